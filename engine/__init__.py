@@ -1,6 +1,6 @@
 """What runs a scenario. docs/glossary.md names the file of each concept.
 
-core/        agent, channel, message, ledger, clock, schedule, tape, signals: what a step works on
+core/        agent, channel, message, ledger, clock, schedule, window, signals: what a step works on
 build/       from a scenario to a system, and what of it is stacked
 step/        one step: engine (read it first), forward, losses, backward, predictors, report
 reference/   the specification: one agent at a time, plain autograd; the engine is held to it

@@ -173,13 +173,13 @@ class StackedBackend(Engine):
     def sent(self, channel: str, stamp: int | None = None) -> SentMessage | None:
         """See `Backend.sent`."""
         stack, place = self.stacked.channel_of(channel)
-        records = stack.ledger.records
-        record = records.get(max(records, default=-1) if stamp is None else stamp)
-        if record is None:
+        messages = stack.ledger.messages
+        message = messages.get(max(messages, default=-1) if stamp is None else stamp)
+        if message is None:
             return None
         rows = slice(place * stack.batch, (place + 1) * stack.batch)
-        lost = None if record.lost is None else record.lost[rows]
-        return SentMessage(record.message[rows], record.received[rows], lost)
+        lost = None if message.lost is None else message.lost[rows]
+        return SentMessage(message.sent[rows], message.received[rows], lost)
 
     def view(self) -> System:
         """The system as it is cheapest to look at: the stacks."""
@@ -195,7 +195,7 @@ class StackedBackend(Engine):
         return snapshot(self.per_agent())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """See `Backend.load_state_dict`; open windows are replayed from their tapes."""
+        """See `Backend.load_state_dict`; open windows are replayed."""
         self._load(restore_parameters(self.stacked.base, state))
 
     def load_members(self) -> None:
@@ -211,7 +211,7 @@ class StackedBackend(Engine):
             found = merge_state(found, self.stacked)
         load_messages(self.system, found)
         for group in self.system.groups:
-            self.forward_pass.replay(group.tape)
+            self.forward_pass.replay(group.window)
         if self.divergence.guard is not None:  # what it holds is not of this state
             check_later(self)
 
@@ -274,9 +274,9 @@ class ReferenceBackend:
 
     def sent(self, channel: str, stamp: int | None = None) -> SentMessage | None:
         """See `Backend.sent`."""
-        records = self.system.channels[channel].ledger.records
-        record = records.get(max(records, default=-1) if stamp is None else stamp)
-        return None if record is None else SentMessage(record.message, record.received, record.lost)
+        messages = self.system.channels[channel].ledger.messages
+        message = messages.get(max(messages, default=-1) if stamp is None else stamp)
+        return None if message is None else SentMessage(message.sent, message.received, message.lost)
 
     def state_dict(self) -> dict[str, Any]:
         """See `Backend.state_dict`."""

@@ -205,7 +205,7 @@ class BaseSimulation:
         It goes on to own an environment that nobody steps; the former one belongs to the caller.
         """
         state = checkpoint.copy_tree({"env": environment_state(self._env), **self._own_state()})
-        quiet: dict[str, list[str]] = {"silenced": [], "muted": [], "deaf": []}  # only in what it leaves
+        quiet: dict[str, list[str]] = {"agents": [], "gradients": [], "inputs": []}  # only in what it leaves
         state["system"]["quarantine"] = {**state["system"]["quarantine"], **quiet}
         kept = self.until, self.train_means, self.learned
         if state["env"] is not None:
@@ -374,14 +374,14 @@ class BaseSimulation:
             "diverged": self.diverged,
             "present": dict(self.world.step_signals.signals),
             "elapsed": self.world.elapsed,
-            "tally": self.train_means.state_dict(),
+            "means": self.train_means.state_dict(),
             **({} if self.world.episodes is None else {"episodes": self.world.episodes.state_dict()}),
             "system": self.backend.state_dict(),
             **({"changes": [list(change) for change in self.changes]} if self.changes else {}),
         }
 
     def _load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a state of the same scenario; open windows are replayed from their tapes.
+        """Take over a state of the same scenario; open windows are replayed.
 
         Raises:
             RunError: It is of another scenario; the line names the first difference, and nothing has changed.
@@ -417,7 +417,7 @@ class BaseSimulation:
             self.world.elapsed = state["elapsed"]
             if self.world.episodes is not None and "episodes" in state:  # earlier checkpoints have none
                 self.world.episodes.load_state_dict(state["episodes"])
-            self.train_means.load_state_dict(state["tally"])
+            self.train_means.load_state_dict(state["means"])
             self.diverged = state["diverged"]
 
     def _load_saved(self, saved: Saved) -> None:

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.backends import Backend
+from antiphon.engine.heart import message as heart
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.message import Record
 from antiphon.engine.heart.rows import EnvMask
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.export import agent_module
@@ -138,24 +138,24 @@ class Message:
     injects: Tensor
 
     @classmethod
-    def of(cls, record: Record) -> Message:
-        """Return what a ledger's record says."""
+    def of(cls, message: heart.Message) -> Message:
+        """Return a message as its ledger has it."""
 
         def mask(where: EnvMask) -> Tensor:
-            rows = record.message.shape[0]
+            rows = message.sent.shape[0]
             return where.clone() if isinstance(where, Tensor) else torch.full((rows,), where)
 
         return cls(
-            stamp=record.stamp,
-            value=record.message,
-            received=record.received,
-            gradient=record.delta,
-            loss=record.loss,
-            complete=record.complete,
-            finished=record.finished,
-            counted=mask(record.counted),
-            void=mask(record.void),
-            injects=~mask(record.no_injection),
+            stamp=message.stamp,
+            value=message.sent,
+            received=message.received,
+            gradient=message.gradient,
+            loss=message.loss,
+            complete=message.complete,
+            finished=message.finished,
+            counted=mask(message.counted),
+            void=mask(message.void),
+            injects=~mask(message.no_injection),
         )
 
 
@@ -208,7 +208,7 @@ class ChannelHandle:
     @property
     def messages(self) -> dict[int, Message]:
         """The messages that it still holds by the step at which they were sent, oldest first."""
-        return {stamp: Message.of(record) for stamp, record in self._channel.ledger.records.items()}
+        return {stamp: Message.of(message) for stamp, message in self._channel.ledger.messages.items()}
 
     def figures(self) -> dict[str, float]:
         """Return its newest figures (`figures` lists them), measured in a fork that is thrown away."""

@@ -171,7 +171,7 @@ class ReplicaReport(AgentReport):
         found = []
         for update in self._everything.updates:
             if self._is_own(update.group.members[0]):
-                own = Update(self._stacked.base.group_of[bare(update.group.members[0])], update.tape)
+                own = Update(self._stacked.base.group_of[bare(update.group.members[0])], update.window)
                 own.gradients = {bare(name): g for name, g in update.gradients.items()}
                 own.window_loss.losses = {
                     bare(name): losses for name, losses in update.window_loss.losses.items()

@@ -59,7 +59,7 @@ class Simulation(BaseSimulation):
         threads: Of torch, in this process: small networks lose more to a second one than they gain.
         backend: `cohort` computes agents of one kind as one; `reference` is the specification, one agent at a time. They
             agree to rounding (1e-9 in float64).
-        stacked: Whether `cohort` stacks anything; a probe looks at messages and tapes of single agents.
+        stacked: Whether `cohort` stacks anything; a probe looks at messages and windows of single agents.
         parts: How many parts compute it; or the part of each agent, by name; or settings of its division, with `count` or
             `placement` among them, and `mode`, `every`, `ray` (as `run` has them on the command line, and run.json under
             `parts`). None: it is computed as a whole. Parts take the steps of `run` that nothing observes, in lockstep to the

@@ -22,11 +22,11 @@ from antiphon.comms.synthetic_gradients import PREDICTORS, Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.build.local_losses import LocalLoss
 from antiphon.engine.build.shapes import GRADIENT_ENDS, INPUT_ENDS, Shapes, head_of, slots_of, state_size
+from antiphon.engine.features.held_messages import HeldMessages
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import EpisodeWindows, Sends, uses_of
-from antiphon.engine.heart.ledger import GradientLedger
-from antiphon.engine.heart.mailbox import Mailbox
+from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import LearningGroup
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError
@@ -128,7 +128,6 @@ class Wiring:
             shape,
             spec.coupling,
             ledger,
-            Mailbox(ledger, aligns=not spec.state and self.agents[spec.receiver].align == spec.name),
             self._zero.expand(batch, torch.Size(shape).numel()),
             batch,
             self._sampler(spec),
@@ -169,7 +168,7 @@ class Wiring:
         symbols = spec.symbols
         return SymbolSampler(symbols.vocabulary, symbols.length, symbols.by, symbols.temperature, seed)
 
-    def _ledger(self, spec: ChannelSpec, returns: bool) -> GradientLedger:
+    def _ledger(self, spec: ChannelSpec, returns: bool) -> Ledger:
         sender, receiver = self.agents[spec.sender].clock, self.agents[spec.receiver].clock
         group, link = self.group_of[spec.receiver], spec.link
         sent_in = self.group_of[spec.sender].windows
@@ -178,11 +177,12 @@ class Wiring:
         of_all: dict[str, Any] = {"slack": slack, "sent_in": sent_in}
         if spec.state:  # made at one tick, read at the next, and nothing is between
             way = Link(name=spec.name, delay=1, seed=self.seed)
-            return GradientLedger(
+            return Ledger(
                 spec.name, Sends(sender), sender, group.windows, way, returns, 0, state=True, **of_all
             )
         settings = {key: getattr(link, key) for key in ("delay", "drop", "noise", "bits")}
-        return GradientLedger(
+        remembers = spec.input is not None and bool({"held", "age"} & set(spec.input.context))
+        return Ledger(
             spec.name,
             Sends(sender, link.rate),
             receiver,
@@ -191,7 +191,9 @@ class Wiring:
             returns,
             back=-1 if link.back is None else link.back,
             read=spec.read,
-            remembers=spec.input is not None and bool({"held", "age"} & set(spec.input.context)),
+            held=HeldMessages() if link.drop or remembers else None,
+            aligned=self.agents[spec.receiver].align == spec.name,
+            remembers=remembers,
             **of_all,
         )
 

@@ -13,7 +13,7 @@ from antiphon.engine.features.divergence import Divergence, Report
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Schedule
-from antiphon.engine.heart.message import AgentTick, LearningGroup, Read, Tape, Tick
+from antiphon.engine.heart.message import LearningGroup, Read, Tick, Window
 from antiphon.engine.heart.system import System
 
 __all__ = ["Union", "bare", "sequential_reason_of"]
@@ -150,23 +150,27 @@ class Union:
             for own in system.groups:
                 joint = next(groups)
                 old, new = (own, joint) if to_union else (joint, own)
-                new.tape = _renamed(old.tape, called)
-                new.past = [_renamed(tape, called) for tape in old.past]
+                new.window = _renamed(old.window, called)
+                new.past = [_renamed(window, called) for window in old.past]
 
 
-def _renamed(tape: Tape, called: Callable[[str], str]) -> Tape:
-    def entry(read: Read) -> Read:
-        return replace(read, channel=called(read.channel))
+def _renamed(window: Window, called: Callable[[str], str]) -> Window:
+    leaves = {key: replace(read, channel=called(read.channel)) for key, read in window.leaves.items()}
+    renamed = dict(zip(window.leaves.values(), leaves.values(), strict=True))
 
-    def part(own: AgentTick) -> AgentTick:
-        memory = None if own.memory is None else entry(own.memory)
-        sampled = {called(name): message for name, message in own.sampled.items()}
-        reads = [entry(e) for e in own.reads]
-        return replace(own, agent=called(own.agent), reads=reads, memory=memory, sampled=sampled)
+    def read_of(read: Read) -> Read:
+        return renamed.get(read) or replace(read, channel=called(read.channel))
 
-    return Tape(
-        tape.window,
-        {called(name): buffers for name, buffers in tape.start.items()},
-        [Tick(tick.step, [part(own) for own in tick.parts]) for tick in tape.ticks],
-        [(called(name), record) for name, record in tape.sent],
+    def tick_of(tick: Tick) -> Tick:
+        memory = None if tick.memory is None else read_of(tick.memory)
+        sampled = {called(name): message for name, message in tick.sampled.items()}
+        reads = [read_of(read) for read in tick.reads]
+        return replace(tick, agent=called(tick.agent), reads=reads, memory=memory, sampled=sampled)
+
+    return Window(
+        window.number,
+        {called(name): buffers for name, buffers in window.start.items()},
+        [[tick_of(tick) for tick in call] for call in window.calls],
+        [(called(name), message) for name, message in window.sent],
+        leaves={(called(name), stamp, tick): read for (name, stamp, tick), read in leaves.items()},
     )

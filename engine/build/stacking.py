@@ -35,8 +35,7 @@ from antiphon.engine.build.channels import connect
 from antiphon.engine.heart.agent import AGE, Agent, Goal
 from antiphon.engine.heart.channel import Channel, SenderRows
 from antiphon.engine.heart.clock import Schedule
-from antiphon.engine.heart.ledger import GradientLedger
-from antiphon.engine.heart.mailbox import Mailbox
+from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.rows import Replicas
 from antiphon.engine.heart.system import Stacked, System
@@ -195,7 +194,7 @@ def channel_kind(system: System, channel: Channel) -> Hashable:
         None if channel.sampler is None else (type(channel.sampler), channel.sampler.key),
         channel.outliers is None,
         _LEDGER(channel.ledger),
-        channel.mailbox.aligns,
+        channel.ledger.aligned,
         None if channel.predictor is None else (_PREDICTOR(channel.predictor), _model(channel.predictor)),
         None if channel.input is None else _model(channel.input),
     )
@@ -206,7 +205,7 @@ _CHANNEL = attrgetter(
     *("auxiliary", "propagate", "apply", "slots", "input_context", "input_ends"),
 )
 _LEDGER = attrgetter(
-    *("sender.rate", "link.delay", "link.drop", "link.noise", "link.bits", "wants_deltas", "back", "slack"),
+    *("sender.rate", "link.delay", "link.drop", "link.noise", "link.bits", "wants_gradient", "back", "slack"),
     *("remembers", "read", "state"),
 )
 _PREDICTOR = attrgetter("shape", "context", "target", "filter", "normalise", "residual")
@@ -449,7 +448,6 @@ class _Channels:
             settings["receiver"] = receiver.name
             settings["receiver_index"] = _index(places, len(receiver.members), device)
         ledger = settings["ledger"] = _ledger(first.name, [channel.ledger for channel in members])
-        settings["mailbox"] = Mailbox(ledger, first.mailbox.aligns)
         if stacked:
             settings["name"] = f"{first.name} and {len(members) - 1} more" if len(members) > 1 else first.name
             settings["zeros"] = first.zeros.new_zeros(()).expand(len(members) * batch, first.size)
@@ -503,11 +501,11 @@ class _Channels:
         return self.whole_place[channel.sender], self.canonical[channel.name]
 
 
-def _ledger(name: str, members: Sequence[GradientLedger]) -> GradientLedger:
+def _ledger(name: str, members: Sequence[Ledger]) -> Ledger:
     link = members[0].link
     if len(members) > 1:
         link = replace(link, members=tuple(own.link for own in members))
-    return replace(members[0], name=name, link=link, records={}, uses={}, completed={})
+    return members[0].emptied(name=name, link=link)
 
 
 def _models(models: Sequence[Model | None], batch: int) -> StackedModels | None:

@@ -121,13 +121,13 @@ class LoopState:
 
     def open_windows(self) -> bool:
         """Return whether a window is open that has ticked."""
-        return any(group.tape.ticks for group in self.backend.system.groups)
+        return any(group.window.calls for group in self.backend.system.groups)
 
     def read(self) -> Snapshot:
         """Return the state as it is now."""
         tree = messages(self.backend.system)
-        tree["moments"] = [
-            [shared.step, dict(shared.signals), dict(shared.uniform)] for shared in tree["moments"]
+        tree["signals"] = [
+            [shared.step, dict(shared.signals), dict(shared.uniform)] for shared in tree["signals"]
         ]
         tree["quarantine"]["events"] = []  # noted where the device is waited for, and never within a period
         return Snapshot(
@@ -154,16 +154,16 @@ class LoopState:
         return found
 
     def load(self, snapshot: Snapshot) -> None:
-        """Load a state; its tensors are used as they are, and open windows are replayed from their tapes."""
+        """Load a state; its tensors are used as they are, and open windows are replayed."""
         system, stamps = self.backend.system, snapshot.stamps
         all_signals = [
             StepSignals(step, dict(signals), dict(uniform))
-            for step, signals, uniform in stamps["messages"]["moments"]
+            for step, signals, uniform in stamps["messages"]["signals"]
         ]
         for owner, buffers in zip(self._owners, stamps["buffers"], strict=True):
             owner.buffers = dict(buffers)
         quarantine = {**stamps["messages"]["quarantine"], "events": system.divergence.events}
-        load_messages(system, {**stamps["messages"], "quarantine": quarantine, "moments": all_signals})
+        load_messages(system, {**stamps["messages"], "quarantine": quarantine, "signals": all_signals})
         if self._guard is not None:
             self._guard.load_values(stamps["guard"])
         for outliers, values in zip(self._outliers, stamps["outliers"], strict=True):
@@ -176,7 +176,7 @@ class LoopState:
         self.backend.stale = system is not self.backend.stacked.base
         self.backend.divergence.statistics.note()
         for group in system.groups:
-            self.backend.forward_pass.replay(group.tape)
+            self.backend.forward_pass.replay(group.window)
 
 
 def _updates(owner: Any) -> list[int]:

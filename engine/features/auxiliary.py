@@ -24,14 +24,14 @@ class AuxiliaryTask:
 
     def loss(self, update: Update) -> Tensor | None:
         """Loss of the heads that predict, after the first tick, the synthetic gradient of the window's end (semantics 12)."""
-        tape = update.tape
+        window = update.window
         total: Tensor | None = None
         for name in update.group.members:
             memory = self.agents[name].memory
             if memory is None or not memory.auxiliary:
                 continue
-            first = next((p for tick in tape.ticks for p in tick.parts if p.agent == name), None)
-            last = next((record for channel, record in tape.sent if channel == memory.name), None)
+            first = next((tick for tick in window.ticks() if tick.agent == name), None)
+            last = next((message for channel, message in window.sent if channel == memory.name), None)
             if first is None or first.participates is False or last is None or not memory.injects:
                 continue
             if last.no_injection is True:  # nothing follows

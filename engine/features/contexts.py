@@ -19,7 +19,7 @@ from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock, Windows
-from antiphon.engine.heart.message import AgentTick, Record
+from antiphon.engine.heart.message import Message, Tick
 from antiphon.engine.heart.rows import mask_fill_zero, mask_not, mask_or
 from antiphon.engine.heart.system import System
 from antiphon.nets.step_numbers import stamp_number
@@ -39,20 +39,20 @@ class Contexts:
         self._phases: dict[int, Tensor] = {}
         """By the ticks of a window: each of them one-hot, and zeros, [ticks + 1, ticks]."""
 
-    def with_ends(self, signals: Tensor | None, channel: Channel, record: Record) -> Tensor:
-        """Return what the synthetic gradient of `record` is conditioned on, where signals of the ends are among it.
+    def with_ends(self, signals: Tensor | None, channel: Channel, message: Message) -> Tensor:
+        """Return what the synthetic gradient of `message` is conditioned on, where signals of the ends are among it.
 
         Args:
             signals: [rows, features] of the environment.
             channel: The channel.
-            record: One of its records.
+            message: One of its messages.
         """
         ends: dict[str, Callable[[], Tensor]] = {
-            "returned": lambda: channel.zeros if record.returned is None else record.returned,
-            "from.phase": lambda: self._sender_phase(channel, record),
-            "to.phase": lambda: self._receiver_phase(channel, record.first_use, record.began),
-            "from.state": lambda: self._state(channel, channel.sender, record.states.get("from.state")),
-            "to.state": lambda: self._state(channel, channel.receiver, record.states.get("to.state")),
+            "returned": lambda: channel.zeros if message.returned is None else message.returned,
+            "from.phase": lambda: self._sender_phase(channel, message),
+            "to.phase": lambda: self._receiver_phase(channel, message.first_use, message.began),
+            "from.state": lambda: self._state(channel, channel.sender, message.states.get("from.state")),
+            "to.state": lambda: self._state(channel, channel.receiver, message.states.get("to.state")),
         }
         return _joined(signals, [ends[name]() for name in channel.ends])
 
@@ -63,39 +63,38 @@ class Contexts:
         size = self.system.agents[agent].learner.network.state_size
         return torch.zeros(channel.rows, size, dtype=self.system.dtype, device=self.system.device)
 
-    def of_input(self, channel: Channel, record: Record, step: int) -> Tensor | None:
-        """Return what a synthetic input that stands in for `record` at the tick at `step` is conditioned on."""
-        signals = record.step_signals.context(channel.input_context, self.system.dtype)
+    def of_input(self, channel: Channel, message: Message, step: int) -> Tensor | None:
+        """Return what a synthetic input that stands in for `message` at the tick at `step` is conditioned on."""
+        signals = message.step_signals.context(channel.input_context, self.system.dtype)
         if signals is not None:
             signals = channel.to_rows(signals)
         if not channel.input_ends:
             return signals
-        mailbox = channel.mailbox
         ends: dict[str, Callable[[], Tensor]] = {
-            "held": lambda: channel.zeros if mailbox.prior is None else self._held(channel),
-            "age": lambda: self._age(channel, record.stamp),
-            "from.phase": lambda: self._sender_phase(channel, record),
-            "to.phase": lambda: self._receiver_phase(channel, step, record.began),
+            "held": lambda: self._held(channel),
+            "age": lambda: self._age(channel, message.stamp),
+            "from.phase": lambda: self._sender_phase(channel, message),
+            "to.phase": lambda: self._receiver_phase(channel, step, message.began),
         }
         return _joined(signals, [ends[name]() for name in channel.input_ends])
 
     def _held(self, channel: Channel) -> Tensor:
-        prior, stamp = channel.mailbox.prior, channel.mailbox.prior_stamp
-        assert prior is not None
-        assert stamp is not None
-        return torch.where((stamp >= 0).unsqueeze(1), prior, 0.0)
+        held = channel.ledger.held
+        if held is None or held.prior is None or held.prior_stamp is None:
+            return channel.zeros
+        return torch.where((held.prior_stamp >= 0).unsqueeze(1), held.prior, 0.0)
 
     def _age(self, channel: Channel, stamp: int) -> Tensor:
-        held = channel.mailbox.prior_stamp
-        if held is None:
+        prior = None if channel.ledger.held is None else channel.ledger.held.prior_stamp
+        if prior is None:
             return channel.zeros.new_zeros(len(channel.zeros), 1)
-        age = torch.where(held >= 0, stamp_number(stamp) - held, 0)
+        age = torch.where(prior >= 0, stamp_number(stamp) - prior, 0)
         return age.to(self.system.dtype).unsqueeze(1)
 
-    def _sender_phase(self, channel: Channel, record: Record) -> Tensor:
+    def _sender_phase(self, channel: Channel, message: Message) -> Tensor:
         ledger = channel.ledger
         windows = self._windows(channel.sender, ledger.sent_in)
-        return self._phase(channel, windows, ledger.sender.clock, record.stamp, record.began)
+        return self._phase(channel, windows, ledger.sender.clock, message.stamp, message.began)
 
     def _receiver_phase(self, channel: Channel, tick: int | None, began: int) -> Tensor:
         windows = self._windows(channel.receiver, channel.ledger.windows)
@@ -136,18 +135,18 @@ class States:
     def __init__(self, system: System) -> None:
         self.system = system
 
-    def note(self, agent: Agent, part: AgentTick, step: int) -> None:
+    def note(self, agent: Agent, tick: Tick) -> None:
         """Keep the state of a tick, where a predictor is conditioned on states of its agent."""
         if agent.trail is None:
             return
-        state = constant(part.ports[STATE])
+        state = constant(tick.ports[STATE])
         void = agent.agent_disabled
         if self.system.divergence.quarantine and agent.memory is not None:
             void = mask_or(void, agent.memory.not_finite(state))
         state = mask_fill_zero(mask_not(void), state)  # what is void is so for predictors too
-        kept = agent.clock.latest(step - agent.looked_back)
+        kept = agent.clock.latest(tick.step - agent.looked_back)
         agent.trail = {s: value for s, value in agent.trail.items() if kept is None or s >= kept}
-        agent.trail[step] = state
+        agent.trail[tick.step] = state
 
     def of_ends(self, channel: Channel, step: int) -> dict[str, Tensor]:
         """The states of a channel's ends that its predictor will be shown: the far one has crossed the link."""

@@ -25,27 +25,26 @@ class DirectFeedback:
 
     def injections(self, update: Update) -> Iterator[Injection]:
         """Errors of objectives, broadcast to the messages sent before them in the window (semantics 10)."""
-        tape = update.tape
+        window = update.window
         sent = [
-            (channel, record)
-            for name, record in tape.sent
+            (channel, message)
+            for name, message in window.sent
             if (channel := self.system.channels[name]).direct is not None
-            and record.graph_output is not None
-            and not record.unread
+            and message.live is not None
+            and not message.unread
             and update.learning[channel.sender] is not False
         ]
         if not sent:
             return
         sources = {channel.error_of for channel, _ in sent}
         errors = [
-            (tick.step, part.agent, error)
-            for tick in tape.ticks
-            for part in tick.parts
-            if part.agent in sources and (error := self.evaluator.error(part)) is not None
+            (tick.step, tick.agent, error)
+            for tick in window.ticks()
+            if tick.agent in sources and (error := self.evaluator.error(tick)) is not None
         ]
-        for channel, record in sent:
+        for channel, message in sent:
             assert channel.direct is not None
-            assert record.graph_output is not None
+            assert message.live is not None
             for step, agent, error in errors:
-                if agent == channel.error_of and step >= record.stamp:
-                    yield Injection(record.graph_output, channel.direct.signal(error))
+                if agent == channel.error_of and step >= message.stamp:
+                    yield Injection(message.live, channel.direct.signal(error))

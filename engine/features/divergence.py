@@ -435,8 +435,9 @@ class DivergenceCheck:
             guard.look(Place("update", name, turn), len(self.agents[name].members), gradients)
         for name, losses in update.window_loss.losses.items():
             guard.look(Place("loss", name, turn), len(self.agents[name].members), [losses.loss])
-        for one in update.returned:
-            guard.look(Place("returned", one.channel.name, turn), len(one.channel.members), [one.delta])
+        for read, gradient in update.returned.items():
+            members = len(self.channels[read.channel].members)
+            guard.look(Place("returned", read.channel, turn), members, [gradient])
 
     def decide(self) -> None:
         """Let the guard, where there is one, check all that it has been given at this step: `skip` has it then."""
@@ -470,11 +471,12 @@ class DivergenceCheck:
                 update.stepping_members[name] = members_and(update.stepping_members[name], enabled)
             if name in update.window_loss.losses:
                 update.window_loss.losses[name] = update.window_loss.losses[name].without(bad)
-        for one in update.returned:  # what they would return does not count
-            disabled = self.agents[one.channel.receiver].agent_disabled
+        for read in update.returned:  # what they would return does not count
+            channel = self.channels[read.channel]
+            disabled = self.agents[channel.receiver].agent_disabled
             if isinstance(disabled, Tensor):
-                disabled = one.channel.of_receiver(disabled)
-            one.channel.ledger.restrict(one.use, mask_not(disabled))
+                disabled = channel.of_receiver(disabled)
+            channel.ledger.restrict(read, mask_not(disabled))
 
     def _groups_diverged(self, update: Update) -> dict[LearningGroup, str]:
         """By group of single agents: what is wrong with its gradients or losses. Rows of deltas of nobody are zeroed."""
@@ -495,15 +497,17 @@ class DivergenceCheck:
         for group, length in lengths.items():
             if self.divergence.bound is not None and length > self.divergence.bound:
                 wrong.setdefault(group, f"gradient {{at}} {self.divergence.too_long}")
-        for one in update.returned:
-            if one.delta is None or bool(one.delta.isfinite().all()):
+        for read, gradient in update.returned.items():
+            if gradient is None or bool(gradient.isfinite().all()):
                 continue
-            members = update.stepping_members.get(one.channel.receiver)
+            channel = self.channels[read.channel]
+            members = update.stepping_members.get(channel.receiver)
             if members is not None:  # a member that nothing reached returns nothing
-                rows = self.agents[one.channel.receiver].rows_of(members)
-                one.delta = mask_fill_zero(one.channel.of_receiver(rows), one.delta)
-            for k in self.divergence.members(len(one.channel.members), [], [one.delta]):
-                wrong.setdefault(self._group_of[one.channel.members[k].receiver], GRADIENT)
+                rows = self.agents[channel.receiver].rows_of(members)
+                gradient = mask_fill_zero(channel.of_receiver(rows), gradient)
+                update.returned[read] = gradient
+            for k in self.divergence.members(len(channel.members), [], [gradient]):
+                wrong.setdefault(self._group_of[channel.members[k].receiver], GRADIENT)
         for name, losses in update.window_loss.losses.items():
             each = self.agents[name].members
             for n in self.divergence.members(len(each), [], [losses.loss]):
@@ -580,7 +584,7 @@ def _own(update: Update) -> list[Tensor]:
 
 
 def _deltas(update: Update) -> list[Tensor]:
-    return [one.delta for one in update.returned if one.delta is not None]
+    return [gradient for gradient in update.returned.values() if gradient is not None]
 
 
 def _losses(update: Update) -> list[Tensor]:

@@ -1,6 +1,6 @@
 """Late windows: they wait for the returned gradients of delayed messages, and are replayed when these are back (semantics 27b).
 
-A window that waits keeps its tape, without a graph, and is learned from with the parameters of then.
+A window that waits keeps its ticks, without their graph, and is learned from with the parameters of then.
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from __future__ import annotations
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.learn import BackwardPass
-from antiphon.engine.heart.ledger import GradientLedger
-from antiphon.engine.heart.message import LearningGroup, Record, Tape
+from antiphon.engine.heart.ledger import Ledger
+from antiphon.engine.heart.message import LearningGroup, Message, Window
 from antiphon.engine.heart.system import System
 
 __all__ = ["LateWindows"]
 
-EndedWindows = list[tuple[LearningGroup, Tape]]
+EndedWindows = list[tuple[LearningGroup, Window]]
 
 
 class LateWindows:
@@ -30,7 +30,7 @@ class LateWindows:
         self.system = system
         self.forward_pass, self.backward_pass = forward_pass, backward_pass
 
-    def sort(self, group: LearningGroup, newest: Tape, step: int) -> tuple[EndedWindows, EndedWindows]:
+    def sort(self, group: LearningGroup, newest: Window, step: int) -> tuple[EndedWindows, EndedWindows]:
         """Return the windows of a late group to learn from, and those with nothing to learn; others wait with the group.
 
         Args:
@@ -38,53 +38,55 @@ class LateWindows:
             newest: Its window that has just ended.
             step: The step just taken.
         """
-        waiting: list[Tape] = []
+        waiting: list[Window] = []
         closing: EndedWindows = []
         dropped: EndedWindows = []
-        for tape in [*group.pending, newest]:
-            if self._waits(tape, newest.window - tape.window, step):
-                GradientLedger.release_graphs([tape])
-                waiting.append(tape)
-            elif self._contributes(group, tape):
-                if tape is not newest:
-                    self.forward_pass.replay(tape)
-                closing.append((group, tape))
+        for window in [*group.pending, newest]:
+            if self._waits(window, newest.number - window.number, step):
+                Ledger.release_graphs([window])
+                waiting.append(window)
+            elif self._contributes(group, window):
+                if window is not newest:
+                    self.forward_pass.replay(window)
+                closing.append((group, window))
             else:
-                dropped.append((group, tape))
+                dropped.append((group, window))
         group.pending = waiting
         return closing, dropped
 
-    def _waits(self, tape: Tape, age: int, step: int) -> bool:
-        """Whether a tape waits for a delayed gradient; a channel's is given up after its `staleness` (semantics 27b).
+    def _waits(self, window: Window, age: int, step: int) -> bool:
+        """Whether a window waits for a delayed gradient; a channel's is given up after its `staleness` (semantics 27b).
 
         Args:
-            tape: Of a late group.
+            window: Of a late group.
             age: Windows of its group that have ended since.
             step: The step just taken.
         """
         channels = self.system.channels
-        missing = {name for name, record in tape.sent if not self._has_returned(channels[name], record, step)}
-        tape.given_up |= {name for name in missing if age >= channels[name].staleness}
-        return any(age <= channels[name].staleness for name in missing | tape.given_up)
+        missing = {
+            name for name, message in window.sent if not self._has_returned(channels[name], message, step)
+        }
+        window.given_up |= {name for name in missing if age >= channels[name].staleness}
+        return any(age <= channels[name].staleness for name in missing | window.given_up)
 
-    def _contributes(self, group: LearningGroup, tape: Tape) -> bool:
+    def _contributes(self, group: LearningGroup, window: Window) -> bool:
         """Whether anything but given up gradients can reach a window: an objective, or another channel."""
-        if not tape.given_up or any(self.system.agents[name].goal is not None for name in group.members):
+        if not window.given_up or any(self.system.agents[name].goal is not None for name in group.members):
             return True
-        others = {name for name, _ in tape.sent} - tape.given_up
+        others = {name for name, _ in window.sent} - window.given_up
         return any(
             self.system.channels[name].coupling in ("decoupled", "unlocked", "delayed") for name in others
         )
 
-    def _has_returned(self, channel: Channel, record: Record, step: int) -> bool:
+    def _has_returned(self, channel: Channel, message: Message, step: int) -> bool:
         """Whether nothing more is waited for that a message's receiver would return."""
         steering = self.backward_pass.steering
-        if steering is not None and steering.applies(channel, record):
+        if steering is not None and steering.applies(channel, message):
             return True
-        if channel.coupling != "delayed" or record.unread:
+        if channel.coupling != "delayed" or message.unread:
             return True
         if self.system.group_of[channel.sender] is self.system.group_of.get(channel.receiver):
             return True
-        if record.finished is None or record.finished >= step:
+        if message.finished is None or message.finished >= step:
             return False
-        return not record.complete or record.finished + channel.ledger.back <= step
+        return not message.complete or message.finished + channel.ledger.back <= step

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from antiphon.comms.synthetic_gradients import ReturnedAction
-from antiphon.engine.heart.ledger import GradientLedger
+from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 
@@ -28,10 +28,10 @@ class ReturnedActions:
             if not channels or actions is None or agent.goal is None:
                 continue
             advantages = window.advantages.weighted(len(agent.members)) * agent.goal.weight
-            each = zip(window.parts, actions, advantages, window.advantages.valid, strict=True)
-            for part, *returned in each:
-                for entry in part.reads:
-                    channel = channels.get(entry.channel)
-                    if channel is not None and entry.use is not None:
+            each = zip(window.ticks, actions, advantages, window.advantages.valid, strict=True)
+            for tick, *returned in each:
+                for read in tick.reads:
+                    channel = channels.get(read.channel)
+                    if channel is not None and read.message is not None:
                         own = map(channel.of_receiver, returned)
-                        GradientLedger.book_action(entry.use, ReturnedAction(*own))
+                        Ledger.book_action(read, ReturnedAction(*own))

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from antiphon.engine.features.divergence import Report
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.message import Record
+from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.system import System
 from antiphon.nets.step_numbers import stamp_number
 
@@ -30,13 +30,13 @@ class ClippedReturns:
         self.first: dict[str, Tensor] = {}
         self.notes_later = system.device.type != "cpu"
 
-    def clip(self, channel: Channel, record: Record, step: int) -> None:
+    def clip(self, channel: Channel, message: Message, step: int) -> None:
         """Clip what has come back for a message."""
         outliers = channel.outliers
-        if outliers is None or record.delta is None:
+        if outliers is None or message.gradient is None:
             return
         before = outliers.clip_counts
-        channel.ledger.replace_gradient(record, outliers.clip(record.delta))
+        channel.ledger.replace_gradient(message, outliers.clip(message.gradient))
         counts = outliers.clip_counts
         first = (before == 0) & (counts > 0)
         if not self.notes_later and not bool(first.any()):

@@ -4,8 +4,8 @@ In this order:
     a synthetic input       where the channel has one, the example goes on and the message is missing; over an `unlocked`
                             channel even where it has come, for there nobody waits: `StandIns.stand_in`, below
     the previous message    over a link that loses messages, or where arrivals are remembered: the newest that arrived, which
-                            the mailbox holds (`Mailbox.receive` in heart/mailbox.py)
-    zeros                   after an episode's end (the mailbox's mask), and before any message has been sent (no record:
+                            its ledger holds (`HeldMessages.read` in held_messages.py)
+    zeros                   after an episode's end (the read's mask), and before any message has been sent (no message:
                             `ForwardPass._value` in forward.py)
 """
 
@@ -16,8 +16,9 @@ from torch import Tensor
 
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.features.contexts import Contexts
+from antiphon.engine.features.held_messages import mixed
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.message import Delivery, Record
+from antiphon.engine.heart.message import Message, Read, StepSignals
 from antiphon.engine.heart.rows import EnvMask, mask_and, mask_not, mask_or
 from antiphon.engine.heart.system import System
 
@@ -34,46 +35,66 @@ class StandIns:
     def __init__(self, system: System) -> None:
         self.contexts = Contexts(system)
 
-    def stand_in(self, channel: Channel, delivery: Delivery, step: int) -> Delivery:
+    def stand_in(self, channel: Channel, read: Read, step: int) -> Read:
         """Return what the tick at `step` reads; note what a channel's synthetic input can learn from.
 
         Args:
             channel: The channel.
-            delivery: What the mailbox has: the due message, or the previous one, or nothing.
+            read: What the ledger has: the due message, or the previous one, or nothing.
             step: The tick's.
         """
-        record = delivery.record
-        if channel.input is None or channel.input_model_disabled or record is None:
-            return delivery
-        if channel.input_context and not record.step_signals.signals:
-            return delivery  # made by an aligned agent before its first message
-        context = self.contexts.of_input(channel, record, step)
-        if record.first_use == step and record.void is not True:
-            channel.add_input_example(context, record, _arrived(record))
-        mask = mask_and(_missing(delivery, always=channel.coupling == "unlocked"), channel.stand_in_allowed)
-        if mask is False:
-            return delivery
-        return channel.mailbox.stand_in(
-            delivery, constant(channel.input.predict(context, channel.rows)), mask
+        message = read.message
+        if channel.input is None or channel.input_model_disabled or message is None:
+            return read
+        if channel.input_context and not message.step_signals.signals:
+            return read  # made by an aligned agent before its first message
+        context = self.contexts.of_input(channel, message, step)
+        if message.first_use == step and message.void is not True:
+            channel.add_input_example(context, message, _arrived(message))
+        missing = mask_and(
+            _missing(read, message, always=channel.coupling == "unlocked"), channel.stand_in_allowed
         )
+        if missing is False:
+            return read
+        return _filled(read, message, constant(channel.input.predict(context, channel.rows)), missing)
 
 
-def _arrived(record: Record) -> Tensor | None:
+def _arrived(message: Message) -> Tensor | None:
     """[rows] bool: where a message came whose example goes on; None: everywhere."""
-    away = mask_or(False if record.lost is None else record.lost, record.void)
+    away = mask_or(False if message.lost is None else message.lost, message.void)
     return torch.logical_not(away) if isinstance(away, Tensor) else None
 
 
-def _missing(delivery: Delivery, *, always: bool) -> EnvMask:
+def _missing(read: Read, message: Message, *, always: bool) -> EnvMask:
     """Return the environments in which the due message is missing, though its example goes on.
 
     Args:
-        delivery: What the tick found.
+        read: What the tick reads.
+        message: The due one.
         always: Whether it counts as missing even where it has come (`unlocked`).
     """
-    if delivery.record is None:
-        return False
-    valid = mask_not(delivery.record.void)
+    valid = mask_not(message.void)
     if always or valid is False:
         return valid
-    return False if delivery.counted is True else mask_and(valid, mask_not(delivery.counted))
+    return False if read.counted is True else mask_and(valid, mask_not(read.counted))
+
+
+def _filled(read: Read, message: Message, prediction: Tensor, missing: EnvMask) -> Read:
+    """Return what is read where `prediction` [rows, size] stands in for the due message in `missing`."""
+    value, signals = prediction, read.step_signals
+    if isinstance(missing, Tensor):
+        before = torch.zeros_like(prediction) if read.value is None else read.value
+        value = torch.where(missing.unsqueeze(1), prediction, before)
+    if signals is not None:
+        own = mixed(missing, message.step_signals.signals, signals.signals)
+        signals = StepSignals(signals.step, own)
+    return Read(
+        read.channel,
+        value,
+        mask_or(read.available, missing),
+        message,
+        counted=mask_or(read.counted, missing),
+        somewhere=read.somewhere or None,
+        predicted=missing,
+        step_signals=signals,
+    )

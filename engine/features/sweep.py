@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Call
 from antiphon.engine.heart.learn import BackwardPass
-from antiphon.engine.heart.ledger import GradientLedger
-from antiphon.engine.heart.message import LearningGroup, Tape
+from antiphon.engine.heart.ledger import Ledger
+from antiphon.engine.heart.message import LearningGroup, Window
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate, Update
@@ -50,7 +50,7 @@ class SweepOrder:
         }
 
     def ticked(
-        self, step: int, updates: dict[Tape, Update], learned: dict[str, PredictorUpdate], *, keep: bool
+        self, step: int, updates: dict[Window, Update], learned: dict[str, PredictorUpdate], *, keep: bool
     ) -> Callable[[Call], None] | None:
         """Return what is done after each call of a step; None: nothing, as a probe replaces learning signals.
 
@@ -67,32 +67,31 @@ class SweepOrder:
         def ticked(call: Call) -> None:
             if call in complete:
                 group = complete[call]
-                tape = group.tape
-                self.backward_pass.predict([(group, tape)])
-                (updates[tape],) = self.backward_pass.differentiate([(group, tape)], step)
-                local = self.predictor_trainer.local_updates(tape)
+                window = group.window
+                self.backward_pass.predict([(group, window)])
+                (updates[window],) = self.backward_pass.differentiate([(group, window)], step)
+                local = self.predictor_trainer.local_updates(window)
                 learned.update(local)
-                GradientLedger.release_graphs([tape], predictions=False)
+                Ledger.release_graphs([window], predictions=False)
                 if not keep:
-                    self._release(tape, updates[tape], local)
+                    self._release(window, updates[window], local)
 
         return ticked
 
-    def _release(self, tape: Tape, update: Update, local: Mapping[str, PredictorUpdate]) -> None:
+    def _release(self, window: Window, update: Update, local: Mapping[str, PredictorUpdate]) -> None:
         """Release what nothing but figures reads of a window."""
         update.injected.clear()
         for learned in local.values():
             learned.examples.clear()
-        for name, record in tape.sent:
-            if not self.system.channels[name].ledger.wants_deltas:
-                record.prediction = None
-        for entry in (entry for tick in tape.ticks for part in tick.parts for entry in part.reads):
-            channel = self.system.channels[entry.channel]
-            if entry.use is None or channel.sampler is not None:
+        for name, message in window.sent:
+            if not self.system.channels[name].ledger.wants_gradient:
+                Ledger.release_prediction(message)
+        for read in window.leaves.values():
+            channel = self.system.channels[read.channel]
+            if read.message is None or channel.sampler is not None:
                 continue  # a sample is sent again where its window is replayed
-            if channel.ledger.spent(entry.use.record):
-                channel.ledger.release_message(entry.use)
-                entry.value = None
+            if channel.ledger.spent(read.message):
+                channel.ledger.release_message(read)
 
 
 def obstacle(system: System, group: LearningGroup) -> str | None:

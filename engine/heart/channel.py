@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from antiphon.engine.heart.ledger import GradientLedger
-from antiphon.engine.heart.mailbox import Mailbox
-from antiphon.engine.heart.message import Record
+from antiphon.engine.heart.ledger import Ledger
+from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.rows import (
     EnvMask,
     Members,
@@ -82,8 +81,7 @@ class Channel:
     shape: tuple[int, ...]
     """Of one message; on the way it is flat."""
     coupling: str
-    ledger: GradientLedger
-    mailbox: Mailbox
+    ledger: Ledger
     zeros: Tensor
     """[rows, size]: what a receiver reads before any message has come."""
     batch: int
@@ -155,7 +153,6 @@ class Channel:
     replicas: Replicas = field(default_factory=Replicas)
 
     def __post_init__(self) -> None:
-        assert self.mailbox.ledger is self.ledger
         if not self.members:
             self.members = (self,)
             self.replicas = Replicas.alone(self.batch, self.zeros.device)
@@ -224,11 +221,6 @@ class Channel:
             return False
         return True if len(self.members) == 1 else torch.logical_not(finite).repeat_interleave(self.batch)
 
-    def cut(self, step: int, ended: EnvMask, terminated: EnvMask = False) -> None:
-        """End episodes at a step: see `GradientLedger.cut` and `Mailbox.cut`."""
-        self.ledger.cut(step, ended, terminated)
-        self.mailbox.cut(ended)
-
     # --- predictors that have been disabled ----------------------------------------------------------------
 
     @property
@@ -260,7 +252,7 @@ class Channel:
         self.input_models_disabled = _members_with(self.input_models_disabled, members, len(self.members))
 
     def examples_for(self, mask: EnvMask) -> Members:
-        """The channels of several with an enabled predictor that a record is an example for: with a row in the mask."""
+        """The channels of several with an enabled predictor that a message is an example for: with a row in the mask."""
         if self.predictors_disabled is None and not isinstance(mask, Tensor):
             return None
         members = torch.ones(len(self.members), dtype=torch.bool)
@@ -296,12 +288,12 @@ class Channel:
             return True
         return mask_not(self.rows_of(self.input_models_disabled))
 
-    def add_input_example(self, context: Tensor | None, record: Record, arrived: Tensor | None) -> None:
+    def add_input_example(self, context: Tensor | None, message: Message, arrived: Tensor | None) -> None:
         """Keep what its synthetic input learns from at the end of the step."""
-        self.input_examples.append((context, record.received, arrived))
+        self.input_examples.append((context, message.received, arrived))
         members: Members = None
-        if isinstance(record.void, Tensor) and self.stacked:
-            members = self.members_in(torch.logical_not(record.void))
+        if isinstance(message.void, Tensor) and self.stacked:
+            members = self.members_in(torch.logical_not(message.void))
         self.input_example_members.append(members_and(members, self.input_models_enabled))
 
     # --- what follows from its settings --------------------------------------------------------------------

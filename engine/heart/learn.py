@@ -23,11 +23,12 @@ from antiphon.agents.network import OBJECTIVE
 from antiphon.comms.backward_requests import BackwardRequest, Injection, backward_all, clipped, constant
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.message import AgentTick, LearningGroup, Record, Tape
+from antiphon.engine.heart.ledger import Ledger
+from antiphon.engine.heart.message import LearningGroup, Message, Read, Tick, Window
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.rows import mask_and, mask_fill_zero, mask_not
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import Losses, PolicyWindow, Returned, Update, WindowLoss
+from antiphon.engine.heart.updates import Losses, PolicyWindow, Update, WindowLoss
 
 if TYPE_CHECKING:
     from antiphon.engine.features.auxiliary import AuxiliaryTask
@@ -63,26 +64,23 @@ class ObjectiveEvaluator:
         """Hook on windows of agents that learn from rewards."""
         self._hold = system.hold
 
-    def window(self, tape: Tape) -> WindowLoss:
+    def window(self, window: Window) -> WindowLoss:
         """Sum the losses of a window."""
         window_loss = WindowLoss()
-        acted: dict[str, list[tuple[int, AgentTick]]] = {}
-        for tick in tape.ticks:
-            for part in tick.parts:
-                goal = self.system.agents[part.agent].goal
-                if goal is not None and goal.policy is not None and part.participates is not False:
-                    acted.setdefault(part.agent, []).append((tick.step, part))
-                    continue
-                found = self._loss(part)
-                if found is not None:
-                    self._add(window_loss, self.system.agents[part.agent], found)
-                    window_loss.evaluated.add((tick.step, part.agent))
+        acted: dict[str, list[Tick]] = {}
+        for tick in window.ticks():
+            agent = self.system.agents[tick.agent]
+            if agent.policy is not None and tick.participates is not False:
+                acted.setdefault(tick.agent, []).append(tick)
+            elif (tick_loss := self._loss(tick)) is not None:
+                self._add(window_loss, agent, tick_loss)
+                window_loss.evaluated.add((tick.step, tick.agent))
         for name, ticks in acted.items():
             assert self.policies is not None
-            policy = self.policies.window(self.system.agents[name], [part for _, part in ticks], tape)
+            policy = self.policies.window(self.system.agents[name], ticks, window)
             if policy is not None:
                 self._add_policy(window_loss, self.system.agents[name], policy)
-                window_loss.evaluated.update((step, name) for step, _ in ticks)
+                window_loss.evaluated.update((tick.step, name) for tick in ticks)
         return window_loss
 
     def _add_policy(self, window_loss: WindowLoss, agent: Agent, policy: PolicyWindow) -> None:
@@ -121,27 +119,27 @@ class ObjectiveEvaluator:
             found.count = seen.count + found.count
         window_loss.losses[agent.name] = found
 
-    def _loss(self, part: AgentTick) -> TickLoss | None:
+    def _loss(self, tick: Tick) -> TickLoss | None:
         """An objective at one tick; None if its target is absent everywhere."""
-        agent = self.system.agents[part.agent]
+        agent = self.system.agents[tick.agent]
         goal = agent.goal
-        if goal is None or part.participates is False or goal.policy is not None:
+        if goal is None or tick.participates is False or goal.policy is not None:
             return None
-        if goal.target not in part.step_signals.signals:
+        if goal.target not in tick.step_signals.signals:
             return None
-        if goal.last_only and (part.step_signals.step + 1) % self._hold:
+        if goal.last_only and (tick.step_signals.step + 1) % self._hold:
             return None
-        output, target = part.ports[OBJECTIVE], part.step_signals.signals[goal.target]
-        present = part.step_signals.signals.get(f"_{goal.target}")
-        known = part.step_signals.uniform.get(f"_{goal.target}")
+        output, target = tick.ports[OBJECTIVE], tick.step_signals.signals[goal.target]
+        present = tick.step_signals.signals.get(f"_{goal.target}")
+        known = tick.step_signals.uniform.get(f"_{goal.target}")
         if known is False or (known is None and present is not None and not bool(present.any())):
             return None
         present = None if known else present
         if present is not None:  # before the loss too: what is absent may be no number at all
             target = mask_fill_zero(present, target)
         present = None if present is None else agent.to_rows(present)
-        if isinstance(part.participates, Tensor):
-            present = part.participates if present is None else present & part.participates
+        if isinstance(tick.participates, Tensor):
+            present = tick.participates if present is None else present & tick.participates
         written = None
         if output.is_leaf and output.requires_grad:  # of the native kernel, as is then the objective
             shared, factor = agent.to_rows(target, repeat=False), goal.weight / self.system.batch
@@ -162,26 +160,26 @@ class ObjectiveEvaluator:
             None if derivative is None else (output, derivative),
         )
 
-    def error(self, part: AgentTick) -> Tensor | None:
+    def error(self, tick: Tick) -> Tensor | None:
         """[B, outputs] per sample: the derivative of an objective by the outputs of one tick; None without a target."""
-        found = self._loss(part)
+        found = self._loss(tick)
         if found is None or not found.losses.requires_grad:
             return None
-        return torch.autograd.grad(found.losses.sum(), part.ports[OBJECTIVE], retain_graph=True)[0]
+        return torch.autograd.grad(found.losses.sum(), tick.ports[OBJECTIVE], retain_graph=True)[0]
 
 
 class Steering(Protocol):
     """Replaces the learning signal of some messages: what a probe measures with."""
 
-    def applies(self, channel: Channel, record: Record) -> bool:
+    def applies(self, channel: Channel, message: Message) -> bool:
         """Whether the signal of a message is replaced."""
 
-    def signal(self, channel: Channel, record: Record) -> Tensor | None:
+    def signal(self, channel: Channel, message: Message) -> Tensor | None:
         """The signal in its place, [rows, size] per sample; None: nothing."""
 
 
 class BackwardPass:
-    """Builds the backward requests of windows and books their results. The flags of a record: `heart/message.py`.
+    """Builds the backward requests of windows and books their results. The flags of a message: `heart/message.py`.
 
     Args:
         system: Agents, channels and groups.
@@ -205,13 +203,13 @@ class BackwardPass:
         self.native: Mapping[str, NativeNetwork] = {}
         """Networks that the native kernel differentiates, by stack."""
 
-    def differentiate(self, closing: list[tuple[LearningGroup, Tape]], step: int) -> list[Update]:
+    def differentiate(self, closing: list[tuple[LearningGroup, Window]], step: int) -> list[Update]:
         """The gradients of closed windows by parameters and by the messages that were read; nothing is booked yet."""
         updates, requests = [], []
-        for group, tape in closing:
-            update = self._update(group, tape)
-            update.window_loss = self.evaluator.window(tape)
-            update.returned = [Returned(self.system.channels[name], use) for name, use in tape.consumptions()]
+        for group, window in closing:
+            update = self._update(group, window)
+            update.window_loss = self.evaluator.window(window)
+            update.returned = dict.fromkeys(window.leaves.values())
             updates.append(update)
             requests.append(self._request(update, step))
         for update, result in zip(updates, backward_all(requests, self.system.batch), strict=True):
@@ -220,20 +218,23 @@ class BackwardPass:
             update.window_loss.derivatives.clear()
             native = self.native.get(update.group.members[0])
             if native is not None:
-                native.differentiate(update, update.group.members[0])
+                native.differentiate(update, update.group.members[0], self._wanted(update))
                 continue
-            wanted = [one for one in update.returned if one.channel.ledger.wants_deltas]
-            for one, delta in zip(wanted, result.deltas, strict=True):
-                one.delta = delta
+            update.returned.update(zip(self._wanted(update), result.deltas, strict=True))
         return updates
 
-    def _update(self, group: LearningGroup, tape: Tape) -> Update:
-        learning = {name: self.agents[name].participates(tape.window) for name in group.members}
-        return Update(group, tape, learning=learning)
+    def _update(self, group: LearningGroup, window: Window) -> Update:
+        learning = {name: self.agents[name].participates(window.number) for name in group.members}
+        return Update(group, window, learning=learning)
+
+    def _wanted(self, update: Update) -> list[Read]:
+        """The leaves of a window whose gradient is wanted."""
+        channels = self.system.channels
+        return [read for read in update.returned if channels[read.channel].ledger.wants_gradient]
 
     def _request(self, update: Update, step: int) -> BackwardRequest:
         learning = [name for name in update.group.owners if update.learning[name] is not False]
-        leaves = [one.use.leaf for one in update.returned if one.channel.ledger.wants_deltas]
+        leaves = [value for read in self._wanted(update) if (value := read.value) is not None]
         parameters = {name: self.agents[name].learner.trainable for name in learning}
         native = self.native.get(update.group.members[0])
         if native is not None:
@@ -249,11 +250,11 @@ class BackwardPass:
 
     def book(self, update: Update) -> None:
         """Enter the returned gradients for the messages that a window read."""
-        for one in update.returned:
-            one.channel.ledger.book(one.use, one.delta)
+        for read, gradient in update.returned.items():
+            Ledger.book(read, gradient)
         for hook in self.answered:
             hook(update)
-        update.returned = []  # as large as the messages, and of no more use
+        update.returned = {}  # as large as the messages, and of no more use
 
     @staticmethod
     def average_tied(update: Update) -> None:
@@ -263,17 +264,17 @@ class BackwardPass:
             if sharing > 1:
                 update.gradients[name] = [None if g is None else g / sharing for g in gradients]
 
-    def predict(self, closing: list[tuple[LearningGroup, Tape]]) -> None:
+    def predict(self, closing: list[tuple[LearningGroup, Window]]) -> None:
         """Evaluate the synthetic gradients of all messages of closed windows that are injected into, at once."""
         self.predictor_trainer.predict_missing(
             [
-                (channel, record)
-                for _, tape in closing
-                for name, record in tape.sent
-                if record.first_use is not None
-                and record.no_injection is not True
+                (channel, message)
+                for _, window in closing
+                for name, message in window.sent
+                if message.first_use is not None
+                and message.no_injection is not True
                 and (channel := self.system.channels[name]).injects
-                and self.agents[channel.sender].participates(tape.window) is not False
+                and self.agents[channel.sender].participates(window.number) is not False
             ]
         )
 
@@ -284,23 +285,22 @@ class BackwardPass:
         return [*self._injected(update, step), *(one for root in self.roots for one in root(update))]
 
     def _injected(self, update: Update, step: int) -> Iterator[Injection]:
-        tape = update.tape
-        for name, record in tape.sent:
+        for name, message in update.window.sent:
             channel = self.system.channels[name]
-            if record.first_use is None or record.no_injection is True or record.graph_output is None:
+            if message.first_use is None or message.no_injection is True or message.live is None:
                 continue
             participates = update.learning[channel.sender]
-            given_up = participates is False or name in tape.given_up
-            credit = None if given_up else self._credit(channel, record)
+            given_up = participates is False or name in update.window.given_up
+            credit = None if given_up else self._credit(channel, message)
             if credit is None:
                 continue
             if channel.predictors_disabled is not None:
                 credit = channel.enabled_predictions(credit)
-            if participates is not True or record.no_injection is not False:
-                rows = mask_and(channel.of_sender(participates), mask_not(record.no_injection))
+            if participates is not True or message.no_injection is not False:
+                rows = mask_and(channel.of_sender(participates), mask_not(message.no_injection))
                 credit = mask_fill_zero(rows, credit)
             if channel.coupling == "delayed":
-                yield Injection(record.graph_output, credit)
+                yield Injection(message.live, credit)
             else:
                 scale = channel.scale(step)
                 before = update.injected.get(name)
@@ -309,39 +309,39 @@ class BackwardPass:
                 else:
                     update.injected[name] = credit
                 if scale:
-                    update.injected_messages.add((name, record.stamp))
-                yield Injection(record.graph_output, credit, scale, channel.discount)
+                    update.injected_messages.add((name, message.stamp))
+                yield Injection(message.live, credit, scale, channel.discount)
 
-    def replayed_injections(self, group: LearningGroup, tape: Tape, step: int) -> list[Injection]:
+    def replayed_injections(self, group: LearningGroup, window: Window, step: int) -> list[Injection]:
         """What is injected into the messages of a window that has been replayed."""
-        self.predict([(group, tape)])
-        return self.injections(self._update(group, tape), step)
+        self.predict([(group, window)])
+        return self.injections(self._update(group, window), step)
 
-    def _credit(self, channel: Channel, record: Record) -> Tensor | None:
+    def _credit(self, channel: Channel, message: Message) -> Tensor | None:
         """The credit of a message or what steering replaces it by, [rows, size] per sample; None: nothing."""
-        if self.steering is not None and self.steering.applies(channel, record):
-            return self.steering.signal(channel, record)
-        return self.credit(channel, record)
+        if self.steering is not None and self.steering.applies(channel, message):
+            return self.steering.signal(channel, message)
+        return self.credit(channel, message)
 
-    def credit(self, channel: Channel, record: Record) -> Tensor | None:
+    def credit(self, channel: Channel, message: Message) -> Tensor | None:
         """The credit of a message, [rows, size] per sample before `scale`; None: nothing.
 
         With `trace` and `propagate`, what its receiver has just returned is mixed in (semantics 11; BP(lambda)).
         """
         if channel.coupling == "delayed":
-            return record.delta if record.complete else None
-        if channel.needs_actions and channel.injects and record.prediction is None:
-            self.predictor_trainer.predict_missing([(channel, record)])  # they have only just come back
-            if record.prediction is None:
+            return message.gradient if message.complete else None
+        if channel.needs_actions and channel.injects and message.prediction is None:
+            self.predictor_trainer.predict_missing([(channel, message)])  # they have only just come back
+            if message.prediction is None:
                 return channel.zeros
-        if record.prediction is None or not channel.injects:
+        if message.prediction is None or not channel.injects:
             return None
-        credit = record.prediction[0]
+        credit = message.prediction[0]
         if channel.mixes:
-            delta = channel.zeros if record.delta is None else record.delta
+            delta = channel.zeros if message.gradient is None else message.gradient
             credit = torch.lerp(credit, delta, channel.trace) if channel.trace else credit
-            returned = channel.propagate and record.counted is not False
-            example = self.predictor_trainer.example(channel, record) if returned else None
+            returned = channel.propagate and message.counted is not False
+            example = self.predictor_trainer.example(channel, message) if returned else None
             if example is not None and channel.predictor is not None:
                 example.delta = delta
                 credit = credit + channel.propagate * channel.predictor.propagated(example)

@@ -1,14 +1,14 @@
-"""Records: the signals of a step, a message and its uses (semantics 17, 18), and the tape of an open window (15).
+"""What a step is made of: signals, messages and what reads them (semantics 17, 18), ticks and windows (15).
 
 One run has one environment of B lanes. Several seeds that run as one have one each, and a signal is [replicas * B, …].
 
-No autograd graph outlives its window, and none is ever stored: a fork, a checkpoint and a late learner replay the tape,
-which gives the same bits as the first graph.
+No autograd graph outlives its window, and none is ever stored: a fork, a checkpoint and a late learner replay the window's
+ticks, which gives the same bits as the first graph.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -21,20 +21,27 @@ from antiphon.engine.heart.clock import Windows
 from antiphon.engine.heart.rows import EnvMask
 
 __all__ = [
+    "PLAIN",
+    "ROWS",
+    "SIGNALS",
     "Action",
-    "AgentTick",
-    "Consumption",
-    "Delivery",
     "EpisodeEnds",
     "LearningGroup",
+    "Message",
     "Read",
-    "Record",
     "ReplicaSignals",
     "StepSignals",
-    "Tape",
     "Tick",
+    "Window",
     "joined",
 ]
+
+PLAIN = {"role": "plain"}
+"""A field of a saved state: a name, numbers, or sets of such."""
+ROWS = {"role": "rows"}
+"""A tensor [rows, …], a mask, or several by name: what a stack has row by row of its members."""
+SIGNALS = {"role": "signals"}
+"""Step signals, which a saved state has once and refers to by number."""
 
 Action = Tensor | dict[str, Tensor]
 """What is done in the environment, [B, …]: by its one actor, or by part of a Dict action space."""
@@ -44,7 +51,7 @@ Action = Tensor | dict[str, Tensor]
 
 @dataclass(slots=True, eq=False)
 class StepSignals:
-    """The signals of a step, shared by every record and tape that was made from them.
+    """The signals of a step, shared by every message and tick that was made from them.
 
     Attributes:
         step: The environment step.
@@ -105,56 +112,58 @@ class EpisodeEnds:
 
 
 @dataclass(slots=True, eq=False)
-class Record:
-    """One message: what was sent, and what has come back."""
+class Message:
+    """One message of a channel: what was sent, and what has come back. Its fields are written in ledger.py alone.
 
-    stamp: int
-    message: Tensor
-    """[B, size], as sent."""
-    received: Tensor
-    """[B, size], as it arrives: with the link's noise, in its bits."""
-    step_signals: StepSignals
+    A field with a role is part of a saved state (engine/state/trees.py), here and below.
+    """
+
+    stamp: int = field(metadata=PLAIN)
+    """The step at which it was sent."""
+    sent: Tensor = field(metadata=ROWS)
+    """[rows, size], as sent."""
+    received: Tensor = field(metadata=ROWS)
+    """[rows, size], as it arrives: with the link's noise, in its bits."""
+    step_signals: StepSignals = field(metadata=SIGNALS)
     """The signals it was made from."""
-    first_use: int | None
+    first_use: int | None = field(metadata=PLAIN)
     """First receiver tick that the schedule lets use it; None: it will be replaced unread."""
-    waiting: set[int]
+    open: set[int] = field(metadata=PLAIN)
     """Receiver windows that may hold uses and have not closed."""
-    deadline: int
-    """Step after which an open record is an engine error."""
-    returned: Tensor | None = None
-    """[B, size]: the newest delta that had come back when it was sent, for predictors conditioned on it."""
-    states: dict[str, Tensor] = field(default_factory=dict)
-    """The states of the channel's ends when it was sent, [B, state size], for predictors conditioned on them."""
-    began: int = 0
+    deadline: int = field(metadata=PLAIN)
+    """Step after which an open message is an engine error."""
+    returned: Tensor | None = field(default=None, metadata=ROWS)
+    """[rows, size]: the newest gradient that had come back when it was sent, for predictors conditioned on it."""
+    states: dict[str, Tensor] = field(default_factory=dict, metadata=ROWS)
+    """The states of the channel's ends when it was sent, [rows, state size], for predictors conditioned on them."""
+    began: int = field(default=0, metadata=PLAIN)
     """Step at which its episode began, where that is a window."""
-    lost: Tensor | None = None
-    """[B] bool: the environments in which the link lost it."""
-    void: EnvMask = False
-    """Environments whose episode ended since it was sent: there it is void from then on."""
-    no_injection: EnvMask = False
-    """Environments whose episode ended before it could be used: there nothing is injected either."""
-    counted: EnvMask = False
-    """Environments in which a use counted."""
+    lost: Tensor | None = field(default=None, metadata=ROWS)
+    """[rows] bool: where the link lost it."""
+    void: EnvMask = field(default=False, metadata=ROWS)
+    """Where its episode has ended since it was sent."""
+    no_injection: EnvMask = field(default=False, metadata=ROWS)
+    """Where its episode ended before it could be used: there nothing is injected either."""
+    counted: EnvMask = field(default=False, metadata=ROWS)
+    """Where a use counted."""
     somewhere: bool | None = None
-    """As of `Delivery`."""
-    delta: Tensor | None = None
-    """[B, size], per sample, accumulated over the counted uses."""
-    loss: Tensor | None = None
-    """[B]: what its receiver lost in the windows that used it, for critics."""
+    """Whether `counted`, as a tensor, holds anywhere, as far as the host knows without a look at it."""
+    gradient: Tensor | None = field(default=None, metadata=ROWS)
+    """[rows, size], per sample, summed over the counted uses."""
+    loss: Tensor | None = field(default=None, metadata=ROWS)
+    """[rows]: what its receiver lost in the windows that used it, for critics."""
     actions: list[ReturnedAction] = field(default_factory=list)
     """What its receiver did at the ticks that read it, for `local_policy`: known only while its windows are learned from."""
-    finished: int | None = None
+    finished: int | None = field(default=None, metadata=PLAIN)
     """Step at which its last window closed."""
-    held_by_sender: bool = True
+    held_by_sender: bool = field(default=True, metadata=PLAIN)
     """Whether the sender has still to learn from it."""
-    graph_output: Tensor | None = None
+    live: Tensor | None = None
     """The message with the sender's graph, while the sender's window is open."""
     prediction: tuple[Tensor, int] | None = None
     """What its predictor said of it, and after how many updates."""
     learned: Learned | None = None
     """What training its predictor on it gives, if computed with `prediction`."""
-    spent: bool = False
-    """Whether the message itself has been released (`GradientLedger.release_message`)."""
 
     @property
     def unread(self) -> bool:
@@ -163,79 +172,63 @@ class Record:
 
     @property
     def complete(self) -> bool:
-        """Whether its delta is whole: all windows closed, at least one use counted."""
+        """Whether its gradient is whole: all windows closed, at least one use counted."""
         return self.finished is not None and self.counted is not False
 
 
 @dataclass(slots=True, eq=False)
-class Consumption:
-    """A record consumed within one receiver window: the leaf its gradient comes back on."""
+class Read:
+    """What a tick reads over a channel: a message, what stands in for it, or nothing.
 
-    record: Record
-    leaf: Tensor
-    counted: EnvMask
+    How it is differentiated is decided as the tick begins (`TrainingMessages`): as a leaf, whose gradient goes back for
+    `message`; with the graph of the message of `stamp`, made in the same window; or, with neither, as a constant.
+    """
+
+    channel: str = field(metadata=PLAIN)
+    value: Tensor | None = field(default=None, metadata=ROWS)
+    """[rows, size]; None: zeros, or what the graph of `stamp` gives."""
+    available: EnvMask = field(default=False, metadata=ROWS)
+    """Where there is a message; zeros elsewhere."""
+    message: Message | None = None
+    """The message that is due, if one was sent."""
+    counted: EnvMask = field(default=False, metadata=ROWS)
+    """Where it is the due message itself, or what stands in for it, and valid."""
     somewhere: bool | None = None
-    """As of `Delivery`."""
-
-
-@dataclass(slots=True)
-class Delivery:
-    """What a receiver tick finds on a channel."""
-
-    record: Record | None
-    """The record due, if any was sent."""
-    value: Tensor | None
-    """[B, size]; None: nothing has come, zeros."""
-    available: EnvMask
-    """Environments in which there is a message; zeros elsewhere."""
-    counted: EnvMask
-    """Environments in which it is the due message itself, or what stands in for it, and valid."""
-    somewhere: bool | None = None
-    """Whether `counted`, as a tensor, holds in any environment, as far as the host knows without a look at it."""
-    stand_in_mask: EnvMask = False
-    """Environments in which a synthetic input stands in for it."""
+    """Whether `counted`, as a tensor, holds anywhere, as far as the host knows without a look at it."""
+    predicted: EnvMask = False
+    """Where a synthetic input stands in for it."""
     step_signals: StepSignals | None = None
-    """The signals that what is read was made from, where they are not the record's own in all environments."""
+    """The signals that what is read was made from, where they are not the message's own in all environments."""
+    stamp: int | None = field(default=None, metadata=PLAIN)
+    """Of a message made in the same window, over a locked channel or as a state: it is passed on with its graph."""
+    tick: int = field(default=-1, metadata=PLAIN)
+    """The step of the one tick that reads a leaf; -1: the window's ticks share it."""
 
 
 # --- a window ----------------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True, eq=False)
-class Read:
-    """What one agent consumed from one channel at one tick."""
-
-    channel: str
-    stamp: int | None
-    """The stamp of a message made in the same window over a locked channel: it is passed on with its graph."""
-    value: Tensor | None
-    """[B, size], otherwise: the leaf, or a constant; None: zeros."""
-    use: Consumption | None = None
-    """The ledger's, whose leaf `value` is."""
-    available: EnvMask = True
-    """Environments in which there is a message."""
-
-
-@dataclass(slots=True, eq=False)
-class AgentTick:
-    """One agent's share in a tick.
+class Tick:
+    """One evaluation of an agent's network: what it read, computed and sent.
 
     Several reads of one channel, one after the other, are the messages that it reads side by side, oldest first.
     """
 
-    agent: str
-    step_signals: StepSignals
+    step: int = field(metadata=PLAIN)
+    agent: str = field(metadata=PLAIN)
+    step_signals: StepSignals = field(metadata=SIGNALS)
     """The signals it worked on (its own step's, or those its aligned message was made from)."""
     reads: list[Read]
-    participates: EnvMask = True
+    participates: EnvMask = field(default=True, metadata=ROWS)
     """The rows in which the agent learns from this window; in others what it reads is constant."""
     memory: Read | None = None
     """What a recurrent agent read of its own state; None for others."""
-    ages: Tensor | None = None
-    """[B, channels]: how old the messages are, for an agent that observes it."""
-    action: Tensor | None = None
+    ages: Tensor | None = field(default=None, metadata=ROWS)
+    """[rows, channels]: how old the messages are, for an agent that observes it."""
+    action: Tensor | None = field(default=None, metadata=ROWS)
     """[rows, …]: what a policy's action was, as sampled; a replay has the same."""
-    outcomes: list[StepSignals] = field(default_factory=list)
+    outcomes: list[StepSignals] = field(default_factory=list, metadata=SIGNALS)
     """Of an agent with a policy: the steps from this one to its next tick, or the window's end."""
     ports: Tensors = field(default_factory=dict)
     """Its outputs, with their graph; empty once the window has closed."""
@@ -249,44 +242,31 @@ class AgentTick:
 
 
 @dataclass(slots=True, eq=False)
-class Tick:
-    """One evaluation of one learner's network: one agent, or several tied ones as one batch."""
-
-    step: int
-    parts: list[AgentTick]
-
-
-@dataclass(slots=True, eq=False)
-class Tape:
-    """One window of one group.
+class Window:
+    """The ticks from which one group learns at once.
 
     Attributes:
-        window: Its number; -1 before its first tick.
+        number: Its number; -1 before its first tick.
         start: Running statistics of each learner, by its first agent, at the window's start.
-        ticks: In the order they were made.
-        sent: Records of the messages sent, by channel name, in order.
-        graph_outputs: Messages of this window with their graph, by (channel, stamp).
+        calls: The ticks in the order they were made: of one agent, or of several tied ones, evaluated as one batch.
+        sent: The messages sent, by channel name, in order.
+        live: Messages of this window with their graph, by (channel, stamp).
+        leaves: What its ticks read as leaves, by (channel, stamp, tick).
         given_up: Delayed channels whose gradients were not complete within their staleness: the window is learned from
             without them.
     """
 
-    window: int = -1
+    number: int = field(default=-1, metadata=PLAIN)
     start: dict[str, Tensors] = field(default_factory=dict)
-    ticks: list[Tick] = field(default_factory=list)
-    sent: list[tuple[str, Record]] = field(default_factory=list)
-    graph_outputs: dict[tuple[str, int], Tensor] = field(default_factory=dict)
-    given_up: set[str] = field(default_factory=set)
+    calls: list[list[Tick]] = field(default_factory=list)
+    sent: list[tuple[str, Message]] = field(default_factory=list)
+    live: dict[tuple[str, int], Tensor] = field(default_factory=dict)
+    leaves: dict[tuple[str, int, int], Read] = field(default_factory=dict)
+    given_up: set[str] = field(default_factory=set, metadata=PLAIN)
 
-    def consumptions(self) -> list[tuple[str, Consumption]]:
-        """What its ticks consumed, each once, with the channels' names."""
-        found = {
-            entry.use: entry.channel
-            for tick in self.ticks
-            for part in tick.parts
-            for entry in part.consumed
-            if entry.use is not None
-        }
-        return [(channel, use) for use, channel in found.items()]
+    def ticks(self) -> Iterator[Tick]:
+        """Its ticks, in order."""
+        return (tick for call in self.calls for tick in call)
 
 
 @dataclass(slots=True, eq=False)
@@ -298,8 +278,8 @@ class LearningGroup:
         windows: Its windows.
         owners: The first agent of each learner, with how many agents share it.
         late: Whether a delayed channel leaves it, so that its windows wait for the returned gradient.
-        staleness: How many windows a tape may wait: as long as the longest of its delayed channels.
-        tape: The open window.
+        staleness: How many windows one may wait: as long as the longest of its delayed channels.
+        window: The open one.
         pending: Windows that have ended and wait, oldest first.
         past: The newest windows learned from, oldest first, where returns reach over several.
     """
@@ -309,6 +289,6 @@ class LearningGroup:
     owners: dict[str, int] = field(default_factory=dict)
     late: bool = False
     staleness: int = 0
-    tape: Tape = field(default_factory=Tape)
-    pending: list[Tape] = field(default_factory=list)
-    past: list[Tape] = field(default_factory=list)
+    window: Window = field(default_factory=Window)
+    pending: list[Window] = field(default_factory=list)
+    past: list[Window] = field(default_factory=list)

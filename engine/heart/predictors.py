@@ -12,7 +12,8 @@ from antiphon.comms.backward_requests import constant
 from antiphon.comms.stacked import StackedModels, gradients_all, predict_all
 from antiphon.comms.synthetic_gradients import Example, Learned, Predictor, newest_returned
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.message import Record, Tape
+from antiphon.engine.heart.ledger import Ledger
+from antiphon.engine.heart.message import Message, Window
 from antiphon.engine.heart.rows import Members, mask_and, mask_fill_zero, mask_not, members_and
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import InputUpdate, PredictorUpdate
@@ -43,109 +44,108 @@ class PredictorTrainer:
         self.contexts: Contexts | None = None
         self.outliers: ClippedReturns | None = None
 
-    def predict_missing(self, requested: list[tuple[Channel, Record]]) -> None:
-        """Evaluate the synthetic gradients of records, which keep them while they stay true."""
+    def predict_missing(self, requested: list[tuple[Channel, Message]]) -> None:
+        """Evaluate the synthetic gradients of messages, which keep them while they stay true."""
         questions: list[tuple[Predictor, Example]] = []
-        records: list[tuple[Channel, Record]] = []
-        for channel, record in requested:
-            example = self.example(
-                channel, record, answered=False
-            )  # a prediction must not see what has come back
+        messages: list[tuple[Channel, Message]] = []
+        for channel, message in requested:
+            example = self.example(channel, message, answered=False)  # must not see what has come back
             if example is not None and channel.predictor is not None:
                 questions.append((channel.predictor, example))
-                records.append((channel, record))
-        for (channel, record), (predictor, example), prediction in zip(
-            records, questions, predict_all(questions, learn=not self.frozen), strict=True
+                messages.append((channel, message))
+        for (channel, message), (predictor, example), prediction in zip(
+            messages, questions, predict_all(questions, learn=not self.frozen), strict=True
         ):
             if example.target is not None and example.valid is not None:  # no own loss, no injection
                 prediction = mask_fill_zero(example.valid, prediction)
             prediction = constant(prediction)
             if channel.predictors_disabled is not None:
                 prediction = channel.enabled_predictions(prediction)
-            channel.ledger.keep_prediction(record, prediction, predictor.updates)
-            record.learned = example.learned
+            channel.ledger.keep_prediction(message, prediction, predictor.updates, example.learned)
 
-    def predict(self, channel: Channel, record: Record) -> Tensor | None:
-        """Return the synthetic gradient of one record, [B, size] per sample; None where it cannot be evaluated."""
-        self.predict_missing([(channel, record)])
-        return None if record.prediction is None else record.prediction[0]
+    def predict(self, channel: Channel, message: Message) -> Tensor | None:
+        """Return the synthetic gradient of one message, [rows, size] per sample; None where it cannot be evaluated."""
+        self.predict_missing([(channel, message)])
+        return None if message.prediction is None else message.prediction[0]
 
-    def example(self, channel: Channel, record: Record, *, answered: bool = True) -> Example | None:
-        """The example that a record is for its channel's predictor; None where its target is absent.
+    def example(self, channel: Channel, message: Message, *, answered: bool = True) -> Example | None:
+        """The example that a message is for its channel's predictor; None where its target is absent.
 
         Args:
             channel: The channel.
-            record: One of its records.
+            message: One of its messages.
             answered: Whether what has come back is in it.
         """
-        if channel.target is not None and channel.target not in record.step_signals.signals:
+        if channel.target is not None and channel.target not in message.step_signals.signals:
             return None
-        if any(spec.name not in record.step_signals.signals for spec in channel.context):
+        if any(spec.name not in message.step_signals.signals for spec in channel.context):
             return None  # of an aligned agent: before its first message, or known only after the step of a mixture
-        if channel.needs_actions and not record.actions:
+        if channel.needs_actions and not message.actions:
             return None
-        context = record.step_signals.context(channel.context, self.system.dtype)
+        context = message.step_signals.context(channel.context, self.system.dtype)
         if context is not None:
             context = channel.replicas.to_rows(context)
         if channel.ends and self.contexts is not None:
-            context = self.contexts.with_ends(context, channel, record)
-        example = Example(record.message, context, None)
+            context = self.contexts.with_ends(context, channel, message)
+        example = Example(message.sent, context, None)
         if channel.needs_actions:
-            example.actions = tuple(record.actions)
+            example.actions = tuple(message.actions)
         valid: Tensor | None = None
-        if answered and channel.ledger.wants_deltas:
-            example.delta, example.loss = record.delta, record.loss
+        if answered and channel.ledger.wants_gradient:
+            example.delta, example.loss = message.gradient, message.loss
             if (
                 channel.needs_returned_loss and example.loss is None
             ):  # after an episode's end there is no loss
-                example.loss = torch.zeros_like(record.message[:, 0])
-            valid = example.valid = record.counted if isinstance(record.counted, Tensor) else None
+                example.loss = torch.zeros_like(message.sent[:, 0])
+            valid = example.valid = message.counted if isinstance(message.counted, Tensor) else None
             if channel.needs_actions:  # what teaches nothing is no example
-                valid = example.valid = torch.stack([one.valid for one in record.actions]).any(0)
+                valid = example.valid = torch.stack([one.valid for one in message.actions]).any(0)
         if channel.target is not None:
-            target = record.step_signals.signals[channel.target]
-            present = record.step_signals.signals.get(f"_{channel.target}")
+            target = message.step_signals.signals[channel.target]
+            present = message.step_signals.signals.get(f"_{channel.target}")
             if present is not None:
                 target, present = mask_fill_zero(present, target), channel.to_rows(present)
                 example.valid = present if valid is None else present & valid
             example.target = channel.to_rows(target)
         return example
 
-    def local_examples(self, tapes: list[Tape]) -> dict[str, list[Example]]:
+    def local_examples(self, windows: list[Window]) -> dict[str, list[Example]]:
         """Examples of predictors to which nothing is returned: they learn when their sender does."""
         found: dict[str, list[Example]] = {}
-        for tape in tapes:
-            for name, record in tape.sent:
+        for window in windows:
+            for name, message in window.sent:
                 channel = self.system.channels[name]
-                if channel.predictor is None or channel.ledger.wants_deltas or channel.predictor_disabled:
+                if channel.predictor is None or channel.ledger.wants_gradient or channel.predictor_disabled:
                     continue
-                participates = channel.of_sender(self.system.agents[channel.sender].participates(tape.window))
+                participates = channel.of_sender(
+                    self.system.agents[channel.sender].participates(window.number)
+                )
                 if participates is False:
                     continue
                 example = (
-                    None if record.unread or record.no_injection is True else self.example(channel, record)
+                    None if message.unread or message.no_injection is True else self.example(channel, message)
                 )
                 if example is not None:
-                    rows = mask_and(participates, mask_not(record.no_injection))
+                    rows = mask_and(participates, mask_not(message.no_injection))
                     if isinstance(rows, Tensor):
                         example.valid = rows if example.valid is None else rows & example.valid
                     if channel.stacked:
                         example.members = channel.examples_for(rows)
-                    example.learned = self._learned(record, example, channel.predictor.updates)
+                    example.learned = self._learned(message, example, channel.predictor.updates)
                     found.setdefault(name, []).append(example)
         return found
 
     @staticmethod
-    def _learned(record: Record, example: Example, updates: int) -> Learned | None:
-        """Take what training on all rows of a record gives, where it has been computed with these parameters."""
-        learned, record.learned = record.learned, None
-        present = record.prediction is not None and record.prediction[1] == updates
+    def _learned(message: Message, example: Example, updates: int) -> Learned | None:
+        """Take what training on all rows of a message gives, where it has been computed with these parameters."""
+        learned = Ledger.take_learned(message)
+        present = message.prediction is not None and message.prediction[1] == updates
         return learned if present and example.valid is None else None
 
     def gradients(
         self,
         local: dict[str, list[Example]],
-        returns: dict[str, list[Record]],
+        returns: dict[str, list[Message]],
         step: int,
         *,
         watch: bool,
@@ -155,7 +155,7 @@ class PredictorTrainer:
 
         Args:
             local: Examples of those to which nothing is returned, by channel.
-            returns: Records of states whose return over several windows is known now, by channel.
+            returns: Messages of states whose return over several windows is known now, by channel.
             step: The step just taken.
             watch: Whether predictions are kept for telemetry.
             known: Of those that have learned at the tick (`local_updates`).
@@ -164,15 +164,17 @@ class PredictorTrainer:
         reached: dict[str, tuple[Predictor, list[Example]]] = {}
         for channel in self.system.channels.values():
             predictor = channel.predictor
-            records = channel.ledger.take(step)
+            messages = channel.ledger.take(step)
             if self.frozen or predictor is None or predictor.frozen or channel.predictor_disabled:
                 continue
             examples = local.get(channel.name, [])
             if channel.traced:  # what was consumed waits for its return; an episode's last state need not
-                records = [record for record in records if record.unread or record.no_injection is True]
-                records += returns.get(channel.name, [])
-            if channel.ledger.wants_deltas:
-                examples = [e for record in records if (e := self._returned_example(channel, record, step))]
+                messages = [message for message in messages if message.unread or message.no_injection is True]
+                messages += returns.get(channel.name, [])
+            if channel.ledger.wants_gradient:
+                examples = [
+                    e for message in messages if (e := self._returned_example(channel, message, step))
+                ]
             if examples:
                 reached[channel.name] = predictor, examples
         predictions: list[Tensor] = []
@@ -191,13 +193,13 @@ class PredictorTrainer:
     def _predictor(self, channel: str) -> Predictor | None:
         return self.system.channels[channel].predictor
 
-    def local_updates(self, tape: Tape) -> dict[str, PredictorUpdate]:
+    def local_updates(self, window: Window) -> dict[str, PredictorUpdate]:
         """What the predictors of a window's messages to which nothing is returned learn from it, by channel."""
         if self.frozen:
             return {}
         reached = {
             name: (predictor, examples)
-            for name, examples in self.local_examples([tape]).items()
+            for name, examples in self.local_examples([window]).items()
             if (predictor := self._predictor(name)) is not None and not predictor.frozen
         }
         return self._updates(reached)
@@ -253,21 +255,21 @@ class PredictorTrainer:
             else:
                 model.step(update.gradients, step, skip=skip)
 
-    def _returned_example(self, channel: Channel, record: Record, step: int) -> Example | None:
-        """What a predictor learns from a record whose gradient has come back, with its prediction where still true."""
+    def _returned_example(self, channel: Channel, message: Message, step: int) -> Example | None:
+        """What a predictor learns from a message whose gradient has come back, with its prediction where still true."""
         if self.outliers is not None:
-            self.outliers.clip(channel, record, step)
-        example = self.example(channel, record)
+            self.outliers.clip(channel, message, step)
+        example = self.example(channel, message)
         predictor = channel.predictor
-        counted = record.counted
+        counted = message.counted
         if example is not None and channel.needs_actions and example.valid is not None:
             counted = example.valid
             if not bool(counted.any()):
                 return None
         if example is not None and channel.stacked:
             example.members = channel.examples_for(counted)
-        if example is not None and predictor is not None and record.prediction is not None:
-            prediction, updates = record.prediction
+        if example is not None and predictor is not None and message.prediction is not None:
+            prediction, updates = message.prediction
             if updates == predictor.updates:
                 example.prediction = prediction
         return example

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.heart.agent import Agent
-from antiphon.engine.heart.message import AgentTick
+from antiphon.engine.heart.message import Tick
 from antiphon.engine.heart.rows import EnvMask, Members
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
@@ -52,21 +52,20 @@ class _Reach:
         self.update = update
         self.by_tick: dict[tuple[str, int], Tensor] = {}
         """By agent and step: the members reached, [N] bool."""
-        self.sent = {(name, record.stamp): record for name, record in update.tape.sent}
+        self.sent = {(name, message.stamp): message for name, message in update.window.sent}
 
     def read(self) -> None:
         """Follow the signals from the window's end to its start."""
         update = self.update
         for name, stamp in update.injected_messages:
             self._add_senders(name, stamp, None)
-        for tick in reversed(update.tape.ticks):
-            for part in tick.parts:
-                key = part.agent, tick.step
-                if (tick.step, part.agent) in update.window_loss.evaluated:
-                    known = self.by_tick.get(key, torch.zeros((), dtype=torch.bool))
-                    self.by_tick[key] = known | self._with_target(part.agent)
-                if key in self.by_tick:
-                    self._pass_on(part, self.by_tick[key])
+        for tick in reversed(list(update.window.ticks())):
+            key = tick.agent, tick.step
+            if (tick.step, tick.agent) in update.window_loss.evaluated:
+                known = self.by_tick.get(key, torch.zeros((), dtype=torch.bool))
+                self.by_tick[key] = known | self._with_target(tick.agent)
+            if key in self.by_tick:
+                self._pass_on(tick, self.by_tick[key])
 
     def of(self, agent: Agent) -> Members:
         """The members of a stack that are reached at some tick."""
@@ -86,13 +85,13 @@ class _Reach:
         count = self.update.window_loss.losses[agent].count
         return every & (count > 0).cpu() if isinstance(count, Tensor) else every
 
-    def _pass_on(self, part: AgentTick, members: Tensor) -> None:
+    def _pass_on(self, tick: Tick, members: Tensor) -> None:
         """Add the senders of what was read with its graph."""
-        if isinstance(part.participates, Tensor):
-            members = members & part.participates.view(len(members), -1)[:, 0].cpu()
-        for entry in part.consumed:
-            if entry.stamp is not None and part.participates is not False and entry.available is not False:
-                self._add_senders(entry.channel, entry.stamp, members, entry.available)
+        if isinstance(tick.participates, Tensor):
+            members = members & tick.participates.view(len(members), -1)[:, 0].cpu()
+        for read in tick.consumed:
+            if read.stamp is not None and tick.participates is not False and read.available is not False:
+                self._add_senders(read.channel, read.stamp, members, read.available)
 
     def _add_senders(self, name: str, stamp: int, receivers: Members, available: EnvMask = True) -> None:
         """Note that a channel's senders are reached: through their receivers, or (None) by an injection."""

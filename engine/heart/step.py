@@ -17,8 +17,8 @@ from antiphon.agents.learner import Learner, StackedLearner
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.learn import BackwardPass, ObjectiveEvaluator
-from antiphon.engine.heart.ledger import GradientLedger
-from antiphon.engine.heart.message import Action, EpisodeEnds, LearningGroup, StepSignals, Tape
+from antiphon.engine.heart.ledger import Ledger
+from antiphon.engine.heart.message import Action, EpisodeEnds, LearningGroup, StepSignals, Window
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.reach import reached, reached_alone
 from antiphon.engine.heart.rows import Members, members_and
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Engine"]
 
-EndedWindows = list[tuple[LearningGroup, Tape]]
-"""Windows that have ended, by their tapes, with whose they are."""
+EndedWindows = list[tuple[LearningGroup, Window]]
+"""Windows that have ended, with whose they are."""
 
 
 class Engine:
@@ -59,7 +59,7 @@ class Engine:
         self.predictor_trainer = PredictorTrainer(self.system)
         self.evaluator = ObjectiveEvaluator(self.system)
         self.backward_pass = BackwardPass(self.system, self.evaluator, self.predictor_trainer)
-        self.differentiated: dict[Tape, Update] = {}
+        self.differentiated: dict[Window, Update] = {}
         """Windows of this step that have been differentiated at the tick."""
         self.learned: dict[str, PredictorUpdate] = {}
         """By channel: what their messages' own predictors learn."""
@@ -142,9 +142,9 @@ class Engine:
         closing, dropped = self._take_ended_windows(step)
         self.backward_pass.predict(self._not_swept(closing))
         turns = [self._differentiate(turn, step) for turn in self._turns(closing)]
-        local = self.predictor_trainer.local_examples([tape for _, tape in self._not_swept(closing)])
-        for group, tape in [*closing, *dropped]:
-            self._close(group, tape, step)
+        local = self.predictor_trainer.local_examples([window for _, window in self._not_swept(closing)])
+        for group, window in [*closing, *dropped]:
+            self._close(group, window, step)
         returns = {} if self.returns is None else self.returns.extend(closing, step)
         gradients = self.predictor_trainer.gradients(local, returns, step, watch=watch, known=self.learned)
         self.divergence.check_predictors(gradients, step)
@@ -162,32 +162,31 @@ class Engine:
             for after in self.after_move:
                 for updates in turns:
                     after(updates, step)
-        GradientLedger.release_graphs(tape for _, tape in [*closing, *dropped])
+        Ledger.release_graphs(window for _, window in [*closing, *dropped])
         self.divergence.close(step)
         return StepReport([u for updates in turns for u in updates], gradients, input_gradients)
 
     def _take_ended_windows(self, step: int) -> tuple[EndedWindows, EndedWindows]:
         """Take the windows that end at `step` from their groups: those to learn from, and those given up.
 
-        Each group gets a new tape. Windows that wait for delayed gradients stay with their group, without their graph,
+        Each group gets a new one. Windows that wait for delayed gradients stay with their group, without their graph,
         which is made again when they are learned from.
         """
         closing: EndedWindows = []
         dropped: EndedWindows = []
         for group in self.system.groups:
-            window = group.windows.ending(step)
-            if window is None:
+            number = group.windows.ending(step)
+            if number is None:
                 continue
-            tape = group.tape
-            group.tape = Tape()
-            if tape.window != window:  # without a tick
-                self._close(group, Tape(window), step)
+            window, group.window = group.window, Window()
+            if window.number != number:  # without a tick
+                self._close(group, Window(number), step)
             elif group.late and self.late is not None:
-                ready, given_up = self.late.sort(group, tape, step)
+                ready, given_up = self.late.sort(group, window, step)
                 closing += ready
                 dropped += given_up
             else:
-                closing.append((group, tape))
+                closing.append((group, window))
         return closing, dropped
 
     def _turns(self, closing: EndedWindows) -> list[EndedWindows]:
@@ -198,10 +197,10 @@ class Engine:
         """
         turns: list[EndedWindows] = []
         taken: dict[LearningGroup, int] = {}
-        for group, tape in sorted(closing, key=lambda one: self.system.depths.get(one[0], 0)):
+        for group, window in sorted(closing, key=lambda one: self.system.depths.get(one[0], 0)):
             turn = taken[group] = max(taken.get(group, -1) + 1, self.system.depths.get(group, 0))
             turns.extend([] for _ in range(turn + 1 - len(turns)))
-            turns[turn].append((group, tape))
+            turns[turn].append((group, window))
         return [turn for turn in turns if turn]
 
     def _differentiate(self, closing: EndedWindows, step: int) -> list[Update]:
@@ -210,7 +209,7 @@ class Engine:
         Each update gets the members of stacks that it moves; no parameter moves yet.
         """
         present = iter(self.backward_pass.differentiate(self._not_swept(closing), step))
-        updates = [self.differentiated.get(tape) or next(present) for _, tape in closing]
+        updates = [self.differentiated.get(window) or next(present) for _, window in closing]
         updates = self.checked(updates, step)
         for update in updates:
             self.backward_pass.book(update)
@@ -229,7 +228,7 @@ class Engine:
         """The members of stacks that an update moves."""
         return {
             agent.name: members_and(
-                members_and(agent.learning(update.tape.window), reached(self.system, update, agent)),
+                members_and(agent.learning(update.window.number), reached(self.system, update, agent)),
                 agent.enabled(),
             )
             for agent in self._stacks[update.group]
@@ -238,11 +237,11 @@ class Engine:
     def _not_swept(self, closing: EndedWindows) -> EndedWindows:
         return [one for one in closing if one[1] not in self.differentiated]
 
-    def _close(self, group: LearningGroup, tape: Tape, step: int) -> None:
-        GradientLedger.release(tape.sent)
+    def _close(self, group: LearningGroup, window: Window, step: int) -> None:
+        Ledger.release(window.sent)
         for name in group.members:
             for channel in self.system.agents[name].channels:
-                channel.ledger.close(tape.window, step)
+                channel.ledger.close(window.number, step)
 
     # --- the update ----------------------------------------------------------------------------------------
 

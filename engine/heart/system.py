@@ -101,7 +101,7 @@ class System:
         if ends.ended is False:
             return
         for channel in self.channels.values():
-            channel.cut(step, *(_rows(channel, mask) for mask in (ends.ended, ends.terminated)))
+            channel.ledger.cut(step, *(_rows(channel, mask) for mask in (ends.ended, ends.terminated)))
         for agent in self.agents.values():
             if agent.trail is not None:
                 going_on = mask_not(_rows(agent, ends.ended))

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from antiphon.agents.policies import Advantages, PolicyLosses, Trajectory
 from antiphon.comms.synthetic_gradients import Example
-from antiphon.engine.heart.message import AgentTick, Consumption, LearningGroup, Tape
+from antiphon.engine.heart.message import LearningGroup, Read, Tick, Window
 from antiphon.engine.heart.rows import EnvMask, Members
 
-if TYPE_CHECKING:
-    from antiphon.engine.heart.channel import Channel
-
-__all__ = ["InputUpdate", "Losses", "PredictorUpdate", "Returned", "StepReport", "Update", "WindowLoss"]
+__all__ = ["InputUpdate", "Losses", "PredictorUpdate", "StepReport", "Update", "WindowLoss"]
 
 
 @dataclass(slots=True)
@@ -52,7 +48,7 @@ MOVED = ("approx_kl", "clip_fraction")
 class PolicyWindow:
     """A policy over a window, as its first pass found it: constants that further passes keep."""
 
-    parts: Sequence[AgentTick]
+    ticks: Sequence[Tick]
     """Its ticks."""
     trajectory: Trajectory
     """What was done, and what followed."""
@@ -104,21 +100,11 @@ class WindowLoss:
 
 
 @dataclass(slots=True, eq=False)
-class Returned:
-    """What one window returns for one message that it read."""
-
-    channel: Channel
-    use: Consumption
-    delta: Tensor | None = None
-    """[rows, size] per sample; None: its losses do not depend on the message, or the channel wants none."""
-
-
-@dataclass(slots=True, eq=False)
 class Update:
     """What one learning group learns from one window."""
 
     group: LearningGroup
-    tape: Tape
+    window: Window
     gradients: dict[str, Sequence[Tensor | None]] = field(default_factory=dict)
     """By the learner's first agent, in the order of its trainable parameters: of those that learn from the window."""
     learning: dict[str, EnvMask] = field(default_factory=dict)
@@ -129,8 +115,9 @@ class Update:
     """Newest injection by channel, for telemetry."""
     injected_messages: set[tuple[str, int]] = field(default_factory=set)
     """Channels and stamps of the messages with an injection that parameters follow."""
-    returned: list[Returned] = field(default_factory=list)
-    """What it returns for each message that the window read."""
+    returned: dict[Read, Tensor | None] = field(default_factory=dict)
+    """What it returns for each leaf that the window read, [rows, size] per sample; None: its losses do not depend on it, or
+    the channel wants none."""
     stepping_members: dict[str, Members] = field(default_factory=dict)
     """By stack, or lone agent beside stacks: the members that take a step, [N] bool; None or absent: all."""
     auxiliary: set[str] = field(default_factory=set)

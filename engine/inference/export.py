@@ -216,7 +216,7 @@ class Ticks:
 
     def due(self, channel: Channel, step: int) -> list[int]:
         """Return the stamps that the receiver's tick at `step` reads, oldest first; empty before the first."""
-        return [stamp - self._later for stamp in channel.mailbox.due(step + self._later)]
+        return [stamp - self._later for stamp in channel.ledger.due(step + self._later)]
 
     def made(self, stamps: Sequence[int]) -> fx.Node | None:
         """Return which of some due messages have come, [stamps] bool; None: all of them."""

@@ -18,23 +18,13 @@ from torch import Tensor
 from antiphon.agents.network import OBJECTIVE, Tensors
 from antiphon.comms.links import Link
 from antiphon.engine.environment import EnvironmentRunner
+from antiphon.engine.features.held_messages import HeldMessages
 from antiphon.engine.features.installed import forward_pass_of, objectives_of
 from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Call, StepWindows
-from antiphon.engine.heart.ledger import GradientLedger
-from antiphon.engine.heart.mailbox import Mailbox
-from antiphon.engine.heart.message import (
-    Action,
-    AgentTick,
-    Delivery,
-    EpisodeEnds,
-    Read,
-    Record,
-    StepSignals,
-    Tape,
-    Tick,
-)
+from antiphon.engine.heart.ledger import Ledger
+from antiphon.engine.heart.message import Action, EpisodeEnds, Message, Read, StepSignals, Tick, Window
 from antiphon.engine.heart.rows import Replicas
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.links import Links
@@ -105,9 +95,7 @@ class Rollout:
     def release(self) -> None:
         """Let all messages go: they are in circles, which Python would search for later."""
         for channel in self.system.channels.values():
-            ledger = channel.ledger
-            channel.ledger = _empty(ledger, ledger.link, ledger.slack)
-            channel.mailbox = Mailbox(channel.ledger, channel.mailbox.aligns)
+            channel.ledger = channel.ledger.emptied()
 
     @property
     def action(self) -> Action | None:
@@ -115,32 +103,30 @@ class Rollout:
         return self._forward_pass.action
 
     @torch.no_grad()
-    def tick(
-        self, step: int, step_signals: StepSignals, calls: Sequence[Call] | None = None
-    ) -> list[AgentTick]:
+    def tick(self, step: int, step_signals: StepSignals, calls: Sequence[Call] | None = None) -> list[Tick]:
         """Evaluate the agents due at a step, or some of them, and return what they read and made."""
         if calls is None:
             calls = self.system.schedule.calls(step)
         self._forward_pass.tick(step, step_signals, calls)
-        parts: list[AgentTick] = []
+        ticks: list[Tick] = []
         for group in dict.fromkeys(self.system.group_of[call[0]] for call in calls):
-            tape, group.tape = group.tape, Tape()
-            parts += (part for tick in tape.ticks for part in tick.parts)
-            GradientLedger.release(tape.sent)
-        for part in parts:
-            part.participates = True  # whoever no longer learns is scored all the same
-            for channel in self.system.agents[part.agent].channels:
+            window, group.window = group.window, Window()
+            ticks += window.ticks()
+            Ledger.release(window.sent)
+        for tick in ticks:
+            tick.participates = True  # whoever no longer learns is scored all the same
+            for channel in self.system.agents[tick.agent].channels:
                 channel.ledger.close(step, step)
                 channel.input_examples.clear()
                 channel.input_example_members.clear()
-        return parts
+        return ticks
 
     @torch.no_grad()
-    def evaluated(self, part: AgentTick, step: int) -> Tensors:
-        """Return the ports of a tick that has read what is in `part`; nothing is sent."""
-        buffers = self.system.agents[part.agent].learner.buffers
-        self._forward_pass.evaluate(Tick(step, [part]), Tape(), buffers)
-        return part.ports
+    def evaluated(self, tick: Tick) -> Tensors:
+        """Return the ports of a tick that has read what is in `tick`; nothing is sent."""
+        buffers = self.system.agents[tick.agent].learner.buffers
+        self._forward_pass.evaluate([tick], Window(), buffers)
+        return tick.ports
 
 
 class _DeliveredMessages:
@@ -149,13 +135,13 @@ class _DeliveredMessages:
     def __init__(self, deliver: Deliver | None) -> None:
         self.deliver = deliver
 
-    def read(self, channel: Channel, delivery: Delivery, part: AgentTick, step: int, tape: Tape) -> Read:
-        return Read(channel.name, None, delivery.value, available=delivery.available)
+    def read(self, channel: Channel, read: Read, tick: Tick, window: Window) -> Read:
+        return Read(channel.name, read.value, read.available)
 
-    def send(self, channel: Channel, step: int, message: Tensor, step_signals: StepSignals) -> Record:
+    def send(self, channel: Channel, step: int, live: Tensor, step_signals: StepSignals) -> Message:
         if self.deliver is not None:
-            message = self.deliver(channel.name, step, message.flatten(1))
-        return channel.ledger.send(step, message, step_signals)
+            live = self.deliver(channel.name, step, live.flatten(1))
+        return channel.ledger.send(step, live, step_signals)
 
 
 # --- examples ----------------------------------------------------------------------------------------------
@@ -221,8 +207,8 @@ class ExampleRollout:
 
     def _tick(self, step: int, call: Call) -> None:
         """Evaluate a call of a step, keep the ports of the ends whose newest tick it is, and release what is read no more."""
-        parts = self._rollout.tick(step, self._signals, [call])
-        self.ports |= {part.agent: part.ports for part in parts if self._newest.get(part.agent) == step}
+        ticks = self._rollout.tick(step, self._signals, [call])
+        self.ports |= {tick.agent: tick.ports for tick in ticks if self._newest.get(tick.agent) == step}
         if not self._lossy:
             self._release(step, call)
 
@@ -230,9 +216,9 @@ class ExampleRollout:
         """Release messages to and from the agents of a call that a tick at this step would not read, nor any later one."""
         for agent in map(self._rollout.system.agents.__getitem__, call):
             for channel in (*agent.channels, *agent.sends):
-                oldest = min(channel.mailbox.due(step), default=0)
-                for stamp in [stamp for stamp in channel.ledger.records if stamp < oldest]:
-                    del channel.ledger.records[stamp]
+                oldest = min(channel.ledger.due(step), default=0)
+                for stamp in [stamp for stamp in channel.ledger.messages if stamp < oldest]:
+                    del channel.ledger.messages[stamp]
 
     # --- which ticks ---------------------------------------------------------------------------------------
 
@@ -242,7 +228,7 @@ class ExampleRollout:
 
     def _behind(self, channel: Channel, step: int) -> Iterator[int]:
         """The stamps that what is read at a step may rest on."""
-        due = channel.mailbox.due(step)
+        due = channel.ledger.due(step)
         yield from due
         if due and channel.name in self._lossy:
             earlier = channel.ledger.sender.latest(due[0] - 1)
@@ -338,29 +324,29 @@ class EnvironmentRollout:
         return self.scores
 
     @torch.no_grad()
-    def step(self) -> list[AgentTick]:
+    def step(self) -> list[Tick]:
         """Take one step and return the ticks, with what was read and made."""
         step_signals = self.world.step_signals
         step = step_signals.step
-        parts = self.rollout.tick(step, step_signals)
+        ticks = self.rollout.tick(step, step_signals)
         ends: EpisodeEnds = self.world.advance(self.rollout.action)
-        counted = [part for part in parts if part.agent in self.scores and step >= self._filled[part.agent]]
-        for name, found in self._evaluator.window(Tape(ticks=[Tick(step, counted)])).losses.items():
+        counted = [tick for tick in ticks if tick.agent in self.scores and step >= self._filled[tick.agent]]
+        for name, found in self._evaluator.window(Window(calls=[counted])).losses.items():
             score = self.scores[name]
             score.loss += found.loss.item() * self.system.batch
             score.metric += found.score.item()
             score.count += int(found.count)
         self.system.cut(step, ends)
-        return parts
+        return ticks
 
 
 # --- the copy ----------------------------------------------------------------------------------------------
 
 
 def copied(system: System, channels: dict[str, Channel]) -> System:
-    """Return a system with these channels, learners and tapes of its own; parameters are shared, and all agents take part."""
+    """Return a system with these channels, learners and windows of its own; parameters are shared, and all agents take part."""
     learners = {agent.learner: copy.copy(agent.learner) for agent in system.owners().values()}
-    groups = [replace(group, tape=Tape(), pending=[], past=[]) for group in system.groups]
+    groups = [replace(group, window=Window(), pending=[], past=[]) for group in system.groups]
     found = system.rewired(channels, learners, groups)
     for agent in found.agents.values():
         agent.p_update, agent.participation_seeds = 1.0, None
@@ -383,23 +369,6 @@ def _silent_copy(system: System, batch: int, links: Links, seed: int) -> System:
     return found
 
 
-def _empty(ledger: GradientLedger, link: Link, slack: int = 0) -> GradientLedger:
-    """A ledger without records, of the same clocks."""
-    return replace(
-        ledger,
-        windows=_STEP,
-        link=link,
-        wants_deltas=False,
-        back=-1,
-        slack=slack,
-        records={},
-        uses={},
-        completed={},
-        newest=None,
-        read_up_to=-1,
-    )
-
-
 def _link(channel: Channel, links: Links, seed: int) -> Link:
     return channel.ledger.link if channel.state else links.of(channel.ledger.link, seed)
 
@@ -408,12 +377,14 @@ def _silent(channel: Channel, batch: int, links: Links, seed: int) -> Channel:
     """A channel over which nothing has been sent, and no gradient returns."""
     link = _link(channel, links, seed)
     stands_in = links.kind == "as_run" and links.inputs
-    ledger = _empty(channel.ledger, link)
+    held = HeldMessages() if link.drop or channel.ledger.remembers else None
+    ledger = channel.ledger.emptied(
+        windows=_STEP, link=link, wants_gradient=False, back=-1, slack=0, held=held
+    )
     return replace(
         channel,
         coupling="detached",  # the real message is read, also where in training it never is
         ledger=ledger,
-        mailbox=Mailbox(ledger, channel.mailbox.aligns),
         zeros=channel.zeros.new_zeros(()).expand(batch, channel.size),
         predictor=None,
         context=(),
@@ -455,7 +426,7 @@ def filled(system: System) -> dict[str, int]:
             whole = everyone[part[name]]
             full, others = True, 0
             for channel in agent.incoming:
-                stamps = channel.mailbox.due(step)
+                stamps = channel.ledger.due(step)
                 known = sources[channel.sender]
                 if part[channel.sender] == part[name]:
                     others |= known[stamps[-1]] if stamps else 0

@@ -225,12 +225,12 @@ def of_channels(system: System, learned: StepReport, step: int) -> Iterator[Meas
             yield from _trained(names, learned.predictor_updates[name])
         if name in injected:
             rows, update = injected[name]
-            put = channel.injecting(system.agents[channel.sender].participates(update.tape.window))
+            put = channel.injecting(system.agents[channel.sender].participates(update.window.number))
             norms = rows.norm(dim=1).view(count, -1).mean(1)
             yield Measured(names, "injection_norm", norms.tolist(), _list(put))
-        records = channel.ledger.records
-        if records:
-            message = records[max(records)].message.reshape(count, -1)
+        messages = channel.ledger.messages
+        if messages:
+            message = messages[max(messages)].sent.reshape(count, -1)
             mean, std = message.mean(1), message.std(1, correction=0)
             yield Measured(names, "message_mean", mean.tolist())
             yield Measured(names, "message_std", std.tolist())
@@ -280,14 +280,16 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measure
     ledger, link = channel.ledger, channel.ledger.link
     names, count = channel.names, len(channel.names)
     stamp = ledger.sender.latest(step - link.delay)
-    record = None if stamp is None else ledger.records.get(stamp)
-    if record is not None and (link.drop or channel.input is not None):
-        lost = [0.0] * count if record.lost is None else record.lost.view(count, -1).float().mean(1).tolist()
+    message = None if stamp is None else ledger.messages.get(stamp)
+    if message is not None and (link.drop or channel.input is not None):
+        lost = (
+            [0.0] * count if message.lost is None else message.lost.view(count, -1).float().mean(1).tolist()
+        )
         yield Measured(names, "lost", lost)
         if channel.input is not None:
             yield Measured(names, "stand_in", [1.0] * count if channel.coupling == "unlocked" else lost)
-    if record is not None and (link.noise or link.bits):
-        change = (record.received - record.message).reshape(count, -1).square().mean(1).sqrt()
+    if message is not None and (link.noise or link.bits):
+        change = (message.received - message.sent).reshape(count, -1).square().mean(1).sqrt()
         yield Measured(names, "distortion", change.tolist())
     if channel.state:
         return  # it stays where it is
@@ -349,16 +351,16 @@ def samples(system: System, scenario: Scenario) -> list[SampleRow]:
 
 def _messages(channel: Channel, place: int, target: str | None) -> np.ndarray[Any, Any] | None:
     """Return the newest messages of the channel at a place of a stack, with their labels."""
-    records = channel.ledger.records
-    if not records:
+    messages = channel.ledger.messages
+    if not messages:
         return None
-    record = records[max(records)]
-    message = record.message.reshape(len(channel.names), -1, record.message.shape[-1])[place]
-    if message.shape[1] > LARGEST:
+    message = messages[max(messages)]
+    sent = message.sent.reshape(len(channel.names), -1, message.sent.shape[-1])[place]
+    if sent.shape[1] > LARGEST:
         return None
-    labels = _labels(record.step_signals.signals, target, len(message))
-    most = min(len(message), _MOST, _NUMBERS // (message.shape[1] + 1))
-    rows = torch.cat([message.float().cpu(), labels.float().cpu().unsqueeze(1)], 1)
+    labels = _labels(message.step_signals.signals, target, len(sent))
+    most = min(len(sent), _MOST, _NUMBERS // (sent.shape[1] + 1))
+    rows = torch.cat([sent.float().cpu(), labels.float().cpu().unsqueeze(1)], 1)
     found: np.ndarray[Any, Any] = constant(rows[:most]).numpy()
     return found
 

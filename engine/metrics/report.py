@@ -112,10 +112,10 @@ class AgentReport:
         for name in update.group.members:
             agent = agents[name]
             losses = update.window_loss.losses.get(name)
-            participating = agent.learning(update.tape.window) if agent.stacked else None
+            participating = agent.learning(update.window.number) if agent.stacked else None
             for n, member in enumerate(agent.members):
                 group = base.group_of[member.name]
-                own = found.setdefault(group, Update(group, update.tape, window_loss=WindowLoss()))
+                own = found.setdefault(group, Update(group, update.window, window_loss=WindowLoss()))
                 if participating is not None and not participating[n]:
                     continue
                 if name in update.gradients:
@@ -127,7 +127,7 @@ class AgentReport:
         for name, injected in update.injected.items():
             channel = self._stacked.system.channels[name]
             rows = torch.split(injected, channel.batch)
-            injecting = channel.injecting(agents[channel.sender].participates(update.tape.window))
+            injecting = channel.injecting(agents[channel.sender].participates(update.window.number))
             for k, lone in enumerate(channel.members):
                 if injecting is None or injecting[k]:
                     found[base.group_of[lone.sender]].injected[lone.name] = rows[k]

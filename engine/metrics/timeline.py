@@ -121,7 +121,7 @@ class _Times:
                         reach = reach.joined(self.reaches[channel.sender][stamp])
                 elif channel.coupling == "delayed":
                     reach = reach._replace(late=True)
-                elif channel.coupling == "locked" or (channel.injects and channel.ledger.wants_deltas):
+                elif channel.coupling == "locked" or (channel.injects and channel.ledger.wants_gradient):
                     reach = reach._replace(messages=True)
         return reach
 
@@ -177,7 +177,7 @@ class _Times:
 
     def _read(self, channel: Channel, step: int) -> tuple[int, ...]:
         """The stamps that the receiver's tick at `step` reads, oldest first; none of an episode that has ended."""
-        return tuple(stamp for stamp in channel.mailbox.due(step) if self._of_one_window(stamp, step))
+        return tuple(stamp for stamp in channel.ledger.due(step) if self._of_one_window(stamp, step))
 
     def _uses(self, channel: Channel, stamp: int) -> tuple[int, int] | None:
         """First receiver tick that may use the message sent at `stamp`, and the step at which all have learned from it."""
@@ -203,7 +203,7 @@ class _Times:
         if self._within(channel, stamp, first):
             windows = self.windows[channel.receiver]
             return windows.end(windows.number(stamp))
-        return closes + channel.ledger.back if channel.ledger.wants_deltas else -1
+        return closes + channel.ledger.back if channel.ledger.wants_gradient else -1
 
     def _trained(self, channel: Channel, stamp: int, uses: tuple[int, int]) -> int:
         windows = self.windows[channel.sender]

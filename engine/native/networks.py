@@ -21,7 +21,7 @@ from antiphon.comms.links import StackedFanIn
 from antiphon.comms.stacked import StackedModels
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.clock import TickWindows
-from antiphon.engine.heart.message import LearningGroup
+from antiphon.engine.heart.message import LearningGroup, Read
 from antiphon.engine.heart.rows import EnvMask
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
@@ -163,12 +163,13 @@ class NativeNetwork:
         self.ports = {name: as_leaf(evaluation.outputs[place]) for name, place in self._ports.items()}
         return dict(self.ports), dict(zip(self._statistics, evaluation.statistics, strict=True))
 
-    def differentiate(self, update: Update, agent: str) -> None:
+    def differentiate(self, update: Update, agent: str, wanted: Sequence[Read]) -> None:
         """Go on from the gradients of the ports, which an update has of its agent, to parameters and messages.
 
         Args:
             update: Of the newest evaluation's window.
             agent: The stack.
+            wanted: What the window read whose gradient is wanted.
         """
         evaluation, blocks = self._evaluation, self._blocks
         assert evaluation is not None
@@ -181,7 +182,6 @@ class NativeNetwork:
         given: list[Tensor | None] = [None] * len(evaluation.outputs)
         for place, gradient in zip(self._ports.values(), of_ports, strict=True):
             given[place] = gradient
-        wanted = [one for one in update.returned if one.channel.ledger.wants_deltas]
         read = [bool(wanted) and block.rows.requires_grad for block in blocks]
         of_blocks, bounds = evaluation.backward(given, read)
         update.finite = bounded(bounds)
@@ -193,9 +193,8 @@ class NativeNetwork:
                 for block, gradient in zip(blocks, of_blocks, strict=True)
                 if gradient is not None
             ]
-            deltas = gradients_of(ends, [one.use.leaf for one in wanted])
-            for one in wanted:
-                one.delta = deltas[id(one.use.leaf)]
+            found = gradients_of(ends, [read.value for read in wanted if read.value is not None])
+            update.returned.update({read: found[id(read.value)] for read in wanted})
 
 
 def native_networks(system: System) -> Mapping[str, NativeNetwork]:

@@ -1,6 +1,6 @@
 """The boundary of a part: what crosses the channels that are cut (semantics 43).
 
-Both halves of a cut channel keep the channel's ledger by the same schedule. The receiving half enters a record at the step
+Both halves of a cut channel keep the channel's ledger by the same schedule. The receiving half enters a message at the step
 at which the other half sends, and what arrives fills it before it is read; the sending half is given back what the other
 half's windows have returned before it is due. So each half has, of what it reads, what an uncut channel has.
 """
@@ -17,19 +17,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from antiphon.comms.backward_requests import constant
-from antiphon.engine.heart.ledger import GradientLedger
-from antiphon.engine.heart.message import Record, StepSignals
+from antiphon.engine.heart.ledger import Ledger
+from antiphon.engine.heart.message import Message, StepSignals
 from antiphon.engine.heart.rows import EnvMask
 from antiphon.engine.heart.system import System
 from antiphon.errors import EngineError
 
-__all__ = ["Boundary", "Exchange", "Message", "Return", "array_of", "return_slack"]
+__all__ = ["Boundary", "CutMessage", "Exchange", "Return", "array_of", "return_slack"]
 
 Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Message:
+class CutMessage:
     """A message that crosses: of all channels of one stack between two parts.
 
     Attributes:
@@ -61,7 +61,7 @@ class Return:
         stamp: The step at which it was sent.
         finished: The step at which the last window that used it closed.
         counted: [rows] bool: where a use counted; or everywhere, or nowhere.
-        delta: [rows, size], per sample; None: nothing.
+        gradient: [rows, size], per sample; None: nothing.
         loss: [rows]: its receiver's, for critics; None: nobody asks for it.
         incarnation: The sender's, when it sent the message; for parts that do not wait.
     """
@@ -70,22 +70,22 @@ class Return:
     stamp: int
     finished: int
     counted: Array | bool
-    delta: Array | None
+    gradient: Array | None
     loss: Array | None
     incarnation: int = 0
 
     @classmethod
-    def of_record(cls, channel: str, record: Record, stamp: int, incarnation: int = 0) -> Self:
-        """Return what a finished record gives back for the message that its sender sent at `stamp`."""
-        assert record.finished is not None
-        counted = record.counted if isinstance(record.counted, bool) else array_of(record.counted)
-        delta, loss = (None if value is None else array_of(value) for value in (record.delta, record.loss))
-        return cls(channel, stamp, record.finished, counted, delta, loss, incarnation)
+    def of_message(cls, channel: str, message: Message, stamp: int, incarnation: int = 0) -> Self:
+        """Return what a finished message gives back for the one that its sender sent at `stamp`."""
+        assert message.finished is not None
+        counted = message.counted if isinstance(message.counted, bool) else array_of(message.counted)
+        gradient, loss = (None if v is None else array_of(v) for v in (message.gradient, message.loss))
+        return cls(channel, stamp, message.finished, counted, gradient, loss, incarnation)
 
     @property
     def nbytes(self) -> int:
         """Bytes of its contents."""
-        values: tuple[object, ...] = (self.counted, self.delta, self.loss)
+        values: tuple[object, ...] = (self.counted, self.gradient, self.loss)
         return sum(value.nbytes for value in values if isinstance(value, np.ndarray))
 
 
@@ -106,17 +106,17 @@ class Exchange:
     incarnation: int
     first: int
     end: int
-    messages: list[Message] = field(default_factory=list)
+    messages: list[CutMessage] = field(default_factory=list)
     returns: list[Return] = field(default_factory=list)
 
     @property
     def nbytes(self) -> int:
         """Bytes of its contents."""
-        contents: list[Message | Return] = [*self.messages, *self.returns]
+        contents: list[CutMessage | Return] = [*self.messages, *self.returns]
         return sum(one.nbytes for one in contents)
 
 
-def return_slack(ledger: GradientLedger) -> int:
+def return_slack(ledger: Ledger) -> int:
     """Return the steps more that what is returned over a cut channel may take to be known to its sending half."""
     return max(ledger.back, ledger.link.delay) + 1
 
@@ -141,13 +141,14 @@ class Boundary:
         self.sending = {c.names[0]: c for c in cut if c.sender in system.agents}
         self.receiving = {c.names[0]: c for c in cut if c.receiver in system.agents}
         self._part_of = elsewhere
-        self._early: dict[tuple[str, int], Message] = {}
+        self._early: dict[tuple[str, int], CutMessage] = {}
         """What has arrived of steps that this part has not come to, by channel and stamp."""
-        self._missing: dict[tuple[str, int], Record] = {}
-        """Records whose content has not arrived."""
-        self._outgoing: dict[int, tuple[list[Message], list[Return]]] = {}
+        self._missing: dict[tuple[str, int], Message] = {}
+        """Messages whose content has not arrived."""
+        self._outgoing: dict[int, tuple[list[CutMessage], list[Return]]] = {}
         for channel in self.sending.values():
-            channel.ledger.send_elsewhere(return_slack(channel.ledger))
+            channel.ledger.slack += return_slack(channel.ledger)
+            channel.ledger.held = None  # its receiver is elsewhere
         self.reset(0)
 
     def reset(self, step: int) -> None:
@@ -182,13 +183,13 @@ class Boundary:
             ledger = channel.ledger
             if ledger.sender.due(step):
                 began = self.system.began if self.system.episode is not None else 0
-                record = ledger.enter(step, channel.zeros, step_signals, began)
-                message = self._early.pop((key, step), None)
-                if message is None:
-                    self._missing[key, step] = record
+                placeholder = ledger.enter(step, channel.zeros, step_signals, began)
+                arrived = self._early.pop((key, step), None)
+                if arrived is None:
+                    self._missing[key, step] = placeholder
                 else:
-                    self._fill(record, message)
-        late = [key for key, record in self._missing.items() if (record.first_use or step + 1) <= step]
+                    self._fill(placeholder, arrived)
+        late = [key for key, message in self._missing.items() if (message.first_use or step + 1) <= step]
         if late:
             name, stamp = late[0]
             raise EngineError(
@@ -202,29 +203,29 @@ class Boundary:
             if channel.family is not None:
                 channel.family.release()
             if channel.ledger.sender.due(step):
-                record = channel.ledger.records[step]
                 messages, _ = self._outgoing[self._part_of[key]]
-                messages.append(self._message(key, record))
+                messages.append(self._crossing(key, channel.ledger.messages[step]))
         for key, channel in self.receiving.items():
             _, returns = self._outgoing[self._part_of[key]]
-            for record in channel.ledger.records.values():
-                if record.finished == step and record.first_use is not None:
-                    returns.append(Return.of_record(key, record, record.stamp))
+            for message in channel.ledger.messages.values():
+                if message.finished == step and message.first_use is not None:
+                    returns.append(Return.of_message(key, message, message.stamp))
 
-    def _message(self, key: str, record: Record) -> Message:
+    def _crossing(self, key: str, message: Message) -> CutMessage:
         """What crosses of a message that was sent; an aligned agent's signals are not those of the step at which it sends."""
-        content, own = array_of(record.received), record.step_signals
+        content, own = array_of(message.received), message.step_signals
         if self.system.agents[self.sending[key].sender].align is None:
-            return Message(key, record.stamp, content)
+            return CutMessage(key, message.stamp, content)
         signals = {name: array_of(value) for name, value in own.signals.items()}
-        return Message(key, record.stamp, content, own.step, signals)
+        return CutMessage(key, message.stamp, content, own.step, signals)
 
-    def _fill(self, record: Record, message: Message) -> None:
+    def _fill(self, placeholder: Message, arrived: CutMessage) -> None:
         """Put what has arrived in place of a placeholder."""
-        self.receiving[message.channel].ledger.fill(record, self._tensor(message.content))
-        if message.example is not None:
-            signals = {name: self._tensor(value) for name, value in message.signals.items()}
-            record.step_signals = StepSignals(message.example, signals)
+        signals = None
+        if arrived.example is not None:
+            each = {name: self._tensor(value) for name, value in arrived.signals.items()}
+            signals = StepSignals(arrived.example, each)
+        self.receiving[arrived.channel].ledger.fill(placeholder, self._tensor(arrived.content), signals)
 
     # --- between parts -------------------------------------------------------------------------------------
 
@@ -249,9 +250,9 @@ class Boundary:
         self.covered[exchange.sender] = exchange.end
         for message in exchange.messages:
             key = message.channel, message.stamp
-            record = self._missing.pop(key, None)
-            if record is not None:
-                self._fill(record, message)
+            placeholder = self._missing.pop(key, None)
+            if placeholder is not None:
+                self._fill(placeholder, message)
             elif message.stamp >= now:
                 self._early[key] = message
         for one in exchange.returns:
@@ -259,7 +260,7 @@ class Boundary:
                 one.stamp,
                 one.finished,
                 self._mask(one.counted),
-                None if one.delta is None else self._tensor(one.delta),
+                None if one.gradient is None else self._tensor(one.gradient),
                 None if one.loss is None else self._tensor(one.loss),
             )
 

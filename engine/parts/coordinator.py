@@ -128,7 +128,7 @@ class Coordinator:
         if self._parts_at is None or self._parts_at < simulation.now - 1:
             state = simulation._state_dict()
             parts.scatter(state)
-            self._parts_at, self._row_at, self._counted = simulation.now, None, copy_tree(state["tally"])
+            self._parts_at, self._row_at, self._counted = simulation.now, None, copy_tree(state["means"])
         return parts
 
     def observe(self, simulation: BaseSimulation, *, row: bool) -> None:
@@ -207,10 +207,10 @@ class Coordinator:
         own = simulation.backend.state_dict()
         learned = {key: state["system"][key] for key in LEARNED}
         simulation.backend.load_state_dict({**copy_tree(own), **learned})
-        before, self._counted = self._counted, state["tally"]
+        before, self._counted = self._counted, state["means"]
         held, nothing = simulation.train_means.state_dict(), (0, 0, 0)  # held: of steps since the newest row
         sums = {}
-        for name, new in state["tally"].items():
+        for name, new in state["means"].items():
             each = zip(held.get(name, nothing), new, before.get(name, nothing), strict=True)
             sums[name] = [total + (now - then) for total, now, then in each]
         simulation.train_means.load_state_dict(sums)

@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from antiphon.engine.features.held_messages import HeldMessages
 from antiphon.engine.heart.agent import Agent
-from antiphon.engine.heart.message import Record, StepSignals
+from antiphon.engine.heart.message import Message, StepSignals
 from antiphon.engine.heart.system import System
-from antiphon.engine.parts.boundary import Boundary, Exchange, Message, Return, array_of
+from antiphon.engine.parts.boundary import Boundary, CutMessage, Exchange, Return, array_of
 
 __all__ = ["FreeBoundary", "FreeFigures", "FreeSettings", "packed", "unpacked"]
 
@@ -121,7 +122,9 @@ class FreeBoundary(Boundary):
         self._signals = signals
         super().__init__(system, elsewhere, index, lookahead=1)
         for channel in self.sending.values():
-            channel.ledger.send_elsewhere(self.settings.staleness)
+            channel.ledger.slack += self.settings.staleness
+        for channel in self.receiving.values():  # what has not come in time counts as lost
+            channel.ledger.held = channel.ledger.held or HeldMessages()
         self._receivers = list(self._readers())
 
     def _readers(self) -> Iterator[_Receiver]:
@@ -139,20 +142,20 @@ class FreeBoundary(Boundary):
         self._queues: dict[str, list[_Queued]] = {key: [] for key in self.receiving}
         self._newest: dict[str, Origin] = {}
         """Per channel, of all that has arrived."""
-        self._due: dict[tuple[str, int], Record] = {}
-        """Records that the schedule has not come to, by channel and own stamp."""
+        self._due: dict[tuple[str, int], Message] = {}
+        """Messages that the schedule has not come to, by channel and own stamp."""
         self._origins: dict[tuple[str, int], Origin] = {}
         """By channel and own stamp: what filled it."""
         self._sent: dict[tuple[str, int], int] = {}
         """By channel and stamp: the incarnation that sent it, while something may come back."""
         for key, channel in self.receiving.items():
-            open_ = [stamp for stamp, record in channel.ledger.records.items() if record.finished is None]
+            open_ = [stamp for stamp, message in channel.ledger.messages.items() if message.finished is None]
             self._origins |= {(key, stamp): (stamp, _OF_WHOLE) for stamp in open_}
         for key, channel in self.sending.items():
-            for stamp, record in channel.ledger.records.items():
-                if record.finished is None:
+            for stamp, message in channel.ledger.messages.items():
+                if message.finished is None:
                     self._sent[key, stamp] = _OF_WHOLE
-                    record.deadline = max(record.deadline, stamp + self.settings.staleness + 1)
+                    channel.ledger.extend(message, stamp + self.settings.staleness + 1)
 
     # --- a step --------------------------------------------------------------------------------------------
 
@@ -209,39 +212,36 @@ class FreeBoundary(Boundary):
         return empty or keys
 
     def _fill_due(self, key: str, step: int, chosen: _Queued | None) -> None:
-        """Fill the record that reaches its receiver at `step` with what has come; without, it is lost."""
-        channel = self.receiving[key]
-        stamp = step - channel.ledger.link.delay
-        record = self._due.pop((key, stamp), None)
-        if record is None:
+        """Fill the message that reaches its receiver at `step` with what has come; without, it is lost."""
+        ledger = self.receiving[key].ledger
+        stamp = step - ledger.link.delay
+        placeholder = self._due.pop((key, stamp), None)
+        if placeholder is None:
             return
-        if record.unread:
-            self._lose(record)
+        if placeholder.unread:
+            ledger.lose(placeholder)
             return
         queue = self._queues[key]
-        if chosen is None and queue and not channel.mailbox.aligns:
+        if chosen is None and queue and not ledger.aligned:
             chosen = queue[-1]
         if chosen is None:
             self.figures.missed += 1
-            self._lose(record)
+            ledger.lose(placeholder)
             return
         place = queue.index(chosen)
         self.figures.dropped += place
         del queue[: place + 1]
-        channel.ledger.fill(record, chosen.content)
-        if key in self._signals:
-            record.step_signals = StepSignals(chosen.example, chosen.signals)
-        channel.mailbox.keep(record)
+        signals = StepSignals(chosen.example, chosen.signals) if key in self._signals else None
+        ledger.fill(placeholder, chosen.content, signals)
+        assert ledger.held is not None
+        ledger.held.keep(ledger, placeholder)
         self._origins[key, stamp] = chosen.stamp, chosen.incarnation
-
-    def _lose(self, record: Record) -> None:
-        record.lost = torch.ones(len(record.message), dtype=torch.bool, device=self.system.device)
 
     def _give_up(self, step: int) -> None:
         for key, channel in self.sending.items():
             ledger = channel.ledger
-            for stamp, record in list(ledger.records.items()):
-                if record.finished is None and stamp + self.settings.staleness < step:
+            for stamp, message in list(ledger.messages.items()):
+                if message.finished is None and stamp + self.settings.staleness < step:
                     self.figures.given_up += 1
                     self._sent.pop((key, stamp), None)
                     ledger.give_back(stamp, step, False, None, None)
@@ -251,20 +251,20 @@ class FreeBoundary(Boundary):
         for key, channel in self.sending.items():
             if not channel.ledger.sender.due(step):
                 continue
-            record = channel.ledger.records[step]
-            own = record.step_signals
+            message = channel.ledger.messages[step]
+            own = message.step_signals
             wanted = (name for signal in self._signals.get(key, ()) for name in (signal, f"_{signal}"))
             signals = {name: array_of(own.signals[name]) for name in wanted if name in own.signals}
             messages, _ = self._outgoing[self._part_of[key]]
-            messages.append(Message(key, step, array_of(record.received), own.step, signals))
-            if not record.unread:
+            messages.append(CutMessage(key, step, array_of(message.received), own.step, signals))
+            if not message.unread:
                 self._sent[key, step] = incarnation
         for key, channel in self.receiving.items():
             _, returns = self._outgoing[self._part_of[key]]
-            for record in channel.ledger.records.values():
-                if record.finished == step and (key, record.stamp) in self._origins:
-                    stamp, incarnation = self._origins.pop((key, record.stamp))
-                    returns.append(Return.of_record(key, record, stamp, incarnation))
+            for message in channel.ledger.messages.values():
+                if message.finished == step and (key, message.stamp) in self._origins:
+                    stamp, incarnation = self._origins.pop((key, message.stamp))
+                    returns.append(Return.of_message(key, message, stamp, incarnation))
 
     # --- between parts -------------------------------------------------------------------------------------
 
@@ -276,7 +276,7 @@ class FreeBoundary(Boundary):
         for one in exchange.returns:
             self._give_back(one, now)
 
-    def _queue(self, message: Message, incarnation: int) -> None:
+    def _queue(self, message: CutMessage, incarnation: int) -> None:
         key, origin = message.channel, (message.stamp, incarnation)
         age = (incarnation, message.stamp)
         queue, aligns = self._queues[key], self._aligns(key)
@@ -307,8 +307,8 @@ class FreeBoundary(Boundary):
         del self._sent[one.channel, one.stamp]
         self.figures.returned += 1
         self.figures.staleness += now - one.stamp
-        delta, loss = (None if value is None else self._tensor(value) for value in (one.delta, one.loss))
-        ledger.give_back(one.stamp, now - ledger.back, self._mask(one.counted), delta, loss)
+        gradient, loss = (None if v is None else self._tensor(v) for v in (one.gradient, one.loss))
+        ledger.give_back(one.stamp, now - ledger.back, self._mask(one.counted), gradient, loss)
 
     # --- state ---------------------------------------------------------------------------------------------
 
@@ -329,7 +329,7 @@ class FreeBoundary(Boundary):
         """Load what was under way, once the ledgers have been loaded; its tensors are used as they are."""
         self._queues = {key: [_Queued(**own) for own in queue] for key, queue in state["queues"].items()}
         self._newest = {key: (stamp, incarnation) for key, (stamp, incarnation) in state["newest"].items()}
-        self._due = {(key, stamp): self.receiving[key].ledger.records[stamp] for key, stamp in state["due"]}
+        self._due = {(key, stamp): self.receiving[key].ledger.messages[stamp] for key, stamp in state["due"]}
         self._origins = {
             (key, own): (stamp, incarnation) for key, own, stamp, incarnation in state["origins"]
         }
@@ -350,7 +350,7 @@ def packed(exchange: Exchange) -> dict[str, Any]:
 
 def unpacked(state: Mapping[str, Any]) -> Exchange:
     """Return the exchange that `packed` was given."""
-    messages = [Message(**_arrays(own)) for own in state["messages"]]
+    messages = [CutMessage(**_arrays(own)) for own in state["messages"]]
     returns = [Return(**_arrays(own)) for own in state["returns"]]
     return Exchange(**{**state, "messages": messages, "returns": returns})
 

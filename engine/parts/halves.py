@@ -6,7 +6,6 @@ from copy import deepcopy
 from dataclasses import replace
 
 from antiphon.engine.heart.clock import Schedule
-from antiphon.engine.heart.mailbox import Mailbox
 from antiphon.engine.heart.system import System
 from antiphon.engine.parts.placement import Placement
 
@@ -22,10 +21,7 @@ def halved(whole: System, placement: Placement) -> System:
     """
     for channel in whole.channels.values():
         if placement[channel.sender] != placement[channel.receiver]:
-            ledger = replace(channel.ledger, records={}, uses={}, completed={})
-            half = replace(
-                channel, ledger=ledger, mailbox=Mailbox(ledger, channel.mailbox.aligns), members=()
-            )
+            half = replace(channel, ledger=channel.ledger.emptied(), members=())
             half.input_examples, half.input_example_members = [], []
             half.predictor, channel.input = deepcopy(
                 (half.predictor, channel.input)

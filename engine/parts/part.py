@@ -16,7 +16,6 @@ import torch
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.build.builder import build, chosen_device, without_weights
 from antiphon.engine.environment import EnvironmentRunner, environment_state, make_environment
-from antiphon.engine.heart.ledger import NEVER
 from antiphon.engine.heart.message import StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.metrics.report import AgentReport, MeanAccumulator
@@ -174,7 +173,7 @@ class Part:
         system = state["system"]
         for key, end in (("predictors", "sender"), ("inputs", "receiver")):
             system[key] = {name: own for name, own in system[key].items() if end in ends[name]}
-        for key, end in (("muted", "sender"), ("deaf", "receiver")):
+        for key, end in (("gradients", "sender"), ("inputs", "receiver")):
             names = system["quarantine"][key]
             system["quarantine"][key] = [name for name in names if end in ends[name]]
         self._extend_deadlines(system["ledgers"], -1)
@@ -195,7 +194,7 @@ class Part:
             "diverged": None,
             "present": dict(self.world.step_signals.signals),
             "elapsed": self.world.elapsed,
-            "tally": self.train_means.state_dict(),
+            "means": self.train_means.state_dict(),
             **({} if self.world.episodes is None else {"episodes": self.world.episodes.state_dict()}),
             "system": self.backend.state_dict(),
         }
@@ -219,7 +218,7 @@ class Part:
             self.world.episodes.load_state_dict(state["episodes"])
         agents = self.backend.stacked.base.agents
         self.train_means = MeanAccumulator(self.backend.stacked.base)
-        self.train_means.load_state_dict({n: own for n, own in state["tally"].items() if n in agents})
+        self.train_means.load_state_dict({n: own for n, own in state["means"].items() if n in agents})
 
     def own_state(self) -> Tree:
         """Return all of the state of a part that does not wait, for a restart of it alone, without copying a tensor.
@@ -253,16 +252,16 @@ class Part:
         base, ends = self.backend.stacked.base, self._ends()
         found = dict(system)
         for key in ("trails", "actions"):
-            found[key] = {name: own for name, own in system.get(key, {}).items() if name in base.agents}
-        found["units"] = [system["units"][i] for i in self._groups]
+            found[key] = {name: own for name, own in system[key].items() if name in base.agents}
+        found["groups"] = [system["groups"][i] for i in self._groups]
         found["ledgers"] = {name: dict(system["ledgers"][name]) for name in base.channels}
         for name, own in ends.items():
             ledger = found["ledgers"][name]
             if "receiver" not in own:
-                ledger.update(_EMPTY_MAILBOX, arrived=NEVER)
+                ledger["held"] = None
             if "sender" not in own:
-                for entry in (*ledger["records"], *ledger["loose"]):
-                    entry["pinned"] = False
+                for message in (*ledger["messages"], *ledger["loose"]):
+                    message["held_by_sender"] = False
         self._extend_deadlines(found["ledgers"], 1)
         return found
 
@@ -271,19 +270,9 @@ class Part:
         base = self.backend.stacked.base
         for name in (name for name, ends in self._ends().items() if "receiver" not in ends):
             steps = return_slack(base.channels[name].ledger) + self.boundary.patience
-            for entry in (*ledgers[name]["records"], *ledgers[name]["loose"]):
-                if entry["first_use"] is not None:
-                    entry["deadline"] += sign * steps
-
-
-_EMPTY_MAILBOX: Tree = {
-    "uses": [],
-    "held": None,
-    "held_stamp": None,
-    "held_signals": {},
-    "prior": None,
-    "prior_stamp": None,
-}
+            for message in (*ledgers[name]["messages"], *ledgers[name]["loose"]):
+                if message["first_use"] is not None:
+                    message["deadline"] += sign * steps
 
 
 # --- the states of all parts as one ------------------------------------------------------------------------
@@ -297,7 +286,7 @@ _BY_NAME = {
     "outliers": "channels",
 }
 """What of a state is by name, and of what."""
-_DISABLED = ("silenced", "muted", "deaf")
+_DISABLED = ("agents", "gradients", "inputs")
 
 
 def merge_states(states: Sequence[Mapping[str, Any]]) -> Tree:
@@ -321,18 +310,18 @@ def merge_states(states: Sequence[Mapping[str, Any]]) -> Tree:
         },
     }
     if not free:
-        merged |= _merged_schedule(states, systems) | {"moments": signals}
-    tally = _union((state["tally"] for state in states), order["agents"])
+        merged |= _merged_schedule(states, systems) | {"signals": signals}
+    tally = _union((state["means"] for state in states), order["agents"])
     kept = {key: value for key, value in first.items() if key != "part"}
-    return {**kept, "tally": tally, "system": merged}
+    return {**kept, "means": tally, "system": merged}
 
 
 def _merged_schedule(states: Sequence[Mapping[str, Any]], systems: Sequence[Tree]) -> Tree:
     """Return what of the whole state is of windows, messages and divergences."""
-    units: dict[int, Any] = {}
+    groups: dict[int, Any] = {}
     halves: dict[str, Tree] = {}
     for state, system in zip(states, systems, strict=True):
-        units |= dict(zip(state["part"]["groups"], system["units"], strict=True))
+        groups |= dict(zip(state["part"]["groups"], system["groups"], strict=True))
         for name, ends in state["part"]["ends"].items():
             halves.setdefault(name, {}).update(dict.fromkeys(ends, system["ledgers"][name]))
     events = {tuple(event): None for system in systems for event in system["quarantine"]["events"]}
@@ -342,7 +331,7 @@ def _merged_schedule(states: Sequence[Mapping[str, Any]], systems: Sequence[Tree
             "events": sorted(map(list, events), key=lambda event: event[0]),
         },
         "ledgers": {name: _joined(**halves[name]) for name in states[0]["part"]["order"]["channels"]},
-        "units": [units[number] for number in sorted(units)],
+        "groups": [groups[number] for number in sorted(groups)],
     }
 
 
@@ -352,67 +341,62 @@ def _union(each: Iterable[Mapping[str, Any]], order: Sequence[str]) -> Tree:
 
 
 def _joined(sender: Tree, receiver: Tree) -> Tree:
-    """The state of a channel's ledger and mailbox, of that of its two halves.
+    """The state of a channel's ledger, of that of its two halves.
 
     What was sent is known to the sending half, and what became of it to the receiving one.
     """
     if sender is receiver:
         return sender
-    used = {entry["stamp"]: entry for key in ("loose", "records") for entry in receiver[key]}
-    sent = {entry["stamp"] for key in ("loose", "records") for entry in sender[key]}
+    used = {one["stamp"]: one for key in ("loose", "messages") for one in receiver[key]}
+    sent = {one["stamp"] for key in ("loose", "messages") for one in sender[key]}
 
-    def whole(entry: Tree) -> Tree:
-        known = used.get(entry["stamp"])
-        if known is None:
-            return entry
-        return {**entry, **{key: known[key] for key in _BY_RECEIVER}}
+    def whole(message: Tree) -> Tree:
+        known = used.get(message["stamp"], message)
+        return {**message, **{key: known[key] for key in _BY_RECEIVER}}
 
-    records = [whole(entry) for entry in sender["records"]]
-    records += [entry for entry in receiver["records"] if entry["stamp"] not in sent]
-    loose = [whole(entry) for entry in sender["loose"]]
-    stamps = {entry["stamp"] for entry in (*records, *loose)}
-    loose += [entry for entry in receiver["loose"] if entry["stamp"] not in stamps]
+    messages = [whole(message) for message in sender["messages"]]
+    messages += [message for message in receiver["messages"] if message["stamp"] not in sent]
+    loose = [whole(message) for message in sender["loose"]]
+    stamps = {message["stamp"] for message in (*messages, *loose)}
+    loose += [message for message in receiver["loose"] if message["stamp"] not in stamps]
     return {
         **receiver,
-        "records": sorted(records, key=itemgetter("stamp")),
+        "messages": sorted(messages, key=itemgetter("stamp")),
         "loose": loose,
-        "returned": sender["returned"],
+        "completed": sender["completed"],
         "newest": sender["newest"],
     }
 
 
-_BY_RECEIVER = ("waiting", "deadline", "counted", "delta", "loss", "finished")
+_BY_RECEIVER = ("open", "deadline", "counted", "gradient", "loss", "finished")
 """What the receiving half knows of a message."""
 
 
 def _renumbered(system: Tree, signals: list[list[Any]]) -> Tree:
     """Return a part's state with its step signals entered among those of all parts, and numbered as they are there."""
-    numbers = [_number(entry, signals) for entry in system["moments"]]
+    numbers = [_number(entry, signals) for entry in system["signals"]]
 
-    def record(entry: Tree) -> Tree:
-        return {**entry, "moment": numbers[entry["moment"]]}
+    def renumbered(tree: Tree) -> Tree:
+        """A message or a tick with its signals' new numbers."""
+        outcomes = {"outcomes": [numbers[n] for n in tree["outcomes"]]} if "outcomes" in tree else {}
+        return {**tree, **outcomes, "step_signals": numbers[tree["step_signals"]]}
 
-    def tick(part: list[Any]) -> list[Any]:
-        agent, number, reads, participates, memory, ages, *policy = part
-        policy = [policy[0], [numbers[n] for n in policy[1]]] if policy else []
-        return [agent, numbers[number], reads, participates, memory, ages, *policy]
-
-    def tape(one: Tree) -> Tree:
-        return {**one, "ticks": [[step, [tick(part) for part in parts]] for step, parts in one["ticks"]]}
+    def window(one: Tree) -> Tree:
+        return {**one, "calls": [list(map(renumbered, call)) for call in one["calls"]]}
 
     ledgers = {
-        name: {**own, "records": list(map(record, own["records"])), "loose": list(map(record, own["loose"]))}
+        name: {**own, **{key: list(map(renumbered, own[key])) for key in ("messages", "loose")}}
         for name, own in system["ledgers"].items()
     }
-    units = [
+    groups = [
         {
-            "tape": tape(unit["tape"]),
-            "pending": list(map(tape, unit["pending"])),
-            "past": list(map(tape, unit["past"])),
+            "window": window(group["window"]),
+            "pending": list(map(window, group["pending"])),
+            "past": list(map(window, group["past"])),
         }
-        for unit in system["units"]
+        for group in system["groups"]
     ]
-    return {**system, "ledgers": ledgers, "units": units}
+    return {**system, "ledgers": ledgers, "groups": groups}
 
 
 def _number(entry: Sequence[Any], signals: list[list[Any]]) -> int:

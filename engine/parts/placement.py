@@ -160,7 +160,7 @@ def _uncuttable(channel: Channel) -> tuple[str, str, str] | None:
     ledger = channel.ledger
     if ledger.link.delay == 0:
         return "link.delay", "0: a message is read at the step at which it is sent", _DELAY
-    if ledger.wants_deltas and ledger.back == 0:
+    if ledger.wants_gradient and ledger.back == 0:
         return "link.back", "0: a gradient is back at the step at which it is made", "make it 1 or more"
     if "to.state" in channel.ends:
         return "gradient.context", "'to.state' is read from the receiver itself", "leave it out"
@@ -239,7 +239,7 @@ def unaligned_readers(system: System, placement: Placement) -> list[str]:
         return []
     aligned: dict[str, bool] = {}
     for channel in cut_channels(system, placement):
-        aligned[channel.receiver] = aligned.get(channel.receiver, False) or channel.mailbox.aligns
+        aligned[channel.receiver] = aligned.get(channel.receiver, False) or channel.ledger.aligned
     return [name for name in system.agents if not aligned.get(name, True)]
 
 
@@ -298,7 +298,7 @@ def message_bytes(system: System, channel: Channel) -> float:
 def returned_bytes(system: System, channel: Channel) -> float:
     """Return the bytes a step of what comes back over a channel: gradients and losses of the messages that are read."""
     ledger = channel.ledger
-    if not ledger.wants_deltas:
+    if not ledger.wants_gradient:
         return 0.0
     read = min(ledger.sender.rate / ledger.sender.clock.period, channel.slots / ledger.receiver.period)
     numbers = channel.size + (1 if channel.needs_returned_loss else 0)

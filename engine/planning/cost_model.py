@@ -67,7 +67,7 @@ class CostModel:
         """Return the cost of one tick of an agent."""
         learner = agent.learner
         returns = any(
-            channel.coupling == "locked" or channel.ledger.wants_deltas for channel in agent.incoming
+            channel.coupling == "locked" or channel.ledger.wants_gradient for channel in agent.incoming
         )
         critic = None if learner.critic is None else learner.critic.signature()
         key = learner.network.signature(), critic, returns, learner.frozen

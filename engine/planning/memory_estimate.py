@@ -116,7 +116,7 @@ def _size(*tensors: Iterable[Tensor]) -> int:
 
 
 def _messages(system: System, channel: Channel) -> int:
-    copies = 1 + channel.ledger.wants_deltas + bool(channel.ledger.link.noise or channel.ledger.link.bits)
+    copies = 1 + channel.ledger.wants_gradient + bool(channel.ledger.link.noise or channel.ledger.link.bits)
     return _size([channel.zeros]) * (1 + copies * slots(channel, system.group_of[channel.sender]))
 
 

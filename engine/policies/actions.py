@@ -11,7 +11,7 @@ from torch import Tensor
 from antiphon.agents.network import OBJECTIVE
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Agent
-from antiphon.engine.heart.message import Action, AgentTick, StepSignals
+from antiphon.engine.heart.message import Action, StepSignals, Tick
 from antiphon.engine.heart.system import System
 
 __all__ = ["Actions"]
@@ -51,22 +51,22 @@ class Actions:
                 agent.action = None
         for agent in self._slower:
             if not agent.clock.due(step):
-                ticks = reversed(self.system.group_of[agent.name].tape.ticks)
-                newest = next((p for tick in ticks for p in tick.parts if p.agent == agent.name), None)
+                ticks = reversed(list(self.system.group_of[agent.name].window.ticks()))
+                newest = next((tick for tick in ticks if tick.agent == agent.name), None)
                 if newest is not None:
                     newest.outcomes.append(step_signals)
 
-    def ticked(self, part: AgentTick, step: int) -> None:
+    def ticked(self, tick: Tick) -> None:
         """Take the action of a tick, and let its step be the first that follows it."""
-        agent = self.system.agents[part.agent]
+        agent = self.system.agents[tick.agent]
         if agent.acts:
-            self._act(agent, part, step)
+            self._act(agent, tick)
         if agent.policy is not None:
-            part.outcomes.append(part.step_signals)
+            tick.outcomes.append(tick.step_signals)
 
-    def _act(self, agent: Agent, part: AgentTick, step: int) -> None:
+    def _act(self, agent: Agent, tick: Tick) -> None:
         """Take the action of an acting agent's tick."""
-        outputs = constant(part.ports[OBJECTIVE])
+        outputs = constant(tick.ports[OBJECTIVE])
         distribution = _policy(agent)
         if distribution is None:
             agent.action = outputs
@@ -74,11 +74,11 @@ class Actions:
         if self.system.divergence.quarantine:
             outputs = outputs.nan_to_num()
         if self.greedy:
-            part.action = distribution.mode(outputs)
+            tick.action = distribution.mode(outputs)
         else:
-            numbers = agent.action_numbers(step, distribution.draws)
-            part.action = distribution.sample(outputs, numbers)
-        agent.action = part.action
+            numbers = agent.action_numbers(tick.step, distribution.draws)
+            tick.action = distribution.sample(outputs, numbers)
+        agent.action = tick.action
 
     def of(self, replica: int = 0) -> Action | None:
         """Return the action at the newest step in the environment of a replica; None: nobody acted."""

@@ -94,11 +94,11 @@ class FurtherPasses:
         """The evaluation of a window's ticks again that costs least."""
         agents = {name: self.system.agents[name] for name in update.group.members}
         kind = Replay
-        if not AllTicks.obstacle(update.tape, agents):
+        if not AllTicks.obstacle(update.window, agents):
             kind = AllTicks
-        elif not InTurn.obstacle(update.tape, agents):
+        elif not InTurn.obstacle(update.window, agents):
             kind = InTurn
-        return kind(update.tape, agents, self.engine.forward_pass)
+        return kind(update.window, agents, self.engine.forward_pass)
 
     def _minibatches(self, window: _Window, epoch: int, step: int) -> list[dict[str, Tensor]]:
         """The rows of each minibatch, by agent: the environments are in another order in each epoch."""
@@ -139,7 +139,7 @@ class FurtherPasses:
             policy.further.append(found.figures)
         parameters = {name: self.system.agents[name].learner.trainable for name in update.gradients}
         (result,) = backward_all([BackwardRequest(total, [], parameters, [])], self.system.batch)
-        return Update(update.group, update.tape, {**result.parameters}, update.learning, window.loss)
+        return Update(update.group, update.window, {**result.parameters}, update.learning, window.loss)
 
 
 def _passes(agent: Agent) -> int:

@@ -17,23 +17,20 @@ from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass
-from antiphon.engine.heart.message import AgentTick, Read, Tape
+from antiphon.engine.heart.message import Read, Tick, Window
 from antiphon.engine.heart.rows import EnvMask, mask_fill_zero, rows_through, select_rows
 from antiphon.engine.policies.trajectories import port_names
 
 __all__ = ["AllTicks", "InTurn", "Replay"]
 
-Ticks = list[tuple[int, AgentTick]]
-"""An agent's ticks of a window with their steps."""
-
 
 class Replay:
     """A window replayed for all environments, by the forward pass."""
 
-    def __init__(self, tape: Tape, agents: Mapping[str, Agent], forward_pass: ForwardPass) -> None:
+    def __init__(self, window: Window, agents: Mapping[str, Agent], forward_pass: ForwardPass) -> None:
         self.agents = agents
-        self._tape, self._forward_pass = tape, forward_pass
-        self._parts = _ticks_of(tape)
+        self._window, self._forward_pass = window, forward_pass
+        self._ticks_of = _ticks_of(window)
 
     def ports(self, rows: Mapping[str, Tensor]) -> dict[str, Tensors]:
         """Return the ports that policies' losses are made of, [T, len(rows), …], by agent.
@@ -41,59 +38,59 @@ class Replay:
         Args:
             rows: Of each agent, as many of each member, member by member.
         """
-        self._forward_pass.replay(self._tape)
+        self._forward_pass.replay(self._window)
         return {
             agent: {
-                name: torch.stack([part.ports[name] for _, part in ticks])[:, rows[agent]]
+                name: torch.stack([tick.ports[name] for tick in ticks])[:, rows[agent]]
                 for name in port_names(self.agents[agent])
-                if name in ticks[0][1].ports
+                if name in ticks[0].ports
             }
-            for agent, ticks in self._parts.items()
+            for agent, ticks in self._ticks_of.items()
         }
 
 
 class InTurn(Replay):
     """The ticks of an agent with a state that learns alone, one after the other, for some environments."""
 
-    def __init__(self, tape: Tape, agents: Mapping[str, Agent], forward_pass: ForwardPass) -> None:
-        super().__init__(tape, agents, forward_pass)
-        ((name, self._ticks),) = self._parts.items()
+    def __init__(self, window: Window, agents: Mapping[str, Agent], forward_pass: ForwardPass) -> None:
+        super().__init__(window, agents, forward_pass)
+        ((name, self._ticks),) = self._ticks_of.items()
         self._agent = agents[name]
-        parts = [part for _, part in self._ticks]
         with torch.no_grad():
-            self._inputs = torch.stack([forward_pass.inputs(part, tape) for part in parts])
-            self._observed = _observed(self._agent, parts, forward_pass)
+            self._inputs = torch.stack([forward_pass.inputs(tick, window) for tick in self._ticks])
+            self._observed = _observed(self._agent, self._ticks, forward_pass)
 
     @staticmethod
-    def obstacle(tape: Tape, agents: Mapping[str, Agent]) -> bool:
+    def obstacle(window: Window, agents: Mapping[str, Agent]) -> bool:
         """Whether it needs a replay for all environments."""
         agent = next(iter(agents.values()))
-        memory, parts = agent.memory, _ticks_of(tape)
-        if len(agents) > 1 or memory is None or not agent.learner.network.pure or len(parts) != 1:
+        memory, ticks = agent.memory, _ticks_of(window)
+        if len(agents) > 1 or memory is None or not agent.learner.network.pure or len(ticks) != 1:
             return True
         in_order = memory.sender_index is None is memory.receiver_index
         return not in_order or any(
-            read.stamp is not None for _, part in parts[agent.name] for read in part.reads
+            read.stamp is not None for tick in ticks[agent.name] for read in tick.reads
         )
 
     def ports(self, rows: Mapping[str, Tensor]) -> dict[str, Tensors]:
         """See `Replay.ports`."""
         agent, own = self._agent, rows[self._agent.name]
-        start, memory = self._tape.start[agent.name], agent.memory
+        start, memory = self._window.start[agent.name], agent.memory
         assert memory is not None
         states: dict[int, Tensor] = {}
         found: dict[str, list[Tensor]] = {}
-        for t, (step, part) in enumerate(self._ticks):
-            assert part.memory is not None
-            if part.memory.stamp is None:
-                value = memory.zeros if part.memory.value is None else constant(part.memory.value)
+        for t, tick in enumerate(self._ticks):
+            read = tick.memory
+            assert read is not None
+            if read.stamp is None:
+                value = memory.zeros if read.value is None else constant(read.value)
                 state = value[own]
             else:
-                state = mask_fill_zero(_among(part.memory.available, own), states[part.memory.stamp])
+                state = mask_fill_zero(_among(read.available, own), states[read.stamp])
             ports = _evaluated(agent, start, self._inputs[t, own], state)
             if self._observed is not None:
                 ports[VALUE] = _values(agent, start, self._observed[t, own])
-            states[step] = ports[STATE]
+            states[tick.step] = ports[STATE]
             for name in port_names(agent):
                 if name in ports:
                     found.setdefault(name, []).append(ports[name])
@@ -128,38 +125,29 @@ class _Evaluation:
 class AllTicks(Replay):
     """All ticks of agents without a state, as one evaluation of each, for some environments."""
 
-    def __init__(self, tape: Tape, agents: Mapping[str, Agent], forward_pass: ForwardPass) -> None:
-        super().__init__(tape, agents, forward_pass)
-        self._evaluations = [
-            self._evaluation(agents[name], [part for _, part in ticks]) for name, ticks in self._parts.items()
-        ]
-        self._ticks = len(next(iter(self._parts.values())))
+    def __init__(self, window: Window, agents: Mapping[str, Agent], forward_pass: ForwardPass) -> None:
+        super().__init__(window, agents, forward_pass)
+        self._evaluations = [self._evaluation(agents[name], ticks) for name, ticks in self._ticks_of.items()]
+        self._ticks = len(next(iter(self._ticks_of.values())))
 
     @staticmethod
-    def obstacle(tape: Tape, agents: Mapping[str, Agent]) -> bool:
+    def obstacle(window: Window, agents: Mapping[str, Agent]) -> bool:
         """Whether it needs a replay: something is handed from tick to tick, or is more than what a port holds."""
         if any(a.memory is not None or not a.learner.network.pure for a in agents.values()):
             return True
-        parts = _ticks_of(tape)
-        steps = {tuple(step for step, _ in ticks) for ticks in parts.values()}
-        within = [
-            (step, part, read)
-            for ticks in parts.values()
-            for step, part in ticks
-            for read in part.reads
-            if read.stamp is not None
-        ]
+        by_agent = _ticks_of(window)
+        steps = {tuple(tick.step for tick in ticks) for ticks in by_agent.values()}
+        within = [(tick, read) for tick in window.ticks() for read in tick.reads if read.stamp is not None]
         if not within:
             return len(agents) > 1
-        if len(steps) > 1 or any(len(tick.parts) > 1 for tick in tape.ticks):
+        if len(steps) > 1 or any(len(call) > 1 for call in window.calls):
             return True
-        if any(part.participates is not True or part.ages is not None for _, part, _ in within):
+        if any(tick.participates is not True or tick.ages is not None for tick, _ in within):
             return True
         channels = {channel.name: channel for agent in agents.values() for channel in agent.incoming}
-        return any(read.stamp != step or _changes(channels[read.channel]) for step, _, read in within) or any(
-            len(part.reads) != len(agents[name].incoming)
-            for name, ticks in parts.items()
-            for _, part in ticks
+        later = (read.stamp != tick.step or _changes(channels[read.channel]) for tick, read in within)
+        return any(later) or any(
+            len(tick.reads) != len(agents[tick.agent].incoming) for tick in window.ticks()
         )
 
     def ports(self, rows: Mapping[str, Tensor]) -> dict[str, Tensors]:
@@ -168,7 +156,7 @@ class AllTicks(Replay):
         found: dict[str, Tensors] = {}
         for each in self._evaluations:
             agent, own = each.agent, rows[each.agent.name]
-            members, start = len(agent.members), self._tape.start[agent.name]
+            members, start = len(agent.members), self._window.start[agent.name]
             x = self._joined(each, own, made)
             ports = made[agent.name] = _evaluated(agent, start, x, None)
             if each.observed is not None:
@@ -182,14 +170,14 @@ class AllTicks(Replay):
         return found
 
     @torch.no_grad()
-    def _evaluation(self, agent: Agent, parts: list[AgentTick]) -> _Evaluation:
-        forward_pass, observed = self._forward_pass, _observed(agent, parts, self._forward_pass)
-        if all(read.stamp is None for part in parts for read in part.reads):
-            inputs = torch.stack([forward_pass.inputs(part, self._tape) for part in parts])
+    def _evaluation(self, agent: Agent, ticks: list[Tick]) -> _Evaluation:
+        forward_pass, observed = self._forward_pass, _observed(agent, ticks, self._forward_pass)
+        if all(read.stamp is None for tick in ticks for read in tick.reads):
+            inputs = torch.stack([forward_pass.inputs(tick, self._window) for tick in ticks])
             return _Evaluation(agent, inputs, [], [], observed)
-        each = [forward_pass.observations(part) for part in parts]
-        observations = [torch.stack(ticks) for ticks in zip(*each, strict=True)]
-        reads = zip(agent.incoming, zip(*(part.reads for part in parts), strict=True), strict=True)
+        each = [forward_pass.observations(tick) for tick in ticks]
+        observations = [torch.stack(values) for values in zip(*each, strict=True)]
+        reads = zip(agent.incoming, zip(*(tick.reads for tick in ticks), strict=True), strict=True)
         return _Evaluation(agent, None, observations, [_message(*one) for one in reads], observed)
 
     def _joined(self, each: _Evaluation, own: Tensor, made: Mapping[str, Tensors]) -> Tensor:
@@ -236,17 +224,16 @@ def _changes(channel: Channel) -> bool:
     return bool(spoilt) or channel.direct is not None or channel.feedback_weights is not None
 
 
-def _ticks_of(tape: Tape) -> dict[str, Ticks]:
+def _ticks_of(window: Window) -> dict[str, list[Tick]]:
     """The ticks of each agent, in the order of its first one."""
-    found: dict[str, Ticks] = {}
-    for tick in tape.ticks:
-        for part in tick.parts:
-            found.setdefault(part.agent, []).append((tick.step, part))
-    return found
+    by_agent: dict[str, list[Tick]] = {}
+    for tick in window.ticks():
+        by_agent.setdefault(tick.agent, []).append(tick)
+    return by_agent
 
 
-def _observed(agent: Agent, parts: list[AgentTick], forward_pass: ForwardPass) -> Tensor | None:
-    return torch.stack([forward_pass.critic_input(part) for part in parts]) if agent.critic else None
+def _observed(agent: Agent, ticks: list[Tick], forward_pass: ForwardPass) -> Tensor | None:
+    return torch.stack([forward_pass.critic_input(tick) for tick in ticks]) if agent.critic else None
 
 
 def _among(mask: EnvMask, rows: Tensor) -> EnvMask:

@@ -17,7 +17,7 @@ from antiphon.agents.policies import Advantages, PolicyLosses, Trajectory, traje
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import COSINE, Agent
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.message import AgentTick, StepSignals, Tape
+from antiphon.engine.heart.message import StepSignals, Tick, Window
 from antiphon.engine.heart.rows import mask_fill_zero, rows_through, select_rows
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PolicyWindow
@@ -38,30 +38,30 @@ class PolicyEvaluator:
     def __init__(self, system: System) -> None:
         self.system = system
 
-    def window(self, agent: Agent, parts: Sequence[AgentTick], tape: Tape) -> PolicyWindow | None:
+    def window(self, agent: Agent, ticks: Sequence[Tick], window: Window) -> PolicyWindow | None:
         """Evaluate a policy over a window's ticks; None where no tick teaches anything.
 
         Args:
             agent: A stack with a policy.
-            parts: Its ticks of the window, in order, with their ports.
-            tape: The window.
+            ticks: Its ticks of the window, in order, with their ports.
+            window: The window.
         """
         assert agent.goal is not None
         policy = agent.goal.policy
         assert policy is not None
-        trajectory, ports = self._trajectory(agent, parts, tape), ports_of(agent, parts)
+        trajectory, ports = self._trajectory(agent, ticks, window), ports_of(agent, ticks)
         values, members = values_in(ports), len(agent.members)
         known = None if values is None else constant(values)
         advantages = policy.advantages(trajectory, known, members=members)
-        if isinstance(parts[0].participates, Tensor):
-            advantages = _where(parts[0].participates, advantages)
-        teaches = None if self.system.device.type == "cpu" else self._teaches(agent, parts)
+        if isinstance(ticks[0].participates, Tensor):
+            advantages = _where(ticks[0].participates, advantages)
+        teaches = None if self.system.device.type == "cpu" else self._teaches(agent, ticks)
         if not (bool(advantages.valid.any()) if teaches is None else teaches):
             return None
-        messages = [sampled.log_probs(ports, parts) for sampled in sampled_of(agent)]
+        messages = [sampled.log_probs(ports, ticks) for sampled in sampled_of(agent)]
         outputs = ports.get(OBJECTIVE)
         found = policy.losses(outputs, values, trajectory, advantages, members=members, messages=messages)
-        return PolicyWindow(parts, trajectory, advantages, found, every_member=teaches is True)
+        return PolicyWindow(ticks, trajectory, advantages, found, every_member=teaches is True)
 
     def further(self, agent: Agent, window: PolicyWindow, rows: Tensor, ports: Tensors) -> PolicyLosses:
         """Evaluate a further pass over some rows of a window.
@@ -76,19 +76,19 @@ class PolicyEvaluator:
         policy = agent.goal.policy
         assert policy is not None
         constants = window.trajectory.of(rows), window.advantages.of(rows), window.first.log_prob[:, rows]
-        messages = [sampled.log_probs(ports, window.parts, rows) for sampled in sampled_of(agent)]
+        messages = [sampled.log_probs(ports, window.ticks, rows) for sampled in sampled_of(agent)]
         outputs, values = ports.get(OBJECTIVE), values_in(ports)
         return policy.losses(outputs, values, *constants, members=len(agent.members), messages=messages)
 
     # --- what was done, and what followed ------------------------------------------------------------------
 
     @torch.no_grad()
-    def _trajectory(self, agent: Agent, parts: Sequence[AgentTick], tape: Tape) -> Trajectory:
-        outcomes = [part.outcomes for part in parts[:-1]] + [parts[-1].outcomes[:1]]
+    def _trajectory(self, agent: Agent, ticks: Sequence[Tick], window: Window) -> Trajectory:
+        outcomes = [tick.outcomes for tick in ticks[:-1]] + [ticks[-1].outcomes[:1]]
         rows = len(agent.members) * agent.batch
-        going = torch.ones(len(parts), rows, dtype=torch.bool, device=self.system.device)
+        going = torch.ones(len(ticks), rows, dtype=torch.bool, device=self.system.device)
         terminated, truncated = torch.zeros_like(going), torch.zeros_like(going)
-        rewards = torch.zeros(len(parts), rows, dtype=self.system.dtype, device=self.system.device)
+        rewards = torch.zeros(len(ticks), rows, dtype=self.system.dtype, device=self.system.device)
         experience = going
         for k in range(max(map(len, outcomes))):
             steps = [each[k] if k < len(each) else None for each in outcomes]
@@ -105,8 +105,8 @@ class PolicyEvaluator:
             ]
             terminated, truncated = terminated | (going & ends[0]), truncated | (going & ends[1])
             going = going & ~(ends[0] | ends[1])
-        rewards = self._with_direction(agent, parts, tape, rewards, going)
-        actions = [part.action for part in parts if part.action is not None]
+        rewards = self._with_direction(agent, ticks, window, rewards, going)
+        actions = [tick.action for tick in ticks if tick.action is not None]
         return trajectory_of(
             torch.stack(actions) if actions else None,
             rewards,
@@ -121,19 +121,19 @@ class PolicyEvaluator:
         description = self.system.description
         return description.episode_steps is not None or description.longest_episode is not None
 
-    def _teaches(self, agent: Agent, parts: Sequence[AgentTick]) -> bool | None:
+    def _teaches(self, agent: Agent, ticks: Sequence[Tick]) -> bool | None:
         """Whether a window's ticks teach anything, where the host knows all ends of episodes; None: the device alone knows."""
         assert agent.goal is not None
         assert agent.goal.policy is not None
-        if isinstance(parts[0].participates, Tensor):
+        if isinstance(ticks[0].participates, Tensor):
             return None
         goals = [member.goal for member in agent.members if member.goal is not None]
         masks = {"_reward", *(f"_{name}" for goal in goals for name, _ in goal.rewards)}
         if any(goal.ends != _ENDS for goal in goals):
             return None
         each: list[tuple[bool, bool]] = []
-        for part in parts:
-            steps = part.outcomes if part is not parts[-1] else part.outcomes[:1]
+        for tick in ticks:
+            steps = tick.outcomes if tick is not ticks[-1] else tick.outcomes[:1]
             over = (False, False)
             for one in steps:
                 if not masks.isdisjoint(one.signals) or not one.uniform.keys() >= set(_ENDS):
@@ -183,33 +183,33 @@ class PolicyEvaluator:
         return agent.by_name(torch.cat(each), names, distinct)
 
     def _with_direction(
-        self, agent: Agent, parts: Sequence[AgentTick], tape: Tape, rewards: Tensor, going: Tensor
+        self, agent: Agent, ticks: Sequence[Tick], window: Window, rewards: Tensor, going: Tensor
     ) -> Tensor:
         """Add the reward `goal.cosine`: the cosine of a message and a signal's change to the next tick."""
         assert agent.goal is not None
         direction = agent.goal.direction
         weight = dict(agent.goal.rewards).get(COSINE, 0.0)
-        if direction is None or len(parts) < 2:
+        if direction is None or len(ticks) < 2:
             return rewards
-        shown = [part.step_signals.signals[direction.signal].flatten(1) for part in parts]
+        shown = [tick.step_signals.signals[direction.signal].flatten(1) for tick in ticks]
         moved = torch.stack([agent.to_rows(s.to(rewards.dtype)) for s in shown]).diff(dim=0)
-        messages = torch.stack([self._message(agent, part, tape, direction.place) for part in parts[:-1]])
+        messages = torch.stack([self._message(agent, tick, window, direction.place) for tick in ticks[:-1]])
         cosine = torch.nn.functional.cosine_similarity(moved, messages, dim=2)
         found = rewards.clone()
         found[:-1] += weight * mask_fill_zero(going[:-1], cosine)
         return found
 
-    def _message(self, agent: Agent, part: AgentTick, tape: Tape, place: int) -> Tensor:
+    def _message(self, agent: Agent, tick: Tick, window: Window, place: int) -> Tensor:
         """[rows, size]: what each member's tick read over its incoming channel at `place`, the newest."""
         names = [member.incoming[place].name for member in agent.members]
         stacks = [channel for channel in agent.incoming if not set(names).isdisjoint(channel.names)]
         order, values = dict[str, int](), []
         for stack in stacks:  # several, where the senders are not computed as one
-            entry = [read for read in part.reads if read.channel == stack.name][-1]
-            value = stack.zeros if entry.value is None else entry.value
-            if entry.stamp is not None:
-                sent = tape.graph_outputs[stack.name, entry.stamp].flatten(1)
-                value = mask_fill_zero(entry.available, sent)
+            read = [read for read in tick.reads if read.channel == stack.name][-1]
+            value = stack.zeros if read.value is None else read.value
+            if read.stamp is not None:
+                sent = window.live[stack.name, read.stamp].flatten(1)
+                value = mask_fill_zero(read.available, sent)
             order.update({name: len(order) + n for n, name in enumerate(stack.names)})
             values.append(constant(value))
         found = values[0] if len(values) == 1 else torch.cat(values)
@@ -231,13 +231,13 @@ class _Sampled:
     counted: Tensor | None
 
     def log_probs(
-        self, ports: Tensors, parts: Sequence[AgentTick], rows: Tensor | None = None
+        self, ports: Tensors, ticks: Sequence[Tick], rows: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Log-probability and entropy of what was sent, [T, rows] of the sender each; 0 where nothing was.
 
         Args:
             ports: Of the sender, [T, rows, …] with their graph.
-            parts: Its ticks.
+            ticks: Its ticks.
             rows: The sender's rows that `ports` are of, as many of each member; None: all.
         """
         channel, sampler = self.channel, self.channel.sampler
@@ -246,8 +246,8 @@ class _Sampled:
         own, found = None, []
         if rows is not None:
             own = rows_through(rows, channel.sender_index, channel.senders, channel.batch)
-        for port, part in zip(ports[channel.port], parts, strict=True):
-            sent = part.sampled.get(channel.name)
+        for port, tick in zip(ports[channel.port], ticks, strict=True):
+            sent = tick.sampled.get(channel.name)
             if sent is None:
                 found.append((port.new_zeros(len(port)),) * 2)
                 continue
@@ -291,12 +291,12 @@ def sampled_of(agent: Agent) -> list[_Sampled]:
     return found
 
 
-def ports_of(agent: Agent, parts: Sequence[AgentTick]) -> Tensors:
+def ports_of(agent: Agent, ticks: Sequence[Tick]) -> Tensors:
     """The ports that a policy's losses are made of, at some ticks, [T, rows, …]."""
     return {
-        name: torch.stack([part.ports[name] for part in parts])
+        name: torch.stack([tick.ports[name] for tick in ticks])
         for name in port_names(agent)
-        if name in parts[0].ports
+        if name in ticks[0].ports
     }
 
 

@@ -14,7 +14,7 @@ from antiphon.comms.model import encode
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.features.installed import predictor_trainer_of
-from antiphon.engine.heart.message import Record
+from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.system import System
 from antiphon.engine.probes.truth import DifferentiableRollout, ahead_of, look_ahead
 from antiphon.errors import ScenarioError, suggest
@@ -86,7 +86,7 @@ def ceilings(
                 world = ahead_of(bench, twin)
                 rollout.run(world, 1)
                 pairs = {
-                    name: _example(rollout.system, name, record) for name, record in rollout.sent.items()
+                    name: _example(rollout.system, name, message) for name, message in rollout.sent.items()
                 }
                 rollout.run(world, horizon)
                 for name, true in rollout.gradients().items():
@@ -113,12 +113,12 @@ def _features(system: System, name: str) -> int:
 
 
 @torch.no_grad()
-def _example(system: System, name: str, record: Record) -> tuple[Tensor, Tensor] | None:
-    """What a predictor is given of a record, [B, features], and its prediction, [B, size]; None where it has none."""
+def _example(system: System, name: str, message: Message) -> tuple[Tensor, Tensor] | None:
+    """What a predictor is given of a message, [B, features], and its prediction, [B, size]; None where it has none."""
     channel, predictor_trainer = system.channels[name], predictor_trainer_of(system)
     prediction, example = (
-        predictor_trainer.predict(channel, record),
-        predictor_trainer.example(channel, record),
+        predictor_trainer.predict(channel, message),
+        predictor_trainer.example(channel, message),
     )
     if prediction is None or example is None or channel.predictor is None:
         return None

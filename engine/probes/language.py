@@ -30,7 +30,7 @@ from antiphon.comms.symbols import SymbolSampler
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.environment import EnvironmentRunner, make_environment
 from antiphon.engine.heart.agent import AGE
-from antiphon.engine.heart.message import AgentTick, StepSignals
+from antiphon.engine.heart.message import StepSignals, Tick
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.evaluation import examples as examples_of
 from antiphon.engine.inference.evaluation import rollout_seed
@@ -240,16 +240,14 @@ def language(
     labels = [name for name, one in signals.items() if one.classes is not None and not one.shape]
     samples = {name: _Sample() for name in names}
     for rollout, ticks in _ticks(simulation, split, examples, {*system.signals(), *labels}):
-        for step, part in ticks:
-            for channel in rollout.system.agents[part.agent].outgoing:
-                if channel.name in samples and channel.name in part.sampled:
-                    _add(samples[channel.name], rollout.system, channel.name, part, labels)
-            for channel in rollout.system.agents[part.agent].incoming:
-                if (
-                    channel.name in samples
-                    and (bits := _influence(rollout, channel.name, part, step)) is not None
-                ):
-                    samples[channel.name].listening.append(bits)
+        for tick in ticks:
+            for channel in rollout.system.agents[tick.agent].outgoing:
+                if channel.name in samples and channel.name in tick.sampled:
+                    _add(samples[channel.name], rollout.system, channel.name, tick, labels)
+            for channel in rollout.system.agents[tick.agent].incoming:
+                if channel.name in samples:
+                    bits = _influence(rollout, channel.name, tick)
+                    samples[channel.name].listening += [] if bits is None else [bits]
     return {name: _measured(sample) for name, sample in samples.items()}
 
 
@@ -269,13 +267,10 @@ def spoken(system: System, channels: Sequence[str] | None = None) -> list[str]:
     return found if channels is None else list(dict.fromkeys(channels))
 
 
-Ticks = list[tuple[int, AgentTick]]
-
-
 @torch.no_grad()
 def _ticks(
     simulation: BaseSimulation, split: str, examples: int, names: set[str]
-) -> Iterator[tuple[Rollout, Ticks]]:
+) -> Iterator[tuple[Rollout, list[Tick]]]:
     """Yield rollouts with the ticks to be measured, until they hold so many messages."""
     system, links, env = simulation._system, Links(), simulation.world.env
     if env.is_stream:
@@ -288,10 +283,10 @@ def _ticks(
         for number, batch in enumerate(batches):
             rows = len(next(iter(batch.values())))
             rollout = Rollout(system, rows, links, rollout_seed(simulation.seed, split, number))
-            newest: dict[str, tuple[int, AgentTick]] = {}
+            newest: dict[str, Tick] = {}
             shown = StepSignals(0, batch)
             for step in range(steps_needed(system)):
-                newest |= {part.agent: (step, part) for part in rollout.tick(step, shown)}
+                newest |= {tick.agent: tick for tick in rollout.tick(step, shown)}
             yield rollout, list(newest.values())
         return
     rows = min(_ENVS, examples)
@@ -304,24 +299,24 @@ def _ticks(
         periods = [agent.clock.period for agent in system.agents.values()]
         for _ in range(max(full.values()) + max(periods) * -(-examples // rows)):
             shown = world.step_signals
-            parts = rollout.tick(shown.step, shown)
+            ticks = rollout.tick(shown.step, shown)
             ends = world.advance(rollout.action)
-            yield rollout, [(shown.step, part) for part in parts if shown.step >= full[part.agent]]
+            yield rollout, [tick for tick in ticks if shown.step >= full[tick.agent]]
             rollout.system.cut(shown.step, ends)
 
 
-def _add(sample: _Sample, system: System, name: str, part: AgentTick, labels: Sequence[str]) -> None:
+def _add(sample: _Sample, system: System, name: str, tick: Tick, labels: Sequence[str]) -> None:
     """Add the message of a tick to the sample of its channel."""
-    agent, channel = system.agents[part.agent], system.channels[name]
+    agent, channel = system.agents[tick.agent], system.channels[name]
     sampler = channel.sampler
     assert isinstance(sampler, SymbolSampler)
     shape = (-1, sampler.length, sampler.vocabulary)
-    one_hot = part.sampled[name].view(shape)
+    one_hot = tick.sampled[name].view(shape)
     sample.symbols.append(one_hot.argmax(-1))
     chosen = sampler.by == "argmax"
-    logits = channel.message_of(part.ports[channel.port]).reshape(shape)
+    logits = channel.message_of(tick.ports[channel.port]).reshape(shape)
     sample.probabilities.append(one_hot if chosen else torch.softmax(logits, -1))
-    signals = part.step_signals.signals
+    signals = tick.step_signals.signals
     observed = [
         system.network_input(one, signals[one]).reshape(len(one_hot), -1).to(system.dtype)
         for one in agent.observes
@@ -335,20 +330,20 @@ def _add(sample: _Sample, system: System, name: str, part: AgentTick, labels: Se
             sample.labels.setdefault(label, []).append(signals[label].long().where(known, -1))
 
 
-def _influence(rollout: Rollout, name: str, part: AgentTick, step: int) -> float | None:
+def _influence(rollout: Rollout, name: str, tick: Tick) -> float | None:
     """The causal influence of the messages of a channel on a receiver's tick; None: it decides nothing, or has read none."""
-    place = next((i for i, entry in reversed(list(enumerate(part.reads))) if entry.channel == name), None)
-    value = None if place is None else part.reads[place].value
+    place = next((i for i, read in reversed(list(enumerate(tick.reads))) if read.channel == name), None)
+    value = None if place is None else tick.reads[place].value
     if place is None or value is None:
         return None
     messages, counts = torch.unique(value, dim=0, return_counts=True)
     often = counts.argsort(descending=True, stable=True)[:_MESSAGES]
     decisions = []
     for message in messages[often]:
-        reads = list(part.reads)
-        reads[place] = replace(reads[place], value=message.expand_as(value))
+        others = list(tick.reads)
+        others[place] = replace(others[place], value=message.expand_as(value))
         found = _decision(
-            rollout.system, part.agent, rollout.evaluated(replace(part, reads=reads, ports={}), step)
+            rollout.system, tick.agent, rollout.evaluated(replace(tick, reads=others, ports={}))
         )
         if found is None:
             return None

@@ -148,7 +148,7 @@ def _measure(rollout: DifferentiableRollout, world: Any, horizon: int, found: di
         found[name].sent += 1
         if name in signals:
             parameters = leaves[system.owner_of[system.channels[name].sender]]
-            message = rollout.sent[name].message
+            message = rollout.sent[name].sent
             caused = [
                 _parameter_gradient(message, parameters, g / system.batch) for g in (signals[name], true)
             ]

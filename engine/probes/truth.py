@@ -22,7 +22,7 @@ from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.features.installed import forward_pass_of, objectives_of, predictor_trainer_of
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.message import AgentTick, Delivery, Read, Record, StepSignals, Tape
+from antiphon.engine.heart.message import Message, Read, StepSignals, Tick, Window
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.rollout import copied
 from antiphon.errors import ScenarioError
@@ -76,8 +76,8 @@ def true_gradients(simulation: BaseSimulation, horizon: int = 0) -> dict[str, Pr
         trainer, channels = predictor_trainer_of(rollout.system), rollout.system.channels
         with torch.no_grad():
             synthetic = {
-                name: trainer.predict(channels[name], record)
-                for name, record in rollout.sent.items()
+                name: trainer.predict(channels[name], message)
+                for name, message in rollout.sent.items()
                 if channels[name].predictor is not None
             }
         rollout.run(twin.world, horizon)
@@ -97,27 +97,27 @@ class _GraphMessages:
     def __init__(self, start: int, marked: Collection[str]) -> None:
         self.start = start
         self.marked = marked
-        self.sent: dict[str, Record] = {}
+        self.sent: dict[str, Message] = {}
 
-    def read(self, channel: Channel, delivery: Delivery, part: AgentTick, step: int, tape: Tape) -> Read:
-        return Read(channel.name, None, delivery.value, available=delivery.available)
+    def read(self, channel: Channel, read: Read, tick: Tick, window: Window) -> Read:
+        return Read(channel.name, read.value, read.available)
 
-    def send(self, channel: Channel, step: int, message: Tensor, step_signals: StepSignals) -> Record:
-        message = message.flatten(1)
-        record = channel.ledger.send(step, message, step_signals)
+    def send(self, channel: Channel, step: int, live: Tensor, step_signals: StepSignals) -> Message:
+        live = live.flatten(1)
+        message = channel.ledger.send(step, live, step_signals)
         if step == self.start and channel.name in self.marked:
-            message = message.clone()  # channels that share a port have a gradient each
-            if not message.requires_grad:
-                message.requires_grad_()
-            self.sent[channel.name] = record
-        channel.ledger.pass_graph(record, message)
-        return record
+            live = live.clone()  # channels that share a port have a gradient each
+            if not live.requires_grad:
+                live.requires_grad_()
+            self.sent[channel.name] = message
+        channel.ledger.pass_graph(message, live)
+        return message
 
 
 class DifferentiableRollout:
     """A copy of a system that ticks on with all its graphs, for some steps.
 
-    It copies what changes (ledgers, tapes, running statistics) and shares what does not (parameters, past messages), so
+    It copies what changes (ledgers, windows, running statistics) and shares what does not (parameters, past messages), so
     that a truth costs a forward and a backward pass, and no fork.
 
     Args:
@@ -127,15 +127,13 @@ class DifferentiableRollout:
         marked: The channels whose messages are differentiated.
 
     Attributes:
-        sent: Records of the step `start`, by channel: their messages are what is differentiated.
+        sent: Messages of the step `start`, by channel: what is differentiated.
     """
 
     def __init__(self, system: System, start: int, horizon: int, marked: Collection[str] = ()) -> None:
         channels = {}
         for name, channel in system.channels.items():
-            ledger = channel.ledger.reopened(horizon)
-            mailbox = replace(channel.mailbox, ledger=ledger)
-            channels[name] = replace(channel, members=(), ledger=ledger, mailbox=mailbox, input=None)
+            channels[name] = replace(channel, members=(), ledger=channel.ledger.reopened(horizon), input=None)
         self.system = copied(system, channels)
         for agent in self.system.owners().values():
             learner = agent.learner
@@ -159,7 +157,7 @@ class DifferentiableRollout:
 
     def losses(self) -> list[Tensor]:
         """Return the summed loss of every group that has one with a gradient."""
-        totals = [self.evaluator.window(group.tape).total for group in self.system.groups]
+        totals = [self.evaluator.window(group.window).total for group in self.system.groups]
         return [total for total in totals if total is not None and total.requires_grad]
 
     def gradients(self, *, retain: bool = False) -> dict[str, Tensor]:
@@ -167,10 +165,10 @@ class DifferentiableRollout:
 
         `retain`: whether the graphs are kept, for further gradients.
         """
-        messages = [record.message for record in self.sent.values()]
+        messages = [message.sent for message in self.sent.values()]
         outputs = self.losses()
         if not outputs or not messages:
-            return {name: torch.zeros_like(record.message) for name, record in self.sent.items()}
+            return {name: torch.zeros_like(message.sent) for name, message in self.sent.items()}
         found = torch.autograd.grad(outputs, messages, retain_graph=retain, allow_unused=True)
         return {
             name: torch.zeros_like(message) if g is None else g * self.system.batch

@@ -32,7 +32,7 @@ from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.message import Record, StepSignals
+from antiphon.engine.heart.message import Message, StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
 from antiphon.engine.inference.evaluation import first_lines
@@ -247,7 +247,7 @@ class _Forks:
         fork, horizon = self.fork, self.horizon
         fork.backend = StackedBackend(
             self.system, stacked=False
-        )  # a steered one would not know a locked window's tape
+        )  # a steered one would not know a locked window
         fork._load_state_dict(state)
         if steered is not None:
             fork.backend = steered()
@@ -368,11 +368,11 @@ class ZeroGradient(StackedBackend):
         """The system as it was declared."""
         return self._plain
 
-    def applies(self, channel: Channel, record: Record) -> bool:
+    def applies(self, channel: Channel, message: Message) -> bool:
         """Whether a message is one of a steered channel."""
-        return channel.name in self.names and record.stamp >= self.start
+        return channel.name in self.names and message.stamp >= self.start
 
-    def signal(self, channel: Channel, record: Record) -> Tensor | None:
+    def signal(self, channel: Channel, message: Message) -> Tensor | None:
         """No signal."""
         return None
 
@@ -435,9 +435,9 @@ class TrueGradient(ZeroGradient):
             self._before = None
         return super().learn(step, watch=watch)
 
-    def signal(self, channel: Channel, record: Record) -> Tensor | None:
+    def signal(self, channel: Channel, message: Message) -> Tensor | None:
         """The true gradient of a message."""
-        return self._true.get((channel.name, record.stamp))
+        return self._true.get((channel.name, message.stamp))
 
 
 def _steerable(system: System, names: Sequence[str]) -> System:

@@ -10,7 +10,6 @@ and the gradients at what it received follow the same sum with `discount` for `s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,9 +18,9 @@ from torch import Tensor
 from antiphon.agents.network import AUXILIARY_PORT, Tensors
 from antiphon.comms.backward_requests import Injection, clipped
 from antiphon.comms.synthetic_gradients import ReturnedAction
-from antiphon.engine.heart.message import AgentTick, Consumption, LearningGroup, Record, Tape
+from antiphon.engine.heart.message import LearningGroup, Message, Read, Tick, Window
 from antiphon.engine.heart.updates import Update
-from antiphon.engine.reference.forward import agent_ticks, release, replay
+from antiphon.engine.reference.forward import release, replay
 from antiphon.engine.reference.ledger import mask_fill_zero
 from antiphon.engine.reference.losses import objective_error, window_loss
 from antiphon.engine.reference.predictors import critic_value, example_of, injects, synthetic_gradient
@@ -30,22 +29,22 @@ from antiphon.engine.reference.state import State
 if TYPE_CHECKING:
     from antiphon.engine.heart.channel import Channel
 
-Closed = list[tuple[LearningGroup, Tape]]
+Closed = list[tuple[LearningGroup, Window]]
 """Windows that have ended."""
-Returns = dict[str, list[Record]]
-"""Records of states whose return over several windows is known, by channel (rule 11)."""
+Returns = dict[str, list[Message]]
+"""Messages of states whose return over several windows is known, by channel (rule 11)."""
 
 
-def window_update(state: State, group: LearningGroup, tape: Tape, step: int) -> Update | None:
+def window_update(state: State, group: LearningGroup, window: Window, step: int) -> Update | None:
     """Differentiate a window and enter in the ledgers what goes back (rules 2, 4); None: it has diverged (rule 32)."""
-    batch, update = state.batch, Update(group, tape, window_loss=window_loss(state, tape))
-    injections = _injections(state, tape, step, update.injected)
+    batch, update = state.batch, Update(group, window, window_loss=window_loss(state, window))
+    injections = _injections(state, window, step, update.injected)
     # Rule 7: who does not participate has no update. Tied agents participate together (rule 27a).
-    learners = [name for name in group.owners if state.participates(name, tape.window)]
+    learners = [name for name in group.owners if state.participates(name, window.number)]
     parameters = [p for name in learners for p in state.agents[name].learner.trainable]
-    consumed = {use: channel for channel, use in tape.consumptions()}
-    leaves = [use.leaf for use in consumed if use.leaf.requires_grad]
-    auxiliary = _auxiliary_losses(state, group, tape)
+    reads = list(window.leaves.values())
+    leaves = [value for read in reads if (value := read.value) is not None and value.requires_grad]
+    auxiliary = _auxiliary_losses(state, group, window)
     objectives = [] if update.window_loss.total is None else [update.window_loss.total]
     own = _grad([*objectives, *auxiliary, *(_term(i, i.scale, batch) for i in injections)], parameters)
     back = _grad([*objectives, *(_term(i, i.discount, batch) for i in injections)], leaves)  # rules 3, 12
@@ -60,9 +59,10 @@ def window_update(state: State, group: LearningGroup, tape: Tape, step: int) -> 
         found = [next(rest) for _ in state.agents[name].learner.trainable]
         update.gradients[name] = [None if g is None else g / group.owners[name] for g in found]
     returning = iter(deltas)
-    for use, channel in consumed.items():
-        state.ledgers[channel].add_gradient(use, next(returning) if use.leaf.requires_grad else None)
-    _return_losses(state, tape, update, consumed)
+    for read in reads:
+        followed = read.value is not None and read.value.requires_grad
+        state.ledgers[read.channel].add_gradient(read, next(returning) if followed else None)
+    _return_losses(state, window, update)
     _return_actions(state, update)
     return update
 
@@ -83,18 +83,18 @@ def _grad(terms: list[Tensor], inputs: list[Tensor]) -> list[Tensor | None]:
     return list(torch.autograd.grad(total, inputs, retain_graph=True, allow_unused=True))
 
 
-def _return_losses(state: State, tape: Tape, update: Update, consumed: Mapping[Consumption, str]) -> None:
+def _return_losses(state: State, window: Window, update: Update) -> None:
     """Return the window's losses, and those expected beyond its own messages, to critics of what it used (rule 9)."""
     loss = state.system.nothing
     for samples in update.window_loss.by_agent.values():
         loss = loss + samples
-    for name, record in tape.sent:
-        beyond = critic_value(state, state.channels[name], record)
+    for name, message in window.sent:
+        beyond = critic_value(state, state.channels[name], message)
         loss = loss if beyond is None else loss + beyond
-    for name in dict.fromkeys(consumed.values()):
+    for name in dict.fromkeys(read.channel for read in window.leaves.values()):
         predictor = state.channels[name].predictor
         if predictor is not None and predictor.needs_loss:
-            state.ledgers[name].add_loss([use for use in consumed if consumed[use] == name], loss)
+            state.ledgers[name].add_loss([r for r in window.leaves.values() if r.channel == name], loss)
 
 
 def _return_actions(state: State, update: Update) -> None:
@@ -104,25 +104,24 @@ def _return_actions(state: State, update: Update) -> None:
         if goal is None or policy.trajectory.actions is None:
             continue
         advantages = policy.advantages.weighted() * goal.weight
-        for t, tick in enumerate(policy.parts):
-            for entry in (e for e in tick.reads if state.channels[e.channel].needs_actions):
-                if (use := entry.use) is not None:
-                    ledger, action = state.ledgers[entry.channel], policy.trajectory.actions[t]
-                    valid = policy.advantages.valid[t] & ledger.mask(use.counted)
-                    ledger.add_action(
-                        use, ReturnedAction(action, mask_fill_zero(valid, advantages[t]), valid)
-                    )
+        for t, tick in enumerate(policy.ticks):
+            for read in (read for read in tick.reads if state.channels[read.channel].needs_actions):
+                if read.message is not None:
+                    ledger, action = state.ledgers[read.channel], policy.trajectory.actions[t]
+                    valid = policy.advantages.valid[t] & ledger.mask(read.counted)
+                    returned = ReturnedAction(action, mask_fill_zero(valid, advantages[t]), valid)
+                    ledger.add_action(read.message, returned)
 
 
-def _injections(state: State, tape: Tape, step: int, injected: dict[str, Tensor]) -> list[Injection]:
+def _injections(state: State, window: Window, step: int, injected: dict[str, Tensor]) -> list[Injection]:
     """What is put on the messages sent in a window; synthetic gradients are noted in `injected`."""
     found = []
-    for name, record in tape.sent:
+    for name, message in window.sent:
         channel = state.channels[name]
-        if record.unread or name in tape.given_up or not state.participates(channel.sender, tape.window):
+        if message.unread or name in window.given_up or not state.participates(channel.sender, window.number):
             continue
-        output = tape.graph_outputs[name, record.stamp]
-        credit = _credit(state, tape, channel, record)
+        output = window.live[name, message.stamp]
+        credit = _credit(state, window, channel, message)
         if credit is not None and channel.coupling == "delayed":
             found.append(Injection(output, credit))
         elif credit is not None:
@@ -130,33 +129,33 @@ def _injections(state: State, tape: Tape, step: int, injected: dict[str, Tensor]
             injected[name] = torch.where(credit.any(1, keepdim=True), credit, shown)
             found.append(Injection(output, credit, channel.scale(step), channel.discount))
         if channel.direct is not None:  # rule 10: an objective's errors at ticks since, carried straight back
-            own = [(at, tick) for at, tick in agent_ticks(tape) if tick.agent == channel.error_of]
-            errors = [objective_error(state, tick) for at, tick in own if at >= record.stamp]
+            own = [tick for tick in window.ticks() if tick.agent == channel.error_of]
+            errors = [objective_error(state, tick) for tick in own if tick.step >= message.stamp]
             found += [Injection(output, channel.direct.signal(e)) for e in errors if e is not None]
     return found
 
 
-def _credit(state: State, tape: Tape, channel: Channel, record: Record) -> Tensor | None:
+def _credit(state: State, window: Window, channel: Channel, message: Message) -> Tensor | None:
     """What a message is credited with, [B, size] per sample; None: nothing, not even a zero gradient."""
     if channel.coupling == "delayed":  # rule 27b: the gradient that has come back itself
-        credit = record.delta if record.complete and record.no_injection is not True else None
+        credit = message.gradient if message.complete and message.no_injection is not True else None
     else:
-        credit = synthetic_gradient(state, tape, channel, record)
+        credit = synthetic_gradient(state, window, channel, message)
         if credit is not None and mixes(state, channel):  # rule 11: with what has just come back
-            delta = channel.zeros if record.delta is None else record.delta
+            delta = channel.zeros if message.gradient is None else message.gradient
             credit = torch.lerp(credit, delta, channel.trace) if channel.trace else credit
-            example = example_of(state, channel, record, answered=True)
+            example = example_of(state, channel, message, answered=True)
             if channel.propagate and channel.predictor is not None and example is not None:
                 example.delta = delta
                 credit = credit + channel.propagate * channel.predictor.propagated(example)
         if credit is not None and channel.clip is not None:
             credit = clipped(credit, channel.clip)
-    return None if credit is None else _injected(state, record, channel, credit)
+    return None if credit is None else _injected(state, message, channel, credit)
 
 
-def _injected(state: State, record: Record, channel: Channel, credit: Tensor) -> Tensor:
+def _injected(state: State, message: Message, channel: Channel, credit: Tensor) -> Tensor:
     """A credit where something may be injected, zeros elsewhere (rule 20)."""
-    return mask_fill_zero(~state.ledgers[channel.name].mask(record.no_injection), credit)
+    return mask_fill_zero(~state.ledgers[channel.name].mask(message.no_injection), credit)
 
 
 def mixes(state: State, channel: Channel) -> bool:
@@ -171,48 +170,48 @@ def depth(state: State, group: LearningGroup) -> int:
     return max((1 + depth(state, state.group_of[channel.receiver]) for channel in mixing), default=0)
 
 
-def _auxiliary_losses(state: State, group: LearningGroup, tape: Tape) -> list[Tensor]:
+def _auxiliary_losses(state: State, group: LearningGroup, window: Window) -> list[Tensor]:
     """Heads after a window's first tick regress the synthetic gradient of the state at its end (rule 12)."""
     losses = []
     for name in group.members:
-        channel, first = state.agents[name].memory, _first_tick(tape, name)
+        channel, first = state.agents[name].memory, _first_tick(window, name)
         if channel is None or not channel.auxiliary or not injects(state, channel):
             continue
-        last = _last_sent(tape, channel.name)
+        last = _last_sent(window, channel.name)
         if first is None or last is None or not first.participates:
             continue
         target: Tensor | None = channel.zeros  # where nothing follows
         if last.no_injection is not True:
-            target = synthetic_gradient(state, tape, channel, last)
+            target = synthetic_gradient(state, window, channel, last)
         if target is not None:
             error = first.ports[AUXILIARY_PORT] - _injected(state, last, channel, target)
             losses.append(channel.auxiliary * error.square().sum() / state.batch)
     return losses
 
 
-def waits(state: State, tape: Tape, age: int, step: int) -> bool:
+def waits(state: State, window: Window, age: int, step: int) -> bool:
     """Return whether a window, `age` windows old, waits for `delayed` gradients, given up after `staleness` (27b)."""
     missing = set()
-    for name, record in tape.sent:
+    for name, message in window.sent:
         channel = state.channels[name]
         within = state.group_of[channel.sender] is state.group_of[channel.receiver]
-        if channel.coupling == "delayed" and not record.unread and not within:
-            back = state.ledgers[name].back if record.complete else 0
-            if record.finished is None or record.finished >= step or record.finished + back > step:
+        if channel.coupling == "delayed" and not message.unread and not within:
+            back = state.ledgers[name].back if message.complete else 0
+            if message.finished is None or message.finished >= step or message.finished + back > step:
                 missing.add(name)
-    tape.given_up |= {name for name in missing if age >= state.channels[name].staleness}
-    return any(age <= state.channels[name].staleness for name in missing | tape.given_up)
+    window.given_up |= {name for name in missing if age >= state.channels[name].staleness}
+    return any(age <= state.channels[name].staleness for name in missing | window.given_up)
 
 
-def contributes(state: State, group: LearningGroup, tape: Tape) -> bool:
+def contributes(state: State, group: LearningGroup, window: Window) -> bool:
     """Return whether anything but given up gradients can reach a window: an objective, or another channel."""
-    others = [state.channels[name].coupling for name, _ in tape.sent if name not in tape.given_up]
+    others = [state.channels[name].coupling for name, _ in window.sent if name not in window.given_up]
     objective = any(state.agents[name].goal is not None for name in group.members)
-    return not tape.given_up or objective or bool({"decoupled", "unlocked", "delayed"} & set(others))
+    return not window.given_up or objective or bool({"decoupled", "unlocked", "delayed"} & set(others))
 
 
 def lambda_returns(state: State, closed: Closed, step: int) -> Returns:
-    """Return the records of states whose return over K windows is known with the windows just closed.
+    """Return the messages of states whose return over K windows is known with the windows just closed.
 
     With g_j the gradient of window j's losses by the state it starts from, J_j the Jacobian of the state it ends with
     and SG_j the synthetic gradient of that state, the return of the state that window j starts from is
@@ -222,62 +221,65 @@ def lambda_returns(state: State, closed: Closed, step: int) -> Returns:
     where beyond the newest window G is SG itself. Windows are replayed with the parameters of now.
     """
     found = Returns()
-    for group, tape in closed:
+    for group, window in closed:
         memories = [c for name in group.members if (c := state.agents[name].memory) is not None]
         traced = [channel for channel in memories if channel.traced]
-        if not traced or not any(state.participates(name, tape.window) for name in group.members):
+        if not traced or not any(state.participates(name, window.number) for name in group.members):
             continue
-        if group.past and group.past[-1].window + 1 != tape.window:
+        if group.past and group.past[-1].number + 1 != window.number:
             group.past.clear()  # no gradient passes through a window that is missing
-        group.past = [*group.past, tape][-max(channel.span for channel in traced) :]
+        group.past = [*group.past, window][-max(channel.span for channel in traced) :]
         for channel in traced:
-            tapes = group.past[-channel.span :]
-            use, ledger = _start_of(tapes[0], channel.sender), state.ledgers[channel.name]
-            if len(tapes) == channel.span and use is not None and use.record.counted is not False:
-                # Zero where an episode ended before: its last state is an example of that already.
-                counted = ledger.mask(use.counted)
-                delta = mask_fill_zero(counted, _return(state, tapes, memories, channel, step))
-                ledger.replace_gradient(use.record, delta)
-                found.setdefault(channel.name, []).append(use.record)
+            windows = group.past[-channel.span :]
+            read, ledger = _start_of(windows[0], channel.sender), state.ledgers[channel.name]
+            message = None if read is None else read.message
+            if len(windows) < channel.span or read is None or message is None or message.counted is False:
+                continue
+            # Zero where an episode ended before: its last state is an example of that already.
+            own = mask_fill_zero(ledger.mask(read.counted), _return(state, windows, memories, channel, step))
+            ledger.replace_gradient(message, own)
+            found.setdefault(channel.name, []).append(message)
     return found
 
 
-def _return(state: State, tapes: list[Tape], memories: list[Channel], channel: Channel, step: int) -> Tensor:
-    """[B, state size]: the return of the state that the oldest of `tapes` starts from."""
+def _return(
+    state: State, windows: list[Window], memories: list[Channel], channel: Channel, step: int
+) -> Tensor:
+    """[B, state size]: the return of the state that the oldest of `windows` starts from."""
     batch, returns = state.batch, Tensors()
-    for tape in reversed(tapes):
-        replay(state, tape)
-        terms = [_term(i, i.discount, batch) for i in _injections(state, tape, step, {})]
+    for window in reversed(windows):
+        replay(state, window)
+        terms = [_term(i, i.discount, batch) for i in _injections(state, window, step, {})]
         leaves = {}
         for memory in memories:
-            use, last = _start_of(tape, memory.sender), _last_sent(tape, memory.name)
-            if use is not None and use.leaf.requires_grad:
-                leaves[memory.name] = use.leaf
-            predicted = None if last is None else synthetic_gradient(state, tape, memory, last)
+            read, last = _start_of(window, memory.sender), _last_sent(window, memory.name)
+            if read is not None and read.value is not None and read.value.requires_grad:
+                leaves[memory.name] = read.value
+            predicted = None if last is None else synthetic_gradient(state, window, memory, last)
             if last is not None and predicted is not None and memory.traced and memory.name in returns:
                 # trace (G - SG) beside the SG that is injected anyway
                 predicted = predicted if memory.clip is None else clipped(predicted, memory.clip)
                 beyond = memory.trace * (returns[memory.name] - predicted)
                 beyond = _injected(state, last, memory, beyond)
-                injection = Injection(tape.graph_outputs[memory.name, last.stamp], beyond)
+                injection = Injection(window.live[memory.name, last.stamp], beyond)
                 terms.append(_term(injection, memory.discount, batch))
-        loss = window_loss(state, tape).total
+        loss = window_loss(state, window).total
         deltas = _grad(terms if loss is None else [loss, *terms], list(leaves.values()))
         returns = {n: d * batch for n, d in zip(leaves, deltas, strict=True) if d is not None}
-        release(tape)
+        release(window)
     return returns.get(channel.name, torch.zeros_like(channel.zeros))
 
 
-def _first_tick(tape: Tape, agent: str) -> AgentTick | None:
-    return next((tick for _, tick in agent_ticks(tape) if tick.agent == agent), None)
+def _first_tick(window: Window, agent: str) -> Tick | None:
+    return next((tick for tick in window.ticks() if tick.agent == agent), None)
 
 
-def _start_of(tape: Tape, agent: str) -> Consumption | None:
-    """The use of the state that an agent took up at its first tick."""
-    first = _first_tick(tape, agent)
-    return None if first is None or first.memory is None else first.memory.use
+def _start_of(window: Window, agent: str) -> Read | None:
+    """What an agent read of its own state at its first tick."""
+    first = _first_tick(window, agent)
+    return None if first is None else first.memory
 
 
-def _last_sent(tape: Tape, channel: str) -> Record | None:
-    """The record of the state that the window ends with: the only one that is read outside it."""
-    return next((record for name, record in tape.sent if name == channel), None)
+def _last_sent(window: Window, channel: str) -> Message | None:
+    """The message of the state that the window ends with: the only one that is read outside it."""
+    return next((message for name, message in window.sent if name == channel), None)

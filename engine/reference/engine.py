@@ -3,7 +3,7 @@
 Read this file first. The numbers of rules are those of docs/semantics.md. A step (rule 13):
 
 1. the environment shows its signals;
-2. messages arrive, and the agents that are due tick: `tick` (forward.py, mailbox.py);
+2. messages arrive, and the agents that are due tick: `tick` (forward.py, ledger.py);
 3. the environment steps on the action; episodes that ended are cut: `cut` (rule 20);
 4. groups whose window ends learn, then predictors do: `learn` (losses.py, policies.py, backward.py, ledger.py,
    predictors.py).
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from antiphon.engine.heart.message import Action, LearningGroup, StepSignals, Tape
+from antiphon.engine.heart.message import Action, LearningGroup, StepSignals, Window
 from antiphon.engine.heart.updates import StepReport
 from antiphon.engine.reference.backward import (
     Closed,
@@ -61,18 +61,17 @@ class ReferenceEngine:
         for agents in self.state.system.schedule.calls(step):
             group = self.state.group_of[agents[0]]
             tick_agents(self.state, agents, group, signals)
-            for tick in group.tape.ticks[-1].parts:
+            for tick in group.window.calls[-1]:
                 if self.state.agents[tick.agent].acts:
-                    act(self.state, tick, step)
+                    act(self.state, tick)
         note_outcome(self.state, signals)
 
     def cut(self, step: int, ended: EnvMask, terminated: EnvMask) -> None:
         """Cut the episodes that ended at `step`: what is held, in flight or kept is void there (rule 20)."""
         if not ended.any():
             return
-        for name, ledger in self.state.ledgers.items():
+        for ledger in self.state.ledgers.values():
             ledger.cut(step, ended, terminated)
-            self.state.mailboxes[name].cut(ended)
         for agent in self.state.agents.values():
             if agent.trail is not None:
                 agent.trail = {stamp: mask_fill_zero(~ended, value) for stamp, value in agent.trail.items()}
@@ -86,11 +85,11 @@ class ReferenceEngine:
         closed, dropped = self._closed_windows(step)
         # First everything is computed, with the parameters of before the step ...
         ordered = sorted(closed, key=lambda one: depth(state, one[0]))
-        found = [window_update(state, group, tape, step) for group, tape in ordered]
+        found = [window_update(state, group, window, step) for group, window in ordered]
         groups = [update for update in found if update is not None]
         state.sum_tied(groups)
-        for group, tape in [*closed, *dropped]:
-            self._close(group, tape, step)
+        for group, window in [*closed, *dropped]:
+            self._close(group, window, step)
         returns = lambda_returns(state, closed, step)
         gradients = gradient_updates(state, closed, returns, step, watch=watch)
         inputs = input_updates(state, step)
@@ -104,44 +103,44 @@ class ReferenceEngine:
                 optimizers[name].step(learned.gradients, step)
         for update in groups:
             further_passes(state, update, step)
-        for _, tape in [*closed, *dropped]:
-            release(tape)
+        for _, window in [*closed, *dropped]:
+            release(window)
         return StepReport(groups, gradients, inputs)
 
     def _closed_windows(self, step: int) -> tuple[Closed, Closed]:
         """Windows that are learned from at `step`, and those that nothing reaches any more (27b)."""
         closed, dropped = Closed(), Closed()
         for group in self.state.system.groups:
-            window = group.windows.ending(step)
-            if window is None:
+            number = group.windows.ending(step)
+            if number is None:
                 continue
-            newest, group.tape = group.tape, Tape()
-            if newest.window != window:  # no member ticked in it
-                self._close(group, Tape(window), step)
+            newest, group.window = group.window, Window()
+            if newest.number != number:  # no member ticked in it
+                self._close(group, Window(number), step)
                 continue
             waiting, group.pending = [*group.pending, newest], []
-            for tape in waiting:
-                if group.late and waits(self.state, tape, window - tape.window, step):
-                    release(tape)
-                    group.pending.append(tape)
-                elif contributes(self.state, group, tape):
-                    if tape is not newest:
-                        replay(self.state, tape)  # with the parameters of now
-                    closed.append((group, tape))
+            for window in waiting:
+                if group.late and waits(self.state, window, number - window.number, step):
+                    release(window)
+                    group.pending.append(window)
+                elif contributes(self.state, group, window):
+                    if window is not newest:
+                        replay(self.state, window)  # with the parameters of now
+                    closed.append((group, window))
                 else:
-                    dropped.append((group, tape))
+                    dropped.append((group, window))
         return closed, dropped
 
-    def _close(self, group: LearningGroup, tape: Tape, step: int) -> None:
+    def _close(self, group: LearningGroup, window: Window, step: int) -> None:
         """Close a window: its messages were learned from as sender, and what it used is complete as receiver."""
-        for name, record in tape.sent:
-            self.state.ledgers[name].release(record)
+        for name, message in window.sent:
+            self.state.ledgers[name].release(message)
         for name in group.members:
             for channel in self.state.agents[name].channels:
-                self.state.ledgers[channel.name].close(tape.window, step)
+                self.state.ledgers[channel.name].close(window.number, step)
 
     @torch.enable_grad()
     def replay_open_windows(self) -> None:
-        """Make the graphs of open windows again from their tapes (rule 15)."""
+        """Make the graphs of open windows again from their ticks (rule 15)."""
         for group in self.state.system.groups:
-            replay(self.state, group.tape)
+            replay(self.state, group.window)

@@ -7,48 +7,47 @@ from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE
 from antiphon.comms.backward_requests import constant
-from antiphon.engine.heart.message import AgentTick, Tape
+from antiphon.engine.heart.message import Tick, Window
 from antiphon.engine.heart.updates import Losses, WindowLoss
-from antiphon.engine.reference.forward import agent_ticks
 from antiphon.engine.reference.ledger import EnvMask, mask_fill_zero
 from antiphon.engine.reference.policies import policy_window
 from antiphon.engine.reference.state import State
 
 
-def window_loss(state: State, tape: Tape) -> WindowLoss:
+def window_loss(state: State, window: Window) -> WindowLoss:
     """Sum the losses of a window, divided by B and never by the number of valid rows (rule 1)."""
-    window = WindowLoss()
-    for _, tick in agent_ticks(tape):
+    whole = WindowLoss()
+    for tick in window.ticks():
         found = _tick_loss(state, tick)
         if found is not None:
             losses, scores, present = found
             total = losses.sum() / state.batch
-            window.total = total if window.total is None else window.total + total
-            _add(window, tick.agent, constant(losses), scores.sum(), int(present.sum()))
-    for name in dict.fromkeys(tick.agent for _, tick in agent_ticks(tape)):
-        goal, policy = state.agents[name].goal, policy_window(state, state.agents[name], tape)
+            whole.total = total if whole.total is None else whole.total + total
+            _add(whole, tick.agent, constant(losses), scores.sum(), int(present.sum()))
+    for name in dict.fromkeys(tick.agent for tick in window.ticks()):
+        goal, policy = state.agents[name].goal, policy_window(state, state.agents[name], window)
         if goal is not None and policy is not None:
             losses, valid = policy.first.losses * goal.weight, policy.advantages.valid
             total = losses.sum() / state.batch  # rule 41: the mean over what is valid
-            window.total = total if window.total is None else window.total + total
+            whole.total = total if whole.total is None else whole.total + total
             score, count = policy.advantages.returns[valid].sum(), int(valid.sum())
-            _add(window, name, constant(losses).sum(0), score, count)
-            window.losses[name].loss *= count / state.batch  # they are divided by `count` already
-            window.policies[name] = policy
-    return window
+            _add(whole, name, constant(losses).sum(0), score, count)
+            whole.losses[name].loss *= count / state.batch  # they are divided by `count` already
+            whole.policies[name] = policy
+    return whole
 
 
-def _add(window: WindowLoss, agent: str, samples: Tensor, score: Tensor, count: int) -> None:
+def _add(whole: WindowLoss, agent: str, samples: Tensor, score: Tensor, count: int) -> None:
     """Add to an agent's figures of a window: losses [B], the metric's sum, and how many both are over."""
-    known = window.losses.get(agent)
+    known = whole.losses.get(agent)
     if known is not None:
-        samples, score = window.by_agent[agent] + samples, known.score + score
+        samples, score = whole.by_agent[agent] + samples, known.score + score
         count += int(known.count)
-    window.by_agent[agent] = samples
-    window.losses[agent] = Losses(samples.sum().reshape(1) / len(samples), score.reshape(1), count)
+    whole.by_agent[agent] = samples
+    whole.losses[agent] = Losses(samples.sum().reshape(1) / len(samples), score.reshape(1), count)
 
 
-def objective_error(state: State, tick: AgentTick) -> Tensor | None:
+def objective_error(state: State, tick: Tick) -> Tensor | None:
     """Return the derivative of an objective by its outputs at one tick, [B, outputs] per sample; None without a target."""
     found = _tick_loss(state, tick)
     if found is None or not found[0].requires_grad:
@@ -56,7 +55,7 @@ def objective_error(state: State, tick: AgentTick) -> Tensor | None:
     return torch.autograd.grad(found[0].sum(), tick.ports[OBJECTIVE], retain_graph=True)[0]
 
 
-def _tick_loss(state: State, tick: AgentTick) -> tuple[Tensor, Tensor, EnvMask] | None:
+def _tick_loss(state: State, tick: Tick) -> tuple[Tensor, Tensor, EnvMask] | None:
     """Losses and metric of one tick, [B] each and zero where the target is absent, and where it is present.
 
     None where nothing counts: no objective, no target at this step, or an agent that does not participate (rule 7).

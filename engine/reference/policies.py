@@ -14,9 +14,9 @@ from torch.nn.functional import cosine_similarity
 from antiphon.agents.network import OBJECTIVE, VALUE
 from antiphon.agents.policies import Advantages, PolicyLosses, Trajectory, trajectory_of
 from antiphon.comms.backward_requests import constant
-from antiphon.engine.heart.message import Action, AgentTick, StepSignals, Tape
+from antiphon.engine.heart.message import Action, StepSignals, Tick, Window
 from antiphon.engine.heart.updates import PolicyWindow, Update
-from antiphon.engine.reference.forward import agent_ticks, replay
+from antiphon.engine.reference.forward import replay
 from antiphon.engine.reference.ledger import mask_fill_zero
 from antiphon.engine.reference.state import State
 from antiphon.nets.random import seed_for, uniform
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # --- acting ------------------------------------------------------------------------------------------------
 
 
-def act(state: State, tick: AgentTick, step: int) -> None:
+def act(state: State, tick: Tick) -> None:
     """Let an acting agent's tick set its action, which holds until its next tick; a policy's is sampled (rule 37)."""
     agent, outputs = state.agents[tick.agent], constant(tick.ports[OBJECTIVE])
     policy = None if agent.goal is None else agent.goal.policy
@@ -37,7 +37,7 @@ def act(state: State, tick: AgentTick, step: int) -> None:
     if state.quarantine:
         outputs = outputs.nan_to_num()  # of an agent that has diverged
     draws = policy.distribution.draws
-    numbers = uniform(seed_for(agent.seed, "action"), step, state.batch * draws, outputs.device)
+    numbers = uniform(seed_for(agent.seed, "action"), tick.step, state.batch * draws, outputs.device)
     tick.action = policy.distribution.sample(outputs, numbers.view(state.batch, draws))
     agent.action = tick.action
 
@@ -79,7 +79,7 @@ def note_outcome(state: State, signals: StepSignals) -> None:
     for name, agent in state.agents.items():
         if agent.goal is None or agent.goal.policy is None:
             continue
-        ticks = [tick for _, tick in agent_ticks(state.group_of[name].tape) if tick.agent == name]
+        ticks = [tick for tick in state.group_of[name].window.ticks() if tick.agent == name]
         if ticks:
             ticks[-1].outcomes.append(signals)
 
@@ -87,16 +87,16 @@ def note_outcome(state: State, signals: StepSignals) -> None:
 # --- a window ----------------------------------------------------------------------------------------------
 
 
-def policy_window(state: State, agent: Agent, tape: Tape) -> PolicyWindow | None:
+def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | None:
     """Evaluate a policy over a window (rules 38-41); None where no tick teaches anything."""
-    ticks = [tick for _, tick in agent_ticks(tape) if tick.agent == agent.name]
+    ticks = [tick for tick in window.ticks() if tick.agent == agent.name]
     if agent.goal is None or agent.goal.policy is None or not ticks or not ticks[0].participates:
         return None
     followed = [_outcome(state, agent.goal, tick.outcomes) for tick in ticks[:-1]]
     followed.append(_outcome(state, agent.goal, ticks[-1].outcomes[:1]))
     rewards = torch.stack([each.reward for each in followed])
     for t, (tick, after) in enumerate(pairwise(ticks)):
-        rewards[t] += _direction_reward(state, agent, tick, after, tape, followed[t])
+        rewards[t] += _direction_reward(state, agent, tick, after, window, followed[t])
     description = state.system.description
     trajectory = trajectory_of(
         None if ticks[0].action is None else torch.stack([_action(tick) for tick in ticks]),
@@ -116,7 +116,7 @@ def policy_window(state: State, agent: Agent, tape: Tape) -> PolicyWindow | None
 
 def pass_losses(
     agent: Agent,
-    ticks: Sequence[AgentTick],
+    ticks: Sequence[Tick],
     trajectory: Trajectory,
     advantages: Advantages,
     then: Tensor | None = None,
@@ -140,7 +140,7 @@ def pass_losses(
     return agent.goal.policy.losses(outputs, values, *constants, then, messages=messages)
 
 
-def _messages(agent: Agent, ticks: Sequence[AgentTick]) -> Iterator[tuple[Tensor, Tensor]]:
+def _messages(agent: Agent, ticks: Sequence[Tick]) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield log-probability and entropy of sampled messages, [T, B] each: one message a port, zero where none was sent (41)."""
     learned = [c for c in agent.outgoing if c.sampler is not None and c.sampler.learned]
     for port in dict.fromkeys(channel.port for channel in learned):
@@ -156,12 +156,12 @@ def _messages(agent: Agent, ticks: Sequence[AgentTick]) -> Iterator[tuple[Tensor
         yield torch.stack([log_prob for log_prob, _ in found]), torch.stack([entropy for _, entropy in found])
 
 
-def _values(ticks: Sequence[AgentTick]) -> Tensor | None:
+def _values(ticks: Sequence[Tick]) -> Tensor | None:
     """[T, B]; None of a policy without values."""
     return torch.stack([tick.ports[VALUE][:, 0] for tick in ticks]) if VALUE in ticks[0].ports else None
 
 
-def _action(tick: AgentTick) -> Tensor:
+def _action(tick: Tick) -> Tensor:
     assert tick.action is not None
     return tick.action
 
@@ -198,18 +198,18 @@ def _outcome(state: State, goal: Goal, steps: list[StepSignals]) -> _Outcome:
 
 
 def _direction_reward(
-    state: State, agent: Agent, tick: AgentTick, after: AgentTick, tape: Tape, outcome: _Outcome
+    state: State, agent: Agent, tick: Tick, after: Tick, window: Window, outcome: _Outcome
 ) -> Tensor:
     """[B]: the weighted reward `goal.cosine` of a tick (rule 39); zero without a goal, or where the episode ended."""
     direction = None if agent.goal is None else agent.goal.direction
     if agent.goal is None or direction is None:
         return state.system.nothing
     channel = agent.incoming[direction.place].name
-    entry = [entry for entry in tick.reads if entry.channel == channel][-1]
-    message = agent.incoming[direction.place].zeros if entry.value is None else entry.value
-    if entry.stamp is not None:
-        ledger, sent = state.ledgers[channel], tape.graph_outputs[channel, entry.stamp].flatten(1)
-        message = mask_fill_zero(ledger.mask(entry.available), ledger.link.carry(entry.stamp, sent))
+    read = [read for read in tick.reads if read.channel == channel][-1]
+    message = agent.incoming[direction.place].zeros if read.value is None else read.value
+    if read.stamp is not None:
+        ledger, sent = state.ledgers[channel], window.live[channel, read.stamp].flatten(1)
+        message = mask_fill_zero(ledger.mask(read.available), ledger.link.carry(read.stamp, sent))
     before, now = (
         each.step_signals.signals[direction.signal].flatten(1).to(state.system.dtype)
         for each in (tick, after)
@@ -228,7 +228,7 @@ def further_passes(state: State, update: Update, step: int) -> None:
     Only the parameters of the window's group move: what was received, the state at its start, advantages and returns
     are those of the first pass. All environments are replayed, of which the losses of a part are followed.
     """
-    group, tape, policies = update.group, update.tape, update.window_loss.policies
+    group, window, policies = update.group, update.window, update.window_loss.policies
     goals = {name: goal for name in policies if (goal := state.agents[name].goal) is not None}
     again = [name for name in goals if _passes(state.agents[name]) > 1]
     if not again:
@@ -239,12 +239,12 @@ def further_passes(state: State, update: Update, step: int) -> None:
     for epoch in range(1, policy.passes):
         chance = uniform(seed_for(seed, "epoch", str(epoch)), step, state.batch, state.system.device)
         for rows in chance.argsort(stable=True).tensor_split(policy.minibatches):
-            replay(state, tape)
+            replay(state, window)
             losses = []
             for name in again:
                 known, agent = policies[name], state.agents[name]
                 constants = (known.trajectory, known.advantages, known.first.log_prob)
-                found = pass_losses(agent, known.parts, *constants, rows)
+                found = pass_losses(agent, known.ticks, *constants, rows)
                 known.further.append(found.figures)
                 losses.append(goals[name].weight * found.losses)
             if not _follow(state, update, torch.stack(losses).sum() / len(rows), step):
@@ -258,7 +258,7 @@ def _passes(agent: Agent) -> int:
 def _follow(state: State, update: Update, loss: Tensor, step: int) -> bool:
     """Move a group's parameters along the gradient of a loss; False: it has diverged (rule 32)."""
     group = update.group
-    learners = [name for name in group.owners if state.participates(name, update.tape.window)]
+    learners = [name for name in group.owners if state.participates(name, update.window.number)]
     parameters = [p for name in learners for p in state.agents[name].learner.trainable]
     found = torch.autograd.grad(loss, parameters, allow_unused=True) if parameters else ()
     wrong = state.divergence_of(found, [])

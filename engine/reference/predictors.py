@@ -11,7 +11,7 @@ from torch import Tensor
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.model import encode
 from antiphon.comms.synthetic_gradients import Example, newest_returned
-from antiphon.engine.heart.message import LearningGroup, Record, Tape
+from antiphon.engine.heart.message import LearningGroup, Message, Window
 from antiphon.engine.heart.updates import InputUpdate, PredictorUpdate
 from antiphon.engine.reference.ledger import mask_fill_zero
 from antiphon.engine.reference.state import State
@@ -28,12 +28,12 @@ def injects(state: State, channel: Channel) -> bool:
     return able and channel.apply and bool(channel.scale.base or channel.discount)
 
 
-def synthetic_gradient(state: State, tape: Tape, channel: Channel, record: Record) -> Tensor | None:
+def synthetic_gradient(state: State, window: Window, channel: Channel, message: Message) -> Tensor | None:
     """Return SG(m, c) of a message of a window, [B, size] per sample; None where nothing is injected (rules 5, 7, 20)."""
-    if record.unread or record.no_injection is True or not injects(state, channel):
+    if message.unread or message.no_injection is True or not injects(state, channel):
         return None
-    example = example_of(state, channel, record, answered=False)
-    if channel.predictor is None or not state.participates(channel.sender, tape.window):
+    example = example_of(state, channel, message, answered=False)
+    if channel.predictor is None or not state.participates(channel.sender, window.number):
         return None
     if example is None:  # of `local_policy`, before anything has come back, it is zero
         return channel.zeros if channel.needs_actions else None
@@ -42,37 +42,41 @@ def synthetic_gradient(state: State, tape: Tape, channel: Channel, record: Recor
     return predicted if example.valid is None else mask_fill_zero(example.valid, predicted)
 
 
-def critic_value(state: State, channel: Channel, record: Record) -> Tensor | None:
+def critic_value(state: State, channel: Channel, message: Message) -> Tensor | None:
     """Return the loss that a channel's critic expects beyond a message, [B], times `discount` (rules 3, 9)."""
     predictor = channel.predictor
     if predictor is None or not predictor.needs_loss or channel.predictor_disabled:
         return None
-    example = example_of(state, channel, record, answered=False)
-    if example is None or record.unread or record.no_injection is True:
+    example = example_of(state, channel, message, answered=False)
+    if example is None or message.unread or message.no_injection is True:
         return None
-    silent = state.ledgers[channel.name].mask(record.no_injection)
+    silent = state.ledgers[channel.name].mask(message.no_injection)
     return mask_fill_zero(~silent, channel.discount * constant(predictor.value(example)))
 
 
-def example_of(state: State, channel: Channel, record: Record, *, answered: bool) -> Example | None:
+def example_of(state: State, channel: Channel, message: Message, *, answered: bool) -> Example | None:
     """Return what a predictor reads of a message, if `answered` with what has come back; None: its signals are absent."""
-    signals, predictor, ledger = record.step_signals.signals, channel.predictor, state.ledgers[channel.name]
+    signals, predictor, ledger = message.step_signals.signals, channel.predictor, state.ledgers[channel.name]
     if any(spec.name not in signals for spec in channel.context):
         return None
     if channel.target is not None and channel.target not in signals:
         return None
-    if channel.needs_actions and not record.actions:
+    if channel.needs_actions and not message.actions:
         return None
-    context = context_of(state, channel, record, record.first_use, False)
-    example = Example(record.message, context, None)
+    context = context_of(state, channel, message, message.first_use, False)
+    example = Example(message.sent, context, None)
     if channel.needs_actions:
-        example.actions = tuple(record.actions)
+        example.actions = tuple(message.actions)
     if answered and ledger.wants_gradient:
-        example.delta, example.loss, example.valid = record.delta, record.loss, ledger.mask(record.counted)
+        example.delta, example.loss, example.valid = (
+            message.gradient,
+            message.loss,
+            ledger.mask(message.counted),
+        )
         if example.loss is None and predictor is not None and predictor.needs_loss:
-            example.loss = torch.zeros_like(record.message[:, 0])  # nothing is lost after an end (rule 20)
+            example.loss = torch.zeros_like(message.sent[:, 0])  # nothing is lost after an end (rule 20)
         if channel.needs_actions:
-            example.valid = torch.stack([one.valid for one in record.actions]).any(0)
+            example.valid = torch.stack([one.valid for one in message.actions]).any(0)
     if channel.target is not None:
         example.target, present = signals[channel.target], signals.get(f"_{channel.target}")
         if present is not None:
@@ -83,8 +87,8 @@ def example_of(state: State, channel: Channel, record: Record, *, answered: bool
 
 def gradient_updates(
     state: State,
-    closed: Sequence[tuple[LearningGroup, Tape]],
-    returns: Mapping[str, list[Record]],
+    closed: Sequence[tuple[LearningGroup, Window]],
+    returns: Mapping[str, list[Message]],
     step: int,
     *,
     watch: bool,
@@ -92,12 +96,12 @@ def gradient_updates(
     """Compute the training step of every synthetic gradient that something reached at `step` (rules 6, 7)."""
     updates: dict[str, PredictorUpdate] = {}
     for name, channel in state.channels.items():
-        records = state.ledgers[name].take(step)
+        messages = state.ledgers[name].take(step)
         if channel.predictor is None or channel.predictor.frozen or channel.predictor_disabled:
             continue
         if channel.traced:  # what was consumed waits for its return, an episode's last state does not
-            records = [r for r in records if r.unread or r.no_injection is True] + returns.get(name, [])
-        answered = [_returned_example(state, channel, record, step) for record in records]
+            messages = [r for r in messages if r.unread or r.no_injection is True] + returns.get(name, [])
+        answered = [_returned_example(state, channel, message, step) for message in messages]
         examples = [example for example in answered if example is not None]
         if not state.ledgers[name].wants_gradient:
             examples = _local_examples(state, channel, closed)
@@ -110,15 +114,15 @@ def gradient_updates(
 
 
 def _local_examples(
-    state: State, channel: Channel, closed: Sequence[tuple[LearningGroup, Tape]]
+    state: State, channel: Channel, closed: Sequence[tuple[LearningGroup, Window]]
 ) -> list[Example]:
     """Examples of a predictor to which nothing is returned: it learns when its sender does (rule 9)."""
     found = []
-    for tape in (tape for _, tape in closed if state.participates(channel.sender, tape.window)):
-        for record in (record for name, record in tape.sent if name == channel.name):
-            valid = ~state.ledgers[channel.name].mask(record.no_injection)
-            example = example_of(state, channel, record, answered=True)
-            if example is not None and valid.any() and not record.unread:
+    for window in (window for _, window in closed if state.participates(channel.sender, window.number)):
+        for message in (message for name, message in window.sent if name == channel.name):
+            valid = ~state.ledgers[channel.name].mask(message.no_injection)
+            example = example_of(state, channel, message, answered=True)
+            if example is not None and valid.any() and not message.unread:
                 example.valid = valid if example.valid is None else valid & example.valid
                 found.append(example)
     return found
@@ -159,43 +163,48 @@ def _sound(state: State, updates: dict[str, _Learned], step: int) -> dict[str, _
     return {name: update for name, update in updates.items() if not wrong[name]}
 
 
-def _returned_example(state: State, channel: Channel, record: Record, step: int) -> Example | None:
+def _returned_example(state: State, channel: Channel, message: Message, step: int) -> Example | None:
     """The example of a message whose gradient has come back; one out of all proportion is clipped (states only)."""
-    if channel.outliers is not None and record.delta is not None:
+    if channel.outliers is not None and message.gradient is not None:
         before = channel.outliers.clip_count
-        state.ledgers[channel.name].replace_gradient(record, channel.outliers.clip(record.delta))
+        state.ledgers[channel.name].replace_gradient(message, channel.outliers.clip(message.gradient))
         if channel.outliers.clip_count and not before:
             line = f"channel {channel.name}: a gradient came back more than ten times as long as the median; it is "
             state.system.divergence.events.append((step, line + "shortened, as all such will be"))
-    example = example_of(state, channel, record, answered=True)
-    nothing = channel.needs_actions and example is not None and not any(a.valid.any() for a in record.actions)
+    example = example_of(state, channel, message, answered=True)
+    nothing = (
+        channel.needs_actions and example is not None and not any(a.valid.any() for a in message.actions)
+    )
     return None if nothing else example
 
 
-def context_of(state: State, channel: Channel, record: Record, tick: int | None, far: bool) -> Tensor | None:
+def context_of(
+    state: State, channel: Channel, message: Message, tick: int | None, far: bool
+) -> Tensor | None:
     """Return the context of a message's synthetic gradient, or if `far` of its input, used at `tick`: [B, features]."""
-    system, mailbox = state.system, state.mailboxes[channel.name]
+    system, ledger = state.system, state.ledgers[channel.name]
     signals, ends = channel.context, channel.ends
     if far:
         signals, ends = channel.input_context, channel.input_ends
-    encoded = encode(signals, record.step_signals.signals, system.dtype)
+    encoded = encode(signals, message.step_signals.signals, system.dtype)
     columns = [] if encoded is None else [encoded]
     for end in ends:
         agent = state.agents[channel.sender if end.startswith("from") else channel.receiver]
-        held, stamps = channel.mailbox.prior, channel.mailbox.prior_stamp
-        if held is None or stamps is None:
-            held, stamps = channel.zeros, mailbox.ledger.nowhere.long() - 1
+        prior, stamps = channel.zeros, ledger.nowhere.long() - 1
+        held = ledger.shared.held
+        if held is not None and held.prior is not None and held.prior_stamp is not None:
+            prior, stamps = held.prior, held.prior_stamp
         if end == "returned":
-            column = channel.zeros if record.returned is None else record.returned
+            column = channel.zeros if message.returned is None else message.returned
         elif end == "held":  # the newest message that arrived before the due one
-            column = mask_fill_zero(stamps >= 0, held)
+            column = mask_fill_zero(stamps >= 0, prior)
         elif end == "age":  # steps from that message to the due one
-            column = mask_fill_zero(stamps >= 0, record.stamp - stamps).to(system.dtype).unsqueeze(1)
+            column = mask_fill_zero(stamps >= 0, message.stamp - stamps).to(system.dtype).unsqueeze(1)
         elif end.endswith("state"):  # zeros before its first tick
             zeros = channel.zeros.new_zeros(state.batch, agent.learner.network.state_size)
-            column = record.states.get(end, zeros)
+            column = message.states.get(end, zeros)
         else:
-            column = _phase(state, agent, record.stamp if end == "from.phase" else tick, record.began)
+            column = _phase(state, agent, message.stamp if end == "from.phase" else tick, message.began)
         columns.append(column)
     return torch.cat(columns, 1) if columns else None
 

@@ -1,4 +1,4 @@
-"""What a step's algorithms work on: the declared system, its ledgers and mailboxes, and plain optimisers (rules 7, 32).
+"""What a step's algorithms work on: the declared system, its ledgers, and plain optimisers (rules 7, 32).
 
 All that changes while a scenario runs is kept in the system's own agents, channels and groups.
 """
@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.heart.updates import Update
-from antiphon.engine.reference.ledger import EnvMask, GradientLedger
-from antiphon.engine.reference.mailbox import Mailbox
+from antiphon.engine.reference.ledger import EnvMask, Ledger
 from antiphon.errors import DivergenceError
 from antiphon.nets.random import uniform
 from antiphon.nets.torch_optimisers import TorchOptimiser, plain_optimiser, rate_shares
@@ -79,8 +78,7 @@ class State:
     def __init__(self, system: System) -> None:
         self.system, self.batch, self.group_of = system, system.batch, system.group_of
         self.agents, self.channels = system.agents, (channels := system.channels)
-        self.ledgers = {name: GradientLedger(channel) for name, channel in channels.items()}
-        self.mailboxes = {name: Mailbox(c, self.ledgers[name]) for name, c in channels.items()}
+        self.ledgers = {name: Ledger(channel) for name, channel in channels.items()}
         self.ties = system.ties()
         self.learners = {name: Optimizer(agent.learner) for name, agent in system.owners().items()}
         self.predictors = {n: Optimizer(c.predictor) for n, c in channels.items() if c.predictor is not None}

@@ -48,8 +48,8 @@ def check_compatible(
             raise _incompatible(
                 f"{place}: {_described(saved)} in the state, {_described(own)} in the scenario"
             )
-    for group, unit in zip(system.groups, state["units"], strict=True):
-        ticked = {part[0] for _, parts in unit["tape"]["ticks"] for part in parts}
+    for group, own in zip(system.groups, state["groups"], strict=True):
+        ticked = {tick["agent"] for call in own["window"]["calls"] for tick in call}
         if ticked - set(group.members):
             name = min(ticked - set(group.members))
             raise _incompatible(f"agent '{name}': it learns with others than in the scenario")
@@ -65,7 +65,7 @@ def _forms(state: Mapping[str, Any], signals: Mapping[str, Tensor]) -> Iterator[
     yield {
         "signals": signals,
         **{what: {name: _trained(own) for name, own in state[key].items()} for key, what in _TRAINED.items()},
-        "groups that learn together": len(state["units"]),
+        "groups that learn together": len(state["groups"]),
         "episodes that end": state["episode"] is not None,
     }
 

@@ -1,21 +1,22 @@
 """The whole state of a simulation as plain data: what a fork copies and a checkpoint writes.
 
-A state is a tree of dicts, lists, numbers, strings and tensors. Step signals are shared by many records and parts:
-they are kept once, by step. Graphs are never stored; open windows are replayed from their tapes.
+A state is a tree of dicts, lists, numbers, strings and tensors. Step signals are shared by many messages and ticks:
+they are kept once, by number. Graphs are never stored; open windows are replayed from their ticks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from antiphon.comms.backward_requests import as_leaf
-from antiphon.engine.heart.mailbox import Mailbox
-from antiphon.engine.heart.message import AgentTick, Consumption, Read, Record, StepSignals, Tape, Tick
+from antiphon.engine.heart.ledger import Ledger
+from antiphon.engine.heart.message import Message, Read, StepSignals, Tick, Window
 from antiphon.engine.heart.rows import Members
 from antiphon.engine.heart.system import System
+from antiphon.engine.state.trees import Tree, from_tree, to_tree
 from antiphon.nets.trained_parameters import TrainedParameters
 
 __all__ = [
@@ -28,9 +29,9 @@ __all__ = [
     "with_optimisers_of",
 ]
 
-Tree = dict[str, Any]
 NumberedSignals = dict[StepSignals, int]
 """Signals and their numbers, in order."""
+Number = Callable[[StepSignals], int]
 
 
 def snapshot(system: System) -> Tree:
@@ -43,12 +44,12 @@ def snapshot(system: System) -> Tree:
         "inputs": {n: model.state_dict() for n, c in channels.items() if (model := c.input) is not None},
         "quarantine": found["quarantine"],
         "ledgers": found["ledgers"],
-        "units": found["units"],
+        "groups": found["groups"],
         "episode": None if episode is None else [episode.start, episode.length, episode.current],
         "trails": found["trails"],
-        **({"actions": found["actions"]} if found["actions"] else {}),
+        "actions": found["actions"],
         "outliers": {name: own.state_dict() for name, own in outliers.items()},
-        "moments": [[shared.step, dict(shared.signals)] for shared in found["moments"]],
+        "signals": [[shared.step, dict(shared.signals)] for shared in found["signals"]],
     }
 
 
@@ -73,8 +74,8 @@ def restore_parameters(system: System, state: Mapping[str, Any]) -> Tree:
             channel.input.load_state_dict(state["inputs"][name])
         if channel.outliers is not None:
             channel.outliers.load_state_dict(state["outliers"][name])
-    all_signals = [StepSignals(step, signals) for step, signals in state["moments"]]
-    return {**state, "moments": all_signals}
+    all_signals = [StepSignals(step, signals) for step, signals in state["signals"]]
+    return {**state, "signals": all_signals}
 
 
 def with_optimisers_of(system: System, state: Mapping[str, Any]) -> Tree:
@@ -98,67 +99,68 @@ def with_optimisers_of(system: System, state: Mapping[str, Any]) -> Tree:
 def messages(system: System) -> Tree:
     """Return what is on the way and in open windows, and what has diverged, of single agents or of stacks.
 
-    `moments` are the signals themselves, which records and ticks have by number.
+    `signals` are the step signals themselves, which messages and ticks have by number.
     """
     all_signals: NumberedSignals = {}
-    tapes = [tape for group in system.groups for tape in (group.tape, *group.pending, *group.past)]
-    held: dict[str, list[Record]] = {}
-    for tape in tapes:
-        for name, record in _records(tape):
-            held.setdefault(name, []).append(record)
-    channels = system.channels
-    ledgers = {name: _ledger(c.mailbox, held.get(name, []), all_signals) for name, c in channels.items()}
+
+    def number(step_signals: StepSignals) -> int:
+        return all_signals.setdefault(step_signals, len(all_signals))
+
+    windows = [one for group in system.groups for one in (group.window, *group.pending, *group.past)]
+    held: dict[str, list[Message]] = {}
+    for name, message in (pair for window in windows for pair in _messages(window)):
+        held.setdefault(name, []).append(message)
+    agents, channels = system.agents.values(), system.channels
+    ledgers = {name: _ledger(c.ledger, held.get(name, []), number) for name, c in channels.items()}
     groups = [
         {
-            "tape": _tape(group.tape, all_signals),
-            "pending": [_tape(tape, all_signals) for tape in group.pending],
-            "past": [_tape(tape, all_signals) for tape in group.past],
+            "window": _window(group.window, number),
+            "pending": [_window(window, number) for window in group.pending],
+            "past": [_window(window, number) for window in group.past],
         }
         for group in system.groups
     ]
-    agents = system.agents.values()
     return {
         "quarantine": {
-            "silenced": _among((agent.names, agent.disabled()) for agent in agents),
-            "muted": _among((c.names, c.predictors_disabled) for c in channels.values()),
-            "deaf": _among((c.names, c.input_models_disabled) for c in channels.values()),
+            "agents": _among((agent.names, agent.disabled()) for agent in agents),
+            "gradients": _among((c.names, c.predictors_disabled) for c in channels.values()),
+            "inputs": _among((c.names, c.input_models_disabled) for c in channels.values()),
             "events": [list(event) for event in system.divergence.events],
         },
         "ledgers": ledgers,
-        "units": groups,
+        "groups": groups,
         "trails": {
             agent.name: [[step, state] for step, state in agent.trail.items()]
             for agent in agents
             if agent.trail is not None
         },
         "actions": {agent.name: agent.action for agent in agents if agent.action is not None},
-        "moments": list(all_signals),
+        "signals": list(all_signals),
     }
 
 
 def load_messages(system: System, state: Mapping[str, Any]) -> None:
     """Load what `messages` returned of single agents, or of the same stacks."""
-    all_signals = state["moments"]
-    silenced, muted, deaf = (frozenset(state["quarantine"][key]) for key in ("silenced", "muted", "deaf"))
+    signals, quarantine = state["signals"], state["quarantine"]
+    agents, gradients, inputs = (frozenset(quarantine[key]) for key in ("agents", "gradients", "inputs"))
     for name, trail in state["trails"].items():
         system.agents[name].trail = dict(trail)
-    for name, agent in system.agents.items():  # older checkpoints have no actions
-        agent.action = state.get("actions", {}).get(name)
-    records: dict[str, dict[int, Record]] = {}
+    known: dict[str, dict[int, Message]] = {}
     for name, channel in system.channels.items():
         channel.input_examples, channel.input_example_members = [], []
-        channel.predictors_disabled = _members(channel.names, muted)
-        channel.input_models_disabled = _members(channel.names, deaf)
-        records[name] = _load_ledger(channel.mailbox, state["ledgers"][name], all_signals)
-    for agent in system.agents.values():
+        channel.predictors_disabled = _members(channel.names, gradients)
+        channel.input_models_disabled = _members(channel.names, inputs)
+        known[name] = _load_ledger(channel.ledger, state["ledgers"][name], signals)
+    for name, agent in system.agents.items():
+        agent.action = state["actions"].get(name)
         agent.agent_disabled = False
-        if (members := _members(agent.names, silenced)) is not None:
+        if (members := _members(agent.names, agents)) is not None:
             agent.disable(members)
-    system.divergence.events = [(step, line) for step, line in state["quarantine"]["events"]]
-    for group, saved in zip(system.groups, state["units"], strict=True):
-        group.tape = _load_tape(saved["tape"], system, all_signals, records)
-        group.pending = [_load_tape(tape, system, all_signals, records) for tape in saved["pending"]]
-        group.past = [_load_tape(tape, system, all_signals, records) for tape in saved["past"]]
+    system.divergence.events = [(step, line) for step, line in quarantine["events"]]
+    for group, saved in zip(system.groups, state["groups"], strict=True):
+        group.window = _load_window(saved["window"], system, signals, known)
+        group.pending = [_load_window(window, system, signals, known) for window in saved["pending"]]
+        group.past = [_load_window(window, system, signals, known) for window in saved["past"]]
 
 
 def _among(stacks: Iterable[tuple[Sequence[str], Members]]) -> list[str]:
@@ -173,167 +175,81 @@ def _members(names: Sequence[str], among: Collection[str]) -> Members:
     return torch.tensor(found) if any(found) else None
 
 
-def _signals(step_signals: StepSignals, all_signals: NumberedSignals) -> int:
-    return all_signals.setdefault(step_signals, len(all_signals))
+def _messages(window: Window) -> Iterator[tuple[str, Message]]:
+    """The messages that a window holds, by channel: some a ledger may have no more use for."""
+    yield from window.sent
+    yield from ((read.channel, read.message) for read in window.leaves.values() if read.message is not None)
 
 
-def _records(tape: Tape) -> Iterator[tuple[str, Record]]:
-    """The records that a tape holds, by channel: some a ledger may have no more use for."""
-    yield from tape.sent
-    for tick in tape.ticks:
-        for part in tick.parts:
-            yield from ((entry.channel, entry.use.record) for entry in part.consumed if entry.use is not None)
-
-
-_PLAIN = {
-    "stamp": "stamp",
-    "message": "message",
-    "received": "received",
-    "first_use": "first_use",
-    "deadline": "deadline",
-    "returned": "returned",
-    "states": "states",
-    "began": "began",
-    "lost": "lost",
-    "dead": "void",
-    "silent": "no_injection",
-    "counted": "counted",
-    "delta": "delta",
-    "loss": "loss",
-    "finished": "finished",
-    "pinned": "held_by_sender",
-}
-"""What a checkpoint calls the fields of a record."""
-
-
-def _ledger(mailbox: Mailbox, held: Sequence[Record], all_signals: NumberedSignals) -> Tree:
-    ledger = mailbox.ledger
-
-    def saved(record: Record) -> Tree:
-        entry: Tree = {key: getattr(record, name) for key, name in _PLAIN.items()}
-        return {
-            **entry,
-            "waiting": sorted(record.waiting),
-            "moment": _signals(record.step_signals, all_signals),
-        }
-
-    returned = [record for found in ledger.completed.values() for record in found]
-    loose = {record.stamp: record for record in (*held, *returned) if record.stamp not in ledger.records}
-    uses = [
-        [window, stamp, tick, use.leaf, use.counted]
-        for window, found in ledger.uses.items()
-        for (stamp, tick), use in found.items()
-    ]
+def _ledger(ledger: Ledger, held: Sequence[Message], number: Number) -> Tree:
+    completed = [message for messages in ledger.completed.values() for message in messages]
+    loose = {m.stamp: m for m in (*held, *completed) if m.stamp not in ledger.messages}
     return {
-        "records": [saved(record) for record in ledger.records.values()],
-        "loose": [saved(record) for record in loose.values()],
-        "uses": uses,
-        "returned": [[step, [record.stamp for record in found]] for step, found in ledger.completed.items()],
+        "messages": [to_tree(message, number) for message in ledger.messages.values()],
+        "loose": [to_tree(message, number) for message in loose.values()],
+        "completed": [[step, [m.stamp for m in messages]] for step, messages in ledger.completed.items()],
         "newest": ledger.newest,
-        "held": mailbox.held,
-        "held_stamp": mailbox.held_stamp,
-        "arrived": ledger.read_up_to,
-        "held_signals": mailbox.held_signals,
-        "prior": mailbox.prior,
-        "prior_stamp": mailbox.prior_stamp,
+        "held": None if ledger.held is None else to_tree(ledger.held, number),
     }
 
 
 def _load_ledger(
-    mailbox: Mailbox, saved: Mapping[str, Any], all_signals: Sequence[StepSignals]
-) -> dict[int, Record]:
-    """Fill a mailbox and its ledger, and return the records by stamp, those that only tapes hold among them."""
-    ledger = mailbox.ledger
+    ledger: Ledger, saved: Mapping[str, Any], signals: Sequence[StepSignals]
+) -> dict[int, Message]:
+    """Fill a ledger, and return the messages by stamp, those that only windows hold among them."""
 
-    def loaded(entry: Tree) -> Record:
-        plain = {name: entry[key] for key, name in _PLAIN.items()}
-        return Record(**plain, waiting=set(entry["waiting"]), step_signals=all_signals[entry["moment"]])
+    def loaded(key: str) -> dict[int, Message]:
+        return {tree["stamp"]: from_tree(Message, tree, signals) for tree in saved[key]}
 
-    ledger.records = {entry["stamp"]: loaded(entry) for entry in saved["records"]}
-    known = {entry["stamp"]: loaded(entry) for entry in saved["loose"]} | ledger.records
-    ledger.uses = {}
-    for window, stamp, tick, leaf, counted in saved["uses"]:
-        leaf = as_leaf(leaf) if ledger.wants_deltas else leaf
-        ledger.uses.setdefault(window, {})[stamp, tick] = Consumption(known[stamp], leaf, counted)
-    ledger.completed = {step: [known[stamp] for stamp in stamps] for step, stamps in saved["returned"]}
-    ledger.newest, ledger.read_up_to = saved["newest"], saved["arrived"]
-    for name in ("held", "held_stamp", "held_signals", "prior", "prior_stamp"):
-        setattr(mailbox, name, saved[name])
+    ledger.messages = loaded("messages")
+    known = loaded("loose") | ledger.messages
+    ledger.completed = {step: [known[stamp] for stamp in stamps] for step, stamps in saved["completed"]}
+    ledger.newest = saved["newest"]
+    if ledger.held is not None and saved["held"] is not None:
+        ledger.held = from_tree(type(ledger.held), saved["held"], signals)
     return known
 
 
-def _tape(tape: Tape, all_signals: NumberedSignals) -> Tree:
-    ticks = [
-        [
-            tick.step,
-            [
-                [
-                    part.agent,
-                    _signals(part.step_signals, all_signals),
-                    [_read(entry) for entry in part.reads],
-                    part.participates,
-                    None if part.memory is None else _read(part.memory),
-                    part.ages,
-                    *_policy(part, all_signals),
-                ]
-                for part in tick.parts
-            ],
-        ]
-        for tick in tape.ticks
-    ]
+def _window(window: Window, number: Number) -> Tree:
+    def read(one: Read) -> Tree:
+        return {**to_tree(one, number), "message": None if one.message is None else one.message.stamp}
+
+    def tick(one: Tick) -> Tree:
+        memory = None if one.memory is None else read(one.memory)
+        return {**to_tree(one, number), "reads": [read(each) for each in one.reads], "memory": memory}
+
     return {
-        "window": tape.window,
-        "start": {name: dict(buffers) for name, buffers in tape.start.items()},
-        "ticks": ticks,
-        "sent": [[name, record.stamp] for name, record in tape.sent],
-        "given_up": sorted(tape.given_up),
+        **to_tree(window, number),
+        "start": {name: dict(buffers) for name, buffers in window.start.items()},
+        "calls": [[tick(one) for one in call] for call in window.calls],
+        "sent": [[name, message.stamp] for name, message in window.sent],
     }
 
 
-def _policy(part: AgentTick, all_signals: NumberedSignals) -> list[Any]:
-    """What only ticks of policies have."""
-    if not part.outcomes:
-        return []
-    return [part.action, [_signals(outcome, all_signals) for outcome in part.outcomes]]
-
-
-def _read(entry: Read) -> list[Any]:
-    use = entry.use
-    used = None if use is None else [use.record.stamp, use.counted]
-    return [entry.channel, entry.stamp, entry.value, used, entry.available]
-
-
-def _load_tape(
+def _load_window(
     saved: Mapping[str, Any],
     system: System,
-    all_signals: Sequence[StepSignals],
-    records: Mapping[str, Mapping[int, Record]],
-) -> Tape:
-    tape = Tape(saved["window"], {name: dict(buffers) for name, buffers in saved["start"].items()})
+    signals: Sequence[StepSignals],
+    known: Mapping[str, Mapping[int, Message]],
+) -> Window:
+    start = {name: dict(buffers) for name, buffers in saved["start"].items()}
+    sent = [(name, known[name][stamp]) for name, stamp in saved["sent"]]
+    window = from_tree(Window, saved, signals, start=start, sent=sent)
 
-    def loaded(entry: list[Any], step: int) -> Read:
-        channel, stamp, value, used, available = entry
-        use = None
-        if used is not None:
-            ledger = system.channels[channel].ledger
-            open_uses = ledger.uses.get(tape.window, {})
-            use = open_uses.get((used[0], step)) or open_uses.get((used[0], -1))
-            if use is None:  # the window has closed: only this tape still asks for it
-                leaf = as_leaf(value) if ledger.wants_deltas else value
-                use = Consumption(records[channel][used[0]], leaf, used[1])
-            value = use.leaf
-        return Read(channel, stamp, value, use, available)
+    def read(tree: Tree) -> Read:
+        if tree["message"] is None:
+            return from_tree(Read, tree, signals)
+        key = tree["channel"], tree["message"], tree["tick"]
+        if key not in window.leaves:
+            message = known[tree["channel"]][tree["message"]]
+            window.leaves[key] = leaf = from_tree(Read, tree, signals, message=message)
+            if system.channels[leaf.channel].ledger.wants_gradient and leaf.value is not None:
+                leaf.value = as_leaf(leaf.value)
+        return window.leaves[key]
 
-    for step, parts in saved["ticks"]:
-        found = []
-        for agent, step_signals, inputs, participates, memory, ages, *policy in parts:
-            entries = [loaded(entry, step) for entry in inputs]
-            own = None if memory is None else loaded(memory, step)
-            part = AgentTick(agent, all_signals[step_signals], entries, participates, own, ages)
-            if policy:
-                part.action, part.outcomes = policy[0], [all_signals[number] for number in policy[1]]
-            found.append(part)
-        tape.ticks.append(Tick(step, found))
-    tape.sent = [(name, records[name][stamp]) for name, stamp in saved["sent"]]
-    tape.given_up = set(saved.get("given_up", ()))  # older checkpoints have none
-    return tape
+    def tick(tree: Tree) -> Tick:
+        memory = None if tree["memory"] is None else read(tree["memory"])
+        return from_tree(Tick, tree, signals, reads=[read(one) for one in tree["reads"]], memory=memory)
+
+    window.calls = [[tick(tree) for tree in call] for call in saved["calls"]]
+    return window

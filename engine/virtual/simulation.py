@@ -324,7 +324,7 @@ class VirtualSimulation(Simulation):
             "diverged": self.diverged,
             "present": dict(self._present),
             "elapsed": 0,
-            "tally": self.train_means.state_dict(),
+            "means": self.train_means.state_dict(),
             "system": system,
             "virtual": {
                 "placement": dict(self.placement),
@@ -355,7 +355,7 @@ class VirtualSimulation(Simulation):
         self._before = FreeFigures(**state["virtual"]["before"])
         self._newest = {}
         self.train_means = MeanAccumulator(self.backend.system)
-        self.train_means.load_state_dict(state["tally"])
+        self.train_means.load_state_dict(state["means"])
 
     @classmethod
     def _of_directory(

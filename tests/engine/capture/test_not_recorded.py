@@ -14,7 +14,7 @@ from antiphon.engine.capture import loop as loop_module
 from antiphon.engine.capture.loop import CapturedLoop, captured_loop
 from antiphon.engine.capture.recorder import CudaGraphRecorder, NotRecordable
 from antiphon.engine.features.installed import check_later
-from antiphon.engine.heart import mailbox
+from antiphon.engine.features import held_messages
 from tests.contracts.library import resolved
 from tests.engine.capture.dispatch_recorder import DispatchRecorder
 from tests.engine.capture.test_captured_loop import assert_same, ring, simulation_of
@@ -22,7 +22,7 @@ from tests.engine.capture.test_captured_loop import assert_same, ring, simulatio
 
 def test_what_is_baked_in_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """A number of the step that the recording keeps: the replayed period differs, and no other is replayed."""
-    monkeypatch.setattr(mailbox, "stamp_number", lambda step: step)
+    monkeypatch.setattr(held_messages, "stamp_number", lambda step: step)
     scenario = resolved("lossy", {})
     plain, (captured, loop) = Simulation(scenario, seed=3), simulation_of(scenario)
     for simulation in (plain, captured):

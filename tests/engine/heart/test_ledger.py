@@ -7,15 +7,15 @@ import torch
 
 from antiphon.comms.links import Link
 from antiphon.engine.heart.clock import Clock, Sends, TickWindows
-from antiphon.engine.heart.ledger import GradientLedger
+from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import StepSignals
 from antiphon.errors import EngineError
 
 
-def test_a_record_open_beyond_its_deadline_is_the_engines_fault() -> None:
+def test_a_message_open_beyond_its_deadline_is_the_engines_fault() -> None:
     clock = Clock()
     windows, link = TickWindows(clock, 1), Link(name="a->b")
-    ledger = GradientLedger("a->b", Sends(clock), clock, windows, link, wants_deltas=True)
+    ledger = Ledger("a->b", Sends(clock), clock, windows, link, wants_gradient=True)
     ledger.send(0, torch.zeros(3, 2), StepSignals(0, {}))
-    with pytest.raises(EngineError, match="a->b: the record of step 0 is still open at step 1"):
+    with pytest.raises(EngineError, match="a->b: the message of step 0 is still open at step 1"):
         ledger.send(1, torch.zeros(3, 2), StepSignals(1, {}))

@@ -143,8 +143,8 @@ FROZEN: dict[str, tuple[Document, Document]] = {
 
 def lived(simulation: Simulation, step: int) -> dict[str, Tensor]:
     """What a simulation's agents made at a step that is not learned from yet."""
-    newest = [tick for unit in simulation._system.groups for tick in unit.tape.ticks if tick.step == step]
-    return outputs([part for tick in newest for part in tick.parts if OBJECTIVE in part.ports])
+    ticks = [tick for group in simulation._system.groups for tick in group.window.ticks()]
+    return outputs([tick for tick in ticks if tick.step == step and OBJECTIVE in tick.ports])
 
 
 @pytest.mark.parametrize("name", FROZEN)

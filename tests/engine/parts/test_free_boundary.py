@@ -107,11 +107,11 @@ def test_a_receiver_that_misses_a_message_reads_the_one_before_which_counts_no_m
     first, second, _ = free_parts(HELD)
     second.step()
     second.deliver(stepped(first, 1).collect(1))
-    mailbox = second.backend.system.channels["s0->s1"].mailbox
+    ledger = second.backend.system.channels["s0->s1"].ledger
     second.step()
-    arrived = mailbox.receive(1)
+    (arrived,) = ledger.reads(1)
     second.step()
-    held = mailbox.receive(2)
+    (held,) = ledger.reads(2)
     assert held.value is not None
     assert arrived.value is not None
     assert torch.equal(held.value, arrived.value)

@@ -24,7 +24,7 @@ def pair(unroll: int, **ends: Any) -> Simulation:
 
 def nudged(simulation: Simulation, steps: int, name: str, row: int, column: int, nudge: float) -> float:
     """The summed losses of a fork's next steps, nothing learned, one component of the next state moved."""
-    twin = simulation.fork(stacked=False)  # its ledgers and tapes are read
+    twin = simulation.fork(stacked=False)  # its ledgers and windows are read
     now, total = twin.now, 0.0
     for agent in twin._system.agents.values():
         agent.learner.trainable = []
@@ -32,13 +32,13 @@ def nudged(simulation: Simulation, steps: int, name: str, row: int, column: int,
     for step in range(now, now + steps):
         twin.backend.tick(step, twin.world.step_signals)
         if step == now:  # it is passed on with its graph, or over the link
-            record = twin._system.channels[name].ledger.records[now]
-            moved = record.received.clone()
+            message = twin._system.channels[name].ledger.messages[now]
+            moved = message.received.clone()
             moved[row, column] += nudge
-            record.received = unit.tape.graph_outputs[name, now] = moved
+            message.received = unit.window.live[name, now] = moved
         twin.backend.cut(step, twin.world.advance())
-        for part in (p for u in twin._system.groups for t in u.tape.ticks if t.step == step for p in t.parts):
-            found = twin.backend.evaluator._loss(part)
+        for tick in (t for u in twin._system.groups for t in u.window.ticks() if t.step == step):
+            found = twin.backend.evaluator._loss(tick)
             total += 0.0 if found is None else found[0].sum().item()
         twin.backend.learn(step)
     return total

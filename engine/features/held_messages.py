@@ -1,0 +1,126 @@
+"""Held messages: the newest arrival on a link that loses, or one that predictors are conditioned on (semantics 18, 25)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from antiphon.engine.heart.ledger import Ledger
+from antiphon.engine.heart.message import PLAIN, ROWS, Message, Read, StepSignals
+from antiphon.engine.heart.rows import EnvMask, mask_fill_zero, mask_not, mask_or
+from antiphon.nets.step_numbers import stamp_number
+
+__all__ = ["HeldMessages", "mixed"]
+
+
+@dataclass
+class HeldMessages:
+    """What the receiver of one channel holds of what has arrived.
+
+    Attributes:
+        value: [rows, size]: the newest message that arrived; None: nothing has been read yet.
+        stamp: [rows], its stamp; -1: none.
+        signals: The signals that it was made from, where the receiver works on them.
+        prior: [rows, size]: what was held before the due message.
+        prior_stamp: [rows], its stamp; -1: none.
+        read_up_to: Newest stamp that has been taken in.
+    """
+
+    value: Tensor | None = field(default=None, metadata=ROWS)
+    stamp: Tensor | None = field(default=None, metadata=ROWS)
+    signals: dict[str, Tensor] = field(default_factory=dict, metadata=ROWS)
+    prior: Tensor | None = field(default=None, metadata=ROWS)
+    prior_stamp: Tensor | None = field(default=None, metadata=ROWS)
+    read_up_to: int = field(default=-1, metadata=PLAIN)
+
+    def emptied(self) -> HeldMessages:
+        """Return one that holds nothing."""
+        return HeldMessages()
+
+    def read(self, ledger: Ledger, due: Message) -> Read:
+        """Return what a tick reads, where the message `due` may have been lost."""
+        if self.value is None or self.stamp is None:
+            self.value = torch.zeros_like(due.sent)
+            self.stamp = torch.full((due.sent.shape[0],), -1, device=due.sent.device)
+        if due.stamp > self.read_up_to:
+            for stamp, message in ledger.messages.items():
+                if self.read_up_to < stamp < due.stamp:
+                    self._hold(ledger, message)
+            self.prior, self.prior_stamp = self.value, self.stamp
+            self._hold(ledger, due)
+            self.read_up_to = due.stamp
+        available = self.stamp >= 0
+        return Read(
+            ledger.name,
+            mask_fill_zero(available, self.value),
+            available,
+            due,
+            counted=self.stamp == stamp_number(due.stamp),
+            somewhere=_arrives(ledger, due),
+            step_signals=self._signals(due, available) if ledger.aligned else None,
+        )
+
+    def _signals(self, due: Message, available: Tensor) -> StepSignals:
+        """The signals of what is held, which may be of another step in every environment; absent where nothing is."""
+        signals = {name: value for name, value in self.signals.items() if not name.startswith("_")}
+        present = {f"_{name}": self.signals.get(f"_{name}", available) & available for name in signals}
+        return StepSignals(due.stamp, signals | present)
+
+    def _hold(self, ledger: Ledger, message: Message) -> None:
+        """Take a message that arrived in place of the one held, where it did."""
+        missing = mask_or(False if message.lost is None else message.lost, message.void)
+        if missing is True or self.value is None or self.stamp is None:
+            return
+        stamp = torch.zeros_like(self.stamp) + stamp_number(message.stamp)
+        if ledger.aligned:
+            self.signals = mixed(mask_not(missing), message.step_signals.signals, self.signals)
+        if missing is False:
+            self.value, self.stamp = message.received, stamp
+        else:
+            self.value = torch.where(missing.unsqueeze(1), self.value, message.received)
+            self.stamp = torch.where(missing, self.stamp, stamp)
+
+    def keep(self, ledger: Ledger, message: Message) -> None:
+        """Keep a message that has arrived, for ticks that find no newer one, on a link that loses nothing by itself."""
+        if message.lost is None and not ledger.remembers:
+            self.value = message.received
+            rows = torch.zeros(len(message.received), dtype=torch.int64, device=message.received.device)
+            self.stamp = rows + stamp_number(message.stamp)
+            self.signals = dict(message.step_signals.signals) if ledger.aligned else {}
+            self.read_up_to = message.stamp
+
+    def cut(self, ended: EnvMask) -> None:
+        """Forget what is held where the episode ended (semantics 20)."""
+        self.stamp, self.prior_stamp = _forgotten(self.stamp, ended), _forgotten(self.prior_stamp, ended)
+
+
+def _arrives(ledger: Ledger, due: Message) -> bool | None:
+    """Whether a message arrives in any environment, as far as the host knows; on the CPU a look costs less."""
+    if due.lost is None or due.lost.device.type == "cpu" or isinstance(due.void, Tensor):
+        return None
+    if ledger.read != "last":  # a newer one may be held
+        return None
+    return not due.void and ledger.link.arrives(due.stamp, len(due.lost))
+
+
+def _forgotten(stamp: Tensor | None, ended: EnvMask) -> Tensor | None:
+    if stamp is None:
+        return None
+    return torch.where(mask_fill_zero(ended, torch.ones_like(stamp)) > 0, -1, stamp)
+
+
+def mixed(mask: EnvMask, one: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The signals `one` in `mask`, and `other` elsewhere; a mask `_name` that one of them lacks is all present."""
+    if mask is True or not other:
+        return dict(one)
+    signals = {}
+    for name in dict.fromkeys([*one, *other]):
+        value = one.get(name, other.get(name))
+        assert value is not None
+        full = torch.ones_like(value) if name.startswith("_") else value
+        rows = mask if isinstance(mask, Tensor) else torch.full((len(value),), mask, device=value.device)
+        rows = rows.view(-1, *([1] * (value.dim() - 1)))
+        signals[name] = torch.where(rows, one.get(name, full), other.get(name, full))
+    return signals

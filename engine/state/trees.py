@@ -1,0 +1,98 @@
+"""Objects of a run as trees of plain data and tensors, and trees of stacks as those of their members, by the roles of fields.
+
+A field's role (heart/message.py) says what a saved state has of it; a field without one is not saved. What is nested, or
+refers to something else, is written by state_dict.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import Field, fields
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from antiphon.comms.backward_requests import constant
+from antiphon.engine.heart.message import PLAIN, ROWS, SIGNALS, StepSignals
+from antiphon.errors import RunError
+
+__all__ = ["Tree", "from_tree", "join", "join_rows", "split", "split_rows", "to_tree"]
+
+Tree = dict[str, Any]
+Owner = TypeVar("Owner")
+
+
+def saved_fields(kind: type) -> list[Field[Any]]:
+    """Return the fields of a dataclass that have a role."""
+    return [one for one in fields(kind) if "role" in one.metadata]
+
+
+def to_tree(owner: Any, number: Callable[[StepSignals], int]) -> Tree:
+    """Return the saved fields of an object by name; `number`: of step signals."""
+    tree: Tree = {}
+    for one in saved_fields(type(owner)):
+        value = getattr(owner, one.name)
+        if one.metadata == SIGNALS:
+            value = [number(each) for each in value] if isinstance(value, list) else number(value)
+        tree[one.name] = sorted(value) if isinstance(value, set) else value
+    return tree
+
+
+def from_tree(
+    kind: type[Owner], tree: Mapping[str, Any], signals: Sequence[StepSignals], **others: Any
+) -> Owner:
+    """Return an object of saved fields and others; `signals`: by number."""
+    values: Tree = {}
+    for one in saved_fields(kind):
+        value = tree[one.name]
+        if one.metadata == SIGNALS:
+            value = [signals[each] for each in value] if isinstance(value, list) else signals[value]
+        elif one.metadata == PLAIN and isinstance(value, list):
+            value = set(value)
+        values[one.name] = value
+    return kind(**values, **others)
+
+
+def split(kind: type, tree: Tree, count: int, batch: int) -> list[Tree]:
+    """Return the tree of a stack of `count` as one for each member: what has rows by its rows."""
+    rows = {one.name for one in saved_fields(kind) if one.metadata == ROWS}
+    each = {key: split_rows(value, count, batch) for key, value in tree.items() if key in rows}
+    return [{**tree, **{key: own[k] for key, own in each.items()}} for k in range(count)]
+
+
+def join(kind: type, trees: Sequence[Tree], batch: int, device: torch.device) -> Tree:
+    """Return the trees of all members, in order, as one of their stack; what has no rows is the first one's."""
+    rows = [one.name for one in saved_fields(kind) if one.metadata == ROWS]
+    return {**trees[0], **{key: join_rows([tree[key] for tree in trees], batch, device) for key in rows}}
+
+
+def split_rows(value: Any, count: int, batch: int) -> Sequence[Any]:
+    """Return a value of a stack of `count` for each member: tensors [count * batch, …] by rows, others as they are.
+
+    Nothing is copied: a member's tensors are views.
+    """
+    if isinstance(value, Tensor):
+        return torch.split(constant(value), batch)
+    if isinstance(value, dict):
+        each = {key: split_rows(item, count, batch) for key, item in value.items()}
+        if any(len(items) < count for items in each.values()):  # written by hand
+            raise RunError("the saved state has fewer rows than the system; load another checkpoint")
+        return [{key: items[k] for key, items in each.items()} for k in range(count)]
+    return (value,) * count
+
+
+def join_rows(values: Sequence[Any], batch: int, device: torch.device) -> Any:
+    """Return values of all members, in order, as one of their stack.
+
+    Where one has a tensor, None stands for zeros and a bool for a mask of its rows.
+    """
+    if isinstance(values[0], dict):
+        return {key: join_rows([value[key] for value in values], batch, device) for key in values[0]}
+    if not any(isinstance(value, Tensor) for value in values) and len(set(values)) == 1:
+        return values[0]
+    mask = torch.zeros(batch, dtype=torch.bool, device=device)
+    like = next((value for value in values if isinstance(value, Tensor)), mask)
+    return torch.cat(
+        [constant(v) if isinstance(v, Tensor) else torch.full_like(like, bool(v)) for v in values]
+    )
