@@ -8,13 +8,14 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from antiphon.engine.build.stacked import Stacked
 from antiphon.engine.build.stacking import stack
 from antiphon.engine.features.divergence import RunningStatistics
 from antiphon.engine.features.installed import check_later, install
 from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.rows import EnvMask
 from antiphon.engine.heart.step import Engine
-from antiphon.engine.heart.system import Stacked, System
+from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
 from antiphon.engine.reference.engine import ReferenceEngine
 from antiphon.engine.state.stacks import merge_state, parts_of, split_state
@@ -158,8 +159,29 @@ class StackedBackend(Engine):
     ) -> None:
         self.name = "native" if native else "cohort"
         found = stack(base, part) if stacked else Stacked.of_single_agents(part or base)
-        super().__init__(found)
-        install(self, native=native)
+        super().__init__(found.system)
+        self.stacked = found
+        self.stale = False
+        """Whether the single agents and channels are behind the stacks."""
+        install(self, found.base, native=native)
+
+    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
+        """Tick all agents due at `step`; `keep` as of `Engine.tick`."""
+        self._move_on()
+        super().tick(step, step_signals, keep=keep)
+
+    def cut(self, step: int, ends: EpisodeEnds) -> None:
+        """End episodes, before anything learns from the step."""
+        self._move_on()
+        super().cut(step, ends)
+
+    def learn(self, step: int, *, watch: bool = False) -> StepReport:
+        """Update every agent and predictor whose time has come."""
+        self._move_on()
+        return super().learn(step, watch=watch)
+
+    def _move_on(self) -> None:
+        self.stale = self.system is not self.stacked.base
 
     def per_agent(self) -> System:
         """The agents and channels one by one, as views of the stacks' rows: made once a step, when somebody looks."""

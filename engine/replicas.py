@@ -11,9 +11,10 @@ from torch import Tensor
 
 from antiphon.engine.backends import SentMessage, StackedBackend
 from antiphon.engine.build.join_replicas import Union, bare, named
+from antiphon.engine.build.stacked import Stacked
 from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.rows import EnvMask
-from antiphon.engine.heart.system import Stacked, System
+from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import InputUpdate, Losses, PredictorUpdate, StepReport, Update
 from antiphon.engine.metrics.report import AgentReport, LossesByAgent
 from antiphon.engine.state.state_dict import restore, snapshot

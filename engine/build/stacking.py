@@ -32,13 +32,15 @@ from antiphon.comms.stacked import StackedModels
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.build.channels import connect
+from antiphon.engine.build.sender_rows import SenderRows
+from antiphon.engine.build.stacked import Stacked
 from antiphon.engine.heart.agent import AGE, Agent, Goal
-from antiphon.engine.heart.channel import Channel, SenderRows
+from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Schedule
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.rows import Replicas
-from antiphon.engine.heart.system import Stacked, System
+from antiphon.engine.heart.system import System
 from antiphon.engine.metrics.progress import Progress
 from antiphon.nets.optimisers import Optimiser
 from antiphon.nets.torch_optimisers import TorchOptimiser

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
+from torch import Tensor
+
+from antiphon.agents.network import OBJECTIVE
 from antiphon.comms.backward_requests import Injection
 from antiphon.engine.heart.learn import ObjectiveEvaluator
+from antiphon.engine.heart.message import Tick
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 
@@ -40,7 +45,7 @@ class DirectFeedback:
         errors = [
             (tick.step, tick.agent, error)
             for tick in window.ticks()
-            if tick.agent in sources and (error := self.evaluator.error(tick)) is not None
+            if tick.agent in sources and (error := self._error(tick)) is not None
         ]
         for channel, message in sent:
             assert channel.direct is not None
@@ -48,3 +53,10 @@ class DirectFeedback:
             for step, agent, error in errors:
                 if agent == channel.error_of and step >= message.stamp:
                     yield Injection(message.live, channel.direct.signal(error))
+
+    def _error(self, tick: Tick) -> Tensor | None:
+        """[rows, outputs] per sample: the derivative of an objective by the outputs of one tick; None without a target."""
+        found = self.evaluator.loss(tick)
+        if found is None or not found.losses.requires_grad:
+            return None
+        return torch.autograd.grad(found.losses.sum(), tick.ports[OBJECTIVE], retain_graph=True)[0]

@@ -12,17 +12,16 @@ from antiphon.engine.heart.system import System
 __all__ = ["check_later", "forward_pass_of", "install", "objectives_of", "predictor_trainer_of"]
 
 
-def install(engine: Engine, *, native: bool = False) -> None:
+def install(engine: Engine, base: System, *, native: bool = False) -> None:
     """Put the features of an engine's system on its hooks.
 
     Args:
         engine: As made.
+        base: The single agents that its stacks are made of.
         native: Whether the native kernel computes the stacks that it can.
     """
     system = engine.system
-    engine.divergence = DivergenceCheck(
-        system.divergence, system.agents, system.channels, engine.stacked.base.groups
-    )
+    engine.divergence = DivergenceCheck(system.divergence, system.agents, system.channels, base.groups)
     _install_forward(engine.forward_pass)
     _install_objectives(engine.evaluator)
     _install_predictors(engine.predictor_trainer)
@@ -60,14 +59,14 @@ def install(engine: Engine, *, native: bool = False) -> None:
         from antiphon.engine.features.local_policy import ReturnedActions
 
         engine.backward_pass.answered.append(ReturnedActions(system).book)
-    if system.ties():
+    if system.tied:
         from antiphon.engine.features.ties import TiedGradients
 
         engine.before_move.append(TiedGradients(system).sum_updates)
     if any(policy.passes > 1 for agent in system.agents.values() if (policy := agent.policy) is not None):
         from antiphon.engine.policies.further_passes import FurtherPasses
 
-        engine.after_move.append(FurtherPasses(engine).learn)
+        engine.after_move.append(FurtherPasses(engine, base).learn)
     if system.device.type == "cuda":
         check_later(engine)
 

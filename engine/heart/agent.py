@@ -22,7 +22,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock
 from antiphon.engine.heart.rows import EnvMask, Members, Replicas, mask_and, mask_not, mask_or, simplify
 from antiphon.envs.signal import OUTCOMES
-from antiphon.nets.random import seed_for, uniform, uniform_many
+from antiphon.nets.random import uniform_many
 
 __all__ = ["AGE", "COSINE", "Agent", "Direction", "Goal"]
 
@@ -205,18 +205,6 @@ class Agent:
             rows: EnvMask = self.rows_of(members) if 0 < drawn < len(members) else drawn > 0
             self._participation = window, members, rows
         return self._participation[1:]
-
-    @cached_property
-    def _action_seeds(self) -> tuple[list[int], Tensor]:
-        seeds = [seed_for(member.seed, "action") for member in self.members]
-        return seeds, torch.tensor(seeds, device=self.replicas.index.device)
-
-    def action_numbers(self, step: int, draws: int) -> Tensor:
-        """The uniform numbers that its actions at a step are sampled from, float64 [rows, draws]: of each member its own."""
-        seeds, stacked = self._action_seeds
-        if len(seeds) == 1:  # the same bits, from fewer operations
-            return uniform(seeds[0], step, self.batch * draws, stacked.device).view(-1, draws)
-        return uniform_many(stacked, step, self.batch * draws).view(-1, draws)
 
     # --- what it observes ----------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ from antiphon.engine.heart.message import LearningGroup, Message, Read, Tick, Wi
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.rows import mask_and, mask_fill_zero, mask_not
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import Losses, PolicyWindow, Update, WindowLoss
+from antiphon.engine.heart.updates import Losses, Update, WindowLoss
 
 if TYPE_CHECKING:
     from antiphon.engine.features.auxiliary import AuxiliaryTask
@@ -72,54 +72,26 @@ class ObjectiveEvaluator:
             agent = self.system.agents[tick.agent]
             if agent.policy is not None and tick.participates is not False:
                 acted.setdefault(tick.agent, []).append(tick)
-            elif (tick_loss := self._loss(tick)) is not None:
+            elif (tick_loss := self.loss(tick)) is not None:
                 self._add(window_loss, agent, tick_loss)
                 window_loss.evaluated.add((tick.step, tick.agent))
         for name, ticks in acted.items():
             assert self.policies is not None
-            policy = self.policies.window(self.system.agents[name], ticks, window)
-            if policy is not None:
-                self._add_policy(window_loss, self.system.agents[name], policy)
-                window_loss.evaluated.update((tick.step, name) for tick in ticks)
+            self.policies.add(window_loss, self.system.agents[name], ticks, window)
         return window_loss
 
-    def _add_policy(self, window_loss: WindowLoss, agent: Agent, policy: PolicyWindow) -> None:
-        """Add the mean over the valid ticks of a policy's window; what is reported is their sum, as of other objectives."""
-        assert agent.goal is not None
-        rows = policy.first.losses.sum(0) * agent.goal.weight
-        loss, samples, batch = rows.sum() / self.system.batch, constant(rows), self.system.batch
-        window_loss.total = loss if window_loss.total is None else window_loss.total + loss
-        window_loss.by_agent[agent.name] = samples
-        valid, returns = policy.advantages.valid, policy.advantages.returns
-        count = agent.total(valid.sum(0))
-        window_loss.losses[agent.name] = Losses(
-            agent.total(samples) / batch * count / batch,
-            agent.total(mask_fill_zero(valid, returns).sum(0)),
-            count,
-        )
-        window_loss.policies[agent.name] = policy
-
     def _add(self, window_loss: WindowLoss, agent: Agent, tick: TickLoss) -> None:
-        samples, score, present = constant(tick.losses), tick.score, tick.present
-        loss = tick.losses.sum() / self.system.batch
-        if tick.derivative is None:
-            window_loss.total = loss if window_loss.total is None else window_loss.total + loss
-        else:
-            window_loss.derivatives.append(tick.derivative)
-        known = window_loss.by_agent.get(agent.name)
-        window_loss.by_agent[agent.name] = samples if known is None else known + samples
-        found = Losses(
-            constant(loss).view(1) if len(agent.members) == 1 else agent.total(samples) / self.system.batch,
-            agent.total(score),
-            self.system.batch if present is None else agent.total(present),
+        samples, loss, batch = constant(tick.losses), tick.losses.sum() / self.system.batch, self.system.batch
+        own = Losses(
+            constant(loss).view(1) if len(agent.members) == 1 else agent.total(samples) / batch,
+            agent.total(tick.score),
+            batch if tick.present is None else agent.total(tick.present),
         )
-        seen = window_loss.losses.get(agent.name)
-        if seen is not None:
-            found.loss, found.score = seen.loss + found.loss, seen.score + found.score
-            found.count = seen.count + found.count
-        window_loss.losses[agent.name] = found
+        window_loss.add(agent.name, None if tick.derivative else loss, samples, own)
+        if tick.derivative is not None:
+            window_loss.derivatives.append(tick.derivative)
 
-    def _loss(self, tick: Tick) -> TickLoss | None:
+    def loss(self, tick: Tick) -> TickLoss | None:
         """An objective at one tick; None if its target is absent everywhere."""
         agent = self.system.agents[tick.agent]
         goal = agent.goal
@@ -159,13 +131,6 @@ class ObjectiveEvaluator:
             present,
             None if derivative is None else (output, derivative),
         )
-
-    def error(self, tick: Tick) -> Tensor | None:
-        """[B, outputs] per sample: the derivative of an objective by the outputs of one tick; None without a target."""
-        found = self._loss(tick)
-        if found is None or not found.losses.requires_grad:
-            return None
-        return torch.autograd.grad(found.losses.sum(), tick.ports[OBJECTIVE], retain_graph=True)[0]
 
 
 class Steering(Protocol):

@@ -45,7 +45,7 @@ class Ledger:
         link: Delay and losses.
         wants_gradient: Whether gradients are wanted back; where not, uses are only counted.
         back: Steps that a gradient takes back to the sender; negative: as many as a message takes.
-        slack: Steps that a message may stay open beyond its last window (a late receiver's staleness).
+        slack: Steps that messages may stay open beyond their deadline (a late receiver's staleness).
         read: What a tick that several messages reach since the one before it does with them.
         state: Whether the messages are states that an agent hands to its own next tick.
         sent_in: The sending group's windows, where a predictor is conditioned on them.
@@ -91,7 +91,6 @@ class Ledger:
         first, windows, deadline = self._uses(step)
         link, sent = self.link, value_of(live)
         received = link.carry(step, sent) if link.noise or link.bits else sent
-        deadline += self.slack if first is not None else 0
         message = Message(step, sent, received, step_signals, first, windows, deadline, live=live)
         if link.drop:
             message.lost = link.lost(step, sent.shape[0], sent.device)
@@ -130,7 +129,7 @@ class Ledger:
         newest = self.sender.latest(step - self.link.delay)
         for stamp, message in list(self.messages.items()):
             if message.finished is None:
-                if message.deadline < step:
+                if message.deadline + self.slack < step:
                     raise EngineError(
                         f"{self.name}: the message of step {stamp} is still open at step {step}"
                     )
@@ -403,11 +402,6 @@ class Ledger:
         """Note that a message has not arrived in time."""
         message.lost = torch.ones(len(message.sent), dtype=torch.bool, device=message.sent.device)
 
-    @staticmethod
-    def extend(message: Message, deadline: int) -> None:
-        """Let a message stay open up to a step."""
-        message.deadline = max(message.deadline, deadline)
-
     def give_back(
         self, stamp: int, finished: int, counted: EnvMask, gradient: Tensor | None, loss: Tensor | None
     ) -> None:
@@ -431,8 +425,6 @@ class Ledger:
     def reopened(self, horizon: int) -> Ledger:
         """A copy whose messages may stay open for `horizon` more steps: no window closes there."""
         messages = {stamp: copy.copy(message) for stamp, message in self.messages.items()}
-        for message in messages.values():
-            message.deadline += horizon
         return replace(
             self,
             held=copy.copy(self.held),

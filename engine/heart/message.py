@@ -131,7 +131,7 @@ class Message:
     open: set[int] = field(metadata=PLAIN)
     """Receiver windows that may hold uses and have not closed."""
     deadline: int = field(metadata=PLAIN)
-    """Step after which an open message is an engine error."""
+    """Step at which the last window that may use it ends."""
     returned: Tensor | None = field(default=None, metadata=ROWS)
     """[rows, size]: the newest gradient that had come back when it was sent, for predictors conditioned on it."""
     states: dict[str, Tensor] = field(default_factory=dict, metadata=ROWS)

@@ -22,7 +22,7 @@ from antiphon.engine.heart.message import Action, EpisodeEnds, LearningGroup, St
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.reach import reached, reached_alone
 from antiphon.engine.heart.rows import Members, members_and
-from antiphon.engine.heart.system import Stacked
+from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate, StepReport, Update
 from antiphon.nets.memory import keep_memory
 
@@ -45,16 +45,15 @@ class Engine:
     (engine/features/installed.py).
 
     Args:
-        stacked: The stacks, and the single agents they are made of.
+        system: The stacks.
     """
 
     divergence: DivergenceCheck
     """Checks what has been computed, before anything moves."""
 
-    def __init__(self, stacked: Stacked) -> None:
+    def __init__(self, system: System) -> None:
         keep_memory()
-        self.stacked = stacked
-        self.system = stacked.system
+        self.system = system
         self.forward_pass = ForwardPass(self.system)
         self.predictor_trainer = PredictorTrainer(self.system)
         self.evaluator = ObjectiveEvaluator(self.system)
@@ -74,8 +73,6 @@ class Engine:
         self.after_move: list[Callable[[Sequence[Update], int], None]] = []
         """Hooks on the updates that have moved together, and the step."""
         self.frozen = False
-        self.stale = False
-        """Whether the single agents and channels are behind the stacks."""
         self._stacks = {
             group: [agent for name in group.members if (agent := self.system.agents[name]).stacked]
             for group in self.system.groups
@@ -109,7 +106,6 @@ class Engine:
             keep: Whether messages and injections are kept until the next step, for figures and recordings; else the sweep
                 order releases those that nothing else reads. It changes no number.
         """
-        self.stale = self.system is not self.stacked.base
         self.divergence.statistics.note()
         self.differentiated.clear()
         self.learned.clear()
@@ -120,7 +116,6 @@ class Engine:
 
     def cut(self, step: int, ends: EpisodeEnds) -> None:
         """End episodes, before anything learns from the step (semantics 20)."""
-        self.stale = self.system is not self.stacked.base
         if ends.ended is not False:
             self.system.cut(step, ends)
 
@@ -138,7 +133,6 @@ class Engine:
         Raises:
             DivergenceError: A number is not finite, or longer than the bound, and the scenario says stop.
         """
-        self.stale = self.system is not self.stacked.base
         closing, dropped = self._take_ended_windows(step)
         self.backward_pass.predict(self._not_swept(closing))
         turns = [self._differentiate(turn, step) for turn in self._turns(closing)]

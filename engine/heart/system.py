@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from itertools import chain
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import networkx as nx
@@ -23,10 +22,7 @@ if TYPE_CHECKING:
     from antiphon.engine.features.divergence import Divergence
     from antiphon.envs.signal import Description
 
-__all__ = ["Stacked", "System", "Tie"]
-
-Tie = list[tuple[str, int]]
-"""Agents, and places among their parameters, of what is one weight."""
+__all__ = ["System"]
 
 
 def _rows(part: Agent | Channel, mask: EnvMask) -> EnvMask:
@@ -112,47 +108,6 @@ class System:
         if self.episode is not None and length is not None:
             self.episode.begin(step, length, 0 if step == 0 else self.episode.current + 1)
 
-    def ties(self) -> list[list[Tie]]:
-        """Return what is one weight, by its places; ties with a common agent together, those of other parts left out."""
-        joined: list[list[Tie]] = []
-        for places in self.tied:
-            if places[0][0] not in self.agents:  # a tie is never cut: all of its agents are in another part
-                continue
-            each = [(name, list(self.agents[name].learner.parameters), key) for name, key in places]
-            tie = [(name, keys.index(key)) for name, keys, key in each]
-            names = {name for name, _ in tie}
-            touching = [some for some in joined if any(name in names for one in some for name, _ in one)]
-            joined = [some for some in joined if some not in touching]
-            joined.append([*chain.from_iterable(touching), tie])
-        return joined
-
-    def rewired(
-        self,
-        channels: dict[str, Channel],
-        learners: Mapping[Learner, Learner] | None = None,
-        groups: list[LearningGroup] | None = None,
-    ) -> System:
-        """Return a system of single agents with other channels of the same names, sharing everything else.
-
-        Args:
-            channels: All channels, by name.
-            learners: Others in place of some, by these.
-            groups: Others in place of its own.
-        """
-        instead = learners or {}
-        agents = {
-            name: replace(
-                agent,
-                members=(),
-                learner=instead.get(agent.learner, agent.learner),
-                incoming=[channels[channel.name] for channel in agent.incoming],
-                outgoing=[channels[channel.name] for channel in agent.outgoing],
-                memory=None if agent.memory is None else channels[agent.memory.name],
-            )
-            for name, agent in self.agents.items()
-        }
-        return replace(self, agents=agents, channels=channels, groups=groups or self.groups)
-
     @property
     def began(self) -> int:
         """The step at which the present episode began, where it is somebody's window."""
@@ -201,36 +156,3 @@ class System:
                 if channel.target is not None:
                     names.add(channel.target)
         return names
-
-
-@dataclass(frozen=True)
-class Stacked:
-    """A system of stacks, and the single agents it is made of.
-
-    Attributes:
-        base: The single agents and channels; their parameters are views of the stacked ones.
-        system: The stacks.
-        place: By agent: its stack, and its place there.
-        alone: By agent, why it is a stack of one.
-    """
-
-    base: System
-    system: System
-    place: dict[str, tuple[str, int]]
-    alone: dict[str, str]
-    _places: dict[str, tuple[Channel, int]] = field(default_factory=dict)
-
-    def channel_of(self, name: str) -> tuple[Channel, int]:
-        """The stack that a channel is in, and its place there."""
-        if not self._places:
-            self._places.update(
-                (own, (channel, k))
-                for channel in self.system.channels.values()
-                for k, own in enumerate(channel.names)
-            )
-        return self._places[name]
-
-    @classmethod
-    def of_single_agents(cls, base: System) -> Stacked:
-        """Every agent as a stack of one."""
-        return cls(base, base, {name: (name, 0) for name in base.agents}, {})

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from antiphon.agents.policies import Advantages, PolicyLosses, Trajectory
 from antiphon.comms.synthetic_gradients import Example
-from antiphon.engine.heart.message import LearningGroup, Read, Tick, Window
+from antiphon.engine.heart.message import LearningGroup, Read, Window
 from antiphon.engine.heart.rows import EnvMask, Members
+
+if TYPE_CHECKING:
+    from antiphon.engine.policies.policy_window import PolicyWindow
 
 __all__ = ["InputUpdate", "Losses", "PredictorUpdate", "StepReport", "Update", "WindowLoss"]
 
@@ -40,36 +43,6 @@ class Losses:
         return Losses(*found)
 
 
-MOVED = ("approx_kl", "clip_fraction")
-"""The figures of `ppo` that say how far a policy has moved since the first pass."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PolicyWindow:
-    """A policy over a window, as its first pass found it: constants that further passes keep."""
-
-    ticks: Sequence[Tick]
-    """Its ticks."""
-    trajectory: Trajectory
-    """What was done, and what followed."""
-    advantages: Advantages
-    """Of its ticks."""
-    first: PolicyLosses
-    """The first pass."""
-    further: list[dict[str, Tensor]] = field(default_factory=list)
-    """The figures of the further ones, by name, [N] each."""
-    every_member: bool = False
-    """Whether every member is known to learn from it, without a look at what the ticks came to."""
-
-    @property
-    def figures(self) -> dict[str, Tensor]:
-        """Figures by name, [N]: of the first pass, but for how far the policy moved, a mean over the further ones."""
-        if not self.further:
-            return self.first.figures
-        moved = {name: torch.stack([each[name] for each in self.further]).mean(0) for name in MOVED}
-        return self.first.figures | moved
-
-
 @dataclass(slots=True)
 class WindowLoss:
     """All objectives over a window."""
@@ -87,10 +60,16 @@ class WindowLoss:
     policies: dict[str, PolicyWindow] = field(default_factory=dict)
     """Of the agents that learn from rewards."""
 
-    @property
-    def figures(self) -> dict[str, dict[str, Tensor]]:
-        """Of policies, by agent and name, [N]: see `PolicyLosses`."""
-        return {name: window.figures for name, window in self.policies.items()}
+    def add(self, agent: str, total: Tensor | None, samples: Tensor, losses: Losses) -> None:
+        """Add to an agent's: the mean over the batch, with its graph, the losses [rows] without, and what is reported."""
+        if total is not None:
+            self.total = total if self.total is None else self.total + total
+        before, self.losses[agent] = self.losses.get(agent), losses
+        if before is not None:
+            samples = self.by_agent[agent] + samples
+            losses.loss, losses.score = before.loss + losses.loss, before.score + losses.score
+            losses.count = before.count + losses.count
+        self.by_agent[agent] = samples
 
     @property
     def samples(self) -> Tensor | None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from antiphon.agents.learner import Learner
 from antiphon.agents.network import OBJECTIVE, Tensors
 from antiphon.comms.links import Link
 from antiphon.engine.environment import EnvironmentRunner
@@ -24,7 +25,16 @@ from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Call, StepWindows
 from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import Action, EpisodeEnds, Message, Read, StepSignals, Tick, Window
+from antiphon.engine.heart.message import (
+    Action,
+    EpisodeEnds,
+    LearningGroup,
+    Message,
+    Read,
+    StepSignals,
+    Tick,
+    Window,
+)
 from antiphon.engine.heart.rows import Replicas
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.links import Links
@@ -41,6 +51,7 @@ __all__ = [
     "Scores",
     "copied",
     "filled",
+    "rewired",
     "scored",
     "steps_needed",
     "ticks_needed",
@@ -343,11 +354,40 @@ class EnvironmentRollout:
 # --- the copy ----------------------------------------------------------------------------------------------
 
 
+def rewired(
+    system: System,
+    channels: dict[str, Channel],
+    learners: Mapping[Learner, Learner] | None = None,
+    groups: list[LearningGroup] | None = None,
+) -> System:
+    """Return a system of single agents with other channels of the same names, sharing everything else.
+
+    Args:
+        system: The agents.
+        channels: All channels, by name.
+        learners: Others in place of some, by these.
+        groups: Others in place of its own.
+    """
+    instead = learners or {}
+    agents = {
+        name: replace(
+            agent,
+            members=(),
+            learner=instead.get(agent.learner, agent.learner),
+            incoming=[channels[channel.name] for channel in agent.incoming],
+            outgoing=[channels[channel.name] for channel in agent.outgoing],
+            memory=None if agent.memory is None else channels[agent.memory.name],
+        )
+        for name, agent in system.agents.items()
+    }
+    return replace(system, agents=agents, channels=channels, groups=groups or system.groups)
+
+
 def copied(system: System, channels: dict[str, Channel]) -> System:
     """Return a system with these channels, learners and windows of its own; parameters are shared, and all agents take part."""
     learners = {agent.learner: copy.copy(agent.learner) for agent in system.owners().values()}
     groups = [replace(group, window=Window(), pending=[], past=[]) for group in system.groups]
-    found = system.rewired(channels, learners, groups)
+    found = rewired(system, channels, learners, groups)
     for agent in found.agents.values():
         agent.p_update, agent.participation_seeds = 1.0, None
     return found

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.synthetic_gradients import Example
+from antiphon.engine.build.stacked import Stacked
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import LearningGroup
-from antiphon.engine.heart.system import Stacked, System
+from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import InputUpdate, Losses, PredictorUpdate, StepReport, Update, WindowLoss
 
 __all__ = ["AgentReport", "LossesByAgent", "MeanAccumulator"]
@@ -77,8 +78,8 @@ class AgentReport:
         """Return the figures of policies whose window ended, by agent and name, scalars: see `PolicyLosses`."""
         found: dict[str, dict[str, Tensor]] = {}
         for update in self.stacks.updates:
-            for name, figures in update.window_loss.figures.items():
-                losses, policy = update.window_loss.losses[name], update.window_loss.policies[name]
+            for name, policy in update.window_loss.policies.items():
+                losses, figures = update.window_loss.losses[name], policy.figures
                 for n, member in enumerate(self._stacked.system.agents[name].names):
                     if policy.every_member or not _without_target(losses, n):
                         found[member] = {figure: value[n] for figure, value in figures.items()}

@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from antiphon.comms.backward_requests import constant
-from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Message, StepSignals
 from antiphon.engine.heart.rows import EnvMask
 from antiphon.engine.heart.system import System
 from antiphon.errors import EngineError
 
-__all__ = ["Boundary", "CutMessage", "Exchange", "Return", "array_of", "return_slack"]
+__all__ = ["Boundary", "CutMessage", "Exchange", "Return", "array_of"]
 
 Array = NDArray[Any]
 
@@ -116,11 +115,6 @@ class Exchange:
         return sum(one.nbytes for one in contents)
 
 
-def return_slack(ledger: Ledger) -> int:
-    """Return the steps more that what is returned over a cut channel may take to be known to its sending half."""
-    return max(ledger.back, ledger.link.delay) + 1
-
-
 class Boundary:
     """Enters, fills and gives back the messages of the cut channels of one part.
 
@@ -130,9 +124,6 @@ class Boundary:
         index: The part.
         lookahead: Steps that it may be ahead of what its neighbours have sent.
     """
-
-    patience = 0
-    """Steps more that a sending half waits for what comes back."""
 
     def __init__(self, system: System, elsewhere: Mapping[str, int], index: int, lookahead: int) -> None:
         self.system, self.index, self.lookahead = system, index, lookahead
@@ -147,8 +138,9 @@ class Boundary:
         """Messages whose content has not arrived."""
         self._outgoing: dict[int, tuple[list[CutMessage], list[Return]]] = {}
         for channel in self.sending.values():
-            channel.ledger.slack += return_slack(channel.ledger)
-            channel.ledger.held = None  # its receiver is elsewhere
+            # What is returned may take so much longer to be known here; and what arrives is held elsewhere.
+            channel.ledger.slack += max(channel.ledger.back, channel.ledger.link.delay) + 1
+            channel.ledger.held = None
         self.reset(0)
 
     def reset(self, step: int) -> None:

@@ -117,7 +117,6 @@ class FreeBoundary(Boundary):
         settings: FreeSettings | None = None,
     ) -> None:
         self.settings = settings or FreeSettings()
-        self.patience = self.settings.staleness
         self.figures = FreeFigures()
         self._signals = signals
         super().__init__(system, elsewhere, index, lookahead=1)
@@ -155,7 +154,6 @@ class FreeBoundary(Boundary):
             for stamp, message in channel.ledger.messages.items():
                 if message.finished is None:
                     self._sent[key, stamp] = _OF_WHOLE
-                    channel.ledger.extend(message, stamp + self.settings.staleness + 1)
 
     # --- a step --------------------------------------------------------------------------------------------
 

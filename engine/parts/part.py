@@ -20,7 +20,7 @@ from antiphon.engine.heart.message import StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.metrics.report import AgentReport, MeanAccumulator
 from antiphon.engine.parts.aligned import travelling_signals
-from antiphon.engine.parts.boundary import Boundary, Exchange, return_slack
+from antiphon.engine.parts.boundary import Boundary, Exchange
 from antiphon.engine.parts.free_boundary import FreeBoundary, FreeSettings
 from antiphon.engine.parts.halves import part_of
 from antiphon.engine.parts.placement import Placement, lookahead_of
@@ -176,7 +176,6 @@ class Part:
         for key, end in (("gradients", "sender"), ("inputs", "receiver")):
             names = system["quarantine"][key]
             system["quarantine"][key] = [name for name in names if end in ends[name]]
-        self._extend_deadlines(system["ledgers"], -1)
         if self.free:
             state["system"] = {key: system[key] for key in LEARNED}
         state["part"] |= {"order": self._order, "groups": self._groups}
@@ -262,17 +261,7 @@ class Part:
             if "sender" not in own:
                 for message in (*ledger["messages"], *ledger["loose"]):
                     message["held_by_sender"] = False
-        self._extend_deadlines(found["ledgers"], 1)
         return found
-
-    def _extend_deadlines(self, ledgers: Mapping[str, Any], sign: int) -> None:
-        """Add to the deadlines in sending halves what these wait beyond those of the whole, or take it away (`sign` -1)."""
-        base = self.backend.stacked.base
-        for name in (name for name, ends in self._ends().items() if "receiver" not in ends):
-            steps = return_slack(base.channels[name].ledger) + self.boundary.patience
-            for message in (*ledgers[name]["messages"], *ledgers[name]["loose"]):
-                if message["first_use"] is not None:
-                    message["deadline"] += sign * steps
 
 
 # --- the states of all parts as one ------------------------------------------------------------------------

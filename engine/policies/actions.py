@@ -13,6 +13,7 @@ from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.message import Action, StepSignals, Tick
 from antiphon.engine.heart.system import System
+from antiphon.nets.random import seed_for, uniform, uniform_many
 
 __all__ = ["Actions"]
 
@@ -38,6 +39,8 @@ class Actions:
         self.actors = [agent for agent in system.agents.values() if agent.acts]
         policies = [agent for agent in system.agents.values() if agent.policy is not None]
         self._slower = [agent for agent in policies if agent.clock.period > 1]
+        self._seeds: dict[str, tuple[list[int], Tensor]] = {}
+        """By stack, of what its members sample: on the host, and [N] int64."""
         self._places: dict[int, list[tuple[Agent, int]]] = {}
         """By replica: the stacks of its actors, and their places there."""
         for agent in self.actors:
@@ -76,9 +79,19 @@ class Actions:
         if self.greedy:
             tick.action = distribution.mode(outputs)
         else:
-            numbers = agent.action_numbers(tick.step, distribution.draws)
+            numbers = self._numbers(agent, tick.step, distribution.draws)
             tick.action = distribution.sample(outputs, numbers)
         agent.action = tick.action
+
+    def _numbers(self, agent: Agent, step: int, draws: int) -> Tensor:
+        """The uniform numbers that actions at a step are sampled from, float64 [rows, draws]: of each member its own."""
+        if agent.name not in self._seeds:
+            each = [seed_for(member.seed, "action") for member in agent.members]
+            self._seeds[agent.name] = each, torch.tensor(each, device=self.system.device)
+        each, stacked = self._seeds[agent.name]
+        if len(each) == 1:  # the same bits, from fewer operations
+            return uniform(each[0], step, agent.batch * draws, stacked.device).view(-1, draws)
+        return uniform_many(stacked, step, agent.batch * draws).view(-1, draws)
 
     def of(self, replica: int = 0) -> Action | None:
         """Return the action at the newest step in the environment of a replica; None: nobody acted."""

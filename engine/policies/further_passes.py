@@ -18,6 +18,7 @@ from antiphon.comms.backward_requests import BackwardRequest, backward_all
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.rows import mask_fill_zero, mask_not
 from antiphon.engine.heart.step import Engine
+from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update, WindowLoss
 from antiphon.engine.policies.replays import AllTicks, InTurn, Replay
 from antiphon.nets.random import seed_for, uniform_many
@@ -30,24 +31,25 @@ class FurtherPasses:
 
     Args:
         engine: Whose windows they are of.
+        base: The single agents that its stacks are made of.
 
     Attributes:
         agents: Those with further passes.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine, self.system, stacked = engine, engine.system, engine.stacked
+    def __init__(self, engine: Engine, base: System) -> None:
+        self.engine, self.system = engine, engine.system
         self.agents = {name for name, agent in self.system.agents.items() if _passes(agent) > 1}
         first = {
-            group: next((name for name in group.members if _passes(stacked.base.agents[name]) > 1), "")
-            for group in stacked.base.groups
+            group: next((name for name in group.members if _passes(base.agents[name]) > 1), "")
+            for group in base.groups
         }
         self._leaders = {
-            agent.name: [first[stacked.base.group_of[name]] or name for name in agent.names]
+            agent.name: [first[base.group_of[name]] or name for name in agent.names]
             for agent in self.system.agents.values()
         }
         """By stack: of each member, the first agent with further passes that it learns with."""
-        self._seeds = {name: agent.seed for name, agent in stacked.base.agents.items()}
+        self._seeds = {name: agent.seed for name, agent in base.agents.items()}
         self._orders: dict[tuple[str, int], Tensor] = {}
 
     def learn(self, closed: Sequence[Update], step: int) -> None:

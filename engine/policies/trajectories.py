@@ -20,7 +20,8 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import StepSignals, Tick, Window
 from antiphon.engine.heart.rows import mask_fill_zero, rows_through, select_rows
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import PolicyWindow
+from antiphon.engine.heart.updates import Losses, WindowLoss
+from antiphon.engine.policies.policy_window import PolicyWindow
 
 __all__ = ["PolicyEvaluator", "port_names", "ports_of"]
 
@@ -62,6 +63,25 @@ class PolicyEvaluator:
         outputs = ports.get(OBJECTIVE)
         found = policy.losses(outputs, values, trajectory, advantages, members=members, messages=messages)
         return PolicyWindow(ticks, trajectory, advantages, found, every_member=teaches is True)
+
+    def add(self, window_loss: WindowLoss, agent: Agent, ticks: Sequence[Tick], window: Window) -> None:
+        """Add the mean over the valid ticks of a policy's window; what is reported is their sum, as of other objectives."""
+        policy = self.window(agent, ticks, window)
+        if policy is None:
+            return
+        assert agent.goal is not None
+        rows = policy.first.losses.sum(0) * agent.goal.weight
+        batch, samples = self.system.batch, constant(rows)
+        valid, returns = policy.advantages.valid, policy.advantages.returns
+        count = agent.total(valid.sum(0))
+        own = Losses(
+            agent.total(samples) / batch * count / batch,
+            agent.total(mask_fill_zero(valid, returns).sum(0)),
+            count,
+        )
+        window_loss.add(agent.name, rows.sum() / batch, samples, own)
+        window_loss.policies[agent.name] = policy
+        window_loss.evaluated.update((tick.step, agent.name) for tick in ticks)
 
     def further(self, agent: Agent, window: PolicyWindow, rows: Tensor, ports: Tensors) -> PolicyLosses:
         """Evaluate a further pass over some rows of a window.

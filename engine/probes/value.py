@@ -36,6 +36,7 @@ from antiphon.engine.heart.message import Message, StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
 from antiphon.engine.inference.evaluation import first_lines
+from antiphon.engine.inference.rollout import rewired
 from antiphon.engine.probes.signal_alignment import signal_alignment, signal_rows
 from antiphon.engine.probes.truth import DifferentiableRollout, ahead_of, look_ahead
 from antiphon.engine.state.checkpoint import copy_tree
@@ -460,4 +461,4 @@ def _steerable(system: System, names: Sequence[str]) -> System:
             direct=None,
             feedback_weights=None,
         )
-    return system.rewired(channels)
+    return rewired(system, channels)

@@ -74,7 +74,7 @@ class Ledger:
         """Enter a message [B, …], `void` if it would poison its readers (32); `of`: its fields about its ends."""
         ticks = self.schedule(step)
         windows = {self.windows.number(tick) for tick in ticks}
-        deadline = self.windows.end(max(windows)) + self.slack if windows else step
+        deadline = self.windows.end(max(windows)) if windows else step
         for message in self.shared.completed.get(
             step, []
         ):  # the gradients of this step have come back by now
@@ -97,7 +97,7 @@ class Ledger:
         due, held = self.sender.latest(step - self.link.delay), self.shared.held
         for stamp, message in list(self.messages.items()):
             if message.finished is None:
-                if message.deadline < step:
+                if message.deadline + self.slack < step:
                     raise EngineError(
                         f"{self.name}: the message of step {stamp} is still open at step {step}"
                     )

@@ -15,7 +15,8 @@ from antiphon.agents.network import OBJECTIVE, VALUE
 from antiphon.agents.policies import Advantages, PolicyLosses, Trajectory, trajectory_of
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.message import Action, StepSignals, Tick, Window
-from antiphon.engine.heart.updates import PolicyWindow, Update
+from antiphon.engine.heart.updates import Update
+from antiphon.engine.policies.policy_window import PolicyWindow
 from antiphon.engine.reference.forward import replay
 from antiphon.engine.reference.ledger import mask_fill_zero
 from antiphon.engine.reference.state import State

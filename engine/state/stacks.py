@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.backward_requests import BundledOutliers
+from antiphon.engine.build.stacked import Stacked
 from antiphon.engine.features.held_messages import HeldMessages
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
@@ -27,7 +28,7 @@ from antiphon.engine.heart.message import (
     joined,
 )
 from antiphon.engine.heart.rows import Replicas
-from antiphon.engine.heart.system import Stacked, System
+from antiphon.engine.heart.system import System
 from antiphon.engine.state.trees import Tree, join, join_rows, split, split_rows
 from antiphon.nets.trained_parameters import StackedParameters
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from antiphon.engine.build.stacked import Stacked
 from antiphon.engine.build.stacking import stack
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.system import Stacked, System
+from antiphon.engine.heart.system import System
 from antiphon.scenarios import Scenario
 from tests.contracts.builders import Document
 from tests.contracts.twins import made

@@ -38,7 +38,7 @@ def nudged(simulation: Simulation, steps: int, name: str, row: int, column: int,
             message.received = unit.window.live[name, now] = moved
         twin.backend.cut(step, twin.world.advance())
         for tick in (t for u in twin._system.groups for t in u.window.ticks() if t.step == step):
-            found = twin.backend.evaluator._loss(tick)
+            found = twin.backend.evaluator.loss(tick)
             total += 0.0 if found is None else found[0].sum().item()
         twin.backend.learn(step)
     return total

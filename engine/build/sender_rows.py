@@ -1,0 +1,38 @@
+"""Rows of a sender's port that the pieces of a cut stack of channels carry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from antiphon.engine.heart.rows import select_rows
+
+__all__ = ["SenderRows"]
+
+
+class SenderRows:
+    """What the pieces of a stack of channels that is cut read of their sender's port.
+
+    The rows of all pieces are selected at once, in the order of the whole stack, so that the gradients of a sender that
+    sends over several of its channels are summed in the order in which they are summed without a cut.
+
+    Args:
+        senders: The sender of each channel of the whole, by place; None: each in turn.
+        pieces: By piece, the places of its channels in the whole.
+        batch: B.
+    """
+
+    def __init__(self, senders: Tensor | None, pieces: Mapping[str, Tensor], batch: int) -> None:
+        self.senders, self.pieces, self.batch = senders, pieces, batch
+        self._selected: tuple[Tensor, Tensor] | None = None
+
+    def rows(self, port: Tensor, piece: str) -> Tensor:
+        """Return the rows of a piece, [K * B, …]."""
+        if self._selected is None or self._selected[0] is not port:
+            self._selected = port, select_rows(port, self.senders, self.batch)
+        return select_rows(self._selected[1], self.pieces[piece], self.batch)
+
+    def release(self) -> None:
+        """Let the graph of the newest port go."""
+        self._selected = None

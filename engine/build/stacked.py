@@ -1,0 +1,43 @@
+"""A system of stacks, and the single agents that it is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.system import System
+
+__all__ = ["Stacked"]
+
+
+@dataclass(frozen=True)
+class Stacked:
+    """A system of stacks, and the single agents it is made of.
+
+    Attributes:
+        base: The single agents and channels; their parameters are views of the stacked ones.
+        system: The stacks.
+        place: By agent: its stack, and its place there.
+        alone: By agent, why it is a stack of one.
+    """
+
+    base: System
+    system: System
+    place: dict[str, tuple[str, int]]
+    alone: dict[str, str]
+    _places: dict[str, tuple[Channel, int]] = field(default_factory=dict)
+
+    def channel_of(self, name: str) -> tuple[Channel, int]:
+        """The stack that a channel is in, and its place there."""
+        if not self._places:
+            self._places.update(
+                (own, (channel, k))
+                for channel in self.system.channels.values()
+                for k, own in enumerate(channel.names)
+            )
+        return self._places[name]
+
+    @classmethod
+    def of_single_agents(cls, base: System) -> Stacked:
+        """Every agent as a stack of one."""
+        return cls(base, base, {name: (name, 0) for name in base.agents}, {})
