@@ -449,11 +449,11 @@ class _Channels:
             places = [self.place[c.receiver][1] for c in members]
             settings["receiver"] = receiver.name
             settings["receiver_index"] = _index(places, len(receiver.members), device)
-        ledger = settings["ledger"] = _ledger(first.name, [channel.ledger for channel in members])
+        name = f"{first.name} and {len(members) - 1} more" if len(members) > 1 else first.name
+        settings["ledger"] = _ledger(name, [channel.ledger for channel in members])
         if stacked:
-            settings["name"] = f"{first.name} and {len(members) - 1} more" if len(members) > 1 else first.name
+            settings["name"] = name
             settings["zeros"] = first.zeros.new_zeros(()).expand(len(members) * batch, first.size)
-            ledger.name = settings["name"]
             settings["predictor"] = _models([c.predictor for c in members], batch)
             settings["input"] = _models([c.input for c in members], batch)
             if first.sampler is not None:

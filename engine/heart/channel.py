@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import Message
+from antiphon.engine.heart.message import Message, Read, Window
 from antiphon.engine.heart.rows import (
     EnvMask,
     Members,
@@ -156,6 +156,12 @@ class Channel:
         if self.family is not None:
             return self.family.rows(port, self.name)
         return port if self.sender_index is None else select_rows(port, self.sender_index, self.batch)
+
+    def passed_on(self, read: Read, window: Window) -> Tensor:
+        """What is read of a message of the same window, [rows, size] with its graph (semantics 8: straight through a link)."""
+        assert read.stamp is not None
+        live = window.live[self.name, read.stamp].flatten(1)
+        return mask_fill_zero(read.available, self.ledger.link.carry(read.stamp, live))
 
     def of_sender(self, mask: EnvMask) -> EnvMask:
         """A mask of the sender's rows as one of the channel's."""

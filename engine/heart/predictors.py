@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,7 +12,6 @@ from antiphon.comms.backward_requests import constant
 from antiphon.comms.stacked import StackedModels, gradients_all, predict_all
 from antiphon.comms.synthetic_gradients import Example, Learned, Predictor, newest_returned
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Message, Window
 from antiphon.engine.heart.rows import Members, mask_and, mask_fill_zero, mask_not, members_and
 from antiphon.engine.heart.system import System
@@ -41,11 +40,15 @@ class PredictorTrainer:
     def __init__(self, system: System) -> None:
         self.system = system
         self.frozen = False
+        self.predictions: dict[Message, Tensor] = {}
+        """What predictors have said of messages since they last moved, [rows, size] per sample."""
+        self._learned: dict[Message, Learned] = {}
+        """What training on a message gives, where it was computed with its prediction."""
         self.contexts: Contexts | None = None
         self.outliers: ClippedReturns | None = None
 
     def predict_missing(self, requested: list[tuple[Channel, Message]]) -> None:
-        """Evaluate the synthetic gradients of messages, which keep them while they stay true."""
+        """Evaluate the synthetic gradients of messages; `predictions` has them while they stay true."""
         questions: list[tuple[Predictor, Example]] = []
         messages: list[tuple[Channel, Message]] = []
         for channel, message in requested:
@@ -53,7 +56,7 @@ class PredictorTrainer:
             if example is not None and channel.predictor is not None:
                 questions.append((channel.predictor, example))
                 messages.append((channel, message))
-        for (channel, message), (predictor, example), prediction in zip(
+        for (channel, message), (_, example), prediction in zip(
             messages, questions, predict_all(questions, learn=not self.frozen), strict=True
         ):
             if example.target is not None and example.valid is not None:  # no own loss, no injection
@@ -61,12 +64,20 @@ class PredictorTrainer:
             prediction = constant(prediction)
             if channel.predictors_disabled is not None:
                 prediction = channel.enabled_predictions(prediction)
-            channel.ledger.keep_prediction(message, prediction, predictor.updates, example.learned)
+            self.predictions[message] = prediction
+            if example.learned is not None:
+                self._learned[message] = example.learned
 
     def predict(self, channel: Channel, message: Message) -> Tensor | None:
         """Return the synthetic gradient of one message, [rows, size] per sample; None where it cannot be evaluated."""
         self.predict_missing([(channel, message)])
-        return None if message.prediction is None else message.prediction[0]
+        return self.predictions.get(message)
+
+    def forget(self, messages: Iterable[Message] | None = None) -> None:
+        """Let predictions go: of some messages; None: of all."""
+        for message in list(self.predictions) if messages is None else messages:
+            self.predictions.pop(message, None)
+            self._learned.pop(message, None)
 
     def example(self, channel: Channel, message: Message, *, answered: bool = True) -> Example | None:
         """The example that a message is for its channel's predictor; None where its target is absent.
@@ -131,16 +142,10 @@ class PredictorTrainer:
                         example.valid = rows if example.valid is None else rows & example.valid
                     if channel.stacked:
                         example.members = channel.examples_for(rows)
-                    example.learned = self._learned(message, example, channel.predictor.updates)
+                    learned = self._learned.pop(message, None)
+                    example.learned = learned if example.valid is None else None
                     found.setdefault(name, []).append(example)
         return found
-
-    @staticmethod
-    def _learned(message: Message, example: Example, updates: int) -> Learned | None:
-        """Take what training on all rows of a message gives, where it has been computed with these parameters."""
-        learned = Ledger.take_learned(message)
-        present = message.prediction is not None and message.prediction[1] == updates
-        return learned if present and example.valid is None else None
 
     def gradients(
         self,
@@ -260,7 +265,6 @@ class PredictorTrainer:
         if self.outliers is not None:
             self.outliers.clip(channel, message, step)
         example = self.example(channel, message)
-        predictor = channel.predictor
         counted = message.counted
         if example is not None and channel.needs_actions and example.valid is not None:
             counted = example.valid
@@ -268,10 +272,8 @@ class PredictorTrainer:
                 return None
         if example is not None and channel.stacked:
             example.members = channel.examples_for(counted)
-        if example is not None and predictor is not None and message.prediction is not None:
-            prediction, updates = message.prediction
-            if updates == predictor.updates:
-                example.prediction = prediction
+        if example is not None:
+            example.prediction = self.predictions.get(message)
         return example
 
 

@@ -42,7 +42,7 @@ class Engine:
     """Runs a system step by step. An agent or channel here is a stack of N >= 1 with a leading axis.
 
     What is not the step itself hangs on its hooks, each called where the scenario uses the feature, and absent elsewhere
-    (engine/features/installed.py).
+    (engine/installed.py).
 
     Args:
         system: The stacks.
@@ -156,7 +156,9 @@ class Engine:
             for after in self.after_move:
                 for updates in turns:
                     after(updates, step)
-        Ledger.release_graphs(window for _, window in [*closing, *dropped])
+        self.predictor_trainer.forget()
+        for _, window in [*closing, *dropped]:
+            window.release()
         self.divergence.close(step)
         return StepReport([u for updates in turns for u in updates], gradients, input_gradients)
 

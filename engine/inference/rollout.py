@@ -20,7 +20,6 @@ from antiphon.agents.network import OBJECTIVE, Tensors
 from antiphon.comms.links import Link
 from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.features.held_messages import HeldMessages
-from antiphon.engine.features.installed import forward_pass_of, objectives_of
 from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Call, StepWindows
@@ -38,6 +37,7 @@ from antiphon.engine.heart.message import (
 from antiphon.engine.heart.rows import Replicas
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.links import Links
+from antiphon.engine.installed import forward_pass_of, objectives_of
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.nets.random import seed_for
 from antiphon.scenarios.relations import components
@@ -417,7 +417,9 @@ def _silent(channel: Channel, batch: int, links: Links, seed: int) -> Channel:
     """A channel over which nothing has been sent, and no gradient returns."""
     link = _link(channel, links, seed)
     stands_in = links.kind == "as_run" and links.inputs
-    held = HeldMessages() if link.drop or channel.ledger.remembers else None
+    held = (
+        HeldMessages(channel.name, channel.ledger.aligned) if link.drop or channel.ledger.remembers else None
+    )
     ledger = channel.ledger.emptied(
         windows=_STEP, link=link, wants_gradient=False, back=-1, slack=0, held=held
     )

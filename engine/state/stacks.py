@@ -14,7 +14,6 @@ from torch import Tensor
 
 from antiphon.comms.backward_requests import BundledOutliers
 from antiphon.engine.build.stacked import Stacked
-from antiphon.engine.features.held_messages import HeldMessages
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ledger import Ledger
@@ -130,7 +129,7 @@ class _Split:
         kept, loose = (
             [self._split(Message, tree, stack) for tree in saved[key]] for key in ("messages", "loose")
         )
-        held = None if saved["held"] is None else self._split(HeldMessages, saved["held"], stack)
+        held = None if saved["held"] is None else self._split(type(stack.ledger.held), saved["held"], stack)
         newest = self._rows(saved["newest"], stack)
         for k, channel in enumerate(stack.members):
             own, others = [each[k] for each in kept], [each[k] for each in loose]
@@ -304,7 +303,7 @@ class _Merge:
             "loose": [self._message(stack, stamp, known) for stamp in loose if stamp not in stamps],
             "completed": [[step, list(back)] for step, back in completed.items()],
             "newest": self._rows([own["newest"] for own in each]),
-            "held": self._joined(HeldMessages, held) if held else None,
+            "held": self._joined(type(stack.ledger.held), held) if held else None,
         }
 
     def _message(self, stack: Channel, stamp: int, known: Sequence[Mapping[int, Tree]]) -> Tree:

@@ -206,7 +206,8 @@ def _load_ledger(
     ledger.completed = {step: [known[stamp] for stamp in stamps] for step, stamps in saved["completed"]}
     ledger.newest = saved["newest"]
     if ledger.held is not None and saved["held"] is not None:
-        ledger.held = from_tree(type(ledger.held), saved["held"], signals)
+        own = {"channel": ledger.name, "aligned": ledger.aligned}
+        ledger.held = from_tree(type(ledger.held), saved["held"], signals, **own)
     return known
 
 

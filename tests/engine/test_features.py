@@ -27,6 +27,7 @@ USERS: dict[str, Document] = {
         channel={"coupling": "locked", "feedback": {"kind": "dfa", "of": "b0"}}, count=1
     ),
     "features.feedback_alignment": ring(2, channel={"coupling": "locked", "feedback": "fa"}),
+    "features.held_messages": ring(2, channel={"link": {"drop": 0.3}}),
     "features.lambda_returns": ring(2, agent=LSTM, state=TRACED),
     "features.late_windows": ring(2, channel=DELAYED),
     "features.local_policy": pairs(A2C, gradient={"kind": "local_policy"}),

@@ -50,7 +50,7 @@ def install(engine: Engine, base: System, *, native: bool = False) -> None:
     if any(channel.auxiliary for channel in channels):
         from antiphon.engine.features.auxiliary import AuxiliaryTask
 
-        engine.backward_pass.auxiliary = AuxiliaryTask(system)
+        engine.backward_pass.auxiliary = AuxiliaryTask(system, engine.predictor_trainer)
     if any(channel.needs_returned_loss for channel in channels):
         from antiphon.engine.features.critics import ReturnedLosses
 
