@@ -137,15 +137,17 @@ def backward_all(requests: Sequence[BackwardRequest], batch: int) -> list[Backwa
     """Run `backward` for many windows with disjoint graphs, in one pass where possible."""
     single_pass = [request for request in requests if not request.two_passes]
     inputs = [t for request in single_pass for t in (*request.all_parameters, *request.leaves)]
-    shared = gradients_of(_roots(single_pass, batch, discount=False), inputs)
-    gradients, returned = [], []  # of parameters, and of leaves
+    shared = iter(gradients_of(_roots(single_pass, batch, discount=False), inputs))
+    gradients: list[dict[str, Gradients]] = []
+    returned: Gradients = []
     for request in requests:
         own = back = shared
         if request.two_passes:
-            own = gradients_of(_roots([request], batch, discount=False), request.all_parameters, retain=True)
-            back = gradients_of(_roots([request], batch, discount=True), request.leaves)
-        gradients.append({name: [own[id(p)] for p in some] for name, some in request.parameters.items()})
-        returned += [back[id(leaf)] for leaf in request.leaves]
+            roots = _roots([request], batch, discount=False)
+            own = iter(gradients_of(roots, request.all_parameters, retain=True))
+            back = iter(gradients_of(_roots([request], batch, discount=True), request.leaves))
+        gradients.append({name: list(islice(own, len(some))) for name, some in request.parameters.items()})
+        returned += islice(back, len(request.leaves))
     deltas = iter(_each(torch._foreach_mul, returned, batch))
     return [
         BackwardResult(own, list(islice(deltas, len(request.leaves))))
@@ -181,51 +183,49 @@ def _ends(request: BackwardRequest, *, discount: bool) -> list[tuple[Tensor, Ten
     for loss in (request.objective, None if discount else request.auxiliary):
         if loss is not None and loss.requires_grad:
             ends.append((loss, None))
-    totals: dict[int, tuple[Tensor, Tensor]] = {}  # channels that share a port add their injections
+    totals: dict[
+        Tensor, Tensor
+    ] = {}  # tensors hash by identity; channels that share a port add their injections
     for injection in request.injections:
         factor = injection.discount if discount else injection.scale
         if factor and injection.message.requires_grad:
             weight = injection.gradient if factor == 1 else injection.gradient * factor
-            known = totals.get(id(injection.message))
-            totals[id(injection.message)] = (
-                injection.message,
-                weight if known is None else known[1] + weight,
-            )
-    ends.extend((message, weight.reshape(message.shape)) for message, weight in totals.values())
+            known = totals.get(injection.message)
+            totals[injection.message] = weight if known is None else known + weight
+    ends.extend((message, weight.reshape(message.shape)) for message, weight in totals.items())
     return ends
 
 
 def gradients_of(
     ends: Sequence[tuple[Tensor, Tensor | None]], inputs: Sequence[Tensor], *, retain: bool = False
-) -> dict[int, Tensor | None]:
-    """Return the gradient of each input, by the identity of the tensor; None where nothing depends on it.
+) -> Gradients:
+    """Return the gradient of each input, in order; None where nothing depends on it.
 
     Args:
         ends: Roots of the backward pass: tensors, each with its gradient; None: of a loss.
         inputs: Leaves.
         retain: Whether the graph is kept.
     """
-    own = {id(tensor): tensor for tensor in inputs}
-    gradients: dict[int, Tensor | None] = dict.fromkeys(own)
+    gradients: Gradients = [None] * len(inputs)
 
-    def add(tensor: Tensor, gradient: Tensor | None) -> None:
-        known = gradients[id(tensor)]
-        gradients[id(tensor)] = gradient if known is None or gradient is None else known + gradient
+    def add(place: int, gradient: Tensor) -> None:
+        known = gradients[place]
+        gradients[place] = gradient if known is None else known + gradient
 
     outputs, weights = [], []
     for end, weight in ends:
-        if end.is_leaf and weight is not None and id(end) in gradients:  # nothing is between it and the input
-            add(end, weight)
-        else:
+        places = [i for i, tensor in enumerate(inputs) if tensor is end] if end.is_leaf else []
+        if weight is None or not places:
             outputs.append(end)
             weights.append(weight)
-    if outputs and own:
-        found = torch.autograd.grad(
-            outputs, list(own.values()), weights, retain_graph=retain, allow_unused=True
-        )
-        for tensor, gradient in zip(own.values(), found, strict=True):
+        else:  # nothing is between it and the input
+            for place in places:
+                add(place, weight)
+    if outputs and inputs:
+        found = torch.autograd.grad(outputs, inputs, weights, retain_graph=retain, allow_unused=True)
+        for place, gradient in enumerate(found):
             if gradient is not None:
-                add(tensor, gradient)
+                add(place, gradient)
     return gradients
 
 

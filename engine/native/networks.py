@@ -194,7 +194,7 @@ class NativeNetwork:
                 if gradient is not None
             ]
             found = gradients_of(ends, [read.value for read in wanted if read.value is not None])
-            update.returned.update({read: found[id(read.value)] for read in wanted})
+            update.returned.update(zip(wanted, found, strict=True))
 
 
 def native_networks(system: System) -> Mapping[str, NativeNetwork]:
