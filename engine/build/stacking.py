@@ -19,7 +19,7 @@ from torch import Tensor
 
 from antiphon.agents.learner import StackedLearner
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, VALUE, Network
-from antiphon.comms.backward_requests import BundledOutliers, Outliers
+from antiphon.comms.backward_requests import Outliers
 from antiphon.comms.links import (
     REDUCED,
     FanIn,
@@ -461,8 +461,8 @@ class _Channels:
                     [c.sampler for c in members if c.sampler is not None]
                 )
             if first.outliers is not None:
-                outliers = [c.outliers for c in members if isinstance(c.outliers, Outliers)]
-                settings["outliers"] = BundledOutliers(outliers)
+                own = [c.outliers for c in members if c.outliers is not None]
+                settings["outliers"] = Outliers(device, own)
         return replace(first, **settings)
 
     def _layout(self, agent: Agent, whole: Mapping[str, int]) -> FanIn:

@@ -79,7 +79,7 @@ class Channel:
     auxiliary: float = 0.0
     """Weight of the auxiliary task: to predict the synthetic gradient of the window's end (semantics 12)."""
     outliers: Outliers | None = None
-    """Clips a returned state gradient that is far longer than the median; of several channels a `BundledOutliers`."""
+    """Clips a returned state gradient that is far longer than the median."""
     propagate: float = 0.0
     apply: bool = True
     needs_actions: bool = False
