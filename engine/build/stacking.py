@@ -20,13 +20,7 @@ from torch import Tensor
 from antiphon.agents.learner import StackedLearner
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, VALUE, Network
 from antiphon.comms.backward_requests import Outliers
-from antiphon.comms.links import (
-    REDUCED,
-    FanIn,
-    InputSegment,
-    ReducedSegment,
-    StackedFanIn,
-)
+from antiphon.comms.links import REDUCED, FanIn, Segment
 from antiphon.comms.model import Model
 from antiphon.comms.stacked import StackedModels
 from antiphon.comms.synthetic_gradients import Predictor
@@ -470,12 +464,12 @@ class _Channels:
         if agent.fan_in in REDUCED:
             families = groupby(range(len(agent.incoming)), lambda i: whole[agent.incoming[i].name])
             reduced = [self._reduced(agent, tuple(places)) for _, places in families]
-            return StackedFanIn(agent.fan_in, count, self.base.batch, (), reduced)
+            return FanIn(agent.fan_in, count, self.base.batch, reduced)
         where = {
             name: (b, k) for b, channel in enumerate(agent.incoming) for k, name in enumerate(channel.names)
         }
         shapes = [(c.shape, c.slots, c.ledger.read) for c in agent.members[0].incoming]
-        segments: list[InputSegment] = []
+        segments: list[Segment] = []
         first = 0
         for _, equal in groupby(shapes):
             last = first + len(list(equal))
@@ -484,19 +478,18 @@ class _Channels:
             *starts, total = accumulate((len(agent.incoming[b].members) for b in used), initial=0)
             start = dict(zip(used, starts, strict=True))
             places = [start[b] + k for b, k in read]
-            segments.append(InputSegment(tuple(used), _index(places, total, device), last - first, total))
+            segments.append(Segment(tuple(used), _index(places, total, device), total, last - first))
             first = last
-        return StackedFanIn(agent.fan_in, count, self.base.batch, segments)
+        return FanIn(agent.fan_in, count, self.base.batch, segments)
 
-    def _reduced(self, agent: Agent, pieces: tuple[int, ...]) -> ReducedSegment:
+    def _reduced(self, agent: Agent, pieces: tuple[int, ...]) -> Segment:
         """What a stack adds up of a family of channels, in the family's order."""
         members = [channel for i in pieces for channel in agent.incoming[i].members]
         order = sorted(range(len(members)), key=lambda i: self._order(members[i]))
         receivers = [self.place[members[i].receiver][1] for i in order]
         device = self.base.device
-        return ReducedSegment(
-            pieces, _index(order, len(members), device), torch.tensor(receivers, device=device)
-        )
+        index = _index(order, len(members), device)
+        return Segment(pieces, index, len(members), receivers=torch.tensor(receivers, device=device))
 
     def _order(self, channel: Channel) -> tuple[int, int]:
         """The place of a channel in its family."""

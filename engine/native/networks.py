@@ -17,7 +17,7 @@ from antiphon.agents.feedforward import Mlp
 from antiphon.agents.learner import Learner, StackedLearner
 from antiphon.agents.network import HIDDEN, Tensors
 from antiphon.comms.backward_requests import as_leaf, constant, gradients_of
-from antiphon.comms.links import StackedFanIn
+from antiphon.comms.links import FanIn
 from antiphon.comms.stacked import StackedModels
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.clock import TickWindows
@@ -123,7 +123,7 @@ class NativeNetwork:
         layout: The stack's.
     """
 
-    def __init__(self, learner: StackedLearner, network: Mlp, layout: StackedFanIn) -> None:
+    def __init__(self, learner: StackedLearner, network: Mlp, layout: FanIn) -> None:
         self.learner, self._layout = learner, layout
         layers = layers_of(network)
         names = [str(i) for i in range(len(network.widths))] + [
@@ -208,7 +208,6 @@ def native_networks(system: System) -> Mapping[str, NativeNetwork]:
         if isinstance(learner, Learner) or obstacle(system, agent) is not None:
             continue
         if all(p.is_contiguous() for p in learner.trainable):
-            assert isinstance(agent.layout, StackedFanIn)
             found[name] = NativeNetwork(learner, learner.network.network, agent.layout)
     for channel in system.channels.values():
         if channel.sender in found and isinstance(channel.predictor, StackedModels):
