@@ -16,13 +16,12 @@ from torch import Tensor, nn
 
 from antiphon.comms.heads import Reconstruction
 from antiphon.comms.lens import LensGradient
-from antiphon.comms.model import ContextSpec, Model, Numbers
+from antiphon.comms.model import ContextSpec, Example, Model, Numbers
 from antiphon.comms.sites import SiteGradient, SiteInput, sites_of
 from antiphon.comms.synthetic_gradients import (
     PREDICTORS,
     ConvGradient,
     DirectGradient,
-    Example,
     LabelGradient,
     Predictor,
     counted,
@@ -166,7 +165,7 @@ class ModuleGradient(_ModuleModel, DirectGradient):
         prediction = self.forward(example.message, example.context, move=True)
         return counted(example, self.losses(prediction, example.delta)).sum(-1) / prediction.shape[-2]
 
-    def propagated(self, example: Example) -> Tensor:
+    def _propagated(self, example: Example) -> Tensor:
         def losses(message: Tensor) -> Tensor:
             assert example.delta is not None
             prediction = self.forward(message, example.context, move=False)
@@ -181,10 +180,10 @@ class ModuleInput(_ModuleModel, InputModel):
 
     point = "input"
 
-    def loss(self, context: Tensor | None, message: Tensor, arrived: Tensor | None) -> Tensor:
-        rows = message.shape[-2]
-        losses = self.losses(self.forward(context, rows, move=True), message)
-        return (losses if arrived is None else torch.where(arrived, losses, 0.0)).sum(-1) / rows
+    def loss(self, example: Example) -> Tensor:
+        rows = example.message.shape[-2]
+        losses = self.losses(self.forward(example.context, rows, move=True), example.message)
+        return counted(example, losses).sum(-1) / rows
 
 
 def predictor_class(kind: Any) -> type[Predictor]:

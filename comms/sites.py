@@ -15,6 +15,7 @@ one more leading axis, as in `Model`.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, final
@@ -22,8 +23,8 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from antiphon.comms.model import ContextSpec
-from antiphon.comms.synthetic_gradients import Example, Learned, Predictor
+from antiphon.comms.model import ContextSpec, Example, Learned, LossAndGradients
+from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.errors import ScenarioError
 from antiphon.nets.site_axes import features_first, site_axes, site_features
@@ -194,7 +195,8 @@ def _bound(own: Any) -> Any:
 
     They may have been replaced since: by those of a copy, a stack, or a state that was loaded.
     """
-    at_site = own.at_site
+    at_site = copy.copy(own.at_site)
+    at_site.stack = own.stack
     at_site.parameters, at_site.buffers, at_site.trainable = own.parameters, own.buffers, own.trainable
     return at_site
 
@@ -225,6 +227,8 @@ class SiteGradient(Predictor):
     def predict(self, example: Example) -> Tensor:
         return self.sites.gradient(self._model.predict(self.sites.example(example)))
 
+    _predict = predict  # `_model` splits the rows of a stack
+
     def loss(self, example: Example) -> Tensor:
         return self._model.loss(self.sites.example(example))
 
@@ -236,13 +240,14 @@ class SiteGradient(Predictor):
 
     def learns_with(self, example: Example) -> bool:
         at_site = self.at_site
-        return not self.frozen and not at_site.needs_delta and example.valid is None
+        alone = self.stack is None and not self.frozen and example.valid is None
+        return alone and not at_site.needs_delta
 
     def predict_and_learn(self, example: Example) -> tuple[Tensor, Learned]:
         slope, learned = self._model.predict_and_learn(self.sites.example(example))
         return self.sites.gradient(slope), learned
 
-    def gradients(self, examples: Sequence[Example]) -> tuple[Tensor, list[Tensor]]:
+    def gradients(self, examples: Sequence[Example]) -> LossAndGradients:
         each = [replace(self.sites.example(example), learned=example.learned) for example in examples]
         return self._model.gradients(each)
 
@@ -273,13 +278,15 @@ class SiteInput(InputModel):
     def stackable(self) -> str | None:
         return self.at_site.stackable()
 
-    def forward(self, context: Tensor | None, rows: int, *, move: bool, training: bool = True) -> Tensor:
+    def predict(self, context: Tensor | None, rows: int, *, training: bool = True) -> Tensor:
         features, count = self.sites.context_rows(context), rows * self.sites.count
-        return self.sites.close(self._model.forward(features, count, move=move, training=training))
+        return self.sites.close(self._model.predict(features, count, training=training))
 
-    def loss(self, context: Tensor | None, message: Tensor, arrived: Tensor | None) -> Tensor:
-        sites = self.sites
-        return self._model.loss(sites.context_rows(context), sites.open(message), sites.repeated(arrived))
+    def loss(self, example: Example) -> Tensor:
+        return self._model.loss(self.sites.example(example))
+
+    def gradients(self, examples: Sequence[Example]) -> LossAndGradients:
+        return self._model.gradients([self.sites.example(example) for example in examples])
 
     @property
     def _model(self) -> InputModel:

@@ -13,9 +13,8 @@ features; with stacked parameters every batched tensor has one more leading axis
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
 import torch
@@ -23,7 +22,7 @@ from torch import Tensor
 
 from antiphon.comms.backward_requests import as_leaf, constant
 from antiphon.comms.heads import HeadModel
-from antiphon.comms.model import ContextSpec, Model, Numbers
+from antiphon.comms.model import ContextSpec, Example, Learned, LinearMaps, LossAndGradients, Model, Numbers
 from antiphon.errors import ScenarioError
 from antiphon.extensions import Catalogue
 from antiphon.nets.layer_norm import layer_norm
@@ -34,67 +33,17 @@ __all__ = [
     "ConvGradient",
     "CriticGradient",
     "DirectGradient",
-    "Example",
     "LabelGradient",
     "LinearGradient",
     "LocalGradient",
     "MlpGradient",
     "Predictor",
-    "ReturnedAction",
     "SobolevGradient",
     "SobolevLabelGradient",
     "counted",
     "newest_returned",
     "with_slope",
 ]
-
-
-@dataclass(slots=True)
-class Learned:
-    """What one evaluation of an own loss gave beside its slope: the training step on all rows of the same example."""
-
-    loss: Tensor
-    gradients: list[Tensor]
-    buffers: Numbers
-    """Running statistics after it."""
-
-
-@dataclass(slots=True, eq=False)
-class ReturnedAction:
-    """What a receiver did at a tick that read a message."""
-
-    action: Tensor
-    """[B, …]."""
-    advantage: Tensor
-    """[B]: how much better than expected what followed was, a constant; 0 where the tick teaches nothing."""
-    valid: Tensor
-    """[B] bool: where it teaches something."""
-
-
-@dataclass(slots=True)
-class Example:
-    """Training example of a predictor: one message whose gradient was returned."""
-
-    message: Tensor
-    """[B, M], as sent."""
-    context: Tensor | None
-    """[B, C], the features it was conditioned on."""
-    delta: Tensor | None
-    """[B, M], the returned gradient per sample; None for predictors that need none."""
-    valid: Tensor | None = None
-    """[B] bool, the environments that count; None for all."""
-    target: Tensor | None = None
-    """[B] or [B, …]: the named target of `local` and `sobolev_label`."""
-    prediction: Tensor | None = None
-    """[B, M], the prediction, if made with the predictor's present parameters."""
-    loss: Tensor | None = None
-    """[B], the receiver's loss per sample; None for predictors that do not need it."""
-    members: Tensor | None = None
-    """[K] bool, of K stacked channels: those it is an example for; None: all."""
-    learned: Learned | None = None
-    """What training on it gives with the predictor's present parameters, if computed with the prediction."""
-    actions: tuple[ReturnedAction, ...] | None = None
-    """What the receiver did at the ticks that read the message; None for predictors that do not need it."""
 
 
 def newest_returned(examples: Sequence[Example]) -> Example:
@@ -106,7 +55,7 @@ def newest_returned(examples: Sequence[Example]) -> Example:
     return next(compared, examples[-1])
 
 
-class Predictor(Model, ABC):
+class Predictor(Model):
     """A model of dL/dmessage with an optimiser of its own.
 
     Args:
@@ -162,13 +111,16 @@ class Predictor(Model, ABC):
         """Return messages as they are read, [B, M], and what turns the gradient by them into that by the message."""
         return (message, _same) if self.normalise == "none" else layer_norm(message, self.shape)
 
-    @abstractmethod
+    @torch.no_grad()
     def predict(self, example: Example) -> Tensor:
-        """Return the synthetic gradient per sample, [B, M], with the predictor's own graph where it has one."""
+        """Return the synthetic gradient per sample, [rows, M], without a graph."""
+        each = self.read(example)
+        maps = self.written_out()
+        return self.to_rows(self._predict(each) if maps is None else maps.prediction(each))
 
     @abstractmethod
-    def loss(self, example: Example) -> Tensor:
-        """Return the loss on one example: a scalar, a mean over the batch."""
+    def _predict(self, example: Example) -> Tensor:
+        """Return the synthetic gradient per sample, of the shape of the messages."""
 
     def learns_with(self, example: Example) -> bool:
         """Whether training on an example may be computed with its prediction (`predict_and_learn`)."""
@@ -180,19 +132,19 @@ class Predictor(Model, ABC):
         raise NotImplementedError(f"{type(self).__name__} learns from what is returned")
 
     def value(self, example: Example) -> Tensor:
-        """Return the receiver's loss that a critic predicts for the message, [B]."""
+        """Return the receiver's loss that a critic predicts for the message, [rows]."""
         raise NotImplementedError(f"{type(self).__name__} expects no loss: only critics have a value")
 
     def propagated(self, example: Example) -> Tensor:
-        """Return B times the gradient of its own loss by the message, [B, M], the target constant.
+        """Return B times the gradient of its own loss by the message, [rows, M], the target constant.
 
         Added to what the sender follows it is SG+prop of Czarnecki et al. 2017, §4.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no loss that its sender could follow")
+        return self.to_rows(self._propagated(self.read(example)))
 
-    def gradients(self, examples: Sequence[Example]) -> tuple[Tensor, list[Tensor]]:
-        """Return the loss summed over the messages completed at this step, and its gradients."""
-        return self.learned([self.loss(example) for example in examples])
+    def _propagated(self, example: Example) -> Tensor:
+        """Return `propagated`, of the shape of the messages."""
+        raise NotImplementedError(f"{type(self).__name__} has no loss that its sender could follow")
 
 
 def _same(gradient: Tensor) -> Tensor:
@@ -221,14 +173,14 @@ class DirectGradient(Predictor):
         read, pull_back = self.normalised(message)
         return pull_back(self.forward(read, context, move=move))
 
-    def predict(self, example: Example) -> Tensor:
+    def _predict(self, example: Example) -> Tensor:
         return self.prediction(example.message, example.context, move=False)
 
     def loss(self, example: Example) -> Tensor:
         prediction = self.prediction(example.message, example.context, move=True)
         return _error(example, prediction).square().sum((-2, -1)) / prediction.shape[-2]
 
-    def propagated(self, example: Example) -> Tensor:
+    def _propagated(self, example: Example) -> Tensor:
         """Return 2 (SG - delta) dSG/dm, the vector-Jacobian product of the whole batch, [B, M]."""
 
         def squared(message: Tensor) -> Tensor:
@@ -271,32 +223,11 @@ class LinearGradient(DirectGradient):
         del hidden  # a scenario may keep them for its `mlp` variant
         super().__init__(shape, context, **settings)
 
-    @torch.no_grad()
-    def predict(self, example: Example) -> Tensor:
-        return self.prediction(example.message, example.context, move=False)
+    def linear_maps(self, parameters: Numbers) -> LinearMaps | None:
+        return LinearMaps.of(parameters, self.size, reuses=True) if self.normalise == "none" else None
 
-    @torch.no_grad()
-    def gradients(self, examples: Sequence[Example]) -> tuple[Tensor, list[Tensor]]:
-        total, weight, bias = None, None, None
-        for example in examples:
-            read, pull_back = self.normalised(example.message)
-            predicted = example.prediction  # without hidden layers no statistics change, so it can be reused
-            if predicted is None:
-                predicted = pull_back(self.forward(read, example.context, move=False))
-            error = _error(example, predicted)
-            loss = error.square().sum((-2, -1)) / error.shape[-2]
-            error = pull_back(error * (2.0 / error.shape[-2]))  # the Jacobian of a layer norm is symmetric
-            message = error.mT @ read
-            columns = (
-                message if example.context is None else torch.cat([message, error.mT @ example.context], -1)
-            )
-            total = loss if total is None else total + loss
-            weight = columns if weight is None else weight + columns
-            bias = error.sum(-2) if bias is None else bias + error.sum(-2)
-        assert total is not None
-        assert weight is not None
-        assert bias is not None
-        return total, [weight, bias]
+    def written_out(self) -> LinearMaps | None:
+        return self.linear_maps(self.parameters) if self.stack is None else super().written_out()
 
 
 @final
@@ -413,11 +344,12 @@ class _Critic(Predictor):
             value = value + ((message @ self.parameters["bilinear"]) * real).sum(-1)
         return value
 
+    @torch.no_grad()
     def value(self, example: Example) -> Tensor:
-        with torch.no_grad():
-            return self.forward(example.message, example.context, move=False)
+        each = self.read(example)
+        return self.to_rows(self.forward(each.message, each.context, move=False))
 
-    def predict(self, example: Example) -> Tensor:
+    def _predict(self, example: Example) -> Tensor:
         return with_slope(lambda m: self.forward(m, example.context, move=False), example.message)[1]
 
     def _absolute_error(self, example: Example, value: Tensor) -> Tensor:
@@ -471,13 +403,7 @@ class LabelGradient(HeadModel, Predictor):
         """Whether the target is one of several classes."""
         return self.target is not None and self.target.classes is not None
 
-    @property
-    def linear_map(self) -> bool:
-        """Whether its loss is that of one linear map of message and context."""
-        plain = self.normalise == "none" and self.pool == "none" and self.reconstruct is None
-        return plain and not self.hidden and not self.own_module
-
-    def predict(self, example: Example) -> Tensor:
+    def _predict(self, example: Example) -> Tensor:
         return with_slope(lambda m: self._losses(example, m, move=False), example.message)[1]
 
     def _losses(self, example: Example, message: Tensor, *, move: bool) -> Tensor:
@@ -510,6 +436,13 @@ class LocalGradient(LabelGradient):
 
     needs_delta: ClassVar[bool] = False
 
+    def linear_maps(self, parameters: Numbers) -> LinearMaps | None:
+        if self.hidden or self.own_module or self.reconstruct is not None:
+            return None
+        if self.normalise != "none" or self.pool != "none":
+            return None
+        return LinearMaps.of(parameters, self.size, label="classes" if self.classes else "numbers")
+
     def loss(self, example: Example) -> Tensor:
         losses = self._losses(example, example.message, move=True)
         return counted(example, losses).sum(-1) / losses.shape[-1]
@@ -518,7 +451,8 @@ class LocalGradient(LabelGradient):
         # plain layers keep the bits of two passes: the slope is of the sum over the rows, the training of their mean, and
         # dividing by a power of two is exact
         rows = example.message.shape[-2]
-        return not self.frozen and example.valid is None and (self.own_module or rows & (rows - 1) == 0)
+        alone = self.stack is None and not self.frozen and example.valid is None
+        return alone and (self.own_module or rows & (rows - 1) == 0)
 
     def predict_and_learn(self, example: Example) -> tuple[Tensor, Learned]:
         before = self.buffers
@@ -531,7 +465,7 @@ class LocalGradient(LabelGradient):
         rows = losses.shape[-1]
         return slope, Learned(constant(losses).sum(-1) / rows, [g / rows for g in gradients], after)
 
-    def gradients(self, examples: Sequence[Example]) -> tuple[Tensor, list[Tensor]]:
+    def gradients(self, examples: Sequence[Example]) -> LossAndGradients:
         known = [example.learned for example in examples if example.learned is not None]
         if len(known) < len(examples) or (self.buffers and len(known) > 1):
             return super().gradients(examples)

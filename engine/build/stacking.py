@@ -22,7 +22,6 @@ from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, VA
 from antiphon.comms.backward_requests import Outliers
 from antiphon.comms.links import REDUCED, FanIn, Segment
 from antiphon.comms.model import Model
-from antiphon.comms.stacked import StackedModels
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.build.channels import connect
@@ -422,7 +421,6 @@ class _Channels:
         device = first.zeros.device
         settings: dict[str, Any] = {
             "input_examples": [],
-            "input_example_members": [],
             "members": tuple(members),
             "replicas": _replicas(self.base, [channel.sender for channel in members]),
             "stacked": stacked,
@@ -448,8 +446,8 @@ class _Channels:
         if stacked:
             settings["name"] = name
             settings["zeros"] = first.zeros.new_zeros(()).expand(len(members) * batch, first.size)
-            settings["predictor"] = _models([c.predictor for c in members], batch)
-            settings["input"] = _models([c.input for c in members], batch)
+            settings["predictor"] = _stacked([c.predictor for c in members])
+            settings["input"] = _stacked([c.input for c in members])
             if first.sampler is not None:
                 settings["sampler"] = first.sampler.stack(
                     [c.sampler for c in members if c.sampler is not None]
@@ -503,9 +501,9 @@ def _ledger(name: str, members: Sequence[Ledger]) -> Ledger:
     return members[0].emptied(name=name, link=link)
 
 
-def _models(models: Sequence[Model | None], batch: int) -> StackedModels | None:
-    found = [model for model in models if isinstance(model, Model)]
-    return StackedModels(found, batch) if found else None
+def _stacked(models: Sequence[Model | None]) -> Model | None:
+    found = [model for model in models if model is not None]
+    return Model.stacked(found) if found else None
 
 
 # --- learning groups -------------------------------------------------------------------------------------

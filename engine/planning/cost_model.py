@@ -20,7 +20,8 @@ from torch.utils.flop_counter import flop_registry
 from antiphon.agents.local_policy import LocalPolicyGradient
 from antiphon.agents.network import VALUE
 from antiphon.comms.lens import LensGradient
-from antiphon.comms.synthetic_gradients import Example, Predictor, ReturnedAction
+from antiphon.comms.model import Example, ReturnedAction
+from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
@@ -191,7 +192,7 @@ def _train(model: Predictor | InputModel, rows: int, dtype: torch.dtype, *, know
     if isinstance(model, InputModel):
         model.predict(context, rows)
         if not model.frozen:
-            model.gradients([(context, message, None)])
+            model.gradients([Example(message, context, None)])
         return
     example = Example(message, context, torch.zeros_like(message))
     if model.target is not None:

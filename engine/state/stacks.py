@@ -38,7 +38,8 @@ def parts_of(system: System) -> Iterator[StackedParameters | Outliers]:
     """Yield what stacks have of their members: parameters of agents and predictors, and bounds of outliers."""
     channels = system.channels.values()
     found: list[object] = [agent.learner for agent in system.agents.values()]
-    found += [part for channel in channels for part in (channel.predictor, channel.input, channel.outliers)]
+    found += [model.stack for channel in channels for model in channel.models]
+    found += [channel.outliers for channel in channels]
     yield from (part for part in found if isinstance(part, StackedParameters | Outliers))
 
 

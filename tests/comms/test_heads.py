@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon.comms.heads import Reconstruction
-from antiphon.comms.model import ContextSpec
-from antiphon.comms.synthetic_gradients import Example, LocalGradient
+from antiphon.comms.model import ContextSpec, Example
+from antiphon.comms.synthetic_gradients import LocalGradient
 from tests.comms.made import (
     BATCH,
     SIZE,

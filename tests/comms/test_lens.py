@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from antiphon import comms
 from antiphon.comms.lens import LensGradient
-from antiphon.comms.model import ContextSpec
-from antiphon.comms.synthetic_gradients import Example
+from antiphon.comms.model import ContextSpec, Example
 from antiphon.errors import ScenarioError
 from tests.comms.made import DOUBLE, NUMBERS, draw, example, make
 

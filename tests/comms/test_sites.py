@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from antiphon.comms.model import ContextSpec, encode
+from antiphon.comms.model import ContextSpec, Example, encode
 from antiphon.comms.modules import input_of, predictor_of
 from antiphon.comms.sites import SiteGradient
-from antiphon.comms.synthetic_gradients import DirectGradient, Example, Predictor
+from antiphon.comms.synthetic_gradients import DirectGradient, Predictor
 from antiphon.nets.schedules import Rate
 from tests.comms.made import DOUBLE, draw
 
@@ -211,7 +211,7 @@ def test_an_input_at_tokens_is_a_linear_layer_over_tokens() -> None:
     close(model.predict(features, B), rows.flatten(1))
     arrived = torch.tensor([True, False, True, True, False])
     loss = ((rows - message.view(B, T, D)).square().sum(2).mean(1) * arrived).mean()
-    close(model.loss(features, message, arrived), loss)
+    close(model.loss(Example(message, features, None, valid=arrived)), loss)
 
 
 # --- what does not depend on sites -------------------------------------------------------------------------------
