@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.distributions import Distribution
-from antiphon.comms.model import ContextSpec, Example
+from antiphon.comms.examples import ContextSpec, Example
 from antiphon.comms.synthetic_gradients import Predictor, counted, with_slope
 
 __all__ = ["LocalPolicyGradient"]
@@ -56,7 +56,7 @@ class LocalPolicyGradient(Predictor):
             return torch.zeros_like(example.message)
         return with_slope(lambda m: self._losses(example, m, move=False), example.message)[1]
 
-    def loss(self, example: Example) -> Tensor:
+    def _loss(self, example: Example) -> Tensor:
         losses = self._losses(example, example.message, move=True)
         return counted(example, losses).sum(-1) / losses.shape[-1]
 

@@ -34,7 +34,7 @@ of the step. Delay, clocks and lossy links are the simulator's.
 """
 
 from antiphon.comms.alignment import alignment
-from antiphon.comms.model import Example
+from antiphon.comms.examples import Example
 from antiphon.comms.standalone import Channel, learn
 from antiphon.comms.synthetic_gradients import Predictor
 

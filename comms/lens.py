@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from antiphon.comms.backward_requests import constant
+from antiphon.comms.examples import ContextSpec, Example, Numbers
 from antiphon.comms.heads import head_of, output_shape
-from antiphon.comms.model import ContextSpec, Example, LossAndGradients, Numbers
+from antiphon.comms.model import LossAndGradients
 from antiphon.comms.synthetic_gradients import LocalGradient
 from antiphon.errors import ScenarioError
 from antiphon.nets.modules import called

@@ -1,18 +1,17 @@
-"""Base of the predictors of gradients and of messages: layers, parameters, an own optimiser, the examples they learn
-from, and the context signals they are conditioned on, encoded as features.
+"""Base of the predictors of gradients and of messages: layers, parameters and an own optimiser.
 
 A model is one, or K of one kind and shape stacked (`Model.stacked`): parameters and running statistics [K, …]. Nothing is
 shared between stacked models, and the inputs of one change no bit of another. Callers hand in rows: [B, …], or of stacked
-models [K * B, …], rows k B to (k + 1) B belonging to model k. Within, they are [B, …] or [K, B, …] (`Model.by_model`), and
-a mean over the batch is one mean per model, [K].
+models [K * B, …], rows k B to (k + 1) B belonging to model k. Within, they are [B, …] or [K, B, …] (`Model.read`), and a
+mean over the batch is one mean per model, [K].
 """
 
 from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
@@ -20,135 +19,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from antiphon.comms.backward_requests import constant
+from antiphon.comms.examples import Example, Numbers, over
+from antiphon.comms.sites import Sites
 from antiphon.nets.layers import initial_linear, initial_norm, layer, linear, norm_buffers, product
 from antiphon.nets.optimisers import Skip
 from antiphon.nets.trained_parameters import StackedParameters, TrainedParameters
 
 __all__ = [
-    "ContextSpec",
-    "Example",
-    "Learned",
     "LinearMaps",
     "LossAndGradients",
     "Model",
-    "Numbers",
-    "ReturnedAction",
-    "encode",
 ]
 
 LossAndGradients = tuple[Tensor, Sequence[Tensor]]
 """A model's loss and the gradients of its parameters; of K stacked ones [K] and [K, …]."""
-
-
-@dataclass(frozen=True, slots=True)
-class ContextSpec:
-    """One signal of a context."""
-
-    name: str
-    shape: tuple[int, ...]
-    classes: int | None = None
-    """Number of values of a categorical signal; None for floats."""
-
-    @property
-    def features(self) -> int:
-        """Columns this signal takes in the encoding."""
-        return int(torch.Size(self.shape).numel()) * (self.classes or 1)
-
-
-def encode(specs: Sequence[ContextSpec], signals: Mapping[str, Tensor], dtype: torch.dtype) -> Tensor | None:
-    """Return the context as [B, features]: one-hot where categorical, flat where not; None without signals."""
-    columns = []
-    for spec in specs:
-        value = signals[spec.name]
-        if spec.classes is not None:
-            one_hot = torch.zeros(*value.shape, spec.classes, dtype=dtype, device=value.device)
-            columns.append(one_hot.scatter_(-1, value.unsqueeze(-1), 1.0).flatten(1))
-        else:
-            columns.append(value.to(dtype).reshape(len(value), -1))
-    if not columns:
-        return None
-    return columns[0] if len(columns) == 1 else torch.cat(columns, 1)
-
-
-Numbers = dict[str, Tensor]
-
-
-@dataclass(slots=True)
-class Learned:
-    """What one evaluation of an own loss gave beside its slope: the training step on all rows of the same example."""
-
-    loss: Tensor
-    gradients: list[Tensor]
-    buffers: Numbers
-    """Running statistics after it."""
-
-
-@dataclass(slots=True, eq=False)
-class ReturnedAction:
-    """What a receiver did at a tick that read a message."""
-
-    action: Tensor
-    """[B, …]."""
-    advantage: Tensor
-    """[B]: how much better than expected what followed was, a constant; 0 where the tick teaches nothing."""
-    valid: Tensor
-    """[B] bool: where it teaches something."""
-
-
-@dataclass(slots=True)
-class Example:
-    """Training example of a model: one message, whose gradient was returned, or which was received."""
-
-    message: Tensor
-    """[B, M], as sent; of synthetic inputs as received."""
-    context: Tensor | None
-    """[B, C], the features it was conditioned on."""
-    delta: Tensor | None
-    """[B, M], the returned gradient per sample; None for models that need none."""
-    valid: Tensor | None = None
-    """[B] bool, the environments that count; None for all."""
-    target: Tensor | None = None
-    """[B] or [B, …]: the named target of `local` and `sobolev_label`."""
-    prediction: Tensor | None = None
-    """[B, M], the prediction, if made with the predictor's present parameters."""
-    loss: Tensor | None = None
-    """[B], the receiver's loss per sample; None for predictors that do not need it."""
-    members: Tensor | None = None
-    """[K] bool, of K stacked models: those it is an example for; None: all."""
-    learned: Learned | None = None
-    """What training on it gives with the predictor's present parameters, if computed with the prediction."""
-    actions: tuple[ReturnedAction, ...] | None = None
-    """What the receiver did at the ticks that read the message; None for predictors that do not need it."""
-
-    def mapped(self, change: Callable[[Tensor], Tensor]) -> Example:
-        """Return the example with all that has rows changed."""
-        names = ("message", "context", "delta", "valid", "target", "prediction", "loss")
-        rows = {name: change(value) for name in names if (value := getattr(self, name)) is not None}
-        found = replace(self, **rows)  # type: ignore[arg-type]  # these fields are tensors
-        if self.actions is not None:
-            found.actions = tuple(
-                ReturnedAction(change(one.action), change(one.advantage), change(one.valid))
-                for one in self.actions
-            )
-        return found
-
-    def for_members(self) -> Example:
-        """Return an example [K, B, …] with no valid row, and plain zeros, for the models that are not its `members`.
-
-        The zeros matter to backward: a mask's zero times a value that is not finite is NaN.
-        """
-        members = self.members
-        if members is None:
-            return self
-        found = self.mapped(lambda value: torch.where(_over(members, value), value, 0))
-        rows = members.unsqueeze(1)
-        found.valid = rows.expand(self.message.shape[:2]) if self.valid is None else rows & self.valid
-        return found
-
-
-def _over(members: Tensor, value: Tensor) -> Tensor:
-    """Return [K] as [K, 1, …], of as many dimensions as `value`."""
-    return members.view(-1, *[1] * (value.dim() - 1))
 
 
 @dataclass(slots=True)
@@ -265,6 +149,9 @@ class Model(TrainedParameters, ABC):
     """A key of what it computes, beside its class, sizes and settings."""
     stack: StackedParameters | None = None
     """The parameters, running statistics and optimisers of stacked models, with their members; None: it is one model."""
+    sites: Sites | None = None
+    """The tokens or pixels of a message, at each of which it is applied; its other attributes are those of one. None: it reads
+    whole messages."""
     maps: LinearMaps | None = None
     """Of stacked models without hidden layers; its tensors share the memory of the parameters."""
 
@@ -390,9 +277,13 @@ class Model(TrainedParameters, ABC):
 
     # --- training ------------------------------------------------------------------------------------------
 
-    @abstractmethod
     def loss(self, example: Example) -> Tensor:
-        """Return the loss on one example: a scalar, a mean over the batch; of [K, B, …] one for each model, [K]."""
+        """Return the loss on one example: a scalar, a mean over the batch; of stacked models one for each, [K]."""
+        return self._loss(self.read(example))
+
+    @abstractmethod
+    def _loss(self, example: Example) -> Tensor:
+        """Return the loss on an example that has been `read`."""
 
     def linear_maps(self, parameters: Numbers) -> LinearMaps | None:
         """Return the linear map that it is with some parameters, or the stack of maps; None: it is more than that."""
@@ -416,7 +307,9 @@ class Model(TrainedParameters, ABC):
         )
 
     def read(self, example: Example) -> Example:
-        """Return an example by model."""
+        """Return an example as the layers read it: by site, and of stacked models by model, [K, B, …]."""
+        if self.sites is not None:
+            example = self.sites.example(example)
         if self.stack is None:
             return example
         found = example.mapped(self.by_model)
@@ -435,17 +328,17 @@ class Model(TrainedParameters, ABC):
         masks = [example.members for example in examples if example.members is not None]
         if len(masks) == len(examples):  # parameters that are not finite give such gradients even for zeros
             anything = torch.stack(masks).any(0)
-            gradients = [torch.where(_over(anything, g), g, 0.0) for g in gradients]
+            gradients = [torch.where(over(anything, g), g, 0.0) for g in gradients]
         return constant(total), gradients
 
     def _training_loss(self, example: Example) -> Tensor:
         """Loss on one example; running statistics are updated, of stacked models those that it is for."""
         if example.members is None:
-            return self.loss(example)
+            return self._loss(example)
         before = dict(self.buffers)
-        found = self.loss(example.for_members())
+        found = self._loss(example.for_members())
         self.buffers |= {
-            name: torch.where(_over(example.members, updated), updated, before[name])
+            name: torch.where(over(example.members, updated), updated, before[name])
             for name, updated in self.buffers.items()
         }
         return found

@@ -14,10 +14,11 @@ from typing import Any, ClassVar, Protocol, final
 import torch
 from torch import Tensor, nn
 
+from antiphon.comms.examples import ContextSpec, Example, Numbers
 from antiphon.comms.heads import Reconstruction
 from antiphon.comms.lens import LensGradient
-from antiphon.comms.model import ContextSpec, Example, Model, Numbers
-from antiphon.comms.sites import SiteGradient, SiteInput, sites_of
+from antiphon.comms.model import Model
+from antiphon.comms.sites import sites_of
 from antiphon.comms.synthetic_gradients import (
     PREDICTORS,
     ConvGradient,
@@ -160,7 +161,7 @@ class ModuleGradient(_ModuleModel, DirectGradient):
 
     point = "gradient"
 
-    def loss(self, example: Example) -> Tensor:
+    def _loss(self, example: Example) -> Tensor:
         assert example.delta is not None
         prediction = self.forward(example.message, example.context, move=True)
         return counted(example, self.losses(prediction, example.delta)).sum(-1) / prediction.shape[-2]
@@ -180,7 +181,7 @@ class ModuleInput(_ModuleModel, InputModel):
 
     point = "input"
 
-    def loss(self, example: Example) -> Tensor:
+    def _loss(self, example: Example) -> Tensor:
         rows = example.message.shape[-2]
         losses = self.losses(self.forward(example.context, rows, move=True), example.message)
         return counted(example, losses).sum(-1) / rows
@@ -241,16 +242,14 @@ def predictor_of(
         at = sites_of(shape, context, target, given=sites)
     except ScenarioError as error:
         raise ScenarioError(f"gradient.{error}") from None
-    if at is None:
-        predictor = made(shape, context, target=target, **settings)
-    else:
-        own = None if target is None else at.at_site(target)
+    if at is not None:
+        shape, context = (at.features,), [at.at_site(spec) for spec in context]
+        target = None if target is None else at.at_site(target)
         reconstruct: Reconstruction | None = settings.get("reconstruct")
         if reconstruct is not None:
             settings["reconstruct"] = replace(reconstruct, target=at.at_site(reconstruct.target))
-        one = made((at.features,), [at.at_site(spec) for spec in context], target=own, **settings)
-        predictor = SiteGradient(one, at)
-    predictor.kind = name_of(kind)
+    predictor = made(shape, context, target=target, **settings)
+    predictor.kind, predictor.sites = name_of(kind), at
     return predictor
 
 
@@ -287,6 +286,5 @@ def input_of(
         model = source(size, specs, **settings)
     else:
         model = ModuleInput(size, specs, source=source, options=options, **settings)
-    found = model if at is None else SiteInput(model, at)
-    found.kind = name_of(kind)
-    return found
+    model.kind, model.sites = name_of(kind), at
+    return model

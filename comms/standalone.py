@@ -15,8 +15,8 @@ from torch import Tensor
 
 from antiphon.comms.alignment import alignment
 from antiphon.comms.backward_requests import Injection, as_leaf, backward, constant, value_of
+from antiphon.comms.examples import ContextSpec, Example, encode
 from antiphon.comms.heads import Reconstruction
-from antiphon.comms.model import ContextSpec, Example, encode
 from antiphon.comms.modules import predictor_class, predictor_of
 from antiphon.comms.synthetic_gradients import PREDICTORS, LabelGradient, Predictor
 from antiphon.errors import ScenarioError, suggest

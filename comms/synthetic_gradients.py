@@ -14,15 +14,17 @@ features; with stacked parameters every batched tensor has one more leading axis
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
 
 from antiphon.comms.backward_requests import as_leaf, constant
+from antiphon.comms.examples import ContextSpec, Example, Learned, Numbers
 from antiphon.comms.heads import HeadModel
-from antiphon.comms.model import ContextSpec, Example, Learned, LinearMaps, LossAndGradients, Model, Numbers
+from antiphon.comms.model import LinearMaps, LossAndGradients, Model
 from antiphon.errors import ScenarioError
 from antiphon.extensions import Catalogue
 from antiphon.nets.layer_norm import layer_norm
@@ -41,7 +43,9 @@ __all__ = [
     "SobolevGradient",
     "SobolevLabelGradient",
     "counted",
+    "gradients_all",
     "newest_returned",
+    "predict_all",
     "with_slope",
 ]
 
@@ -114,13 +118,17 @@ class Predictor(Model):
     @torch.no_grad()
     def predict(self, example: Example) -> Tensor:
         """Return the synthetic gradient per sample, [rows, M], without a graph."""
-        each = self.read(example)
-        maps = self.written_out()
-        return self.to_rows(self._predict(each) if maps is None else maps.prediction(each))
+        each, maps = self.read(example), self.written_out()
+        return self._as_gradients(self._predict(each) if maps is None else maps.prediction(each))
+
+    def _as_gradients(self, found: Tensor) -> Tensor:
+        """Return gradients as the layers compute them, of examples that have been `read`, by message."""
+        rows = self.to_rows(found)
+        return rows if self.sites is None else self.sites.gradient(rows)
 
     @abstractmethod
     def _predict(self, example: Example) -> Tensor:
-        """Return the synthetic gradient per sample, of the shape of the messages."""
+        """Return the synthetic gradient of an example that has been `read`."""
 
     def learns_with(self, example: Example) -> bool:
         """Whether training on an example may be computed with its prediction (`predict_and_learn`)."""
@@ -140,10 +148,10 @@ class Predictor(Model):
 
         Added to what the sender follows it is SG+prop of Czarnecki et al. 2017, §4.
         """
-        return self.to_rows(self._propagated(self.read(example)))
+        return self._as_gradients(self._propagated(self.read(example)))
 
     def _propagated(self, example: Example) -> Tensor:
-        """Return `propagated`, of the shape of the messages."""
+        """Return `propagated` of an example that has been `read`."""
         raise NotImplementedError(f"{type(self).__name__} has no loss that its sender could follow")
 
 
@@ -176,7 +184,7 @@ class DirectGradient(Predictor):
     def _predict(self, example: Example) -> Tensor:
         return self.prediction(example.message, example.context, move=False)
 
-    def loss(self, example: Example) -> Tensor:
+    def _loss(self, example: Example) -> Tensor:
         prediction = self.prediction(example.message, example.context, move=True)
         return _error(example, prediction).square().sum((-2, -1)) / prediction.shape[-2]
 
@@ -347,7 +355,8 @@ class _Critic(Predictor):
     @torch.no_grad()
     def value(self, example: Example) -> Tensor:
         each = self.read(example)
-        return self.to_rows(self.forward(each.message, each.context, move=False))
+        rows = self.to_rows(self.forward(each.message, each.context, move=False))
+        return rows if self.sites is None else self.sites.value(rows)
 
     def _predict(self, example: Example) -> Tensor:
         return with_slope(lambda m: self.forward(m, example.context, move=False), example.message)[1]
@@ -367,7 +376,7 @@ def _selects(spec: ContextSpec) -> bool:
 class CriticGradient(_Critic):
     """Critic trained by |v - loss|. A baseline: its derivative is not trained."""
 
-    def loss(self, example: Example) -> Tensor:
+    def _loss(self, example: Example) -> Tensor:
         return self._absolute_error(example, self.forward(example.message, example.context, move=True))
 
 
@@ -375,7 +384,7 @@ class CriticGradient(_Critic):
 class SobolevGradient(_Critic):
     """Critic trained by |v - loss| + |dv/dm - delta|_1."""
 
-    def loss(self, example: Example) -> Tensor:
+    def _loss(self, example: Example) -> Tensor:
         assert example.delta is not None
         value, slope = with_slope(
             lambda m: self.forward(m, example.context, move=True), example.message, keep=True
@@ -443,7 +452,7 @@ class LocalGradient(LabelGradient):
             return None
         return LinearMaps.of(parameters, self.size, label="classes" if self.classes else "numbers")
 
-    def loss(self, example: Example) -> Tensor:
+    def _loss(self, example: Example) -> Tensor:
         losses = self._losses(example, example.message, move=True)
         return counted(example, losses).sum(-1) / losses.shape[-1]
 
@@ -452,18 +461,19 @@ class LocalGradient(LabelGradient):
         # dividing by a power of two is exact
         rows = example.message.shape[-2]
         alone = self.stack is None and not self.frozen and example.valid is None
-        return alone and (self.own_module or rows & (rows - 1) == 0)
+        return alone and (self.own_module or self.sites is not None or rows & (rows - 1) == 0)
 
     def predict_and_learn(self, example: Example) -> tuple[Tensor, Learned]:
-        before = self.buffers
+        before, each = self.buffers, self.read(example)
         self.buffers = dict(before)
         with torch.enable_grad():
-            leaf = as_leaf(example.message)
-            losses = self._losses(example, leaf, move=True)
+            leaf = as_leaf(each.message)
+            losses = self._losses(each, leaf, move=True)
             slope, *gradients = torch.autograd.grad(losses.sum(), [leaf, *self.trainable])
         after, self.buffers = self.buffers, before
         rows = losses.shape[-1]
-        return slope, Learned(constant(losses).sum(-1) / rows, [g / rows for g in gradients], after)
+        learned = Learned(constant(losses).sum(-1) / rows, [g / rows for g in gradients], after)
+        return self._as_gradients(slope), learned
 
     def gradients(self, examples: Sequence[Example]) -> LossAndGradients:
         known = [example.learned for example in examples if example.learned is not None]
@@ -482,7 +492,7 @@ def _columns(known: Sequence[Learned]) -> list[tuple[Tensor, ...]]:
 class SobolevLabelGradient(LabelGradient):
     """Model trained by -log p + |d(-log p)/dm - delta|_1; its gradient is zero until the first delta arrives."""
 
-    def loss(self, example: Example) -> Tensor:
+    def _loss(self, example: Example) -> Tensor:
         assert example.delta is not None
         losses, slope = with_slope(lambda m: self._losses(example, m, move=True), example.message, keep=True)
         mismatch = counted(example, slope - example.delta).abs().sum(-1)
@@ -491,3 +501,91 @@ class SobolevLabelGradient(LabelGradient):
 
 PREDICTORS: Mapping[str, Any] = Catalogue("predictor")
 """The classes and factories of synthetic gradients by name."""
+
+
+# --- many lone predictors of one shape, computed in one call with the same results; those without hidden layers are linear
+# maps, stacked for the call alone, others are computed one by one
+
+_LARGEST = 1 << 14
+"""Largest input, in elements, that is stacked: copying larger ones costs more than it saves."""
+Requests = Sequence[tuple[Predictor, Sequence[Example]]]
+
+
+def predict_all(requests: Sequence[tuple[Predictor, Example]], *, learn: bool = False) -> list[Tensor]:
+    """Return each predictor's synthetic gradient per sample, [rows, M], in order; no graph is kept.
+
+    Args:
+        requests: The predictors, each with an example.
+        learn: Whether training on the same examples follows: where it takes no second evaluation, they get `learned`.
+    """
+    found: dict[int, Tensor] = {}
+    for places, maps, together in _stacks([(one, [example]) for one, example in requests], reuse=False):
+        found.update(zip(places, maps.prediction(together).unbind(), strict=True))
+    for i, (predictor, example) in enumerate(requests):
+        if i not in found and learn and predictor.learns_with(example):
+            found[i], example.learned = predictor.predict_and_learn(example)
+        elif i not in found:
+            found[i] = predictor.predict(example)
+    return [found[i] for i in range(len(requests))]
+
+
+def gradients_all(requests: Requests) -> list[LossAndGradients]:
+    """Return each predictor's loss, summed over its examples, and its gradients, in order."""
+    found: dict[int, LossAndGradients] = {}
+    for places, maps, example in _stacks(requests, reuse=True):
+        losses, gradients = maps.learned([example])
+        each = zip(*(gradient.unbind() for gradient in gradients), strict=True)
+        found.update(zip(places, zip(losses.unbind(), map(list, each), strict=True), strict=True))
+    return [
+        found[i] if i in found else predictor.gradients(examples)
+        for i, (predictor, examples) in enumerate(requests)
+    ]
+
+
+def _stacks(requests: Requests, *, reuse: bool) -> Iterator[tuple[list[int], LinearMaps, Example]]:
+    """Places of lone linear maps of one shape with one example each, these maps stacked, and their examples.
+
+    One that is the only one of its shape is a stack of one, to the bits that it has beside others. To `reuse` predictions, no
+    parameter is read where they are known: the first's stand for all.
+    """
+    groups: dict[Hashable, list[tuple[int, LinearMaps]]] = {}
+    for i, (predictor, examples) in enumerate(requests):
+        if predictor.stack or predictor.sites or len(examples) > 1 or examples[0].message.numel() > _LARGEST:
+            continue
+        maps, target, rows = (
+            predictor.linear_maps(predictor.parameters),
+            predictor.target,
+            examples[0].message,
+        )
+        if maps is not None:
+            kind = None if target is None else (target.shape, target.classes)
+            groups.setdefault((type(predictor), kind, rows.shape, maps.weights.shape), []).append((i, maps))
+    for group in groups.values():
+        places, each = zip(*group, strict=True)
+        example, first = _batched([requests[i][1][0] for i in places]), each[0]
+        if reuse and first.reuses and example.prediction is not None:
+            weights, biases = first.weights.unsqueeze(0), first.biases.unsqueeze(0)
+        else:
+            weights, biases = (
+                torch.stack([getattr(maps, name) for maps in each]) for name in ("weights", "biases")
+            )
+        yield list(places), replace(first, weights=weights, biases=biases), example
+
+
+def _batched(examples: Sequence[Example]) -> Example:
+    """Stack one example of each predictor, [K, B, …]."""
+    names = ("message", "context", "delta", "target", "prediction")
+    fields = {name: _stack([getattr(example, name) for example in examples]) for name in names}
+    if any(example.valid is not None for example in examples):
+        rows = torch.ones(len(examples[0].message), dtype=torch.bool, device=examples[0].message.device)
+        fields["valid"] = torch.stack([rows if one.valid is None else one.valid for one in examples])
+    return Example(**fields)  # type: ignore[arg-type]  # every example has a message
+
+
+def _stack(values: Sequence[Tensor | None]) -> Tensor | None:
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return None
+    if all(value is known[0] for value in known):  # as a context of the same signals is
+        return known[0].expand(len(known), *known[0].shape)
+    return torch.stack(known)

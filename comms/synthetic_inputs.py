@@ -13,7 +13,8 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from antiphon.comms.model import ContextSpec, Example, LinearMaps, Model, Numbers
+from antiphon.comms.examples import ContextSpec, Example, Numbers
+from antiphon.comms.model import LinearMaps, Model
 from antiphon.extensions import Catalogue
 
 __all__ = ["INPUTS", "InputModel", "LinearInput", "MlpInput"]
@@ -42,11 +43,14 @@ class InputModel(Model):
             rows: B, or of stacked models K * B.
             training: Whether batch norm uses the statistics of these rows; deployed, it uses the running ones.
         """
+        if self.sites is not None:
+            context, rows = self.sites.context_rows(context), rows * self.sites.count
         each = None if context is None else self.by_model(context)
         batch = rows if self.stack is None else rows // len(self.stack.members)
-        return self.to_rows(self.forward(each, batch, move=False, training=training))
+        found = self.to_rows(self.forward(each, batch, move=False, training=training))
+        return found if self.sites is None else self.sites.close(found)
 
-    def loss(self, example: Example) -> Tensor:
+    def _loss(self, example: Example) -> Tensor:
         """Return the mean over the batch of ||SI(c) - m||^2, of what arrived: where the example is `valid`."""
         message, rows = example.message, example.message.shape[-2]
         error = self.forward(example.context, rows, move=True) - message

@@ -216,7 +216,7 @@ def _model(model: Predictor | InputModel) -> Hashable:
         return model
     shapes = tuple((name, tuple(p.shape)) for name, p in model.parameters.items())
     own = getattr(model, "pool", None), getattr(model, "reconstruct", None)
-    kind = type(model), model.function, model.hidden, model.norm, model.rate, model.frozen, own
+    kind = type(model), model.function, model.sites, model.hidden, model.norm, model.rate, model.frozen, own
     return kind, _optimiser(model.optimiser), shapes
 
 

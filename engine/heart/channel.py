@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from antiphon.comms.model import ContextSpec, Example
+from antiphon.comms.examples import ContextSpec, Example
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Message, Read, Window
 from antiphon.engine.heart.rows import (

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import Tensors
-from antiphon.comms.model import ContextSpec, ReturnedAction, encode
+from antiphon.comms.examples import ContextSpec, ReturnedAction, encode
 from antiphon.engine.heart.clock import Windows
 from antiphon.engine.heart.rows import EnvMask
 

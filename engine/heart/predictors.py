@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.backward_requests import constant
-from antiphon.comms.model import Example, Learned
-from antiphon.comms.stacked import gradients_all, predict_all
-from antiphon.comms.synthetic_gradients import Predictor, newest_returned
+from antiphon.comms.examples import Example, Learned
+from antiphon.comms.synthetic_gradients import Predictor, gradients_all, newest_returned, predict_all
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Message, Window
 from antiphon.engine.heart.rows import Members, mask_and, mask_fill_zero, mask_not, members_and

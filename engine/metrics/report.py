@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.comms.model import Example
+from antiphon.comms.examples import Example
 from antiphon.engine.build.stacked import Stacked
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import LearningGroup

@@ -18,8 +18,9 @@ from antiphon.agents.feedforward import Mlp
 from antiphon.agents.learner import Learner, StackedLearner
 from antiphon.agents.network import HIDDEN, Tensors
 from antiphon.comms.backward_requests import as_leaf, constant, gradients_of
+from antiphon.comms.examples import Example
 from antiphon.comms.links import FanIn
-from antiphon.comms.model import Example, LinearMaps
+from antiphon.comms.model import LinearMaps
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.clock import TickWindows
 from antiphon.engine.heart.message import LearningGroup, Read

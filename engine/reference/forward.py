@@ -10,8 +10,8 @@ from torch import Tensor
 
 from antiphon.agents.network import STATE, VALUE, Tensors
 from antiphon.comms.backward_requests import constant
+from antiphon.comms.examples import Example
 from antiphon.comms.links import combine_reads, join
-from antiphon.comms.model import Example
 from antiphon.engine.heart.message import LearningGroup, Read, StepSignals, Tick, Window
 from antiphon.engine.reference.ledger import mask_fill_zero, simplified
 from antiphon.engine.reference.predictors import context_of

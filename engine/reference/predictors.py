@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.backward_requests import constant
-from antiphon.comms.model import Example, encode
+from antiphon.comms.examples import Example, encode
 from antiphon.comms.synthetic_gradients import newest_returned
 from antiphon.engine.heart.message import LearningGroup, Message, Window
 from antiphon.engine.heart.updates import InputUpdate, PredictorUpdate

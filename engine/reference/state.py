@@ -20,7 +20,8 @@ from antiphon.nets.torch_optimisers import TorchOptimiser, plain_optimiser, rate
 
 if TYPE_CHECKING:
     from antiphon.agents.learner import Learner
-    from antiphon.comms.model import Example, Model
+    from antiphon.comms.examples import Example
+    from antiphon.comms.model import Model
     from antiphon.engine.heart.message import LearningGroup
     from antiphon.engine.heart.system import System
 

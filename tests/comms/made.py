@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from antiphon.comms.examples import ContextSpec, Example
 from antiphon.comms.heads import Reconstruction
-from antiphon.comms.model import ContextSpec, Example
 from antiphon.comms.synthetic_gradients import PREDICTORS, Predictor
 from antiphon.nets.schedules import Rate
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from antiphon.comms.model import ContextSpec, Example
+from antiphon.comms.examples import ContextSpec, Example
 from antiphon.comms.synthetic_inputs import INPUTS, InputModel
 from antiphon.nets.schedules import Rate
 from tests.comms.made import DOUBLE, draw

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.comms.model import Example
+from antiphon.comms.examples import Example
 from antiphon.comms.synthetic_gradients import PREDICTORS
 from tests.comms.made import BATCH, CASES, DOUBLE, SIZE, case
 
