@@ -56,8 +56,7 @@ class LinearMaps:
     @staticmethod
     def of(parameters: Numbers, size: int, *, reuses: bool = False, label: str | None = None) -> LinearMaps:
         """Return those of some parameters; other arguments are the attributes."""
-        weights, biases = constant(parameters["last.weight"]), constant(parameters["last.bias"])
-        return LinearMaps(size, weights, biases, reuses, label)
+        return LinearMaps(size, parameters["last.weight"], parameters["last.bias"], reuses, label)
 
     @torch.no_grad()
     def prediction(self, example: Example) -> Tensor:
@@ -231,7 +230,7 @@ class Model(TrainedParameters, ABC):
         found.stack = own = StackedParameters(members)
         found.parameters, found.trainable, found.updates = own.parameters, own.trainable, 0
         found.optimiser = own.optimiser  # type: ignore[assignment]
-        found.maps = found.linear_maps(found.parameters)
+        found.maps = found.linear_maps({name: constant(p) for name, p in own.parameters.items()})
         return found
 
     @property

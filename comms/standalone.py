@@ -288,10 +288,7 @@ class Channel:
             None,
             target=None if self._target is None else context[self._target],
         )
-        if self.predictor.learns_with(example):
-            prediction, example.learned = self.predictor.predict_and_learn(example)
-        else:
-            prediction = constant(self.predictor.predict(example))
+        prediction, example.learned = self.predictor.predict_and_learn(example)
         self._newest = _Message(example, prediction, self.predictor.updates)
         if self.predictor.needs_delta:  # an older message that was not received cannot be any more
             self._open = [sent for sent in self._open if sent.leaf is not None]

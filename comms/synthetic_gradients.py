@@ -130,14 +130,9 @@ class Predictor(Model):
     def _predict(self, example: Example) -> Tensor:
         """Return the synthetic gradient of an example that has been `read`."""
 
-    def learns_with(self, example: Example) -> bool:
-        """Whether training on an example may be computed with its prediction (`predict_and_learn`)."""
-        del example
-        return False
-
-    def predict_and_learn(self, example: Example) -> tuple[Tensor, Learned]:
-        """Return the synthetic gradient and what training on all rows of the example gives, of one backward pass."""
-        raise NotImplementedError(f"{type(self).__name__} learns from what is returned")
+    def predict_and_learn(self, example: Example) -> tuple[Tensor, Learned | None]:
+        """Return `predict`, and what training on all rows of the example gives where the same backward pass has that."""
+        return self.predict(example), None
 
     def value(self, example: Example) -> Tensor:
         """Return the receiver's loss that a critic predicts for the message, [rows]."""
@@ -456,14 +451,13 @@ class LocalGradient(LabelGradient):
         losses = self._losses(example, example.message, move=True)
         return counted(example, losses).sum(-1) / losses.shape[-1]
 
-    def learns_with(self, example: Example) -> bool:
+    def predict_and_learn(self, example: Example) -> tuple[Tensor, Learned | None]:
         # plain layers keep the bits of two passes: the slope is of the sum over the rows, the training of their mean, and
         # dividing by a power of two is exact
-        rows = example.message.shape[-2]
-        alone = self.stack is None and not self.frozen and example.valid is None
-        return alone and (self.own_module or self.sites is not None or rows & (rows - 1) == 0)
-
-    def predict_and_learn(self, example: Example) -> tuple[Tensor, Learned]:
+        rows = len(example.message)
+        exact = self.own_module or self.sites is not None or rows & (rows - 1) == 0
+        if self.stack is not None or self.frozen or example.valid is not None or not exact:
+            return super().predict_and_learn(example)
         before, each = self.buffers, self.read(example)
         self.buffers = dict(before)
         with torch.enable_grad():
@@ -522,7 +516,7 @@ def predict_all(requests: Sequence[tuple[Predictor, Example]], *, learn: bool = 
     for places, maps, together in _stacks([(one, [example]) for one, example in requests], reuse=False):
         found.update(zip(places, maps.prediction(together).unbind(), strict=True))
     for i, (predictor, example) in enumerate(requests):
-        if i not in found and learn and predictor.learns_with(example):
+        if i not in found and learn:
             found[i], example.learned = predictor.predict_and_learn(example)
         elif i not in found:
             found[i] = predictor.predict(example)
@@ -542,6 +536,7 @@ def gradients_all(requests: Requests) -> list[LossAndGradients]:
     ]
 
 
+@torch.no_grad()
 def _stacks(requests: Requests, *, reuse: bool) -> Iterator[tuple[list[int], LinearMaps, Example]]:
     """Places of lone linear maps of one shape with one example each, these maps stacked, and their examples.
 
