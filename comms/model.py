@@ -146,8 +146,10 @@ class Model(TrainedParameters, ABC):
     """Its name in a scenario."""
     function: Hashable = None
     """A key of what it computes, beside its class, sizes and settings."""
+    members: tuple[Model, ...] = ()
+    """Those stacked; none: it is one model."""
     stack: StackedParameters | None = None
-    """The parameters, running statistics and optimisers of stacked models, with their members; None: it is one model."""
+    """The parameters, running statistics and optimisers of stacked models; None: it is one model."""
     sites: Sites | None = None
     """The tokens or pixels of a message, at each of which it is applied; its other attributes are those of one. None: it reads
     whole messages."""
@@ -227,7 +229,7 @@ class Model(TrainedParameters, ABC):
     def stacked(cls, members: Sequence[Self]) -> Self:
         """Return models of one kind and shape as one; their own parameters become views of its."""
         found = copy.copy(members[0])
-        found.stack = own = StackedParameters(members)
+        found.members, found.stack = tuple(members), (own := StackedParameters(members))
         found.parameters, found.trainable, found.updates = own.parameters, own.trainable, 0
         found.optimiser = own.optimiser  # type: ignore[assignment]
         found.maps = found.linear_maps({name: constant(p) for name, p in own.parameters.items()})
@@ -247,14 +249,12 @@ class Model(TrainedParameters, ABC):
 
     def by_model(self, rows: Tensor) -> Tensor:
         """Return rows [K * B, …] of stacked models as [K, B, …]; those of one model as they are."""
-        if self.stack is None:
-            return rows
-        count = len(self.stack.members)
-        return rows.view(count, len(rows) // count, *rows.shape[1:])
+        count = len(self.members)
+        return rows if not count else rows.view(count, len(rows) // count, *rows.shape[1:])
 
     def to_rows(self, found: Tensor) -> Tensor:
         """Return what `by_model` was given."""
-        return found if self.stack is None else found.flatten(0, 1)
+        return found.flatten(0, 1) if self.members else found
 
     def step(
         self,
@@ -289,10 +289,8 @@ class Model(TrainedParameters, ABC):
         return None
 
     def written_out(self) -> LinearMaps | None:
-        """Return the linear maps as which stacked models are computed; None: by autograd, as one model is."""
-        if self.stack is None:
-            return None
-        return self.linear_maps(self.parameters) if self.maps is None else self.maps
+        """Return the linear maps as which it is computed; None: it is computed by autograd."""
+        return self.maps
 
     def gradients(self, examples: Sequence[Example]) -> LossAndGradients:
         """Return the loss summed over examples, and its gradients, in the order of `trainable`.
@@ -301,15 +299,15 @@ class Model(TrainedParameters, ABC):
         the running statistics are unchanged.
         """
         maps, each = self.written_out(), [self.read(example) for example in examples]
-        return (
-            self._by_autograd(each) if maps is None else maps.learned([self.regression(one) for one in each])
-        )
+        if maps is None:
+            return self._by_autograd(each)
+        return maps.learned([self.regression(example) for example in each])
 
     def read(self, example: Example) -> Example:
         """Return an example as the layers read it: by site, and of stacked models by model, [K, B, …]."""
         if self.sites is not None:
             example = self.sites.example(example)
-        if self.stack is None:
+        if not self.members:
             return example
         found = example.mapped(self.by_model)
         if found.members is not None:

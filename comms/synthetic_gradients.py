@@ -230,7 +230,7 @@ class LinearGradient(DirectGradient):
         return LinearMaps.of(parameters, self.size, reuses=True) if self.normalise == "none" else None
 
     def written_out(self) -> LinearMaps | None:
-        return self.linear_maps(self.parameters) if self.stack is None else super().written_out()
+        return self.maps if self.members else self.linear_maps(self.parameters)
 
 
 @final
@@ -456,7 +456,7 @@ class LocalGradient(LabelGradient):
         # dividing by a power of two is exact
         rows = len(example.message)
         exact = self.own_module or self.sites is not None or rows & (rows - 1) == 0
-        if self.stack is not None or self.frozen or example.valid is not None or not exact:
+        if self.members or self.frozen or example.valid is not None or not exact:
             return super().predict_and_learn(example)
         before, each = self.buffers, self.read(example)
         self.buffers = dict(before)
@@ -545,7 +545,12 @@ def _stacks(requests: Requests, *, reuse: bool) -> Iterator[tuple[list[int], Lin
     """
     groups: dict[Hashable, list[tuple[int, LinearMaps]]] = {}
     for i, (predictor, examples) in enumerate(requests):
-        if predictor.stack or predictor.sites or len(examples) > 1 or examples[0].message.numel() > _LARGEST:
+        if (
+            predictor.members
+            or predictor.sites
+            or len(examples) > 1
+            or examples[0].message.numel() > _LARGEST
+        ):
             continue
         maps, target, rows = (
             predictor.linear_maps(predictor.parameters),

@@ -46,7 +46,7 @@ class InputModel(Model):
         if self.sites is not None:
             context, rows = self.sites.context_rows(context), rows * self.sites.count
         each = None if context is None else self.by_model(context)
-        batch = rows if self.stack is None else rows // len(self.stack.members)
+        batch = rows // max(len(self.members), 1)
         found = self.to_rows(self.forward(each, batch, move=False, training=training))
         return found if self.sites is None else self.sites.close(found)
 
