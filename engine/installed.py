@@ -87,9 +87,6 @@ def check_later(engine: Engine) -> None:
     engine.divergence.guard = Guard(engine.system.device)
     if engine.predictor_trainer.outliers is not None:
         engine.predictor_trainer.outliers.notes_later = True
-    for channel in engine.system.channels.values():
-        if channel.outliers is not None:
-            channel.outliers.keep_on_device()
 
 
 def forward_pass_of(system: System, messages: MessagePolicy | None = None) -> ForwardPass:

@@ -13,9 +13,9 @@ from torch import Tensor
 from antiphon.agents.distributions import Distribution
 from antiphon.agents.network import OBJECTIVE, STATE, Tensors
 from antiphon.comms.backward_requests import Outliers
+from antiphon.comms.examples import ContextSpec
 from antiphon.comms.feedback import DirectFeedback
 from antiphon.comms.links import Link
-from antiphon.comms.model import ContextSpec
 from antiphon.comms.modules import input_of, predictor_class, predictor_of
 from antiphon.comms.symbols import GaussianSampler, MessageSampler, SymbolSampler
 from antiphon.comms.synthetic_gradients import PREDICTORS, Predictor

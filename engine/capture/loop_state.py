@@ -14,7 +14,7 @@ from torch import Tensor
 
 from antiphon.agents.learner import Learner, StackedLearner
 from antiphon.comms.backward_requests import constant
-from antiphon.comms.stacked import StackedModels
+from antiphon.comms.model import Model
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.heart.message import StepSignals
 from antiphon.engine.metrics.report import MeanAccumulator
@@ -181,13 +181,15 @@ class LoopState:
 
 def _updates(owner: Any) -> list[int]:
     """Return the counts of updates of what has an optimiser, or of a stack of such."""
-    counts = owner.taken.tolist() if isinstance(owner, StackedParameters) else []
-    return [owner.updates, *counts] if isinstance(owner, TrainedParameters | StackedModels) else counts
+    stack = owner.stack if isinstance(owner, Model) else owner
+    counts = stack.taken.tolist() if isinstance(stack, StackedParameters) else []
+    return [owner.updates, *counts] if isinstance(owner, TrainedParameters) else counts
 
 
 def _load_updates(owner: Any, counts: list[int]) -> None:
     counts = list(counts)
-    if isinstance(owner, TrainedParameters | StackedModels):
+    if isinstance(owner, TrainedParameters):
         owner.updates = counts.pop(0)
-    if isinstance(owner, StackedParameters):
-        owner.taken = torch.tensor(counts, dtype=torch.int64)
+    stack = owner.stack if isinstance(owner, Model) else owner
+    if isinstance(stack, StackedParameters):
+        stack.taken = torch.tensor(counts, dtype=torch.int64)

@@ -18,10 +18,6 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from antiphon.agents.learner import Learner, StackedLearner
-from antiphon.comms.stacked import StackedModels
-from antiphon.comms.synthetic_gradients import Predictor
-from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import LearningGroup
@@ -29,6 +25,7 @@ from antiphon.engine.heart.rows import mask_fill_zero, mask_not, members_and
 from antiphon.engine.heart.updates import InputUpdate, PredictorUpdate, Update
 from antiphon.errors import DivergenceError
 from antiphon.nets.optimisers import Skip
+from antiphon.nets.trained_parameters import StackedParameters, TrainedParameters
 
 __all__ = ["Divergence", "DivergenceCheck", "Guard", "Place", "Report", "RunningStatistics"]
 
@@ -239,7 +236,7 @@ class Guard:
 AnyUpdate = TypeVar("AnyUpdate", PredictorUpdate, InputUpdate)
 
 
-_Owner = Learner | StackedLearner | Predictor | InputModel | StackedModels
+_Owner = TrainedParameters | StackedParameters
 """What has running statistics."""
 
 
@@ -253,7 +250,7 @@ class RunningStatistics:
 
     def __init__(self, agents: Mapping[str, Agent], channels: Mapping[str, Channel]) -> None:
         learners: list[_Owner] = [agent.learner for agent in agents.values()]
-        models: list[_Owner] = [m for c in channels.values() for m in (c.predictor, c.input) if m is not None]
+        models: list[_Owner] = [model.stack or model for c in channels.values() for model in c.models]
         self._owners = list(dict.fromkeys(owner for owner in (*learners, *models) if owner.buffers))
         self.note()
 
@@ -268,7 +265,7 @@ class RunningStatistics:
 
     def restore_members(self, owner: object, members: Tensor) -> None:
         """Put those of members of a stack, [N] bool, back."""
-        if isinstance(owner, StackedLearner | StackedModels) and owner in self._before:
+        if isinstance(owner, StackedParameters) and owner in self._before:
             owner.restore_buffers(members, self._before[owner])
 
     def restore_not_finite(self) -> None:
@@ -282,7 +279,7 @@ class RunningStatistics:
         if not new or math.isfinite(torch.stack(torch._foreach_norm(new, math.inf)).sum().item()):
             return
         for owner in moved:
-            if not isinstance(owner, StackedLearner | StackedModels):
+            if not isinstance(owner, StackedParameters):
                 if not all(own.isfinite().all() for own in owner.buffers.values()):
                     owner.buffers = self._before[owner]
                 continue
@@ -384,8 +381,8 @@ class DivergenceCheck:
                 self.statistics.restore_members(agent.learner, members)
             for channel in self.channels.values():
                 members = (channel.replicas.index == replica).cpu()
-                for model in (channel.predictor, channel.input):
-                    self.statistics.restore_members(model, members)
+                for model in channel.models:
+                    self.statistics.restore_members(model.stack, members)
                 places = members.nonzero().flatten().tolist()
                 channel.disable_predictors(places)
                 channel.disable_input_models(places)

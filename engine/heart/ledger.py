@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.backward_requests import as_leaf, value_of
+from antiphon.comms.examples import ReturnedAction
 from antiphon.comms.links import Link
-from antiphon.comms.synthetic_gradients import ReturnedAction
 from antiphon.engine.heart.clock import Clock, Sends, Windows, uses_of
 from antiphon.engine.heart.message import Message, Read, StepSignals, Window
 from antiphon.engine.heart.rows import EnvMask, mask_and, mask_fill_zero, mask_not, mask_or, simplify

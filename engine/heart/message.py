@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import Tensors
-from antiphon.comms.model import ContextSpec, encode
-from antiphon.comms.synthetic_gradients import ReturnedAction
+from antiphon.comms.examples import ContextSpec, ReturnedAction, encode
 from antiphon.engine.heart.clock import Windows
 from antiphon.engine.heart.rows import EnvMask
 

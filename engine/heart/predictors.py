@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.backward_requests import constant
-from antiphon.comms.stacked import StackedModels, gradients_all, predict_all
-from antiphon.comms.synthetic_gradients import Example, Learned, Predictor, newest_returned
+from antiphon.comms.examples import Example, Learned
+from antiphon.comms.synthetic_gradients import Predictor, gradients_all, newest_returned, predict_all
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Message, Window
 from antiphon.engine.heart.rows import Members, mask_and, mask_fill_zero, mask_not, members_and
@@ -140,8 +140,7 @@ class PredictorTrainer:
                     rows = mask_and(participates, mask_not(message.no_injection))
                     if isinstance(rows, Tensor):
                         example.valid = rows if example.valid is None else rows & example.valid
-                    if channel.stacked:
-                        example.members = channel.examples_for(rows)
+                    example.members = channel.examples_for(rows)
                     learned = self._learned.pop(message, None)
                     example.learned = learned if example.valid is None else None
                     found.setdefault(name, []).append(example)
@@ -216,25 +215,19 @@ class PredictorTrainer:
             for (name, (_, examples)), (loss, gradients) in zip(reached.items(), learned, strict=True)
         }
         for name, update in updates.items():
-            if (channel := self.system.channels[name]).stacked:
-                members = _union([example.members for example in update.examples], len(channel.members))
-                update.members = members_and(members, channel.predictors_enabled)
+            channel = self.system.channels[name]
+            update.members = members_and(_union(update.examples), channel.predictors_enabled)
         return updates
 
     def input_gradients(self, step: int) -> dict[str, InputUpdate]:
         """Gather what each synthetic input learns from at this step, with the gradients of its parameters."""
         found: dict[str, InputUpdate] = {}
         for name, channel in self.system.channels.items():
-            examples, members = channel.input_examples, channel.input_example_members
-            channel.input_examples, channel.input_example_members = [], []
+            examples, channel.input_examples = channel.input_examples, []
             model = channel.input
             if self.frozen or model is None or model.frozen or not examples or channel.input_model_disabled:
                 continue
-            if isinstance(model, StackedModels):
-                of = _union(members, len(channel.members))
-                found[name] = InputUpdate(*model.input_gradients(examples, members), of)
-            else:
-                found[name] = InputUpdate(*model.gradients(examples))
+            found[name] = InputUpdate(*model.gradients(examples), _union(examples))
         return found
 
     def apply(
@@ -251,14 +244,11 @@ class PredictorTrainer:
             channel, inputs = self.system.channels[name], isinstance(update, InputUpdate)
             model = channel.input if inputs else channel.predictor
             assert model is not None
-            if isinstance(model, StackedModels):
-                enabled = channel.input_models_enabled if inputs else channel.predictors_enabled
-                update.members = members_and(update.members, enabled)
-                model.step(update.gradients, step, update.members, skip=skip)
-                if not inputs:
-                    update.gradients = []  # as large as the predictors, and of no more use
-            else:
-                model.step(update.gradients, step, skip=skip)
+            enabled = channel.input_models_enabled if inputs else channel.predictors_enabled
+            update.members = members_and(update.members, enabled)
+            model.step(update.gradients, step, update.members, skip=skip)
+            if not inputs:
+                update.gradients = []  # as large as the predictors, and of no more use
 
     def _returned_example(self, channel: Channel, message: Message, step: int) -> Example | None:
         """What a predictor learns from a message whose gradient has come back, with its prediction where still true."""
@@ -270,16 +260,13 @@ class PredictorTrainer:
             counted = example.valid
             if not bool(counted.any()):
                 return None
-        if example is not None and channel.stacked:
-            example.members = channel.examples_for(counted)
         if example is not None:
+            example.members = channel.examples_for(counted)
             example.prediction = self.predictions.get(message)
         return example
 
 
-def _union(examples: Sequence[Members], count: int) -> Members:
+def _union(examples: Sequence[Example]) -> Members:
     """The members that any of the examples is for."""
-    found: Members = torch.zeros(count, dtype=torch.bool)
-    for members in examples:
-        found = None if found is None or members is None else found | members
-    return found
+    masks = [example.members for example in examples if example.members is not None]
+    return torch.stack(masks).any(0) if masks and len(masks) == len(examples) else None

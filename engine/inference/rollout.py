@@ -129,7 +129,6 @@ class Rollout:
             for channel in self.system.agents[tick.agent].channels:
                 channel.ledger.close(step, step)
                 channel.input_examples.clear()
-                channel.input_example_members.clear()
         return ticks
 
     @torch.no_grad()
@@ -435,7 +434,6 @@ def _silent(channel: Channel, batch: int, links: Links, seed: int) -> Channel:
         input=channel.input if stands_in else None,
         input_context=channel.input_context if stands_in else (),
         input_examples=[],
-        input_example_members=[],
         members=(),
         batch=batch,
     )

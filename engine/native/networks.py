@@ -9,6 +9,7 @@ somebody reads them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,8 +18,9 @@ from antiphon.agents.feedforward import Mlp
 from antiphon.agents.learner import Learner, StackedLearner
 from antiphon.agents.network import HIDDEN, Tensors
 from antiphon.comms.backward_requests import as_leaf, constant, gradients_of
-from antiphon.comms.links import StackedFanIn
-from antiphon.comms.stacked import StackedModels
+from antiphon.comms.examples import Example
+from antiphon.comms.links import FanIn
+from antiphon.comms.model import LinearMaps
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.clock import TickWindows
 from antiphon.engine.heart.message import LearningGroup, Read
@@ -26,6 +28,7 @@ from antiphon.engine.heart.rows import EnvMask
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 from antiphon.nets.native.layer import ACTIVATIONS, NORMS, Layer
+from antiphon.nets.native.losses import squared_error
 from antiphon.nets.native.mlp import (
     Block,
     Evaluation,
@@ -123,7 +126,7 @@ class NativeNetwork:
         layout: The stack's.
     """
 
-    def __init__(self, learner: StackedLearner, network: Mlp, layout: StackedFanIn) -> None:
+    def __init__(self, learner: StackedLearner, network: Mlp, layout: FanIn) -> None:
         self.learner, self._layout = learner, layout
         layers = layers_of(network)
         names = [str(i) for i in range(len(network.widths))] + [
@@ -194,7 +197,34 @@ class NativeNetwork:
                 if gradient is not None
             ]
             found = gradients_of(ends, [read.value for read in wanted if read.value is not None])
-            update.returned.update({read: found[id(read.value)] for read in wanted})
+            update.returned.update(zip(wanted, found, strict=True))
+
+
+@dataclass(slots=True)
+class NativeMaps(LinearMaps):
+    """Linear maps computed by the native kernel, which follows their gradients without writing them to memory."""
+
+    network: StackedMlp
+
+    @staticmethod
+    def like(maps: LinearMaps) -> NativeMaps:
+        """Return the same maps."""
+        _, outputs, inputs = maps.weights.shape
+        network = StackedMlp([Layer(-1, inputs, outputs)], [maps.weights, maps.biases])
+        return NativeMaps(maps.size, maps.weights, maps.biases, maps.reuses, maps.label, network)
+
+    def _outputs(self, x: Tensor) -> Tensor:
+        outputs = self.network([Block(x.flatten(0, 1))], x.shape[1], []).outputs[0]
+        return outputs.view(*x.shape[:2], -1)
+
+    def _errors(self, outputs: Tensor, example: Example, batch: int) -> tuple[Tensor, Tensor]:
+        if example.delta is None or self.label is not None:
+            return LinearMaps._errors(self, outputs, example, batch)
+        losses, error = squared_error(outputs.flatten(0, 1), example.delta.flatten(0, 1), 1.0, 1 / batch)
+        return losses.view(outputs.shape[:2]), error.view(outputs.shape)
+
+    def _gradients(self, x: Tensor, error: Tensor) -> Sequence[Tensor]:
+        return KernelGradients.of_map(self.network, x, error)
 
 
 def native_networks(system: System) -> Mapping[str, NativeNetwork]:
@@ -208,9 +238,11 @@ def native_networks(system: System) -> Mapping[str, NativeNetwork]:
         if isinstance(learner, Learner) or obstacle(system, agent) is not None:
             continue
         if all(p.is_contiguous() for p in learner.trainable):
-            assert isinstance(agent.layout, StackedFanIn)
             found[name] = NativeNetwork(learner, learner.network.network, agent.layout)
     for channel in system.channels.values():
-        if channel.sender in found and isinstance(channel.predictor, StackedModels):
-            channel.predictor.use_kernel()
+        predictor = channel.predictor
+        if channel.sender not in found or predictor is None or predictor.maps is None:
+            continue
+        if predictor.maps.weights.is_contiguous() and predictor.maps.biases.is_contiguous():
+            predictor.maps = NativeMaps.like(predictor.maps)
     return found

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from antiphon.comms.sites import SiteGradient, SiteInput
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.backends import checked_backend
@@ -318,7 +317,7 @@ def _channel_stack(channels: Sequence[Channel], first_of: Mapping[str, str]) -> 
 def _kind(model: Predictor | InputModel | None) -> str | None:
     if model is None:
         return None
-    return model.kind + (" at every site" if isinstance(model, SiteGradient | SiteInput) else "")
+    return model.kind + (" at every site" if model.sites else "")
 
 
 def network_in_words(spec: AgentSpec) -> str:

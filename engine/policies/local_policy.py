@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from antiphon.comms.synthetic_gradients import ReturnedAction
+from antiphon.comms.examples import ReturnedAction
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update

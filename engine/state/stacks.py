@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.comms.backward_requests import BundledOutliers
+from antiphon.comms.backward_requests import Outliers
 from antiphon.engine.build.stacked import Stacked
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
@@ -34,12 +34,13 @@ from antiphon.nets.trained_parameters import StackedParameters
 __all__ = ["merge_state", "parts_of", "split_state"]
 
 
-def parts_of(system: System) -> Iterator[StackedParameters | BundledOutliers]:
+def parts_of(system: System) -> Iterator[StackedParameters | Outliers]:
     """Yield what stacks have of their members: parameters of agents and predictors, and bounds of outliers."""
     channels = system.channels.values()
     found: list[object] = [agent.learner for agent in system.agents.values()]
-    found += [part for channel in channels for part in (channel.predictor, channel.input, channel.outliers)]
-    yield from (part for part in found if isinstance(part, StackedParameters | BundledOutliers))
+    found += [model.stack for channel in channels for model in channel.models]
+    found += [channel.outliers for channel in channels]
+    yield from (part for part in found if isinstance(part, StackedParameters | Outliers))
 
 
 def _anywhere(mask: Any) -> bool:
