@@ -7,20 +7,22 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from gymnasium.spaces import Box
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional
 
 from antiphon.envs.base import StepResult, TorchVectorEnv, Values
-from antiphon.envs.options import CopyOptions, Difficulty
+from antiphon.envs.options import EnvOptions
+from antiphon.envs.signal import Description, Signal
 from antiphon.errors import ScenarioError
 from antiphon.nets.random import seed_for, uniform
 
-__all__ = ["Copy", "Curriculum"]
+__all__ = ["Copy", "Curriculum", "Difficulty", "RepeatCopy"]
 
 _DECAY = 0.95
 """Of the mean error, per episode."""
@@ -28,6 +30,21 @@ _LEAST_EPISODES = 20
 """Episodes at a difficulty before it can count as solved: a mean of fewer is chance."""
 _READ_AND_STOPPED = 3
 """Steps added to the reproduced characters in the papers' task length, T_task = N * R + 3."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difficulty:
+    """Difficulty of a copy task."""
+
+    length: int
+    """Characters to read."""
+    repeats: int
+    """Times to reproduce them."""
+
+    @property
+    def characters(self) -> int:
+        """Characters to reproduce, without the stop."""
+        return self.length * self.repeats
 
 
 class Curriculum:
@@ -42,7 +59,7 @@ class Curriculum:
         solved: Length of the longest task solved, `N * R + 3`; 0: none.
     """
 
-    def __init__(self, options: CopyOptions) -> None:
+    def __init__(self, options: Copy.Options) -> None:
         self._options = options
         self.restart()
 
@@ -141,20 +158,76 @@ class Copy(TorchVectorEnv):
         The first character; the curriculum begins anew with every seed.
     Episode end:
         After the blank step, in all environments at once.
-
-    With `RepeatCopyOptions` the step after the stop character has the number of repeats R, as R / 10 in the last component of
-    `symbol`, and the characters are targets R times: N + N R + 4 steps. Solved tasks grow by a character and by a repeat in
-    turns, as long as N R is at most `max_length`.
-
-    Args:
-        options: Its options.
-        settings: `device` and `dtype`, as of `TorchVectorEnv`.
     """
 
-    def __init__(self, num_envs: int, options: CopyOptions, **settings: Any) -> None:
+    class Options(EnvOptions):
+        """Options of the copy task."""
+
+        bits: int = Field(8, ge=1, le=64)
+        """Random bits per character."""
+        max_length: int = Field(24, ge=1, le=1024)
+        """Maximum number of characters to reproduce (N R); number of steps that `upcoming` looks ahead."""
+        length: int = Field(1, ge=1)
+        """Initial N."""
+        threshold: float = Field(0.15, ge=0, allow_inf_nan=False)
+        """Error in bits per component below which a task is solved; 0: no curriculum."""
+
+        shows_repeats: ClassVar[bool] = False
+        """Whether the number of repeats is read after the stop character."""
+
+        @model_validator(mode="after")
+        def _start_fits(self) -> Self:
+            most, times = self.max_length, self.start.repeats
+            if self.length > most:
+                raise ScenarioError(f"env.length: {self.length}; must be a whole number from 1 to {most}")
+            if self.start.characters > most:
+                raise ScenarioError(
+                    f"env.repeats: {times} times length {self.length} exceeds max_length {most}; lower it, or raise max_length"
+                )
+            return self
+
+        @property
+        def start(self) -> Difficulty:
+            """The difficulty of the first episodes."""
+            return Difficulty(self.length, 1)
+
+        def harder(self, than: Difficulty) -> Difficulty | None:
+            """Return the difficulty that follows a solved one; None: it was the last."""
+            return Difficulty(than.length + 1, 1) if than.length < self.max_length else None
+
+        def steps(self, difficulty: Difficulty) -> int:
+            """Return the length of an episode: input, targets and a blank step."""
+            read = difficulty.length + 1 + self.shows_repeats  # 1: the stop character
+            return read + difficulty.characters + 2  # the target of the stop character, and the blank
+
+    @staticmethod
+    def describe(options: Options) -> Description:
+        """Return signals and the longest episode."""
+        grows = options.threshold > 0
+        longest = options.steps(options.start)
+        reached = options.start if grows else None
+        while reached is not None:
+            longest = max(longest, options.steps(reached))
+            reached = options.harder(reached)
+        future = options.max_length * (options.bits + 1)
+        most = max(1.0, options.max_length / 10) if options.shows_repeats else 1.0
+        signals = {
+            "symbol": Signal(shape=(options.bits + 2,), low=0.0, high=most),
+            "target": Signal(shape=(options.bits + 1,), training_only=True, low=0.0, high=1.0),
+            "time_left": Signal(shape=(1,), training_only=True, low=0.0),
+            "upcoming": Signal(shape=(future,), training_only=True, low=-1.0, high=1.0),
+        }
+        return Description(
+            signals=signals,
+            episode_steps=None if grows else longest,
+            longest_episode=longest if grows else None,
+            example_counts={},
+        )
+
+    def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
         self._options = options
         logits = Box(-np.inf, np.inf, (options.bits + 1,), np.float32)
-        super().__init__(num_envs, options.description(), logits, **settings)
+        super().__init__(num_envs, self.describe(options), logits, **settings)
         self._curriculum = Curriculum(self._options)
         self._number = 0  # of the present episode, since the last seed
         self._tick = 0  # of the present step in it
@@ -290,3 +363,30 @@ class Copy(TorchVectorEnv):
             self._error += error.double().mean()
         self._judged += 1
         return -error
+
+
+class RepeatCopy(Copy):
+    """Read characters, a stop and a number of repeats R, and reproduce the characters R times; else as `Copy`.
+
+    The step after the stop character has R, as R / 10 in the last component of `symbol`, and the characters are targets R
+    times: N + N R + 4 steps. Solved tasks grow by a character and by a repeat in turns, as long as N R is at most `max_length`.
+    """
+
+    class Options(Copy.Options):
+        """Options of the copy task with repeats."""
+
+        repeats: int = Field(1, ge=1)
+        """Initial R."""
+
+        shows_repeats = True
+
+        @property
+        def start(self) -> Difficulty:
+            """The difficulty of the first episodes."""
+            return Difficulty(self.length, self.repeats)
+
+        def harder(self, than: Difficulty) -> Difficulty | None:
+            """Return the difficulty that follows a solved one, length and repeats by turns; None: it was the last."""
+            longer = than.length - self.length <= than.repeats - self.repeats
+            found = Difficulty(than.length + longer, than.repeats + (not longer))
+            return found if found.characters <= self.max_length else None

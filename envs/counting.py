@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal, Self
 
 import torch
 from gymnasium.spaces import Discrete
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from antiphon.envs.base import StepResult, TorchVectorEnv, Values
+from antiphon.envs.datasets.catalogue import DATA_SETS
 from antiphon.envs.images import picture_table
-from antiphon.envs.options import CountOptions
+from antiphon.envs.options import EnvOptions, Split
+from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import Draws
+from antiphon.errors import ScenarioError
 
 __all__ = ["CountDigits"]
 
 _EVALUATED = 32
 """Windows of the highest level in one evaluation."""
 _SO_FAR = "_so_far"
+_COUNTED = ("odd", "threes", "sevens", "fives")
+"""Counted digits of each level, the lowest first."""
+_MOST_COUNTED = 4096
 
 
 class CountDigits(TorchVectorEnv):
@@ -45,17 +52,58 @@ class CountDigits(TorchVectorEnv):
     Episode end:
         Never.
 
-    Args:
-        options: Its options.
-        settings: `device` and `dtype`, as of `TorchVectorEnv`.
-
     Raises:
         DataError: The data are missing or broken.
     """
 
-    def __init__(self, num_envs: int, options: CountOptions, **settings: Any) -> None:
+    class Options(EnvOptions):
+        """Options of the stream of counted digits."""
+
+        data: Literal["digits", "mnist"] = "digits"
+        """Data set: `digits` or `mnist`."""
+        levels: int = Field(2, ge=1, le=len(_COUNTED))
+        """Number of counts, 1 to 4: of odd digits, threes, sevens and fives."""
+        window: int = Field(4, ge=2)
+        """Digits in a window of the lowest level, from 2; the longest window is at most 4,096 steps."""
+        split: Split = "train"
+        """Split that is shown in training: `train`, `validation` or `test`."""
+
+        @model_validator(mode="after")
+        def _counts_fit(self) -> Self:
+            if self.longest > _MOST_COUNTED:
+                raise ScenarioError(
+                    f"env.window: {self.window}; {self.levels} levels would count over {self.longest} digits, "
+                    f"and at most {_MOST_COUNTED} can be: lower window or levels"
+                )
+            return self
+
+        @property
+        def counts(self) -> tuple[tuple[str, int], ...]:
+            """Name and window, in steps, of each level, the lowest first."""
+            return tuple((_COUNTED[level], self.window ** (level + 1)) for level in range(self.levels))
+
+        @property
+        def longest(self) -> int:
+            """The highest level's window, in steps."""
+            return int(self.window**self.levels)
+
+    @staticmethod
+    def describe(options: Options) -> Description:
+        """Return signals and splits; reads at most the headers of the data's files."""
+        source = DATA_SETS[options.data]
+        signals = {"image": Signal(shape=(source.colours, source.side, source.side), low=0.0, high=1.0)}
+        for name, steps in options.counts:
+            signals[name] = Signal(classes=steps + 1, training_only=True, known="after_step", every=steps)
+        for name, steps in options.counts:
+            signals[f"{name}_so_far"] = Signal(classes=steps + 1, training_only=True)
+        if "threes_so_far" in signals:
+            signals["count_so_far"] = signals["threes_so_far"]
+        counts = source.counts()
+        return Description(signals=signals, splits=tuple(counts), example_counts=counts, endless=True)
+
+    def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
         self._options = options
-        super().__init__(num_envs, options.description(), Discrete(1), **settings)
+        super().__init__(num_envs, self.describe(options), Discrete(1), **settings)
         self.split = options.split
         table = picture_table(self._options.data, self.device)
         self._pixels, self._white = table.columns["image"], table.divisors["image"]

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
 from gymnasium.spaces import Discrete
+from pydantic import Field
 from torch import Tensor
 
 from antiphon.envs.base import StepResult, TorchVectorEnv, Values
 from antiphon.envs.datasets import texts
-from antiphon.envs.options import TextOptions, WindowOptions
+from antiphon.envs.options import EnvOptions, Split
+from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import ExampleStream, Table
 from antiphon.errors import DataError, ScenarioError
 from antiphon.nets.random import integers, seed_for
@@ -41,17 +42,37 @@ class CharText(TorchVectorEnv):
     Episode end:
         Never.
 
-    Args:
-        options: Its options.
-        settings: `device` and `dtype`, as of `TorchVectorEnv`.
-
     Raises:
         ScenarioError: There are more environments than the split has characters for.
         DataError: There is no such text, or it cannot be read.
     """
 
-    def __init__(self, num_envs: int, options: TextOptions, **settings: Any) -> None:
-        super().__init__(num_envs, options.description(), Discrete(1), **settings)
+    class Options(EnvOptions):
+        """Options of the character stream of a text."""
+
+        text: str = texts.EMBEDDED
+        """`embedded` (chapters 1 to 8 of *Moby-Dick*, public domain), the name (without `.txt`) of a UTF-8 file in
+        `$ANTIPHON_DATA/text`, or the absolute path of one."""
+        split: Split = "train"
+        """Split that is shown in training: `train`, `validation` or `test`."""
+
+    @staticmethod
+    def describe(options: Options) -> Description:
+        """Return signals and splits; reads the text, once while it does not change.
+
+        Raises:
+            DataError: There is no such text, or it cannot be read.
+        """
+        text = texts.load(options.text)
+        signals = {
+            "char": Signal(shape=(text.classes,), low=0.0, high=1.0),
+            "next": Signal(classes=text.classes, training_only=True),
+        }
+        counts = {name: len(codes) for name, codes in text.splits.items()}
+        return Description(signals=signals, splits=tuple(counts), example_counts=counts, endless=True)
+
+    def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
+        super().__init__(num_envs, self.describe(options), Discrete(1), **settings)
         self.split, self._text = options.split, options.text
         read = texts.load(self._text)
         self._digest = read.digest
@@ -142,23 +163,42 @@ class TextWindows(ExampleStream):
     Episode end:
         Never.
 
-    Args:
-        options: Its options.
-        settings: `device` and `dtype`, as of `TorchVectorEnv`.
-
     Raises:
         DataError: There is no such text, it cannot be read, or a split is shorter than a window.
     """
 
-    def __init__(self, num_envs: int, options: WindowOptions, **settings: Any) -> None:
-        text = texts.load(options.text)
-        table = _windows(
-            replace(options, split="train"), text.digest, torch.device(settings.get("device", "cpu"))
+    class Options(CharText.Options):
+        """Options of windows of a text."""
+
+        length: int = Field(64, ge=1)
+        """Characters of a window."""
+
+    @staticmethod
+    def describe(options: Options) -> Description:
+        """Return signals and splits; reads the text, once while it does not change.
+
+        Raises:
+            DataError: As of `TextWindows`.
+        """
+        counts = {name: len(begins) for name, begins in _begins(options.text, options.length).items()}
+        shape, classes = (options.length,), texts.load(options.text).classes
+        return Description(
+            signals={
+                "tokens": Signal(shape=shape, classes=classes),
+                "following": Signal(shape=shape, classes=classes, training_only=True),
+            },
+            splits=tuple(counts),
+            example_counts=counts,
+            endless=True,
+            is_stream=True,
         )
+
+    def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
+        text, device = texts.load(options.text), torch.device(settings.get("device", "cpu"))
         super().__init__(
             num_envs,
-            table,
-            options.description(),
+            _windows(options.text, options.length, text.digest, device),
+            self.describe(options),
             answer=None,
             split=options.split,
             digest=lambda: text.digest,
@@ -172,13 +212,31 @@ class TextWindows(ExampleStream):
         return self._table.columns["text"][first.unsqueeze(1) + self._places]
 
 
+def _begins(text: str, length: int) -> dict[str, range]:
+    """Return where the windows of each split of a text begin in it: in `train` everywhere, in the others end to end.
+
+    Raises:
+        DataError: A split is shorter than a window and its last target.
+    """
+    found = {}
+    for name, codes in texts.load(text).splits.items():
+        last = len(codes) - 1 - length
+        if last < 0:
+            raise DataError(
+                f"env.length: {length}, and the {name} split of '{text}' has {len(codes)} characters; use at "
+                f"most {len(codes) - 1}, or a longer text"
+            )
+        found[name] = range(0, last + 1, 1 if name == "train" else length)
+    return found
+
+
 @functools.lru_cache(maxsize=8)
-def _windows(options: WindowOptions, digest: str, device: torch.device) -> Table:
+def _windows(source: str, length: int, digest: str, device: torch.device) -> Table:
     """Return the text of a digest on a device, its splits end to end, and where the windows of each begin."""
     del digest  # another text has another table
-    splits = texts.load(options.text).splits
+    splits = texts.load(source).splits
     begins, first = {}, 0
-    for name, starts in options.windows().items():
+    for name, starts in _begins(source, length).items():
         begins[name] = torch.tensor(starts, dtype=torch.int64) + first
         first += len(splits[name])
     text = torch.cat([torch.from_numpy(codes) for codes in splits.values()])

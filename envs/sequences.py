@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
 from gymnasium.spaces import Discrete
+from pydantic import Field
 from torch import Tensor
 
 from antiphon.envs.base import StepResult, TorchVectorEnv, Values, check_split
-from antiphon.envs.options import check_whole
 from antiphon.envs.signal import Description
 from antiphon.envs.stream import Table
 from antiphon.envs.tensors import (
+    ColumnOptions,
+    Names,
     Source,
     as_tensor,
     divided,
-    hidden_names,
     joined,
     signals_of,
     split_rows,
@@ -48,6 +49,15 @@ class SequenceTable(Table):
         placed = super().to(device, dtype)
         each = {name: getattr(self, name).to(device) for name in ("lengths", "padded", "starts")}
         return replace(placed, **each)
+
+
+class _Options(ColumnOptions):
+    """Options of sequences of one's own."""
+
+    per_sequence: Names = ()
+    """Names of signals with a value per sequence."""
+    pad_to_multiple: int = Field(1, ge=1)
+    """Steps of which the length of every sequence is made a multiple."""
 
 
 def from_sequences(
@@ -86,17 +96,18 @@ def from_sequences(
         ScenarioError: A multiple that cannot be.
     """
     place = "from_sequences"
-    check_whole("pad_to_multiple", pad_to_multiple, 1, None)
-    per_sequence = [per_sequence] if isinstance(per_sequence, str) else list(per_sequence)
+    names: dict[str, Any] = {"training_only": training_only, "per_sequence": per_sequence, "classes": classes}
+    options = _Options(**names, pad_to_multiple=pad_to_multiple)
     given, shares = divided(sequences, test, validation)
-    packed = {split: _packed(data, per_sequence, where_of(place, split)) for split, data in given.items()}
+    packed = {
+        split: _packed(data, options.per_sequence, where_of(place, split)) for split, data in given.items()
+    }
     columns = joined({split: found[0] for split, found in packed.items()}, place)
     lengths = torch.cat([found[1] for found in packed.values()])
     whole = packed["train"][2]
     splits = split_rows({split: len(found[1]) for split, found in packed.items()}, shares, place)
     masks = {name: columns.pop(name) for name in list(columns) if name.startswith("_")}
-    hidden = hidden_names(training_only, [name for name in columns if name in whole], columns, place)
-    signals, columns, divisors = signals_of(columns, hidden, place, classes)
+    signals, columns, divisors = signals_of(columns, options, [n for n in columns if n in whole], place)
     padded = -(-lengths // pad_to_multiple) * pad_to_multiple
     longest, even = int(padded.max()), bool((padded == padded[0]).all())
     description = Description(
@@ -119,7 +130,7 @@ def from_sequences(
 
 
 def _packed(
-    given: Any, per_sequence: list[str], place: str
+    given: Any, per_sequence: Collection[str], place: str
 ) -> tuple[dict[str, Tensor], Tensor, frozenset[str]]:
     """Return the columns of sequences laid end to end, their lengths, and which columns have a row per sequence."""
     if not isinstance(given, Mapping):

@@ -8,19 +8,20 @@ import functools
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from gymnasium.spaces import Discrete
+from pydantic import Field
 from torch import Tensor
 
 from antiphon.envs.base import StepResult, TorchVectorEnv, Values, check_split, chosen
-from antiphon.envs.options import HyperplaneOptions
-from antiphon.envs.signal import Description
+from antiphon.envs.options import EnvOptions
+from antiphon.envs.signal import Description, Signal
 from antiphon.errors import RunError
 from antiphon.nets.random import integers, normal, seed_for, uniform
 
-__all__ = ["Draws", "ExampleStream", "HyperplaneStream", "Table"]
+__all__ = ["Draws", "ExampleStream", "Hyperplane", "Table"]
 
 _BLOCK = 64
 """Examples per environment that are sampled in one call; changes the meaning of a seed."""
@@ -221,7 +222,7 @@ class ExampleStream(TorchVectorEnv):
         return self.column(self._answer, rows)
 
 
-class HyperplaneStream(ExampleStream):
+class Hyperplane(ExampleStream):
     """Normal points and their two classes, in epochs; with as many environments as points, each step has all.
 
     These are the data sets of Czarnecki et al. 2017, "Understanding synthetic gradients and decoupled neural
@@ -241,19 +242,45 @@ class HyperplaneStream(ExampleStream):
         The first points of the seed's first epoch.
     Episode end:
         Never.
-
-    Args:
-        options: Its options.
-        settings: `device` and `dtype`, as of `TorchVectorEnv`.
     """
 
-    def __init__(self, num_envs: int, options: HyperplaneOptions, **settings: Any) -> None:
-        table = _placed(
-            options, torch.device(settings.get("device", "cpu")), settings.get("dtype", torch.float32)
+    class Options(EnvOptions):
+        """Options of points on the two sides of a hyperplane."""
+
+        labels: Literal["linear", "noisy", "random"] = "linear"
+        """`linear`: the side of a random hyperplane through the origin; `noisy`: the same with a tenth of them swapped; `random`:
+        random labels."""
+        size: int = Field(2, ge=1, le=10_000)
+        """Dimensions of a point."""
+        points: int | None = Field(None, ge=1, le=100_000)
+        """Number of points; none: ten per dimension, at least 100."""
+        seed: int = Field(0, ge=0)
+        """Seed of the data set."""
+        split: Literal["train"] = "train"
+        """Split: all points are in `train`."""
+
+        @property
+        def count(self) -> int:
+            """Number of points."""
+            return self.points or max(100, 10 * self.size)
+
+    @staticmethod
+    def describe(options: Options) -> Description:
+        """Return signals and splits."""
+        signals = {
+            "x": Signal(shape=(options.size,)),
+            "label": Signal(classes=2, training_only=True),
+            "onehot": Signal(shape=(2,), training_only=True, low=0.0, high=1.0),
+        }
+        counts = {"train": options.count}
+        return Description(
+            signals=signals, splits=tuple(counts), example_counts=counts, is_stream=True, endless=True
         )
-        super().__init__(
-            num_envs, table, options.description(), answer="label", split=options.split, **settings
-        )
+
+    def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
+        device, dtype = torch.device(settings.get("device", "cpu")), settings.get("dtype", torch.float32)
+        table, description = _placed(options, device, dtype), self.describe(options)
+        super().__init__(num_envs, table, description, answer="label", split=options.split, **settings)
 
     def rows_of(self, example: int) -> Tensor:
         """Return the rows of the environments' share of the present epoch."""
@@ -267,7 +294,7 @@ class HyperplaneStream(ExampleStream):
 
 
 @functools.lru_cache(maxsize=16)
-def _placed(options: HyperplaneOptions, device: torch.device, dtype: torch.dtype) -> Table:
+def _placed(options: Hyperplane.Options, device: torch.device, dtype: torch.dtype) -> Table:
     """Return a data set on a device; all streams of it share its memory."""
     seed, count = options.seed, options.count
     x = normal(seed_for(seed, "hyperplane", "points"), 0, count * options.size).view(count, options.size)

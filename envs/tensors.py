@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from numbers import Real
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 import torch
+from pydantic import AfterValidator, BeforeValidator, Field
 from torch import Tensor
 
 from antiphon.envs.base import TorchVectorEnv, check_split
 from antiphon.envs.datasets.columns import read
 from antiphon.envs.datasets.folders import SPLITS, Identity, identity
-from antiphon.envs.options import check_hold
+from antiphon.envs.options import EnvOptions, Episode
 from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import ExampleStream, Table
-from antiphon.errors import DataError, ScenarioError, suggest
+from antiphon.errors import DataError, suggest
 from antiphon.nets.random import generator
 
 __all__ = [
+    "ColumnOptions",
+    "ExampleOptions",
     "Indexable",
+    "Names",
     "Source",
+    "Tensors",
     "as_tensor",
     "divided",
     "from_dataset",
     "from_file",
     "from_tensors",
-    "hidden_names",
     "is_whole",
     "joined",
     "signals_of",
@@ -44,6 +49,36 @@ class Indexable(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Any: ...
+
+
+def _names(given: Any) -> Any:
+    return (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Iterable) else given
+
+
+def _plain(given: Any) -> Any:
+    return dict(given) if isinstance(given, Mapping) else given
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+"""Names of signals; a single one may stand alone."""
+
+
+class ColumnOptions(EnvOptions):
+    """Options of data of one's own."""
+
+    training_only: Names | None = None
+    """Names that no agent may observe; none: the classes with a single axis (labels)."""
+    classes: Annotated[dict[str, Annotated[int, Field(ge=1)]] | None, BeforeValidator(_plain)] = None
+    """Numbers of classes by name, such as the vocabulary of a model; none: the largest value plus one."""
+
+
+class ExampleOptions(ColumnOptions):
+    """Options of examples of one's own."""
+
+    hold: int = Field(1, ge=1)
+    """Steps for which each example is shown."""
+    episode: Episode = "stream"
+    """`stream`: never ends; `example`: each example is an episode."""
 
 
 class Source:
@@ -89,7 +124,7 @@ def from_tensors(
     training_only: Iterable[str] | None = None,
     classes: Mapping[str, int] | None = None,
     hold: int = 1,
-    episode: str = "stream",
+    episode: Episode = "stream",
     **tensors: Any,
 ) -> Source:
     """Make an environment of tensors or arrays whose first axis counts the examples.
@@ -114,9 +149,9 @@ def from_tensors(
             to train on.
         ScenarioError: A hold or kind of episode that cannot be.
     """
-    return _source(
-        _tensors, "from_tensors", (tensors, test, validation), training_only, classes, hold, episode
-    )
+    given: dict[str, Any] = {"training_only": training_only, "classes": classes}
+    options = ExampleOptions(**given, hold=hold, episode=episode)
+    return _source(_tensors, "from_tensors", (tensors, test, validation), options)
 
 
 def from_dataset(
@@ -125,10 +160,7 @@ def from_dataset(
     *,
     test: float | Indexable = 0.2,
     validation: float | Indexable = 0.1,
-    training_only: Iterable[str] | None = None,
-    classes: Mapping[str, int] | None = None,
-    hold: int = 1,
-    episode: str = "stream",
+    **options: Any,
 ) -> Source:
     """Make an environment of a data set, such as a `torch.utils.data.Dataset`, by reading all of it once.
 
@@ -138,10 +170,7 @@ def from_dataset(
         names: Names of an item's parts, and of the signals.
         test: Share of the examples that is kept for testing, or the data set for testing.
         validation: Likewise, for validation.
-        training_only: As of `from_tensors`, like all that follow.
-        classes: Number of classes by name.
-        hold: Steps for which each example is repeated.
-        episode: stream or example.
+        options: `training_only`, `classes`, `hold` and `episode`, as of `from_tensors`.
 
     Raises:
         DataError: It has no items by index, or an item has other parts than `names` or than the item before, or as
@@ -149,104 +178,87 @@ def from_dataset(
         ScenarioError: As `from_tensors`.
     """
     reader, data = partial(_items, names=names), (dataset, test, validation)
-    return _source(reader, "from_dataset", data, training_only, classes, hold, episode)
+    return _source(reader, "from_dataset", data, ExampleOptions(**options))
 
 
-def from_file(
-    file: str | Path,
-    *,
-    test: float | str | Path = 0.2,
-    validation: float | str | Path = 0.1,
-    training_only: Iterable[str] | None = None,
-    classes: Mapping[str, int] | None = None,
-    hold: int = 1,
-    episode: str = "stream",
-) -> Source:
+def from_file(file: str | Path, **options: Any) -> Source:
     """Make an environment of a file; in documents it is `antiphon/Tensors-v0`.
 
     Args:
         file: A `.npz` or `.safetensors` file, whose arrays have a row per example.
-        test: Share of the examples that is kept for testing, or the file for testing.
-        validation: Likewise, for validation.
-        training_only: As of `from_tensors`, like all that follow.
-        classes: Number of classes by name.
-        hold: Steps for which each example is repeated.
-        episode: stream or example.
+        options: Those of `Tensors`.
 
     Raises:
         DataError: A file that is missing, damaged or of another kind, or as `from_tensors`.
         ScenarioError: No name of a file, or as `from_tensors`.
     """
-    check_hold(hold, episode)
-    given = {"file": file, "test": test, "validation": validation}
-    for key, value in given.items():
-        if isinstance(value, str | Path):
-            given[key] = Path(value).absolute()
-        elif key == "file" or not isinstance(value, Real):
-            share = "" if key == "file" else "a share of the examples, or "
-            raise ScenarioError(f"env.{key}: {value!r}; must be {share}the name of a file")
-    hidden = (training_only,) if isinstance(training_only, str) else training_only
-    if not (
-        hidden is None or (isinstance(hidden, Iterable) and all(isinstance(name, str) for name in hidden))
-    ):
-        raise ScenarioError(f"env.training_only: {training_only!r}; must be a list of names")
-    return _of_files(
-        tuple(given.values()),
-        None if hidden is None else tuple(hidden),
-        None if classes is None else tuple(counts_of(classes, str(file)).items()),
-        hold,
-        episode,
-        identity(path for path in given.values() if isinstance(path, Path) and path.is_file()),
-    )
+    return Tensors(Tensors.Options(file=file, **options))
+
+
+def _absolute(name: float | str | Path) -> float | str:
+    return name if isinstance(name, float) else str(Path(name).absolute())
+
+
+class Tensors(Source):
+    """Environments of the data of a file, which is read once while it does not change: see `from_file`."""
+
+    class Options(ExampleOptions):
+        """Options of data in a file."""
+
+        file: Annotated[str | Path, AfterValidator(_absolute)]
+        """Name of a `.npz` (nothing is unpickled) or `.safetensors` file."""
+        test: Annotated[float | str | Path, AfterValidator(_absolute)] = 0.2
+        """Share of the examples that is kept for testing, or the name of a file with the same arrays."""
+        validation: Annotated[float | str | Path, AfterValidator(_absolute)] = 0.1
+        """Share of the examples that is kept for validation, or the name of a file with the same arrays."""
+
+        @property
+        def data(self) -> tuple[Any, Any, Any]:
+            """Files of train, test and validation, or the shares of the latter."""
+            return self.file, self.test, self.validation
+
+    def __init__(self, options: Options) -> None:
+        files = [Path(data) for data in options.data if isinstance(data, str)]
+        known = identity(path for path in files if path.is_file())
+        vars(self).update(vars(_read_once(options.model_dump_json(), known)))
 
 
 @lru_cache(maxsize=8)
-def _of_files(
-    data: tuple[Any, ...],
-    hidden: tuple[str, ...] | None,
-    classes: tuple[tuple[str, int], ...] | None,
-    hold: int,
-    episode: str,
-    state: tuple[Identity, ...],
-) -> Source:
-    """Read files once, while none of them changes (`state`)."""
+def _read_once(options: str, state: tuple[Identity, ...]) -> Source:
+    """Read files while none of them changes (`state`)."""
     del state
-    counts = None if classes is None else dict(classes)
+    read_in = Tensors.Options(**json.loads(options))
 
-    def reader(path: Path, place: str) -> dict[str, Tensor]:
+    def reader(path: str, place: str) -> dict[str, Tensor]:
         del place  # the file's own name says where
-        return _tensors(read(path), str(path))
+        return _tensors(read(Path(path)), path)
 
-    return _source(reader, str(data[0]), data, hidden, counts, hold, episode, named_in_state=True)
+    return _source(reader, str(read_in.file), read_in.data, read_in, named_in_state=True)
 
 
 def _source(
     reader: Callable[[Any, str], dict[str, Tensor]],
     place: str,
-    data: tuple[Any, ...],
-    training_only: Iterable[str] | None,
-    classes: Mapping[str, int] | None,
-    hold: int,
-    episode: str,
+    data: tuple[Any, Any, Any],
+    options: ExampleOptions,
     *,
     named_in_state: bool = False,
 ) -> Source:
     """Return the source of the columns that `reader` makes of the data of each split: train, test and validation."""
-    check_hold(hold, episode)
     given, shares = divided(*data)
     parts = {split: reader(part, where_of(place, split)) for split, part in given.items()}
     columns = joined(parts, place)
     counts = {split: len(next(iter(part.values()))) for split, part in parts.items()}
     splits = split_rows(counts, shares, place)
     labels = [name for name, column in columns.items() if column.dim() == 1 and is_whole(column)]
-    hidden = hidden_names(training_only, labels, columns, place)
-    signals, columns, divisors = signals_of(columns, hidden, place, classes)
-    answers = [name for name in hidden if signals[name].classes is not None and signals[name].shape == ()]
+    signals, columns, divisors = signals_of(columns, options, labels, place)
+    answers = [name for name, one in signals.items() if one.training_only and one.classes and not one.shape]
+    hold, stream = options.hold, options.episode == "stream"
     description = Description(
         signals=signals,
         hold=hold,
-        episode_steps=hold if episode == "example" else None,
-        endless=episode == "stream",
+        episode_steps=None if stream else hold,
+        endless=stream,
         splits=tuple(splits),
         example_counts={name: len(rows) for name, rows in splits.items()},
         is_stream=True,
@@ -410,38 +422,23 @@ def is_whole(column: Tensor) -> bool:
     return not column.is_floating_point() and not column.is_complex() and column.dtype != torch.bool
 
 
-def hidden_names(
-    given: Iterable[str] | None, default: Iterable[str], columns: Iterable[str], place: str
-) -> list[str]:
-    """Return the names that are for training only, in the order of the columns; DataError where there is no such column."""
-    wanted = list(default) if given is None else [given] if isinstance(given, str) else list(given)
-    for name in wanted:
-        if name not in columns:
-            raise DataError(f"{place}: training_only: no tensor '{name}'{suggest(name, columns)}")
-    return [name for name in columns if name in wanted]
-
-
-def counts_of(given: Mapping[str, int], place: str) -> dict[str, int]:
-    """Return numbers of classes by name; DataError where they are none."""
-    if not isinstance(given, Mapping):
-        raise DataError(
-            f"{place}: classes: {type(given).__name__}; give numbers by name, such as {{'label': 10}}"
-        )
-    for name, count in given.items():
-        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-            raise DataError(f"{place}: classes: {name}: {count!r}; must be a whole number from 1 on")
-    return dict(given)
-
-
 def signals_of(
-    columns: Mapping[str, Tensor], hidden: Iterable[str], place: str, classes: Mapping[str, int] | None = None
+    columns: Mapping[str, Tensor], options: ColumnOptions, hidden: Iterable[str], place: str
 ) -> tuple[dict[str, Signal], dict[str, Tensor], dict[str, float]]:
     """Return the signals of columns, the columns as they are kept, and the divisors of those kept as bytes.
 
+    Args:
+        options: Which are for training only, and numbers of classes.
+        hidden: Those for training only where the options do not say.
+
     Raises:
-        DataError: Complex numbers, values that are not finite, negative classes, or more than `classes` gives.
+        DataError: Names without a column, complex numbers, values that are not finite, negative classes, or more than
+            `classes` gives.
     """
-    counts = counts_of(classes or {}, place)
+    hidden, counts = hidden if options.training_only is None else options.training_only, options.classes or {}
+    for name in hidden:
+        if name not in columns:
+            raise DataError(f"{place}: training_only: no tensor '{name}'{suggest(name, columns)}")
     for name in counts:
         if name not in columns or not is_whole(columns[name]):
             raise DataError(f"{place}: classes: no tensor of classes '{name}'{suggest(name, columns)}")

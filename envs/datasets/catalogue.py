@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from antiphon.envs.datasets import cifar10, cluttered, digits, mnist, shapes
 from antiphon.envs.datasets.pictures import Pictures
 from antiphon.errors import DataError, suggest
 
-__all__ = ["DATA_SETS", "DataSet", "download"]
+__all__ = ["DATA_SETS", "DataName", "DataSet", "download"]
+
+DataName = Literal["digits", "mnist", "cluttered_mnist", "cifar10", "shapes"]
+"""The name of a data set of pictures."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +50,7 @@ def _of(module: Any, colours: int = 1, patch_size: int = 8) -> DataSet:
     )
 
 
-DATA_SETS = {
+DATA_SETS: dict[DataName, DataSet] = {
     "digits": _of(digits, patch_size=3),
     "mnist": _of(mnist),
     "cluttered_mnist": _of(cluttered),

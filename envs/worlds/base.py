@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
 from antiphon.envs.base import StepResult, TorchVectorEnv, Values, chosen
+from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError, suggest
 from antiphon.nets.random import integers, seed_for, uniform
@@ -30,34 +32,39 @@ _ONLY = "action"
 class World(TorchVectorEnv):
     """Many copies of a world in which agents act, each with episodes of its own.
 
-    A subclass says how a state starts, what it becomes, and what is observed of it. All of it is computed for all copies, and
-    what belongs to an ended episode is replaced by the start of the next: a step waits for no result of the device.
+    A subclass has the description of its options, how a state starts, what it becomes, and what is observed of it. All of it is
+    computed for all copies, and what belongs to an ended episode is replaced by the start of the next: a step waits for no
+    result of the device. The description's `action_space` is a Discrete or a Dict of these; its `episode_steps` states that no
+    episode terminates.
 
     The reward is the team's: every `reward.NAME` of the description is equal to it. An episode that has neither terminated nor
     is shorter than `limit` is truncated.
 
     Args:
-        description: Its `action_space` is a Discrete or a Dict of these. `episode_steps` states that no episode terminates.
-        limit: Steps after which an episode is truncated.
-        randoms: Uniform numbers that the start of an episode needs.
+        settings: `device` and `dtype`, as of `TorchVectorEnv`.
     """
 
-    def __init__(
-        self,
-        num_envs: int,
-        description: Description,
-        limit: int,
-        randoms: int,
-        *,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
+    randoms: ClassVar[int] = 0
+    """Uniform numbers that the start of an episode needs."""
+
+    class Options(EnvOptions):
+        """Options that every world has."""
+
+        limit: int = Field(100, ge=1)
+        """Steps after which an episode is truncated."""
+
+    @staticmethod
+    def describe(options: Any) -> Description:
+        """Return signals, action space and length of episodes."""
+        raise NotImplementedError
+
+    def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
+        description = self.describe(options)
         space = description.action_space
         assert space is not None
-        super().__init__(num_envs, description, space, device=device, dtype=dtype)
+        super().__init__(num_envs, description, space, **settings)
         self.metadata = {**self.metadata, "render_modes": ["rgb_array"], "render_fps": 30}
-        self._limit = limit
-        self._randoms = randoms
+        self._limit = options.limit
         parts = space.spaces if isinstance(space, spaces.Dict) else {_ONLY: space}
         self._choices: dict[str, int] = {name: int(part.n) for name, part in parts.items()}  # type: ignore[attr-defined]
         self._step = 0  # steps since the last seed, resets among them
@@ -165,11 +172,11 @@ class World(TorchVectorEnv):
     def _started(self) -> State:
         """Return the starts of this step's number, a function of seed, step and copy."""
         assert self._seed is not None
-        count = self.num_envs * self._randoms
+        count = self.num_envs * self.randoms
         sampled = torch.empty(0, device=self.device)
         if count:
             sampled = uniform(seed_for(self._seed, "env"), self._step, count, self.device)
-        state = self.start(sampled.view(self.num_envs, self._randoms))
+        state = self.start(sampled.view(self.num_envs, self.randoms))
         state["elapsed"] = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
         return state
 

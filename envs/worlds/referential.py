@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from gymnasium.error import ResetNeeded
+from gymnasium.spaces import Discrete
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
 from torch import Tensor
 
+from antiphon.envs.datasets.catalogue import DATA_SETS
 from antiphon.envs.images import picture_table
+from antiphon.envs.options import EnvOptions, Split
+from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import Draws, ExampleStream
 from antiphon.envs.worlds.canvas import Canvas
-from antiphon.envs.worlds.options import CLASSES, ReferentialOptions
+from antiphon.errors import ScenarioError
 from antiphon.nets.random import integers, seed_for, uniform_many
 
 __all__ = ["Referential"]
 
+_CLASSES = 10
+"""Classes of the images."""
 _VARIETY = 2**40
 """Games in training for each image as target."""
 
@@ -46,16 +53,55 @@ class Referential(ExampleStream):
     In training game k of environment b is a function of (seed, k, b). An evaluation plays one game for each image of the
     split as target, the same ones whatever the seed.
 
-    Args:
-        options: Its options.
-        settings: `device` and `dtype`, as of `TorchVectorEnv`.
-
     Raises:
         DataError: The data are missing or broken.
     """
 
-    def __init__(self, num_envs: int, options: ReferentialOptions, **settings: Any) -> None:
-        description = options.description()
+    class Options(EnvOptions):
+        """Options of the referential game."""
+
+        data: Literal["digits", "mnist"] = "digits"
+        """Data set: `digits` or `mnist`."""
+        candidates: int = Field(8, ge=2, le=64)
+        """Images among which the listener chooses."""
+        distractors: int = Field(0, ge=0, le=64)
+        """Random images that the sender is shown after the one that matters, the first."""
+        concept: bool = False
+        """Whether the sender is shown another image of the target's class, and the candidates are of different classes (at most
+        10)."""
+        split: Split = "train"
+        """Split that is shown in training: `train`, `validation` or `test`."""
+
+        @model_validator(mode="after")
+        def _classes_suffice(self) -> Self:
+            if self.concept and self.candidates > _CLASSES:
+                raise ScenarioError(
+                    f"env.candidates: {self.candidates}; must be a whole number from 2 to {_CLASSES} with concept"
+                )
+            return self
+
+    @staticmethod
+    def describe(options: Options) -> Description:
+        """Return signals, action space and splits; reads at most the headers of the data's files."""
+        source = DATA_SETS[options.data]
+        side, counts = source.side, source.counts()
+        signals = {
+            "shown": Signal(shape=(1 + options.distractors, side, side), low=0.0, high=1.0),
+            "candidates": Signal(shape=(options.candidates, side, side), low=0.0, high=1.0),
+            "target": Signal(classes=options.candidates, training_only=True),
+            "label": Signal(classes=_CLASSES, training_only=True),
+        }
+        return Description(
+            signals=signals,
+            episode_steps=1,
+            splits=tuple(counts),
+            example_counts=counts,
+            is_stream=True,
+            action_space=Discrete(options.candidates),
+        )
+
+    def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
+        description = self.describe(options)
         self._options, self._side = options, description.signals["shown"].shape[-1]
         table = picture_table(options.data, settings.get("device", "cpu"))
         super().__init__(num_envs, table, description, answer="target", split=options.split, **settings)
@@ -120,7 +166,7 @@ class Referential(ExampleStream):
         """Make games by their numbers `[games]`."""
         options, pools = self._options, self._pools
         count = options.candidates
-        sizes = [CLASSES, count, count, 1, options.distractors]
+        sizes = [_CLASSES, count, count, 1, options.distractors]
         classes, images, order, first, distractors = uniform_many(numbers, 0, sum(sizes)).split(sizes, 1)  # type: ignore[no-untyped-call]
         target = numbers % pools.total
         own = pools.labels[target].unsqueeze(1)
@@ -174,7 +220,7 @@ class _Pools:
         self._split = torch.empty_like(self._rows)
         for number, rows in enumerate(splits):
             self._split[rows] = number
-        self._counts = torch.stack([torch.bincount(labels[rows], minlength=CLASSES) for rows in splits])
+        self._counts = torch.stack([torch.bincount(labels[rows], minlength=_CLASSES) for rows in splits])
         flat = self._counts.flatten()
         self._starts = (flat.cumsum(0) - flat).view_as(self._counts)
 

@@ -9,8 +9,7 @@ from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode
 
 from antiphon import envs
-from antiphon.envs.images import ImageStream
-from antiphon.envs.options import ImageOptions
+from antiphon.envs.images import Digits
 
 ENVIRONMENTS: list[tuple[str, dict[str, Any]]] = [
     ("Digits", {}),
@@ -72,12 +71,12 @@ def test_a_reset_without_a_seed_begins_another_episode(name: str) -> None:
 # --- the check itself ----------------------------------------------------------------------------------------
 
 
-class Broken(ImageStream):
+class Broken(Digits):
     """A stream with one fault, named by `fault`."""
 
     def __init__(self, fault: str) -> None:
         self.fault = fault
-        super().__init__(3, ImageOptions(hold=2, episode="example"))
+        super().__init__(3, Digits.Options(hold=2, episode="example"))
         if fault == "mode":
             self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
         if fault == "length":
