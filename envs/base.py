@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -19,7 +19,7 @@ from torch import Tensor
 from antiphon.envs.signal import Description, Signal
 from antiphon.errors import ScenarioError, suggest
 
-__all__ = ["StepResult", "TorchVectorEnv", "Values", "check_split", "chosen"]
+__all__ = ["SeededEnv", "StepResult", "TorchVectorEnv", "Values", "check_split", "chosen"]
 
 Values = tuple[dict[str, Tensor], dict[str, Any]]
 """Observations and info."""
@@ -148,7 +148,7 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
         """Return the state, numbers and tensors, from which `load_state_dict` continues bit for bit."""
         raise NotImplementedError
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state from `state_dict` of an environment constructed with the same arguments."""
         raise NotImplementedError
 
@@ -197,6 +197,89 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
             info.update(final_obs=last[0], final_info=last[1])
             info.update(_final_obs=terminated.clone(), _final_info=terminated.clone())
         return obs, reward, terminated, self._uniform[False], info
+
+
+class SeededEnv(TorchVectorEnv):
+    """Environments in step, whose signals are a function of the seed, the number of the present example or episode and its tick.
+
+    It lasts `episode_length` steps, or else `hold`, and is followed by that of the next number. A subclass looks it up
+    (`_open`) and computes its signals at each tick (`_values`). A reset goes to number 0 of a seed, or without one to the next
+    number; a state is a place, as long as a subclass adds nothing.
+    """
+
+    _place: ClassVar[tuple[str, ...]] = ("example", "tick")
+    """What number and tick are called in a state."""
+    _number = 0
+    """Examples or episodes since the last seed."""
+    _tick = 0
+    """Steps of the present one."""
+    _present: Values = {}, {}
+    """Its signals."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
+        """Go to the first example or episode of a seed, or without one to the next."""
+        self._number = 0 if self._begin_seed(seed) else self._number + 1
+        self._begin()
+        return dict(self._present[0]), dict(self._present[1])
+
+    def step(self, actions: Any = None) -> StepResult:
+        """Answer the present step, and go to the next.
+
+        Args:
+            actions: As the action space has them; None: no answer.
+
+        Returns:
+            Observations, reward, terminated, truncated, info. Where episodes ended, `info` has the last signals in
+            `final_obs` and `final_info`.
+        """
+        self._require_reset()
+        reward, known = self._reward(actions), self._known_after()
+        last, self._tick = self._present, self._tick + 1
+        ended = self._tick == (self.episode_length or self.hold)
+        if ended:
+            self._close()
+            self._number += 1
+            self._begin()
+        else:
+            self._present = self._values()
+        observations, info = self._present
+        over = ended and self.episode_length is not None
+        return self._step_result((observations, {**known, **info}), reward, last if over else None)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the seed, and the place in what it names."""
+        return dict(zip(("seed", *self._place), (self._seed, self._number, self._tick), strict=False))
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load a place."""
+        self._seed = state["seed"]
+        self._number, self._tick = int(state[self._place[0]]), int(state.get("tick", 0))
+        if self._seed is not None:
+            self._open()
+            self._present = self._values()
+
+    def _begin(self) -> None:
+        self._tick = 0
+        self._open()
+        self._present = self._values()
+
+    def _open(self) -> None:
+        """Look up the present example or episode."""
+        raise NotImplementedError
+
+    def _values(self) -> Values:
+        """Return observations and info of the present step."""
+        raise NotImplementedError
+
+    def _reward(self, actions: Any) -> Tensor | None:
+        """Return the reward of actions in the present step; None: zeros."""
+
+    def _known_after(self) -> dict[str, Tensor]:
+        """Return the signals that are known after the present step."""
+        return {}
+
+    def _close(self) -> None:
+        """Conclude the present example or episode."""
 
 
 def chosen(actions: Tensor, choices: int) -> Tensor:

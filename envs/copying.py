@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional
 
-from antiphon.envs.base import StepResult, TorchVectorEnv, Values
+from antiphon.envs.base import SeededEnv, Values
 from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description, Signal
 from antiphon.errors import ScenarioError
@@ -115,9 +115,6 @@ class Curriculum:
         self.error, self._episodes = state["error"], int(state["episodes"])
 
 
-_MASK = "_target"
-
-
 @dataclass(frozen=True)
 class _Episode:
     """Inputs and targets of an episode, by step."""
@@ -134,7 +131,7 @@ class _Episode:
     """`[steps + max_length]`: 1.0 where there is a target."""
 
 
-class Copy(TorchVectorEnv):
+class Copy(SeededEnv):
     """Read characters of random bits and, after a stop character, reproduce them and a stop.
 
     Graves et al. 2014, "Neural Turing machines", with the curriculum of Jaderberg et al. 2017, "Decoupled neural
@@ -145,7 +142,8 @@ class Copy(TorchVectorEnv):
         are the targets, and a blank step ends the episode: 2 N + 3 steps. N grows once the task is solved: when the
         actions' error averages below `threshold`, over at least 20 episodes.
     Action space:
-        Logits of the target's components `[bits + 1]`; they have no effect within an episode.
+        Logits of the target's components `[bits + 1]`; they have no effect within an episode. An episode with a step without an
+        answer has no error, and does not change the curriculum.
     Observation space:
         `symbol` [bits + 2]: a character's bits, then the stop's flag; the last component is always 0. `info` has
         `target` [bits + 1], floats 0 or 1, and its mask `_target`, bool: whether the step has one; `time_left`
@@ -229,12 +227,10 @@ class Copy(TorchVectorEnv):
         logits = Box(-np.inf, np.inf, (options.bits + 1,), np.float32)
         super().__init__(num_envs, self.describe(options), logits, **settings)
         self._curriculum = Curriculum(self._options)
-        self._number = 0  # of the present episode, since the last seed
-        self._tick = 0  # of the present step in it
         self._error = torch.zeros((), dtype=torch.float64, device=self.device)  # summed over the scored steps
         self._judged = 0
-        self._observations: dict[str, Tensor] = {}
-        self._info: dict[str, Tensor] = {}
+
+    _place = ("number", "tick")
 
     @property
     def episode_length(self) -> int:
@@ -245,59 +241,33 @@ class Copy(TorchVectorEnv):
         """Return the curriculum's `difficulty`, `solved` and, once an error is known, `bits`."""
         return self._curriculum.figures()
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
-        """Begin a seed's first episode, and the curriculum with it; or without a seed the next episode."""
-        if self._begin_seed(seed):
-            self._number = 0
+    def _begin_seed(self, seed: int | None) -> bool:
+        begins = super()._begin_seed(seed)
+        if begins:
             self._curriculum.restart()
-        else:
-            self._number += 1
-        self._begin()
-        return dict(self._observations), dict(self._info)
+        return begins
 
-    def step(self, actions: Any = None) -> StepResult:
-        """Score the answers to the present step, and go to the next.
-
-        Args:
-            actions: Logits of the target's components, `[batch, bits + 1]`; None: no answer. An episode with a
-                step without an answer has no error, and does not change the curriculum.
-        """
-        self._require_reset()
-        reward = self._score(actions)
-        last = self._observations, self._info
-        self._tick += 1
-        ended = self._tick == len(self._episode.has_target)
-        if ended:
-            if self._judged == sum(self._episode.has_target):
-                self._curriculum.update(self._error.item() / self._judged)
-            self._number += 1
-            self._begin()
-        else:
-            self._show()
-        return self._step_result((self._observations, self._info), reward, last if ended else None)
+    def _close(self) -> None:
+        if self._judged == sum(self._episode.has_target):
+            self._curriculum.update(self._error.item() / self._judged)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the place in the episode, its error so far and the curriculum."""
-        place = {"seed": self._seed, "number": self._number, "tick": self._tick}
         judged = {"error": self._error.clone(), "judged": self._judged}
-        return {**place, **judged, "curriculum": self._curriculum.state_dict()}
+        return super().state_dict() | judged | {"curriculum": self._curriculum.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state: the place in an episode and the curriculum."""
         self._curriculum.load_state_dict(state["curriculum"])
-        self._seed, self._number = state["seed"], int(state["number"])
-        if self._seed is not None:
-            self._begin()
-            self._tick, self._judged = int(state["tick"]), int(state["judged"])
-            self._error = state["error"].to(self.device, torch.float64, copy=True)
-            self._show()
+        super().load_state_dict(state)
+        self._judged, self._error = (
+            int(state["judged"]),
+            state["error"].to(self.device, torch.float64, copy=True),
+        )
 
-    def _begin(self) -> None:
-        """Sample the present episode and compute the signals of its first step."""
+    def _open(self) -> None:
         self._episode = self._draw()
-        self._tick = self._judged = 0
-        self._error = torch.zeros_like(self._error)
-        self._show()
+        self._judged, self._error = 0, torch.zeros_like(self._error)
 
     def _draw(self) -> _Episode:
         """Return the present episode, a pure function of seed, number, environment and difficulty."""
@@ -323,8 +293,7 @@ class Copy(TorchVectorEnv):
         signed[first : stop + 1] = 2 * targets[first : stop + 1, :, :bits] - 1
         return _Episode(symbols, targets, [first <= step <= stop for step in range(steps)], signed, due)
 
-    def _show(self) -> None:
-        """Compute the requested signals of the present step."""
+    def _values(self) -> Values:
         now, episode = self._tick, self._episode
         values: dict[str, Tensor] = {}
         for name in self.requested:
@@ -337,9 +306,9 @@ class Copy(TorchVectorEnv):
                 values[name] = torch.full((self.num_envs, 1), left, dtype=self.dtype, device=self.device)
             else:
                 values[name] = self._upcoming()
-        self._observations, self._info = self._divide(values)
-        if "target" in self._info:
-            self._info[_MASK] = self._uniform[episode.has_target[now]]
+        observations, info = self._divide(values)
+        mask = {f"_{name}": self._uniform[episode.has_target[now]] for name in info if name == "target"}
+        return observations, {**info, **mask}
 
     def _upcoming(self) -> Tensor:
         """Return the targets of the following steps, the next step's first: all their bits, then their mask."""
@@ -347,10 +316,10 @@ class Copy(TorchVectorEnv):
         due = self._episode.due[ahead].expand(self.num_envs, -1)
         return torch.cat([self._episode.signed[ahead].transpose(0, 1).flatten(1), due], 1)
 
-    def _score(self, actions: Any) -> Tensor:
+    def _reward(self, actions: Any) -> Tensor | None:
         """Return each environment's reward, minus the error in bits per component, and accumulate the mean."""
         if actions is None or not self._episode.has_target[self._tick]:
-            return torch.zeros(self.num_envs, dtype=self.dtype, device=self.device)
+            return None
         target = self._episode.targets[self._tick]
         with torch.no_grad():
             answer = torch.as_tensor(actions, device=self.device).to(self.dtype)

@@ -10,7 +10,7 @@ from gymnasium.spaces import Discrete
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from antiphon.envs.base import StepResult, TorchVectorEnv, Values
+from antiphon.envs.base import SeededEnv, Values
 from antiphon.envs.datasets.catalogue import DATA_SETS
 from antiphon.envs.images import picture_table
 from antiphon.envs.options import EnvOptions, Split
@@ -28,7 +28,7 @@ _COUNTED = ("odd", "threes", "sevens", "fives")
 _MOST_COUNTED = 4096
 
 
-class CountDigits(TorchVectorEnv):
+class CountDigits(SeededEnv):
     """A stream of digits; the targets are counts of odd digits, threes, sevens and fives over ever longer windows.
 
     Generalised to more than two levels from the two-network task of Jaderberg et al. 2017, "Decoupled neural
@@ -111,8 +111,7 @@ class CountDigits(TorchVectorEnv):
         counted = {"odd": label % 2 == 1, "threes": label == 3, "sevens": label == 7, "fives": label == 5}
         self._counted = {name: counted[name].long() for name, _ in self._options.counts}
         self._draws = Draws(table.splits[self.split], num_envs)
-        self._example = 0  # digits of each environment since the last seed
-        self._start = 0  # the first one after the last reset
+        self._start = 0  # the first digit after the last reset
         self._counts: dict[str, Tensor] = {}
         self._nothing = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
 
@@ -131,28 +130,22 @@ class CountDigits(TorchVectorEnv):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
         """Begin new windows at the first digit of a seed, or without one at the next digit."""
-        self._example = 0 if self._begin_seed(seed) else self._example + 1
-        self._start = self._example
-        self._count()
-        return self._signal_values()
+        self._start = 0 if seed is not None or self._seed is None else self._number + 1
+        return super().reset(seed=seed)
 
-    def step(self, actions: Any = None) -> StepResult:
-        """Close the windows that end with the present digit, and go to the next; actions have no effect."""
-        self._require_reset()
+    def _known_after(self) -> dict[str, Tensor]:
+        """Return the counts of the windows that end with the present digit."""
         closed: dict[str, Tensor] = {}
         for name, steps in self._computed:
             if name in self.requested:
-                closes = (self._example - self._start + 1) % steps == 0
+                closes = (self._number - self._start + 1) % steps == 0
                 closed[name] = self._counts[name] if closes else self._nothing
                 closed[f"_{name}"] = self._uniform[closes]
-        self._example += 1
-        self._count()
-        observations, info = self._signal_values()
-        return self._step_result((observations, {**closed, **info}))
+        return closed
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the place in the stream: `seed`, `example` and the `start` of the windows."""
-        return {"seed": self._seed, "example": self._example, "start": self._start}
+        """Return the place in the stream, and the `start` of the windows."""
+        return {"seed": self._seed, "example": self._number, "start": self._start}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a place in the stream, and recompute the counts of its windows."""
@@ -160,21 +153,20 @@ class CountDigits(TorchVectorEnv):
         longest = max((steps for _, steps in self._computed), default=1)
         shown = int(state["example"]) - self._start
         for example in range(shown - shown % longest, shown + 1):
-            self._example = self._start + example
+            self._number = self._start + example
             if self._seed is not None:
-                self._count()
+                self._open()
 
-    def _count(self) -> None:
+    def _open(self) -> None:
         """Look up the present digits and add them to the counts, which restart at the beginning of a window."""
         assert self._seed is not None
-        self._rows = self._draws.rows(self._seed, self._example)
+        self._rows = self._draws.rows(self._seed, self._number)
         for name, steps in self._computed:
             here = self._counted[name].index_select(0, self._rows)
-            begins = (self._example - self._start) % steps == 0
+            begins = (self._number - self._start) % steps == 0
             self._counts[name] = here if begins else self._counts[name] + here
 
-    def _signal_values(self) -> Values:
-        """Return observations and info of the present digits: the signals known at the tick."""
+    def _values(self) -> Values:
         values: dict[str, Tensor] = {}
         for name in self.requested:
             if name == "image":

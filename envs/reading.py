@@ -11,7 +11,7 @@ from gymnasium.spaces import Discrete
 from pydantic import Field
 from torch import Tensor
 
-from antiphon.envs.base import StepResult, TorchVectorEnv, Values
+from antiphon.envs.base import SeededEnv, Values
 from antiphon.envs.datasets import texts
 from antiphon.envs.options import EnvOptions, Split
 from antiphon.envs.signal import Description, Signal
@@ -22,7 +22,7 @@ from antiphon.nets.random import integers, seed_for
 __all__ = ["CharText", "TextWindows"]
 
 
-class CharText(TorchVectorEnv):
+class CharText(SeededEnv):
     """A text, one character per step; the target is the next character.
 
     Description:
@@ -84,30 +84,18 @@ class CharText(TorchVectorEnv):
                 f"{2 * num_envs}; lower training.batch or give a longer text"
             )
         self._classes = read.classes
-        self._read = 0  # characters of each environment since the last seed
-        self._begins = torch.empty(0)
+        self._opened: int | None = None  # the seed of which `_begins` are
+
+    _place = ("read",)
 
     @property
     def evaluation_steps(self) -> int:
         """Steps in which every character of every stretch but the first is a target."""
         return self._stretch - 1
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
-        """Go to the beginning of a seed's stretches, or without a seed to the next character."""
-        self._read = 0 if self._begin_seed(seed) else self._read + 1
-        if self._read == 0:
-            self._open()
-        return self._signal_values()
-
-    def step(self, actions: Any = None) -> StepResult:
-        """Go on by a character; actions have no effect."""
-        self._require_reset()
-        self._read += 1
-        return self._step_result(self._signal_values())
-
     def state_dict(self) -> dict[str, Any]:
-        """Return the place in the text: `seed`, the number of characters `read`, and which `text` it is."""
-        return {"seed": self._seed, "read": self._read, "text": self._digest}
+        """Return the place in the text, and which `text` it is."""
+        return super().state_dict() | {"text": self._digest}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a place in the text.
@@ -120,20 +108,19 @@ class CharText(TorchVectorEnv):
                 f"env.text: '{self._text}' is not the text of before, its file having changed; "
                 "put the old one back, or begin a new run"
             )
-        self._seed, self._read = state["seed"], int(state["read"])
-        if self._seed is not None:
-            self._open()
+        super().load_state_dict(state)
 
     def _open(self) -> None:
-        """Compute the beginnings of the stretches, int64 `[batch]`."""
         assert self._seed is not None
+        if self._opened == self._seed:
+            return
+        self._opened = self._seed
         self._begins = torch.arange(self.num_envs, device=self.device) * self._stretch
         if self.split == "train":
             self._begins += integers(seed_for(self._seed, "env"), 0, 1, len(self._codes), self.device)
 
-    def _signal_values(self) -> Values:
-        """Return observations and info of the present characters."""
-        place = (self._begins + self._read) % len(self._codes)
+    def _values(self) -> Values:
+        place = (self._begins + self._number) % len(self._codes)
         values: dict[str, Tensor] = {}
         if "char" in self.requested:
             codes = self._codes[place].unsqueeze(-1)
@@ -180,7 +167,7 @@ class TextWindows(ExampleStream):
         Raises:
             DataError: As of `TextWindows`.
         """
-        counts = {name: len(begins) for name, begins in _begins(options.text, options.length).items()}
+        counts = {name: len(begins) for name, begins in _window_begins(options.text, options.length).items()}
         shape, classes = (options.length,), texts.load(options.text).classes
         return Description(
             signals={
@@ -212,7 +199,7 @@ class TextWindows(ExampleStream):
         return self._table.columns["text"][first.unsqueeze(1) + self._places]
 
 
-def _begins(text: str, length: int) -> dict[str, range]:
+def _window_begins(text: str, length: int) -> dict[str, range]:
     """Return where the windows of each split of a text begin in it: in `train` everywhere, in the others end to end.
 
     Raises:
@@ -236,7 +223,7 @@ def _windows(source: str, length: int, digest: str, device: torch.device) -> Tab
     del digest  # another text has another table
     splits = texts.load(source).splits
     begins, first = {}, 0
-    for name, starts in _begins(source, length).items():
+    for name, starts in _window_begins(source, length).items():
         begins[name] = torch.tensor(starts, dtype=torch.int64) + first
         first += len(splits[name])
     text = torch.cat([torch.from_numpy(codes) for codes in splits.values()])

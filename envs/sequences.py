@@ -11,7 +11,7 @@ from gymnasium.spaces import Discrete
 from pydantic import Field
 from torch import Tensor
 
-from antiphon.envs.base import StepResult, TorchVectorEnv, Values, check_split
+from antiphon.envs.base import SeededEnv, Values, check_split
 from antiphon.envs.signal import Description
 from antiphon.envs.stream import Table
 from antiphon.envs.tensors import (
@@ -191,7 +191,7 @@ def _packed(
     return columns, torch.tensor([len(part) for part in each[steps[0]]]), whole
 
 
-class SequenceStream(TorchVectorEnv):
+class SequenceStream(SeededEnv):
     """Sequences in episodes: as many side by side as there are environments, then the next ones.
 
     Description:
@@ -224,12 +224,11 @@ class SequenceStream(TorchVectorEnv):
         check_split(split, self.splits)
         self.split = split
         self._table = table
-        self._episode = 0  # episodes since the last seed
-        self._tick = 0  # steps of the present one
         self._rows = self._steps = self._padded = torch.empty(0)
         """Of the present sequences, [batch] int64: numbers in the table, and lengths, 0 where there is no sequence."""
         self._length = 0
-        self._present: Values = {}, {}
+
+    _place = ("episode", "tick")
 
     @property
     def episode_length(self) -> int:
@@ -239,7 +238,7 @@ class SequenceStream(TorchVectorEnv):
     @property
     def evaluation_steps(self) -> int:
         """Steps of the present epoch."""
-        lengths = self._table.padded[self._order(self._episode // self._per_epoch)]
+        lengths = self._table.padded[self._order(self._number // self._per_epoch)]
         longest = [part.max() for part in torch.split(lengths, self.num_envs)]
         return int(torch.stack(longest).sum())
 
@@ -247,37 +246,6 @@ class SequenceStream(TorchVectorEnv):
     def _per_epoch(self) -> int:
         """Episodes of an epoch."""
         return -(-len(self._table.splits[self.split]) // self.num_envs)
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
-        """Go to the first episode of a seed, or without one to the next."""
-        self._episode = 0 if self._begin_seed(seed) else self._episode + 1
-        self._tick = 0
-        self._open()
-        return dict(self._present[0]), dict(self._present[1])
-
-    def step(self, actions: Any = None) -> StepResult:
-        """Go on by a step; actions have no effect."""
-        self._require_reset()
-        last = self._present
-        self._tick += 1
-        ended = self._tick == self._length
-        if ended:
-            self._tick = 0
-            self._episode += 1
-            self._open()
-        else:
-            self._present = self._values()
-        return self._step_result(self._present, None, last if ended else None)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the place in the stream: `seed`, `episode` and `tick`."""
-        return {"seed": self._seed, "episode": self._episode, "tick": self._tick}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a place in the stream."""
-        self._seed, self._episode, self._tick = state["seed"], int(state["episode"]), int(state["tick"])
-        if self._seed is not None:
-            self._open()
 
     def _order(self, epoch: int) -> Tensor:
         """Return the order of the split's sequences in an epoch, by their number in the table."""
@@ -288,7 +256,7 @@ class SequenceStream(TorchVectorEnv):
 
     def _open(self) -> None:
         """Look up the sequences of the present episode."""
-        epoch, place = divmod(self._episode, self._per_epoch)
+        epoch, place = divmod(self._number, self._per_epoch)
         rows = self._order(epoch)[place * self.num_envs : (place + 1) * self.num_envs]
         rest = self.num_envs - len(rows)
         self._rows = torch.cat([rows, rows[:1].expand(rest)])
@@ -297,7 +265,6 @@ class SequenceStream(TorchVectorEnv):
             for lengths in (self._table.lengths, self._table.padded)
         )
         self._length = int(self._padded.max())
-        self._present = self._values()
 
     def _values(self) -> Values:
         """Return observations and info of the present step."""

@@ -15,7 +15,7 @@ from gymnasium.spaces import Discrete
 from pydantic import Field
 from torch import Tensor
 
-from antiphon.envs.base import StepResult, TorchVectorEnv, Values, check_split, chosen
+from antiphon.envs.base import SeededEnv, Values, check_split, chosen
 from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description, Signal
 from antiphon.errors import RunError
@@ -81,16 +81,17 @@ class Draws:
         return self._block[place]
 
 
-class ExampleStream(TorchVectorEnv):
+class ExampleStream(SeededEnv):
     """A stream of independent examples, sampled with replacement, each repeated for `hold` steps.
 
     Description:
         Example k of environment b is a pure function of (seed, k, b), independent of history and batch.
     Action space:
-        A guess at the `answer`, `Discrete(classes)`; without an answer there is one action, without effect.
-        `step(None)` makes no guess.
+        A guess at the `answer`, `Discrete(classes)`, as classes `[batch]` or their logits `[batch, classes]`; without an
+        answer there is one action, without effect. `step(None)` makes no guess.
     Observation space:
-        The requested signals that are not training-only; the others are in `info`.
+        The requested signals that are not training-only; the others are in `info`. While an example is held its tensors are
+        the same objects: do not write into them.
     Rewards:
         1.0 where the guess is the answer, else 0.0.
     Episode end:
@@ -124,41 +125,9 @@ class ExampleStream(TorchVectorEnv):
         self._divisors = {name: torch.tensor(own, dtype=dtype) for name, own in table.divisors.items()}
         self._answer = answer
         self._digest = digest
-        self._example = 0  # examples of each environment since the last seed
-        self._tick = 0  # steps of the present one
         self._draws = Draws(self._table.splits[split], num_envs)
         self._rows = torch.empty(0)
-        self._observations: dict[str, Tensor] = {}
-        self._info: dict[str, Tensor] = {}
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
-        """Go to the first example of a seed, or without one to the next example of the stream."""
-        self._example = 0 if self._begin_seed(seed) else self._example + 1
-        self._tick = 0
-        self._show()
-        return dict(self._observations), dict(self._info)
-
-    def step(self, actions: Any = None) -> StepResult:
-        """Score the guesses on the present examples, and go to the next step.
-
-        Args:
-            actions: Guessed classes `[batch]`, or their logits `[batch, classes]`; None: no guess.
-
-        Returns:
-            Observations, reward, terminated, truncated, info. While an example is held its tensors are the same
-            objects: do not write into them. Where episodes ended, `info` has the last signals in `final_obs`
-            and `final_info`.
-        """
-        self._require_reset()
-        reward = self._reward(actions)
-        last = self._observations, self._info
-        self._tick += 1
-        if self._tick == self.hold:
-            self._tick = 0
-            self._example += 1
-            self._show()
-        ended = self._tick == 0 and self.episode_steps is not None
-        return self._step_result((self._observations, self._info), reward, last if ended else None)
+        self._shown: Values = {}, {}
 
     def batches(self, split: str, size: int) -> Iterator[dict[str, Tensor]]:
         """Yield every example of a split once, in order: the requested signals, the last batch ragged."""
@@ -168,9 +137,8 @@ class ExampleStream(TorchVectorEnv):
             yield self.signals_at(rows[start : start + size])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the place in the stream: `seed`, `example` and `tick`; and of a file the digest of its `data`."""
-        place = {"seed": self._seed, "example": self._example, "tick": self._tick}
-        return place if self._digest is None else {**place, "data": self._digest()}
+        """Return the place in the stream, and of a file the digest of its `data`."""
+        return super().state_dict() | ({} if self._digest is None else {"data": self._digest()})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a place in the stream.
@@ -184,14 +152,14 @@ class ExampleStream(TorchVectorEnv):
                 f"env: the state is of other data or splits (SHA-256 {saved[:12]}…), not of these "
                 f"({self._digest()[:12]}…); put the file back that it was saved with, or begin a new run"
             )
-        self._seed, self._example, self._tick = state["seed"], int(state["example"]), int(state["tick"])
-        if self._seed is not None:
-            self._show()
+        super().load_state_dict(state)
 
-    def _show(self) -> None:
-        """Look up the present example's rows and compute its signals."""
-        self._rows = self.rows_of(self._example)
-        self._observations, self._info = self._divide(self.signals_at(self._rows))
+    def _open(self) -> None:
+        self._rows = self.rows_of(self._number)
+        self._shown = self._divide(self.signals_at(self._rows))
+
+    def _values(self) -> Values:
+        return self._shown  # the same tensors while an example is held
 
     def rows_of(self, example: int) -> Tensor:
         """Return the table row of each environment's example of that number, int64 `[batch]`."""
@@ -210,9 +178,9 @@ class ExampleStream(TorchVectorEnv):
         column = self._table.columns[name].index_select(0, rows)
         return column / self._divisors[name] if name in self._divisors else column
 
-    def _reward(self, actions: Any) -> Tensor:
+    def _reward(self, actions: Any) -> Tensor | None:
         if actions is None or self._answer is None:
-            return torch.zeros(self.num_envs, dtype=self.dtype, device=self.device)
+            return None
         guess = chosen(torch.as_tensor(actions, device=self.device), int(self.single_action_space.n))  # type: ignore[attr-defined]
         return (guess == self.answers(self._rows)).to(self.dtype)
 

@@ -79,8 +79,6 @@ class Broken(Digits):
         super().__init__(3, Digits.Options(hold=2, episode="example"))
         if fault == "mode":
             self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
-        if fault == "length":
-            self.episode_steps = 3
         if fault == "endless":
             self.endless = True
         if fault == "longest":
@@ -108,6 +106,8 @@ class Broken(Digits):
                 reward = reward[:, None]
             case "flag":
                 truncated = truncated.float()
+            case "length":
+                terminated = torch.zeros_like(terminated)
             case "final":
                 info.pop("final_obs", None)
             case "label":
@@ -139,7 +139,7 @@ FAULTS = {
     "reward": "reward is torch.float32 (3, 1)",
     "flag": "truncated is torch.float32",
     "final": "without final_obs",
-    "length": "contradicts episode_length=3",
+    "length": "contradicts episode_length=2",
     "endless": "endless=True, episode_length=2",
     "longest": "episode_length=2 exceeds 1",
     "mask": "the mask '_label' is torch.int32 (3,)",
