@@ -1,21 +1,84 @@
-"""Values of somebody else's world as tensors, checked; and its exceptions as errors of one line."""
+"""Somebody else's world: its values as tensors, checked; its exceptions as errors of one line; and what adaptors share."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.vector import AsyncVectorEnv
 from torch import Tensor
 
-from antiphon.envs.signal import Signal
-from antiphon.errors import AntiphonError, RunError
+from antiphon.envs.adaptors.spaces import Actions, Observations
+from antiphon.envs.base import TorchVectorEnv
+from antiphon.envs.signal import OUTCOMES, Description, Signal
+from antiphon.errors import AntiphonError, RunError, ScenarioError
 
-__all__ = ["checked", "failing", "tensor_of"]
+__all__ = ["Adaptor", "checked", "tensor_of"]
+
+
+class Adaptor(TorchVectorEnv):
+    """Somebody else's world, or copies of it, as a `TorchVectorEnv`; they are closed with it.
+
+    Args:
+        worlds: The environments that are drawn and closed.
+        name: Of the world, for errors.
+        num_envs: Number of environments.
+        signals: Of its observations, and beside `OUTCOMES` of each step.
+        actions: The translation of actions.
+        can_be_saved: Whether the world has a state.
+        settings: `device` and `dtype`, as of `TorchVectorEnv`.
+
+    Raises:
+        ScenarioError: An observation that is called as an outcome is.
+    """
+
+    def __init__(
+        self,
+        worlds: Sequence[Any],
+        name: str,
+        num_envs: int,
+        signals: Mapping[str, Signal],
+        actions: Actions,
+        can_be_saved: bool,
+        **settings: Any,
+    ) -> None:
+        for each in signals.keys() & OUTCOMES.keys():
+            raise ScenarioError(f"env: an observation is called '{each}', as an outcome is; rename it")
+        self._worlds, self._name, self.actions = list(worlds), name, actions
+        description = Description(
+            signals={**signals, **OUTCOMES},
+            example_counts={},
+            action_space=actions.space,
+            can_be_saved=can_be_saved,
+        )
+        super().__init__(num_envs, description, actions.space, **settings)
+        metadata = getattr(worlds[0], "metadata", {})
+        self.metadata |= {key: metadata[key] for key in ("render_modes", "render_fps") if key in metadata}
+        self.render_mode = getattr(worlds[0], "render_mode", None)
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Close the worlds."""
+        for world in self._worlds:
+            world.close(**kwargs)
+
+    def _failing(self, call: str) -> AbstractContextManager[None]:
+        return failing(self._name, call, subprocesses=isinstance(self._worlds[0], AsyncVectorEnv))
+
+    def _value(self, name: str, values: Any, observations: Observations) -> Tensor:
+        """Return a signal's value of what the world returned."""
+        kind = self.dtype if self.signals[name].classes is None else torch.int64
+        return observations.value(name, tensor_of(values, self.device).to(kind))
+
+    def _require_state(self) -> None:
+        if not self.description.can_be_saved:
+            raise RunError(
+                f"env: '{self._name}' cannot be saved or forked; give it state_dict and load_state_dict"
+            )
 
 
 @contextmanager

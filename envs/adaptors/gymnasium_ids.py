@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium
 from gymnasium.vector import AutoresetMode, VectorEnv
 
+from antiphon.envs.options import EnvOptions
 from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import imported_by_name
 
 __all__ = ["open_vector"]
 
-_VECTORISED = ("sync", "async", "vector_entry_point")
 _AUTORESET = {mode.name.lower(): mode for mode in AutoresetMode}
-_OWN = ("id", "num_envs", "vector_kwargs", "wrappers")
-"""Arguments of `make_vec` that no document gives."""
+
+
+class _Options(EnvOptions, extra="allow"):
+    """How a vector environment is made; all other keys are arguments of the environment."""
+
+    vectorization_mode: Literal["sync", "async", "vector_entry_point"] | None = None
+    autoreset: Literal["same_step", "next_step", "disabled"] | None = None
 
 
 def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[Any, Any, Any]:
@@ -38,17 +43,16 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
         imported_by_name(module, "env.gymnasium")
     if name not in gymnasium.registry:
         raise ScenarioError(f"env.gymnasium: no Gymnasium environment '{name}'{_nearest(name)}")
-    arguments = dict(options)
-    for key in arguments.keys() & set(_OWN):
+    found = _Options(**options)
+    mode, autoreset, arguments = found.vectorization_mode, found.autoreset, found.model_extra or {}
+    for key in arguments.keys() & {
+        "id",
+        "num_envs",
+        "vector_kwargs",
+        "wrappers",
+    }:  # of make_vec, for no document
         meaning = "it is training.batch" if key == "num_envs" else "a document has no Python objects"
         raise ScenarioError(f"env.{key}: cannot be given, {meaning}; leave it out")
-    mode, autoreset = arguments.pop("vectorization_mode", None), arguments.pop("autoreset", None)
-    for key, value, known in (
-        ("vectorization_mode", mode, _VECTORISED),
-        ("autoreset", autoreset, _AUTORESET),
-    ):
-        if value is not None and value not in known:
-            raise ScenarioError(f"env.{key}: no {key} '{value}'{suggest(str(value), known)}")
     try:
         env = _made(name, batch, mode, autoreset, arguments)
     except Exception as error:  # noqa: BLE001  (anything somebody's environment may raise)

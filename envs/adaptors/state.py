@@ -13,7 +13,7 @@ from torch import Tensor
 
 from antiphon.envs.adaptors.spaces import leaves
 
-__all__ = ["can_be_saved", "load_random_state", "load_state", "random_state", "state_of"]
+__all__ = ["can_be_saved", "has_state", "load_random_state", "load_state", "random_state", "state_of"]
 
 
 def can_be_saved(env: VectorEnv[Any, Any, Any]) -> bool:
@@ -21,7 +21,7 @@ def can_be_saved(env: VectorEnv[Any, Any, Any]) -> bool:
 
     Sub-environments may have a time limit, but no other wrapper that has a state.
     """
-    return _has_state(env.unwrapped) or _sub_environments(env) is not None
+    return has_state(env.unwrapped) or _sub_environments(env) is not None
 
 
 def state_of(env: VectorEnv[Any, Any, Any]) -> Any:
@@ -65,13 +65,14 @@ def load_random_state(space: Space[Any], state: list[Any]) -> None:
         leaf.np_random.bit_generator.state = each
 
 
-def _has_state(env: Any) -> bool:
+def has_state(env: Any) -> bool:
+    """Whether an environment has `state_dict` and `load_state_dict`."""
     return all(callable(getattr(env, name, None)) for name in ("state_dict", "load_state_dict"))
 
 
 def _sub_environments(env: VectorEnv[Any, Any, Any]) -> list[gymnasium.Env[Any, Any]] | None:
     """Return the sub-environments whose states are that of a vector environment; None: it is not theirs."""
-    if not isinstance(env, SyncVectorEnv) or _has_state(env):
+    if not isinstance(env, SyncVectorEnv) or has_state(env):
         return None
     subs = list(env.envs)
     plain = all(
@@ -79,7 +80,7 @@ def _sub_environments(env: VectorEnv[Any, Any, Any]) -> list[gymnasium.Env[Any, 
         for sub in subs
         for wrapper in _wrappers(sub)
     )
-    return subs if plain and all(_has_state(sub.unwrapped) for sub in subs) else None
+    return subs if plain and all(has_state(sub.unwrapped) for sub in subs) else None
 
 
 def _wrappers(env: gymnasium.Env[Any, Any]) -> list[gymnasium.Wrapper[Any, Any, Any, Any]]:
