@@ -101,34 +101,9 @@ class Curriculum:
         return {**place, "error": self.error, "episodes": self._episodes}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state from `state_dict`.
-
-        Raises:
-            ValueError: The difficulty is none of the task's.
-        """
-        length, repeats = int(state["length"]), int(state["repeats"])
-        most = max(self._options.max_length, self._options.start.characters)
-        if length < 1 or repeats < 1 or length * repeats > most:
-            raise ValueError(f"difficulty: {length} characters, {repeats} times; of at most {most}")
-        self.difficulty = Difficulty(length, repeats)
-        self.solved = int(state["solved"])
-        self.error, self._episodes = state["error"], int(state["episodes"])
-
-
-@dataclass(frozen=True)
-class _Episode:
-    """Inputs and targets of an episode, by step."""
-
-    symbols: Tensor
-    """`[steps, batch, bits + 2]`."""
-    targets: Tensor
-    """`[steps, batch, bits + 1]`, zero without a target."""
-    has_target: list[bool]
-    """Whether there is a target, by step."""
-    signed: Tensor
-    """`[steps + max_length, batch, bits]`: the targets' bits as -1 and 1, 0 without a target."""
-    due: Tensor
-    """`[steps + max_length]`: 1.0 where there is a target."""
+        """Load a state from `state_dict`."""
+        self.difficulty = Difficulty(int(state["length"]), int(state["repeats"]))
+        self.solved, self.error, self._episodes = int(state["solved"]), state["error"], int(state["episodes"])
 
 
 class Copy(SeededEnv):
@@ -222,6 +197,8 @@ class Copy(SeededEnv):
             example_counts={},
         )
 
+    _place = ("number", "tick")
+
     def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
         self._options = options
         logits = Box(-np.inf, np.inf, (options.bits + 1,), np.float32)
@@ -229,8 +206,6 @@ class Copy(SeededEnv):
         self._curriculum = Curriculum(self._options)
         self._error = torch.zeros((), dtype=torch.float64, device=self.device)  # summed over the scored steps
         self._judged = 0
-
-    _place = ("number", "tick")
 
     @property
     def episode_length(self) -> int:
@@ -248,7 +223,7 @@ class Copy(SeededEnv):
         return begins
 
     def _close(self) -> None:
-        if self._judged == sum(self._episode.has_target):
+        if self._judged == len(self._due):
             self._curriculum.update(self._error.item() / self._judged)
 
     def state_dict(self) -> dict[str, Any]:
@@ -260,67 +235,51 @@ class Copy(SeededEnv):
         """Load a state: the place in an episode and the curriculum."""
         self._curriculum.load_state_dict(state["curriculum"])
         super().load_state_dict(state)
-        self._judged, self._error = (
-            int(state["judged"]),
-            state["error"].to(self.device, torch.float64, copy=True),
-        )
+        self._judged = int(state["judged"])
+        self._error = state["error"].to(self.device, torch.float64, copy=True)
 
     def _open(self) -> None:
-        self._episode = self._draw()
-        self._judged, self._error = 0, torch.zeros_like(self._error)
-
-    def _draw(self) -> _Episode:
-        """Return the present episode, a pure function of seed, number, environment and difficulty."""
+        """Sample the present episode, a pure function of seed, number, environment and difficulty."""
         assert self._seed is not None
         bits, difficulty, num_envs = self._options.bits, self._curriculum.difficulty, self.num_envs
         length, steps = difficulty.length, self.episode_length
+        self._judged, self._error = 0, torch.zeros_like(self._error)
         # Environment-major: an environment's episode does not depend on their number.
         chance = uniform(seed_for(self._seed, "env"), self._number, num_envs * length * bits, self.device)
         pattern = (chance < 0.5).view(num_envs, length, bits).transpose(0, 1).to(self.dtype)
-        symbols = torch.zeros(steps, num_envs, bits + 2, dtype=self.dtype, device=self.device)
-        symbols[:length, :, :bits] = pattern
-        symbols[length, :, bits] = 1
+        self._symbols = pattern.new_zeros(steps, num_envs, bits + 2)
+        self._symbols[:length, :, :bits] = pattern
+        self._symbols[length, :, bits] = 1
         if self._options.shows_repeats:
-            symbols[length + 1, :, bits + 1] = difficulty.repeats / 10
+            self._symbols[length + 1, :, bits + 1] = difficulty.repeats / 10
         stop = steps - 2
         first = stop - difficulty.characters
-        targets = torch.zeros(steps, num_envs, bits + 1, dtype=self.dtype, device=self.device)
-        targets[first:stop, :, :bits] = pattern.repeat(difficulty.repeats, 1, 1)
-        targets[stop, :, bits] = 1
-        due = torch.zeros(steps + self._options.max_length, dtype=self.dtype, device=self.device)
-        due[first : stop + 1] = 1
-        signed = torch.zeros(len(due), num_envs, bits, dtype=self.dtype, device=self.device)
-        signed[first : stop + 1] = 2 * targets[first : stop + 1, :, :bits] - 1
-        return _Episode(symbols, targets, [first <= step <= stop for step in range(steps)], signed, due)
+        self._due = range(first, stop + 1)
+        self._targets = pattern.new_zeros(steps, num_envs, bits + 1)
+        self._targets[first:stop, :, :bits] = pattern.repeat(difficulty.repeats, 1, 1)
+        self._targets[stop, :, bits] = 1
+        self._ahead = pattern.new_zeros(steps + self._options.max_length, num_envs, bits + 1)
+        self._ahead[first : stop + 1, :, :bits] = 2 * self._targets[first : stop + 1, :, :bits] - 1
+        self._ahead[first : stop + 1, :, bits] = 1
 
     def _values(self) -> Values:
-        now, episode = self._tick, self._episode
-        values: dict[str, Tensor] = {}
-        for name in self.requested:
-            if name == "symbol":
-                values[name] = episode.symbols[now]
-            elif name == "target":
-                values[name] = episode.targets[now]
-            elif name == "time_left":
-                left = (len(episode.has_target) - 1 - now) / 10
-                values[name] = torch.full((self.num_envs, 1), left, dtype=self.dtype, device=self.device)
-            else:
-                values[name] = self._upcoming()
-        observations, info = self._divide(values)
-        mask = {f"_{name}": self._uniform[episode.has_target[now]] for name in info if name == "target"}
-        return observations, {**info, **mask}
-
-    def _upcoming(self) -> Tensor:
-        """Return the targets of the following steps, the next step's first: all their bits, then their mask."""
-        ahead = slice(self._tick + 1, self._tick + 1 + self._options.max_length)
-        due = self._episode.due[ahead].expand(self.num_envs, -1)
-        return torch.cat([self._episode.signed[ahead].transpose(0, 1).flatten(1), due], 1)
+        now, last = self._tick, len(self._targets) - 1
+        values = {"symbol": self._symbols[now], "target": self._targets[now]}
+        if "time_left" in self.requested:
+            values["time_left"] = self._symbols.new_full((self.num_envs, 1), (last - now) / 10)
+        if "upcoming" in self.requested:  # all bits of the following targets, then which of them there are
+            ahead = self._ahead[now + 1 : now + 1 + self._options.max_length].transpose(0, 1)
+            values["upcoming"] = torch.cat([ahead[..., :-1].flatten(1), ahead[..., -1]], 1)
+        observations, info = self._divide({name: values[name] for name in self.requested})
+        if "target" in info:
+            info["_target"] = self._uniform[now in self._due]
+        return observations, info
 
     def _reward(self, actions: Any) -> Tensor | None:
         """Return each environment's reward, minus the error in bits per component, and accumulate the mean."""
-        if actions is None or not self._episode.has_target[self._tick]:
+        if actions is None or self._tick not in self._due:
             return None
-        target = self._episode.targets[self._tick]
+        target = self._targets[self._tick]
         with torch.no_grad():
             answer = torch.as_tensor(actions, device=self.device).to(self.dtype)
             if answer.shape != target.shape:

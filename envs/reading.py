@@ -71,6 +71,8 @@ class CharText(SeededEnv):
         counts = {name: len(codes) for name, codes in text.splits.items()}
         return Description(signals=signals, splits=tuple(counts), example_counts=counts, endless=True)
 
+    _place = ("read",)
+
     def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
         super().__init__(num_envs, self.describe(options), Discrete(1), **settings)
         self.split, self._text = options.split, options.text
@@ -85,8 +87,6 @@ class CharText(SeededEnv):
             )
         self._classes = read.classes
         self._opened: int | None = None  # the seed of which `_begins` are
-
-    _place = ("read",)
 
     @property
     def evaluation_steps(self) -> int:

@@ -159,9 +159,9 @@ def describe(spec: Any) -> Description:
         ScenarioError: As `make`.
         DataError: A header that is there and broken.
     """
-    declared = None if _foreign(spec) else _declared(spec)
-    if declared is not None and hasattr(factory := _factory(declared[0]), "describe"):
-        return factory.describe(factory.Options(**declared[1]))  # type: ignore[no-any-return]
+    kind, name, values = _declared(spec)
+    if kind == "id" and hasattr(factory := _factory(name), "describe"):
+        return factory.describe(factory.Options(**values))  # type: ignore[no-any-return]
     if isinstance(getattr(spec, "description", None), Description):
         return spec.description  # type: ignore[no-any-return]
     if isinstance(spec, VectorEnv):
@@ -203,17 +203,15 @@ def obstacle_to_copies(spec: Any) -> str | None:
     Raises:
         ScenarioError: As `make`.
     """
-    if foreign := _foreign(spec):
-        kind, name, _ = foreign
+    kind, name, _ = _declared(spec)
+    if kind in _ADAPTORS:
         return f"'{name}' is a world of {kind}, which may hold more than its seed sets"
     if isinstance(spec, VectorEnv):
         return f"{type(spec).__name__} is one object, of which there are no copies"
-    declared = _declared(spec)
-    if declared is None or declared[0].startswith("antiphon/"):
-        return None
-    with closing(make(spec, batch=1)) as env:
-        if type(env).__module__.startswith("antiphon.envs.adaptors."):
-            return f"'{declared[0]}' makes worlds of Gymnasium or PettingZoo, which may hold more than their seed sets"
+    if kind == "id" and not name.startswith("antiphon/"):
+        with closing(make(spec, batch=1)) as env:
+            if type(env).__module__.startswith("antiphon.envs.adaptors."):
+                return f"'{name}' makes worlds of Gymnasium or PettingZoo, which may hold more than their seed sets"
     return None
 
 
@@ -244,19 +242,15 @@ def make(
     from antiphon.envs.base import check_split
 
     dtype = torch.float32 if dtype is None else dtype
-    if foreign := _foreign(spec):
-        kind, name, values = foreign
-        if kind == "gymnasium" and name in ids():
-            raise ScenarioError(f"env.gymnasium: '{name}' is antiphon's own; write env: {{id: {name}}}")
-        if split is not None:
-            check_split(split, ())
-        opened: TorchVectorEnv = imported(_ADAPTORS[kind])(name, batch, values, device=device, dtype=dtype)
-        return opened
-    declared = _declared(spec)
-    if declared is not None:
-        if split is not None and hasattr(_factory(declared[0]), "describe"):
-            check_split(split, describe(spec).splits)
-        spec = _built(*declared, split, {"num_envs": batch, "device": device, "dtype": dtype})
+    kind, name, values = _declared(spec)
+    if split is not None and (kind in _ADAPTORS or (kind == "id" and hasattr(_factory(name), "describe"))):
+        check_split(split, () if kind in _ADAPTORS else describe(spec).splits)
+    if kind == "gymnasium" and name in ids():
+        raise ScenarioError(f"env.gymnasium: '{name}' is antiphon's own; write env: {{id: {name}}}")
+    if kind in _ADAPTORS:
+        spec = imported(_ADAPTORS[kind])(name, batch, values, device=device, dtype=dtype)
+    elif kind == "id":
+        spec = _built(name, values, split, {"num_envs": batch, "device": device, "dtype": dtype})
     if isinstance(spec, VectorEnv):
         from antiphon.envs.adaptors.vector import vector
 
@@ -268,28 +262,18 @@ def make(
     )
 
 
-def _declared(spec: Any) -> tuple[str, dict[str, Any]] | None:
-    """Return the id and the other keys of a declared environment, or None for other objects."""
-    if isinstance(spec, Mapping):
-        name, values = spec.get("id"), {key: value for key, value in spec.items() if key != "id"}
-    elif hasattr(spec, "id") and isinstance(getattr(spec, "kwargs", None), Mapping):
-        name, values = spec.id, dict(spec.kwargs)
-    else:
-        return None
-    options_of(str(name))
-    return str(name), values
-
-
-def _foreign(spec: Any) -> tuple[str, str, dict[str, Any]] | None:
-    """Return the key, the name and the other keys of a world of Gymnasium or PettingZoo, or None for other objects."""
-    for kind in _ADAPTORS:
-        if isinstance(spec, Mapping) and "id" not in spec:
-            name, values = spec.get(kind), {key: value for key, value in spec.items() if key != kind}
-        else:
-            name, values = getattr(spec, kind, None), getattr(spec, "kwargs", {})
-        if isinstance(name, str):
-            return kind, name, dict(values)
-    return None
+def _declared(spec: Any) -> tuple[str | None, str, dict[str, Any]]:
+    """Return the key by which an environment is declared, its name and the other keys; None for other objects."""
+    keys = dict(spec if isinstance(spec, Mapping) else getattr(spec, "kwargs", {}))
+    if not isinstance(spec, Mapping):
+        keys |= {kind: getattr(spec, kind) for kind in ("id", *_ADAPTORS) if getattr(spec, kind, None)}
+    kind = next((kind for kind in ("id", *_ADAPTORS) if kind in keys), None)
+    if kind is None and not isinstance(spec, Mapping):
+        return None, "", {}
+    name = str(keys.pop(kind or "id", None))
+    if kind not in _ADAPTORS:
+        options_of(name)
+    return kind, name, keys
 
 
 def _built(name: str, values: Mapping[str, Any], split: str | None, settings: Mapping[str, Any]) -> Any:
@@ -304,14 +288,11 @@ def _built(name: str, values: Mapping[str, Any], split: str | None, settings: Ma
     factory, model = _factory(name), options_of(name)
     takes_split = split is not None and "split" in model.model_fields
     options = model(**{**values, **({"split": split} if takes_split else {})})
-    known = inspect.signature(factory).parameters
-    if hasattr(factory, "Options"):
-        arguments: dict[str, Any] = {"options": options}
-        named = [key for key in settings if key in known or "settings" in known]
-    else:
+    known, arguments = inspect.signature(factory).parameters, {"options": options}
+    if not hasattr(factory, "Options"):
         arguments = {key: getattr(options, key) for key in options.model_fields_set}
-        named = [key for key in settings if key in known]
-    arguments |= {key: settings[key] for key in named}
+    rest = hasattr(factory, "Options") and any(one.kind is one.VAR_KEYWORD for one in known.values())
+    arguments |= {key: settings[key] for key in settings if key in known or rest}
     made = factory(**arguments)
     if all(hasattr(made, name) for name in ("possible_agents", "observation_space", "step")):
         copies = [made, *(factory(**arguments) for _ in range(settings["num_envs"] - 1))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Self
 
 import torch
@@ -16,16 +17,15 @@ from antiphon.envs.signal import Description
 from antiphon.envs.stream import Table
 from antiphon.envs.tensors import (
     ColumnOptions,
+    Columns,
     Names,
     Source,
     as_tensor,
-    divided,
-    joined,
+    assembled,
+    require,
     signals_of,
-    split_rows,
-    where_of,
 )
-from antiphon.errors import DataError, suggest
+from antiphon.errors import suggest
 from antiphon.nets.random import seed_for, uniform
 
 __all__ = ["SequenceStream", "SequenceTable", "from_sequences"]
@@ -98,14 +98,9 @@ def from_sequences(
     place = "from_sequences"
     names: dict[str, Any] = {"training_only": training_only, "per_sequence": per_sequence, "classes": classes}
     options = _Options(**names, pad_to_multiple=pad_to_multiple)
-    given, shares = divided(sequences, test, validation)
-    packed = {
-        split: _packed(data, options.per_sequence, where_of(place, split)) for split, data in given.items()
-    }
-    columns = joined({split: found[0] for split, found in packed.items()}, place)
-    lengths = torch.cat([found[1] for found in packed.values()])
-    whole = packed["train"][2]
-    splits = split_rows({split: len(found[1]) for split, found in packed.items()}, shares, place)
+    reader = partial(_packed, per_sequence=options.per_sequence)
+    columns, splits, packed = assembled(reader, place, (sequences, test, validation))
+    lengths, whole = torch.cat([part.lengths for part in packed]), packed[0].whole
     masks = {name: columns.pop(name) for name in list(columns) if name.startswith("_")}
     signals, columns, divisors = signals_of(columns, options, [n for n in columns if n in whole], place)
     padded = -(-lengths // pad_to_multiple) * pad_to_multiple
@@ -129,66 +124,68 @@ def from_sequences(
     return Source(table, description, SequenceStream)
 
 
-def _packed(
-    given: Any, per_sequence: Collection[str], place: str
-) -> tuple[dict[str, Tensor], Tensor, frozenset[str]]:
-    """Return the columns of sequences laid end to end, their lengths, and which columns have a row per sequence."""
-    if not isinstance(given, Mapping):
-        kind = type(given).__name__
-        raise DataError(f"{place}: {kind}; give a share of the sequences, or a mapping of sequences")
-    if not given:
-        raise DataError(f"{place}: no sequences given; name them, such as x=[…]")
+class _Packed(Columns):
+    """Columns of sequences laid end to end."""
+
+    lengths: Tensor
+    """Of the sequences."""
+    whole: frozenset[str]
+    """Columns with a row per sequence."""
+
+    @property
+    def rows(self) -> int:
+        """Number of sequences."""
+        return len(self.lengths)
+
+
+def _packed(given: Any, place: str, per_sequence: Collection[str]) -> _Packed:
+    """Return the columns of sequences laid end to end."""
+    mapping = f"{type(given).__name__}; give a share of the sequences, or a mapping of sequences"
+    require(isinstance(given, Mapping), place, mapping)
+    require(len(given) > 0, place, "no sequences given; name them, such as x=[…]")
     for name in per_sequence:
-        if name not in given:
-            raise DataError(f"{place}: per_sequence: no signal '{name}'{suggest(name, given)}")
-    counts = {}
+        require(name in given, place, f"per_sequence: no signal '{name}'{suggest(name, given)}")
     each: dict[str, list[Tensor]] = {}
     for name, values in given.items():
-        try:
-            each[name] = [as_tensor(f"{name}[{i}]", value, place) for i, value in enumerate(values)]
-        except TypeError:
-            raise DataError(
-                f"{place}: {name}: {type(values).__name__}; give a list of tensors, one per sequence"
-            ) from None
-        counts[name] = len(each[name])
-    if len(set(counts.values())) > 1 or not all(counts.values()):
-        found = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise DataError(
-            f"{place}: numbers of sequences disagree: {found}; give as many of each, and at least one"
-        )
+        listed = f"{name}: {type(values).__name__}; give a list of tensors, one per sequence"
+        require(isinstance(values, Iterable) and getattr(values, "ndim", 1) > 0, place, listed)
+        each[name] = [as_tensor(f"{name}[{i}]", value, place) for i, value in enumerate(values)]
+    found = ", ".join(f"{name} {len(parts)}" for name, parts in each.items())
+    counts = {len(parts) for parts in each.values()}
+    disagree = f"numbers of sequences disagree: {found}; give as many of each, and at least one"
+    require(len(counts) == 1 and all(counts), place, disagree)
     whole = frozenset(n for n, parts in each.items() if n in per_sequence or all(p.dim() == 0 for p in parts))
     steps = [name for name in each if name not in whole]
-    if not steps:
-        raise DataError(
-            f"{place}: no signal has a value per step; give one, such as x=[…] of tensors [steps, …]"
-        )
-    for name in steps:
-        for index, part in enumerate(each[name]):
-            first = each[steps[0]][index]
-            if part.dim() == 0 or len(part) == 0:
-                raise DataError(
-                    f"{place}: {name}[{index}]: {list(part.shape)}; a sequence has at least one step"
-                )
-            if len(part) != len(first):
-                raise DataError(
-                    f"{place}: {name}[{index}] has {len(part)} steps, and {steps[0]}[{index}] {len(first)}; make them equal, "
-                    "or name what has one value per sequence in per_sequence"
-                )
-    columns = {}
+    require(
+        bool(steps), place, "no signal has a value per step; give one, such as x=[…] of tensors [steps, …]"
+    )
+    packed = _Packed()
+    packed.whole, packed.lengths = whole, _lengths({name: each[name] for name in steps}, place)
     for name, parts in each.items():
         shapes = {tuple(part.shape if name in whole else part.shape[1:]) for part in parts}
         kinds = {part.dtype for part in parts}
-        if len(shapes) > 1 or len(kinds) > 1:
-            one, other = sorted(map(str, shapes if len(shapes) > 1 else kinds))[:2]
-            raise DataError(f"{place}: {name}: some values are {one} and some {other}; make them equal")
-        columns[name] = torch.stack(parts) if name in whole else torch.cat(parts)
-    for name, mask in columns.items():
-        if name.startswith("_") and (mask.dtype != torch.bool or mask.dim() != 1 or name[1:] not in steps):
-            raise DataError(
-                f"{place}: {name}: a mask is a list of bool [steps] of a signal with a value per step, such as "
-                f"_{steps[0].lstrip('_')}"
-            )
-    return columns, torch.tensor([len(part) for part in each[steps[0]]]), whole
+        differing = sorted(map(str, shapes if len(shapes) > 1 else kinds))
+        unequal = f"{name}: some values are {differing[0]} and some {differing[-1]}; make them equal"
+        require(len(shapes) == len(kinds) == 1, place, unequal)
+        packed[name] = torch.stack(parts) if name in whole else torch.cat(parts)
+        mask = packed[name].dtype == torch.bool and packed[name].dim() == 1 and name[1:] in steps
+        such = f"such as _{steps[0].lstrip('_')}"
+        refusal = f"{name}: a mask is a list of bool [steps] of a signal with a value per step, {such}"
+        require(mask or not name.startswith("_"), place, refusal)
+    return packed
+
+
+def _lengths(each: Mapping[str, list[Tensor]], place: str) -> Tensor:
+    """Return the steps of each sequence, the same in all signals that have a value per step."""
+    first, parts = next(iter(each.items()))
+    for name, others in each.items():
+        for index, (one, other) in enumerate(zip(parts, others, strict=True)):
+            empty = f"{name}[{index}]: {list(other.shape)}; a sequence has at least one step"
+            require(other.dim() > 0 and len(other) > 0, place, empty)
+            named = "make them equal, or name what has one value per sequence in per_sequence"
+            unequal = f"{name}[{index}] has {len(other)} steps, and {first}[{index}] {len(one)}; {named}"
+            require(len(one) == len(other), place, unequal)
+    return torch.tensor([len(part) for part in parts])
 
 
 class SequenceStream(SeededEnv):

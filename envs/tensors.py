@@ -25,21 +25,20 @@ from antiphon.nets.random import generator
 
 __all__ = [
     "ColumnOptions",
+    "Columns",
     "ExampleOptions",
     "Indexable",
     "Names",
     "Source",
     "Tensors",
     "as_tensor",
-    "divided",
+    "assembled",
     "from_dataset",
     "from_file",
     "from_tensors",
     "is_whole",
-    "joined",
+    "require",
     "signals_of",
-    "split_rows",
-    "where_of",
 ]
 
 
@@ -229,7 +228,7 @@ def _read_once(options: str, state: tuple[Identity, ...]) -> Source:
     del state
     read_in = Tensors.Options(**json.loads(options))
 
-    def reader(path: str, place: str) -> dict[str, Tensor]:
+    def reader(path: str, place: str) -> Columns:
         del place  # the file's own name says where
         return _tensors(read(Path(path)), path)
 
@@ -237,7 +236,7 @@ def _read_once(options: str, state: tuple[Identity, ...]) -> Source:
 
 
 def _source(
-    reader: Callable[[Any, str], dict[str, Tensor]],
+    reader: Callable[[Any, str], Columns],
     place: str,
     data: tuple[Any, Any, Any],
     options: ExampleOptions,
@@ -245,11 +244,7 @@ def _source(
     named_in_state: bool = False,
 ) -> Source:
     """Return the source of the columns that `reader` makes of the data of each split: train, test and validation."""
-    given, shares = divided(*data)
-    parts = {split: reader(part, where_of(place, split)) for split, part in given.items()}
-    columns = joined(parts, place)
-    counts = {split: len(next(iter(part.values()))) for split, part in parts.items()}
-    splits = split_rows(counts, shares, place)
+    columns, splits, _ = assembled(reader, place, data)
     labels = [name for name, column in columns.items() if column.dim() == 1 and is_whole(column)]
     signals, columns, divisors = signals_of(columns, options, labels, place)
     answers = [name for name, one in signals.items() if one.training_only and one.classes and not one.shape]
@@ -270,72 +265,71 @@ def _source(
     )
 
 
+def require(holds: bool, place: str, problem: str) -> None:
+    """Raise a DataError of a place and its problem where something does not hold."""
+    if not holds:
+        raise DataError(f"{place}: {problem}")
+
+
 # --- splits ------------------------------------------------------------------------------------------------
 
 
-def divided(train: Any, test: Any, validation: Any) -> tuple[dict[str, Any], dict[str, float]]:
-    """Return the data of each split that has its own, and the shares of the others in the training data."""
-    others = {"validation": validation, "test": test}
-    shares = {split: float(data) for split, data in others.items() if isinstance(data, Real)}
-    return {"train": train} | {split: data for split, data in others.items() if split not in shares}, shares
+class Columns(dict[str, Tensor]):
+    """Columns of the data of a split, by name."""
+
+    @property
+    def rows(self) -> int:
+        """Number of examples."""
+        return len(next(iter(self.values())))
 
 
-def where_of(place: str, split: str) -> str:
-    """Return the place of a split's data, for errors."""
-    return place if split == "train" else f"{place}: {split}"
-
-
-def joined(parts: Mapping[str, Mapping[str, Tensor]], place: str) -> dict[str, Tensor]:
-    """Return each column of all splits as one, their rows one after the other.
-
-    Raises:
-        DataError: A split has other columns than `train`, or of another shape or type.
-    """
-    train = parts["train"]
-    for split, part in parts.items():
-        if part.keys() != train.keys():
-            raise DataError(
-                f"{where_of(place, split)}: it has {', '.join(part)}, and train {', '.join(train)}; give the same names"
-            )
-        for name, column in part.items():
-            mine, theirs = ((one.dtype, tuple(one.shape[1:])) for one in (column, train[name]))
-            if mine != theirs:
-                raise DataError(
-                    f"{where_of(place, split)}: {name} is {mine[0]} {list(mine[1])} per row, in train {theirs[0]} "
-                    f"{list(theirs[1])}; make them equal"
-                )
-    # Rows are gathered at every step, which from a strided view takes four times as long.
-    each = {name: [part[name] for part in parts.values()] for name in train}
-    return {
-        name: (found[0] if len(found) == 1 else torch.cat(found)).contiguous() for name, found in each.items()
-    }
-
-
-def split_rows(counts: Mapping[str, int], shares: Mapping[str, float], place: str) -> dict[str, Tensor]:
-    """Return the rows of each split: shares by a fixed permutation of the training data, the others as they come.
+def assembled(
+    reader: Callable[[Any, str], Columns], place: str, data: tuple[Any, Any, Any]
+) -> tuple[dict[str, Tensor], dict[str, Tensor], list[Any]]:
+    """Return columns of all splits, the rows of each split, and the parts as they were read.
 
     Args:
-        counts: Rows of the data of each split that has its own.
-        shares: Of the other splits; those without a share are left out.
-        place: For errors.
+        reader: Returns the columns of the data of a split; the second argument is its place, for errors.
+        place: Of all.
+        data: Of train, test and validation; a number is a share of the training data, taken by a fixed permutation.
 
     Raises:
-        DataError: A share that cannot be, or nothing is left to train on.
+        DataError: A split has other columns than `train`, or of another shape or type; a share that cannot be, or nothing is
+            left to train on.
     """
+    others = {"validation": data[2], "test": data[1]}
+    shares = {split: float(share) for split, share in others.items() if isinstance(share, Real)}
+    given = {"train": data[0]} | {split: part for split, part in others.items() if split not in shares}
+    places = {split: place if split == "train" else f"{place}: {split}" for split in given}
+    parts = {split: reader(part, places[split]) for split, part in given.items()}
+    train = parts["train"]
+    for split, part in parts.items():
+        names = f"it has {', '.join(part)}, and train {', '.join(train)}; give the same names"
+        require(part.keys() == train.keys(), places[split], names)
+        for name, column in part.items():
+            mine, theirs = (f"{one.dtype} {list(one.shape[1:])}" for one in (column, train[name]))
+            require(
+                mine == theirs, places[split], f"{name} is {mine} per row, in train {theirs}; make them equal"
+            )
+    # Rows are gathered at every step, which from a strided view takes four times as long.
+    each = {name: [part[name] for part in parts.values()] for name in train}
+    columns = {name: (one[0] if len(one) == 1 else torch.cat(one)).contiguous() for name, one in each.items()}
+    counts = {split: part.rows for split, part in parts.items()}
+    return columns, _split_rows(counts, shares, place), [*parts.values()]
+
+
+def _split_rows(counts: Mapping[str, int], shares: Mapping[str, float], place: str) -> dict[str, Tensor]:
+    """Return the rows of each split: shares of the training data, the others as they come."""
     for name, share in shares.items():
-        if not 0 <= share < 1:
-            raise DataError(f"{place}: {name}: {share}; must be a share of the examples, from 0 to below 1")
+        require(0 <= share < 1, place, f"{name}: {share}; must be a share of the examples, from 0 to below 1")
     count = counts["train"]
     sizes = {name: max(1, round(share * count)) if share > 0 else 0 for name, share in shares.items()}
     left = count - sum(sizes.values())
-    if left < 1:
-        taken = " and ".join(f"{name}={share}" for name, share in sorted(shares.items())) or "no shares"
-        raise DataError(f"{place}: {count} examples leave none for training with {taken}")
-    rows = {}
+    taken = " and ".join(f"{name}={share}" for name, share in sorted(shares.items())) or "no shares"
+    require(left > 0, place, f"{count} examples leave none for training with {taken}")
     order = torch.randperm(count, generator=generator(0, "envs", "split"))
     parts = torch.split(order, [left, *sizes.values()])
-    for name, part in zip(["train", *sizes], parts, strict=True):
-        rows[name] = part.sort().values
+    rows = {name: part.sort().values for name, part in zip(["train", *sizes], parts, strict=True)}
     start = 0
     for name, size in counts.items():
         rows.setdefault(name, torch.arange(start, start + size))
@@ -346,45 +340,37 @@ def split_rows(counts: Mapping[str, int], shares: Mapping[str, float], place: st
 # --- columns -----------------------------------------------------------------------------------------------
 
 
-def _tensors(given: Any, place: str) -> dict[str, Tensor]:
+def _tensors(given: Any, place: str) -> Columns:
     """Return columns of one length as tensors."""
-    if not isinstance(given, Mapping):
-        raise DataError(
-            f"{place}: {type(given).__name__}; give a share of the examples, or a mapping of tensors"
-        )
-    if not given:
-        raise DataError(f"{place}: no tensor given; name one, such as image=images")
-    columns = {name: as_tensor(name, value, place) for name, value in given.items()}
+    mapping = f"{type(given).__name__}; give a share of the examples, or a mapping of tensors"
+    require(isinstance(given, Mapping), place, mapping)
+    require(len(given) > 0, place, "no tensor given; name one, such as image=images")
+    columns = Columns({name: as_tensor(name, value, place) for name, value in given.items()})
     for name, column in columns.items():
-        if column.dim() == 0:
-            raise DataError(f"{place}: {name}: a single number; the first axis must count the examples")
+        require(column.dim() > 0, place, f"{name}: a single number; the first axis must count the examples")
     lengths = {name: len(column) for name, column in columns.items()}
-    if len(set(lengths.values())) > 1:
-        found = ", ".join(f"{name} {length}" for name, length in lengths.items())
-        raise DataError(f"{place}: lengths disagree: {found}; pass one row per example in each")
+    found = ", ".join(f"{name} {length}" for name, length in lengths.items())
+    unequal = f"lengths disagree: {found}; pass one row per example in each"
+    require(len(set(lengths.values())) == 1, place, unequal)
     return columns
 
 
-def _items(dataset: Any, place: str, names: Sequence[str]) -> dict[str, Tensor]:
+def _items(dataset: Any, place: str, names: Sequence[str]) -> Columns:
     """Return the parts of a data set's items as columns."""
     mapping = isinstance(dataset, Mapping)
-    if mapping or not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
-        fix = "its `dataset`" if hasattr(dataset, "dataset") else "list(…) of it, if it ends"
-        fix = "one of its values, or its tensors to from_tensors(**…)" if mapping else fix
-        raise DataError(f"{place}: {type(dataset).__name__} has no items by index; pass {fix}")
-    if len(dataset) == 0:
-        raise DataError(f"{place}: the data set is empty")
-    parts: dict[str, list[Tensor]] = {name: [] for name in names}
-    for index in range(len(dataset)):
-        for name, value in zip(names, _parts(dataset[index], names, f"{place}[{index}]"), strict=True):
-            parts[name].append(as_tensor(name, value, place))
-    columns = {}
-    for name, values in parts.items():
-        shapes = {tuple(value.shape) for value in values}
-        if len(shapes) > 1:
-            first, second, *_ = sorted(shapes)
-            raise DataError(f"{place}: {name}: items of unequal shape {first} and {second}; make them equal")
-        columns[name] = torch.stack(values)
+    fix = "its `dataset`" if hasattr(dataset, "dataset") else "list(…) of it, if it ends"
+    fix = "one of its values, or its tensors to from_tensors(**…)" if mapping else fix
+    indexable = not mapping and hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+    require(indexable, place, f"{type(dataset).__name__} has no items by index; pass {fix}")
+    require(len(dataset) > 0, place, "the data set is empty")
+    rows = [_parts(dataset[index], names, f"{place}[{index}]") for index in range(len(dataset))]
+    columns = Columns()
+    for name, values in zip(names, zip(*rows, strict=True), strict=True):
+        tensors = [as_tensor(name, value, place) for value in values]
+        shapes = sorted({tuple(one.shape) for one in tensors})
+        unequal = f"{name}: items of unequal shape {' and '.join(map(str, shapes[:2]))}; make them equal"
+        require(len(shapes) == 1, place, unequal)
+        columns[name] = torch.stack(tensors)
     return columns
 
 
@@ -392,20 +378,19 @@ def _parts(item: Any, names: Sequence[str], place: str) -> Sequence[Any]:
     """Return the parts of one item in the order of `names`."""
     if isinstance(item, Mapping):
         for name in names:
-            if name not in item:
-                raise DataError(f"{place}: no '{name}'{suggest(name, item)}; pass names=(…)")
+            require(name in item, place, f"no '{name}'{suggest(name, item)}; pass names=(…)")
         return [item[name] for name in names]
-    if not isinstance(item, Sequence) or len(item) != len(names):
-        found = f"{len(item)} parts" if isinstance(item, Sequence) else type(item).__name__
-        raise DataError(f"{place}: {found} for the names {', '.join(names)}; pass names=(…)")
-    return item
+    found = f"{len(item)} parts" if isinstance(item, Sequence) else type(item).__name__
+    fits = isinstance(item, Sequence) and len(item) == len(names)
+    require(fits, place, f"{found} for the names {', '.join(names)}; pass names=(…)")
+    return item  # type: ignore[no-any-return]
 
 
 def as_tensor(name: str, value: Any, place: str) -> Tensor:
     """Return a tensor or array as a tensor; DataError where it is none of numbers."""
     if isinstance(value, Tensor):
-        if value.requires_grad:
-            raise DataError(f"{place}: {name}: a tensor that requires a gradient; pass {name}.detach()")
+        grad = f"{name}: a tensor that requires a gradient; pass {name}.detach()"
+        require(not value.requires_grad, place, grad)
         return value
     try:
         array = np.asarray(value)
@@ -437,35 +422,29 @@ def signals_of(
     """
     hidden, counts = hidden if options.training_only is None else options.training_only, options.classes or {}
     for name in hidden:
-        if name not in columns:
-            raise DataError(f"{place}: training_only: no tensor '{name}'{suggest(name, columns)}")
+        require(name in columns, place, f"training_only: no tensor '{name}'{suggest(name, columns)}")
     for name in counts:
-        if name not in columns or not is_whole(columns[name]):
-            raise DataError(f"{place}: classes: no tensor of classes '{name}'{suggest(name, columns)}")
+        whole = name in columns and is_whole(columns[name])
+        require(whole, place, f"classes: no tensor of classes '{name}'{suggest(name, columns)}")
     signals, kept, divisors = {}, {}, {}
     for name, column in columns.items():
         kind: dict[str, Any] = {"shape": tuple(column.shape[1:]), "training_only": name in hidden}
-        if column.is_complex():
-            raise DataError(f"{place}: {name}: complex numbers; pass real and imaginary part as two tensors")
+        parts = f"{name}: complex numbers; pass real and imaginary part as two tensors"
+        require(not column.is_complex(), place, parts)
         if column.dtype == torch.uint8 and column.dim() > 1 and name not in counts:
             signals[name], divisors[name] = Signal(**kind, low=0.0, high=1.0), 255.0
         elif is_whole(column):
             column = column.long()
-            if column.numel() and int(column.min()) < 0:
-                raise DataError(
-                    f"{place}: {name}: class {int(column.min())}; classes are numbered from 0, floats are kept"
-                )
-            found = int(column.max()) + 1 if column.numel() else 1
-            if found > counts.get(name, found):
-                raise DataError(
-                    f"{place}: {name}: class {found - 1} of {counts[name]}; give classes={{'{name}': {found}}} or more"
-                )
-            signals[name] = Signal(**kind, classes=counts.get(name, found))
+            least, most = (int(side) for side in column.aminmax()) if column.numel() else (0, 0)
+            require(least >= 0, place, f"{name}: class {least}; classes are numbered from 0, floats are kept")
+            count = counts.get(name, most + 1)
+            fix = f"give classes={{'{name}': {most + 1}}} or more"
+            require(most < count, place, f"{name}: class {most} of {count}; {fix}")
+            signals[name] = Signal(**kind, classes=count)
         else:
             column = column if column.is_floating_point() else column.float()
             bad = int((~torch.isfinite(column)).sum())
-            if bad:
-                raise DataError(f"{place}: {name}: {bad} of its values are not finite; replace or drop them")
+            require(bad == 0, place, f"{name}: {bad} of its values are not finite; replace or drop them")
             signals[name] = Signal(**kind)
         kept[name] = column
     return signals, kept, divisors
