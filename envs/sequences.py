@@ -22,10 +22,9 @@ from antiphon.envs.tensors import (
     Source,
     as_tensor,
     assembled,
-    require,
     signals_of,
 )
-from antiphon.errors import suggest
+from antiphon.errors import require, suggest
 from antiphon.nets.random import seed_for, uniform
 
 __all__ = ["SequenceStream", "SequenceTable", "from_sequences"]

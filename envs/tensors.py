@@ -20,7 +20,7 @@ from antiphon.envs.datasets.folders import SPLITS, Identity, identity
 from antiphon.envs.options import EnvOptions, Episode
 from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import ExampleStream, Table
-from antiphon.errors import DataError, suggest
+from antiphon.errors import DataError, require, suggest
 from antiphon.nets.random import generator
 
 __all__ = [
@@ -37,7 +37,6 @@ __all__ = [
     "from_file",
     "from_tensors",
     "is_whole",
-    "require",
     "signals_of",
 ]
 
@@ -263,12 +262,6 @@ def _source(
     return Source(
         table, description, partial(ExampleStream, answer=answers[0] if answers else None, digest=digest)
     )
-
-
-def require(holds: bool, place: str, problem: str) -> None:
-    """Raise a DataError of a place and its problem where something does not hold."""
-    if not holds:
-        raise DataError(f"{place}: {problem}")
 
 
 # --- splits ------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.envs.datasets.unpacking import check_fits
-from antiphon.errors import DataError
+from antiphon.errors import DataError, require
 
 __all__ = ["read", "read_shape"]
 
@@ -38,14 +38,10 @@ def read(path: Path, axes: int, mend: str) -> NDArray[np.uint8]:
         shape = _shape(file.read(4 + 4 * axes), path, axes, mend)
         promised = math.prod(shape)
         check_fits(path, promised, mend)
-        sizes = "x".join(str(size) for size in shape)
-        promise = f"its header promises {sizes} bytes, there are"
         content = file.read(promised + 1)
-    if len(content) != promised:
-        fault = (
-            f"truncated: {promise} {len(content)}" if len(content) < promised else f"too long: {promise} more"
-        )
-        raise DataError(f"{path}: {fault}; {mend}")
+    promise = f"its header promises {'x'.join(map(str, shape))} bytes, there are"
+    require(len(content) >= promised, path, f"truncated: {promise} {len(content)}; {mend}")
+    require(len(content) <= promised, path, f"too long: {promise} more; {mend}")
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 
@@ -72,12 +68,8 @@ def _reading(path: Path, mend: str) -> Iterator[IO[bytes]]:
 
 
 def _shape(content: bytes, path: Path, axes: int, mend: str) -> tuple[int, ...]:
-    magic = bytes((0, 0, _UNSIGNED_BYTE, axes))
-    if content[:4] != magic:
-        found = content[:4].hex() or "nothing"
-        raise DataError(
-            f"{path}: not an IDX file of {axes}-d bytes: starts with {found}, not {magic.hex()}; {mend}"
-        )
-    if len(content) < 4 + 4 * axes:
-        raise DataError(f"{path}: truncated in its header; {mend}")
+    magic, found = bytes((0, 0, _UNSIGNED_BYTE, axes)), content[:4].hex() or "nothing"
+    other = f"not an IDX file of {axes}-d bytes: starts with {found}, not {magic.hex()}; {mend}"
+    require(content[:4] == magic, path, other)
+    require(len(content) == 4 + 4 * axes, path, f"truncated in its header; {mend}")
     return struct.unpack_from(f">{axes}I", content, 4)

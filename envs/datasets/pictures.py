@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Pictures"]
+__all__ = ["Pictures", "in_order"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,3 +23,9 @@ class Pictures:
     """Indices of each split; no picture is in two."""
     white: int
     """The pixel value that becomes 1.0."""
+
+
+def in_order(counts: dict[str, int]) -> dict[str, NDArray[np.int64]]:
+    """Return the indices of splits of some sizes, one after the other."""
+    ends = np.cumsum(list(counts.values()))
+    return dict(zip(counts, np.split(np.arange(ends[-1]), ends[:-1]), strict=True))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.envs.datasets.pictures import Pictures
+from antiphon.envs.datasets.pictures import Pictures, in_order
 
 __all__ = ["CLASSES", "COUNTS", "SIDE", "counts", "load"]
 
@@ -60,13 +60,8 @@ def load() -> Pictures:
     shape, ground = _colours(labels)
     pixels = np.where(inside[:, None], shape[:, :, None, None], ground[:, :, None, None])
     pixels += _noise(pixels.size).reshape(pixels.shape)
-    rows, first, second = np.arange(count), COUNTS["train"], COUNTS["train"] + COUNTS["validation"]
-    return Pictures(
-        pixels=np.clip(pixels, 0, 255).astype(np.uint8),
-        labels=labels,
-        splits={"train": rows[:first], "validation": rows[first:second], "test": rows[second:]},
-        white=255,
-    )
+    bytes_ = np.clip(pixels, 0, 255).astype(np.uint8)
+    return Pictures(pixels=bytes_, labels=labels, splits=in_order(COUNTS), white=255)
 
 
 def _inside(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -80,12 +75,8 @@ def _inside(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
     inside = np.empty((count, SIDE, SIDE), np.bool_)
     for label, form in enumerate(_FORMS.values()):
         rows = np.flatnonzero(labels == label)
-        x, y, c, s = (
-            across[rows, None, :],
-            down[rows, :, None],
-            turn[rows, None, None],
-            tilt[rows, None, None],
-        )
+        x, y = across[rows, None, :], down[rows, :, None]
+        c, s = turn[rows, None, None], tilt[rows, None, None]
         inside[rows] = form(c * x + s * y, c * y - s * x)
     return inside
 

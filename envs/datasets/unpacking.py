@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from antiphon.errors import DataError
+from antiphon.errors import require
 from antiphon.nets.memory import installed_memory
 
 __all__ = ["check_fits", "most_bytes"]
@@ -29,7 +29,6 @@ def check_fits(path: Path, size: int, fix: str) -> None:
     Raises:
         DataError: They are too many.
     """
-    if size > (most := most_bytes()):
-        raise DataError(
-            f"{path}: its data take {size:,} bytes, more than half of this machine's memory ({most:,}); {fix}"
-        )
+    most = most_bytes()
+    much = f"its data take {size:,} bytes, more than half of this machine's memory ({most:,})"
+    require(size <= most, path, f"{much}; {fix}")
