@@ -14,6 +14,7 @@ from gymnasium.spaces import Dict
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
 from torch import Tensor
 
 from antiphon.envs.signal import Description, Signal
@@ -143,6 +144,23 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
                 f"env.split: the split '{split}' has no examples apart from each other; go through it step by step"
             )
         raise NotImplementedError(f"{type(self).__name__} has splits but does not say how to read them")
+
+    def frame(self, row: int = 0) -> NDArray[np.uint8]:
+        """Return a picture `[height, width, 3]` of one environment, where `metadata["render_modes"]` names any.
+
+        Raises:
+            ResetNeeded: There was no reset.
+        """
+        if self._seed is None:
+            raise ResetNeeded("call reset() before render()")
+        return self._picture(row)
+
+    def render(self) -> tuple[Any, ...] | None:
+        """Return a picture `[height, width, 3]` of each environment."""
+        return tuple(self.frame(row) for row in range(self.num_envs))
+
+    def _picture(self, row: int) -> NDArray[np.uint8]:
+        raise NotImplementedError(f"{type(self).__name__} has no pictures")
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state, numbers and tensors, from which `load_state_dict` continues bit for bit."""

@@ -59,8 +59,8 @@ _environments: dict[str, Callable[..., Any] | str] = {
 }
 """By id, what makes the environments, or its module and name."""
 _ADAPTORS = {
-    "gymnasium": "antiphon.envs.adaptors.vector:gymnasium_world",
-    "pettingzoo": "antiphon.envs.adaptors.parallel:pettingzoo_world",
+    "gymnasium": "antiphon.envs.adaptors.gymnasium_ids:open_vector",
+    "pettingzoo": "antiphon.envs.adaptors.parallel:open_copies",
 }
 """By the key of a document's `env` that names the world, what makes it of name, batch and the other keys."""
 _SETTINGS = ("num_envs", "device", "dtype")
@@ -248,13 +248,24 @@ def make(
     if kind == "gymnasium" and name in ids():
         raise ScenarioError(f"env.gymnasium: '{name}' is antiphon's own; write env: {{id: {name}}}")
     if kind in _ADAPTORS:
-        spec = imported(_ADAPTORS[kind])(name, batch, values, device=device, dtype=dtype)
+        spec = imported(_ADAPTORS[kind])(name, batch, values)
     elif kind == "id":
         spec = _built(name, values, split, {"num_envs": batch, "device": device, "dtype": dtype})
-    if isinstance(spec, VectorEnv):
+    if isinstance(spec, VectorEnv | list):
+        from antiphon.envs.adaptors.parallel import ParallelAdaptor
         from antiphon.envs.adaptors.vector import vector
 
-        return vector(spec, batch, device=device, dtype=dtype)
+        settings: dict[str, Any] = {"device": device, "dtype": dtype}
+        try:
+            return (
+                ParallelAdaptor(spec, **settings)
+                if isinstance(spec, list)
+                else vector(spec, batch, **settings)
+            )
+        except ScenarioError:
+            if kind == "gymnasium" and isinstance(spec, VectorEnv):
+                spec.close()
+            raise
     if callable(getattr(spec, "make", None)):
         return spec.make(batch=batch, device=device, dtype=dtype, split=split or "train")  # type: ignore[no-any-return]
     raise ScenarioError(
@@ -295,9 +306,7 @@ def _built(name: str, values: Mapping[str, Any], split: str | None, settings: Ma
     arguments |= {key: settings[key] for key in settings if key in known or rest}
     made = factory(**arguments)
     if all(hasattr(made, name) for name in ("possible_agents", "observation_space", "step")):
-        copies = [made, *(factory(**arguments) for _ in range(settings["num_envs"] - 1))]
-        adaptor = imported("antiphon.envs.adaptors.parallel:ParallelAdaptor")
-        return adaptor(copies, device=settings["device"], dtype=settings["dtype"])
+        return [made, *(factory(**arguments) for _ in range(settings["num_envs"] - 1))]
     if isinstance(made, gymnasium.Env):
         others = [lambda: factory(**arguments)] * (settings["num_envs"] - 1)
         return SyncVectorEnv([lambda: made, *others], autoreset_mode=AutoresetMode.SAME_STEP)

@@ -14,12 +14,12 @@ from torch import Tensor
 from antiphon.envs.adaptors.checked import Adaptor, checked, tensor_of
 from antiphon.envs.adaptors.spaces import Actions, Observations, signal_of
 from antiphon.envs.adaptors.state import has_state, load_random_state, random_state
-from antiphon.envs.base import StepResult, TorchVectorEnv, Values
+from antiphon.envs.base import StepResult, Values
 from antiphon.envs.signal import OUTCOMES
 from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import imported_by_name
 
-__all__ = ["ParallelAdaptor", "is_parallel", "pettingzoo_world"]
+__all__ = ["ParallelAdaptor", "is_parallel", "open_copies"]
 
 _STATE = "state"
 
@@ -30,18 +30,12 @@ def is_parallel(world: Any) -> bool:
     return all(hasattr(world, name) for name in names) and not hasattr(world, "agent_selection")
 
 
-def pettingzoo_world(
-    name: str,
-    batch: int,
-    options: Mapping[str, Any],
-    *,
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
-) -> TorchVectorEnv:
-    """Return the environment of a module with a `parallel_env`.
+def open_copies(name: str, batch: int, options: Mapping[str, Any]) -> list[Any]:
+    """Make copies of the parallel world of a module.
 
     Args:
         name: The module, of a package that may be imported (`allow_import`).
+        batch: Number of copies.
         options: Arguments of each copy's `parallel_env`.
 
     Raises:
@@ -61,7 +55,7 @@ def pettingzoo_world(
     known, wanted = getattr(worlds[0], "metadata", {}).get("render_modes") or [], options.get("render_mode")
     if wanted is not None and wanted not in known:
         raise ScenarioError(f"env.render_mode: {name} has no '{wanted}'{suggest(str(wanted), known)}")
-    return ParallelAdaptor(worlds, device=device, dtype=dtype)
+    return worlds
 
 
 class ParallelAdaptor(Adaptor):

@@ -38,7 +38,7 @@ def vector(
             have no translation.
     """
     if isinstance(env, str):
-        return gymnasium_world(env, batch, {}, device=device, dtype=dtype)
+        env = open_vector(env, batch, {})
     if env.num_envs != batch:
         raise ScenarioError(
             f"training.batch: {batch}, but the environment has {env.num_envs} sub-environments; make them equal"
@@ -46,23 +46,6 @@ def vector(
     if isinstance(env, TorchVectorEnv):
         return env
     return VectorAdaptor(env, device=device, dtype=dtype)
-
-
-def gymnasium_world(
-    name: str,
-    batch: int,
-    options: Mapping[str, Any],
-    *,
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
-) -> TorchVectorEnv:
-    """Return the environment of a Gymnasium id with the options of a document: see `open_vector`."""
-    env = open_vector(name, batch, options)
-    try:
-        return vector(env, batch, device=device, dtype=dtype)
-    except ScenarioError:
-        env.close()
-        raise
 
 
 class VectorAdaptor(Adaptor):

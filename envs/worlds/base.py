@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from gymnasium import spaces
-from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
@@ -139,19 +138,8 @@ class World(TorchVectorEnv):
         self._state = reached
         return observations, reward, terminated, truncated, {**result, **facts}
 
-    def frame(self, row: int = 0) -> NDArray[np.uint8]:
-        """Return a picture `[height, width, 3]` of one copy.
-
-        Raises:
-            ResetNeeded: There was no reset.
-        """
-        if self._seed is None:
-            raise ResetNeeded("call reset() before render()")
+    def _picture(self, row: int) -> NDArray[np.uint8]:
         return self.picture({name: value[row].numpy(force=True) for name, value in self._state.items()})
-
-    def render(self) -> tuple[NDArray[np.uint8], ...]:
-        """Return a picture `[height, width, 3]` of each copy."""
-        return tuple(self.frame(row) for row in range(self.num_envs))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state: `seed`, `step` and `tick`, and the tensors `state`."""

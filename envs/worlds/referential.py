@@ -7,7 +7,6 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import torch
-from gymnasium.error import ResetNeeded
 from gymnasium.spaces import Discrete
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
@@ -138,23 +137,10 @@ class Referential(ExampleStream):
         """Return the place of the target among the candidates of each game."""
         return self._game(rows).target
 
-    def frame(self, row: int = 0) -> NDArray[np.uint8]:
-        """Return a picture `[height, width, 3]` of one game: what is shown, and below it the candidates, the target framed.
-
-        Raises:
-            ResetNeeded: There was no reset.
-        """
-        if self._seed is None:
-            raise ResetNeeded("call reset() before render()")
+    def _picture(self, row: int) -> NDArray[np.uint8]:
         game = self._game(self._rows[row : row + 1])
-        sender, candidates = (
-            self._images(rows)[0].numpy(force=True) for rows in (game.sender, game.candidates)
-        )
-        return _picture(sender, candidates, int(game.target))
-
-    def render(self) -> tuple[NDArray[np.uint8], ...]:
-        """Return a picture `[height, width, 3]` of each game."""
-        return tuple(self.frame(row) for row in range(self.num_envs))
+        images = (self._images(rows)[0].numpy(force=True) for rows in (game.sender, game.candidates))
+        return _drawn(*images, int(game.target))
 
     def _game(self, numbers: Tensor) -> _Game:
         """Return games by their numbers `[games]`; those of the last call are kept."""
@@ -251,7 +237,7 @@ def _below(count: Tensor, uniforms: Tensor) -> Tensor:
     return torch.minimum((uniforms * count).long(), count - 1)
 
 
-def _picture(sender: NDArray[Any], candidates: NDArray[Any], target: int) -> NDArray[np.uint8]:
+def _drawn(sender: NDArray[Any], candidates: NDArray[Any], target: int) -> NDArray[np.uint8]:
     """Return a picture of a game: what is shown, and below it the candidates, the target framed."""
     side = sender.shape[-1]
     scale = max(1, 40 // side)
