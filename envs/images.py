@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from antiphon.envs.datasets.catalogue import DATA_SETS, DataName, DataSet
-from antiphon.envs.datasets.folders import Identity, identity
+from antiphon.envs.datasets.files import Identity, identity
 from antiphon.envs.options import EnvOptions, Episode, Split
 from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import ExampleStream, Table

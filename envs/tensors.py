@@ -16,7 +16,7 @@ from torch import Tensor
 
 from antiphon.envs.base import TorchVectorEnv, check_split
 from antiphon.envs.datasets.columns import read
-from antiphon.envs.datasets.folders import SPLITS, Identity, identity
+from antiphon.envs.datasets.files import SPLITS, Identity, identity
 from antiphon.envs.options import EnvOptions, Episode
 from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import ExampleStream, Table

@@ -10,15 +10,25 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import Space
 from gymnasium.vector import AsyncVectorEnv
 from torch import Tensor
 
-from antiphon.envs.adaptors.spaces import Actions, Observations
+from antiphon.envs.adaptors.spaces import Actions, Observations, leaves
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import OUTCOMES, Description, Signal
-from antiphon.errors import AntiphonError, RunError, ScenarioError
+from antiphon.errors import AntiphonError, RunError, ScenarioError, suggest
 
-__all__ = ["Adaptor", "checked", "tensor_of"]
+__all__ = [
+    "Adaptor",
+    "check_render_mode",
+    "checked",
+    "has_state",
+    "load_random_state",
+    "making",
+    "random_state",
+    "tensor_of",
+]
 
 
 class Adaptor(TorchVectorEnv):
@@ -102,6 +112,25 @@ def failing(name: str, call: str, *, subprocesses: bool = False) -> Iterator[Non
         raise RunError(f"env: '{name}' failed in {call}(): {line}") from None
 
 
+@contextmanager
+def making(kind: str, name: str) -> Iterator[None]:
+    """Raise whatever the making of a world of a kind raises as a ScenarioError of one line."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  (anything somebody's world may raise)
+        line = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            line += f"; install {error.name.partition('.')[0]}"
+        raise ScenarioError(f"env.{kind}: '{name}' cannot be made: {line}") from None
+
+
+def check_render_mode(name: str, world: Any, options: Mapping[str, Any]) -> None:
+    """Refuse a `render_mode` that a world does not have."""
+    known, wanted = getattr(world, "metadata", {}).get("render_modes") or [], options.get("render_mode")
+    if wanted is not None and wanted not in known:
+        raise ScenarioError(f"env.render_mode: '{name}' has no '{wanted}'{suggest(str(wanted), known)}")
+
+
 def tensor_of(values: Any, device: torch.device) -> Tensor:
     """Return a copy of a world's value, as a tensor."""
     if isinstance(values, Tensor):
@@ -130,3 +159,19 @@ def checked(name: str, signal: Signal, value: Tensor, batch: int) -> Tensor:
         found = value[row][wrong[row]].flatten()[0].item()
         raise RunError(f"env: '{name}' of sub-environment {row} is {found}, {fault}; repair the environment")
     return value
+
+
+def has_state(env: Any) -> bool:
+    """Whether an environment has `state_dict` and `load_state_dict`."""
+    return all(callable(getattr(env, name, None)) for name in ("state_dict", "load_state_dict"))
+
+
+def random_state(space: Space[Any]) -> list[Any]:
+    """Return the state of a space's random samples."""
+    return [leaf.np_random.bit_generator.state for leaf in leaves(space).values()]
+
+
+def load_random_state(space: Space[Any], state: list[Any]) -> None:
+    """Load a state, of `random_state`."""
+    for leaf, each in zip(leaves(space).values(), state, strict=True):
+        leaf.np_random.bit_generator.state = each

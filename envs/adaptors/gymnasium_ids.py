@@ -9,12 +9,15 @@ from typing import Any, Literal
 import gymnasium
 from gymnasium.vector import AutoresetMode, VectorEnv
 
+from antiphon.envs.adaptors.checked import check_render_mode, making
 from antiphon.envs.options import EnvOptions
 from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import imported_by_name
 
 __all__ = ["open_vector"]
 
+_OWN = {"id", "num_envs", "vector_kwargs", "wrappers"}
+"""Arguments of `make_vec` that no document gives."""
 _AUTORESET = {mode.name.lower(): mode for mode in AutoresetMode}
 
 
@@ -45,23 +48,20 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
         raise ScenarioError(f"env.gymnasium: no Gymnasium environment '{name}'{_nearest(name)}")
     found = _Options(**options)
     mode, autoreset, arguments = found.vectorization_mode, found.autoreset, found.model_extra or {}
-    for key in arguments.keys() & {
-        "id",
-        "num_envs",
-        "vector_kwargs",
-        "wrappers",
-    }:  # of make_vec, for no document
+    for key in arguments.keys() & _OWN:
         meaning = "it is training.batch" if key == "num_envs" else "a document has no Python objects"
         raise ScenarioError(f"env.{key}: cannot be given, {meaning}; leave it out")
-    try:
+    with making("gymnasium", name):
         env = _made(name, batch, mode, autoreset, arguments)
-    except Exception as error:  # noqa: BLE001  (anything somebody's environment may raise)
-        line = " ".join(str(error).split()) or type(error).__name__
-        if isinstance(error, ModuleNotFoundError) and error.name:
-            line += f"; install {error.name.partition('.')[0]}"
-        raise ScenarioError(f"env.gymnasium: '{name}' cannot be made: {line}") from None
     try:
-        _check_made(env, name, autoreset, arguments.get("render_mode"))
+        check_render_mode(name, env, arguments)
+        own = env.metadata.get("autoreset_mode")
+        if autoreset is not None and own is not _AUTORESET[autoreset]:
+            has = own.name.lower() if isinstance(own, AutoresetMode) else own
+            raise ScenarioError(
+                f"env.autoreset: {autoreset}, but the vector environment of '{name}' has {has}; leave autoreset out, or "
+                "use vectorization_mode: sync"
+            )
     except ScenarioError:
         env.close()
         raise
@@ -80,21 +80,6 @@ def _made(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*render_mode")  # which is checked here
         return gymnasium.make_vec(name, batch, vectorization_mode=mode, vector_kwargs=settings, **arguments)
-
-
-def _check_made(env: VectorEnv[Any, Any, Any], name: str, autoreset: str | None, render_mode: Any) -> None:
-    own = env.metadata.get("autoreset_mode")
-    if autoreset is not None and own is not _AUTORESET[autoreset]:
-        has = own.name.lower() if isinstance(own, AutoresetMode) else own
-        raise ScenarioError(
-            f"env.autoreset: {autoreset}, but the vector environment of '{name}' has {has}; leave autoreset out, or "
-            "use vectorization_mode: sync"
-        )
-    known = env.metadata.get("render_modes") or []
-    if render_mode is not None and render_mode not in known:
-        raise ScenarioError(
-            f"env.render_mode: '{name}' has no '{render_mode}'{suggest(str(render_mode), known)}"
-        )
 
 
 def _nearest(name: str) -> str:

@@ -11,12 +11,20 @@ from gymnasium import spaces
 from gymnasium.vector.utils import batch_space, iterate
 from torch import Tensor
 
-from antiphon.envs.adaptors.checked import Adaptor, checked, tensor_of
+from antiphon.envs.adaptors.checked import (
+    Adaptor,
+    check_render_mode,
+    checked,
+    has_state,
+    load_random_state,
+    making,
+    random_state,
+    tensor_of,
+)
 from antiphon.envs.adaptors.spaces import Actions, Observations, signal_of
-from antiphon.envs.adaptors.state import has_state, load_random_state, random_state
 from antiphon.envs.base import StepResult, Values
 from antiphon.envs.signal import OUTCOMES
-from antiphon.errors import ScenarioError, suggest
+from antiphon.errors import ScenarioError
 from antiphon.extensions import imported_by_name
 
 __all__ = ["ParallelAdaptor", "is_parallel", "open_copies"]
@@ -47,14 +55,9 @@ def open_copies(name: str, batch: int, options: Mapping[str, Any]) -> list[Any]:
             f"env.pettingzoo: {name} has no parallel_env; name the module of a parallel world, such as "
             "mpe2.simple_speaker_listener_v4"
         )
-    try:
+    with making("pettingzoo", name):
         worlds = [factory(**options) for _ in range(batch)]
-    except Exception as error:  # noqa: BLE001  (anything somebody's world may raise)
-        line = " ".join(str(error).split()) or type(error).__name__
-        raise ScenarioError(f"env.pettingzoo: {name} cannot be made: {line}") from None
-    known, wanted = getattr(worlds[0], "metadata", {}).get("render_modes") or [], options.get("render_mode")
-    if wanted is not None and wanted not in known:
-        raise ScenarioError(f"env.render_mode: {name} has no '{wanted}'{suggest(str(wanted), known)}")
+    check_render_mode(name, worlds[0], options)
     return worlds
 
 

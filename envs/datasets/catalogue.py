@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from antiphon.envs.datasets import cifar10, cluttered, digits, mnist, shapes
-from antiphon.envs.datasets.pictures import Pictures
+from antiphon.envs.datasets.files import Pictures
 from antiphon.errors import DataError, suggest
 
 __all__ = ["DATA_SETS", "DataName", "DataSet", "download"]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.envs.datasets import mnist
-from antiphon.envs.datasets.pictures import Pictures
+from antiphon.envs.datasets.files import Pictures
 
 __all__ = ["PIECE", "PIECES", "SIDE", "counts", "files", "load"]
 

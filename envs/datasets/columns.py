@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from safetensors import safe_open
 
-from antiphon.envs.datasets.unpacking import check_fits
+from antiphon.envs.datasets.files import check_fits
 from antiphon.errors import DataError, require
 
 __all__ = ["read"]

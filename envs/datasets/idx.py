@@ -14,7 +14,7 @@ from typing import IO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.envs.datasets.unpacking import check_fits
+from antiphon.envs.datasets.files import check_fits
 from antiphon.errors import DataError, require
 
 __all__ = ["read", "read_shape"]

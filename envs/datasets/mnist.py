@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from antiphon.envs.datasets import idx
-from antiphon.envs.datasets.folders import cache_folder, fetch, find_folder, nowhere
-from antiphon.envs.datasets.pictures import Pictures, in_order
+from antiphon.envs.datasets.files import Pictures, cache_folder, fetch, find_folder, in_order, nowhere
 from antiphon.errors import require
 
 __all__ = ["CLASSES", "SIDE", "counts", "download", "files", "load"]

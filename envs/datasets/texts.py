@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.envs.datasets.folders import SPLITS, Identity, find_folder, identity
-from antiphon.envs.datasets.unpacking import check_fits
+from antiphon.envs.datasets.files import SPLITS, Identity, check_fits, find_folder, identity
 from antiphon.errors import DataError, require, suggest
 
 __all__ = ["EMBEDDED", "Text", "load"]

@@ -139,8 +139,10 @@ class Referential(ExampleStream):
 
     def _picture(self, row: int) -> NDArray[np.uint8]:
         game = self._game(self._rows[row : row + 1])
-        images = (self._images(rows)[0].numpy(force=True) for rows in (game.sender, game.candidates))
-        return _drawn(*images, int(game.target))
+        shown, candidates = (
+            self._images(rows)[0].numpy(force=True) for rows in (game.sender, game.candidates)
+        )
+        return _drawn(shown, candidates, int(game.target))
 
     def _game(self, numbers: Tensor) -> _Game:
         """Return games by their numbers `[games]`; those of the last call are kept."""
