@@ -81,14 +81,7 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
         self.request(self.signals)
 
     def request(self, names: Iterable[str]) -> None:
-        """Compute only these signals from the next reset on; without a request, all are computed.
-
-        Args:
-            names: Names of signals; their order does not matter.
-
-        Raises:
-            ScenarioError: A name is not one of `signals`.
-        """
+        """Compute only these signals from the next reset on, in any order; ScenarioError for a name that is no signal's."""
         wanted = set(names)
         for name in sorted(wanted - set(self.signals)):
             raise ScenarioError(f"env: no signal '{name}'{suggest(name, self.signals)}")
@@ -124,11 +117,7 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
         return {}
 
     def example_count(self, split: str) -> int:
-        """Return the number of examples in a split.
-
-        Raises:
-            ScenarioError: There is no such split.
-        """
+        """Return the number of examples in a split; ScenarioError where there is no such split."""
         check_split(split, self.splits)
         return self.description.example_counts[split]
 
@@ -146,11 +135,7 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
         raise NotImplementedError(f"{type(self).__name__} has splits but does not say how to read them")
 
     def frame(self, row: int = 0) -> NDArray[np.uint8]:
-        """Return a picture `[height, width, 3]` of one environment, where `metadata["render_modes"]` names any.
-
-        Raises:
-            ResetNeeded: There was no reset.
-        """
+        """Return a picture `[height, width, 3]` of one environment, if it has any; ResetNeeded before a reset."""
         if self._seed is None:
             raise ResetNeeded("call reset() before render()")
         return self._picture(row)
@@ -200,13 +185,7 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
         reward: Tensor | None = None,
         last: Values | None = None,
     ) -> StepResult:
-        """Return a step's result.
-
-        Args:
-            values: Observations and info.
-            reward: None: zeros.
-            last: Observations and info of the episodes that the step ended, in all environments; None: it ended none.
-        """
+        """Return a step's result; `last`: the last signals of episodes that it ended in all environments, None: of none."""
         obs, info = dict(values[0]), dict(values[1])
         if reward is None:
             reward = torch.zeros(self.num_envs, dtype=self.dtype, device=self.device)
@@ -241,15 +220,7 @@ class SeededEnv(TorchVectorEnv):
         return dict(self._present[0]), dict(self._present[1])
 
     def step(self, actions: Any = None) -> StepResult:
-        """Answer the present step, and go to the next.
-
-        Args:
-            actions: As the action space has them; None: no answer.
-
-        Returns:
-            Observations, reward, terminated, truncated, info. Where episodes ended, `info` has the last signals in
-            `final_obs` and `final_info`.
-        """
+        """Answer the present step (None: no answer), and go to the next; `info` has the last signals of ended episodes."""
         self._require_reset()
         reward, known = self._reward(actions), self._known_after()
         last, self._tick = self._present, self._tick + 1
@@ -320,11 +291,7 @@ def chosen(actions: Tensor, choices: int) -> Tensor:
 
 
 def check_split(split: str, splits: Sequence[str]) -> None:
-    """Check that a split is one of `splits`.
-
-    Raises:
-        ScenarioError: An unknown split; the message names the nearest one, or that there is none.
-    """
+    """Check that a split is one of `splits`; ScenarioError with the nearest one, or that there is none."""
     if split not in splits:
         ending = suggest(split, splits) if splits else "; this environment has no data set"
         raise ScenarioError(f"env.split: no split '{split}'{ending}")

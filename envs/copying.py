@@ -74,11 +74,7 @@ class Curriculum:
         self._episodes = 0  # with a known error
 
     def update(self, error: float) -> None:
-        """Take in an episode's error, and raise the difficulty if the task is solved.
-
-        Args:
-            error: Bits per component of the target; ignored if not finite.
-        """
+        """Take in an episode's error, in bits per component; ignored if not finite. A solved task becomes harder."""
         if not math.isfinite(error):
             return
         self.error = error if self.error is None else _DECAY * self.error + (1 - _DECAY) * error

@@ -50,14 +50,9 @@ def positions(count: int, size: int, height: int, width: int) -> list[tuple[int,
 def pixel_indices(
     corners: list[tuple[int, int]], size: int, height: int, width: int, colours: int = 1
 ) -> NDArray[np.int64]:
-    """Return the indices of each patch's pixels in the flattened picture `[colours, height, width]`.
+    """Return the indices of the pixels of patches in the flattened picture `[colours, height, width]`.
 
-    Args:
-        corners: Upper left corner (row, column) of each patch.
-        colours: Planes of the picture.
-
-    Returns:
-        int64 `[patches, colours * size * size]`.
+    Corners are the upper left ones (row, column); the result is int64 `[patches, colours * size * size]`.
     """
     inside = np.arange(size)[:, None] * width + np.arange(size)
     planes = np.arange(colours)[:, None] * (height * width) + inside.reshape(1, -1)
@@ -203,14 +198,7 @@ class Cifar10(Digits):
 
 
 def picture_table(data: DataName, device: torch.device | str) -> Table:
-    """Return a data set as `image` (bytes, flat) and `label`, shared by all environments that use it.
-
-    Args:
-        data: A name in `DATA_SETS`.
-
-    Raises:
-        DataError: The data are missing or broken.
-    """
+    """Return a data set as `image` (bytes, flat) and `label`, shared by all that use it; DataError for broken files."""
     return _table(data, identity(DATA_SETS[data].files()), torch.device(device))
 
 

@@ -58,11 +58,7 @@ class CharText(SeededEnv):
 
     @staticmethod
     def describe(options: Options) -> Description:
-        """Return signals and splits; reads the text, once while it does not change.
-
-        Raises:
-            DataError: There is no such text, or it cannot be read.
-        """
+        """Return signals and splits; reads the text, once while it does not change."""
         text = texts.load(options.text)
         signals = {
             "char": Signal(shape=(text.classes,), low=0.0, high=1.0),
@@ -98,11 +94,7 @@ class CharText(SeededEnv):
         return super().state_dict() | {"text": self._digest}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a place in the text.
-
-        Raises:
-            DataError: The state is of another text.
-        """
+        """Load a place in the text; DataError where the state is of another text."""
         if state["text"] != self._digest:
             raise DataError(
                 f"env.text: '{self._text}' is not the text of before, its file having changed; "
@@ -162,11 +154,7 @@ class TextWindows(ExampleStream):
 
     @staticmethod
     def describe(options: Options) -> Description:
-        """Return signals and splits; reads the text, once while it does not change.
-
-        Raises:
-            DataError: As of `TextWindows`.
-        """
+        """Return signals and splits; reads the text, once while it does not change."""
         counts = {name: len(begins) for name, begins in _window_begins(options.text, options.length).items()}
         shape, classes = (options.length,), texts.load(options.text).classes
         return Description(
@@ -200,11 +188,7 @@ class TextWindows(ExampleStream):
 
 
 def _window_begins(text: str, length: int) -> dict[str, range]:
-    """Return where the windows of each split of a text begin in it: in `train` everywhere, in the others end to end.
-
-    Raises:
-        DataError: A split is shorter than a window and its last target.
-    """
+    """Return where windows begin in each split: in `train` everywhere, in others end to end; DataError if none fits."""
     found = {}
     for name, codes in texts.load(text).splits.items():
         last = len(codes) - 1 - length

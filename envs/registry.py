@@ -109,11 +109,7 @@ def environment(name: str) -> Callable[[_Factory], _Factory]:
 
 
 def options_of(name: str) -> type[EnvOptions]:
-    """Return the options of an id: those of its class, or the arguments of its factory.
-
-    Raises:
-        ScenarioError: There is no such id.
-    """
+    """Return the options of an id, those of its class or the arguments of its factory; ScenarioError for an unknown id."""
     if name not in _environments:
         raise ScenarioError(f"env.id: no environment '{name}'{suggest(str(name), ids())}")
     factory = _factory(name)
@@ -150,15 +146,7 @@ def with_paths(env: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def describe(spec: Any) -> Description:
-    """Return an environment's description, reading no more of its data than headers.
-
-    Args:
-        spec: As of `make`.
-
-    Raises:
-        ScenarioError: As `make`.
-        DataError: A header that is there and broken.
-    """
+    """Return an environment's description, reading no more of its data than headers; `spec` and errors are as of `make`."""
     kind, name, values = _declared(spec)
     if kind == "id" and hasattr(factory := _factory(name), "describe"):
         return factory.describe(factory.Options(**values))  # type: ignore[no-any-return]
@@ -171,14 +159,10 @@ def describe(spec: Any) -> Description:
 
 
 def copied(spec: Any, reason: str) -> Any:
-    """Return a specification whose environments share nothing with those of `spec`.
-
-    Args:
-        spec: As of `make`. Only an environment object is copied: anything else makes a new environment at every call.
-        reason: For the error: what needs the copy.
+    """Return a specification whose environments share nothing with those of `spec`: a copy of an environment object.
 
     Raises:
-        ScenarioError: It is an object that cannot be copied.
+        ScenarioError: It is an object that cannot be copied; the line has the `reason`, what needs the copy.
     """
     if not isinstance(spec, VectorEnv):
         return spec
@@ -196,12 +180,6 @@ def obstacle_to_copies(spec: Any) -> str | None:
     """Return why two environments of a specification, reset to one seed, may come to differ; None: they are equal.
 
     Those of antiphon, and a user's `TorchVectorEnv` or source, are functions of their seed and actions.
-
-    Args:
-        spec: As of `make`.
-
-    Raises:
-        ScenarioError: As `make`.
     """
     kind, name, _ = _declared(spec)
     if kind in _ADAPTORS:
@@ -288,14 +266,7 @@ def _declared(spec: Any) -> tuple[str | None, str, dict[str, Any]]:
 
 
 def _built(name: str, values: Mapping[str, Any], split: str | None, settings: Mapping[str, Any]) -> Any:
-    """Return what a class or factory makes: a source, or a vector environment of the batch.
-
-    Args:
-        name: The id.
-        values: The other keys of the document.
-        split: The part of a data set; None: the one that the options, or `values`, begin with.
-        settings: Number of environments, device and type of floats, for a factory that names them.
-    """
+    """Return what a class or factory makes of the keys of a document: a source, copies, or a vector environment."""
     factory, model = _factory(name), options_of(name)
     takes_split = split is not None and "split" in model.model_fields
     options = model(**{**values, **({"split": split} if takes_split else {})})

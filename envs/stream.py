@@ -141,11 +141,7 @@ class ExampleStream(SeededEnv):
         return super().state_dict() | ({} if self._digest is None else {"data": self._digest()})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a place in the stream.
-
-        Raises:
-            RunError: It is of other data.
-        """
+        """Load a place in the stream; RunError where it is of other data."""
         saved = state.get("data")
         if saved is not None and self._digest is not None and saved != self._digest():
             raise RunError(

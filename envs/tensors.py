@@ -102,11 +102,7 @@ class Source:
         dtype: torch.dtype = torch.float32,
         split: str = "train",
     ) -> TorchVectorEnv:
-        """Return an environment of one split; all those of a device and type share their memory.
-
-        Raises:
-            ScenarioError: There is no such split, or the batch is no number of examples.
-        """
+        """Return an environment of one split, ScenarioError if there is none; those of a device and type share their memory."""
         check_split(split, self.description.splits)
         key = str(device), dtype
         if key not in self._placed:

@@ -34,6 +34,9 @@ __all__ = [
 class Adaptor(TorchVectorEnv):
     """Somebody else's world, or copies of it, as a `TorchVectorEnv`; they are closed with it.
 
+    Its methods raise a RunError where the world fails, returns what does not fit its spaces, or has no state; `step` a
+    ScenarioError where actions have parts that there are not, or logits of another number of choices.
+
     Args:
         worlds: The environments that are drawn and closed.
         name: Of the world, for errors.
@@ -93,13 +96,7 @@ class Adaptor(TorchVectorEnv):
 
 @contextmanager
 def failing(name: str, call: str, *, subprocesses: bool = False) -> Iterator[None]:
-    """Raise whatever a world raises as a RunError of one line.
-
-    Args:
-        name: Of the world.
-        call: Of its method.
-        subprocesses: Whether it runs in processes of its own, whose tracebacks Gymnasium issues as warnings.
-    """
+    """Raise whatever a world raises in a call as a RunError of one line; subprocesses issue tracebacks as warnings."""
     try:
         with warnings.catch_warnings() if subprocesses else nullcontext():
             if subprocesses:
@@ -140,11 +137,7 @@ def tensor_of(values: Any, device: torch.device) -> Tensor:
 
 
 def checked(name: str, signal: Signal, value: Tensor, batch: int) -> Tensor:
-    """Return a signal's values in all sub-environments, [batch, …].
-
-    Raises:
-        RunError: They have another shape, or are not finite, or no classes.
-    """
+    """Return a signal's values in all sub-environments, [batch, …]; RunError where shape, numbers or classes are wrong."""
     wanted = (batch, *signal.shape)
     if value.shape != wanted:
         raise RunError(f"env: '{name}' is {list(value.shape)}, not {list(wanted)} as its space is")

@@ -43,12 +43,7 @@ class Native:
     ) -> tuple[dict[str, Tensor], bool]:
         """Return some signals of an observation, [batch, …], and whether it is that of one environment.
 
-        Args:
-            observation: As the world, or a vector of it, returns it; arrays or tensors. An agent of a parallel world that
-                is missing observes zeros.
-            names: Of the signals.
-            device: Of the signals.
-            dtype: Of their floats.
+        An agent of a parallel world that is missing observes zeros.
 
         Raises:
             ScenarioError: A part is missing, or of another shape.
@@ -84,14 +79,7 @@ class Native:
         return found, alone
 
     def write(self, action: Any, sample: Callable[[], Any], batch: int, *, alone: bool) -> Any:
-        """Return a batch of actions as the world takes them, in numpy arrays.
-
-        Args:
-            action: As of `Actions.translated`; None: random.
-            sample: Of `space`: random actions, for parts that are missing.
-            batch: How many environments.
-            alone: Whether it is the action of one environment.
-        """
+        """Return actions (of `Actions.translated`; None: of `sample`) in arrays, as the world, or one of it, takes them."""
         given = sample() if action is None else self.actions.translated(action, sample, arrays=True)
         space = self.space(batch)
         native = mapped(space, lambda path, leaf: np.asarray(part_at(given, path), leaf.dtype))

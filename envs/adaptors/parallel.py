@@ -39,12 +39,7 @@ def is_parallel(world: Any) -> bool:
 
 
 def open_copies(name: str, batch: int, options: Mapping[str, Any]) -> list[Any]:
-    """Make copies of the parallel world of a module.
-
-    Args:
-        name: The module, of a package that may be imported (`allow_import`).
-        batch: Number of copies.
-        options: Arguments of each copy's `parallel_env`.
+    """Make copies of the parallel world of a module that may be imported (`allow_import`), `options` being its arguments.
 
     Raises:
         ScenarioError: There is no such module, it has no parallel world, or that cannot be made of the options.
@@ -106,14 +101,7 @@ class ParallelAdaptor(Adaptor):
     # --- stepping ----------------------------------------------------------------------------------------
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
-        """Reset all copies.
-
-        Args:
-            seed: Of the first copy, and of the random actions of `step(None)`.
-
-        Raises:
-            RunError: A copy fails, or returns what does not fit its spaces.
-        """
+        """Reset all copies: copy i to the seed + i; random actions have the seed itself."""
         with self._failing("reset"):
             observed = [
                 world.reset(seed=None if seed is None else seed + row, options=options)[0]
@@ -124,15 +112,7 @@ class ParallelAdaptor(Adaptor):
         return self._divide(self._observe(observed))
 
     def step(self, actions: Any = None) -> StepResult:
-        """Take a step in every copy.
-
-        Args:
-            actions: A mapping of parts, as of `Actions`; parts that it leaves out are random, and so are all for None.
-
-        Raises:
-            ScenarioError: Parts that there are not, or logits of another number of actions.
-            RunError: A copy fails, or returns what does not fit its spaces.
-        """
+        """Take a step in every copy: actions are a mapping of parts, as of `Actions`; parts that it leaves out are random."""
         given = {} if actions is None else actions
         if isinstance(given, Mapping):  # boxes of 32 bits contain no numbers of 64
             given = {
@@ -175,10 +155,7 @@ class ParallelAdaptor(Adaptor):
     def _result(self, observed: list[Any], outcomes: Tensor, there: Tensor) -> StepResult:
         """Return the result of a step, with copies reset whose episode it ended.
 
-        Args:
-            observed: The observations of each copy.
-            outcomes: [reward, terminated and truncated; the whole world and each agent; batch].
-            there: [whole world and each agent, batch] bool: which outcomes there are.
+        Outcomes [reward, terminated and truncated; the whole world and each agent; batch] are where `there` is true.
         """
         values = self._observe(observed)
         facts: dict[str, Any] = {}
@@ -229,30 +206,18 @@ class ParallelAdaptor(Adaptor):
     # --- everything else -----------------------------------------------------------------------------------
 
     def render(self) -> tuple[Any, ...]:
-        """Return the copies' pictures, as they make them.
-
-        Raises:
-            RunError: They cannot be drawn.
-        """
+        """Return the copies' pictures, as they make them."""
         with self._failing("render"):
             return tuple(world.render() for world in self._worlds)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the copies' own states.
-
-        Raises:
-            RunError: The world has no `state_dict`.
-        """
+        """Return the copies' own states."""
         self._require_state()
         worlds = [world.state_dict() for world in self._stateful]
         return {"worlds": worlds, "random": random_state(self._native)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load the copies' states.
-
-        Raises:
-            RunError: The world has no `load_state_dict`.
-        """
+        """Load the copies' states."""
         self._require_state()
         self.reset()  # many worlds are initialised only by a reset
         for world, each in zip(self._stateful, state["worlds"], strict=True):

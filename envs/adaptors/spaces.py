@@ -45,11 +45,7 @@ def part_at(value: Any, path: Path) -> Any:
 
 
 def signal_of(name: str, space: Space[Any], *, training_only: bool = False) -> Signal:
-    """Return the signal of an observation's part: bytes are scaled to [0, 1], choices begin at 0.
-
-    Raises:
-        ScenarioError: A space that is no signal.
-    """
+    """Return the signal of an observation's part: bytes are scaled to [0, 1], choices begin at 0; ScenarioError for others."""
     match space:
         case spaces.Box() if space.dtype == np.uint8:
             return Signal(shape=space.shape, low=0.0, high=1.0, training_only=training_only)

@@ -92,14 +92,7 @@ class VectorAdaptor(Adaptor):
         self._shown: dict[str, Tensor] = {}
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
-        """Reset all sub-environments.
-
-        Args:
-            seed: Of the environment, and of the random actions of `step(None)`.
-
-        Raises:
-            RunError: The environment fails, or returns what does not fit its spaces.
-        """
+        """Reset all sub-environments; the seed is also that of random actions."""
         with self._failing("reset"):
             obs, _ = self._env.reset(seed=seed, options=options)
         if seed is not None:
@@ -115,10 +108,6 @@ class VectorAdaptor(Adaptor):
             actions: As `action_space` has them, in tensors or arrays; None: random actions. Of floats in a tensor
                 `[batch, outputs]` the largest is the discrete action; those for a Box get its shape and bounds. Of a Dict,
                 a mapping; parts that it leaves out are random.
-
-        Raises:
-            ScenarioError: Logits of another number of actions, or parts that there are not.
-            RunError: The environment fails, or returns what does not fit its spaces.
         """
         sample = self._env.action_space.sample
         if actions is None:
@@ -143,12 +132,7 @@ class VectorAdaptor(Adaptor):
         return dict(self._shown), rewards, flags[0], flags[1], result
 
     def _outcomes(self, rewards: Tensor, happened: Tensor) -> dict[str, Any]:
-        """Return the requested outcomes of a step, and the mask of rewards where it leaves some out.
-
-        Args:
-            rewards: [batch].
-            happened: [2, batch]: which episodes the step terminated and truncated.
-        """
+        """Return the requested outcomes of a step, of rewards [batch] and ends [2, batch], and the mask of those left out."""
         found = dict(zip(OUTCOMES, (rewards, *happened), strict=True))
         outcomes: dict[str, Any] = {
             name: value.to(self.dtype, copy=True) for name, value in found.items() if name in self.requested
@@ -158,30 +142,18 @@ class VectorAdaptor(Adaptor):
         return outcomes
 
     def render(self) -> tuple[Any, ...] | None:
-        """Return the sub-environments' pictures, as they make them; None: they were made without a render mode.
-
-        Raises:
-            RunError: They cannot be drawn.
-        """
+        """Return the sub-environments' pictures, as they make them; None: they were made without a render mode."""
         with self._failing("render"):
             return self._env.render()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the environment's own state.
-
-        Raises:
-            RunError: The environment has no `state_dict`.
-        """
+        """Return the environment's own state."""
         self._require_state()
         own = {"ended": self._ended, "shown": self._shown, "random": random_state(self._env.action_space)}
         return {"env": state_of(self._env), **own}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load the environment's state.
-
-        Raises:
-            RunError: The environment has no `load_state_dict`.
-        """
+        """Load the environment's state."""
         self._require_state()
         self.reset()  # many environments are initialised only by a reset
         load_state(self._env, state["env"], state["ended"].any(0))
@@ -245,11 +217,7 @@ def state_of(env: VectorEnv[Any, Any, Any]) -> Any:
 
 
 def load_state(env: VectorEnv[Any, Any, Any], state: Any, ended: Tensor) -> None:
-    """Load a state, of `state_of`, into an environment that has been reset.
-
-    Args:
-        ended: [batch] bool: which sub-environments are to be reset by their next step.
-    """
+    """Load a state into an environment that has been reset; `ended`, [batch] bool: the next step resets the sub-environment."""
     subs = _sub_environments(env)
     if subs is None:
         env.unwrapped.load_state_dict(state)  # type: ignore[attr-defined]

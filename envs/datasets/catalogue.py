@@ -60,13 +60,7 @@ DATA_SETS: dict[DataName, DataSet] = {
 
 
 def download(name: str = "mnist") -> Path:
-    """Download a data set into the user's cache, verified; existing files are kept.
-
-    Args:
-        name: The data set: mnist or cifar10.
-
-    Returns:
-        The folder with the files.
+    """Download a data set, mnist or cifar10, into the user's cache, verified, and return its folder; existing files are kept.
 
     Raises:
         DataError: There is no such data set to download, pooch is not installed, or the download failed.

@@ -61,14 +61,7 @@ def files() -> tuple[Path, ...]:
 
 
 def download() -> Path:
-    """Download the archive into the user's cache, check it, and extract the six files; existing files are kept.
-
-    Returns:
-        The folder with the files.
-
-    Raises:
-        DataError: pooch is not installed, or the download failed.
-    """
+    """Download the archive into the user's cache, check it, and extract the six files: see `catalogue.download`."""
     folder = cache_folder("cifar10")
     if all(path.is_file() and path.stat().st_size == _ROWS * _RECORD for path in _paths(folder / _INSIDE)):
         return folder

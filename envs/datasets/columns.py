@@ -17,11 +17,7 @@ __all__ = ["read"]
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Read the columns of a file, as tensors or arrays by name.
-
-    Raises:
-        DataError: The file is missing, damaged or of another kind; a column is not of numbers.
-    """
+    """Read the columns of a file, as tensors or arrays by name; DataError where it is missing, damaged or not of numbers."""
     require(path.is_file(), path, "no such file")
     others = f"files of this kind are not read; give one of {', '.join(_READERS)}"
     require(path.suffix in _READERS, path, others)

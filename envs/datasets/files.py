@@ -59,11 +59,7 @@ def find_folder(name: str) -> Path | None:
 
 
 def nowhere(title: str, name: str, files: str) -> DataError:
-    """Return the error for a data set without a folder.
-
-    Args:
-        files: The files that belong there.
-    """
+    """Return the error for a data set without a folder; `files` are those that belong there."""
     data = os.environ.get("ANTIPHON_DATA")
     place = f"ANTIPHON_DATA is '{data}', which has no folder {name}" if data else "ANTIPHON_DATA is not set"
     return DataError(
@@ -72,13 +68,9 @@ def nowhere(title: str, name: str, files: str) -> DataError:
 
 
 def fetch(name: str, url: str, checksum: str, members: list[str] | None = None) -> None:
-    """Download a file into the cache and verify it; existing files are kept.
+    """Download a file into the folder of a data set in the cache, verify it, and extract members of an archive beside it.
 
-    Args:
-        name: The data set's folder.
-        url: Where the file is; its last part is the file's name.
-        checksum: `md5:…`, of the file.
-        members: Files of an archive that are extracted beside it.
+    Existing files are kept; `checksum` is `md5:…`, of the file.
 
     Raises:
         DataError: pooch is not installed, or the download failed.
@@ -95,11 +87,7 @@ def fetch(name: str, url: str, checksum: str, members: list[str] | None = None) 
 
 
 def cache_folder(name: str) -> Path:
-    """Return the cache folder of a data set, whether it exists or not.
-
-    Raises:
-        DataError: pooch, which defines the place, is not installed.
-    """
+    """Return the cache folder of a data set, whether it exists or not; DataError without pooch, which defines the place."""
     return _cache(_pooch(name)) / name
 
 
@@ -123,16 +111,7 @@ def most_bytes() -> int:
 
 
 def check_fits(path: Path, size: int, fix: str) -> None:
-    """Refuse data that would take more than half of this machine's memory, before any is read.
-
-    Args:
-        path: The file.
-        size: Bytes of its data in memory.
-        fix: What to do about it: the end of the error.
-
-    Raises:
-        DataError: They are too many.
-    """
+    """Refuse data of a `size` in bytes above half of this machine's memory, before any is read: DataError with the fix."""
     most = most_bytes()
     much = f"its data take {size:,} bytes, more than half of this machine's memory ({most:,})"
     require(size <= most, path, f"{much}; {fix}")

@@ -23,16 +23,11 @@ _UNSIGNED_BYTE = 0x08
 
 
 def read(path: Path, axes: int, mend: str) -> NDArray[np.uint8]:
-    """Return the array in an IDX file.
-
-    Args:
-        path: The file; gzipped if its name ends in `.gz`.
-        axes: Number of dimensions that it must have.
-        mend: Advice for a broken file, the end of the error message.
+    """Return the array in an IDX file (gzipped if its name ends in `.gz`) with a number of dimensions.
 
     Raises:
         DataError: The file cannot be read, is no IDX file of bytes with that many axes, has another length
-            than its header promises, or promises more than half of this machine's memory.
+            than its header promises, or promises more than half of this machine's memory; `mend` is the line's end.
     """
     with _reading(path, mend) as file:
         shape = _shape(file.read(4 + 4 * axes), path, axes, mend)
@@ -46,10 +41,7 @@ def read(path: Path, axes: int, mend: str) -> NDArray[np.uint8]:
 
 
 def read_shape(path: Path, axes: int, mend: str) -> tuple[int, ...]:
-    """Return the shape of the array in an IDX file from its header alone.
-
-    Args and errors are as of `read`.
-    """
+    """Return the shape of the array in an IDX file from its header alone; otherwise as `read`."""
     with _reading(path, mend) as file:
         return _shape(file.read(4 + 4 * axes), path, axes, mend)
 

@@ -54,14 +54,7 @@ def counts() -> dict[str, int]:
 
 
 def download() -> Path:
-    """Download the four files into the user's cache, verified; existing files are kept.
-
-    Returns:
-        The folder with the files.
-
-    Raises:
-        DataError: pooch is not installed, or the download failed.
-    """
+    """Download the four files into the user's cache, verified: see `catalogue.download`."""
     for file, checksum in _CHECKSUMS.items():
         fetch("mnist", f"{_HOST}{file}.gz", checksum)
     return cache_folder("mnist")

@@ -71,11 +71,7 @@ class World(TorchVectorEnv):
         self._state: State = {}
 
     def start(self, uniforms: Tensor) -> State:
-        """Return states in which episodes begin.
-
-        Args:
-            uniforms: Numbers in [0, 1), float64 `[batch, randoms]`.
-        """
+        """Return states in which episodes begin, made of uniform numbers in [0, 1), float64 `[batch, randoms]`."""
         raise NotImplementedError
 
     def transition(self, state: State, actions: Actions) -> tuple[State, Tensor, Tensor]:
@@ -103,10 +99,6 @@ class World(TorchVectorEnv):
         Args:
             actions: Choices `[batch]` or their logits `[batch, choices]`; where the action has parts, a mapping of these. None,
                 or a part that is left out: random choices, functions of seed, step and copy.
-
-        Returns:
-            Observations, reward, terminated, truncated, info. Where an episode ended, `final_obs` and `final_info` in `info`
-            have its last signals.
 
         Raises:
             ScenarioError: Actions of another shape, choices that do not exist, an unknown part.

@@ -118,11 +118,7 @@ class Referential(ExampleStream):
         return targets + self._pools.total * (1 + variety)
 
     def signals_at(self, rows: Tensor) -> dict[str, Tensor]:
-        """Return the requested signals of games.
-
-        Args:
-            rows: Numbers of games; a number modulo the length of the table is the target's row.
-        """
+        """Return the requested signals of games; a number of a game modulo the length of the table is its target's row."""
         game = self._game(rows)
         values = {"target": game.target}
         if "label" in self.requested:
