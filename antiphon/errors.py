@@ -80,10 +80,10 @@ class EngineError(AntiphonError, RuntimeError):
     exit_code = 1
 
 
-def require(holds: bool, place: object, problem: str) -> None:
-    """Raise a DataError of a place, such as a file, and its problem where something does not hold."""
+def require(holds: bool, place: object, problem: str, error: type[AntiphonError] = DataError) -> None:
+    """Raise an error of a place, such as a file or a key, and its problem where something does not hold."""
     if not holds:
-        raise DataError(f"{place}: {problem}")
+        raise error(f"{place}: {problem}")
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from antiphon.envs.signal import Description, Signal
-from antiphon.errors import ScenarioError, suggest
+from antiphon.errors import ScenarioError, require, suggest
 
 __all__ = ["SeededEnv", "StepResult", "TorchVectorEnv", "Values", "check_split", "chosen"]
 
@@ -58,10 +58,8 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        if num_envs < 1:
-            raise ScenarioError(f"training.batch: {num_envs}; must be at least 1")
-        if dtype not in _FLOATS:
-            raise ScenarioError(f"dtype: {dtype}; use torch.float32 or torch.float64")
+        require(num_envs > 0, "training.batch", f"{num_envs}; must be at least 1", ScenarioError)
+        require(dtype in _FLOATS, "dtype", f"{dtype}; use torch.float32 or torch.float64", ScenarioError)
         self.num_envs = num_envs
         self.description = description
         self.signals: dict[str, Signal] = dict(description.signals)
@@ -128,10 +126,8 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
             ScenarioError: There is no such split; environments without a data set have none.
         """
         check_split(split, self.splits)
-        if not self.is_stream:
-            raise ScenarioError(
-                f"env.split: the split '{split}' has no examples apart from each other; go through it step by step"
-            )
+        apart = f"the split '{split}' has no examples apart from each other; go through it step by step"
+        require(self.is_stream, "env.split", apart, ScenarioError)
         raise NotImplementedError(f"{type(self).__name__} has splits but does not say how to read them")
 
     def frame(self, row: int = 0) -> NDArray[np.uint8]:
@@ -163,10 +159,12 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
         return next((holds for holds, known in self._uniform.items() if mask is known), None)
 
     def _divide(self, values: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Split the values of signals into observations and training-only signals."""
-        observations = {name: value for name, value in values.items() if not self.signals[name].training_only}
-        info = {name: value for name, value in values.items() if self.signals[name].training_only}
-        return observations, info
+        """Split the values of requested signals into observations and training-only signals."""
+        parts: tuple[dict[str, Tensor], dict[str, Tensor]] = {}, {}
+        for name in self.requested:
+            if name in values:
+                parts[self.signals[name].training_only][name] = values[name]
+        return parts
 
     def _begin_seed(self, seed: int | None) -> bool:
         """Set the seed of a reset, or at first a random one; return whether there is a new one."""
@@ -282,16 +280,13 @@ def chosen(actions: Tensor, choices: int) -> Tensor:
     """
     if actions.ndim < 2:
         return actions
-    if actions.ndim > 2 or actions.shape[1] != choices:
-        raise ScenarioError(
-            f"env: actions are {list(actions.shape)}; give the logits of {choices} choices, "
-            f"{[len(actions), choices]}"
-        )
+    fix = f"give the logits of {choices} choices, {[len(actions), choices]}"
+    fits = actions.shape[1:] == (choices,)
+    require(fits, "env", f"actions are {list(actions.shape)}; {fix}", ScenarioError)
     return actions.argmax(1)
 
 
 def check_split(split: str, splits: Sequence[str]) -> None:
     """Check that a split is one of `splits`; ScenarioError with the nearest one, or that there is none."""
-    if split not in splits:
-        ending = suggest(split, splits) if splits else "; this environment has no data set"
-        raise ScenarioError(f"env.split: no split '{split}'{ending}")
+    ending = suggest(split, splits) if splits else "; this environment has no data set"
+    require(split in splits, "env.split", f"no split '{split}'{ending}", ScenarioError)

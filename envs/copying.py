@@ -19,7 +19,7 @@ from torch.nn import functional
 from antiphon.envs.base import SeededEnv, Values
 from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description, Signal
-from antiphon.errors import ScenarioError
+from antiphon.errors import ScenarioError, require
 from antiphon.nets.random import seed_for, uniform
 
 __all__ = ["Copy", "Curriculum", "Difficulty", "RepeatCopy"]
@@ -266,7 +266,7 @@ class Copy(SeededEnv):
         if "upcoming" in self.requested:  # all bits of the following targets, then which of them there are
             ahead = self._ahead[now + 1 : now + 1 + self._options.max_length].transpose(0, 1)
             values["upcoming"] = torch.cat([ahead[..., :-1].flatten(1), ahead[..., -1]], 1)
-        observations, info = self._divide({name: values[name] for name in self.requested})
+        observations, info = self._divide(values)
         if "target" in info:
             info["_target"] = self._uniform[now in self._due]
         return observations, info
@@ -278,10 +278,10 @@ class Copy(SeededEnv):
         target = self._targets[self._tick]
         with torch.no_grad():
             answer = torch.as_tensor(actions, device=self.device).to(self.dtype)
-            if answer.shape != target.shape:
-                raise ScenarioError(
-                    f"env: actions are {list(answer.shape)}; give the logits of a target of {list(target.shape)}"
-                )
+            fix = f"give the logits of a target of {list(target.shape)}"
+            require(
+                answer.shape == target.shape, "env", f"actions are {list(answer.shape)}; {fix}", ScenarioError
+            )
             error = functional.binary_cross_entropy_with_logits(answer, target, reduction="none").mean(1)
             error = error / math.log(2)
             self._error += error.double().mean()

@@ -16,7 +16,7 @@ from antiphon.envs.images import picture_table
 from antiphon.envs.options import EnvOptions, Split
 from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import Draws
-from antiphon.errors import ScenarioError
+from antiphon.errors import ScenarioError, require
 
 __all__ = ["CountDigits"]
 
@@ -70,11 +70,9 @@ class CountDigits(SeededEnv):
 
         @model_validator(mode="after")
         def _counts_fit(self) -> Self:
-            if self.longest > _MOST_COUNTED:
-                raise ScenarioError(
-                    f"env.window: {self.window}; {self.levels} levels would count over {self.longest} digits, "
-                    f"and at most {_MOST_COUNTED} can be: lower window or levels"
-                )
+            many = f"{self.window}; {self.levels} levels would count over {self.longest} digits, and at most {_MOST_COUNTED}"
+            fits = self.longest <= _MOST_COUNTED
+            require(fits, "env.window", f"{many} can be: lower window or levels", ScenarioError)
             return self
 
         @property

@@ -16,7 +16,7 @@ from antiphon.envs.datasets import texts
 from antiphon.envs.options import EnvOptions, Split
 from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import ExampleStream, Table
-from antiphon.errors import DataError, ScenarioError
+from antiphon.errors import ScenarioError, require
 from antiphon.nets.random import integers, seed_for
 
 __all__ = ["CharText", "TextWindows"]
@@ -76,11 +76,9 @@ class CharText(SeededEnv):
         self._digest = read.digest
         self._codes = torch.from_numpy(read.splits[self.split]).to(self.device)
         self._stretch = len(self._codes) // num_envs
-        if self._stretch < 2:
-            raise ScenarioError(
-                f"env.text: the {self.split} split of '{self._text}' has {len(self._codes)} characters, and {num_envs} lanes need "
-                f"{2 * num_envs}; lower training.batch or give a longer text"
-            )
+        found = f"the {self.split} split of '{self._text}' has {len(self._codes)} characters"
+        fix = f"{num_envs} lanes need {2 * num_envs}; lower training.batch or give a longer text"
+        require(self._stretch >= 2, "env.text", f"{found}, and {fix}", ScenarioError)
         self._classes = read.classes
         self._opened: int | None = None  # the seed of which `_begins` are
 
@@ -95,11 +93,10 @@ class CharText(SeededEnv):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a place in the text; DataError where the state is of another text."""
-        if state["text"] != self._digest:
-            raise DataError(
-                f"env.text: '{self._text}' is not the text of before, its file having changed; "
-                "put the old one back, or begin a new run"
-            )
+        changed = (
+            "is not the text of before, its file having changed; put the old one back, or begin a new run"
+        )
+        require(state["text"] == self._digest, "env.text", f"'{self._text}' {changed}")
         super().load_state_dict(state)
 
     def _open(self) -> None:
@@ -192,11 +189,8 @@ def _window_begins(text: str, length: int) -> dict[str, range]:
     found = {}
     for name, codes in texts.load(text).splits.items():
         last = len(codes) - 1 - length
-        if last < 0:
-            raise DataError(
-                f"env.length: {length}, and the {name} split of '{text}' has {len(codes)} characters; use at "
-                f"most {len(codes) - 1}, or a longer text"
-            )
+        short = f"{length}, and the {name} split of '{text}' has {len(codes)} characters"
+        require(last >= 0, "env.length", f"{short}; use at most {len(codes) - 1}, or a longer text")
         found[name] = range(0, last + 1, 1 if name == "train" else length)
     return found
 

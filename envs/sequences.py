@@ -213,10 +213,9 @@ class SequenceStream(SeededEnv):
         description: Description,
         *,
         split: str = "train",
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
+        **settings: Any,
     ) -> None:
-        super().__init__(num_envs, description, Discrete(1), device=device, dtype=dtype)
+        super().__init__(num_envs, description, Discrete(1), **settings)
         check_split(split, self.splits)
         self.split = split
         self._table = table

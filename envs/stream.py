@@ -18,7 +18,7 @@ from torch import Tensor
 from antiphon.envs.base import SeededEnv, Values, check_split, chosen
 from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description, Signal
-from antiphon.errors import RunError
+from antiphon.errors import RunError, require
 from antiphon.nets.random import integers, normal, seed_for, uniform
 
 __all__ = ["Draws", "ExampleStream", "Hyperplane", "Table"]
@@ -113,16 +113,15 @@ class ExampleStream(SeededEnv):
         *,
         answer: str | None,
         split: str = "train",
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
         digest: Callable[[], str] | None = None,
+        **settings: Any,
     ) -> None:
         classes = description.signals[answer].classes if answer is not None else None
-        super().__init__(num_envs, description, Discrete(classes or 1), device=device, dtype=dtype)
+        super().__init__(num_envs, description, Discrete(classes or 1), **settings)
         check_split(split, self.splits)
         self.split = split
-        self._table = table.to(self.device, dtype)
-        self._divisors = {name: torch.tensor(own, dtype=dtype) for name, own in table.divisors.items()}
+        self._table = table.to(self.device, self.dtype)
+        self._divisors = {name: torch.tensor(own, dtype=self.dtype) for name, own in table.divisors.items()}
         self._answer = answer
         self._digest = digest
         self._draws = Draws(self._table.splits[split], num_envs)
@@ -143,11 +142,10 @@ class ExampleStream(SeededEnv):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a place in the stream; RunError where it is of other data."""
         saved = state.get("data")
-        if saved is not None and self._digest is not None and saved != self._digest():
-            raise RunError(
-                f"env: the state is of other data or splits (SHA-256 {saved[:12]}…), not of these "
-                f"({self._digest()[:12]}…); put the file back that it was saved with, or begin a new run"
-            )
+        if saved is not None and self._digest is not None:
+            other = f"the state is of other data or splits (SHA-256 {saved[:12]}…), not of these ({self._digest()[:12]}…)"
+            fix = "put the file back that it was saved with, or begin a new run"
+            require(saved == self._digest(), "env", f"{other}; {fix}", RunError)
         super().load_state_dict(state)
 
     def _open(self) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from antiphon.envs.base import StepResult, TorchVectorEnv, Values, chosen
 from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description
-from antiphon.errors import ScenarioError, suggest
+from antiphon.errors import ScenarioError, require, suggest
 from antiphon.nets.random import integers, seed_for, uniform
 
 __all__ = ["Actions", "State", "World"]
@@ -162,8 +162,7 @@ class World(TorchVectorEnv):
 
     def _values(self, state: State) -> Values:
         """Return requested observations and training-only signals of states."""
-        values = self.observe(state)
-        return self._divide({name: values[name] for name in self.requested if name in values})
+        return self._divide(self.observe(state))
 
     def _actions(self, actions: Any) -> Actions:
         """Return the choice of each part, int64 `[batch]`."""
@@ -171,12 +170,11 @@ class World(TorchVectorEnv):
             actions = {_ONLY: actions}
         elif actions is None:
             actions = {}
-        elif not isinstance(actions, Mapping):
-            parts = ", ".join(self._choices)
-            raise ScenarioError(f"env: actions are a {type(actions).__name__}; give a mapping of {parts}")
+        mapping = f"actions are a {type(actions).__name__}; give a mapping of {', '.join(self._choices)}"
+        require(isinstance(actions, Mapping), "env", mapping, ScenarioError)
         for name in actions:
-            if name not in self._choices:
-                raise ScenarioError(f"env: no part '{name}' of the action{suggest(str(name), self._choices)}")
+            unknown = f"no part '{name}' of the action{suggest(str(name), self._choices)}"
+            require(name in self._choices, "env", unknown, ScenarioError)
         return {name: self._choice(name, count, actions.get(name)) for name, count in self._choices.items()}
 
     def _choice(self, name: str, count: int, given: Any) -> Tensor:
@@ -187,17 +185,11 @@ class World(TorchVectorEnv):
             return integers(root, self._step, self.num_envs, count, self.device)
         given = torch.as_tensor(given)
         found = chosen(given, count)
-        if found.shape != (self.num_envs,) or found.is_floating_point():
-            raise ScenarioError(
-                f"env: {name}: {given.dtype} {list(given.shape)}; give choices [{self.num_envs}] or logits "
-                f"[{self.num_envs}, {count}]"
-            )
-        if (
-            found is given
-            and given.device.type == "cpu"
-            and not 0 <= int(found.min()) <= int(found.max()) < count
-        ):
-            raise ScenarioError(
-                f"env: {name}: choices from {found.min()} to {found.max()}; must be 0 to {count - 1}"
-            )
+        fits = found.shape == (self.num_envs,) and not found.is_floating_point()
+        fix = f"give choices [{self.num_envs}] or logits [{self.num_envs}, {count}]"
+        require(fits, f"env: {name}", f"{given.dtype} {list(given.shape)}; {fix}", ScenarioError)
+        if found is given and given.device.type == "cpu":
+            least, most = int(found.min()), int(found.max())
+            outside = f"choices from {least} to {most}; must be 0 to {count - 1}"
+            require(0 <= least <= most < count, f"env: {name}", outside, ScenarioError)
         return found.to(self.device, torch.int64)
