@@ -40,12 +40,7 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
     actions of another shape a ScenarioError.
 
     Attributes:
-        hold: Steps for which each example is repeated.
-        episode_steps: Length of every episode, or None.
-        longest_episode: Length of the longest episode where lengths vary but all environments are in step, or None.
-        endless: Whether no episode ever ends.
-        splits: Names of the data set's parts; empty if there is no data set.
-        is_stream: Whether this is a stream of independent examples.
+        hold, episode_steps, longest_episode, endless, splits, is_stream: Those of the description.
         requested: Names of the signals that are computed, in the order of `signals`.
     """
 

@@ -19,7 +19,7 @@ from pydantic import create_model
 
 from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description
-from antiphon.errors import ScenarioError, suggest
+from antiphon.errors import ScenarioError, require, suggest
 from antiphon.extensions import imported
 
 if TYPE_CHECKING:
@@ -79,22 +79,20 @@ def register(name: str, factory: Callable[..., Any]) -> None:
         name: The id.
         factory: A class with `Options`, an `EnvOptions` with a field for each key of a document's `env`: made of the number of
             environments, the options, and the keywords `device` and `dtype`; its static method `describe(options)`, if it
-            has one, returns its `Description` without making it. Or any other class or function: the keys are its arguments, and so are
-            those of `num_envs`, `device`, `dtype` and `split` (of an evaluation) that it names. Either returns a
+            has one, returns its `Description` without making it. Or any other class or function: the keys are its arguments,
+            and so are those of `num_envs`, `device`, `dtype` and `split` (of an evaluation) that it names. Either returns a
             `gymnasium.vector.VectorEnv`, such as a `TorchVectorEnv`, of `num_envs`; or a single `gymnasium.Env` or
-            `pettingzoo.ParallelEnv`, of which as many are made as the batch has; or a source, as `antiphon.envs.from_tensors` does.
+            `pettingzoo.ParallelEnv`, of which as many are made as the batch has; or a source, as of `antiphon.envs.from_tensors`.
 
     Raises:
         ScenarioError: The id is taken, or the factory cannot be called.
     """
-    if not isinstance(name, str) or not name:
-        raise ScenarioError(f"register: {name!r}; the id of an environment must be text")
-    if name in _environments:
-        raise ScenarioError(f"register: there is an environment '{name}' already; choose another id")
-    if not callable(factory):
-        raise ScenarioError(
-            f"register: '{name}': a {type(factory).__name__} makes no environments; give a class or a function"
-        )
+    named = isinstance(name, str) and bool(name)
+    require(named, "register", f"{name!r}; the id of an environment must be text", ScenarioError)
+    taken = f"there is an environment '{name}' already; choose another id"
+    require(name not in _environments, "register", taken, ScenarioError)
+    nothing = f"a {type(factory).__name__} makes no environments; give a class or a function"
+    require(callable(factory), f"register: '{name}'", nothing, ScenarioError)
     _environments[name] = factory
 
 

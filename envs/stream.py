@@ -99,6 +99,7 @@ class ExampleStream(SeededEnv):
 
     Args:
         answer: The categorical column that actions guess, or None.
+        settings: `device` and `dtype`, as of `TorchVectorEnv`.
         digest: Returns that of the data, for its state; None: the scenario says which they are.
 
     Raises:

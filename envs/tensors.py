@@ -260,9 +260,6 @@ def _source(
     )
 
 
-# --- splits ------------------------------------------------------------------------------------------------
-
-
 class Columns(dict[str, Tensor]):
     """Columns of the data of a split, by name."""
 
@@ -277,10 +274,7 @@ def assembled(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], list[Any]]:
     """Return columns of all splits, the rows of each split, and the parts as they were read.
 
-    Args:
-        reader: Returns the columns of the data of a split; the second argument is its place, for errors.
-        place: Of all.
-        data: Of train, test and validation; a number is a share of the training data, taken by a fixed permutation.
+    Data are those of train, test and validation: a number is a share of the training data, taken by a fixed permutation.
 
     Raises:
         DataError: A split has other columns than `train`, or of another shape or type; a share that cannot be, or nothing is
@@ -324,9 +318,6 @@ def _split_rows(counts: Mapping[str, int], shares: Mapping[str, float], place: s
         rows.setdefault(name, torch.arange(start, start + size))
         start += size
     return {name: rows[name] for name in SPLITS if len(rows[name])}
-
-
-# --- columns -----------------------------------------------------------------------------------------------
 
 
 def _tensors(given: Any, place: str) -> Columns:
@@ -401,13 +392,10 @@ def signals_of(
 ) -> tuple[dict[str, Signal], dict[str, Tensor], dict[str, float]]:
     """Return the signals of columns, the columns as they are kept, and the divisors of those kept as bytes.
 
-    Args:
-        options: Which are for training only, and numbers of classes.
-        hidden: Those for training only where the options do not say.
+    Columns are `hidden`, for training only, where the options do not say which are.
 
     Raises:
-        DataError: Names without a column, complex numbers, values that are not finite, negative classes, or more than
-            `classes` gives.
+        DataError: Names without a column, complex numbers, values that are not finite, negative classes, or too many.
     """
     hidden, counts = hidden if options.training_only is None else options.training_only, options.classes or {}
     for name in hidden:

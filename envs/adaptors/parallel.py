@@ -98,8 +98,6 @@ class ParallelAdaptor(Adaptor):
         saved = has_state(self._stateful[0])
         super().__init__(worlds, name, len(worlds), signals, Actions(native), saved, **settings)
 
-    # --- stepping ----------------------------------------------------------------------------------------
-
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
         """Reset all copies: copy i to the seed + i; random actions have the seed itself."""
         with self._failing("reset"):
@@ -202,8 +200,6 @@ class ParallelAdaptor(Adaptor):
             scale = 255 if parts.dtype == np.uint8 else 1
             values[_STATE] = checked(_STATE, self.signals[_STATE], state / scale, self.num_envs)
         return values
-
-    # --- everything else -----------------------------------------------------------------------------------
 
     def render(self) -> tuple[Any, ...]:
         """Return the copies' pictures, as they make them."""

@@ -36,14 +36,10 @@ def vector(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> TorchVectorEnv:
-    """Return a Gymnasium vector environment, or the one of an id, as an environment for a scenario.
-
-    Args:
-        env: The environment, or an id of Gymnasium's registry.
+    """Return a Gymnasium vector environment, or the one of an id of its registry, as an environment for a scenario.
 
     Raises:
-        ScenarioError: An unknown id, another number of sub-environments, or spaces and autoreset modes that
-            have no translation.
+        ScenarioError: An unknown id, another batch, or spaces and autoreset modes that have no translation.
     """
     if isinstance(env, str):
         env = open_vector(env, batch, {})
@@ -192,9 +188,6 @@ class VectorAdaptor(Adaptor):
             for name, value in final.items():
                 value[row] = self._value(name, self.observations.part(name, last), self.observations)
         return final
-
-
-# --- states ------------------------------------------------------------------------------------------------
 
 
 def can_be_saved(env: VectorEnv[Any, Any, Any]) -> bool:

@@ -17,7 +17,7 @@ DataName = Literal["digits", "mnist", "cluttered_mnist", "cifar10", "shapes"]
 """The name of a data set of pictures."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class DataSet:
     """A data set of pictures of ten classes; its shape is known without reading it."""
 
@@ -38,16 +38,9 @@ class DataSet:
 
 
 def _of(module: Any, colours: int = 1, patch_size: int = 8) -> DataSet:
-    """The data set of a module of this folder."""
-    optional = {name: getattr(module, name) for name in ("files", "download") if hasattr(module, name)}
-    return DataSet(
-        side=module.SIDE,
-        colours=colours,
-        patch_size=patch_size,
-        counts=module.counts,
-        load=module.load,
-        **optional,
-    )
+    """Return the data set of a module of this folder."""
+    files, download = getattr(module, "files", tuple), getattr(module, "download", None)
+    return DataSet(module.SIDE, colours, patch_size, module.counts, module.load, files, download)
 
 
 DATA_SETS: dict[DataName, DataSet] = {
