@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -33,7 +33,7 @@ def check_vector_env(env_factory: Callable[[], TorchVectorEnv], steps: int = 12)
     _require(same_step, "metadata['autoreset_mode'] is not AutoresetMode.SAME_STEP")
     first = _roll(env, steps, seed=7)
     for result in first:
-        _check_result(env, *result)
+        _check_result(env, result)
     _check_lengths(env, steps)
     _require(_equal(first, _roll(env, steps, seed=7)), "the same seed in one environment gives other steps")
     _require(_equal(first, _roll(env_factory(), steps, seed=7)), "the same seed in a twin gives other steps")
@@ -67,22 +67,15 @@ def _free(env: TorchVectorEnv, steps: int, seed: int) -> list[Any]:
     return [env.reset(seed=seed), *(env.step(None) for _ in range(steps))]
 
 
-def _check_result(
-    env: TorchVectorEnv,
-    obs: Mapping[str, Tensor],
-    reward: Tensor,
-    terminated: Tensor,
-    truncated: Tensor,
-    info: Mapping[str, Any],
-) -> None:
+def _check_result(env: TorchVectorEnv, result: StepResult) -> None:
     """Check names, shapes, types and ranges of what a step returns."""
+    obs, reward, terminated, truncated, info = result
     _require(set(obs) == set(env.single_observation_space.spaces), f"obs has {sorted(obs)}")
     for name, signal in env.signals.items():
         _require(name not in (obs if signal.training_only else info), _MISPLACED[signal.training_only] % name)
         value = obs.get(name, info.get(name))
-        _require(
-            value is not None or signal.known == "after_step", f"info lacks the training-only signal '{name}'"
-        )
+        there = value is not None or signal.known == "after_step"
+        _require(there, f"info lacks the training-only signal '{name}'")
         if value is not None:
             dtype = env.dtype if signal.classes is None else torch.int64
             _require_form(env, f"'{name}'", value, dtype, signal.shape)
@@ -173,12 +166,8 @@ def _check_split(env: TorchVectorEnv, split: str) -> None:
 
 def _through_json(state: dict[str, Any]) -> dict[str, Any]:
     """Return a state whose parts without tensors have been through JSON."""
-    return {
-        name: value
-        if any(isinstance(leaf, Tensor) for leaf in tree_leaves(value))
-        else json.loads(json.dumps(value))
-        for name, value in state.items()
-    }
+    plain = {n: v for n, v in state.items() if not any(isinstance(leaf, Tensor) for leaf in tree_leaves(v))}
+    return {**state, **json.loads(json.dumps(plain))}
 
 
 def _equal(a: Any, b: Any) -> bool:

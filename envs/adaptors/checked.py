@@ -40,14 +40,7 @@ class Adaptor(TorchVectorEnv):
     Args:
         worlds: The environments that are drawn and closed.
         name: Of the world, for errors.
-        num_envs: Number of environments.
-        signals: Of its observations, and beside `OUTCOMES` of each step.
-        actions: The translation of actions.
-        can_be_saved: Whether the world has a state.
-        settings: `device` and `dtype`, as of `TorchVectorEnv`.
-
-    Raises:
-        ScenarioError: An observation that is called as an outcome is.
+        signals: Of its observations, and beside `OUTCOMES` of each step; none may be called as an outcome is.
     """
 
     def __init__(

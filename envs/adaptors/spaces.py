@@ -13,7 +13,7 @@ from torch import Tensor
 
 from antiphon.envs.base import chosen
 from antiphon.envs.signal import Signal
-from antiphon.errors import ScenarioError
+from antiphon.errors import ScenarioError, require
 
 __all__ = ["Actions", "Observations", "leaves", "mapped", "part_at", "signal_of"]
 
@@ -132,16 +132,13 @@ class Actions:
         self._leaves: dict[str, Space[Any]] = {}
         for path, leaf in leaves(native).items():
             name = ".".join(map(str, path))
-            if name in self._leaves:
-                raise ScenarioError(f"env: two parts of the action are called '{name}'; rename one")
+            twice = f"two parts of the action are called '{name}'; rename one"
+            require(name not in self._leaves, "env", twice, ScenarioError)
             self._leaves[name] = leaf
         self.native = native
-        if isinstance(native, spaces.Dict | spaces.Tuple):
-            self.space: Space[Any] = spaces.Dict(
-                {name: _choices(leaf) for name, leaf in self._leaves.items()}
-            )
-        else:
-            self.space = _choices(native)
+        parts = {name: _choices(leaf) for name, leaf in self._leaves.items()}
+        nested = isinstance(native, spaces.Dict | spaces.Tuple)
+        self.space: Space[Any] = spaces.Dict(parts) if nested else parts[""]
 
     def translated(self, actions: Any, sample: Callable[[], Any], arrays: bool) -> Any:
         """Return a batch of actions as the environment takes it.

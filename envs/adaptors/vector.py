@@ -161,14 +161,11 @@ class VectorAdaptor(Adaptor):
         with self._failing("step"):
             parts = {name: self.observations.part(name, obs) for name in self.observations.signals}
         self._speaks_torch = any(isinstance(part, Tensor) for part in parts.values())
-        values = {
-            name: self._value(name, parts[name], self.observations)
-            for name in self.requested
-            if name in parts
-        }
-        return {
-            name: checked(name, self.signals[name], value, self.num_envs) for name, value in values.items()
-        }
+        values: dict[str, Tensor] = {}
+        for name in (name for name in self.requested if name in parts):
+            value = self._value(name, parts[name], self.observations)
+            values[name] = checked(name, self.signals[name], value, self.num_envs)
+        return values
 
     def _final(self, before: dict[str, Tensor], info: Mapping[str, Any], ended: Tensor) -> dict[str, Tensor]:
         """Return the last observations of ended episodes, present ones in other rows; resets those without autoreset."""

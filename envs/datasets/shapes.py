@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.envs.datasets.files import Pictures, in_order
+from antiphon.nets.random import integers, seed_for, uniform
 
 __all__ = ["CLASSES", "COUNTS", "SIDE", "counts", "load"]
 
@@ -96,15 +97,11 @@ def _colours(labels: NDArray[np.uint8]) -> tuple[NDArray[np.int16], NDArray[np.i
 
 def _noise(count: int) -> NDArray[np.int16]:
     """Return int16 `[count]`, uniform from -72 to 71 levels; six values are cut from each sampled integer."""
-    from antiphon.nets.random import integers, seed_for
-
     sampled = integers(seed_for(0, "shapes", "noise"), 0, -(-count // 6), 1 << 48).numpy().astype("<i8")
     levels = sampled.view(np.uint8).reshape(-1, 8)[:, :6].reshape(-1)[:count].astype(np.int16)
     return levels * 9 // 16 - 72
 
 
 def _uniform(name: str, count: int, low: float, high: float) -> _Array:
-    from antiphon.nets.random import seed_for, uniform
-
     sampled: _Array = uniform(seed_for(0, "shapes", name), 0, count).numpy()
     return low + (high - low) * sampled

@@ -110,17 +110,15 @@ class World(TorchVectorEnv):
         reached["elapsed"] = self._state["elapsed"] + 1
         truncated = (reached["elapsed"] >= self._limit) & ~terminated
         observations, facts = self._values(reached)
-        result: dict[str, Any] = {
-            name: reward.clone() for name in self.requested if name.startswith("reward.")
-        }
+        rewards = [name for name in self.requested if name.startswith("reward.")]
+        result: dict[str, Any] = {name: reward.clone() for name in rewards}
         may_end = self._may_end()
         if self.episode_steps is not None:  # all end together, and none terminates
             terminated, truncated = self._uniform[False], self._uniform[may_end]
         if may_end:
             ended = terminated | truncated
-            result.update(
-                final_obs=observations, _final_obs=ended, final_info=facts, _final_info=ended.clone()
-            )
+            result |= {"final_obs": observations, "_final_obs": ended}
+            result |= {"final_info": facts, "_final_info": ended.clone()}
             started = self._started()
             reached = {
                 name: torch.where(ended.view(-1, *(1 for _ in value.shape[1:])), started[name], value)

@@ -16,7 +16,7 @@ from antiphon.envs.datasets.catalogue import DATA_SETS
 from antiphon.envs.images import picture_table
 from antiphon.envs.options import EnvOptions, Split
 from antiphon.envs.signal import Description, Signal
-from antiphon.envs.stream import Draws, ExampleStream
+from antiphon.envs.stream import ExampleStream
 from antiphon.envs.worlds.canvas import Canvas
 from antiphon.errors import ScenarioError
 from antiphon.nets.random import integers, seed_for, uniform_many
@@ -105,14 +105,13 @@ class Referential(ExampleStream):
         table = picture_table(options.data, settings.get("device", "cpu"))
         super().__init__(num_envs, table, description, answer="target", split=options.split, **settings)
         self.metadata = {**self.metadata, "render_modes": ["rgb_array"], "render_fps": 2}
-        self._targets = Draws(table.splits[options.split], num_envs)
         self._last: tuple[Tensor, _Game] | None = None
         self._pools = _Pools(table.columns["label"], list(table.splits.values()))
 
     def rows_of(self, example: int) -> Tensor:
         """Return the number of each environment's game: its target's row plus a multiple of the table's length."""
         assert self._seed is not None
-        targets = self._targets.rows(self._seed, example)
+        targets = super().rows_of(example)
         root = seed_for(self._seed, "games")
         variety = integers(root, example, self.num_envs, _VARIETY, targets.device)
         return targets + self._pools.total * (1 + variety)
@@ -120,14 +119,13 @@ class Referential(ExampleStream):
     def signals_at(self, rows: Tensor) -> dict[str, Tensor]:
         """Return the requested signals of games; a number of a game modulo the length of the table is its target's row."""
         game = self._game(rows)
-        values = {"target": game.target}
-        if "label" in self.requested:
-            values["label"] = self.column("label", rows % self._pools.total)
-        if "shown" in self.requested:
-            values["shown"] = self._images(game.sender)
-        if "candidates" in self.requested:
-            values["candidates"] = self._images(game.candidates)
-        return {name: values[name] for name in self.requested}
+        makers = {
+            "shown": lambda: self._images(game.sender),
+            "candidates": lambda: self._images(game.candidates),
+            "target": lambda: game.target,
+            "label": lambda: self.column("label", rows % self._pools.total),
+        }
+        return {name: makers[name]() for name in self.requested}
 
     def answers(self, rows: Tensor) -> Tensor:
         """Return the place of the target among the candidates of each game."""
@@ -187,12 +185,7 @@ class _Game:
 
 
 class _Pools:
-    """Images of each split and class, sampled by uniform numbers.
-
-    Args:
-        labels: Class of each image of the table, int64.
-        splits: Rows of each split, int64; together all of them.
-    """
+    """Images of each split and class, sampled by uniform numbers; splits are rows of the table, together all of them."""
 
     def __init__(self, labels: Tensor, splits: list[Tensor]) -> None:
         self.labels = labels
