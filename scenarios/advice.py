@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import Literal
 
 from antiphon.extensions import name_of
 from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec, ObjectiveSpec
@@ -272,14 +271,6 @@ class _Reach:
     scenario: Scenario
 
     @cached_property
-    def windows(self) -> dict[str, int | Literal["episode"]]:
-        """The window of each agent's locked group."""
-        groups = self.scenario.locked_groups()
-        return {
-            name: window for group in groups for window in [self.scenario.window(group)] for name in group
-        }
-
-    @cached_property
     def classifying(self) -> set[str]:
         """The agents whose messages lead to one that classifies."""
         return self._to(lambda objective: objective.kind in ("classification", "coding"))
@@ -297,7 +288,7 @@ class _Reach:
 
 def _blocked(scenario: Scenario) -> set[str]:
     """Return the names of locked channels whose delay is not shorter than the group's window."""
-    windows = _Reach(scenario).windows
+    windows = scenario.windows
     blocked = set()
     for channel in scenario.channels:
         if channel.coupling == "locked":
@@ -428,7 +419,7 @@ def _is_residual_stream(channel: ChannelSpec, reach: _Reach) -> bool:
 def _doubtful_state(channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
     if channel.coupling != "decoupled":
         return
-    if reach.windows[channel.sender] == "episode":
+    if reach.scenario.windows[channel.sender] == "episode":
         yield "the window is the episode, so that no state is handed on to be predicted; make it locked"
     if channel.gradient.kind == "critic":
         yield _ONLY_A_CRITIC

@@ -22,7 +22,7 @@ from antiphon.errors import ScenarioError, in_one_line
 from antiphon.scenarios import DocumentError, Scenario, Template
 from antiphon.scenarios.checks import problems_of
 from antiphon.scenarios.document import PARTS_ALONE
-from antiphon.scenarios.problems import Path, Problems, placed
+from antiphon.scenarios.problems import Problems, placed
 from antiphon.scenarios.study import DEFAULT, StudySpec, find_study
 from antiphon.terminal.output import console, left_out, percent, print_json, show_table, some, write_line
 
@@ -174,29 +174,20 @@ def _examined(
         except ScenarioError as error:
             return [error if isinstance(error, DocumentError) else placed(error)], None
         return [], scenario
-    document = template.explicit(variant, values)
-    parts: Scenario | None = None
-    found: list[DocumentError] = []
+    document, found = template.explicit(variant, values), Problems()
     try:
         parts = Scenario.model_validate(document.data, context=PARTS_ALONE)
         found += problems_of(parts)
         env = describe(parts.env)
-        found += Problems(signal_problems(parts, env))
+        found += signal_problems(parts, env)
         if not found:
             scenario = template.resolve(variant, values)
             check_build(scenario, env)
             return [], scenario
     except ScenarioError as error:
         found += (error if isinstance(error, DocumentError) else placed(error)).separate()
-    numbers = {} if parts is None else {channel.name: n for n, channel in enumerate(parts.channels)}
-    problems: dict[Path, DocumentError] = {}  # of a place, the first
-    for problem in found:
-        path = problem.path
-        if path[:1] == ("channels",) and path[1:2] and path[1] in numbers:
-            path = ("channels", numbers[str(path[1])], *path[2:])
-        problems.setdefault(path, DocumentError(path, problem.message))
-    written = sorted(map(document.as_written, problems.values()), key=template.line)
-    return list({str(located): located for located in map(template.located, written)}.values()), None
+    written = sorted(document.as_written(found), key=template.line)
+    return [template.located(problem) for problem in written], None
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -329,10 +329,20 @@ def _order(explained: Mapping[str, Any]) -> str:
         else "all tick at once: no channel is without delay"
     )
     for group in explained["locked_groups"]:
-        window = "the episode" if group["window"] == "episode" else f"{group['window']} steps"
-        lines.append(f"learn as one network: {some(group['agents'])}; window: {window}")
+        alone: dict[Any, list[str]] = {}
+        for name, window in group["alone"].items():
+            alone.setdefault(window, []).append(name)
+        shorter = [f"{_window(of)} of {some(who)}" for of, who in alone.items() if of != group["window"]]
+        why = f", in place of {', '.join(shorter)}" if shorter else ""
+        lines.append(
+            f"learn as one network: {some(group['agents'])}; window: {_window(group['window'])}{why}"
+        )
     lines += [f"one weight: {' = '.join(group)}" for group in explained["tied"]]
     return "\n".join(lines)
+
+
+def _window(steps: int | str) -> str:
+    return "the episode" if steps == "episode" else f"{steps} step{'s' * (steps != 1)}"
 
 
 def show_signals(environment: Mapping[str, Any]) -> None:

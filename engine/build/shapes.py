@@ -244,8 +244,15 @@ def _predictor_problems(channel: ChannelSpec, path: Path, env: Description) -> I
 
 
 def _unknown(name: str, path: Path, env: Description) -> Iterator[DocumentError]:
-    if name not in env.all_signals:
-        yield DocumentError(path, f"no signal '{name}'{suggest(name, env.signals)}")
+    if name in env.all_signals:
+        return
+    family, _, number = name.rpartition("_")
+    mend = suggest(name, env.signals)
+    if number.isdecimal() and f"{family}_0" in env.signals:
+        count = sum(signal.rpartition("_")[0] == family for signal in env.signals)
+        mend = f"; {family}_0 to {family}_{count - 1} are all there are: raise their number in env, or deal them in turn"
+        mend += f" (graph.deal.of: {count})"
+    yield DocumentError(path, f"no signal '{name}'{mend}")
 
 
 def _hidden(name: str, path: Path, env: Description, reader: str, verb: str) -> Iterator[DocumentError]:
