@@ -13,10 +13,11 @@ from rich.text import Text
 
 from antiphon.commands import options
 from antiphon.commands.arguments import (
-    PartsOptions,
+    cluster_of,
     given_template,
     logdir_root,
     new_directory,
+    parts_of,
     values_of,
 )
 from antiphon.engine.planning.advice import advice
@@ -97,11 +98,11 @@ def run(
         backend=backend,
         command=("antiphon", *sys.argv[1:]),
     )
-    division, divided = None, PartsOptions(parts or (), mode, every, ray)
+    division, agents, of_parts = None, request.scenario.agents, {"ray": ray, "mode": mode, "every": every}
     if cluster is not None:
-        request = replace(request, cluster=divided.virtual(backend, cluster, request.scenario.agents))
+        request = replace(request, cluster=cluster_of(cluster, parts, agents, backend, of_parts))
     else:
-        division = divided.settings(request.scenario.agents)
+        division = parts_of(parts, agents, of_parts)
     if seeds is not None and (division or request.cluster) is not None:
         raise RunError("--seeds: several seeds are not divided into parts; run each with --seed S")
     if seeds is not None:
