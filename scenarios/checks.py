@@ -25,7 +25,7 @@ from antiphon.scenarios.relations import Graph, Relations, components, cycle_amo
 from antiphon.scenarios.spec import Spec, plain
 from antiphon.scenarios.ties import tie_problems
 
-__all__ = ["AGE", "STATES", "check", "problems_of"]
+__all__ = ["AGE", "STATES", "check"]
 
 AGE = "age"
 """Observation of the age of each message read, in periods of its sender."""
@@ -456,7 +456,9 @@ def _cycles(scene: Relations) -> Iterator[DocumentError]:
         cycle = cycle_among(stuck, arcs)
         shown = [*cycle[:_MOST_NAMED], *("…" for _ in cycle[_MOST_NAMED : _MOST_NAMED + 1]), cycle[0]]
         message = f"zero-delay cycle {' -> '.join(shown)}; give one of these a link delay of 1 or more"
-        yield DocumentError(("channels",), message)
+        ends = cycle[0], (*cycle, cycle[0])[1]
+        at = next(n for n, c in enumerate(scene.channels) if undelayed([c]) == [ends])
+        yield DocumentError(("channels", at), message)
     growing = [index for index, channel in enumerate(scene.channels) if channel.gradient.discount > 1]
     part = components(scene.agents, [(c.sender, c.receiver) for c in scene.channels]) if growing else {}
     for index in growing:
@@ -534,7 +536,6 @@ def _keys(place: str) -> Path:
 _NAMES: tuple[Check, ...] = (_ends, _readout)
 """Checks that all others rely on."""
 _CHECKS: tuple[Check, ...] = (
-    *_NAMES,
     _acting,
     *map(_of_agents, (_policy, _inputs, _shared, _unroll)),
     *map(_of_channels, (_sampled, _state, _gradient_of_what_it_carries, _size)),
@@ -549,14 +550,6 @@ def check(scenario: Graph) -> None:
     Raises:
         DocumentError: The first problem, with the others.
     """
-    problems_of(scenario).raise_any()
-
-
-def problems_of(scenario: Graph) -> Problems:
-    """Return the problems of a scenario as a whole; where a channel or readout names no agent, those of names alone."""
     scene = Relations(scenario)
-    return _found(_NAMES, scene) or _found(_CHECKS, scene)
-
-
-def _found(checks: Iterable[Check], scene: Relations) -> Problems:
-    return Problems(problem for check_one in checks for problem in check_one(scene))
+    for checks in (_NAMES, _CHECKS):
+        Problems(problem for check_one in checks for problem in check_one(scene)).raise_any()

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import AfterValidator, ConfigDict, ValidationInfo, model_validator
+from pydantic import AfterValidator, ConfigDict, model_validator
 
 from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import name_of
@@ -31,7 +31,7 @@ from antiphon.scenarios.graphs.generators import (
     refuse_what_is_too_large,
 )
 from antiphon.scenarios.parameters import ParameterSpec, read_parameters, read_variants, section, substitute
-from antiphon.scenarios.problems import UNNAMED, DocumentError, Problems, kind_of
+from antiphon.scenarios.problems import UNNAMED, DocumentError, Problems, kind_of, placed
 from antiphon.scenarios.problems import Path as DocumentPath
 from antiphon.scenarios.relations import (
     Window,
@@ -63,7 +63,6 @@ if TYPE_CHECKING:
     import networkx as nx
 
 __all__ = [
-    "PARTS_ALONE",
     "EnvSpec",
     "ExplicitDocument",
     "Scenario",
@@ -185,9 +184,7 @@ class Scenario(Spec):
     telemetry: TelemetrySpec = TelemetrySpec()
 
     @model_validator(mode="after")
-    def _whole(self, info: ValidationInfo) -> Self:
-        if info.context is PARTS_ALONE:
-            return self
+    def _whole(self) -> Self:
         check(self)
         channels = (_conditioned(channel, self.agents[channel.sender]) for channel in self.channels)
         self.__dict__["channels"] = tuple(sorted(channels, key=lambda channel: channel.order))
@@ -343,8 +340,6 @@ def _python_objects(value: object, path: DocumentPath = ()) -> Iterator[tuple[Do
         yield path, value
 
 
-PARTS_ALONE = {"check": "the parts alone"}
-"""Context of a validation that leaves out the checks across parts, and the sorting of channels."""
 _DECLARATIONS = ("parameters", "variants")
 _SECTIONS = (
     "agent",
@@ -446,19 +441,33 @@ class Template:
         Raises:
             ScenarioError: One line that names the place in the document, the value and the fix.
         """
-        document = self.explicit(variant, values)
-        with _located(self.source, self._lines):
-            try:
-                return Scenario.model_validate(document.data)
-            except DocumentError as error:
-                raise document.as_written(error.separate()).as_one() from None
+        document = self._explicit(variant, values)
+        with self._placing(document):
+            return Scenario.model_validate(document.data)
 
-    def explicit(self, variant: str | None, values: Mapping[str, Any]) -> ExplicitDocument:
-        """Return the document with every parameter filled in and its graph generated, not validated as a scenario.
+    @contextmanager
+    def placing(self, variant: str | None, values: Mapping[str, Any]) -> Iterator[None]:
+        """Locate in this document the problems of its scenario that the body raises, one for each mistake, by line."""
+        try:
+            yield
+        except ScenarioError as error:
+            found = error if isinstance(error, DocumentError) else placed(error)
+            if not found.path or found.path[0] not in Scenario.model_fields:
+                raise
+            with self._placing(self._explicit(variant, values)):
+                raise found from None
 
-        Raises:
-            ScenarioError: As `resolve`.
-        """
+    @contextmanager
+    def _placing(self, document: ExplicitDocument) -> Iterator[None]:
+        try:
+            yield
+        except DocumentError as error:
+            problems = document.as_written(error.separate())
+            problems.sort(key=lambda problem: problem.line(self._lines) or 0)
+            raise problems.as_one().located(self.source, self._lines) from None
+
+    def _explicit(self, variant: str | None, values: Mapping[str, Any]) -> ExplicitDocument:
+        """Return the document with every parameter filled in and its graph generated, not validated as a scenario."""
         resolved = self.resolve_values(variant, values)
         with _located(self.source, self._lines):
             body = substitute(self._body, resolved)
@@ -497,14 +506,6 @@ class Template:
             body.setdefault("readout", list(made.readouts))
         return ExplicitDocument(body, self._lines, made.templates, len(channels))
 
-    def located(self, error: DocumentError) -> DocumentError:
-        """Return a problem of this document with `file:line: ` in front."""
-        return error.located(self.source, self._lines)
-
-    def line(self, error: DocumentError) -> int:
-        """Return the line of a problem of this document, from 1; 0: it has none."""
-        return error.line(self._lines) or 0
-
 
 @dataclass(frozen=True)
 class ExplicitDocument:
@@ -526,10 +527,11 @@ class ExplicitDocument:
         """Return one problem for each mistake, of generated agents and channels at the section that they were made from."""
         found: dict[DocumentPath, DocumentError] = {}  # of a place, the first
         for problem in problems:
-            path, subject = problem.path, problem.subject
-            if path[:1] == ("channels",) and len(path) > 1:
-                number = self._names.index(path[1]) if path[1] in self._names else int(path[1])
-                path, subject = ("channels", number, *path[2:]), self._names[number]
+            path, subject, names = problem.path, problem.subject, self._names
+            if path[:1] == ("channels",) and subject in names:
+                path = ("channels", names.index(subject), *path[2:])
+            elif path[:1] == ("channels",) and path[1:] and isinstance(path[1], int):
+                subject = names[path[1]]
             found.setdefault(path, problem.at(self._section(path), subject))
         made = Counter(section for sections in self.sections.values() for section in sections)
         return Problems(found.values()).said_once(made)

@@ -63,7 +63,8 @@ class DocumentError(ScenarioError):
     ) -> None:
         self.path, self.message, self.others = path, message, tuple(others)
         of_a_part = path[:1] in _PARTS and len(path) > 1
-        self.subject = subject or (show_path(path[:2]).removeprefix("agents.") if of_a_part else "")
+        item = path[1] if of_a_part else ""
+        self.subject = subject or (item if isinstance(item, str) else show_path(path[:2]))
         self._source, self._also = source, also
         place = show_path(path) + (f" ({also})" if also else "")
         more = f" (and {len(self.others)} more)" if others else ""

@@ -65,15 +65,26 @@ def problems(cli: Commands, text: str, *words: str) -> list[str]:
     return [line.removeprefix("error: s.yaml:") for line in cli.err.splitlines()]
 
 
-def test_problems_are_listed_by_line_those_of_single_values_first(here: Path, cli: Commands) -> None:
+def test_problems_are_listed_by_line_those_of_values_first_then_those_of_the_whole(
+    here: Path, cli: Commands
+) -> None:
     unknown_key, *signals, period, name, drop, context, batch = PROBLEMS
     assert problems(cli, MANY) == [unknown_key, period, batch]
     text = MANY.replace("hiden", "hidden").replace("period: 0", "period: 1").replace("batch: 0", "batch: 4")
-    assert problems(cli, text) == [*signals, name, context]
-    assert problems(cli, text.replace("to: B", "to: c")) == [*signals, drop, context]
+    assert problems(cli, text) == [name]
+    text = text.replace("to: B", "to: c")
+    assert problems(cli, text) == [drop]
+    assert problems(cli, text.replace("drop: 0.1", "drop: 0")) == [*signals, context]
     assert cli.code("check s.yaml --json") == 2
     assert '"ok": false' in cli.out
-    assert cli.out.count('"problem":') == len(signals) + 2
+    assert cli.out.count('"problem":') == len(signals) + 1
+
+
+def test_a_run_locates_what_shows_when_it_is_built(here: Path, cli: Commands) -> None:
+    Path("s.yaml").write_text(WRITTEN.replace("[image]", "[imge]"))
+    line = "s.yaml:4: agents.a000.observes (also a001, a002 and 117 more): no signal 'imge'; did you mean 'image'?"
+    for words in ("--steps 1", "--steps 1 --seeds 2"):
+        assert cli.refused("run s.yaml", words) == line
 
 
 def test_without_them_the_document_is_accepted(here: Path, cli: Commands) -> None:
@@ -139,7 +150,7 @@ SAID_ONCE = {
     ),
     "a cycle of many": (
         RING.replace(", link: {delay: 1}", "").replace("patches: 16", "patches: 100"),
-        "1: channels: zero-delay cycle n00 -> n01 -> n02 -> n03 -> n04 -> n05 -> n06 -> n07 -> … -> n00; give one of these",
+        "5: channel: zero-delay cycle n00 -> n01 -> n02 -> n03 -> n04 -> n05 -> n06 -> n07 -> … -> n00; give one of these",
     ),
     "a key of a section": (
         WRITTEN + "training: {lr: 0.1}",

@@ -20,9 +20,7 @@ from antiphon.engine.studies.plan import StudyOptions, plan
 from antiphon.envs import describe
 from antiphon.errors import ScenarioError, in_one_line
 from antiphon.scenarios import DocumentError, Scenario, Template
-from antiphon.scenarios.checks import problems_of
-from antiphon.scenarios.document import PARTS_ALONE
-from antiphon.scenarios.problems import Problems, placed
+from antiphon.scenarios.problems import placed
 from antiphon.scenarios.study import DEFAULT, StudySpec, find_study
 from antiphon.terminal.output import console, left_out, percent, print_json, show_table, some, write_line
 
@@ -161,33 +159,17 @@ def _examined(
 ) -> tuple[list[DocumentError], Scenario | None]:
     """Return the problems of a document in one variant, and the scenario, where there are none.
 
-    First come those of single values; where there are none, those of the whole; then those that show when it is built. One
-    that many generated agents have is there once.
+    First come those of single values; where there are none, those of the whole; then those that show when it is built.
     """
     from antiphon.engine.build.builder import check_build
-    from antiphon.engine.build.shapes import signal_problems
 
-    if isinstance(template, PythonTemplate):  # made whole, or not at all
-        try:
-            scenario = template.resolve(variant, values)
-            check_build(scenario, describe(scenario.env))
-        except ScenarioError as error:
-            return [error if isinstance(error, DocumentError) else placed(error)], None
-        return [], scenario
-    document, found = template.explicit(variant, values), Problems()
     try:
-        parts = Scenario.model_validate(document.data, context=PARTS_ALONE)
-        found += problems_of(parts)
-        env = describe(parts.env)
-        found += signal_problems(parts, env)
-        if not found:
-            scenario = template.resolve(variant, values)
-            check_build(scenario, env)
-            return [], scenario
+        scenario = template.resolve(variant, values)
+        with template.placing(variant, values):
+            check_build(scenario, describe(scenario.env))
     except ScenarioError as error:
-        found += (error if isinstance(error, DocumentError) else placed(error)).separate()
-    written = sorted(document.as_written(found), key=template.line)
-    return [template.located(problem) for problem in written], None
+        return (error if isinstance(error, DocumentError) else placed(error)).separate(), None
+    return [], scenario
 
 
 def _listed(names: Sequence[str]) -> str:

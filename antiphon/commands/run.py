@@ -112,9 +112,9 @@ def run(
     outcome = request.outcome(path) if resume_if_exists else None
     if outcome is not None and outcome.status == "done":
         return print_outcome(outcome, json)
-    return train(
-        begin(request, path, resume_if_exists=resume_if_exists, division=division), checkpoint_every, json
-    )
+    with request.template.placing(variant, request.values):
+        started = begin(request, path, resume_if_exists=resume_if_exists, division=division)
+    return train(started, checkpoint_every, json)
 
 
 def train(run: Run, checkpoint_every: int | None, json: bool) -> int:
@@ -160,7 +160,8 @@ def _run_seeds(
 
     requests = [replace(request, seed=seed) for seed in range(request.seed, request.seed + count)]
     paths, summary_dir = _directories(requests, name, logdir)
-    runs = MultiSeedRun(requests, paths, resume_if_exists=resume_if_exists)
+    with request.template.placing(request.variant, request.values):
+        runs = MultiSeedRun(requests, paths, resume_if_exists=resume_if_exists)
     _warn(advice(request.scenario, other_variants(request.template, request.variant, request.values)))
     if runs.sequential_reason is not None:
         remark(f"the seeds run one after the other: {runs.sequential_reason}")

@@ -35,7 +35,6 @@ __all__ = [
     "objective_in",
     "port_norm",
     "resolve",
-    "signal_problems",
     "slots_of",
     "state_size",
 ]
@@ -131,7 +130,7 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
         ScenarioError: A signal the environment does not show or may not be seen, a target that does not fit, or
             sizes that do not go together; the line names the place.
     """
-    Problems(signal_problems(scenario, env)).raise_any()
+    Problems(_signals(scenario, env)).raise_any()
     messages: dict[str, Shape] = {
         channel.name: (state_size(scenario.agents[channel.sender]),) for channel in memories(scenario)
     }
@@ -196,7 +195,7 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
     return Shapes(inputs, messages, heads, critics, objectives)
 
 
-def signal_problems(scenario: Scenario, env: Description) -> Iterator[DocumentError]:
+def _signals(scenario: Scenario, env: Description) -> Iterator[DocumentError]:
     """Names of signals that lead nowhere, and signals that their reader may not have."""
     for name, agent in scenario.agents.items():
         for signal in agent.observes:

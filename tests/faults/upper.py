@@ -10,7 +10,7 @@ UPPER: tuple[Fault, ...] = (
         "scenarios/checks.py",
         "    if stuck:\n        cycle = cycle_among(stuck, arcs)",
         "    if not arcs:\n        cycle = cycle_among(stuck, arcs)",
-        "tests/scenarios/test_refusals.py::test_refused[channels: zero-delay cycle a -> b -> a; give one o]",
+        "tests/scenarios/test_refusals.py::test_refused[channels[0]: zero-delay cycle a -> b -> a; give on]",
     ),
     Fault(
         "scenarios-a-locked-channel-may-lose",

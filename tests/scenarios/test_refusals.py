@@ -189,8 +189,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         agents(a={"share": "g"}, b={"share": "g", "clock": {"period": 2}}),
         "agents.b.clock: differs from agent 'a', with which it shares parameters (share: g); make them equal",
     ),
-    (channels({}, {"from": "b", "to": "a"}), "channels: zero-delay cycle a -> b -> a; give one of these a"),
-    (channels({}, {"from": "b", "to": "b"}), "channels: zero-delay cycle b -> b; give one of these a link"),
+    (
+        channels({}, {"from": "b", "to": "a"}),
+        "channels[0]: zero-delay cycle a -> b -> a; give one of these a",
+    ),
+    (
+        channels({}, {"from": "b", "to": "b"}),
+        "channels[1]: zero-delay cycle b -> b; give one of these a link",
+    ),
     (
         channels({"gradient": {"discount": 1.5}}, {"from": "b", "to": "a", "link": {"delay": 1}}),
         "channels[0].gradient.discount: must be at most 1 on a cycle, not 1.5",
