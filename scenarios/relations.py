@@ -22,6 +22,7 @@ __all__ = [
     "components",
     "cycle_among",
     "episode_agents",
+    "joined",
     "learning_groups",
     "levels",
     "locked_groups",
@@ -186,7 +187,7 @@ def cycle_among(agents: Collection[str], arcs: Arcs) -> tuple[str, ...]:
 
 def locked_groups(agents: Collection[str], channels: Iterable[ChannelSpec]) -> tuple[tuple[str, ...], ...]:
     """Return the agents partitioned into maximal sets joined by locked channels, singletons included."""
-    return _joined(agents, [(c.sender, c.receiver) for c in channels if c.coupling == "locked"])
+    return joined(agents, [(c.sender, c.receiver) for c in channels if c.coupling == "locked"])
 
 
 def learning_groups(
@@ -199,10 +200,10 @@ def learning_groups(
             tied.setdefault(agent.share, name)
     pairs = [(tied[agent.share], name) for name, agent in agents.items() if agent.share is not None]
     pairs += [(c.sender, c.receiver) for c in channels if c.coupling == "locked"]
-    return _joined(agents, pairs)
+    return joined(agents, pairs)
 
 
-def _joined(agents: Collection[str], pairs: Arcs) -> tuple[tuple[str, ...], ...]:
+def joined(agents: Collection[str], pairs: Arcs) -> tuple[tuple[str, ...], ...]:
     """Return the agents partitioned into maximal sets joined by pairs, singletons included."""
     group = {agent: [agent] for agent in agents}
     for sender, receiver in pairs:

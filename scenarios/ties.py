@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from antiphon.errors import suggest
 from antiphon.scenarios.problems import DocumentError, Path, show_value
-from antiphon.scenarios.relations import Relations
+from antiphon.scenarios.relations import Relations, joined
 
 __all__ = ["agent_and_parameter", "tie_problems", "tied_agents"]
 
@@ -22,17 +22,10 @@ def agent_and_parameter(name: str) -> tuple[str, str]:
 
 def tied_agents(ties: Ties) -> dict[str, tuple[str, ...]]:
     """Return by agent those that it is tied to, directly or through others, itself among them; others are left out."""
-    found: dict[str, list[str]] = {}
-    for group in ties:
-        agents = dict.fromkeys(agent_and_parameter(name)[0] for name in group)
-        for agent in agents:
-            found.setdefault(agent, [agent])
-        whole = max((found[agent] for agent in agents), key=len, default=[])
-        for part in {id(found[agent]): found[agent] for agent in agents}.values():
-            if part is not whole:  # whoever moves does so log2(agents) times
-                whole.extend(part)
-                found.update(dict.fromkeys(part, whole))
-    return {agent: tuple(its) for agent, its in found.items()}
+    groups = [[agent_and_parameter(name)[0] for name in group] for group in ties]
+    agents = dict.fromkeys(agent for group in groups for agent in group)
+    pairs = [(group[0], agent) for group in groups for agent in group]
+    return {agent: group for group in joined(agents, pairs) for agent in group}
 
 
 def tie_problems(scene: Relations) -> Iterator[DocumentError]:

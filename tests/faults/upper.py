@@ -120,8 +120,8 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "scenarios-true-is-1",
         "scenarios/parameters.py",
-        'if not isinstance(value, known) or (isinstance(value, bool) and self.type != "bool"):',
-        "if not isinstance(value, known):",
+        'if not isinstance(value, types) or (isinstance(value, bool) and self.type != "bool"):',
+        "if not isinstance(value, types):",
         "tests/scenarios/test_template.py::test_refused_values",
     ),
     Fault(
