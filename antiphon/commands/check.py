@@ -112,17 +112,44 @@ def check_scenario(
     """Check a variant of a template, or all of them; with the entries of `--parts`, one of them and its division."""
     found = Findings(template.name, template.source)
     only = variant or parts or not template.variants
-    chosen = [variant] if only else [None, *template.variants]
-    for each in chosen:
-        problems, scenario = _examined(template, each, values)
-        warnings = []
-        if scenario is not None:
-            others = islice(other_variants(template, each, values), _MOST_COMPARED)
-            warnings = advice(scenario, others)
-        found.add(each or DEFAULT, problems, warnings)
+    for each in [variant] if only else [None, *template.variants]:
+        scenario = _examine(found, each or DEFAULT, template, each, values)
         if parts and scenario is not None:
             _divide(found, scenario, division_of(parts, scenario.agents))
     return found
+
+
+def check_study(study: StudySpec, options: StudyOptions) -> Findings:
+    """Check every run of a study's first budget with one seed."""
+    found = Findings(study.study, study.study)
+    for run in plan(study, options).runs.values():
+        _examine(found, run.label, run.request.template, run.request.variant, run.request.values)
+    return found
+
+
+def _examine(
+    found: Findings,
+    label: str,
+    template: Template | PythonTemplate,
+    variant: str | None,
+    values: Mapping[str, Any],
+) -> Scenario | None:
+    """Note the problems of one variant, or its warnings where there are none, and return the scenario without problems.
+
+    First come problems of single values; where there are none, those of the whole; then those that show when it is built.
+    """
+    from antiphon.engine.build.builder import check_build
+
+    try:
+        scenario = template.resolve(variant, values)
+        with template.placing(variant, values):
+            check_build(scenario, describe(scenario.env))
+    except ScenarioError as error:
+        found.add(label, (error if isinstance(error, DocumentError) else placed(error)).separate(), [])
+        return None
+    others = islice(other_variants(template, variant, values), _MOST_COMPARED)
+    found.add(label, [], advice(scenario, others))
+    return scenario
 
 
 def _divide(found: Findings, scenario: Scenario, parts: int | dict[str, int] | None) -> None:
@@ -140,53 +167,19 @@ def _divide(found: Findings, scenario: Scenario, parts: int | dict[str, int] | N
         found.problems[str(error)] = list(found.checked)
 
 
-def check_study(study: StudySpec, options: StudyOptions) -> Findings:
-    """Check every run of a study's first budget with one seed."""
-    from antiphon.engine.build.builder import check_build
-
-    found = Findings(study.study, study.study)
-    for run in plan(study, options).runs.values():
-        request = run.request
-        scenario = request.scenario
-        check_build(scenario, describe(scenario.env))
-        others = islice(other_variants(request.template, request.variant, request.values), _MOST_COMPARED)
-        found.add(run.label, [], advice(scenario, others))
-    return found
-
-
-def _examined(
-    template: Template | PythonTemplate, variant: str | None, values: Mapping[str, Any]
-) -> tuple[list[DocumentError], Scenario | None]:
-    """Return the problems of a document in one variant, and the scenario, where there are none.
-
-    First come those of single values; where there are none, those of the whole; then those that show when it is built.
-    """
-    from antiphon.engine.build.builder import check_build
-
-    try:
-        scenario = template.resolve(variant, values)
-        with template.placing(variant, values):
-            check_build(scenario, describe(scenario.env))
-    except ScenarioError as error:
-        return (error if isinstance(error, DocumentError) else placed(error)).separate(), None
-    return [], scenario
-
-
 def _listed(names: Sequence[str]) -> str:
     more = len(names) - _MOST_LISTED
     return ", ".join(names[:_MOST_LISTED]) + (f", … and {more:,} more" if more > 0 else "")
 
 
 def _as_dict(found: Findings) -> dict[str, Any]:
-    kinds = {"problem": found.problems, "warning": found.warnings}
-    lists = {
-        f"{kind}s": [{kind: line, "variants": where} for line, where in lines.items()]
-        for kind, lines in kinds.items()
-    }
-    result = {"scenario": found.name, "ok": not found.problems, "checked": found.checked, **lists}
-    if found.division is None:
-        return result
-    return {**result, "parts": {"placement": found.placement, "division": asdict(found.division)}}
+    problems = [{"problem": line, "variants": where} for line, where in found.problems.items()]
+    warnings = [{"warning": line, "variants": where} for line, where in found.warnings.items()]
+    result = {"scenario": found.name, "ok": not problems, "checked": found.checked}
+    result |= {"problems": problems, "warnings": warnings}
+    if found.division is not None:
+        result["parts"] = {"placement": found.placement, "division": asdict(found.division)}
+    return result
 
 
 def _print(found: Findings) -> None:
