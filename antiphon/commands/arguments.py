@@ -26,13 +26,11 @@ __all__ = [
     "cluster_of",
     "division_of",
     "given_scenario",
-    "given_template",
     "logdir_root",
     "new_directory",
     "parts_of",
     "placement_of",
     "scenario_template",
-    "template_to_show",
     "values_of",
 ]
 
@@ -42,49 +40,28 @@ _PYTHON = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _DIRECTORY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
-def scenario_template(name: str) -> Template | PythonTemplate:
+def scenario_template(name: str, python: str | None = None) -> Template | PythonTemplate:
     """Return the template of a library name, a YAML file, a run directory (its resolved scenario) or `MODULE:FUNCTION`.
 
+    Args:
+        name: Of the scenario.
+        python: The `--scenario` with which a run directory's Python objects are made of its values.
+
     Raises:
         ScenarioError: There is no such template.
-        RunError: It is a run whose scenario holds Python objects.
+        RunError: It is a run whose scenario holds Python objects; or with `python`, no run.
     """
-    if _PYTHON.fullmatch(name):
+    if python is None and _PYTHON.fullmatch(name):
         return load_python(name)
-    if name in scenario_names() or not (Path(name) / "scenario.yaml").is_file():
+    if python is None and (name in scenario_names() or not (Path(name) / "scenario.yaml").is_file()):
         return template_named(name)
-    if (Path(name) / "run.json").is_file():
+    if python is not None or (Path(name) / "run.json").is_file():
         directory = RunDirectory.open(name)
-        scenario = given_scenario(directory, None)
+        scenario = given_scenario(directory, python)
         if scenario is not None:
-            return PythonTemplate(base=scenario, source=name)
+            return PythonTemplate(base=scenario, source=python or name)
         directory.check_document()
     return load(Path(name) / "scenario.yaml")
-
-
-def given_template(command: str, name: str | None) -> Template | PythonTemplate:
-    """Return the template that a command was given.
-
-    Raises:
-        ScenarioError: None was given, or there is no such template.
-    """
-    if name is None:
-        raise ScenarioError(f"{command}: give a scenario: a library name, a YAML file or MODULE:FUNCTION")
-    return scenario_template(name)
-
-
-def template_to_show(name: str | None, python: str | None) -> Template | PythonTemplate:
-    """Return the template of a name; with `--scenario`, what that makes of the values of a run.
-
-    Raises:
-        ScenarioError: There is no such template.
-        RunError: With `--scenario`, `name` is no run.
-    """
-    if name is None or python is None:
-        return given_template("show", name)
-    scenario = given_scenario(RunDirectory.open(name), python)
-    assert scenario is not None
-    return PythonTemplate(base=scenario, source=python)
 
 
 def given_scenario(directory: RunDirectory, python: str | None) -> Scenario | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from antiphon.commands import options
-from antiphon.commands.arguments import division_of, given_template, values_of
+from antiphon.commands.arguments import division_of, scenario_template, values_of
 from antiphon.engine.planning.advice import advice
 from antiphon.engine.runs.library import scenario_names
 from antiphon.engine.runs.python_template import PythonTemplate, other_variants
@@ -68,7 +68,7 @@ class Findings:
 
 
 def check(
-    name_or_file: options.OptionalScenario = None,
+    name_or_file: options.Scenario,
     variant: options.Variant = None,
     settings: options.Settings = None,
     parts: options.Parts = None,
@@ -83,10 +83,9 @@ def check(
     """
     values = values_of(settings or ())
     try:
-        library = name_or_file is None or name_or_file in scenario_names()
-        study = None if library else find_study(str(name_or_file))
+        study = None if name_or_file in scenario_names() else find_study(name_or_file)
         if study is None:
-            found = check_scenario(given_template("check", name_or_file), variant, values, parts or ())
+            found = check_scenario(scenario_template(name_or_file), variant, values, parts or ())
         elif parts:
             raise ScenarioError(f"check: {name_or_file} is a study; --parts is of a scenario")
         else:
@@ -94,7 +93,7 @@ def check(
                 study, StudyOptions(variants=[variant] if variant else [], values=values, seeds=1)
             )
     except DocumentError as error:
-        found = Findings(str(name_or_file), str(name_or_file))
+        found = Findings(name_or_file, name_or_file)
         found.add(variant or DEFAULT, error.separate(), [])
     if json:
         print_json(_as_dict(found))

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 from antiphon.commands import options
-from antiphon.commands.arguments import given_template, values_of
+from antiphon.commands.arguments import scenario_template, values_of
 from antiphon.engine.virtual.profile import ClusterProfile, find_profile
 from antiphon.errors import ScenarioError
 from antiphon.files import finite
@@ -22,7 +22,7 @@ _UNITS = ((86_400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms"
 
 
 def plan(
-    name_or_file: options.OptionalScenario = None,
+    name_or_file: options.Scenario,
     variant: options.Variant = None,
     settings: options.Settings = None,
     cluster: Annotated[
@@ -56,7 +56,7 @@ def plan(
         ScenarioError: There is no such scenario or profile, or the scenario cannot be run in virtual time.
         DataError: The scenario's data are missing or broken.
     """
-    template, values = given_template("plan", name_or_file), values_of(settings or ())
+    template, values = scenario_template(name_or_file), values_of(settings or ())
     if cluster is None:
         given = {"target": target, "seeds": seeds, "steps": steps, "parts": parts, "budget": budget}
         for option in (option for option, value in given.items() if value is not None):

@@ -14,10 +14,10 @@ from rich.text import Text
 from antiphon.commands import options
 from antiphon.commands.arguments import (
     cluster_of,
-    given_template,
     logdir_root,
     new_directory,
     parts_of,
+    scenario_template,
     values_of,
 )
 from antiphon.engine.planning.advice import advice
@@ -47,7 +47,7 @@ __all__ = ["print_outcome", "run", "show_seeds", "train"]
 
 
 def run(
-    name_or_file: options.OptionalScenario = None,
+    name_or_file: options.Scenario,
     variant: options.Variant = None,
     settings: options.Settings = None,
     steps: options.Steps = None,
@@ -89,7 +89,7 @@ def run(
     if resume_if_exists and name is None:
         raise RunError("--resume-if-exists: which run? name it with --name")
     request = Request(
-        template=given_template("run", name_or_file),
+        template=scenario_template(name_or_file),
         variant=variant,
         values=values_of(settings or ()),
         steps=steps,

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.text import Text
 
-from antiphon.commands.arguments import template_to_show
+from antiphon.commands.arguments import scenario_template
 from antiphon.engine.planning.memory_estimate import MemoryEstimate, byte_unit, in_unit, in_units
 from antiphon.engine.planning.plan import ChannelStackPlan, CohortPlan, Plan, Waves, plan
 from antiphon.engine.runs.directory import RunDirectory
@@ -151,7 +151,7 @@ def show_scenario(
     json: bool,
 ) -> None:
     """Print a scenario or a run with its execution plan; the arguments are those of the command `show`."""
-    template = template_to_show(what, python)
+    template = scenario_template(what, python)
     resolved = template.resolve_values(variant, values)
     scenario = template.resolve(variant, values)
     system = built(scenario)
