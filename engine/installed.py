@@ -47,11 +47,11 @@ def install(engine: Engine, base: System, *, native: bool = False) -> None:
 
         engine.returns = LambdaReturns(system, engine.evaluator, engine.forward_pass, engine.backward_pass)
     channels = system.channels.values()
-    if any(channel.direct is not None for channel in channels):
+    if any(channel.feedback.direct is not None for channel in channels):
         from antiphon.engine.features.direct_feedback import DirectFeedback
 
         engine.backward_pass.roots.append(DirectFeedback(system, engine.evaluator).injections)
-    if any(channel.auxiliary for channel in channels):
+    if any(channel.gradient.auxiliary for channel in channels):
         from antiphon.engine.features.auxiliary import AuxiliaryTask
 
         engine.backward_pass.auxiliary = AuxiliaryTask(system, engine.predictor_trainer)
@@ -59,7 +59,7 @@ def install(engine: Engine, base: System, *, native: bool = False) -> None:
         from antiphon.engine.features.critics import ReturnedLosses
 
         engine.backward_pass.answered.append(ReturnedLosses(system, engine.predictor_trainer).book)
-    if any(channel.needs_actions for channel in channels):
+    if any(channel.gradient.needs_actions for channel in channels):
         from antiphon.engine.policies.local_policy import ReturnedActions
 
         engine.backward_pass.answered.append(ReturnedActions(system).book)
@@ -112,11 +112,11 @@ def predictor_trainer_of(system: System) -> PredictorTrainer:
 
 def _install_forward(forward_pass: ForwardPass) -> None:
     system = forward_pass.system
-    if any(channel.input is not None for channel in system.channels.values()):
+    if any(channel.input.model is not None for channel in system.channels.values()):
         from antiphon.engine.features.stand_ins import StandIns
 
         forward_pass.stand_ins = StandIns(system)
-    if any(channel.feedback_weights is not None for channel in system.channels.values()):
+    if any(channel.feedback.weights is not None for channel in system.channels.values()):
         from antiphon.engine.features.feedback_alignment import FixedFeedback
 
         forward_pass.feedback = FixedFeedback(system)
@@ -139,11 +139,11 @@ def _install_objectives(evaluator: ObjectiveEvaluator) -> None:
 
 def _install_predictors(predictor_trainer: PredictorTrainer) -> None:
     channels = predictor_trainer.system.channels.values()
-    if any(channel.ends for channel in channels):
+    if any(channel.gradient.ends for channel in channels):
         from antiphon.engine.features.contexts import Contexts
 
         predictor_trainer.contexts = Contexts(predictor_trainer.system)
-    if any(channel.outliers is not None for channel in channels):
+    if any(channel.gradient.outliers is not None for channel in channels):
         from antiphon.engine.features.outliers import ClippedReturns
 
         predictor_trainer.outliers = ClippedReturns(predictor_trainer.system)

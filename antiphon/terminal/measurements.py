@@ -291,7 +291,7 @@ def _predicted(simulation: Simulation, channels: Sequence[str] | None) -> list[s
     return [
         name
         for name, channel in simulation._system.channels.items()
-        if channel.predictor is not None and (not channels or name in channels)
+        if channel.gradient.predictor is not None and (not channels or name in channels)
     ]
 
 

@@ -123,7 +123,7 @@ class _Builder:
         for channel in channels.values():
             delay = channel.ledger.link.delay
             for end, name, back in (("from", channel.sender, 0), ("to", channel.receiver, delay)):
-                if f"{end}.state" in channel.ends:
+                if f"{end}.state" in channel.gradient.ends:
                     agents[name].trail = {}
                     agents[name].looked_back = max(agents[name].looked_back, back)
 

@@ -28,7 +28,7 @@ from antiphon.engine.build.channels import connect
 from antiphon.engine.build.sender_rows import SenderRows
 from antiphon.engine.build.stacked import Stacked
 from antiphon.engine.heart.agent import AGE, Agent, Goal
-from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.channel import Channel, Places
 from antiphon.engine.heart.clock import Schedule
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import LearningGroup
@@ -45,7 +45,7 @@ def reasons_alone(system: System) -> dict[str, str]:
     """By agent, why some cannot be stacked; the others can."""
     fixed, evaluated = set(), set()
     for channel in system.channels.values():
-        if channel.direct is not None or channel.feedback_weights is not None:
+        if channel.feedback.direct is not None or channel.feedback.weights is not None:
             fixed |= {system.group_of[channel.sender], system.group_of[channel.receiver]}
         if channel.needs_returned_loss:
             evaluated.add(system.group_of[channel.receiver])
@@ -101,7 +101,7 @@ def channels_alone(system: System) -> dict[str, str]:
     """By channel, why the predictors of some cannot be stacked; the others' can."""
     found: dict[str, str] = {}
     for name, channel in system.channels.items():
-        for model, what in ((channel.predictor, "gradient"), (channel.input, "input")):
+        for model, what in ((channel.gradient.predictor, "gradient"), (channel.input.model, "input")):
             reason = None if model is None else model.stackable()
             if reason is not None:
                 found.setdefault(name, f"its synthetic {what}: {reason}")
@@ -187,17 +187,20 @@ def channel_kind(system: System, channel: Channel) -> Hashable:
         place_of(channel.port, system.agents[channel.sender].learner.network),
         _CHANNEL(channel),
         None if channel.sampler is None else (type(channel.sampler), channel.sampler.key),
-        channel.outliers is None,
+        channel.gradient.outliers is None,
         _LEDGER(channel.ledger),
         channel.ledger.aligned,
-        None if channel.predictor is None else (_PREDICTOR(channel.predictor), _model(channel.predictor)),
-        None if channel.input is None else _model(channel.input),
+        None
+        if channel.gradient.predictor is None
+        else (_PREDICTOR(channel.gradient.predictor), _model(channel.gradient.predictor)),
+        None if channel.input.model is None else _model(channel.input.model),
     )
 
 
 _CHANNEL = attrgetter(
-    *("shape", "coupling", "context", "ends", "target", "scale", "discount", "clip", "trace", "span"),
-    *("auxiliary", "propagate", "apply", "slots", "input_context", "input_ends"),
+    *("shape", "coupling", "slots", "gradient.context", "gradient.ends", "gradient.target", "gradient.scale"),
+    *("gradient.discount", "gradient.clip", "gradient.trace", "gradient.span", "gradient.auxiliary"),
+    *("gradient.propagate", "gradient.apply", "input.context", "input.ends"),
 )
 _LEDGER = attrgetter(
     *("sender.rate", "link.delay", "link.drop", "link.noise", "link.bits", "wants_gradient", "back", "slack"),
@@ -403,9 +406,9 @@ class _Channels:
         places = {
             piece.name: torch.tensor([where[name] for name in piece.names], device=device) for piece in sent
         }
-        family = SenderRows(_index(senders, sent[0].senders, device), places, self.base.batch)
+        family = SenderRows(_index(senders, sent[0].places.senders, device), places, self.base.batch)
         for piece in sent:
-            piece.family = family
+            piece.places.family = family
 
     def _selects(self, family: Sequence[Channel]) -> bool:
         """Whether the messages of a whole family are rows selected of their senders' port, not the port itself.
@@ -420,19 +423,19 @@ class _Channels:
         first = members[0]
         device = first.zeros.device
         settings: dict[str, Any] = {
-            "input_examples": [],
+            "gradient": replace(first.gradient),
+            "input": replace(first.input, examples=[]),
             "members": tuple(members),
-            "replicas": _replicas(self.base, [channel.sender for channel in members]),
             "stacked": stacked,
         }
+        ends = Places(_replicas(self.base, [channel.sender for channel in members]))
         if first.sender in self.place:
             sender = self.agents[self.place[first.sender][0]]
             places = [self.place[c.sender][1] for c in members]
-            settings |= {"sender": sender.name, "senders": len(sender.members)}
+            settings["sender"], ends.senders = sender.name, len(sender.members)
             index = _index(places, len(sender.members), device)
-            settings["sender_index"] = (
-                torch.tensor(places, device=device) if index is None and self._selects(family) else index
-            )
+            selects = index is None and self._selects(family)
+            ends.sender_index = torch.tensor(places, device=device) if selects else index
             if sender.stacked:  # its ports have the names of its first member's
                 port = place_of(first.port, sender.members[places[0]].learner.network)
                 settings["port"] = port if isinstance(port, str) else list(sender.learner.network.heads)[port]
@@ -440,21 +443,22 @@ class _Channels:
             receiver = self.agents[self.place[first.receiver][0]]
             places = [self.place[c.receiver][1] for c in members]
             settings["receiver"] = receiver.name
-            settings["receiver_index"] = _index(places, len(receiver.members), device)
+            ends.receiver_index = _index(places, len(receiver.members), device)
         name = f"{first.name} and {len(members) - 1} more" if len(members) > 1 else first.name
+        settings["places"] = replace(ends)
         settings["ledger"] = _ledger(name, [channel.ledger for channel in members])
         if stacked:
             settings["name"] = name
             settings["zeros"] = first.zeros.new_zeros(()).expand(len(members) * batch, first.size)
-            settings["predictor"] = _stacked([c.predictor for c in members])
-            settings["input"] = _stacked([c.input for c in members])
+            settings["gradient"].predictor = _stacked([c.gradient.predictor for c in members])
+            settings["input"].model = _stacked([c.input.model for c in members])
             if first.sampler is not None:
                 settings["sampler"] = first.sampler.stack(
                     [c.sampler for c in members if c.sampler is not None]
                 )
-            if first.outliers is not None:
-                own = [c.outliers for c in members if c.outliers is not None]
-                settings["outliers"] = Outliers(device, own)
+            if first.gradient.outliers is not None:
+                own = [c.gradient.outliers for c in members if c.gradient.outliers is not None]
+                settings["gradient"].outliers = Outliers(device, own)
         return replace(first, **settings)
 
     def _layout(self, agent: Agent, whole: Mapping[str, int]) -> FanIn:

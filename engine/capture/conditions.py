@@ -60,7 +60,7 @@ def _obstacles(system: System) -> Iterator[str]:
         if not agent.learner.network.pure:
             yield f"agent '{name}' is a module of a user's"
     for name, channel in system.channels.items():
-        if not channel.scale.constant:
+        if not channel.gradient.scale.constant:
             yield f"channel {name}: its scale has a schedule"
     for place, owner in [
         *((f"agent '{name}'", agent.learner) for name, agent in system.agents.items()),

@@ -103,8 +103,10 @@ class LoopState:
         models = [model for channel in system.channels.values() for model in channel.models]
         found: list[Any] = [*(agent.learner for agent in system.owners().values()), *models]
         self._guard, self._clipped = backend.divergence.guard, backend.predictor_trainer.outliers
-        clipped = [channel for channel in system.channels.values() if channel.outliers is not None]
-        self._outliers = [channel.outliers for channel in clipped if channel.outliers is not None]
+        clipped = [channel for channel in system.channels.values() if channel.gradient.outliers is not None]
+        self._outliers = [
+            channel.gradient.outliers for channel in clipped if channel.gradient.outliers is not None
+        ]
         self._unclipped = {
             channel.name: torch.full((len(channel.members),), -1, device=system.device) for channel in clipped
         }

@@ -31,7 +31,7 @@ class AuxiliaryTask:
         total: Tensor | None = None
         for name in update.group.members:
             memory = self.agents[name].memory
-            if memory is None or not memory.auxiliary:
+            if memory is None or not memory.gradient.auxiliary:
                 continue
             first = next((tick for tick in window.ticks() if tick.agent == name), None)
             last = next((message for channel, message in window.sent if channel == memory.name), None)
@@ -47,6 +47,6 @@ class AuxiliaryTask:
                 mask_fill_zero(first.participates, first.ports[AUXILIARY_PORT] - target)
             )
             update.auxiliary.add(name)
-            loss = memory.auxiliary * error.square().sum() / self.system.batch
+            loss = memory.gradient.auxiliary * error.square().sum() / self.system.batch
             total = loss if total is None else total + loss
         return total

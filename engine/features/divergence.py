@@ -380,12 +380,12 @@ class DivergenceCheck:
                 agent.disable(members)
                 self.statistics.restore_members(agent.learner, members)
             for channel in self.channels.values():
-                members = (channel.replicas.index == replica).cpu()
+                members = (channel.places.replicas.index == replica).cpu()
                 for model in channel.models:
                     self.statistics.restore_members(model.stack, members)
                 places = members.nonzero().flatten().tolist()
-                channel.disable_predictors(places)
-                channel.disable_input_models(places)
+                channel.gradient.disable(places, len(channel.members))
+                channel.input.disable(places, len(channel.members))
 
     # --- agents ----------------------------------------------------------------------------------------------
 
@@ -528,12 +528,12 @@ class DivergenceCheck:
         """
         for name, diverged in self._diverged(updates).items():
             channel, of_input = self.channels[name], isinstance(updates[name], InputUpdate)
-            disabled = channel.input_models_disabled if of_input else channel.predictors_disabled
-            new = [k for k in diverged if disabled is None or not disabled[k]]
+            models = channel.input if of_input else channel.gradient
+            new = [k for k in diverged if models.disabled is None or not models.disabled[k]]
             for k in new:
                 self._report_channel(channel.members[k], diverged[k], step, of_input=of_input)
-            (channel.disable_input_models if of_input else channel.disable_predictors)(new)
-            if channel.input_model_disabled if of_input else channel.predictor_disabled:
+            models.disable(new, len(channel.members))
+            if models.all_disabled:
                 del updates[name]
 
     def _diverged(self, updates: Mapping[str, PredictorUpdate | InputUpdate]) -> dict[str, dict[int, str]]:

@@ -28,9 +28,9 @@ class FixedFeedback:
     def _of(self, tick: Tick, window: Window, position: int) -> Iterator[Transport]:
         for read in tick.reads:
             channel = self.system.channels[read.channel]
-            if channel.feedback_weights is None or read.stamp is None:
+            if channel.feedback.weights is None or read.stamp is None:
                 continue
             if tick.participates is not False:
                 message = channel.passed_on(read, window)
                 first = position * self.system.batch
-                yield Transport(message, channel.feedback_weights, slice(first, first + self.system.batch))
+                yield Transport(message, channel.feedback.weights, slice(first, first + self.system.batch))

@@ -61,14 +61,14 @@ class LambdaReturns:
             if group.past and group.past[-1].number + 1 != window.number:
                 group.past.clear()  # no gradient passes through a window that is missing
             group.past.append(window)
-            span = max(channel.span for channel in traced)
+            span = max(channel.gradient.span for channel in traced)
             del group.past[:-span]
             for channel in traced:
-                if len(group.past) >= channel.span:
-                    read = self._start(group.past[-channel.span], channel)
+                if len(group.past) >= channel.gradient.span:
+                    read = self._start(group.past[-channel.gradient.span], channel)
                     message = None if read is None else read.message
                     if read is not None and message is not None and message.counted is not False:
-                        gradient = self._return(group, group.past[-channel.span :], channel, step)
+                        gradient = self._return(group, group.past[-channel.gradient.span :], channel, step)
                         # Zero where an episode ended before: its last state has been taught that already.
                         channel.ledger.replace_gradient(message, mask_fill_zero(read.counted, gradient))
                         found.setdefault(channel.name, []).append(message)
@@ -116,6 +116,8 @@ class LambdaReturns:
             return None
         if not memory.traced or message.no_injection is True:
             return None
-        said = said if memory.clip is None else clipped(said, memory.clip)
-        more = mask_fill_zero(mask_not(message.no_injection), memory.trace * (later - said))
-        return Injection(window.live[memory.name, message.stamp], more, scale=0.0, discount=memory.discount)
+        said = said if memory.gradient.clip is None else clipped(said, memory.gradient.clip)
+        more = mask_fill_zero(mask_not(message.no_injection), memory.gradient.trace * (later - said))
+        return Injection(
+            window.live[memory.name, message.stamp], more, scale=0.0, discount=memory.gradient.discount
+        )

@@ -32,7 +32,7 @@ class ClippedReturns:
 
     def clip(self, channel: Channel, message: Message, step: int) -> None:
         """Clip what has come back for a message."""
-        outliers = channel.outliers
+        outliers = channel.gradient.outliers
         if outliers is None or message.gradient is None:
             return
         before = outliers.clip_count

@@ -46,7 +46,7 @@ class Reach:
             if channel.sender != agent.name or not channel.every_sender_sends:
                 continue
             silent = sent[name, stamp].no_injection
-            if channel.predictors_disabled is None and not isinstance(silent, Tensor):
+            if channel.gradient.disabled is None and not isinstance(silent, Tensor):
                 return None
         return _read_backwards(self.system, update).of(agent)
 
@@ -88,7 +88,7 @@ class _Window:
                 found = found | members
         if agent.name in self.update.auxiliary:
             assert agent.memory is not None
-            disabled = agent.memory.predictors_disabled
+            disabled = agent.memory.gradient.disabled
             found = torch.ones_like(found) if disabled is None else found | torch.logical_not(disabled)
         return None if bool(found.all()) else found
 
@@ -114,14 +114,22 @@ class _Window:
         found = self.by_tick.setdefault(key, torch.zeros(count, dtype=torch.bool))
         members = torch.ones(len(channel.members), dtype=torch.bool)
         if receivers is not None:
-            members = receivers if channel.receiver_places is None else receivers[channel.receiver_places]
+            members = (
+                receivers
+                if channel.places.receiver_places is None
+                else receivers[channel.places.receiver_places]
+            )
             if isinstance(available, Tensor):
                 members = members & channel.members_in(available)
         else:  # nothing is injected where no injection is due, or the predictor is disabled
             silent = self.sent[name, stamp].no_injection
             if isinstance(silent, Tensor):
                 members = channel.members_in(torch.logical_not(silent))
-            if channel.predictors_disabled is not None:
-                members = members & torch.logical_not(channel.predictors_disabled)
-        places = torch.arange(len(members)) if channel.sender_places is None else channel.sender_places
+            if channel.gradient.disabled is not None:
+                members = members & torch.logical_not(channel.gradient.disabled)
+        places = (
+            torch.arange(len(members))
+            if channel.places.sender_places is None
+            else channel.places.sender_places
+        )
         found[places[members]] = True

@@ -126,10 +126,10 @@ def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
         for channel in agent.sends:
             if channel.mixes:
                 yield f"{channel.names[0]} mixes in what its receiver returns at the same step"
-            if channel.predictor is None:
+            if channel.gradient.predictor is None:
                 continue
-            read = [spec.name for spec in channel.context]
-            needed = read if channel.target is None else [*read, channel.target]
+            read = [spec.name for spec in channel.gradient.context]
+            needed = read if channel.gradient.target is None else [*read, channel.gradient.target]
             for signal in filter(late, needed):
                 yield f"the synthetic gradient of {channel.names[0]} reads {signal}, known after the step"
             if channel.injects and not system.description.endless and not _read_at_once(channel):

@@ -265,7 +265,7 @@ class Agent:
             names += [VALUE] if self.critic else []
         if self.memory is not None:
             names.append(STATE)
-            if self.memory.auxiliary:
+            if self.memory.gradient.auxiliary:
                 names.append(AUXILIARY_PORT)
         return tuple(dict.fromkeys(names))
 

@@ -137,7 +137,7 @@ class ForwardPass:
         sees_ages = AGE in agent.observes
         for channel in agent.incoming:
             reads = channel.ledger.reads(step)
-            if channel.input is not None and self.stand_ins is not None:
+            if channel.input.model is not None and self.stand_ins is not None:
                 reads[-1] = self.stand_ins.stand_in(channel, reads[-1], step)
             if channel.name == agent.align:
                 tick.step_signals = _aligned(reads[-1])
@@ -244,7 +244,11 @@ class ForwardPass:
         if read.stamp is None:
             return channel.zeros if read.value is None else read.value
         value = channel.passed_on(read, window)
-        if tick.participates is False or channel.direct is not None or channel.feedback_weights is not None:
+        if (
+            tick.participates is False
+            or channel.feedback.direct is not None
+            or channel.feedback.weights is not None
+        ):
             return constant(value)
         if isinstance(tick.participates, Tensor):
             return torch.where(channel.of_receiver(tick.participates).unsqueeze(1), value, constant(value))
@@ -292,7 +296,7 @@ class ForwardPass:
             void = channel.of_sender(agent.agent_disabled)
         if self.system.divergence.quarantine:
             void = mask_or(void, channel.not_finite(message.sent))
-        if void is not False or channel.ends or self.system.episode is not None:
+        if void is not False or channel.gradient.ends or self.system.episode is not None:
             states = {} if self.states is None else self.states.of_ends(channel, message.stamp)
             channel.ledger.annotate(message, void=void, states=states, began=self.system.began)
 

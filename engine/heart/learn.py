@@ -260,7 +260,7 @@ class BackwardPass:
             credit = None if given_up else self._credit(channel, message)
             if credit is None:
                 continue
-            if channel.predictors_disabled is not None:
+            if channel.gradient.disabled is not None:
                 credit = channel.enabled_predictions(credit)
             if participates is not True or message.no_injection is not False:
                 rows = mask_and(channel.of_sender(participates), mask_not(message.no_injection))
@@ -268,15 +268,17 @@ class BackwardPass:
             if channel.coupling == "delayed":
                 yield Injection(live, credit)
             else:
-                scale = channel.scale(step)
+                scale = channel.gradient.scale(step)
                 before = update.injected.get(name)
-                if channel.needs_actions and before is not None:  # a window's last tick teaches nothing
+                if (
+                    channel.gradient.needs_actions and before is not None
+                ):  # a window's last tick teaches nothing
                     update.injected[name] = torch.where(credit.any(1, keepdim=True), credit, before)
                 else:
                     update.injected[name] = credit
                 if scale:
                     update.injected_messages.add((name, message.stamp))
-                yield Injection(live, credit, scale, channel.discount)
+                yield Injection(live, credit, scale, channel.gradient.discount)
 
     def replayed_injections(self, group: LearningGroup, window: Window, step: int) -> list[Injection]:
         """What is injected into the messages of a window that has been replayed."""
@@ -299,7 +301,7 @@ class BackwardPass:
         if not channel.injects:
             return None
         credit = self.predictor_trainer.predictions.get(message)
-        if credit is None and channel.needs_actions:  # actions have only just come back
+        if credit is None and channel.gradient.needs_actions:  # actions have only just come back
             credit = self.predictor_trainer.predict(channel, message)
             return channel.zeros if credit is None else self._mixed(channel, message, credit)
         return None if credit is None else self._mixed(channel, message, credit)
@@ -308,12 +310,12 @@ class BackwardPass:
         """A prediction with what has just come back mixed in, and clipped."""
         if channel.mixes:
             delta = channel.zeros if message.gradient is None else message.gradient
-            credit = torch.lerp(credit, delta, channel.trace) if channel.trace else credit
-            returned = channel.propagate and message.counted is not False
+            credit = torch.lerp(credit, delta, channel.gradient.trace) if channel.gradient.trace else credit
+            returned = channel.gradient.propagate and message.counted is not False
             example = self.predictor_trainer.example(channel, message) if returned else None
-            if example is not None and channel.predictor is not None:
+            if example is not None and channel.gradient.predictor is not None:
                 example.delta = delta
-                credit = credit + channel.propagate * channel.predictor.propagated(example)
-        return credit if channel.clip is None else clipped(credit, channel.clip)
+                credit = credit + channel.gradient.propagate * channel.gradient.predictor.propagated(example)
+        return credit if channel.gradient.clip is None else clipped(credit, channel.gradient.clip)
 
     # --- losses beside the objectives' ---------------------------------------------------------------------

@@ -53,8 +53,8 @@ class PredictorTrainer:
         messages: list[tuple[Channel, Message]] = []
         for channel, message in requested:
             example = self.example(channel, message, answered=False)  # must not see what has come back
-            if example is not None and channel.predictor is not None:
-                questions.append((channel.predictor, example))
+            if example is not None and channel.gradient.predictor is not None:
+                questions.append((channel.gradient.predictor, example))
                 messages.append((channel, message))
         for (channel, message), (_, example), prediction in zip(
             messages, questions, predict_all(questions, learn=not self.frozen), strict=True
@@ -62,7 +62,7 @@ class PredictorTrainer:
             if example.target is not None and example.valid is not None:  # no own loss, no injection
                 prediction = mask_fill_zero(example.valid, prediction)
             prediction = constant(prediction)
-            if channel.predictors_disabled is not None:
+            if channel.gradient.disabled is not None:
                 prediction = channel.enabled_predictions(prediction)
             self.predictions[message] = prediction
             if example.learned is not None:
@@ -87,19 +87,22 @@ class PredictorTrainer:
             message: One of its messages.
             answered: Whether what has come back is in it.
         """
-        if channel.target is not None and channel.target not in message.step_signals.signals:
+        if (
+            channel.gradient.target is not None
+            and channel.gradient.target not in message.step_signals.signals
+        ):
             return None
-        if any(spec.name not in message.step_signals.signals for spec in channel.context):
+        if any(spec.name not in message.step_signals.signals for spec in channel.gradient.context):
             return None  # of an aligned agent: before its first message, or known only after the step of a mixture
-        if channel.needs_actions and not message.actions:
+        if channel.gradient.needs_actions and not message.actions:
             return None
-        context = message.step_signals.context(channel.context, self.system.dtype)
+        context = message.step_signals.context(channel.gradient.context, self.system.dtype)
         if context is not None:
-            context = channel.replicas.to_rows(context)
-        if channel.ends and self.contexts is not None:
+            context = channel.places.replicas.to_rows(context)
+        if channel.gradient.ends and self.contexts is not None:
             context = self.contexts.with_ends(context, channel, message)
         example = Example(message.sent, context, None)
-        if channel.needs_actions:
+        if channel.gradient.needs_actions:
             example.actions = tuple(message.actions)
         valid: Tensor | None = None
         if answered and channel.ledger.wants_gradient:
@@ -109,11 +112,11 @@ class PredictorTrainer:
             ):  # after an episode's end there is no loss
                 example.loss = torch.zeros_like(message.sent[:, 0])
             valid = example.valid = message.counted if isinstance(message.counted, Tensor) else None
-            if channel.needs_actions:  # what teaches nothing is no example
+            if channel.gradient.needs_actions:  # what teaches nothing is no example
                 valid = example.valid = torch.stack([one.valid for one in message.actions]).any(0)
-        if channel.target is not None:
-            target = message.step_signals.signals[channel.target]
-            present = message.step_signals.signals.get(f"_{channel.target}")
+        if channel.gradient.target is not None:
+            target = message.step_signals.signals[channel.gradient.target]
+            present = message.step_signals.signals.get(f"_{channel.gradient.target}")
             if present is not None:
                 target, present = mask_fill_zero(present, target), channel.to_rows(present)
                 example.valid = present if valid is None else present & valid
@@ -126,7 +129,11 @@ class PredictorTrainer:
         for window in windows:
             for name, message in window.sent:
                 channel = self.system.channels[name]
-                if channel.predictor is None or channel.ledger.wants_gradient or channel.predictor_disabled:
+                if (
+                    channel.gradient.predictor is None
+                    or channel.ledger.wants_gradient
+                    or channel.gradient.all_disabled
+                ):
                     continue
                 participates = channel.of_sender(
                     self.system.agents[channel.sender].participates(window.number)
@@ -167,9 +174,9 @@ class PredictorTrainer:
         updates = dict(known or {})
         reached: dict[str, tuple[Predictor, list[Example]]] = {}
         for channel in self.system.channels.values():
-            predictor = channel.predictor
+            predictor = channel.gradient.predictor
             messages = channel.ledger.take(step)
-            if self.frozen or predictor is None or predictor.frozen or channel.predictor_disabled:
+            if self.frozen or predictor is None or predictor.frozen or channel.gradient.all_disabled:
                 continue
             examples = local.get(channel.name, [])
             if channel.traced:  # what was consumed waits for its return; an episode's last state need not
@@ -195,7 +202,7 @@ class PredictorTrainer:
         return {name: updates[name] for name in self.system.channels if name in updates}
 
     def _predictor(self, channel: str) -> Predictor | None:
-        return self.system.channels[channel].predictor
+        return self.system.channels[channel].gradient.predictor
 
     def local_updates(self, window: Window) -> dict[str, PredictorUpdate]:
         """What the predictors of a window's messages to which nothing is returned learn from it, by channel."""
@@ -216,16 +223,16 @@ class PredictorTrainer:
         }
         for name, update in updates.items():
             channel = self.system.channels[name]
-            update.members = members_and(_union(update.examples), channel.predictors_enabled)
+            update.members = members_and(_union(update.examples), channel.gradient.enabled)
         return updates
 
     def input_gradients(self, step: int) -> dict[str, InputUpdate]:
         """Gather what each synthetic input learns from at this step, with the gradients of its parameters."""
         found: dict[str, InputUpdate] = {}
         for name, channel in self.system.channels.items():
-            examples, channel.input_examples = channel.input_examples, []
-            model = channel.input
-            if self.frozen or model is None or model.frozen or not examples or channel.input_model_disabled:
+            examples, channel.input.examples = channel.input.examples, []
+            model = channel.input.model
+            if self.frozen or model is None or model.frozen or not examples or channel.input.all_disabled:
                 continue
             found[name] = InputUpdate(*model.gradients(examples), _union(examples))
         return found
@@ -242,9 +249,9 @@ class PredictorTrainer:
         """
         for name, update in updates.items():
             channel, inputs = self.system.channels[name], isinstance(update, InputUpdate)
-            model = channel.input if inputs else channel.predictor
+            model = channel.input.model if inputs else channel.gradient.predictor
             assert model is not None
-            enabled = channel.input_models_enabled if inputs else channel.predictors_enabled
+            enabled = channel.input.enabled if inputs else channel.gradient.enabled
             update.members = members_and(update.members, enabled)
             model.step(update.gradients, step, update.members, skip=skip)
             if not inputs:
@@ -256,7 +263,7 @@ class PredictorTrainer:
             self.outliers.clip(channel, message, step)
         example = self.example(channel, message)
         counted = message.counted
-        if example is not None and channel.needs_actions and example.valid is not None:
+        if example is not None and channel.gradient.needs_actions and example.valid is not None:
             counted = example.valid
             if not bool(counted.any()):
                 return None

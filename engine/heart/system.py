@@ -150,9 +150,9 @@ class System:
         for agent in self.agents.values():
             names.update(name for name in (*agent.observes, *agent.critic) if name != AGE)
         for channel in self.channels.values():
-            names.update(spec.name for spec in channel.input_context)
-            if channel.predictor is not None:
-                names.update(spec.name for spec in channel.context)
-                if channel.target is not None:
-                    names.add(channel.target)
+            names.update(spec.name for spec in channel.input.context)
+            if channel.gradient.predictor is not None:
+                names.update(spec.name for spec in channel.gradient.context)
+                if channel.gradient.target is not None:
+                    names.add(channel.gradient.target)
         return names

@@ -21,7 +21,7 @@ from antiphon.comms.links import Link
 from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.features.held_messages import HeldMessages
 from antiphon.engine.heart.agent import Goal
-from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.channel import Channel, SyntheticGradient, SyntheticInput
 from antiphon.engine.heart.clock import Call, StepWindows
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import (
@@ -128,7 +128,7 @@ class Rollout:
             tick.participates = True  # whoever no longer learns is scored all the same
             for channel in self.system.agents[tick.agent].channels:
                 channel.ledger.close(step, step)
-                channel.input_examples.clear()
+                channel.input.examples.clear()
         return ticks
 
     @torch.no_grad()
@@ -427,13 +427,8 @@ def _silent(channel: Channel, batch: int, links: Links, seed: int) -> Channel:
         coupling="detached",  # the real message is read, also where in training it never is
         ledger=ledger,
         zeros=channel.zeros.new_zeros(()).expand(batch, channel.size),
-        predictor=None,
-        context=(),
-        ends=(),
-        target=None,
-        input=channel.input if stands_in else None,
-        input_context=channel.input_context if stands_in else (),
-        input_examples=[],
+        gradient=SyntheticGradient(),
+        input=replace(channel.input, examples=[]) if stands_in else SyntheticInput(),
         members=(),
         batch=batch,
     )

@@ -100,7 +100,9 @@ def _window_obstacles(group: LearningGroup, agent: Agent) -> Iterator[str]:
     if any(channel.coupling == "locked" for channel in channels):
         yield "a channel of it is locked"
     if any(
-        c.injects and (c.scale.base != c.discount or c.scale.schedule != Schedule()) for c in agent.outgoing
+        c.injects
+        and (c.gradient.scale.base != c.gradient.discount or c.gradient.scale.schedule != Schedule())
+        for c in agent.outgoing
     ):
         yield "scale and discount of a channel differ"
 
@@ -240,7 +242,7 @@ def native_networks(system: System) -> Mapping[str, NativeNetwork]:
         if all(p.is_contiguous() for p in learner.trainable):
             found[name] = NativeNetwork(learner, learner.network.network, agent.layout)
     for channel in system.channels.values():
-        predictor = channel.predictor
+        predictor = channel.gradient.predictor
         if channel.sender not in found or predictor is None or predictor.maps is None:
             continue
         if predictor.maps.weights.is_contiguous() and predictor.maps.biases.is_contiguous():

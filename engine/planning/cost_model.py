@@ -132,11 +132,11 @@ class CostModel:
 
     def gradient(self, channel: Channel) -> float:
         """Return the FLOP of a step of a channel's synthetic gradient, which its sender evaluates."""
-        return self._model(channel.predictor, known=_predictions_last(channel)) * _read(channel)
+        return self._model(channel.gradient.predictor, known=_predictions_last(channel)) * _read(channel)
 
     def input(self, channel: Channel) -> float:
         """Return the FLOP of a step of a channel's synthetic input, which its receiver evaluates."""
-        return self._model(channel.input) * _read(channel)
+        return self._model(channel.input.model) * _read(channel)
 
     def _model(self, model: Predictor | InputModel | None, *, known: bool = False) -> float:
         """Return the FLOP of a predictor's evaluation and training on a message; None: none.

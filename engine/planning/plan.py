@@ -305,8 +305,8 @@ def _channel_stack(channels: Sequence[Channel], first_of: Mapping[str, str]) -> 
         sender=first_of[first.sender],
         receiver=first_of[first.receiver],
         coupling=first.coupling,
-        gradient=_kind(first.predictor),
-        input=_kind(first.input),
+        gradient=_kind(first.gradient.predictor),
+        input=_kind(first.input.model),
         size=first.size,
     )
 

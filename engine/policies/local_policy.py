@@ -24,7 +24,7 @@ class ReturnedActions:
         """Enter what policies did at the ticks that read a message, with their advantages, for `local_policy`."""
         for name, window in update.window_loss.policies.items():
             agent, actions = self.agents[name], window.trajectory.actions
-            channels = {channel.name: channel for channel in agent.incoming if channel.needs_actions}
+            channels = {channel.name: channel for channel in agent.incoming if channel.gradient.needs_actions}
             if not channels or actions is None or agent.goal is None:
                 continue
             advantages = window.advantages.weighted(len(agent.members)) * agent.goal.weight

@@ -67,7 +67,7 @@ class InTurn(Replay):
         memory, ticks = agent.memory, _ticks_of(window)
         if len(agents) > 1 or memory is None or not agent.learner.network.pure or len(ticks) != 1:
             return True
-        in_order = memory.sender_index is None is memory.receiver_index
+        in_order = memory.places.sender_index is None is memory.places.receiver_index
         return not in_order or any(
             read.stamp is not None for tick in ticks[agent.name] for read in tick.reads
         )
@@ -190,13 +190,15 @@ class AllTicks(Replay):
         messages, available = [], []
         for message in each.messages:
             channel, count = message.channel, len(message.channel.members)
-            ends = rows_through(own, channel.receiver_index, members, channel.batch)
+            ends = rows_through(own, channel.places.receiver_index, members, channel.batch)
             there = message.available
             if isinstance(there, Tensor):
                 there = _by_member(there[:, ends], count)
             if message.value is None:
                 port = made[channel.sender][channel.port]
-                value = mask_fill_zero(there, select_rows(port, channel.sender_index, batch).flatten(1))
+                value = mask_fill_zero(
+                    there, select_rows(port, channel.places.sender_index, batch).flatten(1)
+                )
             else:
                 value = _by_member(message.value[:, ends], count)
             messages.append(value if flat else value.reshape(len(value), *channel.shape))
@@ -221,7 +223,7 @@ def _changes(channel: Channel) -> bool:
     """Whether what is read of a message, or its gradient, is not the sender's port."""
     link = channel.ledger.link
     spoilt = link.noise or link.bits is not None or channel.sampler is not None
-    return bool(spoilt) or channel.direct is not None or channel.feedback_weights is not None
+    return bool(spoilt) or channel.feedback.direct is not None or channel.feedback.weights is not None
 
 
 def _ticks_of(window: Window) -> dict[str, list[Tick]]:

@@ -261,16 +261,16 @@ class _Sampled:
         """
         channel, sampler = self.channel, self.channel.sampler
         assert sampler is not None
-        batch = channel.batch if rows is None else len(rows) // channel.senders
+        batch = channel.batch if rows is None else len(rows) // channel.places.senders
         own, found = None, []
         if rows is not None:
-            own = rows_through(rows, channel.sender_index, channel.senders, channel.batch)
+            own = rows_through(rows, channel.places.sender_index, channel.places.senders, channel.batch)
         for port, tick in zip(ports[channel.port], ticks, strict=True):
             sent = tick.sampled.get(channel.name)
             if sent is None:
                 found.append((port.new_zeros(len(port)),) * 2)
                 continue
-            carried = select_rows(port, channel.sender_index, batch)
+            carried = select_rows(port, channel.places.sender_index, batch)
             value = sent if own is None else sent[own]
             found.append(
                 (
@@ -285,11 +285,11 @@ class _Sampled:
         each = values.view(-1, batch)
         if self.counted is not None:
             each = mask_fill_zero(self.counted, each)
-        if self.channel.sender_index is None:
+        if self.channel.places.sender_index is None:
             return each.flatten()
         return (
-            each.new_zeros(self.channel.senders, batch)
-            .index_add(0, self.channel.sender_index, each)
+            each.new_zeros(self.channel.places.senders, batch)
+            .index_add(0, self.channel.places.sender_index, each)
             .flatten()
         )
 

@@ -107,7 +107,7 @@ def signal_rows(found: dict[str, SignalAlignment]) -> list[Figure]:
 
 
 def _chosen(system: System, channels: Sequence[str] | None) -> list[str]:
-    known = [name for name, channel in system.channels.items() if channel.predictor is not None]
+    known = [name for name, channel in system.channels.items() if channel.gradient.predictor is not None]
     for name in channels or ():
         if name not in known:
             what = "has no predictor" if name in system.channels else "is none of the scenario's channels"
@@ -141,7 +141,7 @@ def _measure(rollout: DifferentiableRollout, world: Any, horizon: int, found: di
             channel = system.channels[name]
             signal = trainer.predict(channel, record)
             if signal is not None and record.no_injection is not True:
-                signal = signal if channel.clip is None else clipped(signal, channel.clip)
+                signal = signal if channel.gradient.clip is None else clipped(signal, channel.gradient.clip)
                 signals[name] = mask_fill_zero(mask_not(record.no_injection), signal)
     rollout.run(world, horizon)
     for name, true in rollout.gradients(retain=True).items():

@@ -92,7 +92,7 @@ def _return_losses(state: State, window: Window, update: Update) -> None:
         beyond = critic_value(state, state.channels[name], message)
         loss = loss if beyond is None else loss + beyond
     for name in dict.fromkeys(read.channel for read in window.leaves.values()):
-        predictor = state.channels[name].predictor
+        predictor = state.channels[name].gradient.predictor
         if predictor is not None and predictor.needs_loss:
             state.ledgers[name].add_loss([r for r in window.leaves.values() if r.channel == name], loss)
 
@@ -105,7 +105,7 @@ def _return_actions(state: State, update: Update) -> None:
             continue
         advantages = policy.advantages.weighted() * goal.weight
         for t, tick in enumerate(policy.ticks):
-            for read in (read for read in tick.reads if state.channels[read.channel].needs_actions):
+            for read in (read for read in tick.reads if state.channels[read.channel].gradient.needs_actions):
                 if read.message is not None:
                     ledger, action = state.ledgers[read.channel], policy.trajectory.actions[t]
                     valid = policy.advantages.valid[t] & ledger.mask(read.counted)
@@ -125,13 +125,15 @@ def _injections(state: State, window: Window, step: int, injected: dict[str, Ten
         if credit is not None and channel.coupling == "delayed":
             found.append(Injection(output, credit))
         elif credit is not None:
-            shown = credit if name not in injected or not channel.needs_actions else injected[name]
+            shown = credit if name not in injected or not channel.gradient.needs_actions else injected[name]
             injected[name] = torch.where(credit.any(1, keepdim=True), credit, shown)
-            found.append(Injection(output, credit, channel.scale(step), channel.discount))
-        if channel.direct is not None:  # rule 10: an objective's errors at ticks since, carried straight back
-            own = [tick for tick in window.ticks() if tick.agent == channel.error_of]
+            found.append(Injection(output, credit, channel.gradient.scale(step), channel.gradient.discount))
+        if (
+            channel.feedback.direct is not None
+        ):  # rule 10: an objective's errors at ticks since, carried straight back
+            own = [tick for tick in window.ticks() if tick.agent == channel.feedback.error_of]
             errors = [objective_error(state, tick) for tick in own if tick.step >= message.stamp]
-            found += [Injection(output, channel.direct.signal(e)) for e in errors if e is not None]
+            found += [Injection(output, channel.feedback.direct.signal(e)) for e in errors if e is not None]
     return found
 
 
@@ -143,13 +145,13 @@ def _credit(state: State, window: Window, channel: Channel, message: Message) ->
         credit = synthetic_gradient(state, window, channel, message)
         if credit is not None and mixes(state, channel):  # rule 11: with what has just come back
             delta = channel.zeros if message.gradient is None else message.gradient
-            credit = torch.lerp(credit, delta, channel.trace) if channel.trace else credit
+            credit = torch.lerp(credit, delta, channel.gradient.trace) if channel.gradient.trace else credit
             example = example_of(state, channel, message, answered=True)
-            if channel.propagate and channel.predictor is not None and example is not None:
+            if channel.gradient.propagate and channel.gradient.predictor is not None and example is not None:
                 example.delta = delta
-                credit = credit + channel.propagate * channel.predictor.propagated(example)
-        if credit is not None and channel.clip is not None:
-            credit = clipped(credit, channel.clip)
+                credit = credit + channel.gradient.propagate * channel.gradient.predictor.propagated(example)
+        if credit is not None and channel.gradient.clip is not None:
+            credit = clipped(credit, channel.gradient.clip)
     return None if credit is None else _injected(state, message, channel, credit)
 
 
@@ -160,7 +162,7 @@ def _injected(state: State, message: Message, channel: Channel, credit: Tensor) 
 
 def mixes(state: State, channel: Channel) -> bool:
     """Return whether what is injected on a channel contains what comes back at the same step (rule 11)."""
-    mixed = channel.trace or channel.propagate or channel.needs_actions
+    mixed = channel.gradient.trace or channel.gradient.propagate or channel.gradient.needs_actions
     return injects(state, channel) and not channel.state and bool(mixed)
 
 
@@ -175,7 +177,7 @@ def _auxiliary_losses(state: State, group: LearningGroup, window: Window) -> lis
     losses = []
     for name in group.members:
         channel, first = state.agents[name].memory, _first_tick(window, name)
-        if channel is None or not channel.auxiliary or not injects(state, channel):
+        if channel is None or not channel.gradient.auxiliary or not injects(state, channel):
             continue
         last = _last_sent(window, channel.name)
         if first is None or last is None or not first.participates:
@@ -185,7 +187,7 @@ def _auxiliary_losses(state: State, group: LearningGroup, window: Window) -> lis
             target = synthetic_gradient(state, window, channel, last)
         if target is not None:
             error = first.ports[AUXILIARY_PORT] - _injected(state, last, channel, target)
-            losses.append(channel.auxiliary * error.square().sum() / state.batch)
+            losses.append(channel.gradient.auxiliary * error.square().sum() / state.batch)
     return losses
 
 
@@ -228,12 +230,17 @@ def lambda_returns(state: State, closed: Closed, step: int) -> Returns:
             continue
         if group.past and group.past[-1].number + 1 != window.number:
             group.past.clear()  # no gradient passes through a window that is missing
-        group.past = [*group.past, window][-max(channel.span for channel in traced) :]
+        group.past = [*group.past, window][-max(channel.gradient.span for channel in traced) :]
         for channel in traced:
-            windows = group.past[-channel.span :]
+            windows = group.past[-channel.gradient.span :]
             read, ledger = _start_of(windows[0], channel.sender), state.ledgers[channel.name]
             message = None if read is None else read.message
-            if len(windows) < channel.span or read is None or message is None or message.counted is False:
+            if (
+                len(windows) < channel.gradient.span
+                or read is None
+                or message is None
+                or message.counted is False
+            ):
                 continue
             # Zero where an episode ended before: its last state is an example of that already.
             own = mask_fill_zero(ledger.mask(read.counted), _return(state, windows, memories, channel, step))
@@ -258,11 +265,13 @@ def _return(
             predicted = None if last is None else synthetic_gradient(state, window, memory, last)
             if last is not None and predicted is not None and memory.traced and memory.name in returns:
                 # trace (G - SG) beside the SG that is injected anyway
-                predicted = predicted if memory.clip is None else clipped(predicted, memory.clip)
-                beyond = memory.trace * (returns[memory.name] - predicted)
+                predicted = (
+                    predicted if memory.gradient.clip is None else clipped(predicted, memory.gradient.clip)
+                )
+                beyond = memory.gradient.trace * (returns[memory.name] - predicted)
                 beyond = _injected(state, last, memory, beyond)
                 injection = Injection(window.live[memory.name, last.stamp], beyond)
-                terms.append(_term(injection, memory.discount, batch))
+                terms.append(_term(injection, memory.gradient.discount, batch))
         loss = window_loss(state, window).total
         deltas = _grad(terms if loss is None else [loss, *terms], list(leaves.values()))
         returns = {n: d * batch for n, d in zip(leaves, deltas, strict=True) if d is not None}

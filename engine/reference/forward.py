@@ -60,7 +60,7 @@ def _read(state: State, agent: Agent, signals: StepSignals, window: Window) -> T
     for channel in agent.incoming:
         ledger = state.ledgers[channel.name]
         reads = ledger.reads(step)
-        if channel.input is not None and not channel.input_model_disabled:
+        if channel.input.model is not None and not channel.input.all_disabled:
             reads = [_with_stand_in(state, channel, reads[-1], step)]
         if channel.name == agent.align and reads[-1].step_signals is not None:
             tick.step_signals = reads[-1].step_signals
@@ -78,9 +78,9 @@ def _with_stand_in(state: State, channel: Channel, read: Read, step: int) -> Rea
     """Let the synthetic input stand in where the due message is missing; note what it learns from (rule 18)."""
     message, ledger = read.message, state.ledgers[channel.name]
     if (
-        channel.input is None
+        channel.input.model is None
         or message is None
-        or (channel.input_context and not message.step_signals.signals)
+        or (channel.input.context and not message.step_signals.signals)
     ):
         return read  # without signals: sent by an aligned agent before its first message
     context, void = context_of(state, channel, message, step, True), ledger.mask(message.void)
@@ -91,7 +91,7 @@ def _with_stand_in(state: State, channel: Channel, read: Read, step: int) -> Rea
     missing = ~void if channel.coupling == "unlocked" else ~(void | ledger.mask(read.counted))
     if not missing.any():
         return read
-    return ledger.stand_in(read, constant(channel.input.predict(context, state.batch)), missing)
+    return ledger.stand_in(read, constant(channel.input.model.predict(context, state.batch)), missing)
 
 
 def _followed(state: State, channel: Channel, read: Read, tick: Tick, window: Window) -> Read:
@@ -193,7 +193,7 @@ def _value(state: State, read: Read, tick: Tick, window: Window) -> Tensor:
     if read.stamp is None:
         return channel.zeros if read.value is None else read.value
     value = _passed_on(state, read, window)
-    cut = not tick.participates or channel.direct is not None or channel.feedback_weights is not None
+    cut = not tick.participates or channel.feedback.direct is not None or channel.feedback.weights is not None
     return constant(value) if cut else value  # rules 7 and 10: nothing flows back this way
 
 
@@ -211,7 +211,7 @@ def _feedback_paths(state: State, tick: Tick, window: Window, position: int) -> 
     """Messages whose gradient goes back through fixed weights: feedback alignment (rule 10)."""
     rows = slice(position * state.batch, (position + 1) * state.batch)
     for read in tick.reads:
-        weights = state.channels[read.channel].feedback_weights
+        weights = state.channels[read.channel].feedback.weights
         if weights is not None and read.stamp is not None and tick.participates:
             yield Transport(_passed_on(state, read, window), weights, rows)
 
@@ -230,7 +230,7 @@ def _send(state: State, agent: Agent, tick: Tick, window: Window) -> None:
         for end, name, delay in (("from", channel.sender, 0), ("to", channel.receiver, ledger.link.delay)):
             trail = state.agents[name].trail or {}
             past = [s for s in trail if s <= step - delay]  # it crosses the link
-            if f"{end}.state" in channel.ends and past:
+            if f"{end}.state" in channel.gradient.ends and past:
                 ends[f"{end}.state"] = trail[max(past)]
         void, start = _poisons(state, agent, live), state.system.began
         message = ledger.send(step, live, tick.step_signals, void, states=ends, began=start)

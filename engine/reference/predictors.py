@@ -19,13 +19,13 @@ from antiphon.engine.reference.state import State
 if TYPE_CHECKING:
     from antiphon.comms.model import Model
     from antiphon.engine.heart.agent import Agent
-    from antiphon.engine.heart.channel import Channel
+    from antiphon.engine.heart.channel import Channel, SyntheticGradient, SyntheticInput
 
 
 def injects(state: State, channel: Channel) -> bool:
     """Return whether a channel's synthetic gradient is put on its messages."""
-    able = channel.predictor is not None and not channel.predictor_disabled
-    return able and channel.apply and bool(channel.scale.base or channel.discount)
+    able = channel.gradient.predictor is not None and not channel.gradient.all_disabled
+    return able and channel.gradient.apply and bool(channel.gradient.scale.base or channel.gradient.discount)
 
 
 def synthetic_gradient(state: State, window: Window, channel: Channel, message: Message) -> Tensor | None:
@@ -33,39 +33,43 @@ def synthetic_gradient(state: State, window: Window, channel: Channel, message: 
     if message.unread or message.no_injection is True or not injects(state, channel):
         return None
     example = example_of(state, channel, message, answered=False)
-    if channel.predictor is None or not state.participates(channel.sender, window.number):
+    if channel.gradient.predictor is None or not state.participates(channel.sender, window.number):
         return None
     if example is None:  # of `local_policy`, before anything has come back, it is zero
-        return channel.zeros if channel.needs_actions else None
-    predicted = constant(channel.predictor.predict(example))
+        return channel.zeros if channel.gradient.needs_actions else None
+    predicted = constant(channel.gradient.predictor.predict(example))
     # Without a target a predictor has no loss of its own, and no slope.
     return predicted if example.valid is None else mask_fill_zero(example.valid, predicted)
 
 
 def critic_value(state: State, channel: Channel, message: Message) -> Tensor | None:
     """Return the loss that a channel's critic expects beyond a message, [B], times `discount` (rules 3, 9)."""
-    predictor = channel.predictor
-    if predictor is None or not predictor.needs_loss or channel.predictor_disabled:
+    predictor = channel.gradient.predictor
+    if predictor is None or not predictor.needs_loss or channel.gradient.all_disabled:
         return None
     example = example_of(state, channel, message, answered=False)
     if example is None or message.unread or message.no_injection is True:
         return None
     silent = state.ledgers[channel.name].mask(message.no_injection)
-    return mask_fill_zero(~silent, channel.discount * constant(predictor.value(example)))
+    return mask_fill_zero(~silent, channel.gradient.discount * constant(predictor.value(example)))
 
 
 def example_of(state: State, channel: Channel, message: Message, *, answered: bool) -> Example | None:
     """Return what a predictor reads of a message, if `answered` with what has come back; None: its signals are absent."""
-    signals, predictor, ledger = message.step_signals.signals, channel.predictor, state.ledgers[channel.name]
-    if any(spec.name not in signals for spec in channel.context):
+    signals, predictor, ledger = (
+        message.step_signals.signals,
+        channel.gradient.predictor,
+        state.ledgers[channel.name],
+    )
+    if any(spec.name not in signals for spec in channel.gradient.context):
         return None
-    if channel.target is not None and channel.target not in signals:
+    if channel.gradient.target is not None and channel.gradient.target not in signals:
         return None
-    if channel.needs_actions and not message.actions:
+    if channel.gradient.needs_actions and not message.actions:
         return None
     context = context_of(state, channel, message, message.first_use, False)
     example = Example(message.sent, context, None)
-    if channel.needs_actions:
+    if channel.gradient.needs_actions:
         example.actions = tuple(message.actions)
     if answered and ledger.wants_gradient:
         example.delta, example.loss, example.valid = (
@@ -75,10 +79,10 @@ def example_of(state: State, channel: Channel, message: Message, *, answered: bo
         )
         if example.loss is None and predictor is not None and predictor.needs_loss:
             example.loss = torch.zeros_like(message.sent[:, 0])  # nothing is lost after an end (rule 20)
-        if channel.needs_actions:
+        if channel.gradient.needs_actions:
             example.valid = torch.stack([one.valid for one in message.actions]).any(0)
-    if channel.target is not None:
-        example.target, present = signals[channel.target], signals.get(f"_{channel.target}")
+    if channel.gradient.target is not None:
+        example.target, present = signals[channel.gradient.target], signals.get(f"_{channel.gradient.target}")
         if present is not None:
             example.target = mask_fill_zero(present, example.target)
             example.valid = present if example.valid is None else present & example.valid
@@ -97,7 +101,11 @@ def gradient_updates(
     updates: dict[str, PredictorUpdate] = {}
     for name, channel in state.channels.items():
         messages = state.ledgers[name].take(step)
-        if channel.predictor is None or channel.predictor.frozen or channel.predictor_disabled:
+        if (
+            channel.gradient.predictor is None
+            or channel.gradient.predictor.frozen
+            or channel.gradient.all_disabled
+        ):
             continue
         if channel.traced:  # what was consumed waits for its return, an episode's last state does not
             messages = [r for r in messages if r.unread or r.no_injection is True] + returns.get(name, [])
@@ -106,10 +114,12 @@ def gradient_updates(
         if not state.ledgers[name].wants_gradient:
             examples = _local_examples(state, channel, closed)
         if examples:
-            losses = [channel.predictor.loss(example) for example in examples]
-            updates[name] = PredictorUpdate(examples, *_learned(channel.predictor, losses), None)
+            losses = [channel.gradient.predictor.loss(example) for example in examples]
+            updates[name] = PredictorUpdate(examples, *_learned(channel.gradient.predictor, losses), None)
             if watch:
-                updates[name].prediction = constant(channel.predictor.predict(newest_returned(examples)))
+                updates[name].prediction = constant(
+                    channel.gradient.predictor.predict(newest_returned(examples))
+                )
     return _sound(state, updates, step)
 
 
@@ -133,9 +143,9 @@ def input_updates(state: State, step: int) -> dict[str, InputUpdate]:
     updates: dict[str, InputUpdate] = {}
     for name, channel in state.channels.items():
         examples = state.input_examples.pop(name, [])
-        if channel.input is not None and examples and not channel.input.frozen:
-            losses = [channel.input.loss(example) for example in examples]
-            updates[name] = InputUpdate(*_learned(channel.input, losses))
+        if channel.input.model is not None and examples and not channel.input.model.frozen:
+            losses = [channel.input.model.loss(example) for example in examples]
+            updates[name] = InputUpdate(*_learned(channel.input.model, losses))
     return _sound(state, updates, step)
 
 
@@ -153,27 +163,31 @@ def _sound(state: State, updates: dict[str, _Learned], step: int) -> dict[str, _
     wrong = {name: state.divergence_of(update.gradients, [update.loss]) for name, update in updates.items()}
     for channel in (state.channels[name] for name in updates if wrong[name]):
         who, kind, what = channel.sender, "gradient", "its learning rate, or that of its synthetic gradients"
-        disable = channel.disable_predictors
+        models: SyntheticGradient | SyntheticInput = channel.gradient
         if isinstance(updates[channel.name], InputUpdate):
             who, kind, what = channel.receiver, "input", "the learning rate of the synthetic input"
-            disable = channel.disable_input_models
+            models = channel.input
         line = f"agent '{who}': the loss of the synthetic {kind} of its channel {channel.name} at step {step}"
         state.report(step, f"{line} {wrong[channel.name]}; lower {what}")
-        disable([0])
+        models.disable([0], 1)
     return {name: update for name, update in updates.items() if not wrong[name]}
 
 
 def _returned_example(state: State, channel: Channel, message: Message, step: int) -> Example | None:
     """The example of a message whose gradient has come back; one out of all proportion is clipped (states only)."""
-    if channel.outliers is not None and message.gradient is not None:
-        before = channel.outliers.clip_count
-        state.ledgers[channel.name].replace_gradient(message, channel.outliers.clip(message.gradient))
-        if channel.outliers.clip_count and not before:
+    if channel.gradient.outliers is not None and message.gradient is not None:
+        before = channel.gradient.outliers.clip_count
+        state.ledgers[channel.name].replace_gradient(
+            message, channel.gradient.outliers.clip(message.gradient)
+        )
+        if channel.gradient.outliers.clip_count and not before:
             line = f"channel {channel.name}: a gradient came back more than ten times as long as the median; it is "
             state.system.divergence.events.append((step, line + "shortened, as all such will be"))
     example = example_of(state, channel, message, answered=True)
     nothing = (
-        channel.needs_actions and example is not None and not any(a.valid.any() for a in message.actions)
+        channel.gradient.needs_actions
+        and example is not None
+        and not any(a.valid.any() for a in message.actions)
     )
     return None if nothing else example
 
@@ -183,9 +197,9 @@ def context_of(
 ) -> Tensor | None:
     """Return the context of a message's synthetic gradient, or if `far` of its input, used at `tick`: [B, features]."""
     system, ledger = state.system, state.ledgers[channel.name]
-    signals, ends = channel.context, channel.ends
+    signals, ends = channel.gradient.context, channel.gradient.ends
     if far:
-        signals, ends = channel.input_context, channel.input_ends
+        signals, ends = channel.input.context, channel.input.ends
     encoded = encode(signals, message.step_signals.signals, system.dtype)
     columns = [] if encoded is None else [encoded]
     for end in ends:

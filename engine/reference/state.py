@@ -80,8 +80,12 @@ class State:
         self.ledgers = {name: Ledger(channel) for name, channel in channels.items()}
         self.ties = ties_of(system)
         self.learners = {name: Optimizer(agent.learner) for name, agent in system.owners().items()}
-        self.predictors = {n: Optimizer(c.predictor) for n, c in channels.items() if c.predictor is not None}
-        self.inputs = {n: Optimizer(c.input) for n, c in channels.items() if c.input is not None}
+        self.predictors = {
+            n: Optimizer(c.gradient.predictor)
+            for n, c in channels.items()
+            if c.gradient.predictor is not None
+        }
+        self.inputs = {n: Optimizer(c.input.model) for n, c in channels.items() if c.input.model is not None}
         self.input_examples: dict[str, list[Example]] = {}
         """By channel, until the end of the step."""
         self.quarantine, self.bound = system.divergence.quarantine, system.divergence.bound

@@ -39,7 +39,7 @@ def parts_of(system: System) -> Iterator[StackedParameters | Outliers]:
     channels = system.channels.values()
     found: list[object] = [agent.learner for agent in system.agents.values()]
     found += [model.stack for channel in channels for model in channel.models]
-    found += [channel.outliers for channel in channels]
+    found += [channel.gradient.outliers for channel in channels]
     yield from (part for part in found if isinstance(part, StackedParameters | Outliers))
 
 
@@ -118,7 +118,8 @@ class _Split:
         """The number of a member's own signals, where those of all replicas have one."""
         if self.base.replicas == 1:
             return number
-        return number * self.base.replicas + int(stack.replicas.index[k])
+        replicas = stack.places.replicas if isinstance(stack, Channel) else stack.replicas
+        return number * self.base.replicas + int(replicas.index[k])
 
     def _ledgers(
         self, stack: Channel, saved: Tree, needed: Mapping[str, set[int]]
@@ -314,7 +315,9 @@ class _Merge:
         each = [own.get(stamp, void) for own in known]
         return {
             **self._joined(Message, each),
-            "step_signals": self._signals_number([one["step_signals"] for one in each], stack.replicas),
+            "step_signals": self._signals_number(
+                [one["step_signals"] for one in each], stack.places.replicas
+            ),
             "open": sorted({window for one in each for window in one["open"]}),
             "held_by_sender": any(one["held_by_sender"] for one in each),
         }
