@@ -12,7 +12,7 @@ from antiphon.agents.network import VALUE, Network, Tensors, sub, with_prefix
 from antiphon.nets import random
 from antiphon.nets.trained_parameters import StackedParameters, TrainedParameters
 
-__all__ = ["CRITIC", "Learner", "StackedLearner"]
+__all__ = ["CRITIC", "Learner", "RowNetwork", "StackedLearner"]
 
 CRITIC = "critic"
 """What the names of a critic's parameters and running statistics begin with."""
@@ -80,15 +80,15 @@ class StackedLearner(_Criticised, StackedParameters):
     def __init__(self, learners: Sequence[Learner]) -> None:
         super().__init__(learners)
         first = learners[0]
-        self.network = _RowNetwork(first.network, len(learners))
-        self.critic = None if first.critic is None else _RowNetwork(first.critic, len(learners))
+        self.network = RowNetwork(first.network, len(learners))
+        self.critic = None if first.critic is None else RowNetwork(first.critic, len(learners))
 
     def counts(self) -> list[int]:
         """Return the optimiser steps that each agent has taken."""
         return [learner.updates + n for learner, n in zip(self.members, self.taken.tolist(), strict=True)]
 
 
-class _RowNetwork:
+class RowNetwork:
     """A network evaluated with stacked parameters on rows, [N * B, …], of any B."""
 
     pure = True

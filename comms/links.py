@@ -176,7 +176,13 @@ def _count(valid: Sequence[bool | Tensor], like: Tensor) -> int | Tensor:
 
 
 class FanIn:
-    """Fan-in of one agent: its network's input from observations and messages."""
+    """Fan-in of one agent: its network's input from observations and messages.
+
+    Attributes:
+        repeats: Whether what all members of a stack observe is repeated for each of them.
+    """
+
+    repeats = True
 
     def __init__(self, kind: str = "concat") -> None:
         self.kind = kind
@@ -311,26 +317,6 @@ class StackedFanIn(FanIn):
             for segment, back in zip(self.segments, self._back, strict=True)
         ]
 
-    def blocks(
-        self, observations: Sequence[Tensor], messages: Sequence[Tensor], available: Sequence[bool | Tensor]
-    ) -> list[Block]:
-        """Return what `join` would copy into one input, of networks that read vectors.
-
-        Args:
-            observations: [N * B, …] each, or [B, …] where all members observe the same.
-            messages: As of `join`.
-            available: Likewise.
-        """
-        found = [Block(o.flatten(1)) for o in observations]
-        if not messages:
-            return found
-        if self.kind != "concat":
-            return [*found, Block(self.join([], messages, available))]
-        return [
-            *found,
-            *(Block(_pool(segment, messages), segment.index, segment.width) for segment in self.segments),
-        ]
-
     def _side_by_side(self, segment: InputSegment, back: Tensor | None, opened: Sequence[Tensor]) -> Tensor:
         pool = _pool(segment, opened)
         if segment.index is not None:
@@ -354,6 +340,34 @@ class StackedFanIn(FanIn):
         for segment in self.reduced:
             count = count.index_add(0, segment.receivers, segment.rows(there))
         return total / count.clamp_min(1).view(*count.shape, *[1] * (total.dim() - 2))
+
+
+class BlockFanIn(StackedFanIn):
+    """Fan-in of N agents whose network reads vectors from where they lie: nothing is copied into one input."""
+
+    repeats = False
+
+    def join(  # type: ignore[override]  # what the native kernel reads
+        self,
+        observations: Sequence[Tensor],
+        messages: Sequence[Tensor],
+        available: Sequence[bool | Tensor],
+        batch: int | None = None,
+    ) -> tuple[list[Block], int]:
+        """Return what `StackedFanIn.join` would copy into one input, and B.
+
+        Args:
+            observations: [N * B, …] each, or [B, …] where all members observe the same.
+            messages: As of `StackedFanIn.join`, like the others.
+            available: Likewise.
+            batch: Likewise.
+        """
+        found = [Block(o.flatten(1)) for o in observations]
+        if messages and self.kind != "concat":
+            found.append(Block(super().join([], messages, available, batch)))
+        elif messages:
+            found += [Block(_pool(each, messages), each.index, each.width) for each in self.segments]
+        return found, batch or self.batch
 
 
 def _valid(values: Tensor, available: bool | Tensor) -> Tensor:

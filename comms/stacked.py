@@ -30,9 +30,6 @@ from antiphon.comms.synthetic_gradients import (
 )
 from antiphon.comms.synthetic_inputs import InputModel, LinearInput, MlpInput
 from antiphon.nets.layers import stacked_product
-from antiphon.nets.native.layer import Layer
-from antiphon.nets.native.losses import squared_error
-from antiphon.nets.native.mlp import Block, KernelGradients, StackedMlp
 from antiphon.nets.optimisers import Skip
 from antiphon.nets.trained_parameters import StackedParameters
 
@@ -249,33 +246,6 @@ class LinearMaps:
         return error.square().mean(2), (error * (2 / outputs.shape[2])).div_(batch)
 
 
-@dataclass(slots=True)
-class NativeMaps(LinearMaps):
-    """Linear maps computed by the native kernel, which follows their gradients without writing them to memory."""
-
-    network: StackedMlp
-
-    @staticmethod
-    def like(maps: LinearMaps) -> NativeMaps:
-        """Return the same maps."""
-        _, outputs, inputs = maps.weights.shape
-        network = StackedMlp([Layer(-1, inputs, outputs)], [maps.weights, maps.biases])
-        return NativeMaps(maps.size, maps.weights, maps.biases, maps.reuses, maps.label, network)
-
-    def _outputs(self, x: Tensor) -> Tensor:
-        outputs = self.network([Block(x.flatten(0, 1))], x.shape[1], []).outputs[0]
-        return outputs.view(*x.shape[:2], -1)
-
-    def _errors(self, outputs: Tensor, example: Example, batch: int) -> tuple[Tensor, Tensor]:
-        if example.delta is None or self.label is not None:
-            return LinearMaps._errors(self, outputs, example, batch)
-        losses, error = squared_error(outputs.flatten(0, 1), example.delta.flatten(0, 1), 1.0, 1 / batch)
-        return losses.view(outputs.shape[:2]), error.view(outputs.shape)
-
-    def _gradients(self, x: Tensor, error: Tensor) -> Sequence[Tensor]:
-        return KernelGradients.of_map(self.network, x, error)
-
-
 def _inputs(example: Example) -> Tensor:
     """[K, B, M + C]."""
     return example.message if example.context is None else torch.cat([example.message, example.context], 2)
@@ -314,12 +284,6 @@ class StackedModels(StackedParameters):
             weights, biases = (constant(self.parameters[name]) for name in ("last.weight", "last.bias"))
             self.maps = LinearMaps.of(first, weights, biases)
         self.updates = 0
-
-    def use_kernel(self) -> None:
-        """Let the native kernel compute maps without hidden layers."""
-        maps = self.maps
-        if maps is not None and maps.weights.is_contiguous() and maps.biases.is_contiguous():
-            self.maps = NativeMaps.like(maps)
 
     @property
     def buffers(self) -> Numbers:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from antiphon.nets.memory import give_back
-from antiphon.nets.native.mlp import KernelGradients
+from antiphon.nets.native.mlp import fused_step
 from antiphon.nets.optimisers import Optimiser, Skip, StackedOptimiser, padded_zeros
 from antiphon.nets.schedules import Rate
 from antiphon.nets.step_numbers import learning_rate
@@ -152,10 +152,9 @@ class StackedParameters:
             skip: Whether none is; None: all are.
         """
         rate = learning_rate(self.rate, now, self.trainable[0].device) if self.trainable else self.rate(now)
-        if isinstance(gradients, KernelGradients) and isinstance(self.optimiser, StackedOptimiser):
-            gradients.step(self.optimiser, rate, members, skip)
-        else:
-            self.optimiser.step(gradients, rate, members, skip=skip)
+        own = self.optimiser
+        if not isinstance(own, StackedOptimiser) or not fused_step(gradients, own, rate, members, skip):
+            own.step(gradients, rate, members, skip=skip)
         self.taken += 1 if members is None else members.long()
 
     def read_members(self) -> None:

@@ -75,10 +75,14 @@ class Divergence:
     stopped: dict[int, str] = field(default_factory=dict)
 
     def fine(self, numbers: list[Tensor]) -> bool:
-        """Whether one look at all of them shows that nothing is wrong; where there is a bound it never does."""
-        if not numbers:
-            return True
-        return self.bound is None and math.isfinite(torch.stack(torch._foreach_norm(numbers)).sum().item())
+        """Whether one look at all of them shows that nothing is wrong; where there is a bound it never does.
+
+        Gradients may have `finite`: whether that is known from how they are made.
+        """
+        if self.bound is not None:
+            return not numbers
+        unknown = [tensor for tensor in numbers if not getattr(tensor, "finite", False)]
+        return not unknown or math.isfinite(torch.stack(torch._foreach_norm(unknown)).sum().item())
 
     def members(self, count: int, gradients: Sequence[Tensor], beside: Sequence[Tensor]) -> dict[int, str]:
         """Return which of `count` members of a stack have diverged, and what is wrong with each.
@@ -403,10 +407,7 @@ class DivergenceCheck:
                 self._guard_update(self.guard, update, turn)
             self._checked += len(updates)
             return list(updates)
-        checked = [loss for update in updates for loss in _losses(update)]
-        for update in updates:
-            if self.divergence.bound is not None or not update.finite:
-                checked += [*_own(update), *_deltas(update)]
+        checked = [t for update in updates for t in (*_losses(update), *_own(update), *_deltas(update))]
         if self.divergence.fine(checked):
             return list(updates)
         kept = list(updates)
@@ -551,16 +552,10 @@ class DivergenceCheck:
                     Place(kind, name, turn), update.loss.numel(), [*update.gradients, update.loss]
                 )
             return {}
-        read = self.divergence.bound is not None
-        checked = [
-            t
-            for update in updates.values()
-            for t in (update.loss, *(() if update.finite and not read else update.gradients))
-        ]
-        if self.divergence.fine(checked):
+        if self.divergence.fine([t for update in updates.values() for t in (update.loss, *update.gradients)]):
             return {}
         found = {
-            name: self.divergence.members(update.loss.numel(), update.gradients[:], [update.loss])
+            name: self.divergence.members(update.loss.numel(), update.gradients, [update.loss])
             for name, update in updates.items()
         }
         return {name: diverged for name, diverged in found.items() if diverged}

@@ -8,7 +8,7 @@ and pull their losses back (backward), all with the parameters of before the ste
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -244,7 +244,7 @@ class Engine:
         for update in updates:
             for name, gradients in update.gradients.items():
                 agent = self.system.agents[name]
-                if not agent.learner.trainable or _nothing(gradients):
+                if not agent.learner.trainable or all(g is None for g in gradients):
                     continue
                 if isinstance(agent.learner, StackedLearner):
                     self._step(update, agent, agent.learner, gradients, step)
@@ -270,10 +270,9 @@ class Engine:
         members = members_and(update.stepping_members[agent.name], agent.enabled())
         if members is not None and not bool(members.any()):
             return
-        pairs = zip(learner.trainable, gradients, strict=True) if isinstance(gradients, list) else ()
-        full = [torch.zeros_like(p) if g is None else g for p, g in pairs] or cast(
-            "Sequence[Tensor]", gradients
-        )
+        full = [
+            torch.zeros_like(p) if g is None else g for p, g in zip(learner.trainable, gradients, strict=True)
+        ]
         learner.step(full, step, members, skip=self.divergence.skip)
 
     def synchronize(self) -> None:
@@ -285,8 +284,3 @@ class Engine:
     def restore_statistics(self) -> None:
         """Put all running statistics back to what they were before the step."""
         self.divergence.statistics.restore()
-
-
-def _nothing(gradients: Sequence[Tensor | None]) -> bool:
-    """Whether no gradient reaches anything; what is no list is made as it is applied."""
-    return isinstance(gradients, list) and all(g is None for g in gradients)
