@@ -30,8 +30,7 @@ from antiphon.comms.synthetic_gradients import (
 )
 from antiphon.comms.synthetic_inputs import InputModel, LinearInput, MlpInput
 from antiphon.nets.layers import stacked_product
-from antiphon.nets.optimisers import Skip
-from antiphon.nets.trained_parameters import StackedParameters
+from antiphon.nets.trained_parameters import TrainedParameters
 
 __all__ = ["LinearMaps", "StackedModels", "gradients_all", "predict_all"]
 
@@ -251,7 +250,7 @@ def _inputs(example: Example) -> Tensor:
     return example.message if example.context is None else torch.cat([example.message, example.context], 2)
 
 
-class StackedModels(StackedParameters):
+class StackedModels(TrainedParameters):
     """Predictors, or synthetic inputs, of K channels as one; interface of one channel's. Examples have K B rows for B.
 
     Args:
@@ -261,7 +260,6 @@ class StackedModels(StackedParameters):
     Attributes:
         model: One whose parameters and running statistics are stacked [K, …].
         maps: For models without hidden layers; its tensors share the memory of the parameters.
-        updates: Optimiser steps taken by any of them.
     """
 
     def __init__(self, members: Sequence[Model], batch: int) -> None:
@@ -273,7 +271,7 @@ class StackedModels(StackedParameters):
             first = first.at_site
         self.model = copy.copy(first)
         del self.model.optimiser, self.model.updates  # of the first alone
-        super().__init__(members)
+        self._stack(members)
         self.model.parameters, self.model.trainable = self.parameters, self.trainable
         self.hidden = first.hidden
         self.needs_delta: bool = getattr(first, "needs_delta", True)
@@ -283,7 +281,6 @@ class StackedModels(StackedParameters):
         if _is_linear_map(first):
             weights, biases = (constant(self.parameters[name]) for name in ("last.weight", "last.bias"))
             self.maps = LinearMaps.of(first, weights, biases)
-        self.updates = 0
 
     @property
     def buffers(self) -> Numbers:
@@ -293,12 +290,6 @@ class StackedModels(StackedParameters):
     @buffers.setter
     def buffers(self, buffers: Numbers) -> None:
         self.model.buffers = buffers
-
-    def step(
-        self, gradients: Sequence[Tensor], now: int, members: Tensor | None, *, skip: Skip | None = None
-    ) -> None:
-        super().step(gradients, now, members, skip=skip)
-        self.updates += 1
 
     def predict(
         self, conditioning: Example | Tensor | None, rows: int = 0, *, training: bool = True

@@ -18,8 +18,6 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from antiphon.agents.learner import Learner, StackedLearner
-from antiphon.comms.stacked import StackedModels
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.heart.agent import Agent
@@ -29,6 +27,7 @@ from antiphon.engine.heart.rows import mask_fill_zero, mask_not, members_and
 from antiphon.engine.heart.updates import InputUpdate, PredictorUpdate, Update
 from antiphon.errors import DivergenceError
 from antiphon.nets.optimisers import Skip
+from antiphon.nets.trained_parameters import TrainedParameters
 
 __all__ = ["Divergence", "DivergenceCheck", "Guard", "Place", "Report", "RunningStatistics"]
 
@@ -243,7 +242,7 @@ class Guard:
 AnyUpdate = TypeVar("AnyUpdate", PredictorUpdate, InputUpdate)
 
 
-_Owner = Learner | StackedLearner | Predictor | InputModel | StackedModels
+_Owner = TrainedParameters | Predictor | InputModel
 """What has running statistics."""
 
 
@@ -272,7 +271,7 @@ class RunningStatistics:
 
     def restore_members(self, owner: object, members: Tensor) -> None:
         """Put those of members of a stack, [N] bool, back."""
-        if isinstance(owner, StackedLearner | StackedModels) and owner in self._before:
+        if isinstance(owner, TrainedParameters) and owner.members and owner in self._before:
             owner.restore_buffers(members, self._before[owner])
 
     def restore_not_finite(self) -> None:
@@ -286,7 +285,7 @@ class RunningStatistics:
         if not new or math.isfinite(torch.stack(torch._foreach_norm(new, math.inf)).sum().item()):
             return
         for owner in moved:
-            if not isinstance(owner, StackedLearner | StackedModels):
+            if not (isinstance(owner, TrainedParameters) and owner.members):
                 if not all(own.isfinite().all() for own in owner.buffers.values()):
                     owner.buffers = self._before[owner]
                 continue

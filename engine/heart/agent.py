@@ -13,7 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from antiphon.agents.learner import Learner, StackedLearner
+from antiphon.agents.learner import Learner
 from antiphon.agents.network import AUXILIARY_PORT, OBJECTIVE, STATE, VALUE
 from antiphon.agents.objectives import Objective
 from antiphon.agents.policies import PolicyObjective
@@ -83,7 +83,7 @@ class Agent:
     name: str
     clock: Clock
     learner: Learner
-    """Of a stack with a leading axis of members, a `StackedLearner`, which has the same parts."""
+    """Of a stack with a leading axis of members, that of all."""
     observes: tuple[str, ...]
     """Names of what its first member observes, in declared order."""
     fan_in: str
@@ -155,7 +155,7 @@ class Agent:
     @property
     def stacked(self) -> bool:
         """Whether its parameters have a leading axis of members."""
-        return isinstance(self.learner, StackedLearner)
+        return bool(self.learner.members)
 
     def to_rows(self, signal: Tensor) -> Tensor:
         """A signal of the environment, [B, …], for its rows."""

@@ -11,10 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
-from antiphon.agents.learner import Learner, StackedLearner
-from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.learn import BackwardPass, ObjectiveEvaluator
 from antiphon.engine.heart.ledger import Ledger
@@ -246,34 +243,18 @@ class Engine:
                 agent = self.system.agents[name]
                 if not agent.learner.trainable or all(g is None for g in gradients):
                     continue
-                if isinstance(agent.learner, StackedLearner):
-                    self._step(update, agent, agent.learner, gradients, step)
+                if agent.stacked:
+                    members = members_and(update.stepping_members[name], agent.enabled())
+                    if members is None or bool(members.any()):
+                        agent.learner.step(gradients, step, members, skip=self.divergence.skip)
                 elif agent.agent_disabled is not True and (
                     name in update.reached_by_tie
                     or not self._stacks[update.group]
                     or reached_alone(self.system, update, name)
                 ):  # beside stacks a lone agent may be given zeros in place of none
-                    assert isinstance(agent.learner, Learner)
                     agent.learner.step(gradients, step, skip=self.divergence.skip)
                 else:
                     update.stepping_members[name] = torch.zeros(1, dtype=torch.bool)
-
-    def _step(
-        self,
-        update: Update,
-        agent: Agent,
-        learner: StackedLearner,
-        gradients: Sequence[Tensor | None],
-        step: int,
-    ) -> None:
-        """Take the optimiser step of the members of a stack that an update reaches."""
-        members = members_and(update.stepping_members[agent.name], agent.enabled())
-        if members is not None and not bool(members.any()):
-            return
-        full = [
-            torch.zeros_like(p) if g is None else g for p, g in zip(learner.trainable, gradients, strict=True)
-        ]
-        learner.step(full, step, members, skip=self.divergence.skip)
 
     def synchronize(self) -> None:
         """Wait for the device: see `DivergenceCheck.synchronize`."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.feedforward import Mlp
-from antiphon.agents.learner import RowNetwork, StackedLearner
+from antiphon.agents.learner import RowNetwork
 from antiphon.agents.network import HIDDEN, Tensors
 from antiphon.agents.objectives import Classification, Objective, Regression
 from antiphon.comms.links import BlockFanIn, StackedFanIn
@@ -25,7 +25,7 @@ from antiphon.engine.heart.system import System
 from antiphon.nets.native import losses
 from antiphon.nets.native.layer import ACTIVATIONS, NORMS, Layer
 from antiphon.nets.native.mlp import Block, StackedMlp, evaluate, map_gradients
-from antiphon.nets.optimisers import Optimiser, StackedOptimiser
+from antiphon.nets.optimisers import Optimiser
 
 __all__ = ["NativeNetwork", "obstacle", "use_kernel"]
 
@@ -42,7 +42,7 @@ def obstacle(system: System, agent: Agent) -> str | None:
 
 def _obstacles(system: System, agent: Agent) -> Iterator[str]:
     learner = agent.learner
-    network = learner.network.network if isinstance(learner, StackedLearner) else learner.network
+    network = agent.members[0].learner.network
     if system.device.type not in ("cpu", "meta") or system.dtype not in (torch.float32, torch.float64):
         yield f"the kernel computes float32 and float64 on the CPU, not {system.dtype} on {system.device}"
     if not isinstance(network, Mlp):
@@ -51,7 +51,7 @@ def _obstacles(system: System, agent: Agent) -> Iterator[str]:
     yield from _network_obstacles(network, system.batch)
     if HIDDEN in agent.ports and not network.widths:
         yield "it sends its input, having no hidden layer"
-    if learner.frozen or not isinstance(learner.optimiser, Optimiser | StackedOptimiser):
+    if learner.frozen or not isinstance(learner.optimiser, Optimiser):
         yield "it is frozen" if learner.frozen else "its optimiser is torch's, or your own"
     if learner.critic is not None or (agent.goal is not None and agent.goal.policy is not None):
         yield "it learns from rewards"
@@ -189,12 +189,14 @@ def use_kernel(system: System) -> None:
     """Let the kernel compute the stacks of a system that it can, and the linear synthetic gradients of their messages."""
     for agent in system.agents.values():
         learner, layout = agent.learner, agent.layout
-        if not isinstance(learner, StackedLearner) or obstacle(system, agent) is not None:
+        if not agent.stacked or obstacle(system, agent) is not None:
             continue
         if not all(p.is_contiguous() for p in learner.trainable):
             continue
+        network = agent.members[0].learner.network
+        assert isinstance(network, Mlp)
         assert isinstance(layout, StackedFanIn)
-        learner.network = NativeNetwork(learner.network.network, len(agent.members))
+        learner.network = NativeNetwork(network, len(agent.members))  # type: ignore[assignment]
         agent.layout = BlockFanIn(layout.kind, layout.members, layout.batch, layout.segments, layout.reduced)
         objective = None if agent.goal is None else _OBJECTIVES.get(type(agent.goal.objective))
         if agent.goal is not None and objective is not None:

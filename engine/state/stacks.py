@@ -30,17 +30,17 @@ from antiphon.engine.heart.message import (
 from antiphon.engine.heart.rows import Replicas
 from antiphon.engine.heart.system import System
 from antiphon.engine.state.trees import Tree, join, join_rows, split, split_rows
-from antiphon.nets.trained_parameters import StackedParameters
+from antiphon.nets.trained_parameters import TrainedParameters
 
 __all__ = ["merge_state", "parts_of", "split_state"]
 
 
-def parts_of(system: System) -> Iterator[StackedParameters | BundledOutliers]:
+def parts_of(system: System) -> Iterator[TrainedParameters | BundledOutliers]:
     """Yield what stacks have of their members: parameters of agents and predictors, and bounds of outliers."""
     channels = system.channels.values()
     found: list[object] = [agent.learner for agent in system.agents.values()]
     found += [part for channel in channels for part in (channel.predictor, channel.input, channel.outliers)]
-    yield from (part for part in found if isinstance(part, StackedParameters | BundledOutliers))
+    yield from (one for one in found if isinstance(one, TrainedParameters | BundledOutliers) and one.members)
 
 
 def _anywhere(mask: Any) -> bool:

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_map_only
 
 from antiphon.nets.native import by_kernel
 from antiphon.nets.native.layer import Input, Layer, gradient_like
-from antiphon.nets.optimisers import Skip, StackedOptimiser
+from antiphon.nets.optimisers import Optimiser, Skip
 
 __all__ = ["Block", "Evaluation", "StackedMlp", "evaluate", "fused_step", "map_gradients"]
 
@@ -155,7 +155,7 @@ class Evaluation:
         self.network.form.gradients(self.input, self._kept, self._back, found)
         return found
 
-    def step(self, optimiser: StackedOptimiser, rate: float, members: Tensor | None) -> None:
+    def step(self, optimiser: Optimiser, rate: float, members: Tensor | None) -> None:
         """Take the optimiser's step along the gradients, which are never written to memory.
 
         Args:
@@ -280,7 +280,7 @@ def map_gradients(
 
 def fused_step(
     gradients: Sequence[Tensor],
-    optimiser: StackedOptimiser,
+    optimiser: Optimiser,
     rate: float | Tensor,
     members: Tensor | None,
     skip: Skip | None,

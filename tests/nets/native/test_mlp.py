@@ -13,7 +13,7 @@ from antiphon.nets.native.layer import Layer
 from antiphon.nets.native.library import why_absent
 from antiphon.nets.native.losses import squared_error
 from antiphon.nets.native.mlp import Block, Evaluation, StackedMlp, evaluate, fused_step
-from antiphon.nets.optimisers import StackedOptimiser
+from antiphon.nets.optimisers import Optimiser
 
 pytestmark = pytest.mark.skipif(why_absent() is not None, reason="there is no C++ compiler")
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
@@ -204,7 +204,7 @@ def test_a_step_is_fused_until_a_gradient_is_read() -> None:
         own = [p.clone().requires_grad_() for p in case.parameters]
         outputs, _ = evaluate(StackedMlp(case.layers), own, case.blocks, case.rows, case.statistics)
         gradients = torch.autograd.grad(outputs[-1].sum(), own)
-        optimiser = StackedOptimiser("adam", own)
+        optimiser = Optimiser("adam", own, stacked=True)
         if read:
             assert float(gradients[0].norm()) > 0
         assert fused_step(gradients, optimiser, 0.01, None, None) is not read
@@ -241,7 +241,7 @@ def test_the_same_bits_with_any_number_of_threads_and_networks() -> None:
             evaluation = StackedMlp(case.layers)(own, case.blocks, case.rows, case.statistics)
             back, _ = evaluation.backward(case.given, case.wanted)
             gradients = evaluation.gradients()
-            evaluation.step(StackedOptimiser("adam", own), 0.01, None)
+            evaluation.step(Optimiser("adam", own, stacked=True), 0.01, None)
             lost = squared_error(evaluation.outputs[-1], torch.ones_like(evaluation.outputs[-1]), 1.0, 1.0)
             returned = [gradient for gradient in back if gradient is not None]
             found.append([*evaluation.outputs, *gradients, *own, *lost, *returned])
