@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from antiphon.agents.network import VALUE, Network, Tensors, sub, with_prefix
 from antiphon.nets import random
+from antiphon.nets.layers import Transport
 from antiphon.nets.trained_parameters import TrainedParameters
 
-__all__ = ["CRITIC", "Learner", "RowNetwork"]
+__all__ = ["CRITIC", "Learner"]
 
 CRITIC = "critic"
 """What the names of a critic's parameters and running statistics begin with."""
@@ -21,7 +22,7 @@ CRITIC = "critic"
 class Learner(TrainedParameters):
     """Parameters, running statistics and optimiser of one network, and of its critic; or those of N agents of one kind, stacked.
 
-    The network of a stack maps rows (member, environment), [N * B, …]. Tied agents share one learner.
+    Tied agents share one learner.
 
     Args:
         network: The network.
@@ -31,13 +32,11 @@ class Learner(TrainedParameters):
         settings: The other arguments of `TrainedParameters`.
     """
 
-    network: Network
-    critic: Any
-
     def __init__(
         self, network: Network, generator: torch.Generator, critic: Network | None = None, **settings: Any
     ) -> None:
-        self.network, self.critic = network, critic
+        self.network = network
+        self.critic: Any = critic
         parameters, buffers = network.parameters(generator), network.buffers()
         if critic is not None:
             own = random.generator(generator.initial_seed(), CRITIC)
@@ -45,12 +44,29 @@ class Learner(TrainedParameters):
             buffers |= with_prefix(CRITIC, critic.buffers())
         super().__init__(parameters, buffers, **settings)
 
-    @classmethod
-    def stacked(cls, members: Sequence[Self]) -> Self:
-        found = super().stacked(members)
-        found.network = RowNetwork(found.network, len(members))  # type: ignore[assignment]
-        found.critic = None if found.critic is None else RowNetwork(found.critic, len(members))
-        return found
+    def evaluate(
+        self,
+        buffers: Tensors,
+        x: Tensor,
+        *,
+        seed: int = 0,
+        transports: Sequence[Transport] = (),
+        state: Tensor | None = None,
+    ) -> tuple[Tensors, Tensors]:
+        """Return the network's ports, [rows, *size] each, and its new running statistics.
+
+        Args:
+            buffers: Its running statistics before.
+            x: [rows, *input_shape]; rows of a stack are (member, environment), [N * B].
+            seed: As of a call of the network, like `transports`, which a stack has not.
+            transports: Likewise.
+            state: [rows, state_size]; None: zeros.
+        """
+        alone = {} if self.members else {"seed": seed, "transports": transports}
+        training, count = not self.frozen, len(self.members)
+        return self.network.on_rows(
+            self.parameters, buffers, x, count, training=training, state=state, **alone
+        )
 
     def values(
         self, parameters: Tensors, buffers: Tensors, x: Tensor, *, training: bool
@@ -63,34 +79,6 @@ class Learner(TrainedParameters):
             x: What the critic observes.
             training: Whether batch statistics are used and updated.
         """
-        ports, after = self.critic(sub(parameters, CRITIC), sub(buffers, CRITIC), x, training=training)
+        own, before, count = sub(parameters, CRITIC), sub(buffers, CRITIC), len(self.members)
+        ports, after = self.critic.on_rows(own, before, x, count, training=training)
         return ports[VALUE], with_prefix(CRITIC, after)
-
-
-class RowNetwork:
-    """A network evaluated with stacked parameters on rows, [N * B, …], of any B."""
-
-    pure = True
-
-    def __init__(self, network: Network, count: int) -> None:
-        self.network = network
-        self.count = count
-        self.input_shape, self.heads = network.input_shape, network.heads
-        self.state_size = network.state_size
-
-    def __call__(
-        self,
-        parameters: Tensors,
-        buffers: Tensors,
-        x: Tensor,
-        *,
-        training: bool,
-        seed: int = 0,
-        transports: Sequence[Any] = (),
-        state: Tensor | None = None,
-    ) -> tuple[Tensors, Tensors]:
-        del seed, transports  # of single agents only
-        rows = x.view(self.count, len(x) // self.count, *x.shape[1:])
-        before = None if state is None else state.view(self.count, len(x) // self.count, -1)
-        ports, after = self.network(parameters, buffers, rows, training=training, state=before)
-        return {name: port.flatten(0, 1) for name, port in ports.items()}, after

@@ -166,11 +166,9 @@ class ForwardPass:
         learner = first.learner
         rows = [self.inputs(tick, window) for tick in ticks]
         x = rows[0] if len(rows) == 1 else torch.cat(rows)
-        ports, after = learner.network(
-            learner.parameters,
+        ports, after = learner.evaluate(
             buffers,
             x,
-            training=not learner.frozen,
             seed=0 if learner.network.pure else seed_for(first.seed, "tick", str(ticks[0].step)),
             transports=() if self.feedback is None else self.feedback.transports(ticks, window),
             state=self._states(ticks, window) if learner.network.state_size else None,

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.feedforward import Mlp
-from antiphon.agents.learner import RowNetwork
 from antiphon.agents.network import HIDDEN, Tensors
 from antiphon.agents.objectives import Classification, Objective, Regression
 from antiphon.comms.links import BlockFanIn, StackedFanIn
@@ -41,8 +40,7 @@ def obstacle(system: System, agent: Agent) -> str | None:
 
 
 def _obstacles(system: System, agent: Agent) -> Iterator[str]:
-    learner = agent.learner
-    network = agent.members[0].learner.network
+    learner, network = agent.learner, agent.learner.network
     if system.device.type not in ("cpu", "meta") or system.dtype not in (torch.float32, torch.float64):
         yield f"the kernel computes float32 and float64 on the CPU, not {system.dtype} on {system.device}"
     if not isinstance(network, Mlp):
@@ -86,16 +84,15 @@ def layers_of(network: Mlp) -> list[Layer]:
     return [*found, *(Layer(last, inputs, head.features, head.norm) for head in heads)]
 
 
-class NativeNetwork(RowNetwork):
-    """The networks of a stack, computed by the kernel; interface of `RowNetwork`.
+class NativeNetwork(Mlp):
+    """An mlp whose stacks the kernel computes.
 
     Args:
-        network: Of its first member.
-        count: N.
+        network: The same.
     """
 
-    def __init__(self, network: Mlp, count: int) -> None:
-        super().__init__(network, count)
+    def __init__(self, network: Mlp) -> None:
+        vars(self).update(vars(network))
         layers = layers_of(network)
         names = [str(i) for i in range(len(network.widths))] + [*network.linear_heads()]
         self._ports = {name: place for place, name in enumerate(names) if place >= len(network.widths)}
@@ -111,8 +108,8 @@ class NativeNetwork(RowNetwork):
                 self._statistics += [f"{name}.norm.mean", f"{name}.norm.var"]
         self._network = StackedMlp(layers)
 
-    def __call__(
-        self, parameters: Tensors, buffers: Tensors, x: Any, **settings: Any
+    def on_rows(
+        self, parameters: Tensors, buffers: Tensors, x: Any, members: int, **settings: Any
     ) -> tuple[Tensors, Tensors]:
         """Return the ports and the new running statistics of training; `x`: blocks of `BlockFanIn`."""
         blocks, batch = x
@@ -193,10 +190,10 @@ def use_kernel(system: System) -> None:
             continue
         if not all(p.is_contiguous() for p in learner.trainable):
             continue
-        network = agent.members[0].learner.network
+        network = learner.network
         assert isinstance(network, Mlp)
         assert isinstance(layout, StackedFanIn)
-        learner.network = NativeNetwork(network, len(agent.members))  # type: ignore[assignment]
+        learner.network = NativeNetwork(network)
         agent.layout = BlockFanIn(layout.kind, layout.members, layout.batch, layout.segments, layout.reduced)
         objective = None if agent.goal is None else _OBJECTIVES.get(type(agent.goal.objective))
         if agent.goal is not None and objective is not None:
