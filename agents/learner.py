@@ -3,29 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from antiphon.agents.network import VALUE, Network, Tensors, sub, with_prefix
 from antiphon.nets import random
-from antiphon.nets.trained_parameters import StackedParameters, TrainedParameters
+from antiphon.nets.trained_parameters import TrainedParameters
 
-__all__ = ["CRITIC", "Learner", "StackedLearner"]
+__all__ = ["CRITIC", "Learner", "RowNetwork"]
 
 CRITIC = "critic"
 """What the names of a critic's parameters and running statistics begin with."""
 
 
-class _Criticised:
-    """What one learner and a stack of them share: the evaluation of a second network, which estimates values.
+class Learner(TrainedParameters):
+    """Parameters, running statistics and optimiser of one network, and of its critic; or those of N agents of one kind, stacked.
 
-    Attributes:
-        critic: That network, whose only head is `VALUE`; None: there is none.
+    The network of a stack maps rows (member, environment), [N * B, …]. Tied agents share one learner.
+
+    Args:
+        network: The network.
+        generator: Samples the initial parameters.
+        critic: A second network that estimates values in training, whose only head is `VALUE`; those of the first do not
+            depend on it.
+        settings: The other arguments of `TrainedParameters`.
     """
 
+    network: Network
     critic: Any
+
+    def __init__(
+        self, network: Network, generator: torch.Generator, critic: Network | None = None, **settings: Any
+    ) -> None:
+        self.network, self.critic = network, critic
+        parameters, buffers = network.parameters(generator), network.buffers()
+        if critic is not None:
+            own = random.generator(generator.initial_seed(), CRITIC)
+            parameters |= with_prefix(CRITIC, critic.parameters(own))
+            buffers |= with_prefix(CRITIC, critic.buffers())
+        super().__init__(parameters, buffers, **settings)
+
+    @classmethod
+    def stacked(cls, members: Sequence[Self]) -> Self:
+        found = super().stacked(members)
+        found.network = RowNetwork(found.network, len(members))  # type: ignore[assignment]
+        found.critic = None if found.critic is None else RowNetwork(found.critic, len(members))
+        return found
 
     def values(
         self, parameters: Tensors, buffers: Tensors, x: Tensor, *, training: bool
@@ -42,53 +67,7 @@ class _Criticised:
         return ports[VALUE], with_prefix(CRITIC, after)
 
 
-class Learner(_Criticised, TrainedParameters):
-    """Parameters, running statistics and optimiser of one network, and of its critic. Tied agents share one learner.
-
-    Args:
-        network: The network.
-        generator: Samples the initial parameters.
-        critic: A second network that estimates values in training; those of the first do not depend on it.
-        settings: The other arguments of `TrainedParameters`.
-    """
-
-    def __init__(
-        self, network: Network, generator: torch.Generator, critic: Network | None = None, **settings: Any
-    ) -> None:
-        self.network, self.critic = network, critic
-        parameters, buffers = network.parameters(generator), network.buffers()
-        if critic is not None:
-            own = random.generator(generator.initial_seed(), CRITIC)
-            parameters |= with_prefix(CRITIC, critic.parameters(own))
-            buffers |= with_prefix(CRITIC, critic.buffers())
-        super().__init__(parameters, buffers, **settings)
-
-    def counts(self) -> list[int]:
-        """Return the optimiser steps taken, as a list of one."""
-        return [self.updates]
-
-
-class StackedLearner(_Criticised, StackedParameters):
-    """The learners of N agents of one kind, stacked; interface of one.
-
-    Its network maps rows (member, environment), [N * B, …].
-
-    Args:
-        learners: Of the agents.
-    """
-
-    def __init__(self, learners: Sequence[Learner]) -> None:
-        super().__init__(learners)
-        first = learners[0]
-        self.network = _RowNetwork(first.network, len(learners))
-        self.critic = None if first.critic is None else _RowNetwork(first.critic, len(learners))
-
-    def counts(self) -> list[int]:
-        """Return the optimiser steps that each agent has taken."""
-        return [learner.updates + n for learner, n in zip(self.members, self.taken.tolist(), strict=True)]
-
-
-class _RowNetwork:
+class RowNetwork:
     """A network evaluated with stacked parameters on rows, [N * B, …], of any B."""
 
     pure = True
