@@ -14,6 +14,7 @@ __all__ = [
     "RunError",
     "ScenarioError",
     "in_one_line",
+    "require",
     "suggest",
 ]
 
@@ -77,6 +78,12 @@ class EngineError(AntiphonError, RuntimeError):
     """A broken invariant of the engine itself: always a defect of antiphon, never of the input."""
 
     exit_code = 1
+
+
+def require(holds: bool, place: object, problem: str, error: type[AntiphonError] = DataError) -> None:
+    """Raise an error of a place, such as a file or a key, and its problem where something does not hold."""
+    if not holds:
+        raise error(f"{place}: {problem}")
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -29,6 +29,10 @@ def install(engine: Engine, base: System, *, native: bool = False) -> None:
         from antiphon.engine.native.networks import use_kernel
 
         use_kernel(system)
+    if any(agent.stacked for agent in system.agents.values()):
+        from antiphon.engine.features.reach import Reach
+
+        engine.reach = Reach(system)
     if system.sweep:
         from antiphon.engine.features.sweep import SweepOrder
 
@@ -56,13 +60,13 @@ def install(engine: Engine, base: System, *, native: bool = False) -> None:
 
         engine.backward_pass.answered.append(ReturnedLosses(system, engine.predictor_trainer).book)
     if any(channel.needs_actions for channel in channels):
-        from antiphon.engine.features.local_policy import ReturnedActions
+        from antiphon.engine.policies.local_policy import ReturnedActions
 
         engine.backward_pass.answered.append(ReturnedActions(system).book)
     if system.tied:
         from antiphon.engine.features.ties import TiedGradients
 
-        engine.before_move.append(TiedGradients(system).sum_updates)
+        engine.before_move.append(TiedGradients(system, engine.reach).sum_updates)
     if any(policy.passes > 1 for agent in system.agents.values() if (policy := agent.policy) is not None):
         from antiphon.engine.policies.further_passes import FurtherPasses
 

@@ -12,7 +12,7 @@ from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.heart.system import System
 from antiphon.engine.planning.plan import learning_in_words, network_in_words, ticks_in_words
 from antiphon.engine.runs.python_template import PythonTemplate
-from antiphon.envs import Description, Signal, describe
+from antiphon.envs import Description, Signal, describe, options_of
 from antiphon.errors import RunError
 from antiphon.extensions import name_of
 from antiphon.scenarios import AgentSpec, ChannelSpec, EnvSpec, Scenario, Template, warnings
@@ -52,7 +52,7 @@ def explain(scenario: Scenario, system: System, variants: Iterable[Scenario] = (
             if len(group) > 1
         ],
         "tied": [list(group) for group in scenario.tied],
-        "environment": explain_environment(_id(scenario), system.description),
+        "environment": _environment(_id(scenario), system.description),
         "warnings": warnings(scenario, variants),
     }
 
@@ -81,7 +81,14 @@ def explain_template(template: Template | PythonTemplate, resolved: Mapping[str,
 
 
 def explain_environment(name: str, description: Description) -> dict[str, Any]:
-    """Return the explanation of an environment's signals."""
+    """Return the explanation of a registered environment: its options and signals."""
+    options = {
+        key: {"meaning": meaning, "default": default} for key, meaning, default in options_of(name).rows()
+    }
+    return {**_environment(name, description), "options": options}
+
+
+def _environment(name: str, description: Description) -> dict[str, Any]:
     return {
         "id": name,
         "hold": description.hold,

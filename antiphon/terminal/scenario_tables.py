@@ -336,7 +336,7 @@ def _order(explained: Mapping[str, Any]) -> str:
 
 
 def show_signals(environment: Mapping[str, Any]) -> None:
-    """Print an environment's signals, actions and numbers of examples."""
+    """Print an environment's signals, actions and numbers of examples, and its options where they are explained."""
     hold = f" · each for {environment['hold']} steps" if environment["hold"] > 1 else ""
     steps = environment["episode_steps"]
     ends = f" · episodes of {steps} step{'' if steps == 1 else 's'}" if steps else ""
@@ -352,6 +352,9 @@ def show_signals(environment: Mapping[str, Any]) -> None:
         write_line(f"{name if name == 'action' else f'action of {name}'}: {action}")
     if counts:
         write_line(f"examples: {counts}")
+    if options := environment.get("options"):
+        rows = [[key, option["default"], option["meaning"]] for key, option in options.items()]
+        show_table(["option", "default", ""], rows)
 
 
 def _signal_rows(signals: Mapping[str, Any]) -> list[list[str]]:

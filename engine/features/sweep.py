@@ -91,7 +91,8 @@ class SweepOrder:
             if read.message is None or channel.sampler is not None:
                 continue  # a sample is sent again where its window is replayed
             if self._spent(channel, read.message):
-                channel.ledger.release_message(read)
+                channel.ledger.fill(read.message, read.message.sent.new_empty(0))
+                read.value = None
 
     def _spent(self, channel: Channel, message: Message) -> bool:
         """Whether neither a message nor its gradient is read after its reader's window has been differentiated."""

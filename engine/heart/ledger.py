@@ -166,13 +166,6 @@ class Ledger:
             message.held_by_sender = False
 
     @staticmethod
-    def release_message(read: Read) -> None:
-        """Release a spent message [rows, size] that was read; it is deleted when the reader's window closes."""
-        assert read.message is not None
-        read.message.sent = read.message.received = read.message.sent.new_empty(0)
-        read.value = None
-
-    @staticmethod
     def replace_gradient(message: Message, gradient: Tensor) -> None:
         """Put another gradient in place of what came back: clipped, or a return over several windows."""
         message.gradient = gradient
@@ -356,7 +349,10 @@ class Ledger:
 
     @staticmethod
     def fill(message: Message, received: Tensor | None, step_signals: StepSignals | None = None) -> None:
-        """Put what the other half has sent, [rows, size] as received, in place of the placeholder; None: it is lost."""
+        """Put what the other half has sent, [rows, size] as received, in place of the placeholder; None: it is lost.
+
+        An empty tensor releases a message that is read no more: it is deleted when its last window closes.
+        """
         if received is None:
             message.lost = torch.ones(len(message.sent), dtype=torch.bool, device=message.sent.device)
         else:

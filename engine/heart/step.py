@@ -17,7 +17,6 @@ from antiphon.engine.heart.learn import BackwardPass, ObjectiveEvaluator
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Action, EpisodeEnds, LearningGroup, StepSignals, Window
 from antiphon.engine.heart.predictors import PredictorTrainer
-from antiphon.engine.heart.reach import reached, reached_alone
 from antiphon.engine.heart.rows import Members, members_and
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate, StepReport, Update
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from antiphon.engine.features.divergence import DivergenceCheck
     from antiphon.engine.features.lambda_returns import LambdaReturns
     from antiphon.engine.features.late_windows import LateWindows
+    from antiphon.engine.features.reach import Reach
     from antiphon.engine.features.sweep import SweepOrder
 
 __all__ = ["Engine"]
@@ -65,6 +65,8 @@ class Engine:
         """Hook on windows that end: some wait for delayed gradients."""
         self.returns: LambdaReturns | None = None
         """Hook on what has come back: a state's gradient is replaced by a return over several windows."""
+        self.reach: Reach | None = None
+        """Hook on updates of stacks: the members that a learning signal reaches, and no others, take a step."""
         self.before_move: list[Callable[[Sequence[Update]], None]] = []
         """Hooks on all updates of a step, before any parameter moves."""
         self.after_move: list[Callable[[Sequence[Update], int], None]] = []
@@ -221,7 +223,10 @@ class Engine:
         """The members of stacks that an update moves."""
         return {
             agent.name: members_and(
-                members_and(agent.learning(update.window.number), reached(self.system, update, agent)),
+                members_and(
+                    agent.learning(update.window.number),
+                    None if self.reach is None else self.reach.members(update, agent),
+                ),
                 agent.enabled(),
             )
             for agent in self._stacks[update.group]
@@ -252,7 +257,8 @@ class Engine:
                 elif agent.agent_disabled is not True and (
                     name in update.reached_by_tie
                     or not self._stacks[update.group]
-                    or reached_alone(self.system, update, name)
+                    or self.reach is None
+                    or self.reach.alone(update, name)
                 ):  # beside stacks a lone agent may be given zeros in place of none
                     agent.learner.step(gradients, step, skip=self.divergence.skip)
                 else:
