@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from functools import lru_cache
 
 __all__ = [
     "AntiphonError",
@@ -88,9 +89,13 @@ def require(holds: bool, place: object, problem: str, error: type[AntiphonError]
 
 def suggest(name: str, known: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" for the nearest known name, or the list of known names."""
-    names = sorted(str(item) for item in known)
+    return _suggestion(str(name)[: _LONGEST_NAME + 1], tuple(sorted(str(item) for item in known)))
+
+
+@lru_cache(maxsize=256)  # one mistake may be in thousands of agents
+def _suggestion(name: str, names: tuple[str, ...]) -> str:
     short = [item for item in names if len(item) <= _LONGEST_NAME]
-    near = difflib.get_close_matches(str(name)[: _LONGEST_NAME + 1], short[:_MOST_NAMES], n=1)
+    near = difflib.get_close_matches(name, short[:_MOST_NAMES], n=1)
     if near:
         return f"; did you mean '{near[0]}'?"
     if not names:

@@ -47,7 +47,11 @@ def explain(scenario: Scenario, system: System, variants: Iterable[Scenario] = (
         "channels": {channel.name: _channel(channel, system) for channel in scenario.channels},
         "waves": [list(wave) for wave in scenario.waves()],
         "locked_groups": [
-            {"agents": list(group), "window": scenario.window(group)}
+            {
+                "agents": list(group),
+                "window": scenario.window(group),
+                "alone": {name: scenario.window([name]) for name in group},
+            }
             for group in scenario.locked_groups()
             if len(group) > 1
         ],
@@ -146,7 +150,7 @@ def _agent(scenario: Scenario, spec: AgentSpec, system: System, name: str) -> di
         "learns": spec.learn,
         "p_update": spec.p_update,
         "ticks": ticks_in_words(spec),
-        "learning": learning_in_words(spec),
+        "learning": learning_in_words(scenario, name),
         "clock": {"period": spec.clock.period, "phase": spec.clock.phase, "unroll": spec.clock.unroll},
         "objective": None if objective is None else objective.in_words,
     }

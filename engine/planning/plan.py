@@ -291,7 +291,7 @@ def _cohort(scenario: Scenario, members: Sequence[Agent]) -> CohortPlan:
         agents=tuple(agent.name for agent in members),
         network=network_in_words(spec),
         ticks=ticks_in_words(spec),
-        learns=learning_in_words(spec),
+        learns=learning_in_words(scenario, members[0].name),
         optimiser=f"{name_of(optimiser.kind)} {optimiser.lr:g}" if spec.learn else None,
         objective=None if goal is None else goal.in_words,
         parameters=sum(p.numel() for p in members[0].learner.parameters.values()),
@@ -343,12 +343,17 @@ def ticks_in_words(spec: AgentSpec) -> str:
     return "every step" if clock.period == 1 else f"every {clock.period}, phase {clock.phase}"
 
 
-def learning_in_words(spec: AgentSpec) -> str:
-    """Return when an agent learns: `each 4 ticks, p 0.5`."""
+def learning_in_words(scenario: Scenario, name: str) -> str:
+    """Return when an agent learns: `each 4 ticks, p 0.5`; locked to others, by the window of all: `each 12 steps`."""
+    spec = scenario.agents[name]
     if not spec.learn:
         return "never"
-    unroll = spec.clock.unroll
+    unroll: int | str = spec.clock.unroll
     when = "tick" if unroll == 1 else unroll if isinstance(unroll, str) else f"{unroll} ticks"
+    if name in scenario.locked_agents:
+        window = scenario.windows[name]
+        if window != scenario.window([name]):
+            when = window if isinstance(window, str) else f"{window} steps"
     return f"each {when}" + (f", p {spec.p_update:g}" if spec.p_update != 1 else "")
 
 
