@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from antiphon.engine.split.cuts import cuts
     from antiphon.engine.split.join import join
     from antiphon.engine.split.split import split
+    from antiphon.envs import environment
     from antiphon.errors import AntiphonError, DataError, DivergenceError, RunError, ScenarioError
     from antiphon.extensions import register
     from antiphon.scenarios import Scenario, Template, load
@@ -30,6 +31,7 @@ __all__ = [
     "Template",
     "comms",
     "cuts",
+    "environment",
     "envs",
     "join",
     "load",
@@ -57,6 +59,7 @@ _FROM = {
     "cuts": "engine.split.cuts",
     "join": "engine.split.join",
     "split": "engine.split.split",
+    "environment": "envs",
     "register": "extensions",
     "study": "studies",
 }

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from antiphon.comms.alignment import alignment
 from antiphon.comms.backward_requests import Injection, as_leaf, backward, constant, value_of
+from antiphon.comms.examples import ContextSpec, Example, encode
 from antiphon.comms.heads import Reconstruction
-from antiphon.comms.model import ContextSpec, encode
 from antiphon.comms.modules import predictor_class, predictor_of
-from antiphon.comms.synthetic_gradients import PREDICTORS, Example, LabelGradient, Predictor
+from antiphon.comms.synthetic_gradients import PREDICTORS, LabelGradient, Predictor
 from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import Catalogue, is_built_in, name_of
 from antiphon.nets.random import generator
@@ -288,10 +288,7 @@ class Channel:
             None,
             target=None if self._target is None else context[self._target],
         )
-        if self.predictor.learns_with(example):
-            prediction, example.learned = self.predictor.predict_and_learn(example)
-        else:
-            prediction = constant(self.predictor.predict(example))
+        prediction, example.learned = self.predictor.predict_and_learn(example)
         self._newest = _Message(example, prediction, self.predictor.updates)
         if self.predictor.needs_delta:  # an older message that was not received cannot be any more
             self._open = [sent for sent in self._open if sent.leaf is not None]

@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -63,6 +63,7 @@ __all__ = [
     "frozen_data",
     "name_problem",
     "plain",
+    "section_of",
 ]
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -410,13 +411,17 @@ class Spec(BaseModel):
     def _known_keys(cls, data: Any) -> Any:
         if cls.bare is not None and (isinstance(data, str) or callable(data)):
             return {cls.bare: data}
+        first = next(iter(cls.model_fields), "")
+        if isinstance(data, str) and first in ("id", "kind"):
+            fail(f"must be a mapping of keys, not {kind_of(data)}; write {{{first}: {data}}}")
         if isinstance(data, Mapping) and cls.model_config["extra"] == "forbid":
             accepted = _accepted_keys(cls)
             unknown = [str(key) for key in data if key not in accepted]
             if unknown:
                 known = [_spellings(cls, field)[0] for field in cls.model_fields]
                 Problems(
-                    DocumentError((key,), f"unknown key {key!r}{suggest(key, known)}") for key in unknown
+                    DocumentError((key,), f"unknown key {key!r}{section_of(cls, key) or suggest(key, known)}")
+                    for key in unknown
                 ).raise_any()
         return data
 
@@ -444,6 +449,17 @@ class KindSpec(Spec):
                 f"the kind {kind} has keys of its own; leave {keys} out, or write them beside kind",
             )
         return self
+
+
+def section_of(spec: type[Spec], key: str) -> str:
+    """Return the fix of a key that is one of a section of the part; empty where it is of none."""
+    sections = [
+        f"{name}: {{{key}: …}}"
+        for name, field in spec.model_fields.items()
+        for kind in (field.annotation, *get_args(field.annotation))
+        if isinstance(kind, type) and issubclass(kind, Spec) and key in _accepted_keys(kind)
+    ]
+    return f"; write {' or '.join(sections)}" if sections else ""
 
 
 def _spellings(spec: type[Spec], field: str) -> list[str]:

@@ -19,7 +19,6 @@ from rich.text import Text
 __all__ = [
     "METRICS",
     "console",
-    "counted",
     "decimal",
     "display_path",
     "episodes_in_words",
@@ -35,6 +34,7 @@ __all__ = [
     "show_table",
     "some",
     "write_line",
+    "written",
 ]
 
 METRICS = ("accuracy", "error", "bits", "return")
@@ -156,12 +156,13 @@ def show_result(result: Mapping[str, Any]) -> None:
             by = readouts[0] if len(readouts) == 1 else f"mean of {len(readouts)} readouts"
             where = f"test split, {result['examples']:,} examples"
             where = episodes_in_words(result["episodes"]) if result.get("episodes") else where
-            console().print(Text(f"{metric:<12} {_written(metric, result[metric])}", style=style), end="")
+            console().print(Text(f"{metric:<12} {written(metric, result[metric])}", style=style), end="")
             console().print(Text(f"   ({by}; {where})"))
     if result.get("no_return"):
         write_line(f"{'return':<12} –   ({result['no_return']})")
     if result["env"]:
-        console().print(Text(f"environment  {_listed(result['env'])}", style=style))
+        figures = ", ".join(f"{name} {counted(value)}" for name, value in result["env"].items())
+        console().print(Text(f"environment  {figures}", style=style))
     write_line(f"run          {display_path(result['run_dir'])}")
     how_to_look(result["run_dir"])
 
@@ -169,14 +170,10 @@ def show_result(result: Mapping[str, Any]) -> None:
 def episodes_in_words(episodes: Mapping[str, Any]) -> str:
     """Format what returns are of: `16 whole episodes of 341.2 steps, greedy`."""
     count = episodes["count"]
-    plural, length = "s" if count != 1 else "", _brief(episodes["length"])
+    plural, mean = "s" if count != 1 else "", episodes["length"]
+    length = f"{mean:,.0f}" if mean == round(mean) else f"{mean:,.1f}"
     steps = "step" if length == "1" else "steps"
     return f"{count:,} whole episode{plural} of {length} {steps}, {episodes['actions']}"
-
-
-def _brief(value: float) -> str:
-    """Format a mean of counts with one decimal, or none where it is whole."""
-    return f"{value:,.0f}" if value == round(value) else f"{value:,.1f}"
 
 
 def how_to_look(directory: str | Path) -> None:
@@ -201,17 +198,15 @@ def scored(figures: Mapping[str, Any], *, named: bool = False) -> str:
     for metric in METRICS:
         if metric in figures:
             word = f"{metric} " if named and metric != "accuracy" else ""
-            return word + _written(metric, figures[metric])
+            return word + written(metric, figures[metric])
     return "–"
 
 
-def _written(metric: str, value: float | None) -> str:
-    return percent(value) if metric == "accuracy" else decimal(value)
-
-
-def _listed(figures: Mapping[str, float | None]) -> str:
-    """Format figures of an environment: `solved 9, bits 0.412`."""
-    return ", ".join(f"{name} {counted(value)}" for name, value in figures.items())
+def written(metric: str, value: float | None) -> str:
+    """Format a metric by its name: an accuracy in percent, one of an environment as what may be a count."""
+    if metric == "accuracy":
+        return percent(value)
+    return decimal(value) if metric in (*METRICS, "loss") else counted(value)
 
 
 def some(names: Iterable[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,16 +13,15 @@ from torch import Tensor
 from antiphon.agents.distributions import Distribution
 from antiphon.agents.network import OBJECTIVE, STATE, Tensors
 from antiphon.comms.backward_requests import Outliers
+from antiphon.comms.examples import ContextSpec
 from antiphon.comms.feedback import DirectFeedback
 from antiphon.comms.links import Link
-from antiphon.comms.model import ContextSpec
 from antiphon.comms.modules import input_of, predictor_class, predictor_of
 from antiphon.comms.symbols import GaussianSampler, MessageSampler, SymbolSampler
 from antiphon.comms.synthetic_gradients import PREDICTORS, Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.build.local_losses import LocalLoss
 from antiphon.engine.build.shapes import GRADIENT_ENDS, INPUT_ENDS, Shapes, head_of, slots_of, state_size
-from antiphon.engine.features.held_messages import HeldMessages
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import EpisodeWindows, Sends, uses_of
@@ -38,6 +37,9 @@ from antiphon.scenarios.channel_specs import ChannelSpec, GradientSpec, InputSpe
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.problems import DocumentError, placed
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
+
+if TYPE_CHECKING:
+    from antiphon.engine.features.held_messages import HeldMessages
 
 __all__ = ["Wiring", "connect", "optimiser_of", "rate_of"]
 
@@ -181,6 +183,7 @@ class Wiring:
                 spec.name, Sends(sender), sender, group.windows, way, returns, 0, state=True, **of_all
             )
         settings = {key: getattr(link, key) for key in ("delay", "drop", "noise", "bits")}
+        aligned = self.agents[spec.receiver].align == spec.name
         remembers = spec.input is not None and bool({"held", "age"} & set(spec.input.context))
         return Ledger(
             spec.name,
@@ -191,8 +194,8 @@ class Wiring:
             returns,
             back=-1 if link.back is None else link.back,
             read=spec.read,
-            held=HeldMessages() if link.drop or remembers else None,
-            aligned=self.agents[spec.receiver].align == spec.name,
+            held=_held(spec.name, aligned) if link.drop or remembers else None,
+            aligned=aligned,
             remembers=remembers,
             **of_all,
         )
@@ -324,3 +327,9 @@ class Wiring:
             device=self.device,
             dtype=self.dtype,
         )
+
+
+def _held(channel: str, aligned: bool) -> HeldMessages:
+    from antiphon.engine.features.held_messages import HeldMessages
+
+    return HeldMessages(channel, aligned)

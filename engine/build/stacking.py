@@ -19,16 +19,9 @@ from torch import Tensor
 
 from antiphon.agents.learner import Learner
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, VALUE, Network
-from antiphon.comms.backward_requests import BundledOutliers, Outliers
-from antiphon.comms.links import (
-    REDUCED,
-    FanIn,
-    InputSegment,
-    ReducedSegment,
-    StackedFanIn,
-)
+from antiphon.comms.backward_requests import Outliers
+from antiphon.comms.links import REDUCED, FanIn, Segment
 from antiphon.comms.model import Model
-from antiphon.comms.stacked import StackedModels
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.build.channels import connect
@@ -223,7 +216,7 @@ def _model(model: Predictor | InputModel) -> Hashable:
         return model
     shapes = tuple((name, tuple(p.shape)) for name, p in model.parameters.items())
     own = getattr(model, "pool", None), getattr(model, "reconstruct", None)
-    kind = type(model), model.function, model.hidden, model.norm, model.rate, model.frozen, own
+    kind = type(model), model.function, model.sites, model.hidden, model.norm, model.rate, model.frozen, own
     return kind, _optimiser(model.optimiser), shapes
 
 
@@ -428,7 +421,6 @@ class _Channels:
         device = first.zeros.device
         settings: dict[str, Any] = {
             "input_examples": [],
-            "input_example_members": [],
             "members": tuple(members),
             "replicas": _replicas(self.base, [channel.sender for channel in members]),
             "stacked": stacked,
@@ -449,20 +441,20 @@ class _Channels:
             places = [self.place[c.receiver][1] for c in members]
             settings["receiver"] = receiver.name
             settings["receiver_index"] = _index(places, len(receiver.members), device)
-        ledger = settings["ledger"] = _ledger(first.name, [channel.ledger for channel in members])
+        name = f"{first.name} and {len(members) - 1} more" if len(members) > 1 else first.name
+        settings["ledger"] = _ledger(name, [channel.ledger for channel in members])
         if stacked:
-            settings["name"] = f"{first.name} and {len(members) - 1} more" if len(members) > 1 else first.name
+            settings["name"] = name
             settings["zeros"] = first.zeros.new_zeros(()).expand(len(members) * batch, first.size)
-            ledger.name = settings["name"]
-            settings["predictor"] = _models([c.predictor for c in members], batch)
-            settings["input"] = _models([c.input for c in members], batch)
+            settings["predictor"] = _stacked([c.predictor for c in members])
+            settings["input"] = _stacked([c.input for c in members])
             if first.sampler is not None:
                 settings["sampler"] = first.sampler.stack(
                     [c.sampler for c in members if c.sampler is not None]
                 )
             if first.outliers is not None:
-                outliers = [c.outliers for c in members if isinstance(c.outliers, Outliers)]
-                settings["outliers"] = BundledOutliers(outliers)
+                own = [c.outliers for c in members if c.outliers is not None]
+                settings["outliers"] = Outliers(device, own)
         return replace(first, **settings)
 
     def _layout(self, agent: Agent, whole: Mapping[str, int]) -> FanIn:
@@ -470,12 +462,12 @@ class _Channels:
         if agent.fan_in in REDUCED:
             families = groupby(range(len(agent.incoming)), lambda i: whole[agent.incoming[i].name])
             reduced = [self._reduced(agent, tuple(places)) for _, places in families]
-            return StackedFanIn(agent.fan_in, count, self.base.batch, (), reduced)
+            return FanIn(agent.fan_in, count, self.base.batch, reduced)
         where = {
             name: (b, k) for b, channel in enumerate(agent.incoming) for k, name in enumerate(channel.names)
         }
         shapes = [(c.shape, c.slots, c.ledger.read) for c in agent.members[0].incoming]
-        segments: list[InputSegment] = []
+        segments: list[Segment] = []
         first = 0
         for _, equal in groupby(shapes):
             last = first + len(list(equal))
@@ -484,19 +476,18 @@ class _Channels:
             *starts, total = accumulate((len(agent.incoming[b].members) for b in used), initial=0)
             start = dict(zip(used, starts, strict=True))
             places = [start[b] + k for b, k in read]
-            segments.append(InputSegment(tuple(used), _index(places, total, device), last - first, total))
+            segments.append(Segment(tuple(used), _index(places, total, device), total, last - first))
             first = last
-        return StackedFanIn(agent.fan_in, count, self.base.batch, segments)
+        return FanIn(agent.fan_in, count, self.base.batch, segments)
 
-    def _reduced(self, agent: Agent, pieces: tuple[int, ...]) -> ReducedSegment:
+    def _reduced(self, agent: Agent, pieces: tuple[int, ...]) -> Segment:
         """What a stack adds up of a family of channels, in the family's order."""
         members = [channel for i in pieces for channel in agent.incoming[i].members]
         order = sorted(range(len(members)), key=lambda i: self._order(members[i]))
         receivers = [self.place[members[i].receiver][1] for i in order]
         device = self.base.device
-        return ReducedSegment(
-            pieces, _index(order, len(members), device), torch.tensor(receivers, device=device)
-        )
+        index = _index(order, len(members), device)
+        return Segment(pieces, index, len(members), receivers=torch.tensor(receivers, device=device))
 
     def _order(self, channel: Channel) -> tuple[int, int]:
         """The place of a channel in its family."""
@@ -510,9 +501,9 @@ def _ledger(name: str, members: Sequence[Ledger]) -> Ledger:
     return members[0].emptied(name=name, link=link)
 
 
-def _models(models: Sequence[Model | None], batch: int) -> StackedModels | None:
-    found = [model for model in models if isinstance(model, Model)]
-    return StackedModels(found, batch) if found else None
+def _stacked(models: Sequence[Model | None]) -> Model | None:
+    found = [model for model in models if model is not None]
+    return Model.stacked(found) if found else None
 
 
 # --- learning groups -------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from antiphon.agents.network import AUXILIARY_PORT
+from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.rows import mask_fill_zero, mask_not
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
@@ -17,10 +18,12 @@ class AuxiliaryTask:
 
     Args:
         system: Their agents.
+        predictor_trainer: Of their synthetic gradients.
     """
 
-    def __init__(self, system: System) -> None:
+    def __init__(self, system: System, predictor_trainer: PredictorTrainer) -> None:
         self.system, self.agents = system, system.agents
+        self.predictions = predictor_trainer.predictions
 
     def loss(self, update: Update) -> Tensor | None:
         """Loss of the heads that predict, after the first tick, the synthetic gradient of the window's end (semantics 12)."""
@@ -36,10 +39,10 @@ class AuxiliaryTask:
                 continue
             if last.no_injection is True:  # nothing follows
                 target = memory.zeros
-            elif last.prediction is None:
+            elif (prediction := self.predictions.get(last)) is None:
                 continue
             else:
-                target = mask_fill_zero(mask_not(last.no_injection), last.prediction[0])
+                target = mask_fill_zero(mask_not(last.no_injection), prediction)
             error = memory.enabled_predictions(
                 mask_fill_zero(first.participates, first.ports[AUXILIARY_PORT] - target)
             )

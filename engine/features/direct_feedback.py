@@ -35,7 +35,6 @@ class DirectFeedback:
             (channel, message)
             for name, message in window.sent
             if (channel := self.system.channels[name]).direct is not None
-            and message.live is not None
             and not message.unread
             and update.learning[channel.sender] is not False
         ]
@@ -49,10 +48,9 @@ class DirectFeedback:
         ]
         for channel, message in sent:
             assert channel.direct is not None
-            assert message.live is not None
             for step, agent, error in errors:
                 if agent == channel.error_of and step >= message.stamp:
-                    yield Injection(message.live, channel.direct.signal(error))
+                    yield Injection(window.live[channel.name, message.stamp], channel.direct.signal(error))
 
     def _error(self, tick: Tick) -> Tensor | None:
         """[rows, outputs] per sample: the derivative of an objective by the outputs of one tick; None without a target."""

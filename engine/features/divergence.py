@@ -18,8 +18,6 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from antiphon.comms.synthetic_gradients import Predictor
-from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import LearningGroup
@@ -242,10 +240,6 @@ class Guard:
 AnyUpdate = TypeVar("AnyUpdate", PredictorUpdate, InputUpdate)
 
 
-_Owner = TrainedParameters | Predictor | InputModel
-"""What has running statistics."""
-
-
 class RunningStatistics:
     """The running statistics of learners and predictors; these are values, which a step replaces.
 
@@ -255,9 +249,9 @@ class RunningStatistics:
     """
 
     def __init__(self, agents: Mapping[str, Agent], channels: Mapping[str, Channel]) -> None:
-        learners: list[_Owner] = [agent.learner for agent in agents.values()]
-        models: list[_Owner] = [m for c in channels.values() for m in (c.predictor, c.input) if m is not None]
-        self._owners = list(dict.fromkeys(owner for owner in (*learners, *models) if owner.buffers))
+        owners: list[TrainedParameters] = [agent.learner for agent in agents.values()]
+        owners += [model for channel in channels.values() for model in channel.models]
+        self._owners = list(dict.fromkeys(owner for owner in owners if owner.buffers))
         self.note()
 
     def note(self) -> None:
@@ -269,9 +263,9 @@ class RunningStatistics:
         for owner in self._owners:
             owner.buffers = self._before[owner]
 
-    def restore_members(self, owner: object, members: Tensor) -> None:
+    def restore_members(self, owner: TrainedParameters, members: Tensor) -> None:
         """Put those of members of a stack, [N] bool, back."""
-        if isinstance(owner, TrainedParameters) and owner.members and owner in self._before:
+        if owner.members and owner in self._before:
             owner.restore_buffers(members, self._before[owner])
 
     def restore_not_finite(self) -> None:
@@ -285,20 +279,20 @@ class RunningStatistics:
         if not new or math.isfinite(torch.stack(torch._foreach_norm(new, math.inf)).sum().item()):
             return
         for owner in moved:
-            if not (isinstance(owner, TrainedParameters) and owner.members):
+            if not owner.members:
                 if not all(own.isfinite().all() for own in owner.buffers.values()):
                     owner.buffers = self._before[owner]
                 continue
             finite = [own.reshape(len(own), -1).isfinite().all(1) for own in owner.buffers.values()]
             self.restore_members(owner, torch.logical_not(torch.stack(finite).all(0)))
 
-    def _moved(self, owner: _Owner) -> list[str]:
+    def _moved(self, owner: TrainedParameters) -> list[str]:
         """The names of those of an owner that the step has replaced."""
         return [name for name, before in self._before[owner].items() if owner.buffers[name] is not before]
 
     def keep_where(self, guard: Guard) -> None:
         """Put those that a step has replaced back once the guard has found something that is not finite, or where they are not."""
-        replaced: dict[torch.dtype, list[tuple[_Owner, str, Tensor]]] = {}
+        replaced: dict[torch.dtype, list[tuple[TrainedParameters, str, Tensor]]] = {}
         for owner in self._owners:
             for name in self._moved(owner):
                 before = self._before[owner][name]
@@ -387,7 +381,7 @@ class DivergenceCheck:
                 self.statistics.restore_members(agent.learner, members)
             for channel in self.channels.values():
                 members = (channel.replicas.index == replica).cpu()
-                for model in (channel.predictor, channel.input):
+                for model in channel.models:
                     self.statistics.restore_members(model, members)
                 places = members.nonzero().flatten().tolist()
                 channel.disable_predictors(places)

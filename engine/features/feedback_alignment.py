@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from antiphon.engine.heart.message import Tick, Window
-from antiphon.engine.heart.rows import mask_fill_zero
 from antiphon.engine.heart.system import System
 from antiphon.nets.layers import Transport
 
@@ -32,6 +31,6 @@ class FixedFeedback:
             if channel.feedback_weights is None or read.stamp is None:
                 continue
             if tick.participates is not False:
-                message = mask_fill_zero(read.available, window.live[channel.name, read.stamp].flatten(1))
+                message = channel.passed_on(read, window)
                 first = position * self.system.batch
                 yield Transport(message, channel.feedback_weights, slice(first, first + self.system.batch))

@@ -19,7 +19,6 @@ from antiphon.comms.backward_requests import Injection, backward, clipped
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.learn import BackwardPass, ObjectiveEvaluator
-from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import LearningGroup, Message, Read, Window
 from antiphon.engine.heart.rows import mask_fill_zero, mask_not
 from antiphon.engine.heart.system import System
@@ -106,16 +105,17 @@ class LambdaReturns:
                 self.evaluator.window(window).total, put, (), list(leaves.values()), self.system.batch
             )
             returns = {name: d for name, d in zip(leaves, deltas, strict=True) if d is not None}
-            Ledger.release_graphs([window])
+            window.release()
         return returns.get(channel.name, torch.zeros_like(self.system.channels[channel.name].zeros))
 
     def _beyond(self, window: Window, memory: Channel, later: Tensor | None) -> Injection | None:
         """What is mixed in beside the synthetic gradient: lambda (G - SG) of the state that the window ended with."""
         message = next((message for name, message in window.sent if name == memory.name), None)
-        if message is None or message.live is None or message.prediction is None or later is None:
+        said = None if message is None else self.backward_pass.predictor_trainer.predictions.get(message)
+        if message is None or said is None or later is None:
             return None
         if not memory.traced or message.no_injection is True:
             return None
-        said = message.prediction[0] if memory.clip is None else clipped(message.prediction[0], memory.clip)
+        said = said if memory.clip is None else clipped(said, memory.clip)
         more = mask_fill_zero(mask_not(message.no_injection), memory.trace * (later - said))
-        return Injection(message.live, more, scale=0.0, discount=memory.discount)
+        return Injection(window.live[memory.name, message.stamp], more, scale=0.0, discount=memory.discount)

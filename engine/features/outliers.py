@@ -35,9 +35,9 @@ class ClippedReturns:
         outliers = channel.outliers
         if outliers is None or message.gradient is None:
             return
-        before = outliers.clip_counts
+        before = outliers.clip_count
         channel.ledger.replace_gradient(message, outliers.clip(message.gradient))
-        counts = outliers.clip_counts
+        counts = outliers.clip_count
         first = (before == 0) & (counts > 0)
         if not self.notes_later and not bool(first.any()):
             return

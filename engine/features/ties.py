@@ -9,8 +9,8 @@ from itertools import chain
 import torch
 from torch import Tensor
 
+from antiphon.engine.features.reach import Reach
 from antiphon.engine.heart.agent import Agent
-from antiphon.engine.heart.reach import reached_alone
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 
@@ -75,13 +75,14 @@ class TiedGradients:
 
     Args:
         system: Its ties, of agents that are not stacked.
+        reach: Of learning signals; None: there are no stacks.
 
     Attributes:
         agents: Those with tied parameters.
     """
 
-    def __init__(self, system: System) -> None:
-        self.system = system
+    def __init__(self, system: System, reach: Reach | None = None) -> None:
+        self.system, self.reach = system, reach
         self._ties = ties_of(system)
         self.agents = {name for groups in self._ties for tie in groups for name, _ in tie}
 
@@ -112,4 +113,4 @@ class TiedGradients:
     def _reached(self, update: Update, name: str) -> bool:
         """Whether a gradient reaches an agent; beside stacks it may be given zeros in place of none."""
         stacks = any(self.system.agents[member].stacked for member in update.group.members)
-        return not stacks or reached_alone(self.system, update, name)
+        return not stacks or self.reach is None or self.reach.alone(update, name)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from antiphon.comms.examples import ContextSpec, Example
 from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import Message
+from antiphon.engine.heart.message import Message, Read, Window
 from antiphon.engine.heart.rows import (
     EnvMask,
     Members,
@@ -30,17 +31,14 @@ if TYPE_CHECKING:  # what may be plugged into a channel
     from antiphon.agents.network import Tensors
     from antiphon.comms.backward_requests import Outliers
     from antiphon.comms.feedback import DirectFeedback
-    from antiphon.comms.model import ContextSpec
     from antiphon.comms.symbols import MessageSampler
     from antiphon.comms.synthetic_gradients import Predictor
     from antiphon.comms.synthetic_inputs import InputModel
     from antiphon.engine.build.sender_rows import SenderRows
 
-__all__ = ["Channel", "InputExample"]
+__all__ = ["Channel"]
 
 _ONE = Rate(base=1.0, horizon=1)
-InputExample = tuple[Tensor | None, Tensor, Tensor | None]
-"""Context [rows, features], message as received [rows, size], and where it arrived [rows] (None: everywhere)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -63,7 +61,7 @@ class Channel:
     sampler: MessageSampler | None = None
     """Samples its messages from what the port holds; None: they are that."""
     predictor: Predictor | None = None
-    """The synthetic gradient; of several channels a `StackedModels`, which has the same parts."""
+    """The synthetic gradient, stacked for several channels."""
     context: tuple[ContextSpec, ...] = ()
     """Signals of the environment that its predictor is conditioned on."""
     ends: tuple[str, ...] = ()
@@ -79,7 +77,7 @@ class Channel:
     auxiliary: float = 0.0
     """Weight of the auxiliary task: to predict the synthetic gradient of the window's end (semantics 12)."""
     outliers: Outliers | None = None
-    """Clips a returned state gradient that is far longer than the median; of several channels a `BundledOutliers`."""
+    """Clips a returned state gradient that is far longer than the median."""
     propagate: float = 0.0
     apply: bool = True
     needs_actions: bool = False
@@ -89,13 +87,11 @@ class Channel:
     staleness: int = 0
     """Of a delayed channel: windows of the sender after which an unfinished gradient is given up."""
     input: InputModel | None = None
-    """The synthetic input: predicts the message, for the receiver; of several channels a `StackedModels`."""
+    """The synthetic input, stacked for several channels: predicts the message, for the receiver."""
     input_context: tuple[ContextSpec, ...] = ()
     input_ends: tuple[str, ...] = ()
-    input_examples: list[InputExample] = field(default_factory=list)
+    input_examples: list[Example] = field(default_factory=list)
     """What its synthetic input learns from at the end of the step."""
-    input_example_members: list[Members] = field(default_factory=list)
-    """The channels that each of these is an example for."""
     direct: DirectFeedback | None = None
     """Carries an objective's error to the sender in place of backpropagation."""
     error_of: str = ""
@@ -156,6 +152,12 @@ class Channel:
         if self.family is not None:
             return self.family.rows(port, self.name)
         return port if self.sender_index is None else select_rows(port, self.sender_index, self.batch)
+
+    def passed_on(self, read: Read, window: Window) -> Tensor:
+        """What is read of a message of the same window, [rows, size] with its graph (semantics 8: straight through a link)."""
+        assert read.stamp is not None
+        live = window.live[self.name, read.stamp].flatten(1)
+        return mask_fill_zero(read.available, self.ledger.link.carry(read.stamp, live))
 
     def of_sender(self, mask: EnvMask) -> EnvMask:
         """A mask of the sender's rows as one of the channel's."""
@@ -227,7 +229,7 @@ class Channel:
 
     def examples_for(self, mask: EnvMask) -> Members:
         """The channels of several with an enabled predictor that a message is an example for: with a row in the mask."""
-        if self.predictors_disabled is None and not isinstance(mask, Tensor):
+        if not self.stacked or (self.predictors_disabled is None and not isinstance(mask, Tensor)):
             return None
         members = torch.ones(len(self.members), dtype=torch.bool)
         if isinstance(mask, Tensor):
@@ -264,11 +266,13 @@ class Channel:
 
     def add_input_example(self, context: Tensor | None, message: Message, arrived: Tensor | None) -> None:
         """Keep what its synthetic input learns from at the end of the step."""
-        self.input_examples.append((context, message.received, arrived))
-        members: Members = None
-        if isinstance(message.void, Tensor) and self.stacked:
-            members = self.members_in(torch.logical_not(message.void))
-        self.input_example_members.append(members_and(members, self.input_models_enabled))
+        example = Example(message.received, context, None, valid=arrived)
+        if self.stacked:
+            members = None
+            if isinstance(message.void, Tensor):
+                members = self.members_in(torch.logical_not(message.void))
+            example.members = members_and(members, self.input_models_enabled)
+        self.input_examples.append(example)
 
     # --- what follows from its settings --------------------------------------------------------------------
 

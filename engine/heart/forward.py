@@ -44,8 +44,8 @@ class TrainingMessages:
 
     def read(self, channel: Channel, read: Read, tick: Tick, window: Window) -> Read:
         """Return a message made in this window, a leaf, or a constant."""
-        message = read.message
-        if message is not None and (channel.name, message.stamp) in window.live:
+        message, passed_on = read.message, channel.coupling == "locked" or channel.state
+        if message is not None and passed_on and (channel.name, message.stamp) in window.live:
             there = message.void is False or mask_not(message.void)
             return Read(channel.name, available=there, stamp=message.stamp)
         # Over a locked channel it was made in an earlier window, where its credit is lost.
@@ -228,7 +228,7 @@ class ForwardPass:
         """[rows, size]: what was read over a channel, with as much of its graph as the coupling lets through."""
         if read.stamp is None:
             return channel.zeros if read.value is None else read.value
-        value = mask_fill_zero(read.available, window.live[channel.name, read.stamp].flatten(1))
+        value = channel.passed_on(read, window)
         if tick.participates is False or channel.direct is not None or channel.feedback_weights is not None:
             return constant(value)
         if isinstance(tick.participates, Tensor):
@@ -255,7 +255,7 @@ class ForwardPass:
             live = self._message(channel, tick)
             message = self.messages.send(channel, step, live, tick.step_signals)
             self._annotate(channel, agent, message)
-            self._keep_graph(channel, step, live, window)
+            window.live[channel.name, step] = live
             if channel is agent.memory and message.unread:
                 channel.ledger.release([(channel.name, message)])
             else:
@@ -269,14 +269,6 @@ class ForwardPass:
             sent = tick.sampled.get(channel.name)
             live, tick.sampled[channel.name] = channel.sampler.send(live, tick.step, sent)
         return live
-
-    @staticmethod
-    def _keep_graph(channel: Channel, step: int, live: Tensor, window: Window) -> None:
-        """Keep a message with its graph for readers within the window: over a locked channel, or an agent's own state."""
-        if channel.state:
-            window.live[channel.name, step] = live
-        elif channel.coupling == "locked":
-            window.live[channel.name, step] = channel.ledger.link.carry(step, live.flatten(1))
 
     def _annotate(self, channel: Channel, agent: Agent, message: Message) -> None:
         """Note what is known of a message; what would poison its readers is void (looked at under quarantine only)."""
@@ -298,10 +290,7 @@ class ForwardPass:
             message = sent.get(channel.name)
             if channel.sampler is not None and message is not None:
                 tick.sampled.setdefault(channel.name, message.sent)
-            live = self._message(channel, tick)
-            self._keep_graph(channel, tick.step, live, window)
-            if message is not None:
-                channel.ledger.attach_graph(message, live)
+            window.live[channel.name, tick.step] = self._message(channel, tick)
 
     def replay(self, window: Window) -> None:
         """Make a window's graph again from its ticks; running statistics stay as they are."""

@@ -225,7 +225,8 @@ class BackwardPass:
     def _injected(self, update: Update, step: int) -> Iterator[Injection]:
         for name, message in update.window.sent:
             channel = self.system.channels[name]
-            if message.first_use is None or message.no_injection is True or message.live is None:
+            live = update.window.live.get((name, message.stamp))
+            if message.first_use is None or message.no_injection is True or live is None:
                 continue
             participates = update.learning[channel.sender]
             given_up = participates is False or name in update.window.given_up
@@ -238,7 +239,7 @@ class BackwardPass:
                 rows = mask_and(channel.of_sender(participates), mask_not(message.no_injection))
                 credit = mask_fill_zero(rows, credit)
             if channel.coupling == "delayed":
-                yield Injection(message.live, credit)
+                yield Injection(live, credit)
             else:
                 scale = channel.scale(step)
                 before = update.injected.get(name)
@@ -248,7 +249,7 @@ class BackwardPass:
                     update.injected[name] = credit
                 if scale:
                     update.injected_messages.add((name, message.stamp))
-                yield Injection(message.live, credit, scale, channel.discount)
+                yield Injection(live, credit, scale, channel.discount)
 
     def replayed_injections(self, group: LearningGroup, window: Window, step: int) -> list[Injection]:
         """What is injected into the messages of a window that has been replayed."""
@@ -268,13 +269,16 @@ class BackwardPass:
         """
         if channel.coupling == "delayed":
             return message.gradient if message.complete else None
-        if channel.needs_actions and channel.injects and message.prediction is None:
-            self.predictor_trainer.predict_missing([(channel, message)])  # they have only just come back
-            if message.prediction is None:
-                return channel.zeros
-        if message.prediction is None or not channel.injects:
+        if not channel.injects:
             return None
-        credit = message.prediction[0]
+        credit = self.predictor_trainer.predictions.get(message)
+        if credit is None and channel.needs_actions:  # actions have only just come back
+            credit = self.predictor_trainer.predict(channel, message)
+            return channel.zeros if credit is None else self._mixed(channel, message, credit)
+        return None if credit is None else self._mixed(channel, message, credit)
+
+    def _mixed(self, channel: Channel, message: Message, credit: Tensor) -> Tensor:
+        """A prediction with what has just come back mixed in, and clipped."""
         if channel.mixes:
             delta = channel.zeros if message.gradient is None else message.gradient
             credit = torch.lerp(credit, delta, channel.trace) if channel.trace else credit

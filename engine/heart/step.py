@@ -17,7 +17,6 @@ from antiphon.engine.heart.learn import BackwardPass, ObjectiveEvaluator
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Action, EpisodeEnds, LearningGroup, StepSignals, Window
 from antiphon.engine.heart.predictors import PredictorTrainer
-from antiphon.engine.heart.reach import reached, reached_alone
 from antiphon.engine.heart.rows import Members, members_and
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate, StepReport, Update
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from antiphon.engine.features.divergence import DivergenceCheck
     from antiphon.engine.features.lambda_returns import LambdaReturns
     from antiphon.engine.features.late_windows import LateWindows
+    from antiphon.engine.features.reach import Reach
     from antiphon.engine.features.sweep import SweepOrder
 
 __all__ = ["Engine"]
@@ -39,7 +39,7 @@ class Engine:
     """Runs a system step by step. An agent or channel here is a stack of N >= 1 with a leading axis.
 
     What is not the step itself hangs on its hooks, each called where the scenario uses the feature, and absent elsewhere
-    (engine/features/installed.py).
+    (engine/installed.py).
 
     Args:
         system: The stacks.
@@ -65,6 +65,8 @@ class Engine:
         """Hook on windows that end: some wait for delayed gradients."""
         self.returns: LambdaReturns | None = None
         """Hook on what has come back: a state's gradient is replaced by a return over several windows."""
+        self.reach: Reach | None = None
+        """Hook on updates of stacks: the members that a learning signal reaches, and no others, take a step."""
         self.before_move: list[Callable[[Sequence[Update]], None]] = []
         """Hooks on all updates of a step, before any parameter moves."""
         self.after_move: list[Callable[[Sequence[Update], int], None]] = []
@@ -153,7 +155,9 @@ class Engine:
             for after in self.after_move:
                 for updates in turns:
                     after(updates, step)
-        Ledger.release_graphs(window for _, window in [*closing, *dropped])
+        self.predictor_trainer.forget()
+        for _, window in [*closing, *dropped]:
+            window.release()
         self.divergence.close(step)
         return StepReport([u for updates in turns for u in updates], gradients, input_gradients)
 
@@ -219,7 +223,10 @@ class Engine:
         """The members of stacks that an update moves."""
         return {
             agent.name: members_and(
-                members_and(agent.learning(update.window.number), reached(self.system, update, agent)),
+                members_and(
+                    agent.learning(update.window.number),
+                    None if self.reach is None else self.reach.members(update, agent),
+                ),
                 agent.enabled(),
             )
             for agent in self._stacks[update.group]
@@ -250,7 +257,8 @@ class Engine:
                 elif agent.agent_disabled is not True and (
                     name in update.reached_by_tie
                     or not self._stacks[update.group]
-                    or reached_alone(self.system, update, name)
+                    or self.reach is None
+                    or self.reach.alone(update, name)
                 ):  # beside stacks a lone agent may be given zeros in place of none
                     agent.learner.step(gradients, step, skip=self.divergence.skip)
                 else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from antiphon.comms.synthetic_gradients import Example
+from antiphon.comms.examples import Example
 from antiphon.engine.heart.message import LearningGroup, Read, Window
 from antiphon.engine.heart.rows import EnvMask, Members
 

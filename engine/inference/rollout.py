@@ -20,7 +20,6 @@ from antiphon.agents.network import OBJECTIVE, Tensors
 from antiphon.comms.links import Link
 from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.features.held_messages import HeldMessages
-from antiphon.engine.features.installed import forward_pass_of, objectives_of
 from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Call, StepWindows
@@ -38,6 +37,7 @@ from antiphon.engine.heart.message import (
 from antiphon.engine.heart.rows import Replicas
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.links import Links
+from antiphon.engine.installed import forward_pass_of, objectives_of
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.nets.random import seed_for
 from antiphon.scenarios.relations import components
@@ -129,7 +129,6 @@ class Rollout:
             for channel in self.system.agents[tick.agent].channels:
                 channel.ledger.close(step, step)
                 channel.input_examples.clear()
-                channel.input_example_members.clear()
         return ticks
 
     @torch.no_grad()
@@ -417,7 +416,9 @@ def _silent(channel: Channel, batch: int, links: Links, seed: int) -> Channel:
     """A channel over which nothing has been sent, and no gradient returns."""
     link = _link(channel, links, seed)
     stands_in = links.kind == "as_run" and links.inputs
-    held = HeldMessages() if link.drop or channel.ledger.remembers else None
+    held = (
+        HeldMessages(channel.name, channel.ledger.aligned) if link.drop or channel.ledger.remembers else None
+    )
     ledger = channel.ledger.emptied(
         windows=_STEP, link=link, wants_gradient=False, back=-1, slack=0, held=held
     )
@@ -433,7 +434,6 @@ def _silent(channel: Channel, batch: int, links: Links, seed: int) -> Channel:
         input=channel.input if stands_in else None,
         input_context=channel.input_context if stands_in else (),
         input_examples=[],
-        input_example_members=[],
         members=(),
         batch=batch,
     )

@@ -238,7 +238,7 @@ def of_channels(system: System, learned: StepReport, step: int) -> Iterator[Meas
             if isinstance(channel.sampler, SymbolSampler):
                 yield Measured(names, "symbol_entropy", _symbol_entropies(channel.sampler, message).tolist())
         if channel.outliers is not None:
-            yield Measured(names, "outliers", channel.outliers.clip_counts.tolist())
+            yield Measured(names, "outliers", channel.outliers.clip_count.tolist())
         newest_usable = channel.ledger.sender.latest(step - channel.ledger.link.delay)
         if newest_usable is not None:
             yield Measured(names, "age", [float(step - newest_usable)] * count)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.comms.synthetic_gradients import Example
+from antiphon.comms.examples import Example
 from antiphon.engine.build.stacked import Stacked
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import LearningGroup
@@ -330,11 +330,5 @@ def _without_target(losses: Losses, n: int) -> bool:
 
 
 def _examples(example: Example, batch: int, count: int) -> list[Example]:
-    names = ("message", "context", "delta", "valid", "target", "prediction", "loss")
-    split: dict[str, Any] = {
-        name: torch.split(value, batch) for name in names if (value := getattr(example, name)) is not None
-    }
-    return [
-        replace(example, members=None, learned=None, **{name: rows[k] for name, rows in split.items()})
-        for k in range(count)
-    ]
+    each = [example.mapped(lambda rows, k=k: rows[k * batch : (k + 1) * batch]) for k in range(count)]  # type: ignore[misc]
+    return [replace(own, members=None, learned=None) for own in each]

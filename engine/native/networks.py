@@ -16,9 +16,9 @@ from torch import Tensor
 from antiphon.agents.feedforward import Mlp
 from antiphon.agents.network import HIDDEN, Tensors
 from antiphon.agents.objectives import Classification, Objective, Regression
-from antiphon.comms.links import BlockFanIn, StackedFanIn
-from antiphon.comms.stacked import LinearMaps, StackedModels
-from antiphon.comms.synthetic_gradients import Example
+from antiphon.comms.examples import Example
+from antiphon.comms.links import BlockFanIn
+from antiphon.comms.model import LinearMaps
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.system import System
 from antiphon.nets.native import losses
@@ -192,13 +192,12 @@ def use_kernel(system: System) -> None:
             continue
         network = learner.network
         assert isinstance(network, Mlp)
-        assert isinstance(layout, StackedFanIn)
         learner.network = NativeNetwork(network)
-        agent.layout = BlockFanIn(layout.kind, layout.members, layout.batch, layout.segments, layout.reduced)
+        agent.layout = BlockFanIn(layout.kind, layout.members, layout.batch, layout.segments)
         objective = None if agent.goal is None else _OBJECTIVES.get(type(agent.goal.objective))
         if agent.goal is not None and objective is not None:
             agent.goal = replace(agent.goal, objective=objective(agent.goal.weight / system.batch))
         for channel in agent.outgoing:
             predictor = channel.predictor
-            if isinstance(predictor, StackedModels) and predictor.maps is not None:
+            if predictor is not None and predictor.maps is not None:
                 predictor.maps = NativeMaps.like(predictor.maps)

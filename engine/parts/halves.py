@@ -22,7 +22,7 @@ def halved(whole: System, placement: Placement) -> System:
     for channel in whole.channels.values():
         if placement[channel.sender] != placement[channel.receiver]:
             half = replace(channel, ledger=channel.ledger.emptied(), members=())
-            half.input_examples, half.input_example_members = [], []
+            half.input_examples = []
             half.predictor, channel.input = deepcopy(
                 (half.predictor, channel.input)
             )  # each learns at one end

@@ -228,8 +228,7 @@ class PolicyEvaluator:
             read = [read for read in tick.reads if read.channel == stack.name][-1]
             value = stack.zeros if read.value is None else read.value
             if read.stamp is not None:
-                sent = window.live[stack.name, read.stamp].flatten(1)
-                value = mask_fill_zero(read.available, sent)
+                value = stack.passed_on(read, window)
             order.update({name: len(order) + n for n, name in enumerate(stack.names)})
             values.append(constant(value))
         found = values[0] if len(values) == 1 else torch.cat(values)

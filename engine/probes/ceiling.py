@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.alignment import alignment
-from antiphon.comms.model import encode
+from antiphon.comms.examples import encode
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.base_simulation import BaseSimulation
-from antiphon.engine.features.installed import predictor_trainer_of
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.system import System
+from antiphon.engine.installed import predictor_trainer_of
 from antiphon.engine.probes.truth import DifferentiableRollout, ahead_of, look_ahead
 from antiphon.errors import ScenarioError, suggest
 
@@ -108,8 +108,9 @@ def _chosen(system: System, channels: Sequence[str] | None) -> list[str]:
 def _features(system: System, name: str) -> int:
     predictor = system.channels[name].predictor
     assert predictor is not None
-    context = sum(spec.features for spec in predictor.context)
-    return predictor.size + context + (0 if predictor.target is None else predictor.target.features)
+    whole = predictor.sites or predictor
+    context = sum(spec.features for spec in whole.context)
+    return whole.size + context + (0 if whole.target is None else whole.target.features)
 
 
 @torch.no_grad()
@@ -123,7 +124,7 @@ def _example(system: System, name: str, message: Message) -> tuple[Tensor, Tenso
     if prediction is None or example is None or channel.predictor is None:
         return None
     columns = [example.message] if example.context is None else [example.message, example.context]
-    spec = channel.predictor.target
+    spec = (channel.predictor.sites or channel.predictor).target
     if spec is not None and example.target is not None:
         target = encode((spec,), {spec.name: example.target}, system.dtype)
         assert target is not None

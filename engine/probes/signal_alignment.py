@@ -19,9 +19,9 @@ from antiphon.comms.alignment import alignment
 from antiphon.comms.backward_requests import as_leaf, clipped
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.base_simulation import BaseSimulation
-from antiphon.engine.features.installed import predictor_trainer_of
 from antiphon.engine.heart.rows import mask_fill_zero, mask_not
 from antiphon.engine.heart.system import System
+from antiphon.engine.installed import predictor_trainer_of
 from antiphon.engine.probes.truth import DifferentiableRollout, ahead_of, look_ahead
 from antiphon.errors import ScenarioError, suggest
 from antiphon.telemetry.figures import Figure

@@ -20,11 +20,11 @@ from antiphon.comms.alignment import alignment
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.environment import EnvironmentRunner
-from antiphon.engine.features.installed import forward_pass_of, objectives_of, predictor_trainer_of
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Message, Read, StepSignals, Tick, Window
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.rollout import copied
+from antiphon.engine.installed import forward_pass_of, objectives_of, predictor_trainer_of
 from antiphon.errors import ScenarioError
 
 __all__ = ["DifferentiableRollout", "Probe", "ahead_of", "look_ahead", "true_gradients"]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from antiphon.agents.network import AUXILIARY_PORT, Tensors
 from antiphon.comms.backward_requests import Injection, clipped
-from antiphon.comms.synthetic_gradients import ReturnedAction
+from antiphon.comms.examples import ReturnedAction
 from antiphon.engine.heart.message import LearningGroup, Message, Read, Tick, Window
 from antiphon.engine.heart.updates import Update
 from antiphon.engine.reference.forward import release, replay

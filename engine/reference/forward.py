@@ -10,6 +10,7 @@ from torch import Tensor
 
 from antiphon.agents.network import STATE, VALUE, Tensors
 from antiphon.comms.backward_requests import constant
+from antiphon.comms.examples import Example
 from antiphon.comms.links import combine_reads, join
 from antiphon.engine.heart.message import LearningGroup, Read, StepSignals, Tick, Window
 from antiphon.engine.reference.ledger import mask_fill_zero, simplified
@@ -84,7 +85,8 @@ def _with_stand_in(state: State, channel: Channel, read: Read, step: int) -> Rea
         return read  # without signals: sent by an aligned agent before its first message
     context, void = context_of(state, channel, message, step, True), ledger.mask(message.void)
     if message.first_use == step and not void.all():
-        example = (context, message.received, ~(ledger.lost(message) | void))
+        arrived = ~(ledger.lost(message) | void)
+        example = Example(message.received, context, None, valid=arrived)
         state.input_examples.setdefault(channel.name, []).append(example)
     missing = ~void if channel.coupling == "unlocked" else ~(void | ledger.mask(read.counted))
     if not missing.any():

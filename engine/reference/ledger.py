@@ -17,7 +17,7 @@ from antiphon.engine.heart.message import Message, Read, StepSignals, Window
 from antiphon.errors import EngineError
 
 if TYPE_CHECKING:
-    from antiphon.comms.synthetic_gradients import ReturnedAction
+    from antiphon.comms.examples import ReturnedAction
     from antiphon.engine.heart.channel import Channel
 
 EnvMask = Tensor

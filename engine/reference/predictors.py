@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.backward_requests import constant
-from antiphon.comms.model import encode
-from antiphon.comms.synthetic_gradients import Example, newest_returned
+from antiphon.comms.examples import Example, encode
+from antiphon.comms.synthetic_gradients import newest_returned
 from antiphon.engine.heart.message import LearningGroup, Message, Window
 from antiphon.engine.heart.updates import InputUpdate, PredictorUpdate
 from antiphon.engine.reference.ledger import mask_fill_zero
@@ -134,7 +134,7 @@ def input_updates(state: State, step: int) -> dict[str, InputUpdate]:
     for name, channel in state.channels.items():
         examples = state.input_examples.pop(name, [])
         if channel.input is not None and examples and not channel.input.frozen:
-            losses = [channel.input.loss(*example) for example in examples]
+            losses = [channel.input.loss(example) for example in examples]
             updates[name] = InputUpdate(*_learned(channel.input, losses))
     return _sound(state, updates, step)
 

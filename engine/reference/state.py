@@ -13,19 +13,17 @@ from torch import Tensor
 
 from antiphon.engine.features.ties import ties_of
 from antiphon.engine.heart.updates import Update
-from antiphon.engine.reference.ledger import EnvMask, Ledger
+from antiphon.engine.reference.ledger import Ledger
 from antiphon.errors import DivergenceError
 from antiphon.nets.random import uniform
 from antiphon.nets.torch_optimisers import TorchOptimiser, plain_optimiser, rate_shares
 
 if TYPE_CHECKING:
     from antiphon.agents.learner import Learner
+    from antiphon.comms.examples import Example
     from antiphon.comms.model import Model
     from antiphon.engine.heart.message import LearningGroup
     from antiphon.engine.heart.system import System
-
-InputExample = tuple[Tensor | None, Tensor, EnvMask]
-"""Of a synthetic input: context [B, features], the message as received [B, size], and where it arrived."""
 
 
 class Optimizer:
@@ -84,7 +82,7 @@ class State:
         self.learners = {name: Optimizer(agent.learner) for name, agent in system.owners().items()}
         self.predictors = {n: Optimizer(c.predictor) for n, c in channels.items() if c.predictor is not None}
         self.inputs = {n: Optimizer(c.input) for n, c in channels.items() if c.input is not None}
-        self.input_examples: dict[str, list[InputExample]] = {}
+        self.input_examples: dict[str, list[Example]] = {}
         """By channel, until the end of the step."""
         self.quarantine, self.bound = system.divergence.quarantine, system.divergence.bound
 

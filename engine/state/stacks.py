@@ -12,9 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.comms.backward_requests import BundledOutliers
+from antiphon.comms.backward_requests import Outliers
 from antiphon.engine.build.stacked import Stacked
-from antiphon.engine.features.held_messages import HeldMessages
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ledger import Ledger
@@ -35,12 +34,12 @@ from antiphon.nets.trained_parameters import TrainedParameters
 __all__ = ["merge_state", "parts_of", "split_state"]
 
 
-def parts_of(system: System) -> Iterator[TrainedParameters | BundledOutliers]:
+def parts_of(system: System) -> Iterator[TrainedParameters | Outliers]:
     """Yield what stacks have of their members: parameters of agents and predictors, and bounds of outliers."""
     channels = system.channels.values()
     found: list[object] = [agent.learner for agent in system.agents.values()]
-    found += [part for channel in channels for part in (channel.predictor, channel.input, channel.outliers)]
-    yield from (one for one in found if isinstance(one, TrainedParameters | BundledOutliers) and one.members)
+    found += [part for channel in channels for part in (*channel.models, channel.outliers)]
+    yield from (one for one in found if isinstance(one, TrainedParameters | Outliers) and one.members)
 
 
 def _anywhere(mask: Any) -> bool:
@@ -130,7 +129,7 @@ class _Split:
         kept, loose = (
             [self._split(Message, tree, stack) for tree in saved[key]] for key in ("messages", "loose")
         )
-        held = None if saved["held"] is None else self._split(HeldMessages, saved["held"], stack)
+        held = None if saved["held"] is None else self._split(type(stack.ledger.held), saved["held"], stack)
         newest = self._rows(saved["newest"], stack)
         for k, channel in enumerate(stack.members):
             own, others = [each[k] for each in kept], [each[k] for each in loose]
@@ -304,7 +303,7 @@ class _Merge:
             "loose": [self._message(stack, stamp, known) for stamp in loose if stamp not in stamps],
             "completed": [[step, list(back)] for step, back in completed.items()],
             "newest": self._rows([own["newest"] for own in each]),
-            "held": self._joined(HeldMessages, held) if held else None,
+            "held": self._joined(type(stack.ledger.held), held) if held else None,
         }
 
     def _message(self, stack: Channel, stamp: int, known: Sequence[Mapping[int, Tree]]) -> Tree:

@@ -147,7 +147,7 @@ def load_messages(system: System, state: Mapping[str, Any]) -> None:
         system.agents[name].trail = dict(trail)
     known: dict[str, dict[int, Message]] = {}
     for name, channel in system.channels.items():
-        channel.input_examples, channel.input_example_members = [], []
+        channel.input_examples = []
         channel.predictors_disabled = _members(channel.names, gradients)
         channel.input_models_disabled = _members(channel.names, inputs)
         known[name] = _load_ledger(channel.ledger, state["ledgers"][name], signals)
@@ -206,7 +206,8 @@ def _load_ledger(
     ledger.completed = {step: [known[stamp] for stamp in stamps] for step, stamps in saved["completed"]}
     ledger.newest = saved["newest"]
     if ledger.held is not None and saved["held"] is not None:
-        ledger.held = from_tree(type(ledger.held), saved["held"], signals)
+        own = {"channel": ledger.name, "aligned": ledger.aligned}
+        ledger.held = from_tree(type(ledger.held), saved["held"], signals, **own)
     return known
 
 

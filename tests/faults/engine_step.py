@@ -141,8 +141,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "predictors-examples-of-inputs-are-kept-for-ever",
         "engine/heart/predictors.py",
-        "            channel.input_examples, channel.input_example_members = [], []\n",
-        "",
+        "            examples, channel.input_examples = channel.input_examples, []\n",
+        "            examples = channel.input_examples\n",
         "tests/contracts/test_contracts.py::test_documents[inputs-reference]",
     ),
     Fault(
