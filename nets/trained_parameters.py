@@ -90,24 +90,20 @@ class TrainedParameters:
         Members correspond by the order of their parameters and statistics; names are those of the first.
         """
         found = copy.copy(members[0])
-        found._stack(members)
-        return found
-
-    def _stack(self, members: Sequence[TrainedParameters]) -> None:
-        self.rate, self.frozen = members[0].rate, members[0].frozen
-        self.members, self.updates, self.parameters = tuple(members), 0, {}
+        found.members, found.updates, found.parameters = tuple(members), 0, {}
         each = [list(member.parameters.values()) for member in members]
         for name, *own in zip(members[0].parameters, *each, strict=True):
             with torch.no_grad():
                 stack = torch.stack(own, out=padded_zeros((len(own), *own[0].shape), own[0].data))
             for p, view in zip(own, stack.unbind(), strict=True):
                 p.data = view
-            self.parameters[name] = stack.requires_grad_(own[0].requires_grad)
+            found.parameters[name] = stack.requires_grad_(own[0].requires_grad)
             give_back(stack.numel() * stack.element_size())  # the next stack needs it
-        self.trainable = [] if self.frozen else list(self.parameters.values())
-        self.optimiser = _stacked([one.optimiser for one in members], self.trainable)
-        self.taken = torch.zeros(len(members), dtype=torch.int64)
-        self.read_members()
+        found.trainable = [] if found.frozen else list(found.parameters.values())
+        found.optimiser = _stacked([one.optimiser for one in members], found.trainable)
+        found.taken = torch.zeros(len(members), dtype=torch.int64)
+        found.read_members()
+        return found
 
     def counts(self) -> list[int]:
         """Return the optimiser steps that each member has taken; where there are none, a list of one."""
