@@ -329,7 +329,6 @@ class _Layered(HeadedNetwork):
         """Return torch's module of a layer's map, with copies of weight and bias."""
 
 
-@final
 class Mlp(_Layered):
     """Layers of linear map, normalisation and activation, then heads.
 

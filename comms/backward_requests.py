@@ -75,8 +75,6 @@ class BackwardRequest:
     """Received messages, [B, size] each."""
     auxiliary: Tensor | None = None
     """Loss (already divided by the batch) in the parameters' gradients and in no delta, or None."""
-    derivatives: Sequence[tuple[Tensor, Tensor]] = ()
-    """Further losses: outputs, each with their derivative by it."""
 
     @property
     def all_parameters(self) -> list[Tensor]:
@@ -172,8 +170,7 @@ def _roots(
     """Roots of a backward pass: tensors, and the gradients injected on them."""
     ends = [end for request in requests for end in _ends(request, discount=discount)]
     weights = _each(torch._foreach_div, [weight for _, weight in ends], batch)
-    derivatives = [one for request in requests for one in request.derivatives]
-    return [*derivatives, *((end, weight) for (end, _), weight in zip(ends, weights, strict=True))]
+    return [(end, weight) for (end, _), weight in zip(ends, weights, strict=True)]
 
 
 def _ends(request: BackwardRequest, *, discount: bool) -> list[tuple[Tensor, Tensor | None]]:

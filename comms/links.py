@@ -237,7 +237,12 @@ class FanIn:
         members: N, of agents whose messages come over stacks of channels; None: of one, over single channels.
         batch: B, of stacked agents; rows are (member, environment).
         segments: Their messages: of `sum` and `mean` in the order in which they are added up, else side by side.
+
+    Attributes:
+        repeats: Whether what all members of a stack observe is repeated for each of them.
     """
+
+    repeats = True
 
     def __init__(
         self,
@@ -280,23 +285,6 @@ class FanIn:
         each = self._messages([v.unsqueeze(1) for v in values], [True] * len(values), self.batch)
         return torch.cat(each, 2).flatten(0, 1)
 
-    def blocks(
-        self, observations: Sequence[Tensor], messages: Sequence[Tensor], available: Sequence[bool | Tensor]
-    ) -> list[Block]:
-        """Return what `join` would copy into one input, of stacked networks that read vectors.
-
-        Args:
-            observations: [N * B, …] each, or [B, …] where all members observe the same.
-            messages: As of `join`.
-            available: Likewise.
-        """
-        found = [Block(o.flatten(1)) for o in observations]
-        if not messages:
-            return found
-        if self.kind != "concat":
-            return [*found, Block(self.join([], messages, available))]
-        return [*found, *(Block(each.pooled(messages), each.index, each.width) for each in self.segments)]
-
     def _messages(
         self, messages: Sequence[Tensor], available: Sequence[bool | Tensor], batch: int
     ) -> list[Tensor]:
@@ -327,6 +315,34 @@ class FanIn:
             assert segment.receivers is not None
             total = total.index_add(0, segment.receivers, segment.rows(opened))
         return total
+
+
+class BlockFanIn(FanIn):
+    """Fan-in of N agents whose network reads vectors from where they lie: nothing is copied into one input."""
+
+    repeats = False
+
+    def join(  # type: ignore[override]  # what the native kernel reads
+        self,
+        observations: Sequence[Tensor],
+        messages: Sequence[Tensor],
+        available: Sequence[bool | Tensor],
+        batch: int | None = None,
+    ) -> tuple[list[Block], int]:
+        """Return what `FanIn.join` would copy into one input, and B.
+
+        Args:
+            observations: [N * B, …] each, or [B, …] where all members observe the same.
+            messages: As of `FanIn.join`, like the others.
+            available: Likewise.
+            batch: Likewise.
+        """
+        found = [Block(o.flatten(1)) for o in observations]
+        if messages and self.kind != "concat":
+            found.append(Block(super().join([], messages, available, batch)))
+        elif messages:
+            found += [Block(each.pooled(messages), each.index, each.width) for each in self.segments]
+        return found, batch or self.batch
 
 
 def _valid(values: Tensor, available: bool | Tensor) -> Tensor:

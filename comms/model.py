@@ -8,7 +8,6 @@ mean over the batch is one mean per model, [K].
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -22,8 +21,7 @@ from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import Example, Numbers, over
 from antiphon.comms.sites import Sites
 from antiphon.nets.layers import initial_linear, initial_norm, layer, linear, norm_buffers, product
-from antiphon.nets.optimisers import Skip
-from antiphon.nets.trained_parameters import StackedParameters, TrainedParameters
+from antiphon.nets.trained_parameters import TrainedParameters
 
 __all__ = [
     "LinearMaps",
@@ -146,10 +144,6 @@ class Model(TrainedParameters, ABC):
     """Its name in a scenario."""
     function: Hashable = None
     """A key of what it computes, beside its class, sizes and settings."""
-    members: tuple[Model, ...] = ()
-    """Those stacked; none: it is one model."""
-    stack: StackedParameters | None = None
-    """The parameters, running statistics and optimisers of stacked models; None: it is one model."""
     sites: Sites | None = None
     """The tokens or pixels of a message, at each of which it is applied; its other attributes are those of one. None: it reads
     whole messages."""
@@ -228,24 +222,9 @@ class Model(TrainedParameters, ABC):
     @classmethod
     def stacked(cls, members: Sequence[Self]) -> Self:
         """Return models of one kind and shape as one; their own parameters become views of its."""
-        found = copy.copy(members[0])
-        found.members, found.stack = tuple(members), (own := StackedParameters(members))
-        found.parameters, found.trainable, found.updates = own.parameters, own.trainable, 0
-        found.optimiser = own.optimiser  # type: ignore[assignment]
-        found.maps = found.linear_maps({name: constant(p) for name, p in own.parameters.items()})
+        found = super().stacked(members)
+        found.maps = found.linear_maps({name: constant(p) for name, p in found.parameters.items()})
         return found
-
-    @property
-    def buffers(self) -> Numbers:
-        """Running statistics, by name."""
-        return self._buffers if self.stack is None else self.stack.buffers
-
-    @buffers.setter
-    def buffers(self, buffers: Numbers) -> None:
-        if self.stack is None:
-            self._buffers = buffers
-        else:
-            self.stack.buffers = buffers
 
     def by_model(self, rows: Tensor) -> Tensor:
         """Return rows [K * B, …] of stacked models as [K, B, …]; those of one model as they are."""
@@ -255,24 +234,6 @@ class Model(TrainedParameters, ABC):
     def to_rows(self, found: Tensor) -> Tensor:
         """Return what `by_model` was given."""
         return found.flatten(0, 1) if self.members else found
-
-    def step(
-        self,
-        gradients: Sequence[Tensor | None],
-        now: int,
-        members: Tensor | None = None,
-        *,
-        skip: Skip | None = None,
-    ) -> None:
-        """Take one optimiser step; of stacked models one of `members`, [K] bool, or None for all.
-
-        `updates` counts the steps taken by any of them.
-        """
-        if self.stack is None:
-            super().step(gradients, now, skip=skip)
-        else:
-            self.stack.step(gradients, now, members, skip=skip)  # type: ignore[arg-type]  # none is absent
-            self.updates += 1
 
     # --- training ------------------------------------------------------------------------------------------
 

@@ -26,9 +26,9 @@ def install(engine: Engine, base: System, *, native: bool = False) -> None:
     _install_objectives(engine.evaluator)
     _install_predictors(engine.predictor_trainer)
     if native:
-        from antiphon.engine.native.networks import native_networks
+        from antiphon.engine.native.networks import use_kernel
 
-        engine.forward_pass.native = engine.backward_pass.native = native_networks(system)
+        use_kernel(system)
     if any(agent.stacked for agent in system.agents.values()):
         from antiphon.engine.features.reach import Reach
 

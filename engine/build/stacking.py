@@ -17,7 +17,7 @@ import networkx as nx
 import torch
 from torch import Tensor
 
-from antiphon.agents.learner import StackedLearner
+from antiphon.agents.learner import Learner
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, VALUE, Network
 from antiphon.comms.backward_requests import Outliers
 from antiphon.comms.links import REDUCED, FanIn, Segment
@@ -316,7 +316,7 @@ def _rewired(agent: Agent) -> Agent:
 
 
 def _stack_agents(name: str, members: Sequence[Agent], base: System) -> Agent:
-    learner: Any = StackedLearner([agent.learner for agent in members])
+    learner = Learner.stacked([agent.learner for agent in members])
     seeds = [agent.participation_seed for agent in members]
     return replace(
         members[0],

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from antiphon.engine.heart.clock import StepWindows
 from antiphon.engine.heart.system import System
-from antiphon.nets.optimisers import Optimiser, StackedOptimiser
+from antiphon.nets.optimisers import Optimiser
 
 __all__ = ["LONGEST", "OF_BACKENDS", "obstacle_of", "period_of"]
 
@@ -70,7 +70,7 @@ def _obstacles(system: System) -> Iterator[str]:
             for model in channel.models
         ),
     ]:
-        if not isinstance(owner.optimiser, Optimiser | StackedOptimiser):
+        if not isinstance(owner.optimiser, Optimiser):
             yield f"{place} has an optimiser of torch's or a user's"
         elif owner.optimiser.kind == "sgd" and not owner.rate.constant:
             yield f"{place}: the rate of its SGD has a schedule"

@@ -13,7 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from antiphon.agents.learner import Learner, StackedLearner
+from antiphon.agents.learner import Learner
 from antiphon.agents.network import AUXILIARY_PORT, OBJECTIVE, STATE, VALUE
 from antiphon.agents.objectives import Objective
 from antiphon.agents.policies import PolicyObjective
@@ -83,7 +83,7 @@ class Agent:
     name: str
     clock: Clock
     learner: Learner
-    """Of a stack with a leading axis of members, a `StackedLearner`, which has the same parts."""
+    """Of a stack with a leading axis of members, that of all."""
     observes: tuple[str, ...]
     """Names of what its first member observes, in declared order."""
     fan_in: str
@@ -155,11 +155,11 @@ class Agent:
     @property
     def stacked(self) -> bool:
         """Whether its parameters have a leading axis of members."""
-        return isinstance(self.learner, StackedLearner)
+        return bool(self.learner.members)
 
-    def to_rows(self, signal: Tensor, *, repeat: bool = True) -> Tensor:
-        """A signal of the environment, [B, …], for its rows; as it is, not to `repeat` what is the same for all members."""
-        return self.replicas.to_rows(signal) if repeat or self.replicas.count > 1 else signal
+    def to_rows(self, signal: Tensor) -> Tensor:
+        """A signal of the environment, [B, …], for its rows."""
+        return self.replicas.to_rows(signal)
 
     def total(self, rows: Tensor) -> Tensor:
         """The sum of a figure over each member's rows, [N]."""
@@ -208,18 +208,17 @@ class Agent:
 
     # --- what it observes ----------------------------------------------------------------------------------
 
-    def observations(
-        self, signal: Callable[[str], Tensor], dtype: torch.dtype, *, repeat: bool = True
-    ) -> list[Tensor]:
+    def observations(self, signal: Callable[[str], Tensor], dtype: torch.dtype) -> list[Tensor]:
         """What the members observe, [rows, …] each, in the order in which they declare it, ages left out.
+
+        What all observe is [B, …] where the fan-in does not want it repeated.
 
         Args:
             signal: Returns a signal of the step by its name, [replicas * B, …], as it enters a network.
             dtype: Of what the network reads.
-            repeat: As of `to_rows`.
         """
         flat = len(self.learner.network.input_shape) == 1
-        found = (self._rows(names, signal, dtype, repeat) for names in self.observed if names[0] != AGE)
+        found = (self._rows(names, signal, dtype) for names in self.observed if names[0] != AGE)
         return [rows.reshape(len(rows), -1) if flat else rows for rows in found]
 
     def critic_input(self, signal: Callable[[str], Tensor], dtype: torch.dtype) -> Tensor:
@@ -229,14 +228,13 @@ class Agent:
             found = [rows.reshape(len(rows), -1) for rows in found]
         return found[0] if len(found) == 1 else torch.cat(found, 1)
 
-    def _rows(
-        self, names: tuple[str, ...], signal: Callable[[str], Tensor], dtype: torch.dtype, repeat: bool = True
-    ) -> Tensor:
+    def _rows(self, names: tuple[str, ...], signal: Callable[[str], Tensor], dtype: torch.dtype) -> Tensor:
         """One observation of the members, [rows, …]; `names`: the signal of each."""
         distinct = list(dict.fromkeys(names))
         values = [signal(name).to(dtype) for name in distinct]
         if len(values) == 1:
-            return self.to_rows(values[0], repeat=repeat)
+            shared = self.replicas.count == 1 and not self.layout.repeats
+            return values[0] if shared else self.to_rows(values[0])
         return self.by_name(torch.cat(values), names, distinct)
 
     def by_name(self, values: Tensor, names: tuple[str, ...], distinct: list[str]) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from antiphon.engine.features.contexts import States
     from antiphon.engine.features.feedback_alignment import FixedFeedback
     from antiphon.engine.features.stand_ins import StandIns
-    from antiphon.engine.native.networks import NativeNetwork
     from antiphon.engine.policies.actions import Actions
 
 __all__ = ["ForwardPass", "MessagePolicy", "TrainingMessages"]
@@ -88,8 +87,6 @@ class ForwardPass:
         """Hook on what is sent: states of agents that predictors are conditioned on."""
         self.actions: Actions | None = None
         """Hook on agents that have ticked: what they do in the environment, and what follows."""
-        self.native: Mapping[str, NativeNetwork] = {}
-        """Networks that the native kernel evaluates, by stack."""
 
     @property
     def action(self) -> Action | None:
@@ -166,21 +163,16 @@ class ForwardPass:
     ) -> dict[str, Tensor]:
         """Evaluate a network for the ticks of one call, which get its ports, and return the new running statistics."""
         first = self.system.agents[ticks[0].agent]
-        learner, native = first.learner, self.native.get(first.name)
-        if native is not None:
-            ports, after = native(buffers, *self._inputs(ticks[0], window, repeat=False))
-        else:
-            rows = [self.inputs(tick, window) for tick in ticks]
-            x = rows[0] if len(rows) == 1 else torch.cat(rows)
-            ports, after = learner.network(
-                learner.parameters,
-                buffers,
-                x,
-                training=not learner.frozen,
-                seed=0 if learner.network.pure else seed_for(first.seed, "tick", str(ticks[0].step)),
-                transports=() if self.feedback is None else self.feedback.transports(ticks, window),
-                state=self._states(ticks, window) if learner.network.state_size else None,
-            )
+        learner = first.learner
+        rows = [self.inputs(tick, window) for tick in ticks]
+        x = rows[0] if len(rows) == 1 else torch.cat(rows)
+        ports, after = learner.evaluate(
+            buffers,
+            x,
+            seed=0 if learner.network.pure else seed_for(first.seed, "tick", str(ticks[0].step)),
+            transports=() if self.feedback is None else self.feedback.transports(ticks, window),
+            state=self._states(ticks, window) if learner.network.state_size else None,
+        )
         if first.critic:
             observed = torch.cat([self.critic_input(tick) for tick in ticks])
             training = not learner.frozen
@@ -195,12 +187,6 @@ class ForwardPass:
 
     def inputs(self, tick: Tick, window: Window) -> Tensor:
         """The network's input [rows, …]: observations and messages, joined by the agent's fan-in."""
-        return self.system.agents[tick.agent].layout.join(*self._inputs(tick, window))
-
-    def _inputs(
-        self, tick: Tick, window: Window, *, repeat: bool = True
-    ) -> tuple[list[Tensor], list[Tensor], list[EnvMask]]:
-        """What fan-in joins: observations (to `repeat`: see `Agent.to_rows`), messages, and where there are messages."""
         agent = self.system.agents[tick.agent]
         flat = len(agent.learner.network.input_shape) == 1
         messages: list[Tensor] = []
@@ -217,15 +203,14 @@ class ForwardPass:
             message, there = combine_reads(channel.ledger.read, side_by_side, channel.slots)
             messages.append(message)
             available.append(there)
-        return self.observations(tick, repeat=repeat), messages, available
+        return agent.layout.join(self.observations(tick), messages, available)
 
-    def observations(self, tick: Tick, *, repeat: bool = True) -> list[Tensor]:
-        """What a tick's network reads beside messages, [rows, …] each, in declared order; `repeat`: see `Agent.to_rows`."""
+    def observations(self, tick: Tick) -> list[Tensor]:
+        """What a tick's network reads beside messages, in declared order: see `Agent.observations`."""
         agent, signals = self.system.agents[tick.agent], tick.step_signals.signals
         observations = agent.observations(
             lambda name: self.system.network_input(name, signals.get(name), agent.categories),
             self.system.dtype,
-            repeat=repeat,
         )
         if tick.ages is not None:
             observations.insert(agent.observes.index(AGE), tick.ages)

@@ -13,7 +13,7 @@ gradients of parameters wait for the update, those of received messages are book
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
@@ -32,7 +32,6 @@ from antiphon.engine.heart.updates import Losses, Update, WindowLoss
 
 if TYPE_CHECKING:
     from antiphon.engine.features.auxiliary import AuxiliaryTask
-    from antiphon.engine.native.networks import NativeNetwork
     from antiphon.engine.policies.trajectories import PolicyEvaluator
 
 __all__ = ["BackwardPass", "ObjectiveEvaluator", "Steering"]
@@ -47,8 +46,6 @@ class TickLoss(NamedTuple):
     """Likewise."""
     present: Tensor | None
     """Where there is a target; None: everywhere."""
-    derivative: tuple[Tensor, Tensor] | None
-    """Of losses without a graph: the output, and the derivative of their mean over the batch by it."""
 
 
 class ObjectiveEvaluator:
@@ -87,9 +84,7 @@ class ObjectiveEvaluator:
             agent.total(tick.score),
             batch if tick.present is None else agent.total(tick.present),
         )
-        window_loss.add(agent.name, None if tick.derivative else loss, samples, own)
-        if tick.derivative is not None:
-            window_loss.derivatives.append(tick.derivative)
+        window_loss.add(agent.name, loss, samples, own)
 
     def loss(self, tick: Tick) -> TickLoss | None:
         """An objective at one tick; None if its target is absent everywhere."""
@@ -112,25 +107,14 @@ class ObjectiveEvaluator:
         present = None if present is None else agent.to_rows(present)
         if isinstance(tick.participates, Tensor):
             present = tick.participates if present is None else present & tick.participates
-        written = None
-        if output.is_leaf and output.requires_grad:  # of the native kernel, as is then the objective
-            shared, factor = agent.to_rows(target, repeat=False), goal.weight / self.system.batch
-            written = goal.objective.with_derivative(output, shared, factor)
-        if written is None or not goal.objective.scores_loss:
-            target = agent.to_rows(target)
-        losses, derivative = written or (goal.objective.loss(output, target), None)
+        target = agent.to_rows(target)
+        losses = goal.objective.loss(output, target)
         score = (
             constant(losses) if goal.objective.scores_loss else goal.objective.score(constant(output), target)
         )
         if present is not None:
             losses, score = mask_fill_zero(present, losses), mask_fill_zero(present, score)
-            derivative = None if derivative is None else mask_fill_zero(present, derivative)
-        return TickLoss(
-            losses if goal.weight == 1.0 else losses * goal.weight,
-            score,
-            present,
-            None if derivative is None else (output, derivative),
-        )
+        return TickLoss(losses if goal.weight == 1.0 else losses * goal.weight, score, present)
 
 
 class Steering(Protocol):
@@ -165,8 +149,6 @@ class BackwardPass:
         """Hook on the same: a loss beside the objectives' that nothing goes back from."""
         self.answered: list[Callable[[Update], None]] = []
         """Hooks on windows whose gradients are booked: what else goes back to the senders of what they read."""
-        self.native: Mapping[str, NativeNetwork] = {}
-        """Networks that the native kernel differentiates, by stack."""
 
     def differentiate(self, closing: list[tuple[LearningGroup, Window]], step: int) -> list[Update]:
         """The gradients of closed windows by parameters and by the messages that were read; nothing is booked yet."""
@@ -180,11 +162,6 @@ class BackwardPass:
         for update, result in zip(updates, backward_all(requests, self.system.batch), strict=True):
             update.gradients = {**result.parameters}
             update.window_loss.total = None  # with it goes what is left of the graph
-            update.window_loss.derivatives.clear()
-            native = self.native.get(update.group.members[0])
-            if native is not None:
-                native.differentiate(update, update.group.members[0], self._wanted(update))
-                continue
             update.returned.update(zip(self._wanted(update), result.deltas, strict=True))
         return updates
 
@@ -201,16 +178,12 @@ class BackwardPass:
         learning = [name for name in update.group.owners if update.learning[name] is not False]
         leaves = [value for read in self._wanted(update) if (value := read.value) is not None]
         parameters = {name: self.agents[name].learner.trainable for name in learning}
-        native = self.native.get(update.group.members[0])
-        if native is not None:
-            leaves, parameters = [], {name: list(native.ports.values()) for name in learning}
         return BackwardRequest(
             update.window_loss.total,
             self.injections(update, step),
             parameters,
             leaves,
             None if self.auxiliary is None else self.auxiliary.loss(update),
-            update.window_loss.derivatives,
         )
 
     def book(self, update: Update) -> None:

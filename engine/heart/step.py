@@ -8,13 +8,10 @@ and pull their losses back (backward), all with the parameters of before the ste
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
-from antiphon.agents.learner import Learner, StackedLearner
-from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.learn import BackwardPass, ObjectiveEvaluator
 from antiphon.engine.heart.ledger import Ledger
@@ -251,38 +248,21 @@ class Engine:
         for update in updates:
             for name, gradients in update.gradients.items():
                 agent = self.system.agents[name]
-                if not agent.learner.trainable or _nothing(gradients):
+                if not agent.learner.trainable or all(g is None for g in gradients):
                     continue
-                if isinstance(agent.learner, StackedLearner):
-                    self._step(update, agent, agent.learner, gradients, step)
+                if agent.stacked:
+                    members = members_and(update.stepping_members[name], agent.enabled())
+                    if members is None or bool(members.any()):
+                        agent.learner.step(gradients, step, members, skip=self.divergence.skip)
                 elif agent.agent_disabled is not True and (
                     name in update.reached_by_tie
                     or not self._stacks[update.group]
                     or self.reach is None
                     or self.reach.alone(update, name)
                 ):  # beside stacks a lone agent may be given zeros in place of none
-                    assert isinstance(agent.learner, Learner)
                     agent.learner.step(gradients, step, skip=self.divergence.skip)
                 else:
                     update.stepping_members[name] = torch.zeros(1, dtype=torch.bool)
-
-    def _step(
-        self,
-        update: Update,
-        agent: Agent,
-        learner: StackedLearner,
-        gradients: Sequence[Tensor | None],
-        step: int,
-    ) -> None:
-        """Take the optimiser step of the members of a stack that an update reaches."""
-        members = members_and(update.stepping_members[agent.name], agent.enabled())
-        if members is not None and not bool(members.any()):
-            return
-        pairs = zip(learner.trainable, gradients, strict=True) if isinstance(gradients, list) else ()
-        full = [torch.zeros_like(p) if g is None else g for p, g in pairs] or cast(
-            "Sequence[Tensor]", gradients
-        )
-        learner.step(full, step, members, skip=self.divergence.skip)
 
     def synchronize(self) -> None:
         """Wait for the device: see `DivergenceCheck.synchronize`."""
@@ -293,8 +273,3 @@ class Engine:
     def restore_statistics(self) -> None:
         """Put all running statistics back to what they were before the step."""
         self.divergence.statistics.restore()
-
-
-def _nothing(gradients: Sequence[Tensor | None]) -> bool:
-    """Whether no gradient reaches anything; what is no list is made as it is applied."""
-    return isinstance(gradients, list) and all(g is None for g in gradients)

@@ -249,8 +249,7 @@ def _by_member(values: Tensor, members: int) -> Tensor:
 
 
 def _evaluated(agent: Agent, start: Tensors, x: Tensor, state: Tensor | None) -> Tensors:
-    learner = agent.learner
-    return learner.network(learner.parameters, start, x, training=not learner.frozen, state=state)[0]
+    return agent.learner.evaluate(start, x, state=state)[0]
 
 
 def _values(agent: Agent, start: Tensors, x: Tensor) -> Tensor:

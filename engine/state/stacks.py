@@ -29,18 +29,17 @@ from antiphon.engine.heart.message import (
 from antiphon.engine.heart.rows import Replicas
 from antiphon.engine.heart.system import System
 from antiphon.engine.state.trees import Tree, join, join_rows, split, split_rows
-from antiphon.nets.trained_parameters import StackedParameters
+from antiphon.nets.trained_parameters import TrainedParameters
 
 __all__ = ["merge_state", "parts_of", "split_state"]
 
 
-def parts_of(system: System) -> Iterator[StackedParameters | Outliers]:
+def parts_of(system: System) -> Iterator[TrainedParameters | Outliers]:
     """Yield what stacks have of their members: parameters of agents and predictors, and bounds of outliers."""
     channels = system.channels.values()
     found: list[object] = [agent.learner for agent in system.agents.values()]
-    found += [model.stack for channel in channels for model in channel.models]
-    found += [channel.gradient.outliers for channel in channels]
-    yield from (part for part in found if isinstance(part, StackedParameters | Outliers))
+    found += [part for channel in channels for part in (*channel.models, channel.gradient.outliers)]
+    yield from (one for one in found if isinstance(one, TrainedParameters | Outliers) and one.members)
 
 
 def _anywhere(mask: Any) -> bool:

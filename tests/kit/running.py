@@ -8,6 +8,7 @@ from typing import Any
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.engine.capture.conditions import obstacle_of
 from antiphon.engine.capture.loop import CapturedLoop
+from antiphon.engine.native.networks import NativeNetwork
 from antiphon.engine.parts.placement import check_divisible, check_placement, lookahead_of, units_of
 from antiphon.engine.planning.memory_estimate import slots
 from antiphon.engine.runs.seeds import Seeds
@@ -56,7 +57,8 @@ def message_slots(simulation: Simulation) -> tuple[dict[str, int], bool]:
 def native_agents(simulation: Simulation) -> list[str]:
     """The stacks that the native kernel computes; none where another backend does."""
     backend: Any = simulation.backend
-    return list(backend.forward_pass.native) if backend.name == "native" else []
+    agents = backend.stacked.system.agents.values() if backend.name == "native" else ()
+    return [agent.name for agent in agents if isinstance(agent.learner.network, NativeNetwork)]
 
 
 def predictor_of(simulation: Simulation, channel: str) -> Predictor:
