@@ -202,27 +202,10 @@ def gradients_of(
         inputs: Leaves.
         retain: Whether the graph is kept.
     """
-    gradients: Gradients = [None] * len(inputs)
-
-    def add(place: int, gradient: Tensor) -> None:
-        known = gradients[place]
-        gradients[place] = gradient if known is None else known + gradient
-
-    outputs, weights = [], []
-    for end, weight in ends:
-        places = [i for i, tensor in enumerate(inputs) if tensor is end] if end.is_leaf else []
-        if weight is None or not places:
-            outputs.append(end)
-            weights.append(weight)
-        else:  # nothing is between it and the input
-            for place in places:
-                add(place, weight)
-    if outputs and inputs:
-        found = torch.autograd.grad(outputs, inputs, weights, retain_graph=retain, allow_unused=True)
-        for place, gradient in enumerate(found):
-            if gradient is not None:
-                add(place, gradient)
-    return gradients
+    if not ends or not inputs:
+        return [None] * len(inputs)
+    outputs, weights = zip(*ends, strict=True)
+    return list(torch.autograd.grad(outputs, inputs, weights, retain_graph=retain, allow_unused=True))
 
 
 # --- outliers: gradients out of all proportion to those before them, which come when a recurrent network grows unstable
