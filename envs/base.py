@@ -147,10 +147,7 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
         raise NotImplementedError
 
     def uniform(self, mask: Tensor) -> bool | None:
-        """Return what a mask is in all environments, as far as the host knows without a look at it; None: unknown.
-
-        Known are ends and masks of streams and of worlds whose environments are in step.
-        """
+        """Return what a mask is in all environments in step, as far as the host knows without a look at it; None: unknown."""
         return next((holds for holds, known in self._uniform.items() if mask is known), None)
 
     def _divide(self, values: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -122,17 +122,13 @@ def _factory(name: str) -> Any:
 def _arguments(factory: Callable[..., Any]) -> type[EnvOptions]:
     """Return the arguments of a factory as options, with any values."""
     keys: dict[str, Any] = {}
-    base: type[EnvOptions] = EnvOptions
+    extra = "forbid"
     for key, parameter in inspect.signature(factory).parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:
-            base = _AnyOptions
+            extra = "allow"
         elif parameter.kind is not parameter.VAR_POSITIONAL and key not in _SETTINGS and key[0] != "_":
             keys[key] = Any, ... if parameter.default is parameter.empty else parameter.default
-    return create_model("Options", __base__=base, **keys)
-
-
-class _AnyOptions(EnvOptions, extra="allow"):
-    """Options of a factory that takes any keywords."""
+    return create_model("Options", __base__=EnvOptions, __cls_kwargs__={"extra": extra}, **keys)
 
 
 def with_paths(env: Mapping[str, Any], folder: Path) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def _made(
         own = gymnasium.spec(name).vector_entry_point is not None and autoreset is None
         mode = "vector_entry_point" if own else "sync"
     settings = (
-        {} if mode == "vector_entry_point" else {"autoreset_mode": _AUTORESET[autoreset or "same_step"]}
+        {"autoreset_mode": _AUTORESET[autoreset or "same_step"]} if mode != "vector_entry_point" else {}
     )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*render_mode")  # which is checked here

@@ -100,11 +100,9 @@ class ParallelAdaptor(Adaptor):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
         """Reset all copies: copy i to the seed + i; random actions have the seed itself."""
+        seeds = [None if seed is None else seed + row for row in range(self.num_envs)]
         with self._failing("reset"):
-            observed = [
-                world.reset(seed=None if seed is None else seed + row, options=options)[0]
-                for row, world in enumerate(self._worlds)
-            ]
+            observed = [w.reset(seed=s, options=options)[0] for w, s in zip(self._worlds, seeds, strict=True)]
         if seed is not None:
             self._native.seed(seed)
         return self._divide(self._observe(observed))
@@ -113,10 +111,8 @@ class ParallelAdaptor(Adaptor):
         """Take a step in every copy: actions are a mapping of parts, as of `Actions`; parts that it leaves out are random."""
         given = {} if actions is None else actions
         if isinstance(given, Mapping):  # boxes of 32 bits contain no numbers of 64
-            given = {
-                n: a.float() if isinstance(a, Tensor) and a.is_floating_point() else a
-                for n, a in given.items()
-            }
+            floats = {n: a for n, a in given.items() if isinstance(a, Tensor) and a.is_floating_point()}
+            given = {**given, **{name: value.float() for name, value in floats.items()}}
         native = iterate(self._native, self.actions.translated(given, self._native.sample, arrays=True))
         observed, outcomes = [], np.zeros((len(OUTCOMES), 1 + len(self._agents), self.num_envs))
         there = np.zeros((1 + len(self._agents), self.num_envs), bool)
@@ -128,9 +124,7 @@ class ParallelAdaptor(Adaptor):
                 places = [0, *(1 + self._agents.index(agent) for agent in alive)]
                 there[places, row] = True
                 outcomes[:, places, row] = np.array(self._outcomes(world, alive, *found[1:4]))
-        return self._result(
-            observed, torch.from_numpy(outcomes).to(self.device), torch.from_numpy(there).to(self.device)
-        )
+        return self._result(observed, *(torch.from_numpy(each).to(self.device) for each in (outcomes, there)))
 
     @staticmethod
     def _outcomes(
@@ -180,7 +174,7 @@ class ParallelAdaptor(Adaptor):
         """Return the requested signals that are known at the tick; zeros for agents that are not there."""
         values: dict[str, Tensor] = {}
         for agent, observations in self.observations.items():
-            rows = [row for row, each in enumerate(observed) if agent in each]
+            rows = [row for row, found in enumerate(observed) if agent in found]
             for name, signal in observations.signals.items():
                 if name not in self.requested:
                     continue
@@ -188,9 +182,8 @@ class ParallelAdaptor(Adaptor):
                 full = full if signal.classes is None else full.long()
                 if rows:
                     with self._failing("step"):
-                        parts = np.stack(
-                            [np.asarray(observations.part(name, observed[row][agent])) for row in rows]
-                        )
+                        each = [np.asarray(observations.part(name, observed[row][agent])) for row in rows]
+                        parts = np.stack(each)
                     full[rows] = checked(name, signal, self._value(name, parts, observations), len(rows))
                 values[name] = full
         if _STATE in self.requested:

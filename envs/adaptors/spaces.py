@@ -120,7 +120,6 @@ class Actions:
         native: The environment's own space of actions, of one sub-environment.
 
     Attributes:
-        native: The same.
         space: What agents choose from: Discrete, MultiDiscrete, Box, or a Dict of these. A space of other things is as it
             is: it takes no agent's actions, only random ones.
 

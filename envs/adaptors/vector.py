@@ -225,13 +225,11 @@ def _sub_environments(env: VectorEnv[Any, Any, Any]) -> list[gymnasium.Env[Any, 
     """Return the sub-environments whose states are that of a vector environment; None: it is not theirs."""
     if not isinstance(env, SyncVectorEnv) or has_state(env):
         return None
-    subs = list(env.envs)
-    plain = all(
-        isinstance(wrapper, OrderEnforcing | PassiveEnvChecker | TimeLimit)
-        for sub in subs
-        for wrapper in _wrappers(sub)
+    plain = OrderEnforcing | PassiveEnvChecker | TimeLimit
+    saved = all(
+        has_state(sub.unwrapped) and all(isinstance(w, plain) for w in _wrappers(sub)) for sub in env.envs
     )
-    return subs if plain and all(has_state(sub.unwrapped) for sub in subs) else None
+    return list(env.envs) if saved else None
 
 
 def _wrappers(env: gymnasium.Env[Any, Any]) -> list[gymnasium.Wrapper[Any, Any, Any, Any]]:

@@ -114,9 +114,8 @@ class SpeakerListener(World):
         }
         if self._talks:
             reached["message"] = self._words[actions["speaker"]]
-        goals = state["landmarks"].view(-1, 3, 2)[
-            torch.arange(self.num_envs, device=self.device), state["goal"]
-        ]
+        copies = torch.arange(self.num_envs, device=self.device)
+        goals = state["landmarks"].view(-1, 3, 2)[copies, state["goal"]]
         reward = -(reached["position"] - goals).square().sum(1)
         return reached, reward, torch.zeros_like(reward, dtype=torch.bool)
 
