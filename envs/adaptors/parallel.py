@@ -123,20 +123,13 @@ class ParallelAdaptor(Adaptor):
                 observed.append(found[0])
                 places = [0, *(1 + self._agents.index(agent) for agent in alive)]
                 there[places, row] = True
-                outcomes[:, places, row] = np.array(self._outcomes(world, alive, *found[1:4]))
+                outcomes[:, places, row] = np.array(self._outcomes(world, alive, found[1:4]))
         return self._result(observed, *(torch.from_numpy(each).to(self.device) for each in (outcomes, there)))
 
     @staticmethod
-    def _outcomes(
-        world: Any,
-        alive: Sequence[str],
-        rewards: Mapping[str, Any],
-        terminations: Mapping[str, Any],
-        truncations: Mapping[str, Any],
-    ) -> list[list[float]]:
+    def _outcomes(world: Any, alive: Sequence[str], found: Sequence[Mapping[str, Any]]) -> list[list[float]]:
         """Return reward, terminated and truncated: of the whole world, and of each agent that was alive."""
-        own = [float(rewards.get(agent, 0.0)) for agent in alive]
-        ends = [[float(each.get(agent, False)) for agent in alive] for each in (terminations, truncations)]
+        own, *ends = [[float(each.get(agent, 0.0)) for agent in alive] for each in found]
         over = not world.agents or all(map(any, zip(*ends, strict=True)))
         if over:  # whoever was left without an end of its own
             ends[0] = [max(end, 1.0 - cut) for end, cut in zip(*ends, strict=True)]
