@@ -164,9 +164,9 @@ def copied(spec: Any, reason: str) -> Any:
         return copy.deepcopy(spec)
     except Exception as error:  # noqa: BLE001  (anything a user's object may raise)
         line = " ".join(str(error).split())
+        fix = "give it a __deepcopy__, or run one simulation at a time"
         raise ScenarioError(
-            f"env: {type(spec).__name__} cannot be copied ({line}), and {reason}; give it a __deepcopy__, or run one "
-            "simulation at a time"
+            f"env: {type(spec).__name__} cannot be copied ({line}), and {reason}; {fix}"
         ) from None
 
 
@@ -240,9 +240,8 @@ def make(
             raise
     if callable(getattr(spec, "make", None)):
         return spec.make(batch=batch, device=device, dtype=dtype, split=split or "train")  # type: ignore[no-any-return]
-    raise ScenarioError(
-        f"env: {type(spec).__name__} is no environment; give an id, antiphon.envs.from_tensors(…) or a VectorEnv"
-    )
+    fix = "give an id, antiphon.envs.from_tensors(…) or a VectorEnv"
+    raise ScenarioError(f"env: {type(spec).__name__} is no environment; {fix}")
 
 
 def _declared(spec: Any) -> tuple[str | None, str, dict[str, Any]]:
@@ -281,7 +280,7 @@ def _built(name: str, values: Mapping[str, Any], split: str | None, settings: Ma
         if split is not None and not takes_split:
             raise ScenarioError(f"env.split: '{name}' takes no split, such as '{split}'; let it take one")
         return made
+    kinds = "a gymnasium.Env, a VectorEnv, a parallel world of PettingZoo or a source"
     raise ScenarioError(
-        f"env: '{name}' makes an object of type {type(made).__name__}; its factory must return a gymnasium.Env, a VectorEnv, "
-        "a parallel world of PettingZoo or a source"
+        f"env: '{name}' makes an object of type {type(made).__name__}; its factory must return {kinds}"
     )

@@ -58,9 +58,9 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
         own = env.metadata.get("autoreset_mode")
         if autoreset is not None and own is not _AUTORESET[autoreset]:
             has = own.name.lower() if isinstance(own, AutoresetMode) else own
+            other = f"{autoreset}, but the vector environment of '{name}' has {has}"
             raise ScenarioError(
-                f"env.autoreset: {autoreset}, but the vector environment of '{name}' has {has}; leave autoreset out, or "
-                "use vectorization_mode: sync"
+                f"env.autoreset: {other}; leave autoreset out, or use vectorization_mode: sync"
             )
     except ScenarioError:
         env.close()

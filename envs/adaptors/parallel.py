@@ -24,7 +24,7 @@ from antiphon.envs.adaptors.checked import (
 from antiphon.envs.adaptors.spaces import Actions, Observations, signal_of
 from antiphon.envs.base import StepResult, Values
 from antiphon.envs.signal import OUTCOMES
-from antiphon.errors import ScenarioError
+from antiphon.errors import ScenarioError, require
 from antiphon.extensions import imported_by_name
 
 __all__ = ["ParallelAdaptor", "is_parallel", "open_copies"]
@@ -44,12 +44,9 @@ def open_copies(name: str, batch: int, options: Mapping[str, Any]) -> list[Any]:
     Raises:
         ScenarioError: There is no such module, it has no parallel world, or that cannot be made of the options.
     """
-    factory = getattr(imported_by_name(name, "env.pettingzoo"), "parallel_env", None)
-    if not callable(factory):
-        raise ScenarioError(
-            f"env.pettingzoo: {name} has no parallel_env; name the module of a parallel world, such as "
-            "mpe2.simple_speaker_listener_v4"
-        )
+    factory: Any = getattr(imported_by_name(name, "env.pettingzoo"), "parallel_env", None)
+    fix = "name the module of a parallel world, such as mpe2.simple_speaker_listener_v4"
+    require(callable(factory), "env.pettingzoo", f"{name} has no parallel_env; {fix}", ScenarioError)
     with making("pettingzoo", name):
         worlds = [factory(**options) for _ in range(batch)]
     check_render_mode(name, worlds[0], options)
@@ -69,20 +66,14 @@ class ParallelAdaptor(Adaptor):
     episode ends when no agent is left: truncated if one of the last was truncated, else terminated. Copy i is seeded with
     the seed + i, as the sub-environments of Gymnasium are.
 
-    Args:
-        worlds: The copies.
-        settings: `device` and `dtype`, as of `TorchVectorEnv`.
-
     Raises:
         ScenarioError: Objects that are no parallel worlds, or spaces that have no translation.
     """
 
     def __init__(self, worlds: Sequence[Any], **settings: Any) -> None:
         first = worlds[0]
-        if not is_parallel(first):
-            raise ScenarioError(
-                f"env: {type(first).__name__} is no parallel world of PettingZoo; give its parallel_env"
-            )
+        other = f"{type(first).__name__} is no parallel world of PettingZoo; give its parallel_env"
+        require(is_parallel(first), "env", other, ScenarioError)
         agents = self._agents = tuple(first.possible_agents)
         self.observations = {
             agent: Observations(first.observation_space(agent), f"{agent}.") for agent in agents
