@@ -127,8 +127,7 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
 
     def frame(self, row: int = 0) -> NDArray[np.uint8]:
         """Return a picture `[height, width, 3]` of one environment, if it has any; ResetNeeded before a reset."""
-        if self._seed is None:
-            raise ResetNeeded("call reset() before render()")
+        self._require_reset("render()")
         return self._picture(row)
 
     def render(self) -> tuple[Any, ...] | None:
@@ -147,10 +146,7 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
         raise NotImplementedError
 
     def uniform(self, mask: Tensor) -> bool | None:
-        """Return what a mask is in all environments, as far as the host knows without a look at it; None: unknown.
-
-        Known are ends and masks of streams and of worlds whose environments are in step.
-        """
+        """Return what a mask is in all environments in step, as far as the host knows without a look at it; None: unknown."""
         return next((holds for holds, known in self._uniform.items() if mask is known), None)
 
     def _divide(self, values: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -168,9 +164,9 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
             self._seed = seeding.np_random(None)[1] if seed is None else int(seed)
         return begins
 
-    def _require_reset(self) -> None:
+    def _require_reset(self, call: str = "step()") -> None:
         if self._seed is None:
-            raise ResetNeeded("call reset() before step()")
+            raise ResetNeeded(f"call reset() before {call}")
 
     def _step_result(
         self,

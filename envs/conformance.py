@@ -37,7 +37,8 @@ def check_vector_env(env_factory: Callable[[], TorchVectorEnv], steps: int = 12)
     _check_lengths(env, steps)
     _require(_equal(first, _roll(env, steps, seed=7)), "the same seed in one environment gives other steps")
     _require(_equal(first, _roll(env_factory(), steps, seed=7)), "the same seed in a twin gives other steps")
-    same = _equal(first, _roll(env, steps, seed=8)) and _equal(*(_free(env, steps, seed) for seed in (7, 8)))
+    free = [[env.reset(seed=seed), *(env.step(None) for _ in range(steps))] for seed in (7, 8)]
+    same = _equal(first, _roll(env, steps, seed=8)) and _equal(*free)
     _require(not same, "another seed gives the same steps")
     _check_state(env_factory, steps)
     _check_request(env_factory)
@@ -60,11 +61,6 @@ def _roll(env: TorchVectorEnv, steps: int, seed: int) -> list[StepResult]:
 
 def _go(env: TorchVectorEnv, steps: int) -> list[StepResult]:
     return [env.step(env.action_space.sample()) for _ in range(steps)]
-
-
-def _free(env: TorchVectorEnv, steps: int, seed: int) -> list[Any]:
-    """Reset and take some steps whose actions are the environment's own, of its seed."""
-    return [env.reset(seed=seed), *(env.step(None) for _ in range(steps))]
 
 
 def _check_result(env: TorchVectorEnv, result: StepResult) -> None:

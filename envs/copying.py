@@ -150,9 +150,8 @@ class Copy(SeededEnv):
             if self.length > most:
                 raise ScenarioError(f"env.length: {self.length}; must be a whole number from 1 to {most}")
             if self.start.characters > most:
-                raise ScenarioError(
-                    f"env.repeats: {times} times length {self.length} exceeds max_length {most}; lower it, or raise max_length"
-                )
+                product = f"{times} times length {self.length} exceeds max_length {most}"
+                raise ScenarioError(f"env.repeats: {product}; lower it, or raise max_length")
             return self
 
         @property

@@ -122,17 +122,13 @@ def _factory(name: str) -> Any:
 def _arguments(factory: Callable[..., Any]) -> type[EnvOptions]:
     """Return the arguments of a factory as options, with any values."""
     keys: dict[str, Any] = {}
-    base: type[EnvOptions] = EnvOptions
+    extra = "forbid"
     for key, parameter in inspect.signature(factory).parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:
-            base = _AnyOptions
+            extra = "allow"
         elif parameter.kind is not parameter.VAR_POSITIONAL and key not in _SETTINGS and key[0] != "_":
             keys[key] = Any, ... if parameter.default is parameter.empty else parameter.default
-    return create_model("Options", __base__=base, **keys)
-
-
-class _AnyOptions(EnvOptions, extra="allow"):
-    """Options of a factory that takes any keywords."""
+    return create_model("Options", __base__=EnvOptions, __cls_kwargs__={"extra": extra}, **keys)
 
 
 def with_paths(env: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -168,9 +164,9 @@ def copied(spec: Any, reason: str) -> Any:
         return copy.deepcopy(spec)
     except Exception as error:  # noqa: BLE001  (anything a user's object may raise)
         line = " ".join(str(error).split())
+        fix = "give it a __deepcopy__, or run one simulation at a time"
         raise ScenarioError(
-            f"env: {type(spec).__name__} cannot be copied ({line}), and {reason}; give it a __deepcopy__, or run one "
-            "simulation at a time"
+            f"env: {type(spec).__name__} cannot be copied ({line}), and {reason}; {fix}"
         ) from None
 
 
@@ -244,9 +240,8 @@ def make(
             raise
     if callable(getattr(spec, "make", None)):
         return spec.make(batch=batch, device=device, dtype=dtype, split=split or "train")  # type: ignore[no-any-return]
-    raise ScenarioError(
-        f"env: {type(spec).__name__} is no environment; give an id, antiphon.envs.from_tensors(…) or a VectorEnv"
-    )
+    fix = "give an id, antiphon.envs.from_tensors(…) or a VectorEnv"
+    raise ScenarioError(f"env: {type(spec).__name__} is no environment; {fix}")
 
 
 def _declared(spec: Any) -> tuple[str | None, str, dict[str, Any]]:
@@ -285,7 +280,7 @@ def _built(name: str, values: Mapping[str, Any], split: str | None, settings: Ma
         if split is not None and not takes_split:
             raise ScenarioError(f"env.split: '{name}' takes no split, such as '{split}'; let it take one")
         return made
+    kinds = "a gymnasium.Env, a VectorEnv, a parallel world of PettingZoo or a source"
     raise ScenarioError(
-        f"env: '{name}' makes an object of type {type(made).__name__}; its factory must return a gymnasium.Env, a VectorEnv, "
-        "a parallel world of PettingZoo or a source"
+        f"env: '{name}' makes an object of type {type(made).__name__}; its factory must return {kinds}"
     )

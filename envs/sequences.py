@@ -273,9 +273,8 @@ class SequenceStream(SeededEnv):
             value = table.columns[name].index_select(0, self._rows if whole else at)
             if name in table.divisors:
                 value = value.to(self.dtype).div_(table.divisors[name])
-            values[name] = torch.where(
-                there.view(-1, *(1 for _ in value.shape[1:])), value, torch.zeros_like(value)
-            )
+            rows = there.view(-1, *(1 for _ in value.shape[1:]))
+            values[name] = torch.where(rows, value, torch.zeros_like(value))
             mask = there
             if whole and self.signals[name].training_only:
                 mask = self._padded == self._tick + 1

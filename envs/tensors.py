@@ -377,9 +377,8 @@ def as_tensor(name: str, value: Any, place: str) -> Tensor:
         plain = array.flags.writeable and array.flags.c_contiguous  # torch accepts no other without a copy
         return torch.from_numpy(array if plain else array.copy())
     except (TypeError, ValueError, RuntimeError) as error:
-        raise DataError(
-            f"{place}: {name}: {type(value).__name__} cannot become a tensor; pass numbers"
-        ) from error
+        kind = type(value).__name__
+        raise DataError(f"{place}: {name}: {kind} cannot become a tensor; pass numbers") from error
 
 
 def is_whole(column: Tensor) -> bool:

@@ -17,7 +17,7 @@ from torch import Tensor
 from antiphon.envs.adaptors.spaces import Actions, Observations, leaves
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import OUTCOMES, Description, Signal
-from antiphon.errors import AntiphonError, RunError, ScenarioError, suggest
+from antiphon.errors import AntiphonError, RunError, ScenarioError, require, suggest
 
 __all__ = [
     "Adaptor",
@@ -81,10 +81,8 @@ class Adaptor(TorchVectorEnv):
         return observations.value(name, tensor_of(values, self.device).to(kind))
 
     def _require_state(self) -> None:
-        if not self.description.can_be_saved:
-            raise RunError(
-                f"env: '{self._name}' cannot be saved or forked; give it state_dict and load_state_dict"
-            )
+        cannot = f"'{self._name}' cannot be saved or forked; give it state_dict and load_state_dict"
+        require(self.description.can_be_saved, "env", cannot, RunError)
 
 
 @contextmanager

@@ -58,9 +58,9 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
         own = env.metadata.get("autoreset_mode")
         if autoreset is not None and own is not _AUTORESET[autoreset]:
             has = own.name.lower() if isinstance(own, AutoresetMode) else own
+            other = f"{autoreset}, but the vector environment of '{name}' has {has}"
             raise ScenarioError(
-                f"env.autoreset: {autoreset}, but the vector environment of '{name}' has {has}; leave autoreset out, or "
-                "use vectorization_mode: sync"
+                f"env.autoreset: {other}; leave autoreset out, or use vectorization_mode: sync"
             )
     except ScenarioError:
         env.close()
@@ -75,7 +75,7 @@ def _made(
         own = gymnasium.spec(name).vector_entry_point is not None and autoreset is None
         mode = "vector_entry_point" if own else "sync"
     settings = (
-        {} if mode == "vector_entry_point" else {"autoreset_mode": _AUTORESET[autoreset or "same_step"]}
+        {"autoreset_mode": _AUTORESET[autoreset or "same_step"]} if mode != "vector_entry_point" else {}
     )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*render_mode")  # which is checked here

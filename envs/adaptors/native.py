@@ -19,7 +19,7 @@ from antiphon.envs.adaptors.spaces import Actions, Observations, mapped, part_at
 from antiphon.envs.adaptors.vector import VectorAdaptor
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import Signal
-from antiphon.errors import ScenarioError
+from antiphon.errors import ScenarioError, require
 
 __all__ = ["Native", "native_of"]
 
@@ -65,14 +65,13 @@ class Native:
                 alone = value.ndim == len(signal.shape)
                 value = value.unsqueeze(0) if alone else value
                 batch = len(next(iter(found.values()), value))
-                if value.shape != (batch, *signal.shape):
-                    raise ScenarioError(
-                        f"policy: '{name}' is {list(value.shape[1:] if alone else value.shape)}; give {list(signal.shape)}, "
-                        "or with a first axis for several environments"
-                    )
+                found_shape = f"'{name}' is {list(value.shape[1:] if alone else value.shape)}"
+                fix = f"give {list(signal.shape)}, or with a first axis for several environments"
+                fits = value.shape == (batch, *signal.shape)
+                require(fits, "policy", f"{found_shape}; {fix}", ScenarioError)
                 found[name] = checked(name, signal, value, batch)
-        if not found:
-            raise ScenarioError(f"policy: the observation has none of {', '.join(sorted(names))}")
+        nothing = f"the observation has none of {', '.join(sorted(names))}"
+        require(bool(found), "policy", nothing, ScenarioError)
         for name in (name for name in names if name not in found):
             shape, kind = self.signals[name].shape, _type(self.signals[name], dtype)
             found[name] = torch.zeros(batch, *shape, dtype=kind, device=device)

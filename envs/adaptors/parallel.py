@@ -24,7 +24,7 @@ from antiphon.envs.adaptors.checked import (
 from antiphon.envs.adaptors.spaces import Actions, Observations, signal_of
 from antiphon.envs.base import StepResult, Values
 from antiphon.envs.signal import OUTCOMES
-from antiphon.errors import ScenarioError
+from antiphon.errors import ScenarioError, require
 from antiphon.extensions import imported_by_name
 
 __all__ = ["ParallelAdaptor", "is_parallel", "open_copies"]
@@ -44,12 +44,9 @@ def open_copies(name: str, batch: int, options: Mapping[str, Any]) -> list[Any]:
     Raises:
         ScenarioError: There is no such module, it has no parallel world, or that cannot be made of the options.
     """
-    factory = getattr(imported_by_name(name, "env.pettingzoo"), "parallel_env", None)
-    if not callable(factory):
-        raise ScenarioError(
-            f"env.pettingzoo: {name} has no parallel_env; name the module of a parallel world, such as "
-            "mpe2.simple_speaker_listener_v4"
-        )
+    factory: Any = getattr(imported_by_name(name, "env.pettingzoo"), "parallel_env", None)
+    fix = "name the module of a parallel world, such as mpe2.simple_speaker_listener_v4"
+    require(callable(factory), "env.pettingzoo", f"{name} has no parallel_env; {fix}", ScenarioError)
     with making("pettingzoo", name):
         worlds = [factory(**options) for _ in range(batch)]
     check_render_mode(name, worlds[0], options)
@@ -69,20 +66,14 @@ class ParallelAdaptor(Adaptor):
     episode ends when no agent is left: truncated if one of the last was truncated, else terminated. Copy i is seeded with
     the seed + i, as the sub-environments of Gymnasium are.
 
-    Args:
-        worlds: The copies.
-        settings: `device` and `dtype`, as of `TorchVectorEnv`.
-
     Raises:
         ScenarioError: Objects that are no parallel worlds, or spaces that have no translation.
     """
 
     def __init__(self, worlds: Sequence[Any], **settings: Any) -> None:
         first = worlds[0]
-        if not is_parallel(first):
-            raise ScenarioError(
-                f"env: {type(first).__name__} is no parallel world of PettingZoo; give its parallel_env"
-            )
+        other = f"{type(first).__name__} is no parallel world of PettingZoo; give its parallel_env"
+        require(is_parallel(first), "env", other, ScenarioError)
         agents = self._agents = tuple(first.possible_agents)
         self.observations = {
             agent: Observations(first.observation_space(agent), f"{agent}.") for agent in agents
@@ -100,11 +91,9 @@ class ParallelAdaptor(Adaptor):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
         """Reset all copies: copy i to the seed + i; random actions have the seed itself."""
+        seeds = [None if seed is None else seed + row for row in range(self.num_envs)]
         with self._failing("reset"):
-            observed = [
-                world.reset(seed=None if seed is None else seed + row, options=options)[0]
-                for row, world in enumerate(self._worlds)
-            ]
+            observed = [w.reset(seed=s, options=options)[0] for w, s in zip(self._worlds, seeds, strict=True)]
         if seed is not None:
             self._native.seed(seed)
         return self._divide(self._observe(observed))
@@ -113,10 +102,8 @@ class ParallelAdaptor(Adaptor):
         """Take a step in every copy: actions are a mapping of parts, as of `Actions`; parts that it leaves out are random."""
         given = {} if actions is None else actions
         if isinstance(given, Mapping):  # boxes of 32 bits contain no numbers of 64
-            given = {
-                n: a.float() if isinstance(a, Tensor) and a.is_floating_point() else a
-                for n, a in given.items()
-            }
+            floats = {n: a for n, a in given.items() if isinstance(a, Tensor) and a.is_floating_point()}
+            given = {**given, **{name: value.float() for name, value in floats.items()}}
         native = iterate(self._native, self.actions.translated(given, self._native.sample, arrays=True))
         observed, outcomes = [], np.zeros((len(OUTCOMES), 1 + len(self._agents), self.num_envs))
         there = np.zeros((1 + len(self._agents), self.num_envs), bool)
@@ -127,22 +114,13 @@ class ParallelAdaptor(Adaptor):
                 observed.append(found[0])
                 places = [0, *(1 + self._agents.index(agent) for agent in alive)]
                 there[places, row] = True
-                outcomes[:, places, row] = np.array(self._outcomes(world, alive, *found[1:4]))
-        return self._result(
-            observed, torch.from_numpy(outcomes).to(self.device), torch.from_numpy(there).to(self.device)
-        )
+                outcomes[:, places, row] = np.array(self._outcomes(world, alive, found[1:4]))
+        return self._result(observed, *(torch.from_numpy(each).to(self.device) for each in (outcomes, there)))
 
     @staticmethod
-    def _outcomes(
-        world: Any,
-        alive: Sequence[str],
-        rewards: Mapping[str, Any],
-        terminations: Mapping[str, Any],
-        truncations: Mapping[str, Any],
-    ) -> list[list[float]]:
+    def _outcomes(world: Any, alive: Sequence[str], found: Sequence[Mapping[str, Any]]) -> list[list[float]]:
         """Return reward, terminated and truncated: of the whole world, and of each agent that was alive."""
-        own = [float(rewards.get(agent, 0.0)) for agent in alive]
-        ends = [[float(each.get(agent, False)) for agent in alive] for each in (terminations, truncations)]
+        own, *ends = [[float(each.get(agent, 0.0)) for agent in alive] for each in found]
         over = not world.agents or all(map(any, zip(*ends, strict=True)))
         if over:  # whoever was left without an end of its own
             ends[0] = [max(end, 1.0 - cut) for end, cut in zip(*ends, strict=True)]
@@ -180,7 +158,7 @@ class ParallelAdaptor(Adaptor):
         """Return the requested signals that are known at the tick; zeros for agents that are not there."""
         values: dict[str, Tensor] = {}
         for agent, observations in self.observations.items():
-            rows = [row for row, each in enumerate(observed) if agent in each]
+            rows = [row for row, found in enumerate(observed) if agent in found]
             for name, signal in observations.signals.items():
                 if name not in self.requested:
                     continue
@@ -188,9 +166,8 @@ class ParallelAdaptor(Adaptor):
                 full = full if signal.classes is None else full.long()
                 if rows:
                     with self._failing("step"):
-                        parts = np.stack(
-                            [np.asarray(observations.part(name, observed[row][agent])) for row in rows]
-                        )
+                        each = [np.asarray(observations.part(name, observed[row][agent])) for row in rows]
+                        parts = np.stack(each)
                     full[rows] = checked(name, signal, self._value(name, parts, observations), len(rows))
                 values[name] = full
         if _STATE in self.requested:

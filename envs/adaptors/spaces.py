@@ -59,10 +59,8 @@ def signal_of(name: str, space: Space[Any], *, training_only: bool = False) -> S
             return Signal(classes=int(space.n), training_only=training_only)
         case spaces.MultiDiscrete():
             return Signal(shape=space.shape, classes=int(space.nvec.max()), training_only=training_only)
-    raise ScenarioError(
-        f"env: the observation '{name}' is a {type(space).__name__}; flatten it to Box, MultiBinary, Discrete, "
-        "MultiDiscrete, or a Dict or Tuple of these"
-    )
+    kinds = "Box, MultiBinary, Discrete, MultiDiscrete, or a Dict or Tuple of these"
+    raise ScenarioError(f"env: the observation '{name}' is a {type(space).__name__}; flatten it to {kinds}")
 
 
 class Observations:
@@ -120,7 +118,6 @@ class Actions:
         native: The environment's own space of actions, of one sub-environment.
 
     Attributes:
-        native: The same.
         space: What agents choose from: Discrete, MultiDiscrete, Box, or a Dict of these. A space of other things is as it
             is: it takes no agent's actions, only random ones.
 

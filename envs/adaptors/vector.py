@@ -24,7 +24,7 @@ from antiphon.envs.adaptors.gymnasium_ids import open_vector
 from antiphon.envs.adaptors.spaces import Actions, Observations
 from antiphon.envs.base import StepResult, TorchVectorEnv, Values
 from antiphon.envs.signal import OUTCOMES
-from antiphon.errors import ScenarioError
+from antiphon.errors import ScenarioError, require
 
 __all__ = ["VectorAdaptor", "vector"]
 
@@ -43,10 +43,8 @@ def vector(
     """
     if isinstance(env, str):
         env = open_vector(env, batch, {})
-    if env.num_envs != batch:
-        raise ScenarioError(
-            f"training.batch: {batch}, but the environment has {env.num_envs} sub-environments; make them equal"
-        )
+    other = f"{batch}, but the environment has {env.num_envs} sub-environments; make them equal"
+    require(env.num_envs == batch, "training.batch", other, ScenarioError)
     if isinstance(env, TorchVectorEnv):
         return env
     return VectorAdaptor(env, device=device, dtype=dtype)
@@ -65,10 +63,6 @@ class VectorAdaptor(Adaptor):
     `truncated` are of the step that ended the episode, and the mask `_reward` leaves out the step that only resets (where
     the ends are requested too: a supervised scenario learns from every reward).
 
-    Args:
-        env: The environment.
-        settings: `device` and `dtype`, as of `TorchVectorEnv`.
-
     Raises:
         ScenarioError: Spaces or an autoreset mode that have no translation.
     """
@@ -76,10 +70,8 @@ class VectorAdaptor(Adaptor):
     def __init__(self, env: VectorEnv[Any, Any, Any], **settings: Any) -> None:
         self.observations = Observations(env.single_observation_space)
         mode = env.metadata.get("autoreset_mode")
-        if not isinstance(mode, AutoresetMode):
-            raise ScenarioError(
-                f"env: metadata['autoreset_mode'] is {mode}; make the environment with AutoresetMode.SAME_STEP"
-            )
+        unknown = f"metadata['autoreset_mode'] is {mode}; make the environment with AutoresetMode.SAME_STEP"
+        require(isinstance(mode, AutoresetMode), "env", unknown, ScenarioError)
         name = getattr(getattr(env.unwrapped, "spec", None), "id", type(env.unwrapped).__name__)
         signals, actions = self.observations.signals, Actions(env.single_action_space)
         super().__init__([env], name, env.num_envs, signals, actions, can_be_saved(env), **settings)
@@ -225,13 +217,11 @@ def _sub_environments(env: VectorEnv[Any, Any, Any]) -> list[gymnasium.Env[Any, 
     """Return the sub-environments whose states are that of a vector environment; None: it is not theirs."""
     if not isinstance(env, SyncVectorEnv) or has_state(env):
         return None
-    subs = list(env.envs)
-    plain = all(
-        isinstance(wrapper, OrderEnforcing | PassiveEnvChecker | TimeLimit)
-        for sub in subs
-        for wrapper in _wrappers(sub)
+    plain = OrderEnforcing | PassiveEnvChecker | TimeLimit
+    saved = all(
+        has_state(sub.unwrapped) and all(isinstance(w, plain) for w in _wrappers(sub)) for sub in env.envs
     )
-    return subs if plain and all(has_state(sub.unwrapped) for sub in subs) else None
+    return list(env.envs) if saved else None
 
 
 def _wrappers(env: gymnasium.Env[Any, Any]) -> list[gymnasium.Wrapper[Any, Any, Any, Any]]:

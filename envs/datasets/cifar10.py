@@ -55,9 +55,8 @@ def files() -> tuple[Path, ...]:
     for place in (folder, folder / _INSIDE):
         if all(path.is_file() for path in _paths(place)):
             return tuple(_paths(place))
-    raise DataError(
-        f"{folder}: has not all of {', '.join(_FILES)}; extract {_ARCHIVE} there (the python version, a pickle, is not read)"
-    )
+    fix = f"extract {_ARCHIVE} there (the python version, a pickle, is not read)"
+    raise DataError(f"{folder}: has not all of {', '.join(_FILES)}; {fix}")
 
 
 def download() -> Path:

@@ -62,9 +62,8 @@ def nowhere(title: str, name: str, files: str) -> DataError:
     """Return the error for a data set without a folder; `files` are those that belong there."""
     data = os.environ.get("ANTIPHON_DATA")
     place = f"ANTIPHON_DATA is '{data}', which has no folder {name}" if data else "ANTIPHON_DATA is not set"
-    return DataError(
-        f"{title}: {place}; name a folder that has {files}, or call antiphon.envs.download('{name}')"
-    )
+    fix = f"name a folder that has {files}, or call antiphon.envs.download('{name}')"
+    return DataError(f"{title}: {place}; {fix}")
 
 
 def fetch(name: str, url: str, checksum: str, members: list[str] | None = None) -> None:
@@ -81,9 +80,8 @@ def fetch(name: str, url: str, checksum: str, members: list[str] | None = None) 
         pooch.retrieve(url, checksum, url.rpartition("/")[2], cache_folder(name), processor=unpack)
     except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong checksum is a ValueError
         reason = str(error).splitlines()[0]
-        raise DataError(
-            f"{url}: download failed ({reason}); try again, or set ANTIPHON_DATA to a folder with {name}/"
-        ) from error
+        fix = f"try again, or set ANTIPHON_DATA to a folder with {name}/"
+        raise DataError(f"{url}: download failed ({reason}); {fix}") from error
 
 
 def cache_folder(name: str) -> Path:
@@ -95,9 +93,8 @@ def _pooch(name: str) -> Any:
     try:
         import pooch
     except ImportError as error:
-        raise DataError(
-            f"downloading needs pooch: pip install 'antiphon[data]', or set ANTIPHON_DATA to a folder with {name}/"
-        ) from error
+        fix = f"pip install 'antiphon[data]', or set ANTIPHON_DATA to a folder with {name}/"
+        raise DataError(f"downloading needs pooch: {fix}") from error
     return pooch
 
 

@@ -37,10 +37,7 @@ class World(TorchVectorEnv):
     episode terminates.
 
     The reward is the team's: every `reward.NAME` of the description is equal to it. An episode that has neither terminated nor
-    is shorter than `limit` is truncated.
-
-    Args:
-        settings: `device` and `dtype`, as of `TorchVectorEnv`.
+    is shorter than `limit` is truncated. `settings` are `device` and `dtype`, as of `TorchVectorEnv`.
     """
 
     randoms: ClassVar[int] = 0

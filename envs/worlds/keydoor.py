@@ -105,16 +105,12 @@ class KeyDoor(World):
         door = _OPEN if has_key else _WOOD
         canvas.rectangle(left + 1, top + 1, left + _CELL - 2, top + _CELL - 2, door)
         if not has_key:
-            _draw_key(canvas, 2.5 * _CELL, 2.5 * _CELL)
+            x = y = 2.5 * _CELL  # a key with its bow to the left
+            canvas.line((x - 1, y), (x + 5, y), 2, _GOLD)
+            canvas.line((x + 4, y), (x + 4, y + 3), 2, _GOLD)
+            canvas.disc(x - 2, y, 3, _GOLD)
         x, y = ((number + 1.5) * _CELL - 0.5 for number in divmod(int(state["cell"]), self._size))
         canvas.disc(x, y, 0.42 * _CELL, _WALKER)
         if has_key:
             canvas.disc(x, y, 0.2 * _CELL, _GOLD)
         return canvas.pixels()
-
-
-def _draw_key(canvas: Canvas, x: float, y: float) -> None:
-    """Draw a key with its bow to the left."""
-    canvas.line((x - 1, y), (x + 5, y), 2, _GOLD)
-    canvas.line((x + 4, y), (x + 4, y + 3), 2, _GOLD)
-    canvas.disc(x - 2, y, 3, _GOLD)

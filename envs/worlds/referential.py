@@ -74,9 +74,8 @@ class Referential(ExampleStream):
         @model_validator(mode="after")
         def _classes_suffice(self) -> Self:
             if self.concept and self.candidates > _CLASSES:
-                raise ScenarioError(
-                    f"env.candidates: {self.candidates}; must be a whole number from 2 to {_CLASSES} with concept"
-                )
+                bounds = f"must be a whole number from 2 to {_CLASSES} with concept"
+                raise ScenarioError(f"env.candidates: {self.candidates}; {bounds}")
             return self
 
     @staticmethod

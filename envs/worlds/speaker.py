@@ -60,33 +60,28 @@ class SpeakerListener(World):
         limit: int = Field(25, ge=1)
         """Steps of every episode."""
 
-        @property
-        def talks(self) -> bool:
-            """Whether messages are part of the world."""
-            return self.message == "world"
-
     @staticmethod
     def describe(options: Options) -> Description:
         """Return signals and action space."""
+        talks, moves = options.message == "world", Discrete(5)
         reward = Signal(training_only=True, known="after_step")
         signals = {
             "speaker": Signal(shape=(3,), low=0.0, high=1.0),
-            "listener": Signal(shape=(11 if options.talks else 8,)),
+            "listener": Signal(shape=(11 if talks else 8,)),
             "goal": Signal(classes=3, training_only=True),
             "reward.speaker": reward,
             "reward.listener": reward,
         }
-        moves = Discrete(5)
         return Description(
             signals=signals,
             episode_steps=options.limit,
             example_counts={},
-            action_space=Dict(speaker=Discrete(3), listener=moves) if options.talks else moves,
+            action_space=Dict(speaker=Discrete(3), listener=moves) if talks else moves,
         )
 
     def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
         super().__init__(num_envs, options, **settings)
-        self._talks = options.talks
+        self._talks = options.message == "world"
         self._pushes = torch.tensor(_DIRECTIONS, device=self.device, dtype=self.dtype) * (_FORCE * _SECONDS)
         self._colours = torch.tensor(_COLOURS, device=self.device, dtype=self.dtype)
         self._words = torch.eye(len(_COLOURS), device=self.device, dtype=self.dtype)
@@ -114,9 +109,8 @@ class SpeakerListener(World):
         }
         if self._talks:
             reached["message"] = self._words[actions["speaker"]]
-        goals = state["landmarks"].view(-1, 3, 2)[
-            torch.arange(self.num_envs, device=self.device), state["goal"]
-        ]
+        copies = torch.arange(self.num_envs, device=self.device)
+        goals = state["landmarks"].view(-1, 3, 2)[copies, state["goal"]]
         reward = -(reached["position"] - goals).square().sum(1)
         return reached, reward, torch.zeros_like(reward, dtype=torch.bool)
 

@@ -449,22 +449,22 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "envs-a-copy-misses-its-stop",
         "envs/copying.py",
-        "        targets[stop, :, bits] = 1\n",
+        "        self._targets[stop, :, bits] = 1\n",
         "",
         "tests/envs/test_copying.py::test_a_copy_written_out",
     ),
     Fault(
         "envs-an-error-goes-on-from-episode-to-episode",
         "envs/copying.py",
-        "        self._error = torch.zeros_like(self._error)\n        self._show()",
-        "        self._show()",
+        "self._judged, self._error = 0, torch.zeros_like(self._error)",
+        "self._judged = 0",
         "tests/envs/test_copying.py::test_an_episode_with_a_step_without_an_answer_has_no_error",
     ),
     Fault(
         "envs-a-count-is-never-begun-anew",
         "envs/counting.py",
         "self._counts[name] = here if begins else self._counts[name] + here",
-        "self._counts[name] = here if self._example == self._start else self._counts[name] + here",
+        "self._counts[name] = here if self._number == self._start else self._counts[name] + here",
         "tests/envs/test_counting.py::test_counts_are_those_of_the_digits_shown[2-4]",
     ),
     Fault(
@@ -483,16 +483,16 @@ LOWER: tuple[Fault, ...] = (
     ),
     Fault(
         "envs-a-stream-ends-no-episode",
-        "envs/stream.py",
-        "ended = self._tick == 0 and self.episode_steps is not None",
-        "ended = self._tick == 0 and self.episode_steps is None",
+        "envs/base.py",
+        "over = ended and self.episode_length is not None",
+        "over = ended and self.episode_length is None",
         "tests/envs/test_conformance.py::test_faults_are_found[pass]",
     ),
     Fault(
         "envs-a-state-of-other-data-is-loaded",
         "envs/stream.py",
-        "if saved is not None and self._digest is not None and saved != self._digest():",
-        "if saved is None and self._digest is not None and saved != self._digest():",
+        "if saved is not None and self._digest is not None:",
+        "if saved is None and self._digest is not None:",
         "tests/envs/test_files.py::test_a_checkpoint_says_which_data_it_is_of_and_refuses_others",
     ),
     Fault(
@@ -526,8 +526,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "envs-a-cut-file-is-read",
         "envs/datasets/idx.py",
-        "    if len(content) != promised:\n",
-        "    if len(content) > promised:\n",
+        "require(len(content) >= promised, path,",
+        "require(True, path,",
         "tests/envs/test_idx.py::test_broken_files_are_named_with_fault_and_mend[truncated]",
     ),
 )
