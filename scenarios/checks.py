@@ -493,7 +493,7 @@ def _passes(scene: Relations) -> Iterator[DocumentError]:
 def _locked_windows(scene: Relations) -> Iterator[DocumentError]:
     """Rule 14: the window of a locked group is bounded."""
     limit = scene.scenario.training.window_limit
-    for group in dict.fromkeys(scene.locked.values()):
+    for group in {group[0]: group for group in scene.locked.values()}.values():
         window = scene.window(group)
         if len(group) > 1 and window != "episode" and window > limit:
             shown = _some(group) + (f" ({len(group)} agents)" if len(group) > _MOST_NAMED else "")

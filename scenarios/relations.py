@@ -119,7 +119,7 @@ class Relations:
     @cached_property
     def _times(self) -> dict[str, tuple[Window, int]]:
         times: dict[str, tuple[Window, int]] = {}
-        for group in dict.fromkeys(self.learning.values()):
+        for group in {group[0]: group for group in self.learning.values()}.values():
             window, clock = self.window(group), self.agents[group[0]].clock
             if window == "episode":
                 times[group[0]] = window, 0
