@@ -8,6 +8,7 @@ not refused: a template sets them once for all its variants.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import wraps
 
 from antiphon.errors import suggest
 from antiphon.extensions import name_of
@@ -25,7 +26,7 @@ from antiphon.scenarios.relations import Graph, Relations, components, cycle_amo
 from antiphon.scenarios.spec import Spec, plain
 from antiphon.scenarios.ties import tie_problems
 
-__all__ = ["AGE", "STATES", "check"]
+__all__ = ["AGE", "STATES", "WHOLE", "check"]
 
 AGE = "age"
 """Observation of the age of each message read, in periods of its sender."""
@@ -510,6 +511,7 @@ Check = Callable[[Relations], Iterator[DocumentError]]
 def _of_channels(check_one: Callable[[Relations, ChannelSpec], Iterator[Problem]]) -> Check:
     """Return a check of every channel."""
 
+    @wraps(check_one)
     def check_all(scene: Relations) -> Iterator[DocumentError]:
         for index, channel in enumerate(scene.channels):
             for place, message in check_one(scene, channel):
@@ -521,6 +523,7 @@ def _of_channels(check_one: Callable[[Relations, ChannelSpec], Iterator[Problem]
 def _of_agents(check_one: Callable[[Relations, str], Iterator[Problem]]) -> Check:
     """Return a check of every agent."""
 
+    @wraps(check_one)
     def check_all(scene: Relations) -> Iterator[DocumentError]:
         for name in scene.agents:
             for place, message in check_one(scene, name):
@@ -535,13 +538,14 @@ def _keys(place: str) -> Path:
 
 _NAMES: tuple[Check, ...] = (_ends, _readout)
 """Checks that all others rely on."""
-_CHECKS: tuple[Check, ...] = (
+WHOLE: tuple[Check, ...] = (
     _acting,
     *map(_of_agents, (_policy, _inputs, _shared, _unroll)),
     *map(_of_channels, (_sampled, _state, _gradient_of_what_it_carries, _size)),
     *(_ports, _passes, _cycles, _locked_windows, tie_problems),
     *map(_of_channels, (_coupling, _gradient, _contexts, _feedback, _at_once, _reads)),
 )
+"""Checks of a scenario whose names lead somewhere; the docstring of each names its rules."""
 
 
 def check(scenario: Graph) -> None:
@@ -551,5 +555,5 @@ def check(scenario: Graph) -> None:
         DocumentError: The first problem, with the others.
     """
     scene = Relations(scenario)
-    for checks in (_NAMES, _CHECKS):
+    for checks in (_NAMES, WHOLE):
         Problems(problem for check_one in checks for problem in check_one(scene)).raise_any()
