@@ -7,11 +7,13 @@ not refused: a template sets them once for all its variants.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from functools import wraps
+from typing import TypeVar
 
 from antiphon.errors import suggest
 from antiphon.extensions import name_of
-from antiphon.scenarios.agent_specs import AgentSpec, ObjectiveSpec
+from antiphon.scenarios.agent_specs import AgentSpec
 from antiphon.scenarios.channel_specs import (
     LOCAL_POLICY,
     OWN_TARGET,
@@ -25,7 +27,7 @@ from antiphon.scenarios.relations import Graph, Relations, components, cycle_amo
 from antiphon.scenarios.spec import Spec, plain
 from antiphon.scenarios.ties import tie_problems
 
-__all__ = ["AGE", "STATES", "check"]
+__all__ = ["AGE", "STATES", "WHOLE", "check"]
 
 AGE = "age"
 """Observation of the age of each message read, in periods of its sender."""
@@ -35,6 +37,7 @@ _PREDICTED = ("decoupled", "unlocked")
 _MOST_NAMED = 8
 """Agents of a group or a cycle in a message."""
 
+T = TypeVar("T")
 Problem = tuple[str, str]
 """Place in an agent or a channel, its keys joined by dots, and what is wrong there with the fix."""
 
@@ -331,8 +334,9 @@ def _inputs(scene: Relations, name: str) -> Iterator[Problem]:
 
 def _policy(scene: Relations, name: str) -> Iterator[Problem]:
     """Rules 37 to 39: a policy has something to do, now; what depends on the environment is checked where shapes are."""
-    agent, objective = scene.agents[name], _policy_of(scene, name)
-    if objective is None:
+    agent = scene.agents[name]
+    objective = agent.objective
+    if objective is None or not objective.policy:
         return
     if not agent.acts and name not in scene.sampling:
         message = f"a policy ({name_of(objective.kind)}) needs something to do; give the agent `acts: true`"
@@ -345,25 +349,6 @@ def _policy(scene: Relations, name: str) -> Iterator[Problem]:
         known = suggest(objective.goal.channel, names)
         message = f"no channel {objective.goal.channel!r} leads to this agent{known}"
         yield "objective.goal.channel", message
-
-
-def _policy_of(scene: Relations, name: str) -> ObjectiveSpec | None:
-    objective = scene.agents[name].objective
-    return objective if objective is not None and objective.policy else None
-
-
-def _shared(scene: Relations, name: str) -> Iterator[Problem]:
-    """Rule 27a: agents with shared parameters have equal settings and equal state channels."""
-    agent = scene.agents[name]
-    if agent.share is None:
-        return
-    other = scene.first_of_share[agent.share]
-    whose = f"agent {other!r}, with which it shares parameters (share: {agent.share}); make them equal"
-    if scene.states.get(name) != scene.states.get(other):
-        yield "", f"its state channel differs from that of {whose}"
-    for field in ("categories", "network", "clock", "optimiser", "learn", "weights", "p_update"):
-        if getattr(agent, field) != getattr(scene.agents[other], field):
-            yield field, f"differs from {whose}"
 
 
 def _unroll(scene: Relations, name: str) -> Iterator[Problem]:
@@ -428,24 +413,63 @@ def _acting(scene: Relations) -> Iterator[DocumentError]:
             yield DocumentError(path, message)
 
 
+def _unequal(items: Iterable[tuple[Hashable, T, Mapping[str, object]]]) -> Iterator[tuple[T, T, str]]:
+    """Yield each item that differs from the first of its group, with that one and the key in which it does.
+
+    Args:
+        items: Of each its group, itself, and what has to be equal within the group.
+    """
+    first: dict[Hashable, tuple[T, Mapping[str, object]]] = {}
+    for group, item, values in items:
+        other, equal = first.setdefault(group, (item, values))
+        yield from ((item, other, key) for key in values if values[key] != equal[key])
+
+
 def _ports(scene: Relations) -> Iterator[DocumentError]:
     """Rule 26: channels that read one port agree on what it holds, and (26b) on when samples are sent."""
-    ports: dict[tuple[str, str], tuple[int, ChannelSpec]] = {}
-    for index, channel in enumerate(scene.channels):
-        if channel.state or channel.port is None:
-            continue
-        first, other = ports.setdefault((channel.sender, channel.port), (index, channel))
-        for field in ("size", "norm", "symbols", "sample"):
-            mine, theirs = getattr(channel, field), getattr(other, field)
-            if mine != theirs:
-                mine, theirs = (plain(one) if isinstance(one, Spec) else one for one in (mine, theirs))
-                message = f"{show_value(mine)} differs from channels[{first}].{field}, {show_value(theirs)}"
-                mend = f"on the same port {channel.port!r}; make them equal"
-                yield DocumentError(("channels", index, field), f"{message}, {mend}")
-        if channel.learned_by_policy and channel.link.rate != other.link.rate:
-            message = f"{channel.link.rate} differs from channels[{first}].link.rate, {other.link.rate}, on the same port"
-            mend = "of sampled messages; make them equal"
-            yield DocumentError(("channels", index, "link", "rate"), f"{message} {mend}")
+    fields = ("size", "norm", "symbols", "sample")
+    values = [
+        {field: getattr(channel, field) for field in fields}
+        | {"link.rate": channel.link.rate if channel.learned_by_policy else None}
+        for channel in scene.channels
+    ]
+    of_ports = ((n, one) for n, one in enumerate(scene.channels) if one.port is not None and not one.state)
+    for mine, theirs, key in _unequal(((one.sender, one.port), n, values[n]) for n, one in of_ports):
+        shown = [
+            plain(one) if isinstance(one, Spec) else one for one in (values[mine][key], values[theirs][key])
+        ]
+        message = f"{show_value(shown[0])} differs from channels[{theirs}].{key}, {show_value(shown[1])}"
+        mend = f"on the same port {scene.channels[mine].port!r}; make them equal"
+        yield DocumentError(("channels", mine, *_keys(key)), f"{message}, {mend}")
+
+
+def _shared(scene: Relations) -> Iterator[DocumentError]:
+    """Rule 27a: agents with shared parameters have equal settings and equal state channels."""
+    fields = ("categories", "network", "clock", "optimiser", "learn", "weights", "p_update")
+    sharing = (
+        (agent.share, name, {"": scene.states.get(name)} | {field: getattr(agent, field) for field in fields})
+        for name, agent in scene.agents.items()
+        if agent.share is not None
+    )
+    for name, other, key in _unequal(sharing):
+        what = "differs from" if key else "its state channel differs from that of"
+        message = (
+            f"{what} agent {other!r}, with which it shares parameters (share: {scene.agents[name].share})"
+        )
+        yield DocumentError(("agents", name, *_keys(key)), f"{message}; make them equal")
+
+
+def _passes(scene: Relations) -> Iterator[DocumentError]:
+    """Rule 42: agents that learn as one make the same passes of `ppo`."""
+    policies = ((name, agent.objective) for name, agent in scene.agents.items())
+    passes = (
+        (scene.learning[name][0], name, {"epochs": one.epochs, "minibatches": one.minibatches})
+        for name, one in policies
+        if one is not None and one.kind == "ppo"
+    )
+    for name, other, key in _unequal(passes):
+        message = f"differs from that of {other!r}, with which the agent learns as one; make them equal"
+        yield DocumentError(("agents", name, "objective", key), message)
 
 
 def _cycles(scene: Relations) -> Iterator[DocumentError]:
@@ -474,26 +498,10 @@ def _cycles(scene: Relations) -> Iterator[DocumentError]:
         yield DocumentError(("channels", asked[0][0], "gradient", asked[0][2]), message)
 
 
-def _passes(scene: Relations) -> Iterator[DocumentError]:
-    """Rule 42: agents that learn as one make the same passes of `ppo`."""
-    first: dict[str, tuple[str, ObjectiveSpec]] = {}
-    for name in scene.agents:
-        objective = _policy_of(scene, name)
-        if objective is None or objective.kind != "ppo":
-            continue
-        other, equal = first.setdefault(scene.learning[name][0], (name, objective))
-        for field in ("epochs", "minibatches"):
-            if getattr(objective, field) != getattr(equal, field):
-                message = (
-                    f"differs from that of {other!r}, with which the agent learns as one; make them equal"
-                )
-                yield DocumentError(("agents", name, "objective", field), message)
-
-
 def _locked_windows(scene: Relations) -> Iterator[DocumentError]:
     """Rule 14: the window of a locked group is bounded."""
     limit = scene.scenario.training.window_limit
-    for group in dict.fromkeys(scene.locked.values()):
+    for group in {group[0]: group for group in scene.locked.values()}.values():
         window = scene.window(group)
         if len(group) > 1 and window != "episode" and window > limit:
             shown = _some(group) + (f" ({len(group)} agents)" if len(group) > _MOST_NAMED else "")
@@ -510,6 +518,7 @@ Check = Callable[[Relations], Iterator[DocumentError]]
 def _of_channels(check_one: Callable[[Relations, ChannelSpec], Iterator[Problem]]) -> Check:
     """Return a check of every channel."""
 
+    @wraps(check_one)
     def check_all(scene: Relations) -> Iterator[DocumentError]:
         for index, channel in enumerate(scene.channels):
             for place, message in check_one(scene, channel):
@@ -521,6 +530,7 @@ def _of_channels(check_one: Callable[[Relations, ChannelSpec], Iterator[Problem]
 def _of_agents(check_one: Callable[[Relations, str], Iterator[Problem]]) -> Check:
     """Return a check of every agent."""
 
+    @wraps(check_one)
     def check_all(scene: Relations) -> Iterator[DocumentError]:
         for name in scene.agents:
             for place, message in check_one(scene, name):
@@ -535,13 +545,14 @@ def _keys(place: str) -> Path:
 
 _NAMES: tuple[Check, ...] = (_ends, _readout)
 """Checks that all others rely on."""
-_CHECKS: tuple[Check, ...] = (
+WHOLE: tuple[Check, ...] = (
     _acting,
-    *map(_of_agents, (_policy, _inputs, _shared, _unroll)),
+    *map(_of_agents, (_policy, _inputs, _unroll)),
     *map(_of_channels, (_sampled, _state, _gradient_of_what_it_carries, _size)),
-    *(_ports, _passes, _cycles, _locked_windows, tie_problems),
+    *(_ports, _shared, _passes, _cycles, _locked_windows, tie_problems),
     *map(_of_channels, (_coupling, _gradient, _contexts, _feedback, _at_once, _reads)),
 )
+"""Checks of a scenario whose names lead somewhere; the docstring of each names its rules."""
 
 
 def check(scenario: Graph) -> None:
@@ -551,5 +562,5 @@ def check(scenario: Graph) -> None:
         DocumentError: The first problem, with the others.
     """
     scene = Relations(scenario)
-    for checks in (_NAMES, _CHECKS):
+    for checks in (_NAMES, WHOLE):
         Problems(problem for check_one in checks for problem in check_one(scene)).raise_any()

@@ -76,15 +76,6 @@ class Relations:
         return frozenset(channel.sender for channel in self.channels if channel.learned_by_policy)
 
     @cached_property
-    def first_of_share(self) -> dict[str, str]:
-        """The first agent of each group that shares parameters."""
-        first: dict[str, str] = {}
-        for name, agent in self.agents.items():
-            if agent.share is not None:
-                first.setdefault(agent.share, name)
-        return first
-
-    @cached_property
     def locked(self) -> dict[str, tuple[str, ...]]:
         """The locked group of each agent."""
         return {name: group for group in locked_groups(self.agents, self.channels) for name in group}
@@ -119,7 +110,7 @@ class Relations:
     @cached_property
     def _times(self) -> dict[str, tuple[Window, int]]:
         times: dict[str, tuple[Window, int]] = {}
-        for group in dict.fromkeys(self.learning.values()):
+        for group in {group[0]: group for group in self.learning.values()}.values():
             window, clock = self.window(group), self.agents[group[0]].clock
             if window == "episode":
                 times[group[0]] = window, 0

@@ -22,7 +22,7 @@ from antiphon.errors import ScenarioError, in_one_line
 from antiphon.scenarios import DocumentError, Scenario, Template
 from antiphon.scenarios.problems import placed
 from antiphon.scenarios.study import DEFAULT, StudySpec, find_study
-from antiphon.terminal.output import console, left_out, percent, print_json, show_table, some, write_line
+from antiphon.terminal.output import console, percent, print_json, show_table, some, write_line
 
 if TYPE_CHECKING:
     from antiphon.engine.parts.division import Division
@@ -201,8 +201,7 @@ def _show_division(division: Division) -> None:
         [str(part), some(agents), percent(share)]
         for part, (agents, share) in enumerate(zip(division.parts, division.shares, strict=True))
     ]
-    show_table(["part", "agents", "of all work"], rows[:_ROWS], right=1)
-    left_out(len(division.parts), _ROWS)
+    show_table(["part", "agents", "of all work"], rows, right=1, most=_ROWS)
     if division.lookahead is None:
         console().print(Text("no channel is cut: the parts never wait for each other"))
         return

@@ -36,7 +36,6 @@ from antiphon.terminal.output import (
     console,
     decimal,
     episodes_in_words,
-    left_out,
     percent,
     remark,
     scored,
@@ -203,7 +202,7 @@ def _ablation(found: Ablation) -> dict[str, Any]:
 def _show_ablation(found: Ablation) -> None:
     metric = next((name for name in next(iter(found.readouts.values())) if name != "loss"), None)
     rows = []
-    for name in found.ranked()[:_ROWS]:
+    for name in found.ranked():
         changes = found.readouts[name]
         agents = found.channels[name]
         most = max(agents, key=lambda agent: agents[agent]["loss"].value)
@@ -215,8 +214,7 @@ def _show_ablation(found: Ablation) -> None:
     if metric is not None:
         heads += ["accuracy, points" if metric == "accuracy" else metric, "±"]
     title = f"\nWithout each channel ({found.kind}): change over {found.examples:,} examples, 95 % interval"
-    show_table([*heads, "most for"], rows, right=len(heads), title=title)
-    left_out(len(found.channels), _ROWS)
+    show_table([*heads, "most for"], rows, right=len(heads), title=title, most=_ROWS)
     verdicts = [changes["loss"].verdict for changes in found.readouts.values()]
     console().print(f"channels: {worths_in_words(verdicts)}")
 
@@ -254,7 +252,7 @@ def _show_language(found: Mapping[str, Language]) -> None:
             decimal(own.listening, 2),
             decimal(own.topographic_similarity, 2),
         ]
-        for name, own in list(found.items())[:_ROWS]
+        for name, own in found.items()
     ]
     heads = [
         "channel",
@@ -265,8 +263,8 @@ def _show_language(found: Mapping[str, Language]) -> None:
         *(f"about {label}" for label in labels),
     ]
     heads += ["signalling", "listening", "topographic"]
-    show_table(heads, rows, right=len(heads) - 1, title="\nLanguage: entropies and information in bits")
-    left_out(len(found), _ROWS)
+    title = "\nLanguage: entropies and information in bits"
+    show_table(heads, rows, right=len(heads) - 1, title=title, most=_ROWS)
 
 
 # --- value -------------------------------------------------------------------------------------------------
@@ -309,7 +307,7 @@ def _alignments(
 
 def _show_value(found: Values, alignments: dict[str, dict[str, Any]]) -> None:
     rows = []
-    for row in found.rows[:_ROWS]:
+    for row in found.rows:
         interval = "" if row.low is None or row.high is None else f"[{row.low:.2f}, {row.high:.2f}]"
         losses = [decimal(finite(loss)) for loss in (row.zero, row.synthetic, row.true)]
         middle = "undefined" if row.value is None else f"{row.value:.2f}"
@@ -328,8 +326,7 @@ def _show_value(found: Values, alignments: dict[str, dict[str, Any]]) -> None:
         "its ceiling",
         "of parameters",
     ]
-    show_table(heads, rows, right=len(heads) - 1, title=title)
-    left_out(len(found.rows), _ROWS)
+    show_table(heads, rows, right=len(heads) - 1, title=title, most=_ROWS)
     verdicts = [worth(row.low, row.high) for row in found.rows if row.name != COUPLING]
     if any(verdicts):
         console().print(f"channels: {worths_in_words(verdicts)}")

@@ -23,7 +23,6 @@ __all__ = [
     "display_path",
     "episodes_in_words",
     "how_to_look",
-    "left_out",
     "percent",
     "print_json",
     "remark",
@@ -104,6 +103,8 @@ def show_table(
     right: int = 0,
     title: str = "",
     out: Console | None = None,
+    most: int | None = None,
+    where: str = "--json",
 ) -> None:
     """Print a table.
 
@@ -113,7 +114,10 @@ def show_table(
         right: Number of right-aligned columns, counted from the right.
         title: A line above it.
         out: Where it is printed; None: on stdout.
+        most: How many rows are printed; None: all.
+        where: All of them are, where they are more.
     """
+    rows = list(rows)
     out = out or console()
     table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, header_style="bold")
     if title:
@@ -121,10 +125,12 @@ def show_table(
     for index, heading in enumerate(columns):
         number = index >= len(columns) - right
         table.add_column(Text(heading), justify="right" if number else "left", no_wrap=number)
-    for row in rows:
+    for row in rows[:most]:
         table.add_row(*(Text(cell) for cell in row))
     out.print(table)
     out.print()
+    if most is not None and len(rows) > most:
+        out.print(Text(f"… and {len(rows) - most} more; {where} has all\n", style="dim"))
 
 
 def show_result(result: Mapping[str, Any]) -> None:
@@ -139,17 +145,16 @@ def show_result(result: Mapping[str, Any]) -> None:
     names = sorted(goals, key=lambda name: name not in readouts)
     if any(goal.get(metric) is not None for goal in goals.values() for metric in (*METRICS, "loss")):
         metrics = {metric for goal in goals.values() for metric in METRICS if metric in goal}
-        rows = [[name, scored(goals[name]), decimal(goals[name]["loss"])] for name in names[:_ROWS]]
+        rows = [[name, scored(goals[name]), decimal(goals[name]["loss"])] for name in names]
         heading = f"test {metrics.pop()}" if len(metrics) == 1 else "on the test split"
         heading = heading.removeprefix("test ") if result.get("episodes") else heading
-        show_table(["agent", heading, "loss"], rows, right=2)
-    left_out(len(names), _ROWS, "metrics.csv", "dim")
+        show_table(["agent", heading, "loss"], rows, right=2, most=_ROWS, where="metrics.csv")
     channels = result["channels"]
     if channels:
         keys = ("sg_loss", "cosine", "norm_ratio")
-        rows = [[name, *(decimal(channels[name][key]) for key in keys)] for name in list(channels)[:_ROWS]]
-        show_table(["channel", "SG loss", "cosine", "norm ratio"], rows, right=3)
-        left_out(len(channels), _ROWS, "metrics.csv", "dim")
+        rows = [[name, *(decimal(channels[name][key]) for key in keys)] for name in channels]
+        heads = ["channel", "SG loss", "cosine", "norm ratio"]
+        show_table(heads, rows, right=3, most=_ROWS, where="metrics.csv")
     style = "bold" if result["exit"] == "done" else ""
     for metric in METRICS:
         if result.get(metric) is not None:
@@ -185,12 +190,6 @@ def display_path(path: str | Path) -> str:
     """Format a path in its shortest form, relative to the working directory."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative
-
-
-def left_out(count: int, most: int, where: str = "--json", style: str = "") -> None:
-    """Print how many rows a table leaves out of a number, and where they are."""
-    if count > most:
-        console().print(Text(f"… and {count - most} more; {where} has all\n", style=style))
 
 
 def scored(figures: Mapping[str, Any], *, named: bool = False) -> str:

@@ -19,7 +19,6 @@ from antiphon.files import finite
 from antiphon.terminal.explain import built, explain, explain_template, explain_verdicts
 from antiphon.terminal.output import (
     console,
-    left_out,
     percent,
     print_json,
     remark,
@@ -70,11 +69,10 @@ def _cohorts(cohorts: Sequence[CohortPlan]) -> None:
     """Print the largest cohorts."""
     rows = [
         [some(one.agents), ", ".join(_in_common(one)), f"{len(one.agents):,}", f"{one.parameters:,}"]
-        for one in sorted(cohorts, key=lambda cohort: -len(cohort.agents))[:_ROWS]
+        for one in sorted(cohorts, key=lambda cohort: -len(cohort.agents))
     ]
     if rows:
-        show_table(["cohort", "in common", "agents", "parameters each"], rows, right=2)
-        left_out(len(cohorts), _ROWS)
+        show_table(["cohort", "in common", "agents", "parameters each"], rows, right=2, most=_ROWS)
 
 
 def _in_common(cohort: CohortPlan) -> list[str]:

@@ -50,8 +50,8 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "scenarios-channels-of-a-port-may-differ-in-size",
         "scenarios/checks.py",
-        'for field in ("size", "norm", "symbols", "sample"):\n            mine, theirs = getattr',
-        'for field in ("norm", "symbols", "sample"):\n            mine, theirs = getattr',
+        'fields = ("size", "norm", "symbols", "sample")',
+        'fields = ("norm", "symbols", "sample")',
         "tests/scenarios/test_refusals.py::test_refused[channels[1].size: 5 differs from channels[0].size,]",
     ),
     Fault(

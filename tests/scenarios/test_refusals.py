@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, load
+from antiphon.scenarios.checks import WHOLE
 from tests.scenarios.made import (
     OBJECTIVE,
     agents,
@@ -446,6 +449,15 @@ def test_accepted(data: dict[str, Any]) -> None:
     scenario = Scenario.model_validate(data)
     assert Scenario.from_yaml(scenario.to_yaml()) == scenario
     assert Scenario.from_graph(scenario.to_graph()) == scenario
+
+
+def test_every_check_names_rules_that_there_are() -> None:
+    rules = (Path(__file__).parents[2] / "docs/semantics.md").read_text(encoding="utf-8")
+    for check in WHOLE:
+        named = re.findall(r"[0-9]+[a-c]?", str(check.__doc__))
+        assert named, check
+        for rule in named:
+            assert re.search(rf"^ *(- )?{rule}\. ", rules, re.MULTILINE), rule
 
 
 def test_another_length_of_training_is_checked_too() -> None:
