@@ -71,7 +71,7 @@ def reasons_alone(system: System) -> dict[str, str]:
             return "it acts"
         if agent.align is not None and aligned_kind(system, agent) is None:
             return "it works on the signals of whichever message arrived"
-        if AGE in agent.observes and agent.fan_in in REDUCED:
+        if AGE in agent.inputs.observes and agent.inputs.fan_in in REDUCED:
             return "it sees the ages of messages that it adds up"
         if group in fixed:
             return "feedback goes through fixed weights in its group"
@@ -79,7 +79,9 @@ def reasons_alone(system: System) -> dict[str, str]:
             return "critics are told what its group loses"
         if quarantine and agent.align is not None:
             return "it works on the signals of whoever may fall silent"
-        if group in traced_groups and (quarantine or agent.p_update < 1.0 or len(group.members) > 1):
+        if group in traced_groups and (
+            quarantine or agent.participation.probability < 1.0 or len(group.members) > 1
+        ):
             return "returns reach over windows that not everybody may learn from"
         if (goal := agent.goal) is not None and goal.policy is None:
             signal, outputs = (
@@ -122,18 +124,18 @@ def agent_kind(system: System, agent: Agent, wave: int) -> Hashable:
         learner.frozen,
         learner.rate,
         _optimiser(learner.optimiser),
-        agent.categories,
+        agent.inputs.categories,
         tuple(
-            AGE if n == AGE else system.description.signals[n].shape_as(agent.categories)
-            for n in agent.observes
+            AGE if n == AGE else system.description.signals[n].shape_as(agent.inputs.categories)
+            for n in agent.inputs.observes
         ),
         _critic(system, agent),
         None if agent.align is None else aligned_kind(system, agent),
-        agent.fan_in,
-        frozenset(read) if agent.fan_in in REDUCED else tuple(read),
+        agent.inputs.fan_in,
+        frozenset(read) if agent.inputs.fan_in in REDUCED else tuple(read),
         None if goal is None else _goal_kind(goal),
         bool(agent.acts),
-        agent.p_update,
+        agent.participation.probability,
         None if agent.memory is None else channel_kind(system, agent.memory),
         agent.trail is None,
         agent.looked_back,
@@ -146,7 +148,7 @@ def _critic(system: System, agent: Agent) -> Hashable:
         return None
     signals = system.description.signals
     return agent.learner.critic.signature(), tuple(
-        signals[n].shape_as(agent.categories) for n in agent.critic
+        signals[n].shape_as(agent.inputs.categories) for n in agent.inputs.critic
     )
 
 
@@ -317,7 +319,7 @@ def _rewired(agent: Agent) -> Agent:
 
 def _stack_agents(name: str, members: Sequence[Agent], base: System) -> Agent:
     learner = Learner.stacked([agent.learner for agent in members])
-    seeds = [agent.participation_seed for agent in members]
+    first, seeds = members[0], [agent.participation.seed for agent in members]
     return replace(
         members[0],
         name=name,
@@ -326,11 +328,14 @@ def _stack_agents(name: str, members: Sequence[Agent], base: System) -> Agent:
         memory=None,
         learner=learner,
         members=tuple(members),
-        observed=tuple(zip(*(agent.observes for agent in members), strict=True)),
-        critics=tuple(zip(*(agent.critic for agent in members), strict=True)),
+        inputs=replace(
+            first.inputs,
+            observed=tuple(zip(*(agent.inputs.observes for agent in members), strict=True)),
+            critics=tuple(zip(*(agent.inputs.critic for agent in members), strict=True)),
+            order={},
+        ),
         replicas=_replicas(base, [agent.name for agent in members]),
-        participation_seeds=torch.tensor(seeds) if members[0].p_update < 1.0 else None,
-        _order={},
+        participation=replace(first.participation, seeds=torch.tensor(seeds), newest=(-1, None, True)),
     )
 
 
@@ -377,7 +382,7 @@ class _Channels:
                 progress.advance(len(channel.members))
         for agent in self.agents.values():
             if agent.stacked:
-                agent.layout = self._layout(agent, whole)
+                agent.inputs.layout = self._layout(agent, whole)
                 if agent.align is not None:
                     agent.align = next(c.name for c in agent.incoming if agent.align in c.names)
         return found
@@ -463,10 +468,10 @@ class _Channels:
 
     def _layout(self, agent: Agent, whole: Mapping[str, int]) -> FanIn:
         device, count = self.base.device, len(agent.members)
-        if agent.fan_in in REDUCED:
+        if agent.inputs.fan_in in REDUCED:
             families = groupby(range(len(agent.incoming)), lambda i: whole[agent.incoming[i].name])
             reduced = [self._reduced(agent, tuple(places)) for _, places in families]
-            return FanIn(agent.fan_in, count, self.base.batch, reduced)
+            return FanIn(agent.inputs.fan_in, count, self.base.batch, reduced)
         where = {
             name: (b, k) for b, channel in enumerate(agent.incoming) for k, name in enumerate(channel.names)
         }
@@ -482,7 +487,7 @@ class _Channels:
             places = [start[b] + k for b, k in read]
             segments.append(Segment(tuple(used), _index(places, total, device), total, last - first))
             first = last
-        return FanIn(agent.fan_in, count, self.base.batch, segments)
+        return FanIn(agent.inputs.fan_in, count, self.base.batch, segments)
 
     def _reduced(self, agent: Agent, pieces: tuple[int, ...]) -> Segment:
         """What a stack adds up of a family of channels, in the family's order."""

@@ -131,7 +131,7 @@ class ForwardPass:
     def _read(self, agent: Agent, step: int, step_signals: StepSignals, window: Window) -> Tick:
         tick = Tick(step, agent.name, step_signals, [], agent.participates(window.number))
         ages: list[Tensor] = []
-        sees_ages = AGE in agent.observes
+        sees_ages = AGE in agent.inputs.observes
         for channel in agent.incoming:
             reads = channel.ledger.reads(step)
             if channel.input.model is not None and self.stand_ins is not None:
@@ -145,7 +145,7 @@ class ForwardPass:
             (read,) = agent.memory.ledger.reads(step)
             tick.memory = self.messages.read(agent.memory, read, tick, window)
         if ages:
-            tick.ages = agent.layout.columns(ages)
+            tick.ages = agent.inputs.layout.columns(ages)
         return tick
 
     def _age(self, channel: Channel, read: Read, step: int) -> Tensor:
@@ -173,7 +173,7 @@ class ForwardPass:
             transports=() if self.feedback is None else self.feedback.transports(ticks, window),
             state=self._states(ticks, window) if learner.network.state_size else None,
         )
-        if first.critic:
+        if first.inputs.critic:
             observed = torch.cat([self.critic_input(tick) for tick in ticks])
             training = not learner.frozen
             ports[VALUE], updated = learner.values(learner.parameters, buffers, observed, training=training)
@@ -203,24 +203,24 @@ class ForwardPass:
             message, there = combine_reads(channel.ledger.read, side_by_side, channel.slots)
             messages.append(message)
             available.append(there)
-        return agent.layout.join(self.observations(tick), messages, available)
+        return agent.inputs.layout.join(self.observations(tick), messages, available)
 
     def observations(self, tick: Tick) -> list[Tensor]:
         """What a tick's network reads beside messages, in declared order: see `Agent.observations`."""
         agent, signals = self.system.agents[tick.agent], tick.step_signals.signals
         observations = agent.observations(
-            lambda name: self.system.network_input(name, signals.get(name), agent.categories),
+            lambda name: self.system.network_input(name, signals.get(name), agent.inputs.categories),
             self.system.dtype,
         )
         if tick.ages is not None:
-            observations.insert(agent.observes.index(AGE), tick.ages)
+            observations.insert(agent.inputs.observes.index(AGE), tick.ages)
         return observations
 
     def critic_input(self, tick: Tick) -> Tensor:
         """What the critic of an agent reads at a tick, [rows, …]: observations, some of which it has in training only."""
         agent, signals = self.system.agents[tick.agent], tick.step_signals.signals
         return agent.critic_input(
-            lambda name: self.system.network_input(name, signals.get(name), agent.categories),
+            lambda name: self.system.network_input(name, signals.get(name), agent.inputs.categories),
             self.system.dtype,
         )
 

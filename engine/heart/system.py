@@ -148,7 +148,7 @@ class System:
         """Return the names of all signals somebody asks for."""
         names = {name for goal in self.goals().values() for name in goal.signals}
         for agent in self.agents.values():
-            names.update(name for name in (*agent.observes, *agent.critic) if name != AGE)
+            names.update(name for name in (*agent.inputs.observes, *agent.inputs.critic) if name != AGE)
         for channel in self.channels.values():
             names.update(spec.name for spec in channel.input.context)
             if channel.gradient.predictor is not None:

@@ -20,7 +20,7 @@ from antiphon.agents.network import OBJECTIVE, Tensors
 from antiphon.comms.links import Link
 from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.features.held_messages import HeldMessages
-from antiphon.engine.heart.agent import Goal
+from antiphon.engine.heart.agent import Goal, Participation
 from antiphon.engine.heart.channel import Channel, SyntheticGradient, SyntheticInput
 from antiphon.engine.heart.clock import Call, StepWindows
 from antiphon.engine.heart.ledger import Ledger
@@ -388,7 +388,7 @@ def copied(system: System, channels: dict[str, Channel]) -> System:
     groups = [replace(group, window=Window(), pending=[], past=[]) for group in system.groups]
     found = rewired(system, channels, learners, groups)
     for agent in found.agents.values():
-        agent.p_update, agent.participation_seeds = 1.0, None
+        agent.participation = Participation()
     return found
 
 
@@ -398,7 +398,7 @@ def _silent_copy(system: System, batch: int, links: Links, seed: int) -> System:
     found = replace(copied(system, channels), batch=batch)
     for name, agent in found.agents.items():
         agent.learner.frozen = True
-        agent.critic = ()  # it is not there when the agent is deployed
+        agent.inputs.critic = ()  # it is not there when the agent is deployed
         agent.batch, agent.replicas = batch, Replicas(batch=batch, device=agent.replicas.index.device)
         agent.seed = seed_for(seed, "agent", name)
         agent.trail = agent.action = None

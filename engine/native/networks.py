@@ -185,7 +185,7 @@ _OBJECTIVES: dict[type[Objective], Callable[[float], Objective]] = {
 def use_kernel(system: System) -> None:
     """Let the kernel compute the stacks of a system that it can, and the linear synthetic gradients of their messages."""
     for agent in system.agents.values():
-        learner, layout = agent.learner, agent.layout
+        learner, layout = agent.learner, agent.inputs.layout
         if not agent.stacked or obstacle(system, agent) is not None:
             continue
         if not all(p.is_contiguous() for p in learner.trainable):
@@ -193,7 +193,7 @@ def use_kernel(system: System) -> None:
         network = learner.network
         assert isinstance(network, Mlp)
         learner.network = NativeNetwork(network)
-        agent.layout = BlockFanIn(layout.kind, layout.members, layout.batch, layout.segments)
+        agent.inputs.layout = BlockFanIn(layout.kind, layout.members, layout.batch, layout.segments)
         objective = None if agent.goal is None else _OBJECTIVES.get(type(agent.goal.objective))
         if agent.goal is not None and objective is not None:
             agent.goal = replace(agent.goal, objective=objective(agent.goal.weight / system.batch))

@@ -40,7 +40,7 @@ def travelling_signals(whole: System, cut: Iterable[str]) -> dict[str, tuple[str
 
 def _needs(agent: Agent) -> set[str]:
     """The names of the signals that an agent itself reads, learns from, or has its predictors conditioned on."""
-    own = {name for name in (*agent.observes, *agent.critic) if name != AGE}
+    own = {name for name in (*agent.inputs.observes, *agent.inputs.critic) if name != AGE}
     if agent.goal is not None:
         own.update(agent.goal.signals)
     for channel in agent.outgoing:

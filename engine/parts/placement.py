@@ -276,7 +276,12 @@ def _always_returns(system: System, channel: Channel) -> bool:
     """Whether a gradient comes back for every message that is read, if a zero one."""
     receiver = system.agents[channel.receiver]
     late = system.group_of[channel.receiver].late
-    return system.description.endless and receiver.p_update == 1 and not channel.ledger.link.drop and not late
+    return (
+        system.description.endless
+        and receiver.participation.probability == 1
+        and not channel.ledger.link.drop
+        and not late
+    )
 
 
 def message_bytes(system: System, channel: Channel) -> float:

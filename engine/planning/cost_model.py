@@ -88,7 +88,7 @@ class CostModel:
         cost, unit = self.network(agent), self.system.group_of[agent.name]
         flop = cost.forward * (2 if unit.late else 1)  # late learners compute their windows again
         if any(map(_learns, map(self.system.agents.__getitem__, unit.members))):
-            flop += cost.backward * agent.p_update
+            flop += cost.backward * agent.participation.probability
         return flop / agent.clock.period
 
     def _evaluated(self, agent: Agent, rows: int, returns: bool) -> tuple[int, int, int]:
@@ -111,7 +111,7 @@ class CostModel:
 
         def evaluate() -> None:
             ports.update(network(parameters, buffers, x, training=True, state=state)[0])
-            if agent.critic:
+            if agent.inputs.critic:
                 seen = torch.zeros(rows, *agent.learner.critic.input_shape, **place)
                 ports[VALUE], _ = agent.learner.values(parameters, buffers, seen, training=True)
 

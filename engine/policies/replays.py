@@ -204,7 +204,7 @@ class AllTicks(Replay):
             messages.append(value if flat else value.reshape(len(value), *channel.shape))
             available.append(there)
         observations = [_by_member(values[:, own], members) for values in each.observations]
-        return agent.layout.join(observations, messages, available, batch)
+        return agent.inputs.layout.join(observations, messages, available, batch)
 
 
 def _message(channel: Channel, reads: tuple[Read, ...]) -> _Message:
@@ -235,7 +235,7 @@ def _ticks_of(window: Window) -> dict[str, list[Tick]]:
 
 
 def _observed(agent: Agent, ticks: list[Tick], forward_pass: ForwardPass) -> Tensor | None:
-    return torch.stack([forward_pass.critic_input(tick) for tick in ticks]) if agent.critic else None
+    return torch.stack([forward_pass.critic_input(tick) for tick in ticks]) if agent.inputs.critic else None
 
 
 def _among(mask: EnvMask, rows: Tensor) -> EnvMask:

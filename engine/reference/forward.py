@@ -69,7 +69,7 @@ def _read(state: State, agent: Agent, signals: StepSignals, window: Window) -> T
     if agent.memory is not None:
         read = state.ledgers[agent.memory.name].reads(step)[-1]
         tick.memory = _followed(state, agent.memory, read, tick, window)
-    if ages and "age" in agent.observes:
+    if ages and "age" in agent.inputs.observes:
         tick.ages = torch.stack(ages, 1)
     return tick
 
@@ -121,7 +121,7 @@ def _evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors)
         transports=[path for i, tick in enumerate(ticks) for path in _feedback_paths(state, tick, window, i)],
         state=torch.cat(states) if states else None,
     )
-    if agents[0].critic:
+    if agents[0].inputs.critic:
         seen = torch.cat([_critic_input(state, tick) for tick in ticks])
         ports[VALUE], updated = learner.values(learner.parameters, buffers, seen, training=not learner.frozen)
         after = after | updated
@@ -153,11 +153,11 @@ def _network_input(state: State, tick: Tick, window: Window) -> Tensor:
     agent, system = state.agents[tick.agent], state.system
     flat = len(agent.learner.network.input_shape) == 1
     observations, messages, present = [], [], []
-    for name in agent.observes:
+    for name in agent.inputs.observes:
         if name == "age":
             value = tick.ages
         else:
-            value = system.network_input(name, tick.step_signals.signals.get(name), agent.categories)
+            value = system.network_input(name, tick.step_signals.signals.get(name), agent.inputs.categories)
         if value is not None:
             value = value.to(system.dtype)
             observations.append(value.reshape(len(value), -1) if flat else value)
@@ -173,15 +173,17 @@ def _network_input(state: State, tick: Tick, window: Window) -> Tensor:
         message, available = combine_reads(ledger.read, side_by_side, channel.slots)
         messages.append(message)
         present.append(available)
-    return join(agent.fan_in, observations, messages, present)
+    return join(agent.inputs.fan_in, observations, messages, present)
 
 
 def _critic_input(state: State, tick: Tick) -> Tensor:
     """[B, *input_shape]: what an agent's critic observes, in declared order."""
     agent, system = state.agents[tick.agent], state.system
     values = [
-        system.network_input(name, tick.step_signals.signals.get(name), agent.categories).to(system.dtype)
-        for name in agent.critic
+        system.network_input(name, tick.step_signals.signals.get(name), agent.inputs.categories).to(
+            system.dtype
+        )
+        for name in agent.inputs.critic
     ]
     flat = len(agent.learner.critic.input_shape) == 1
     return torch.cat([value.reshape(len(value), -1) if flat else value for value in values], 1)

@@ -93,7 +93,10 @@ class State:
     def participates(self, agent: str, window: int) -> bool:
         """Return whether an agent learns from a window: sampled with `p_update` (rule 7); never once disabled (32)."""
         own = self.agents[agent]
-        drawn = own.p_update == 1.0 or uniform(own.participation_seed, window, 1).item() < own.p_update
+        drawn = (
+            own.participation.probability == 1.0
+            or uniform(own.participation.seed, window, 1).item() < own.participation.probability
+        )
         return own.agent_disabled is False and drawn
 
     def divergence_of(self, gradients: Iterable[Tensor | None], others: Iterable[Tensor | None]) -> str:
