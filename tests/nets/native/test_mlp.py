@@ -205,6 +205,7 @@ def test_a_step_is_fused_until_a_gradient_is_read() -> None:
         outputs, _ = evaluate(StackedMlp(case.layers), own, case.blocks, case.rows, case.statistics)
         gradients = torch.autograd.grad(outputs[-1].sum(), own)
         optimiser = Optimiser("adam", own, stacked=True)
+        assert all(getattr(g, "finite", False) for g in gradients)
         if read:
             assert float(gradients[0].norm()) > 0
         assert fused_step(gradients, optimiser, 0.01, None, None) is not read
@@ -228,6 +229,11 @@ def test_the_bound_is_not_finite_where_a_gradient_may_not_be(value: float, place
     evaluation = StackedMlp(layers)(parameters, [Block(x)], 4, [])
     _, bounds = evaluation.backward([None, given], [True])
     assert (bounds < 1e30).tolist() == [True, False, True]
+    for p in parameters:
+        p.requires_grad_()
+    outputs, _ = evaluate(StackedMlp(layers), parameters, [Block(x)], 4, [])
+    gradients = torch.autograd.grad(outputs[-1], parameters, given)
+    assert not any(getattr(g, "finite", False) for g in gradients)
 
 
 def test_the_same_bits_with_any_number_of_threads_and_networks() -> None:
