@@ -84,11 +84,7 @@ class LambdaReturns:
         returns: dict[str, Tensor] = {}
         for window in reversed(windows):
             self.forward_pass.replay(window)
-            put = [
-                injection
-                for injection in self.backward_pass.replayed_injections(group, window, step)
-                if injection.discount
-            ]
+            put = [injection for injection in self._injections(group, window, step) if injection.discount]
             for memory in memories:
                 beyond = self._beyond(window, memory, returns.get(memory.name))
                 if beyond is not None:
@@ -107,6 +103,11 @@ class LambdaReturns:
             returns = {name: d for name, d in zip(leaves, deltas, strict=True) if d is not None}
             window.release()
         return returns.get(channel.name, torch.zeros_like(self.system.channels[channel.name].zeros))
+
+    def _injections(self, group: LearningGroup, window: Window, step: int) -> list[Injection]:
+        """What is injected into the messages of a window that has been replayed."""
+        self.backward_pass.predict([(group, window)])
+        return self.backward_pass.injections(self.backward_pass.update_of(group, window), step)
 
     def _beyond(self, window: Window, memory: Channel, later: Tensor | None) -> Injection | None:
         """What is mixed in beside the synthetic gradient: lambda (G - SG) of the state that the window ended with."""

@@ -210,7 +210,7 @@ class Agent:
     def participates(self, window: int) -> EnvMask:
         """The rows in which it learns from `window`."""
         if self.participation.probability == 1.0:
-            return self.agent_disabled is False or mask_not(self.agent_disabled)
+            return mask_not(self.agent_disabled)
         return mask_and(self._participating(window)[2], mask_not(self.agent_disabled))
 
     def _participating(self, window: int) -> tuple[int, Members, EnvMask]:

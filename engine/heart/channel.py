@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -38,6 +38,9 @@ if TYPE_CHECKING:  # what may be plugged into a channel
 
 __all__ = ["Channel", "Feedback", "Places", "SyntheticGradient", "SyntheticInput"]
 
+Coupling = Literal["decoupled", "unlocked", "delayed", "locked", "detached"]
+"""How a gradient crosses: predicted by a synthetic gradient (`decoupled`; `unlocked` reads a synthetic input too), as it comes
+back later (`delayed`), by backpropagation within a window (`locked`), or not at all (`detached`)."""
 _ONE = Rate(base=1.0, horizon=1)
 
 
@@ -154,7 +157,7 @@ class Channel:
     """The sender's port it reads."""
     shape: tuple[int, ...]
     """Of one message; on the way it is flat."""
-    coupling: str
+    coupling: Coupling
     ledger: Ledger
     zeros: Tensor
     """[rows, size]: what a receiver reads before any message has come."""
@@ -269,20 +272,6 @@ class Channel:
         """Synthetic gradients, zeros where the predictor is disabled."""
         disabled = self.gradient.disabled
         return rows if disabled is None else mask_fill_zero(mask_not(self.rows_of(disabled)), rows)
-
-    def injecting(self, participates: EnvMask) -> Members:
-        """The channels on whose messages a synthetic gradient was injected; None: all.
-
-        Args:
-            participates: The sender's rows that learned.
-        """
-        learned = self.of_sender(participates)
-        members: Members = None
-        if isinstance(learned, Tensor):
-            members = self.members_in(learned)
-        elif not learned:
-            members = torch.zeros(len(self.members), dtype=torch.bool)
-        return members_and(members, self.gradient.enabled)
 
     @property
     def stand_in_allowed(self) -> EnvMask:

@@ -207,22 +207,20 @@ class ForwardPass:
 
     def observations(self, tick: Tick) -> list[Tensor]:
         """What a tick's network reads beside messages, in declared order: see `Agent.observations`."""
-        agent, signals = self.system.agents[tick.agent], tick.step_signals.signals
-        observations = agent.observations(
-            lambda name: self.system.network_input(name, signals.get(name), agent.inputs.categories),
-            self.system.dtype,
-        )
+        agent = self.system.agents[tick.agent]
+        observations = agent.observations(self._signal_of(tick), self.system.dtype)
         if tick.ages is not None:
             observations.insert(agent.inputs.observes.index(AGE), tick.ages)
         return observations
 
     def critic_input(self, tick: Tick) -> Tensor:
         """What the critic of an agent reads at a tick, [rows, …]: observations, some of which it has in training only."""
-        agent, signals = self.system.agents[tick.agent], tick.step_signals.signals
-        return agent.critic_input(
-            lambda name: self.system.network_input(name, signals.get(name), agent.inputs.categories),
-            self.system.dtype,
-        )
+        return self.system.agents[tick.agent].critic_input(self._signal_of(tick), self.system.dtype)
+
+    def _signal_of(self, tick: Tick) -> Callable[[str], Tensor]:
+        """The signals that a tick works on, as they enter its network."""
+        signals, categories = tick.step_signals.signals, self.system.agents[tick.agent].inputs.categories
+        return lambda name: self.system.network_input(name, signals.get(name), categories)
 
     def _value(self, read: Read, channel: Channel, tick: Tick, window: Window) -> Tensor:
         """[rows, size]: what was read over a channel, with as much of its graph as the coupling lets through."""

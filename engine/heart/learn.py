@@ -154,7 +154,7 @@ class BackwardPass:
         """The gradients of closed windows by parameters and by the messages that were read; nothing is booked yet."""
         updates, requests = [], []
         for group, window in closing:
-            update = self._update(group, window)
+            update = self.update_of(group, window)
             update.window_loss = self.evaluator.window(window)
             update.returned = dict.fromkeys(window.leaves.values())
             updates.append(update)
@@ -165,7 +165,7 @@ class BackwardPass:
             update.returned.update(zip(self._wanted(update), result.deltas, strict=True))
         return updates
 
-    def _update(self, group: LearningGroup, window: Window) -> Update:
+    def update_of(self, group: LearningGroup, window: Window) -> Update:
         learning = {name: self.agents[name].participates(window.number) for name in group.members}
         return Update(group, window, learning=learning)
 
@@ -253,11 +253,6 @@ class BackwardPass:
                     update.injected_messages.add((name, message.stamp))
                 yield Injection(live, credit, scale, channel.gradient.discount)
 
-    def replayed_injections(self, group: LearningGroup, window: Window, step: int) -> list[Injection]:
-        """What is injected into the messages of a window that has been replayed."""
-        self.predict([(group, window)])
-        return self.injections(self._update(group, window), step)
-
     def _credit(self, channel: Channel, message: Message) -> Tensor | None:
         """The credit of a message or what steering replaces it by, [rows, size] per sample; None: nothing."""
         if self.steering is not None and self.steering.applies(channel, message):
@@ -290,5 +285,3 @@ class BackwardPass:
                 example.delta = delta
                 credit = credit + channel.gradient.propagate * channel.gradient.predictor.propagated(example)
         return credit if channel.gradient.clip is None else clipped(credit, channel.gradient.clip)
-
-    # --- losses beside the objectives' ---------------------------------------------------------------------

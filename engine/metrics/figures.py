@@ -25,6 +25,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate, StepReport
 from antiphon.engine.metrics.description import graph_of
+from antiphon.engine.metrics.report import injecting_members
 from antiphon.nets.memory import uncollected
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.figures import Figure, HistogramRow, Kind, Recorder, Recorders, SampleRow
@@ -225,7 +226,7 @@ def of_channels(system: System, learned: StepReport, step: int) -> Iterator[Meas
             yield from _trained(names, learned.predictor_updates[name])
         if name in injected:
             rows, update = injected[name]
-            put = channel.injecting(system.agents[channel.sender].participates(update.window.number))
+            put = injecting_members(channel, system.agents[channel.sender].participates(update.window.number))
             norms = rows.norm(dim=1).view(count, -1).mean(1)
             yield Measured(names, "injection_norm", norms.tolist(), _list(put))
         messages = channel.ledger.messages

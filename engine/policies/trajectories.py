@@ -18,10 +18,10 @@ from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import COSINE, Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import StepSignals, Tick, Window
-from antiphon.engine.heart.rows import mask_fill_zero, rows_through, select_rows
+from antiphon.engine.heart.rows import mask_fill_zero, select_rows
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Losses, WindowLoss
-from antiphon.engine.policies.policy_window import PolicyWindow
+from antiphon.engine.policies.policy_window import PolicyWindow, rows_through
 
 __all__ = ["PolicyEvaluator", "port_names", "ports_of"]
 

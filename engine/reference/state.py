@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from antiphon.engine.features.ties import ties_of
 from antiphon.engine.heart.updates import Update
 from antiphon.engine.reference.ledger import Ledger
 from antiphon.errors import DivergenceError
@@ -78,7 +77,7 @@ class State:
         self.system, self.batch, self.group_of = system, system.batch, system.group_of
         self.agents, self.channels = system.agents, (channels := system.channels)
         self.ledgers = {name: Ledger(channel) for name, channel in channels.items()}
-        self.ties = ties_of(system)
+        self.ties = system.ties()
         self.learners = {name: Optimizer(agent.learner) for name, agent in system.owners().items()}
         self.predictors = {
             n: Optimizer(c.gradient.predictor)

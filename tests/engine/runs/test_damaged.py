@@ -174,7 +174,7 @@ CHANGES: list[tuple[Change, str]] = [
     *((lambda c, key=key: c.update({key: 3}), "does not fit") for key in ("dtype", "scenario")),
     (lambda c: c.update(seed="x"), "does not fit"),
     *((lambda c, key=key: c["state"].pop(key), "does not fit") for key in ("now", "means", "present", "system", "env")),
-    (lambda c: c["state"]["env"].pop("tick"), r"does not fit \(no 'tick'\)"),
+    (lambda c: c["state"]["env"].pop("example"), r"does not fit \(no 'example'\)"),
     (lambda c: _system(c)["learners"].pop("n0"), r"agents\.n0: nothing in the state, there in the scenario"),
     (_reshaped, r"agents\.n0\.parameters\.0\.weight: \[4\] of float32 in"),
     (lambda c: _system(c)["groups"][0].update(window=[]), "does not fit"),
