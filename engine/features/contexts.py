@@ -48,7 +48,7 @@ class Contexts:
             message: One of its messages.
         """
         ends: dict[str, Callable[[], Tensor]] = {
-            "returned": lambda: channel.zeros if message.returned is None else message.returned,
+            "returned": lambda: channel.zeros if message.newest_returned is None else message.newest_returned,
             "from.phase": lambda: self._sender_phase(channel, message),
             "to.phase": lambda: self._receiver_phase(channel, message.first_use, message.began),
             "from.state": lambda: self._state(channel, channel.sender, message.states.get("from.state")),

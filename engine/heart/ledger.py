@@ -95,7 +95,7 @@ class Ledger:
         if link.drop:
             message.lost = link.lost(step, sent.shape[0], sent.device)
         self._note_newest(step)
-        message.returned = self.newest
+        message.newest_returned = self.newest
         if first is None:
             message.finished = step
         self._forget(step)

@@ -131,7 +131,7 @@ class Message:
     """Receiver windows that may hold uses and have not closed."""
     deadline: int = field(metadata=PLAIN)
     """Step at which the last window that may use it ends."""
-    returned: Tensor | None = field(default=None, metadata=ROWS)
+    newest_returned: Tensor | None = field(default=None, metadata=ROWS)
     """[rows, size]: the newest gradient that had come back when it was sent, for predictors conditioned on it."""
     states: dict[str, Tensor] = field(default_factory=dict, metadata=ROWS)
     """The states of the channel's ends when it was sent, [rows, state size], for predictors conditioned on them."""
