@@ -4,7 +4,7 @@ parameters, one fused kernel call for any subset.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -137,7 +137,7 @@ _MOMENTS = {"sgd": ("momentum",), "adam": ("mean", "square"), "adamw": ("mean", 
 
 
 @dataclass(slots=True)
-class _Call:
+class Call:
     """Arguments of one kernel call: lists with one entry for each tensor that is updated."""
 
     parameters: list[Tensor]
@@ -284,7 +284,7 @@ class Optimiser:
         for tensors in self.state.values():
             yield from tensors
 
-    def _run(self, call: _Call, rate: float | Tensor, skip: Skip | None) -> None:
+    def _run(self, call: Call, rate: float | Tensor, skip: Skip | None) -> None:
         """Run the kernel on `call`; lone SGD is computed without it, where nothing is to be read on the device."""
         found_inf = None if skip is None else skip.flag
         if self.kind == "sgd" and self.size is None and skip is None:
@@ -323,7 +323,7 @@ class Optimiser:
             found_inf=found_inf,
         )
 
-    def _run_sgd(self, call: _Call, rate: float | Tensor) -> None:
+    def _run_sgd(self, call: Call, rate: float | Tensor) -> None:
         momentum = call.moments[0] if call.moments else call.gradients
         for p, g, m in zip(call.parameters, call.gradients, momentum, strict=True):
             if self.weight_decay:
@@ -349,15 +349,41 @@ class Optimiser:
             members: Mask of the members that take the step; None: all.
             skip: Whether the step is skipped; None: it is taken.
         """
-        if not self.parameters:
-            return
-        call = self._call_one(gradients, skip) if self.size is None else self._call(gradients, members, skip)
+        call = self.call(gradients, members, skip)
         if call is not None:
-            self._run(call, rate, skip)
-            for copied in call.copied:
-                copied.write_back()
+            self.run([call], rate, skip)
 
-    def _call_one(self, gradients: Sequence[Tensor], skip: Skip | None) -> _Call:
+    def call(self, gradients: Sequence[Tensor], members: Members, skip: Skip | None) -> Call | None:
+        """Count a step and return the kernel's arguments; None: nothing to update. Arguments: see `step`."""
+        if not self.parameters:
+            return None
+        return self._call_one(gradients, skip) if self.size is None else self._call(gradients, members, skip)
+
+    def key(self) -> Hashable:
+        """Return what optimisers have in common whose calls may run as one: tensors do not mix in the kernel."""
+        return (
+            self.kind,
+            self.momentum,
+            self.betas,
+            self.weight_decay,
+            self.kind == "sgd" and self.size is None,
+        )
+
+    def run(self, calls: Sequence[Call], rate: float | Tensor, skip: Skip | None) -> None:
+        """Run the kernel on calls of optimisers of one `key`."""
+        whole = calls[0]
+        for more in calls[1:]:
+            whole.parameters += more.parameters
+            whole.gradients += more.gradients
+            whole.steps = [*whole.steps, *more.steps]
+            whole.copied += more.copied
+            for moments, others in zip(whole.moments, more.moments, strict=True):
+                moments += others
+        self._run(whole, rate, skip)
+        for copied in whole.copied:
+            copied.write_back()
+
+    def _call_one(self, gradients: Sequence[Tensor], skip: Skip | None) -> Call:
         """Call for parameters that are no stacks."""
         if self.clip is not None:
             gradients = clipped(gradients, self.clip)
@@ -365,7 +391,7 @@ class Optimiser:
         _count(counts, skip)
         moments = [list(self.state[name]) for name in self.moments]
         own = list(self.parameters)
-        return _Call(own, _laid_out(own, gradients), moments, counts * len(own))
+        return Call(own, _laid_out(own, gradients), moments, counts * len(own))
 
     # --- stacks --------------------------------------------------------------------------------------------
 
@@ -388,7 +414,7 @@ class Optimiser:
             self._offsets = [int(count) for count in counts.tolist()]  # the host waits, here only
         self._equal_counts = self._uniform()
 
-    def _call(self, gradients: Sequence[Tensor], members: Members, skip: Skip | None) -> _Call | None:
+    def _call(self, gradients: Sequence[Tensor], members: Members, skip: Skip | None) -> Call | None:
         """Count a step of `members` and return the kernel's arguments; None: nothing to update."""
         if isinstance(members, Tensor):
             members = members.tolist()
@@ -417,7 +443,7 @@ class Optimiser:
             return True
         return self._offsets is not None and min(self._offsets) == max(self._offsets)
 
-    def _call_all(self, gradients: Sequence[Tensor], skip: Skip | None) -> _Call:
+    def _call_all(self, gradients: Sequence[Tensor], skip: Skip | None) -> Call:
         """Call for all members with equal counts: the kernel's tensors are the stacks."""
         if self.clip is not None:
             gradients = _clipped_each(gradients, self.clip)
@@ -425,7 +451,7 @@ class Optimiser:
         parameters, moments = self._lines()
         laid_out = _laid_out(self.parameters, gradients)
         padded = [_like_lines(g, whole) for g, whole in zip(laid_out, parameters, strict=True)]
-        return _Call(list(parameters), padded, [list(each) for each in moments], steps)
+        return Call(list(parameters), padded, [list(each) for each in moments], steps)
 
     def _count_all(self, skip: Skip | None) -> list[Tensor]:
         """Count a step of all members, whose counts are equal, and return the count for each parameter."""
@@ -442,7 +468,7 @@ class Optimiser:
             self._whole = whole, [_as_whole(own, whole) for own in moments]
         return self._whole
 
-    def _call_some(self, gradients: Sequence[Tensor], stepping: Sequence[int], skip: Skip | None) -> _Call:
+    def _call_some(self, gradients: Sequence[Tensor], stepping: Sequence[int], skip: Skip | None) -> Call:
         """Call for some members, or for differing counts: every updated slice is a tensor with its own count."""
         parameters, moments, counts = self._slices()
         steps = []
@@ -451,7 +477,7 @@ class Optimiser:
             once = [counts[n] for n in stepping]
             _count(once, skip)
             steps = once * len(self.parameters)
-        call = _Call([], [], [[] for _ in moments], steps)
+        call = Call([], [], [[] for _ in moments], steps)
         for i, rows in enumerate(self._gradients(gradients, stepping)):
             stacks = [self.parameters[i], *(self.state[name][i] for name in self.moments)]
             slices = [parameters[i], *(own[i] for own in moments)]

@@ -17,6 +17,7 @@ from antiphon.engine.heart.rows import Members, mask_and, mask_fill_zero, mask_n
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import InputUpdate, PredictorUpdate
 from antiphon.nets.optimisers import Skip
+from antiphon.nets.trained_parameters import TrainedParameters, step_all
 
 if TYPE_CHECKING:
     from antiphon.engine.features.contexts import Contexts
@@ -247,15 +248,17 @@ class PredictorTrainer:
             step: The step just taken.
             skip: Whether no step is taken, known on the device alone; None: all are.
         """
+        steps: list[tuple[TrainedParameters, Sequence[Tensor], Members]] = []
         for name, update in updates.items():
             channel, inputs = self.system.channels[name], isinstance(update, InputUpdate)
             model = channel.input.model if inputs else channel.gradient.predictor
             assert model is not None
             enabled = channel.input.enabled if inputs else channel.gradient.enabled
             update.members = members_and(update.members, enabled)
-            model.step(update.gradients, step, update.members, skip=skip)
+            steps.append((model, update.gradients, update.members))
             if not inputs:
                 update.gradients = []  # as large as the predictors, and of no more use
+        step_all(steps, step, skip=skip)
 
     def _returned_example(self, channel: Channel, message: Message, step: int) -> Example | None:
         """What a predictor learns from a message whose gradient has come back, with its prediction where still true."""

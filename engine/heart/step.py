@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
+from antiphon.agents.learner import Learner
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.learn import BackwardPass, ObjectiveEvaluator
 from antiphon.engine.heart.ledger import Ledger
@@ -21,6 +23,7 @@ from antiphon.engine.heart.rows import Members, members_and
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate, StepReport, Update
 from antiphon.nets.memory import keep_memory
+from antiphon.nets.trained_parameters import step_all
 
 if TYPE_CHECKING:
     from antiphon.engine.features.divergence import DivergenceCheck
@@ -245,6 +248,7 @@ class Engine:
 
     def apply(self, updates: Sequence[Update], step: int) -> None:
         """Move the parameters of agents."""
+        steps: list[tuple[Learner, Sequence[Tensor | None], Members]] = []
         for update in updates:
             for name, gradients in update.gradients.items():
                 agent = self.system.agents[name]
@@ -253,16 +257,17 @@ class Engine:
                 if agent.stacked:
                     members = members_and(update.stepping_members[name], agent.enabled())
                     if members is None or bool(members.any()):
-                        agent.learner.step(gradients, step, members, skip=self.divergence.skip)
+                        steps.append((agent.learner, gradients, members))
                 elif agent.agent_disabled is not True and (
                     name in update.reached_by_tie
                     or not self._stacks[update.group]
                     or self.reach is None
                     or self.reach.alone(update, name)
                 ):  # beside stacks a lone agent may be given zeros in place of none
-                    agent.learner.step(gradients, step, skip=self.divergence.skip)
+                    steps.append((agent.learner, gradients, None))
                 else:
                     update.stepping_members[name] = torch.zeros(1, dtype=torch.bool)
+        step_all(steps, step, skip=self.divergence.skip)
 
     def synchronize(self) -> None:
         """Wait for the device: see `DivergenceCheck.synchronize`."""
