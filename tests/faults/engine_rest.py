@@ -106,7 +106,7 @@ REST: tuple[Fault, ...] = (
     Fault(
         "state-means-are-lost-in-a-fork",
         "engine/base_simulation.py",
-        '            self.train_means.load_state_dict(state["tally"])\n',
+        '            self.train_means.load_state_dict(state["means"])\n',
         "",
         "tests/engine/runs/test_run.py::test_a_run_stopped_by_signals_goes_on_to_the_same_bits",
     ),
@@ -400,15 +400,15 @@ REST: tuple[Fault, ...] = (
     Fault(
         "metrics-a-sample's-label-is-another's",
         "engine/metrics/figures.py",
-        "labels = _labels(record.step_signals.signals, target, len(message))",
-        "labels = _labels(record.step_signals.signals, target, len(message)).flip(0)",
+        "labels = _labels(message.step_signals.signals, target, len(sent))",
+        "labels = _labels(message.step_signals.signals, target, len(sent)).flip(0)",
         "tests/engine/metrics/test_figures.py::test_samples_are_the_newest_messages_with_their_labels_those_to_readouts_first",
     ),
     Fault(
-        "timeline-a-delta-is-back-at-once",
+        "timeline-a-gradient-is-back-at-once",
         "engine/metrics/timeline.py",
-        "return closes + channel.ledger.back if channel.ledger.wants_deltas else -1",
-        "return closes if channel.ledger.wants_deltas else -1",
+        "return closes + channel.ledger.back if channel.ledger.wants_gradient else -1",
+        "return closes if channel.ledger.wants_gradient else -1",
         "tests/engine/metrics/test_timeline.py::test_gradients_are_back_when_the_timeline_says[(1, 0, 1)-(3, 1, 2)]",
     ),
     Fault(
@@ -421,8 +421,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "reference-an-auxiliary-loss-is-a-mean",
         "engine/reference/backward.py",
-        "losses.append(channel.auxiliary * error.square().sum() / state.batch)",
-        "losses.append(channel.auxiliary * error.square().mean())",
+        "losses.append(channel.gradient.auxiliary * error.square().sum() / state.batch)",
+        "losses.append(channel.gradient.auxiliary * error.square().mean())",
         "tests/contracts/test_contracts.py::test_documents[auxiliary task-reference]",
     ),
     Fault(
