@@ -1,4 +1,4 @@
-"""Faults in engine/heart and engine/features: clocks, ledgers, mailboxes, agents, masks, divergence, ties."""
+"""Faults in engine/heart and engine/features: clocks, ledgers, held messages, agents, masks, divergence, ties."""
 
 from __future__ import annotations
 

@@ -412,10 +412,10 @@ REST: tuple[Fault, ...] = (
         "tests/engine/metrics/test_timeline.py::test_gradients_are_back_when_the_timeline_says[(1, 0, 1)-(3, 1, 2)]",
     ),
     Fault(
-        "reference-deltas-are-not-per-sample",
+        "reference-returned-gradients-are-not-per-sample",
         "engine/reference/backward.py",
-        "deltas = [None if g is None else g * batch for g in back]",
-        "deltas = [None if g is None else g for g in back]",
+        "returned = [None if g is None else g * batch for g in back]",
+        "returned = [None if g is None else g for g in back]",
         "tests/contracts/test_contracts.py::test_documents[auxiliary task-reference]",
     ),
     Fault(
