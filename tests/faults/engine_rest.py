@@ -414,8 +414,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "reference-returned-gradients-are-not-per-sample",
         "engine/reference/backward.py",
-        "returned = [None if g is None else g * batch for g in back]",
-        "returned = [None if g is None else g for g in back]",
+        "returning = [None if g is None else g * batch for g in back]",
+        "returning = [None if g is None else g for g in back]",
         "tests/contracts/test_contracts.py::test_documents[auxiliary task-reference]",
     ),
     Fault(
