@@ -3,7 +3,7 @@ gradients injected on sent messages. The only module that detaches tensors: else
 parameters, checkpoints), but no gradient path is cut.
 
 semantics: the sender follows the gradient of  sum_t objective(t) + sum_j scale_j <m_j, stopgrad(SG_j)> / B,
-and the same surrogate with `discount` for `scale` gives the deltas at its leaves (Jaderberg et al. 2017, §2).
+and the same surrogate with `discount` for `scale` gives the gradients at its leaves (Jaderberg et al. 2017, §2).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Injection:
     scale: float = 1.0
     """Factor in the sender's parameter gradients."""
     discount: float = 1.0
-    """Factor in the deltas at the sender's own leaves."""
+    """Factor in the gradients at the sender's own leaves."""
 
 
 @dataclass(slots=True)
@@ -74,7 +74,7 @@ class BackwardRequest:
     leaves: Sequence[Tensor]
     """Received messages, [B, size] each."""
     auxiliary: Tensor | None = None
-    """Loss (already divided by the batch) in the parameters' gradients and in no delta, or None."""
+    """Loss (already divided by the batch) in the parameters' gradients alone, not in those of leaves, or None."""
 
     @property
     def all_parameters(self) -> list[Tensor]:
@@ -98,7 +98,7 @@ class BackwardResult:
 
     parameters: dict[str, Gradients]
     """By learner."""
-    deltas: Gradients
+    leaves: Gradients
     """Per sample, of each leaf."""
 
 
@@ -115,19 +115,18 @@ def backward(
     leaves: Sequence[Tensor],
     batch: int,
 ) -> tuple[Gradients, Gradients]:
-    """Return the gradients of the parameters and the per-sample deltas of the leaves of one window.
+    """Return the gradients of the parameters and the per-sample gradients of the leaves of one window.
 
     Args:
         objective: As of `BackwardRequest`, like `injections` and `leaves`.
         parameters: Of one learner.
-        batch: B; deltas are B times dL/dleaf.
+        batch: B; the gradient of a leaf is B times dL/dleaf.
 
     Returns:
-        Gradients in the order of `parameters` and deltas in the order of `leaves`; None where nothing
-        depends on them.
+        Gradients in the order of `parameters`, and in the order of `leaves`; None where nothing depends on them.
     """
     (result,) = backward_all([BackwardRequest(objective, injections, {"": parameters}, leaves)], batch)
-    return result.parameters[""], result.deltas
+    return result.parameters[""], result.leaves
 
 
 def backward_all(requests: Sequence[BackwardRequest], batch: int) -> list[BackwardResult]:
@@ -145,9 +144,9 @@ def backward_all(requests: Sequence[BackwardRequest], batch: int) -> list[Backwa
             back = iter(gradients_of(_roots([request], batch, discount=True), request.leaves))
         gradients.append({name: list(islice(own, len(some))) for name, some in request.parameters.items()})
         returned += islice(back, len(request.leaves))
-    deltas = iter(_each(torch._foreach_mul, returned, batch))
+    per_sample = iter(_each(torch._foreach_mul, returned, batch))
     return [
-        BackwardResult(own, list(islice(deltas, len(request.leaves))))
+        BackwardResult(own, list(islice(per_sample, len(request.leaves))))
         for request, own in zip(requests, gradients, strict=True)
     ]
 
@@ -239,12 +238,12 @@ class Outliers:
         self.clip_count = torch.zeros_like(self.batches)
         self.read_members()
 
-    def clip(self, delta: Tensor) -> Tensor:
+    def clip(self, gradients: Tensor) -> Tensor:
         """Return gradients [K * B, size] with outliers clipped, and update the running medians.
 
         A member whose gradients are all zero, or whose median is not finite, is left alone: other checks report that.
         """
-        lengths = delta.norm(dim=1).view(len(self.batches), -1)
+        lengths = gradients.norm(dim=1).view(len(self.batches), -1)
         middle = _lower_median(lengths).double()
         sound = (middle > 0) & (middle < math.inf)
         known = torch.where(self.batches > 0, self.median, middle)
@@ -256,7 +255,7 @@ class Outliers:
         self.batches = self.batches + sound
         self.clip_count = self.clip_count + over.sum(1)
         short = (lengths.maximum(reach).reciprocal() * reach).view(-1, 1)
-        return torch.where(over.view(-1, 1), delta * short, delta)
+        return torch.where(over.view(-1, 1), gradients * short, gradients)
 
     def values(self) -> list[Tensor]:
         """Return the state, without a copy of a tensor."""

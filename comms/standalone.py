@@ -134,11 +134,11 @@ class _Message:
     returned: bool = False
     """Whether a gradient was returned."""
 
-    def book(self, delta: Tensor | None, losses: Tensor | None) -> None:
-        """Accumulate the returned gradient and losses of one use, per sample (no delta: no dependence)."""
+    def book(self, gradient: Tensor | None, losses: Tensor | None) -> None:
+        """Accumulate the returned gradient and losses of one use, per sample (no gradient: no dependence)."""
         self.returned = True
-        if delta is not None:
-            flat, known = value_of(delta), self.example.delta
+        if gradient is not None:
+            flat, known = value_of(gradient), self.example.delta
             self.example.delta = flat if known is None else known + flat
         if losses is not None:
             self.example.loss = losses if self.example.loss is None else self.example.loss + losses
@@ -462,7 +462,7 @@ def learn(
     leaves = [message.leaf for _, message in uses if message.leaf is not None]
     losses = [_losses(channel, objective, sent, message.example.message) for channel, message in uses]
     mean = None if objective is None else objective.mean()
-    gradients, deltas = backward(mean, injections, trainable, leaves, max(rows, default=1))
+    gradients, returned = backward(mean, injections, trainable, leaves, max(rows, default=1))
     reached = any(gradient is not None for gradient in gradients)
     for parameter, gradient in zip(trainable, gradients, strict=True):
         if not reached:
@@ -471,8 +471,8 @@ def learn(
             parameter.grad = torch.zeros_like(parameter)
         else:  # a copy: autograd may give one tensor to several, or a view with strides of its own
             parameter.grad = torch.empty_like(parameter).copy_(gradient)
-    for (_, message), delta, loss in zip(uses, deltas, losses, strict=True):
-        message.book(delta, loss)
+    for (_, message), own, loss in zip(uses, returned, losses, strict=True):
+        message.book(own, loss)
     for channel in sent:
         channel._injections.clear()
         channel._expected.clear()

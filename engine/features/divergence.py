@@ -473,7 +473,7 @@ class DivergenceCheck:
             channel.ledger.restrict(read, mask_not(disabled))
 
     def _groups_diverged(self, update: Update) -> dict[LearningGroup, str]:
-        """By group of single agents: what is wrong with its gradients or losses. Rows of deltas of nobody are zeroed."""
+        """By group of single agents: what is wrong with its gradients or losses. Returned gradients that are not finite are zeroed."""
         wrong: dict[LearningGroup, str] = {}
         lengths: dict[LearningGroup, float] = {}  # of all gradients of a group together
         for name, gradients in update.gradients.items():

@@ -97,10 +97,10 @@ class LambdaReturns:
                 and start.value is not None
                 and memory.ledger.wants_gradient
             }
-            _, deltas = backward(
+            _, gradients = backward(
                 self.evaluator.window(window).total, put, (), list(leaves.values()), self.system.batch
             )
-            returns = {name: d for name, d in zip(leaves, deltas, strict=True) if d is not None}
+            returns = {name: g for name, g in zip(leaves, gradients, strict=True) if g is not None}
             window.release()
         return returns.get(channel.name, torch.zeros_like(self.system.channels[channel.name].zeros))
 

@@ -4,9 +4,9 @@ A window's losses and what is injected into the messages it sent are differentia
 gradients of parameters wait for the update, those of received messages are booked in the ledgers (4).
 
     prediction   what the synthetic gradient says of a sent message, per sample
-    delta        what its receivers return for it, per sample: the prediction's target
+    gradient     what its receivers return for it, per sample: the prediction's target
     credit       what the sender learns from about a message: its prediction, mixed with what has come back (`trace`), or
-                 its delta (`delayed`)
+                 its gradient (`delayed`)
     injection    credit as it is put on the message in the sender's backward pass: shortened (`clip`), masked; `scale` and
                  `discount` weigh it; autograd gets it in `backward_all` (comms/backward_requests.py)
 """
@@ -162,7 +162,7 @@ class BackwardPass:
         for update, result in zip(updates, backward_all(requests, self.system.batch), strict=True):
             update.gradients = {**result.parameters}
             update.window_loss.total = None  # with it goes what is left of the graph
-            update.returned.update(zip(self._wanted(update), result.deltas, strict=True))
+            update.returned.update(zip(self._wanted(update), result.leaves, strict=True))
         return updates
 
     def update_of(self, group: LearningGroup, window: Window) -> Update:
@@ -277,11 +277,13 @@ class BackwardPass:
     def _mixed(self, channel: Channel, message: Message, credit: Tensor) -> Tensor:
         """A prediction with what has just come back mixed in, and clipped."""
         if channel.mixes:
-            delta = channel.zeros if message.gradient is None else message.gradient
-            credit = torch.lerp(credit, delta, channel.gradient.trace) if channel.gradient.trace else credit
+            gradient = channel.zeros if message.gradient is None else message.gradient
+            credit = (
+                torch.lerp(credit, gradient, channel.gradient.trace) if channel.gradient.trace else credit
+            )
             returned = channel.gradient.propagate and message.counted is not False
             example = self.predictor_trainer.example(channel, message) if returned else None
             if example is not None and channel.gradient.predictor is not None:
-                example.delta = delta
+                example.delta = gradient
                 credit = credit + channel.gradient.propagate * channel.gradient.predictor.propagated(example)
         return credit if channel.gradient.clip is None else clipped(credit, channel.gradient.clip)

@@ -229,7 +229,7 @@ class Tick:
     """What it sent over channels whose messages are sampled, [rows, size] each; a replayed window sends it again."""
 
     @property
-    def consumed(self) -> list[Read]:
+    def all_reads(self) -> list[Read]:
         """All that it read over channels, its own state among it."""
         return self.reads if self.memory is None else [*self.reads, self.memory]
 

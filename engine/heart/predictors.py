@@ -180,7 +180,7 @@ class PredictorTrainer:
             if self.frozen or predictor is None or predictor.frozen or channel.gradient.all_disabled:
                 continue
             examples = local.get(channel.name, [])
-            if channel.traced:  # what was consumed waits for its return; an episode's last state need not
+            if channel.traced:  # what was read waits for its return; an episode's last state need not
                 messages = [message for message in messages if message.unread or message.no_injection is True]
                 messages += returns.get(channel.name, [])
             if channel.ledger.wants_gradient:

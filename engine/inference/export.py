@@ -330,7 +330,7 @@ class Ticks:
         return self._joined([*parts, *messages])
 
     def _observed_step(self, agent: Agent, step: int) -> int | None:
-        """The step whose observations an agent works on: an aligned one on those of the message it consumes."""
+        """The step whose observations an agent works on: an aligned one on those of the message it reads."""
         passed: set[str] = set()
         while agent.align is not None:
             channel = next(channel for channel in agent.incoming if channel.name == agent.align)

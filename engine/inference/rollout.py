@@ -2,7 +2,7 @@
 
 The system is a copy that shares the parameters and nothing that a tick changes; its agents tick by the same code as
 those of the run. It has links of its own, so that no bit of the run changes and the same numbers are drawn every time.
-A delivery hook may replace messages before they go out.
+A hook may replace messages before they go out.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ class ExampleRollout:
             if links.kind == "perfect":  # all steps show the same, and nothing is lost
                 agent.align = None
         for channel in self._rollout.system.channels.values():
-            channel.ledger.slack = len(self._calls)  # ticks that would close a record may be left out
+            channel.ledger.slack = len(self._calls)  # ticks that would close a message may be left out
         for step, calls in enumerate(self._calls):
             for call in calls:  # one by one: what each has made on the way is released
                 if kept := tuple(name for name in call if (name, step) in needed):

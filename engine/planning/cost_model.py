@@ -85,9 +85,9 @@ class CostModel:
 
     def tick(self, agent: Agent) -> float:
         """Return an agent's FLOP of a step."""
-        cost, unit = self.network(agent), self.system.group_of[agent.name]
-        flop = cost.forward * (2 if unit.late else 1)  # late learners compute their windows again
-        if any(map(_learns, map(self.system.agents.__getitem__, unit.members))):
+        cost, group = self.network(agent), self.system.group_of[agent.name]
+        flop = cost.forward * (2 if group.late else 1)  # late learners compute their windows again
+        if any(map(_learns, map(self.system.agents.__getitem__, group.members))):
             flop += cost.backward * agent.participation.probability
         return flop / agent.clock.period
 

@@ -81,12 +81,12 @@ def window_update(state: State, group: LearningGroup, window: Window, step: int)
     followed = [*objectives, *auxiliary, *(_term(i, i.scale, batch) for i in injections)]
     leaves = {r: r.value for r in window.leaves.values() if r.value is not None and r.value.requires_grad}
     back = gradients_of([*objectives, *(_term(i, i.discount, batch) for i in injections)], [*leaves.values()])
-    deltas = [None if g is None else g * batch for g in back]  # rules 1, 3, 12: per sample
-    gradients = state.gradients(update, followed, step, deltas)
+    returning = [None if g is None else g * batch for g in back]  # rules 1, 3, 12: per sample
+    gradients = state.gradients(update, followed, step, returning)
     if gradients is None:
         return None
     update.gradients.update(gradients)
-    returned = dict(zip(leaves, deltas, strict=True))
+    returned = dict(zip(leaves, returning, strict=True))
     for read in window.leaves.values():
         ledger.add_gradient(read, returned.get(read))
     _return_losses_and_actions(state, update)
@@ -161,11 +161,11 @@ def _credit(state: State, channel: Channel, message: Message) -> Tensor | None:
     if credit is None:
         return None
     if channel.mixes:  # rule 11: with what has just come back
-        delta = channel.zeros if message.gradient is None else message.gradient
-        credit = torch.lerp(credit, delta, channel.gradient.trace) if channel.gradient.trace else credit
+        gradient = channel.zeros if message.gradient is None else message.gradient
+        credit = torch.lerp(credit, gradient, channel.gradient.trace) if channel.gradient.trace else credit
         example = example_of(state, channel, message, answered=True)
         if channel.gradient.propagate and channel.gradient.predictor is not None and example is not None:
-            example.delta = delta
+            example.delta = gradient
             credit = credit + channel.gradient.propagate * channel.gradient.predictor.propagated(example)
     credit = credit if channel.gradient.clip is None else clipped(credit, channel.gradient.clip)
     return injectable(message, credit)
@@ -278,6 +278,6 @@ def _returns(state: State, update: Update, traced: list[Channel], beyond: Tensor
                 _term(Injection(window.live[memory.name, last.stamp], more), memory.gradient.discount, batch)
             )
     loss = window_loss(state, window).total
-    deltas = gradients_of(terms if loss is None else [loss, *terms], list(leaves.values()))
+    gradients = gradients_of(terms if loss is None else [loss, *terms], list(leaves.values()))
     release(window)
-    return {name: delta * batch for name, delta in zip(leaves, deltas, strict=True) if delta is not None}
+    return {name: g * batch for name, g in zip(leaves, gradients, strict=True) if g is not None}

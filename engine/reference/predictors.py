@@ -105,7 +105,7 @@ def gradient_updates(
         predictor, messages = channel.gradient.predictor, ledger.take(channel, step)
         if predictor is None or predictor.frozen or channel.gradient.all_disabled:
             continue
-        if channel.traced:  # what was consumed waits for its return, an episode's last state does not
+        if channel.traced:  # what was read waits for its return, an episode's last state does not
             messages = [m for m in messages if m.unread or m.no_injection is True] + returns.get(name, [])
         if not channel.ledger.wants_gradient:  # nothing is returned: it learns when its sender does (rule 9)
             windows = [w for _, w in closed if state.participates(channel.sender, w.number)]

@@ -53,7 +53,7 @@ def _groups(stacked: Stacked, group: LearningGroup) -> list[LearningGroup]:
     return list(dict.fromkeys(group_of[name] for name in members))
 
 
-def _consumed(tick: Tree) -> list[Tree]:
+def _all_reads(tick: Tree) -> list[Tree]:
     """All that an agent read at a tick, its own state among it."""
     return tick["reads"] if tick["memory"] is None else [*tick["reads"], tick["memory"]]
 
@@ -186,7 +186,7 @@ class _Split:
 
     def _ticks(self, tick: Tree, stack: Agent) -> Iterator[Tree]:
         reads: dict[str, list[Tree]] = {}
-        for read in _consumed(tick):
+        for read in _all_reads(tick):
             channels = self.system.channels[read["channel"]]
             for channel, own in zip(channels.members, self._split(Read, read, channels), strict=True):
                 own["channel"] = channel.name
@@ -216,7 +216,7 @@ def _stamps(groups: Iterable[Tree]) -> dict[str, set[int]]:
     for window in (one for own in groups for one in (own["window"], *own["pending"], *own["past"])):
         for name, stamp in window["sent"]:
             found.setdefault(name, set()).add(stamp)
-        for read in (read for call in window["calls"] for tick in call for read in _consumed(tick)):
+        for read in (read for call in window["calls"] for tick in call for read in _all_reads(tick)):
             if read["message"] is not None:
                 found.setdefault(read["channel"], set()).add(read["message"])
     return found
@@ -363,7 +363,7 @@ class _Merge:
         return {key: torch.stack(own) for key, own in zip(agent.learner.buffers, values, strict=True)}
 
     def _tick(self, stack: Agent, each: Sequence[Tree]) -> Tree:
-        read = {tick["agent"]: _consumed(tick) for tick in each}
+        read = {tick["agent"]: _all_reads(tick) for tick in each}
 
         def merged(channels: Channel) -> list[Tree]:
             own = [[one for one in read[c.receiver] if one["channel"] == c.name] for c in channels.members]

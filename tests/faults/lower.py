@@ -34,14 +34,14 @@ LOWER: tuple[Fault, ...] = (
         "tests/comms/test_channel.py::test_messages_that_do_not_fit_are_refused",
     ),
     Fault(
-        "comms-the-delta-is-not-per-sample",
+        "comms-the-gradient-of-a-leaf-is-not-per-sample",
         "comms/backward_requests.py",
-        "deltas = iter(_each(torch._foreach_mul, returned, batch))",
-        "deltas = iter(returned)",
+        "per_sample = iter(_each(torch._foreach_mul, returned, batch))",
+        "per_sample = iter(returned)",
         "tests/comms/test_backward_requests.py::test_channels_that_share_a_port_add_their_injections",
     ),
     Fault(
-        "comms-an-auxiliary-loss-reaches-the-deltas",
+        "comms-an-auxiliary-loss-reaches-the-leaves",
         "comms/backward_requests.py",
         "for loss in (request.objective, None if discount else request.auxiliary):",
         "for loss in (request.objective, request.auxiliary):",
@@ -59,7 +59,7 @@ LOWER: tuple[Fault, ...] = (
         "comms/backward_requests.py",
         "updated = _MEMORY * known + (1 - _MEMORY) * torch.minimum(middle, limit)",
         "updated = _MEMORY * known + (1 - _MEMORY) * middle",
-        "tests/comms/test_outliers.py::test_many_as_one_do_what_each_does_alone",
+        "tests/comms/test_outliers.py::test_the_median_moves_by_a_hundredth_and_one_batch_cannot_carry_it_away",
     ),
     Fault(
         "comms-the-written-out-gradient-is-half",
