@@ -189,17 +189,19 @@ class PredictorTrainer:
                 ]
             if examples:
                 reached[channel.name] = predictor, examples
-        predictions: list[Tensor] = []
+        predictions: dict[str, Tensor] = {}
         if watch:  # with the running statistics of before
-            known_too = [
-                (some, update) for name, update in updates.items() if (some := self._predictor(name))
+            learning = [(name, self._predictor(name), update.examples) for name, update in updates.items()]
+            learning += [(name, *one) for name, one in reached.items()]
+            newest = [
+                (predictor, newest_returned(examples)) for _, predictor, examples in learning if predictor
             ]
-            newest = [(predictor, newest_returned(update.examples)) for predictor, update in known_too]
-            newest += [(predictor, newest_returned(examples)) for predictor, examples in reached.values()]
-            predictions = list(map(constant, predict_all(newest)))
+            predictions = {
+                name: constant(one) for (name, *_), one in zip(learning, predict_all(newest), strict=True)
+            }
         updates |= self._updates(reached)
-        for update, prediction in zip(updates.values(), predictions, strict=False):
-            update.prediction = prediction
+        for name, update in updates.items():
+            update.prediction = predictions.get(name)
         return {name: updates[name] for name in self.system.channels if name in updates}
 
     def _predictor(self, channel: str) -> Predictor | None:
