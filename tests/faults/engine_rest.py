@@ -94,7 +94,7 @@ REST: tuple[Fault, ...] = (
         "engine/state/checkpoint.py",
         "        return value.data.clone()\n    if isinstance(value, dict):\n        return {key: copy_tree",
         "        return value.data\n    if isinstance(value, dict):\n        return {key: copy_tree",
-        "tests/contracts/test_contracts.py::test_documents[library copy, {'cell': 'rnn', 'cell_norm': 'batch'}-saved]",
+        "tests/contracts/test_contracts.py::test_documents[library two-timescales, {'gradient': 'critic', 'cell': 'leaky'}-saved]",
     ),
     Fault(
         "state-a-fork-begins-its-episode-anew",
