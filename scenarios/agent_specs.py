@@ -8,8 +8,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
 
 from antiphon.extensions import Catalogue, is_built_in, name_of
-from antiphon.scenarios.problems import DocumentError, show_value
-from antiphon.scenarios.spec import (
+from antiphon.kinds import OldKindSpec, Registered
+from antiphon.problems import DocumentError, show_value
+from antiphon.scenarios.training import OptimiserSpec
+from antiphon.spec import (
     Acts,
     Align,
     Count,
@@ -17,11 +19,9 @@ from antiphon.scenarios.spec import (
     Flag,
     FrozenMap,
     IsReal,
-    KindSpec,
     Name,
     Options,
     OrObject,
-    Registered,
     Rewards,
     Sequence,
     Signal,
@@ -31,7 +31,6 @@ from antiphon.scenarios.spec import (
     Unroll,
     Whole,
 )
-from antiphon.scenarios.training import OptimiserSpec
 
 __all__ = [
     "COSINE",
@@ -58,7 +57,7 @@ COSINE = "goal.cosine"
 _POLICY_OPTIONS = ("discount", "trace", "entropy", "value", "clip", "epochs", "minibatches")
 
 
-class NetworkSpec(KindSpec):
+class NetworkSpec(OldKindSpec):
     """A network by name.
 
     Attributes:
@@ -170,7 +169,7 @@ class GoalSpec(Spec):
     signal: Signal
 
 
-class ObjectiveSpec(KindSpec):
+class ObjectiveSpec(OldKindSpec):
     """Objective of an agent.
 
     Attributes:
@@ -254,7 +253,7 @@ class ObjectiveSpec(KindSpec):
         return self
 
 
-class FanInSpec(KindSpec):
+class FanInSpec(OldKindSpec):
     """An aggregation with options: how the messages of an agent's incoming channels are joined.
 
     Attributes:

@@ -12,16 +12,13 @@ from typing import Any
 
 from antiphon.errors import suggest
 from antiphon.extensions import name_of
+from antiphon.problems import DocumentError, Path, Problems, show_value
 from antiphon.scenarios.agent_specs import AgentSpec
 from antiphon.scenarios.channel_specs import (
-    LOCAL_POLICY,
-    OWN_TARGET,
     STATE,
-    UNRETURNED,
     ChannelSpec,
     GradientSpec,
 )
-from antiphon.scenarios.problems import DocumentError, Path, Problems, show_value
 from antiphon.scenarios.relations import (
     Graph,
     components,
@@ -35,8 +32,8 @@ from antiphon.scenarios.relations import (
     undelayed,
     window_of,
 )
-from antiphon.scenarios.spec import Spec, plain
 from antiphon.scenarios.ties import tie_problems
+from antiphon.spec import Spec, plain
 
 __all__ = ["AGE", "STATES", "check", "problems_of"]
 
@@ -139,11 +136,6 @@ def _gradients(scenario: Graph) -> Iterator[DocumentError]:
         if gradient.propagate:
             message = "is of message channels only; a state's SG would teach the state to be predictable"
             yield DocumentError((*path, "propagate"), f"{message}; leave it out")
-        if channel.coupling == "decoupled" and gradient.kind in UNRETURNED and gradient.trace:
-            message = (
-                f"needs what comes back, of which a {gradient.kind} gradient takes nothing; use another kind"
-            )
-            yield DocumentError((*path, "trace"), f"{message}, or leave it out")
 
 
 def _state_contexts(scenario: Graph) -> Iterator[DocumentError]:
@@ -182,27 +174,22 @@ def _requirements(scenario: Graph) -> Iterator[DocumentError]:
 
 def _gradient(scenario: Graph, channel: ChannelSpec, path: Path) -> Iterator[DocumentError]:
     gradient = channel.gradient
-    if gradient.kind in OWN_TARGET and gradient.target is None:
-        yield DocumentError((*path, "target"), f"a {gradient.kind} gradient needs the name of its target")
-    if gradient.kind == LOCAL_POLICY:
+    if gradient.follows_actions:
         receiver = scenario.agents[channel.receiver]
         if channel.state:
-            yield DocumentError((*path, "kind"), f"{LOCAL_POLICY} is of message channels only; use another")
+            yield DocumentError((*path, "kind"), f"{gradient.kind} is of message channels only; use another")
         elif receiver.objective is None or not receiver.objective.policy or not receiver.acts:
-            message = f"{LOCAL_POLICY} follows the actions of the receiver, and {channel.receiver!r} has no policy that acts"
+            message = f"{gradient.kind} follows the actions of the receiver, and {channel.receiver!r} has no policy that acts"
             yield DocumentError((*path, "kind"), f"{message} (a2c, ppo, reinforce); use another kind")
-    if gradient.kind == "lens" and gradient.head is None:
-        message = "a lens needs the layers it looks through: a torch module, from Python; or use kind local"
-        yield DocumentError((*path, "head"), message)
-    reconstruct = gradient.reconstruct
-    if gradient.kind in OWN_TARGET and reconstruct is not None and reconstruct.target in gradient.context:
+    reconstruct = gradient.reconstruction
+    if reconstruct is not None and reconstruct.target in gradient.context:
         message = f"{reconstruct.target!r} is in the context, and need only be copied; leave it out there"
         yield DocumentError((*path, "reconstruct", "target"), message)
-    if gradient.kind == "conv":
+    if gradient.declared("needs_map"):
         network = scenario.agents[channel.sender].layers
         flat = isinstance(channel.size, int) or (channel.size is not None and len(channel.size) != 3)
         if flat or (channel.size is None and network is not None and network.kind != "conv"):
-            message = "a conv gradient needs messages of [channels, height, width]; use kind mlp"
+            message = f"a {gradient.kind} gradient needs messages of [channels, height, width]; use kind mlp"
             yield DocumentError((*path, "kind"), message)
 
 
@@ -270,13 +257,11 @@ def _at_once(scenario: Graph) -> Iterator[DocumentError]:
     group_of = learning.group_of
     for index, channel, key in asked:
         reason = _not_at_once(scenario, channel, learning, ticks=key != "kind")
-        if reason is None and key == "trace" and channel.gradient.kind in (*UNRETURNED, LOCAL_POLICY):
-            reason = f"a {channel.gradient.kind} gradient takes nothing from it; use another kind"
         if reason is not None:
             path = ("channels", index, "gradient", key)
             needs, mend = "needs what the receiver returns at the same step, but", "or leave it out"
             if key == "kind":
-                needs, mend = f"{LOCAL_POLICY} {needs}", "or use another kind"
+                needs, mend = f"{name_of(channel.gradient.kind)} {needs}", "or use another kind"
             yield DocumentError(path, f"{needs} {reason}, {mend}")
     first = {name: group[0] for name, group in group_of.items()}
     arcs = {(first[channel.sender], first[channel.receiver]) for _, channel, _ in asked}
@@ -288,7 +273,7 @@ def _at_once(scenario: Graph) -> Iterator[DocumentError]:
 
 def _used_at_once(gradient: GradientSpec) -> Iterator[str]:
     """Yield the keys that ask for what returns at once."""
-    if gradient.kind == LOCAL_POLICY:
+    if gradient.follows_actions:
         yield "kind"
     yield from (key for key in ("trace", "propagate") if gradient.apply and getattr(gradient, key) > 0)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -18,8 +18,10 @@ from pydantic import AfterValidator, ConfigDict, ValidationInfo, model_validator
 from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import name_of
 from antiphon.nets.memory import uncollected
+from antiphon.problems import UNNAMED, DocumentError, Problems, kind_of
+from antiphon.problems import Path as DocumentPath
 from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec
-from antiphon.scenarios.channel_specs import OWN_TARGET, UNRETURNED, ChannelSpec
+from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.checks import AGE, check
 from antiphon.scenarios.graphs.generators import (
     GraphSpec,
@@ -29,9 +31,14 @@ from antiphon.scenarios.graphs.generators import (
     named_by_ends,
     refuse_what_is_too_large,
 )
-from antiphon.scenarios.parameters import ParameterSpec, read_parameters, read_variants, section, substitute
-from antiphon.scenarios.problems import UNNAMED, DocumentError, Problems, kind_of
-from antiphon.scenarios.problems import Path as DocumentPath
+from antiphon.scenarios.parameters import (
+    ParameterSpec,
+    fitted,
+    read_parameters,
+    read_variants,
+    section,
+    substitute,
+)
 from antiphon.scenarios.relations import (
     episode_agents,
     levels,
@@ -40,7 +47,9 @@ from antiphon.scenarios.relations import (
     undelayed,
     window_of,
 )
-from antiphon.scenarios.spec import (
+from antiphon.scenarios.training import TelemetrySpec, TrainingSpec
+from antiphon.scenarios.yaml_text import read, read_file, write
+from antiphon.spec import (
     FrozenMap,
     Name,
     Names,
@@ -52,8 +61,6 @@ from antiphon.scenarios.spec import (
     name_problem,
     plain,
 )
-from antiphon.scenarios.training import TelemetrySpec, TrainingSpec
-from antiphon.scenarios.yaml_text import read, read_file, write
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -139,10 +146,8 @@ def _conditioned(channel: ChannelSpec, sender: AgentSpec) -> ChannelSpec:
     Without it the gradient of a symbol is one for all observations, and the sender always says the same.
     """
     gradient = channel.gradient
-    predicted = channel.coupling in ("decoupled", "unlocked") and gradient.kind not in (
-        *OWN_TARGET,
-        *UNRETURNED,
-    )
+    returned = gradient.returned and gradient.own_target is None
+    predicted = channel.coupling in ("decoupled", "unlocked") and returned
     if channel.symbols is None or not predicted or "context" in gradient.model_fields_set:
         return channel
     observed = tuple(name for name in sender.observes if name != AGE)
@@ -271,6 +276,15 @@ class Scenario(Spec):
         """
         return Template.from_yaml(text, source).resolve()
 
+    @classmethod
+    def from_saved(cls, text: str, source: str) -> Scenario:
+        """Read a document that a run or checkpoint has, perhaps of an earlier version, whose kinds had other kinds' keys.
+
+        Raises:
+            ScenarioError: As of `from_yaml`.
+        """
+        return Template.from_saved(text, source).resolve()
+
     def to_graph(self) -> nx.MultiDiGraph[str]:
         """Return the scenario as a networkx graph.
 
@@ -397,6 +411,12 @@ class Template:
                 problems.append(DocumentError(("description",), message))
             problems.raise_any()
         return cls(body["scenario"], description, parameters, variants, text, source, body, document.lines)
+
+    @classmethod
+    def from_saved(cls, text: str, source: str) -> Template:
+        """Read a document that a run or checkpoint has, as `Scenario.from_saved`; ScenarioError as of `from_yaml`."""
+        template = cls.from_yaml(text, source)
+        return replace(template, _body=fitted(template._body))
 
     def resolve_values(
         self, variant: str | None = None, values: Mapping[str, Any] = MappingProxyType({})

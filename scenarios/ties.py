@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
 from antiphon.errors import suggest
-from antiphon.scenarios.problems import DocumentError, Path, show_value
+from antiphon.problems import DocumentError, Path, show_value
 from antiphon.scenarios.relations import Graph, episode_agents, learning_groups, learning_steps, locked_groups
 
 __all__ = ["agent_and_parameter", "tie_problems", "tied_agents"]

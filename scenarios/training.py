@@ -12,16 +12,15 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, PlainValidator, model_validator
 
 from antiphon.errors import suggest
-from antiphon.scenarios.problems import DocumentError, kind_of, show_value
-from antiphon.scenarios.spec import (
+from antiphon.kinds import OldKindSpec, Registered
+from antiphon.problems import DocumentError, kind_of, show_value
+from antiphon.spec import (
     Count,
     Flag,
     FrozenMap,
     IsReal,
-    KindSpec,
     Options,
     Reals,
-    Registered,
     Sequence,
     Spec,
     fail,
@@ -48,7 +47,7 @@ __all__ = [
 Decay = Annotated[float, Field(ge=0, lt=1), IsReal]
 
 
-class ScheduleSpec(KindSpec):
+class ScheduleSpec(OldKindSpec):
     """Schedule of a learning rate over `training.steps`.
 
     Attributes:
@@ -80,7 +79,7 @@ class ScheduleSpec(KindSpec):
         return self
 
 
-class OptimiserSpec(KindSpec):
+class OptimiserSpec(OldKindSpec):
     """An optimiser of an agent or of a channel's predictor.
 
     Attributes:
@@ -149,7 +148,7 @@ class ValueSpec(Spec):
     horizon: Count = 50
 
 
-class RecorderSpec(KindSpec):
+class RecorderSpec(OldKindSpec):
     """A recorder beside those of the run directory.
 
     Attributes:

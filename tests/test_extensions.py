@@ -89,7 +89,7 @@ OBJECTIVES = {
 
 GRADIENTS: dict[str, Document] = {
     "a factory": predicted(two_layers),
-    "a factory with options": predicted(Robust, options={"width": 3}),
+    "a factory with options": predicted(Robust, width=3),
     "a module": predicted(nn.Linear(4 + 3 + 4, 4)),
     "with statistics": predicted(normed),
 }

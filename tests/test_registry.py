@@ -32,8 +32,8 @@ agents:
     objective: {kind: focal, target: label, options: {gamma: 1.5}}
     optimiser: {kind: lion, lr: 0.001, options: {beta: 0.8}, schedule: {kind: falling, options: {half: 40}}}
 channels:
-  - {from: a, to: c, size: 4, gradient: {kind: robust, context: [label], options: {width: 5}}}
-  - {from: b, to: c, size: 4, gradient: {kind: robust, context: [label], options: {width: 5}}}
+  - {from: a, to: c, size: 4, gradient: {kind: robust, context: [label], width: 5}}
+  - {from: b, to: c, size: 4, gradient: {kind: robust, context: [label], width: 5}}
   - {from: c, to: a, size: 4, coupling: unlocked, link: {delay: 1}, input: {kind: robust_input, context: [image]}}
 training: {batch: 8, steps: 20, optimiser: {kind: NAdam, lr: 0.002}}
 """
@@ -70,7 +70,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(extensions, "_registered", {point: {} for point in extensions.POINTS})
     for point, name, factory in (
         ("objective", "focal", Focal),
-        ("predictor", "robust", Robust),
+        ("gradient", "robust", Robust),
         ("input", "robust_input", Robust),
         ("aggregation", "gated", Gated),
         ("optimiser", "lion", Lion),
@@ -106,7 +106,7 @@ def test_a_document_of_registered_names_is_run_written_as_it_was_read_and_its_ch
     [
         (("gamma: 1.5", "gama: 1.5"), "agents.c.objective: focal cannot be called as focal.gama=1.5.: "),
         (("kind: focal", "kind: fokal"), "c.objective.kind: unknown kind 'fokal'; did you mean 'focal'"),
-        (("width: 5", "wide: 5"), r"channels\[a->c\].gradient.kind: Robust cannot be called as"),
+        (("width: 5", "wide: 5"), r"channels\[0\].gradient.wide: unknown key 'wide'; did you mean 'width'"),
         (("half: 40", "third: 40"), "falling cannot be called as falling.third=40."),
         (("options: {gamma: 1.5}", "options: [1.5]"), "c.objective.options: must be a mapping of keys"),
     ],

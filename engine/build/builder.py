@@ -36,10 +36,10 @@ from antiphon.engine.state.weights import read_learners
 from antiphon.envs.signal import Description
 from antiphon.errors import RunError, ScenarioError, suggest
 from antiphon.nets.random import generator, seed_for
+from antiphon.problems import DocumentError, Path, placed
 from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.problems import DocumentError, Path, placed
 from antiphon.scenarios.ties import tied_agents
 
 __all__ = [
@@ -415,7 +415,9 @@ def build_to_look(scenario: Scenario, env: Description, dtype: torch.dtype = tor
     """
     scenario = without_weights(scenario)
     own = any(agent.layers is None or agent.aggregation for agent in scenario.agents.values())
-    own |= any(part is not None and part.own for c in scenario.channels for part in (c.gradient, c.input))
+    own |= any(
+        part is not None and not part.built_in for c in scenario.channels for part in (c.gradient, c.input)
+    )
     with torch.device("cpu" if own else "meta") as device:
         return build(scenario, env, seed=0, device=device, dtype=dtype)
 

@@ -6,8 +6,8 @@ import networkx as nx
 
 from antiphon.engine.heart.clock import Clock, EpisodeWindows, StepWindows, TickWindows, Windows
 from antiphon.envs.signal import Description
+from antiphon.problems import DocumentError
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.problems import DocumentError
 
 __all__ = ["group_agents", "windows_of"]
 

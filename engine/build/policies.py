@@ -9,9 +9,9 @@ from antiphon.engine.build.shapes import Shapes, default_norm, port_norm
 from antiphon.engine.heart.agent import COSINE, Direction, Goal
 from antiphon.envs.signal import Description
 from antiphon.errors import suggest
+from antiphon.problems import DocumentError, Path
 from antiphon.scenarios.agent_specs import AgentSpec
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.problems import DocumentError, Path
 
 __all__ = ["policy_goal"]
 

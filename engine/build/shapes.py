@@ -19,10 +19,10 @@ from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import name_of
 from antiphon.nets.recurrent import Cell
+from antiphon.problems import DocumentError, Path, Problems, placed
 from antiphon.scenarios.agent_specs import AgentSpec, CriticSpec
-from antiphon.scenarios.channel_specs import OWN_TARGET, ChannelSpec
+from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.problems import DocumentError, Path, Problems, placed
 
 __all__ = [
     "GRADIENT_ENDS",
@@ -228,11 +228,11 @@ def _predictor_problems(channel: ChannelSpec, path: Path, env: Description) -> I
     for signal in gradient.context:
         if signal not in GRADIENT_ENDS:
             yield from _unknown(signal, (*path, "gradient", "context"), env)
-    if gradient.kind in OWN_TARGET and gradient.target is not None:
-        yield from _unknown(gradient.target, (*path, "gradient", "target"), env)
-    if gradient.kind in OWN_TARGET and gradient.reconstruct is not None:
+    if gradient.own_target is not None:
+        yield from _unknown(gradient.own_target, (*path, "gradient", "target"), env)
+    if gradient.reconstruction is not None:
         where = (*path, "gradient", "reconstruct", "target")
-        yield from _unknown(gradient.reconstruct.target, where, env)
+        yield from _unknown(gradient.reconstruction.target, where, env)
     for signal in () if model is None else model.context:
         if signal in INPUT_ENDS:
             continue

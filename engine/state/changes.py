@@ -7,12 +7,12 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from antiphon.errors import ScenarioError, suggest
+from antiphon.problems import DocumentError, Path
 from antiphon.scenarios.agent_specs import AgentSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.problems import DocumentError, Path
-from antiphon.scenarios.spec import frozen_data, plain
 from antiphon.scenarios.ties import tied_agents
+from antiphon.spec import frozen_data, plain
 
 __all__ = ["AGENT_KEYS", "CHANNEL_KEYS", "changed"]
 

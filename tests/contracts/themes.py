@@ -38,10 +38,12 @@ def gradient(**keys: Any) -> Document:
 
 def kind_of(kind: str) -> Document:
     """A ring whose synthetic gradients are of a kind."""
-    hidden = {} if kind in ("linear", "local") else {"hidden": [4], "filter": 3, "norm": "layer"}
+    hidden = {} if kind in ("linear", "local") else {"hidden": [4], "norm": "layer"}
+    hidden |= {"filter": 3} if kind == "conv" else {}
+    target = {"target": "label"} if kind in ("local", "sobolev_label") else {}
     size = [1, 2, 2] if kind == "conv" else 4
     context = ["label", "returned", "goal"]
-    return ring(channel={"size": size, **gradient(kind=kind, target="label", context=context, **hidden)})
+    return ring(channel={"size": size, **gradient(kind=kind, context=context, **hidden, **target)})
 
 
 def network_of(network: Document) -> Document:

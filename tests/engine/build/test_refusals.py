@@ -99,9 +99,6 @@ REFUSED: dict[str, Making] = {
     "channels[a->b].gradient.sites: a message of 8 components has none; give it a size such as": told(
         size=8, gradient={"sites": True}
     ),
-    "channels[a->b].gradient.sites: a conv gradient reads every site of a map ": told(
-        size=[2, 3, 3], gradient={"kind": "conv", "sites": True}
-    ),
     "channels[a->a:state].gradient.sites: a message of 4 components has none": digits(
         {**SEES, **NAMES, "network": {"kind": "gru", "size": 4}},
         None,
