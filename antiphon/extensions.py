@@ -44,45 +44,16 @@ __all__ = [
 ]
 
 _OWN: dict[str, dict[str, Any]] = {
-    "objective": {
-        "classification": "antiphon.agents.objectives:Classification",
-        "regression": "antiphon.agents.objectives:Regression",
-        "coding": "antiphon.agents.objectives:Coding",
-        "a2c": "antiphon.agents.policies:PolicyObjective",
-        "ppo": "antiphon.agents.policies:PolicyObjective",
-        "reinforce": "antiphon.agents.policies:PolicyObjective",
-    },
+    "objective": {},
     "gradient": {},
     "input": {},
-    "aggregation": {
-        "concat": "antiphon.comms.links:join",
-        "sum": "antiphon.comms.links:join",
-        "mean": "antiphon.comms.links:join",
-        "attention": "antiphon.nets.attention:Attention",
-    },
-    "optimiser": {
-        "sgd": "antiphon.nets.optimisers:Optimiser",
-        "adam": "antiphon.nets.optimisers:Optimiser",
-        "adamw": "antiphon.nets.optimisers:Optimiser",
-    },
-    "schedule": {
-        "constant": "antiphon.nets.optimisers:Schedule",
-        "steps": "antiphon.nets.optimisers:Schedule",
-        "cosine": "antiphon.nets.optimisers:Schedule",
-        "linear": "antiphon.nets.optimisers:Schedule",
-    },
+    "aggregation": dict.fromkeys(("concat", "sum", "mean"), "antiphon.comms.links:join"),
+    "optimiser": {},
+    "schedule": {},
     "recorder": {},
-    "network": {
-        "mlp": "antiphon.agents.feedforward:Mlp",
-        "conv": "antiphon.agents.feedforward:Conv",
-        "rnn": "antiphon.agents.recurrent:Recurrent",
-        "leaky": "antiphon.agents.recurrent:Recurrent",
-        "gru": "antiphon.agents.recurrent:Recurrent",
-        "lstm": "antiphon.agents.recurrent:Recurrent",
-        "pointer": "antiphon.agents.pointer:Pointer",
-    },
+    "network": {},
 }
-"""antiphon's own names, as `module:attribute`: nothing is imported before it is used."""
+"""antiphon's own kinds by name, as they register themselves."""
 _MODULES: dict[str, tuple[str, ...]] = {
     "gradient": (
         "antiphon.comms.synthetic_gradients",
@@ -90,10 +61,13 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "antiphon.agents.local_policy",
     ),
     "input": ("antiphon.comms.synthetic_inputs",),
+    "aggregation": ("antiphon.nets.attention",),
+    "network": ("antiphon.agents.feedforward", "antiphon.agents.recurrent", "antiphon.agents.pointer"),
+    "objective": ("antiphon.agents.objectives", "antiphon.agents.policies"),
+    "optimiser": ("antiphon.nets.optimisers",),
+    "schedule": ("antiphon.nets.schedules",),
 }
 """By extension point, the modules whose classes register themselves, imported at the first use of the point."""
-_WITH_OPTIONS = {"attention"}
-"""Those of them whose factory takes the `options` of a document, as a user's does."""
 _WORLDS = {"gymnasium": "gymnasium", "pettingzoo": "'antiphon[worlds]'", "mpe2": "'antiphon[worlds]'"}
 """Packages of worlds whose modules a document may name, and what to install for them."""
 _ALLOWED = "ANTIPHON_ALLOW_IMPORT"
@@ -160,12 +134,16 @@ synthetic_input = _decorator("input")
 
 @cache
 def _load(point: str) -> None:
-    for module in _MODULES.get(point, ()):
+    modules = _MODULES.get(point, ())
+    for module in modules:
         import_module(module)
+    places = {module: place for place, module in enumerate(modules)}  # whichever was imported first
+    ordered = sorted(_OWN[point].items(), key=lambda item: places.get(getattr(item[1], "__module__", ""), -1))
+    _OWN[point] = dict(ordered)
 
 
 def _own(point: str) -> dict[str, Any]:
-    """antiphon's own names of a point, once its modules have registered theirs."""
+    """antiphon's own names of a point, once its modules have registered theirs, in the order of the modules."""
     _load(point)
     return _OWN[point]
 
@@ -293,8 +271,8 @@ def _loaded(point: str, name: str) -> Any:
 
 
 def is_built_in(point: str, kind: object) -> bool:
-    """Whether a kind is a name of antiphon's own that has keys of its own in a document."""
-    return isinstance(kind, str) and kind in _own(point) and kind not in _WITH_OPTIONS
+    """Whether a kind is a name of antiphon's own."""
+    return isinstance(kind, str) and kind in _own(point)
 
 
 def name_of(kind: object) -> str:
@@ -304,7 +282,9 @@ def name_of(kind: object) -> str:
 
 def key_of(kind: object, options: Mapping[str, Any]) -> tuple[object, str]:
     """Return a key that is equal for kinds that are made alike: of equal names, or one object, with equal options."""
-    return (kind if isinstance(kind, str) else id(kind)), json.dumps(dict(options), sort_keys=True)
+    return (kind if isinstance(kind, str) else id(kind)), json.dumps(
+        dict(options), sort_keys=True, default=repr
+    )
 
 
 def made(point: str, kind: Any, options: Mapping[str, Any], *, factory: bool = False, **sizes: Any) -> Any:

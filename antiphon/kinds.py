@@ -26,7 +26,7 @@ from pydantic import (
     model_validator,
 )
 
-from antiphon.errors import suggest
+from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import Catalogue, imported, is_built_in, name_of, registered
 from antiphon.problems import MISSING, DocumentError, kind_of, show_value, translate
 from antiphon.spec import Spec, accepted_keys, fail, frozen_data, strict
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KindSpec",
-    "OldKindSpec",
     "Options",
     "Registered",
     "fitting",
@@ -51,6 +50,8 @@ __all__ = [
 _RUNNERS = {
     "gradient": ("antiphon.comms.synthetic_gradients:Predictor", "antiphon.comms.modules:ModuleGradient"),
     "input": ("antiphon.comms.synthetic_inputs:InputModel", "antiphon.comms.modules:ModuleInput"),
+    "network": ("antiphon.agents.network:Network", "antiphon.agents.module:ModuleNetwork"),
+    "objective": ("antiphon.agents.objectives:Objective", "antiphon.agents.objectives:OwnObjective"),
 }
 """By point, the base of classes that are kinds, and the class that runs all others: its `Options` are theirs too."""
 _GIVEN = {
@@ -59,7 +60,7 @@ _GIVEN = {
     "network": ("inputs", "outputs"),
     "aggregation": ("size", "senders"),
     "recorder": ("directory",),
-    "optimiser": ("params", "lr"),
+    "optimiser": ("lr",),
 }
 """By point, the arguments that antiphon gives to a factory: they are no keys."""
 _SPECS: dict[str, type[KindSpec]] = {}
@@ -113,10 +114,10 @@ _Plain = Annotated[Any, PlainValidator(frozen_data), WithJsonSchema({})]
 
 
 @cache
-def _options_of_factory(factory: Callable[..., Any], given: tuple[str, ...]) -> type[Options]:
+def _options_of_factory(factory: Callable[..., Any], given: tuple[str, ...], first: int) -> type[Options]:
     """Return the keys of a factory, which are the parameters that antiphon does not give."""
     try:
-        parameters = list(inspect.signature(factory).parameters.values())
+        parameters = list(inspect.signature(factory).parameters.values())[first:]
     except (TypeError, ValueError):  # of some built-in callables no signature is known
         return _OpenOptions
     kinds = {parameter.kind for parameter in parameters}
@@ -173,6 +174,7 @@ class KindSpec(Spec):
     """The kind by name; None: it is an object."""
     own_keys: ClassVar[tuple[str, ...]] = ()
     """Keys that the kind gives to its class or factory."""
+    moved: ClassVar[Mapping[str, str]] = types.MappingProxyType({"options": "write its keys beside kind"})
     closed: ClassVar[bool] = False
     """Whether the keys of the kind are part of it."""
 
@@ -196,7 +198,12 @@ class KindSpec(Spec):
         registered.checked(kind)
         if not isinstance(kind, str):
             return _joined(cls, None, kind)
-        return _joined(cls, kind, None if kind in registered.extra else Catalogue(cls.point)[kind])
+        try:
+            return _joined(cls, kind, None if kind in registered.extra else Catalogue(cls.point)[kind])
+        except DocumentError:
+            raise
+        except ScenarioError as error:  # of a package that cannot be loaded
+            raise DocumentError(("kind",), str(error)) from None
 
     @classmethod
     def _chosen(cls, kind: object) -> type[Self]:
@@ -342,7 +349,8 @@ def _options_of(point: str, name: str | None, source: Any) -> type[Options]:
     as_it_is = name is None and not isinstance(source, type) and point in _AS_THEY_ARE
     if not made or as_it_is or is_built_in(point, name):
         return Options
-    return _options_of_factory(source, _GIVEN.get(point, ()))
+    first = 1 if point == "optimiser" else 0  # its list of parameters, by whatever name
+    return _options_of_factory(source, _GIVEN.get(point, ()), first)
 
 
 def is_known_by_keys(point: str, name: str) -> bool:
@@ -397,31 +405,6 @@ def fitting(section: str, data: Mapping[str, Any]) -> dict[str, Any]:
     except DocumentError:  # there is no such kind
         return dict(data)
     return {key: value for key, value in data.items() if key in accepted or not _kinds_with(spec, key)}
-
-
-class OldKindSpec(Spec):
-    """A part of a scenario whose `kind` is a name of an extension point, or from Python a user's object.
-
-    `options` are keyword arguments of a factory that is not one of antiphon's kinds with keys of their own.
-    """
-
-    point: ClassVar[str]
-
-    @property
-    def own(self) -> bool:
-        """Whether the kind is a user's, or takes options as a user's does."""
-        return not is_built_in(self.point, getattr(self, "kind", None))
-
-    @model_validator(mode="after")
-    def _options_have_a_factory(self) -> Self:
-        options, kind = getattr(self, "options", None), getattr(self, "kind", None)
-        if options and not self.own:
-            keys = ", ".join(options)
-            raise DocumentError(
-                ("options",),
-                f"the kind {kind} has keys of its own; leave {keys} out, or write them beside kind",
-            )
-        return self
 
 
 def kinds_of(section: str) -> tuple[str, ...]:

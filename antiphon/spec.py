@@ -440,7 +440,7 @@ class Spec(BaseModel):
         """Return the line about a key that the part does not have, among `data`."""
         del data
         if key in cls.moved:
-            return f"went; {cls.moved[key]}"
+            return f"is no longer a key; {cls.moved[key]}"
         known = [name for name in cls.model_fields if name not in cls.refused]
         return f"unknown key {key!r}{suggest(key, [_spellings(cls, field)[0] for field in known])}"
 

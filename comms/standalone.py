@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from antiphon.comms.alignment import alignment
@@ -20,7 +21,6 @@ from antiphon.comms.model import ContextSpec, encode
 from antiphon.comms.modules import predictor_of
 from antiphon.comms.synthetic_gradients import Example, Predictor
 from antiphon.errors import ScenarioError, suggest
-from antiphon.extensions import Catalogue, is_built_in
 from antiphon.kinds import KindSpec, Registered
 from antiphon.nets.random import generator
 from antiphon.nets.schedules import Rate
@@ -31,7 +31,22 @@ __all__ = ["Channel", "GradientSettings", "learn", "read_gradient"]
 
 _RESOLVED = ("target", "reconstruct", "of", "parameters", "sites", "normalise")
 """Options that `Channel` gives to the predictor itself."""
-_OPTIMISER_KEYS = ("kind", "options", "lr", "momentum", "betas", "weight_decay", "clip")
+
+
+class OptimiserSettings(KindSpec):
+    """The optimiser of a predictor: the keys of every kind.
+
+    Attributes:
+        kind: A name, or a class or factory.
+        lr: The learning rate; None: that of the channel.
+        clip: The largest joint norm of its gradients; None: no limit.
+    """
+
+    kind: Annotated[str | Callable[..., Any], Registered("optimiser")] = "adam"
+    lr: Real | None = None
+    clip: Real | None = None
+
+    point = "optimiser"
 
 
 class GradientSettings(KindSpec):
@@ -42,14 +57,14 @@ class GradientSettings(KindSpec):
         scale: Factor of the injected gradient.
         discount: Factor of the prediction inside targets further up.
         apply: False trains it without injecting its gradient.
-        optimiser: Its keys; None: Adam.
+        optimiser: Of the predictor.
     """
 
     kind: Annotated[str | Callable[..., Any], Registered("gradient")] = "linear"
     scale: Real = 1.0
     discount: Real = 1.0
     apply: Flag = True
-    optimiser: Mapping[str, Any] | None = None
+    optimiser: OptimiserSettings = Field(default_factory=OptimiserSettings)
 
     point = "gradient"
 
@@ -87,11 +102,6 @@ def read_gradient(
     reconstruct = settings.get("reconstruct")
     if reconstruct is not None:
         one_of("gradient.reconstruct.target", reconstruct.target, list(context))
-    for key in settings.optimiser or {}:
-        one_of("gradient.optimiser", key, _OPTIMISER_KEYS)
-    optimiser = (settings.optimiser or {}).get("kind", "adam")
-    if not callable(optimiser):
-        one_of("gradient.optimiser.kind", optimiser, Catalogue("optimiser"))
     target = settings.get("target", target)
     if target is not None or settings.kind == "lens":
         one_of("gradient.target", target, list(context))
@@ -210,12 +220,9 @@ class Channel:
         seed: int,
         device: torch.device | str,
     ) -> Predictor:
-        optimiser: dict[str, Any] = {"kind": "adam", "lr": lr, **(settings.optimiser or {})}
-        rate = Rate(base=optimiser["lr"], horizon=1)
-        if is_built_in("optimiser", optimiser["kind"]):
-            del optimiser["lr"]
-        else:
-            optimiser.setdefault("options", {})
+        chosen, rate = settings.optimiser, Rate(base=settings.optimiser.lr or lr, horizon=1)
+        optimiser: dict[str, Any] = {"kind": chosen.kind, "clip": chosen.clip}
+        optimiser |= chosen.options if chosen.built_in else {"options": chosen.options, "lr": rate.base}
         options = {key: value for key, value in settings.options.items() if key not in _RESOLVED}
         reconstruct = settings.get("reconstruct")
         if reconstruct is not None:

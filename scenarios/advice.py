@@ -18,10 +18,9 @@ from antiphon.scenarios.channel_specs import (
     InputSpec,
 )
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
-from antiphon.spec import Spec, defaults
+from antiphon.spec import Spec, defaults, plain
 
-__all__ = ["unused_by_agent", "unused_by_channel", "unused_by_optimiser", "warnings"]
+__all__ = ["unused_by_agent", "unused_by_channel", "warnings"]
 
 
 _IS_NOT_USED = " is not used "
@@ -49,7 +48,6 @@ def unused_by_channel(channel: ChannelSpec) -> Iterator[str]:
     loses = kind == "unlocked" or link.drop > 0
     if predicted:
         yield from _by_predictor("gradient", channel.gradient)
-        yield from (f"gradient.{text}" for text in _by_schedule(channel.gradient.schedule))
     yield from _ignored(channel, [("gradient", predicted, coupling), ("input", predicted, coupling)])
     if predicted and channel.input is not None:
         unused = [_unused("input", "where the link loses nothing")]
@@ -67,7 +65,6 @@ def unused_by_channel(channel: ChannelSpec) -> Iterator[str]:
 
 def _by_predictor(section: str, predictor: GradientSpec | InputSpec) -> Iterator[str]:
     yield from (f"{section}.{_unused(key, reason)}" for key, reason in predictor.unused())
-    yield from (f"{section}.optimiser.{text}" for text in unused_by_optimiser(predictor.optimiser))
 
 
 def unused_by_agent(agent: AgentSpec) -> Iterator[str]:
@@ -75,39 +72,12 @@ def unused_by_agent(agent: AgentSpec) -> Iterator[str]:
     if agent.layers is not None:
         yield from _by_network(agent.layers)
     yield from _ignored(agent, [("optimiser", agent.learn, "by an agent that does not learn")])
-    yield from (f"optimiser.{text}" for text in unused_by_optimiser(agent.optimiser))
 
 
 def _by_network(network: NetworkSpec) -> Iterator[str]:
-    kind, recurrent, conv = f"by a network of kind {network.kind}", network.recurrent, network.kind == "conv"
-    uses = [
-        ("hidden", not recurrent, kind),
-        ("size", recurrent or network.kind == "pointer", kind),
-        ("encoder", recurrent, kind),
-        ("cell_norm", recurrent, kind),
-        ("leak", network.kind == "leaky", kind),
-        ("filter", conv, kind),
-        ("pool", conv, kind),
-    ]
-    deep = bool(network.encoder if recurrent else network.hidden)
-    uses += [(key, deep, "without hidden layers") for key in ("norm", "activation")]
-    yield from _ignored(network, uses, "network.")
-
-
-def unused_by_optimiser(optimiser: OptimiserSpec | None) -> Iterator[str]:
-    """Return the keys of an optimiser without effect."""
-    if optimiser is None:
-        return
-    sgd = optimiser.kind == "sgd"
-    yield from _ignored(optimiser, [("momentum", sgd, f"by {optimiser.kind}"), ("betas", not sgd, "by sgd")])
-    yield from _by_schedule(optimiser.schedule)
-
-
-def _by_schedule(schedule: ScheduleSpec | None) -> Iterator[str]:
-    if schedule is not None:
-        uses = [("at", schedule.kind == "steps", f"by a {schedule.kind} schedule")]
-        uses += [("factor", schedule.kind != "constant", "by a constant schedule")]
-        yield from _ignored(schedule, uses, "schedule.")
+    if not network.get("hidden", True):
+        for key in {"norm", "activation"} & set(plain(network)):
+            yield _unused(f"network.{key}", "without hidden layers")
 
 
 _MOST_NAMED = 4
@@ -199,10 +169,6 @@ def _all(scenario: Scenario) -> Iterator[Finding]:
         yield from (("channel", channel.name, message) for message in unused_by_channel(channel))
     for name, agent in scenario.agents.items():
         yield from (("agent", name, message) for message in unused_by_agent(agent))
-    for field in ("optimiser", "predictor"):
-        optimiser = getattr(scenario.training, field)
-        for message in unused_by_optimiser(optimiser):
-            yield "training", f"training.{field}", message
     value, steps = scenario.telemetry.value, scenario.training.steps
     if value is not None and value.every > steps:
         message = f"measures nothing before step {value.every}, and training.steps is {steps}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from math import prod
-from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, AliasChoices, Field, model_validator
@@ -41,7 +40,6 @@ __all__ = [
     "SymbolsSpec",
 ]
 
-_OPTIONS_WENT = MappingProxyType({"options": "write its keys beside kind"})
 PortNorm = Literal["batch", "layer", "unit", "none"]
 Coupling = Literal["locked", "delayed", "detached", "decoupled", "unlocked"]
 STATE = "state"
@@ -89,7 +87,6 @@ class GradientSpec(KindSpec, sections=("gradient",)):
     point = "gradient"
     bare: ClassVar[str | None] = "kind"
     written: ClassVar[frozenset[str]] = frozenset({"kind"})
-    moved: ClassVar[Mapping[str, str]] = _OPTIONS_WENT
 
     def always_written(self) -> frozenset[str]:
         """Return the kind, and a context that is given as empty: of symbols the default is another."""
@@ -150,7 +147,6 @@ class InputSpec(KindSpec, sections=("input",)):
     point = "input"
     bare: ClassVar[str | None] = "kind"
     written: ClassVar[frozenset[str]] = frozenset({"kind"})
-    moved: ClassVar[Mapping[str, str]] = _OPTIONS_WENT
 
 
 class FeedbackSpec(Spec):

@@ -416,7 +416,7 @@ def _policies(scenario: Graph) -> Iterator[DocumentError]:
         ppo = [(name, policies[name]) for name in group if name in policies and policies[name].kind == "ppo"]
         for name, objective in ppo[1:]:
             for field in ("epochs", "minibatches"):
-                if getattr(objective, field) != getattr(ppo[0][1], field):
+                if objective.get(field) != ppo[0][1].get(field):
                     message = f"differs from that of {ppo[0][0]!r}, with which the agent learns as one"
                     yield DocumentError(("agents", name, "objective", field), f"{message}; make them equal")
 
@@ -449,7 +449,7 @@ def _ports(scenario: Graph) -> Iterator[DocumentError]:
                 yield DocumentError(
                     (*path, "size"), f"agent {channel.sender!r} has a network of its own; give a size"
                 )
-            elif not network.hidden and not network.recurrent:
+            elif not network.get("hidden") and not network.recurrent:
                 message = f"agent {channel.sender!r} has no hidden layer that could be carried; give a size"
                 yield DocumentError((*path, "size"), message)
         if channel.port is None:

@@ -176,10 +176,15 @@ def substitute(value: Any, values: Mapping[str, Any], path: Path = ()) -> Any:
     return values[name]
 
 
+def _now(key: str, path: Path) -> str:
+    """The name that a key of an earlier version has now."""
+    return "hidden" if key == "encoder" and path and path[-1] == "network" else key
+
+
 def fitted(value: Any, path: Path = ()) -> Any:
     """Return a document that an earlier version wrote, without keys that its kinds no longer have."""
     if isinstance(value, Mapping):
-        found = {key: fitted(item, (*path, key)) for key, item in value.items()}
+        found = {_now(str(key), path): fitted(item, (*path, key)) for key, item in value.items()}
         return fitting(str(path[-1]), found) if path and isinstance(found.get("kind"), str) else found
     return [fitted(item, path) for item in value] if isinstance(value, list) else value
 

@@ -112,7 +112,7 @@ def _differences(scenario: Graph, agents: Mapping[str, str], learning: _Learning
             yield DocumentError(("agents", name, "share"), message)
         for member in learning.groups[name]:
             objective = scenario.agents[member].objective
-            if objective is not None and objective.kind == "ppo" and objective.epochs != 1:
+            if objective is not None and objective.kind == "ppo" and objective.get("epochs") != 1:
                 message = (
                     f"{tie}, and passes of ppo after the first move one agent alone; use epochs: 1, or a2c"
                 )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -228,13 +227,9 @@ class _Builder:
     def _feedforward(
         self, network: NetworkSpec, spec: AgentSpec, inputs: tuple[int, ...], heads: tuple[Head, ...]
     ) -> Network:
-        shared: dict[str, Any] = {
-            "norm": network.norm or default_norm(spec, self.env),
-            "activation": network.activation,
-        }
-        if network.kind == "conv":
-            return Conv(inputs, network.hidden, heads, filter=network.filter, pool=network.pool, **shared)
-        return Mlp(inputs, network.hidden, heads, **shared)
+        options = network.options | {"norm": network.get("norm") or default_norm(spec, self.env)}
+        made: type[Conv | Mlp] = Conv if network.kind == "conv" else Mlp
+        return made(inputs, options.pop("hidden"), heads, **options)
 
     def _layers(
         self, owner: str, spec: AgentSpec, inputs: tuple[int, ...], heads: tuple[Head, ...]
@@ -244,29 +239,13 @@ class _Builder:
             options = spec.network.options if isinstance(spec.network, NetworkSpec) else {}
             seed = seed_for(self.seed, "agent", owner, "module")
             return ModuleNetwork(spec.source, inputs, heads, seed, options)
+        options = network.options | {"norm": network.get("norm") or default_norm(spec, self.env)}
         if network.kind == "pointer":
-            return Pointer(
-                features_of(inputs),
-                candidates_of(spec, self.env),
-                network.size,
-                network.hidden,
-                heads,
-                norm=network.norm or default_norm(spec, self.env),
-                activation=network.activation,
-            )
+            return Pointer(features_of(inputs), candidates_of(spec, self.env), heads=heads, **options)
         if not network.recurrent:
             return self._feedforward(network, spec, inputs, heads)
-        return Recurrent(
-            inputs,
-            network.size,
-            heads,
-            kind=network.kind,
-            encoder=network.encoder,
-            norm=network.norm or default_norm(spec, self.env),
-            activation=network.activation,
-            cell_norm=network.cell_norm,
-            leak=network.leak,
-        )
+        encoder = options.pop("hidden")
+        return Recurrent(inputs, heads=heads, kind=network.kind, encoder=encoder, **options)
 
     def _check_tied(self, name: str, learner: Learner, shapes: Shapes) -> None:
         first, inputs = learner.network, shapes.inputs[name]

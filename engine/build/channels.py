@@ -33,7 +33,6 @@ from antiphon.errors import ScenarioError
 from antiphon.extensions import key_of, made, name_of
 from antiphon.nets.random import generator, seed_for
 from antiphon.nets.schedules import OwnSchedule, Rate
-from antiphon.nets.schedules import Schedule as RateSchedule
 from antiphon.problems import DocumentError, placed
 from antiphon.scenarios.channel_specs import ChannelSpec, GradientSpec, InputSpec
 from antiphon.scenarios.document import Scenario
@@ -44,24 +43,23 @@ __all__ = ["Wiring", "connect", "optimiser_of", "rate_of"]
 
 def rate_of(base: float, schedule: ScheduleSpec | None, scenario: Scenario) -> Rate:
     """Return a number that moves over the training by a schedule; None: it stays."""
-    if schedule is not None and schedule.own:
+    if schedule is None:
+        return Rate(base=base, horizon=scenario.training.steps)
+    if not schedule.built_in:
         function = made("schedule", schedule.kind, schedule.options)
         own = OwnSchedule(
             name=name_of(schedule.kind), key=key_of(schedule.kind, schedule.options), function=function
         )
         return Rate(base=base, horizon=scenario.training.steps, schedule=own)
-    names = () if schedule is None else ("kind", "at", "factor", "warmup")
-    moves = {name: getattr(schedule, name) for name in names}
-    return Rate(base=base, horizon=scenario.training.steps, schedule=RateSchedule(**moves))
+    moves = schedule.source(**schedule.options, warmup=schedule.warmup)
+    return Rate(base=base, horizon=scenario.training.steps, schedule=moves)
 
 
 def optimiser_of(spec: OptimiserSpec | None, scenario: Scenario) -> tuple[dict[str, Any], Rate]:
     """Return the settings of an optimiser, as `TrainedParameters` takes them, and its rate; None: that of `training.optimiser`."""
     spec = spec or scenario.training.optimiser
-    if spec.own:
-        own = {name: getattr(spec, name) for name in ("kind", "options", "lr", "clip")}
-        return own, rate_of(spec.lr, spec.schedule, scenario)
-    settings = {name: getattr(spec, name) for name in ("kind", "momentum", "betas", "weight_decay", "clip")}
+    settings: dict[str, Any] = {"kind": spec.kind, "clip": spec.clip}
+    settings |= spec.options if spec.built_in else {"options": spec.options, "lr": spec.lr}
     return settings, rate_of(spec.lr, spec.schedule, scenario)
 
 

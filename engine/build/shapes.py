@@ -69,7 +69,7 @@ def state_size(agent: AgentSpec) -> int:
     network = agent.layers
     if network is None or not network.recurrent:
         return agent.state_size
-    return Cell(kind=network.kind, inputs=1, size=network.size).state_size
+    return Cell(kind=network.kind, inputs=1, size=network.get("size")).state_size
 
 
 def memories(scenario: Scenario) -> list[ChannelSpec]:
@@ -148,14 +148,14 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
                 "a size",
             )
         elif sender.layers.kind == "mlp":
-            if not sender.layers.hidden:
+            if not sender.layers.get("hidden"):
                 raise DocumentError(
                     ("channels", channel.name, "size"),
                     f"is missing and '{channel.sender}' has no hidden layer to pass on; give the message a size",
                 )
-            messages[channel.name] = sender.layers.hidden[-1:]
+            messages[channel.name] = sender.layers.get("hidden")[-1:]
         elif sender.layers.recurrent:
-            messages[channel.name] = (sender.layers.size,)
+            messages[channel.name] = (sender.layers.get("size"),)
         elif sender.layers.kind == "pointer":
             messages[channel.name] = candidates_of(sender, env)[:1]
     inputs: dict[str, Shape] = {}
@@ -166,7 +166,10 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
         network = scenario.agents[name].layers
         if network is None or network.kind != "conv":
             continue
-        feature_map = Conv(inputs[name], network.hidden, (), filter=network.filter, pool=network.pool)
+        options = network.options
+        feature_map = Conv(
+            inputs[name], options["hidden"], (), filter=options["filter"], pool=options["pool"]
+        )
         for channel in scenario.outputs_of(name):
             if channel.name not in messages:
                 messages[channel.name] = feature_map.trunk_shape()
@@ -395,7 +398,7 @@ def _policy_in(name: str, agent: AgentSpec, env: Description) -> tuple[PolicyObj
         except ScenarioError as error:
             raise placed(error, ("agents", name, "acts")) from None
     try:
-        made = policy_objective(str(goal.kind), goal.policy_options(), distribution)
+        made = policy_objective(str(goal.kind), goal.options, distribution)
     except ScenarioError as error:
         raise placed(error, ("agents", name, "objective")) from None
     return made, 0 if distribution is None else distribution.parameters

@@ -275,7 +275,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"coupling": "lockt"}, "coupling: there is no 'lockt'; did you mean 'locked'?"),
     ({"gradient": "linaer"}, "gradient.kind: unknown kind 'linaer'; did you mean 'linear'?"),
     ({"gradient": {"scales": 1.0}}, "gradient.scales: unknown key 'scales'; did you mean 'scale'?"),
-    ({"gradient": {"optimiser": {"rate": 1}}}, "gradient.optimiser: there is no 'rate'; known: betas"),
+    ({"gradient": {"optimiser": {"rate": 1}}}, "gradient.optimiser.rate: unknown key 'rate'; known: betas"),
     ({"gradient": "local"}, "gradient.target: is missing; a local gradient needs it: the signal that"),
     ({"gradient": {**LOCAL, "target": "lable"}}, "gradient.target: there is no 'lable'; did you mean"),
     ({"gradient": {"kind": "mlp", "hidden": ()}}, "gradient.hidden: must be a list of at least 1, not []"),

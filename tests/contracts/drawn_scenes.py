@@ -52,7 +52,7 @@ def drawn_network(draw: Draw, *, images: bool) -> Document:
         return {"kind": kind, "hidden": [2], "filter": 3, "pool": pool, "norm": norm}
     cell = {"kind": kind, "size": 4, "cell_norm": one(draw, "none", "none", "layer", "batch")}
     norm = "none" if cell["cell_norm"] == "layer" else norm
-    return {**cell, "encoder": [5], "norm": norm} if seldom(draw, 3) else cell
+    return {**cell, "hidden": [5], "norm": norm} if seldom(draw, 3) else cell
 
 
 def drawn_clock(draw: Draw, *, whole: bool) -> Document:

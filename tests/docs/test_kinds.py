@@ -12,7 +12,15 @@ from antiphon.kinds import kinds_of, own_keys_of, sections, summary_of
 from antiphon.problems import show_value
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = {"gradient": "gradients.md", "input": "channels.md"}
+PAGES = {
+    "gradient": "gradients.md",
+    "input": "channels.md",
+    "network": "agents.md",
+    "fan_in": "agents.md",
+    "objective": "agents.md",
+    "optimiser": "scenarios.md",
+    "schedule": "scenarios.md",
+}
 
 
 def in_words(default: Any) -> str:
@@ -29,7 +37,8 @@ def table(section: str) -> str:
     for kind, keys in kinds.items():
         summary = summary_of(section, kind).replace("|", "\\|")
         lines.append(f"| `{kind}` | {', '.join(f'`{key}`' for key in keys)} | {summary} |")
-    lines += ["", "| key | default | meaning |", "|---|---|---|"]
+    if any(kinds.values()):
+        lines += ["", "| key | default | meaning |", "|---|---|---|"]
     for key in dict.fromkeys(key for keys in kinds.values() for key in keys):
         defaults = dict.fromkeys(in_words(keys[key][0]) for keys in kinds.values() if key in keys)
         meaning = next(keys[key][1] for keys in kinds.values() if key in keys).replace("|", "\\|")
@@ -38,7 +47,7 @@ def table(section: str) -> str:
 
 
 def test_every_section_has_a_page() -> None:
-    assert set(sections()) == set(PAGES)
+    assert {section for section in sections() if kinds_of(section)} == set(PAGES)
 
 
 @pytest.mark.parametrize("section", PAGES)

@@ -157,7 +157,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     # schedules, gradients, networks
     (
         document(training={"optimiser": {"schedule": {"kind": "steps"}}}),
-        "training.optimiser.schedule.at: a schedule of steps needs the fractions at which it steps",
+        "training.optimiser.schedule.at: is missing; a steps schedule needs it: where it steps",
     ),
     # the whole
     (agents(b={"objective": None}), "agents: none has an objective, so nothing would be learned; give one"),
