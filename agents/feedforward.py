@@ -335,7 +335,6 @@ class _Layered(HeadedNetwork):
         """Return torch's module of a layer's map, with copies of weight and bias."""
 
 
-@final
 @extensions.network("mlp")
 class Mlp(_Layered):
     """Layers of linear map, normalisation and activation, then heads.

@@ -10,22 +10,63 @@ from torch import Tensor
 
 from antiphon.agents.network import VALUE, Network, Tensors, sub, with_prefix
 from antiphon.nets import random
-from antiphon.nets.trained_parameters import StackedParameters, TrainedParameters
+from antiphon.nets.layers import Transport
+from antiphon.nets.trained_parameters import TrainedParameters
 
-__all__ = ["CRITIC", "Learner", "StackedLearner"]
+__all__ = ["CRITIC", "Learner"]
 
 CRITIC = "critic"
 """What the names of a critic's parameters and running statistics begin with."""
 
 
-class _Criticised:
-    """What one learner and a stack of them share: the evaluation of a second network, which estimates values.
+class Learner(TrainedParameters):
+    """Parameters, running statistics and optimiser of one network, and of its critic; or those of N agents of one kind, stacked.
 
-    Attributes:
-        critic: That network, whose only head is `VALUE`; None: there is none.
+    Tied agents share one learner.
+
+    Args:
+        network: The network.
+        generator: Samples the initial parameters.
+        critic: A second network that estimates values in training, whose only head is `VALUE`; those of the first do not
+            depend on it.
+        settings: The other arguments of `TrainedParameters`.
     """
 
-    critic: Any
+    def __init__(
+        self, network: Network, generator: torch.Generator, critic: Network | None = None, **settings: Any
+    ) -> None:
+        self.network = network
+        self.critic: Any = critic
+        parameters, buffers = network.parameters(generator), network.buffers()
+        if critic is not None:
+            own = random.generator(generator.initial_seed(), CRITIC)
+            parameters |= with_prefix(CRITIC, critic.parameters(own))
+            buffers |= with_prefix(CRITIC, critic.buffers())
+        super().__init__(parameters, buffers, **settings)
+
+    def evaluate(
+        self,
+        buffers: Tensors,
+        x: Tensor,
+        *,
+        seed: int = 0,
+        transports: Sequence[Transport] = (),
+        state: Tensor | None = None,
+    ) -> tuple[Tensors, Tensors]:
+        """Return the network's ports, [rows, *size] each, and its new running statistics.
+
+        Args:
+            buffers: Its running statistics before.
+            x: [rows, *input_shape]; rows of a stack are (member, environment), [N * B].
+            seed: As of a call of the network, like `transports`, which a stack has not.
+            transports: Likewise.
+            state: [rows, state_size]; None: zeros.
+        """
+        alone = {} if self.members else {"seed": seed, "transports": transports}
+        training, count = not self.frozen, len(self.members)
+        return self.network.on_rows(
+            self.parameters, buffers, x, count, training=training, state=state, **alone
+        )
 
     def values(
         self, parameters: Tensors, buffers: Tensors, x: Tensor, *, training: bool
@@ -38,80 +79,6 @@ class _Criticised:
             x: What the critic observes.
             training: Whether batch statistics are used and updated.
         """
-        ports, after = self.critic(sub(parameters, CRITIC), sub(buffers, CRITIC), x, training=training)
+        own, before, count = sub(parameters, CRITIC), sub(buffers, CRITIC), len(self.members)
+        ports, after = self.critic.on_rows(own, before, x, count, training=training)
         return ports[VALUE], with_prefix(CRITIC, after)
-
-
-class Learner(_Criticised, TrainedParameters):
-    """Parameters, running statistics and optimiser of one network, and of its critic. Tied agents share one learner.
-
-    Args:
-        network: The network.
-        generator: Samples the initial parameters.
-        critic: A second network that estimates values in training; those of the first do not depend on it.
-        settings: The other arguments of `TrainedParameters`.
-    """
-
-    def __init__(
-        self, network: Network, generator: torch.Generator, critic: Network | None = None, **settings: Any
-    ) -> None:
-        self.network, self.critic = network, critic
-        parameters, buffers = network.parameters(generator), network.buffers()
-        if critic is not None:
-            own = random.generator(generator.initial_seed(), CRITIC)
-            parameters |= with_prefix(CRITIC, critic.parameters(own))
-            buffers |= with_prefix(CRITIC, critic.buffers())
-        super().__init__(parameters, buffers, **settings)
-
-    def counts(self) -> list[int]:
-        """Return the optimiser steps taken, as a list of one."""
-        return [self.updates]
-
-
-class StackedLearner(_Criticised, StackedParameters):
-    """The learners of N agents of one kind, stacked; interface of one.
-
-    Its network maps rows (member, environment), [N * B, …].
-
-    Args:
-        learners: Of the agents.
-    """
-
-    def __init__(self, learners: Sequence[Learner]) -> None:
-        super().__init__(learners)
-        first = learners[0]
-        self.network = _RowNetwork(first.network, len(learners))
-        self.critic = None if first.critic is None else _RowNetwork(first.critic, len(learners))
-
-    def counts(self) -> list[int]:
-        """Return the optimiser steps that each agent has taken."""
-        return [learner.updates + n for learner, n in zip(self.members, self.taken.tolist(), strict=True)]
-
-
-class _RowNetwork:
-    """A network evaluated with stacked parameters on rows, [N * B, …], of any B."""
-
-    pure = True
-
-    def __init__(self, network: Network, count: int) -> None:
-        self.network = network
-        self.count = count
-        self.input_shape, self.heads = network.input_shape, network.heads
-        self.state_size = network.state_size
-
-    def __call__(
-        self,
-        parameters: Tensors,
-        buffers: Tensors,
-        x: Tensor,
-        *,
-        training: bool,
-        seed: int = 0,
-        transports: Sequence[Any] = (),
-        state: Tensor | None = None,
-    ) -> tuple[Tensors, Tensors]:
-        del seed, transports  # of single agents only
-        rows = x.view(self.count, len(x) // self.count, *x.shape[1:])
-        before = None if state is None else state.view(self.count, len(x) // self.count, -1)
-        ports, after = self.network(parameters, buffers, rows, training=training, state=before)
-        return {name: port.flatten(0, 1) for name, port in ports.items()}, after

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.distributions import Distribution
-from antiphon.comms.model import ContextSpec
+from antiphon.comms.examples import ContextSpec, Example
 from antiphon.comms.synthetic_gradients import (
-    Example,
     LayerOptions,
     Predictor,
     ReadOptions,
@@ -64,12 +63,12 @@ class LocalPolicyGradient(Predictor):
     def outputs(self) -> int:
         return self.distribution.parameters
 
-    def predict(self, example: Example) -> Tensor:
+    def _predict(self, example: Example) -> Tensor:
         if not example.actions:
             return torch.zeros_like(example.message)
         return with_slope(lambda m: self._losses(example, m, move=False), example.message)[1]
 
-    def loss(self, example: Example) -> Tensor:
+    def _loss(self, example: Example) -> Tensor:
         losses = self._losses(example, example.message, move=True)
         return counted(example, losses).sum(-1) / losses.shape[-1]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, fx, nn
@@ -171,6 +171,33 @@ class Network(ABC):
             transports: Messages whose gradient returns through fixed weights; of single networks only.
             state: [B, state_size], the port `STATE` of the tick before, for networks that have one; None: zeros.
         """
+
+    def on_rows(
+        self,
+        parameters: Tensors,
+        buffers: Tensors,
+        x: Tensor,
+        members: int,
+        *,
+        state: Tensor | None = None,
+        **settings: Any,
+    ) -> tuple[Tensors, Tensors]:
+        """Return the ports, [rows, *size] each, and the new buffers of N = `members` networks, or with 0 of a lone one.
+
+        Args:
+            parameters: As of a call, like all else.
+            buffers: Likewise.
+            x: [rows, *input_shape]; rows of several networks are (member, environment), [N * B].
+            members: N.
+            state: [rows, state_size].
+            settings: The other arguments of a call.
+        """
+        if not members:
+            return self(parameters, buffers, x, state=state, **settings)
+        lead = members, len(x) // members
+        before = None if state is None else state.view(*lead, -1)
+        ports, after = self(parameters, buffers, x.view(*lead, *x.shape[1:]), state=before, **settings)
+        return {name: port.flatten(0, 1) for name, port in ports.items()}, after
 
     @abstractmethod
     def port_shape(self, port: str) -> tuple[int, ...]:

@@ -16,7 +16,6 @@ from antiphon.errors import ScenarioError
 from antiphon.extensions import Catalogue, key_of, made, name_of
 from antiphon.nets.layers import binary_cross_entropy, cross_entropy, squared_error
 from antiphon.nets.modules import per_sample
-from antiphon.nets.native import losses
 
 __all__ = [
     "OBJECTIVES",
@@ -65,13 +64,6 @@ class Objective(ABC):
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the loss per sample, [B], of output [B, size]."""
 
-    def with_derivative(self, output: Tensor, target: Tensor, factor: float) -> tuple[Tensor, Tensor] | None:
-        """Return the loss per sample, and `factor` times the derivative of their sum by the output, by the native kernel.
-
-        None: it has none for this objective, or there is no kernel.
-        """
-        return None
-
     @abstractmethod
     def score(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the metric per sample, [B]."""
@@ -96,7 +88,6 @@ class Objective(ABC):
         return None
 
 
-@final
 @extensions.objective("classification")
 class Classification(Objective):
     """Cross-entropy against an integer target [B, *S]; outputs are laid out [*S, classes], and sites S averaged."""
@@ -105,9 +96,6 @@ class Classification(Objective):
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         return cross_entropy(output, target)
-
-    def with_derivative(self, output: Tensor, target: Tensor, factor: float) -> tuple[Tensor, Tensor]:
-        return losses.cross_entropy(output, target, factor)
 
     def score(self, output: Tensor, target: Tensor) -> Tensor:
         if target.dim() == 1:
@@ -121,7 +109,6 @@ class Classification(Objective):
         return None if classes is None else _components(shape) * classes
 
 
-@final
 @extensions.objective("regression")
 class Regression(Objective):
     """Squared error against a float target, averaged over its components."""
@@ -131,9 +118,6 @@ class Regression(Objective):
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         return squared_error(output, target)
-
-    def with_derivative(self, output: Tensor, target: Tensor, factor: float) -> tuple[Tensor, Tensor]:
-        return losses.squared_error(output, target.to(output.dtype), 1 / output.shape[1], factor)
 
     def score(self, output: Tensor, target: Tensor) -> Tensor:
         return squared_error(output, target)

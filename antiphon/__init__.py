@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from antiphon.engine.split.cuts import cuts
     from antiphon.engine.split.join import join
     from antiphon.engine.split.split import split
+    from antiphon.envs import environment
     from antiphon.errors import AntiphonError, DataError, DivergenceError, RunError, ScenarioError
     from antiphon.extensions import (
         aggregation,
-        environment,
         gradient,
         network,
         objective,
@@ -80,9 +80,9 @@ _FROM = {
     "join": "engine.split.join",
     "split": "engine.split.split",
     "Options": "kinds",
+    "environment": "envs",
     "register": "extensions",
     "aggregation": "extensions",
-    "environment": "extensions",
     "gradient": "extensions",
     "network": "extensions",
     "objective": "extensions",

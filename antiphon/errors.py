@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from functools import lru_cache
 
 __all__ = [
     "AntiphonError",
@@ -14,6 +15,7 @@ __all__ = [
     "RunError",
     "ScenarioError",
     "in_one_line",
+    "require",
     "suggest",
 ]
 
@@ -79,11 +81,21 @@ class EngineError(AntiphonError, RuntimeError):
     exit_code = 1
 
 
+def require(holds: bool, place: object, problem: str, error: type[AntiphonError] = DataError) -> None:
+    """Raise an error of a place, such as a file or a key, and its problem where something does not hold."""
+    if not holds:
+        raise error(f"{place}: {problem}")
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" for the nearest known name, or the list of known names."""
-    names = sorted(str(item) for item in known)
+    return _suggestion(str(name)[: _LONGEST_NAME + 1], tuple(sorted(str(item) for item in known)))
+
+
+@lru_cache(maxsize=256)  # one mistake may be in thousands of agents
+def _suggestion(name: str, names: tuple[str, ...]) -> str:
     short = [item for item in names if len(item) <= _LONGEST_NAME]
-    near = difflib.get_close_matches(str(name)[: _LONGEST_NAME + 1], short[:_MOST_NAMES], n=1)
+    near = difflib.get_close_matches(name, short[:_MOST_NAMES], n=1)
     if near:
         return f"; did you mean '{near[0]}'?"
     if not names:

@@ -25,7 +25,6 @@ __all__ = [
     "aggregation",
     "allow_import",
     "call_factory",
-    "environment",
     "gradient",
     "imported",
     "imported_by_name",
@@ -128,7 +127,6 @@ optimiser = _decorator("optimiser")
 schedule = _decorator("schedule")
 network = _decorator("network")
 recorder = _decorator("recorder")
-environment = _decorator("environment")
 synthetic_input = _decorator("input")
 
 

@@ -267,7 +267,8 @@ def sync_file(file: IO[Any]) -> None:
         OSError: The disk is full, or broken.
     """
     file.flush()
-    _sync(file.fileno())
+    with _where_possible():
+        os.fsync(file.fileno())
 
 
 def sync_folder(path: Path) -> None:
@@ -276,21 +277,18 @@ def sync_folder(path: Path) -> None:
     Raises:
         OSError: The disk is broken.
     """
-    try:
+    with _where_possible():
         descriptor = os.open(path, os.O_RDONLY)
-    except OSError as error:
-        if error.errno in _UNSUPPORTED:
-            return
-        raise
-    try:
-        _sync(descriptor)
-    finally:
-        os.close(descriptor)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
-def _sync(descriptor: int) -> None:
+@contextmanager
+def _where_possible() -> Iterator[None]:
     try:
-        os.fsync(descriptor)
+        yield
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise

@@ -245,6 +245,11 @@ class KindSpec(Spec):
         return DocumentError(found[0].path, found[0].message, others=found[1:])
 
     @classmethod
+    def has_key(cls, key: str) -> bool:
+        """Return whether some kind has a key."""
+        return super().has_key(key) or bool(_kinds_with(cls.section if cls.closed else cls, key))
+
+    @classmethod
     def unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
         """Return the line about a key that the kind does not have: which kinds do, or what is meant."""
         others = [] if key in cls.moved else _kinds_with(cls.section, key)

@@ -34,7 +34,7 @@ __all__ = [
     "write_manifest",
 ]
 
-FORMAT = 2
+FORMAT = 3
 """Version of run directories and checkpoints. Another one is refused."""
 MANIFEST = "manifest.json"
 """Name of a checkpoint's manifest."""

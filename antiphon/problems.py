@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import PurePath
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from antiphon.errors import ScenarioError, suggest
@@ -35,9 +36,11 @@ MISSING = "is missing"
 UNNAMED = "is missing; give the scenario a name"
 _LONGEST_VALUE = 60
 _LARGEST_SHOWN = 10**18
-MOST_PROBLEMS = 100
+MOST_PROBLEMS = 1000
 """Of a document, at which it is examined no further."""
 _PLACE = re.compile(r"[a-z_]+(\.\w+)*")
+_PARTS = (("agents",), ("channels",))
+_NUMBER = re.compile(r"\d+")
 
 
 class DocumentError(ScenarioError):
@@ -46,28 +49,44 @@ class DocumentError(ScenarioError):
     Attributes:
         path: Where in the document: keys and list indices from the root; of a resolved scenario a channel's name.
         message: The problem and the fix.
+        subject: The agent or channel that the problem is of; empty: neither.
         others: Further problems that were found with this one; the line gives their number.
     """
 
     def __init__(
-        self, path: Path, message: str, prefix: str = "", others: Sequence[DocumentError] = ()
+        self,
+        path: Path,
+        message: str,
+        *,
+        others: Sequence[DocumentError] = (),
+        subject: str = "",
+        source: str = "",
+        also: str = "",
     ) -> None:
-        self.path = path
-        self.message = message
-        self._prefix = prefix
-        self.others = tuple(others)
-        place = show_path(path)
+        self.path, self.message, self.others = path, message, tuple(others)
+        of_a_part = path[:1] in _PARTS and len(path) > 1
+        item = path[1] if of_a_part else ""
+        self.subject = subject or (item if isinstance(item, str) else show_path(path[:2]))
+        self._source, self._also = source, also
+        place = show_path(path) + (f" ({also})" if also else "")
         more = f" (and {len(self.others)} more)" if others else ""
-        super().__init__(prefix + (f"{place}: {message}" if place else message) + more)
+        super().__init__(source + (f"{place}: {message}" if place else message) + more)
+
+    def _with(self, **changes: Any) -> DocumentError:
+        same = {"path": self.path, "message": self.message, "others": self.others}
+        return DocumentError(**{**same, "source": self._source, "also": self._also, **changes})
 
     def separate(self) -> list[DocumentError]:
         """Return this problem alone, and the others."""
-        return [DocumentError(self.path, self.message, self._prefix), *self.others]
+        return [self._with(others=()), *self.others]
+
+    def at(self, path: Path, subject: str) -> DocumentError:
+        """Return the same problem, alone, of the same agent or channel, at another place."""
+        return self._with(path=path, subject=subject, others=())
 
     def under(self, path: Path) -> DocumentError:
         """Return the same problem with `path` in front of its path."""
-        others = [other.under(path) for other in self.others]
-        return DocumentError(path + self.path, self.message, others=others)
+        return self._with(path=path + self.path, others=[other.under(path) for other in self.others])
 
     def line(self, lines: Mapping[Path, int]) -> int | None:
         """Return the line of the nearest place that encloses this one; None: there is none."""
@@ -83,13 +102,12 @@ class DocumentError(ScenarioError):
             lines: The line (from 1) of every path of the document; the nearest enclosing one is named.
         """
         line = self.line(lines)
-        prefix = f"{source}: " if line is None else f"{source}:{line}: "
         others = [other.located(source, lines) for other in self.others]
-        return DocumentError(self.path, self.message, prefix, others)
+        return self._with(source=f"{source}: " if line is None else f"{source}:{line}: ", others=others)
 
 
 class Problems(list[DocumentError]):
-    """Problems of one document, gathered while its parts are read one by one: up to 100, at which it is read no further."""
+    """Problems of one document, gathered while its parts are read one by one: up to 1,000, at which it is read no further."""
 
     def __init__(self, problems: Iterable[DocumentError] = ()) -> None:
         super().__init__(islice(problems, MOST_PROBLEMS))
@@ -115,8 +133,37 @@ class Problems(list[DocumentError]):
     def raise_any(self) -> None:
         """Raise the first problem, with the others in its `others`; do nothing where there is none."""
         if self:
-            first, *others = self
-            raise DocumentError(first.path, first.message, others=others)
+            raise self.as_one()
+
+    def as_one(self) -> DocumentError:
+        """Return the first problem, with the others in its `others`."""
+        return self[0]._with(others=self[1:])
+
+    def said_once(self, made: Mapping[Path, int] = MappingProxyType({})) -> Problems:
+        """Return one problem for each mistake, the first, which names the other agents or channels that have it.
+
+        A mistake is a place and a message without the agent's or channel's name and without numbers.
+
+        Args:
+            made: By the path of a section how many are generated from it; those of a mistake of all are not named.
+        """
+        mistakes: dict[tuple[Path, str], list[DocumentError]] = {}
+        for problem in self:
+            place = ("*", *problem.path[2:]) if problem.path[:1] in _PARTS else problem.path
+            message = _NUMBER.sub("#", problem.message.replace(f"{problem.subject!r}", "it"))
+            mistakes.setdefault((place, message), []).append(problem)
+        return Problems(_merged(problems, made) for problems in mistakes.values())
+
+
+def _merged(problems: Sequence[DocumentError], made: Mapping[Path, int]) -> DocumentError:
+    """Return the first of problems that are one mistake, with the names of all where its place is a section of several."""
+    first = problems[0]
+    names = list(dict.fromkeys(problem.subject for problem in problems))
+    if len(names) in (1, made.get(first.path[:1]), made.get(first.path[:2])):
+        return first
+    also, names = ("also ", names[1:]) if first.path[:1] in _PARTS else ("", names)
+    more = f" and {len(names) - 2:,} more" if len(names) > 2 else ""
+    return first._with(also=also + ", ".join(names[:2]) + more)
 
 
 def show_path(path: Path) -> str:
@@ -167,8 +214,7 @@ def placed(error: ScenarioError, path: Path = ()) -> DocumentError:
 def translate(error: ValidationError) -> DocumentError:
     """Convert pydantic's error to one DocumentError: the first problem, with the others."""
     details = error.errors(include_url=False)
-    found = list(islice((one for detail in details for one in _problem(detail).separate()), MOST_PROBLEMS))
-    return DocumentError(found[0].path, found[0].message, others=found[1:])
+    return Problems(one for detail in details for one in _problem(detail).separate()).as_one()
 
 
 def _problem(detail: ErrorDetails) -> DocumentError:

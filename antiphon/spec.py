@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -63,6 +63,7 @@ __all__ = [
     "frozen_data",
     "name_problem",
     "plain",
+    "section_of",
     "strict",
 ]
 
@@ -428,6 +429,9 @@ class Spec(BaseModel):
     def _known_keys(cls, data: Any) -> Any:
         if cls.bare is not None and (isinstance(data, str) or callable(data)):
             return {cls.bare: data}
+        first = next(iter(cls.model_fields), "")
+        if isinstance(data, str) and first in ("id", "kind"):
+            fail(f"must be a mapping of keys, not {kind_of(data)}; write {{{first}: {data}}}")
         if isinstance(data, Mapping) and cls.model_config["extra"] == "forbid":
             accepted = accepted_keys(cls)
             unknown = [str(key) for key in data if key not in accepted]
@@ -436,13 +440,30 @@ class Spec(BaseModel):
         return data
 
     @classmethod
+    def has_key(cls, key: str) -> bool:
+        """Return whether the part has a key."""
+        return key in accepted_keys(cls)
+
+    @classmethod
     def unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
         """Return the line about a key that the part does not have, among `data`."""
         del data
         if key in cls.moved:
             return f"is no longer a key; {cls.moved[key]}"
         known = [name for name in cls.model_fields if name not in cls.refused]
-        return f"unknown key {key!r}{suggest(key, [_spellings(cls, field)[0] for field in known])}"
+        meant = section_of(cls, key) or suggest(key, [_spellings(cls, field)[0] for field in known])
+        return f"unknown key {key!r}{meant}"
+
+
+def section_of(spec: type[Spec], key: str) -> str:
+    """Return the fix of a key that is one of a section of the part; empty where it is of none."""
+    sections = [
+        f"{name}: {{{key}: …}}"
+        for name, field in spec.model_fields.items()
+        for kind in (field.annotation, *get_args(field.annotation))
+        if isinstance(kind, type) and issubclass(kind, Spec) and kind.has_key(key)
+    ]
+    return f"; write {' or '.join(sections)}" if sections else ""
 
 
 def _spellings(spec: type[Spec], field: str) -> list[str]:

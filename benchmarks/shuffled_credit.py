@@ -18,7 +18,7 @@ from antiphon.commands.arguments import values_of
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.learn import BackwardPass
-from antiphon.engine.heart.message import Record
+from antiphon.engine.heart.message import Message
 from antiphon.engine.simulation import Simulation
 from antiphon.scenarios import load
 
@@ -36,13 +36,13 @@ class Shuffled:
     def __init__(self, backward_pass: BackwardPass) -> None:
         self.backward_pass = backward_pass
 
-    def applies(self, channel: Channel, record: Record) -> bool:
+    def applies(self, channel: Channel, message: Message) -> bool:
         """Whether a channel injects a synthetic gradient."""
         return channel.injects
 
-    def signal(self, channel: Channel, record: Record) -> Tensor | None:
+    def signal(self, channel: Channel, message: Message) -> Tensor | None:
         """The learning signal of a message, [B, size], each row the next environment's."""
-        credit = self.backward_pass.credit(channel, record)
+        credit = self.backward_pass.credit(channel, message)
         return None if credit is None else credit.roll(1, 0)
 
 

@@ -68,7 +68,7 @@ def scenario_of(name: str, variant: str | None) -> tuple[Scenario, dict[str, Any
 def steps_of(simulation: Simulation) -> int:
     """Return the steps after which windows and examples, and so costs, repeat."""
     system = getattr(simulation, "_system", None) or simulation.system  # type: ignore[attr-defined]  # in older versions
-    lengths = {unit.windows.end(1) - unit.windows.end(0) for unit in system.groups}
+    lengths = {group.windows.end(1) - group.windows.end(0) for group in system.groups}
     return min(math.lcm(system.hold, *lengths), _LONGEST)
 
 

@@ -34,7 +34,8 @@ of the step. Delay, clocks and lossy links are the simulator's.
 """
 
 from antiphon.comms.alignment import alignment
+from antiphon.comms.examples import Example
 from antiphon.comms.standalone import Channel, learn
-from antiphon.comms.synthetic_gradients import Example, Predictor
+from antiphon.comms.synthetic_gradients import Predictor
 
 __all__ = ["Channel", "Example", "Predictor", "alignment", "learn"]

@@ -3,7 +3,7 @@ gradients injected on sent messages. The only module that detaches tensors: else
 parameters, checkpoints), but no gradient path is cut.
 
 semantics: the sender follows the gradient of  sum_t objective(t) + sum_j scale_j <m_j, stopgrad(SG_j)> / B,
-and the same surrogate with `discount` for `scale` gives the deltas at its leaves (Jaderberg et al. 2017, §2).
+and the same surrogate with `discount` for `scale` gives the gradients at its leaves (Jaderberg et al. 2017, §2).
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from torch import Tensor
 __all__ = [
     "BackwardRequest",
     "BackwardResult",
-    "BundledOutliers",
     "Injection",
     "Outliers",
     "as_leaf",
@@ -59,7 +58,7 @@ class Injection:
     scale: float = 1.0
     """Factor in the sender's parameter gradients."""
     discount: float = 1.0
-    """Factor in the deltas at the sender's own leaves."""
+    """Factor in the gradients at the sender's own leaves."""
 
 
 @dataclass(slots=True)
@@ -75,9 +74,7 @@ class BackwardRequest:
     leaves: Sequence[Tensor]
     """Received messages, [B, size] each."""
     auxiliary: Tensor | None = None
-    """Loss (already divided by the batch) in the parameters' gradients and in no delta, or None."""
-    derivatives: Sequence[tuple[Tensor, Tensor]] = ()
-    """Further losses: outputs, each with their derivative by it."""
+    """Loss (already divided by the batch) in the parameters' gradients alone, not in those of leaves, or None."""
 
     @property
     def all_parameters(self) -> list[Tensor]:
@@ -101,7 +98,7 @@ class BackwardResult:
 
     parameters: dict[str, Gradients]
     """By learner."""
-    deltas: Gradients
+    leaves: Gradients
     """Per sample, of each leaf."""
 
 
@@ -118,37 +115,38 @@ def backward(
     leaves: Sequence[Tensor],
     batch: int,
 ) -> tuple[Gradients, Gradients]:
-    """Return the gradients of the parameters and the per-sample deltas of the leaves of one window.
+    """Return the gradients of the parameters and the per-sample gradients of the leaves of one window.
 
     Args:
         objective: As of `BackwardRequest`, like `injections` and `leaves`.
         parameters: Of one learner.
-        batch: B; deltas are B times dL/dleaf.
+        batch: B; the gradient of a leaf is B times dL/dleaf.
 
     Returns:
-        Gradients in the order of `parameters` and deltas in the order of `leaves`; None where nothing
-        depends on them.
+        Gradients in the order of `parameters`, and in the order of `leaves`; None where nothing depends on them.
     """
     (result,) = backward_all([BackwardRequest(objective, injections, {"": parameters}, leaves)], batch)
-    return result.parameters[""], result.deltas
+    return result.parameters[""], result.leaves
 
 
 def backward_all(requests: Sequence[BackwardRequest], batch: int) -> list[BackwardResult]:
     """Run `backward` for many windows with disjoint graphs, in one pass where possible."""
     single_pass = [request for request in requests if not request.two_passes]
     inputs = [t for request in single_pass for t in (*request.all_parameters, *request.leaves)]
-    shared = gradients_of(_roots(single_pass, batch, discount=False), inputs)
-    gradients, returned = [], []  # of parameters, and of leaves
+    shared = iter(gradients_of(_roots(single_pass, batch, discount=False), inputs))
+    gradients: list[dict[str, Gradients]] = []
+    returned: Gradients = []
     for request in requests:
         own = back = shared
         if request.two_passes:
-            own = gradients_of(_roots([request], batch, discount=False), request.all_parameters, retain=True)
-            back = gradients_of(_roots([request], batch, discount=True), request.leaves)
-        gradients.append({name: [own[id(p)] for p in some] for name, some in request.parameters.items()})
-        returned += [back[id(leaf)] for leaf in request.leaves]
-    deltas = iter(_each(torch._foreach_mul, returned, batch))
+            roots = _roots([request], batch, discount=False)
+            own = iter(gradients_of(roots, request.all_parameters, retain=True))
+            back = iter(gradients_of(_roots([request], batch, discount=True), request.leaves))
+        gradients.append({name: list(islice(own, len(some))) for name, some in request.parameters.items()})
+        returned += islice(back, len(request.leaves))
+    per_sample = iter(_each(torch._foreach_mul, returned, batch))
     return [
-        BackwardResult(own, list(islice(deltas, len(request.leaves))))
+        BackwardResult(own, list(islice(per_sample, len(request.leaves))))
         for request, own in zip(requests, gradients, strict=True)
     ]
 
@@ -171,8 +169,7 @@ def _roots(
     """Roots of a backward pass: tensors, and the gradients injected on them."""
     ends = [end for request in requests for end in _ends(request, discount=discount)]
     weights = _each(torch._foreach_div, [weight for _, weight in ends], batch)
-    derivatives = [one for request in requests for one in request.derivatives]
-    return [*derivatives, *((end, weight) for (end, _), weight in zip(ends, weights, strict=True))]
+    return [(end, weight) for (end, _), weight in zip(ends, weights, strict=True)]
 
 
 def _ends(request: BackwardRequest, *, discount: bool) -> list[tuple[Tensor, Tensor | None]]:
@@ -181,52 +178,33 @@ def _ends(request: BackwardRequest, *, discount: bool) -> list[tuple[Tensor, Ten
     for loss in (request.objective, None if discount else request.auxiliary):
         if loss is not None and loss.requires_grad:
             ends.append((loss, None))
-    totals: dict[int, tuple[Tensor, Tensor]] = {}  # channels that share a port add their injections
+    totals: dict[
+        Tensor, Tensor
+    ] = {}  # tensors hash by identity; channels that share a port add their injections
     for injection in request.injections:
         factor = injection.discount if discount else injection.scale
         if factor and injection.message.requires_grad:
             weight = injection.gradient if factor == 1 else injection.gradient * factor
-            known = totals.get(id(injection.message))
-            totals[id(injection.message)] = (
-                injection.message,
-                weight if known is None else known[1] + weight,
-            )
-    ends.extend((message, weight.reshape(message.shape)) for message, weight in totals.values())
+            known = totals.get(injection.message)
+            totals[injection.message] = weight if known is None else known + weight
+    ends.extend((message, weight.reshape(message.shape)) for message, weight in totals.items())
     return ends
 
 
 def gradients_of(
     ends: Sequence[tuple[Tensor, Tensor | None]], inputs: Sequence[Tensor], *, retain: bool = False
-) -> dict[int, Tensor | None]:
-    """Return the gradient of each input, by the identity of the tensor; None where nothing depends on it.
+) -> Gradients:
+    """Return the gradient of each input, in order; None where nothing depends on it.
 
     Args:
         ends: Roots of the backward pass: tensors, each with its gradient; None: of a loss.
         inputs: Leaves.
         retain: Whether the graph is kept.
     """
-    own = {id(tensor): tensor for tensor in inputs}
-    gradients: dict[int, Tensor | None] = dict.fromkeys(own)
-
-    def add(tensor: Tensor, gradient: Tensor | None) -> None:
-        known = gradients[id(tensor)]
-        gradients[id(tensor)] = gradient if known is None or gradient is None else known + gradient
-
-    outputs, weights = [], []
-    for end, weight in ends:
-        if end.is_leaf and weight is not None and id(end) in gradients:  # nothing is between it and the input
-            add(end, weight)
-        else:
-            outputs.append(end)
-            weights.append(weight)
-    if outputs and own:
-        found = torch.autograd.grad(
-            outputs, list(own.values()), weights, retain_graph=retain, allow_unused=True
-        )
-        for tensor, gradient in zip(own.values(), found, strict=True):
-            if gradient is not None:
-                add(tensor, gradient)
-    return gradients
+    if not ends or not inputs:
+        return [None] * len(inputs)
+    outputs, weights = zip(*ends, strict=True)
+    return list(torch.autograd.grad(outputs, inputs, weights, retain_graph=retain, allow_unused=True))
 
 
 # --- outliers: gradients out of all proportion to those before them, which come when a recurrent network grows unstable
@@ -238,137 +216,36 @@ _FIRST = 10
 
 
 class Outliers:
-    """Clip per-sample gradients to ten times the running median of their norms.
+    """Clip per-sample gradients to ten times the running median of their norms: of one channel, or of K stacked ones.
 
-    The median is that of each batch's lengths that are not zero, averaged over about the last hundred batches. On a GPU the
-    state is kept there, as that of `BundledOutliers`, and read with `state_dict`.
+    The median is that of each batch's lengths that are not zero, averaged over about the last hundred batches. The state
+    is kept where the gradients are; clipping never synchronises host and device.
 
     Attributes:
-        median: The running median; None before the first batch.
-        batches: Batches it was taken from.
-        clip_count: Samples clipped so far.
+        median: The running medians, [K] float64; NaN before the first batch.
+        batches: Batches they were taken from, [K] int64.
+        clip_count: Samples clipped so far, [K] int64.
 
     Args:
         device: Of the gradients.
+        members: The channels' own, of K stacked ones; their state is that of the stack after `write_members` only.
     """
 
-    def __init__(self, device: torch.device | str = "cpu") -> None:
-        self.median: float | None = None
-        self.batches = 0
-        self.clip_count = 0
-        self.device = torch.device(device)
-        self._on_device: BundledOutliers | None = None
-        if self.device.type != "cpu":
-            self.keep_on_device()
-
-    @property
-    def clip_counts(self) -> Tensor:
-        """[1]: `clip_count`, where gradients are."""
-        return torch.tensor([self.clip_count]) if self._on_device is None else self._on_device.clip_count
-
-    def clip(self, delta: Tensor) -> Tensor:
-        """Return gradients [B, size] with outliers clipped, and update the running median."""
-        if self._on_device is not None:
-            return self._on_device.clip(delta)
-        lengths = delta.norm(dim=1)
-        middle = float(lengths[lengths > 0].median()) if lengths.any() else 0.0
-        if not 0 < middle < math.inf:
-            return delta  # all zero, or not finite: other checks report that
-        known = middle if self.median is None else self.median
-        limit = _FACTOR * known
-        over = int((lengths > limit).sum()) if self.batches >= _FIRST else 0
-        self.median = _MEMORY * known + (1 - _MEMORY) * min(middle, limit)
-        self.batches += 1
-        if not over:
-            return delta
-        self.clip_count += over
-        return clipped(delta, limit)
-
-    def keep_on_device(self) -> None:
-        """Keep the state where the gradients are, so that clipping does not wait for them."""
-        self._on_device = self._on_device or BundledOutliers([self])
-
-    def values(self) -> list[Tensor]:
-        """Return the state that is kept on the device, without a copy of a tensor; none where it is not."""
-        return [] if self._on_device is None else self._on_device.values()
-
-    def load_values(self, values: Sequence[Tensor]) -> None:
-        """Load `values`; the tensors are used as they are."""
-        if self._on_device is not None:
-            self._on_device.load_values(values)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return all that a fork or checkpoint needs."""
-        if self._on_device is not None:
-            self._on_device.write_members()
-        return {"median": self.median, "seen": self.batches, "bites": self.clip_count}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the state returned by `state_dict`."""
-        self.median, self.batches, self.clip_count = state["median"], state["seen"], state["bites"]
-        if self._on_device is not None:
-            self._on_device.read_members()
-
-
-class BundledOutliers:
-    """K stacked `Outliers`, on gradients [K B, size]; clipping never synchronises host and device.
-
-    Args:
-        members: Source of the initial state; `write_members` copies the state back.
-
-    Attributes:
-        median: [K] float64; NaN before the first batch.
-        batches: [K] int64.
-        clip_count: [K] int64.
-    """
-
-    def __init__(self, members: Sequence[Outliers]) -> None:
-        self.members = list(members)
+    def __init__(self, device: torch.device | str = "cpu", members: Sequence[Outliers] = ()) -> None:
+        self.members = tuple(members)
+        self.median = torch.full((1,), math.nan, dtype=torch.float64, device=device)
+        self.batches = torch.zeros(1, dtype=torch.int64, device=device)
+        self.clip_count = torch.zeros_like(self.batches)
         self.read_members()
 
-    def read_members(self) -> None:
-        """Stack the members' state."""
-        medians = [math.nan if one.median is None else one.median for one in self.members]
-        device = self.members[0].device
-        self.median = torch.tensor(medians, dtype=torch.float64, device=device)
-        self.batches = torch.tensor([one.batches for one in self.members], device=device)
-        self.clip_count = torch.tensor([one.clip_count for one in self.members], device=device)
+    def clip(self, gradients: Tensor) -> Tensor:
+        """Return gradients [K * B, size] with outliers clipped, and update the running medians.
 
-    def write_members(self) -> None:
-        """Write the state to the members."""
-        state = zip(
-            self.members, self.median.tolist(), self.batches.tolist(), self.clip_count.tolist(), strict=True
-        )
-        for one, median, batches, clip_count in state:
-            one.median, one.batches, one.clip_count = median if batches else None, batches, clip_count
-
-    def keep_on_device(self) -> None:
-        """Do nothing: it is kept so."""
-
-    def values(self) -> list[Tensor]:
-        """Return the state, without a copy of a tensor."""
-        return [self.median, self.batches, self.clip_count]
-
-    def load_values(self, values: Sequence[Tensor]) -> None:
-        """Load `values`; the tensors are used as they are."""
-        self.median, self.batches, self.clip_count = values
-
-    @property
-    def clip_counts(self) -> Tensor:
-        """[K]: `clip_count`."""
-        return self.clip_count
-
-    def clip(self, delta: Tensor, members: Tensor | None = None) -> Tensor:
-        """Return gradients [K B, size] with outliers clipped, and update the running medians.
-
-        Args:
-            members: [K] bool, the members with a returned gradient; None: all. The rows of the others are unchanged.
+        A member whose gradients are all zero, or whose median is not finite, is left alone: other checks report that.
         """
-        lengths = delta.norm(dim=1).view(len(self.members), -1)
+        lengths = gradients.norm(dim=1).view(len(self.batches), -1)
         middle = _lower_median(lengths).double()
         sound = (middle > 0) & (middle < math.inf)
-        if members is not None:
-            sound = sound & members.to(delta.device)
         known = torch.where(self.batches > 0, self.median, middle)
         limit = _FACTOR * known
         reach = limit.to(lengths.dtype).unsqueeze(1)
@@ -378,7 +255,39 @@ class BundledOutliers:
         self.batches = self.batches + sound
         self.clip_count = self.clip_count + over.sum(1)
         short = (lengths.maximum(reach).reciprocal() * reach).view(-1, 1)
-        return torch.where(over.view(-1, 1), delta * short, delta)
+        return torch.where(over.view(-1, 1), gradients * short, gradients)
+
+    def values(self) -> list[Tensor]:
+        """Return the state, without a copy of a tensor."""
+        return [self.median, self.batches, self.clip_count]
+
+    def load_values(self, values: Sequence[Tensor]) -> None:
+        """Load `values`; the tensors are used as they are."""
+        self.median, self.batches, self.clip_count = values
+
+    def read_members(self) -> None:
+        """Stack the members' state."""
+        if self.members:
+            each = zip(*(one.values() for one in self.members), strict=True)
+            self.load_values([torch.cat(values) for values in each])
+
+    def write_members(self) -> None:
+        """Write the state to the members."""
+        for k, one in enumerate(self.members):
+            one.load_values([value[k : k + 1] for value in self.values()])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that a fork or checkpoint needs, of one channel."""
+        batches = int(self.batches)
+        median = float(self.median) if batches else None
+        return {"median": median, "seen": batches, "bites": int(self.clip_count)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the state returned by `state_dict`."""
+        values = math.nan if state["median"] is None else state["median"], state["seen"], state["bites"]
+        self.load_values(
+            [torch.full_like(own, value) for own, value in zip(self.values(), values, strict=True)]
+        )
 
 
 def _lower_median(lengths: Tensor) -> Tensor:

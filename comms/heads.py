@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from antiphon.comms.model import ContextSpec, Model, Numbers
+from antiphon.comms.examples import ContextSpec, Numbers
+from antiphon.comms.model import Model
 from antiphon.errors import ScenarioError
 from antiphon.nets.modules import (
     IncomparableError,

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from antiphon import kinds
 from antiphon.comms.backward_requests import constant
+from antiphon.comms.examples import ContextSpec, Example, Numbers
 from antiphon.comms.heads import head_of, output_shape
-from antiphon.comms.model import ContextSpec, Numbers
-from antiphon.comms.synthetic_gradients import Example, LocalGradient
+from antiphon.comms.model import LossAndGradients
+from antiphon.comms.synthetic_gradients import LocalGradient
 from antiphon.errors import ScenarioError
 from antiphon.extensions import gradient
 from antiphon.nets.modules import called
@@ -119,7 +120,7 @@ class LensGradient(LocalGradient):
     def own_losses(self, output: Tensor, target: Tensor) -> Tensor:
         return super().own_losses(output, target) if self._loss_of is None else self._loss_of(output, target)
 
-    def gradients(self, examples: Sequence[Example]) -> tuple[Tensor, list[Tensor]]:
+    def gradients(self, examples: Sequence[Example]) -> LossAndGradients:
         """Return the loss summed over messages, and no gradient."""
         with torch.no_grad():
             return torch.stack([self.loss(example) for example in examples]).sum(), []

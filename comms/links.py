@@ -19,10 +19,8 @@ from antiphon.nets.random import normal_many, seed_for, uniform_many
 __all__ = [
     "REDUCED",
     "FanIn",
-    "InputSegment",
     "Link",
-    "ReducedSegment",
-    "StackedFanIn",
+    "Segment",
     "combine_reads",
     "join",
     "quantised",
@@ -175,63 +173,47 @@ def _count(valid: Sequence[bool | Tensor], like: Tensor) -> int | Tensor:
     return count.view(-1, *([1] * (like.dim() - 1)))
 
 
-class FanIn:
-    """Fan-in of one agent: its network's input from observations and messages."""
-
-    def __init__(self, kind: str = "concat") -> None:
-        self.kind = kind
-
-    def join(
-        self,
-        observations: Sequence[Tensor],
-        messages: Sequence[Tensor],
-        available: Sequence[bool | Tensor],
-        batch: int | None = None,
-    ) -> Tensor:
-        """Return the input [B, …] (see `join`); `batch` is for stacks."""
-        return join(self.kind, observations, messages, available)
-
-    def columns(self, values: Sequence[Tensor]) -> Tensor:
-        """Stack one value per channel, [B] each, in canonical order: [B, channels]."""
-        return torch.stack(list(values), 1)
-
-
 @dataclass(frozen=True)
-class InputSegment:
-    """Concatenated inputs of one shape: `width` for each member of a stack.
+class Segment:
+    """Messages of some of the channel stacks that come into a stack of agents, in the order in which they are joined.
 
     Attributes:
-        channels: Which of the stack's incoming channel stacks hold them, by place.
-        index: [N * width]: gather index into the messages, member by member; None: the identity.
-        width: Inputs of a member.
-        pool: Messages that these channel stacks hold.
+        channels: These channel stacks, by place.
+        index: Gather index into their messages that brings them into order, member by member, or in the order in which they
+            are added up; None: they are in it.
+        pool: Messages that they hold.
+        width: Messages of a member, where they are concatenated.
+        receivers: The member that each message is for, where they are added up.
     """
 
     channels: tuple[int, ...]
     index: Tensor | None
-    width: int
     pool: int
+    width: int = 1
+    receivers: Tensor | None = None
 
+    @cached_property
+    def _inverse(self) -> Tensor | None:
+        """Inverse of the index where that is a permutation; None elsewhere."""
+        if self.index is None or len(self.index) != self.pool:
+            return None
+        ordered = torch.arange(self.pool, device=self.index.device)
+        return self.index.argsort() if torch.equal(self.index.sort().values, ordered) else None
 
-@dataclass(frozen=True)
-class ReducedSegment:
-    """Messages that are summed in one order, whatever channel stacks hold them.
-
-    Attributes:
-        channels: Which of the stack's incoming channel stacks hold them, by place.
-        order: [K]: gather index into the messages that brings them into order; None: they are in it.
-        receivers: [K]: the member that each message is for.
-    """
-
-    channels: tuple[int, ...]
-    order: Tensor | None
-    receivers: Tensor
+    def pooled(self, each: Sequence[Tensor]) -> Tensor:
+        """Return the values of its channel stacks, of those of all that come in, [channels, …] each."""
+        values = [each[i] for i in self.channels]
+        return values[0] if len(values) == 1 else torch.cat(values)
 
     def rows(self, each: Sequence[Tensor]) -> Tensor:
-        """Values of the incoming channel stacks, [channels, …] each, in order, [K, …]."""
-        values = [each[i] for i in self.channels]
-        found = values[0] if len(values) == 1 else torch.cat(values)
-        return found if self.order is None else found.index_select(0, self.order)
+        """Return these values in order."""
+        found = self.pooled(each)
+        if self.index is None:
+            return found
+        if self._inverse is None:
+            return found.index_select(0, self.index)
+        ordered: Tensor = _Reorder.apply(found, self.index, self._inverse)  # type: ignore[no-untyped-call]
+        return ordered
 
 
 class _Reorder(torch.autograd.Function):
@@ -247,28 +229,29 @@ class _Reorder(torch.autograd.Function):
         return gradient.index_select(0, ctx.back), None, None
 
 
-class StackedFanIn(FanIn):
-    """Fan-in of N agents of one kind, whose messages come over stacks of channels.
+class FanIn:
+    """Fan-in of an agent, or of N stacked agents of one kind: their network's input from observations and messages.
 
     Args:
-        members: N.
-        batch: B; rows are (member, environment).
-        segments: Of `concat`: the inputs in canonical order.
-        reduced: Of `sum` and `mean`: the messages in the order in which they are added.
+        kind: As of `join`.
+        members: N, of agents whose messages come over stacks of channels; None: of one, over single channels.
+        batch: B, of stacked agents; rows are (member, environment).
+        segments: Their messages: of `sum` and `mean` in the order in which they are added up, else side by side.
+
+    Attributes:
+        repeats: Whether what all members of a stack observe is repeated for each of them.
     """
+
+    repeats = True
 
     def __init__(
         self,
-        kind: str,
-        members: int,
-        batch: int,
-        segments: Sequence[InputSegment] = (),
-        reduced: Sequence[ReducedSegment] = (),
+        kind: str = "concat",
+        members: int | None = None,
+        batch: int = 0,
+        segments: Sequence[Segment] = (),
     ) -> None:
-        super().__init__(kind)
-        self.members, self.batch = members, batch
-        self.segments, self.reduced = segments, reduced
-        self._back = [_inverse(segment) for segment in segments]
+        self.kind, self.members, self.batch, self.segments = kind, members, batch, segments
 
     def join(
         self,
@@ -277,14 +260,16 @@ class StackedFanIn(FanIn):
         available: Sequence[bool | Tensor],
         batch: int | None = None,
     ) -> Tensor:
-        """Return the input [N * B, …] of all members.
+        """Return the input, [rows, …].
 
         Args:
-            observations: [N * B, …] each, in declared order.
-            messages: Per channel stack, [K * B, …].
-            available: Per channel stack, the rows that hold a message.
-            batch: B where it is another than the run's.
+            observations: [rows, …] each, in declared order.
+            messages: Per channel, or channel stack, [its rows, …].
+            available: Likewise, its rows that hold a message.
+            batch: B of stacked agents where it is another than the run's.
         """
+        if self.members is None:
+            return join(self.kind, observations, messages, available)
         batch = batch or self.batch
         parts = [o.view(self.members, batch, *o.shape[1:]) for o in observations]
         parts += self._messages(messages, available, batch)
@@ -294,66 +279,70 @@ class StackedFanIn(FanIn):
         return (parts[0] if len(parts) == 1 else torch.cat(parts, 2)).flatten(0, 1)
 
     def columns(self, values: Sequence[Tensor]) -> Tensor:
-        """Stack one value per channel, [K * B] per channel stack: [N * B, channels]."""
-        return torch.cat(
-            self._messages([v.unsqueeze(1) for v in values], [True] * len(values), self.batch), 2
-        ).flatten(0, 1)
+        """Stack one value per channel, [its rows] each, in canonical order: [rows, channels]."""
+        if self.members is None:
+            return torch.stack(list(values), 1)
+        each = self._messages([v.unsqueeze(1) for v in values], [True] * len(values), self.batch)
+        return torch.cat(each, 2).flatten(0, 1)
 
     def _messages(
         self, messages: Sequence[Tensor], available: Sequence[bool | Tensor], batch: int
     ) -> list[Tensor]:
-        """Messages as inputs, [N, B, …] each, to be concatenated along dimension 2."""
+        """Messages as inputs of stacked agents, [N, B, …] each, to be concatenated along dimension 2."""
         opened = [m.reshape(-1, batch, *m.shape[1:]) for m in messages]
-        if self.kind in REDUCED:
-            return [self._summed(opened, available)] if opened else []
-        return [
-            self._side_by_side(segment, back, opened)
-            for segment, back in zip(self.segments, self._back, strict=True)
-        ]
+        if self.kind not in REDUCED:
+            return [self._side_by_side(segment, opened) for segment in self.segments]
+        if not opened:
+            return []
+        total = self._sum(opened)
+        if self.kind == "mean":
+            there = [_valid(values, mask) for values, mask in zip(opened, available, strict=True)]
+            count = self._sum(there).clamp_min(1)
+            total = total / count.view(*count.shape, *[1] * (total.dim() - 2))
+        return [total]
 
-    def blocks(
-        self, observations: Sequence[Tensor], messages: Sequence[Tensor], available: Sequence[bool | Tensor]
-    ) -> list[Block]:
-        """Return what `join` would copy into one input, of networks that read vectors.
+    def _side_by_side(self, segment: Segment, opened: Sequence[Tensor]) -> Tensor:
+        rows = segment.rows(opened)
+        if segment.width == 1:
+            return rows
+        each = rows.view(-1, segment.width, *rows.shape[1:]).transpose(1, 2)
+        return each.flatten(2, 3)
+
+    def _sum(self, opened: Sequence[Tensor]) -> Tensor:
+        """Sum over the messages of each member, [N, B, …]."""
+        total = opened[0].new_zeros(self.members or 1, *opened[0].shape[1:])
+        for segment in self.segments:
+            assert segment.receivers is not None
+            total = total.index_add(0, segment.receivers, segment.rows(opened))
+        return total
+
+
+class BlockFanIn(FanIn):
+    """Fan-in of N agents whose network reads vectors from where they lie: nothing is copied into one input."""
+
+    repeats = False
+
+    def join(  # type: ignore[override]  # what the native kernel reads
+        self,
+        observations: Sequence[Tensor],
+        messages: Sequence[Tensor],
+        available: Sequence[bool | Tensor],
+        batch: int | None = None,
+    ) -> tuple[list[Block], int]:
+        """Return what `FanIn.join` would copy into one input, and B.
 
         Args:
             observations: [N * B, …] each, or [B, …] where all members observe the same.
-            messages: As of `join`.
+            messages: As of `FanIn.join`, like the others.
             available: Likewise.
+            batch: Likewise.
         """
         found = [Block(o.flatten(1)) for o in observations]
-        if not messages:
-            return found
-        if self.kind != "concat":
-            return [*found, Block(self.join([], messages, available))]
-        return [
-            *found,
-            *(Block(_pool(segment, messages), segment.index, segment.width) for segment in self.segments),
-        ]
-
-    def _side_by_side(self, segment: InputSegment, back: Tensor | None, opened: Sequence[Tensor]) -> Tensor:
-        pool = _pool(segment, opened)
-        if segment.index is not None:
-            if back is None:
-                pool = pool.index_select(0, segment.index)
-            else:
-                pool = _Reorder.apply(pool, segment.index, back)  # type: ignore[no-untyped-call]
-        if segment.width == 1:
-            return pool
-        each = pool.view(self.members, segment.width, *pool.shape[1:]).transpose(1, 2)
-        return each.flatten(2, 3)
-
-    def _summed(self, opened: Sequence[Tensor], available: Sequence[bool | Tensor]) -> Tensor:
-        total = opened[0].new_zeros(self.members, *opened[0].shape[1:])
-        for segment in self.reduced:
-            total = total.index_add(0, segment.receivers, segment.rows(opened))
-        if self.kind == "sum":
-            return total
-        count = opened[0].new_zeros(self.members, opened[0].shape[1])
-        there = [_valid(values, mask) for values, mask in zip(opened, available, strict=True)]
-        for segment in self.reduced:
-            count = count.index_add(0, segment.receivers, segment.rows(there))
-        return total / count.clamp_min(1).view(*count.shape, *[1] * (total.dim() - 2))
+        if messages and self.kind != "concat":
+            found.append(Block(super().join([], messages, available, batch)))
+        elif messages:
+            found += [Block(each.pooled(messages), each.index, each.width) for each in self.segments]
+        return found, batch or self.batch
 
 
 def _valid(values: Tensor, available: bool | Tensor) -> Tensor:
@@ -361,18 +350,3 @@ def _valid(values: Tensor, available: bool | Tensor) -> Tensor:
     if isinstance(available, Tensor):
         return available.view(values.shape[:2]).to(values.dtype)
     return values.new_full(values.shape[:2], float(available))
-
-
-def _pool(segment: InputSegment, each: Sequence[Tensor]) -> Tensor:
-    """The messages that a segment reads from, of those of the channel stacks."""
-    values = [each[i] for i in segment.channels]
-    return values[0] if len(values) == 1 else torch.cat(values)
-
-
-def _inverse(segment: InputSegment) -> Tensor | None:
-    """Inverse of the segment's index where that is a permutation; None elsewhere."""
-    index = segment.index
-    if index is None or len(index) != segment.pool:
-        return None
-    ordered = torch.arange(segment.pool, device=index.device)
-    return index.argsort() if torch.equal(index.sort().values, ordered) else None

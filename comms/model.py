@@ -1,60 +1,131 @@
-"""Base of the predictors of gradients and of messages: layers, parameters, an own optimiser, and the context signals
-they are conditioned on, encoded as features.
+"""Base of the predictors of gradients and of messages: layers, parameters and an own optimiser.
 
-All of them read rows [B, …], or, with parameters and running statistics stacked [K, …], the rows of K models of one
-shape, [K, B, …] (see `StackedModels`). A mean over the batch is then one mean per model, [K].
+A model is one, or K of one kind and shape stacked (`Model.stacked`): parameters and running statistics [K, …]. Nothing is
+shared between stacked models, and the inputs of one change no bit of another. Callers hand in rows: [B, …], or of stacked
+models [K * B, …], rows k B to (k + 1) B belonging to model k. Within, they are [B, …] or [K, B, …] (`Model.read`), and a
+mean over the batch is one mean per model, [K].
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from antiphon.comms.backward_requests import constant
-from antiphon.nets.layers import initial_linear, initial_norm, layer, linear, norm_buffers
+from antiphon.comms.examples import Example, Numbers, over
+from antiphon.comms.sites import Sites
+from antiphon.nets.layers import initial_linear, initial_norm, layer, linear, norm_buffers, product
 from antiphon.nets.trained_parameters import TrainedParameters
 
-__all__ = ["ContextSpec", "Model", "Numbers", "encode"]
+__all__ = [
+    "LinearMaps",
+    "LossAndGradients",
+    "Model",
+]
+
+LossAndGradients = tuple[Tensor, Sequence[Tensor]]
+"""A model's loss and the gradients of its parameters; of K stacked ones [K] and [K, …]."""
 
 
-@dataclass(frozen=True, slots=True)
-class ContextSpec:
-    """One signal of a context."""
+@dataclass(slots=True)
+class LinearMaps:
+    """Models without hidden layers, each one linear map, with their gradients written out; to be called without autograd.
 
-    name: str
-    shape: tuple[int, ...]
-    classes: int | None = None
-    """Number of values of a categorical signal; None for floats."""
+    With error e = dloss/doutput the gradient is e^T [m, c]. Examples are [B, …], or of stacked models [K, B, …].
+    """
 
-    @property
-    def features(self) -> int:
-        """Columns this signal takes in the encoding."""
-        return int(torch.Size(self.shape).numel()) * (self.classes or 1)
+    size: int
+    """M."""
+    weights: Tensor
+    """[O, M + C], or [K, O, M + C]."""
+    biases: Tensor
+    """[O], or [K, O]."""
+    reuses: bool
+    """Whether the output is the prediction, so that an example's can be used again: of `LinearGradient`."""
+    label: str | None
+    """Of a `LocalGradient`, whose loss is on a target: `classes` or `numbers`; None: squared error of the output."""
+
+    @staticmethod
+    def of(parameters: Numbers, size: int, *, reuses: bool = False, label: str | None = None) -> LinearMaps:
+        """Return those of some parameters; other arguments are the attributes."""
+        return LinearMaps(size, parameters["last.weight"], parameters["last.bias"], reuses, label)
+
+    @torch.no_grad()
+    def prediction(self, example: Example) -> Tensor:
+        """Return the synthetic gradients, of the shape of the messages."""
+        outputs = self._outputs(_inputs(example))
+        if self.label is None:
+            return outputs
+        _, error = self._errors(outputs, example, 1)
+        return product(error, self.weights[..., : self.size])
+
+    @torch.no_grad()
+    def learned(self, examples: Sequence[Example]) -> LossAndGradients:
+        """Return the losses, summed over the examples, and the gradients of weights and biases.
+
+        Those of the models that an example is not for are exact zeros, whatever their rows and parameters hold.
+        """
+        total, gradients = self._learned(examples[0])
+        for example in examples[1:]:
+            loss, more = self._learned(example)
+            total = total + loss
+            gradients = [g + other for g, other in zip(gradients, more, strict=True)]
+        return total, gradients
+
+    def _learned(self, example: Example) -> LossAndGradients:
+        x, valid, batch = _inputs(example), example.valid, example.message.shape[-2]
+        if example.members is not None:
+            rows = example.members.unsqueeze(1)
+            valid = rows if valid is None else rows & valid
+            absent = ~rows.unsqueeze(2)
+            x = x.masked_fill(absent, 0.0) if x is example.message else x.masked_fill_(absent, 0.0)
+        predicted = example.prediction if self.reuses else None  # no statistics change without hidden layers
+        if predicted is None:
+            predicted = self._outputs(x)
+        losses, error = self._errors(predicted, example, batch)
+        if valid is not None:
+            losses, error = torch.where(valid, losses, 0.0), error.masked_fill_(~valid.unsqueeze(-1), 0.0)
+        return losses.sum(-1) / batch, self._gradients(x, error)
+
+    def _gradients(self, x: Tensor, error: Tensor) -> Sequence[Tensor]:
+        """Those of weights and biases: of inputs [..., B, M + C] and the derivative by the outputs [..., B, O]."""
+        return [product(error.mT, x), error.sum(-2)]
+
+    def _outputs(self, x: Tensor) -> Tensor:
+        return linear(x, self.weights, self.biases)
+
+    def _errors(self, outputs: Tensor, example: Example, batch: int) -> tuple[Tensor, Tensor]:
+        """Loss per sample [..., B] and its derivative over `batch` by the outputs [..., B, O], which it may overwrite."""
+        if self.label is None:
+            assert example.delta is not None
+            kept = outputs is example.prediction
+            error = outputs - example.delta if kept else outputs.sub_(example.delta)
+            return error.square().sum(-1), error.mul_(2).div_(batch)
+        assert example.target is not None
+        if self.label == "classes":
+            chosen = example.target.reshape(*outputs.shape[:-1], -1, 1)
+            logs = F.log_softmax(outputs.view(*chosen.shape[:-1], -1), -1)
+            losses = -logs.gather(-1, chosen).squeeze(-1).mean(-1)
+            # torch's one_hot reads the extremes of its argument, which would synchronise host and device
+            one_hot = chosen == torch.arange(logs.shape[-1], device=outputs.device)
+            error = (logs.exp() - one_hot.to(outputs.dtype)).flatten(-2)
+            return losses, (error / chosen.shape[-2]).div_(batch)
+        error = outputs - example.target.reshape(outputs.shape)
+        return error.square().mean(-1), (error * (2 / outputs.shape[-1])).div_(batch)
 
 
-def encode(specs: Sequence[ContextSpec], signals: Mapping[str, Tensor], dtype: torch.dtype) -> Tensor | None:
-    """Return the context as [B, features]: one-hot where categorical, flat where not; None without signals."""
-    columns = []
-    for spec in specs:
-        value = signals[spec.name]
-        if spec.classes is not None:
-            one_hot = torch.zeros(*value.shape, spec.classes, dtype=dtype, device=value.device)
-            columns.append(one_hot.scatter_(-1, value.unsqueeze(-1), 1.0).flatten(1))
-        else:
-            columns.append(value.to(dtype).reshape(len(value), -1))
-    if not columns:
-        return None
-    return columns[0] if len(columns) == 1 else torch.cat(columns, 1)
+def _inputs(example: Example) -> Tensor:
+    """[..., B, M + C]."""
+    return example.message if example.context is None else torch.cat([example.message, example.context], -1)
 
 
-Numbers = dict[str, Tensor]
-
-
-class Model(TrainedParameters):
+class Model(TrainedParameters, ABC):
     """Hidden layers (linear map, normalisation, ReLU), then a linear layer that starts at zero.
 
     Args:
@@ -73,6 +144,11 @@ class Model(TrainedParameters):
     """Its name in a scenario."""
     function: Hashable = None
     """A key of what it computes, beside its class, sizes and settings."""
+    sites: Sites | None = None
+    """The tokens or pixels of a message, at each of which it is applied; its other attributes are those of one. None: it reads
+    whole messages."""
+    maps: LinearMaps | None = None
+    """Of stacked models without hidden layers; its tensors share the memory of the parameters."""
 
     def __init__(
         self,
@@ -141,8 +217,86 @@ class Model(TrainedParameters):
         """Return why it cannot be called with stacked parameters, in one line; None: it can."""
         return None
 
-    def learned(self, losses: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Return the sum of `losses`, scalars or [K] each, and its gradients by the parameters."""
-        total = losses[0] if len(losses) == 1 else torch.stack(list(losses)).sum(0)
-        end = total.sum() if total.dim() else total
-        return constant(total), list(torch.autograd.grad(end, self.trainable))
+    # --- many as one ---------------------------------------------------------------------------------------
+
+    @classmethod
+    def stacked(cls, members: Sequence[Self]) -> Self:
+        """Return models of one kind and shape as one; their own parameters become views of its."""
+        found = super().stacked(members)
+        found.maps = found.linear_maps({name: constant(p) for name, p in found.parameters.items()})
+        return found
+
+    def by_model(self, rows: Tensor) -> Tensor:
+        """Return rows [K * B, …] of stacked models as [K, B, …]; those of one model as they are."""
+        count = len(self.members)
+        return rows if not count else rows.view(count, len(rows) // count, *rows.shape[1:])
+
+    def to_rows(self, found: Tensor) -> Tensor:
+        """Return what `by_model` was given."""
+        return found.flatten(0, 1) if self.members else found
+
+    # --- training ------------------------------------------------------------------------------------------
+
+    def loss(self, example: Example) -> Tensor:
+        """Return the loss on one example: a scalar, a mean over the batch; of stacked models one for each, [K]."""
+        return self._loss(self.read(example))
+
+    @abstractmethod
+    def _loss(self, example: Example) -> Tensor:
+        """Return the loss on an example that has been `read`."""
+
+    def linear_maps(self, parameters: Numbers) -> LinearMaps | None:
+        """Return the linear map that it is with some parameters, or the stack of maps; None: it is more than that."""
+        return None
+
+    def written_out(self) -> LinearMaps | None:
+        """Return the linear maps as which it is computed; None: it is computed by autograd."""
+        return self.maps
+
+    def gradients(self, examples: Sequence[Example]) -> LossAndGradients:
+        """Return the loss summed over examples, and its gradients, in the order of `trainable`.
+
+        For stacked models that an example is not for, whatever its rows hold, the loss and the gradients are exact zeros and
+        the running statistics are unchanged.
+        """
+        maps, each = self.written_out(), [self.read(example) for example in examples]
+        if maps is None:
+            return self._by_autograd(each)
+        return maps.learned([self.regression(example) for example in each])
+
+    def read(self, example: Example) -> Example:
+        """Return an example as the layers read it: by site, and of stacked models by model, [K, B, …]."""
+        if self.sites is not None:
+            example = self.sites.example(example)
+        if not self.members:
+            return example
+        found = example.mapped(self.by_model)
+        if found.members is not None:
+            found.members = found.members.to(found.message.device)
+        return found
+
+    def regression(self, example: Example) -> Example:
+        """Return an example as linear maps take it: the inputs as message and context, what is predicted as delta."""
+        return example
+
+    def _by_autograd(self, examples: Sequence[Example]) -> LossAndGradients:
+        losses = [self._training_loss(example) for example in examples]
+        total = losses[0] if len(losses) == 1 else torch.stack(losses).sum(0)
+        gradients = list(torch.autograd.grad(total.sum() if total.dim() else total, self.trainable))
+        masks = [example.members for example in examples if example.members is not None]
+        if len(masks) == len(examples):  # parameters that are not finite give such gradients even for zeros
+            anything = torch.stack(masks).any(0)
+            gradients = [torch.where(over(anything, g), g, 0.0) for g in gradients]
+        return constant(total), gradients
+
+    def _training_loss(self, example: Example) -> Tensor:
+        """Loss on one example; running statistics are updated, of stacked models those that it is for."""
+        if example.members is None:
+            return self._loss(example)
+        before = dict(self.buffers)
+        found = self._loss(example.for_members())
+        self.buffers |= {
+            name: torch.where(over(example.members, updated), updated, before[name])
+            for name, updated in self.buffers.items()
+        }
+        return found

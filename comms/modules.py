@@ -14,13 +14,13 @@ from typing import Any, ClassVar, Protocol, final
 import torch
 from torch import Tensor, nn
 
+from antiphon.comms.examples import ContextSpec, Example, Numbers
 from antiphon.comms.heads import Reconstruction
-from antiphon.comms.model import ContextSpec, Model, Numbers
-from antiphon.comms.sites import SiteGradient, SiteInput, sites_of
+from antiphon.comms.model import Model
+from antiphon.comms.sites import sites_of
 from antiphon.comms.synthetic_gradients import (
     PREDICTORS,
     DirectGradient,
-    Example,
     Predictor,
     counted,
     with_slope,
@@ -155,12 +155,12 @@ class ModuleGradient(_ModuleModel, DirectGradient):
 
     point = "gradient"
 
-    def loss(self, example: Example) -> Tensor:
+    def _loss(self, example: Example) -> Tensor:
         assert example.delta is not None
         prediction = self.forward(example.message, example.context, move=True)
         return counted(example, self.losses(prediction, example.delta)).sum(-1) / prediction.shape[-2]
 
-    def propagated(self, example: Example) -> Tensor:
+    def _propagated(self, example: Example) -> Tensor:
         def losses(message: Tensor) -> Tensor:
             assert example.delta is not None
             prediction = self.forward(message, example.context, move=False)
@@ -175,10 +175,10 @@ class ModuleInput(_ModuleModel, InputModel):
 
     point = "input"
 
-    def loss(self, context: Tensor | None, message: Tensor, arrived: Tensor | None) -> Tensor:
-        rows = message.shape[-2]
-        losses = self.losses(self.forward(context, rows, move=True), message)
-        return (losses if arrived is None else torch.where(arrived, losses, 0.0)).sum(-1) / rows
+    def _loss(self, example: Example) -> Tensor:
+        rows = example.message.shape[-2]
+        losses = self.losses(self.forward(example.context, rows, move=True), example.message)
+        return counted(example, losses).sum(-1) / rows
 
 
 def predictor_class(kind: Any) -> type[Predictor]:
@@ -222,16 +222,14 @@ def predictor_of(
         at = sites_of(shape, context, target, given=sites)
     except ScenarioError as error:
         raise ScenarioError(f"gradient.{error}") from None
-    if at is None:
-        predictor = made(shape, context, target=target, **settings)
-    else:
-        own = None if target is None else at.at_site(target)
+    if at is not None:
+        shape, context = (at.features,), [at.at_site(spec) for spec in context]
+        target = None if target is None else at.at_site(target)
         reconstruct: Reconstruction | None = settings.get("reconstruct")
         if reconstruct is not None:
             settings["reconstruct"] = replace(reconstruct, target=at.at_site(reconstruct.target))
-        one = made((at.features,), [at.at_site(spec) for spec in context], target=own, **settings)
-        predictor = SiteGradient(one, at)
-    predictor.kind = name_of(kind)
+    predictor = made(shape, context, target=target, **settings)
+    predictor.kind, predictor.sites = name_of(kind), at
     return predictor
 
 
@@ -268,6 +266,5 @@ def input_of(
         model = source(size, specs, **options, **settings)
     else:
         model = ModuleInput(size, specs, source=source, options=options, **settings)
-    found = model if at is None else SiteInput(model, at)
-    found.kind = name_of(kind)
-    return found
+    model.kind, model.sites = name_of(kind), at
+    return model

@@ -17,18 +17,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, final
 
 import torch
 from torch import Tensor
 
-from antiphon.comms.model import ContextSpec
-from antiphon.comms.synthetic_gradients import Example, Learned, Predictor
-from antiphon.comms.synthetic_inputs import InputModel
+from antiphon.comms.examples import ContextSpec, Example
 from antiphon.errors import ScenarioError
 from antiphon.nets.site_axes import features_first, site_axes, site_features
 
-__all__ = ["SiteGradient", "SiteInput", "Sites", "sites_of"]
+__all__ = ["Sites", "sites_of"]
 
 _WHOLE = ("from.state", "to.state")
 """Context that is flat, and the same at every site, whatever its size."""
@@ -65,6 +62,11 @@ class Sites:
     def count(self) -> int:
         """S."""
         return torch.Size(self.axes).numel()
+
+    @property
+    def size(self) -> int:
+        """M."""
+        return torch.Size(self.shape).numel()
 
     @property
     def features(self) -> int:
@@ -113,15 +115,15 @@ class Sites:
     def example(self, example: Example) -> Example:
         """Return an example of B S rows in per-site units; what is one number per sample is repeated at its sites."""
         delta, prediction, target = example.delta, example.prediction, example.target
-        return Example(
-            self.open(example.message),
-            self.context_rows(example.context),
-            None if delta is None else self.open(delta) * self.count,
-            self.repeated(example.valid),
-            None if target is None else self.target_rows(target),
-            None if prediction is None else self.open(prediction) * self.count,
-            self.repeated(example.loss),
-            example.members,
+        return replace(
+            example,
+            message=self.open(example.message),
+            context=self.context_rows(example.context),
+            delta=None if delta is None else self.open(delta) * self.count,
+            valid=self.repeated(example.valid),
+            target=None if target is None else self.target_rows(target),
+            prediction=None if prediction is None else self.open(prediction) * self.count,
+            loss=self.repeated(example.loss),
         )
 
     def gradient(self, rows: Tensor) -> Tensor:
@@ -180,108 +182,3 @@ def sites_of(
     if not (len(shape) == 2 if given is None else given):
         return None
     return Sites(shape, tuple(context), target)
-
-
-def _adopt(own: Any, at_site: Any) -> None:
-    """Give a predictor the parameters, running statistics, optimiser and settings of the one that it applies."""
-    vars(own).update(vars(at_site))
-    own.function = type(at_site), at_site.function
-    own.at_site = at_site
-
-
-def _bound(own: Any) -> Any:
-    """Return the predictor that another one applies, with its present parameters and running statistics.
-
-    They may have been replaced since: by those of a copy, a stack, or a state that was loaded.
-    """
-    at_site = own.at_site
-    at_site.parameters, at_site.buffers, at_site.trainable = own.parameters, own.buffers, own.trainable
-    return at_site
-
-
-@final
-class SiteGradient(Predictor):
-    """A synthetic gradient that is applied at every site; its parameters are those of one site.
-
-    Args:
-        at_site: Of messages [D], with the context and the target of one site (`Sites.at_site`).
-        sites: Of the whole message.
-
-    Attributes:
-        sites: Of the whole message, like `shape`, `size`, `context` and `target`.
-    """
-
-    def __init__(self, at_site: Predictor, sites: Sites) -> None:
-        _adopt(self, at_site)
-        vars(self).update(needs_delta=at_site.needs_delta, needs_loss=at_site.needs_loss)
-        self.sites = sites
-        self.shape, self.size = sites.shape, torch.Size(sites.shape).numel()
-        self.context, self.target = sites.context, sites.target
-        self.at_site: Predictor
-
-    def stackable(self) -> str | None:
-        return self.at_site.stackable()
-
-    def predict(self, example: Example) -> Tensor:
-        return self.sites.gradient(self._model.predict(self.sites.example(example)))
-
-    def loss(self, example: Example) -> Tensor:
-        return self._model.loss(self.sites.example(example))
-
-    def value(self, example: Example) -> Tensor:
-        return self.sites.value(self._model.value(self.sites.example(example)))
-
-    def propagated(self, example: Example) -> Tensor:
-        return self.sites.gradient(self._model.propagated(self.sites.example(example)))
-
-    def learns_with(self, example: Example) -> bool:
-        at_site = self.at_site
-        return not self.frozen and not at_site.needs_delta and example.valid is None
-
-    def predict_and_learn(self, example: Example) -> tuple[Tensor, Learned]:
-        slope, learned = self._model.predict_and_learn(self.sites.example(example))
-        return self.sites.gradient(slope), learned
-
-    def gradients(self, examples: Sequence[Example]) -> tuple[Tensor, list[Tensor]]:
-        each = [replace(self.sites.example(example), learned=example.learned) for example in examples]
-        return self._model.gradients(each)
-
-    @property
-    def _model(self) -> Predictor:
-        found: Predictor = _bound(self)
-        return found
-
-
-@final
-class SiteInput(InputModel):
-    """A synthetic input that is applied at every site; its parameters are those of one site.
-
-    Args:
-        at_site: Of messages of D components, with the context of one site (`Sites.at_site`).
-        sites: Of the whole message.
-
-    Attributes:
-        sites: Of the whole message, like `size` and `context`.
-    """
-
-    def __init__(self, at_site: InputModel, sites: Sites) -> None:
-        _adopt(self, at_site)
-        self.sites = sites
-        self.size, self.context = torch.Size(sites.shape).numel(), sites.context
-        self.at_site: InputModel
-
-    def stackable(self) -> str | None:
-        return self.at_site.stackable()
-
-    def forward(self, context: Tensor | None, rows: int, *, move: bool, training: bool = True) -> Tensor:
-        features, count = self.sites.context_rows(context), rows * self.sites.count
-        return self.sites.close(self._model.forward(features, count, move=move, training=training))
-
-    def loss(self, context: Tensor | None, message: Tensor, arrived: Tensor | None) -> Tensor:
-        sites = self.sites
-        return self._model.loss(sites.context_rows(context), sites.open(message), sites.repeated(arrived))
-
-    @property
-    def _model(self) -> InputModel:
-        found: InputModel = _bound(self)
-        return found

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from antiphon.comms.alignment import alignment
 from antiphon.comms.backward_requests import Injection, as_leaf, backward, constant, value_of
+from antiphon.comms.examples import ContextSpec, Example, encode
 from antiphon.comms.heads import Reconstruction
-from antiphon.comms.model import ContextSpec, encode
 from antiphon.comms.modules import predictor_of
-from antiphon.comms.synthetic_gradients import Example, Predictor
+from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.errors import ScenarioError, suggest
 from antiphon.kinds import KindSpec, Registered
 from antiphon.nets.random import generator
@@ -127,11 +127,11 @@ class _Message:
     returned: bool = False
     """Whether a gradient was returned."""
 
-    def book(self, delta: Tensor | None, losses: Tensor | None) -> None:
-        """Accumulate the returned gradient and losses of one use, per sample (no delta: no dependence)."""
+    def book(self, gradient: Tensor | None, losses: Tensor | None) -> None:
+        """Accumulate the returned gradient and losses of one use, per sample (no gradient: no dependence)."""
         self.returned = True
-        if delta is not None:
-            flat, known = value_of(delta), self.example.delta
+        if gradient is not None:
+            flat, known = value_of(gradient), self.example.delta
             self.example.delta = flat if known is None else known + flat
         if losses is not None:
             self.example.loss = losses if self.example.loss is None else self.example.loss + losses
@@ -268,10 +268,7 @@ class Channel:
             None,
             target=None if self._target is None else context[self._target],
         )
-        if self.predictor.learns_with(example):
-            prediction, example.learned = self.predictor.predict_and_learn(example)
-        else:
-            prediction = constant(self.predictor.predict(example))
+        prediction, example.learned = self.predictor.predict_and_learn(example)
         self._newest = _Message(example, prediction, self.predictor.updates)
         if self.predictor.needs_delta:  # an older message that was not received cannot be any more
             self._open = [sent for sent in self._open if sent.leaf is not None]
@@ -445,7 +442,7 @@ def learn(
     leaves = [message.leaf for _, message in uses if message.leaf is not None]
     losses = [_losses(channel, objective, sent, message.example.message) for channel, message in uses]
     mean = None if objective is None else objective.mean()
-    gradients, deltas = backward(mean, injections, trainable, leaves, max(rows, default=1))
+    gradients, returned = backward(mean, injections, trainable, leaves, max(rows, default=1))
     reached = any(gradient is not None for gradient in gradients)
     for parameter, gradient in zip(trainable, gradients, strict=True):
         if not reached:
@@ -454,8 +451,8 @@ def learn(
             parameter.grad = torch.zeros_like(parameter)
         else:  # a copy: autograd may give one tensor to several, or a view with strides of its own
             parameter.grad = torch.empty_like(parameter).copy_(gradient)
-    for (_, message), delta, loss in zip(uses, deltas, losses, strict=True):
-        message.book(delta, loss)
+    for (_, message), own, loss in zip(uses, returned, losses, strict=True):
+        message.book(own, loss)
     for channel in sent:
         channel._injections.clear()
         channel._expected.clear()

@@ -13,9 +13,9 @@ features; with stacked parameters every batched tensor has one more leading axis
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from abc import abstractmethod
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, Self, final
 
 import torch
@@ -24,8 +24,9 @@ from torch import Tensor
 
 from antiphon import kinds
 from antiphon.comms.backward_requests import as_leaf, constant
+from antiphon.comms.examples import ContextSpec, Example, Learned, Numbers
 from antiphon.comms.heads import HeadModel
-from antiphon.comms.model import ContextSpec, Model, Numbers
+from antiphon.comms.model import LinearMaps, LossAndGradients, Model
 from antiphon.errors import ScenarioError
 from antiphon.extensions import Catalogue, gradient
 from antiphon.nets.layer_norm import layer_norm
@@ -39,67 +40,19 @@ __all__ = [
     "ConvGradient",
     "CriticGradient",
     "DirectGradient",
-    "Example",
     "LabelGradient",
     "LinearGradient",
     "LocalGradient",
     "MlpGradient",
     "Predictor",
-    "ReturnedAction",
     "SobolevGradient",
     "SobolevLabelGradient",
     "counted",
+    "gradients_all",
     "newest_returned",
+    "predict_all",
     "with_slope",
 ]
-
-
-@dataclass(slots=True)
-class Learned:
-    """What one evaluation of an own loss gave beside its slope: the training step on all rows of the same example."""
-
-    loss: Tensor
-    gradients: list[Tensor]
-    buffers: Numbers
-    """Running statistics after it."""
-
-
-@dataclass(slots=True, eq=False)
-class ReturnedAction:
-    """What a receiver did at a tick that read a message."""
-
-    action: Tensor
-    """[B, …]."""
-    advantage: Tensor
-    """[B]: how much better than expected what followed was, a constant; 0 where the tick teaches nothing."""
-    valid: Tensor
-    """[B] bool: where it teaches something."""
-
-
-@dataclass(slots=True)
-class Example:
-    """Training example of a predictor: one message whose gradient was returned."""
-
-    message: Tensor
-    """[B, M], as sent."""
-    context: Tensor | None
-    """[B, C], the features it was conditioned on."""
-    delta: Tensor | None
-    """[B, M], the returned gradient per sample; None for predictors that need none."""
-    valid: Tensor | None = None
-    """[B] bool, the environments that count; None for all."""
-    target: Tensor | None = None
-    """[B] or [B, …]: the named target of `local` and `sobolev_label`."""
-    prediction: Tensor | None = None
-    """[B, M], the prediction, if made with the predictor's present parameters."""
-    loss: Tensor | None = None
-    """[B], the receiver's loss per sample; None for predictors that do not need it."""
-    members: Tensor | None = None
-    """[K] bool, of K stacked channels: those it is an example for; None: all."""
-    learned: Learned | None = None
-    """What training on it gives with the predictor's present parameters, if computed with the prediction."""
-    actions: tuple[ReturnedAction, ...] | None = None
-    """What the receiver did at the ticks that read the message; None for predictors that do not need it."""
 
 
 def newest_returned(examples: Sequence[Example]) -> Example:
@@ -151,7 +104,7 @@ class LayerOptions(kinds.Options):
     residual: Flag = False
 
 
-class Predictor(Model, ABC):
+class Predictor(Model):
     """A model of dL/dmessage with an optimiser of its own.
 
     Args:
@@ -211,37 +164,39 @@ class Predictor(Model, ABC):
         """Return messages as they are read, [B, M], and what turns the gradient by them into that by the message."""
         return (message, _same) if self.normalise == "none" else layer_norm(message, self.shape)
 
-    @abstractmethod
+    @torch.no_grad()
     def predict(self, example: Example) -> Tensor:
-        """Return the synthetic gradient per sample, [B, M], with the predictor's own graph where it has one."""
+        """Return the synthetic gradient per sample, [rows, M], without a graph."""
+        each, maps = self.read(example), self.written_out()
+        return self._as_gradients(self._predict(each) if maps is None else maps.prediction(each))
+
+    def _as_gradients(self, found: Tensor) -> Tensor:
+        """Return gradients as the layers compute them, of examples that have been `read`, by message."""
+        rows = self.to_rows(found)
+        return rows if self.sites is None else self.sites.gradient(rows)
 
     @abstractmethod
-    def loss(self, example: Example) -> Tensor:
-        """Return the loss on one example: a scalar, a mean over the batch."""
+    def _predict(self, example: Example) -> Tensor:
+        """Return the synthetic gradient of an example that has been `read`."""
 
-    def learns_with(self, example: Example) -> bool:
-        """Whether training on an example may be computed with its prediction (`predict_and_learn`)."""
-        del example
-        return False
-
-    def predict_and_learn(self, example: Example) -> tuple[Tensor, Learned]:
-        """Return the synthetic gradient and what training on all rows of the example gives, of one backward pass."""
-        raise NotImplementedError(f"{type(self).__name__} learns from what is returned")
+    def predict_and_learn(self, example: Example) -> tuple[Tensor, Learned | None]:
+        """Return `predict`, and what training on all rows of the example gives where the same backward pass has that."""
+        return self.predict(example), None
 
     def value(self, example: Example) -> Tensor:
-        """Return the receiver's loss that a critic predicts for the message, [B]."""
+        """Return the receiver's loss that a critic predicts for the message, [rows]."""
         raise NotImplementedError(f"{type(self).__name__} expects no loss: only critics have a value")
 
     def propagated(self, example: Example) -> Tensor:
-        """Return B times the gradient of its own loss by the message, [B, M], the target constant.
+        """Return B times the gradient of its own loss by the message, [rows, M], the target constant.
 
         Added to what the sender follows it is SG+prop of Czarnecki et al. 2017, §4.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no loss that its sender could follow")
+        return self._as_gradients(self._propagated(self.read(example)))
 
-    def gradients(self, examples: Sequence[Example]) -> tuple[Tensor, list[Tensor]]:
-        """Return the loss summed over the messages completed at this step, and its gradients."""
-        return self.learned([self.loss(example) for example in examples])
+    def _propagated(self, example: Example) -> Tensor:
+        """Return `propagated` of an example that has been `read`."""
+        raise NotImplementedError(f"{type(self).__name__} has no loss that its sender could follow")
 
 
 def _same(gradient: Tensor) -> Tensor:
@@ -273,14 +228,14 @@ class DirectGradient(Predictor):
         read, pull_back = self.normalised(message)
         return pull_back(self.forward(read, context, move=move))
 
-    def predict(self, example: Example) -> Tensor:
+    def _predict(self, example: Example) -> Tensor:
         return self.prediction(example.message, example.context, move=False)
 
-    def loss(self, example: Example) -> Tensor:
+    def _loss(self, example: Example) -> Tensor:
         prediction = self.prediction(example.message, example.context, move=True)
         return _error(example, prediction).square().sum((-2, -1)) / prediction.shape[-2]
 
-    def propagated(self, example: Example) -> Tensor:
+    def _propagated(self, example: Example) -> Tensor:
         """Return 2 (SG - delta) dSG/dm, the vector-Jacobian product of the whole batch, [B, M]."""
 
         def squared(message: Tensor) -> Tensor:
@@ -313,32 +268,11 @@ class LinearGradient(DirectGradient):
     Its gradient is written out: 2/B error^T [m, c]. It equals autograd's, at a third of the cost.
     """
 
-    @torch.no_grad()
-    def predict(self, example: Example) -> Tensor:
-        return self.prediction(example.message, example.context, move=False)
+    def linear_maps(self, parameters: Numbers) -> LinearMaps | None:
+        return LinearMaps.of(parameters, self.size, reuses=True) if self.normalise == "none" else None
 
-    @torch.no_grad()
-    def gradients(self, examples: Sequence[Example]) -> tuple[Tensor, list[Tensor]]:
-        total, weight, bias = None, None, None
-        for example in examples:
-            read, pull_back = self.normalised(example.message)
-            predicted = example.prediction  # without hidden layers no statistics change, so it can be reused
-            if predicted is None:
-                predicted = pull_back(self.forward(read, example.context, move=False))
-            error = _error(example, predicted)
-            loss = error.square().sum((-2, -1)) / error.shape[-2]
-            error = pull_back(error * (2.0 / error.shape[-2]))  # the Jacobian of a layer norm is symmetric
-            message = error.mT @ read
-            columns = (
-                message if example.context is None else torch.cat([message, error.mT @ example.context], -1)
-            )
-            total = loss if total is None else total + loss
-            weight = columns if weight is None else weight + columns
-            bias = error.sum(-2) if bias is None else bias + error.sum(-2)
-        assert total is not None
-        assert weight is not None
-        assert bias is not None
-        return total, [weight, bias]
+    def written_out(self) -> LinearMaps | None:
+        return self.maps if self.members else self.linear_maps(self.parameters)
 
 
 @final
@@ -478,11 +412,13 @@ class _Critic(Predictor):
             value = value + ((message @ self.parameters["bilinear"]) * real).sum(-1)
         return value
 
+    @torch.no_grad()
     def value(self, example: Example) -> Tensor:
-        with torch.no_grad():
-            return self.forward(example.message, example.context, move=False)
+        each = self.read(example)
+        rows = self.to_rows(self.forward(each.message, each.context, move=False))
+        return rows if self.sites is None else self.sites.value(rows)
 
-    def predict(self, example: Example) -> Tensor:
+    def _predict(self, example: Example) -> Tensor:
         return with_slope(lambda m: self.forward(m, example.context, move=False), example.message)[1]
 
     def _absolute_error(self, example: Example, value: Tensor) -> Tensor:
@@ -501,7 +437,7 @@ def _selects(spec: ContextSpec) -> bool:
 class CriticGradient(_Critic):
     """Critic trained by |v - loss|. A baseline: its derivative is not trained."""
 
-    def loss(self, example: Example) -> Tensor:
+    def _loss(self, example: Example) -> Tensor:
         return self._absolute_error(example, self.forward(example.message, example.context, move=True))
 
 
@@ -510,7 +446,7 @@ class CriticGradient(_Critic):
 class SobolevGradient(_Critic):
     """Critic trained by |v - loss| + |dv/dm - delta|_1."""
 
-    def loss(self, example: Example) -> Tensor:
+    def _loss(self, example: Example) -> Tensor:
         assert example.delta is not None
         value, slope = with_slope(
             lambda m: self.forward(m, example.context, move=True), example.message, keep=True
@@ -589,13 +525,7 @@ class LabelGradient(HeadModel, Predictor):
         """Whether the target is one of several classes."""
         return self.target is not None and self.target.classes is not None
 
-    @property
-    def linear_map(self) -> bool:
-        """Whether its loss is that of one linear map of message and context."""
-        plain = self.normalise == "none" and self.pool == "none" and self.reconstruct is None
-        return plain and not self.hidden and not self.own_module
-
-    def predict(self, example: Example) -> Tensor:
+    def _predict(self, example: Example) -> Tensor:
         return with_slope(lambda m: self._losses(example, m, move=False), example.message)[1]
 
     def _losses(self, example: Example, message: Tensor, *, move: bool) -> Tensor:
@@ -630,28 +560,36 @@ class LocalGradient(LabelGradient):
     needs_delta: ClassVar[bool] = False
     refuses: ClassVar[frozenset[str]] = frozenset({"trace", "propagate"})
 
-    def loss(self, example: Example) -> Tensor:
+    def linear_maps(self, parameters: Numbers) -> LinearMaps | None:
+        if self.hidden or self.own_module or self.reconstruct is not None:
+            return None
+        if self.normalise != "none" or self.pool != "none":
+            return None
+        return LinearMaps.of(parameters, self.size, label="classes" if self.classes else "numbers")
+
+    def _loss(self, example: Example) -> Tensor:
         losses = self._losses(example, example.message, move=True)
         return counted(example, losses).sum(-1) / losses.shape[-1]
 
-    def learns_with(self, example: Example) -> bool:
+    def predict_and_learn(self, example: Example) -> tuple[Tensor, Learned | None]:
         # plain layers keep the bits of two passes: the slope is of the sum over the rows, the training of their mean, and
         # dividing by a power of two is exact
-        rows = example.message.shape[-2]
-        return not self.frozen and example.valid is None and (self.own_module or rows & (rows - 1) == 0)
-
-    def predict_and_learn(self, example: Example) -> tuple[Tensor, Learned]:
-        before = self.buffers
+        rows = len(example.message)
+        exact = self.own_module or self.sites is not None or rows & (rows - 1) == 0
+        if self.members or self.frozen or example.valid is not None or not exact:
+            return super().predict_and_learn(example)
+        before, each = self.buffers, self.read(example)
         self.buffers = dict(before)
         with torch.enable_grad():
-            leaf = as_leaf(example.message)
-            losses = self._losses(example, leaf, move=True)
+            leaf = as_leaf(each.message)
+            losses = self._losses(each, leaf, move=True)
             slope, *gradients = torch.autograd.grad(losses.sum(), [leaf, *self.trainable])
         after, self.buffers = self.buffers, before
         rows = losses.shape[-1]
-        return slope, Learned(constant(losses).sum(-1) / rows, [g / rows for g in gradients], after)
+        learned = Learned(constant(losses).sum(-1) / rows, [g / rows for g in gradients], after)
+        return self._as_gradients(slope), learned
 
-    def gradients(self, examples: Sequence[Example]) -> tuple[Tensor, list[Tensor]]:
+    def gradients(self, examples: Sequence[Example]) -> LossAndGradients:
         known = [example.learned for example in examples if example.learned is not None]
         if len(known) < len(examples) or (self.buffers and len(known) > 1):
             return super().gradients(examples)
@@ -669,7 +607,7 @@ def _columns(known: Sequence[Learned]) -> list[tuple[Tensor, ...]]:
 class SobolevLabelGradient(LabelGradient):
     """Model trained by -log p + |d(-log p)/dm - delta|_1; its gradient is zero until the first delta arrives."""
 
-    def loss(self, example: Example) -> Tensor:
+    def _loss(self, example: Example) -> Tensor:
         assert example.delta is not None
         losses, slope = with_slope(lambda m: self._losses(example, m, move=True), example.message, keep=True)
         mismatch = counted(example, slope - example.delta).abs().sum(-1)
@@ -678,3 +616,97 @@ class SobolevLabelGradient(LabelGradient):
 
 PREDICTORS: Mapping[str, Any] = Catalogue("gradient")
 """The classes and factories of synthetic gradients by name."""
+
+
+# --- many lone predictors of one shape, computed in one call with the same results; those without hidden layers are linear
+# maps, stacked for the call alone, others are computed one by one
+
+_LARGEST = 1 << 14
+"""Largest input, in elements, that is stacked: copying larger ones costs more than it saves."""
+Requests = Sequence[tuple[Predictor, Sequence[Example]]]
+
+
+def predict_all(requests: Sequence[tuple[Predictor, Example]], *, learn: bool = False) -> list[Tensor]:
+    """Return each predictor's synthetic gradient per sample, [rows, M], in order; no graph is kept.
+
+    Args:
+        requests: The predictors, each with an example.
+        learn: Whether training on the same examples follows: where it takes no second evaluation, they get `learned`.
+    """
+    found: dict[int, Tensor] = {}
+    for places, maps, together in _stacks([(one, [example]) for one, example in requests], reuse=False):
+        found.update(zip(places, maps.prediction(together).unbind(), strict=True))
+    for i, (predictor, example) in enumerate(requests):
+        if i not in found and learn:
+            found[i], example.learned = predictor.predict_and_learn(example)
+        elif i not in found:
+            found[i] = predictor.predict(example)
+    return [found[i] for i in range(len(requests))]
+
+
+def gradients_all(requests: Requests) -> list[LossAndGradients]:
+    """Return each predictor's loss, summed over its examples, and its gradients, in order."""
+    found: dict[int, LossAndGradients] = {}
+    for places, maps, example in _stacks(requests, reuse=True):
+        losses, gradients = maps.learned([example])
+        each = zip(*(gradient.unbind() for gradient in gradients), strict=True)
+        found.update(zip(places, zip(losses.unbind(), map(list, each), strict=True), strict=True))
+    return [
+        found[i] if i in found else predictor.gradients(examples)
+        for i, (predictor, examples) in enumerate(requests)
+    ]
+
+
+@torch.no_grad()
+def _stacks(requests: Requests, *, reuse: bool) -> Iterator[tuple[list[int], LinearMaps, Example]]:
+    """Places of lone linear maps of one shape with one example each, these maps stacked, and their examples.
+
+    One that is the only one of its shape is a stack of one, to the bits that it has beside others. To `reuse` predictions, no
+    parameter is read where they are known: the first's stand for all.
+    """
+    groups: dict[Hashable, list[tuple[int, LinearMaps]]] = {}
+    for i, (predictor, examples) in enumerate(requests):
+        if (
+            predictor.members
+            or predictor.sites
+            or len(examples) > 1
+            or examples[0].message.numel() > _LARGEST
+        ):
+            continue
+        maps, target, rows = (
+            predictor.linear_maps(predictor.parameters),
+            predictor.target,
+            examples[0].message,
+        )
+        if maps is not None:
+            kind = None if target is None else (target.shape, target.classes)
+            groups.setdefault((type(predictor), kind, rows.shape, maps.weights.shape), []).append((i, maps))
+    for group in groups.values():
+        places, each = zip(*group, strict=True)
+        example, first = _batched([requests[i][1][0] for i in places]), each[0]
+        if reuse and first.reuses and example.prediction is not None:
+            weights, biases = first.weights.unsqueeze(0), first.biases.unsqueeze(0)
+        else:
+            weights, biases = (
+                torch.stack([getattr(maps, name) for maps in each]) for name in ("weights", "biases")
+            )
+        yield list(places), replace(first, weights=weights, biases=biases), example
+
+
+def _batched(examples: Sequence[Example]) -> Example:
+    """Stack one example of each predictor, [K, B, …]."""
+    names = ("message", "context", "delta", "target", "prediction")
+    fields = {name: _stack([getattr(example, name) for example in examples]) for name in names}
+    if any(example.valid is not None for example in examples):
+        rows = torch.ones(len(examples[0].message), dtype=torch.bool, device=examples[0].message.device)
+        fields["valid"] = torch.stack([rows if one.valid is None else one.valid for one in examples])
+    return Example(**fields)  # type: ignore[arg-type]  # every example has a message
+
+
+def _stack(values: Sequence[Tensor | None]) -> Tensor | None:
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return None
+    if all(value is known[0] for value in known):  # as a context of the same signals is
+        return known[0].expand(len(known), *known[0].shape)
+    return torch.stack(known)

@@ -6,8 +6,8 @@ parameters every batched tensor has one more leading axis, that of the models (s
 
 from __future__ import annotations
 
-from abc import ABC
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal, final
 
 import torch
@@ -15,7 +15,8 @@ from pydantic import Field
 from torch import Tensor
 
 from antiphon import kinds
-from antiphon.comms.model import ContextSpec, Model
+from antiphon.comms.examples import ContextSpec, Example, Numbers
+from antiphon.comms.model import LinearMaps, Model
 from antiphon.extensions import Catalogue, synthetic_input
 from antiphon.spec import Count, Flag
 from antiphon.spec import Sequence as IsSequence
@@ -23,7 +24,7 @@ from antiphon.spec import Sequence as IsSequence
 __all__ = ["INPUTS", "InputModel", "LinearInput", "MlpInput"]
 
 
-class InputModel(Model, ABC):
+class InputModel(Model):
     """A model of a message with an optimiser of its own; untrained, it predicts zeros (zero last layer).
 
     Args:
@@ -46,53 +47,60 @@ class InputModel(Model, ABC):
         self.context = tuple(context)
         super().__init__(sum(spec.features for spec in context), size, **settings)
 
+    @torch.no_grad()
     def predict(self, context: Tensor | None, rows: int, *, training: bool = True) -> Tensor:
-        """Return the predicted message, [B, M], without a graph: no loss of the receiver trains it.
+        """Return the predicted message, [rows, M], without a graph: no loss of the receiver trains it.
 
         Args:
-            context: [B, C]; None for a model without context.
-            rows: B.
+            context: [rows, C]; None for a model without context.
+            rows: B, or of stacked models K * B.
             training: Whether batch norm uses the statistics of these rows; deployed, it uses the running ones.
         """
-        with torch.no_grad():
-            return self.forward(context, rows, move=False, training=training)
+        if self.sites is not None:
+            context, rows = self.sites.context_rows(context), rows * self.sites.count
+        each = None if context is None else self.by_model(context)
+        batch = rows // max(len(self.members), 1)
+        found = self.to_rows(self.forward(each, batch, move=False, training=training))
+        return found if self.sites is None else self.sites.close(found)
 
-    def gradients(
-        self, examples: Sequence[tuple[Tensor | None, Tensor, Tensor | None]]
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Return the mean over the batch of ||SI(c) - m||^2, summed over examples, and its gradients.
-
-        Args:
-            examples: Context [B, C] or None, the message as it was received [B, M], and where it arrived: [B] bool, None
-                for everywhere.
-        """
-        return self.learned([self.loss(*example) for example in examples])
-
-    def loss(self, context: Tensor | None, message: Tensor, arrived: Tensor | None) -> Tensor:
-        """Return the loss on one example of `gradients`: a scalar, a mean over the batch."""
-        rows = message.shape[-2]
-        error = self.forward(context, rows, move=True) - message
-        if arrived is not None:
-            error = torch.where(arrived.unsqueeze(-1), error, 0.0)
+    def _loss(self, example: Example) -> Tensor:
+        """Return the mean over the batch of ||SI(c) - m||^2, of what arrived: where the example is `valid`."""
+        message, rows = example.message, example.message.shape[-2]
+        error = self.forward(example.context, rows, move=True) - message
+        if example.valid is not None:
+            error = torch.where(example.valid.unsqueeze(-1), error, 0.0)
         return error.square().sum((-2, -1)) / rows
 
+    def regression(self, example: Example) -> Example:
+        inputs, received = example.context, example.message
+        if inputs is None:
+            inputs = received.new_zeros(*received.shape[:-1], 0)
+        return replace(example, message=inputs, context=None, delta=received)
+
     def forward(self, context: Tensor | None, rows: int, *, move: bool, training: bool = True) -> Tensor:
-        """Return the predicted message, [B, M]; running statistics are updated only if `move`."""
+        """Return the predicted message, [..., B, M]; running statistics are updated only if `move`."""
         if context is None:
             last = self.parameters["last.bias"]
             context = last.new_zeros(*last.shape[:-1], rows, 0)
         return self.run(context, move=move, training=training)
 
 
+class _LayeredInput(InputModel):
+    """A synthetic input by layers of antiphon's own."""
+
+    def linear_maps(self, parameters: Numbers) -> LinearMaps | None:
+        return None if self.hidden else LinearMaps.of(parameters, self.size)
+
+
 @final
 @synthetic_input("linear")
-class LinearInput(InputModel):
+class LinearInput(_LayeredInput):
     """Linear model SI(c) = c W^T + b."""
 
 
 @final
 @synthetic_input("mlp")
-class MlpInput(InputModel):
+class MlpInput(_LayeredInput):
     """One or two hidden layers of linear map, normalisation and ReLU, then a linear layer (the form of the paper)."""
 
     class Options(InputModel.Options):

@@ -11,12 +11,12 @@ from torch import Tensor
 from antiphon.engine.build.stacked import Stacked
 from antiphon.engine.build.stacking import stack
 from antiphon.engine.features.divergence import RunningStatistics
-from antiphon.engine.features.installed import check_later, install
 from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.rows import EnvMask
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
+from antiphon.engine.installed import check_later, install
 from antiphon.engine.reference.engine import ReferenceEngine
 from antiphon.engine.state.stacks import merge_state, parts_of, split_state
 from antiphon.engine.state.state_dict import load_messages, messages, restore, restore_parameters, snapshot

@@ -182,17 +182,17 @@ class ChannelHandle:
     def synthetic_gradient(self) -> ModelHandle | None:
         """What predicts the gradient that the receiver will send back; None: nothing does."""
         channel = self._channel
-        if channel.predictor is None:
+        if channel.gradient.predictor is None:
             return None
-        return ModelHandle(channel.predictor, quarantined=channel.predictor_disabled)
+        return ModelHandle(channel.gradient.predictor, quarantined=channel.gradient.all_disabled)
 
     @property
     def synthetic_input(self) -> ModelHandle | None:
         """What predicts the message that the sender will send; None: nothing does."""
         channel = self._channel
-        if channel.input is None:
+        if channel.input.model is None:
             return None
-        return ModelHandle(channel.input, quarantined=channel.input_model_disabled)
+        return ModelHandle(channel.input.model, quarantined=channel.input.all_disabled)
 
     @property
     def feedback(self) -> dict[str, Tensor]:
@@ -201,9 +201,9 @@ class ChannelHandle:
         Of `fa` by the name of the receiver's parameter; of `dfa` and `kickback` as `direct`, [size, outputs of the objective].
         """
         channel = self._channel
-        if channel.direct is not None:
-            return {"direct": channel.direct.weight}
-        return dict(channel.feedback_weights or {})
+        if channel.feedback.direct is not None:
+            return {"direct": channel.feedback.direct.weight}
+        return dict(channel.feedback.weights or {})
 
     @property
     def messages(self) -> dict[int, Message]:

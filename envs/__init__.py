@@ -3,7 +3,8 @@
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING, Any
 
-from antiphon.envs.registry import describe, ids, make, register
+from antiphon.envs.options import EnvOptions
+from antiphon.envs.registry import describe, environment, ids, make, options_of, register
 from antiphon.envs.signal import Description, Signal
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Description",
+    "EnvOptions",
     "ExampleStream",
     "Signal",
     "Source",
@@ -26,12 +28,14 @@ __all__ = [
     "check_vector_env",
     "describe",
     "download",
+    "environment",
     "from_dataset",
     "from_file",
     "from_sequences",
     "from_tensors",
     "ids",
     "make",
+    "options_of",
     "register",
     "vector",
 ]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -14,12 +14,13 @@ from gymnasium.spaces import Dict
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
 from torch import Tensor
 
 from antiphon.envs.signal import Description, Signal
-from antiphon.errors import ScenarioError, suggest
+from antiphon.errors import ScenarioError, require, suggest
 
-__all__ = ["StepResult", "TorchVectorEnv", "Values", "check_split", "chosen"]
+__all__ = ["SeededEnv", "StepResult", "TorchVectorEnv", "Values", "check_split", "chosen"]
 
 Values = tuple[dict[str, Tensor], dict[str, Any]]
 """Observations and info."""
@@ -39,12 +40,7 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
     actions of another shape a ScenarioError.
 
     Attributes:
-        hold: Steps for which each example is repeated.
-        episode_steps: Length of every episode, or None.
-        longest_episode: Length of the longest episode where lengths vary but all environments are in step, or None.
-        endless: Whether no episode ever ends.
-        splits: Names of the data set's parts; empty if there is no data set.
-        is_stream: Whether this is a stream of independent examples.
+        hold, episode_steps, longest_episode, endless, splits, is_stream: Those of the description.
         requested: Names of the signals that are computed, in the order of `signals`.
     """
 
@@ -57,10 +53,8 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        if num_envs < 1:
-            raise ScenarioError(f"training.batch: {num_envs}; must be at least 1")
-        if dtype not in _FLOATS:
-            raise ScenarioError(f"dtype: {dtype}; use torch.float32 or torch.float64")
+        require(num_envs > 0, "training.batch", f"{num_envs}; must be at least 1", ScenarioError)
+        require(dtype in _FLOATS, "dtype", f"{dtype}; use torch.float32 or torch.float64", ScenarioError)
         self.num_envs = num_envs
         self.description = description
         self.signals: dict[str, Signal] = dict(description.signals)
@@ -80,14 +74,7 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
         self.request(self.signals)
 
     def request(self, names: Iterable[str]) -> None:
-        """Compute only these signals from the next reset on; without a request, all are computed.
-
-        Args:
-            names: Names of signals; their order does not matter.
-
-        Raises:
-            ScenarioError: A name is not one of `signals`.
-        """
+        """Compute only these signals from the next reset on, in any order; ScenarioError for a name that is no signal's."""
         wanted = set(names)
         for name in sorted(wanted - set(self.signals)):
             raise ScenarioError(f"env: no signal '{name}'{suggest(name, self.signals)}")
@@ -123,11 +110,7 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
         return {}
 
     def example_count(self, split: str) -> int:
-        """Return the number of examples in a split.
-
-        Raises:
-            ScenarioError: There is no such split.
-        """
+        """Return the number of examples in a split; ScenarioError where there is no such split."""
         check_split(split, self.splits)
         return self.description.example_counts[split]
 
@@ -138,32 +121,41 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
             ScenarioError: There is no such split; environments without a data set have none.
         """
         check_split(split, self.splits)
-        if not self.is_stream:
-            raise ScenarioError(
-                f"env.split: the split '{split}' has no examples apart from each other; go through it step by step"
-            )
+        apart = f"the split '{split}' has no examples apart from each other; go through it step by step"
+        require(self.is_stream, "env.split", apart, ScenarioError)
         raise NotImplementedError(f"{type(self).__name__} has splits but does not say how to read them")
+
+    def frame(self, row: int = 0) -> NDArray[np.uint8]:
+        """Return a picture `[height, width, 3]` of one environment, if it has any; ResetNeeded before a reset."""
+        self._require_reset("render()")
+        return self._picture(row)
+
+    def render(self) -> tuple[Any, ...] | None:
+        """Return a picture `[height, width, 3]` of each environment."""
+        return tuple(self.frame(row) for row in range(self.num_envs))
+
+    def _picture(self, row: int) -> NDArray[np.uint8]:
+        raise NotImplementedError(f"{type(self).__name__} has no pictures")
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state, numbers and tensors, from which `load_state_dict` continues bit for bit."""
         raise NotImplementedError
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state from `state_dict` of an environment constructed with the same arguments."""
         raise NotImplementedError
 
     def uniform(self, mask: Tensor) -> bool | None:
-        """Return what a mask is in all environments, as far as the host knows without a look at it; None: unknown.
-
-        Known are ends and masks of streams and of worlds whose environments are in step.
-        """
+        """Return what a mask is in all environments in step, as far as the host knows without a look at it; None: unknown."""
         return next((holds for holds, known in self._uniform.items() if mask is known), None)
 
     def _divide(self, values: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Split the values of signals into observations and training-only signals."""
-        observations = {name: value for name, value in values.items() if not self.signals[name].training_only}
-        info = {name: value for name, value in values.items() if self.signals[name].training_only}
-        return observations, info
+        """Split the values of requested signals into observations and training-only signals."""
+        parts: tuple[dict[str, Tensor], dict[str, Tensor]] = {}, {}
+        for name in self.requested:
+            if name in values:
+                parts[self.signals[name].training_only][name] = values[name]
+        return parts
 
     def _begin_seed(self, seed: int | None) -> bool:
         """Set the seed of a reset, or at first a random one; return whether there is a new one."""
@@ -172,9 +164,9 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
             self._seed = seeding.np_random(None)[1] if seed is None else int(seed)
         return begins
 
-    def _require_reset(self) -> None:
+    def _require_reset(self, call: str = "step()") -> None:
         if self._seed is None:
-            raise ResetNeeded("call reset() before step()")
+            raise ResetNeeded(f"call reset() before {call}")
 
     def _step_result(
         self,
@@ -182,13 +174,7 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
         reward: Tensor | None = None,
         last: Values | None = None,
     ) -> StepResult:
-        """Return a step's result.
-
-        Args:
-            values: Observations and info.
-            reward: None: zeros.
-            last: Observations and info of the episodes that the step ended, in all environments; None: it ended none.
-        """
+        """Return a step's result; `last`: the last signals of episodes that it ended in all environments, None: of none."""
         obs, info = dict(values[0]), dict(values[1])
         if reward is None:
             reward = torch.zeros(self.num_envs, dtype=self.dtype, device=self.device)
@@ -197,6 +183,81 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
             info.update(final_obs=last[0], final_info=last[1])
             info.update(_final_obs=terminated.clone(), _final_info=terminated.clone())
         return obs, reward, terminated, self._uniform[False], info
+
+
+class SeededEnv(TorchVectorEnv):
+    """Environments in step, whose signals are a function of the seed, the number of the present example or episode and its tick.
+
+    It lasts `episode_length` steps, or else `hold`, and is followed by that of the next number. A subclass looks it up
+    (`_open`) and computes its signals at each tick (`_values`). A reset goes to number 0 of a seed, or without one to the next
+    number; a state is a place, as long as a subclass adds nothing.
+    """
+
+    _place: ClassVar[tuple[str, ...]] = ("example", "tick")
+    """What number and tick are called in a state."""
+    _number = 0
+    """Examples or episodes since the last seed."""
+    _tick = 0
+    """Steps of the present one."""
+    _present: Values = {}, {}
+    """Its signals."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
+        """Go to the first example or episode of a seed, or without one to the next."""
+        self._number = 0 if self._begin_seed(seed) else self._number + 1
+        self._begin()
+        return dict(self._present[0]), dict(self._present[1])
+
+    def step(self, actions: Any = None) -> StepResult:
+        """Answer the present step (None: no answer), and go to the next; `info` has the last signals of ended episodes."""
+        self._require_reset()
+        reward, known = self._reward(actions), self._known_after()
+        last, self._tick = self._present, self._tick + 1
+        ended = self._tick == (self.episode_length or self.hold)
+        if ended:
+            self._close()
+            self._number += 1
+            self._begin()
+        else:
+            self._present = self._values()
+        observations, info = self._present
+        over = ended and self.episode_length is not None
+        return self._step_result((observations, {**known, **info}), reward, last if over else None)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the seed, and the place in what it names."""
+        return dict(zip(("seed", *self._place), (self._seed, self._number, self._tick), strict=False))
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load a place."""
+        self._seed = state["seed"]
+        self._number, self._tick = int(state[self._place[0]]), int(state.get("tick", 0))
+        if self._seed is not None:
+            self._open()
+            self._present = self._values()
+
+    def _begin(self) -> None:
+        self._tick = 0
+        self._open()
+        self._present = self._values()
+
+    def _open(self) -> None:
+        """Look up the present example or episode."""
+        raise NotImplementedError
+
+    def _values(self) -> Values:
+        """Return observations and info of the present step."""
+        raise NotImplementedError
+
+    def _reward(self, actions: Any) -> Tensor | None:
+        """Return the reward of actions in the present step; None: zeros."""
+
+    def _known_after(self) -> dict[str, Tensor]:
+        """Return the signals that are known after the present step."""
+        return {}
+
+    def _close(self) -> None:
+        """Conclude the present example or episode."""
 
 
 def chosen(actions: Tensor, choices: int) -> Tensor:
@@ -210,20 +271,13 @@ def chosen(actions: Tensor, choices: int) -> Tensor:
     """
     if actions.ndim < 2:
         return actions
-    if actions.ndim > 2 or actions.shape[1] != choices:
-        raise ScenarioError(
-            f"env: actions are {list(actions.shape)}; give the logits of {choices} choices, "
-            f"{[len(actions), choices]}"
-        )
+    fix = f"give the logits of {choices} choices, {[len(actions), choices]}"
+    fits = actions.shape[1:] == (choices,)
+    require(fits, "env", f"actions are {list(actions.shape)}; {fix}", ScenarioError)
     return actions.argmax(1)
 
 
 def check_split(split: str, splits: Sequence[str]) -> None:
-    """Check that a split is one of `splits`.
-
-    Raises:
-        ScenarioError: An unknown split; the message names the nearest one, or that there is none.
-    """
-    if split not in splits:
-        ending = suggest(split, splits) if splits else "; this environment has no data set"
-        raise ScenarioError(f"env.split: no split '{split}'{ending}")
+    """Check that a split is one of `splits`; ScenarioError with the nearest one, or that there is none."""
+    ending = suggest(split, splits) if splits else "; this environment has no data set"
+    require(split in splits, "env.split", f"no split '{split}'{ending}", ScenarioError)

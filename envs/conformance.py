@@ -29,25 +29,23 @@ def check_vector_env(env_factory: Callable[[], TorchVectorEnv], steps: int = 12)
     """
     env = env_factory()
     _require(isinstance(env, TorchVectorEnv), f"{type(env).__name__} is no TorchVectorEnv")
-    _require(
-        env.metadata.get("autoreset_mode") is AutoresetMode.SAME_STEP,
-        "metadata['autoreset_mode'] is not AutoresetMode.SAME_STEP",
-    )
+    same_step = env.metadata.get("autoreset_mode") is AutoresetMode.SAME_STEP
+    _require(same_step, "metadata['autoreset_mode'] is not AutoresetMode.SAME_STEP")
     first = _roll(env, steps, seed=7)
     for result in first:
         _check_result(env, result)
     _check_lengths(env, steps)
     _require(_equal(first, _roll(env, steps, seed=7)), "the same seed in one environment gives other steps")
     _require(_equal(first, _roll(env_factory(), steps, seed=7)), "the same seed in a twin gives other steps")
-    same = _equal(first, _roll(env, steps, seed=8)) and _equal(*(_free(env, steps, seed) for seed in (7, 8)))
+    free = [[env.reset(seed=seed), *(env.step(None) for _ in range(steps))] for seed in (7, 8)]
+    same = _equal(first, _roll(env, steps, seed=8)) and _equal(*free)
     _require(not same, "another seed gives the same steps")
     _check_state(env_factory, steps)
     _check_request(env_factory)
     for split in env.splits:
+        _require(env.example_count(split) > 0, f"the split '{split}' has no examples")
         if env.is_stream:
             _check_split(env, split)
-        else:
-            _require(env.example_count(split) > 0, f"the split '{split}' has no examples")
     passes = env.evaluation_steps
     _require(passes is None or passes > 0, f"evaluation_steps is {passes}")
 
@@ -65,50 +63,43 @@ def _go(env: TorchVectorEnv, steps: int) -> list[StepResult]:
     return [env.step(env.action_space.sample()) for _ in range(steps)]
 
 
-def _free(env: TorchVectorEnv, steps: int, seed: int) -> list[Any]:
-    """Reset and take some steps whose actions are the environment's own, of its seed."""
-    return [env.reset(seed=seed), *(env.step(None) for _ in range(steps))]
-
-
 def _check_result(env: TorchVectorEnv, result: StepResult) -> None:
+    """Check names, shapes, types and ranges of what a step returns."""
     obs, reward, terminated, truncated, info = result
     _require(set(obs) == set(env.single_observation_space.spaces), f"obs has {sorted(obs)}")
-    for name, value in obs.items():
-        _require(not env.signals[name].training_only, f"obs has the training-only signal '{name}'")
-        _check_value(env, name, value)
-    for name, value in info.items():
-        if name in env.signals:
-            _require(env.signals[name].training_only, f"info has the observation '{name}'")
-            _check_value(env, name, value)
-            present = info.get(f"_{name}", torch.ones(env.num_envs, dtype=torch.bool))
-            fits = present.shape == (env.num_envs,) and present.dtype == torch.bool
-            _require(fits, f"the mask '_{name}' is {_form(present)}")
     for name, signal in env.signals.items():
-        shown = name in info or not signal.training_only or signal.known == "after_step"
-        _require(shown, f"info lacks the training-only signal '{name}'")
-    size = (env.num_envs,)
-    _require(reward.shape == size and reward.dtype == env.dtype, f"reward is {_form(reward)}")
-    for name, flag in (("terminated", terminated), ("truncated", truncated)):
-        _require(flag.shape == size and flag.dtype == torch.bool, f"{name} is {_form(flag)}")
-    if bool((terminated | truncated).any()):
+        _require(name not in (obs if signal.training_only else info), _MISPLACED[signal.training_only] % name)
+        value = obs.get(name, info.get(name))
+        there = value is not None or signal.known == "after_step"
+        _require(there, f"info lacks the training-only signal '{name}'")
+        if value is not None:
+            dtype = env.dtype if signal.classes is None else torch.int64
+            _require_form(env, f"'{name}'", value, dtype, signal.shape)
+            low, high = (signal.low, signal.high) if signal.classes is None else (0, signal.classes - 1)
+            inside = bool(((value >= low) & (value <= high)).all())
+            _require(inside, f"'{name}' leaves its range from {low} to {high}")
+        if f"_{name}" in info:
+            _require_form(env, f"the mask '_{name}'", info[f"_{name}"], torch.bool)
+    _require_form(env, "reward", reward, env.dtype)
+    _require_form(env, "terminated", terminated, torch.bool)
+    _require_form(env, "truncated", truncated, torch.bool)
+    ended = terminated | truncated
+    if bool(ended.any()):
         _require("final_obs" in info and "_final_obs" in info, "an episode ended without final_obs in info")
         _require(set(info["final_obs"]) == set(obs), "final_obs has other names than obs")
-        _require(
-            torch.equal(info["_final_obs"], terminated | truncated),
-            "_final_obs is not where an episode ended",
-        )
+        _require(torch.equal(info["_final_obs"], ended), "_final_obs is not where an episode ended")
 
 
-def _check_value(env: TorchVectorEnv, name: str, value: Tensor) -> None:
-    signal = env.signals[name]
-    wanted = (env.num_envs, *signal.shape)
-    dtype = env.dtype if signal.classes is None else torch.int64
-    fits = isinstance(value, Tensor) and value.shape == wanted and value.dtype == dtype
-    _require(fits, f"'{name}' is {_form(value)}, not {dtype} {wanted}")
-    _require(value.device.type == env.device.type, f"'{name}' is on {value.device}, not {env.device}")
-    low, high = (signal.low, signal.high) if signal.classes is None else (0, signal.classes - 1)
-    inside = bool(((value >= low) & (value <= high)).all())
-    _require(inside, f"'{name}' leaves its range from {low} to {high}")
+_MISPLACED = {True: "obs has the training-only signal '%s'", False: "info has the observation '%s'"}
+
+
+def _require_form(
+    env: TorchVectorEnv, what: str, value: Any, dtype: torch.dtype, shape: tuple[int, ...] = ()
+) -> None:
+    wanted = (env.num_envs, *shape)
+    found = f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+    _require(found == f"{dtype} {wanted}", f"{what} is {found}, not {dtype} {wanted}")
+    _require(value.device.type == env.device.type, f"{what} is on {value.device}, not {env.device}")
 
 
 def _check_lengths(env: TorchVectorEnv, steps: int) -> None:
@@ -118,20 +109,15 @@ def _check_lengths(env: TorchVectorEnv, steps: int) -> None:
     known = env.endless or env.episode_steps is not None or env.longest_episode is not None
     done = 0
     for step in range(1, steps + 1 if known else 1):
-        length = env.episode_length
-        _require(
-            (length is None) == env.endless, f"step {step}: endless={env.endless}, episode_length={length}"
-        )
-        longest = env.longest_episode or env.episode_steps or 0
-        _require(
-            length is None or length <= longest, f"step {step}: episode_length={length} exceeds {longest}"
-        )
+        length, longest = env.episode_length, env.longest_episode or env.episode_steps or 0
+        endless = f"step {step}: endless={env.endless}, episode_length={length}"
+        _require((length is None) == env.endless, endless)
+        _require((length or 0) <= longest, f"step {step}: episode_length={length} exceeds {longest}")
         _, _, terminated, truncated, _ = env.step(env.action_space.sample())
         done += 1
         due = done == length
-        _require(
-            bool(((terminated | truncated) == due).all()), f"step {step} contradicts episode_length={length}"
-        )
+        kept = bool(((terminated | truncated) == due).all())
+        _require(kept, f"step {step} contradicts episode_length={length}")
         done = 0 if due else done
 
 
@@ -176,12 +162,8 @@ def _check_split(env: TorchVectorEnv, split: str) -> None:
 
 def _through_json(state: dict[str, Any]) -> dict[str, Any]:
     """Return a state whose parts without tensors have been through JSON."""
-    return {
-        name: value
-        if any(isinstance(leaf, Tensor) for leaf in tree_leaves(value))
-        else json.loads(json.dumps(value))
-        for name, value in state.items()
-    }
+    plain = {n: v for n, v in state.items() if not any(isinstance(leaf, Tensor) for leaf in tree_leaves(v))}
+    return {**state, **json.loads(json.dumps(plain))}
 
 
 def _equal(a: Any, b: Any) -> bool:
@@ -190,10 +172,6 @@ def _equal(a: Any, b: Any) -> bool:
     except AssertionError:
         return False
     return True
-
-
-def _form(value: Any) -> str:
-    return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
 
 
 def _require(holds: bool, message: str) -> None:

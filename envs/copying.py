@@ -7,20 +7,22 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from gymnasium.spaces import Box
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional
 
-from antiphon.envs.base import StepResult, TorchVectorEnv, Values
-from antiphon.envs.options import CopyOptions, Difficulty
-from antiphon.errors import ScenarioError
+from antiphon.envs.base import SeededEnv, Values
+from antiphon.envs.options import EnvOptions
+from antiphon.envs.signal import Description, Signal
+from antiphon.errors import ScenarioError, require
 from antiphon.nets.random import seed_for, uniform
 
-__all__ = ["Copy", "Curriculum"]
+__all__ = ["Copy", "Curriculum", "Difficulty", "RepeatCopy"]
 
 _DECAY = 0.95
 """Of the mean error, per episode."""
@@ -28,6 +30,21 @@ _LEAST_EPISODES = 20
 """Episodes at a difficulty before it can count as solved: a mean of fewer is chance."""
 _READ_AND_STOPPED = 3
 """Steps added to the reproduced characters in the papers' task length, T_task = N * R + 3."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difficulty:
+    """Difficulty of a copy task."""
+
+    length: int
+    """Characters to read."""
+    repeats: int
+    """Times to reproduce them."""
+
+    @property
+    def characters(self) -> int:
+        """Characters to reproduce, without the stop."""
+        return self.length * self.repeats
 
 
 class Curriculum:
@@ -42,7 +59,7 @@ class Curriculum:
         solved: Length of the longest task solved, `N * R + 3`; 0: none.
     """
 
-    def __init__(self, options: CopyOptions) -> None:
+    def __init__(self, options: Copy.Options) -> None:
         self._options = options
         self.restart()
 
@@ -57,11 +74,7 @@ class Curriculum:
         self._episodes = 0  # with a known error
 
     def update(self, error: float) -> None:
-        """Take in an episode's error, and raise the difficulty if the task is solved.
-
-        Args:
-            error: Bits per component of the target; ignored if not finite.
-        """
+        """Take in an episode's error, in bits per component; ignored if not finite. A solved task becomes harder."""
         if not math.isfinite(error):
             return
         self.error = error if self.error is None else _DECAY * self.error + (1 - _DECAY) * error
@@ -84,40 +97,12 @@ class Curriculum:
         return {**place, "error": self.error, "episodes": self._episodes}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state from `state_dict`.
-
-        Raises:
-            ValueError: The difficulty is none of the task's.
-        """
-        length, repeats = int(state["length"]), int(state["repeats"])
-        most = max(self._options.max_length, self._options.start.characters)
-        if length < 1 or repeats < 1 or length * repeats > most:
-            raise ValueError(f"difficulty: {length} characters, {repeats} times; of at most {most}")
-        self.difficulty = Difficulty(length, repeats)
-        self.solved = int(state["solved"])
-        self.error, self._episodes = state["error"], int(state["episodes"])
+        """Load a state from `state_dict`."""
+        self.difficulty = Difficulty(int(state["length"]), int(state["repeats"]))
+        self.solved, self.error, self._episodes = int(state["solved"]), state["error"], int(state["episodes"])
 
 
-_MASK = "_target"
-
-
-@dataclass(frozen=True)
-class _Episode:
-    """Inputs and targets of an episode, by step."""
-
-    symbols: Tensor
-    """`[steps, batch, bits + 2]`."""
-    targets: Tensor
-    """`[steps, batch, bits + 1]`, zero without a target."""
-    has_target: list[bool]
-    """Whether there is a target, by step."""
-    signed: Tensor
-    """`[steps + max_length, batch, bits]`: the targets' bits as -1 and 1, 0 without a target."""
-    due: Tensor
-    """`[steps + max_length]`: 1.0 where there is a target."""
-
-
-class Copy(TorchVectorEnv):
+class Copy(SeededEnv):
     """Read characters of random bits and, after a stop character, reproduce them and a stop.
 
     Graves et al. 2014, "Neural Turing machines", with the curriculum of Jaderberg et al. 2017, "Decoupled neural
@@ -128,7 +113,8 @@ class Copy(TorchVectorEnv):
         are the targets, and a blank step ends the episode: 2 N + 3 steps. N grows once the task is solved: when the
         actions' error averages below `threshold`, over at least 20 episodes.
     Action space:
-        Logits of the target's components `[bits + 1]`; they have no effect within an episode.
+        Logits of the target's components `[bits + 1]`; they have no effect within an episode. An episode with a step without an
+        answer has no error, and does not change the curriculum.
     Observation space:
         `symbol` [bits + 2]: a character's bits, then the stop's flag; the last component is always 0. `info` has
         `target` [bits + 1], floats 0 or 1, and its mask `_target`, bool: whether the step has one; `time_left`
@@ -141,27 +127,80 @@ class Copy(TorchVectorEnv):
         The first character; the curriculum begins anew with every seed.
     Episode end:
         After the blank step, in all environments at once.
-
-    With `RepeatCopyOptions` the step after the stop character has the number of repeats R, as R / 10 in the last component of
-    `symbol`, and the characters are targets R times: N + N R + 4 steps. Solved tasks grow by a character and by a repeat in
-    turns, as long as N R is at most `max_length`.
-
-    Args:
-        options: Its options.
-        settings: `device` and `dtype`, as of `TorchVectorEnv`.
     """
 
-    def __init__(self, num_envs: int, options: CopyOptions, **settings: Any) -> None:
+    class Options(EnvOptions):
+        """Options of the copy task."""
+
+        bits: int = Field(8, ge=1, le=64)
+        """Random bits per character."""
+        max_length: int = Field(24, ge=1, le=1024)
+        """Maximum number of characters to reproduce (N R); number of steps that `upcoming` looks ahead."""
+        length: int = Field(1, ge=1)
+        """Initial N."""
+        threshold: float = Field(0.15, ge=0, allow_inf_nan=False)
+        """Error in bits per component below which a task is solved; 0: no curriculum."""
+
+        shows_repeats: ClassVar[bool] = False
+        """Whether the number of repeats is read after the stop character."""
+
+        @model_validator(mode="after")
+        def _start_fits(self) -> Self:
+            most, times = self.max_length, self.start.repeats
+            if self.length > most:
+                raise ScenarioError(f"env.length: {self.length}; must be a whole number from 1 to {most}")
+            if self.start.characters > most:
+                product = f"{times} times length {self.length} exceeds max_length {most}"
+                raise ScenarioError(f"env.repeats: {product}; lower it, or raise max_length")
+            return self
+
+        @property
+        def start(self) -> Difficulty:
+            """The difficulty of the first episodes."""
+            return Difficulty(self.length, 1)
+
+        def harder(self, than: Difficulty) -> Difficulty | None:
+            """Return the difficulty that follows a solved one; None: it was the last."""
+            return Difficulty(than.length + 1, 1) if than.length < self.max_length else None
+
+        def steps(self, difficulty: Difficulty) -> int:
+            """Return the length of an episode: input, targets and a blank step."""
+            read = difficulty.length + 1 + self.shows_repeats  # 1: the stop character
+            return read + difficulty.characters + 2  # the target of the stop character, and the blank
+
+    @staticmethod
+    def describe(options: Options) -> Description:
+        """Return signals and the longest episode."""
+        grows = options.threshold > 0
+        longest = options.steps(options.start)
+        reached = options.start if grows else None
+        while reached is not None:
+            longest = max(longest, options.steps(reached))
+            reached = options.harder(reached)
+        future = options.max_length * (options.bits + 1)
+        most = max(1.0, options.max_length / 10) if options.shows_repeats else 1.0
+        signals = {
+            "symbol": Signal(shape=(options.bits + 2,), low=0.0, high=most),
+            "target": Signal(shape=(options.bits + 1,), training_only=True, low=0.0, high=1.0),
+            "time_left": Signal(shape=(1,), training_only=True, low=0.0),
+            "upcoming": Signal(shape=(future,), training_only=True, low=-1.0, high=1.0),
+        }
+        return Description(
+            signals=signals,
+            episode_steps=None if grows else longest,
+            longest_episode=longest if grows else None,
+            example_counts={},
+        )
+
+    _place = ("number", "tick")
+
+    def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
         self._options = options
         logits = Box(-np.inf, np.inf, (options.bits + 1,), np.float32)
-        super().__init__(num_envs, options.description(), logits, **settings)
+        super().__init__(num_envs, self.describe(options), logits, **settings)
         self._curriculum = Curriculum(self._options)
-        self._number = 0  # of the present episode, since the last seed
-        self._tick = 0  # of the present step in it
         self._error = torch.zeros((), dtype=torch.float64, device=self.device)  # summed over the scored steps
         self._judged = 0
-        self._observations: dict[str, Tensor] = {}
-        self._info: dict[str, Tensor] = {}
 
     @property
     def episode_length(self) -> int:
@@ -172,121 +211,105 @@ class Copy(TorchVectorEnv):
         """Return the curriculum's `difficulty`, `solved` and, once an error is known, `bits`."""
         return self._curriculum.figures()
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
-        """Begin a seed's first episode, and the curriculum with it; or without a seed the next episode."""
-        if self._begin_seed(seed):
-            self._number = 0
+    def _begin_seed(self, seed: int | None) -> bool:
+        begins = super()._begin_seed(seed)
+        if begins:
             self._curriculum.restart()
-        else:
-            self._number += 1
-        self._begin()
-        return dict(self._observations), dict(self._info)
+        return begins
 
-    def step(self, actions: Any = None) -> StepResult:
-        """Score the answers to the present step, and go to the next.
-
-        Args:
-            actions: Logits of the target's components, `[batch, bits + 1]`; None: no answer. An episode with a
-                step without an answer has no error, and does not change the curriculum.
-        """
-        self._require_reset()
-        reward = self._score(actions)
-        last = self._observations, self._info
-        self._tick += 1
-        ended = self._tick == len(self._episode.has_target)
-        if ended:
-            if self._judged == sum(self._episode.has_target):
-                self._curriculum.update(self._error.item() / self._judged)
-            self._number += 1
-            self._begin()
-        else:
-            self._show()
-        return self._step_result((self._observations, self._info), reward, last if ended else None)
+    def _close(self) -> None:
+        if self._judged == len(self._due):
+            self._curriculum.update(self._error.item() / self._judged)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the place in the episode, its error so far and the curriculum."""
-        place = {"seed": self._seed, "number": self._number, "tick": self._tick}
         judged = {"error": self._error.clone(), "judged": self._judged}
-        return {**place, **judged, "curriculum": self._curriculum.state_dict()}
+        return super().state_dict() | judged | {"curriculum": self._curriculum.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state: the place in an episode and the curriculum."""
         self._curriculum.load_state_dict(state["curriculum"])
-        self._seed, self._number = state["seed"], int(state["number"])
-        if self._seed is not None:
-            self._begin()
-            self._tick, self._judged = int(state["tick"]), int(state["judged"])
-            self._error = state["error"].to(self.device, torch.float64, copy=True)
-            self._show()
+        super().load_state_dict(state)
+        self._judged = int(state["judged"])
+        self._error = state["error"].to(self.device, torch.float64, copy=True)
 
-    def _begin(self) -> None:
-        """Sample the present episode and compute the signals of its first step."""
-        self._episode = self._draw()
-        self._tick = self._judged = 0
-        self._error = torch.zeros_like(self._error)
-        self._show()
-
-    def _draw(self) -> _Episode:
-        """Return the present episode, a pure function of seed, number, environment and difficulty."""
+    def _open(self) -> None:
+        """Sample the present episode, a pure function of seed, number, environment and difficulty."""
         assert self._seed is not None
         bits, difficulty, num_envs = self._options.bits, self._curriculum.difficulty, self.num_envs
         length, steps = difficulty.length, self.episode_length
+        self._judged, self._error = 0, torch.zeros_like(self._error)
         # Environment-major: an environment's episode does not depend on their number.
         chance = uniform(seed_for(self._seed, "env"), self._number, num_envs * length * bits, self.device)
         pattern = (chance < 0.5).view(num_envs, length, bits).transpose(0, 1).to(self.dtype)
-        symbols = torch.zeros(steps, num_envs, bits + 2, dtype=self.dtype, device=self.device)
-        symbols[:length, :, :bits] = pattern
-        symbols[length, :, bits] = 1
+        self._symbols = pattern.new_zeros(steps, num_envs, bits + 2)
+        self._symbols[:length, :, :bits] = pattern
+        self._symbols[length, :, bits] = 1
         if self._options.shows_repeats:
-            symbols[length + 1, :, bits + 1] = difficulty.repeats / 10
+            self._symbols[length + 1, :, bits + 1] = difficulty.repeats / 10
         stop = steps - 2
         first = stop - difficulty.characters
-        targets = torch.zeros(steps, num_envs, bits + 1, dtype=self.dtype, device=self.device)
-        targets[first:stop, :, :bits] = pattern.repeat(difficulty.repeats, 1, 1)
-        targets[stop, :, bits] = 1
-        due = torch.zeros(steps + self._options.max_length, dtype=self.dtype, device=self.device)
-        due[first : stop + 1] = 1
-        signed = torch.zeros(len(due), num_envs, bits, dtype=self.dtype, device=self.device)
-        signed[first : stop + 1] = 2 * targets[first : stop + 1, :, :bits] - 1
-        return _Episode(symbols, targets, [first <= step <= stop for step in range(steps)], signed, due)
+        self._due = range(first, stop + 1)
+        self._targets = pattern.new_zeros(steps, num_envs, bits + 1)
+        self._targets[first:stop, :, :bits] = pattern.repeat(difficulty.repeats, 1, 1)
+        self._targets[stop, :, bits] = 1
+        self._ahead = pattern.new_zeros(steps + self._options.max_length, num_envs, bits + 1)
+        self._ahead[first : stop + 1, :, :bits] = 2 * self._targets[first : stop + 1, :, :bits] - 1
+        self._ahead[first : stop + 1, :, bits] = 1
 
-    def _show(self) -> None:
-        """Compute the requested signals of the present step."""
-        now, episode = self._tick, self._episode
-        values: dict[str, Tensor] = {}
-        for name in self.requested:
-            if name == "symbol":
-                values[name] = episode.symbols[now]
-            elif name == "target":
-                values[name] = episode.targets[now]
-            elif name == "time_left":
-                left = (len(episode.has_target) - 1 - now) / 10
-                values[name] = torch.full((self.num_envs, 1), left, dtype=self.dtype, device=self.device)
-            else:
-                values[name] = self._upcoming()
-        self._observations, self._info = self._divide(values)
-        if "target" in self._info:
-            self._info[_MASK] = self._uniform[episode.has_target[now]]
+    def _values(self) -> Values:
+        now, last = self._tick, len(self._targets) - 1
+        values = {"symbol": self._symbols[now], "target": self._targets[now]}
+        if "time_left" in self.requested:
+            values["time_left"] = self._symbols.new_full((self.num_envs, 1), (last - now) / 10)
+        if "upcoming" in self.requested:  # all bits of the following targets, then which of them there are
+            ahead = self._ahead[now + 1 : now + 1 + self._options.max_length].transpose(0, 1)
+            values["upcoming"] = torch.cat([ahead[..., :-1].flatten(1), ahead[..., -1]], 1)
+        observations, info = self._divide(values)
+        if "target" in info:
+            info["_target"] = self._uniform[now in self._due]
+        return observations, info
 
-    def _upcoming(self) -> Tensor:
-        """Return the targets of the following steps, the next step's first: all their bits, then their mask."""
-        ahead = slice(self._tick + 1, self._tick + 1 + self._options.max_length)
-        due = self._episode.due[ahead].expand(self.num_envs, -1)
-        return torch.cat([self._episode.signed[ahead].transpose(0, 1).flatten(1), due], 1)
-
-    def _score(self, actions: Any) -> Tensor:
+    def _reward(self, actions: Any) -> Tensor | None:
         """Return each environment's reward, minus the error in bits per component, and accumulate the mean."""
-        if actions is None or not self._episode.has_target[self._tick]:
-            return torch.zeros(self.num_envs, dtype=self.dtype, device=self.device)
-        target = self._episode.targets[self._tick]
+        if actions is None or self._tick not in self._due:
+            return None
+        target = self._targets[self._tick]
         with torch.no_grad():
             answer = torch.as_tensor(actions, device=self.device).to(self.dtype)
-            if answer.shape != target.shape:
-                raise ScenarioError(
-                    f"env: actions are {list(answer.shape)}; give the logits of a target of {list(target.shape)}"
-                )
+            fix = f"give the logits of a target of {list(target.shape)}"
+            require(
+                answer.shape == target.shape, "env", f"actions are {list(answer.shape)}; {fix}", ScenarioError
+            )
             error = functional.binary_cross_entropy_with_logits(answer, target, reduction="none").mean(1)
             error = error / math.log(2)
             self._error += error.double().mean()
         self._judged += 1
         return -error
+
+
+class RepeatCopy(Copy):
+    """Read characters, a stop and a number of repeats R, and reproduce the characters R times; else as `Copy`.
+
+    The step after the stop character has R, as R / 10 in the last component of `symbol`, and the characters are targets R
+    times: N + N R + 4 steps. Solved tasks grow by a character and by a repeat in turns, as long as N R is at most `max_length`.
+    """
+
+    class Options(Copy.Options):
+        """Options of the copy task with repeats."""
+
+        repeats: int = Field(1, ge=1)
+        """Initial R."""
+
+        shows_repeats = True
+
+        @property
+        def start(self) -> Difficulty:
+            """The difficulty of the first episodes."""
+            return Difficulty(self.length, self.repeats)
+
+        def harder(self, than: Difficulty) -> Difficulty | None:
+            """Return the difficulty that follows a solved one, length and repeats by turns; None: it was the last."""
+            longer = than.length - self.length <= than.repeats - self.repeats
+            found = Difficulty(than.length + longer, than.repeats + (not longer))
+            return found if found.characters <= self.max_length else None

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal, Self
 
 import torch
 from gymnasium.spaces import Discrete
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from antiphon.envs.base import StepResult, TorchVectorEnv, Values
+from antiphon.envs.base import SeededEnv, Values
+from antiphon.envs.datasets.catalogue import DATA_SETS
 from antiphon.envs.images import picture_table
-from antiphon.envs.options import CountOptions
+from antiphon.envs.options import EnvOptions, Split
+from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import Draws
+from antiphon.errors import ScenarioError, require
 
 __all__ = ["CountDigits"]
 
 _EVALUATED = 32
 """Windows of the highest level in one evaluation."""
 _SO_FAR = "_so_far"
+_COUNTED = ("odd", "threes", "sevens", "fives")
+"""Counted digits of each level, the lowest first."""
+_MOST_COUNTED = 4096
 
 
-class CountDigits(TorchVectorEnv):
+class CountDigits(SeededEnv):
     """A stream of digits; the targets are counts of odd digits, threes, sevens and fives over ever longer windows.
 
     Generalised to more than two levels from the two-network task of Jaderberg et al. 2017, "Decoupled neural
@@ -45,17 +52,56 @@ class CountDigits(TorchVectorEnv):
     Episode end:
         Never.
 
-    Args:
-        options: Its options.
-        settings: `device` and `dtype`, as of `TorchVectorEnv`.
-
     Raises:
         DataError: The data are missing or broken.
     """
 
-    def __init__(self, num_envs: int, options: CountOptions, **settings: Any) -> None:
+    class Options(EnvOptions):
+        """Options of the stream of counted digits."""
+
+        data: Literal["digits", "mnist"] = "digits"
+        """Data set: `digits` or `mnist`."""
+        levels: int = Field(2, ge=1, le=len(_COUNTED))
+        """Number of counts, 1 to 4: of odd digits, threes, sevens and fives."""
+        window: int = Field(4, ge=2)
+        """Digits in a window of the lowest level, from 2; the longest window is at most 4,096 steps."""
+        split: Split = "train"
+        """Split that is shown in training: `train`, `validation` or `test`."""
+
+        @model_validator(mode="after")
+        def _counts_fit(self) -> Self:
+            many = f"{self.window}; {self.levels} levels would count over {self.longest} digits, and at most {_MOST_COUNTED}"
+            fits = self.longest <= _MOST_COUNTED
+            require(fits, "env.window", f"{many} can be: lower window or levels", ScenarioError)
+            return self
+
+        @property
+        def counts(self) -> tuple[tuple[str, int], ...]:
+            """Name and window, in steps, of each level, the lowest first."""
+            return tuple((_COUNTED[level], self.window ** (level + 1)) for level in range(self.levels))
+
+        @property
+        def longest(self) -> int:
+            """The highest level's window, in steps."""
+            return int(self.window**self.levels)
+
+    @staticmethod
+    def describe(options: Options) -> Description:
+        """Return signals and splits; reads at most the headers of the data's files."""
+        source = DATA_SETS[options.data]
+        signals = {"image": Signal(shape=(source.colours, source.side, source.side), low=0.0, high=1.0)}
+        for name, steps in options.counts:
+            signals[name] = Signal(classes=steps + 1, training_only=True, known="after_step", every=steps)
+        for name, steps in options.counts:
+            signals[f"{name}_so_far"] = Signal(classes=steps + 1, training_only=True)
+        if "threes_so_far" in signals:
+            signals["count_so_far"] = signals["threes_so_far"]
+        counts = source.counts()
+        return Description(signals=signals, splits=tuple(counts), example_counts=counts, endless=True)
+
+    def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
         self._options = options
-        super().__init__(num_envs, options.description(), Discrete(1), **settings)
+        super().__init__(num_envs, self.describe(options), Discrete(1), **settings)
         self.split = options.split
         table = picture_table(self._options.data, self.device)
         self._pixels, self._white = table.columns["image"], table.divisors["image"]
@@ -63,8 +109,7 @@ class CountDigits(TorchVectorEnv):
         counted = {"odd": label % 2 == 1, "threes": label == 3, "sevens": label == 7, "fives": label == 5}
         self._counted = {name: counted[name].long() for name, _ in self._options.counts}
         self._draws = Draws(table.splits[self.split], num_envs)
-        self._example = 0  # digits of each environment since the last seed
-        self._start = 0  # the first one after the last reset
+        self._start = 0  # the first digit after the last reset
         self._counts: dict[str, Tensor] = {}
         self._nothing = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
 
@@ -83,28 +128,22 @@ class CountDigits(TorchVectorEnv):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
         """Begin new windows at the first digit of a seed, or without one at the next digit."""
-        self._example = 0 if self._begin_seed(seed) else self._example + 1
-        self._start = self._example
-        self._count()
-        return self._signal_values()
+        self._start = 0 if seed is not None or self._seed is None else self._number + 1
+        return super().reset(seed=seed)
 
-    def step(self, actions: Any = None) -> StepResult:
-        """Close the windows that end with the present digit, and go to the next; actions have no effect."""
-        self._require_reset()
+    def _known_after(self) -> dict[str, Tensor]:
+        """Return the counts of the windows that end with the present digit."""
         closed: dict[str, Tensor] = {}
         for name, steps in self._computed:
             if name in self.requested:
-                closes = (self._example - self._start + 1) % steps == 0
+                closes = (self._number - self._start + 1) % steps == 0
                 closed[name] = self._counts[name] if closes else self._nothing
                 closed[f"_{name}"] = self._uniform[closes]
-        self._example += 1
-        self._count()
-        observations, info = self._signal_values()
-        return self._step_result((observations, {**closed, **info}))
+        return closed
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the place in the stream: `seed`, `example` and the `start` of the windows."""
-        return {"seed": self._seed, "example": self._example, "start": self._start}
+        """Return the place in the stream, and the `start` of the windows."""
+        return {"seed": self._seed, "example": self._number, "start": self._start}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a place in the stream, and recompute the counts of its windows."""
@@ -112,21 +151,20 @@ class CountDigits(TorchVectorEnv):
         longest = max((steps for _, steps in self._computed), default=1)
         shown = int(state["example"]) - self._start
         for example in range(shown - shown % longest, shown + 1):
-            self._example = self._start + example
+            self._number = self._start + example
             if self._seed is not None:
-                self._count()
+                self._open()
 
-    def _count(self) -> None:
+    def _open(self) -> None:
         """Look up the present digits and add them to the counts, which restart at the beginning of a window."""
         assert self._seed is not None
-        self._rows = self._draws.rows(self._seed, self._example)
+        self._rows = self._draws.rows(self._seed, self._number)
         for name, steps in self._computed:
             here = self._counted[name].index_select(0, self._rows)
-            begins = (self._example - self._start) % steps == 0
+            begins = (self._number - self._start) % steps == 0
             self._counts[name] = here if begins else self._counts[name] + here
 
-    def _signal_values(self) -> Values:
-        """Return observations and info of the present digits: the signals known at the tick."""
+    def _values(self) -> Values:
         values: dict[str, Tensor] = {}
         for name in self.requested:
             if name == "image":

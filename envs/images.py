@@ -7,19 +7,22 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from antiphon.envs.datasets.catalogue import DATA_SETS
-from antiphon.envs.datasets.folders import Identity, identity
-from antiphon.envs.options import ImageOptions
+from antiphon.envs.datasets.catalogue import DATA_SETS, DataName, DataSet
+from antiphon.envs.datasets.files import Identity, identity
+from antiphon.envs.options import EnvOptions, Episode, Split
+from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import ExampleStream, Table
+from antiphon.errors import ScenarioError
 
-__all__ = ["ImageStream", "grid", "picture_table", "pixel_indices", "positions"]
+__all__ = ["Cifar10", "Digits", "Mnist", "grid", "picture_table", "pixel_indices", "positions"]
 
 
 def grid(count: int) -> tuple[int, int]:
@@ -47,14 +50,9 @@ def positions(count: int, size: int, height: int, width: int) -> list[tuple[int,
 def pixel_indices(
     corners: list[tuple[int, int]], size: int, height: int, width: int, colours: int = 1
 ) -> NDArray[np.int64]:
-    """Return the indices of each patch's pixels in the flattened picture `[colours, height, width]`.
+    """Return the indices of the pixels of patches in the flattened picture `[colours, height, width]`.
 
-    Args:
-        corners: Upper left corner (row, column) of each patch.
-        colours: Planes of the picture.
-
-    Returns:
-        int64 `[patches, colours * size * size]`.
+    Corners are the upper left ones (row, column); the result is int64 `[patches, colours * size * size]`.
     """
     inside = np.arange(size)[:, None] * width + np.arange(size)
     planes = np.arange(colours)[:, None] * (height * width) + inside.reshape(1, -1)
@@ -68,7 +66,7 @@ def _evenly_spaced(count: int, last: int) -> list[int]:
     return [int(place) for place in np.linspace(0, last, count)]
 
 
-class ImageStream(ExampleStream):
+class Digits(ExampleStream):
     """Labelled pictures, whole, in halves or in patches, each repeated for `hold` steps.
 
     Description:
@@ -86,27 +84,77 @@ class ImageStream(ExampleStream):
     Episode end:
         Never (`episode: stream`), or with each picture (`episode: example`).
 
-    Args:
-        options: Its options.
-        settings: `device` and `dtype`, as of `TorchVectorEnv`.
-
     Raises:
         DataError: The data are missing or broken.
     """
 
-    def __init__(self, num_envs: int, options: ImageOptions, **settings: Any) -> None:
+    class Options(EnvOptions):
+        """Options of a stream of labelled pictures."""
+
+        data: DataName = "digits"
+        """Data set: `digits`, `mnist`, `cluttered_mnist`, `cifar10` or `shapes`."""
+        split: Split = "train"
+        """Split that is shown in training: `train`, `validation` or `test`."""
+        hold: int = Field(1, ge=1)
+        """Steps for which each example is shown."""
+        episode: Episode = "stream"
+        """`stream`: never ends; `example`: each example is an episode."""
+        patches: int | None = Field(None, ge=1, le=1024)
+        """Number of patches, which are signals `patch_0`, `patch_1`, …"""
+        patch_size: int | None = Field(None, ge=1)
+        """Height and width of a patch, in pixels; none: 3 of pictures of 8, else 8."""
+
+        @model_validator(mode="after")
+        def _patches_fit(self) -> Self:
+            size, side = self.patch_size, self.source.side
+            if size is not None and size > side:
+                raise ScenarioError(f"env.patch_size: {size}; must be a whole number from 1 to {side}")
+            if size is not None and self.patches is None:
+                raise ScenarioError(f"env.patch_size: {size}, but there are no patches; set patches")
+            return self
+
+        @property
+        def source(self) -> DataSet:
+            """The data set itself."""
+            return DATA_SETS[self.data]
+
+        @property
+        def patch_shape(self) -> tuple[int, ...]:
+            """Shape of a patch; one of a grey picture has no axis for colours."""
+            side = self.patch_size or self.source.patch_size
+            return (side, side) if self.source.colours == 1 else (self.source.colours, side, side)
+
+    @staticmethod
+    def describe(options: Options) -> Description:
+        """Return signals, hold, episodes and splits; reads at most the headers of the data's files."""
+        colours, side = options.source.colours, options.source.side
+        shapes: dict[str, tuple[int, ...]] = {"image": (colours, side, side)}
+        shapes |= dict.fromkeys(("left_half", "right_half"), (colours, side, side // 2))
+        shapes |= {f"patch_{number}": options.patch_shape for number in range(options.patches or 0)}
+        signals = {name: Signal(shape=shape, low=0.0, high=1.0) for name, shape in shapes.items()}
+        counts = options.source.counts()
+        return Description(
+            signals=signals | {"label": Signal(classes=10, training_only=True)},
+            hold=options.hold,
+            episode_steps=options.hold if options.episode == "example" else None,
+            endless=options.episode == "stream",
+            splits=tuple(counts),
+            example_counts=counts,
+            is_stream=True,
+        )
+
+    def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
         self._options, self._source = options, options.source
         table = picture_table(options.data, settings.get("device", "cpu"))
-        super().__init__(
-            num_envs, table, options.description(), answer="label", split=options.split, **settings
-        )
+        description = self.describe(options)
+        super().__init__(num_envs, table, description, answer="label", split=options.split, **settings)
 
     def request(self, names: Iterable[str]) -> None:
         """Compute only these signals from the next reset on; the patches among them are gathered at once."""
         super().request(names)
         self._patches = [name for name in self.requested if name.startswith("patch_")]
         if self._patches:
-            source, size = self._source, self._options.patch_side
+            source, size = self._source, self._options.patch_shape[-1]
             corners = positions(self._options.patches or 1, size, source.side, source.side)
             chosen = [corners[int(name.removeprefix("patch_"))] for name in self._patches]
             pixels = pixel_indices(chosen, size, source.side, source.side, source.colours)
@@ -129,20 +177,33 @@ class ImageStream(ExampleStream):
         return {name: values[name] for name in self.requested}
 
 
-def picture_table(data: str, device: torch.device | str) -> Table:
-    """Return a data set as `image` (bytes, flat) and `label`, shared by all environments that use it.
+class Mnist(Digits):
+    """MNIST; all else is as of `Digits`."""
 
-    Args:
-        data: A name in `DATA_SETS`.
+    class Options(Digits.Options):
+        """Options of `Digits`, with another default of `data`."""
 
-    Raises:
-        DataError: The data are missing or broken.
-    """
+        data: DataName = "mnist"
+        """Data set: `digits`, `mnist`, `cluttered_mnist`, `cifar10` or `shapes`."""
+
+
+class Cifar10(Digits):
+    """CIFAR-10; all else is as of `Digits`."""
+
+    class Options(Digits.Options):
+        """Options of `Digits`, with another default of `data`."""
+
+        data: DataName = "cifar10"
+        """Data set: `digits`, `mnist`, `cluttered_mnist`, `cifar10` or `shapes`."""
+
+
+def picture_table(data: DataName, device: torch.device | str) -> Table:
+    """Return a data set as `image` (bytes, flat) and `label`, shared by all that use it; DataError for broken files."""
     return _table(data, identity(DATA_SETS[data].files()), torch.device(device))
 
 
 @functools.lru_cache(maxsize=4)
-def _table(data: str, files: tuple[Identity, ...], device: torch.device) -> Table:
+def _table(data: DataName, files: tuple[Identity, ...], device: torch.device) -> Table:
     """Return a data set, read once per process, state of its files and device; all streams share its memory."""
     found = DATA_SETS[data].load()
     pixels = found.pixels if found.pixels.flags.writeable else found.pixels.copy()  # torch takes no other

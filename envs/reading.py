@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
 from gymnasium.spaces import Discrete
+from pydantic import Field
 from torch import Tensor
 
-from antiphon.envs.base import StepResult, TorchVectorEnv, Values
+from antiphon.envs.base import SeededEnv, Values
 from antiphon.envs.datasets import texts
-from antiphon.envs.options import TextOptions, WindowOptions
+from antiphon.envs.options import EnvOptions, Split
+from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import ExampleStream, Table
-from antiphon.errors import DataError, ScenarioError
+from antiphon.errors import ScenarioError, require
 from antiphon.nets.random import integers, seed_for
 
 __all__ = ["CharText", "TextWindows"]
 
 
-class CharText(TorchVectorEnv):
+class CharText(SeededEnv):
     """A text, one character per step; the target is the next character.
 
     Description:
@@ -41,78 +42,74 @@ class CharText(TorchVectorEnv):
     Episode end:
         Never.
 
-    Args:
-        options: Its options.
-        settings: `device` and `dtype`, as of `TorchVectorEnv`.
-
     Raises:
         ScenarioError: There are more environments than the split has characters for.
         DataError: There is no such text, or it cannot be read.
     """
 
-    def __init__(self, num_envs: int, options: TextOptions, **settings: Any) -> None:
-        super().__init__(num_envs, options.description(), Discrete(1), **settings)
+    class Options(EnvOptions):
+        """Options of the character stream of a text."""
+
+        text: str = texts.EMBEDDED
+        """`embedded` (chapters 1 to 8 of *Moby-Dick*, public domain), the name (without `.txt`) of a UTF-8 file in
+        `$ANTIPHON_DATA/text`, or the absolute path of one."""
+        split: Split = "train"
+        """Split that is shown in training: `train`, `validation` or `test`."""
+
+    @staticmethod
+    def describe(options: Options) -> Description:
+        """Return signals and splits; reads the text, once while it does not change."""
+        text = texts.load(options.text)
+        signals = {
+            "char": Signal(shape=(text.classes,), low=0.0, high=1.0),
+            "next": Signal(classes=text.classes, training_only=True),
+        }
+        counts = {name: len(codes) for name, codes in text.splits.items()}
+        return Description(signals=signals, splits=tuple(counts), example_counts=counts, endless=True)
+
+    _place = ("read",)
+
+    def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
+        super().__init__(num_envs, self.describe(options), Discrete(1), **settings)
         self.split, self._text = options.split, options.text
         read = texts.load(self._text)
         self._digest = read.digest
         self._codes = torch.from_numpy(read.splits[self.split]).to(self.device)
         self._stretch = len(self._codes) // num_envs
-        if self._stretch < 2:
-            raise ScenarioError(
-                f"env.text: the {self.split} split of '{self._text}' has {len(self._codes)} characters, and {num_envs} lanes need "
-                f"{2 * num_envs}; lower training.batch or give a longer text"
-            )
+        found = f"the {self.split} split of '{self._text}' has {len(self._codes)} characters"
+        fix = f"{num_envs} lanes need {2 * num_envs}; lower training.batch or give a longer text"
+        require(self._stretch >= 2, "env.text", f"{found}, and {fix}", ScenarioError)
         self._classes = read.classes
-        self._read = 0  # characters of each environment since the last seed
-        self._begins = torch.empty(0)
+        self._opened: int | None = None  # the seed of which `_begins` are
 
     @property
     def evaluation_steps(self) -> int:
         """Steps in which every character of every stretch but the first is a target."""
         return self._stretch - 1
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
-        """Go to the beginning of a seed's stretches, or without a seed to the next character."""
-        self._read = 0 if self._begin_seed(seed) else self._read + 1
-        if self._read == 0:
-            self._open()
-        return self._signal_values()
-
-    def step(self, actions: Any = None) -> StepResult:
-        """Go on by a character; actions have no effect."""
-        self._require_reset()
-        self._read += 1
-        return self._step_result(self._signal_values())
-
     def state_dict(self) -> dict[str, Any]:
-        """Return the place in the text: `seed`, the number of characters `read`, and which `text` it is."""
-        return {"seed": self._seed, "read": self._read, "text": self._digest}
+        """Return the place in the text, and which `text` it is."""
+        return super().state_dict() | {"text": self._digest}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a place in the text.
-
-        Raises:
-            DataError: The state is of another text.
-        """
-        if state["text"] != self._digest:
-            raise DataError(
-                f"env.text: '{self._text}' is not the text of before, its file having changed; "
-                "put the old one back, or begin a new run"
-            )
-        self._seed, self._read = state["seed"], int(state["read"])
-        if self._seed is not None:
-            self._open()
+        """Load a place in the text; DataError where the state is of another text."""
+        changed = (
+            "is not the text of before, its file having changed; put the old one back, or begin a new run"
+        )
+        require(state["text"] == self._digest, "env.text", f"'{self._text}' {changed}")
+        super().load_state_dict(state)
 
     def _open(self) -> None:
-        """Compute the beginnings of the stretches, int64 `[batch]`."""
         assert self._seed is not None
+        if self._opened == self._seed:
+            return
+        self._opened = self._seed
         self._begins = torch.arange(self.num_envs, device=self.device) * self._stretch
         if self.split == "train":
             self._begins += integers(seed_for(self._seed, "env"), 0, 1, len(self._codes), self.device)
 
-    def _signal_values(self) -> Values:
-        """Return observations and info of the present characters."""
-        place = (self._begins + self._read) % len(self._codes)
+    def _values(self) -> Values:
+        place = (self._begins + self._number) % len(self._codes)
         values: dict[str, Tensor] = {}
         if "char" in self.requested:
             codes = self._codes[place].unsqueeze(-1)
@@ -142,23 +139,38 @@ class TextWindows(ExampleStream):
     Episode end:
         Never.
 
-    Args:
-        options: Its options.
-        settings: `device` and `dtype`, as of `TorchVectorEnv`.
-
     Raises:
         DataError: There is no such text, it cannot be read, or a split is shorter than a window.
     """
 
-    def __init__(self, num_envs: int, options: WindowOptions, **settings: Any) -> None:
-        text = texts.load(options.text)
-        table = _windows(
-            replace(options, split="train"), text.digest, torch.device(settings.get("device", "cpu"))
+    class Options(CharText.Options):
+        """Options of windows of a text."""
+
+        length: int = Field(64, ge=1)
+        """Characters of a window."""
+
+    @staticmethod
+    def describe(options: Options) -> Description:
+        """Return signals and splits; reads the text, once while it does not change."""
+        counts = {name: len(begins) for name, begins in _window_begins(options.text, options.length).items()}
+        shape, classes = (options.length,), texts.load(options.text).classes
+        return Description(
+            signals={
+                "tokens": Signal(shape=shape, classes=classes),
+                "following": Signal(shape=shape, classes=classes, training_only=True),
+            },
+            splits=tuple(counts),
+            example_counts=counts,
+            endless=True,
+            is_stream=True,
         )
+
+    def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
+        text, device = texts.load(options.text), torch.device(settings.get("device", "cpu"))
         super().__init__(
             num_envs,
-            table,
-            options.description(),
+            _windows(options.text, options.length, text.digest, device),
+            self.describe(options),
             answer=None,
             split=options.split,
             digest=lambda: text.digest,
@@ -172,13 +184,24 @@ class TextWindows(ExampleStream):
         return self._table.columns["text"][first.unsqueeze(1) + self._places]
 
 
+def _window_begins(text: str, length: int) -> dict[str, range]:
+    """Return where windows begin in each split: in `train` everywhere, in others end to end; DataError if none fits."""
+    found = {}
+    for name, codes in texts.load(text).splits.items():
+        last = len(codes) - 1 - length
+        short = f"{length}, and the {name} split of '{text}' has {len(codes)} characters"
+        require(last >= 0, "env.length", f"{short}; use at most {len(codes) - 1}, or a longer text")
+        found[name] = range(0, last + 1, 1 if name == "train" else length)
+    return found
+
+
 @functools.lru_cache(maxsize=8)
-def _windows(options: WindowOptions, digest: str, device: torch.device) -> Table:
+def _windows(source: str, length: int, digest: str, device: torch.device) -> Table:
     """Return the text of a digest on a device, its splits end to end, and where the windows of each begin."""
     del digest  # another text has another table
-    splits = texts.load(options.text).splits
+    splits = texts.load(source).splits
     begins, first = {}, 0
-    for name, starts in options.windows().items():
+    for name, starts in _window_begins(source, length).items():
         begins[name] = torch.tensor(starts, dtype=torch.int64) + first
         first += len(splits[name])
     text = torch.cat([torch.from_numpy(codes) for codes in splits.values()])

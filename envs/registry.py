@@ -1,6 +1,7 @@
 """Registry of environments, and construction from a scenario's id, source or environment object.
 
-An id is the library's, with options that are known before it is made, or the user's, with a factory.
+An environment is one class: its `Options`, what is known of it before it is made (`describe`), and its behaviour. Its module is
+imported when its id is named.
 """
 
 from __future__ import annotations
@@ -9,30 +10,16 @@ import copy
 import inspect
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import gymnasium
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from pydantic import create_model
 
-from antiphon.envs.options import (
-    CopyOptions,
-    CountOptions,
-    HyperplaneOptions,
-    ImageOptions,
-    RepeatCopyOptions,
-    TextOptions,
-    WindowOptions,
-)
+from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description
-from antiphon.envs.worlds.options import (
-    CartPoleOptions,
-    KeyDoorOptions,
-    ReferentialOptions,
-    SpeakerListenerOptions,
-)
-from antiphon.errors import ScenarioError, suggest
+from antiphon.errors import ScenarioError, require, suggest
 from antiphon.extensions import imported
 
 if TYPE_CHECKING:
@@ -40,73 +27,49 @@ if TYPE_CHECKING:
 
     from antiphon.envs.base import TorchVectorEnv
 
-__all__ = ["copied", "describe", "ids", "make", "obstacle_to_copies", "register", "with_paths"]
+__all__ = [
+    "copied",
+    "describe",
+    "environment",
+    "ids",
+    "make",
+    "obstacle_to_copies",
+    "options_of",
+    "register",
+    "with_paths",
+]
 
-_Options = (
-    ImageOptions
-    | HyperplaneOptions
-    | CountOptions
-    | CopyOptions
-    | RepeatCopyOptions
-    | TextOptions
-    | WindowOptions
-    | CartPoleOptions
-    | KeyDoorOptions
-    | ReferentialOptions
-    | SpeakerListenerOptions
-)
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """Registry entry of an id."""
-
-    options: type[_Options]
-    kind: str
-    """Module and class; made of a number of environments and the options."""
-    defaults: dict[str, Any] = field(default_factory=dict)
-    """Default options of the id."""
-
-
-def _pictures(data: str) -> _Entry:
-    return _Entry(ImageOptions, "antiphon.envs.images:ImageStream", {"data": data})
-
-
-_ENTRIES = {
-    "antiphon/Digits-v0": _pictures("digits"),
-    "antiphon/Mnist-v0": _pictures("mnist"),
-    "antiphon/Cifar10-v0": _pictures("cifar10"),
-    "antiphon/Hyperplane-v0": _Entry(HyperplaneOptions, "antiphon.envs.stream:HyperplaneStream"),
-    "antiphon/CountDigits-v0": _Entry(CountOptions, "antiphon.envs.counting:CountDigits"),
-    "antiphon/Copy-v0": _Entry(CopyOptions, "antiphon.envs.copying:Copy"),
-    "antiphon/RepeatCopy-v0": _Entry(RepeatCopyOptions, "antiphon.envs.copying:Copy"),
-    "antiphon/CharText-v0": _Entry(TextOptions, "antiphon.envs.reading:CharText"),
-    "antiphon/TextWindows-v0": _Entry(WindowOptions, "antiphon.envs.reading:TextWindows"),
-    "antiphon/CartPole-v0": _Entry(CartPoleOptions, "antiphon.envs.worlds.cartpole:CartPole"),
-    "antiphon/SpeakerListener-v0": _Entry(
-        SpeakerListenerOptions, "antiphon.envs.worlds.speaker:SpeakerListener"
-    ),
-    "antiphon/KeyDoor-v0": _Entry(KeyDoorOptions, "antiphon.envs.worlds.keydoor:KeyDoor"),
-    "antiphon/Referential-v0": _Entry(ReferentialOptions, "antiphon.envs.worlds.referential:Referential"),
-}
-
-
+_Factory = TypeVar("_Factory", bound=Callable[..., Any])
 _TENSORS = "antiphon/Tensors-v0"
-
-
+_environments: dict[str, Callable[..., Any] | str] = {
+    "antiphon/Digits-v0": "antiphon.envs.images:Digits",
+    "antiphon/Mnist-v0": "antiphon.envs.images:Mnist",
+    "antiphon/Cifar10-v0": "antiphon.envs.images:Cifar10",
+    "antiphon/Hyperplane-v0": "antiphon.envs.stream:Hyperplane",
+    "antiphon/CountDigits-v0": "antiphon.envs.counting:CountDigits",
+    "antiphon/Copy-v0": "antiphon.envs.copying:Copy",
+    "antiphon/RepeatCopy-v0": "antiphon.envs.copying:RepeatCopy",
+    "antiphon/CharText-v0": "antiphon.envs.reading:CharText",
+    "antiphon/TextWindows-v0": "antiphon.envs.reading:TextWindows",
+    "antiphon/CartPole-v0": "antiphon.envs.worlds.cartpole:CartPole",
+    "antiphon/SpeakerListener-v0": "antiphon.envs.worlds.speaker:SpeakerListener",
+    "antiphon/KeyDoor-v0": "antiphon.envs.worlds.keydoor:KeyDoor",
+    "antiphon/Referential-v0": "antiphon.envs.worlds.referential:Referential",
+    _TENSORS: "antiphon.envs.tensors:Tensors",
+}
+"""By id, what makes the environments, or its module and name."""
 _ADAPTORS = {
-    "gymnasium": "antiphon.envs.adaptors.vector:gymnasium_world",
-    "pettingzoo": "antiphon.envs.adaptors.parallel:pettingzoo_world",
+    "gymnasium": "antiphon.envs.adaptors.gymnasium_ids:open_vector",
+    "pettingzoo": "antiphon.envs.adaptors.parallel:open_copies",
 }
 """By the key of a document's `env` that names the world, what makes it of name, batch and the other keys."""
-_REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-_FACTORIES: dict[str, Callable[..., Any] | str] = {_TENSORS: "antiphon.envs.tensors:from_file"}
-"""By id, what makes the environments, or its module and name."""
+_SETTINGS = ("num_envs", "device", "dtype")
+"""Arguments of a factory that are no options."""
 
 
 def ids() -> tuple[str, ...]:
     """Return the ids that a scenario document may name."""
-    return (*_ENTRIES, *_FACTORIES)
+    return tuple(_environments)
 
 
 def register(name: str, factory: Callable[..., Any]) -> None:
@@ -114,23 +77,58 @@ def register(name: str, factory: Callable[..., Any]) -> None:
 
     Args:
         name: The id.
-        factory: A class or function. The other keys of a document's `env` are its arguments, and so are those of
-            `num_envs`, `device`, `dtype` and `split` (of an evaluation) that it names. It returns a
+        factory: A class with `Options`, an `EnvOptions` with a field for each key of a document's `env`: made of the number of
+            environments, the options, and the keywords `device` and `dtype`; its static method `describe(options)`, if it
+            has one, returns its `Description` without making it. Or any other class or function: the keys are its arguments,
+            and so are those of `num_envs`, `device`, `dtype` and `split` (of an evaluation) that it names. Either returns a
             `gymnasium.vector.VectorEnv`, such as a `TorchVectorEnv`, of `num_envs`; or a single `gymnasium.Env` or
-            `pettingzoo.ParallelEnv`, of which as many are made as the batch has; or a source, as `antiphon.envs.from_tensors` does.
+            `pettingzoo.ParallelEnv`, of which as many are made as the batch has; or a source, as of `antiphon.envs.from_tensors`.
 
     Raises:
         ScenarioError: The id is taken, or the factory cannot be called.
     """
-    if not isinstance(name, str) or not name:
-        raise ScenarioError(f"register: {name!r}; the id of an environment must be text")
-    if name in ids():
-        raise ScenarioError(f"register: there is an environment '{name}' already; choose another id")
-    if not callable(factory):
-        raise ScenarioError(
-            f"register: '{name}': a {type(factory).__name__} makes no environments; give a class or a function"
-        )
-    _FACTORIES[name] = factory
+    named = isinstance(name, str) and bool(name)
+    require(named, "register", f"{name!r}; the id of an environment must be text", ScenarioError)
+    taken = f"there is an environment '{name}' already; choose another id"
+    require(name not in _environments, "register", taken, ScenarioError)
+    nothing = f"a {type(factory).__name__} makes no environments; give a class or a function"
+    require(callable(factory), f"register: '{name}'", nothing, ScenarioError)
+    _environments[name] = factory
+
+
+def environment(name: str) -> Callable[[_Factory], _Factory]:
+    """Return a decorator that registers a class or function under an id, as `register` does."""
+
+    def registered(factory: _Factory) -> _Factory:
+        register(name, factory)
+        return factory
+
+    return registered
+
+
+def options_of(name: str) -> type[EnvOptions]:
+    """Return the options of an id, those of its class or the arguments of its factory; ScenarioError for an unknown id."""
+    if name not in _environments:
+        raise ScenarioError(f"env.id: no environment '{name}'{suggest(str(name), ids())}")
+    factory = _factory(name)
+    return factory.Options if hasattr(factory, "Options") else _arguments(factory)
+
+
+def _factory(name: str) -> Any:
+    found = _environments[name]
+    return imported(found) if isinstance(found, str) else found
+
+
+def _arguments(factory: Callable[..., Any]) -> type[EnvOptions]:
+    """Return the arguments of a factory as options, with any values."""
+    keys: dict[str, Any] = {}
+    extra = "forbid"
+    for key, parameter in inspect.signature(factory).parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            extra = "allow"
+        elif parameter.kind is not parameter.VAR_POSITIONAL and key not in _SETTINGS and key[0] != "_":
+            keys[key] = Any, ... if parameter.default is parameter.empty else parameter.default
+    return create_model("Options", __base__=EnvOptions, __cls_kwargs__={"extra": extra}, **keys)
 
 
 def with_paths(env: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -142,18 +140,10 @@ def with_paths(env: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def describe(spec: Any) -> Description:
-    """Return an environment's description, reading no more of its data than headers.
-
-    Args:
-        spec: As of `make`.
-
-    Raises:
-        ScenarioError: As `make`.
-        DataError: A header that is there and broken.
-    """
-    declared = None if _foreign(spec) else _declared(spec)
-    if declared is not None and declared[0] in _ENTRIES:
-        return _options(*declared)[1].description()
+    """Return an environment's description, reading no more of its data than headers; `spec` and errors are as of `make`."""
+    kind, name, values = _declared(spec)
+    if kind == "id" and hasattr(factory := _factory(name), "describe"):
+        return factory.describe(factory.Options(**values))  # type: ignore[no-any-return]
     if isinstance(getattr(spec, "description", None), Description):
         return spec.description  # type: ignore[no-any-return]
     if isinstance(spec, VectorEnv):
@@ -163,14 +153,10 @@ def describe(spec: Any) -> Description:
 
 
 def copied(spec: Any, reason: str) -> Any:
-    """Return a specification whose environments share nothing with those of `spec`.
-
-    Args:
-        spec: As of `make`. Only an environment object is copied: anything else makes a new environment at every call.
-        reason: For the error: what needs the copy.
+    """Return a specification whose environments share nothing with those of `spec`: a copy of an environment object.
 
     Raises:
-        ScenarioError: It is an object that cannot be copied.
+        ScenarioError: It is an object that cannot be copied; the line has the `reason`, what needs the copy.
     """
     if not isinstance(spec, VectorEnv):
         return spec
@@ -178,9 +164,9 @@ def copied(spec: Any, reason: str) -> Any:
         return copy.deepcopy(spec)
     except Exception as error:  # noqa: BLE001  (anything a user's object may raise)
         line = " ".join(str(error).split())
+        fix = "give it a __deepcopy__, or run one simulation at a time"
         raise ScenarioError(
-            f"env: {type(spec).__name__} cannot be copied ({line}), and {reason}; give it a __deepcopy__, or run one "
-            "simulation at a time"
+            f"env: {type(spec).__name__} cannot be copied ({line}), and {reason}; {fix}"
         ) from None
 
 
@@ -188,24 +174,16 @@ def obstacle_to_copies(spec: Any) -> str | None:
     """Return why two environments of a specification, reset to one seed, may come to differ; None: they are equal.
 
     Those of antiphon, and a user's `TorchVectorEnv` or source, are functions of their seed and actions.
-
-    Args:
-        spec: As of `make`.
-
-    Raises:
-        ScenarioError: As `make`.
     """
-    if foreign := _foreign(spec):
-        kind, name, _ = foreign
+    kind, name, _ = _declared(spec)
+    if kind in _ADAPTORS:
         return f"'{name}' is a world of {kind}, which may hold more than its seed sets"
     if isinstance(spec, VectorEnv):
         return f"{type(spec).__name__} is one object, of which there are no copies"
-    declared = _declared(spec)
-    if declared is None or declared[0] in _ENTRIES:
-        return None
-    with closing(make(spec, batch=1)) as env:
-        if type(env).__module__.startswith("antiphon.envs.adaptors."):
-            return f"'{declared[0]}' makes worlds of Gymnasium or PettingZoo, which may hold more than their seed sets"
+    if kind == "id" and not name.startswith("antiphon/"):
+        with closing(make(spec, batch=1)) as env:
+            if type(env).__module__.startswith("antiphon.envs.adaptors."):
+                return f"'{name}' makes worlds of Gymnasium or PettingZoo, which may hold more than their seed sets"
     return None
 
 
@@ -236,111 +214,73 @@ def make(
     from antiphon.envs.base import check_split
 
     dtype = torch.float32 if dtype is None else dtype
-    if foreign := _foreign(spec):
-        kind, name, values = foreign
-        if kind == "gymnasium" and name in ids():
-            raise ScenarioError(f"env.gymnasium: '{name}' is antiphon's own; write env: {{id: {name}}}")
-        if split is not None:
-            check_split(split, ())
-        opened: TorchVectorEnv = imported(_ADAPTORS[kind])(name, batch, values, device=device, dtype=dtype)
-        return opened
-    declared = _declared(spec)
-    if declared is not None and declared[0] in _FACTORIES:
-        spec = _built(*declared, split, {"num_envs": batch, "device": device, "dtype": dtype})
-    elif declared is not None:
-        entry, options = _options(*declared)
-        if split is not None:
-            check_split(split, options.description().splits)
-            options = replace(options, split=split)  # type: ignore[arg-type]  # some have no splits
-        made: TorchVectorEnv = imported(entry.kind)(batch, options, device=device, dtype=dtype)
-        return made
-    if isinstance(spec, VectorEnv):
+    kind, name, values = _declared(spec)
+    if split is not None and (kind in _ADAPTORS or (kind == "id" and hasattr(_factory(name), "describe"))):
+        check_split(split, () if kind in _ADAPTORS else describe(spec).splits)
+    if kind == "gymnasium" and name in ids():
+        raise ScenarioError(f"env.gymnasium: '{name}' is antiphon's own; write env: {{id: {name}}}")
+    if kind in _ADAPTORS:
+        spec = imported(_ADAPTORS[kind])(name, batch, values)
+    elif kind == "id":
+        spec = _built(name, values, split, {"num_envs": batch, "device": device, "dtype": dtype})
+    if isinstance(spec, VectorEnv | list):
+        from antiphon.envs.adaptors.parallel import ParallelAdaptor
         from antiphon.envs.adaptors.vector import vector
 
-        return vector(spec, batch, device=device, dtype=dtype)
+        settings: dict[str, Any] = {"device": device, "dtype": dtype}
+        try:
+            return (
+                ParallelAdaptor(spec, **settings)
+                if isinstance(spec, list)
+                else vector(spec, batch, **settings)
+            )
+        except ScenarioError:
+            if kind == "gymnasium" and isinstance(spec, VectorEnv):
+                spec.close()
+            raise
     if callable(getattr(spec, "make", None)):
         return spec.make(batch=batch, device=device, dtype=dtype, split=split or "train")  # type: ignore[no-any-return]
-    raise ScenarioError(
-        f"env: {type(spec).__name__} is no environment; give an id, antiphon.envs.from_tensors(…) or a VectorEnv"
-    )
+    fix = "give an id, antiphon.envs.from_tensors(…) or a VectorEnv"
+    raise ScenarioError(f"env: {type(spec).__name__} is no environment; {fix}")
 
 
-def _declared(spec: Any) -> tuple[str, dict[str, Any]] | None:
-    """Return the id and the other keys of a declared environment, or None for other objects."""
-    if isinstance(spec, Mapping):
-        name, values = spec.get("id"), {key: value for key, value in spec.items() if key != "id"}
-    elif hasattr(spec, "id") and isinstance(getattr(spec, "kwargs", None), Mapping):
-        name, values = spec.id, dict(spec.kwargs)
-    else:
-        return None
-    if name not in ids():
-        raise ScenarioError(f"env.id: no environment '{name}'{suggest(str(name), ids())}")
-    return name, values
-
-
-def _foreign(spec: Any) -> tuple[str, str, dict[str, Any]] | None:
-    """Return the key, the name and the other keys of a world of Gymnasium or PettingZoo, or None for other objects."""
-    for kind in _ADAPTORS:
-        if isinstance(spec, Mapping) and "id" not in spec:
-            name, values = spec.get(kind), {key: value for key, value in spec.items() if key != kind}
-        else:
-            name, values = getattr(spec, kind, None), getattr(spec, "kwargs", {})
-        if isinstance(name, str):
-            return kind, name, dict(values)
-    return None
-
-
-def _options(name: str, values: Mapping[str, Any]) -> tuple[_Entry, _Options]:
-    """Return the entry of an id of the library, and its options."""
-    entry = _ENTRIES[name]
-    known = [item.name for item in fields(entry.options)]
-    for key in values:
-        if key not in known:
-            raise ScenarioError(f"env.{key}: unknown key{suggest(key, known)}")
-    return entry, entry.options(**{**entry.defaults, **values})
+def _declared(spec: Any) -> tuple[str | None, str, dict[str, Any]]:
+    """Return the key by which an environment is declared, its name and the other keys; None for other objects."""
+    keys = dict(spec if isinstance(spec, Mapping) else getattr(spec, "kwargs", {}))
+    if not isinstance(spec, Mapping):
+        keys |= {kind: getattr(spec, kind) for kind in ("id", *_ADAPTORS) if getattr(spec, kind, None)}
+    kind = next((kind for kind in ("id", *_ADAPTORS) if kind in keys), None)
+    if kind is None and not isinstance(spec, Mapping):
+        return None, "", {}
+    name = str(keys.pop(kind or "id", None))
+    if kind not in _ADAPTORS:
+        options_of(name)
+    return kind, name, keys
 
 
 def _built(name: str, values: Mapping[str, Any], split: str | None, settings: Mapping[str, Any]) -> Any:
-    """Return what a user's factory makes: a source, or a vector environment of the batch.
-
-    Args:
-        name: The id.
-        values: The other keys of the document.
-        split: The part of a data set; None: the one that the factory, or `values`, begins with.
-        settings: More arguments, for a factory that names them.
-    """
-    found = _FACTORIES[name]
-    factory = imported(found) if isinstance(found, str) else found
-    signature = inspect.signature(factory)
-    kinds = {key: parameter.kind for key, parameter in signature.parameters.items()}
-    known = [key for key, kind in kinds.items() if kind not in _REST]
-    for key in values:
-        if key in settings or (key not in known and inspect.Parameter.VAR_KEYWORD not in kinds.values()):
-            raise ScenarioError(f"env.{key}: unknown key{suggest(key, set(known) - set(settings))}")
-    arguments = {**values, **{key: value for key, value in settings.items() if key in known}}
-    if split is not None and "split" in known:
-        arguments["split"] = split
-    try:
-        signature.bind(**arguments)
-    except TypeError as error:
-        raise ScenarioError(f"env: '{name}': {error}; give it as a key of env") from None
+    """Return what a class or factory makes of the keys of a document: a source, copies, or a vector environment."""
+    factory, model = _factory(name), options_of(name)
+    takes_split = split is not None and "split" in model.model_fields
+    options = model(**{**values, **({"split": split} if takes_split else {})})
+    known, arguments = inspect.signature(factory).parameters, {"options": options}
+    if not hasattr(factory, "Options"):
+        arguments = {key: getattr(options, key) for key in options.model_fields_set}
+    rest = hasattr(factory, "Options") and any(one.kind is one.VAR_KEYWORD for one in known.values())
+    arguments |= {key: settings[key] for key in settings if key in known or rest}
     made = factory(**arguments)
     if all(hasattr(made, name) for name in ("possible_agents", "observation_space", "step")):
-        copies = [made, *(factory(**arguments) for _ in range(settings["num_envs"] - 1))]
-        adaptor = imported("antiphon.envs.adaptors.parallel:ParallelAdaptor")
-        return adaptor(copies, device=settings["device"], dtype=settings["dtype"])
+        return [made, *(factory(**arguments) for _ in range(settings["num_envs"] - 1))]
     if isinstance(made, gymnasium.Env):
         others = [lambda: factory(**arguments)] * (settings["num_envs"] - 1)
         return SyncVectorEnv([lambda: made, *others], autoreset_mode=AutoresetMode.SAME_STEP)
     if callable(getattr(made, "make", None)):
         return made
     if isinstance(made, VectorEnv):
-        if split is not None and "split" not in known:
-            raise ScenarioError(
-                f"env.split: the factory of '{name}' takes no split, such as '{split}'; let it take one"
-            )
+        if split is not None and not takes_split:
+            raise ScenarioError(f"env.split: '{name}' takes no split, such as '{split}'; let it take one")
         return made
+    kinds = "a gymnasium.Env, a VectorEnv, a parallel world of PettingZoo or a source"
     raise ScenarioError(
-        f"env: '{name}' makes an object of type {type(made).__name__}; its factory must return a gymnasium.Env, a VectorEnv, "
-        "a parallel world of PettingZoo or a source"
+        f"env: '{name}' makes an object of type {type(made).__name__}; its factory must return {kinds}"
     )

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Self
 
 import torch
 from gymnasium.spaces import Discrete
+from pydantic import Field
 from torch import Tensor
 
-from antiphon.envs.base import StepResult, TorchVectorEnv, Values, check_split
-from antiphon.envs.options import check_whole
+from antiphon.envs.base import SeededEnv, Values, check_split
 from antiphon.envs.signal import Description
 from antiphon.envs.stream import Table
 from antiphon.envs.tensors import (
+    ColumnOptions,
+    Columns,
+    Names,
     Source,
     as_tensor,
-    divided,
-    hidden_names,
-    joined,
+    assembled,
     signals_of,
-    split_rows,
-    where_of,
 )
-from antiphon.errors import DataError, suggest
+from antiphon.errors import require, suggest
 from antiphon.nets.random import seed_for, uniform
 
 __all__ = ["SequenceStream", "SequenceTable", "from_sequences"]
@@ -48,6 +48,15 @@ class SequenceTable(Table):
         placed = super().to(device, dtype)
         each = {name: getattr(self, name).to(device) for name in ("lengths", "padded", "starts")}
         return replace(placed, **each)
+
+
+class _Options(ColumnOptions):
+    """Options of sequences of one's own."""
+
+    per_sequence: Names = ()
+    """Names of signals with a value per sequence."""
+    pad_to_multiple: int = Field(1, ge=1)
+    """Steps of which the length of every sequence is made a multiple."""
 
 
 def from_sequences(
@@ -86,17 +95,13 @@ def from_sequences(
         ScenarioError: A multiple that cannot be.
     """
     place = "from_sequences"
-    check_whole("pad_to_multiple", pad_to_multiple, 1, None)
-    per_sequence = [per_sequence] if isinstance(per_sequence, str) else list(per_sequence)
-    given, shares = divided(sequences, test, validation)
-    packed = {split: _packed(data, per_sequence, where_of(place, split)) for split, data in given.items()}
-    columns = joined({split: found[0] for split, found in packed.items()}, place)
-    lengths = torch.cat([found[1] for found in packed.values()])
-    whole = packed["train"][2]
-    splits = split_rows({split: len(found[1]) for split, found in packed.items()}, shares, place)
+    names: dict[str, Any] = {"training_only": training_only, "per_sequence": per_sequence, "classes": classes}
+    options = _Options(**names, pad_to_multiple=pad_to_multiple)
+    reader = partial(_packed, per_sequence=options.per_sequence)
+    columns, splits, packed = assembled(reader, place, (sequences, test, validation))
+    lengths, whole = torch.cat([part.lengths for part in packed]), packed[0].whole
     masks = {name: columns.pop(name) for name in list(columns) if name.startswith("_")}
-    hidden = hidden_names(training_only, [name for name in columns if name in whole], columns, place)
-    signals, columns, divisors = signals_of(columns, hidden, place, classes)
+    signals, columns, divisors = signals_of(columns, options, [n for n in columns if n in whole], place)
     padded = -(-lengths // pad_to_multiple) * pad_to_multiple
     longest, even = int(padded.max()), bool((padded == padded[0]).all())
     description = Description(
@@ -118,69 +123,71 @@ def from_sequences(
     return Source(table, description, SequenceStream)
 
 
-def _packed(
-    given: Any, per_sequence: list[str], place: str
-) -> tuple[dict[str, Tensor], Tensor, frozenset[str]]:
-    """Return the columns of sequences laid end to end, their lengths, and which columns have a row per sequence."""
-    if not isinstance(given, Mapping):
-        kind = type(given).__name__
-        raise DataError(f"{place}: {kind}; give a share of the sequences, or a mapping of sequences")
-    if not given:
-        raise DataError(f"{place}: no sequences given; name them, such as x=[…]")
+class _Packed(Columns):
+    """Columns of sequences laid end to end."""
+
+    lengths: Tensor
+    """Of the sequences."""
+    whole: frozenset[str]
+    """Columns with a row per sequence."""
+
+    @property
+    def rows(self) -> int:
+        """Number of sequences."""
+        return len(self.lengths)
+
+
+def _packed(given: Any, place: str, per_sequence: Collection[str]) -> _Packed:
+    """Return the columns of sequences laid end to end."""
+    mapping = f"{type(given).__name__}; give a share of the sequences, or a mapping of sequences"
+    require(isinstance(given, Mapping), place, mapping)
+    require(len(given) > 0, place, "no sequences given; name them, such as x=[…]")
     for name in per_sequence:
-        if name not in given:
-            raise DataError(f"{place}: per_sequence: no signal '{name}'{suggest(name, given)}")
-    counts = {}
+        require(name in given, place, f"per_sequence: no signal '{name}'{suggest(name, given)}")
     each: dict[str, list[Tensor]] = {}
     for name, values in given.items():
-        try:
-            each[name] = [as_tensor(f"{name}[{i}]", value, place) for i, value in enumerate(values)]
-        except TypeError:
-            raise DataError(
-                f"{place}: {name}: {type(values).__name__}; give a list of tensors, one per sequence"
-            ) from None
-        counts[name] = len(each[name])
-    if len(set(counts.values())) > 1 or not all(counts.values()):
-        found = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise DataError(
-            f"{place}: numbers of sequences disagree: {found}; give as many of each, and at least one"
-        )
+        listed = f"{name}: {type(values).__name__}; give a list of tensors, one per sequence"
+        require(isinstance(values, Iterable) and getattr(values, "ndim", 1) > 0, place, listed)
+        each[name] = [as_tensor(f"{name}[{i}]", value, place) for i, value in enumerate(values)]
+    found = ", ".join(f"{name} {len(parts)}" for name, parts in each.items())
+    counts = {len(parts) for parts in each.values()}
+    disagree = f"numbers of sequences disagree: {found}; give as many of each, and at least one"
+    require(len(counts) == 1 and all(counts), place, disagree)
     whole = frozenset(n for n, parts in each.items() if n in per_sequence or all(p.dim() == 0 for p in parts))
     steps = [name for name in each if name not in whole]
-    if not steps:
-        raise DataError(
-            f"{place}: no signal has a value per step; give one, such as x=[…] of tensors [steps, …]"
-        )
-    for name in steps:
-        for index, part in enumerate(each[name]):
-            first = each[steps[0]][index]
-            if part.dim() == 0 or len(part) == 0:
-                raise DataError(
-                    f"{place}: {name}[{index}]: {list(part.shape)}; a sequence has at least one step"
-                )
-            if len(part) != len(first):
-                raise DataError(
-                    f"{place}: {name}[{index}] has {len(part)} steps, and {steps[0]}[{index}] {len(first)}; make them equal, "
-                    "or name what has one value per sequence in per_sequence"
-                )
-    columns = {}
+    require(
+        bool(steps), place, "no signal has a value per step; give one, such as x=[…] of tensors [steps, …]"
+    )
+    packed = _Packed()
+    packed.whole, packed.lengths = whole, _lengths({name: each[name] for name in steps}, place)
     for name, parts in each.items():
         shapes = {tuple(part.shape if name in whole else part.shape[1:]) for part in parts}
         kinds = {part.dtype for part in parts}
-        if len(shapes) > 1 or len(kinds) > 1:
-            one, other = sorted(map(str, shapes if len(shapes) > 1 else kinds))[:2]
-            raise DataError(f"{place}: {name}: some values are {one} and some {other}; make them equal")
-        columns[name] = torch.stack(parts) if name in whole else torch.cat(parts)
-    for name, mask in columns.items():
-        if name.startswith("_") and (mask.dtype != torch.bool or mask.dim() != 1 or name[1:] not in steps):
-            raise DataError(
-                f"{place}: {name}: a mask is a list of bool [steps] of a signal with a value per step, such as "
-                f"_{steps[0].lstrip('_')}"
-            )
-    return columns, torch.tensor([len(part) for part in each[steps[0]]]), whole
+        differing = sorted(map(str, shapes if len(shapes) > 1 else kinds))
+        unequal = f"{name}: some values are {differing[0]} and some {differing[-1]}; make them equal"
+        require(len(shapes) == len(kinds) == 1, place, unequal)
+        packed[name] = torch.stack(parts) if name in whole else torch.cat(parts)
+        mask = packed[name].dtype == torch.bool and packed[name].dim() == 1 and name[1:] in steps
+        such = f"such as _{steps[0].lstrip('_')}"
+        refusal = f"{name}: a mask is a list of bool [steps] of a signal with a value per step, {such}"
+        require(mask or not name.startswith("_"), place, refusal)
+    return packed
 
 
-class SequenceStream(TorchVectorEnv):
+def _lengths(each: Mapping[str, list[Tensor]], place: str) -> Tensor:
+    """Return the steps of each sequence, the same in all signals that have a value per step."""
+    first, parts = next(iter(each.items()))
+    for name, others in each.items():
+        for index, (one, other) in enumerate(zip(parts, others, strict=True)):
+            empty = f"{name}[{index}]: {list(other.shape)}; a sequence has at least one step"
+            require(other.dim() > 0 and len(other) > 0, place, empty)
+            named = "make them equal, or name what has one value per sequence in per_sequence"
+            unequal = f"{name}[{index}] has {len(other)} steps, and {first}[{index}] {len(one)}; {named}"
+            require(len(one) == len(other), place, unequal)
+    return torch.tensor([len(part) for part in parts])
+
+
+class SequenceStream(SeededEnv):
     """Sequences in episodes: as many side by side as there are environments, then the next ones.
 
     Description:
@@ -206,19 +213,17 @@ class SequenceStream(TorchVectorEnv):
         description: Description,
         *,
         split: str = "train",
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
+        **settings: Any,
     ) -> None:
-        super().__init__(num_envs, description, Discrete(1), device=device, dtype=dtype)
+        super().__init__(num_envs, description, Discrete(1), **settings)
         check_split(split, self.splits)
         self.split = split
         self._table = table
-        self._episode = 0  # episodes since the last seed
-        self._tick = 0  # steps of the present one
         self._rows = self._steps = self._padded = torch.empty(0)
         """Of the present sequences, [batch] int64: numbers in the table, and lengths, 0 where there is no sequence."""
         self._length = 0
-        self._present: Values = {}, {}
+
+    _place = ("episode", "tick")
 
     @property
     def episode_length(self) -> int:
@@ -228,7 +233,7 @@ class SequenceStream(TorchVectorEnv):
     @property
     def evaluation_steps(self) -> int:
         """Steps of the present epoch."""
-        lengths = self._table.padded[self._order(self._episode // self._per_epoch)]
+        lengths = self._table.padded[self._order(self._number // self._per_epoch)]
         longest = [part.max() for part in torch.split(lengths, self.num_envs)]
         return int(torch.stack(longest).sum())
 
@@ -236,37 +241,6 @@ class SequenceStream(TorchVectorEnv):
     def _per_epoch(self) -> int:
         """Episodes of an epoch."""
         return -(-len(self._table.splits[self.split]) // self.num_envs)
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
-        """Go to the first episode of a seed, or without one to the next."""
-        self._episode = 0 if self._begin_seed(seed) else self._episode + 1
-        self._tick = 0
-        self._open()
-        return dict(self._present[0]), dict(self._present[1])
-
-    def step(self, actions: Any = None) -> StepResult:
-        """Go on by a step; actions have no effect."""
-        self._require_reset()
-        last = self._present
-        self._tick += 1
-        ended = self._tick == self._length
-        if ended:
-            self._tick = 0
-            self._episode += 1
-            self._open()
-        else:
-            self._present = self._values()
-        return self._step_result(self._present, None, last if ended else None)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the place in the stream: `seed`, `episode` and `tick`."""
-        return {"seed": self._seed, "episode": self._episode, "tick": self._tick}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a place in the stream."""
-        self._seed, self._episode, self._tick = state["seed"], int(state["episode"]), int(state["tick"])
-        if self._seed is not None:
-            self._open()
 
     def _order(self, epoch: int) -> Tensor:
         """Return the order of the split's sequences in an epoch, by their number in the table."""
@@ -277,7 +251,7 @@ class SequenceStream(TorchVectorEnv):
 
     def _open(self) -> None:
         """Look up the sequences of the present episode."""
-        epoch, place = divmod(self._episode, self._per_epoch)
+        epoch, place = divmod(self._number, self._per_epoch)
         rows = self._order(epoch)[place * self.num_envs : (place + 1) * self.num_envs]
         rest = self.num_envs - len(rows)
         self._rows = torch.cat([rows, rows[:1].expand(rest)])
@@ -286,7 +260,6 @@ class SequenceStream(TorchVectorEnv):
             for lengths in (self._table.lengths, self._table.padded)
         )
         self._length = int(self._padded.max())
-        self._present = self._values()
 
     def _values(self) -> Values:
         """Return observations and info of the present step."""
@@ -300,9 +273,8 @@ class SequenceStream(TorchVectorEnv):
             value = table.columns[name].index_select(0, self._rows if whole else at)
             if name in table.divisors:
                 value = value.to(self.dtype).div_(table.divisors[name])
-            values[name] = torch.where(
-                there.view(-1, *(1 for _ in value.shape[1:])), value, torch.zeros_like(value)
-            )
+            rows = there.view(-1, *(1 for _ in value.shape[1:]))
+            values[name] = torch.where(rows, value, torch.zeros_like(value))
             mask = there
             if whole and self.signals[name].training_only:
                 mask = self._padded == self._tick + 1

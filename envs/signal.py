@@ -43,11 +43,7 @@ class Signal:
         return self.shape if categories == "index" else self.input_shape
 
     def space(self, dtype: Any = np.float32) -> gymnasium.Space[Any]:
-        """Return the Gymnasium space of one environment's value.
-
-        Args:
-            dtype: The numpy type of float values.
-        """
+        """Return the Gymnasium space of one environment's value; `dtype` is the numpy type of floats."""
         if self.classes is None:
             return Box(self.low, self.high, self.shape, dtype)
         if self.shape == ():

@@ -8,19 +8,20 @@ import functools
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from gymnasium.spaces import Discrete
+from pydantic import Field
 from torch import Tensor
 
-from antiphon.envs.base import StepResult, TorchVectorEnv, Values, check_split, chosen
-from antiphon.envs.options import HyperplaneOptions
-from antiphon.envs.signal import Description
-from antiphon.errors import RunError
+from antiphon.envs.base import SeededEnv, Values, check_split, chosen
+from antiphon.envs.options import EnvOptions
+from antiphon.envs.signal import Description, Signal
+from antiphon.errors import RunError, require
 from antiphon.nets.random import integers, normal, seed_for, uniform
 
-__all__ = ["Draws", "ExampleStream", "HyperplaneStream", "Table"]
+__all__ = ["Draws", "ExampleStream", "Hyperplane", "Table"]
 
 _BLOCK = 64
 """Examples per environment that are sampled in one call; changes the meaning of a seed."""
@@ -80,16 +81,17 @@ class Draws:
         return self._block[place]
 
 
-class ExampleStream(TorchVectorEnv):
+class ExampleStream(SeededEnv):
     """A stream of independent examples, sampled with replacement, each repeated for `hold` steps.
 
     Description:
         Example k of environment b is a pure function of (seed, k, b), independent of history and batch.
     Action space:
-        A guess at the `answer`, `Discrete(classes)`; without an answer there is one action, without effect.
-        `step(None)` makes no guess.
+        A guess at the `answer`, `Discrete(classes)`, as classes `[batch]` or their logits `[batch, classes]`; without an
+        answer there is one action, without effect. `step(None)` makes no guess.
     Observation space:
-        The requested signals that are not training-only; the others are in `info`.
+        The requested signals that are not training-only; the others are in `info`. While an example is held its tensors are
+        the same objects: do not write into them.
     Rewards:
         1.0 where the guess is the answer, else 0.0.
     Episode end:
@@ -97,6 +99,7 @@ class ExampleStream(TorchVectorEnv):
 
     Args:
         answer: The categorical column that actions guess, or None.
+        settings: `device` and `dtype`, as of `TorchVectorEnv`.
         digest: Returns that of the data, for its state; None: the scenario says which they are.
 
     Raises:
@@ -111,53 +114,20 @@ class ExampleStream(TorchVectorEnv):
         *,
         answer: str | None,
         split: str = "train",
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
         digest: Callable[[], str] | None = None,
+        **settings: Any,
     ) -> None:
         classes = description.signals[answer].classes if answer is not None else None
-        super().__init__(num_envs, description, Discrete(classes or 1), device=device, dtype=dtype)
+        super().__init__(num_envs, description, Discrete(classes or 1), **settings)
         check_split(split, self.splits)
         self.split = split
-        self._table = table.to(self.device, dtype)
-        self._divisors = {name: torch.tensor(own, dtype=dtype) for name, own in table.divisors.items()}
+        self._table = table.to(self.device, self.dtype)
+        self._divisors = {name: torch.tensor(own, dtype=self.dtype) for name, own in table.divisors.items()}
         self._answer = answer
         self._digest = digest
-        self._example = 0  # examples of each environment since the last seed
-        self._tick = 0  # steps of the present one
         self._draws = Draws(self._table.splits[split], num_envs)
         self._rows = torch.empty(0)
-        self._observations: dict[str, Tensor] = {}
-        self._info: dict[str, Tensor] = {}
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
-        """Go to the first example of a seed, or without one to the next example of the stream."""
-        self._example = 0 if self._begin_seed(seed) else self._example + 1
-        self._tick = 0
-        self._show()
-        return dict(self._observations), dict(self._info)
-
-    def step(self, actions: Any = None) -> StepResult:
-        """Score the guesses on the present examples, and go to the next step.
-
-        Args:
-            actions: Guessed classes `[batch]`, or their logits `[batch, classes]`; None: no guess.
-
-        Returns:
-            Observations, reward, terminated, truncated, info. While an example is held its tensors are the same
-            objects: do not write into them. Where episodes ended, `info` has the last signals in `final_obs`
-            and `final_info`.
-        """
-        self._require_reset()
-        reward = self._reward(actions)
-        last = self._observations, self._info
-        self._tick += 1
-        if self._tick == self.hold:
-            self._tick = 0
-            self._example += 1
-            self._show()
-        ended = self._tick == 0 and self.episode_steps is not None
-        return self._step_result((self._observations, self._info), reward, last if ended else None)
+        self._shown: Values = {}, {}
 
     def batches(self, split: str, size: int) -> Iterator[dict[str, Tensor]]:
         """Yield every example of a split once, in order: the requested signals, the last batch ragged."""
@@ -167,30 +137,24 @@ class ExampleStream(TorchVectorEnv):
             yield self.signals_at(rows[start : start + size])
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the place in the stream: `seed`, `example` and `tick`; and of a file the digest of its `data`."""
-        place = {"seed": self._seed, "example": self._example, "tick": self._tick}
-        return place if self._digest is None else {**place, "data": self._digest()}
+        """Return the place in the stream, and of a file the digest of its `data`."""
+        return super().state_dict() | ({} if self._digest is None else {"data": self._digest()})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a place in the stream.
-
-        Raises:
-            RunError: It is of other data.
-        """
+        """Load a place in the stream; RunError where it is of other data."""
         saved = state.get("data")
-        if saved is not None and self._digest is not None and saved != self._digest():
-            raise RunError(
-                f"env: the state is of other data or splits (SHA-256 {saved[:12]}…), not of these "
-                f"({self._digest()[:12]}…); put the file back that it was saved with, or begin a new run"
-            )
-        self._seed, self._example, self._tick = state["seed"], int(state["example"]), int(state["tick"])
-        if self._seed is not None:
-            self._show()
+        if saved is not None and self._digest is not None:
+            other = f"the state is of other data or splits (SHA-256 {saved[:12]}…), not of these ({self._digest()[:12]}…)"
+            fix = "put the file back that it was saved with, or begin a new run"
+            require(saved == self._digest(), "env", f"{other}; {fix}", RunError)
+        super().load_state_dict(state)
 
-    def _show(self) -> None:
-        """Look up the present example's rows and compute its signals."""
-        self._rows = self.rows_of(self._example)
-        self._observations, self._info = self._divide(self.signals_at(self._rows))
+    def _open(self) -> None:
+        self._rows = self.rows_of(self._number)
+        self._shown = self._divide(self.signals_at(self._rows))
+
+    def _values(self) -> Values:
+        return self._shown  # the same tensors while an example is held
 
     def rows_of(self, example: int) -> Tensor:
         """Return the table row of each environment's example of that number, int64 `[batch]`."""
@@ -209,9 +173,9 @@ class ExampleStream(TorchVectorEnv):
         column = self._table.columns[name].index_select(0, rows)
         return column / self._divisors[name] if name in self._divisors else column
 
-    def _reward(self, actions: Any) -> Tensor:
+    def _reward(self, actions: Any) -> Tensor | None:
         if actions is None or self._answer is None:
-            return torch.zeros(self.num_envs, dtype=self.dtype, device=self.device)
+            return None
         guess = chosen(torch.as_tensor(actions, device=self.device), int(self.single_action_space.n))  # type: ignore[attr-defined]
         return (guess == self.answers(self._rows)).to(self.dtype)
 
@@ -221,7 +185,7 @@ class ExampleStream(TorchVectorEnv):
         return self.column(self._answer, rows)
 
 
-class HyperplaneStream(ExampleStream):
+class Hyperplane(ExampleStream):
     """Normal points and their two classes, in epochs; with as many environments as points, each step has all.
 
     These are the data sets of Czarnecki et al. 2017, "Understanding synthetic gradients and decoupled neural
@@ -241,19 +205,45 @@ class HyperplaneStream(ExampleStream):
         The first points of the seed's first epoch.
     Episode end:
         Never.
-
-    Args:
-        options: Its options.
-        settings: `device` and `dtype`, as of `TorchVectorEnv`.
     """
 
-    def __init__(self, num_envs: int, options: HyperplaneOptions, **settings: Any) -> None:
-        table = _placed(
-            options, torch.device(settings.get("device", "cpu")), settings.get("dtype", torch.float32)
+    class Options(EnvOptions):
+        """Options of points on the two sides of a hyperplane."""
+
+        labels: Literal["linear", "noisy", "random"] = "linear"
+        """`linear`: the side of a random hyperplane through the origin; `noisy`: the same with a tenth of them swapped; `random`:
+        random labels."""
+        size: int = Field(2, ge=1, le=10_000)
+        """Dimensions of a point."""
+        points: int | None = Field(None, ge=1, le=100_000)
+        """Number of points; none: ten per dimension, at least 100."""
+        seed: int = Field(0, ge=0)
+        """Seed of the data set."""
+        split: Literal["train"] = "train"
+        """Split: all points are in `train`."""
+
+        @property
+        def count(self) -> int:
+            """Number of points."""
+            return self.points or max(100, 10 * self.size)
+
+    @staticmethod
+    def describe(options: Options) -> Description:
+        """Return signals and splits."""
+        signals = {
+            "x": Signal(shape=(options.size,)),
+            "label": Signal(classes=2, training_only=True),
+            "onehot": Signal(shape=(2,), training_only=True, low=0.0, high=1.0),
+        }
+        counts = {"train": options.count}
+        return Description(
+            signals=signals, splits=tuple(counts), example_counts=counts, is_stream=True, endless=True
         )
-        super().__init__(
-            num_envs, table, options.description(), answer="label", split=options.split, **settings
-        )
+
+    def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
+        device, dtype = torch.device(settings.get("device", "cpu")), settings.get("dtype", torch.float32)
+        table, description = _placed(options, device, dtype), self.describe(options)
+        super().__init__(num_envs, table, description, answer="label", split=options.split, **settings)
 
     def rows_of(self, example: int) -> Tensor:
         """Return the rows of the environments' share of the present epoch."""
@@ -267,7 +257,7 @@ class HyperplaneStream(ExampleStream):
 
 
 @functools.lru_cache(maxsize=16)
-def _placed(options: HyperplaneOptions, device: torch.device, dtype: torch.dtype) -> Table:
+def _placed(options: Hyperplane.Options, device: torch.device, dtype: torch.dtype) -> Table:
     """Return a data set on a device; all streams of it share its memory."""
     seed, count = options.seed, options.count
     x = normal(seed_for(seed, "hyperplane", "points"), 0, count * options.size).view(count, options.size)

@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from numbers import Real
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 import torch
+from pydantic import AfterValidator, BeforeValidator, Field
 from torch import Tensor
 
 from antiphon.envs.base import TorchVectorEnv, check_split
 from antiphon.envs.datasets.columns import read
-from antiphon.envs.datasets.folders import SPLITS, Identity, identity
-from antiphon.envs.options import check_hold
+from antiphon.envs.datasets.files import SPLITS, Identity, identity
+from antiphon.envs.options import EnvOptions, Episode
 from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import ExampleStream, Table
-from antiphon.errors import DataError, ScenarioError, suggest
+from antiphon.errors import DataError, require, suggest
 from antiphon.nets.random import generator
 
 __all__ = [
+    "ColumnOptions",
+    "Columns",
+    "ExampleOptions",
     "Indexable",
+    "Names",
     "Source",
+    "Tensors",
     "as_tensor",
-    "divided",
+    "assembled",
     "from_dataset",
     "from_file",
     "from_tensors",
-    "hidden_names",
     "is_whole",
-    "joined",
     "signals_of",
-    "split_rows",
-    "where_of",
 ]
 
 
@@ -44,6 +47,36 @@ class Indexable(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Any: ...
+
+
+def _names(given: Any) -> Any:
+    return (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Iterable) else given
+
+
+def _plain(given: Any) -> Any:
+    return dict(given) if isinstance(given, Mapping) else given
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+"""Names of signals; a single one may stand alone."""
+
+
+class ColumnOptions(EnvOptions):
+    """Options of data of one's own."""
+
+    training_only: Names | None = None
+    """Names that no agent may observe; none: the classes with a single axis (labels)."""
+    classes: Annotated[dict[str, Annotated[int, Field(ge=1)]] | None, BeforeValidator(_plain)] = None
+    """Numbers of classes by name, such as the vocabulary of a model; none: the largest value plus one."""
+
+
+class ExampleOptions(ColumnOptions):
+    """Options of examples of one's own."""
+
+    hold: int = Field(1, ge=1)
+    """Steps for which each example is shown."""
+    episode: Episode = "stream"
+    """`stream`: never ends; `example`: each example is an episode."""
 
 
 class Source:
@@ -69,11 +102,7 @@ class Source:
         dtype: torch.dtype = torch.float32,
         split: str = "train",
     ) -> TorchVectorEnv:
-        """Return an environment of one split; all those of a device and type share their memory.
-
-        Raises:
-            ScenarioError: There is no such split, or the batch is no number of examples.
-        """
+        """Return an environment of one split, ScenarioError if there is none; those of a device and type share their memory."""
         check_split(split, self.description.splits)
         key = str(device), dtype
         if key not in self._placed:
@@ -89,7 +118,7 @@ def from_tensors(
     training_only: Iterable[str] | None = None,
     classes: Mapping[str, int] | None = None,
     hold: int = 1,
-    episode: str = "stream",
+    episode: Episode = "stream",
     **tensors: Any,
 ) -> Source:
     """Make an environment of tensors or arrays whose first axis counts the examples.
@@ -114,9 +143,9 @@ def from_tensors(
             to train on.
         ScenarioError: A hold or kind of episode that cannot be.
     """
-    return _source(
-        _tensors, "from_tensors", (tensors, test, validation), training_only, classes, hold, episode
-    )
+    given: dict[str, Any] = {"training_only": training_only, "classes": classes}
+    options = ExampleOptions(**given, hold=hold, episode=episode)
+    return _source(_tensors, "from_tensors", (tensors, test, validation), options)
 
 
 def from_dataset(
@@ -125,10 +154,7 @@ def from_dataset(
     *,
     test: float | Indexable = 0.2,
     validation: float | Indexable = 0.1,
-    training_only: Iterable[str] | None = None,
-    classes: Mapping[str, int] | None = None,
-    hold: int = 1,
-    episode: str = "stream",
+    **options: Any,
 ) -> Source:
     """Make an environment of a data set, such as a `torch.utils.data.Dataset`, by reading all of it once.
 
@@ -138,10 +164,7 @@ def from_dataset(
         names: Names of an item's parts, and of the signals.
         test: Share of the examples that is kept for testing, or the data set for testing.
         validation: Likewise, for validation.
-        training_only: As of `from_tensors`, like all that follow.
-        classes: Number of classes by name.
-        hold: Steps for which each example is repeated.
-        episode: stream or example.
+        options: `training_only`, `classes`, `hold` and `episode`, as of `from_tensors`.
 
     Raises:
         DataError: It has no items by index, or an item has other parts than `names` or than the item before, or as
@@ -149,104 +172,83 @@ def from_dataset(
         ScenarioError: As `from_tensors`.
     """
     reader, data = partial(_items, names=names), (dataset, test, validation)
-    return _source(reader, "from_dataset", data, training_only, classes, hold, episode)
+    return _source(reader, "from_dataset", data, ExampleOptions(**options))
 
 
-def from_file(
-    file: str | Path,
-    *,
-    test: float | str | Path = 0.2,
-    validation: float | str | Path = 0.1,
-    training_only: Iterable[str] | None = None,
-    classes: Mapping[str, int] | None = None,
-    hold: int = 1,
-    episode: str = "stream",
-) -> Source:
+def from_file(file: str | Path, **options: Any) -> Source:
     """Make an environment of a file; in documents it is `antiphon/Tensors-v0`.
 
     Args:
         file: A `.npz` or `.safetensors` file, whose arrays have a row per example.
-        test: Share of the examples that is kept for testing, or the file for testing.
-        validation: Likewise, for validation.
-        training_only: As of `from_tensors`, like all that follow.
-        classes: Number of classes by name.
-        hold: Steps for which each example is repeated.
-        episode: stream or example.
+        options: Those of `Tensors`.
 
     Raises:
         DataError: A file that is missing, damaged or of another kind, or as `from_tensors`.
         ScenarioError: No name of a file, or as `from_tensors`.
     """
-    check_hold(hold, episode)
-    given = {"file": file, "test": test, "validation": validation}
-    for key, value in given.items():
-        if isinstance(value, str | Path):
-            given[key] = Path(value).absolute()
-        elif key == "file" or not isinstance(value, Real):
-            share = "" if key == "file" else "a share of the examples, or "
-            raise ScenarioError(f"env.{key}: {value!r}; must be {share}the name of a file")
-    hidden = (training_only,) if isinstance(training_only, str) else training_only
-    if not (
-        hidden is None or (isinstance(hidden, Iterable) and all(isinstance(name, str) for name in hidden))
-    ):
-        raise ScenarioError(f"env.training_only: {training_only!r}; must be a list of names")
-    return _of_files(
-        tuple(given.values()),
-        None if hidden is None else tuple(hidden),
-        None if classes is None else tuple(counts_of(classes, str(file)).items()),
-        hold,
-        episode,
-        identity(path for path in given.values() if isinstance(path, Path) and path.is_file()),
-    )
+    return Tensors(Tensors.Options(file=file, **options))
+
+
+def _absolute(name: float | str | Path) -> float | str:
+    return name if isinstance(name, float) else str(Path(name).absolute())
+
+
+class Tensors(Source):
+    """Environments of the data of a file, which is read once while it does not change: see `from_file`."""
+
+    class Options(ExampleOptions):
+        """Options of data in a file."""
+
+        file: Annotated[str | Path, AfterValidator(_absolute)]
+        """Name of a `.npz` (nothing is unpickled) or `.safetensors` file."""
+        test: Annotated[float | str | Path, AfterValidator(_absolute)] = 0.2
+        """Share of the examples that is kept for testing, or the name of a file with the same arrays."""
+        validation: Annotated[float | str | Path, AfterValidator(_absolute)] = 0.1
+        """Share of the examples that is kept for validation, or the name of a file with the same arrays."""
+
+        @property
+        def data(self) -> tuple[Any, Any, Any]:
+            """Files of train, test and validation, or the shares of the latter."""
+            return self.file, self.test, self.validation
+
+    def __init__(self, options: Options) -> None:
+        files = [Path(data) for data in options.data if isinstance(data, str)]
+        known = identity(path for path in files if path.is_file())
+        vars(self).update(vars(_read_once(options.model_dump_json(), known)))
 
 
 @lru_cache(maxsize=8)
-def _of_files(
-    data: tuple[Any, ...],
-    hidden: tuple[str, ...] | None,
-    classes: tuple[tuple[str, int], ...] | None,
-    hold: int,
-    episode: str,
-    state: tuple[Identity, ...],
-) -> Source:
-    """Read files once, while none of them changes (`state`)."""
+def _read_once(options: str, state: tuple[Identity, ...]) -> Source:
+    """Read files while none of them changes (`state`)."""
     del state
-    counts = None if classes is None else dict(classes)
+    read_in = Tensors.Options(**json.loads(options))
 
-    def reader(path: Path, place: str) -> dict[str, Tensor]:
+    def reader(path: str, place: str) -> Columns:
         del place  # the file's own name says where
-        return _tensors(read(path), str(path))
+        return _tensors(read(Path(path)), path)
 
-    return _source(reader, str(data[0]), data, hidden, counts, hold, episode, named_in_state=True)
+    return _source(reader, str(read_in.file), read_in.data, read_in, named_in_state=True)
 
 
 def _source(
-    reader: Callable[[Any, str], dict[str, Tensor]],
+    reader: Callable[[Any, str], Columns],
     place: str,
-    data: tuple[Any, ...],
-    training_only: Iterable[str] | None,
-    classes: Mapping[str, int] | None,
-    hold: int,
-    episode: str,
+    data: tuple[Any, Any, Any],
+    options: ExampleOptions,
     *,
     named_in_state: bool = False,
 ) -> Source:
     """Return the source of the columns that `reader` makes of the data of each split: train, test and validation."""
-    check_hold(hold, episode)
-    given, shares = divided(*data)
-    parts = {split: reader(part, where_of(place, split)) for split, part in given.items()}
-    columns = joined(parts, place)
-    counts = {split: len(next(iter(part.values()))) for split, part in parts.items()}
-    splits = split_rows(counts, shares, place)
+    columns, splits, _ = assembled(reader, place, data)
     labels = [name for name, column in columns.items() if column.dim() == 1 and is_whole(column)]
-    hidden = hidden_names(training_only, labels, columns, place)
-    signals, columns, divisors = signals_of(columns, hidden, place, classes)
-    answers = [name for name in hidden if signals[name].classes is not None and signals[name].shape == ()]
+    signals, columns, divisors = signals_of(columns, options, labels, place)
+    answers = [name for name, one in signals.items() if one.training_only and one.classes and not one.shape]
+    hold, stream = options.hold, options.episode == "stream"
     description = Description(
         signals=signals,
         hold=hold,
-        episode_steps=hold if episode == "example" else None,
-        endless=episode == "stream",
+        episode_steps=None if stream else hold,
+        endless=stream,
         splits=tuple(splits),
         example_counts={name: len(rows) for name, rows in splits.items()},
         is_stream=True,
@@ -258,72 +260,59 @@ def _source(
     )
 
 
-# --- splits ------------------------------------------------------------------------------------------------
+class Columns(dict[str, Tensor]):
+    """Columns of the data of a split, by name."""
+
+    @property
+    def rows(self) -> int:
+        """Number of examples."""
+        return len(next(iter(self.values())))
 
 
-def divided(train: Any, test: Any, validation: Any) -> tuple[dict[str, Any], dict[str, float]]:
-    """Return the data of each split that has its own, and the shares of the others in the training data."""
-    others = {"validation": validation, "test": test}
-    shares = {split: float(data) for split, data in others.items() if isinstance(data, Real)}
-    return {"train": train} | {split: data for split, data in others.items() if split not in shares}, shares
+def assembled(
+    reader: Callable[[Any, str], Columns], place: str, data: tuple[Any, Any, Any]
+) -> tuple[dict[str, Tensor], dict[str, Tensor], list[Any]]:
+    """Return columns of all splits, the rows of each split, and the parts as they were read.
 
-
-def where_of(place: str, split: str) -> str:
-    """Return the place of a split's data, for errors."""
-    return place if split == "train" else f"{place}: {split}"
-
-
-def joined(parts: Mapping[str, Mapping[str, Tensor]], place: str) -> dict[str, Tensor]:
-    """Return each column of all splits as one, their rows one after the other.
+    Data are those of train, test and validation: a number is a share of the training data, taken by a fixed permutation.
 
     Raises:
-        DataError: A split has other columns than `train`, or of another shape or type.
+        DataError: A split has other columns than `train`, or of another shape or type; a share that cannot be, or nothing is
+            left to train on.
     """
+    others = {"validation": data[2], "test": data[1]}
+    shares = {split: float(share) for split, share in others.items() if isinstance(share, Real)}
+    given = {"train": data[0]} | {split: part for split, part in others.items() if split not in shares}
+    places = {split: place if split == "train" else f"{place}: {split}" for split in given}
+    parts = {split: reader(part, places[split]) for split, part in given.items()}
     train = parts["train"]
     for split, part in parts.items():
-        if part.keys() != train.keys():
-            raise DataError(
-                f"{where_of(place, split)}: it has {', '.join(part)}, and train {', '.join(train)}; give the same names"
-            )
+        names = f"it has {', '.join(part)}, and train {', '.join(train)}; give the same names"
+        require(part.keys() == train.keys(), places[split], names)
         for name, column in part.items():
-            mine, theirs = ((one.dtype, tuple(one.shape[1:])) for one in (column, train[name]))
-            if mine != theirs:
-                raise DataError(
-                    f"{where_of(place, split)}: {name} is {mine[0]} {list(mine[1])} per row, in train {theirs[0]} "
-                    f"{list(theirs[1])}; make them equal"
-                )
+            mine, theirs = (f"{one.dtype} {list(one.shape[1:])}" for one in (column, train[name]))
+            require(
+                mine == theirs, places[split], f"{name} is {mine} per row, in train {theirs}; make them equal"
+            )
     # Rows are gathered at every step, which from a strided view takes four times as long.
     each = {name: [part[name] for part in parts.values()] for name in train}
-    return {
-        name: (found[0] if len(found) == 1 else torch.cat(found)).contiguous() for name, found in each.items()
-    }
+    columns = {name: (one[0] if len(one) == 1 else torch.cat(one)).contiguous() for name, one in each.items()}
+    counts = {split: part.rows for split, part in parts.items()}
+    return columns, _split_rows(counts, shares, place), [*parts.values()]
 
 
-def split_rows(counts: Mapping[str, int], shares: Mapping[str, float], place: str) -> dict[str, Tensor]:
-    """Return the rows of each split: shares by a fixed permutation of the training data, the others as they come.
-
-    Args:
-        counts: Rows of the data of each split that has its own.
-        shares: Of the other splits; those without a share are left out.
-        place: For errors.
-
-    Raises:
-        DataError: A share that cannot be, or nothing is left to train on.
-    """
+def _split_rows(counts: Mapping[str, int], shares: Mapping[str, float], place: str) -> dict[str, Tensor]:
+    """Return the rows of each split: shares of the training data, the others as they come."""
     for name, share in shares.items():
-        if not 0 <= share < 1:
-            raise DataError(f"{place}: {name}: {share}; must be a share of the examples, from 0 to below 1")
+        require(0 <= share < 1, place, f"{name}: {share}; must be a share of the examples, from 0 to below 1")
     count = counts["train"]
     sizes = {name: max(1, round(share * count)) if share > 0 else 0 for name, share in shares.items()}
     left = count - sum(sizes.values())
-    if left < 1:
-        taken = " and ".join(f"{name}={share}" for name, share in sorted(shares.items())) or "no shares"
-        raise DataError(f"{place}: {count} examples leave none for training with {taken}")
-    rows = {}
+    taken = " and ".join(f"{name}={share}" for name, share in sorted(shares.items())) or "no shares"
+    require(left > 0, place, f"{count} examples leave none for training with {taken}")
     order = torch.randperm(count, generator=generator(0, "envs", "split"))
     parts = torch.split(order, [left, *sizes.values()])
-    for name, part in zip(["train", *sizes], parts, strict=True):
-        rows[name] = part.sort().values
+    rows = {name: part.sort().values for name, part in zip(["train", *sizes], parts, strict=True)}
     start = 0
     for name, size in counts.items():
         rows.setdefault(name, torch.arange(start, start + size))
@@ -331,48 +320,37 @@ def split_rows(counts: Mapping[str, int], shares: Mapping[str, float], place: st
     return {name: rows[name] for name in SPLITS if len(rows[name])}
 
 
-# --- columns -----------------------------------------------------------------------------------------------
-
-
-def _tensors(given: Any, place: str) -> dict[str, Tensor]:
+def _tensors(given: Any, place: str) -> Columns:
     """Return columns of one length as tensors."""
-    if not isinstance(given, Mapping):
-        raise DataError(
-            f"{place}: {type(given).__name__}; give a share of the examples, or a mapping of tensors"
-        )
-    if not given:
-        raise DataError(f"{place}: no tensor given; name one, such as image=images")
-    columns = {name: as_tensor(name, value, place) for name, value in given.items()}
+    mapping = f"{type(given).__name__}; give a share of the examples, or a mapping of tensors"
+    require(isinstance(given, Mapping), place, mapping)
+    require(len(given) > 0, place, "no tensor given; name one, such as image=images")
+    columns = Columns({name: as_tensor(name, value, place) for name, value in given.items()})
     for name, column in columns.items():
-        if column.dim() == 0:
-            raise DataError(f"{place}: {name}: a single number; the first axis must count the examples")
+        require(column.dim() > 0, place, f"{name}: a single number; the first axis must count the examples")
     lengths = {name: len(column) for name, column in columns.items()}
-    if len(set(lengths.values())) > 1:
-        found = ", ".join(f"{name} {length}" for name, length in lengths.items())
-        raise DataError(f"{place}: lengths disagree: {found}; pass one row per example in each")
+    found = ", ".join(f"{name} {length}" for name, length in lengths.items())
+    unequal = f"lengths disagree: {found}; pass one row per example in each"
+    require(len(set(lengths.values())) == 1, place, unequal)
     return columns
 
 
-def _items(dataset: Any, place: str, names: Sequence[str]) -> dict[str, Tensor]:
+def _items(dataset: Any, place: str, names: Sequence[str]) -> Columns:
     """Return the parts of a data set's items as columns."""
     mapping = isinstance(dataset, Mapping)
-    if mapping or not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
-        fix = "its `dataset`" if hasattr(dataset, "dataset") else "list(…) of it, if it ends"
-        fix = "one of its values, or its tensors to from_tensors(**…)" if mapping else fix
-        raise DataError(f"{place}: {type(dataset).__name__} has no items by index; pass {fix}")
-    if len(dataset) == 0:
-        raise DataError(f"{place}: the data set is empty")
-    parts: dict[str, list[Tensor]] = {name: [] for name in names}
-    for index in range(len(dataset)):
-        for name, value in zip(names, _parts(dataset[index], names, f"{place}[{index}]"), strict=True):
-            parts[name].append(as_tensor(name, value, place))
-    columns = {}
-    for name, values in parts.items():
-        shapes = {tuple(value.shape) for value in values}
-        if len(shapes) > 1:
-            first, second, *_ = sorted(shapes)
-            raise DataError(f"{place}: {name}: items of unequal shape {first} and {second}; make them equal")
-        columns[name] = torch.stack(values)
+    fix = "its `dataset`" if hasattr(dataset, "dataset") else "list(…) of it, if it ends"
+    fix = "one of its values, or its tensors to from_tensors(**…)" if mapping else fix
+    indexable = not mapping and hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+    require(indexable, place, f"{type(dataset).__name__} has no items by index; pass {fix}")
+    require(len(dataset) > 0, place, "the data set is empty")
+    rows = [_parts(dataset[index], names, f"{place}[{index}]") for index in range(len(dataset))]
+    columns = Columns()
+    for name, values in zip(names, zip(*rows, strict=True), strict=True):
+        tensors = [as_tensor(name, value, place) for value in values]
+        shapes = sorted({tuple(one.shape) for one in tensors})
+        unequal = f"{name}: items of unequal shape {' and '.join(map(str, shapes[:2]))}; make them equal"
+        require(len(shapes) == 1, place, unequal)
+        columns[name] = torch.stack(tensors)
     return columns
 
 
@@ -380,29 +358,27 @@ def _parts(item: Any, names: Sequence[str], place: str) -> Sequence[Any]:
     """Return the parts of one item in the order of `names`."""
     if isinstance(item, Mapping):
         for name in names:
-            if name not in item:
-                raise DataError(f"{place}: no '{name}'{suggest(name, item)}; pass names=(…)")
+            require(name in item, place, f"no '{name}'{suggest(name, item)}; pass names=(…)")
         return [item[name] for name in names]
-    if not isinstance(item, Sequence) or len(item) != len(names):
-        found = f"{len(item)} parts" if isinstance(item, Sequence) else type(item).__name__
-        raise DataError(f"{place}: {found} for the names {', '.join(names)}; pass names=(…)")
-    return item
+    found = f"{len(item)} parts" if isinstance(item, Sequence) else type(item).__name__
+    fits = isinstance(item, Sequence) and len(item) == len(names)
+    require(fits, place, f"{found} for the names {', '.join(names)}; pass names=(…)")
+    return item  # type: ignore[no-any-return]
 
 
 def as_tensor(name: str, value: Any, place: str) -> Tensor:
     """Return a tensor or array as a tensor; DataError where it is none of numbers."""
     if isinstance(value, Tensor):
-        if value.requires_grad:
-            raise DataError(f"{place}: {name}: a tensor that requires a gradient; pass {name}.detach()")
+        grad = f"{name}: a tensor that requires a gradient; pass {name}.detach()"
+        require(not value.requires_grad, place, grad)
         return value
     try:
         array = np.asarray(value)
         plain = array.flags.writeable and array.flags.c_contiguous  # torch accepts no other without a copy
         return torch.from_numpy(array if plain else array.copy())
     except (TypeError, ValueError, RuntimeError) as error:
-        raise DataError(
-            f"{place}: {name}: {type(value).__name__} cannot become a tensor; pass numbers"
-        ) from error
+        kind = type(value).__name__
+        raise DataError(f"{place}: {name}: {kind} cannot become a tensor; pass numbers") from error
 
 
 def is_whole(column: Tensor) -> bool:
@@ -410,65 +386,41 @@ def is_whole(column: Tensor) -> bool:
     return not column.is_floating_point() and not column.is_complex() and column.dtype != torch.bool
 
 
-def hidden_names(
-    given: Iterable[str] | None, default: Iterable[str], columns: Iterable[str], place: str
-) -> list[str]:
-    """Return the names that are for training only, in the order of the columns; DataError where there is no such column."""
-    wanted = list(default) if given is None else [given] if isinstance(given, str) else list(given)
-    for name in wanted:
-        if name not in columns:
-            raise DataError(f"{place}: training_only: no tensor '{name}'{suggest(name, columns)}")
-    return [name for name in columns if name in wanted]
-
-
-def counts_of(given: Mapping[str, int], place: str) -> dict[str, int]:
-    """Return numbers of classes by name; DataError where they are none."""
-    if not isinstance(given, Mapping):
-        raise DataError(
-            f"{place}: classes: {type(given).__name__}; give numbers by name, such as {{'label': 10}}"
-        )
-    for name, count in given.items():
-        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-            raise DataError(f"{place}: classes: {name}: {count!r}; must be a whole number from 1 on")
-    return dict(given)
-
-
 def signals_of(
-    columns: Mapping[str, Tensor], hidden: Iterable[str], place: str, classes: Mapping[str, int] | None = None
+    columns: Mapping[str, Tensor], options: ColumnOptions, hidden: Iterable[str], place: str
 ) -> tuple[dict[str, Signal], dict[str, Tensor], dict[str, float]]:
     """Return the signals of columns, the columns as they are kept, and the divisors of those kept as bytes.
 
+    Columns are `hidden`, for training only, where the options do not say which are.
+
     Raises:
-        DataError: Complex numbers, values that are not finite, negative classes, or more than `classes` gives.
+        DataError: Names without a column, complex numbers, values that are not finite, negative classes, or too many.
     """
-    counts = counts_of(classes or {}, place)
+    hidden, counts = hidden if options.training_only is None else options.training_only, options.classes or {}
+    for name in hidden:
+        require(name in columns, place, f"training_only: no tensor '{name}'{suggest(name, columns)}")
     for name in counts:
-        if name not in columns or not is_whole(columns[name]):
-            raise DataError(f"{place}: classes: no tensor of classes '{name}'{suggest(name, columns)}")
+        whole = name in columns and is_whole(columns[name])
+        require(whole, place, f"classes: no tensor of classes '{name}'{suggest(name, columns)}")
     signals, kept, divisors = {}, {}, {}
     for name, column in columns.items():
         kind: dict[str, Any] = {"shape": tuple(column.shape[1:]), "training_only": name in hidden}
-        if column.is_complex():
-            raise DataError(f"{place}: {name}: complex numbers; pass real and imaginary part as two tensors")
+        parts = f"{name}: complex numbers; pass real and imaginary part as two tensors"
+        require(not column.is_complex(), place, parts)
         if column.dtype == torch.uint8 and column.dim() > 1 and name not in counts:
             signals[name], divisors[name] = Signal(**kind, low=0.0, high=1.0), 255.0
         elif is_whole(column):
             column = column.long()
-            if column.numel() and int(column.min()) < 0:
-                raise DataError(
-                    f"{place}: {name}: class {int(column.min())}; classes are numbered from 0, floats are kept"
-                )
-            found = int(column.max()) + 1 if column.numel() else 1
-            if found > counts.get(name, found):
-                raise DataError(
-                    f"{place}: {name}: class {found - 1} of {counts[name]}; give classes={{'{name}': {found}}} or more"
-                )
-            signals[name] = Signal(**kind, classes=counts.get(name, found))
+            least, most = (int(side) for side in column.aminmax()) if column.numel() else (0, 0)
+            require(least >= 0, place, f"{name}: class {least}; classes are numbered from 0, floats are kept")
+            count = counts.get(name, most + 1)
+            fix = f"give classes={{'{name}': {most + 1}}} or more"
+            require(most < count, place, f"{name}: class {most} of {count}; {fix}")
+            signals[name] = Signal(**kind, classes=count)
         else:
             column = column if column.is_floating_point() else column.float()
             bad = int((~torch.isfinite(column)).sum())
-            if bad:
-                raise DataError(f"{place}: {name}: {bad} of its values are not finite; replace or drop them")
+            require(bad == 0, place, f"{name}: {bad} of its values are not finite; replace or drop them")
             signals[name] = Signal(**kind)
         kept[name] = column
     return signals, kept, divisors

@@ -34,6 +34,7 @@ __all__ = [
     "norm_buffers",
     "normalise",
     "pool",
+    "product",
     "squared_error",
     "stacked_product",
     "transported",
@@ -162,6 +163,11 @@ def stacked_product(a: Tensor, b: Tensor, added: Tensor | None = None) -> Tensor
         added = None if added is None else added.expand(2, -1, -1)
     found = torch.bmm(a, b) if added is None else torch.baddbmm(added, a, b)
     return found[:count]
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """Return the product of two matrices, or those of N pairs."""
+    return a @ b if a.dim() == 2 else stacked_product(a, b)
 
 
 def _mapped(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -4,7 +4,7 @@ parameters, one fused kernel call for any subset.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any
@@ -22,7 +22,6 @@ __all__ = [
     "Members",
     "Optimiser",
     "Skip",
-    "StackedOptimiser",
     "clipped",
     "padded_zeros",
 ]
@@ -66,6 +65,11 @@ def unwritten_zeros(shape: Sequence[int], like: Tensor) -> Tensor:
     if like.device.type != "cpu" or whole < _LARGE:
         return padded_zeros(shape, like)
     return torch.frombuffer(zero_pages(whole), dtype=like.dtype)[:count].view(*shape)
+
+
+def _stacked_zeros(stack: Tensor) -> Tensor:
+    """Return the moments of a stack of parameters before the first step."""
+    return unwritten_zeros(stack.shape, stack) if stack.is_contiguous() else torch.zeros_like(stack)
 
 
 def whole_lines(tensor: Tensor) -> Tensor:
@@ -177,7 +181,7 @@ _MOMENTS = {"sgd": ("momentum",), "adam": ("mean", "square"), "adamw": ("mean", 
 
 
 @dataclass(slots=True)
-class _Call:
+class Call:
     """Arguments of one kernel call: lists with one entry for each tensor that is updated."""
 
     parameters: list[Tensor]
@@ -190,27 +194,55 @@ class _Call:
     """What the kernel gets copies of, which are written back."""
 
 
-class _Settings:
-    """Kind and settings of an optimiser, and its tensors.
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """Whether optimisers skip a step, known on the device of their parameters alone: two float32 [].
+
+    Attributes:
+        flag: 1: no parameter is updated and no step counted; else 0.
+        count: What the counts of steps increase by: 0, else 1.
+    """
+
+    flag: Tensor
+    count: Tensor
+
+
+def _count(counts: list[Tensor], skip: Skip | None) -> None:
+    """Count a step of many optimisers, by their counts; as a list: the value of a single tensor would be read on the host."""
+    if counts:
+        torch._foreach_add_(counts, 1 if skip is None else [skip.count] * len(counts))
+
+
+Members = Sequence[bool] | Tensor | None
+"""Mask of the members that take a step: a bool for each, on the host, or None: all of them."""
+
+
+class Optimiser:
+    """SGD, Adam or AdamW on a list of tensors, or N of these on stacks of them, each with its own count of steps.
+
+    Its state is data, so that a run can be forked and saved. That of members given to `stacked` are views of the stack's;
+    after a member stepped alone or was loaded, call `refresh`.
 
     Args:
         kind: `sgd`, `adam` or `adamw`.
+        parameters: Changed in place; stacks [N, …] are dense, with the member axis outermost.
+        stacked: Whether they are stacks.
         betas: Adam's decay rates of the first and second moment.
         weight_decay: L2 (`sgd`, `adam`) or decoupled (`adamw`).
-        clip: The largest joint norm of the gradients; None: no limit.
+        clip: The largest joint norm of the gradients, of stacks of those of each member; None: no limit.
 
     Attributes:
-        state: The moments by name, a tensor for each parameter, and the `steps` taken.
+        size: N; None: the parameters are no stacks.
     """
 
     EPSILON = 1e-8
-    state: dict[str, list[Tensor]]
 
     def __init__(
         self,
         kind: str,
         parameters: Sequence[Tensor],
         *,
+        stacked: bool = False,
         momentum: float = 0.0,
         betas: tuple[float, float] = (0.9, 0.999),
         weight_decay: float = 0.0,
@@ -223,6 +255,68 @@ class _Settings:
         self.weight_decay = weight_decay
         self.clip = clip
         self.moments = _MOMENTS[kind] if kind != "sgd" or momentum else ()
+        self.size = (len(parameters[0]) if parameters else 0) if stacked else None
+        self._row: tuple[Optimiser, int] | None = None
+        if stacked:
+            self.refresh()
+
+    @classmethod
+    @torch.no_grad()
+    def stacked(cls, optimisers: Sequence[Optimiser], stacks: Sequence[Tensor]) -> Optimiser:
+        """Stack N optimisers of equal settings; their state becomes views into the stacked one.
+
+        Args:
+            optimisers: The members, in the order of the stacks' first axis.
+            stacks: Their parameters, stacked [N, …]; each member's own are views into them already.
+        """
+        found = cls(parameters=stacks, stacked=True, **optimisers[0].settings())
+        if stacks:
+            for n, optimiser in enumerate(optimisers):
+                optimiser._join(found, n)
+        found.refresh()
+        return found
+
+    @cached_property
+    def state(self) -> dict[str, list[Tensor]]:
+        """The moments by name, a tensor for each parameter, and the `steps` taken; made once it is read: most are only stacked."""
+        if self._row is not None:
+            stack, row = self._row
+            return {name: [tensor[row] for tensor in tensors] for name, tensors in stack.state.items()}
+        zeros = torch.zeros_like if self.size is None else _stacked_zeros
+        state = {name: [zeros(p) for p in self.parameters] for name in self.moments}
+        if self.kind != "sgd" and (
+            self.parameters or self.size is None
+        ):  # one count for all: each step updates every parameter
+            device = self.parameters[0].device if self.parameters else "cpu"
+            shape = () if self.size is None else (self.size,)
+            state["steps"] = [torch.zeros(shape, dtype=torch.float32, device=device)]
+        return state
+
+    def _join(self, stack: Optimiser, row: int) -> None:
+        """Make the state views of a row of `stack`, zero until now, which takes its values."""
+        if self._row is not None or "state" in self.__dict__:  # else it is zero too
+            for name, tensors in self.state.items():
+                for own, stacked in zip(tensors, stack.state[name], strict=True):
+                    view = stacked[row]
+                    view.copy_(own)
+                    own.data = view
+        self._row = stack, row
+
+    def initial_state(self) -> dict[str, list[Tensor]]:
+        """Return its state as it was before the first step."""
+        return {
+            name: [torch.zeros_like(tensor) for tensor in tensors] for name, tensors in self.state.items()
+        }
+
+    def load(self, state: Mapping[str, Sequence[Tensor]]) -> None:
+        """Load a copy of a state."""
+        for name, tensors in self.state.items():
+            for own, saved in zip(tensors, state[name], strict=True):
+                own.copy_(saved)
+
+    def expected(self) -> Sequence[Tensor]:
+        """Return tensors of the size that its state has: it is not made yet where nothing has read it."""
+        return [*self.parameters * len(self.moments), *([] if self.kind == "sgd" else [torch.zeros(())])]
 
     def settings(self) -> dict[str, Any]:
         """Return all but the parameters, as arguments of another optimiser."""
@@ -234,9 +328,12 @@ class _Settings:
         for tensors in self.state.values():
             yield from tensors
 
-    def _run(self, call: _Call, rate: float | Tensor, skip: Skip | None) -> None:
-        """Run the kernel on `call`."""
+    def _run(self, call: Call, rate: float | Tensor, skip: Skip | None) -> None:
+        """Run the kernel on `call`; lone SGD is computed without it, where nothing is to be read on the device."""
         found_inf = None if skip is None else skip.flag
+        if self.kind == "sgd" and self.size is None and skip is None:
+            self._run_sgd(call, rate)
+            return
         if self.kind == "sgd":
             fused = torch.ops.aten._fused_sgd_
             (fused.tensor_lr if isinstance(rate, Tensor) else fused.default)(
@@ -270,92 +367,7 @@ class _Settings:
             found_inf=found_inf,
         )
 
-
-@dataclass(frozen=True, slots=True)
-class Skip:
-    """Whether optimisers skip a step, known on the device of their parameters alone: two float32 [].
-
-    Attributes:
-        flag: 1: no parameter is updated and no step counted; else 0.
-        count: What the counts of steps increase by: 0, else 1.
-    """
-
-    flag: Tensor
-    count: Tensor
-
-
-def _count(counts: list[Tensor], skip: Skip | None) -> None:
-    """Count a step of many optimisers, by their counts; as a list: the value of a single tensor would be read on the host."""
-    if counts:
-        torch._foreach_add_(counts, 1 if skip is None else [skip.count] * len(counts))
-
-
-class Optimiser(_Settings):
-    """SGD, Adam or AdamW on a list of tensors; its state is data, so that a run can be forked and saved."""
-
-    def __init__(self, kind: str, parameters: Sequence[Tensor], **settings: Any) -> None:
-        super().__init__(kind, parameters, **settings)
-        self._row: tuple[StackedOptimiser, int] | None = None
-
-    @cached_property
-    def state(self) -> dict[str, list[Tensor]]:  # type: ignore[override]  # made once it is read: most are only stacked
-        if self._row is not None:
-            stack, row = self._row
-            return {name: [tensor[row] for tensor in tensors] for name, tensors in stack.state.items()}
-        state = {name: list(map(torch.zeros_like, self.parameters)) for name in self.moments}
-        if self.kind != "sgd":  # one count for all: every step updates every parameter
-            device = self.parameters[0].device if self.parameters else "cpu"
-            state["steps"] = [torch.zeros((), dtype=torch.float32, device=device)]
-        return state
-
-    def join(self, stack: StackedOptimiser, row: int) -> None:
-        """Make the state views of a row of `stack`, zero until now, which takes its values."""
-        if self._row is not None or "state" in self.__dict__:  # else it is zero too
-            for name, tensors in self.state.items():
-                for own, stacked in zip(tensors, stack.state[name], strict=True):
-                    view = stacked[row]
-                    view.copy_(own)
-                    own.data = view
-        self._row = stack, row
-
-    def initial_state(self) -> dict[str, list[Tensor]]:
-        """Return its state as it was before the first step."""
-        return {
-            name: [torch.zeros_like(tensor) for tensor in tensors] for name, tensors in self.state.items()
-        }
-
-    def load(self, state: Mapping[str, Sequence[Tensor]]) -> None:
-        """Load a copy of a state."""
-        for name, tensors in self.state.items():
-            for own, saved in zip(tensors, state[name], strict=True):
-                own.copy_(saved)
-
-    def expected(self) -> Sequence[Tensor]:
-        """Return tensors of the size that its state has: it is not made yet where nothing has read it."""
-        return [*self.parameters * len(self.moments), *([] if self.kind == "sgd" else [torch.zeros(())])]
-
-    @torch.no_grad()
-    def step(self, gradients: Sequence[Tensor], rate: float | Tensor, *, skip: Skip | None = None) -> None:
-        """Update the parameters along `-gradients` (one per parameter, in order) at learning rate `rate`, unless it is to `skip`."""
-        if not self.parameters:
-            return
-        if self.clip is not None:
-            gradients = clipped(gradients, self.clip)
-        counts = self.state.get("steps", [])
-        _count(counts, skip)
-        moments = [list(self.state[name]) for name in self.moments]
-        call = _Call(
-            list(self.parameters),
-            _laid_out(self.parameters, gradients),
-            moments,
-            counts * len(self.parameters),
-        )
-        self._run(call, rate, skip)
-
-    def _run(self, call: _Call, rate: float | Tensor, skip: Skip | None) -> None:
-        if self.kind != "sgd" or skip is not None:  # which the kernel alone reads on the device
-            super()._run(call, rate, skip)
-            return
+    def _run_sgd(self, call: Call, rate: float | Tensor) -> None:
         momentum = call.moments[0] if call.moments else call.gradients
         for p, g, m in zip(call.parameters, call.gradients, momentum, strict=True):
             if self.weight_decay:
@@ -363,54 +375,6 @@ class Optimiser(_Settings):
             if self.momentum:
                 g = m.mul_(self.momentum).add_(g)
             p.add_(g, alpha=-rate)  # type: ignore[arg-type]
-
-
-Members = Sequence[bool] | Tensor | None
-"""Mask of the members that take a step: a bool for each, on the host, or None: all of them."""
-
-
-class StackedOptimiser(_Settings):
-    """N optimisers (`Optimiser`) of the same settings on stacked parameters, each with its own count of steps.
-
-    Its state is data like an optimiser's, with one more leading axis. The state of members given to `from_members` are views of
-    it; after a member stepped alone or was loaded, call `refresh`.
-
-    Args:
-        kind: `sgd`, `adam` or `adamw`.
-        parameters: Stacks [N, …], changed in place, dense and with the member axis outermost.
-        settings: As of `Optimiser`; `clip` is for the gradients of each member.
-    """
-
-    def __init__(self, kind: str, parameters: Sequence[Tensor], **settings: Any) -> None:
-        super().__init__(kind, parameters, **settings)
-        self.size = len(parameters[0]) if parameters else 0
-        self.state = {
-            name: [
-                unwritten_zeros(p.shape, p) if p.is_contiguous() else torch.zeros_like(p)
-                for p in self.parameters
-            ]
-            for name in self.moments
-        }
-        if kind != "sgd" and self.parameters:
-            counts = torch.zeros(self.size, dtype=torch.float32, device=self.parameters[0].device)
-            self.state["steps"] = [counts]
-        self.refresh()
-
-    @classmethod
-    @torch.no_grad()
-    def from_members(cls, optimisers: Sequence[Optimiser], stacks: Sequence[Tensor]) -> StackedOptimiser:
-        """Stack N optimisers of equal settings; their state becomes views into the stacked one.
-
-        Args:
-            optimisers: The members, in the order of the stacks' first axis.
-            stacks: Their parameters, stacked [N, …]; each member's own are views into them already.
-        """
-        stacked = cls(parameters=stacks, **optimisers[0].settings())
-        if stacks:
-            for n, optimiser in enumerate(optimisers):
-                optimiser.join(stacked, n)
-        stacked.refresh()
-        return stacked
 
     @torch.no_grad()
     def step(
@@ -421,32 +385,72 @@ class StackedOptimiser(_Settings):
         *,
         skip: Skip | None = None,
     ) -> None:
-        """Update the parameters of `members` along `-gradients`; those of the others and their state are unchanged.
+        """Update the parameters along `-gradients`, of a stack those of `members`: others and their state are unchanged.
 
         Args:
-            gradients: One [N, …] per stack, in order; those of other members are not read into any result.
+            gradients: One per parameter, in order; those of other members are not read into any result.
             rate: Learning rate; a tensor [] (float32 on a GPU) is read on the device.
             members: Mask of the members that take the step; None: all.
             skip: Whether the step is skipped; None: it is taken.
         """
-        call = self._call(gradients, members, skip)
+        call = self.call(gradients, members, skip)
         if call is not None:
-            self._run(call, rate, skip)
-            for copied in call.copied:
-                copied.write_back()
+            self.run([call], rate, skip)
+
+    def call(self, gradients: Sequence[Tensor], members: Members, skip: Skip | None) -> Call | None:
+        """Count a step and return the kernel's arguments; None: nothing to update. Arguments: see `step`."""
+        if not self.parameters:
+            return None
+        return self._call_one(gradients, skip) if self.size is None else self._call(gradients, members, skip)
+
+    def key(self) -> Hashable:
+        """Return what optimisers have in common whose calls may run as one: tensors do not mix in the kernel."""
+        return (
+            self.kind,
+            self.momentum,
+            self.betas,
+            self.weight_decay,
+            self.kind == "sgd" and self.size is None,
+        )
+
+    def run(self, calls: Sequence[Call], rate: float | Tensor, skip: Skip | None) -> None:
+        """Run the kernel on calls of optimisers of one `key`."""
+        whole = calls[0]
+        for more in calls[1:]:
+            whole.parameters += more.parameters
+            whole.gradients += more.gradients
+            whole.steps = [*whole.steps, *more.steps]
+            whole.copied += more.copied
+            for moments, others in zip(whole.moments, more.moments, strict=True):
+                moments += others
+        self._run(whole, rate, skip)
+        for copied in whole.copied:
+            copied.write_back()
+
+    def _call_one(self, gradients: Sequence[Tensor], skip: Skip | None) -> Call:
+        """Call for parameters that are no stacks."""
+        if self.clip is not None:
+            gradients = clipped(gradients, self.clip)
+        counts = self.state.get("steps", [])
+        _count(counts, skip)
+        moments = [list(self.state[name]) for name in self.moments]
+        own = list(self.parameters)
+        return Call(own, _laid_out(own, gradients), moments, counts * len(own))
+
+    # --- stacks --------------------------------------------------------------------------------------------
 
     def count(self, members: Members) -> None:
         """Note on the host a step of `members` that a kernel takes, and counts in the state."""
         if members is not None:
             stepping = [n for n, moves in enumerate(members) if moves]
-            if len(stepping) < self.size:
+            if len(stepping) < len(members):
                 self._count_of(stepping, None)
 
     def refresh(self) -> None:
         """Read step counts and stacks again, after a state was loaded or a member stepped alone."""
         self._views: tuple[list[list[Tensor]], list[list[list[Tensor]]], list[Tensor]] | None = None
         self._whole: tuple[list[Tensor], list[list[Tensor]]] | None = None
-        self._offsets: list[int] | None = [0] * self.size
+        self._offsets: list[int] | None = [0] * (self.size or 0)
         """Steps of each member relative to some common count; None: known on the device only."""
         if "steps" in self.state:
             counts = self.state["steps"][0]
@@ -454,16 +458,15 @@ class StackedOptimiser(_Settings):
             self._offsets = [int(count) for count in counts.tolist()]  # the host waits, here only
         self._equal_counts = self._uniform()
 
-    def _call(self, gradients: Sequence[Tensor], members: Members, skip: Skip | None) -> _Call | None:
+    def _call(self, gradients: Sequence[Tensor], members: Members, skip: Skip | None) -> Call | None:
         """Count a step of `members` and return the kernel's arguments; None: nothing to update."""
-        if not self.parameters:
-            return None
         if isinstance(members, Tensor):
             members = members.tolist()
-        stepping = range(self.size) if members is None else [n for n, moves in enumerate(members) if moves]
+        count = len(self.parameters[0])
+        stepping = range(count) if members is None else [n for n, moves in enumerate(members) if moves]
         if not stepping:
             return None
-        if len(stepping) < self.size:
+        if len(stepping) < count:
             self._count_of(stepping, skip)
         elif self._equal_counts:
             return self._call_all(gradients, skip)
@@ -484,7 +487,7 @@ class StackedOptimiser(_Settings):
             return True
         return self._offsets is not None and min(self._offsets) == max(self._offsets)
 
-    def _call_all(self, gradients: Sequence[Tensor], skip: Skip | None) -> _Call:
+    def _call_all(self, gradients: Sequence[Tensor], skip: Skip | None) -> Call:
         """Call for all members with equal counts: the kernel's tensors are the stacks."""
         if self.clip is not None:
             gradients = _clipped_each(gradients, self.clip)
@@ -492,7 +495,7 @@ class StackedOptimiser(_Settings):
         parameters, moments = self._lines()
         laid_out = _laid_out(self.parameters, gradients)
         padded = [_like_lines(g, whole) for g, whole in zip(laid_out, parameters, strict=True)]
-        return _Call(list(parameters), padded, [list(each) for each in moments], steps)
+        return Call(list(parameters), padded, [list(each) for each in moments], steps)
 
     def _count_all(self, skip: Skip | None) -> list[Tensor]:
         """Count a step of all members, whose counts are equal, and return the count for each parameter."""
@@ -509,7 +512,7 @@ class StackedOptimiser(_Settings):
             self._whole = whole, [_as_whole(own, whole) for own in moments]
         return self._whole
 
-    def _call_some(self, gradients: Sequence[Tensor], stepping: Sequence[int], skip: Skip | None) -> _Call:
+    def _call_some(self, gradients: Sequence[Tensor], stepping: Sequence[int], skip: Skip | None) -> Call:
         """Call for some members, or for differing counts: every updated slice is a tensor with its own count."""
         parameters, moments, counts = self._slices()
         steps = []
@@ -518,7 +521,7 @@ class StackedOptimiser(_Settings):
             once = [counts[n] for n in stepping]
             _count(once, skip)
             steps = once * len(self.parameters)
-        call = _Call([], [], [[] for _ in moments], steps)
+        call = Call([], [], [[] for _ in moments], steps)
         for i, rows in enumerate(self._gradients(gradients, stepping)):
             stacks = [self.parameters[i], *(self.state[name][i] for name in self.moments)]
             slices = [parameters[i], *(own[i] for own in moments)]
@@ -535,7 +538,7 @@ class StackedOptimiser(_Settings):
 
     def _gradients(self, gradients: Sequence[Tensor], stepping: Sequence[int]) -> list[list[Tensor]]:
         """Return the members' gradients for each parameter, clipped, with the strides of the parameter's slices."""
-        few = 4 * len(stepping) < self.size  # one by one is slower by about that
+        few = 4 * len(stepping) < len(self.parameters[0])  # one by one is slower by about that
         each = gradients if few else [g.unbind(0) for g in gradients]
         rows = [[views[n] for n in stepping] for views in each]
         if self.clip is not None:

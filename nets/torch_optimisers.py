@@ -1,7 +1,8 @@
-"""Optimisers of `torch.optim`, and users' own, by class or factory: alone, and those of a stack's members one by one."""
+"""Optimisers of `torch.optim`, and users' own, by class or factory; those of a stack's members one by one."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -15,7 +16,6 @@ from antiphon.nets.optimisers import Members, Optimiser, Skip, clipped
 
 __all__ = [
     "OptimiserFactory",
-    "StackedTorchOptimiser",
     "TorchOptimiser",
     "copied",
     "load",
@@ -39,6 +39,9 @@ class OptimiserFactory(Protocol):
 
 class TorchOptimiser:
     """An optimiser of torch's or a user's class on a list of tensors, with the interface of `Optimiser`.
+
+    Attributes:
+        members: Of a stack, whose parameters are views into the stacks, those that step one after the other.
 
     Args:
         parameters: The tensors that it changes in place; none: it does nothing.
@@ -64,6 +67,18 @@ class TorchOptimiser:
         self.kind, self.options, self.lr, self.clip = kind, options, lr, clip
         self.torch = self.make()
         self._shares = rate_shares(self.torch, lr)
+        self.members: tuple[TorchOptimiser, ...] = ()
+        self._checked = False
+
+    @classmethod
+    def stacked(cls, optimisers: Sequence[TorchOptimiser]) -> TorchOptimiser:
+        """Return the optimisers of a stack's members, in the order of the stacks' first axis, as one."""
+        found = copy.copy(optimisers[0])
+        found.members = tuple(optimisers)
+        return found
+
+    def refresh(self) -> None:
+        """Do nothing: the members' state is the state."""
 
     def make(self) -> torch.optim.Optimizer | None:
         """Return another optimiser like this one, at its beginning; None: there is nothing to change."""
@@ -102,19 +117,39 @@ class TorchOptimiser:
 
     def tensors(self) -> Iterator[Tensor]:
         """Yield the tensors of its state."""
-        yield from (leaf for leaf in tree_leaves(self.state) if isinstance(leaf, Tensor))
+        for one in self.members or (self,):
+            yield from (leaf for leaf in tree_leaves(one.state) if isinstance(leaf, Tensor))
 
     def expected(self) -> Sequence[Tensor]:
         """Return tensors of the size that its state is estimated at: two per parameter, as Adam's."""
         return [*self.parameters, *self.parameters]
 
-    def step(self, gradients: Sequence[Tensor], rate: float | Tensor, *, skip: Skip | None = None) -> None:
-        """Update the parameters along `-gradients` (one per parameter, in order) at learning rate `rate`.
-
-        A `skip` is read on the host.
-        """
-        if self.torch is None or (skip is not None and bool(skip.flag)):
+    @torch.no_grad()
+    def step(
+        self,
+        gradients: Sequence[Tensor],
+        rate: float | Tensor,
+        members: Members = None,
+        *,
+        skip: Skip | None = None,
+    ) -> None:
+        """Update the parameters along `-gradients`: arguments as of `Optimiser`; a `skip` is read on the host."""
+        if skip is not None and bool(skip.flag):
             return
+        for n, one in enumerate(self.members):
+            if members is None or members[n]:
+                places = [p.data_ptr() for p in one.parameters]
+                one.step([g[n] for g in gradients], rate)
+                if not self._checked and places != [p.data_ptr() for p in one.parameters]:
+                    raise ScenarioError(
+                        f"optimiser: {name_of(one.kind)} replaces its parameters' memory; let it change them in place"
+                    )
+        self._checked = True
+        if not self.members and self.torch is not None:
+            self._step(gradients, rate)
+
+    def _step(self, gradients: Sequence[Tensor], rate: float | Tensor) -> None:
+        assert self.torch is not None
         if self.clip is not None:
             gradients = clipped(gradients, self.clip)
         for group, share in zip(self.torch.param_groups, self._shares, strict=True):
@@ -189,46 +224,3 @@ def _like(own: Any, value: Any) -> Any:
 def copied(value: Any) -> Any:
     """Return a copy of a tree of dicts, lists, tensors and plain values."""
     return tree_map_only(Tensor, lambda tensor: tensor.data.clone(), value)
-
-
-class StackedTorchOptimiser:
-    """The optimisers of a stack's members, one after the other: their parameters are views into the stacks.
-
-    Args:
-        members: One optimiser for each member, in the order of the stacks' first axis.
-    """
-
-    def __init__(self, members: Sequence[TorchOptimiser]) -> None:
-        self.members = members
-        self._checked = False
-
-    def refresh(self) -> None:
-        """Do nothing: the members' state is the state."""
-
-    def tensors(self) -> Iterator[Tensor]:
-        """Yield the tensors of its state."""
-        for one in self.members:
-            yield from one.tensors()
-
-    @torch.no_grad()
-    def step(
-        self,
-        gradients: Sequence[Tensor],
-        rate: float | Tensor,
-        members: Members = None,
-        *,
-        skip: Skip | None = None,
-    ) -> None:
-        """Update the parameters of `members`: arguments as of `StackedOptimiser`; a `skip` is read on the host."""
-        if skip is not None and bool(skip.flag):
-            return
-        stepping = range(len(self.members)) if members is None else [n for n, on in enumerate(members) if on]
-        for n in stepping:
-            one = self.members[n]
-            places = [p.data_ptr() for p in one.parameters]
-            one.step([g[n] for g in gradients], rate)
-            if not self._checked and places != [p.data_ptr() for p in one.parameters]:
-                raise ScenarioError(
-                    f"optimiser: {name_of(one.kind)} replaces its parameters' memory; let it change them in place"
-                )
-        self._checked = True

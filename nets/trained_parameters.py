@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import copy
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from antiphon.nets.memory import give_back
-from antiphon.nets.native.mlp import KernelGradients
-from antiphon.nets.optimisers import Optimiser, Skip, StackedOptimiser, padded_zeros
+from antiphon.nets.native.mlp import fused_step
+from antiphon.nets.optimisers import Call, Optimiser, Skip, padded_zeros
 from antiphon.nets.schedules import Rate
 from antiphon.nets.step_numbers import learning_rate
-from antiphon.nets.torch_optimisers import StackedTorchOptimiser, TorchOptimiser
+from antiphon.nets.torch_optimisers import TorchOptimiser
 
-__all__ = ["StackedParameters", "TrainedParameters"]
+__all__ = ["TrainedParameters", "step_all"]
 
 AnyOptimiser = Optimiser | TorchOptimiser
 
@@ -27,17 +28,16 @@ def _optimiser(parameters: Sequence[Tensor], **settings: Any) -> AnyOptimiser:
     return Optimiser(parameters=parameters, **settings)
 
 
-def _stacked(
-    members: Sequence[AnyOptimiser], stacks: Sequence[Tensor]
-) -> StackedOptimiser | StackedTorchOptimiser:
+def _stacked(members: Sequence[AnyOptimiser], stacks: Sequence[Tensor]) -> AnyOptimiser:
     own = [one for one in members if isinstance(one, TorchOptimiser)]
-    if own:
-        return StackedTorchOptimiser(own)
-    return StackedOptimiser.from_members([one for one in members if isinstance(one, Optimiser)], stacks)
+    return TorchOptimiser.stacked(own) if own else Optimiser.stacked([*members], stacks)  # type: ignore[list-item]
 
 
 class TrainedParameters:
-    """Named parameters with running statistics and an optimiser of their own.
+    """Named parameters with running statistics and an optimiser of their own, or those of N members stacked [N, …].
+
+    The members' own parameters are views of their stack's. Running statistics and counts of updates are values: the stack
+    has its own until `write_members`.
 
     Args:
         parameters: Initial parameters, by name.
@@ -49,8 +49,11 @@ class TrainedParameters:
         dtype: Of parameters and float buffers.
 
     Attributes:
+        parameters: Those of a stack are to be changed in place only.
         trainable: The parameters that the optimiser changes.
-        updates: Optimiser steps taken.
+        updates: Optimiser steps taken; of a stack, by any of its members.
+        members: Those stacked; none: it is no stack.
+        taken: Of a stack, [N]: optimiser steps taken since the members' own counts were written.
     """
 
     def __init__(
@@ -67,6 +70,8 @@ class TrainedParameters:
         self.rate = rate
         self.frozen = frozen
         self.updates = 0
+        self.members: tuple[TrainedParameters, ...] = ()
+        self.taken = torch.zeros(0, dtype=torch.int64)
         self.parameters: dict[str, Tensor] = {
             name: p.to(device=device, dtype=dtype).requires_grad_(not frozen)
             for name, p in parameters.items()
@@ -78,8 +83,36 @@ class TrainedParameters:
         self.trainable = [] if frozen else list(self.parameters.values())
         self.optimiser = _optimiser(self.trainable, **optimiser)
 
+    @classmethod
+    def stacked(cls, members: Sequence[Self]) -> Self:
+        """Return N of one kind as one, all else as of the first.
+
+        Members correspond by the order of their parameters and statistics; names are those of the first.
+        """
+        found = copy.copy(members[0])
+        found.members, found.updates, found.parameters = tuple(members), 0, {}
+        each = [list(member.parameters.values()) for member in members]
+        for name, *own in zip(members[0].parameters, *each, strict=True):
+            with torch.no_grad():
+                stack = torch.stack(own, out=padded_zeros((len(own), *own[0].shape), own[0].data))
+            for p, view in zip(own, stack.unbind(), strict=True):
+                p.data = view
+            found.parameters[name] = stack.requires_grad_(own[0].requires_grad)
+            give_back(stack.numel() * stack.element_size())  # the next stack needs it
+        found.trainable = [] if found.frozen else list(found.parameters.values())
+        found.optimiser = _stacked([one.optimiser for one in members], found.trainable)
+        found.taken = torch.zeros(len(members), dtype=torch.int64)
+        found.read_members()
+        return found
+
+    def counts(self) -> list[int]:
+        """Return the optimiser steps that each member has taken; where there are none, a list of one."""
+        if not self.members:
+            return [self.updates]
+        return [member.updates + n for member, n in zip(self.members, self.taken.tolist(), strict=True)]
+
     def state_dict(self) -> dict[str, Any]:
-        """Return the state for a fork or checkpoint, without copying."""
+        """Return the state for a fork or checkpoint, without copying; of a stack, its members have it."""
         return {
             "parameters": dict(self.parameters),
             "buffers": dict(self.buffers),
@@ -100,63 +133,40 @@ class TrainedParameters:
         self.updates = state["updates"]
 
     @torch.no_grad()
-    def step(self, gradients: Sequence[Tensor | None], now: int, *, skip: Skip | None = None) -> None:
-        """Take one optimiser step, unless it is to `skip`; a parameter without a gradient (None) gets zeros."""
+    def step(
+        self,
+        gradients: Sequence[Tensor | None],
+        now: int,
+        members: Tensor | None = None,
+        *,
+        skip: Skip | None = None,
+    ) -> None:
+        """Take one optimiser step.
+
+        Args:
+            gradients: In the order of `trainable`; a parameter without one (None) gets zeros.
+            now: The step, for the learning rate.
+            members: Those of a stack that are updated, [N] bool; None: all.
+            skip: Whether none is; None: all are.
+        """
+        step_all([(self, gradients, members)], now, skip=skip)
+
+    def begin_step(
+        self, gradients: Sequence[Tensor | None], now: int, members: Tensor | None, skip: Skip | None
+    ) -> tuple[Optimiser, Call, float | Tensor] | None:
+        """Count a step; return the optimiser, its call and rate, or None where the step has been taken. Arguments: see `step`."""
         full = [
             torch.zeros_like(p) if g is None else g for p, g in zip(self.trainable, gradients, strict=True)
         ]
         self.updates += 1
-        rate = learning_rate(self.rate, now, self.trainable[0].device) if self.trainable else self.rate.base
-        self.optimiser.step(full, rate, skip=skip)
-
-
-class StackedParameters:
-    """N `TrainedParameters` of one kind, stacked [N, …]; the members' own parameters become views.
-
-    Running statistics and counts of updates are values: the stack has its own until `write_members`. Members correspond
-    by the order of their parameters and statistics; names are those of the first.
-
-    Attributes:
-        parameters: To be changed in place only.
-        taken: [N]: optimiser steps taken since the members' own counts were written.
-    """
-
-    def __init__(self, members: Sequence[TrainedParameters]) -> None:
-        first = members[0]
-        self.members = list(members)
-        self.rate, self.frozen = first.rate, first.frozen
-        self.parameters: dict[str, Tensor] = {}
-        each = [list(member.parameters.values()) for member in members]
-        for name, *own in zip(first.parameters, *each, strict=True):
-            with torch.no_grad():
-                stack = torch.stack(own, out=padded_zeros((len(own), *own[0].shape), own[0].data))
-            for p, view in zip(own, stack.unbind(), strict=True):
-                p.data = view
-            self.parameters[name] = stack.requires_grad_(own[0].requires_grad)
-            give_back(stack.numel() * stack.element_size())  # the next stack needs it
-        self.trainable = [] if first.frozen else list(self.parameters.values())
-        self.optimiser = _stacked([one.optimiser for one in members], self.trainable)
-        self.taken = torch.zeros(len(members), dtype=torch.int64)
-        self.buffers: dict[str, Tensor] = {}
-        self.read_members()
-
-    def step(
-        self, gradients: Sequence[Tensor], now: int, members: Tensor | None, *, skip: Skip | None = None
-    ) -> None:
-        """Take one optimiser step of `members`, [N] bool or None for all.
-
-        Args:
-            gradients: [N, …] each, in the order of `trainable`.
-            now: The step, for the learning rate.
-            members: Those that are updated.
-            skip: Whether none is; None: all are.
-        """
-        rate = learning_rate(self.rate, now, self.trainable[0].device) if self.trainable else self.rate(now)
-        if isinstance(gradients, KernelGradients) and isinstance(self.optimiser, StackedOptimiser):
-            gradients.step(self.optimiser, rate, members, skip)
-        else:
-            self.optimiser.step(gradients, rate, members, skip=skip)
         self.taken += 1 if members is None else members.long()
+        rate = learning_rate(self.rate, now, self.trainable[0].device) if self.trainable else self.rate.base
+        own = self.optimiser
+        if not isinstance(own, Optimiser):
+            own.step(full, rate, members, skip=skip)
+            return None
+        call = None if fused_step(full, own, rate, members, skip) else own.call(full, members, skip)
+        return None if call is None else (own, call, rate)
 
     def read_members(self) -> None:
         """Stack the running statistics and counts of the members again, after a state was loaded into them."""
@@ -180,3 +190,23 @@ class StackedParameters:
             name: torch.where(members.view(-1, *[1] * (stack.dim() - 1)), buffers[name], stack)
             for name, stack in self.buffers.items()
         }
+
+
+@torch.no_grad()
+def step_all(
+    steps: Sequence[tuple[TrainedParameters, Sequence[Tensor | None], Tensor | None]],
+    now: int,
+    *,
+    skip: Skip | None = None,
+) -> None:
+    """Take the steps of several, each with its gradients and members; those of equal settings and rate in one kernel call."""
+    calls: dict[Hashable, list[tuple[Optimiser, Call, float | Tensor]]] = {}
+    for place, (owner, gradients, members) in enumerate(steps):
+        begun = owner.begin_step(gradients, now, members, skip)
+        if begun is not None:
+            optimiser, _, rate = begun
+            key = ("apart", place) if isinstance(rate, Tensor) else (optimiser.key(), rate)
+            calls.setdefault(key, []).append(begun)
+    for each in calls.values():
+        optimiser, _, rate = each[0]
+        optimiser.run([call for _, call, _ in each], rate, skip)

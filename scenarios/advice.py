@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from math import prod
-from typing import Literal
 
 from antiphon.extensions import name_of
 from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec, ObjectiveSpec
@@ -151,23 +151,17 @@ def _differs(finding: Finding, subjects: Collection[Finding | None]) -> bool:
 
 def _all(scenario: Scenario) -> Iterator[Finding]:
     yield from _unreached(scenario)
+    reach = _Reach(scenario)
     for channel in scenario.channels:
-        yield from (("channel", channel.name, message) for message in _unread(scenario, channel))
+        found = chain(
+            _unread(scenario, channel), _doubtful(scenario, channel, reach), unused_by_channel(channel)
+        )
+        yield from (("channel", channel.name, message) for message in found)
     for name, agent in scenario.agents.items():
         if agent.objective is not None and agent.objective.target in agent.observes:
             target = agent.objective.target
-            yield (
-                "agent",
-                name,
-                f"observes its own target {target!r} and need only copy it; leave out one of them",
-            )
-    yield from (("channel", name, "heard by no agent with an objective") for name in _unheard(scenario))
-    reach = _Reach(scenario)
-    for channel in scenario.channels:
-        yield from (("channel", channel.name, message) for message in _doubtful(scenario, channel, reach))
-    for channel in scenario.channels:
-        yield from (("channel", channel.name, message) for message in unused_by_channel(channel))
-    for name, agent in scenario.agents.items():
+            message = f"observes its own target {target!r} and need only copy it; leave out one of them"
+            yield "agent", name, message
         yield from (("agent", name, message) for message in unused_by_agent(agent))
     value, steps = scenario.telemetry.value, scenario.training.steps
     if value is not None and value.every > steps:
@@ -197,12 +191,9 @@ class _Reach:
     scenario: Scenario
 
     @cached_property
-    def windows(self) -> dict[str, int | Literal["episode"]]:
-        """The window of each agent's locked group."""
-        groups = self.scenario.locked_groups()
-        return {
-            name: window for group in groups for window in [self.scenario.window(group)] for name in group
-        }
+    def learning(self) -> set[str]:
+        """The agents whose messages lead to one with an objective."""
+        return self._to(lambda objective: True)
 
     @cached_property
     def classifying(self) -> set[str]:
@@ -222,7 +213,7 @@ class _Reach:
 
 def _blocked(scenario: Scenario) -> set[str]:
     """Return the names of locked channels whose delay is not shorter than the group's window."""
-    windows = _Reach(scenario).windows
+    windows = scenario.windows
     blocked = set()
     for channel in scenario.channels:
         if channel.coupling == "locked":
@@ -280,12 +271,6 @@ def _is_silent(channel: ChannelSpec) -> bool:
     return channel.link.drop == 1 and not stands_in
 
 
-def _unheard(scenario: Scenario) -> list[str]:
-    objectives = [name for name, agent in scenario.agents.items() if agent.objective]
-    heard = _closure(objectives, [(channel.receiver, channel.sender) for channel in scenario.channels])
-    return [c.name for c in scenario.channels if c.receiver not in heard and not c.state]
-
-
 def _unread(scenario: Scenario, channel: ChannelSpec) -> Iterator[str]:
     sender, receiver = scenario.agents[channel.sender].clock, scenario.agents[channel.receiver].clock
     arrival = sender.phase % sender.period + channel.link.delay
@@ -299,6 +284,8 @@ def _doubtful(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterat
     if channel.state:
         yield from _doubtful_state(channel, reach)
         return
+    if channel.receiver not in reach.learning:
+        yield "heard by no agent with an objective"
     periods = [scenario.agents[name].clock.period for name in (channel.sender, channel.receiver)]
     if channel.read != "last" and periods[1] <= periods[0]:
         yield f"read {channel.read} is read last: its receiver ticks no more slowly than its sender"
@@ -352,7 +339,7 @@ def _is_residual_stream(channel: ChannelSpec, reach: _Reach) -> bool:
 def _doubtful_state(channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
     if channel.coupling != "decoupled":
         return
-    if reach.windows[channel.sender] == "episode":
+    if reach.scenario.windows[channel.sender] == "episode":
         yield "the window is the episode, so that no state is handed on to be predicted; make it locked"
     if channel.gradient.kind == "critic":
         yield _ONLY_A_CRITIC

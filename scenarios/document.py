@@ -5,23 +5,24 @@ library's by name, a user's by the file's path.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import name_of
 from antiphon.nets.memory import uncollected
-from antiphon.problems import UNNAMED, DocumentError, Problems, kind_of
+from antiphon.problems import UNNAMED, DocumentError, Problems, kind_of, placed
 from antiphon.problems import Path as DocumentPath
 from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec
-from antiphon.scenarios.channel_specs import ChannelSpec
+from antiphon.scenarios.channel_specs import STATE, ChannelSpec
 from antiphon.scenarios.checks import AGE, check
 from antiphon.scenarios.graphs.generators import (
     GraphSpec,
@@ -40,6 +41,7 @@ from antiphon.scenarios.parameters import (
     substitute,
 )
 from antiphon.scenarios.relations import (
+    Window,
     episode_agents,
     levels,
     locked_groups,
@@ -57,16 +59,17 @@ from antiphon.spec import (
     Sequence,
     Spec,
     Text,
+    channel_name,
     frozen_data,
     name_problem,
     plain,
+    section_of,
 )
 
 if TYPE_CHECKING:
     import networkx as nx
 
 __all__ = [
-    "PARTS_ALONE",
     "EnvSpec",
     "ExplicitDocument",
     "Scenario",
@@ -186,9 +189,7 @@ class Scenario(Spec):
     telemetry: TelemetrySpec = TelemetrySpec()
 
     @model_validator(mode="after")
-    def _whole(self, info: ValidationInfo) -> Self:
-        if info.context is PARTS_ALONE:
-            return self
+    def _whole(self) -> Self:
         check(self)
         channels = (_conditioned(channel, self.agents[channel.sender]) for channel in self.channels)
         self.__dict__["channels"] = tuple(sorted(channels, key=lambda channel: channel.order))
@@ -203,6 +204,11 @@ class Scenario(Spec):
     def locked_agents(self) -> frozenset[str]:
         """The agents that a locked channel joins to another."""
         return frozenset(agent for group in self._groups if len(group) > 1 for agent in group)
+
+    @cached_property
+    def windows(self) -> dict[str, Window]:
+        """The window of each agent: of its locked group, that in which all learn."""
+        return {name: window for group in self._groups for window in [self.window(group)] for name in group}
 
     def inputs_of(self, agent: str) -> tuple[ChannelSpec, ...]:
         """Return the message channels into an agent, in canonical order (that of a `concat` fan-in)."""
@@ -223,7 +229,7 @@ class Scenario(Spec):
         """
         return self._groups
 
-    def window(self, group: Iterable[str]) -> int | Literal["episode"]:
+    def window(self, group: Iterable[str]) -> Window:
         """Return a locked group's window: steps from one learning to the next, or `episode`."""
         return window_of(group, self.agents, self._episodic)
 
@@ -348,8 +354,6 @@ def _python_objects(value: object, path: DocumentPath = ()) -> Iterator[tuple[Do
         yield path, value
 
 
-PARTS_ALONE = {"check": "the parts alone"}
-"""Context of a validation that leaves out the checks across parts, and the sorting of channels."""
 _DECLARATIONS = ("parameters", "variants")
 _SECTIONS = (
     "agent",
@@ -396,7 +400,8 @@ class Template:
             known = (*Scenario.model_fields, *_KEYS)
             for key in body:
                 if key not in known:
-                    problems.append(DocumentError((key,), f"unknown key {key!r}{suggest(key, known)}"))
+                    mend = section_of(Scenario, key) or suggest(key, known)
+                    problems.append(DocumentError((key,), f"unknown key {key!r}{mend}"))
             parameters: Mapping[str, ParameterSpec] = {}
             variants: Mapping[str, Mapping[str, Any]] = {}
             with problems.gathered():
@@ -456,19 +461,33 @@ class Template:
         Raises:
             ScenarioError: One line that names the place in the document, the value and the fix.
         """
-        document = self.explicit(variant, values)
-        with _located(self.source, self._lines):
-            try:
-                return Scenario.model_validate(document.data)
-            except DocumentError as error:
-                raise document.as_written(error) from None
+        document = self._explicit(variant, values)
+        with self._placing(document):
+            return Scenario.model_validate(document.data)
 
-    def explicit(self, variant: str | None, values: Mapping[str, Any]) -> ExplicitDocument:
-        """Return the document with every parameter filled in and its graph generated, not validated as a scenario.
+    @contextmanager
+    def placing(self, variant: str | None, values: Mapping[str, Any]) -> Iterator[None]:
+        """Locate in this document the problems of its scenario that the body raises, one for each mistake, by line."""
+        try:
+            yield
+        except ScenarioError as error:
+            found = error if isinstance(error, DocumentError) else placed(error)
+            if not found.path or found.path[0] not in Scenario.model_fields:
+                raise
+            with self._placing(self._explicit(variant, values)):
+                raise found from None
 
-        Raises:
-            ScenarioError: As `resolve`.
-        """
+    @contextmanager
+    def _placing(self, document: ExplicitDocument) -> Iterator[None]:
+        try:
+            yield
+        except DocumentError as error:
+            problems = document.as_written(error.separate())
+            problems.sort(key=lambda problem: problem.line(self._lines) or 0)
+            raise problems.as_one().located(self.source, self._lines) from None
+
+    def _explicit(self, variant: str | None, values: Mapping[str, Any]) -> ExplicitDocument:
+        """Return the document with every parameter filled in and its graph generated, not validated as a scenario."""
         resolved = self.resolve_values(variant, values)
         with _located(self.source, self._lines):
             body = substitute(self._body, resolved)
@@ -507,14 +526,6 @@ class Template:
             body.setdefault("readout", list(made.readouts))
         return ExplicitDocument(body, self._lines, made.templates, len(channels))
 
-    def located(self, error: DocumentError) -> DocumentError:
-        """Return a problem of this document with `file:line: ` in front."""
-        return error.located(self.source, self._lines)
-
-    def line(self, error: DocumentError) -> int:
-        """Return the line of a problem of this document, from 1; 0: it has none."""
-        return error.line(self._lines) or 0
-
 
 @dataclass(frozen=True)
 class ExplicitDocument:
@@ -532,21 +543,43 @@ class ExplicitDocument:
     sections: Mapping[str | int, tuple[DocumentPath, ...]] = field(default_factory=dict)
     written: int = 0
 
-    def as_written(self, error: DocumentError) -> DocumentError:
-        """Relocate the problems of generated agents and channels to the sections they were made from."""
-        found = Problems(self._in_section(one) for one in error.separate())
-        return DocumentError(found[0].path, found[0].message, others=found[1:])
+    def as_written(self, problems: Iterable[DocumentError]) -> Problems:
+        """Return one problem for each mistake, of generated agents and channels at the section that they were made from."""
+        found: dict[DocumentPath, DocumentError] = {}  # of a place, the first
+        for problem in problems:
+            path, subject, names = problem.path, problem.subject, self._names
+            if path[:1] == ("channels",) and subject in names:
+                path = ("channels", names.index(subject), *path[2:])
+            elif path[:1] == ("channels",) and path[1:] and isinstance(path[1], int):
+                subject = names[path[1]]
+            found.setdefault(path, problem.at(self._section(path), subject))
+        made = Counter(section for sections in self.sections.values() for section in sections)
+        return Problems(found.values()).said_once(made)
 
-    def _in_section(self, error: DocumentError) -> DocumentError:
-        if len(error.path) < 2:
-            return error
-        kind, item, *rest = error.path
+    @cached_property
+    def _names(self) -> list[str]:
+        """The names of the channels."""
+        ends = [one if isinstance(one, dict) else {} for one in self.data.get("channels", ())]
+        return [
+            channel_name(
+                str(one.get("from", one.get("sender"))),
+                str(one.get("to", one.get("receiver"))),
+                one.get("key", STATE if one.get("carries") == "state" else 0),
+            )
+            for one in ends
+        ]
+
+    def _section(self, path: DocumentPath) -> DocumentPath:
+        """Return the path in the section that an agent or channel was made from; others are as they are."""
+        kind, item, *rest = path if len(path) > 1 else ("", "")
         key = item - self.written if kind == "channels" and isinstance(item, int) else item
         sections = self.sections.get(key, ()) if kind in ("agents", "channels") else ()
-        if not sections or (isinstance(key, int) and key < 0):
-            return error
-        at = next((path for path in sections if rest and (*path, rest[0]) in self._lines), sections[-1])
-        return DocumentError((*at, *rest), error.message)
+        if not sections:
+            return path
+        at = next(
+            (section for section in sections if rest and (*section, rest[0]) in self._lines), sections[-1]
+        )
+        return (*at, *rest)
 
 
 @contextmanager

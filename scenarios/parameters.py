@@ -18,21 +18,14 @@ __all__ = ["ParameterSpec", "fitted", "read_parameters", "read_variants", "secti
 
 _REFERENCE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_-]*)")
 _FREE_TEXT = ("description",)
-_TYPES: Mapping[str, tuple[type, ...]] = {
-    "int": (int,),
-    "float": (int, float),
-    "str": (str,),
-    "bool": (bool,),
-    "list": (list, tuple),
+_TYPES: Mapping[str, tuple[str, tuple[type, ...]]] = {
+    "int": ("a whole number", (int,)),
+    "float": ("a number", (int, float)),
+    "str": ("a word", (str,)),
+    "bool": ("true or false", (bool,)),
+    "list": ("a list", (list, tuple)),
 }
-_WORDS = {
-    "int": "a whole number",
-    "float": "a number",
-    "str": "a word",
-    "bool": "true or false",
-    "list": "a list",
-}
-
+"""Of each type the words for its values and their Python types."""
 _MOST_SHOWN = 20
 """Choices in a message."""
 
@@ -96,50 +89,30 @@ class ParameterSpec(Spec):
         return self
 
     @cached_property
-    def _choices(self) -> frozenset[tuple[bool, Any]]:
-        return frozenset(map(_with_type, self.choices or ()))
-
-    @cached_property
-    def _also(self) -> frozenset[tuple[bool, Any]]:
-        return frozenset(map(_with_type, self.also or ()))
+    def _listed(self) -> frozenset[tuple[bool, Any]]:
+        """The choices, or the words beside the type, each with whether it is a bool: True equals 1."""
+        return frozenset((isinstance(value, bool), value) for value in self.choices or self.also or ())
 
     def problem(self, value: object) -> str | None:
         """Return why the parameter cannot have this value; None where it can."""
-        if self.choices is not None:
-            if _among(value, self._choices):
-                return None
-            shown = ", ".join(show_value(choice) for choice in self.choices[:_MOST_SHOWN])
-            more = len(self.choices) - _MOST_SHOWN
-            shown += f", … and {more:,} more" if more > 0 else ""
-            near = (
-                suggest(value, [c for c in self.choices if isinstance(c, str)])
-                if isinstance(value, str)
-                else ""
-            )
-            mend = near if near.startswith("; did") else ""
-            return f"must be one of {shown}, not {show_value(value)}{mend}"
-        assert self.type is not None
-        if _among(value, self._also):
+        if isinstance(value, str | int | float | None) and (isinstance(value, bool), value) in self._listed:
             return None
-        known = _TYPES[self.type]
-        if not isinstance(value, known) or (isinstance(value, bool) and self.type != "bool"):
-            also = "".join(f" or {show_value(word)}" for word in (self.also or ())[:_MOST_SHOWN])
+        shown = [show_value(one) for one in (self.choices or self.also or ())[:_MOST_SHOWN]]
+        if self.type is None:
+            more = len(self.choices or ()) - _MOST_SHOWN
+            known = ", ".join(shown) + (f", … and {more:,} more" if more > 0 else "")
+            near = suggest(str(value), [choice for choice in self.choices or () if isinstance(choice, str)])
+            mend = near if near.startswith("; did") and isinstance(value, str) else ""
+            return f"must be one of {known}, not {show_value(value)}{mend}"
+        words, types = _TYPES[self.type]
+        if not isinstance(value, types) or (isinstance(value, bool) and self.type != "bool"):
             mend = f"; write [{value}]" if self.type == "list" and isinstance(value, str) else ""
-            return f"must be {_WORDS[self.type]}{also}, not {kind_of(value)}{mend}"
+            return f"must be {' or '.join([words, *shown])}, not {kind_of(value)}{mend}"
         if self.min is not None and isinstance(value, int | float) and not value >= self.min:
             return f"must be at least {self.min:g}, not {show_value(value)}"
         if self.max is not None and isinstance(value, int | float) and not value <= self.max:
             return f"must be at most {self.max:g}, not {show_value(value)}"
         return None
-
-
-def _with_type(value: Any) -> tuple[bool, Any]:
-    """A value beside whether it is a bool: True equals 1, and False 0."""
-    return isinstance(value, bool), value
-
-
-def _among(value: Any, choices: frozenset[tuple[bool, Any]]) -> bool:
-    return isinstance(value, str | int | float | None) and _with_type(value) in choices
 
 
 def substitute(value: Any, values: Mapping[str, Any], path: Path = ()) -> Any:

@@ -8,19 +8,22 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, Literal, Protocol, Self
+from functools import cached_property
+from typing import Literal, Protocol
 
 from antiphon.scenarios.agent_specs import AgentSpec
-from antiphon.scenarios.channel_specs import ChannelSpec
+from antiphon.scenarios.channel_specs import ChannelSpec, GradientSpec
 from antiphon.scenarios.training import TrainingSpec
 
 __all__ = [
     "Graph",
+    "Relations",
+    "Window",
     "components",
     "cycle_among",
     "episode_agents",
+    "joined",
     "learning_groups",
-    "learning_steps",
     "levels",
     "locked_groups",
     "message_channels",
@@ -29,27 +32,93 @@ __all__ = [
 ]
 
 Arcs = Iterable[tuple[str, str]]
+Window = int | Literal["episode"]
+"""Steps from one learning to the next."""
 
 
 class Graph(Protocol):
-    """What the checks and relations read of a scenario."""
+    """What the relations and checks read of a scenario."""
 
     @property
     def agents(self) -> Mapping[str, AgentSpec]: ...
     @property
     def channels(self) -> Sequence[ChannelSpec]: ...
     @property
-    def tied(self) -> tuple[tuple[str, ...], ...]: ...
+    def tied(self) -> Sequence[Sequence[str]]: ...
     @property
     def training(self) -> TrainingSpec: ...
     @property
-    def readout(self) -> tuple[str, ...] | None: ...
+    def readout(self) -> Sequence[str] | None: ...
     @property
-    def readouts(self) -> tuple[str, ...]: ...
-    @property
-    def locked_agents(self) -> frozenset[str]: ...
-    def locked_groups(self) -> tuple[tuple[str, ...], ...]: ...
-    def model_copy(self, *, update: Mapping[str, Any]) -> Self: ...
+    def readouts(self) -> Sequence[str]: ...
+
+
+class Relations:
+    """Relations of a scenario's agents and channels, each computed once; the channels are as its document has them."""
+
+    def __init__(self, scenario: Graph) -> None:
+        self.scenario = scenario
+        self.agents, self.channels = scenario.agents, scenario.channels
+
+    @cached_property
+    def inputs(self) -> dict[str, tuple[ChannelSpec, ...]]:
+        """The message channels into each agent."""
+        return message_channels(self.agents, self.channels, "receiver")
+
+    @cached_property
+    def states(self) -> dict[str, tuple[str, GradientSpec]]:
+        """Coupling and gradient of the state channel of each agent that has one."""
+        return {one.sender: (one.coupling, one.gradient) for one in self.channels if one.state}
+
+    @cached_property
+    def sampling(self) -> frozenset[str]:
+        """The agents that send samples, which their policies learn."""
+        return frozenset(channel.sender for channel in self.channels if channel.learned_by_policy)
+
+    @cached_property
+    def locked(self) -> dict[str, tuple[str, ...]]:
+        """The locked group of each agent."""
+        return {name: group for group in locked_groups(self.agents, self.channels) for name in group}
+
+    @cached_property
+    def learning(self) -> dict[str, tuple[str, ...]]:
+        """The learning group of each agent."""
+        return {name: group for group in learning_groups(self.agents, self.channels) for name in group}
+
+    @cached_property
+    def late(self) -> dict[str, list[ChannelSpec]]:
+        """The delayed channels out of each learning group that has some, by its first agent."""
+        found: dict[str, list[ChannelSpec]] = {}
+        for channel in self.channels:
+            if channel.coupling == "delayed":
+                found.setdefault(self.learning[channel.sender][0], []).append(channel)
+        return found
+
+    @cached_property
+    def episodic(self) -> frozenset[str]:
+        """The agents whose window is the episode by themselves."""
+        return episode_agents(self.agents, self.channels)
+
+    def window(self, group: Iterable[str]) -> Window:
+        """Return the window of agents that learn as one."""
+        return window_of(group, self.agents, self.episodic)
+
+    def learns(self, name: str) -> tuple[Window, int]:
+        """Return the period of an agent's updates in steps, and the step of the first (0: the episode's)."""
+        return self._times[self.learning[name][0]]
+
+    @cached_property
+    def _times(self) -> dict[str, tuple[Window, int]]:
+        times: dict[str, tuple[Window, int]] = {}
+        for group in {group[0]: group for group in self.learning.values()}.values():
+            window, clock = self.window(group), self.agents[group[0]].clock
+            if window == "episode":
+                times[group[0]] = window, 0
+            elif any(len(self.locked[name]) > 1 for name in group):  # at the end of each period
+                times[group[0]] = window, window - 1
+            else:
+                times[group[0]] = window, window - clock.period + clock.phase % clock.period
+        return times
 
 
 def message_channels(
@@ -109,7 +178,7 @@ def cycle_among(agents: Collection[str], arcs: Arcs) -> tuple[str, ...]:
 
 def locked_groups(agents: Collection[str], channels: Iterable[ChannelSpec]) -> tuple[tuple[str, ...], ...]:
     """Return the agents partitioned into maximal sets joined by locked channels, singletons included."""
-    return _joined(agents, [(c.sender, c.receiver) for c in channels if c.coupling == "locked"])
+    return joined(agents, [(c.sender, c.receiver) for c in channels if c.coupling == "locked"])
 
 
 def learning_groups(
@@ -122,10 +191,10 @@ def learning_groups(
             tied.setdefault(agent.share, name)
     pairs = [(tied[agent.share], name) for name, agent in agents.items() if agent.share is not None]
     pairs += [(c.sender, c.receiver) for c in channels if c.coupling == "locked"]
-    return _joined(agents, pairs)
+    return joined(agents, pairs)
 
 
-def _joined(agents: Collection[str], pairs: Arcs) -> tuple[tuple[str, ...], ...]:
+def joined(agents: Collection[str], pairs: Arcs) -> tuple[tuple[str, ...], ...]:
     """Return the agents partitioned into maximal sets joined by pairs, singletons included."""
     group = {agent: [agent] for agent in agents}
     for sender, receiver in pairs:
@@ -146,10 +215,8 @@ def episode_agents(agents: Mapping[str, AgentSpec], channels: Iterable[ChannelSp
     return frozenset([*locked, *(name for name, agent in agents.items() if agent.clock.unroll == "episode")])
 
 
-def window_of(
-    group: Iterable[str], agents: Mapping[str, AgentSpec], whole: Collection[str]
-) -> int | Literal["episode"]:
-    """Return a group's window in steps: the least common multiple of its members' period x unroll.
+def window_of(group: Iterable[str], agents: Mapping[str, AgentSpec], whole: Collection[str]) -> Window:
+    """Return a group's window in steps: the least common multiple of its members' period x unroll, or any member's episode.
 
     Args:
         whole: Those whose window is the episode (`episode_agents`).
@@ -161,24 +228,6 @@ def window_of(
             return "episode"
         steps = math.lcm(steps, clock.period * clock.unroll)
     return steps
-
-
-def learning_steps(
-    group: Collection[str], agents: Mapping[str, AgentSpec], whole: Collection[str], *, locked: bool
-) -> tuple[int | Literal["episode"], int]:
-    """Return the period of a learning group's updates in steps, and the step of the first (0: the episode's).
-
-    Args:
-        whole: Those whose window is the episode (`episode_agents`).
-        locked: Whether a locked channel joins members: the group then learns at the end of each period.
-    """
-    window = window_of(group, agents, whole)
-    if window == "episode":
-        return window, 0
-    if locked:
-        return window, window - 1
-    clock = agents[min(group)].clock
-    return window, window - clock.period + clock.phase % clock.period
 
 
 def components(agents: Collection[str], arcs: Arcs) -> dict[str, int]:

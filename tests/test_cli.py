@@ -165,7 +165,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        ("run", "run: give a scenario: a library name, a YAML file or MODULE:FUNCTION"),
+        ("run", "missing argument 'NAME|FILE|MODULE:FUNCTION'; antiphon run --help explains the usage"),
         ("rnu", "no such command 'rnu'; did you mean 'run'?; antiphon --help explains the usage"),
         ("run digits-mlp --stesp 3", "no such option: --stesp"),
         ("run digits-mlp -s -1", "--seed: must be at least 0, not -1"),

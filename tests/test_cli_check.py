@@ -65,15 +65,26 @@ def problems(cli: Commands, text: str, *words: str) -> list[str]:
     return [line.removeprefix("error: s.yaml:") for line in cli.err.splitlines()]
 
 
-def test_problems_are_listed_by_line_those_of_single_values_first(here: Path, cli: Commands) -> None:
+def test_problems_are_listed_by_line_those_of_values_first_then_those_of_the_whole(
+    here: Path, cli: Commands
+) -> None:
     unknown_key, *signals, period, name, drop, context, batch = PROBLEMS
     assert problems(cli, MANY) == [unknown_key, period, batch]
     text = MANY.replace("hiden", "hidden").replace("period: 0", "period: 1").replace("batch: 0", "batch: 4")
-    assert problems(cli, text) == [*signals, name, context]
-    assert problems(cli, text.replace("to: B", "to: c")) == [*signals, drop, context]
+    assert problems(cli, text) == [name]
+    text = text.replace("to: B", "to: c")
+    assert problems(cli, text) == [drop]
+    assert problems(cli, text.replace("drop: 0.1", "drop: 0")) == [*signals, context]
     assert cli.code("check s.yaml --json") == 2
     assert '"ok": false' in cli.out
-    assert cli.out.count('"problem":') == len(signals) + 2
+    assert cli.out.count('"problem":') == len(signals) + 1
+
+
+def test_a_run_locates_what_shows_when_it_is_built(here: Path, cli: Commands) -> None:
+    Path("s.yaml").write_text(WRITTEN.replace("[image]", "[imge]"))
+    line = "s.yaml:4: agents.a000.observes (also a001, a002 and 117 more): no signal 'imge'; did you mean 'image'?"
+    for words in ("--steps 1", "--steps 1 --seeds 2"):
+        assert cli.refused("run s.yaml", words) == line
 
 
 def test_without_them_the_document_is_accepted(here: Path, cli: Commands) -> None:
@@ -105,6 +116,89 @@ def test_a_problem_of_many_generated_agents_is_one_line_at_their_section(here: P
     lines = problems(cli, text, "--variant", "local")
     assert all("no signal 'lable'" in line for line in lines)
     assert len(lines) == len({line.partition(":")[0] for line in lines}) > 1
+
+
+RING = """\
+scenario: ring
+env: {id: antiphon/Digits-v0, patches: 16, hold: 4}
+graph: {kind: ring, agents: 100, deal: {observes: patch}}
+agent: {objective: {kind: classification, target: label}}
+channel: {size: 8, link: {delay: 1}}
+"""
+WRITTEN = "scenario: many\nenv: {id: antiphon/Digits-v0}\nagents:\n" + "".join(
+    f"  a{number:03}: {{observes: [image], share: s, objective: {{kind: classification, target: label}}}}\n"
+    for number in range(120)
+)
+SAID_ONCE = {
+    "a typing error in each of many agents": (
+        WRITTEN.replace("[image]", "[imge]"),
+        "4: agents.a000.observes (also a001, a002 and 117 more): no signal 'imge'; did you mean 'image'?",
+    ),
+    "two agents that differ from the others": (
+        WRITTEN.replace("a000: {", "a000: {learn: false, "),
+        "5: agents.a001.learn (also a002, a003 and 116 more): differs from agent 'a000', with which it shares",
+    ),
+    "more agents than signals to deal": (
+        RING,
+        "4: agent.observes (n16, n17 and 82 more): no signal 'patch_16'; patch_0 to patch_15 are all there are: raise",
+    ),
+    "a key of the section of all": (
+        RING.replace("patches: 16", "patches: 100")
+        .replace("delay: 1", "delay: 1, drop: 0.1")
+        .replace("size: 8", "size: 8, coupling: locked"),
+        "5: channel.link.drop: a locked channel loses nothing, not 0.1; leave it out, or use another coupling",
+    ),
+    "a cycle of many": (
+        RING.replace(", link: {delay: 1}", "").replace("patches: 16", "patches: 100"),
+        "5: channel: zero-delay cycle n00 -> n01 -> n02 -> n03 -> n04 -> n05 -> n06 -> n07 -> … -> n00; give one of these",
+    ),
+    "a key of a section": (
+        WRITTEN + "training: {lr: 0.1}",
+        "124: training.lr: unknown key 'lr'; write optimiser: {lr: …} or predictor: {lr: …}",
+    ),
+    "a word in place of a mapping": (
+        WRITTEN.replace("{id: antiphon/Digits-v0}", "antiphon/Digits-v0"),
+        "2: env: must be a mapping of keys, not the word 'antiphon/Digits-v0'; write {id: antiphon/Digits-v0}",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", SAID_ONCE)
+def test_one_mistake_is_one_line_whoever_makes_it(here: Path, cli: Commands, mistake: str) -> None:
+    text, expected = SAID_ONCE[mistake]
+    (line,) = problems(cli, text)
+    assert line.startswith(expected)
+
+
+def test_signals_are_dealt_in_turn(here: Path, cli: Commands) -> None:
+    Path("s.yaml").write_text(RING.replace("observes: patch", "observes: patch, of: 16"))
+    assert cli("check s.yaml").splitlines()[-1] == "s.yaml: ok"
+    assert load(Path("s.yaml")).resolve().agents["n99"].observes == ("patch_3",)
+
+
+MIXED = """\
+scenario: mixed
+parameters: {coupling: {choices: [locked, decoupled], default: decoupled}}
+variants: {decoupled: {}, locked: {coupling: locked}}
+env: {id: antiphon/Copy-v0, threshold: 0}
+agents:
+  ear: {observes: [symbol], network: {kind: gru, size: 4}, clock: {unroll: 4}}
+  mouth: {network: {kind: gru, size: 4}, clock: {unroll: episode}, objective: {kind: coding, target: target}}
+channels:
+  - {from: ear, to: mouth, size: 4, coupling: $coupling}
+training: {batch: 2}
+"""
+
+
+def test_a_variant_that_locks_agents_of_different_windows_gives_them_the_longest(
+    here: Path, cli: Commands
+) -> None:
+    Path("s.yaml").write_text(MIXED)
+    assert cli("check s.yaml").splitlines()[-1] == "s.yaml: ok with variants decoupled, locked"
+    shown = cli("show s.yaml --variant locked")
+    assert "learn as one network: ear, mouth; window: the episode, in place of 4 steps of ear" in shown
+    assert shown.count("each episode") == 2
+    assert "each 4 ticks" in cli("show s.yaml --variant decoupled")
 
 
 def test_problems_of_parameters_and_variants_are_listed(here: Path, cli: Commands) -> None:

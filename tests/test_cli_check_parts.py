@@ -89,7 +89,6 @@ def test_a_placement(here: Path, cli: Commands) -> None:
             "give the channel `link: {delay: 1}`, or place both ends together"),
         ),
         ("lossy --parts *=0 --parts 2", "--parts 2: a number of parts stands alone; leave the others out"),
-        ("lossy" + " --parts=n*=0" * 257, "--parts n*=0: more than 256 patterns; name the agents in a YAML file"),
         ("lossy-links --parts 2", "check: lossy-links is a study; --parts is of a scenario"),
         ("lossy --parts 0", "must be at least 1, not 0"),
     ],

@@ -40,7 +40,7 @@ def test_a_refusal_elsewhere_is_a_line_too(monkeypatch: pytest.MonkeyPatch, cli:
         def fail(*_: object, error: Exception = error, **__: object) -> None:
             raise error
 
-        monkeypatch.setattr("antiphon.terminal.measurements.evaluate_run", fail)
+        monkeypatch.setattr("antiphon.commands.evaluate.RunDirectory.open", fail)
         if code == 1:
             with pytest.raises(RuntimeError):
                 cli.code("evaluate a")

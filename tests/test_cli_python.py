@@ -87,7 +87,7 @@ def test_check_builds_it_and_warns(here: Path, cli: Commands) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ("run", "run: give a scenario: a library name, a YAML file or MODULE:FUNCTION"),
+        ("run", "missing argument 'NAME|FILE|MODULE:FUNCTION'; antiphon run --help explains the usage"),
         ("run own:biuld", "own:biuld: module 'own' has no 'biuld'"),
         ("run nowhere:build", "nowhere:build: no module 'nowhere' in"),
         ("run own:X", "own:X: is of type Tensor; must be an antiphon.Scenario"),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from antiphon.envs.base import StepResult
-from antiphon.envs.images import ImageStream
+from antiphon.envs.images import Digits
 from tests.commands import Commands
 
 TINY = "run digits-mlp --steps 6 --set depth=2 --set width=8 --set batch=16"
@@ -56,15 +56,15 @@ def test_ctrl_c_ends_all_and_the_same_command_goes_on(
     here: Path, cli: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = f"{TINY} --seeds 2 --name exp --logdir mine --steps 12 --checkpoint-every 3"
-    taken, step = itertools.count(1), ImageStream.step
+    taken, step = itertools.count(1), Digits.step
 
-    def stepped(self: ImageStream, actions: Any = None) -> StepResult:
+    def stepped(self: Digits, actions: Any = None) -> StepResult:
         if next(taken) == 7:  # a step that has a checkpoint already
             signal.raise_signal(signal.SIGINT)
         return step(self, actions)
 
     with monkeypatch.context() as stopping:
-        stopping.setattr(ImageStream, "step", stepped)
+        stopping.setattr(Digits, "step", stepped)
         assert cli.code(words) == 130
     assert cli.out.count("(stopped at step ") == 2
     assert "stopped; the same command with --resume-if-exists goes on" in cli.err

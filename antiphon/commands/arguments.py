@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,72 +23,46 @@ from antiphon.scenarios.yaml_text import read, read_file
 from antiphon.spec import plain
 
 __all__ = [
-    "PartsOptions",
+    "cluster_of",
     "division_of",
     "given_scenario",
-    "given_template",
     "logdir_root",
     "new_directory",
+    "parts_of",
     "placement_of",
     "scenario_template",
-    "template_to_show",
     "values_of",
 ]
 
 _PART = re.compile(r"[0-9]{1,9}")
 _PYTHON = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 """`MODULE:FUNCTION`."""
-_PATTERNS = 256
-"""Of `--parts`, each of which is compared with every agent."""
-_OF_PARTS = ("ray", "mode", "every")
-"""Options that say how parts run."""
 _DIRECTORY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
-def scenario_template(name: str) -> Template | PythonTemplate:
+def scenario_template(name: str, python: str | None = None) -> Template | PythonTemplate:
     """Return the template of a library name, a YAML file, a run directory (its resolved scenario) or `MODULE:FUNCTION`.
+
+    Args:
+        name: Of the scenario.
+        python: The `--scenario` with which a run directory's Python objects are made of its values.
 
     Raises:
         ScenarioError: There is no such template.
-        RunError: It is a run whose scenario holds Python objects.
+        RunError: It is a run whose scenario holds Python objects; or with `python`, no run.
     """
-    if _PYTHON.fullmatch(name):
+    if python is None and _PYTHON.fullmatch(name):
         return load_python(name)
-    if name in scenario_names() or not (Path(name) / "scenario.yaml").is_file():
+    if python is None and (name in scenario_names() or not (Path(name) / "scenario.yaml").is_file()):
         return template_named(name)
-    if (Path(name) / "run.json").is_file():
+    if python is not None or (Path(name) / "run.json").is_file():
         directory = RunDirectory.open(name)
-        scenario = given_scenario(directory, None)
+        scenario = given_scenario(directory, python)
         if scenario is not None:
-            return PythonTemplate(base=scenario, source=name)
+            return PythonTemplate(base=scenario, source=python or name)
         directory.check_document()
     document = Path(name) / "scenario.yaml"
     return Template.from_saved(read_file(document), str(document))
-
-
-def given_template(command: str, name: str | None) -> Template | PythonTemplate:
-    """Return the template that a command was given.
-
-    Raises:
-        ScenarioError: None was given, or there is no such template.
-    """
-    if name is None:
-        raise ScenarioError(f"{command}: give a scenario: a library name, a YAML file or MODULE:FUNCTION")
-    return scenario_template(name)
-
-
-def template_to_show(name: str | None, python: str | None) -> Template | PythonTemplate:
-    """Return the template of a name; with `--scenario`, what that makes of the values of a run.
-
-    Raises:
-        ScenarioError: There is no such template.
-        RunError: With `--scenario`, `name` is no run.
-    """
-    if name is None or python is None:
-        return given_template("show", name)
-    scenario = given_scenario(RunDirectory.open(name), python)
-    assert scenario is not None
-    return PythonTemplate(base=scenario, source=python)
 
 
 def given_scenario(directory: RunDirectory, python: str | None) -> Scenario | None:
@@ -141,40 +115,42 @@ def placement_of(entries: Iterable[str], agents: Iterable[str]) -> dict[str, int
     Of several entries that match an agent the last counts.
 
     Raises:
-        ScenarioError: Another form, a file that cannot be read, an unknown agent, more than 256 patterns, or an agent that is left out.
+        ScenarioError: Another form, a file that cannot be read, an unknown agent, or an agent that is left out.
     """
     agents = list(agents)
-    known = set(agents)
-    placement: dict[str, int] = {}
-    patterns = 0
+    placement = dict[str, int | None].fromkeys(agents)
     for entry in entries:
         pattern, equals, number = entry.rpartition("=")
         found: Mapping[str, object] = {pattern: number} if equals else _placement_file(entry)
         for name, part in found.items():
+            pattern = name.strip()
             if not _PART.fullmatch(str(part)):
                 raise ScenarioError(
                     f"--parts {entry}: the part of '{name}' is {show_value(part)}; parts are numbered from 0, for example "
                     f"--parts {agents[0]}=0"
                 )
-            if name.strip() in known:
-                placement[name.strip()] = int(str(part))
-                continue
-            patterns += 1
-            if patterns > _PATTERNS:
-                raise ScenarioError(
-                    f"--parts {entry}: more than {_PATTERNS} patterns; name the agents in a YAML file"
-                )
-            matching = [agent for agent in agents if fnmatchcase(agent, name.strip())]
+            matching = [pattern] if pattern in placement else fnmatch.filter(agents, pattern)
             if not matching:
                 raise ScenarioError(f"--parts {entry}: there is no agent '{name}'{suggest(name, agents)}")
             placement |= dict.fromkeys(matching, int(str(part)))
-    missing = [agent for agent in agents if agent not in placement]
+    missing = [agent for agent, part in placement.items() if part is None]
     if missing:
         others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise ScenarioError(
             f"--parts: agent '{missing[0]}'{others} has no part; begin with --parts '*=0' for all others"
         )
-    return {agent: placement[agent] for agent in agents}
+    return {agent: part for agent, part in placement.items() if part is not None}
+
+
+def _placement_file(path: str) -> Mapping[str, object]:
+    try:
+        text = read_file(Path(path))
+    except ScenarioError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise ScenarioError(
+            f"--parts {path}: neither a number, AGENT=PART nor a YAML file that can be read ({reason})"
+        ) from None
+    return read(text, path).data
 
 
 def division_of(parts: Sequence[str], agents: Iterable[str]) -> int | dict[str, int] | None:
@@ -183,70 +159,59 @@ def division_of(parts: Sequence[str], agents: Iterable[str]) -> int | dict[str, 
     Raises:
         ScenarioError: A number beside other entries, or what `placement_of` raises.
     """
-    numbers = [entry for entry in parts if entry.isdecimal()]
-    if not numbers:
+    number = next((entry for entry in parts if entry.isdecimal()), None)
+    if number is None:
         return placement_of(parts, agents) if parts else None
     if len(parts) > 1:
-        raise ScenarioError(f"--parts {numbers[0]}: a number of parts stands alone; leave the others out")
-    if not _PART.fullmatch(numbers[0]) or not int(numbers[0]):
-        raise ScenarioError(f"--parts: must be at least 1, not {numbers[0]}")
-    return int(numbers[0])
+        raise ScenarioError(f"--parts {number}: a number of parts stands alone; leave the others out")
+    if not _PART.fullmatch(number) or not int(number):
+        raise ScenarioError(f"--parts: must be at least 1, not {number}")
+    return int(number)
 
 
-@dataclass(frozen=True)
-class PartsOptions:
-    """The options of `run` and `resume` for parts, as given; what is not given is None or empty."""
+def parts_of(
+    parts: Sequence[str] | None,
+    agents: Iterable[str],
+    options: Mapping[str, Any],
+    before: PartsSettings | None = None,
+) -> PartsSettings | None:
+    """Return the settings of a run in parts; None: as it was run, or of a new one without parts.
 
-    parts: Sequence[str] = ()
-    mode: str | None = None
-    every: int | None = None
-    ray: str | None = None
+    Args:
+        parts: The entries of `--parts`.
+        agents: Of the scenario.
+        options: How parts run (`ray`, `mode`, `every`), by name; None: not given.
+        before: Of the run that is resumed. Where `--parts` is given, all else is as of a new run.
 
-    def settings(self, agents: Iterable[str], before: PartsSettings | None = None) -> PartsSettings | None:
-        """Return the settings of a run; None: as it was run, or of a new one without parts.
-
-        Args:
-            agents: Of the scenario.
-            before: Of the run that is resumed. Where `--parts` is given, all else is as of a new run.
-
-        Raises:
-            ScenarioError: An option has no effect, or a value that cannot be.
-        """
-        found = {name: getattr(self, name) for name in _OF_PARTS if getattr(self, name) is not None}
-        division = division_of(self.parts, agents)
-        if isinstance(division, int):
-            return PartsSettings(count=division, **found)
-        if division is not None:
-            return PartsSettings(placement=division, **found)
-        if before is not None:
-            return replace(before, **found) if found else None
-        if found:
-            raise ScenarioError(f"--{next(iter(found))}: into how many parts? add --parts N")
-        return None
-
-    def virtual(self, backend: str, cluster: str, agents: Iterable[str]) -> VirtualSettings:
-        """Return the cluster and the placement of a run in virtual time.
-
-        Raises:
-            ScenarioError: An option has no effect, or the profile is not accepted.
-        """
-        if backend != "cohort":
-            raise ScenarioError(f"--backend {backend}: has no effect in virtual time; leave it out")
-        for name in _OF_PARTS:
-            if getattr(self, name) is not None:
-                raise ScenarioError(f"--{name}: has no effect in virtual time; leave it out")
-        return VirtualSettings(find_profile(cluster), division_of(self.parts, agents))
+    Raises:
+        ScenarioError: An option has no effect, or a value that cannot be.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    division = division_of(parts or (), agents)
+    if isinstance(division, int):
+        return PartsSettings(count=division, **given)
+    if division is not None:
+        return PartsSettings(placement=division, **given)
+    if before is not None:
+        return replace(before, **given) if given else None
+    for name in given:
+        raise ScenarioError(f"--{name}: into how many parts? add --parts N")
+    return None
 
 
-def _placement_file(path: str) -> dict[str, object]:
-    try:
-        text = read_file(Path(path))
-    except ScenarioError as error:
-        reason = str(error).removeprefix(f"{path}: ")
-        raise ScenarioError(
-            f"--parts {path}: neither a number, AGENT=PART nor a YAML file that can be read ({reason})"
-        ) from None
-    return dict(read(text, path).data)
+def cluster_of(
+    cluster: str, parts: Sequence[str] | None, agents: Iterable[str], backend: str, options: Mapping[str, Any]
+) -> VirtualSettings:
+    """Return the cluster and the placement of a run in virtual time; the arguments are those of `parts_of`.
+
+    Raises:
+        ScenarioError: An option has no effect, or the profile is not accepted.
+    """
+    if backend != "cohort":
+        raise ScenarioError(f"--backend {backend}: has no effect in virtual time; leave it out")
+    for name in (name for name, value in options.items() if value is not None):
+        raise ScenarioError(f"--{name}: has no effect in virtual time; leave it out")
+    return VirtualSettings(find_profile(cluster), division_of(parts or (), agents))
 
 
 def logdir_root(logdir: Path | None) -> Path:

@@ -12,19 +12,17 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from antiphon.commands import options
-from antiphon.commands.arguments import division_of, given_template, values_of
+from antiphon.commands.arguments import division_of, scenario_template, values_of
 from antiphon.engine.planning.advice import advice
 from antiphon.engine.runs.library import scenario_names
 from antiphon.engine.runs.python_template import PythonTemplate, other_variants
 from antiphon.engine.studies.plan import StudyOptions, plan
 from antiphon.envs import describe
 from antiphon.errors import ScenarioError, in_one_line
-from antiphon.problems import Path, Problems, placed
+from antiphon.problems import placed
 from antiphon.scenarios import DocumentError, Scenario, Template
-from antiphon.scenarios.checks import problems_of
-from antiphon.scenarios.document import PARTS_ALONE
 from antiphon.scenarios.study import DEFAULT, StudySpec, find_study
-from antiphon.terminal.output import console, left_out, percent, print_json, show_table, some, write_line
+from antiphon.terminal.output import console, percent, print_json, show_table, some, write_line
 
 if TYPE_CHECKING:
     from antiphon.engine.parts.division import Division
@@ -70,7 +68,7 @@ class Findings:
 
 
 def check(
-    name_or_file: options.OptionalScenario = None,
+    name_or_file: options.Scenario,
     variant: options.Variant = None,
     settings: options.Settings = None,
     parts: options.Parts = None,
@@ -85,10 +83,9 @@ def check(
     """
     values = values_of(settings or ())
     try:
-        library = name_or_file is None or name_or_file in scenario_names()
-        study = None if library else find_study(str(name_or_file))
+        study = None if name_or_file in scenario_names() else find_study(name_or_file)
         if study is None:
-            found = check_scenario(given_template("check", name_or_file), variant, values, parts or ())
+            found = check_scenario(scenario_template(name_or_file), variant, values, parts or ())
         elif parts:
             raise ScenarioError(f"check: {name_or_file} is a study; --parts is of a scenario")
         else:
@@ -96,7 +93,7 @@ def check(
                 study, StudyOptions(variants=[variant] if variant else [], values=values, seeds=1)
             )
     except DocumentError as error:
-        found = Findings(str(name_or_file), str(name_or_file))
+        found = Findings(name_or_file, name_or_file)
         found.add(variant or DEFAULT, error.separate(), [])
     if json:
         print_json(_as_dict(found))
@@ -114,17 +111,44 @@ def check_scenario(
     """Check a variant of a template, or all of them; with the entries of `--parts`, one of them and its division."""
     found = Findings(template.name, template.source)
     only = variant or parts or not template.variants
-    chosen = [variant] if only else [None, *template.variants]
-    for each in chosen:
-        problems, scenario = _examined(template, each, values)
-        warnings = []
-        if scenario is not None:
-            others = islice(other_variants(template, each, values), _MOST_COMPARED)
-            warnings = advice(scenario, others)
-        found.add(each or DEFAULT, problems, warnings)
+    for each in [variant] if only else [None, *template.variants]:
+        scenario = _examine(found, each or DEFAULT, template, each, values)
         if parts and scenario is not None:
             _divide(found, scenario, division_of(parts, scenario.agents))
     return found
+
+
+def check_study(study: StudySpec, options: StudyOptions) -> Findings:
+    """Check every run of a study's first budget with one seed."""
+    found = Findings(study.study, study.study)
+    for run in plan(study, options).runs.values():
+        _examine(found, run.label, run.request.template, run.request.variant, run.request.values)
+    return found
+
+
+def _examine(
+    found: Findings,
+    label: str,
+    template: Template | PythonTemplate,
+    variant: str | None,
+    values: Mapping[str, Any],
+) -> Scenario | None:
+    """Note the problems of one variant, or its warnings where there are none, and return the scenario without problems.
+
+    First come problems of single values; where there are none, those of the whole; then those that show when it is built.
+    """
+    from antiphon.engine.build.builder import check_build
+
+    try:
+        scenario = template.resolve(variant, values)
+        with template.placing(variant, values):
+            check_build(scenario, describe(scenario.env))
+    except ScenarioError as error:
+        found.add(label, (error if isinstance(error, DocumentError) else placed(error)).separate(), [])
+        return None
+    others = islice(other_variants(template, variant, values), _MOST_COMPARED)
+    found.add(label, [], advice(scenario, others))
+    return scenario
 
 
 def _divide(found: Findings, scenario: Scenario, parts: int | dict[str, int] | None) -> None:
@@ -142,78 +166,19 @@ def _divide(found: Findings, scenario: Scenario, parts: int | dict[str, int] | N
         found.problems[str(error)] = list(found.checked)
 
 
-def check_study(study: StudySpec, options: StudyOptions) -> Findings:
-    """Check every run of a study's first budget with one seed."""
-    from antiphon.engine.build.builder import check_build
-
-    found = Findings(study.study, study.study)
-    for run in plan(study, options).runs.values():
-        request = run.request
-        scenario = request.scenario
-        check_build(scenario, describe(scenario.env))
-        others = islice(other_variants(request.template, request.variant, request.values), _MOST_COMPARED)
-        found.add(run.label, [], advice(scenario, others))
-    return found
-
-
-def _examined(
-    template: Template | PythonTemplate, variant: str | None, values: Mapping[str, Any]
-) -> tuple[list[DocumentError], Scenario | None]:
-    """Return the problems of a document in one variant, and the scenario, where there are none.
-
-    First come those of single values; where there are none, those of the whole; then those that show when it is built. One
-    that many generated agents have is there once.
-    """
-    from antiphon.engine.build.builder import check_build
-    from antiphon.engine.build.shapes import signal_problems
-
-    if isinstance(template, PythonTemplate):  # made whole, or not at all
-        try:
-            scenario = template.resolve(variant, values)
-            check_build(scenario, describe(scenario.env))
-        except ScenarioError as error:
-            return [error if isinstance(error, DocumentError) else placed(error)], None
-        return [], scenario
-    document = template.explicit(variant, values)
-    parts: Scenario | None = None
-    found: list[DocumentError] = []
-    try:
-        parts = Scenario.model_validate(document.data, context=PARTS_ALONE)
-        found += problems_of(parts)
-        env = describe(parts.env)
-        found += Problems(signal_problems(parts, env))
-        if not found:
-            scenario = template.resolve(variant, values)
-            check_build(scenario, env)
-            return [], scenario
-    except ScenarioError as error:
-        found += (error if isinstance(error, DocumentError) else placed(error)).separate()
-    numbers = {} if parts is None else {channel.name: n for n, channel in enumerate(parts.channels)}
-    problems: dict[Path, DocumentError] = {}  # of a place, the first
-    for problem in found:
-        path = problem.path
-        if path[:1] == ("channels",) and path[1:2] and path[1] in numbers:
-            path = ("channels", numbers[str(path[1])], *path[2:])
-        problems.setdefault(path, DocumentError(path, problem.message))
-    written = sorted(map(document.as_written, problems.values()), key=template.line)
-    return list({str(located): located for located in map(template.located, written)}.values()), None
-
-
 def _listed(names: Sequence[str]) -> str:
     more = len(names) - _MOST_LISTED
     return ", ".join(names[:_MOST_LISTED]) + (f", … and {more:,} more" if more > 0 else "")
 
 
 def _as_dict(found: Findings) -> dict[str, Any]:
-    kinds = {"problem": found.problems, "warning": found.warnings}
-    lists = {
-        f"{kind}s": [{kind: line, "variants": where} for line, where in lines.items()]
-        for kind, lines in kinds.items()
-    }
-    result = {"scenario": found.name, "ok": not found.problems, "checked": found.checked, **lists}
-    if found.division is None:
-        return result
-    return {**result, "parts": {"placement": found.placement, "division": asdict(found.division)}}
+    problems = [{"problem": line, "variants": where} for line, where in found.problems.items()]
+    warnings = [{"warning": line, "variants": where} for line, where in found.warnings.items()]
+    result = {"scenario": found.name, "ok": not problems, "checked": found.checked}
+    result |= {"problems": problems, "warnings": warnings}
+    if found.division is not None:
+        result["parts"] = {"placement": found.placement, "division": asdict(found.division)}
+    return result
 
 
 def _print(found: Findings) -> None:
@@ -236,8 +201,7 @@ def _show_division(division: Division) -> None:
         [str(part), some(agents), percent(share)]
         for part, (agents, share) in enumerate(zip(division.parts, division.shares, strict=True))
     ]
-    show_table(["part", "agents", "of all work"], rows[:_ROWS], right=1)
-    left_out(len(division.parts), _ROWS)
+    show_table(["part", "agents", "of all work"], rows, right=1, most=_ROWS)
     if division.lookahead is None:
         console().print(Text("no channel is cut: the parts never wait for each other"))
         return

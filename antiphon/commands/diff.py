@@ -13,7 +13,7 @@ import typer
 from antiphon.commands import options
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.files import finite
-from antiphon.terminal.output import display_path, left_out, print_json, show_table, some, write_line
+from antiphon.terminal.output import display_path, print_json, show_table, some, write_line
 
 if TYPE_CHECKING:
     from antiphon.engine.runs.compare_runs import Comparison
@@ -98,8 +98,7 @@ def _show_settings(comparison: Comparison) -> None:
         a, b = (_written(setting.values, run) for run in "ab")
         names.setdefault((section, key, a, b), []).append(name)
     rows = [[f"{section}{some(which)}{key}", a, b] for (section, key, a, b), which in names.items()]
-    show_table(["setting", "A", "B"], rows[:_ROWS])
-    left_out(len(rows), _ROWS)
+    show_table(["setting", "A", "B"], rows, most=_ROWS)
 
 
 def _place(path: Sequence[str]) -> tuple[str, str, str]:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from antiphon.commands import options
+from antiphon.commands.arguments import given_scenario
+from antiphon.engine.runs.directory import RunDirectory
+from antiphon.errors import RunError
+from antiphon.files import finite
+from antiphon.terminal.output import print_json
+
+if TYPE_CHECKING:
+    from antiphon.terminal.measurements import Measured
 
 __all__ = ["evaluate"]
 
@@ -59,26 +68,50 @@ def evaluate(
     repeats: Annotated[int | None, options.count("R", "With --value: number of repeats.", least=2)] = None,
     json: options.Json = False,
 ) -> int:
-    """Score the newest checkpoint of a run on a split, with optional measurements; return the exit code."""
-    from antiphon.engine.inference.links import Links
-    from antiphon.terminal.measurements import Measurements, evaluate_run
+    """Score the newest checkpoint of a run on a split, with optional measurements; return the exit code.
 
-    measurements = Measurements(
-        ablate=ablate,
-        language=language,
-        value=value,
-        channels=channels or None,
-        examples=examples,
-        horizon=horizon,
-        repeats=repeats,
-    )
-    return evaluate_run(
-        path,
-        python=python,
-        split=split,
-        links=Links(links, drop, inputs),
-        episodes=episodes,
-        sampled=sampled,
-        measurements=measurements,
-        json=json,
-    )
+    Raises:
+        RunError: An option without effect on the requested measurements, or nothing to measure.
+    """
+    from antiphon.engine.inference.links import Links
+    from antiphon.engine.simulation import Simulation
+    from antiphon.terminal import measurements
+
+    asked = {"ablate": ablate is not None, "language": language, "value": value}
+    _check_users("examples", examples, asked, ("ablate", "language"))
+    _check_users("channels", channels, asked, ("ablate", "language", "value"))
+    _check_users("horizon", horizon, asked, ("value",))
+    _check_users("repeats", repeats, asked, ("value",))
+    over, only, directory = Links(links, drop, inputs), channels or None, RunDirectory.open(path)
+    scenario = given_scenario(directory, python)
+    with Simulation.load(path, scenario, threads=directory.facts["threads"]) as simulation:
+        measurements.check_measurable(simulation, kind=ablate, languages=language, channels=only)
+        found = simulation.evaluate(split, over, episodes=episodes, sampled=sampled)
+        result = measurements.result_of(directory, path, simulation, found)
+        if not json:
+            measurements.show_scores(result, found)
+        made: list[Callable[[], Measured]] = []
+        if ablate is not None:
+            made.append(
+                lambda: measurements.measured_ablation(simulation, ablate, split, only, over, examples)
+            )
+        if language:
+            made.append(lambda: measurements.measured_language(simulation, split, only, examples))
+        if value:
+            made.append(lambda: measurements.measured_value(simulation, only, horizon, repeats))
+        for measure in made:
+            measured = measure()
+            result[measured.name] = measured.result
+            measurements.keep(directory, simulation, measured)
+            if not json:
+                measured.show()
+    if json:
+        print_json(finite(result))
+    return 0
+
+
+def _check_users(option: str, value: object, asked: Mapping[str, bool], measured_by: Sequence[str]) -> None:
+    """Check that an option is of some measurement that is asked for."""
+    if value and not any(asked[user] for user in measured_by):
+        wanted = " or ".join(", ".join(f"--{user}" for user in measured_by).rsplit(", ", 1))
+        raise RunError(f"--{option}: has no effect here; it goes with {wanted}")

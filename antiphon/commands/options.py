@@ -15,11 +15,11 @@ __all__ = [
     "Json",
     "LogDir",
     "Mode",
-    "OptionalScenario",
     "Parts",
     "PythonObjects",
     "Ray",
     "Run",
+    "Scenario",
     "Settings",
     "Steps",
     "Variant",
@@ -62,8 +62,8 @@ def _number(text: str | float) -> float:
         raise typer.BadParameter(f"must be a number, not '{text}'") from None
 
 
-OptionalScenario = Annotated[
-    str | None,
+Scenario = Annotated[
+    str,
     typer.Argument(
         metavar="NAME|FILE|MODULE:FUNCTION",
         help="A library scenario, a YAML file, or a function that returns a scenario; --set sets its parameters.",

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Self
-
-from rich.text import Text
+from typing import TYPE_CHECKING, Annotated
 
 from antiphon.commands import options
-from antiphon.commands.arguments import given_template, values_of
+from antiphon.commands.arguments import scenario_template, values_of
 from antiphon.engine.virtual.profile import ClusterProfile, find_profile
 from antiphon.errors import ScenarioError
 from antiphon.files import finite
-from antiphon.terminal.output import print_json, remark, remarks, show_table, write_line
+from antiphon.terminal.output import print_json, show_table, write_line
+from antiphon.terminal.progress import status_line
 
 if TYPE_CHECKING:
     from antiphon.engine.planning.cluster_plan import ClusterPlan
@@ -21,12 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["in_time", "plan"]
 
 _UNITS = ((86_400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
-_LINE_SECONDS = 5.0
-"""Seconds between two lines of progress, where there is no terminal."""
 
 
 def plan(
-    name_or_file: options.OptionalScenario = None,
+    name_or_file: options.Scenario,
     variant: options.Variant = None,
     settings: options.Settings = None,
     cluster: Annotated[
@@ -60,7 +56,7 @@ def plan(
         ScenarioError: There is no such scenario or profile, or the scenario cannot be run in virtual time.
         DataError: The scenario's data are missing or broken.
     """
-    template, values = given_template("plan", name_or_file), values_of(settings or ())
+    template, values = scenario_template(name_or_file), values_of(settings or ())
     if cluster is None:
         given = {"target": target, "seeds": seeds, "steps": steps, "parts": parts, "budget": budget}
         for option in (option for option, value in given.items() if value is not None):
@@ -74,7 +70,7 @@ def plan(
     from antiphon.engine.planning.cluster_plan import plan_on_cluster, variants_of
 
     profile = find_profile(cluster)
-    with _Progress() as progress:
+    with status_line() as watch:
         times = plan_on_cluster(
             variants_of(template, variant, values),
             profile,
@@ -83,38 +79,12 @@ def plan(
             steps=steps,
             parts=parts or 16,
             budget=120.0 if budget is None else budget,
-            watch=progress.update,
+            watch=watch,
         )
     if json:
         print_json(finite({"cluster": profile.cluster, **asdict(times)}))
     else:
         _print(times, profile)
-
-
-class _Progress:
-    """A line of progress on stderr, replaced on a terminal; elsewhere one every few seconds. A context manager."""
-
-    def __init__(self) -> None:
-        screen = remarks()
-        self._status = screen.status("") if screen.is_terminal else None
-        self._newest = time.monotonic()
-
-    def update(self, line: str) -> None:
-        """Show a line."""
-        if self._status is not None:
-            self._status.update(Text(line))
-        elif time.monotonic() - self._newest >= _LINE_SECONDS:
-            self._newest = time.monotonic()
-            remark(line)
-
-    def __enter__(self) -> Self:
-        if self._status is not None:
-            self._status.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._status is not None:
-            self._status.stop()
 
 
 def _print(plan: ClusterPlan, profile: ClusterProfile) -> None:

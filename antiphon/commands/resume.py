@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from antiphon.commands import options
-from antiphon.commands.arguments import PartsOptions, given_scenario
+from antiphon.commands.arguments import given_scenario, parts_of
 from antiphon.commands.run import print_outcome, train
 from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.runs.directory import RunDirectory
@@ -32,8 +32,8 @@ def resume(
     from antiphon.engine.runs.run import resume as resume_run
 
     directory = RunDirectory.open(path)
-    asked, before = PartsOptions(parts or (), mode, every, ray), PartsSettings.of_facts(directory.facts)
-    division = asked.settings(directory.values.get("agents", {}), before)
+    agents, of_parts = directory.values.get("agents", {}), {"ray": ray, "mode": mode, "every": every}
+    division = parts_of(parts, agents, of_parts, PartsSettings.of_facts(directory.facts))
     resumed = resume_run(path, steps, given_scenario(directory, python), division)
     if isinstance(resumed, Outcome):
         remark(f"{display_path(path)}: is done; --steps N goes on to a later step")

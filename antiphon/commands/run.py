@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
 from antiphon.commands import options
 from antiphon.commands.arguments import (
-    PartsOptions,
-    given_template,
+    cluster_of,
     logdir_root,
     new_directory,
+    parts_of,
+    scenario_template,
     values_of,
 )
 from antiphon.engine.planning.advice import advice
@@ -25,19 +26,16 @@ from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run_loop import Outcome
 from antiphon.errors import RunError
 from antiphon.terminal.output import (
-    METRICS,
     console,
-    counted,
-    decimal,
     display_path,
     how_to_look,
-    percent,
     print_json,
     remark,
     second_signal,
     show_result,
     show_table,
     write_line,
+    written,
 )
 from antiphon.terminal.progress import ProgressDisplay
 
@@ -49,7 +47,7 @@ __all__ = ["print_outcome", "run", "show_seeds", "train"]
 
 
 def run(
-    name_or_file: options.OptionalScenario = None,
+    name_or_file: options.Scenario,
     variant: options.Variant = None,
     settings: options.Settings = None,
     steps: options.Steps = None,
@@ -91,7 +89,7 @@ def run(
     if resume_if_exists and name is None:
         raise RunError("--resume-if-exists: which run? name it with --name")
     request = Request(
-        template=given_template("run", name_or_file),
+        template=scenario_template(name_or_file),
         variant=variant,
         values=values_of(settings or ()),
         steps=steps,
@@ -100,11 +98,11 @@ def run(
         backend=backend,
         command=("antiphon", *sys.argv[1:]),
     )
-    division, divided = None, PartsOptions(parts or (), mode, every, ray)
+    division, agents, of_parts = None, request.scenario.agents, {"ray": ray, "mode": mode, "every": every}
     if cluster is not None:
-        request = replace(request, cluster=divided.virtual(backend, cluster, request.scenario.agents))
+        request = replace(request, cluster=cluster_of(cluster, parts, agents, backend, of_parts))
     else:
-        division = divided.settings(request.scenario.agents)
+        division = parts_of(parts, agents, of_parts)
     if seeds is not None and (division or request.cluster) is not None:
         raise RunError("--seeds: several seeds are not divided into parts; run each with --seed S")
     if seeds is not None:
@@ -114,9 +112,9 @@ def run(
     outcome = request.outcome(path) if resume_if_exists else None
     if outcome is not None and outcome.status == "done":
         return print_outcome(outcome, json)
-    return train(
-        begin(request, path, resume_if_exists=resume_if_exists, division=division), checkpoint_every, json
-    )
+    with request.template.placing(variant, request.values):
+        started = begin(request, path, resume_if_exists=resume_if_exists, division=division)
+    return train(started, checkpoint_every, json)
 
 
 def train(run: Run, checkpoint_every: int | None, json: bool) -> int:
@@ -144,7 +142,6 @@ def print_outcome(outcome: Outcome, json: bool) -> int:
 
 # --- several seeds -----------------------------------------------------------------------------------------
 
-_FIGURES = (*METRICS, "loss")
 _UNUSED = " is not used "
 """Ending of the warnings that only `check` lists: templates have unused keys for other variants."""
 
@@ -163,7 +160,8 @@ def _run_seeds(
 
     requests = [replace(request, seed=seed) for seed in range(request.seed, request.seed + count)]
     paths, summary_dir = _directories(requests, name, logdir)
-    runs = MultiSeedRun(requests, paths, resume_if_exists=resume_if_exists)
+    with request.template.placing(request.variant, request.values):
+        runs = MultiSeedRun(requests, paths, resume_if_exists=resume_if_exists)
     _warn(advice(request.scenario, other_variants(request.template, request.variant, request.values)))
     if runs.sequential_reason is not None:
         remark(f"the seeds run one after the other: {runs.sequential_reason}")
@@ -203,79 +201,43 @@ def _directories(
 
 def show_seeds(outcome: MultiSeedOutcome, summary_dir: Path, root: Path) -> None:
     """Print the results of several seeds: each run, statistics over seeds, and the directories (`root` holds the runs')."""
-    result = outcome.result
-    seeds, summary = result["seeds"], result["summary"]
-    first = seeds[0]
+    seeds, summary = outcome.result["seeds"], outcome.result["summary"]
+    first, ends = seeds[0], sorted({one["steps"] for one in seeds})
     variant = f" · {first['variant']}" if first["variant"] else ""
-    seconds = sum(one["seconds"] for one in seeds)
     count = f"{len(seeds)} seed{'s' if len(seeds) != 1 else ''}"
-    title = f"\n{first['scenario']}{variant} · {count} · {_steps(seeds)} steps · {seconds:.1f} s"
-    rows = [_row(one, summary) for one in seeds]
-    rows.append([""] * (2 + len(summary)))
-    for heading, written in _LINES.items():
-        rows.append([heading, "", *(written(metric, found) for metric, found in summary.items())])
+    steps = " – ".join(f"{number:,}" for number in dict.fromkeys((ends[0], ends[-1])))
+    seconds = sum(one["seconds"] for one in seeds)
+    rows = []
+    for one in seeds:
+        ended = "" if one["exit"] == "done" else f" ({one['exit']} at step {one['steps']:,})"
+        figures = [written(metric, {**one, **one["env"]}.get(metric)) for metric in summary]
+        rows.append([f"{one['seed']}{ended}", display_path(one["run_dir"]), *figures])
+    if summary:
+        rows.append([""] * (2 + len(summary)))
+    for heading, keys, between in _STATISTICS if summary else ():
+        cells = [
+            between.join(written(metric, found[key]) for key in keys if found[key] is not None) or "–"
+            for metric, found in summary.items()
+        ]
+        rows.append([heading, "", *cells])
     columns = ["seed", "run", *(metric.replace("_", " ") for metric in summary)]
-    show_table(columns, rows if summary else rows[: len(seeds)], right=len(summary), title=title)
-    for line in _remarks(seeds, summary):
+    title = f"\n{first['scenario']}{variant} · {count} · {steps} steps · {seconds:.1f} s"
+    show_table(columns, rows, right=len(summary), title=title)
+    if summary:
+        line = "Interquartile mean: of the middle half of the seeds; interval: bootstrap over seeds."
+        complete = max(found["n"] for found in summary.values())
+        if complete < len(seeds):
+            which = "came to their end" if any(one["exit"] == "done" for one in seeds) else "did not diverge"
+            line += f"\nOver {complete} of {len(seeds)} seeds: those that {which}."
         console().print(Text(line, style="dim"))
     write_line(f"\nover seeds   {display_path(summary_dir / 'seeds.json')}")
     how_to_look(root)
 
 
-def _row(one: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
-    ended = "" if one["exit"] == "done" else f" ({one['exit']} at step {one['steps']:,})"
-    figures = {**one, **one["env"]}
-    return [
-        f"{one['seed']}{ended}",
-        display_path(one["run_dir"]),
-        *(_written(m, figures.get(m)) for m in summary),
-    ]
-
-
-def _steps(seeds: Sequence[Mapping[str, Any]]) -> str:
-    counts = dict.fromkeys([min(one["steps"] for one in seeds), max(one["steps"] for one in seeds)])
-    return " – ".join(f"{count:,}" for count in counts)
-
-
-def _written(metric: str, value: float | None) -> str:
-    if metric == "accuracy":
-        return percent(value)
-    return decimal(value) if metric in _FIGURES else counted(value)
-
-
-def _mean(metric: str, found: Mapping[str, Any]) -> str:
-    mean, error = found["mean"], found["error"]
-    if error is None:
-        return _written(metric, mean)
-    if metric == "accuracy":
-        return f"{100 * mean:.2f} ± {percent(error)}"
-    return f"{decimal(mean)} ± {decimal(error)}"
-
-
-def _interval(metric: str, found: Mapping[str, Any]) -> str:
-    if found["low"] is None:
-        return "–"
-    if metric == "accuracy":
-        return f"{100 * found['low']:.2f} – {percent(found['high'])}"
-    return f"{decimal(found['low'])} – {decimal(found['high'])}"
-
-
-_LINES: Mapping[str, Callable[[str, Mapping[str, Any]], str]] = {
-    "mean ± standard error": _mean,
-    "median": lambda metric, found: _written(metric, found["median"]),
-    "interquartile mean": lambda metric, found: _written(metric, found["iqm"]),
-    "its 95 % interval": _interval,
-}
-"""Formatters of statistics over seeds, by heading."""
-
-
-def _remarks(seeds: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> list[str]:
-    """Return the notes under the table."""
-    lines = []
-    if summary:
-        lines.append("Interquartile mean: of the middle half of the seeds; interval: bootstrap over seeds.")
-    complete = max((found["n"] for found in summary.values()), default=0)
-    if summary and complete < len(seeds):
-        which = "came to their end" if any(one["exit"] == "done" for one in seeds) else "did not diverge"
-        lines.append(f"Over {complete} of {len(seeds)} seeds: those that {which}.")
-    return lines
+_STATISTICS = (
+    ("mean ± standard error", ("mean", "error"), " ± "),
+    ("median", ("median",), ""),
+    ("interquartile mean", ("iqm",), ""),
+    ("its 95 % interval", ("low", "high"), " – "),
+)
+"""Heading of a statistic over seeds, its numbers, and what stands between them."""

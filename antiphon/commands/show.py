@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from antiphon.commands import options
-from antiphon.commands.arguments import template_to_show, values_of
+from antiphon.commands.arguments import scenario_template, values_of
 from antiphon.engine.runs.library import templates
 from antiphon.engine.runs.python_template import PythonTemplate
 from antiphon.envs import describe, ids
@@ -66,7 +66,7 @@ def show(
             raise ScenarioError("show: name a scenario, run or environment")
         _list(json)
     elif timeline:
-        _timeline(template_to_show(what, python).resolve(variant, values), steps, json=json)
+        _timeline(scenario_template(what, python).resolve(variant, values), steps, json=json)
     elif _is_environment(what):
         _environment(what, values, json)
     elif yaml:
@@ -74,12 +74,12 @@ def show(
             raise ScenarioError(
                 "show --yaml prints the document as written; --resolved shows what --variant and --set make of it"
             )
-        template = template_to_show(what, python)
+        template = scenario_template(what, python)
         if not isinstance(template, Template):
             raise ScenarioError("show --yaml: a Python scenario has no document; --resolved writes one of it")
         print(template.text, end="")
     elif resolved:
-        print(template_to_show(what, python).resolve(variant, values).to_yaml(), end="")
+        print(scenario_template(what, python).resolve(variant, values).to_yaml(), end="")
     else:
         from antiphon.terminal.scenario_tables import show_scenario
 

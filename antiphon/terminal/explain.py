@@ -12,7 +12,7 @@ from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.heart.system import System
 from antiphon.engine.planning.plan import learning_in_words, network_in_words, ticks_in_words
 from antiphon.engine.runs.python_template import PythonTemplate
-from antiphon.envs import Description, Signal, describe
+from antiphon.envs import Description, Signal, describe, options_of
 from antiphon.errors import RunError
 from antiphon.extensions import name_of
 from antiphon.scenarios import AgentSpec, ChannelSpec, EnvSpec, Scenario, Template, warnings
@@ -46,12 +46,16 @@ def explain(scenario: Scenario, system: System, variants: Iterable[Scenario] = (
         "channels": {channel.name: _channel(channel, system) for channel in scenario.channels},
         "waves": [list(wave) for wave in scenario.waves()],
         "locked_groups": [
-            {"agents": list(group), "window": scenario.window(group)}
+            {
+                "agents": list(group),
+                "window": scenario.window(group),
+                "alone": {name: scenario.window([name]) for name in group},
+            }
             for group in scenario.locked_groups()
             if len(group) > 1
         ],
         "tied": [list(group) for group in scenario.tied],
-        "environment": explain_environment(_id(scenario), system.description),
+        "environment": _environment(_id(scenario), system.description),
         "warnings": warnings(scenario, variants),
     }
 
@@ -80,7 +84,14 @@ def explain_template(template: Template | PythonTemplate, resolved: Mapping[str,
 
 
 def explain_environment(name: str, description: Description) -> dict[str, Any]:
-    """Return the explanation of an environment's signals."""
+    """Return the explanation of a registered environment: its options and signals."""
+    options = {
+        key: {"meaning": meaning, "default": default} for key, meaning, default in options_of(name).rows()
+    }
+    return {**_environment(name, description), "options": options}
+
+
+def _environment(name: str, description: Description) -> dict[str, Any]:
     return {
         "id": name,
         "hold": description.hold,
@@ -138,7 +149,7 @@ def _agent(scenario: Scenario, spec: AgentSpec, system: System, name: str) -> di
         "learns": spec.learn,
         "p_update": spec.p_update,
         "ticks": ticks_in_words(spec),
-        "learning": learning_in_words(spec),
+        "learning": learning_in_words(scenario, name),
         "clock": {"period": spec.clock.period, "phase": spec.clock.phase, "unroll": spec.clock.unroll},
         "objective": None if objective is None else objective.in_words,
     }

@@ -1,16 +1,15 @@
-"""What `evaluate` measures of a run's newest checkpoint and prints: scores, ablations, languages, values."""
+"""What `evaluate` measures of a run's newest checkpoint and prints: scores, ablations, languages, values.
+
+A measurement is made by a function of its name; it is printed, and kept with the run.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-from antiphon.commands.arguments import given_scenario
 from antiphon.engine.inference.evaluation import Evaluation
 from antiphon.engine.inference.links import Links
 from antiphon.engine.probes.ablation import (
@@ -37,16 +36,23 @@ from antiphon.terminal.output import (
     console,
     decimal,
     episodes_in_words,
-    left_out,
     percent,
-    print_json,
     remark,
-    remarks,
     scored,
     show_table,
 )
+from antiphon.terminal.progress import ProgressDisplay
 
-__all__ = ["Measurements", "evaluate_run"]
+__all__ = [
+    "Measured",
+    "check_measurable",
+    "keep",
+    "measured_ablation",
+    "measured_language",
+    "measured_value",
+    "result_of",
+    "show_scores",
+]
 
 _ROWS = 20
 """Channels in a table."""
@@ -58,136 +64,53 @@ _POSITIONS = 4
 """Positions of a message whose entropies are printed."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Measurements:
-    """Measurements requested beside the score; None: not requested, or the measurement's default.
+@dataclass(frozen=True)
+class Measured:
+    """A measurement: its name and result as plain data, what is kept with the run, figures of channels, and how it is printed."""
 
-    Attributes:
-        ablate: Replacement of messages, channel by channel.
-        language: Whether the languages of channels of symbols are measured.
-        value: Whether the channels' values are measured.
-        channels: Which channels; None: all.
-        examples: Limit.
-        horizon: Steps over which a value is measured.
-        repeats: Of the measurement of a value.
-
-    Raises:
-        RunError: An option without effect on the requested measurements.
-    """
-
-    ablate: str | None = None
-    language: bool = False
-    value: bool = False
-    channels: Sequence[str] | None = None
-    examples: int | None = None
-    horizon: int | None = None
-    repeats: int | None = None
-
-    def __post_init__(self) -> None:
-        users = {
-            "examples": ("ablate", "language"),
-            "channels": ("ablate", "language", "value"),
-            "horizon": ("value",),
-            "repeats": ("value",),
-        }
-        for option, measured_by in users.items():
-            if getattr(self, option) is not None and not any(getattr(self, user) for user in measured_by):
-                *others, last = (f"--{user}" for user in measured_by)
-                wanted = f"{', '.join(others)} or {last}" if others else last
-                raise RunError(f"--{option}: has no effect here; it goes with {wanted}")
+    name: str
+    result: dict[str, Any]
+    kept: dict[str, Any]
+    rows: Sequence[Figure]
+    show: Callable[[], None]
 
 
-def evaluate_run(
-    path: Path,
-    *,
-    python: str | None,
-    split: str,
-    links: Links,
-    episodes: int | None,
-    sampled: bool,
-    measurements: Measurements,
-    json: bool,
-) -> int:
-    """Score the newest checkpoint of a run on a split, with optional measurements; return the exit code.
-
-    The arguments are those of the command.
-    """
-    kind = measurements.ablate
-    if kind is not None:
-        check_kind(kind)
-    channels = measurements.channels
-    directory = RunDirectory.open(path)
-    scenario = given_scenario(directory, python)
-    with Simulation.load(path, scenario, threads=directory.facts["threads"]) as simulation:
-        _check(simulation, measurements)
-        found = simulation.evaluate(split, links, episodes=episodes, sampled=sampled)
-        result = _result(directory, path, simulation, found)
-        if not json:
-            _show(result, found)
-        if kind is not None:
-            with _progress("rollouts") as watch:
-                limit = measurements.examples or _ABLATED
-                ablated = ablate(
-                    simulation, kind, split=split, channels=channels, links=links, limit=limit, watch=watch
-                )
-            result["ablation"] = _ablation(ablated)
-            found_ablation = {"ablation": {"split": split, **result["ablation"]}}
-            _keep(directory, simulation, found_ablation, ablation_rows(ablated))
-            if not json:
-                _show_ablation(ablated)
-        if measurements.language:
-            languages = language(
-                simulation, split=split, channels=channels, examples=measurements.examples or _SPOKEN
-            )
-            result["language"] = {name: own.to_dict() for name, own in languages.items()}
-            found_language = {"language": {"split": split, "channels": result["language"]}}
-            _keep(directory, simulation, found_language, language_rows(languages))
-            if not json:
-                _show_language(languages)
-        if measurements.value:
-            remark("measuring what learning signals are worth, in forks …")
-            given = {"horizon": measurements.horizon, "repeats": measurements.repeats}
-            options = {name: number for name, number in given.items() if number is not None}
-            valued = value(simulation, channels=channels, **options)
-            signals = signal_alignment(simulation, channels=_predicted(simulation, channels))
-            alignments = _alignments(simulation, channels, signals)
-            result["value"] = valued.to_dict() | {"alignment": alignments}
-            rows = [*value_rows(valued), *signal_rows(signals)]
-            _keep(directory, simulation, {"value": result["value"]}, rows)
-            if not json:
-                _show_value(valued, alignments)
-    if json:
-        print_json(finite(result))
-    return 0
-
-
-def _keep(
-    directory: RunDirectory, simulation: Simulation, found: dict[str, Any], rows: Sequence[Figure]
-) -> None:
-    """Store measurements in the run directory, for `report` and the Channels tab."""
+def keep(directory: RunDirectory, simulation: Simulation, measured: Measured) -> None:
+    """Store a measurement in the run directory, for `report` and the Channels tab."""
     try:
-        if not keep_measured(directory, simulation, found, rows):
+        if not keep_measured(directory, simulation, {measured.name: measured.kept}, measured.rows):
             remark("the run is going on: its Channels tab will not show this (measured.json has it)")
     except RunError as error:
         remark(f"not kept with the run: {error}")
 
 
-def _check(simulation: Simulation, measurements: Measurements) -> None:
-    """Check the options that would otherwise fail late."""
-    for name in measurements.channels or ():
-        if name not in simulation._system.channels:
-            raise RunError(f"--channels: no channel '{name}'{suggest(name, simulation._system.channels)}")
-    if measurements.ablate is not None:
+def check_measurable(
+    simulation: Simulation, *, kind: str | None, languages: bool, channels: Sequence[str] | None
+) -> None:
+    """Check the options of measurements that would otherwise fail late.
+
+    Raises:
+        RunError: There is no such channel, or nothing that can be measured so.
+    """
+    system = simulation._system
+    for name in channels or ():
+        if name not in system.channels:
+            raise RunError(f"--channels: no channel '{name}'{suggest(name, system.channels)}")
+    if kind is not None:
+        check_kind(kind)
         check_readouts(simulation)
-    if measurements.language:
-        spoken(simulation._system, measurements.channels)
-    if measurements.ablate is not None and not simulation._system.description.is_stream:
+    if languages:
+        spoken(system, channels)
+    if kind is not None and not system.description.is_stream:
         raise RunError(
             "--ablate: looks at examples one by one, and the environment shows no such; evaluate without it"
         )
 
 
-def _result(directory: RunDirectory, path: Path, simulation: Simulation, found: Evaluation) -> dict[str, Any]:
+def result_of(
+    directory: RunDirectory, path: Path, simulation: Simulation, found: Evaluation
+) -> dict[str, Any]:
+    """Return the scores of a run as plain data."""
     readouts = list(found.readout)
     return {
         "scenario": directory.facts["scenario"],
@@ -205,7 +128,8 @@ def _result(directory: RunDirectory, path: Path, simulation: Simulation, found: 
     }
 
 
-def _show(result: dict[str, Any], found: Evaluation) -> None:
+def show_scores(result: dict[str, Any], found: Evaluation) -> None:
+    """Print the scores of a run."""
     metrics = {metric for figures in found.agents.values() for metric in METRICS if metric in figures}
     heading = metrics.pop() if len(metrics) == 1 else "metric"
     rows = [
@@ -228,25 +152,32 @@ def _links(links: Links) -> str:
     return f"links as run{lost}{'' if links.inputs else ', no synthetic inputs'}"
 
 
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Display the progress of a long measurement on stderr: a bar on a terminal, else a line every quarter."""
-    screen = remarks()
-    if screen.is_terminal:
-        columns = (BarColumn(bar_width=40), MofNCompleteColumn(), TextColumn(what), TimeRemainingColumn())
-        with Progress(*columns, console=screen, transient=True) as bar:
-            task = bar.add_task("")
-            yield lambda done, total: bar.update(task, completed=done, total=total)
-        return
-
-    def line(done: int, total: int) -> None:
-        if 4 * done // total > 4 * (done - 1) // total:
-            remark(f"{done:,}/{total:,} {what}")
-
-    yield line
-
-
 # --- ablation ----------------------------------------------------------------------------------------------
+
+
+def measured_ablation(
+    simulation: Simulation,
+    kind: str,
+    split: str,
+    channels: Sequence[str] | None,
+    links: Links,
+    limit: int | None,
+) -> Measured:
+    """Rank channels by the loss without their messages."""
+    with ProgressDisplay(1, unit="rollouts") as bar:
+        found = ablate(
+            simulation,
+            kind,
+            split=split,
+            channels=channels,
+            links=links,
+            limit=limit or _ABLATED,
+            watch=lambda done, total: bar.update(done, total=total),
+        )
+    plain = _ablation(found)
+    return Measured(
+        "ablation", plain, {"split": split, **plain}, ablation_rows(found), lambda: _show_ablation(found)
+    )
 
 
 def _ablation(found: Ablation) -> dict[str, Any]:
@@ -271,7 +202,7 @@ def _ablation(found: Ablation) -> dict[str, Any]:
 def _show_ablation(found: Ablation) -> None:
     metric = next((name for name in next(iter(found.readouts.values())) if name != "loss"), None)
     rows = []
-    for name in found.ranked()[:_ROWS]:
+    for name in found.ranked():
         changes = found.readouts[name]
         agents = found.channels[name]
         most = max(agents, key=lambda agent: agents[agent]["loss"].value)
@@ -283,8 +214,7 @@ def _show_ablation(found: Ablation) -> None:
     if metric is not None:
         heads += ["accuracy, points" if metric == "accuracy" else metric, "±"]
     title = f"\nWithout each channel ({found.kind}): change over {found.examples:,} examples, 95 % interval"
-    show_table([*heads, "most for"], rows, right=len(heads), title=title)
-    left_out(len(found.channels), _ROWS)
+    show_table([*heads, "most for"], rows, right=len(heads), title=title, most=_ROWS)
     verdicts = [changes["loss"].verdict for changes in found.readouts.values()]
     console().print(f"channels: {worths_in_words(verdicts)}")
 
@@ -295,6 +225,16 @@ def _change(change: Change, factor: float, digits: int) -> list[str]:
 
 
 # --- language ----------------------------------------------------------------------------------------------
+
+
+def measured_language(
+    simulation: Simulation, split: str, channels: Sequence[str] | None, limit: int | None
+) -> Measured:
+    """Measure the languages of channels of symbols."""
+    found = language(simulation, split=split, channels=channels, examples=limit or _SPOKEN)
+    plain = {name: own.to_dict() for name, own in found.items()}
+    kept = {"split": split, "channels": plain}
+    return Measured("language", plain, kept, language_rows(found), lambda: _show_language(found))
 
 
 def _show_language(found: Mapping[str, Language]) -> None:
@@ -312,7 +252,7 @@ def _show_language(found: Mapping[str, Language]) -> None:
             decimal(own.listening, 2),
             decimal(own.topographic_similarity, 2),
         ]
-        for name, own in list(found.items())[:_ROWS]
+        for name, own in found.items()
     ]
     heads = [
         "channel",
@@ -323,11 +263,25 @@ def _show_language(found: Mapping[str, Language]) -> None:
         *(f"about {label}" for label in labels),
     ]
     heads += ["signalling", "listening", "topographic"]
-    show_table(heads, rows, right=len(heads) - 1, title="\nLanguage: entropies and information in bits")
-    left_out(len(found), _ROWS)
+    title = "\nLanguage: entropies and information in bits"
+    show_table(heads, rows, right=len(heads) - 1, title=title, most=_ROWS)
 
 
 # --- value -------------------------------------------------------------------------------------------------
+
+
+def measured_value(
+    simulation: Simulation, channels: Sequence[str] | None, horizon: int | None, repeats: int | None
+) -> Measured:
+    """Measure what the channels' learning signals are worth."""
+    remark("measuring what learning signals are worth, in forks …")
+    given = {"horizon": horizon, "repeats": repeats}
+    found = value(simulation, channels=channels, **{name: n for name, n in given.items() if n is not None})
+    signals = signal_alignment(simulation, channels=_predicted(simulation, channels))
+    alignments = _alignments(simulation, channels, signals)
+    plain = found.to_dict() | {"alignment": alignments}
+    rows = [*value_rows(found), *signal_rows(signals)]
+    return Measured("value", plain, plain, rows, lambda: _show_value(found, alignments))
 
 
 def _predicted(simulation: Simulation, channels: Sequence[str] | None) -> list[str]:
@@ -335,7 +289,7 @@ def _predicted(simulation: Simulation, channels: Sequence[str] | None) -> list[s
     return [
         name
         for name, channel in simulation._system.channels.items()
-        if channel.predictor is not None and (not channels or name in channels)
+        if channel.gradient.predictor is not None and (not channels or name in channels)
     ]
 
 
@@ -353,7 +307,7 @@ def _alignments(
 
 def _show_value(found: Values, alignments: dict[str, dict[str, Any]]) -> None:
     rows = []
-    for row in found.rows[:_ROWS]:
+    for row in found.rows:
         interval = "" if row.low is None or row.high is None else f"[{row.low:.2f}, {row.high:.2f}]"
         losses = [decimal(finite(loss)) for loss in (row.zero, row.synthetic, row.true)]
         middle = "undefined" if row.value is None else f"{row.value:.2f}"
@@ -372,8 +326,7 @@ def _show_value(found: Values, alignments: dict[str, dict[str, Any]]) -> None:
         "its ceiling",
         "of parameters",
     ]
-    show_table(heads, rows, right=len(heads) - 1, title=title)
-    left_out(len(found.rows), _ROWS)
+    show_table(heads, rows, right=len(heads) - 1, title=title, most=_ROWS)
     verdicts = [worth(row.low, row.high) for row in found.rows if row.name != COUPLING]
     if any(verdicts):
         console().print(f"channels: {worths_in_words(verdicts)}")

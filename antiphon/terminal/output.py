@@ -19,12 +19,10 @@ from rich.text import Text
 __all__ = [
     "METRICS",
     "console",
-    "counted",
     "decimal",
     "display_path",
     "episodes_in_words",
     "how_to_look",
-    "left_out",
     "percent",
     "print_json",
     "remark",
@@ -35,6 +33,7 @@ __all__ = [
     "show_table",
     "some",
     "write_line",
+    "written",
 ]
 
 METRICS = ("accuracy", "error", "bits", "return")
@@ -104,6 +103,8 @@ def show_table(
     right: int = 0,
     title: str = "",
     out: Console | None = None,
+    most: int | None = None,
+    where: str = "--json",
 ) -> None:
     """Print a table.
 
@@ -113,7 +114,10 @@ def show_table(
         right: Number of right-aligned columns, counted from the right.
         title: A line above it.
         out: Where it is printed; None: on stdout.
+        most: How many rows are printed; None: all.
+        where: All of them are, where they are more.
     """
+    rows = list(rows)
     out = out or console()
     table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, header_style="bold")
     if title:
@@ -121,10 +125,12 @@ def show_table(
     for index, heading in enumerate(columns):
         number = index >= len(columns) - right
         table.add_column(Text(heading), justify="right" if number else "left", no_wrap=number)
-    for row in rows:
+    for row in rows[:most]:
         table.add_row(*(Text(cell) for cell in row))
     out.print(table)
     out.print()
+    if most is not None and len(rows) > most:
+        out.print(Text(f"… and {len(rows) - most} more; {where} has all\n", style="dim"))
 
 
 def show_result(result: Mapping[str, Any]) -> None:
@@ -139,29 +145,29 @@ def show_result(result: Mapping[str, Any]) -> None:
     names = sorted(goals, key=lambda name: name not in readouts)
     if any(goal.get(metric) is not None for goal in goals.values() for metric in (*METRICS, "loss")):
         metrics = {metric for goal in goals.values() for metric in METRICS if metric in goal}
-        rows = [[name, scored(goals[name]), decimal(goals[name]["loss"])] for name in names[:_ROWS]]
+        rows = [[name, scored(goals[name]), decimal(goals[name]["loss"])] for name in names]
         heading = f"test {metrics.pop()}" if len(metrics) == 1 else "on the test split"
         heading = heading.removeprefix("test ") if result.get("episodes") else heading
-        show_table(["agent", heading, "loss"], rows, right=2)
-    left_out(len(names), _ROWS, "metrics.csv", "dim")
+        show_table(["agent", heading, "loss"], rows, right=2, most=_ROWS, where="metrics.csv")
     channels = result["channels"]
     if channels:
         keys = ("sg_loss", "cosine", "norm_ratio")
-        rows = [[name, *(decimal(channels[name][key]) for key in keys)] for name in list(channels)[:_ROWS]]
-        show_table(["channel", "SG loss", "cosine", "norm ratio"], rows, right=3)
-        left_out(len(channels), _ROWS, "metrics.csv", "dim")
+        rows = [[name, *(decimal(channels[name][key]) for key in keys)] for name in channels]
+        heads = ["channel", "SG loss", "cosine", "norm ratio"]
+        show_table(heads, rows, right=3, most=_ROWS, where="metrics.csv")
     style = "bold" if result["exit"] == "done" else ""
     for metric in METRICS:
         if result.get(metric) is not None:
             by = readouts[0] if len(readouts) == 1 else f"mean of {len(readouts)} readouts"
             where = f"test split, {result['examples']:,} examples"
             where = episodes_in_words(result["episodes"]) if result.get("episodes") else where
-            console().print(Text(f"{metric:<12} {_written(metric, result[metric])}", style=style), end="")
+            console().print(Text(f"{metric:<12} {written(metric, result[metric])}", style=style), end="")
             console().print(Text(f"   ({by}; {where})"))
     if result.get("no_return"):
         write_line(f"{'return':<12} –   ({result['no_return']})")
     if result["env"]:
-        console().print(Text(f"environment  {_listed(result['env'])}", style=style))
+        figures = ", ".join(f"{name} {counted(value)}" for name, value in result["env"].items())
+        console().print(Text(f"environment  {figures}", style=style))
     write_line(f"run          {display_path(result['run_dir'])}")
     how_to_look(result["run_dir"])
 
@@ -169,14 +175,10 @@ def show_result(result: Mapping[str, Any]) -> None:
 def episodes_in_words(episodes: Mapping[str, Any]) -> str:
     """Format what returns are of: `16 whole episodes of 341.2 steps, greedy`."""
     count = episodes["count"]
-    plural, length = "s" if count != 1 else "", _brief(episodes["length"])
+    plural, mean = "s" if count != 1 else "", episodes["length"]
+    length = f"{mean:,.0f}" if mean == round(mean) else f"{mean:,.1f}"
     steps = "step" if length == "1" else "steps"
     return f"{count:,} whole episode{plural} of {length} {steps}, {episodes['actions']}"
-
-
-def _brief(value: float) -> str:
-    """Format a mean of counts with one decimal, or none where it is whole."""
-    return f"{value:,.0f}" if value == round(value) else f"{value:,.1f}"
 
 
 def how_to_look(directory: str | Path) -> None:
@@ -190,28 +192,20 @@ def display_path(path: str | Path) -> str:
     return str(path) if relative.startswith("..") else relative
 
 
-def left_out(count: int, most: int, where: str = "--json", style: str = "") -> None:
-    """Print how many rows a table leaves out of a number, and where they are."""
-    if count > most:
-        console().print(Text(f"… and {count - most} more; {where} has all\n", style=style))
-
-
 def scored(figures: Mapping[str, Any], *, named: bool = False) -> str:
     """Format the metric of an agent's objective: `96.39 %`, or with its name, `bits 0.412`."""
     for metric in METRICS:
         if metric in figures:
             word = f"{metric} " if named and metric != "accuracy" else ""
-            return word + _written(metric, figures[metric])
+            return word + written(metric, figures[metric])
     return "–"
 
 
-def _written(metric: str, value: float | None) -> str:
-    return percent(value) if metric == "accuracy" else decimal(value)
-
-
-def _listed(figures: Mapping[str, float | None]) -> str:
-    """Format figures of an environment: `solved 9, bits 0.412`."""
-    return ", ".join(f"{name} {counted(value)}" for name, value in figures.items())
+def written(metric: str, value: float | None) -> str:
+    """Format a metric by its name: an accuracy in percent, one of an environment as what may be a count."""
+    if metric == "accuracy":
+        return percent(value)
+    return decimal(value) if metric in (*METRICS, "loss") else counted(value)
 
 
 def some(names: Iterable[str]) -> str:

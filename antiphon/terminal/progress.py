@@ -1,103 +1,91 @@
-"""Progress of a run on stderr: a bar over a live table on a terminal, else a plain line every tenth."""
+"""Progress on stderr: a bar on a terminal, else a plain line every tenth."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from types import TracebackType
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
-from rich import box
-from rich.console import Group
-from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
-from rich.table import Table
+from rich.text import Text
 
 from antiphon.engine.metrics.progress import Progress
-from antiphon.terminal.output import METRICS, decimal, percent, remark, remarks, scored
+from antiphon.terminal.output import METRICS, decimal, percent, remark, remarks
 
 if TYPE_CHECKING:
     from antiphon.engine.runs.observers import Scores
 
-__all__ = ["ProgressDisplay"]
+__all__ = ["ProgressDisplay", "status_line"]
 
 _SECONDS = 0.5
-"""Seconds between two updates of the live table, and at least between two plain lines."""
-_ROWS = 6
+"""Seconds at least between two updates, but for the last."""
+_LINE_SECONDS = 5.0
+"""Seconds between two status lines, where there is no terminal."""
 _TENTHS = 10
 
 
 class ProgressDisplay:
-    """Progress of a run to the step `until`, from the step `start`, on stderr; a context manager."""
+    """Progress to a total, from `start` on; a context manager.
 
-    def __init__(self, until: int, start: int) -> None:
-        self._until = until
-        self._tenth = _TENTHS * start // max(until, 1)
+    Args:
+        total: How much there is to do; a call of `update` may change it.
+        start: How much has been done before.
+        unit: What is counted.
+    """
+
+    def __init__(self, total: int, start: int = 0, unit: str = "steps") -> None:
+        self._total, self._unit = total, unit
+        self._tenth = _TENTHS * start // max(total, 1)
         self._start_time: float | None = None
         self._updated = 0.0
-        self._scores: Scores = {}
-        self._live: Live | None = None
-        screen = remarks()
-        if screen.is_terminal:
-            self._bar = Bar(
-                BarColumn(bar_width=40),
-                MofNCompleteColumn(),
-                TextColumn("steps"),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                console=screen,
-            )
-            self._task = self._bar.add_task("", total=until, completed=start)
-            self._live = Live(self._bar, console=screen, transient=True, auto_refresh=False)
+        self._bar: Bar | None = None
+        if remarks().is_terminal:
+            columns = (BarColumn(bar_width=40), MofNCompleteColumn(), TextColumn("{task.description}"))
+            times = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+            self._bar = Bar(*columns, *times, console=remarks(), transient=True, auto_refresh=False)
+            self._task = self._bar.add_task(unit, total=total, completed=start)
 
-    def update(self, step: int, scores: Callable[[], Scores]) -> None:
-        """Display a step, unless another was just displayed; `scores` returns the readouts' means since its last call."""
+    def update(self, done: int, scores: Callable[[], Scores] | None = None, total: int | None = None) -> None:
+        """Display how much is done, unless it was displayed just now.
+
+        Args:
+            done: Of the total.
+            scores: Returns the means of the readouts' scores since its last call.
+            total: In place of the one before.
+        """
         now = time.monotonic()
         self._start_time = self._start_time or now
-        last = step == self._until
-        if now - self._updated < _SECONDS and not last:
+        self._total = total or self._total
+        tenth = _TENTHS * done // self._total
+        if now - self._updated < _SECONDS and done < self._total:
             return
-        if self._live is not None:
-            self._updated = now
-            self._scores |= scores()
-            self._bar.update(self._task, completed=step)
-            table = [_live_table(self._scores)] if self._scores else []
-            self._live.update(Group(self._bar, *table), refresh=True)
-        elif _TENTHS * step // self._until > self._tenth:
-            self._updated, self._tenth = now, _TENTHS * step // self._until
-            done = (
-                f"{step:>{len(f'{self._until:,}')},}/{self._until:,} steps  {100 * step // self._until:3d} %"
-            )
-            remark(f"{done}{_line(scores())}  {now - self._start_time:.0f} s")
+        if self._bar is None and tenth <= self._tenth:
+            return
+        self._updated, self._tenth = now, tenth
+        means = "" if scores is None else _means(scores())
+        if self._bar is not None:
+            line = f"{self._unit}{means}"
+            self._bar.update(self._task, completed=done, total=self._total, description=line, refresh=True)
+            return
+        count = f"{done:>{len(f'{self._total:,}')},}/{self._total:,} {self._unit}"
+        remark(f"{count}  {100 * done // self._total:3d} %{means}  {now - self._start_time:.0f} s")
 
     def __enter__(self) -> Self:
-        if self._live is not None:
-            self._live.start()
+        if self._bar is not None:
+            self._bar.start()
             Progress.displayed = True
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
             Progress.displayed = False
 
 
-def _live_table(scores: Mapping[str, Mapping[str, float]]) -> Table:
-    table = Table(box=box.SIMPLE, show_edge=False, header_style="bold")
-    metrics = {metric for found in scores.values() for metric in METRICS if metric in found}
-    for heading in ("readout", "loss", metrics.pop() if len(metrics) == 1 else "metric"):
-        table.add_column(heading, justify="left" if heading == "readout" else "right")
-    for name, found in list(scores.items())[:_ROWS]:
-        table.add_row(name, decimal(found["loss"]), scored(found, named=bool(metrics)))
-    return table
-
-
-def _line(scores: Mapping[str, Mapping[str, float]]) -> str:
-    """Format the means over the readouts of their scores since the last line."""
+def _means(scores: Mapping[str, Mapping[str, float]]) -> str:
+    """Format the means over the readouts of their scores."""
     text = ""
     for metric in ("loss", *METRICS):
         values = [found[metric] for found in scores.values() if metric in found]
@@ -105,3 +93,21 @@ def _line(scores: Mapping[str, Mapping[str, float]]) -> str:
             mean = sum(values) / len(values)
             text += f"  {metric} {percent(mean) if metric == 'accuracy' else decimal(mean)}"
     return text
+
+
+@contextmanager
+def status_line() -> Iterator[Callable[[str], None]]:
+    """Yield a function that shows a line in place of the one before; without a terminal it prints one every few seconds."""
+    screen, newest = remarks(), time.monotonic()
+    if screen.is_terminal:
+        with screen.status("") as shown:
+            yield lambda line: shown.update(Text(line))
+        return
+
+    def show(line: str) -> None:
+        nonlocal newest
+        if time.monotonic() - newest >= _LINE_SECONDS:
+            newest = time.monotonic()
+            remark(line)
+
+    yield show

@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import json as json_text
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 
-from antiphon.commands.arguments import template_to_show
+from antiphon.commands.arguments import scenario_template
 from antiphon.engine.planning.memory_estimate import MemoryEstimate, byte_unit, in_unit, in_units
 from antiphon.engine.planning.plan import ChannelStackPlan, CohortPlan, Plan, Waves, plan
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.python_template import other_variants
 from antiphon.files import finite
 from antiphon.terminal.explain import built, explain, explain_template, explain_verdicts
-from antiphon.terminal.output import console, percent, print_json, remark, show_table, some, write_line
+from antiphon.terminal.output import (
+    console,
+    percent,
+    print_json,
+    remark,
+    show_table,
+    some,
+    write_line,
+)
 
 __all__ = ["show_plan", "show_scenario", "show_signals"]
 
-_COHORT_ROWS = 12
-"""Most cohorts with rows of their own."""
+_ROWS = 12
+"""Most agents, channels or cohorts with rows of their own; more agents or channels are grouped by common properties."""
 _FLOP = {"TFLOP": 1e12, "GFLOP": 1e9, "MFLOP": 1e6}
 
 
@@ -58,26 +66,13 @@ def show_plan(plan: Plan) -> None:
 
 
 def _cohorts(cohorts: Sequence[CohortPlan]) -> None:
-    """Print the cohorts, the largest in a row each, and their common properties once."""
-    ordered = sorted(cohorts, key=lambda cohort: -len(cohort.agents))
-    words = [_in_common(cohort) for cohort in ordered]
-    shared = [word for word in words[0] if all(word in own for own in words)] if len(words) > 1 else []
+    """Print the largest cohorts."""
     rows = [
-        [
-            some(cohort.agents),
-            ", ".join(word for word in own if word not in shared),
-            f"{len(cohort.agents):,}",
-            f"{cohort.parameters:,}",
-        ]
-        for cohort, own in list(zip(ordered, words, strict=True))[:_COHORT_ROWS]
+        [some(one.agents), ", ".join(_in_common(one)), f"{len(one.agents):,}", f"{one.parameters:,}"]
+        for one in sorted(cohorts, key=lambda cohort: -len(cohort.agents))
     ]
-    rest = ordered[_COHORT_ROWS:]
-    if rest:
-        more = "and 1 more cohort" if len(rest) == 1 else f"and {len(rest)} more cohorts"
-        rows.append([more, "", f"{sum(len(cohort.agents) for cohort in rest):,}", ""])
-    title = f"all cohorts: {', '.join(shared)}" if shared else ""
     if rows:
-        show_table(["cohort", "in common", "agents", "parameters each"], rows, right=2, title=title)
+        show_table(["cohort", "in common", "agents", "parameters each"], rows, right=2, most=_ROWS)
 
 
 def _in_common(cohort: CohortPlan) -> list[str]:
@@ -89,11 +84,10 @@ def _channel_stacks(stacks: Iterable[ChannelStackPlan]) -> None:
     """Print the channel stacks, grouped by coupling."""
     kinds: dict[tuple[str, str, str], list[ChannelStackPlan]] = {}
     for stack in stacks:
-        key = stack.coupling, stack.gradient or "–", stack.input or "–"
-        kinds.setdefault(key, []).append(stack)
+        kinds.setdefault((stack.coupling, stack.gradient or "–", stack.input or "–"), []).append(stack)
     rows = [
-        [coupling, gradient, given, f"{len(found):,}", f"{sum(len(b.channels) for b in found):,}"]
-        for (coupling, gradient, given), found in kinds.items()
+        [*kind, f"{len(found):,}", f"{sum(len(b.channels) for b in found):,}"]
+        for kind, found in kinds.items()
     ]
     if rows:
         show_table(["coupling", "gradient", "input", "stacks", "channels"], rows, right=2)
@@ -135,12 +129,8 @@ def _flop(count: float) -> str:
     return f"{number:,.0f} {unit}" if number >= 10 else f"{number:.2g} {unit}"
 
 
-_ROWS = 12
-"""Most agents or channels with rows of their own; more are grouped by common properties."""
-
-
-Row = tuple[str, list[str], list[int], tuple[str, ...]]
-"""A table's row before grouping: name, differing texts and numbers, and common properties."""
+Row = tuple[str, tuple[str, ...], str, int]
+"""A table's row before grouping: name, common properties, and a text and a number that differ."""
 
 
 def show_scenario(
@@ -151,7 +141,7 @@ def show_scenario(
     json: bool,
 ) -> None:
     """Print a scenario or a run with its execution plan; the arguments are those of the command `show`."""
-    template = template_to_show(what, python)
+    template = scenario_template(what, python)
     resolved = template.resolve_values(variant, values)
     scenario = template.resolve(variant, values)
     system = built(scenario)
@@ -234,11 +224,13 @@ def _agents(explained: Mapping[str, Any]) -> None:
         inputs += [f"{count} channel{'s' * (count > 1)}"] if count else []
         goal = (agent["objective"] or "–") + (" (readout)" if agent["readout"] else "")
         key = (agent["network"], agent["ticks"], agent["learning"], goal)
-        rows.append((name, [" + ".join(inputs) or "nothing"], [agent["parameters"]], key))
-    cells = [
-        [names, inputs[0] + (", …" if len(set(inputs)) > 1 else ""), *key, _range(counts)]
-        for names, inputs, counts, key in _joined(rows)
-    ]
+        rows.append((name, key, " + ".join(inputs) or "nothing", agent["parameters"]))
+    cells = []
+    for names, (_, common, first, _), inputs, counts in _joined(rows):
+        low, high = f"{min(counts):,}", f"{max(counts):,}"
+        each = "" if len(counts) == 1 else "each "
+        parameters = each + (low if low == high else f"{low} – {high}")
+        cells.append([names, first + (", …" if len(set(inputs)) > 1 else ""), *common, parameters])
     heads = ["agent", "takes in", "network", "ticks", "learns", "objective", "parameters"]
     show_table(heads, cells, right=1)
 
@@ -261,8 +253,8 @@ def _channels(channels: Mapping[str, Any]) -> None:
         size = " x ".join(map(str, channel["shape"]))
         size += f" ({channel['sampling']})" if channel["sampling"] else ""
         coupling = channel["coupling"] + (f" ({channel['feedback']})" if channel["feedback"] else "")
-        rows.append((name, [], [], (coupling, gradient, _input(channel), size, _link(channel))))
-    cells = [[names, *key] for names, _, _, key in _joined(rows)]
+        rows.append((name, (coupling, gradient, _input(channel), size, _link(channel)), "", 0))
+    cells = [[names, *key] for names, (_, key, _, _), _, _ in _joined(rows)]
     heads = ["channel", "coupling", "gradient", "input", "size", "link"]
     if all(row[3] == "–" for row in cells):
         heads.remove("input")
@@ -299,23 +291,14 @@ def _link(channel: Mapping[str, Any]) -> str:
     return ", ".join(words) or "–"
 
 
-def _joined(rows: Sequence[Row]) -> list[Row]:
-    """Group rows with equal keys where there are many."""
-    if len(rows) <= _ROWS:
-        return list(rows)
-    joined: dict[tuple[str, ...], tuple[list[str], list[str], list[int]]] = {}
-    for name, texts, counts, key in rows:
-        names, all_texts, all_counts = joined.setdefault(key, ([], [], []))
-        names.append(name)
-        all_texts += texts
-        all_counts += counts
-    return [(some(names), texts, counts, key) for key, (names, texts, counts) in joined.items()]
-
-
-def _range(counts: Sequence[int]) -> str:
-    low, high = min(counts), max(counts)
-    each = f"{low:,}" if low == high else f"{low:,} – {high:,}"
-    return each if len(counts) == 1 else f"each {each}"
+def _joined(rows: Sequence[Row]) -> Iterator[tuple[str, Row, list[str], list[int]]]:
+    """Yield groups of rows with equal properties where there are many: names, the first row, and all texts and numbers."""
+    groups: dict[object, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row[1] if len(rows) > _ROWS else row[0], []).append(row)
+    for group in groups.values():
+        names, _, texts, counts = zip(*group, strict=True)
+        yield some(names), group[0], list(texts), list(counts)
 
 
 def _order(explained: Mapping[str, Any]) -> str:
@@ -329,14 +312,24 @@ def _order(explained: Mapping[str, Any]) -> str:
         else "all tick at once: no channel is without delay"
     )
     for group in explained["locked_groups"]:
-        window = "the episode" if group["window"] == "episode" else f"{group['window']} steps"
-        lines.append(f"learn as one network: {some(group['agents'])}; window: {window}")
+        alone: dict[Any, list[str]] = {}
+        for name, window in group["alone"].items():
+            alone.setdefault(window, []).append(name)
+        shorter = [f"{_window(of)} of {some(who)}" for of, who in alone.items() if of != group["window"]]
+        why = f", in place of {', '.join(shorter)}" if shorter else ""
+        lines.append(
+            f"learn as one network: {some(group['agents'])}; window: {_window(group['window'])}{why}"
+        )
     lines += [f"one weight: {' = '.join(group)}" for group in explained["tied"]]
     return "\n".join(lines)
 
 
+def _window(steps: int | str) -> str:
+    return "the episode" if steps == "episode" else f"{steps} step{'s' * (steps != 1)}"
+
+
 def show_signals(environment: Mapping[str, Any]) -> None:
-    """Print an environment's signals, actions and numbers of examples."""
+    """Print an environment's signals, actions and numbers of examples, and its options where they are explained."""
     hold = f" · each for {environment['hold']} steps" if environment["hold"] > 1 else ""
     steps = environment["episode_steps"]
     ends = f" · episodes of {steps} step{'' if steps == 1 else 's'}" if steps else ""
@@ -352,6 +345,9 @@ def show_signals(environment: Mapping[str, Any]) -> None:
         write_line(f"{name if name == 'action' else f'action of {name}'}: {action}")
     if counts:
         write_line(f"examples: {counts}")
+    if options := environment.get("options"):
+        rows = [[key, option["default"], option["meaning"]] for key, option in options.items()]
+        show_table(["option", "default", ""], rows)
 
 
 def _signal_rows(signals: Mapping[str, Any]) -> list[list[str]]:

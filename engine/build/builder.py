@@ -24,7 +24,7 @@ from antiphon.engine.build.policies import policy_goal
 from antiphon.engine.build.shapes import Shapes, candidates_of, default_norm, memories, resolve
 from antiphon.engine.build.tied_values import tie_parameters
 from antiphon.engine.features.divergence import Divergence
-from antiphon.engine.heart.agent import Agent, Goal
+from antiphon.engine.heart.agent import Agent, Goal, Inputs, Participation
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock, EpisodeWindows, Schedule
 from antiphon.engine.heart.message import LearningGroup
@@ -122,7 +122,7 @@ class _Builder:
         for channel in channels.values():
             delay = channel.ledger.link.delay
             for end, name, back in (("from", channel.sender, 0), ("to", channel.receiver, delay)):
-                if f"{end}.state" in channel.ends:
+                if f"{end}.state" in channel.gradient.ends:
                     agents[name].trail = {}
                     agents[name].looked_back = max(agents[name].looked_back, back)
 
@@ -145,18 +145,21 @@ class _Builder:
                 name,
                 Clock(spec.clock.period, spec.clock.phase),
                 learners[key],
-                spec.observes,
-                fan_in,
+                Inputs(
+                    spec.observes,
+                    fan_in,
+                    FanIn(fan_in),
+                    self._categories(name, spec),
+                    self._critic_observes(spec),
+                ),
                 self.scenario.training.batch,
                 self._goal(name, spec, shapes),
                 spec.acts,
                 align=self._align(name, spec),
-                critic=self._critic_observes(spec),
-                categories=self._categories(name, spec),
                 seed=seed_for(self.seed, "agent", name),
-                p_update=spec.p_update,
-                participation_seed=seed_for(self.seed, "update", spec.share or min(tied.get(name, (name,)))),
-                layout=FanIn(fan_in),
+                participation=Participation(
+                    spec.p_update, seed_for(self.seed, "update", spec.share or min(tied.get(name, (name,))))
+                ),
                 replicas=Replicas.alone(self.scenario.training.batch, self.device),
             )
             progress.advance()

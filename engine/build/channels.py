@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,18 +13,17 @@ from torch import Tensor
 from antiphon.agents.distributions import Distribution
 from antiphon.agents.network import OBJECTIVE, STATE, Tensors
 from antiphon.comms.backward_requests import Outliers
+from antiphon.comms.examples import ContextSpec
 from antiphon.comms.feedback import DirectFeedback
 from antiphon.comms.links import Link
-from antiphon.comms.model import ContextSpec
 from antiphon.comms.modules import input_of, predictor_of
 from antiphon.comms.symbols import GaussianSampler, MessageSampler, SymbolSampler
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.build.local_losses import LocalLoss
 from antiphon.engine.build.shapes import GRADIENT_ENDS, INPUT_ENDS, Shapes, head_of, slots_of, state_size
-from antiphon.engine.features.held_messages import HeldMessages
 from antiphon.engine.heart.agent import Agent
-from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.channel import Channel, SyntheticGradient
 from antiphon.engine.heart.clock import EpisodeWindows, Sends, uses_of
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import LearningGroup
@@ -37,6 +36,9 @@ from antiphon.problems import DocumentError, placed
 from antiphon.scenarios.channel_specs import ChannelSpec, GradientSpec, InputSpec
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
+
+if TYPE_CHECKING:
+    from antiphon.engine.features.held_messages import HeldMessages
 
 __all__ = ["Wiring", "connect", "optimiser_of", "rate_of"]
 
@@ -129,28 +131,30 @@ class Wiring:
             self._zero.expand(batch, torch.Size(shape).numel()),
             batch,
             self._sampler(spec),
-            predictor,
-            context,
-            ends,
-            target,
-            rate_of(gradient.scale, gradient.schedule, self.scenario),
-            gradient.discount,
-            gradient.clip,
-            gradient.trace,
-            propagate=gradient.propagate,
-            apply=gradient.apply,
-            needs_actions=predictor is not None and predictor.needs_actions,
-            slots=slots_of(spec, self.scenario),
-            staleness=spec.staleness,
+            slots_of(spec, self.scenario),
+            spec.staleness,
+            SyntheticGradient(
+                predictor=predictor,
+                context=context,
+                ends=ends,
+                target=target,
+                scale=rate_of(gradient.scale, gradient.schedule, self.scenario),
+                discount=gradient.discount,
+                clip=gradient.clip,
+                apply=gradient.apply,
+                trace=gradient.trace,
+                propagate=gradient.propagate,
+                needs_actions=predictor is not None and predictor.needs_actions,
+            ),
         )
         if spec.state and predictor is not None:
-            channel.span = gradient.span
-            channel.auxiliary = gradient.auxiliary
-            channel.outliers = Outliers(channel.zeros.device) if predictor.needs_delta else None
+            channel.gradient.span = gradient.span
+            channel.gradient.auxiliary = gradient.auxiliary
+            channel.gradient.outliers = Outliers(channel.zeros.device) if predictor.needs_delta else None
         if spec.input is not None and spec.coupling in ("decoupled", "unlocked"):
-            channel.input_context = self._signals(spec.input.context, INPUT_ENDS)
-            channel.input_ends = tuple(name for name in spec.input.context if name in INPUT_ENDS)
-            channel.input = self._input(spec, channel)
+            channel.input.context = self._signals(spec.input.context, INPUT_ENDS)
+            channel.input.ends = tuple(name for name in spec.input.context if name in INPUT_ENDS)
+            channel.input.model = self._input(spec, channel)
         if spec.coupling == "locked" and spec.feedback is not None:
             self._feed_back(spec, channel)
         return channel
@@ -179,6 +183,7 @@ class Wiring:
                 spec.name, Sends(sender), sender, group.windows, way, returns, 0, state=True, **of_all
             )
         settings = {key: getattr(link, key) for key in ("delay", "drop", "noise", "bits")}
+        aligned = self.agents[spec.receiver].align == spec.name
         remembers = spec.input is not None and bool({"held", "age"} & set(spec.input.context))
         return Ledger(
             spec.name,
@@ -189,8 +194,8 @@ class Wiring:
             returns,
             back=-1 if link.back is None else link.back,
             read=spec.read,
-            held=HeldMessages() if link.drop or remembers else None,
-            aligned=self.agents[spec.receiver].align == spec.name,
+            held=_held(spec.name, aligned) if link.drop or remembers else None,
+            aligned=aligned,
             remembers=remembers,
             **of_all,
         )
@@ -274,7 +279,7 @@ class Wiring:
 
     def _input(self, spec: ChannelSpec, channel: Channel) -> InputModel:
         assert spec.input is not None
-        context = (*channel.input_context, *self._ends(spec, channel.input_ends, channel.shape))
+        context = (*channel.input.context, *self._ends(spec, channel.input.ends, channel.shape))
         settings = self._settings(spec.name, "input", spec.input)
         options = {key: value for key, value in spec.input.options.items() if key != "sites"}
         sites = spec.input.get("sites")
@@ -294,23 +299,29 @@ class Wiring:
                 weights: Tensors = network.feedback_weights(channel.shape, random)
             except ScenarioError as error:
                 raise placed(error, ("channels", spec.name, "feedback")) from None
-            channel.feedback_weights = {
+            channel.feedback.weights = {
                 k: v.to(device=self.device, dtype=self.dtype) for k, v in weights.items()
             }
             return
-        channel.error_of = feedback.of or self.scenario.readouts[0]
-        if self.group_of[channel.error_of] is not self.group_of[spec.sender]:
+        channel.feedback.error_of = feedback.of or self.scenario.readouts[0]
+        if self.group_of[channel.feedback.error_of] is not self.group_of[spec.sender]:
             raise DocumentError(
                 ("channels", spec.name, "feedback"),
-                f"'{channel.error_of}', whose error it carries, is not in the locked group "
+                f"'{channel.feedback.error_of}', whose error it carries, is not in the locked group "
                 f"of '{spec.sender}'; join them by locked channels, or name an agent of the group with `of`",
             )
-        heads = self.shapes.heads[channel.error_of]
+        heads = self.shapes.heads[channel.feedback.error_of]
         outputs = next(head.features for head in heads if head.name == OBJECTIVE)
-        channel.direct = DirectFeedback(
+        channel.feedback.direct = DirectFeedback(
             channel.size,
             outputs,
             random if feedback.kind == "dfa" else None,
             device=self.device,
             dtype=self.dtype,
         )
+
+
+def _held(channel: str, aligned: bool) -> HeldMessages:
+    from antiphon.engine.features.held_messages import HeldMessages
+
+    return HeldMessages(channel, aligned)

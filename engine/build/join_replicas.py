@@ -94,6 +94,8 @@ class Union:
                     name=named(name, replica),
                     sender=named(channel.sender, replica),
                     receiver=named(channel.receiver, replica),
+                    gradient=replace(channel.gradient),
+                    input=replace(channel.input, examples=[]),
                     members=(),
                 )
                 connect(own, agents)
@@ -141,8 +143,7 @@ class Union:
             for name, channel in system.channels.items():
                 ends = (channel, union.channels[named(name, replica)])
                 giver, taker = ends if to_union else ends[::-1]
-                taker.predictors_disabled = giver.predictors_disabled
-                taker.input_models_disabled = giver.input_models_disabled
+                taker.gradient.disabled, taker.input.disabled = giver.gradient.disabled, giver.input.disabled
 
             def called(name: str, replica: int = replica) -> str:
                 return named(name, replica) if to_union else bare(name)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import networkx as nx
-
 from antiphon.engine.heart.clock import Clock, EpisodeWindows, StepWindows, TickWindows, Windows
 from antiphon.envs.signal import Description
 from antiphon.problems import DocumentError
 from antiphon.scenarios.document import Scenario
+from antiphon.scenarios.relations import learning_groups
 
 __all__ = ["group_agents", "windows_of"]
 
@@ -18,17 +17,7 @@ def group_agents(scenario: Scenario) -> list[tuple[str, ...]]:
     Tied agents learn from the mean of their gradients, and their batch statistics run over all of them, so
     their backward pass is one.
     """
-    graph: nx.Graph[str] = nx.Graph()
-    graph.add_nodes_from(scenario.agents)
-    for group in scenario.locked_groups():
-        nx.add_path(graph, group)
-    tied: dict[str, str] = {}
-    for name, agent in scenario.agents.items():
-        if agent.share is not None:
-            graph.add_edge(tied.setdefault(agent.share, name), name)
-    order = {name: i for i, name in enumerate(scenario.agents)}
-    found = [tuple(sorted(part, key=order.__getitem__)) for part in nx.connected_components(graph)]
-    return sorted(found, key=lambda members: order[members[0]])
+    return list(learning_groups(scenario.agents, scenario.channels))
 
 
 def windows_of(

@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
+from antiphon.comms.examples import ContextSpec
 from antiphon.comms.heads import Reconstruction
 from antiphon.comms.lens import LensGradient
-from antiphon.comms.model import ContextSpec
 from antiphon.comms.modules import predictor_class
 from antiphon.comms.synthetic_gradients import LabelGradient
 from antiphon.engine.heart.agent import Agent, Goal

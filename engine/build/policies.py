@@ -68,8 +68,7 @@ def _check_reward(reward: str, path: Path, env: Description) -> None:
 
 def _check_window(name: str, scenario: Scenario, env: Description) -> None:
     """Refuse a window of one tick where episodes are longer: its only tick would not see what follows."""
-    group = next(group for group in scenario.locked_groups() if name in group)
-    steps, period = scenario.window(group), scenario.agents[name].clock.period
+    steps, period = scenario.windows[name], scenario.agents[name].clock.period
     if steps == "episode" or steps >= 2 * period or env.episode_steps == 1:
         return
     message = "a policy's window is one tick, which does not see what follows it; use 2 or more"

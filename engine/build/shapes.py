@@ -35,7 +35,6 @@ __all__ = [
     "objective_in",
     "port_norm",
     "resolve",
-    "signal_problems",
     "slots_of",
     "state_size",
 ]
@@ -131,7 +130,7 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
         ScenarioError: A signal the environment does not show or may not be seen, a target that does not fit, or
             sizes that do not go together; the line names the place.
     """
-    Problems(signal_problems(scenario, env)).raise_any()
+    Problems(_signals(scenario, env)).raise_any()
     messages: dict[str, Shape] = {
         channel.name: (state_size(scenario.agents[channel.sender]),) for channel in memories(scenario)
     }
@@ -199,7 +198,7 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
     return Shapes(inputs, messages, heads, critics, objectives)
 
 
-def signal_problems(scenario: Scenario, env: Description) -> Iterator[DocumentError]:
+def _signals(scenario: Scenario, env: Description) -> Iterator[DocumentError]:
     """Names of signals that lead nowhere, and signals that their reader may not have."""
     for name, agent in scenario.agents.items():
         for signal in agent.observes:
@@ -247,8 +246,15 @@ def _predictor_problems(channel: ChannelSpec, path: Path, env: Description) -> I
 
 
 def _unknown(name: str, path: Path, env: Description) -> Iterator[DocumentError]:
-    if name not in env.all_signals:
-        yield DocumentError(path, f"no signal '{name}'{suggest(name, env.signals)}")
+    if name in env.all_signals:
+        return
+    family, _, number = name.rpartition("_")
+    mend = suggest(name, env.signals)
+    if number.isdecimal() and f"{family}_0" in env.signals:
+        count = sum(signal.rpartition("_")[0] == family for signal in env.signals)
+        mend = f"; {family}_0 to {family}_{count - 1} are all there are: raise their number in env, or deal them in turn"
+        mend += f" (graph.deal.of: {count})"
+    yield DocumentError(path, f"no signal '{name}'{mend}")
 
 
 def _hidden(name: str, path: Path, env: Description, reader: str, verb: str) -> Iterator[DocumentError]:

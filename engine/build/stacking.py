@@ -17,25 +17,18 @@ import networkx as nx
 import torch
 from torch import Tensor
 
-from antiphon.agents.learner import StackedLearner
+from antiphon.agents.learner import Learner
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, STATE, VALUE, Network
-from antiphon.comms.backward_requests import BundledOutliers, Outliers
-from antiphon.comms.links import (
-    REDUCED,
-    FanIn,
-    InputSegment,
-    ReducedSegment,
-    StackedFanIn,
-)
+from antiphon.comms.backward_requests import Outliers
+from antiphon.comms.links import REDUCED, FanIn, Segment
 from antiphon.comms.model import Model
-from antiphon.comms.stacked import StackedModels
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.build.channels import connect
 from antiphon.engine.build.sender_rows import SenderRows
 from antiphon.engine.build.stacked import Stacked
 from antiphon.engine.heart.agent import AGE, Agent, Goal
-from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.channel import Channel, Places
 from antiphon.engine.heart.clock import Schedule
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import LearningGroup
@@ -52,7 +45,7 @@ def reasons_alone(system: System) -> dict[str, str]:
     """By agent, why some cannot be stacked; the others can."""
     fixed, evaluated = set(), set()
     for channel in system.channels.values():
-        if channel.direct is not None or channel.feedback_weights is not None:
+        if channel.feedback.direct is not None or channel.feedback.weights is not None:
             fixed |= {system.group_of[channel.sender], system.group_of[channel.receiver]}
         if channel.needs_returned_loss:
             evaluated.add(system.group_of[channel.receiver])
@@ -78,7 +71,7 @@ def reasons_alone(system: System) -> dict[str, str]:
             return "it acts"
         if agent.align is not None and aligned_kind(system, agent) is None:
             return "it works on the signals of whichever message arrived"
-        if AGE in agent.observes and agent.fan_in in REDUCED:
+        if AGE in agent.inputs.observes and agent.inputs.fan_in in REDUCED:
             return "it sees the ages of messages that it adds up"
         if group in fixed:
             return "feedback goes through fixed weights in its group"
@@ -86,7 +79,9 @@ def reasons_alone(system: System) -> dict[str, str]:
             return "critics are told what its group loses"
         if quarantine and agent.align is not None:
             return "it works on the signals of whoever may fall silent"
-        if group in traced_groups and (quarantine or agent.p_update < 1.0 or len(group.members) > 1):
+        if group in traced_groups and (
+            quarantine or agent.participation.probability < 1.0 or len(group.members) > 1
+        ):
             return "returns reach over windows that not everybody may learn from"
         if (goal := agent.goal) is not None and goal.policy is None:
             signal, outputs = (
@@ -108,7 +103,7 @@ def channels_alone(system: System) -> dict[str, str]:
     """By channel, why the predictors of some cannot be stacked; the others' can."""
     found: dict[str, str] = {}
     for name, channel in system.channels.items():
-        for model, what in ((channel.predictor, "gradient"), (channel.input, "input")):
+        for model, what in ((channel.gradient.predictor, "gradient"), (channel.input.model, "input")):
             reason = None if model is None else model.stackable()
             if reason is not None:
                 found.setdefault(name, f"its synthetic {what}: {reason}")
@@ -129,18 +124,18 @@ def agent_kind(system: System, agent: Agent, wave: int) -> Hashable:
         learner.frozen,
         learner.rate,
         _optimiser(learner.optimiser),
-        agent.categories,
+        agent.inputs.categories,
         tuple(
-            AGE if n == AGE else system.description.signals[n].shape_as(agent.categories)
-            for n in agent.observes
+            AGE if n == AGE else system.description.signals[n].shape_as(agent.inputs.categories)
+            for n in agent.inputs.observes
         ),
         _critic(system, agent),
         None if agent.align is None else aligned_kind(system, agent),
-        agent.fan_in,
-        frozenset(read) if agent.fan_in in REDUCED else tuple(read),
+        agent.inputs.fan_in,
+        frozenset(read) if agent.inputs.fan_in in REDUCED else tuple(read),
         None if goal is None else _goal_kind(goal),
         bool(agent.acts),
-        agent.p_update,
+        agent.participation.probability,
         None if agent.memory is None else channel_kind(system, agent.memory),
         agent.trail is None,
         agent.looked_back,
@@ -153,7 +148,7 @@ def _critic(system: System, agent: Agent) -> Hashable:
         return None
     signals = system.description.signals
     return agent.learner.critic.signature(), tuple(
-        signals[n].shape_as(agent.categories) for n in agent.critic
+        signals[n].shape_as(agent.inputs.categories) for n in agent.inputs.critic
     )
 
 
@@ -194,17 +189,20 @@ def channel_kind(system: System, channel: Channel) -> Hashable:
         place_of(channel.port, system.agents[channel.sender].learner.network),
         _CHANNEL(channel),
         None if channel.sampler is None else (type(channel.sampler), channel.sampler.key),
-        channel.outliers is None,
+        channel.gradient.outliers is None,
         _LEDGER(channel.ledger),
         channel.ledger.aligned,
-        None if channel.predictor is None else (_PREDICTOR(channel.predictor), _model(channel.predictor)),
-        None if channel.input is None else _model(channel.input),
+        None
+        if channel.gradient.predictor is None
+        else (_PREDICTOR(channel.gradient.predictor), _model(channel.gradient.predictor)),
+        None if channel.input.model is None else _model(channel.input.model),
     )
 
 
 _CHANNEL = attrgetter(
-    *("shape", "coupling", "context", "ends", "target", "scale", "discount", "clip", "trace", "span"),
-    *("auxiliary", "propagate", "apply", "slots", "input_context", "input_ends"),
+    *("shape", "coupling", "slots", "gradient.context", "gradient.ends", "gradient.target", "gradient.scale"),
+    *("gradient.discount", "gradient.clip", "gradient.trace", "gradient.span", "gradient.auxiliary"),
+    *("gradient.propagate", "gradient.apply", "input.context", "input.ends"),
 )
 _LEDGER = attrgetter(
     *("sender.rate", "link.delay", "link.drop", "link.noise", "link.bits", "wants_gradient", "back", "slack"),
@@ -223,7 +221,7 @@ def _model(model: Predictor | InputModel) -> Hashable:
         return model
     shapes = tuple((name, tuple(p.shape)) for name, p in model.parameters.items())
     own = getattr(model, "pool", None), getattr(model, "reconstruct", None)
-    kind = type(model), model.function, model.hidden, model.norm, model.rate, model.frozen, own
+    kind = type(model), model.function, model.sites, model.hidden, model.norm, model.rate, model.frozen, own
     return kind, _optimiser(model.optimiser), shapes
 
 
@@ -320,8 +318,8 @@ def _rewired(agent: Agent) -> Agent:
 
 
 def _stack_agents(name: str, members: Sequence[Agent], base: System) -> Agent:
-    learner: Any = StackedLearner([agent.learner for agent in members])
-    seeds = [agent.participation_seed for agent in members]
+    learner = Learner.stacked([agent.learner for agent in members])
+    first, seeds = members[0], [agent.participation.seed for agent in members]
     return replace(
         members[0],
         name=name,
@@ -330,11 +328,14 @@ def _stack_agents(name: str, members: Sequence[Agent], base: System) -> Agent:
         memory=None,
         learner=learner,
         members=tuple(members),
-        observed=tuple(zip(*(agent.observes for agent in members), strict=True)),
-        critics=tuple(zip(*(agent.critic for agent in members), strict=True)),
+        inputs=replace(
+            first.inputs,
+            observed=tuple(zip(*(agent.inputs.observes for agent in members), strict=True)),
+            critics=tuple(zip(*(agent.inputs.critic for agent in members), strict=True)),
+            order={},
+        ),
         replicas=_replicas(base, [agent.name for agent in members]),
-        participation_seeds=torch.tensor(seeds) if members[0].p_update < 1.0 else None,
-        _order={},
+        participation=replace(first.participation, seeds=torch.tensor(seeds), newest=(-1, None, True)),
     )
 
 
@@ -381,7 +382,7 @@ class _Channels:
                 progress.advance(len(channel.members))
         for agent in self.agents.values():
             if agent.stacked:
-                agent.layout = self._layout(agent, whole)
+                agent.inputs.layout = self._layout(agent, whole)
                 if agent.align is not None:
                     agent.align = next(c.name for c in agent.incoming if agent.align in c.names)
         return found
@@ -410,9 +411,9 @@ class _Channels:
         places = {
             piece.name: torch.tensor([where[name] for name in piece.names], device=device) for piece in sent
         }
-        family = SenderRows(_index(senders, sent[0].senders, device), places, self.base.batch)
+        family = SenderRows(_index(senders, sent[0].places.senders, device), places, self.base.batch)
         for piece in sent:
-            piece.family = family
+            piece.places.family = family
 
     def _selects(self, family: Sequence[Channel]) -> bool:
         """Whether the messages of a whole family are rows selected of their senders' port, not the port itself.
@@ -427,20 +428,19 @@ class _Channels:
         first = members[0]
         device = first.zeros.device
         settings: dict[str, Any] = {
-            "input_examples": [],
-            "input_example_members": [],
+            "gradient": replace(first.gradient),
+            "input": replace(first.input, examples=[]),
             "members": tuple(members),
-            "replicas": _replicas(self.base, [channel.sender for channel in members]),
             "stacked": stacked,
         }
+        ends = Places(_replicas(self.base, [channel.sender for channel in members]))
         if first.sender in self.place:
             sender = self.agents[self.place[first.sender][0]]
             places = [self.place[c.sender][1] for c in members]
-            settings |= {"sender": sender.name, "senders": len(sender.members)}
+            settings["sender"], ends.senders = sender.name, len(sender.members)
             index = _index(places, len(sender.members), device)
-            settings["sender_index"] = (
-                torch.tensor(places, device=device) if index is None and self._selects(family) else index
-            )
+            selects = index is None and self._selects(family)
+            ends.sender_index = torch.tensor(places, device=device) if selects else index
             if sender.stacked:  # its ports have the names of its first member's
                 port = place_of(first.port, sender.members[places[0]].learner.network)
                 settings["port"] = port if isinstance(port, str) else list(sender.learner.network.heads)[port]
@@ -448,34 +448,35 @@ class _Channels:
             receiver = self.agents[self.place[first.receiver][0]]
             places = [self.place[c.receiver][1] for c in members]
             settings["receiver"] = receiver.name
-            settings["receiver_index"] = _index(places, len(receiver.members), device)
-        ledger = settings["ledger"] = _ledger(first.name, [channel.ledger for channel in members])
+            ends.receiver_index = _index(places, len(receiver.members), device)
+        name = f"{first.name} and {len(members) - 1} more" if len(members) > 1 else first.name
+        settings["places"] = replace(ends)
+        settings["ledger"] = _ledger(name, [channel.ledger for channel in members])
         if stacked:
-            settings["name"] = f"{first.name} and {len(members) - 1} more" if len(members) > 1 else first.name
+            settings["name"] = name
             settings["zeros"] = first.zeros.new_zeros(()).expand(len(members) * batch, first.size)
-            ledger.name = settings["name"]
-            settings["predictor"] = _models([c.predictor for c in members], batch)
-            settings["input"] = _models([c.input for c in members], batch)
+            settings["gradient"].predictor = _stacked([c.gradient.predictor for c in members])
+            settings["input"].model = _stacked([c.input.model for c in members])
             if first.sampler is not None:
                 settings["sampler"] = first.sampler.stack(
                     [c.sampler for c in members if c.sampler is not None]
                 )
-            if first.outliers is not None:
-                outliers = [c.outliers for c in members if isinstance(c.outliers, Outliers)]
-                settings["outliers"] = BundledOutliers(outliers)
+            if first.gradient.outliers is not None:
+                own = [c.gradient.outliers for c in members if c.gradient.outliers is not None]
+                settings["gradient"].outliers = Outliers(device, own)
         return replace(first, **settings)
 
     def _layout(self, agent: Agent, whole: Mapping[str, int]) -> FanIn:
         device, count = self.base.device, len(agent.members)
-        if agent.fan_in in REDUCED:
+        if agent.inputs.fan_in in REDUCED:
             families = groupby(range(len(agent.incoming)), lambda i: whole[agent.incoming[i].name])
             reduced = [self._reduced(agent, tuple(places)) for _, places in families]
-            return StackedFanIn(agent.fan_in, count, self.base.batch, (), reduced)
+            return FanIn(agent.inputs.fan_in, count, self.base.batch, reduced)
         where = {
             name: (b, k) for b, channel in enumerate(agent.incoming) for k, name in enumerate(channel.names)
         }
         shapes = [(c.shape, c.slots, c.ledger.read) for c in agent.members[0].incoming]
-        segments: list[InputSegment] = []
+        segments: list[Segment] = []
         first = 0
         for _, equal in groupby(shapes):
             last = first + len(list(equal))
@@ -484,19 +485,18 @@ class _Channels:
             *starts, total = accumulate((len(agent.incoming[b].members) for b in used), initial=0)
             start = dict(zip(used, starts, strict=True))
             places = [start[b] + k for b, k in read]
-            segments.append(InputSegment(tuple(used), _index(places, total, device), last - first, total))
+            segments.append(Segment(tuple(used), _index(places, total, device), total, last - first))
             first = last
-        return StackedFanIn(agent.fan_in, count, self.base.batch, segments)
+        return FanIn(agent.inputs.fan_in, count, self.base.batch, segments)
 
-    def _reduced(self, agent: Agent, pieces: tuple[int, ...]) -> ReducedSegment:
+    def _reduced(self, agent: Agent, pieces: tuple[int, ...]) -> Segment:
         """What a stack adds up of a family of channels, in the family's order."""
         members = [channel for i in pieces for channel in agent.incoming[i].members]
         order = sorted(range(len(members)), key=lambda i: self._order(members[i]))
         receivers = [self.place[members[i].receiver][1] for i in order]
         device = self.base.device
-        return ReducedSegment(
-            pieces, _index(order, len(members), device), torch.tensor(receivers, device=device)
-        )
+        index = _index(order, len(members), device)
+        return Segment(pieces, index, len(members), receivers=torch.tensor(receivers, device=device))
 
     def _order(self, channel: Channel) -> tuple[int, int]:
         """The place of a channel in its family."""
@@ -510,9 +510,9 @@ def _ledger(name: str, members: Sequence[Ledger]) -> Ledger:
     return members[0].emptied(name=name, link=link)
 
 
-def _models(models: Sequence[Model | None], batch: int) -> StackedModels | None:
-    found = [model for model in models if isinstance(model, Model)]
-    return StackedModels(found, batch) if found else None
+def _stacked(models: Sequence[Model | None]) -> Model | None:
+    found = [model for model in models if model is not None]
+    return Model.stacked(found) if found else None
 
 
 # --- learning groups -------------------------------------------------------------------------------------

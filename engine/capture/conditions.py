@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from antiphon.engine.heart.clock import StepWindows
 from antiphon.engine.heart.system import System
-from antiphon.nets.optimisers import Optimiser, StackedOptimiser
+from antiphon.nets.optimisers import Optimiser
 
 __all__ = ["LONGEST", "OF_BACKENDS", "obstacle_of", "period_of"]
 
@@ -55,12 +55,12 @@ def _obstacles(system: System) -> Iterator[str]:
             yield f"agent '{name}' acts in the environment"
         if agent.goal is not None and agent.goal.policy is not None:
             yield f"agent '{name}' learns from rewards"
-        if agent.p_update < 1:
+        if agent.participation.probability < 1:
             yield f"agent '{name}' learns from some of its windows only (p_update)"
         if not agent.learner.network.pure:
             yield f"agent '{name}' is a module of a user's"
     for name, channel in system.channels.items():
-        if not channel.scale.constant:
+        if not channel.gradient.scale.constant:
             yield f"channel {name}: its scale has a schedule"
     for place, owner in [
         *((f"agent '{name}'", agent.learner) for name, agent in system.agents.items()),
@@ -70,7 +70,7 @@ def _obstacles(system: System) -> Iterator[str]:
             for model in channel.models
         ),
     ]:
-        if not isinstance(owner.optimiser, Optimiser | StackedOptimiser):
+        if not isinstance(owner.optimiser, Optimiser):
             yield f"{place} has an optimiser of torch's or a user's"
         elif owner.optimiser.kind == "sgd" and not owner.rate.constant:
             yield f"{place}: the rate of its SGD has a schedule"

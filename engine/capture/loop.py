@@ -27,7 +27,7 @@ from antiphon.engine.capture.inputs import NumberLog, Numbers, StaticInputs, Ste
 from antiphon.engine.capture.loop_state import LoopState, Snapshot
 from antiphon.engine.capture.recorder import CudaGraphRecorder, NotRecordable, Recorder
 from antiphon.engine.features.divergence import Guard
-from antiphon.engine.features.installed import check_later
+from antiphon.engine.installed import check_later
 from antiphon.engine.metrics.report import AgentReport
 from antiphon.errors import ScenarioError
 from antiphon.nets.step_numbers import StepNumbers, numbers_from

@@ -12,14 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.agents.learner import Learner, StackedLearner
 from antiphon.comms.backward_requests import constant
-from antiphon.comms.stacked import StackedModels
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.heart.message import StepSignals
 from antiphon.engine.metrics.report import MeanAccumulator
 from antiphon.engine.state.state_dict import load_messages, messages
-from antiphon.nets.trained_parameters import StackedParameters, TrainedParameters
+from antiphon.nets.trained_parameters import TrainedParameters
 
 __all__ = ["LoopState", "Snapshot", "mapped"]
 
@@ -101,15 +99,17 @@ class LoopState:
         self.backend, self.means = backend, means
         system = backend.system
         models = [model for channel in system.channels.values() for model in channel.models]
-        found: list[Any] = [*(agent.learner for agent in system.owners().values()), *models]
+        found: list[TrainedParameters] = [*(agent.learner for agent in system.owners().values()), *models]
         self._guard, self._clipped = backend.divergence.guard, backend.predictor_trainer.outliers
-        clipped = [channel for channel in system.channels.values() if channel.outliers is not None]
-        self._outliers = [channel.outliers for channel in clipped if channel.outliers is not None]
+        clipped = [channel for channel in system.channels.values() if channel.gradient.outliers is not None]
+        self._outliers = [
+            channel.gradient.outliers for channel in clipped if channel.gradient.outliers is not None
+        ]
         self._unclipped = {
             channel.name: torch.full((len(channel.members),), -1, device=system.device) for channel in clipped
         }
         self._zeros: dict[tuple[str, ...], Any] = {}
-        self._owners: list[Learner | StackedLearner | TrainedParameters | StackedParameters] = found
+        self._owners = found
 
     def in_place(self) -> list[Tensor]:
         """Return what a step changes in place: parameters, the state of their optimisers, and what the guard has found."""
@@ -138,7 +138,10 @@ class LoopState:
                 "outliers": [outliers.values() for outliers in self._outliers],
                 "first_clips": self._unclipped | ({} if self._clipped is None else self._clipped.first),
             },
-            {"means": list(self._sums().items()), "updates": [*map(_updates, self._owners)]},
+            {
+                "means": list(self._sums().items()),
+                "updates": [[one.updates, *one.taken.tolist()] for one in self._owners],
+            },
         )
 
     def _sums(self) -> dict[tuple[str, ...], Any]:
@@ -171,23 +174,9 @@ class LoopState:
         if self._clipped is not None:
             self._clipped.first = dict(stamps["first_clips"])
         self.means.load_sums({tuple(names): tuple(sums) for names, sums in snapshot.counters["means"]})
-        for owner, updates in zip(self._owners, snapshot.counters["updates"], strict=True):
-            _load_updates(owner, updates)
+        for owner, (updates, *taken) in zip(self._owners, snapshot.counters["updates"], strict=True):
+            owner.updates, owner.taken = updates, torch.tensor(taken, dtype=torch.int64)
         self.backend.stale = system is not self.backend.stacked.base
         self.backend.divergence.statistics.note()
         for group in system.groups:
             self.backend.forward_pass.replay(group.window)
-
-
-def _updates(owner: Any) -> list[int]:
-    """Return the counts of updates of what has an optimiser, or of a stack of such."""
-    counts = owner.taken.tolist() if isinstance(owner, StackedParameters) else []
-    return [owner.updates, *counts] if isinstance(owner, TrainedParameters | StackedModels) else counts
-
-
-def _load_updates(owner: Any, counts: list[int]) -> None:
-    counts = list(counts)
-    if isinstance(owner, TrainedParameters | StackedModels):
-        owner.updates = counts.pop(0)
-    if isinstance(owner, StackedParameters):
-        owner.taken = torch.tensor(counts, dtype=torch.int64)

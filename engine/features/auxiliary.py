@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from antiphon.agents.network import AUXILIARY_PORT
+from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.rows import mask_fill_zero, mask_not
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
@@ -17,10 +18,12 @@ class AuxiliaryTask:
 
     Args:
         system: Their agents.
+        predictor_trainer: Of their synthetic gradients.
     """
 
-    def __init__(self, system: System) -> None:
+    def __init__(self, system: System, predictor_trainer: PredictorTrainer) -> None:
         self.system, self.agents = system, system.agents
+        self.predictions = predictor_trainer.predictions
 
     def loss(self, update: Update) -> Tensor | None:
         """Loss of the heads that predict, after the first tick, the synthetic gradient of the window's end (semantics 12)."""
@@ -28,7 +31,7 @@ class AuxiliaryTask:
         total: Tensor | None = None
         for name in update.group.members:
             memory = self.agents[name].memory
-            if memory is None or not memory.auxiliary:
+            if memory is None or not memory.gradient.auxiliary:
                 continue
             first = next((tick for tick in window.ticks() if tick.agent == name), None)
             last = next((message for channel, message in window.sent if channel == memory.name), None)
@@ -36,14 +39,14 @@ class AuxiliaryTask:
                 continue
             if last.no_injection is True:  # nothing follows
                 target = memory.zeros
-            elif last.prediction is None:
+            elif (prediction := self.predictions.get(last)) is None:
                 continue
             else:
-                target = mask_fill_zero(mask_not(last.no_injection), last.prediction[0])
+                target = mask_fill_zero(mask_not(last.no_injection), prediction)
             error = memory.enabled_predictions(
                 mask_fill_zero(first.participates, first.ports[AUXILIARY_PORT] - target)
             )
             update.auxiliary.add(name)
-            loss = memory.auxiliary * error.square().sum() / self.system.batch
+            loss = memory.gradient.auxiliary * error.square().sum() / self.system.batch
             total = loss if total is None else total + loss
         return total

@@ -48,13 +48,13 @@ class Contexts:
             message: One of its messages.
         """
         ends: dict[str, Callable[[], Tensor]] = {
-            "returned": lambda: channel.zeros if message.returned is None else message.returned,
+            "returned": lambda: channel.zeros if message.newest_returned is None else message.newest_returned,
             "from.phase": lambda: self._sender_phase(channel, message),
             "to.phase": lambda: self._receiver_phase(channel, message.first_use, message.began),
             "from.state": lambda: self._state(channel, channel.sender, message.states.get("from.state")),
             "to.state": lambda: self._state(channel, channel.receiver, message.states.get("to.state")),
         }
-        return _joined(signals, [ends[name]() for name in channel.ends])
+        return _joined(signals, [ends[name]() for name in channel.gradient.ends])
 
     def _state(self, channel: Channel, agent: str, state: Tensor | None) -> Tensor:
         """[B, state size]: a state of an agent; zeros before its first."""
@@ -65,10 +65,10 @@ class Contexts:
 
     def of_input(self, channel: Channel, message: Message, step: int) -> Tensor | None:
         """Return what a synthetic input that stands in for `message` at the tick at `step` is conditioned on."""
-        signals = message.step_signals.context(channel.input_context, self.system.dtype)
+        signals = message.step_signals.context(channel.input.context, self.system.dtype)
         if signals is not None:
             signals = channel.to_rows(signals)
-        if not channel.input_ends:
+        if not channel.input.ends:
             return signals
         ends: dict[str, Callable[[], Tensor]] = {
             "held": lambda: self._held(channel),
@@ -76,7 +76,7 @@ class Contexts:
             "from.phase": lambda: self._sender_phase(channel, message),
             "to.phase": lambda: self._receiver_phase(channel, step, message.began),
         }
-        return _joined(signals, [ends[name]() for name in channel.input_ends])
+        return _joined(signals, [ends[name]() for name in channel.input.ends])
 
     def _held(self, channel: Channel) -> Tensor:
         held = channel.ledger.held
@@ -155,7 +155,7 @@ class States:
             ("from.state", channel.sender, 0, channel.message_of),
             ("to.state", channel.receiver, channel.ledger.link.delay, channel.of_receiver),
         ):
-            if end not in channel.ends:
+            if end not in channel.gradient.ends:
                 continue
             trail = self.system.agents[agent].trail
             assert trail is not None

@@ -44,13 +44,13 @@ class ReturnedLosses:
             loss = self.agents[update.group.members[0]].to_rows(self.system.nothing)
         for name, message in update.window.sent:
             channel = self.system.channels[name]
-            if channel.predictor is None or not channel.needs_returned_loss:
+            if channel.gradient.predictor is None or not channel.needs_returned_loss:
                 continue
-            if message.unread or message.no_injection is True or channel.predictor_disabled:
+            if message.unread or message.no_injection is True or channel.gradient.all_disabled:
                 continue
             example = self.predictor_trainer.example(channel, message, answered=False)
             if example is not None:
-                value = constant(channel.predictor.value(example))
-                value = channel.discount * channel.enabled_predictions(value)
+                value = constant(channel.gradient.predictor.value(example))
+                value = channel.gradient.discount * channel.enabled_predictions(value)
                 loss = loss + channel.to_sender(mask_fill_zero(mask_not(message.no_injection), value))
         return loss

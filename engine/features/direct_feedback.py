@@ -34,25 +34,25 @@ class DirectFeedback:
         sent = [
             (channel, message)
             for name, message in window.sent
-            if (channel := self.system.channels[name]).direct is not None
-            and message.live is not None
+            if (channel := self.system.channels[name]).feedback.direct is not None
             and not message.unread
             and update.learning[channel.sender] is not False
         ]
         if not sent:
             return
-        sources = {channel.error_of for channel, _ in sent}
+        sources = {channel.feedback.error_of for channel, _ in sent}
         errors = [
             (tick.step, tick.agent, error)
             for tick in window.ticks()
             if tick.agent in sources and (error := self._error(tick)) is not None
         ]
         for channel, message in sent:
-            assert channel.direct is not None
-            assert message.live is not None
+            assert channel.feedback.direct is not None
             for step, agent, error in errors:
-                if agent == channel.error_of and step >= message.stamp:
-                    yield Injection(message.live, channel.direct.signal(error))
+                if agent == channel.feedback.error_of and step >= message.stamp:
+                    yield Injection(
+                        window.live[channel.name, message.stamp], channel.feedback.direct.signal(error)
+                    )
 
     def _error(self, tick: Tick) -> Tensor | None:
         """[rows, outputs] per sample: the derivative of an objective by the outputs of one tick; None without a target."""

@@ -18,10 +18,6 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from antiphon.agents.learner import Learner, StackedLearner
-from antiphon.comms.stacked import StackedModels
-from antiphon.comms.synthetic_gradients import Predictor
-from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import LearningGroup
@@ -29,6 +25,7 @@ from antiphon.engine.heart.rows import mask_fill_zero, mask_not, members_and
 from antiphon.engine.heart.updates import InputUpdate, PredictorUpdate, Update
 from antiphon.errors import DivergenceError
 from antiphon.nets.optimisers import Skip
+from antiphon.nets.trained_parameters import TrainedParameters
 
 __all__ = ["Divergence", "DivergenceCheck", "Guard", "Place", "Report", "RunningStatistics"]
 
@@ -75,10 +72,14 @@ class Divergence:
     stopped: dict[int, str] = field(default_factory=dict)
 
     def fine(self, numbers: list[Tensor]) -> bool:
-        """Whether one look at all of them shows that nothing is wrong; where there is a bound it never does."""
-        if not numbers:
-            return True
-        return self.bound is None and math.isfinite(torch.stack(torch._foreach_norm(numbers)).sum().item())
+        """Whether one look at all of them shows that nothing is wrong; where there is a bound it never does.
+
+        Gradients may have `finite`: whether that is known from how they are made.
+        """
+        if self.bound is not None:
+            return not numbers
+        unknown = [tensor for tensor in numbers if not getattr(tensor, "finite", False)]
+        return not unknown or math.isfinite(torch.stack(torch._foreach_norm(unknown)).sum().item())
 
     def members(self, count: int, gradients: Sequence[Tensor], beside: Sequence[Tensor]) -> dict[int, str]:
         """Return which of `count` members of a stack have diverged, and what is wrong with each.
@@ -239,10 +240,6 @@ class Guard:
 AnyUpdate = TypeVar("AnyUpdate", PredictorUpdate, InputUpdate)
 
 
-_Owner = Learner | StackedLearner | Predictor | InputModel | StackedModels
-"""What has running statistics."""
-
-
 class RunningStatistics:
     """The running statistics of learners and predictors; these are values, which a step replaces.
 
@@ -252,9 +249,9 @@ class RunningStatistics:
     """
 
     def __init__(self, agents: Mapping[str, Agent], channels: Mapping[str, Channel]) -> None:
-        learners: list[_Owner] = [agent.learner for agent in agents.values()]
-        models: list[_Owner] = [m for c in channels.values() for m in (c.predictor, c.input) if m is not None]
-        self._owners = list(dict.fromkeys(owner for owner in (*learners, *models) if owner.buffers))
+        owners: list[TrainedParameters] = [agent.learner for agent in agents.values()]
+        owners += [model for channel in channels.values() for model in channel.models]
+        self._owners = list(dict.fromkeys(owner for owner in owners if owner.buffers))
         self.note()
 
     def note(self) -> None:
@@ -266,9 +263,9 @@ class RunningStatistics:
         for owner in self._owners:
             owner.buffers = self._before[owner]
 
-    def restore_members(self, owner: object, members: Tensor) -> None:
+    def restore_members(self, owner: TrainedParameters, members: Tensor) -> None:
         """Put those of members of a stack, [N] bool, back."""
-        if isinstance(owner, StackedLearner | StackedModels) and owner in self._before:
+        if owner.members and owner in self._before:
             owner.restore_buffers(members, self._before[owner])
 
     def restore_not_finite(self) -> None:
@@ -282,20 +279,20 @@ class RunningStatistics:
         if not new or math.isfinite(torch.stack(torch._foreach_norm(new, math.inf)).sum().item()):
             return
         for owner in moved:
-            if not isinstance(owner, StackedLearner | StackedModels):
+            if not owner.members:
                 if not all(own.isfinite().all() for own in owner.buffers.values()):
                     owner.buffers = self._before[owner]
                 continue
             finite = [own.reshape(len(own), -1).isfinite().all(1) for own in owner.buffers.values()]
             self.restore_members(owner, torch.logical_not(torch.stack(finite).all(0)))
 
-    def _moved(self, owner: _Owner) -> list[str]:
+    def _moved(self, owner: TrainedParameters) -> list[str]:
         """The names of those of an owner that the step has replaced."""
         return [name for name, before in self._before[owner].items() if owner.buffers[name] is not before]
 
     def keep_where(self, guard: Guard) -> None:
         """Put those that a step has replaced back once the guard has found something that is not finite, or where they are not."""
-        replaced: dict[torch.dtype, list[tuple[_Owner, str, Tensor]]] = {}
+        replaced: dict[torch.dtype, list[tuple[TrainedParameters, str, Tensor]]] = {}
         for owner in self._owners:
             for name in self._moved(owner):
                 before = self._before[owner][name]
@@ -383,12 +380,12 @@ class DivergenceCheck:
                 agent.disable(members)
                 self.statistics.restore_members(agent.learner, members)
             for channel in self.channels.values():
-                members = (channel.replicas.index == replica).cpu()
-                for model in (channel.predictor, channel.input):
+                members = (channel.places.replicas.index == replica).cpu()
+                for model in channel.models:
                     self.statistics.restore_members(model, members)
                 places = members.nonzero().flatten().tolist()
-                channel.disable_predictors(places)
-                channel.disable_input_models(places)
+                channel.gradient.disable(places, len(channel.members))
+                channel.input.disable(places, len(channel.members))
 
     # --- agents ----------------------------------------------------------------------------------------------
 
@@ -403,10 +400,7 @@ class DivergenceCheck:
                 self._guard_update(self.guard, update, turn)
             self._checked += len(updates)
             return list(updates)
-        checked = [loss for update in updates for loss in _losses(update)]
-        for update in updates:
-            if self.divergence.bound is not None or not update.finite:
-                checked += [*_own(update), *_deltas(update)]
+        checked = [t for update in updates for t in (*_losses(update), *_own(update), *_deltas(update))]
         if self.divergence.fine(checked):
             return list(updates)
         kept = list(updates)
@@ -479,7 +473,7 @@ class DivergenceCheck:
             channel.ledger.restrict(read, mask_not(disabled))
 
     def _groups_diverged(self, update: Update) -> dict[LearningGroup, str]:
-        """By group of single agents: what is wrong with its gradients or losses. Rows of deltas of nobody are zeroed."""
+        """By group of single agents: what is wrong with its gradients or losses. Returned gradients that are not finite are zeroed."""
         wrong: dict[LearningGroup, str] = {}
         lengths: dict[LearningGroup, float] = {}  # of all gradients of a group together
         for name, gradients in update.gradients.items():
@@ -531,12 +525,12 @@ class DivergenceCheck:
         """
         for name, diverged in self._diverged(updates).items():
             channel, of_input = self.channels[name], isinstance(updates[name], InputUpdate)
-            disabled = channel.input_models_disabled if of_input else channel.predictors_disabled
-            new = [k for k in diverged if disabled is None or not disabled[k]]
+            models = channel.input if of_input else channel.gradient
+            new = [k for k in diverged if models.disabled is None or not models.disabled[k]]
             for k in new:
                 self._report_channel(channel.members[k], diverged[k], step, of_input=of_input)
-            (channel.disable_input_models if of_input else channel.disable_predictors)(new)
-            if channel.input_model_disabled if of_input else channel.predictor_disabled:
+            models.disable(new, len(channel.members))
+            if models.all_disabled:
                 del updates[name]
 
     def _diverged(self, updates: Mapping[str, PredictorUpdate | InputUpdate]) -> dict[str, dict[int, str]]:
@@ -551,16 +545,10 @@ class DivergenceCheck:
                     Place(kind, name, turn), update.loss.numel(), [*update.gradients, update.loss]
                 )
             return {}
-        read = self.divergence.bound is not None
-        checked = [
-            t
-            for update in updates.values()
-            for t in (update.loss, *(() if update.finite and not read else update.gradients))
-        ]
-        if self.divergence.fine(checked):
+        if self.divergence.fine([t for update in updates.values() for t in (update.loss, *update.gradients)]):
             return {}
         found = {
-            name: self.divergence.members(update.loss.numel(), update.gradients[:], [update.loss])
+            name: self.divergence.members(update.loss.numel(), update.gradients, [update.loss])
             for name, update in updates.items()
         }
         return {name: diverged for name, diverged in found.items() if diverged}

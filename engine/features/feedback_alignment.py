@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from antiphon.engine.heart.message import Tick, Window
-from antiphon.engine.heart.rows import mask_fill_zero
 from antiphon.engine.heart.system import System
 from antiphon.nets.layers import Transport
 
@@ -29,9 +28,9 @@ class FixedFeedback:
     def _of(self, tick: Tick, window: Window, position: int) -> Iterator[Transport]:
         for read in tick.reads:
             channel = self.system.channels[read.channel]
-            if channel.feedback_weights is None or read.stamp is None:
+            if channel.feedback.weights is None or read.stamp is None:
                 continue
             if tick.participates is not False:
-                message = mask_fill_zero(read.available, window.live[channel.name, read.stamp].flatten(1))
+                message = channel.passed_on(read, window)
                 first = position * self.system.batch
-                yield Transport(message, channel.feedback_weights, slice(first, first + self.system.batch))
+                yield Transport(message, channel.feedback.weights, slice(first, first + self.system.batch))

@@ -19,7 +19,6 @@ from antiphon.comms.backward_requests import Injection, backward, clipped
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.learn import BackwardPass, ObjectiveEvaluator
-from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import LearningGroup, Message, Read, Window
 from antiphon.engine.heart.rows import mask_fill_zero, mask_not
 from antiphon.engine.heart.system import System
@@ -62,14 +61,14 @@ class LambdaReturns:
             if group.past and group.past[-1].number + 1 != window.number:
                 group.past.clear()  # no gradient passes through a window that is missing
             group.past.append(window)
-            span = max(channel.span for channel in traced)
+            span = max(channel.gradient.span for channel in traced)
             del group.past[:-span]
             for channel in traced:
-                if len(group.past) >= channel.span:
-                    read = self._start(group.past[-channel.span], channel)
+                if len(group.past) >= channel.gradient.span:
+                    read = self._start(group.past[-channel.gradient.span], channel)
                     message = None if read is None else read.message
                     if read is not None and message is not None and message.counted is not False:
-                        gradient = self._return(group, group.past[-channel.span :], channel, step)
+                        gradient = self._return(group, group.past[-channel.gradient.span :], channel, step)
                         # Zero where an episode ended before: its last state has been taught that already.
                         channel.ledger.replace_gradient(message, mask_fill_zero(read.counted, gradient))
                         found.setdefault(channel.name, []).append(message)
@@ -85,11 +84,7 @@ class LambdaReturns:
         returns: dict[str, Tensor] = {}
         for window in reversed(windows):
             self.forward_pass.replay(window)
-            put = [
-                injection
-                for injection in self.backward_pass.replayed_injections(group, window, step)
-                if injection.discount
-            ]
+            put = [injection for injection in self._injections(group, window, step) if injection.discount]
             for memory in memories:
                 beyond = self._beyond(window, memory, returns.get(memory.name))
                 if beyond is not None:
@@ -102,20 +97,28 @@ class LambdaReturns:
                 and start.value is not None
                 and memory.ledger.wants_gradient
             }
-            _, deltas = backward(
+            _, gradients = backward(
                 self.evaluator.window(window).total, put, (), list(leaves.values()), self.system.batch
             )
-            returns = {name: d for name, d in zip(leaves, deltas, strict=True) if d is not None}
-            Ledger.release_graphs([window])
+            returns = {name: g for name, g in zip(leaves, gradients, strict=True) if g is not None}
+            window.release()
         return returns.get(channel.name, torch.zeros_like(self.system.channels[channel.name].zeros))
+
+    def _injections(self, group: LearningGroup, window: Window, step: int) -> list[Injection]:
+        """What is injected into the messages of a window that has been replayed."""
+        self.backward_pass.predict([(group, window)])
+        return self.backward_pass.injections(self.backward_pass.update_of(group, window), step)
 
     def _beyond(self, window: Window, memory: Channel, later: Tensor | None) -> Injection | None:
         """What is mixed in beside the synthetic gradient: lambda (G - SG) of the state that the window ended with."""
         message = next((message for name, message in window.sent if name == memory.name), None)
-        if message is None or message.live is None or message.prediction is None or later is None:
+        said = None if message is None else self.backward_pass.predictor_trainer.predictions.get(message)
+        if message is None or said is None or later is None:
             return None
         if not memory.traced or message.no_injection is True:
             return None
-        said = message.prediction[0] if memory.clip is None else clipped(message.prediction[0], memory.clip)
-        more = mask_fill_zero(mask_not(message.no_injection), memory.trace * (later - said))
-        return Injection(message.live, more, scale=0.0, discount=memory.discount)
+        said = said if memory.gradient.clip is None else clipped(said, memory.gradient.clip)
+        more = mask_fill_zero(mask_not(message.no_injection), memory.gradient.trace * (later - said))
+        return Injection(
+            window.live[memory.name, message.stamp], more, scale=0.0, discount=memory.gradient.discount
+        )

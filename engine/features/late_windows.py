@@ -8,7 +8,6 @@ from __future__ import annotations
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.learn import BackwardPass
-from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import LearningGroup, Message, Window
 from antiphon.engine.heart.system import System
 
@@ -43,7 +42,7 @@ class LateWindows:
         dropped: EndedWindows = []
         for window in [*group.pending, newest]:
             if self._waits(window, newest.number - window.number, step):
-                Ledger.release_graphs([window])
+                window.release()
                 waiting.append(window)
             elif self._contributes(group, window):
                 if window is not newest:

@@ -32,12 +32,12 @@ class ClippedReturns:
 
     def clip(self, channel: Channel, message: Message, step: int) -> None:
         """Clip what has come back for a message."""
-        outliers = channel.outliers
+        outliers = channel.gradient.outliers
         if outliers is None or message.gradient is None:
             return
-        before = outliers.clip_counts
+        before = outliers.clip_count
         channel.ledger.replace_gradient(message, outliers.clip(message.gradient))
-        counts = outliers.clip_counts
+        counts = outliers.clip_count
         first = (before == 0) & (counts > 0)
         if not self.notes_later and not bool(first.any()):
             return

@@ -44,9 +44,9 @@ class StandIns:
             step: The tick's.
         """
         message = read.message
-        if channel.input is None or channel.input_model_disabled or message is None:
+        if channel.input.model is None or channel.input.all_disabled or message is None:
             return read
-        if channel.input_context and not message.step_signals.signals:
+        if channel.input.context and not message.step_signals.signals:
             return read  # made by an aligned agent before its first message
         context = self.contexts.of_input(channel, message, step)
         if message.first_use == step and message.void is not True:
@@ -56,7 +56,7 @@ class StandIns:
         )
         if missing is False:
             return read
-        return _filled(read, message, constant(channel.input.predict(context, channel.rows)), missing)
+        return _filled(read, message, constant(channel.input.model.predict(context, channel.rows)), missing)
 
 
 def _arrived(message: Message) -> Tensor | None:

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Call
 from antiphon.engine.heart.learn import BackwardPass
-from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import LearningGroup, Window
+from antiphon.engine.heart.message import LearningGroup, Message, Window
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate, Update
@@ -72,7 +71,7 @@ class SweepOrder:
                 (updates[window],) = self.backward_pass.differentiate([(group, window)], step)
                 local = self.predictor_trainer.local_updates(window)
                 learned.update(local)
-                Ledger.release_graphs([window], predictions=False)
+                window.release()
                 if not keep:
                     self._release(window, updates[window], local)
 
@@ -83,15 +82,26 @@ class SweepOrder:
         update.injected.clear()
         for learned in local.values():
             learned.examples.clear()
-        for name, message in window.sent:
-            if not self.system.channels[name].ledger.wants_gradient:
-                Ledger.release_prediction(message)
+        channels = self.system.channels
+        self.predictor_trainer.forget(
+            m for name, m in window.sent if not channels[name].ledger.wants_gradient
+        )
         for read in window.leaves.values():
-            channel = self.system.channels[read.channel]
+            channel = channels[read.channel]
             if read.message is None or channel.sampler is not None:
                 continue  # a sample is sent again where its window is replayed
-            if channel.ledger.spent(read.message):
-                channel.ledger.release_message(read)
+            if self._spent(channel, read.message):
+                channel.ledger.fill(read.message, read.message.sent.new_empty(0))
+                read.value = None
+
+    def _spent(self, channel: Channel, message: Message) -> bool:
+        """Whether neither a message nor its gradient is read after its reader's window has been differentiated."""
+        ledger, sent = channel.ledger, self.system.group_of[channel.sender].window
+        kept = ledger.wants_gradient or ledger.remembers or bool(ledger.link.drop)
+        if kept or (channel.name, message.stamp) in sent.live:
+            return False
+        # Sent at every step and read at its own, it has one use, and another one is the newest of the next step's figures.
+        return ledger.link.delay + ledger.back == 0 and ledger.sender.due(message.stamp + 1)
 
 
 def obstacle(system: System, group: LearningGroup) -> str | None:
@@ -116,10 +126,10 @@ def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
         for channel in agent.sends:
             if channel.mixes:
                 yield f"{channel.names[0]} mixes in what its receiver returns at the same step"
-            if channel.predictor is None:
+            if channel.gradient.predictor is None:
                 continue
-            read = [spec.name for spec in channel.context]
-            needed = read if channel.target is None else [*read, channel.target]
+            read = [spec.name for spec in channel.gradient.context]
+            needed = read if channel.gradient.target is None else [*read, channel.gradient.target]
             for signal in filter(late, needed):
                 yield f"the synthetic gradient of {channel.names[0]} reads {signal}, known after the step"
             if channel.injects and not system.description.endless and not _read_at_once(channel):

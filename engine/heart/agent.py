@@ -7,13 +7,13 @@ rows are the environments. Shapes: N members, B environments.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from antiphon.agents.learner import Learner, StackedLearner
+from antiphon.agents.learner import Learner
 from antiphon.agents.network import AUXILIARY_PORT, OBJECTIVE, STATE, VALUE
 from antiphon.agents.objectives import Objective
 from antiphon.agents.policies import PolicyObjective
@@ -24,7 +24,7 @@ from antiphon.engine.heart.rows import EnvMask, Members, Replicas, mask_and, mas
 from antiphon.envs.signal import OUTCOMES
 from antiphon.nets.random import uniform_many
 
-__all__ = ["AGE", "COSINE", "Agent", "Direction", "Goal"]
+__all__ = ["AGE", "COSINE", "Agent", "Direction", "Goal", "Inputs", "Participation"]
 
 AGE = "age"
 """The observation of an agent that sees how old its messages are."""
@@ -77,16 +77,52 @@ class Goal:
 
 
 @dataclass(eq=False)
+class Inputs:
+    """What the networks of a stack of agents read beside messages, and how both are joined."""
+
+    observes: tuple[str, ...]
+    """Names of what the first member observes, in declared order."""
+    fan_in: str
+    layout: FanIn = field(default_factory=FanIn)
+    """How what is read becomes the network's input."""
+    categories: str = "one_hot"
+    """How categorical observations enter the network: `one_hot`, or as their values (`index`)."""
+    critic: tuple[str, ...] = ()
+    """Names of what the critic of the first member observes; empty: it has no critic of its own, or needs none here."""
+    observed: tuple[tuple[str, ...], ...] = ()
+    """Per observation, the signal of each member."""
+    critics: tuple[tuple[str, ...], ...] = ()
+    """Per observation of the critics, the signal of each member."""
+    order: dict[tuple[str, ...], Tensor | None] = field(default_factory=dict)
+    """By the signals of all members: their places among distinct ones."""
+
+    def __post_init__(self) -> None:
+        self.observed = self.observed or tuple((name,) for name in self.observes)
+        self.critics = self.critics or tuple((name,) for name in self.critic)
+
+
+@dataclass(eq=False)
+class Participation:
+    """Who learns from a window, drawn with a probability (`p_update`, semantics 7)."""
+
+    probability: float = 1.0
+    seed: int = 0
+    """Of the draws; tied agents have the same."""
+    seeds: Tensor | None = None
+    """[N] int64, of a stack."""
+    newest: tuple[int, Members, EnvMask] = (-1, None, True)
+    """The newest window asked for, who learns from it, and their rows."""
+
+
+@dataclass(eq=False)
 class Agent:
     """A stack of N >= 1 agents."""
 
     name: str
     clock: Clock
     learner: Learner
-    """Of a stack with a leading axis of members, a `StackedLearner`, which has the same parts."""
-    observes: tuple[str, ...]
-    """Names of what its first member observes, in declared order."""
-    fan_in: str
+    """Of a stack with a leading axis of members, that of all."""
+    inputs: Inputs
     batch: int
     """B, the environments of one member."""
     goal: Goal | None = None
@@ -96,8 +132,6 @@ class Agent:
     """[rows, …]: its newest action, which holds until its next tick; None: it has not acted."""
     align: str | None = None
     """The incoming channel whose step signals it works on."""
-    categories: str = "one_hot"
-    """How categorical observations enter its network: `one_hot`, or as their values (`index`)."""
     incoming: list[Channel] = field(default_factory=list)
     outgoing: list[Channel] = field(default_factory=list)
     memory: Channel | None = None
@@ -108,42 +142,25 @@ class Agent:
     """Steps that the oldest state lies back which a predictor is conditioned on."""
     seed: int = 0
     """Of what a user's module samples."""
-    p_update: float = 1.0
-    """The probability that it learns from a window."""
-    participation_seed: int = 0
-    """Seed of those draws; tied agents have the same."""
+    participation: Participation = field(default_factory=Participation)
     agent_disabled: EnvMask = False
     """The rows of members that have diverged: they learn no more, and their messages are void."""
     members: tuple[Agent, ...] = ()
     """The agents that it is a stack of; a lone agent is its own."""
-    names: tuple[str, ...] = ()
-    """Theirs."""
-    observed: tuple[tuple[str, ...], ...] = ()
-    """Per observation, the signal of each member."""
-    critic: tuple[str, ...] = ()
-    """Names of what the critic of its first member observes; empty: it has no critic of its own, or needs none here."""
-    critics: tuple[tuple[str, ...], ...] = ()
-    """Per observation of the critics, the signal of each member."""
-    participation_seeds: Tensor | None = None
-    """[N] int64; None: every window is learned from."""
     watched: tuple[str, ...] = ()
     """Ports that are kept though no channel and no objective reads them."""
-    layout: FanIn = field(default_factory=FanIn)
-    """How what it reads becomes its network's input."""
     replicas: Replicas = field(default_factory=Replicas)
-    _participation: tuple[int, Members, EnvMask] = (-1, None, True)
-    """The newest window asked for, who learns from it, and their rows."""
-    _order: dict[tuple[str, ...], Tensor | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.members:
             self.members = (self,)
-            self.observed = tuple((name,) for name in self.observes)
-            self.critics = tuple((name,) for name in self.critic)
+            self.inputs = replace(self.inputs, observed=(), critics=(), order={})
             self.replicas = Replicas.alone(self.batch, self.replicas.index.device)
-            if self.p_update < 1.0:
-                self.participation_seeds = torch.tensor([self.participation_seed])
-        self.names = tuple(member.name for member in self.members)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The names of its members."""
+        return tuple(member.name for member in self.members)
 
     # --- members and rows ----------------------------------------------------------------------------------
 
@@ -155,11 +172,11 @@ class Agent:
     @property
     def stacked(self) -> bool:
         """Whether its parameters have a leading axis of members."""
-        return isinstance(self.learner, StackedLearner)
+        return bool(self.learner.members)
 
-    def to_rows(self, signal: Tensor, *, repeat: bool = True) -> Tensor:
-        """A signal of the environment, [B, …], for its rows; as it is, not to `repeat` what is the same for all members."""
-        return self.replicas.to_rows(signal) if repeat or self.replicas.count > 1 else signal
+    def to_rows(self, signal: Tensor) -> Tensor:
+        """A signal of the environment, [B, …], for its rows."""
+        return self.replicas.to_rows(signal)
 
     def total(self, rows: Tensor) -> Tensor:
         """The sum of a figure over each member's rows, [N]."""
@@ -188,68 +205,66 @@ class Agent:
 
     def learning(self, window: int) -> Members:
         """The members that learn from `window`, diverged or not (`p_update`)."""
-        return self._participating(window)[0]
+        return None if self.participation.probability == 1.0 else self._participating(window)[1]
 
     def participates(self, window: int) -> EnvMask:
         """The rows in which it learns from `window`."""
-        if self.participation_seeds is None:
-            return self.agent_disabled is False or mask_not(self.agent_disabled)
-        return mask_and(self._participating(window)[1], mask_not(self.agent_disabled))
+        if self.participation.probability == 1.0:
+            return mask_not(self.agent_disabled)
+        return mask_and(self._participating(window)[2], mask_not(self.agent_disabled))
 
-    def _participating(self, window: int) -> tuple[Members, EnvMask]:
-        if self.participation_seeds is None:
-            return None, True
-        if self._participation[0] != window:
-            members = uniform_many(self.participation_seeds, window, 1)[:, 0] < self.p_update
+    def _participating(self, window: int) -> tuple[int, Members, EnvMask]:
+        own = self.participation
+        if own.newest[0] != window:
+            seeds = torch.tensor([own.seed]) if own.seeds is None else own.seeds
+            members = uniform_many(seeds, window, 1)[:, 0] < own.probability
             drawn = int(members.sum())
             rows: EnvMask = self.rows_of(members) if 0 < drawn < len(members) else drawn > 0
-            self._participation = window, members, rows
-        return self._participation[1:]
+            own.newest = window, members, rows
+        return own.newest
 
     # --- what it observes ----------------------------------------------------------------------------------
 
-    def observations(
-        self, signal: Callable[[str], Tensor], dtype: torch.dtype, *, repeat: bool = True
-    ) -> list[Tensor]:
+    def observations(self, signal: Callable[[str], Tensor], dtype: torch.dtype) -> list[Tensor]:
         """What the members observe, [rows, …] each, in the order in which they declare it, ages left out.
+
+        What all observe is [B, …] where the fan-in does not want it repeated.
 
         Args:
             signal: Returns a signal of the step by its name, [replicas * B, …], as it enters a network.
             dtype: Of what the network reads.
-            repeat: As of `to_rows`.
         """
         flat = len(self.learner.network.input_shape) == 1
-        found = (self._rows(names, signal, dtype, repeat) for names in self.observed if names[0] != AGE)
+        found = (self._rows(names, signal, dtype) for names in self.inputs.observed if names[0] != AGE)
         return [rows.reshape(len(rows), -1) if flat else rows for rows in found]
 
     def critic_input(self, signal: Callable[[str], Tensor], dtype: torch.dtype) -> Tensor:
         """What the critics of its members read, [rows, *input_shape]; arguments as of `observations`."""
-        found = [self._rows(names, signal, dtype) for names in self.critics]
+        found = [self._rows(names, signal, dtype) for names in self.inputs.critics]
         if len(self.learner.critic.input_shape) == 1:
             found = [rows.reshape(len(rows), -1) for rows in found]
         return found[0] if len(found) == 1 else torch.cat(found, 1)
 
-    def _rows(
-        self, names: tuple[str, ...], signal: Callable[[str], Tensor], dtype: torch.dtype, repeat: bool = True
-    ) -> Tensor:
+    def _rows(self, names: tuple[str, ...], signal: Callable[[str], Tensor], dtype: torch.dtype) -> Tensor:
         """One observation of the members, [rows, …]; `names`: the signal of each."""
         distinct = list(dict.fromkeys(names))
         values = [signal(name).to(dtype) for name in distinct]
         if len(values) == 1:
-            return self.to_rows(values[0], repeat=repeat)
+            shared = self.replicas.count == 1 and not self.inputs.layout.repeats
+            return values[0] if shared else self.to_rows(values[0])
         return self.by_name(torch.cat(values), names, distinct)
 
     def by_name(self, values: Tensor, names: tuple[str, ...], distinct: list[str]) -> Tensor:
         """Each member's own out of several signals, [signals * replicas * B, …], as rows."""
-        if names not in self._order:
+        if names not in self.inputs.order:
             place = {name: i for i, name in enumerate(distinct)}
             each = [
                 place[name] * self.replicas.count + replica
                 for name, replica in zip(names, self.replicas.index.tolist(), strict=True)
             ]
             in_order = each == list(range(len(values) // self.batch))
-            self._order[names] = None if in_order else torch.tensor(each, device=values.device)
-        order = self._order[names]
+            self.inputs.order[names] = None if in_order else torch.tensor(each, device=values.device)
+        order = self.inputs.order[names]
         if order is None:
             return values
         return values.view(-1, self.batch, *values.shape[1:]).index_select(0, order).flatten(0, 1)
@@ -262,10 +277,10 @@ class Agent:
         names = [*self.watched, *(channel.port for channel in self.outgoing)]
         if self.goal is not None:
             names += [port for port in (OBJECTIVE, VALUE) if port in self.learner.network.heads]
-            names += [VALUE] if self.critic else []
+            names += [VALUE] if self.inputs.critic else []
         if self.memory is not None:
             names.append(STATE)
-            if self.memory.auxiliary:
+            if self.memory.gradient.auxiliary:
                 names.append(AUXILIARY_PORT)
         return tuple(dict.fromkeys(names))
 

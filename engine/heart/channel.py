@@ -7,14 +7,15 @@ Shapes: K channels, B environments.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
+from antiphon.comms.examples import ContextSpec, Example
 from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import Message
+from antiphon.engine.heart.message import Message, Read, Window
 from antiphon.engine.heart.rows import (
     EnvMask,
     Members,
@@ -30,17 +31,119 @@ if TYPE_CHECKING:  # what may be plugged into a channel
     from antiphon.agents.network import Tensors
     from antiphon.comms.backward_requests import Outliers
     from antiphon.comms.feedback import DirectFeedback
-    from antiphon.comms.model import ContextSpec
     from antiphon.comms.symbols import MessageSampler
     from antiphon.comms.synthetic_gradients import Predictor
     from antiphon.comms.synthetic_inputs import InputModel
     from antiphon.engine.build.sender_rows import SenderRows
 
-__all__ = ["Channel", "InputExample"]
+__all__ = ["Channel", "Feedback", "Places", "SyntheticGradient", "SyntheticInput"]
 
+Coupling = Literal["decoupled", "unlocked", "delayed", "locked", "detached"]
+"""How a gradient crosses: predicted by a synthetic gradient (`decoupled`; `unlocked` reads a synthetic input too), as it comes
+back later (`delayed`), by backpropagation within a window (`locked`), or not at all (`detached`)."""
 _ONE = Rate(base=1.0, horizon=1)
-InputExample = tuple[Tensor | None, Tensor, Tensor | None]
-"""Context [rows, features], message as received [rows, size], and where it arrived [rows] (None: everywhere)."""
+
+
+@dataclass(slots=True, eq=False)
+class Quarantine:
+    """Which models of a stack of channels have diverged: they learn no more, and what they say counts for nothing."""
+
+    disabled: Members = None
+    """[K] bool, by channel; None: none."""
+
+    @property
+    def all_disabled(self) -> bool:
+        """Whether the models of all channels have diverged."""
+        return self.disabled is not None and bool(self.disabled.all())
+
+    @property
+    def enabled(self) -> Members:
+        """The channels whose model has not diverged."""
+        return None if self.disabled is None else torch.logical_not(self.disabled)
+
+    def disable(self, places: Sequence[int], count: int) -> None:
+        """Stop the models of some channels, of `count`, by place."""
+        if places:
+            disabled = (
+                torch.zeros(count, dtype=torch.bool) if self.disabled is None else self.disabled.clone()
+            )
+            disabled[list(places)] = True
+            self.disabled = disabled
+
+
+@dataclass(slots=True, eq=False)
+class SyntheticGradient(Quarantine):
+    """The synthetic gradient of a channel: what predicts it, from what, and how it is injected."""
+
+    predictor: Predictor | None = None
+    """Stacked for several channels; None: the channel has none."""
+    context: tuple[ContextSpec, ...] = ()
+    """Signals of the environment that it is conditioned on."""
+    ends: tuple[str, ...] = ()
+    """Signals of the channel's ends that it is conditioned on."""
+    target: str | None = None
+    """The named target of a predictor with a loss of its own."""
+    scale: Rate = _ONE
+    discount: float = 1.0
+    clip: float | None = None
+    apply: bool = True
+    trace: float = 0.0
+    span: int = 1
+    """Windows that the returns of a state's gradient reach over (lambda-returns)."""
+    propagate: float = 0.0
+    auxiliary: float = 0.0
+    """Weight of the auxiliary task: to predict the synthetic gradient of the window's end (semantics 12)."""
+    outliers: Outliers | None = None
+    """Clips a returned state gradient that is far longer than the median."""
+    needs_actions: bool = False
+    """Whether it is evaluated at, and learns from, what the receiver does."""
+
+
+@dataclass(slots=True, eq=False)
+class SyntheticInput(Quarantine):
+    """The synthetic input of a channel: what predicts the message for the receiver, and from what."""
+
+    model: InputModel | None = None
+    """Stacked for several channels; None: the channel has none."""
+    context: tuple[ContextSpec, ...] = ()
+    ends: tuple[str, ...] = ()
+    examples: list[Example] = field(default_factory=list)
+    """What it learns from at the end of the step."""
+
+
+@dataclass(slots=True, eq=False)
+class Feedback:
+    """Fixed paths that carry a locked channel's gradient back in place of the receiver's weights."""
+
+    direct: DirectFeedback | None = None
+    """Carries an objective's error to the sender in place of backpropagation."""
+    error_of: str = ""
+    """The agent whose objective that is."""
+    weights: Tensors | None = None
+    """Feedback alignment: the fixed weights that carry the gradient back, by the receiver's parameter."""
+
+
+@dataclass(slots=True, eq=False)
+class Places:
+    """Where the channels of a stack begin and end in the stacks of agents."""
+
+    replicas: Replicas = field(default_factory=Replicas)
+    sender_index: Tensor | None = None
+    """[K]: the sender of each channel, by its place in the stack of senders; None: each in turn."""
+    receiver_index: Tensor | None = None
+    """[K]: its receiver."""
+    senders: int = 1
+    """Members of the sending stack."""
+    family: SenderRows | None = None
+    """Of a channel stack that is one of several pieces of a whole: what they read of their sender's port together."""
+    sender_places: Tensor | None = field(init=False)
+    """`sender_index` on the host, whatever the device."""
+    receiver_places: Tensor | None = field(init=False)
+    """`receiver_index` likewise."""
+
+    def __post_init__(self) -> None:
+        self.sender_places = None if self.sender_index is None else self.sender_index.cpu()
+        self.receiver_places = None if self.receiver_index is None else self.receiver_index.cpu()
 
 
 @dataclass(slots=True, eq=False)
@@ -54,7 +157,7 @@ class Channel:
     """The sender's port it reads."""
     shape: tuple[int, ...]
     """Of one message; on the way it is flat."""
-    coupling: str
+    coupling: Coupling
     ledger: Ledger
     zeros: Tensor
     """[rows, size]: what a receiver reads before any message has come."""
@@ -62,77 +165,26 @@ class Channel:
     """B, the environments of one channel."""
     sampler: MessageSampler | None = None
     """Samples its messages from what the port holds; None: they are that."""
-    predictor: Predictor | None = None
-    """The synthetic gradient; of several channels a `StackedModels`, which has the same parts."""
-    context: tuple[ContextSpec, ...] = ()
-    """Signals of the environment that its predictor is conditioned on."""
-    ends: tuple[str, ...] = ()
-    """Signals of the channel's ends that its predictor is conditioned on."""
-    target: str | None = None
-    """The named target of a predictor with a loss of its own."""
-    scale: Rate = _ONE
-    discount: float = 1.0
-    clip: float | None = None
-    trace: float = 0.0
-    span: int = 1
-    """Windows that the returns of a state's gradient reach over (lambda-returns)."""
-    auxiliary: float = 0.0
-    """Weight of the auxiliary task: to predict the synthetic gradient of the window's end (semantics 12)."""
-    outliers: Outliers | None = None
-    """Clips a returned state gradient that is far longer than the median; of several channels a `BundledOutliers`."""
-    propagate: float = 0.0
-    apply: bool = True
-    needs_actions: bool = False
-    """Whether its predictor is evaluated at, and learns from, what its receiver does."""
     slots: int = 1
     """Messages that a tick reads side by side."""
     staleness: int = 0
     """Of a delayed channel: windows of the sender after which an unfinished gradient is given up."""
-    input: InputModel | None = None
-    """The synthetic input: predicts the message, for the receiver; of several channels a `StackedModels`."""
-    input_context: tuple[ContextSpec, ...] = ()
-    input_ends: tuple[str, ...] = ()
-    input_examples: list[InputExample] = field(default_factory=list)
-    """What its synthetic input learns from at the end of the step."""
-    input_example_members: list[Members] = field(default_factory=list)
-    """The channels that each of these is an example for."""
-    direct: DirectFeedback | None = None
-    """Carries an objective's error to the sender in place of backpropagation."""
-    error_of: str = ""
-    """The agent whose objective that is."""
-    feedback_weights: Tensors | None = None
-    """Feedback alignment: the fixed weights that carry the gradient back, by the receiver's parameter."""
-    predictors_disabled: Members = None
-    """[K] bool: whose synthetic gradient has diverged (it learns no more, and injects nothing); None: none."""
-    input_models_disabled: Members = None
-    """[K] bool: whose synthetic input has diverged (it learns no more, and stands in for nothing); None: none."""
+    gradient: SyntheticGradient = field(default_factory=SyntheticGradient)
+    input: SyntheticInput = field(default_factory=SyntheticInput)
+    feedback: Feedback = field(default_factory=Feedback)
+    places: Places = field(default_factory=Places)
+    stacked: bool = False
+    """Whether its predictors have a leading axis of members."""
     members: tuple[Channel, ...] = ()
     """The channels that it is a stack of; a lone channel is its own."""
     names: tuple[str, ...] = ()
     """Theirs."""
-    sender_index: Tensor | None = None
-    """[K]: the sender of each channel, by its place in the stack of senders; None: each in turn."""
-    receiver_index: Tensor | None = None
-    """[K]: its receiver."""
-    sender_places: Tensor | None = field(init=False)
-    """`sender_index` on the host, whatever the device."""
-    receiver_places: Tensor | None = field(init=False)
-    """`receiver_index` likewise."""
-    senders: int = 1
-    """Members of the sending stack."""
-    family: SenderRows | None = None
-    """Of a channel stack that is one of several pieces of a whole: what they read of their sender's port together."""
-    stacked: bool = False
-    """Whether its predictors have a leading axis of members."""
-    replicas: Replicas = field(default_factory=Replicas)
 
     def __post_init__(self) -> None:
         if not self.members:
             self.members = (self,)
-            self.replicas = Replicas.alone(self.batch, self.zeros.device)
+            self.places = replace(self.places, replicas=Replicas.alone(self.batch, self.zeros.device))
         self.names = tuple(member.name for member in self.members)
-        self.sender_places = None if self.sender_index is None else self.sender_index.cpu()
-        self.receiver_places = None if self.receiver_index is None else self.receiver_index.cpu()
 
     # --- rows ----------------------------------------------------------------------------------------------
 
@@ -144,41 +196,50 @@ class Channel:
     @property
     def models(self) -> list[Predictor | InputModel]:
         """Its synthetic gradient and synthetic input, as far as it has them."""
-        return [model for model in (self.predictor, self.input) if model is not None]
+        return [model for model in (self.gradient.predictor, self.input.model) if model is not None]
 
     @property
     def every_sender_sends(self) -> bool:
         """Whether every member of the sending stack has a channel in it."""
-        return self.sender_index is None
+        return self.places.sender_index is None
 
     def message_of(self, port: Tensor) -> Tensor:
         """What the channel carries of its sender's port: [rows, …] of the channel."""
-        if self.family is not None:
-            return self.family.rows(port, self.name)
-        return port if self.sender_index is None else select_rows(port, self.sender_index, self.batch)
+        places = self.places
+        if places.family is not None:
+            return places.family.rows(port, self.name)
+        return port if places.sender_index is None else select_rows(port, places.sender_index, self.batch)
+
+    def passed_on(self, read: Read, window: Window) -> Tensor:
+        """What is read of a message of the same window, [rows, size] with its graph (semantics 8: straight through a link)."""
+        assert read.stamp is not None
+        live = window.live[self.name, read.stamp].flatten(1)
+        return mask_fill_zero(read.available, self.ledger.link.carry(read.stamp, live))
 
     def of_sender(self, mask: EnvMask) -> EnvMask:
         """A mask of the sender's rows as one of the channel's."""
-        if not isinstance(mask, Tensor) or self.sender_index is None:
+        index = self.places.sender_index
+        if not isinstance(mask, Tensor) or index is None:
             return mask
-        found = select_rows(mask, self.sender_index, self.batch)
-        return bool(found[0]) if len(self.members) == 1 else found  # members learn and are disabled as wholes
+        rows = select_rows(mask, index, self.batch)
+        return bool(rows[0]) if len(self.members) == 1 else rows  # members learn and are disabled as wholes
 
     def of_receiver(self, rows: Tensor) -> Tensor:
         """The rows of its receiver as those of the channel."""
-        return select_rows(rows, self.receiver_index, self.batch)
+        return select_rows(rows, self.places.receiver_index, self.batch)
 
     def to_sender(self, rows: Tensor) -> Tensor:
         """The rows of the channel summed into its sender's."""
-        if self.sender_index is None:
+        index = self.places.sender_index
+        if index is None:
             return rows
         each = rows.view(-1, self.batch, *rows.shape[1:])
-        total = each.new_zeros(self.senders, *each.shape[1:])
-        return total.index_add(0, self.sender_index, each).flatten(0, 1)
+        total = each.new_zeros(self.places.senders, *each.shape[1:])
+        return total.index_add(0, index, each).flatten(0, 1)
 
     def to_rows(self, signal: Tensor) -> Tensor:
         """A signal of the environment, [B, …], for the channel's rows."""
-        return self.replicas.to_rows(signal)
+        return self.places.replicas.to_rows(signal)
 
     def rows_of(self, members: Tensor) -> Tensor:
         """A mask of channels, [K] bool, as one of their rows."""
@@ -195,105 +256,65 @@ class Channel:
             return False
         return True if len(self.members) == 1 else torch.logical_not(finite).repeat_interleave(self.batch)
 
-    # --- predictors that have been disabled ----------------------------------------------------------------
-
-    @property
-    def predictor_disabled(self) -> bool:
-        """Whether the synthetic gradients of all its channels have diverged."""
-        return self.predictors_disabled is not None and bool(self.predictors_disabled.all())
-
-    @property
-    def input_model_disabled(self) -> bool:
-        """Whether the synthetic inputs of all its channels have diverged."""
-        return self.input_models_disabled is not None and bool(self.input_models_disabled.all())
-
-    @property
-    def predictors_enabled(self) -> Members:
-        """The channels whose synthetic gradient has not diverged."""
-        return None if self.predictors_disabled is None else torch.logical_not(self.predictors_disabled)
-
-    @property
-    def input_models_enabled(self) -> Members:
-        """The channels whose synthetic input has not diverged."""
-        return None if self.input_models_disabled is None else torch.logical_not(self.input_models_disabled)
-
-    def disable_predictors(self, members: Sequence[int]) -> None:
-        """Stop the synthetic gradients of some channels, by place."""
-        self.predictors_disabled = _members_with(self.predictors_disabled, members, len(self.members))
-
-    def disable_input_models(self, members: Sequence[int]) -> None:
-        """Stop the synthetic inputs of some channels, by place."""
-        self.input_models_disabled = _members_with(self.input_models_disabled, members, len(self.members))
+    # --- its predictors ------------------------------------------------------------------------------------
 
     def examples_for(self, mask: EnvMask) -> Members:
         """The channels of several with an enabled predictor that a message is an example for: with a row in the mask."""
-        if self.predictors_disabled is None and not isinstance(mask, Tensor):
+        if not self.stacked or (self.gradient.disabled is None and not isinstance(mask, Tensor)):
             return None
         members = torch.ones(len(self.members), dtype=torch.bool)
         if isinstance(mask, Tensor):
             members = self.members_in(mask)
-        both = members_and(members, self.predictors_enabled)
+        both = members_and(members, self.gradient.enabled)
         return None if both is None or bool(both.all()) else both
 
     def enabled_predictions(self, rows: Tensor) -> Tensor:
         """Synthetic gradients, zeros where the predictor is disabled."""
-        if self.predictors_disabled is None:
-            return rows
-        return mask_fill_zero(mask_not(self.rows_of(self.predictors_disabled)), rows)
-
-    def injecting(self, participates: EnvMask) -> Members:
-        """The channels on whose messages a synthetic gradient was injected; None: all.
-
-        Args:
-            participates: The sender's rows that learned.
-        """
-        learned = self.of_sender(participates)
-        members: Members = None
-        if isinstance(learned, Tensor):
-            members = self.members_in(learned)
-        elif not learned:
-            members = torch.zeros(len(self.members), dtype=torch.bool)
-        return members_and(members, self.predictors_enabled)
+        disabled = self.gradient.disabled
+        return rows if disabled is None else mask_fill_zero(mask_not(self.rows_of(disabled)), rows)
 
     @property
     def stand_in_allowed(self) -> EnvMask:
         """Where its synthetic input may stand in for a message."""
-        if self.input_models_disabled is None:
-            return True
-        return mask_not(self.rows_of(self.input_models_disabled))
+        disabled = self.input.disabled
+        return True if disabled is None else mask_not(self.rows_of(disabled))
 
     def add_input_example(self, context: Tensor | None, message: Message, arrived: Tensor | None) -> None:
         """Keep what its synthetic input learns from at the end of the step."""
-        self.input_examples.append((context, message.received, arrived))
-        members: Members = None
-        if isinstance(message.void, Tensor) and self.stacked:
-            members = self.members_in(torch.logical_not(message.void))
-        self.input_example_members.append(members_and(members, self.input_models_enabled))
+        example = Example(message.received, context, None, valid=arrived)
+        if self.stacked:
+            members = None
+            if isinstance(message.void, Tensor):
+                members = self.members_in(torch.logical_not(message.void))
+            example.members = members_and(members, self.input.enabled)
+        self.input.examples.append(example)
 
     # --- what follows from its settings --------------------------------------------------------------------
 
     @property
     def injects(self) -> bool:
         """Whether its synthetic gradient is injected into its messages."""
-        if self.predictor is None or not self.apply or not (self.scale.base or self.discount):
+        own = self.gradient
+        if own.predictor is None or not own.apply or not (own.scale.base or own.discount):
             return False
-        return self.predictors_disabled is None or not self.predictor_disabled
+        return own.disabled is None or not own.all_disabled
 
     @property
     def needs_returned_loss(self) -> bool:
         """Whether its predictor learns from its receiver's losses."""
-        return self.predictor is not None and self.predictor.needs_loss
+        return self.gradient.predictor is not None and self.gradient.predictor.needs_loss
 
     @property
     def mixes(self) -> bool:
         """Whether what is injected contains what comes back at the same step."""
-        mixed = bool(self.trace or self.propagate or self.needs_actions)
-        return mixed and self.injects and not self.state
+        own = self.gradient
+        return bool(own.trace or own.propagate or own.needs_actions) and self.injects and not self.state
 
     @property
     def traced(self) -> bool:
         """Whether its predictor learns from returns over several windows."""
-        return self.predictor is not None and self.trace > 0 and self.span > 1 and self.state
+        own = self.gradient
+        return own.predictor is not None and own.trace > 0 and own.span > 1 and self.state
 
     @property
     def state(self) -> bool:
@@ -304,12 +325,3 @@ class Channel:
     def size(self) -> int:
         """Components of one message."""
         return int(torch.Size(self.shape).numel())
-
-
-def _members_with(members: Members, more: Sequence[int], count: int) -> Members:
-    """Return members, of `count`, with some more by place."""
-    if not more:
-        return members
-    found = torch.zeros(count, dtype=torch.bool) if members is None else members.clone()
-    found[list(more)] = True
-    return found

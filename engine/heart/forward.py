@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from antiphon.engine.features.contexts import States
     from antiphon.engine.features.feedback_alignment import FixedFeedback
     from antiphon.engine.features.stand_ins import StandIns
-    from antiphon.engine.native.networks import NativeNetwork
     from antiphon.engine.policies.actions import Actions
 
 __all__ = ["ForwardPass", "MessagePolicy", "TrainingMessages"]
@@ -45,8 +44,8 @@ class TrainingMessages:
 
     def read(self, channel: Channel, read: Read, tick: Tick, window: Window) -> Read:
         """Return a message made in this window, a leaf, or a constant."""
-        message = read.message
-        if message is not None and (channel.name, message.stamp) in window.live:
+        message, passed_on = read.message, channel.coupling == "locked" or channel.state
+        if message is not None and passed_on and (channel.name, message.stamp) in window.live:
             there = message.void is False or mask_not(message.void)
             return Read(channel.name, available=there, stamp=message.stamp)
         # Over a locked channel it was made in an earlier window, where its credit is lost.
@@ -88,8 +87,6 @@ class ForwardPass:
         """Hook on what is sent: states of agents that predictors are conditioned on."""
         self.actions: Actions | None = None
         """Hook on agents that have ticked: what they do in the environment, and what follows."""
-        self.native: Mapping[str, NativeNetwork] = {}
-        """Networks that the native kernel evaluates, by stack."""
 
     @property
     def action(self) -> Action | None:
@@ -134,10 +131,10 @@ class ForwardPass:
     def _read(self, agent: Agent, step: int, step_signals: StepSignals, window: Window) -> Tick:
         tick = Tick(step, agent.name, step_signals, [], agent.participates(window.number))
         ages: list[Tensor] = []
-        sees_ages = AGE in agent.observes
+        sees_ages = AGE in agent.inputs.observes
         for channel in agent.incoming:
             reads = channel.ledger.reads(step)
-            if channel.input is not None and self.stand_ins is not None:
+            if channel.input.model is not None and self.stand_ins is not None:
                 reads[-1] = self.stand_ins.stand_in(channel, reads[-1], step)
             if channel.name == agent.align:
                 tick.step_signals = _aligned(reads[-1])
@@ -148,7 +145,7 @@ class ForwardPass:
             (read,) = agent.memory.ledger.reads(step)
             tick.memory = self.messages.read(agent.memory, read, tick, window)
         if ages:
-            tick.ages = agent.layout.columns(ages)
+            tick.ages = agent.inputs.layout.columns(ages)
         return tick
 
     def _age(self, channel: Channel, read: Read, step: int) -> Tensor:
@@ -166,22 +163,17 @@ class ForwardPass:
     ) -> dict[str, Tensor]:
         """Evaluate a network for the ticks of one call, which get its ports, and return the new running statistics."""
         first = self.system.agents[ticks[0].agent]
-        learner, native = first.learner, self.native.get(first.name)
-        if native is not None:
-            ports, after = native(buffers, *self._inputs(ticks[0], window, repeat=False))
-        else:
-            rows = [self.inputs(tick, window) for tick in ticks]
-            x = rows[0] if len(rows) == 1 else torch.cat(rows)
-            ports, after = learner.network(
-                learner.parameters,
-                buffers,
-                x,
-                training=not learner.frozen,
-                seed=0 if learner.network.pure else seed_for(first.seed, "tick", str(ticks[0].step)),
-                transports=() if self.feedback is None else self.feedback.transports(ticks, window),
-                state=self._states(ticks, window) if learner.network.state_size else None,
-            )
-        if first.critic:
+        learner = first.learner
+        rows = [self.inputs(tick, window) for tick in ticks]
+        x = rows[0] if len(rows) == 1 else torch.cat(rows)
+        ports, after = learner.evaluate(
+            buffers,
+            x,
+            seed=0 if learner.network.pure else seed_for(first.seed, "tick", str(ticks[0].step)),
+            transports=() if self.feedback is None else self.feedback.transports(ticks, window),
+            state=self._states(ticks, window) if learner.network.state_size else None,
+        )
+        if first.inputs.critic:
             observed = torch.cat([self.critic_input(tick) for tick in ticks])
             training = not learner.frozen
             ports[VALUE], updated = learner.values(learner.parameters, buffers, observed, training=training)
@@ -195,12 +187,6 @@ class ForwardPass:
 
     def inputs(self, tick: Tick, window: Window) -> Tensor:
         """The network's input [rows, …]: observations and messages, joined by the agent's fan-in."""
-        return self.system.agents[tick.agent].layout.join(*self._inputs(tick, window))
-
-    def _inputs(
-        self, tick: Tick, window: Window, *, repeat: bool = True
-    ) -> tuple[list[Tensor], list[Tensor], list[EnvMask]]:
-        """What fan-in joins: observations (to `repeat`: see `Agent.to_rows`), messages, and where there are messages."""
         agent = self.system.agents[tick.agent]
         flat = len(agent.learner.network.input_shape) == 1
         messages: list[Tensor] = []
@@ -217,34 +203,35 @@ class ForwardPass:
             message, there = combine_reads(channel.ledger.read, side_by_side, channel.slots)
             messages.append(message)
             available.append(there)
-        return self.observations(tick, repeat=repeat), messages, available
+        return agent.inputs.layout.join(self.observations(tick), messages, available)
 
-    def observations(self, tick: Tick, *, repeat: bool = True) -> list[Tensor]:
-        """What a tick's network reads beside messages, [rows, …] each, in declared order; `repeat`: see `Agent.to_rows`."""
-        agent, signals = self.system.agents[tick.agent], tick.step_signals.signals
-        observations = agent.observations(
-            lambda name: self.system.network_input(name, signals.get(name), agent.categories),
-            self.system.dtype,
-            repeat=repeat,
-        )
+    def observations(self, tick: Tick) -> list[Tensor]:
+        """What a tick's network reads beside messages, in declared order: see `Agent.observations`."""
+        agent = self.system.agents[tick.agent]
+        observations = agent.observations(self._signal_of(tick), self.system.dtype)
         if tick.ages is not None:
-            observations.insert(agent.observes.index(AGE), tick.ages)
+            observations.insert(agent.inputs.observes.index(AGE), tick.ages)
         return observations
 
     def critic_input(self, tick: Tick) -> Tensor:
         """What the critic of an agent reads at a tick, [rows, …]: observations, some of which it has in training only."""
-        agent, signals = self.system.agents[tick.agent], tick.step_signals.signals
-        return agent.critic_input(
-            lambda name: self.system.network_input(name, signals.get(name), agent.categories),
-            self.system.dtype,
-        )
+        return self.system.agents[tick.agent].critic_input(self._signal_of(tick), self.system.dtype)
+
+    def _signal_of(self, tick: Tick) -> Callable[[str], Tensor]:
+        """The signals that a tick works on, as they enter its network."""
+        signals, categories = tick.step_signals.signals, self.system.agents[tick.agent].inputs.categories
+        return lambda name: self.system.network_input(name, signals.get(name), categories)
 
     def _value(self, read: Read, channel: Channel, tick: Tick, window: Window) -> Tensor:
         """[rows, size]: what was read over a channel, with as much of its graph as the coupling lets through."""
         if read.stamp is None:
             return channel.zeros if read.value is None else read.value
-        value = mask_fill_zero(read.available, window.live[channel.name, read.stamp].flatten(1))
-        if tick.participates is False or channel.direct is not None or channel.feedback_weights is not None:
+        value = channel.passed_on(read, window)
+        if (
+            tick.participates is False
+            or channel.feedback.direct is not None
+            or channel.feedback.weights is not None
+        ):
             return constant(value)
         if isinstance(tick.participates, Tensor):
             return torch.where(channel.of_receiver(tick.participates).unsqueeze(1), value, constant(value))
@@ -270,7 +257,7 @@ class ForwardPass:
             live = self._message(channel, tick)
             message = self.messages.send(channel, step, live, tick.step_signals)
             self._annotate(channel, agent, message)
-            self._keep_graph(channel, step, live, window)
+            window.live[channel.name, step] = live
             if channel is agent.memory and message.unread:
                 channel.ledger.release([(channel.name, message)])
             else:
@@ -285,14 +272,6 @@ class ForwardPass:
             live, tick.sampled[channel.name] = channel.sampler.send(live, tick.step, sent)
         return live
 
-    @staticmethod
-    def _keep_graph(channel: Channel, step: int, live: Tensor, window: Window) -> None:
-        """Keep a message with its graph for readers within the window: over a locked channel, or an agent's own state."""
-        if channel.state:
-            window.live[channel.name, step] = live
-        elif channel.coupling == "locked":
-            window.live[channel.name, step] = channel.ledger.link.carry(step, live.flatten(1))
-
     def _annotate(self, channel: Channel, agent: Agent, message: Message) -> None:
         """Note what is known of a message; what would poison its readers is void (looked at under quarantine only)."""
         void: EnvMask = False
@@ -300,7 +279,7 @@ class ForwardPass:
             void = channel.of_sender(agent.agent_disabled)
         if self.system.divergence.quarantine:
             void = mask_or(void, channel.not_finite(message.sent))
-        if void is not False or channel.ends or self.system.episode is not None:
+        if void is not False or channel.gradient.ends or self.system.episode is not None:
             states = {} if self.states is None else self.states.of_ends(channel, message.stamp)
             channel.ledger.annotate(message, void=void, states=states, began=self.system.began)
 
@@ -313,10 +292,7 @@ class ForwardPass:
             message = sent.get(channel.name)
             if channel.sampler is not None and message is not None:
                 tick.sampled.setdefault(channel.name, message.sent)
-            live = self._message(channel, tick)
-            self._keep_graph(channel, tick.step, live, window)
-            if message is not None:
-                channel.ledger.attach_graph(message, live)
+            window.live[channel.name, tick.step] = self._message(channel, tick)
 
     def replay(self, window: Window) -> None:
         """Make a window's graph again from its ticks; running statistics stay as they are."""

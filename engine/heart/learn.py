@@ -4,16 +4,16 @@ A window's losses and what is injected into the messages it sent are differentia
 gradients of parameters wait for the update, those of received messages are booked in the ledgers (4).
 
     prediction   what the synthetic gradient says of a sent message, per sample
-    delta        what its receivers return for it, per sample: the prediction's target
+    gradient     what its receivers return for it, per sample: the prediction's target
     credit       what the sender learns from about a message: its prediction, mixed with what has come back (`trace`), or
-                 its delta (`delayed`)
+                 its gradient (`delayed`)
     injection    credit as it is put on the message in the sender's backward pass: shortened (`clip`), masked; `scale` and
                  `discount` weigh it; autograd gets it in `backward_all` (comms/backward_requests.py)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
@@ -32,7 +32,6 @@ from antiphon.engine.heart.updates import Losses, Update, WindowLoss
 
 if TYPE_CHECKING:
     from antiphon.engine.features.auxiliary import AuxiliaryTask
-    from antiphon.engine.native.networks import NativeNetwork
     from antiphon.engine.policies.trajectories import PolicyEvaluator
 
 __all__ = ["BackwardPass", "ObjectiveEvaluator", "Steering"]
@@ -47,8 +46,6 @@ class TickLoss(NamedTuple):
     """Likewise."""
     present: Tensor | None
     """Where there is a target; None: everywhere."""
-    derivative: tuple[Tensor, Tensor] | None
-    """Of losses without a graph: the output, and the derivative of their mean over the batch by it."""
 
 
 class ObjectiveEvaluator:
@@ -87,9 +84,7 @@ class ObjectiveEvaluator:
             agent.total(tick.score),
             batch if tick.present is None else agent.total(tick.present),
         )
-        window_loss.add(agent.name, None if tick.derivative else loss, samples, own)
-        if tick.derivative is not None:
-            window_loss.derivatives.append(tick.derivative)
+        window_loss.add(agent.name, loss, samples, own)
 
     def loss(self, tick: Tick) -> TickLoss | None:
         """An objective at one tick; None if its target is absent everywhere."""
@@ -112,25 +107,14 @@ class ObjectiveEvaluator:
         present = None if present is None else agent.to_rows(present)
         if isinstance(tick.participates, Tensor):
             present = tick.participates if present is None else present & tick.participates
-        written = None
-        if output.is_leaf and output.requires_grad:  # of the native kernel, as is then the objective
-            shared, factor = agent.to_rows(target, repeat=False), goal.weight / self.system.batch
-            written = goal.objective.with_derivative(output, shared, factor)
-        if written is None or not goal.objective.scores_loss:
-            target = agent.to_rows(target)
-        losses, derivative = written or (goal.objective.loss(output, target), None)
+        target = agent.to_rows(target)
+        losses = goal.objective.loss(output, target)
         score = (
             constant(losses) if goal.objective.scores_loss else goal.objective.score(constant(output), target)
         )
         if present is not None:
             losses, score = mask_fill_zero(present, losses), mask_fill_zero(present, score)
-            derivative = None if derivative is None else mask_fill_zero(present, derivative)
-        return TickLoss(
-            losses if goal.weight == 1.0 else losses * goal.weight,
-            score,
-            present,
-            None if derivative is None else (output, derivative),
-        )
+        return TickLoss(losses if goal.weight == 1.0 else losses * goal.weight, score, present)
 
 
 class Steering(Protocol):
@@ -165,14 +149,12 @@ class BackwardPass:
         """Hook on the same: a loss beside the objectives' that nothing goes back from."""
         self.answered: list[Callable[[Update], None]] = []
         """Hooks on windows whose gradients are booked: what else goes back to the senders of what they read."""
-        self.native: Mapping[str, NativeNetwork] = {}
-        """Networks that the native kernel differentiates, by stack."""
 
     def differentiate(self, closing: list[tuple[LearningGroup, Window]], step: int) -> list[Update]:
         """The gradients of closed windows by parameters and by the messages that were read; nothing is booked yet."""
         updates, requests = [], []
         for group, window in closing:
-            update = self._update(group, window)
+            update = self.update_of(group, window)
             update.window_loss = self.evaluator.window(window)
             update.returned = dict.fromkeys(window.leaves.values())
             updates.append(update)
@@ -180,15 +162,10 @@ class BackwardPass:
         for update, result in zip(updates, backward_all(requests, self.system.batch), strict=True):
             update.gradients = {**result.parameters}
             update.window_loss.total = None  # with it goes what is left of the graph
-            update.window_loss.derivatives.clear()
-            native = self.native.get(update.group.members[0])
-            if native is not None:
-                native.differentiate(update, update.group.members[0], self._wanted(update))
-                continue
-            update.returned.update(zip(self._wanted(update), result.deltas, strict=True))
+            update.returned.update(zip(self._wanted(update), result.leaves, strict=True))
         return updates
 
-    def _update(self, group: LearningGroup, window: Window) -> Update:
+    def update_of(self, group: LearningGroup, window: Window) -> Update:
         learning = {name: self.agents[name].participates(window.number) for name in group.members}
         return Update(group, window, learning=learning)
 
@@ -201,16 +178,12 @@ class BackwardPass:
         learning = [name for name in update.group.owners if update.learning[name] is not False]
         leaves = [value for read in self._wanted(update) if (value := read.value) is not None]
         parameters = {name: self.agents[name].learner.trainable for name in learning}
-        native = self.native.get(update.group.members[0])
-        if native is not None:
-            leaves, parameters = [], {name: list(native.ports.values()) for name in learning}
         return BackwardRequest(
             update.window_loss.total,
             self.injections(update, step),
             parameters,
             leaves,
             None if self.auxiliary is None else self.auxiliary.loss(update),
-            update.window_loss.derivatives,
         )
 
     def book(self, update: Update) -> None:
@@ -252,35 +225,33 @@ class BackwardPass:
     def _injected(self, update: Update, step: int) -> Iterator[Injection]:
         for name, message in update.window.sent:
             channel = self.system.channels[name]
-            if message.first_use is None or message.no_injection is True or message.live is None:
+            live = update.window.live.get((name, message.stamp))
+            if message.first_use is None or message.no_injection is True or live is None:
                 continue
             participates = update.learning[channel.sender]
             given_up = participates is False or name in update.window.given_up
             credit = None if given_up else self._credit(channel, message)
             if credit is None:
                 continue
-            if channel.predictors_disabled is not None:
+            if channel.gradient.disabled is not None:
                 credit = channel.enabled_predictions(credit)
             if participates is not True or message.no_injection is not False:
                 rows = mask_and(channel.of_sender(participates), mask_not(message.no_injection))
                 credit = mask_fill_zero(rows, credit)
             if channel.coupling == "delayed":
-                yield Injection(message.live, credit)
+                yield Injection(live, credit)
             else:
-                scale = channel.scale(step)
+                scale = channel.gradient.scale(step)
                 before = update.injected.get(name)
-                if channel.needs_actions and before is not None:  # a window's last tick teaches nothing
+                if (
+                    channel.gradient.needs_actions and before is not None
+                ):  # a window's last tick teaches nothing
                     update.injected[name] = torch.where(credit.any(1, keepdim=True), credit, before)
                 else:
                     update.injected[name] = credit
                 if scale:
                     update.injected_messages.add((name, message.stamp))
-                yield Injection(message.live, credit, scale, channel.discount)
-
-    def replayed_injections(self, group: LearningGroup, window: Window, step: int) -> list[Injection]:
-        """What is injected into the messages of a window that has been replayed."""
-        self.predict([(group, window)])
-        return self.injections(self._update(group, window), step)
+                yield Injection(live, credit, scale, channel.gradient.discount)
 
     def _credit(self, channel: Channel, message: Message) -> Tensor | None:
         """The credit of a message or what steering replaces it by, [rows, size] per sample; None: nothing."""
@@ -295,21 +266,24 @@ class BackwardPass:
         """
         if channel.coupling == "delayed":
             return message.gradient if message.complete else None
-        if channel.needs_actions and channel.injects and message.prediction is None:
-            self.predictor_trainer.predict_missing([(channel, message)])  # they have only just come back
-            if message.prediction is None:
-                return channel.zeros
-        if message.prediction is None or not channel.injects:
+        if not channel.injects:
             return None
-        credit = message.prediction[0]
-        if channel.mixes:
-            delta = channel.zeros if message.gradient is None else message.gradient
-            credit = torch.lerp(credit, delta, channel.trace) if channel.trace else credit
-            returned = channel.propagate and message.counted is not False
-            example = self.predictor_trainer.example(channel, message) if returned else None
-            if example is not None and channel.predictor is not None:
-                example.delta = delta
-                credit = credit + channel.propagate * channel.predictor.propagated(example)
-        return credit if channel.clip is None else clipped(credit, channel.clip)
+        credit = self.predictor_trainer.predictions.get(message)
+        if credit is None and channel.gradient.needs_actions:  # actions have only just come back
+            credit = self.predictor_trainer.predict(channel, message)
+            return channel.zeros if credit is None else self._mixed(channel, message, credit)
+        return None if credit is None else self._mixed(channel, message, credit)
 
-    # --- losses beside the objectives' ---------------------------------------------------------------------
+    def _mixed(self, channel: Channel, message: Message, credit: Tensor) -> Tensor:
+        """A prediction with what has just come back mixed in, and clipped."""
+        if channel.mixes:
+            gradient = channel.zeros if message.gradient is None else message.gradient
+            credit = (
+                torch.lerp(credit, gradient, channel.gradient.trace) if channel.gradient.trace else credit
+            )
+            returned = channel.gradient.propagate and message.counted is not False
+            example = self.predictor_trainer.example(channel, message) if returned else None
+            if example is not None and channel.gradient.predictor is not None:
+                example.delta = gradient
+                credit = credit + channel.gradient.propagate * channel.gradient.predictor.propagated(example)
+        return credit if channel.gradient.clip is None else clipped(credit, channel.gradient.clip)

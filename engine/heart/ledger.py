@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.backward_requests import as_leaf, value_of
+from antiphon.comms.examples import ReturnedAction
 from antiphon.comms.links import Link
-from antiphon.comms.synthetic_gradients import Learned, ReturnedAction
 from antiphon.engine.heart.clock import Clock, Sends, Windows, uses_of
 from antiphon.engine.heart.message import Message, Read, StepSignals, Window
 from antiphon.engine.heart.rows import EnvMask, mask_and, mask_fill_zero, mask_not, mask_or, simplify
@@ -49,7 +49,7 @@ class Ledger:
         read: What a tick that several messages reach since the one before it does with them.
         state: Whether the messages are states that an agent hands to its own next tick.
         sent_in: The sending group's windows, where a predictor is conditioned on them.
-        held: The newest message that arrived, on a link that loses, or where a predictor is conditioned on it.
+        held: What has arrived and is held.
         aligned: Whether the receiver works on the signals of the message it reads.
         remembers: Whether messages wait until `held` has taken them in, on a perfect link too.
         messages: By stamp.
@@ -81,21 +81,21 @@ class Ledger:
 
     def emptied(self, **settings: Any) -> Ledger:
         """Return a ledger of the same clocks without messages, with other settings."""
-        held = None if self.held is None else self.held.emptied()
+        held = None if self.held is None else self.held.emptied(settings.get("name", self.name))
         return replace(self, **{"held": held, "messages": {}, "completed": {}, "newest": None, **settings})
 
     # --- the sender's half: a message goes out, its gradient arrives ----------------------------------------
 
     def send(self, step: int, live: Tensor, step_signals: StepSignals) -> Message:
-        """Enter a message made at `step`, [rows, …] with its sender's graph, and return it."""
+        """Enter a message made at `step`, [rows, …], and return it; its sender's graph is left out."""
         first, windows, deadline = self._uses(step)
         link, sent = self.link, value_of(live)
         received = link.carry(step, sent) if link.noise or link.bits else sent
-        message = Message(step, sent, received, step_signals, first, windows, deadline, live=live)
+        message = Message(step, sent, received, step_signals, first, windows, deadline)
         if link.drop:
             message.lost = link.lost(step, sent.shape[0], sent.device)
         self._note_newest(step)
-        message.returned = self.newest
+        message.newest_returned = self.newest
         if first is None:
             message.finished = step
         self._forget(step)
@@ -166,57 +166,6 @@ class Ledger:
             message.held_by_sender = False
 
     @staticmethod
-    def attach_graph(message: Message, live: Tensor) -> None:
-        """Join a message again to the sender's graph, which has been replayed."""
-        message.live = live
-
-    @staticmethod
-    def release_graphs(windows: Iterable[Window], *, predictions: bool = True) -> None:
-        """Let the graphs of windows go, and what was predicted of their messages; they can still be replayed.
-
-        Args:
-            windows: The windows.
-            predictions: Whether what was predicted goes too.
-        """
-        for window in windows:
-            window.live.clear()
-            for tick in window.ticks():
-                tick.ports = {}
-            for _, message in window.sent:
-                message.live = None
-                if predictions:
-                    message.prediction = None
-
-    def spent(self, message: Message) -> bool:
-        """Return whether neither a message nor its gradient is read after its reader's window has been differentiated."""
-        kept = self.wants_gradient or self.remembers or bool(self.link.drop) or message.live is not None
-        # Sent at every step and read at its own, it has one use, and another one is the newest of the next step's figures.
-        return not kept and self.link.delay + self.back == 0 and self.sender.due(message.stamp + 1)
-
-    @staticmethod
-    def release_message(read: Read) -> None:
-        """Release a spent message [rows, size] that was read; it is deleted when the reader's window closes."""
-        assert read.message is not None
-        read.message.sent = read.message.received = read.message.sent.new_empty(0)
-        read.value = None
-
-    @staticmethod
-    def keep_prediction(message: Message, prediction: Tensor, updates: int, learned: Learned | None) -> None:
-        """Keep what a message's predictor said of it after so many updates, and what training on it then gives."""
-        message.prediction, message.learned = (prediction, updates), learned
-
-    @staticmethod
-    def release_prediction(message: Message) -> None:
-        """Release what a predictor said of a message."""
-        message.prediction = None
-
-    @staticmethod
-    def take_learned(message: Message) -> Learned | None:
-        """Take what training a predictor on a message gives, once; None: it has not been computed."""
-        learned, message.learned = message.learned, None
-        return learned
-
-    @staticmethod
     def replace_gradient(message: Message, gradient: Tensor) -> None:
         """Put another gradient in place of what came back: clipped, or a return over several windows."""
         message.gradient = gradient
@@ -255,13 +204,21 @@ class Ledger:
         if message is None:
             return Read(self.name)
         if self.held is not None and (message.lost is not None or self.remembers):
-            return self.held.read(self, message)
+            return self.held.read(self.messages, message, self._arrives(message))
         if message.void is False:
             return Read(self.name, message.received, True, message, True)
         if message.void is True:
             return Read(self.name, None, False, message)
         valid = mask_not(message.void)
         return Read(self.name, mask_fill_zero(valid, message.received), valid, message, valid)
+
+    def _arrives(self, due: Message) -> bool | None:
+        """Whether a message arrives in any environment, as far as the host knows; on the CPU a look costs less."""
+        if due.lost is None or due.lost.device.type == "cpu" or isinstance(due.void, Tensor):
+            return None
+        if self.read != "last":  # a newer one may be held
+            return None
+        return not due.void and self.link.arrives(due.stamp, len(due.lost))
 
     def leaf(self, read: Read, step: int, window: Window) -> Read:
         """Return what the tick at `step` differentiates of what it reads: the one leaf that a window has of a message.
@@ -387,20 +344,20 @@ class Ledger:
             began: Step at which its episode began, where that is a window.
         """
         message = self.send(step, placeholder, step_signals)
-        message.live, message.began = None, began
-        message.held_by_sender = False  # the other half keeps it for its sender
+        message.began, message.held_by_sender = began, False  # the other half keeps it for its sender
         return message
 
     @staticmethod
-    def fill(message: Message, received: Tensor, step_signals: StepSignals | None = None) -> None:
-        """Put what the other half has sent, [rows, size] as received, in place of the placeholder."""
-        message.sent = message.received = received
-        message.step_signals = step_signals or message.step_signals
+    def fill(message: Message, received: Tensor | None, step_signals: StepSignals | None = None) -> None:
+        """Put what the other half has sent, [rows, size] as received, in place of the placeholder; None: it is lost.
 
-    @staticmethod
-    def lose(message: Message) -> None:
-        """Note that a message has not arrived in time."""
-        message.lost = torch.ones(len(message.sent), dtype=torch.bool, device=message.sent.device)
+        An empty tensor releases a message that is read no more: it is deleted when its last window closes.
+        """
+        if received is None:
+            message.lost = torch.ones(len(message.sent), dtype=torch.bool, device=message.sent.device)
+        else:
+            message.sent = message.received = received
+            message.step_signals = step_signals or message.step_signals
 
     def give_back(
         self, stamp: int, finished: int, counted: EnvMask, gradient: Tensor | None, loss: Tensor | None

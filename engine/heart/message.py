@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import Tensors
-from antiphon.comms.model import ContextSpec, encode
-from antiphon.comms.synthetic_gradients import Learned, ReturnedAction
+from antiphon.comms.examples import ContextSpec, ReturnedAction, encode
 from antiphon.engine.heart.clock import Windows
 from antiphon.engine.heart.rows import EnvMask
 
@@ -132,7 +131,7 @@ class Message:
     """Receiver windows that may hold uses and have not closed."""
     deadline: int = field(metadata=PLAIN)
     """Step at which the last window that may use it ends."""
-    returned: Tensor | None = field(default=None, metadata=ROWS)
+    newest_returned: Tensor | None = field(default=None, metadata=ROWS)
     """[rows, size]: the newest gradient that had come back when it was sent, for predictors conditioned on it."""
     states: dict[str, Tensor] = field(default_factory=dict, metadata=ROWS)
     """The states of the channel's ends when it was sent, [rows, state size], for predictors conditioned on them."""
@@ -158,12 +157,6 @@ class Message:
     """Step at which its last window closed."""
     held_by_sender: bool = field(default=True, metadata=PLAIN)
     """Whether the sender has still to learn from it."""
-    live: Tensor | None = None
-    """The message with the sender's graph, while the sender's window is open."""
-    prediction: tuple[Tensor, int] | None = None
-    """What its predictor said of it, and after how many updates."""
-    learned: Learned | None = None
-    """What training its predictor on it gives, if computed with `prediction`."""
 
     @property
     def unread(self) -> bool:
@@ -236,7 +229,7 @@ class Tick:
     """What it sent over channels whose messages are sampled, [rows, size] each; a replayed window sends it again."""
 
     @property
-    def consumed(self) -> list[Read]:
+    def all_reads(self) -> list[Read]:
         """All that it read over channels, its own state among it."""
         return self.reads if self.memory is None else [*self.reads, self.memory]
 
@@ -250,7 +243,7 @@ class Window:
         start: Running statistics of each learner, by its first agent, at the window's start.
         calls: The ticks in the order they were made: of one agent, or of several tied ones, evaluated as one batch.
         sent: The messages sent, by channel name, in order.
-        live: Messages of this window with their graph, by (channel, stamp).
+        live: The messages of this window with their graph, by (channel, stamp).
         leaves: What its ticks read as leaves, by (channel, stamp, tick).
         given_up: Delayed channels whose gradients were not complete within their staleness: the window is learned from
             without them.
@@ -267,6 +260,12 @@ class Window:
     def ticks(self) -> Iterator[Tick]:
         """Its ticks, in order."""
         return (tick for call in self.calls for tick in call)
+
+    def release(self) -> None:
+        """Let its graph go; it can still be replayed."""
+        self.live.clear()
+        for tick in self.ticks():
+            tick.ports = {}
 
 
 @dataclass(slots=True, eq=False)

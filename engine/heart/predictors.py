@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from antiphon.comms.backward_requests import constant
-from antiphon.comms.stacked import StackedModels, gradients_all, predict_all
-from antiphon.comms.synthetic_gradients import Example, Learned, Predictor, newest_returned
+from antiphon.comms.examples import Example, Learned
+from antiphon.comms.synthetic_gradients import Predictor, gradients_all, newest_returned, predict_all
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Message, Window
 from antiphon.engine.heart.rows import Members, mask_and, mask_fill_zero, mask_not, members_and
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import InputUpdate, PredictorUpdate
 from antiphon.nets.optimisers import Skip
+from antiphon.nets.trained_parameters import TrainedParameters, step_all
 
 if TYPE_CHECKING:
     from antiphon.engine.features.contexts import Contexts
@@ -41,32 +41,44 @@ class PredictorTrainer:
     def __init__(self, system: System) -> None:
         self.system = system
         self.frozen = False
+        self.predictions: dict[Message, Tensor] = {}
+        """What predictors have said of messages since they last moved, [rows, size] per sample."""
+        self._learned: dict[Message, Learned] = {}
+        """What training on a message gives, where it was computed with its prediction."""
         self.contexts: Contexts | None = None
         self.outliers: ClippedReturns | None = None
 
     def predict_missing(self, requested: list[tuple[Channel, Message]]) -> None:
-        """Evaluate the synthetic gradients of messages, which keep them while they stay true."""
+        """Evaluate the synthetic gradients of messages; `predictions` has them while they stay true."""
         questions: list[tuple[Predictor, Example]] = []
         messages: list[tuple[Channel, Message]] = []
         for channel, message in requested:
             example = self.example(channel, message, answered=False)  # must not see what has come back
-            if example is not None and channel.predictor is not None:
-                questions.append((channel.predictor, example))
+            if example is not None and channel.gradient.predictor is not None:
+                questions.append((channel.gradient.predictor, example))
                 messages.append((channel, message))
-        for (channel, message), (predictor, example), prediction in zip(
+        for (channel, message), (_, example), prediction in zip(
             messages, questions, predict_all(questions, learn=not self.frozen), strict=True
         ):
             if example.target is not None and example.valid is not None:  # no own loss, no injection
                 prediction = mask_fill_zero(example.valid, prediction)
             prediction = constant(prediction)
-            if channel.predictors_disabled is not None:
+            if channel.gradient.disabled is not None:
                 prediction = channel.enabled_predictions(prediction)
-            channel.ledger.keep_prediction(message, prediction, predictor.updates, example.learned)
+            self.predictions[message] = prediction
+            if example.learned is not None:
+                self._learned[message] = example.learned
 
     def predict(self, channel: Channel, message: Message) -> Tensor | None:
         """Return the synthetic gradient of one message, [rows, size] per sample; None where it cannot be evaluated."""
         self.predict_missing([(channel, message)])
-        return None if message.prediction is None else message.prediction[0]
+        return self.predictions.get(message)
+
+    def forget(self, messages: Iterable[Message] | None = None) -> None:
+        """Let predictions go: of some messages; None: of all."""
+        for message in list(self.predictions) if messages is None else messages:
+            self.predictions.pop(message, None)
+            self._learned.pop(message, None)
 
     def example(self, channel: Channel, message: Message, *, answered: bool = True) -> Example | None:
         """The example that a message is for its channel's predictor; None where its target is absent.
@@ -76,19 +88,22 @@ class PredictorTrainer:
             message: One of its messages.
             answered: Whether what has come back is in it.
         """
-        if channel.target is not None and channel.target not in message.step_signals.signals:
+        if (
+            channel.gradient.target is not None
+            and channel.gradient.target not in message.step_signals.signals
+        ):
             return None
-        if any(spec.name not in message.step_signals.signals for spec in channel.context):
+        if any(spec.name not in message.step_signals.signals for spec in channel.gradient.context):
             return None  # of an aligned agent: before its first message, or known only after the step of a mixture
-        if channel.needs_actions and not message.actions:
+        if channel.gradient.needs_actions and not message.actions:
             return None
-        context = message.step_signals.context(channel.context, self.system.dtype)
+        context = message.step_signals.context(channel.gradient.context, self.system.dtype)
         if context is not None:
-            context = channel.replicas.to_rows(context)
-        if channel.ends and self.contexts is not None:
+            context = channel.places.replicas.to_rows(context)
+        if channel.gradient.ends and self.contexts is not None:
             context = self.contexts.with_ends(context, channel, message)
         example = Example(message.sent, context, None)
-        if channel.needs_actions:
+        if channel.gradient.needs_actions:
             example.actions = tuple(message.actions)
         valid: Tensor | None = None
         if answered and channel.ledger.wants_gradient:
@@ -98,11 +113,11 @@ class PredictorTrainer:
             ):  # after an episode's end there is no loss
                 example.loss = torch.zeros_like(message.sent[:, 0])
             valid = example.valid = message.counted if isinstance(message.counted, Tensor) else None
-            if channel.needs_actions:  # what teaches nothing is no example
+            if channel.gradient.needs_actions:  # what teaches nothing is no example
                 valid = example.valid = torch.stack([one.valid for one in message.actions]).any(0)
-        if channel.target is not None:
-            target = message.step_signals.signals[channel.target]
-            present = message.step_signals.signals.get(f"_{channel.target}")
+        if channel.gradient.target is not None:
+            target = message.step_signals.signals[channel.gradient.target]
+            present = message.step_signals.signals.get(f"_{channel.gradient.target}")
             if present is not None:
                 target, present = mask_fill_zero(present, target), channel.to_rows(present)
                 example.valid = present if valid is None else present & valid
@@ -115,7 +130,11 @@ class PredictorTrainer:
         for window in windows:
             for name, message in window.sent:
                 channel = self.system.channels[name]
-                if channel.predictor is None or channel.ledger.wants_gradient or channel.predictor_disabled:
+                if (
+                    channel.gradient.predictor is None
+                    or channel.ledger.wants_gradient
+                    or channel.gradient.all_disabled
+                ):
                     continue
                 participates = channel.of_sender(
                     self.system.agents[channel.sender].participates(window.number)
@@ -129,18 +148,11 @@ class PredictorTrainer:
                     rows = mask_and(participates, mask_not(message.no_injection))
                     if isinstance(rows, Tensor):
                         example.valid = rows if example.valid is None else rows & example.valid
-                    if channel.stacked:
-                        example.members = channel.examples_for(rows)
-                    example.learned = self._learned(message, example, channel.predictor.updates)
+                    example.members = channel.examples_for(rows)
+                    learned = self._learned.pop(message, None)
+                    example.learned = learned if example.valid is None else None
                     found.setdefault(name, []).append(example)
         return found
-
-    @staticmethod
-    def _learned(message: Message, example: Example, updates: int) -> Learned | None:
-        """Take what training on all rows of a message gives, where it has been computed with these parameters."""
-        learned = Ledger.take_learned(message)
-        present = message.prediction is not None and message.prediction[1] == updates
-        return learned if present and example.valid is None else None
 
     def gradients(
         self,
@@ -163,12 +175,12 @@ class PredictorTrainer:
         updates = dict(known or {})
         reached: dict[str, tuple[Predictor, list[Example]]] = {}
         for channel in self.system.channels.values():
-            predictor = channel.predictor
+            predictor = channel.gradient.predictor
             messages = channel.ledger.take(step)
-            if self.frozen or predictor is None or predictor.frozen or channel.predictor_disabled:
+            if self.frozen or predictor is None or predictor.frozen or channel.gradient.all_disabled:
                 continue
             examples = local.get(channel.name, [])
-            if channel.traced:  # what was consumed waits for its return; an episode's last state need not
+            if channel.traced:  # what was read waits for its return; an episode's last state need not
                 messages = [message for message in messages if message.unread or message.no_injection is True]
                 messages += returns.get(channel.name, [])
             if channel.ledger.wants_gradient:
@@ -191,7 +203,7 @@ class PredictorTrainer:
         return {name: updates[name] for name in self.system.channels if name in updates}
 
     def _predictor(self, channel: str) -> Predictor | None:
-        return self.system.channels[channel].predictor
+        return self.system.channels[channel].gradient.predictor
 
     def local_updates(self, window: Window) -> dict[str, PredictorUpdate]:
         """What the predictors of a window's messages to which nothing is returned learn from it, by channel."""
@@ -211,25 +223,19 @@ class PredictorTrainer:
             for (name, (_, examples)), (loss, gradients) in zip(reached.items(), learned, strict=True)
         }
         for name, update in updates.items():
-            if (channel := self.system.channels[name]).stacked:
-                members = _union([example.members for example in update.examples], len(channel.members))
-                update.members = members_and(members, channel.predictors_enabled)
+            channel = self.system.channels[name]
+            update.members = members_and(_union(update.examples), channel.gradient.enabled)
         return updates
 
     def input_gradients(self, step: int) -> dict[str, InputUpdate]:
         """Gather what each synthetic input learns from at this step, with the gradients of its parameters."""
         found: dict[str, InputUpdate] = {}
         for name, channel in self.system.channels.items():
-            examples, members = channel.input_examples, channel.input_example_members
-            channel.input_examples, channel.input_example_members = [], []
-            model = channel.input
-            if self.frozen or model is None or model.frozen or not examples or channel.input_model_disabled:
+            examples, channel.input.examples = channel.input.examples, []
+            model = channel.input.model
+            if self.frozen or model is None or model.frozen or not examples or channel.input.all_disabled:
                 continue
-            if isinstance(model, StackedModels):
-                of = _union(members, len(channel.members))
-                found[name] = InputUpdate(*model.input_gradients(examples, members), of)
-            else:
-                found[name] = InputUpdate(*model.gradients(examples))
+            found[name] = InputUpdate(*model.gradients(examples), _union(examples))
         return found
 
     def apply(
@@ -242,42 +248,35 @@ class PredictorTrainer:
             step: The step just taken.
             skip: Whether no step is taken, known on the device alone; None: all are.
         """
+        steps: list[tuple[TrainedParameters, Sequence[Tensor], Members]] = []
         for name, update in updates.items():
             channel, inputs = self.system.channels[name], isinstance(update, InputUpdate)
-            model = channel.input if inputs else channel.predictor
+            model = channel.input.model if inputs else channel.gradient.predictor
             assert model is not None
-            if isinstance(model, StackedModels):
-                enabled = channel.input_models_enabled if inputs else channel.predictors_enabled
-                update.members = members_and(update.members, enabled)
-                model.step(update.gradients, step, update.members, skip=skip)
-                if not inputs:
-                    update.gradients = []  # as large as the predictors, and of no more use
-            else:
-                model.step(update.gradients, step, skip=skip)
+            enabled = channel.input.enabled if inputs else channel.gradient.enabled
+            update.members = members_and(update.members, enabled)
+            steps.append((model, update.gradients, update.members))
+            if not inputs:
+                update.gradients = []  # as large as the predictors, and of no more use
+        step_all(steps, step, skip=skip)
 
     def _returned_example(self, channel: Channel, message: Message, step: int) -> Example | None:
         """What a predictor learns from a message whose gradient has come back, with its prediction where still true."""
         if self.outliers is not None:
             self.outliers.clip(channel, message, step)
         example = self.example(channel, message)
-        predictor = channel.predictor
         counted = message.counted
-        if example is not None and channel.needs_actions and example.valid is not None:
+        if example is not None and channel.gradient.needs_actions and example.valid is not None:
             counted = example.valid
             if not bool(counted.any()):
                 return None
-        if example is not None and channel.stacked:
+        if example is not None:
             example.members = channel.examples_for(counted)
-        if example is not None and predictor is not None and message.prediction is not None:
-            prediction, updates = message.prediction
-            if updates == predictor.updates:
-                example.prediction = prediction
+            example.prediction = self.predictions.get(message)
         return example
 
 
-def _union(examples: Sequence[Members], count: int) -> Members:
+def _union(examples: Sequence[Example]) -> Members:
     """The members that any of the examples is for."""
-    found: Members = torch.zeros(count, dtype=torch.bool)
-    for members in examples:
-        found = None if found is None or members is None else found | members
-    return found
+    masks = [example.members for example in examples if example.members is not None]
+    return torch.stack(masks).any(0) if masks and len(masks) == len(examples) else None

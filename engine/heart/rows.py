@@ -21,7 +21,6 @@ __all__ = [
     "mask_not",
     "mask_or",
     "members_and",
-    "rows_through",
     "select_rows",
     "simplify",
 ]
@@ -126,19 +125,3 @@ def select_rows(rows: Tensor, index: Tensor | None, batch: int) -> Tensor:
     if index is None:
         return rows
     return rows.reshape(-1, batch, *rows.shape[1:]).index_select(0, index).flatten(0, 1)
-
-
-def rows_through(rows: Tensor, index: Tensor | None, members: int, batch: int) -> Tensor:
-    """The rows of channels in the environments of some rows of the agents at one end, as many of each.
-
-    Args:
-        rows: Of the agents, member by member.
-        index: [K]: the agent of each channel; None: each in turn.
-        members: N, the agents.
-        batch: B.
-    """
-    environments = rows.view(members, -1) % batch
-    if index is not None:
-        environments = environments.index_select(0, index)
-    first = torch.arange(len(environments), device=rows.device).unsqueeze(1) * batch
-    return (environments + first).flatten()

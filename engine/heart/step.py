@@ -8,28 +8,28 @@ and pull their losses back (backward), all with the parameters of before the ste
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from antiphon.agents.learner import Learner, StackedLearner
-from antiphon.engine.heart.agent import Agent
+from antiphon.agents.learner import Learner
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.learn import BackwardPass, ObjectiveEvaluator
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Action, EpisodeEnds, LearningGroup, StepSignals, Window
 from antiphon.engine.heart.predictors import PredictorTrainer
-from antiphon.engine.heart.reach import reached, reached_alone
 from antiphon.engine.heart.rows import Members, members_and
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate, StepReport, Update
 from antiphon.nets.memory import keep_memory
+from antiphon.nets.trained_parameters import step_all
 
 if TYPE_CHECKING:
     from antiphon.engine.features.divergence import DivergenceCheck
     from antiphon.engine.features.lambda_returns import LambdaReturns
     from antiphon.engine.features.late_windows import LateWindows
+    from antiphon.engine.features.reach import Reach
     from antiphon.engine.features.sweep import SweepOrder
 
 __all__ = ["Engine"]
@@ -42,7 +42,7 @@ class Engine:
     """Runs a system step by step. An agent or channel here is a stack of N >= 1 with a leading axis.
 
     What is not the step itself hangs on its hooks, each called where the scenario uses the feature, and absent elsewhere
-    (engine/features/installed.py).
+    (engine/installed.py).
 
     Args:
         system: The stacks.
@@ -68,6 +68,8 @@ class Engine:
         """Hook on windows that end: some wait for delayed gradients."""
         self.returns: LambdaReturns | None = None
         """Hook on what has come back: a state's gradient is replaced by a return over several windows."""
+        self.reach: Reach | None = None
+        """Hook on updates of stacks: the members that a learning signal reaches, and no others, take a step."""
         self.before_move: list[Callable[[Sequence[Update]], None]] = []
         """Hooks on all updates of a step, before any parameter moves."""
         self.after_move: list[Callable[[Sequence[Update], int], None]] = []
@@ -156,7 +158,9 @@ class Engine:
             for after in self.after_move:
                 for updates in turns:
                     after(updates, step)
-        Ledger.release_graphs(window for _, window in [*closing, *dropped])
+        self.predictor_trainer.forget()
+        for _, window in [*closing, *dropped]:
+            window.release()
         self.divergence.close(step)
         return StepReport([u for updates in turns for u in updates], gradients, input_gradients)
 
@@ -222,7 +226,10 @@ class Engine:
         """The members of stacks that an update moves."""
         return {
             agent.name: members_and(
-                members_and(agent.learning(update.window.number), reached(self.system, update, agent)),
+                members_and(
+                    agent.learning(update.window.number),
+                    None if self.reach is None else self.reach.members(update, agent),
+                ),
                 agent.enabled(),
             )
             for agent in self._stacks[update.group]
@@ -241,40 +248,26 @@ class Engine:
 
     def apply(self, updates: Sequence[Update], step: int) -> None:
         """Move the parameters of agents."""
+        steps: list[tuple[Learner, Sequence[Tensor | None], Members]] = []
         for update in updates:
             for name, gradients in update.gradients.items():
                 agent = self.system.agents[name]
-                if not agent.learner.trainable or _nothing(gradients):
+                if not agent.learner.trainable or all(g is None for g in gradients):
                     continue
-                if isinstance(agent.learner, StackedLearner):
-                    self._step(update, agent, agent.learner, gradients, step)
+                if agent.stacked:
+                    members = members_and(update.stepping_members[name], agent.enabled())
+                    if members is None or bool(members.any()):
+                        steps.append((agent.learner, gradients, members))
                 elif agent.agent_disabled is not True and (
                     name in update.reached_by_tie
                     or not self._stacks[update.group]
-                    or reached_alone(self.system, update, name)
+                    or self.reach is None
+                    or self.reach.alone(update, name)
                 ):  # beside stacks a lone agent may be given zeros in place of none
-                    assert isinstance(agent.learner, Learner)
-                    agent.learner.step(gradients, step, skip=self.divergence.skip)
+                    steps.append((agent.learner, gradients, None))
                 else:
                     update.stepping_members[name] = torch.zeros(1, dtype=torch.bool)
-
-    def _step(
-        self,
-        update: Update,
-        agent: Agent,
-        learner: StackedLearner,
-        gradients: Sequence[Tensor | None],
-        step: int,
-    ) -> None:
-        """Take the optimiser step of the members of a stack that an update reaches."""
-        members = members_and(update.stepping_members[agent.name], agent.enabled())
-        if members is not None and not bool(members.any()):
-            return
-        pairs = zip(learner.trainable, gradients, strict=True) if isinstance(gradients, list) else ()
-        full = [torch.zeros_like(p) if g is None else g for p, g in pairs] or cast(
-            "Sequence[Tensor]", gradients
-        )
-        learner.step(full, step, members, skip=self.divergence.skip)
+        step_all(steps, step, skip=self.divergence.skip)
 
     def synchronize(self) -> None:
         """Wait for the device: see `DivergenceCheck.synchronize`."""
@@ -285,8 +278,3 @@ class Engine:
     def restore_statistics(self) -> None:
         """Put all running statistics back to what they were before the step."""
         self.divergence.statistics.restore()
-
-
-def _nothing(gradients: Sequence[Tensor | None]) -> bool:
-    """Whether no gradient reaches anything; what is no list is made as it is applied."""
-    return isinstance(gradients, list) and all(g is None for g in gradients)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import networkx as nx
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
     from antiphon.engine.features.divergence import Divergence
     from antiphon.envs.signal import Description
 
-__all__ = ["System"]
+__all__ = ["System", "Tie"]
+
+Tie = list[tuple[str, int]]
+"""Agents, and places among their parameters, of what is one weight."""
 
 
 def _rows(part: Agent | Channel, mask: EnvMask) -> EnvMask:
@@ -72,6 +76,9 @@ class System:
     depths: dict[LearningGroup, int] = field(init=False)
     """By group: after how many others it is differentiated, where channels mix in what they return."""
 
+    nothing: Tensor = field(init=False)
+    """[replicas * B] zeros: what a figure is where nothing adds to it."""
+
     def __post_init__(self) -> None:
         self.group_of = {name: group for group in self.groups for name in group.members}
         first: dict[Learner, str] = {}
@@ -107,6 +114,20 @@ class System:
         """Tell those that learn once an episode how long the one is that begins at `step`; None: they know it."""
         if self.episode is not None and length is not None:
             self.episode.begin(step, length, 0 if step == 0 else self.episode.current + 1)
+
+    def ties(self) -> list[list[Tie]]:
+        """Return what is one weight, by its places; ties with a common agent together, those of other parts left out."""
+        joined: list[list[Tie]] = []
+        for places in self.tied:
+            if places[0][0] not in self.agents:  # a tie is never cut: all of its agents are in another part
+                continue
+            each = [(name, list(self.agents[name].learner.parameters), key) for name, key in places]
+            tie = [(name, keys.index(key)) for name, keys, key in each]
+            names = {name for name, _ in tie}
+            touching = [some for some in joined if any(name in names for one in some for name, _ in one)]
+            joined = [some for some in joined if some not in touching]
+            joined.append([*chain.from_iterable(touching), tie])
+        return joined
 
     @property
     def began(self) -> int:
@@ -148,11 +169,11 @@ class System:
         """Return the names of all signals somebody asks for."""
         names = {name for goal in self.goals().values() for name in goal.signals}
         for agent in self.agents.values():
-            names.update(name for name in (*agent.observes, *agent.critic) if name != AGE)
+            names.update(name for name in (*agent.inputs.observes, *agent.inputs.critic) if name != AGE)
         for channel in self.channels.values():
-            names.update(spec.name for spec in channel.input_context)
-            if channel.predictor is not None:
-                names.update(spec.name for spec in channel.context)
-                if channel.target is not None:
-                    names.add(channel.target)
+            names.update(spec.name for spec in channel.input.context)
+            if channel.gradient.predictor is not None:
+                names.update(spec.name for spec in channel.gradient.context)
+                if channel.gradient.target is not None:
+                    names.add(channel.gradient.target)
         return names

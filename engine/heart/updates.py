@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from antiphon.comms.synthetic_gradients import Example
+from antiphon.comms.examples import Example
 from antiphon.engine.heart.message import LearningGroup, Read, Window
 from antiphon.engine.heart.rows import EnvMask, Members
 
@@ -49,8 +49,6 @@ class WindowLoss:
 
     total: Tensor | None = None
     """Sum over agents and ticks of the mean over the batch, with its graph; None without any target, or once it has been differentiated."""
-    derivatives: list[tuple[Tensor, Tensor]] = field(default_factory=list)
-    """Objectives beside it that have no graph: outputs, each with the derivative of their mean over the batch by it."""
     by_agent: dict[str, Tensor] = field(default_factory=dict)
     """Per agent and sample, [rows]: the sum over its ticks, without a graph."""
     losses: dict[str, Losses] = field(default_factory=dict)
@@ -60,10 +58,9 @@ class WindowLoss:
     policies: dict[str, PolicyWindow] = field(default_factory=dict)
     """Of the agents that learn from rewards."""
 
-    def add(self, agent: str, total: Tensor | None, samples: Tensor, losses: Losses) -> None:
+    def add(self, agent: str, total: Tensor, samples: Tensor, losses: Losses) -> None:
         """Add to an agent's: the mean over the batch, with its graph, the losses [rows] without, and what is reported."""
-        if total is not None:
-            self.total = total if self.total is None else self.total + total
+        self.total = total if self.total is None else self.total + total
         before, self.losses[agent] = self.losses.get(agent), losses
         if before is not None:
             samples = self.by_agent[agent] + samples
@@ -103,8 +100,6 @@ class Update:
     """Agents with an auxiliary loss."""
     reached_by_tie: set[str] = field(default_factory=set)
     """Agents with tied parameters that step because a gradient reaches one of those they are tied to."""
-    finite: bool = False
-    """Whether all of its gradients, and what it returns, are known to be finite; else they have to be checked."""
 
 
 @dataclass(slots=True)
@@ -121,11 +116,6 @@ class PredictorUpdate:
     members: Members = None
     """The channels of a stack that it is for; None: all."""
 
-    @property
-    def finite(self) -> bool:
-        """Whether its gradients are known to be finite; else they have to be checked."""
-        return getattr(self.gradients, "finite", False)
-
 
 @dataclass(slots=True)
 class InputUpdate:
@@ -137,11 +127,6 @@ class InputUpdate:
     """Of its parameters."""
     members: Members = None
     """The channels of a stack that it is for; None: all."""
-
-    @property
-    def finite(self) -> bool:
-        """As of `PredictorUpdate`."""
-        return getattr(self.gradients, "finite", False)
 
 
 @dataclass

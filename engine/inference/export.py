@@ -126,7 +126,9 @@ def observed(system: System) -> list[str]:
     Raises:
         ScenarioError: There are none.
     """
-    names = {signal: None for agent in system.agents.values() for signal in agent.observes if signal != AGE}
+    names = {
+        signal: None for agent in system.agents.values() for signal in agent.inputs.observes if signal != AGE
+    }
     if not names:
         raise ScenarioError(
             "agents: none observes a signal, so there is nothing to be shown; let one observe"
@@ -312,21 +314,23 @@ class Ticks:
         at = self._observed_step(agent, step)
         parts = [
             self._per_channel(agent, step, _age(step)) if name == AGE else self._observation(agent, name, at)
-            for name in agent.observes
+            for name in agent.inputs.observes
         ]
         due = [self.due(channel, step) for channel in agent.incoming]
         messages = [
             self._reading(channel, stamps, flat) for channel, stamps in zip(agent.incoming, due, strict=True)
         ]
-        if agent.fan_in == "own":
+        if agent.inputs.fan_in == "own":
             messages.append(self._per_channel(agent, step, lambda channel, stamp: 1.0))
-        elif agent.fan_in != "concat" and messages:
+        elif agent.inputs.fan_in != "concat" and messages:
             newest = [stamps[-1] for stamps in due if stamps]
-            messages = [self._mean(messages, newest) if agent.fan_in == "mean" else self._sum(messages)]
+            messages = [
+                self._mean(messages, newest) if agent.inputs.fan_in == "mean" else self._sum(messages)
+            ]
         return self._joined([*parts, *messages])
 
     def _observed_step(self, agent: Agent, step: int) -> int | None:
-        """The step whose observations an agent works on: an aligned one on those of the message it consumes."""
+        """The step whose observations an agent works on: an aligned one on those of the message it reads."""
         passed: set[str] = set()
         while agent.align is not None:
             channel = next(channel for channel in agent.incoming if channel.name == agent.align)
@@ -340,10 +344,10 @@ class Ticks:
     # --- what a tick reads ---------------------------------------------------------------------------------
 
     def _observation(self, agent: Agent, name: str, step: int | None) -> fx.Node:
-        signal = self.signal(name, step, agent.categories)
+        signal = self.signal(name, step, agent.inputs.categories)
         if len(agent.learner.network.input_shape) > 1:
             return signal
-        shaped = self.system.description.signals[name].shape_as(agent.categories)
+        shaped = self.system.description.signals[name].shape_as(agent.inputs.categories)
         return self.call("flatten" if shaped else "unsqueeze", signal, 1)
 
     def encoded(self, name: str, value: fx.Node, categories: str) -> fx.Node:

@@ -44,7 +44,7 @@ class Policy:
             raise ScenarioError("policy: no agent acts; give one `acts: true`")
         self.greedy, self.seed = greedy, seed
         self._native = native_of(env)
-        observed = {name for agent in system.agents.values() for name in agent.observes if name != AGE}
+        observed = {name for agent in system.agents.values() for name in agent.inputs.observes if name != AGE}
         self._names = observed & self._native.signals.keys()
         self._system = Rollout(system, system.batch, Links(), seed, sampled=not greedy).system
         for learner in dict.fromkeys(agent.learner for agent in self._system.agents.values()):

@@ -2,7 +2,7 @@
 
 The system is a copy that shares the parameters and nothing that a tick changes; its agents tick by the same code as
 those of the run. It has links of its own, so that no bit of the run changes and the same numbers are drawn every time.
-A delivery hook may replace messages before they go out.
+A hook may replace messages before they go out.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from antiphon.agents.network import OBJECTIVE, Tensors
 from antiphon.comms.links import Link
 from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.features.held_messages import HeldMessages
-from antiphon.engine.features.installed import forward_pass_of, objectives_of
-from antiphon.engine.heart.agent import Goal
-from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.agent import Goal, Participation
+from antiphon.engine.heart.channel import Channel, SyntheticGradient, SyntheticInput
 from antiphon.engine.heart.clock import Call, StepWindows
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import (
@@ -38,6 +37,7 @@ from antiphon.engine.heart.message import (
 from antiphon.engine.heart.rows import Replicas
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.links import Links
+from antiphon.engine.installed import forward_pass_of, objectives_of
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.nets.random import seed_for
 from antiphon.scenarios.relations import components
@@ -128,8 +128,7 @@ class Rollout:
             tick.participates = True  # whoever no longer learns is scored all the same
             for channel in self.system.agents[tick.agent].channels:
                 channel.ledger.close(step, step)
-                channel.input_examples.clear()
-                channel.input_example_members.clear()
+                channel.input.examples.clear()
         return ticks
 
     @torch.no_grad()
@@ -202,7 +201,7 @@ class ExampleRollout:
             if links.kind == "perfect":  # all steps show the same, and nothing is lost
                 agent.align = None
         for channel in self._rollout.system.channels.values():
-            channel.ledger.slack = len(self._calls)  # ticks that would close a record may be left out
+            channel.ledger.slack = len(self._calls)  # ticks that would close a message may be left out
         for step, calls in enumerate(self._calls):
             for call in calls:  # one by one: what each has made on the way is released
                 if kept := tuple(name for name in call if (name, step) in needed):
@@ -389,7 +388,7 @@ def copied(system: System, channels: dict[str, Channel]) -> System:
     groups = [replace(group, window=Window(), pending=[], past=[]) for group in system.groups]
     found = rewired(system, channels, learners, groups)
     for agent in found.agents.values():
-        agent.p_update, agent.participation_seeds = 1.0, None
+        agent.participation = Participation()
     return found
 
 
@@ -399,7 +398,7 @@ def _silent_copy(system: System, batch: int, links: Links, seed: int) -> System:
     found = replace(copied(system, channels), batch=batch)
     for name, agent in found.agents.items():
         agent.learner.frozen = True
-        agent.critic = ()  # it is not there when the agent is deployed
+        agent.inputs.critic = ()  # it is not there when the agent is deployed
         agent.batch, agent.replicas = batch, Replicas(batch=batch, device=agent.replicas.index.device)
         agent.seed = seed_for(seed, "agent", name)
         agent.trail = agent.action = None
@@ -417,7 +416,9 @@ def _silent(channel: Channel, batch: int, links: Links, seed: int) -> Channel:
     """A channel over which nothing has been sent, and no gradient returns."""
     link = _link(channel, links, seed)
     stands_in = links.kind == "as_run" and links.inputs
-    held = HeldMessages() if link.drop or channel.ledger.remembers else None
+    held = (
+        HeldMessages(channel.name, channel.ledger.aligned) if link.drop or channel.ledger.remembers else None
+    )
     ledger = channel.ledger.emptied(
         windows=_STEP, link=link, wants_gradient=False, back=-1, slack=0, held=held
     )
@@ -426,14 +427,8 @@ def _silent(channel: Channel, batch: int, links: Links, seed: int) -> Channel:
         coupling="detached",  # the real message is read, also where in training it never is
         ledger=ledger,
         zeros=channel.zeros.new_zeros(()).expand(batch, channel.size),
-        predictor=None,
-        context=(),
-        ends=(),
-        target=None,
-        input=channel.input if stands_in else None,
-        input_context=channel.input_context if stands_in else (),
-        input_examples=[],
-        input_example_members=[],
+        gradient=SyntheticGradient(),
+        input=replace(channel.input, examples=[]) if stands_in else SyntheticInput(),
         members=(),
         batch=batch,
     )

@@ -12,7 +12,7 @@ from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.metrics.timeline import span, timeline
 from antiphon.engine.planning.plan import learning_in_words, network_in_words, ticks_in_words
 from antiphon.extensions import name_of
-from antiphon.scenarios import AgentSpec, ChannelSpec, Scenario
+from antiphon.scenarios import ChannelSpec, Scenario
 from antiphon.scenarios.ties import agent_and_parameter
 from antiphon.telemetry.figures import RunDescription
 from antiphon.telemetry.timeline import Timeline
@@ -79,7 +79,9 @@ def graph_of(scenario: Scenario) -> nx.MultiDiGraph[str]:
         role = "readout" if name in scenario.readouts else "agent" if agent.learn else "frozen"
         clock = agent.clock
         times = {"period": clock.period, "phase": clock.phase % clock.period, "unroll": clock.unroll}
-        graph.add_node(name, role=role, **times, about=_about_agent(agent) | _about_ties(scenario, name))
+        graph.add_node(
+            name, role=role, **times, about=_about_agent(scenario, name) | _about_ties(scenario, name)
+        )
     for channel in scenario.channels:
         link, size = channel.link, channel.size
         graph.add_edge(
@@ -96,14 +98,15 @@ def graph_of(scenario: Scenario) -> nx.MultiDiGraph[str]:
     return graph
 
 
-def _about_agent(agent: AgentSpec) -> dict[str, str]:
+def _about_agent(scenario: Scenario, name: str) -> dict[str, str]:
+    agent = scenario.agents[name]
     objective = agent.objective
     about = {
         "network": network_in_words(agent),
         "observes": ", ".join(agent.observes) or "nothing",
         "objective": "none" if objective is None else objective.in_words,
         "ticks": ticks_in_words(agent),
-        "learns": learning_in_words(agent),
+        "learns": learning_in_words(scenario, name),
     }
     if agent.categories != "one_hot":
         about["categories"] = f"classes enter by {agent.categories}"

@@ -25,6 +25,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate, StepReport
 from antiphon.engine.metrics.description import graph_of
+from antiphon.engine.metrics.report import injecting_members
 from antiphon.nets.memory import uncollected
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.figures import Figure, HistogramRow, Kind, Recorder, Recorders, SampleRow
@@ -225,7 +226,7 @@ def of_channels(system: System, learned: StepReport, step: int) -> Iterator[Meas
             yield from _trained(names, learned.predictor_updates[name])
         if name in injected:
             rows, update = injected[name]
-            put = channel.injecting(system.agents[channel.sender].participates(update.window.number))
+            put = injecting_members(channel, system.agents[channel.sender].participates(update.window.number))
             norms = rows.norm(dim=1).view(count, -1).mean(1)
             yield Measured(names, "injection_norm", norms.tolist(), _list(put))
         messages = channel.ledger.messages
@@ -237,8 +238,8 @@ def of_channels(system: System, learned: StepReport, step: int) -> Iterator[Meas
             yield Measured(names, "message_energy", (mean.square() + std.square()).sqrt().tolist())
             if isinstance(channel.sampler, SymbolSampler):
                 yield Measured(names, "symbol_entropy", _symbol_entropies(channel.sampler, message).tolist())
-        if channel.outliers is not None:
-            yield Measured(names, "outliers", channel.outliers.clip_counts.tolist())
+        if channel.gradient.outliers is not None:
+            yield Measured(names, "outliers", channel.gradient.outliers.clip_count.tolist())
         newest_usable = channel.ledger.sender.latest(step - channel.ledger.link.delay)
         if newest_usable is not None:
             yield Measured(names, "age", [float(step - newest_usable)] * count)
@@ -281,12 +282,12 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measure
     names, count = channel.names, len(channel.names)
     stamp = ledger.sender.latest(step - link.delay)
     message = None if stamp is None else ledger.messages.get(stamp)
-    if message is not None and (link.drop or channel.input is not None):
+    if message is not None and (link.drop or channel.input.model is not None):
         lost = (
             [0.0] * count if message.lost is None else message.lost.view(count, -1).float().mean(1).tolist()
         )
         yield Measured(names, "lost", lost)
-        if channel.input is not None:
+        if channel.input.model is not None:
             yield Measured(names, "stand_in", [1.0] * count if channel.coupling == "unlocked" else lost)
     if message is not None and (link.noise or link.bits):
         change = (message.received - message.sent).reshape(count, -1).square().mean(1).sqrt()
@@ -298,7 +299,7 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measure
     if isinstance(channel.sampler, SymbolSampler):
         content = channel.sampler.length * math.log2(channel.sampler.vocabulary)
     traffic = content * (ledger.sender.rate / ledger.sender.clock.period)
-    if "to.state" in channel.ends:
+    if "to.state" in channel.gradient.ends:
         # The receiver's state crosses the link in full precision at each of its ticks (semantics 25). Phases follow
         # from the clocks, and what is returned has come back with the gradients.
         size = system.agents[channel.receiver].learner.network.state_size

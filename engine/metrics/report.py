@@ -10,14 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.comms.synthetic_gradients import Example
+from antiphon.comms.examples import Example
 from antiphon.engine.build.stacked import Stacked
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import LearningGroup
+from antiphon.engine.heart.rows import EnvMask, Members, members_and
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import InputUpdate, Losses, PredictorUpdate, StepReport, Update, WindowLoss
 
-__all__ = ["AgentReport", "LossesByAgent", "MeanAccumulator"]
+__all__ = ["AgentReport", "LossesByAgent", "MeanAccumulator", "injecting_members"]
 
 
 class AgentReport:
@@ -128,7 +129,7 @@ class AgentReport:
         for name, injected in update.injected.items():
             channel = self._stacked.system.channels[name]
             rows = torch.split(injected, channel.batch)
-            injecting = channel.injecting(agents[channel.sender].participates(update.window.number))
+            injecting = injecting_members(channel, agents[channel.sender].participates(update.window.number))
             for k, lone in enumerate(channel.members):
                 if injecting is None or injecting[k]:
                     found[base.group_of[lone.sender]].injected[lone.name] = rows[k]
@@ -330,11 +331,21 @@ def _without_target(losses: Losses, n: int) -> bool:
 
 
 def _examples(example: Example, batch: int, count: int) -> list[Example]:
-    names = ("message", "context", "delta", "valid", "target", "prediction", "loss")
-    split: dict[str, Any] = {
-        name: torch.split(value, batch) for name in names if (value := getattr(example, name)) is not None
-    }
-    return [
-        replace(example, members=None, learned=None, **{name: rows[k] for name, rows in split.items()})
-        for k in range(count)
-    ]
+    each = [example.mapped(lambda rows, k=k: rows[k * batch : (k + 1) * batch]) for k in range(count)]  # type: ignore[misc]
+    return [replace(own, members=None, learned=None) for own in each]
+
+
+def injecting_members(channel: Channel, participates: EnvMask) -> Members:
+    """Return the channels of a stack on whose messages a synthetic gradient was injected; None: all.
+
+    Args:
+        channel: The stack.
+        participates: The sender's rows that learned.
+    """
+    learned = channel.of_sender(participates)
+    members: Members = None
+    if isinstance(learned, Tensor):
+        members = channel.members_in(learned)
+    elif not learned:
+        members = torch.zeros(len(channel.members), dtype=torch.bool)
+    return members_and(members, channel.gradient.enabled)

@@ -225,4 +225,6 @@ def _episodes(system: System) -> StepWindows | None:
 
 def _true(channel: Channel) -> bool:
     """Whether it takes the true gradient back, within the window."""
-    return channel.coupling == "locked" and channel.feedback_weights is None and channel.direct is None
+    return (
+        channel.coupling == "locked" and channel.feedback.weights is None and channel.feedback.direct is None
+    )

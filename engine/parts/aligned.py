@@ -28,7 +28,7 @@ def travelling_signals(whole: System, cut: Iterable[str]) -> dict[str, tuple[str
     for name in cut:
         channel = whole.channels[name]
         sender, receiver = whole.agents[channel.sender], whole.agents[channel.receiver]
-        wanted = {spec.name for spec in channel.input_context}
+        wanted = {spec.name for spec in channel.input.context}
         if receiver.align == name:
             wanted |= needed[receiver.name]
         elif sender.align is None:
@@ -40,7 +40,7 @@ def travelling_signals(whole: System, cut: Iterable[str]) -> dict[str, tuple[str
 
 def _needs(agent: Agent) -> set[str]:
     """The names of the signals that an agent itself reads, learns from, or has its predictors conditioned on."""
-    own = {name for name in (*agent.observes, *agent.critic) if name != AGE}
+    own = {name for name in (*agent.inputs.observes, *agent.inputs.critic) if name != AGE}
     if agent.goal is not None:
         own.update(agent.goal.signals)
     for channel in agent.outgoing:
@@ -57,9 +57,9 @@ def _add(names: set[str], others: set[str]) -> bool:
 
 def _conditions(channel: Channel) -> set[str]:
     """The names of the signals that a channel's predictors are conditioned on, or predict."""
-    names = {spec.name for spec in channel.input_context}
-    if channel.predictor is not None:
-        names.update(spec.name for spec in channel.context)
-        if channel.target is not None:
-            names.add(channel.target)
+    names = {spec.name for spec in channel.input.context}
+    if channel.gradient.predictor is not None:
+        names.update(spec.name for spec in channel.gradient.context)
+        if channel.gradient.target is not None:
+            names.add(channel.gradient.target)
     return names

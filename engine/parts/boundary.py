@@ -153,11 +153,11 @@ class Boundary:
         """By neighbour: the step up to which what it sent has arrived."""
         # A synthetic gradient is where its sender is, a synthetic input where its receiver is.
         for channel in self.receiving.values():
-            if channel.predictor is not None:
-                channel.disable_predictors(range(len(channel.members)))
+            if channel.gradient.predictor is not None:
+                channel.gradient.disable(range(len(channel.members)), len(channel.members))
         for channel in self.sending.values():
-            if channel.input is not None:
-                channel.disable_input_models(range(len(channel.members)))
+            if channel.input.model is not None:
+                channel.input.disable(range(len(channel.members)), len(channel.members))
 
     # --- a step --------------------------------------------------------------------------------------------
 
@@ -192,8 +192,8 @@ class Boundary:
         """Note what other parts are to have of `step`, which has been learned from, in this incarnation of the part."""
         del incarnation  # in lockstep what is sent again is the same
         for key, channel in self.sending.items():
-            if channel.family is not None:
-                channel.family.release()
+            if channel.places.family is not None:
+                channel.places.family.release()
             if channel.ledger.sender.due(step):
                 messages, _ = self._outgoing[self._part_of[key]]
                 messages.append(self._crossing(key, channel.ledger.messages[step]))

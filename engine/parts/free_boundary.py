@@ -123,7 +123,8 @@ class FreeBoundary(Boundary):
         for channel in self.sending.values():
             channel.ledger.slack += self.settings.staleness
         for channel in self.receiving.values():  # what has not come in time counts as lost
-            channel.ledger.held = channel.ledger.held or HeldMessages()
+            ledger = channel.ledger
+            ledger.held = ledger.held or HeldMessages(ledger.name, ledger.aligned)
         self._receivers = list(self._readers())
 
     def _readers(self) -> Iterator[_Receiver]:
@@ -217,14 +218,14 @@ class FreeBoundary(Boundary):
         if placeholder is None:
             return
         if placeholder.unread:
-            ledger.lose(placeholder)
+            ledger.fill(placeholder, None)
             return
         queue = self._queues[key]
         if chosen is None and queue and not ledger.aligned:
             chosen = queue[-1]
         if chosen is None:
             self.figures.missed += 1
-            ledger.lose(placeholder)
+            ledger.fill(placeholder, None)
             return
         place = queue.index(chosen)
         self.figures.dropped += place
@@ -232,7 +233,8 @@ class FreeBoundary(Boundary):
         signals = StepSignals(chosen.example, chosen.signals) if key in self._signals else None
         ledger.fill(placeholder, chosen.content, signals)
         assert ledger.held is not None
-        ledger.held.keep(ledger, placeholder)
+        if not ledger.remembers:
+            ledger.held.keep(placeholder)
         self._origins[key, stamp] = chosen.stamp, chosen.incarnation
 
     def _give_up(self, step: int) -> None:

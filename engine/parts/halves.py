@@ -21,11 +21,14 @@ def halved(whole: System, placement: Placement) -> System:
     """
     for channel in whole.channels.values():
         if placement[channel.sender] != placement[channel.receiver]:
-            half = replace(channel, ledger=channel.ledger.emptied(), members=())
-            half.input_examples, half.input_example_members = [], []
-            half.predictor, channel.input = deepcopy(
-                (half.predictor, channel.input)
-            )  # each learns at one end
+            half = replace(
+                channel,
+                ledger=channel.ledger.emptied(),
+                gradient=replace(channel.gradient, predictor=deepcopy(channel.gradient.predictor)),
+                input=replace(channel.input, examples=[]),
+                members=(),
+            )
+            channel.input.model = deepcopy(channel.input.model)  # each learns at one end
             incoming = whole.agents[channel.receiver].incoming
             incoming[incoming.index(channel)] = half
     return whole

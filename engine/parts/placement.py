@@ -154,24 +154,24 @@ def _uncuttable(channel: Channel) -> tuple[str, str, str] | None:
     if channel.coupling == "locked":
         return "coupling", "locked: both ends learn as one", f"make it decoupled and {_DELAY}"
     if channel.mixes:
-        key = "kind" if channel.needs_actions else "trace" if channel.trace else "propagate"
-        fix = "use another kind" if channel.needs_actions else "leave it out"
+        key = "kind" if channel.gradient.needs_actions else "trace" if channel.gradient.trace else "propagate"
+        fix = "use another kind" if channel.gradient.needs_actions else "leave it out"
         return f"gradient.{key}", "it needs what the receiver returns at the same step", f"{fix} and {_DELAY}"
     ledger = channel.ledger
     if ledger.link.delay == 0:
         return "link.delay", "0: a message is read at the step at which it is sent", _DELAY
     if ledger.wants_gradient and ledger.back == 0:
         return "link.back", "0: a gradient is back at the step at which it is made", "make it 1 or more"
-    if "to.state" in channel.ends:
+    if "to.state" in channel.gradient.ends:
         return "gradient.context", "'to.state' is read from the receiver itself", "leave it out"
     return None
 
 
 def _lenses(system: System) -> Iterator[Bond]:
     lenses = [
-        (channel, channel.predictor)
+        (channel, channel.gradient.predictor)
         for channel in system.channels.values()
-        if isinstance(channel.predictor, LensGradient)
+        if isinstance(channel.gradient.predictor, LensGradient)
     ]
     if not lenses:
         return
@@ -276,7 +276,12 @@ def _always_returns(system: System, channel: Channel) -> bool:
     """Whether a gradient comes back for every message that is read, if a zero one."""
     receiver = system.agents[channel.receiver]
     late = system.group_of[channel.receiver].late
-    return system.description.endless and receiver.p_update == 1 and not channel.ledger.link.drop and not late
+    return (
+        system.description.endless
+        and receiver.participation.probability == 1
+        and not channel.ledger.link.drop
+        and not late
+    )
 
 
 def message_bytes(system: System, channel: Channel) -> float:

@@ -19,8 +19,9 @@ from torch.utils.flop_counter import flop_registry
 
 from antiphon.agents.local_policy import LocalPolicyGradient
 from antiphon.agents.network import VALUE
+from antiphon.comms.examples import Example, ReturnedAction
 from antiphon.comms.lens import LensGradient
-from antiphon.comms.synthetic_gradients import Example, Predictor, ReturnedAction
+from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
@@ -84,10 +85,10 @@ class CostModel:
 
     def tick(self, agent: Agent) -> float:
         """Return an agent's FLOP of a step."""
-        cost, unit = self.network(agent), self.system.group_of[agent.name]
-        flop = cost.forward * (2 if unit.late else 1)  # late learners compute their windows again
-        if any(map(_learns, map(self.system.agents.__getitem__, unit.members))):
-            flop += cost.backward * agent.p_update
+        cost, group = self.network(agent), self.system.group_of[agent.name]
+        flop = cost.forward * (2 if group.late else 1)  # late learners compute their windows again
+        if any(map(_learns, map(self.system.agents.__getitem__, group.members))):
+            flop += cost.backward * agent.participation.probability
         return flop / agent.clock.period
 
     def _evaluated(self, agent: Agent, rows: int, returns: bool) -> tuple[int, int, int]:
@@ -110,7 +111,7 @@ class CostModel:
 
         def evaluate() -> None:
             ports.update(network(parameters, buffers, x, training=True, state=state)[0])
-            if agent.critic:
+            if agent.inputs.critic:
                 seen = torch.zeros(rows, *agent.learner.critic.input_shape, **place)
                 ports[VALUE], _ = agent.learner.values(parameters, buffers, seen, training=True)
 
@@ -131,11 +132,11 @@ class CostModel:
 
     def gradient(self, channel: Channel) -> float:
         """Return the FLOP of a step of a channel's synthetic gradient, which its sender evaluates."""
-        return self._model(channel.predictor, known=_predictions_last(channel)) * _read(channel)
+        return self._model(channel.gradient.predictor, known=_predictions_last(channel)) * _read(channel)
 
     def input(self, channel: Channel) -> float:
         """Return the FLOP of a step of a channel's synthetic input, which its receiver evaluates."""
-        return self._model(channel.input) * _read(channel)
+        return self._model(channel.input.model) * _read(channel)
 
     def _model(self, model: Predictor | InputModel | None, *, known: bool = False) -> float:
         """Return the FLOP of a predictor's evaluation and training on a message; None: none.
@@ -147,7 +148,8 @@ class CostModel:
         if model is None:
             return 0.0
         shapes = tuple(tuple(p.shape) for p in model.parameters.values())
-        key = type(model), model.function, model.size, model.context, model.norm, model.frozen, shapes, known
+        whole = model.sites or model
+        key = type(model), model.function, whole.size, whole.context, model.norm, model.frozen, shapes, known
         if key not in self._models:
             few, more = (
                 _counted(partial(_train, model, rows, self.system.dtype, known=known))[0]
@@ -185,18 +187,20 @@ def _train(model: Predictor | InputModel, rows: int, dtype: torch.dtype, *, know
     model.buffers = dict(model.buffers)  # its running statistics move
     read = model.sources if isinstance(model, LensGradient) else model.parameters
     place: dict[str, Any] = {"dtype": dtype, "device": _device(read)}
-    width = sum(spec.features for spec in model.context)
-    context = torch.zeros(rows, width, **place) if model.context else None
-    message = torch.zeros(rows, model.size, **place)
+    whole = model.sites or model
+    width = sum(spec.features for spec in whole.context)
+    context = torch.zeros(rows, width, **place) if width else None
+    message = torch.zeros(rows, whole.size, **place)
     if isinstance(model, InputModel):
         model.predict(context, rows)
         if not model.frozen:
-            model.gradients([(context, message, None)])
+            model.gradients([Example(message, context, None)])
         return
     example = Example(message, context, torch.zeros_like(message))
-    if model.target is not None:
-        kind = place if model.target.classes is None else place | {"dtype": torch.int64}
-        example.target = torch.zeros(rows, *model.target.shape, **kind)
+    target = (model.sites or model).target
+    if target is not None:
+        kind = place if target.classes is None else place | {"dtype": torch.int64}
+        example.target = torch.zeros(rows, *target.shape, **kind)
     if model.needs_loss:
         example.loss = message.new_zeros(rows)
     if isinstance(model, LocalPolicyGradient):

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from antiphon.comms.sites import SiteGradient, SiteInput
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.backends import checked_backend
@@ -292,7 +291,7 @@ def _cohort(scenario: Scenario, members: Sequence[Agent]) -> CohortPlan:
         agents=tuple(agent.name for agent in members),
         network=network_in_words(spec),
         ticks=ticks_in_words(spec),
-        learns=learning_in_words(spec),
+        learns=learning_in_words(scenario, members[0].name),
         optimiser=f"{name_of(optimiser.kind)} {optimiser.lr:g}" if spec.learn else None,
         objective=None if goal is None else goal.in_words,
         parameters=sum(p.numel() for p in members[0].learner.parameters.values()),
@@ -306,8 +305,8 @@ def _channel_stack(channels: Sequence[Channel], first_of: Mapping[str, str]) -> 
         sender=first_of[first.sender],
         receiver=first_of[first.receiver],
         coupling=first.coupling,
-        gradient=_kind(first.predictor),
-        input=_kind(first.input),
+        gradient=_kind(first.gradient.predictor),
+        input=_kind(first.input.model),
         size=first.size,
     )
 
@@ -318,7 +317,7 @@ def _channel_stack(channels: Sequence[Channel], first_of: Mapping[str, str]) -> 
 def _kind(model: Predictor | InputModel | None) -> str | None:
     if model is None:
         return None
-    return model.kind + (" at every site" if isinstance(model, SiteGradient | SiteInput) else "")
+    return model.kind + (" at every site" if model.sites else "")
 
 
 def network_in_words(spec: AgentSpec) -> str:
@@ -344,12 +343,17 @@ def ticks_in_words(spec: AgentSpec) -> str:
     return "every step" if clock.period == 1 else f"every {clock.period}, phase {clock.phase}"
 
 
-def learning_in_words(spec: AgentSpec) -> str:
-    """Return when an agent learns: `each 4 ticks, p 0.5`."""
+def learning_in_words(scenario: Scenario, name: str) -> str:
+    """Return when an agent learns: `each 4 ticks, p 0.5`; locked to others, by the window of all: `each 12 steps`."""
+    spec = scenario.agents[name]
     if not spec.learn:
         return "never"
-    unroll = spec.clock.unroll
+    unroll: int | str = spec.clock.unroll
     when = "tick" if unroll == 1 else unroll if isinstance(unroll, str) else f"{unroll} ticks"
+    if name in scenario.locked_agents:
+        window = scenario.windows[name]
+        if window != scenario.window([name]):
+            when = window if isinstance(window, str) else f"{window} steps"
     return f"each {when}" + (f", p {spec.p_update:g}" if spec.p_update != 1 else "")
 
 

@@ -18,7 +18,8 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.message import Read, Tick, Window
-from antiphon.engine.heart.rows import EnvMask, mask_fill_zero, rows_through, select_rows
+from antiphon.engine.heart.rows import EnvMask, mask_fill_zero, select_rows
+from antiphon.engine.policies.policy_window import rows_through
 from antiphon.engine.policies.trajectories import port_names
 
 __all__ = ["AllTicks", "InTurn", "Replay"]
@@ -67,7 +68,7 @@ class InTurn(Replay):
         memory, ticks = agent.memory, _ticks_of(window)
         if len(agents) > 1 or memory is None or not agent.learner.network.pure or len(ticks) != 1:
             return True
-        in_order = memory.sender_index is None is memory.receiver_index
+        in_order = memory.places.sender_index is None is memory.places.receiver_index
         return not in_order or any(
             read.stamp is not None for tick in ticks[agent.name] for read in tick.reads
         )
@@ -190,19 +191,21 @@ class AllTicks(Replay):
         messages, available = [], []
         for message in each.messages:
             channel, count = message.channel, len(message.channel.members)
-            ends = rows_through(own, channel.receiver_index, members, channel.batch)
+            ends = rows_through(own, channel.places.receiver_index, members, channel.batch)
             there = message.available
             if isinstance(there, Tensor):
                 there = _by_member(there[:, ends], count)
             if message.value is None:
                 port = made[channel.sender][channel.port]
-                value = mask_fill_zero(there, select_rows(port, channel.sender_index, batch).flatten(1))
+                value = mask_fill_zero(
+                    there, select_rows(port, channel.places.sender_index, batch).flatten(1)
+                )
             else:
                 value = _by_member(message.value[:, ends], count)
             messages.append(value if flat else value.reshape(len(value), *channel.shape))
             available.append(there)
         observations = [_by_member(values[:, own], members) for values in each.observations]
-        return agent.layout.join(observations, messages, available, batch)
+        return agent.inputs.layout.join(observations, messages, available, batch)
 
 
 def _message(channel: Channel, reads: tuple[Read, ...]) -> _Message:
@@ -221,7 +224,7 @@ def _changes(channel: Channel) -> bool:
     """Whether what is read of a message, or its gradient, is not the sender's port."""
     link = channel.ledger.link
     spoilt = link.noise or link.bits is not None or channel.sampler is not None
-    return bool(spoilt) or channel.direct is not None or channel.feedback_weights is not None
+    return bool(spoilt) or channel.feedback.direct is not None or channel.feedback.weights is not None
 
 
 def _ticks_of(window: Window) -> dict[str, list[Tick]]:
@@ -233,7 +236,7 @@ def _ticks_of(window: Window) -> dict[str, list[Tick]]:
 
 
 def _observed(agent: Agent, ticks: list[Tick], forward_pass: ForwardPass) -> Tensor | None:
-    return torch.stack([forward_pass.critic_input(tick) for tick in ticks]) if agent.critic else None
+    return torch.stack([forward_pass.critic_input(tick) for tick in ticks]) if agent.inputs.critic else None
 
 
 def _among(mask: EnvMask, rows: Tensor) -> EnvMask:
@@ -247,8 +250,7 @@ def _by_member(values: Tensor, members: int) -> Tensor:
 
 
 def _evaluated(agent: Agent, start: Tensors, x: Tensor, state: Tensor | None) -> Tensors:
-    learner = agent.learner
-    return learner.network(learner.parameters, start, x, training=not learner.frozen, state=state)[0]
+    return agent.learner.evaluate(start, x, state=state)[0]
 
 
 def _values(agent: Agent, start: Tensors, x: Tensor) -> Tensor:

@@ -18,10 +18,10 @@ from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import COSINE, Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import StepSignals, Tick, Window
-from antiphon.engine.heart.rows import mask_fill_zero, rows_through, select_rows
+from antiphon.engine.heart.rows import mask_fill_zero, select_rows
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Losses, WindowLoss
-from antiphon.engine.policies.policy_window import PolicyWindow
+from antiphon.engine.policies.policy_window import PolicyWindow, rows_through
 
 __all__ = ["PolicyEvaluator", "port_names", "ports_of"]
 
@@ -228,8 +228,7 @@ class PolicyEvaluator:
             read = [read for read in tick.reads if read.channel == stack.name][-1]
             value = stack.zeros if read.value is None else read.value
             if read.stamp is not None:
-                sent = window.live[stack.name, read.stamp].flatten(1)
-                value = mask_fill_zero(read.available, sent)
+                value = stack.passed_on(read, window)
             order.update({name: len(order) + n for n, name in enumerate(stack.names)})
             values.append(constant(value))
         found = values[0] if len(values) == 1 else torch.cat(values)
@@ -262,16 +261,16 @@ class _Sampled:
         """
         channel, sampler = self.channel, self.channel.sampler
         assert sampler is not None
-        batch = channel.batch if rows is None else len(rows) // channel.senders
+        batch = channel.batch if rows is None else len(rows) // channel.places.senders
         own, found = None, []
         if rows is not None:
-            own = rows_through(rows, channel.sender_index, channel.senders, channel.batch)
+            own = rows_through(rows, channel.places.sender_index, channel.places.senders, channel.batch)
         for port, tick in zip(ports[channel.port], ticks, strict=True):
             sent = tick.sampled.get(channel.name)
             if sent is None:
                 found.append((port.new_zeros(len(port)),) * 2)
                 continue
-            carried = select_rows(port, channel.sender_index, batch)
+            carried = select_rows(port, channel.places.sender_index, batch)
             value = sent if own is None else sent[own]
             found.append(
                 (
@@ -286,11 +285,11 @@ class _Sampled:
         each = values.view(-1, batch)
         if self.counted is not None:
             each = mask_fill_zero(self.counted, each)
-        if self.channel.sender_index is None:
+        if self.channel.places.sender_index is None:
             return each.flatten()
         return (
-            each.new_zeros(self.channel.senders, batch)
-            .index_add(0, self.channel.sender_index, each)
+            each.new_zeros(self.channel.places.senders, batch)
+            .index_add(0, self.channel.places.sender_index, each)
             .flatten()
         )
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.alignment import alignment
-from antiphon.comms.model import encode
+from antiphon.comms.examples import encode
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.base_simulation import BaseSimulation
-from antiphon.engine.features.installed import predictor_trainer_of
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.system import System
+from antiphon.engine.installed import predictor_trainer_of
 from antiphon.engine.probes.truth import DifferentiableRollout, ahead_of, look_ahead
 from antiphon.errors import ScenarioError, suggest
 
@@ -96,7 +96,7 @@ def ceilings(
 
 
 def _chosen(system: System, channels: Sequence[str] | None) -> list[str]:
-    known = [name for name, channel in system.channels.items() if channel.predictor is not None]
+    known = [name for name, channel in system.channels.items() if channel.gradient.predictor is not None]
     for name in channels or ():
         if name not in known:
             what = "has no predictor" if name in system.channels else "is none of the scenario's channels"
@@ -106,10 +106,11 @@ def _chosen(system: System, channels: Sequence[str] | None) -> list[str]:
 
 
 def _features(system: System, name: str) -> int:
-    predictor = system.channels[name].predictor
+    predictor = system.channels[name].gradient.predictor
     assert predictor is not None
-    context = sum(spec.features for spec in predictor.context)
-    return predictor.size + context + (0 if predictor.target is None else predictor.target.features)
+    whole = predictor.sites or predictor
+    context = sum(spec.features for spec in whole.context)
+    return whole.size + context + (0 if whole.target is None else whole.target.features)
 
 
 @torch.no_grad()
@@ -120,10 +121,10 @@ def _example(system: System, name: str, message: Message) -> tuple[Tensor, Tenso
         predictor_trainer.predict(channel, message),
         predictor_trainer.example(channel, message),
     )
-    if prediction is None or example is None or channel.predictor is None:
+    if prediction is None or example is None or channel.gradient.predictor is None:
         return None
     columns = [example.message] if example.context is None else [example.message, example.context]
-    spec = channel.predictor.target
+    spec = (channel.gradient.predictor.sites or channel.gradient.predictor).target
     if spec is not None and example.target is not None:
         target = encode((spec,), {spec.name: example.target}, system.dtype)
         assert target is not None

@@ -319,7 +319,7 @@ def _add(sample: _Sample, system: System, name: str, tick: Tick, labels: Sequenc
     signals = tick.step_signals.signals
     observed = [
         system.network_input(one, signals[one]).reshape(len(one_hot), -1).to(system.dtype)
-        for one in agent.observes
+        for one in agent.inputs.observes
         if one != AGE and one in signals
     ]
     if observed:

@@ -19,9 +19,9 @@ from antiphon.comms.alignment import alignment
 from antiphon.comms.backward_requests import as_leaf, clipped
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.base_simulation import BaseSimulation
-from antiphon.engine.features.installed import predictor_trainer_of
 from antiphon.engine.heart.rows import mask_fill_zero, mask_not
 from antiphon.engine.heart.system import System
+from antiphon.engine.installed import predictor_trainer_of
 from antiphon.engine.probes.truth import DifferentiableRollout, ahead_of, look_ahead
 from antiphon.errors import ScenarioError, suggest
 from antiphon.telemetry.figures import Figure
@@ -68,7 +68,7 @@ def signal_alignment(
     """Compare the parameter gradients that synthetic and true gradients cause, in a fork in which nothing learns.
 
     With J the Jacobian of a message by its sender's parameters, at the tick at which it is made, the two are J^T SG / B and
-    J^T delta / B: what one optimiser step follows of a channel, before its `scale`. Senders in a locked group count with
+    J^T g / B, g the true gradient: what one optimiser step follows of a channel, before its `scale`. Senders in a locked group count with
     their own parameters.
 
     Args:
@@ -107,7 +107,7 @@ def signal_rows(found: dict[str, SignalAlignment]) -> list[Figure]:
 
 
 def _chosen(system: System, channels: Sequence[str] | None) -> list[str]:
-    known = [name for name, channel in system.channels.items() if channel.predictor is not None]
+    known = [name for name, channel in system.channels.items() if channel.gradient.predictor is not None]
     for name in channels or ():
         if name not in known:
             what = "has no predictor" if name in system.channels else "is none of the scenario's channels"
@@ -137,21 +137,19 @@ def _measure(rollout: DifferentiableRollout, world: Any, horizon: int, found: di
     trainer = predictor_trainer_of(system)
     signals: dict[str, Tensor] = {}
     with torch.no_grad():
-        for name, record in rollout.sent.items():
+        for name, message in rollout.sent.items():
             channel = system.channels[name]
-            signal = trainer.predict(channel, record)
-            if signal is not None and record.no_injection is not True:
-                signal = signal if channel.clip is None else clipped(signal, channel.clip)
-                signals[name] = mask_fill_zero(mask_not(record.no_injection), signal)
+            signal = trainer.predict(channel, message)
+            if signal is not None and message.no_injection is not True:
+                signal = signal if channel.gradient.clip is None else clipped(signal, channel.gradient.clip)
+                signals[name] = mask_fill_zero(mask_not(message.no_injection), signal)
     rollout.run(world, horizon)
     for name, true in rollout.gradients(retain=True).items():
         found[name].sent += 1
         if name in signals:
             parameters = leaves[system.owner_of[system.channels[name].sender]]
-            message = rollout.sent[name].sent
-            caused = [
-                _parameter_gradient(message, parameters, g / system.batch) for g in (signals[name], true)
-            ]
+            sent = rollout.sent[name].sent
+            caused = [_parameter_gradient(sent, parameters, g / system.batch) for g in (signals[name], true)]
             found[name].add(signals[name], true, *caused)
 
 

@@ -20,11 +20,11 @@ from antiphon.comms.alignment import alignment
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.environment import EnvironmentRunner
-from antiphon.engine.features.installed import forward_pass_of, objectives_of, predictor_trainer_of
-from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.channel import Channel, SyntheticInput
 from antiphon.engine.heart.message import Message, Read, StepSignals, Tick, Window
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.rollout import copied
+from antiphon.engine.installed import forward_pass_of, objectives_of, predictor_trainer_of
 from antiphon.errors import ScenarioError
 
 __all__ = ["DifferentiableRollout", "Probe", "ahead_of", "look_ahead", "true_gradients"]
@@ -78,7 +78,7 @@ def true_gradients(simulation: BaseSimulation, horizon: int = 0) -> dict[str, Pr
             synthetic = {
                 name: trainer.predict(channels[name], message)
                 for name, message in rollout.sent.items()
-                if channels[name].predictor is not None
+                if channels[name].gradient.predictor is not None
             }
         rollout.run(twin.world, horizon)
     return {name: _probe(true, synthetic.get(name)) for name, true in rollout.gradients().items()}
@@ -133,7 +133,9 @@ class DifferentiableRollout:
     def __init__(self, system: System, start: int, horizon: int, marked: Collection[str] = ()) -> None:
         channels = {}
         for name, channel in system.channels.items():
-            channels[name] = replace(channel, members=(), ledger=channel.ledger.reopened(horizon), input=None)
+            channels[name] = replace(
+                channel, members=(), ledger=channel.ledger.reopened(horizon), input=SyntheticInput()
+            )
         self.system = copied(system, channels)
         for agent in self.system.owners().values():
             learner = agent.learner

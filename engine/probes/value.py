@@ -31,7 +31,7 @@ from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.base_simulation import BaseSimulation
-from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.channel import Channel, Feedback
 from antiphon.engine.heart.message import Message, StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
@@ -454,11 +454,9 @@ def _steerable(system: System, names: Sequence[str]) -> System:
             channel,
             members=(),
             coupling="detached" if channel.coupling == "locked" else channel.coupling,
-            scale=Rate(base=1.0, horizon=1),
-            discount=1.0,
-            trace=0.0,
-            propagate=0.0,
-            direct=None,
-            feedback_weights=None,
+            gradient=replace(
+                channel.gradient, scale=Rate(base=1.0, horizon=1), discount=1.0, trace=0.0, propagate=0.0
+            ),
+            feedback=Feedback(),
         )
     return rewired(system, channels)

@@ -1,4 +1,4 @@
-"""Backward pass of one window: what its group's parameters follow, and what goes back to its senders (rules 2, 3, 7-12).
+"""Losses of one window, what its group's parameters follow, and what goes back to its senders (rules 1-4, 7-12, 21).
 
 The learning signal of a message is injected by a surrogate loss. With m the messages of the window, c_j what is credited
 to message j (a synthetic gradient, or the returned one of a `delayed` channel), a group's parameters follow
@@ -10,60 +10,86 @@ and the gradients at what it received follow the same sum with `discount` for `s
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
-from antiphon.agents.network import AUXILIARY_PORT, Tensors
-from antiphon.comms.backward_requests import Injection, clipped
-from antiphon.comms.synthetic_gradients import ReturnedAction
-from antiphon.engine.heart.message import LearningGroup, Message, Read, Tick, Window
-from antiphon.engine.heart.updates import Update
+from antiphon.agents.network import AUXILIARY_PORT, OBJECTIVE, Tensors
+from antiphon.comms.backward_requests import Injection, clipped, constant
+from antiphon.comms.examples import ReturnedAction
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.message import LearningGroup, Message, Tick, Window
+from antiphon.engine.heart.updates import Losses, Update, WindowLoss
+from antiphon.engine.reference import ledger
 from antiphon.engine.reference.forward import release, replay
-from antiphon.engine.reference.ledger import mask_fill_zero
-from antiphon.engine.reference.losses import objective_error, window_loss
-from antiphon.engine.reference.predictors import critic_value, example_of, injects, synthetic_gradient
-from antiphon.engine.reference.state import State
+from antiphon.engine.reference.ledger import as_mask, mask_fill_zero
+from antiphon.engine.reference.policies import policy_window
+from antiphon.engine.reference.predictors import example_of, synthetic_gradient
+from antiphon.engine.reference.state import Closed, State, gradients_of
 
-if TYPE_CHECKING:
-    from antiphon.engine.heart.channel import Channel
 
-Closed = list[tuple[LearningGroup, Window]]
-"""Windows that have ended."""
-Returns = dict[str, list[Message]]
-"""Messages of states whose return over several windows is known, by channel (rule 11)."""
+def window_loss(state: State, window: Window) -> WindowLoss:
+    """Sum the losses of a window, divided by B and never by the number of valid rows (rule 1)."""
+    whole, terms = WindowLoss(), []
+    found = [(tick.agent, tick_loss(state, tick)) for tick in window.ticks()]
+    for name in dict.fromkeys(tick.agent for tick in window.ticks()):
+        goal, policy = state.agents[name].goal, policy_window(state, state.agents[name], window)
+        if goal is not None and policy is not None:
+            whole.policies[name], valid = policy, policy.advantages.valid
+            score = policy.advantages.returns[valid].sum()
+            found.append((name, (policy.first.losses * goal.weight, score, int(valid.sum()))))
+    for name, (losses, score, count) in ((name, one) for name, one in found if one is not None):
+        terms.append(losses.sum() / state.batch)
+        samples, known = constant(losses).reshape(-1, state.batch).sum(0), whole.losses.get(name)
+        if known is not None:
+            samples, score = whole.by_agent[name] + samples, known.score + score
+            count += int(known.count)
+        # The losses of a policy are divided by how many are valid already (rule 41).
+        share = count / state.batch if name in whole.policies else 1.0
+        whole.by_agent[name] = samples
+        whole.losses[name] = Losses(samples.sum().reshape(1) / state.batch * share, score.reshape(1), count)
+    whole.total = sum(terms[1:], start=terms[0]) if terms else None
+    return whole
+
+
+def tick_loss(state: State, tick: Tick) -> tuple[Tensor, Tensor, int] | None:
+    """Return losses of one tick, [B] and zero where the target is absent, the metric's sum, and how many there are.
+
+    None where nothing counts: no objective, no target at this step, or an agent that does not participate (rule 7).
+    """
+    goal, signals = state.agents[tick.agent].goal, tick.step_signals.signals
+    if goal is None or goal.policy is not None or goal.target not in signals or not tick.participates:
+        return None
+    if goal.last_only and (tick.step_signals.step + 1) % state.system.hold:
+        return None  # rule 21: `when: last`
+    present = signals.get(f"_{goal.target}", ~state.nowhere)
+    if not present.any():
+        return None
+    output, target = tick.ports[OBJECTIVE], mask_fill_zero(present, signals[goal.target])
+    losses = goal.objective.loss(output, target)  # rule 19: before the loss too, what is absent may be NaN
+    score = goal.objective.score
+    scores = constant(losses) if goal.objective.scores_loss else score(constant(output), target)
+    losses, scores = mask_fill_zero(present, losses) * goal.weight, mask_fill_zero(present, scores)
+    return losses, scores.sum(), int(present.sum())
 
 
 def window_update(state: State, group: LearningGroup, window: Window, step: int) -> Update | None:
     """Differentiate a window and enter in the ledgers what goes back (rules 2, 4); None: it has diverged (rule 32)."""
     batch, update = state.batch, Update(group, window, window_loss=window_loss(state, window))
-    injections = _injections(state, window, step, update.injected)
-    # Rule 7: who does not participate has no update. Tied agents participate together (rule 27a).
-    learners = [name for name in group.owners if state.participates(name, window.number)]
-    parameters = [p for name in learners for p in state.agents[name].learner.trainable]
-    reads = list(window.leaves.values())
-    leaves = [value for read in reads if (value := read.value) is not None and value.requires_grad]
+    injections, total = _injections(state, update, step), update.window_loss.total
+    objectives = [] if total is None else [total]
     auxiliary = _auxiliary_losses(state, group, window)
-    objectives = [] if update.window_loss.total is None else [update.window_loss.total]
-    own = _grad([*objectives, *auxiliary, *(_term(i, i.scale, batch) for i in injections)], parameters)
-    back = _grad([*objectives, *(_term(i, i.discount, batch) for i in injections)], leaves)  # rules 3, 12
-    deltas = [None if g is None else g * batch for g in back]  # rule 1: per sample
-    wrong = state.divergence_of(own, deltas)
-    lost = state.divergence_of([], [own.loss for own in update.window_loss.losses.values()])
-    if wrong or lost:
-        state.stop(group, step, f"the {'gradient' if wrong else 'loss'} at step {step} {wrong or lost}")
+    followed = [*objectives, *auxiliary, *(_term(i, i.scale, batch) for i in injections)]
+    leaves = {r: r.value for r in window.leaves.values() if r.value is not None and r.value.requires_grad}
+    back = gradients_of([*objectives, *(_term(i, i.discount, batch) for i in injections)], [*leaves.values()])
+    returning = [None if g is None else g * batch for g in back]  # rules 1, 3, 12: per sample
+    gradients = state.gradients(update, followed, step, returning)
+    if gradients is None:
         return None
-    rest = iter(own)
-    for name in learners:  # rule 27a: tied agents follow the mean of their gradients
-        found = [next(rest) for _ in state.agents[name].learner.trainable]
-        update.gradients[name] = [None if g is None else g / group.owners[name] for g in found]
-    returning = iter(deltas)
-    for read in reads:
-        followed = read.value is not None and read.value.requires_grad
-        state.ledgers[read.channel].add_gradient(read, next(returning) if followed else None)
-    _return_losses(state, window, update)
-    _return_actions(state, update)
+    update.gradients.update(gradients)
+    returned = dict(zip(leaves, returning, strict=True))
+    for read in window.leaves.values():
+        ledger.add_gradient(read, returned.get(read))
+    _return_losses_and_actions(state, update)
     return update
 
 
@@ -74,144 +100,131 @@ def _term(injection: Injection, weight: float, batch: int) -> Tensor:
     return weight * (injection.message.flatten(1) * injection.gradient).sum() / batch
 
 
-def _grad(terms: list[Tensor], inputs: list[Tensor]) -> list[Tensor | None]:
-    """Gradients of the sum of the terms that have a graph; None where nothing depends on an input."""
-    followed = [term for term in terms if term.requires_grad]
-    if not followed or not inputs:
-        return [None] * len(inputs)
-    total = torch.stack(followed).sum()
-    return list(torch.autograd.grad(total, inputs, retain_graph=True, allow_unused=True))
-
-
-def _return_losses(state: State, window: Window, update: Update) -> None:
-    """Return the window's losses, and those expected beyond its own messages, to critics of what it used (rule 9)."""
-    loss = state.system.nothing
+def _return_losses_and_actions(state: State, update: Update) -> None:
+    """Return the window's losses, and those expected beyond it, to critics; actions and advantages to `local_policy` (9)."""
+    loss, leaves = state.system.nothing, update.window.leaves.values()
     for samples in update.window_loss.by_agent.values():
         loss = loss + samples
-    for name, message in window.sent:
-        beyond = critic_value(state, state.channels[name], message)
-        loss = loss if beyond is None else loss + beyond
-    for name in dict.fromkeys(read.channel for read in window.leaves.values()):
-        predictor = state.channels[name].predictor
-        if predictor is not None and predictor.needs_loss:
-            state.ledgers[name].add_loss([r for r in window.leaves.values() if r.channel == name], loss)
-
-
-def _return_actions(state: State, update: Update) -> None:
-    """Return what policies did at the ticks that used a message, and with what advantage, to `local_policy` (rule 9)."""
+    for name, message in update.window.sent:
+        channel, critic = state.channels[name], state.channels[name].gradient.predictor
+        if critic is None or not critic.needs_loss or channel.gradient.all_disabled or message.unread:
+            continue
+        example = example_of(state, channel, message, answered=False)
+        if example is not None and message.no_injection is not True:
+            loss = loss + injectable(message, channel.gradient.discount * constant(critic.value(example)))
+    ledger.add_loss([read for read in leaves if state.channels[read.channel].needs_returned_loss], loss)
     for name, policy in update.window_loss.policies.items():
-        goal = state.agents[name].goal
-        if goal is None or policy.trajectory.actions is None:
+        goal, actions = state.agents[name].goal, policy.trajectory.actions
+        if goal is None or actions is None:
             continue
         advantages = policy.advantages.weighted() * goal.weight
         for t, tick in enumerate(policy.ticks):
-            for read in (read for read in tick.reads if state.channels[read.channel].needs_actions):
+            for read in (read for read in tick.reads if state.channels[read.channel].gradient.needs_actions):
                 if read.message is not None:
-                    ledger, action = state.ledgers[read.channel], policy.trajectory.actions[t]
-                    valid = policy.advantages.valid[t] & ledger.mask(read.counted)
-                    returned = ReturnedAction(action, mask_fill_zero(valid, advantages[t]), valid)
+                    valid = policy.advantages.valid[t] & as_mask(read.counted, read.message.sent)
+                    returned = ReturnedAction(actions[t], mask_fill_zero(valid, advantages[t]), valid)
                     ledger.add_action(read.message, returned)
 
 
-def _injections(state: State, window: Window, step: int, injected: dict[str, Tensor]) -> list[Injection]:
-    """What is put on the messages sent in a window; synthetic gradients are noted in `injected`."""
-    found = []
+def _injections(state: State, update: Update, step: int) -> list[Injection]:
+    """What is put on the messages sent in a window; synthetic gradients are noted in the update."""
+    found, window, noted = [], update.window, update.injected
     for name, message in window.sent:
         channel = state.channels[name]
         if message.unread or name in window.given_up or not state.participates(channel.sender, window.number):
             continue
-        output = window.live[name, message.stamp]
-        credit = _credit(state, window, channel, message)
+        output, credit = window.live[name, message.stamp], _credit(state, channel, message)
         if credit is not None and channel.coupling == "delayed":
             found.append(Injection(output, credit))
         elif credit is not None:
-            shown = credit if name not in injected or not channel.needs_actions else injected[name]
-            injected[name] = torch.where(credit.any(1, keepdim=True), credit, shown)
-            found.append(Injection(output, credit, channel.scale(step), channel.discount))
-        if channel.direct is not None:  # rule 10: an objective's errors at ticks since, carried straight back
-            own = [tick for tick in window.ticks() if tick.agent == channel.error_of]
-            errors = [objective_error(state, tick) for tick in own if tick.step >= message.stamp]
-            found += [Injection(output, channel.direct.signal(e)) for e in errors if e is not None]
+            found.append(Injection(output, credit, channel.gradient.scale(step), channel.gradient.discount))
+            shown = noted[name] if name in noted and channel.gradient.needs_actions else credit
+            noted[name] = torch.where(credit.any(1, keepdim=True), credit, shown)
+        # Rule 10: an objective's errors at ticks since, carried straight back.
+        if channel.feedback.direct is not None:
+            for tick in window.ticks():
+                loss = tick_loss(state, tick) if tick.agent == channel.feedback.error_of else None
+                if loss is not None and loss[0].requires_grad and tick.step >= message.stamp:
+                    (error,) = gradients_of([loss[0].sum()], [tick.ports[OBJECTIVE]])
+                    found += (
+                        [] if error is None else [Injection(output, channel.feedback.direct.signal(error))]
+                    )
     return found
 
 
-def _credit(state: State, window: Window, channel: Channel, message: Message) -> Tensor | None:
+def _credit(state: State, channel: Channel, message: Message) -> Tensor | None:
     """What a message is credited with, [B, size] per sample; None: nothing, not even a zero gradient."""
     if channel.coupling == "delayed":  # rule 27b: the gradient that has come back itself
-        credit = message.gradient if message.complete and message.no_injection is not True else None
-    else:
-        credit = synthetic_gradient(state, window, channel, message)
-        if credit is not None and mixes(state, channel):  # rule 11: with what has just come back
-            delta = channel.zeros if message.gradient is None else message.gradient
-            credit = torch.lerp(credit, delta, channel.trace) if channel.trace else credit
-            example = example_of(state, channel, message, answered=True)
-            if channel.propagate and channel.predictor is not None and example is not None:
-                example.delta = delta
-                credit = credit + channel.propagate * channel.predictor.propagated(example)
-        if credit is not None and channel.clip is not None:
-            credit = clipped(credit, channel.clip)
-    return None if credit is None else _injected(state, message, channel, credit)
+        back = message.gradient if message.complete and message.no_injection is not True else None
+        return None if back is None else injectable(message, back)
+    credit = synthetic_gradient(state, channel, message)
+    if credit is None:
+        return None
+    if channel.mixes:  # rule 11: with what has just come back
+        gradient = channel.zeros if message.gradient is None else message.gradient
+        credit = torch.lerp(credit, gradient, channel.gradient.trace) if channel.gradient.trace else credit
+        example = example_of(state, channel, message, answered=True)
+        if channel.gradient.propagate and channel.gradient.predictor is not None and example is not None:
+            example.delta = gradient
+            credit = credit + channel.gradient.propagate * channel.gradient.predictor.propagated(example)
+    credit = credit if channel.gradient.clip is None else clipped(credit, channel.gradient.clip)
+    return injectable(message, credit)
 
 
-def _injected(state: State, message: Message, channel: Channel, credit: Tensor) -> Tensor:
-    """A credit where something may be injected, zeros elsewhere (rule 20)."""
-    return mask_fill_zero(~state.ledgers[channel.name].mask(message.no_injection), credit)
-
-
-def mixes(state: State, channel: Channel) -> bool:
-    """Return whether what is injected on a channel contains what comes back at the same step (rule 11)."""
-    mixed = channel.trace or channel.propagate or channel.needs_actions
-    return injects(state, channel) and not channel.state and bool(mixed)
+def injectable(message: Message, credit: Tensor) -> Tensor:
+    """Return a credit where something may be injected, zeros elsewhere (rule 20)."""
+    return mask_fill_zero(~as_mask(message.no_injection, message.sent), credit)
 
 
 def depth(state: State, group: LearningGroup) -> int:
     """Return after how many other groups a group is differentiated: where channels mix, receivers first (rule 11)."""
-    mixing = [c for c in state.channels.values() if state.group_of[c.sender] is group and mixes(state, c)]
+    mixing = [c for c in state.channels.values() if state.group_of[c.sender] is group and c.mixes]
     return max((1 + depth(state, state.group_of[channel.receiver]) for channel in mixing), default=0)
 
 
 def _auxiliary_losses(state: State, group: LearningGroup, window: Window) -> list[Tensor]:
     """Heads after a window's first tick regress the synthetic gradient of the state at its end (rule 12)."""
     losses = []
-    for name in group.members:
-        channel, first = state.agents[name].memory, _first_tick(window, name)
-        if channel is None or not channel.auxiliary or not injects(state, channel):
+    for channel in (state.agents[name].memory for name in group.members):
+        if channel is None or not channel.gradient.auxiliary or not channel.injects:
             continue
-        last = _last_sent(window, channel.name)
-        if first is None or last is None or not first.participates:
-            continue
-        target: Tensor | None = channel.zeros  # where nothing follows
-        if last.no_injection is not True:
-            target = synthetic_gradient(state, window, channel, last)
-        if target is not None:
-            error = first.ports[AUXILIARY_PORT] - _injected(state, last, channel, target)
-            losses.append(channel.auxiliary * error.square().sum() / state.batch)
+        first = next((tick for tick in window.ticks() if tick.agent == channel.sender), None)
+        last = dict(window.sent).get(
+            channel.name
+        )  # the state at its end: the only one that is read outside it
+        if first is not None and last is not None and first.participates:
+            nothing_follows = last.no_injection is True
+            target = channel.zeros if nothing_follows else synthetic_gradient(state, channel, last)
+            if target is not None:
+                error = first.ports[AUXILIARY_PORT] - injectable(last, target)
+                losses.append(channel.gradient.auxiliary * error.square().sum() / state.batch)
     return losses
 
 
-def waits(state: State, window: Window, age: int, step: int) -> bool:
-    """Return whether a window, `age` windows old, waits for `delayed` gradients, given up after `staleness` (27b)."""
-    missing = set()
-    for name, message in window.sent:
+def fate_of(state: State, group: LearningGroup, window: Window, step: int) -> str:
+    """Return whether a window `waits` for `delayed` gradients, given up after `staleness`, is `closed`, or `dropped`.
+
+    It is dropped where nothing but given up gradients could reach it: no objective, and no other channel.
+    """
+    missing, age = set(), (group.windows.ending(step) or 0) - window.number
+    for name, message in window.sent if group.late else ():
         channel = state.channels[name]
-        within = state.group_of[channel.sender] is state.group_of[channel.receiver]
-        if channel.coupling == "delayed" and not message.unread and not within:
-            back = state.ledgers[name].back if message.complete else 0
-            if message.finished is None or message.finished >= step or message.finished + back > step:
-                missing.add(name)
+        within = group is state.group_of[channel.receiver]
+        back = channel.ledger.back if message.complete else 0
+        arrived = message.finished is not None and message.finished < step and message.finished + back <= step
+        if channel.coupling == "delayed" and not message.unread and not within and not arrived:
+            missing.add(name)
     window.given_up |= {name for name in missing if age >= state.channels[name].staleness}
-    return any(age <= state.channels[name].staleness for name in missing | window.given_up)
-
-
-def contributes(state: State, group: LearningGroup, window: Window) -> bool:
-    """Return whether anything but given up gradients can reach a window: an objective, or another channel."""
-    others = [state.channels[name].coupling for name, _ in window.sent if name not in window.given_up]
+    if any(age <= state.channels[name].staleness for name in missing | window.given_up):
+        return "waits"
+    others = {state.channels[name].coupling for name, _ in window.sent if name not in window.given_up}
     objective = any(state.agents[name].goal is not None for name in group.members)
-    return not window.given_up or objective or bool({"decoupled", "unlocked", "delayed"} & set(others))
+    reached = not window.given_up or objective or others & {"decoupled", "unlocked", "delayed"}
+    return "closed" if reached else "dropped"
 
 
-def lambda_returns(state: State, closed: Closed, step: int) -> Returns:
-    """Return the messages of states whose return over K windows is known with the windows just closed.
+def lambda_returns(state: State, closed: Closed, step: int) -> dict[str, list[Message]]:
+    """Return the messages of states, by channel, whose return over K windows is known with the windows just closed.
 
     With g_j the gradient of window j's losses by the state it starts from, J_j the Jacobian of the state it ends with
     and SG_j the synthetic gradient of that state, the return of the state that window j starts from is
@@ -220,66 +233,51 @@ def lambda_returns(state: State, closed: Closed, step: int) -> Returns:
 
     where beyond the newest window G is SG itself. Windows are replayed with the parameters of now.
     """
-    found = Returns()
+    found: dict[str, list[Message]] = {}
     for group, window in closed:
-        memories = [c for name in group.members if (c := state.agents[name].memory) is not None]
-        traced = [channel for channel in memories if channel.traced]
+        memories = [state.agents[name].memory for name in group.members]
+        traced = [channel for channel in memories if channel is not None and channel.traced]
         if not traced or not any(state.participates(name, window.number) for name in group.members):
             continue
         if group.past and group.past[-1].number + 1 != window.number:
             group.past.clear()  # no gradient passes through a window that is missing
-        group.past = [*group.past, window][-max(channel.span for channel in traced) :]
+        group.past = [*group.past, window][-max(channel.gradient.span for channel in traced) :]
         for channel in traced:
-            windows = group.past[-channel.span :]
-            read, ledger = _start_of(windows[0], channel.sender), state.ledgers[channel.name]
-            message = None if read is None else read.message
-            if len(windows) < channel.span or read is None or message is None or message.counted is False:
+            windows = group.past[-channel.gradient.span :]
+            read = next((r for r in windows[0].leaves.values() if r.channel == channel.name), None)
+            message = None if read is None or len(windows) < channel.gradient.span else read.message
+            if read is None or message is None or message.counted is False:
                 continue
+            gathered = Tensors()
+            for past in reversed(windows):
+                gathered = _returns(state, Update(group, past), traced, gathered, step)
             # Zero where an episode ended before: its last state is an example of that already.
-            own = mask_fill_zero(ledger.mask(read.counted), _return(state, windows, memories, channel, step))
-            ledger.replace_gradient(message, own)
+            own, counted = gathered.get(channel.name, channel.zeros), as_mask(read.counted, channel.zeros)
+            ledger.replace_gradient(message, mask_fill_zero(counted, own))
             found.setdefault(channel.name, []).append(message)
     return found
 
 
-def _return(
-    state: State, windows: list[Window], memories: list[Channel], channel: Channel, step: int
-) -> Tensor:
-    """[B, state size]: the return of the state that the oldest of `windows` starts from."""
-    batch, returns = state.batch, Tensors()
-    for window in reversed(windows):
-        replay(state, window)
-        terms = [_term(i, i.discount, batch) for i in _injections(state, window, step, {})]
-        leaves = {}
-        for memory in memories:
-            read, last = _start_of(window, memory.sender), _last_sent(window, memory.name)
-            if read is not None and read.value is not None and read.value.requires_grad:
-                leaves[memory.name] = read.value
-            predicted = None if last is None else synthetic_gradient(state, window, memory, last)
-            if last is not None and predicted is not None and memory.traced and memory.name in returns:
-                # trace (G - SG) beside the SG that is injected anyway
-                predicted = predicted if memory.clip is None else clipped(predicted, memory.clip)
-                beyond = memory.trace * (returns[memory.name] - predicted)
-                beyond = _injected(state, last, memory, beyond)
-                injection = Injection(window.live[memory.name, last.stamp], beyond)
-                terms.append(_term(injection, memory.discount, batch))
-        loss = window_loss(state, window).total
-        deltas = _grad(terms if loss is None else [loss, *terms], list(leaves.values()))
-        returns = {n: d * batch for n, d in zip(leaves, deltas, strict=True) if d is not None}
-        release(window)
-    return returns.get(channel.name, torch.zeros_like(channel.zeros))
-
-
-def _first_tick(window: Window, agent: str) -> Tick | None:
-    return next((tick for tick in window.ticks() if tick.agent == agent), None)
-
-
-def _start_of(window: Window, agent: str) -> Read | None:
-    """What an agent read of its own state at its first tick."""
-    first = _first_tick(window, agent)
-    return None if first is None else first.memory
-
-
-def _last_sent(window: Window, channel: str) -> Message | None:
-    """The message of the state that the window ends with: the only one that is read outside it."""
-    return next((message for name, message in window.sent if name == channel), None)
+def _returns(state: State, update: Update, traced: list[Channel], beyond: Tensors, step: int) -> Tensors:
+    """The returns of the states that a window starts from, by channel, [B, state size]; `beyond`: of those it ends with."""
+    window, batch = update.window, state.batch
+    replay(state, window)
+    terms = [_term(i, i.discount, batch) for i in _injections(state, update, step)]
+    reads = [read for read in window.leaves.values() if state.channels[read.channel].state]
+    leaves = {r.channel: r.value for r in reads if r.value is not None and r.value.requires_grad}
+    for memory in (memory for memory in traced if memory.name in beyond):
+        last, learns = dict(window.sent).get(memory.name), state.participates(memory.sender, window.number)
+        predicted = synthetic_gradient(state, memory, last) if last is not None and learns else None
+        if last is not None and predicted is not None:
+            # trace (G - SG) beside the SG that is injected anyway
+            predicted = (
+                predicted if memory.gradient.clip is None else clipped(predicted, memory.gradient.clip)
+            )
+            more = injectable(last, memory.gradient.trace * (beyond[memory.name] - predicted))
+            terms.append(
+                _term(Injection(window.live[memory.name, last.stamp], more), memory.gradient.discount, batch)
+            )
+    loss = window_loss(state, window).total
+    gradients = gradients_of(terms if loss is None else [loss, *terms], list(leaves.values()))
+    release(window)
+    return {name: g * batch for name, g in zip(leaves, gradients, strict=True) if g is not None}

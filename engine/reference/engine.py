@@ -5,74 +5,77 @@ Read this file first. The numbers of rules are those of docs/semantics.md. A ste
 1. the environment shows its signals;
 2. messages arrive, and the agents that are due tick: `tick` (forward.py, ledger.py);
 3. the environment steps on the action; episodes that ended are cut: `cut` (rule 20);
-4. groups whose window ends learn, then predictors do: `learn` (losses.py, policies.py, backward.py, ledger.py,
+4. groups whose window ends learn, then predictors do: `learn` (backward.py, policies.py, ledger.py,
    predictors.py).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
+from torch import Tensor
 
+from antiphon.agents.network import OBJECTIVE
 from antiphon.engine.heart.message import Action, LearningGroup, StepSignals, Window
 from antiphon.engine.heart.updates import StepReport
-from antiphon.engine.reference.backward import (
-    Closed,
-    contributes,
-    depth,
-    lambda_returns,
-    waits,
-    window_update,
-)
+from antiphon.engine.reference import ledger
+from antiphon.engine.reference.backward import depth, fate_of, lambda_returns, window_update
 from antiphon.engine.reference.forward import release, replay, tick_agents
 from antiphon.engine.reference.ledger import EnvMask, mask_fill_zero
-from antiphon.engine.reference.policies import (
-    act,
-    environment_action,
-    forget_actions,
-    further_passes,
-    note_outcome,
-)
+from antiphon.engine.reference.policies import act, further_passes
 from antiphon.engine.reference.predictors import gradient_updates, input_updates
-from antiphon.engine.reference.state import State
-
-if TYPE_CHECKING:
-    from antiphon.engine.heart.system import System
+from antiphon.engine.reference.state import Closed, State
 
 
-class ReferenceEngine:
+class ReferenceEngine(State):
     """Runs a built scenario, step by step: `system` declares clocks, links, and networks with their first parameters."""
-
-    def __init__(self, system: System) -> None:
-        self.state = State(system)
 
     @property
     def action(self) -> Action | None:
-        """What is done in the environment after the newest step; None: nobody acts."""
-        return environment_action(self.state)
+        """What the actors do after the newest step, as the environment's space counts it; None: nothing (rule 37)."""
+        space, parts = self.system.description.action_space, dict[str, Tensor]()
+        for agent in self.agents.values():
+            action, policy, alone = agent.action, agent.policy, agent.acts is True
+            if not agent.acts or agent.goal is None or (action is None and policy is None and alone):
+                continue
+            if action is None:  # before its first tick
+                size = agent.learner.network.heads[OBJECTIVE].size
+                action = torch.zeros(self.batch, *size, dtype=self.system.dtype, device=self.system.device)
+                if policy is not None and policy.distribution is not None:
+                    action = policy.distribution.mode(action)
+            if policy is not None and not action.is_floating_point():
+                own: Any = space if alone else space[agent.acts]  # type: ignore[index]
+                action = action.reshape(-1, *own.shape) + torch.as_tensor(getattr(own, "start", 0)).to(action)
+            if isinstance(agent.acts, bool):
+                return action
+            parts[agent.acts] = action
+        return parts or None
 
     def tick(self, step: int, signals: StepSignals) -> None:
         """Let the agents due at `step` tick, senders of zero-delay channels before their receivers (rule 13).
 
         `signals`: the environment's; those known only after the step are added to them before `learn`.
         """
-        forget_actions(self.state)
-        for agents in self.state.system.schedule.calls(step):
-            group = self.state.group_of[agents[0]]
-            tick_agents(self.state, agents, group, signals)
-            for tick in group.window.calls[-1]:
-                if self.state.agents[tick.agent].acts:
-                    act(self.state, tick)
-        note_outcome(self.state, signals)
+        for agent in self.agents.values():
+            if agent.acts is True and agent.policy is None:
+                agent.action = None  # outputs that act, of an only actor, do so at their own step only
+        for names in self.system.schedule.calls(step):
+            for tick in tick_agents(self, names, signals):
+                if self.agents[tick.agent].acts:
+                    act(self, tick)
+        for group in self.system.groups:  # what follows the newest tick of each policy (rule 38)
+            for name, tick in {tick.agent: tick for tick in group.window.ticks()}.items():
+                if self.agents[name].policy is not None:
+                    tick.outcomes.append(signals)
 
     def cut(self, step: int, ended: EnvMask, terminated: EnvMask) -> None:
         """Cut the episodes that ended at `step`: what is held, in flight or kept is void there (rule 20)."""
         if not ended.any():
             return
-        for ledger in self.state.ledgers.values():
-            ledger.cut(step, ended, terminated)
-        for agent in self.state.agents.values():
+        for channel in self.channels.values():
+            ledger.cut(channel, step, ended, terminated)
+        for agent in self.agents.values():
             if agent.trail is not None:
                 agent.trail = {stamp: mask_fill_zero(~ended, value) for stamp, value in agent.trail.items()}
 
@@ -81,36 +84,35 @@ class ReferenceEngine:
 
         DivergenceError: no parameter has moved (rule 32). `watch`: whether predictions are part of the report.
         """
-        state = self.state
         closed, dropped = self._closed_windows(step)
         # First everything is computed, with the parameters of before the step ...
-        ordered = sorted(closed, key=lambda one: depth(state, one[0]))
-        found = [window_update(state, group, window, step) for group, window in ordered]
-        groups = [update for update in found if update is not None]
-        state.sum_tied(groups)
+        ordered = sorted(closed, key=lambda one: depth(self, one[0]))
+        found = [window_update(self, group, window, step) for group, window in ordered]
+        updates = [update for update in found if update is not None]
+        self.sum_tied(updates)
         for group, window in [*closed, *dropped]:
             self._close(group, window, step)
-        returns = lambda_returns(state, closed, step)
-        gradients = gradient_updates(state, closed, returns, step, watch=watch)
-        inputs = input_updates(state, step)
+        returns = lambda_returns(self, closed, step)
+        gradients = gradient_updates(self, closed, returns, step, watch=watch)
+        inputs = input_updates(self, step)
         # ... then everything moves: the order cannot matter.
-        for update in groups:
+        for update in updates:
             for name, own in update.gradients.items():
-                if any(g is not None for g in own):
-                    state.learners[name].step(own, step)
-        for optimizers, updates in ((state.predictors, gradients), (state.inputs, inputs)):
-            for name, learned in updates.items():
-                optimizers[name].step(learned.gradients, step)
-        for update in groups:
-            further_passes(state, update, step)
+                self.optimizers[self.agents[name].learner].step(own, step)
+        for name, learned in gradients.items():
+            self.optimizers[self.channels[name].gradient.predictor].step(learned.gradients, step)
+        for name, trained in inputs.items():
+            self.optimizers[self.channels[name].input.model].step(trained.gradients, step)
+        for update in updates:
+            further_passes(self, update, step)
         for _, window in [*closed, *dropped]:
             release(window)
-        return StepReport(groups, gradients, inputs)
+        return StepReport(updates, gradients, inputs)
 
     def _closed_windows(self, step: int) -> tuple[Closed, Closed]:
         """Windows that are learned from at `step`, and those that nothing reaches any more (27b)."""
-        closed, dropped = Closed(), Closed()
-        for group in self.state.system.groups:
+        ended = {"closed": Closed(), "dropped": Closed()}
+        for group in self.system.groups:
             number = group.windows.ending(step)
             if number is None:
                 continue
@@ -120,27 +122,21 @@ class ReferenceEngine:
                 continue
             waiting, group.pending = [*group.pending, newest], []
             for window in waiting:
-                if group.late and waits(self.state, window, number - window.number, step):
+                fate = fate_of(self, group, window, step)
+                if fate == "waits":
                     release(window)
                     group.pending.append(window)
-                elif contributes(self.state, group, window):
-                    if window is not newest:
-                        replay(self.state, window)  # with the parameters of now
-                    closed.append((group, window))
-                else:
-                    dropped.append((group, window))
-        return closed, dropped
+                    continue
+                if fate == "closed" and window is not newest:
+                    replay(self, window)  # with the parameters of now
+                ended[fate].append((group, window))
+        return ended["closed"], ended["dropped"]
 
     def _close(self, group: LearningGroup, window: Window, step: int) -> None:
-        """Close a window: its messages were learned from as sender, and what it used is complete as receiver."""
-        for name, message in window.sent:
-            self.state.ledgers[name].release(message)
-        for name in group.members:
-            for channel in self.state.agents[name].channels:
-                self.state.ledgers[channel.name].close(window.number, step)
+        ledger.close(window, [c for name in group.members for c in self.agents[name].channels], step)
 
     @torch.enable_grad()
     def replay_open_windows(self) -> None:
         """Make the graphs of open windows again from their ticks (rule 15)."""
-        for group in self.state.system.groups:
-            replay(self.state, group.window)
+        for group in self.system.groups:
+            replay(self, group.window)

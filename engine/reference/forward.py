@@ -2,39 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from antiphon.agents.network import STATE, VALUE, Tensors
-from antiphon.comms.backward_requests import constant
+from antiphon.comms.backward_requests import as_leaf, constant
+from antiphon.comms.examples import Example
 from antiphon.comms.links import combine_reads, join
-from antiphon.engine.heart.message import LearningGroup, Read, StepSignals, Tick, Window
-from antiphon.engine.reference.ledger import mask_fill_zero, simplified
+from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.message import Read, StepSignals, Tick, Window
+from antiphon.engine.reference import ledger
+from antiphon.engine.reference.ledger import as_mask, mask_fill_zero, select, simplified
 from antiphon.engine.reference.predictors import context_of
 from antiphon.engine.reference.state import State
 from antiphon.nets.layers import Transport
 from antiphon.nets.random import seed_for
 
-if TYPE_CHECKING:
-    from antiphon.engine.heart.agent import Agent
-    from antiphon.engine.heart.channel import Channel
 
-
-def tick_agents(state: State, names: tuple[str, ...], group: LearningGroup, signals: StepSignals) -> None:
+def tick_agents(state: State, names: tuple[str, ...], signals: StepSignals) -> list[Tick]:
     """Let one agent, or tied agents as one batch (rule 27a), tick: read, evaluate the network, send (rule 13)."""
-    step, window, agents = signals.step, group.window, [state.agents[name] for name in names]
-    if window.number != group.windows.number(step):
-        window.number = group.windows.number(step)
+    group, agents = state.group_of[names[0]], [state.agents[name] for name in names]
+    window, learner = group.window, agents[0].learner
+    if window.number != group.windows.number(signals.step):
+        window.number = group.windows.number(signals.step)
         window.start = {name: dict(state.agents[name].learner.buffers) for name in group.owners}
     ticks = [_read(state, agent, signals, window) for agent in agents]
-    learner = agents[0].learner
     learner.buffers = _evaluate(state, ticks, window, learner.buffers)
     window.calls.append(ticks)
     for agent, tick in zip(agents, ticks, strict=True):
         _send(state, agent, tick, window)
+    return ticks
 
 
 def replay(state: State, window: Window) -> None:
@@ -55,186 +53,167 @@ def release(window: Window) -> None:
 def _read(state: State, agent: Agent, signals: StepSignals, window: Window) -> Tick:
     step = signals.step
     tick = Tick(step, agent.name, signals, [], state.participates(agent.name, window.number))
-    ages: list[Tensor] = []
-    for channel in agent.incoming:
-        ledger = state.ledgers[channel.name]
-        reads = ledger.reads(step)
-        if channel.input is not None and not channel.input_model_disabled:
-            reads = [_with_stand_in(state, channel, reads[-1], step)]
-        if channel.name == agent.align and reads[-1].step_signals is not None:
-            tick.step_signals = reads[-1].step_signals
-        ages.append(ledger.age(reads[-1], step))
-        tick.reads += [_followed(state, channel, read, tick, window) for read in reads]
-    if agent.memory is not None:
-        read = state.ledgers[agent.memory.name].reads(step)[-1]
-        tick.memory = _followed(state, agent.memory, read, tick, window)
-    if ages and "age" in agent.observes:
+    ages = []
+    for channel in agent.channels:
+        found = ledger.reads(channel, step)
+        if channel.input.model is not None and not channel.input.all_disabled:
+            found = [_with_stand_in(state, channel, found[-1], step)]
+        if channel.name == agent.align and found[-1].step_signals is not None:
+            tick.step_signals = found[-1].step_signals
+        followed = [_followed(channel, read, tick, window) for read in found]
+        if channel is agent.memory:
+            tick.memory = followed[-1]
+        else:
+            tick.reads += followed
+            ages.append(ledger.age(channel, found[-1], step))
+    if ages and "age" in agent.inputs.observes:
         tick.ages = torch.stack(ages, 1)
     return tick
 
 
 def _with_stand_in(state: State, channel: Channel, read: Read, step: int) -> Read:
     """Let the synthetic input stand in where the due message is missing; note what it learns from (rule 18)."""
-    message, ledger = read.message, state.ledgers[channel.name]
-    if (
-        channel.input is None
-        or message is None
-        or (channel.input_context and not message.step_signals.signals)
-    ):
-        return read  # without signals: sent by an aligned agent before its first message
-    context, void = context_of(state, channel, message, step, True), ledger.mask(message.void)
-    if message.first_use == step and not void.all():
-        example = (context, message.received, ~(ledger.lost(message) | void))
-        state.input_examples.setdefault(channel.name, []).append(example)
-    missing = ~void if channel.coupling == "unlocked" else ~(void | ledger.mask(read.counted))
-    if not missing.any():
+    message, model = read.message, channel.input.model
+    # Without signals it was sent by an aligned agent before its first message.
+    if message is None or model is None or (channel.input.context and not message.step_signals.signals):
         return read
-    return ledger.stand_in(read, constant(channel.input.predict(context, state.batch)), missing)
+    context = context_of(state, channel, message, step, far=True)
+    alive = ~as_mask(message.void, message.sent)
+    if message.first_use == step and alive.any():
+        arrived = alive & ~as_mask(message.lost, message.sent)
+        channel.input.examples.append(Example(message.received, context, None, valid=arrived))
+    missing = alive if channel.coupling == "unlocked" else alive & ~as_mask(read.counted, message.sent)
+    if read.value is None or read.step_signals is None or not missing.any():
+        return read
+    value = select(missing, constant(model.predict(context, state.batch)), read.value)
+    signals, available, counted = read.step_signals, read.available | missing, read.counted | missing
+    if channel.ledger.aligned and channel.ledger.held is not None:
+        due = ledger.mixed(missing, message.step_signals.signals, signals.signals)
+        signals = StepSignals(signals.step, due)
+    return Read(channel.name, value, available, message, counted, predicted=missing, step_signals=signals)
 
 
-def _followed(state: State, channel: Channel, read: Read, tick: Tick, window: Window) -> Read:
+def _followed(channel: Channel, read: Read, tick: Tick, window: Window) -> Read:
     """What a tick reads as it will be differentiated: with its graph, as a leaf, or as a constant (rule 2)."""
-    message, ledger = read.message, state.ledgers[channel.name]
-    passed_on = channel.coupling == "locked" or ledger.is_state
-    if message is not None and passed_on and (channel.name, message.stamp) in window.live:
-        return Read(channel.name, available=simplified(~ledger.mask(message.void)), stamp=message.stamp)
+    message, locked = read.message, channel.coupling == "locked"
+    if message is not None and (locked or channel.state) and (channel.name, message.stamp) in window.live:
+        available = simplified(~as_mask(message.void, message.sent))
+        return Read(channel.name, available=available, stamp=message.stamp)
+    available, counted = (simplified(as_mask(mask, channel.zeros)) for mask in (read.available, read.counted))
     # Over a locked channel it was sent in an earlier window, where its credit is lost (rule 15).
-    constant_only = channel.coupling == "locked" or not tick.participates
-    if message is None or constant_only or not ledger.mask(read.counted).any():
-        return Read(channel.name, read.value, simplified(ledger.mask(read.available)))
-    return ledger.leaf(read, tick.step, window)
+    if message is None or read.value is None or locked or not tick.participates or counted is False:
+        return Read(channel.name, read.value, available)
+    # A window has one leaf of a message that is there everywhere.
+    shared = channel.ledger.held is None and counted is True and not as_mask(read.predicted, read.value).any()
+    key = channel.name, message.stamp, -1 if shared else tick.step
+    if key not in window.leaves:
+        value = as_leaf(read.value) if channel.ledger.wants_gradient else read.value
+        window.leaves[key] = Read(channel.name, value, available, message, counted, tick=key[2])
+    return window.leaves[key]
 
 
 def _evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) -> Tensors:
     """Evaluate a network, keep outputs and messages with their graph, and return the new running statistics."""
     step, agents = ticks[0].step, [state.agents[tick.agent] for tick in ticks]
-    learner = agents[0].learner
+    learner, training = agents[0].learner, not agents[0].learner.frozen
+    transports = []  # feedback alignment: the gradient goes back through fixed weights (rule 10)
+    for i, tick in enumerate(ticks):
+        rows = slice(i * state.batch, (i + 1) * state.batch)
+        for read in (read for read in tick.reads if read.stamp is not None and tick.participates):
+            if (weights := state.channels[read.channel].feedback.weights) is not None:
+                transports.append(Transport(message_read(state, read, window), weights, rows))
+    seed = 0 if learner.network.pure else seed_for(agents[0].seed, "tick", str(step))
     states = [_value(state, tick.memory, tick, window) for tick in ticks if tick.memory is not None]
+    before = torch.cat(states) if states else None
+    x = torch.cat([_network_input(state, tick, window) for tick in ticks])
     ports, after = learner.network(
-        learner.parameters,
-        buffers,
-        torch.cat([_network_input(state, tick, window) for tick in ticks]),
-        training=not learner.frozen,
-        seed=0 if learner.network.pure else seed_for(agents[0].seed, "tick", str(step)),
-        transports=[path for i, tick in enumerate(ticks) for path in _feedback_paths(state, tick, window, i)],
-        state=torch.cat(states) if states else None,
+        learner.parameters, buffers, x, training=training, seed=seed, transports=transports, state=before
     )
-    if agents[0].critic:
-        seen = torch.cat([_critic_input(state, tick) for tick in ticks])
-        ports[VALUE], updated = learner.values(learner.parameters, buffers, seen, training=not learner.frozen)
+    if agents[0].inputs.critic:
+        flat = len(learner.critic.input_shape) == 1
+        seen = torch.cat([torch.cat(_observed(state, t, agents[0].inputs.critic, flat), 1) for t in ticks])
+        ports[VALUE], updated = learner.values(learner.parameters, buffers, seen, training=training)
         after = after | updated
     for i, (agent, tick) in enumerate(zip(agents, ticks, strict=True)):
         tick.ports = {name: output.chunk(len(ticks))[i] for name, output in ports.items()}
-        for channel in _outgoing(state, agent, step):
-            window.live[channel.name, step] = _message(channel, tick, window)
+        sent = {name: message.sent for name, message in window.sent if message.stamp == step}
+        for channel in agent.sends:  # the state, which goes to its own next tick, goes last
+            if channel is not agent.memory and not channel.ledger.sender.due(step):
+                continue
+            message = tick.ports[channel.port]
+            if channel.sampler is not None:  # evaluated again, it sends the sample that was sent (rule 26a)
+                sample = channel.sampler.send(message, step, sent.get(channel.name))
+                message, tick.sampled[channel.name] = sample
+            window.live[channel.name, step] = message
     return after
-
-
-def _message(channel: Channel, tick: Tick, window: Window) -> Tensor:
-    """[B, …]: a message with its graph; in a window that is evaluated again, the sample that was sent (rule 26a)."""
-    output = tick.ports[channel.port]
-    if channel.sampler is None:
-        return output
-    sent = next((m.sent for name, m in window.sent if (name, m.stamp) == (channel.name, tick.step)), None)
-    message, tick.sampled[channel.name] = channel.sampler.send(output, tick.step, sent)
-    return message
-
-
-def _outgoing(state: State, agent: Agent, step: int) -> list[Channel]:
-    """The channels on which an agent sends at a tick; the state goes last."""
-    sending = [c for c in agent.outgoing if state.ledgers[c.name].sender.due(step)]
-    return sending if agent.memory is None else [*sending, agent.memory]
 
 
 def _network_input(state: State, tick: Tick, window: Window) -> Tensor:
     """[B, *input_shape]: observations in declared order, then messages in canonical order (rules 26, 28)."""
-    agent, system = state.agents[tick.agent], state.system
+    agent, messages, present = state.agents[tick.agent], [], []
     flat = len(agent.learner.network.input_shape) == 1
-    observations, messages, present = [], [], []
-    for name in agent.observes:
-        if name == "age":
-            value = tick.ages
-        else:
-            value = system.network_input(name, tick.step_signals.signals.get(name), agent.categories)
-        if value is not None:
-            value = value.to(system.dtype)
-            observations.append(value.reshape(len(value), -1) if flat else value)
     for channel in agent.incoming:
-        reads, ledger = (
-            [read for read in tick.reads if read.channel == channel.name],
-            state.ledgers[channel.name],
-        )
-        values = [_value(state, read, tick, window) for read in reads]
-        shaped = [value if flat else value.reshape(-1, *channel.shape) for value in values]
-        there = [ledger.mask(read.available) for read in reads]
-        side_by_side = list(zip(shaped, there, strict=True))
-        message, available = combine_reads(ledger.read, side_by_side, channel.slots)
+        side_by_side = []
+        for read in (read for read in tick.reads if read.channel == channel.name):
+            value = _value(state, read, tick, window)
+            shaped = value if flat else value.reshape(-1, *channel.shape)
+            side_by_side.append((shaped, as_mask(read.available, value)))
+        message, available = combine_reads(channel.ledger.read, side_by_side, channel.slots)
         messages.append(message)
         present.append(available)
-    return join(agent.fan_in, observations, messages, present)
+    return join(agent.inputs.fan_in, _observed(state, tick, agent.inputs.observes, flat), messages, present)
 
 
-def _critic_input(state: State, tick: Tick) -> Tensor:
-    """[B, *input_shape]: what an agent's critic observes, in declared order."""
-    agent, system = state.agents[tick.agent], state.system
-    values = [
-        system.network_input(name, tick.step_signals.signals.get(name), agent.categories).to(system.dtype)
-        for name in agent.critic
-    ]
-    flat = len(agent.learner.critic.input_shape) == 1
-    return torch.cat([value.reshape(len(value), -1) if flat else value for value in values], 1)
+def _observed(state: State, tick: Tick, names: tuple[str, ...], flat: bool) -> list[Tensor]:
+    """Observations as they enter a network, [B, …] each."""
+    system, categories, found = state.system, state.agents[tick.agent].inputs.categories, []
+    for name in names:
+        signal = tick.step_signals.signals.get(name)
+        value = tick.ages if name == "age" else system.network_input(name, signal, categories)
+        if value is not None:
+            value = value.to(system.dtype)
+            found.append(value.reshape(len(value), -1) if flat else value)
+    return found
+
+
+def message_read(state: State, read: Read, window: Window) -> Tensor:
+    """[B, size]: what was read; of a message of the same window as it arrives, with its graph (rule 8: straight-through)."""
+    channel = state.channels[read.channel]
+    if read.stamp is None:
+        return channel.zeros if read.value is None else read.value
+    sent = window.live[read.channel, read.stamp].flatten(1)
+    available = as_mask(read.available, sent)
+    if not available.any():  # void everywhere: nothing flows back, not even zeros
+        sent = constant(sent)
+    return mask_fill_zero(available, channel.ledger.link.carry(read.stamp, sent))
 
 
 def _value(state: State, read: Read, tick: Tick, window: Window) -> Tensor:
     """[B, size]: what was read on a channel, with as much of its graph as the coupling lets through."""
-    channel = state.channels[read.channel]
-    if read.stamp is None:
-        return channel.zeros if read.value is None else read.value
-    value = _passed_on(state, read, window)
-    cut = not tick.participates or channel.direct is not None or channel.feedback_weights is not None
+    channel, value = state.channels[read.channel], message_read(state, read, window)
+    other_way = channel.feedback.direct is not None or channel.feedback.weights is not None
+    cut = read.stamp is not None and (other_way or not tick.participates)
     return constant(value) if cut else value  # rules 7 and 10: nothing flows back this way
 
 
-def _passed_on(state: State, read: Read, window: Window) -> Tensor:
-    """[B, size]: a message of the same window as it arrives, with its graph (rule 8: straight-through)."""
-    assert read.stamp is not None
-    ledger = state.ledgers[read.channel]
-    sent, available = window.live[read.channel, read.stamp].flatten(1), ledger.mask(read.available)
-    if not available.any():  # void everywhere: nothing flows back, not even zeros
-        sent = constant(sent)
-    return mask_fill_zero(available, ledger.link.carry(read.stamp, sent))
-
-
-def _feedback_paths(state: State, tick: Tick, window: Window, position: int) -> Iterator[Transport]:
-    """Messages whose gradient goes back through fixed weights: feedback alignment (rule 10)."""
-    rows = slice(position * state.batch, (position + 1) * state.batch)
-    for read in tick.reads:
-        weights = state.channels[read.channel].feedback_weights
-        if weights is not None and read.stamp is not None and tick.participates:
-            yield Transport(_passed_on(state, read, window), weights, rows)
-
-
 def _send(state: State, agent: Agent, tick: Tick, window: Window) -> None:
-    """Send the messages of a tick; a recurrent agent's state goes to its own next tick."""
+    """Send the messages of a tick, with the states of their ends where predictors are conditioned on them (rule 25)."""
     step = tick.step
-    if agent.trail is not None:  # rule 25: predictors are conditioned on its states
+    if agent.trail is not None:
         value, oldest = constant(tick.ports[STATE]), agent.clock.latest(step - agent.looked_back)
         trail = {s: v for s, v in agent.trail.items() if oldest is None or s >= oldest}
-        value = torch.zeros_like(value) if _poisons(state, agent, value) else value
-        agent.trail = {**trail, step: value}
-    for channel in _outgoing(state, agent, step):
-        ledger = state.ledgers[channel.name]
+        agent.trail = {**trail, step: torch.zeros_like(value) if _poisons(state, agent, value) else value}
+    for channel in (channel for channel in agent.sends if (channel.name, step) in window.live):
         live, ends = window.live[channel.name, step], {}
-        for end, name, delay in (("from", channel.sender, 0), ("to", channel.receiver, ledger.link.delay)):
+        crossing = ("from", channel.sender, 0), ("to", channel.receiver, channel.ledger.link.delay)
+        for end, name, delay in crossing:
             trail = state.agents[name].trail or {}
-            past = [s for s in trail if s <= step - delay]  # it crosses the link
-            if f"{end}.state" in channel.ends and past:
+            past = [s for s in trail if s <= step - delay]
+            if f"{end}.state" in channel.gradient.ends and past:
                 ends[f"{end}.state"] = trail[max(past)]
-        void, start = _poisons(state, agent, live), state.system.began
-        message = ledger.send(step, live, tick.step_signals, void, states=ends, began=start)
-        if ledger.is_state and message.unread:
-            ledger.release(message)  # passed on with its graph
-        else:
+        of = {"void": _poisons(state, agent, live), "states": ends, "began": state.system.began}
+        message = ledger.send(channel, step, live, tick.step_signals, **of)
+        if message.held_by_sender:
             window.sent.append((channel.name, message))
 
 

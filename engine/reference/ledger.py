@@ -1,32 +1,31 @@
 """Ledger of a channel: what arrives at its receiver, what comes back for it, and when (rules 4, 5, 17-20, 24).
 
 Which receiver ticks may use a message, and which receiver windows have to close before its gradient is complete, follow
-from the clocks alone. Losses on the link and episode ends only decide, per environment, what counts.
+from the clocks alone. Losses on the link and episode ends only decide, per environment, what counts. Here a mask is [B]
+bool; what is written in shared messages and reads is one bool where all environments agree.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from antiphon.comms.backward_requests import as_leaf, value_of
+from antiphon.comms.backward_requests import value_of
+from antiphon.comms.examples import ReturnedAction
+from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Message, Read, StepSignals, Window
 from antiphon.errors import EngineError
-
-if TYPE_CHECKING:
-    from antiphon.comms.synthetic_gradients import ReturnedAction
-    from antiphon.engine.heart.channel import Channel
 
 EnvMask = Tensor
 """[B] bool: the parallel environments that something holds for."""
 
 
-def mask_fill_zero(mask: EnvMask, value: Tensor) -> Tensor:
-    """Return `value` [B, …] where `mask` [B] holds, zeros elsewhere: put, never multiplied (rule 19: NaN x 0)."""
-    return torch.where(mask.view(-1, *([1] * (value.dim() - 1))), value, torch.zeros_like(value))
+def as_mask(mask: bool | Tensor | None, like: Tensor) -> EnvMask:
+    """Return a mask that may be one bool for all environments as [B], B the rows of `like`; None: nowhere."""
+    return mask if isinstance(mask, Tensor) else torch.full_like(like[:, 0], bool(mask), dtype=torch.bool)
 
 
 def simplified(mask: EnvMask) -> bool | Tensor:
@@ -34,263 +33,188 @@ def simplified(mask: EnvMask) -> bool | Tensor:
     return True if mask.all() else mask if mask.any() else False
 
 
-class Ledger:
-    """What is computed of one channel's messages, which are those of the channel as it was built."""
+def select(mask: EnvMask, one: Tensor, other: Tensor) -> Tensor:
+    """Return `one` [B, …] where `mask` [B] holds, and `other` elsewhere."""
+    return torch.where(mask.view(-1, *([1] * (one.dim() - 1))), one, other)
 
-    def __init__(self, channel: Channel) -> None:
-        built = self.shared = channel.ledger
-        self.name, self.link, self.wants_gradient = channel.name, built.link, built.wants_gradient
-        self.sender, self.receiver, self.windows = built.sender, built.receiver, built.windows
-        self.back, self.slack, self.is_state, self.read = built.back, built.slack, built.state, built.read
-        self.zeros = channel.zeros
-        self.nowhere = torch.zeros(len(channel.zeros), dtype=torch.bool, device=channel.zeros.device)
 
-    @property
-    def messages(self) -> dict[int, Message]:
-        """By stamp."""
-        return self.shared.messages
+def mask_fill_zero(mask: EnvMask, value: Tensor) -> Tensor:
+    """Return `value` [B, …] where `mask` [B] holds, zeros elsewhere: put, never multiplied (rule 19: NaN x 0)."""
+    return select(mask, value, torch.zeros_like(value))
 
-    def mask(self, mask: bool | Tensor) -> EnvMask:
-        """Return a mask of a message, which may be one bool for all environments, as [B]."""
-        return mask if isinstance(mask, Tensor) else torch.full_like(self.nowhere, mask)
 
-    def lost(self, message: Message) -> EnvMask:
-        """Return where the link lost a message."""
-        return self.nowhere if message.lost is None else message.lost
+def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, **of: Any) -> Message:
+    """Enter a message [B, …] with `of`, its other fields; ticks between its arrival and the next one's use it (rule 5)."""
+    ledger, link, sent = channel.ledger, channel.ledger.link, value_of(live)
+    start, stop = step + link.delay, ledger.sender.after(step) + link.delay
+    ticks = range(ledger.receiver.following(start), stop, ledger.receiver.period)
+    if not ticks and ledger.read != "last":  # a newer one is there by then, beside which it is read
+        ticks = range(ticks.start, ticks.start + 1)
+    if channel.state and ledger.windows.number(ticks.start) == ledger.windows.number(step):
+        ticks = range(0)  # within a window a state is passed on with its graph
+    windows = {ledger.windows.number(tick) for tick in ticks}
+    deadline = max(map(ledger.windows.end, windows), default=step)
+    first = ticks[0] if ticks else None
+    message = Message(step, sent, link.carry(step, sent), signals, first, windows, deadline, **of)
+    message.lost = link.lost(step, len(sent), sent.device)
+    message.no_injection = message.void
+    message.finished = None if ticks else step
+    message.held_by_sender = bool(ticks) or not channel.state
+    _note_newest(channel, step)  # the gradients of this step have come back by now
+    message.newest_returned = ledger.newest
+    ledger.messages[step] = message
+    # Messages of no more use are dropped, unless newest arrivals are held and it is not among them (rule 17).
+    due, held = ledger.sender.latest(step - link.delay), ledger.held
+    for stamp, old in list(ledger.messages.items()):
+        if old.finished is None and old.deadline + ledger.slack < step:
+            raise EngineError(f"{channel.name}: the message of step {stamp} is still open at step {step}")
+        learned = old.finished is not None and (old.finished + ledger.back < step or not old.complete)
+        replaced = due is not None and stamp < due and (held is None or stamp <= held.read_up_to)
+        if learned and replaced and not old.held_by_sender:
+            del ledger.messages[stamp]
+    return message
 
-    # --- the sender's half ---------------------------------------------------------------------------------
 
-    def schedule(self, stamp: int) -> range:
-        """Return the receiver ticks that use the message of `stamp` on a perfect link."""
-        start, stop = stamp + self.link.delay, self.sender.after(stamp) + self.link.delay
-        first, period = self.receiver.following(start), self.receiver.period
-        if self.is_state and self.windows.number(first) == self.windows.number(stamp):
-            return range(0)  # within a window a state is passed on with its graph
-        if first >= stop:  # rule 5: a newer one is there by then, beside which `mean` and `concat` read it
-            return range(0) if self.read == "last" else range(first, first + 1, period)
-        return range(first, stop, period)
+def take(channel: Channel, step: int) -> list[Message]:
+    """Return the messages whose gradient reaches the sender at `step`, once."""
+    _note_newest(channel, step)
+    return channel.ledger.completed.pop(step, [])
 
-    def send(self, step: int, live: Tensor, signals: StepSignals, void: bool, **of: Any) -> Message:
-        """Enter a message [B, …], `void` if it would poison its readers (32); `of`: its fields about its ends."""
-        ticks = self.schedule(step)
-        windows = {self.windows.number(tick) for tick in ticks}
-        deadline = self.windows.end(max(windows)) if windows else step
-        for message in self.shared.completed.get(
-            step, []
-        ):  # the gradients of this step have come back by now
-            self._note_newest(message)
-        sent, first = value_of(live), ticks[0] if ticks else None
-        message = Message(step, sent, self.link.carry(step, sent), signals, first, windows, deadline, **of)
-        message.lost = self.link.lost(step, len(sent), sent.device)
-        message.void = message.no_injection = void
-        message.returned, message.finished = self.shared.newest, None if ticks else step
-        self.messages[step] = message
-        self._forget(step)
-        return message
 
-    def release(self, message: Message) -> None:
-        """Note that the sender has learned from a message, or never will."""
-        message.held_by_sender = False
-
-    def _forget(self, step: int) -> None:
-        """Drop messages of no more use at `step`, unless newest arrivals are held and it is not among them (rule 17)."""
-        due, held = self.sender.latest(step - self.link.delay), self.shared.held
-        for stamp, message in list(self.messages.items()):
-            if message.finished is None:
-                if message.deadline + self.slack < step:
-                    raise EngineError(
-                        f"{self.name}: the message of step {stamp} is still open at step {step}"
-                    )
-            elif not message.held_by_sender and due is not None and stamp < due:
-                taken_in = held is None or stamp <= held.read_up_to
-                if taken_in and (message.finished + self.back < step or not message.complete):
-                    del self.messages[stamp]
-
-    def take(self, step: int) -> list[Message]:
-        """Return the messages whose gradient reaches the sender at `step`, once."""
-        complete = self.shared.completed.pop(step, [])
-        for message in complete:
-            self._note_newest(message)
-        return complete
-
-    def _note_newest(self, message: Message) -> None:
+def _note_newest(channel: Channel, step: int) -> None:
+    for message in channel.ledger.completed.get(step, []):
         assert message.gradient is not None
-        before = torch.zeros_like(message.gradient) if self.shared.newest is None else self.shared.newest
-        newest = torch.where(self.mask(message.counted).unsqueeze(1), message.gradient, before)
-        self.shared.newest = mask_fill_zero(~self.mask(message.void), newest)
+        before = channel.zeros if channel.ledger.newest is None else channel.ledger.newest
+        newest = select(as_mask(message.counted, before), message.gradient, before)
+        channel.ledger.newest = mask_fill_zero(~as_mask(message.void, before), newest)
 
-    # --- the receiver's half: what arrives -----------------------------------------------------------------
 
-    def due(self, step: int) -> list[int]:
-        """Return the stamps that a tick at `step` reads on a perfect link, oldest first (rule 18)."""
-        sender, delay = self.sender, self.link.delay
-        newest = sender.latest(step - delay)
-        if newest is None:
-            return []
-        stamps = [newest]
-        since = step - self.receiver.period - delay
-        while self.read != "last" and (stamp := sender.latest(stamps[0] - 1)) is not None and stamp > since:
-            stamps.insert(0, stamp)  # `mean` and `concat` read all that came since the receiver's tick before
-        return stamps
+def reads(channel: Channel, step: int) -> list[Read]:
+    """Return what the tick at `step` reads, oldest first: one message, or as many as `read` puts side by side."""
+    ledger, delay = channel.ledger, channel.ledger.link.delay
+    stamp, stamps = ledger.sender.latest(step - delay), list[int]()
+    since = step - ledger.receiver.period - delay
+    # `mean` and `concat` read all that came since the receiver's tick before, and the newest in any case (rule 18).
+    while stamp is not None and (not stamps or (ledger.read != "last" and stamp > since)):
+        stamps.insert(0, stamp)
+        stamp = ledger.sender.latest(stamp - 1)
+    found = [_read(channel, ledger.messages[stamp]) for stamp in stamps if stamp in ledger.messages]
+    return found or [Read(channel.name, channel.zeros, step_signals=StepSignals(-1, {}))]
 
-    def reads(self, step: int) -> list[Read]:
-        """Return what the tick at `step` reads, oldest first: one message, or as many as `read` puts side by side."""
-        messages = [self.messages[stamp] for stamp in self.due(step) if stamp in self.messages]
-        none = self.nowhere
-        nothing = Read(
-            self.name, self.zeros, none, None, none, predicted=none, step_signals=StepSignals(-1, {})
-        )
-        return [self._read(message) for message in messages] or [nothing]
 
-    def _read(self, due: Message) -> Read:
-        none, alive, held = self.nowhere, ~self.mask(due.void), self.shared.held
-        if held is None:
-            signals = due.step_signals if alive.any() else StepSignals(-1, {})
-            value = mask_fill_zero(alive, due.received)
-            return Read(self.name, value, alive, due, alive, predicted=none, step_signals=signals)
-        # A link that loses: the newest message that arrived, whatever its age (rule 18).
-        if held.value is None or held.stamp is None:
-            held.value = torch.zeros_like(due.sent)
-            held.stamp = torch.full((len(held.value),), -1, device=held.value.device)
-        if due.stamp > held.read_up_to:
-            for stamp, message in self.messages.items():
-                if held.read_up_to < stamp < due.stamp:
-                    self._hold(message)
-            held.prior, held.prior_stamp = held.value, held.stamp
-            self._hold(due)
-            held.read_up_to = due.stamp
-        there, counted, signals = held.stamp >= 0, held.stamp == due.stamp, due.step_signals
-        if self.shared.aligned:  # of another step in every environment; absent where nothing is held
-            values = {name: value for name, value in held.signals.items() if not name.startswith("_")}
-            masks = {f"_{name}": held.signals.get(f"_{name}", there) & there for name in values}
-            signals = StepSignals(due.stamp, values | masks)
-        value = mask_fill_zero(there, held.value)
-        return Read(self.name, value, there, due, counted, predicted=none, step_signals=signals)
+def _read(channel: Channel, due: Message) -> Read:
+    alive, held = ~as_mask(due.void, due.sent), channel.ledger.held
+    if held is None:
+        signals = due.step_signals if alive.any() else StepSignals(-1, {})
+        value = mask_fill_zero(alive, due.received)
+        return Read(channel.name, value, alive, due, alive, step_signals=signals)
+    # A link that loses: the newest message that arrived, whatever its age (rule 18).
+    value = channel.zeros if held.value is None else held.value
+    stamp = torch.full_like(alive, -1, dtype=torch.long) if held.stamp is None else held.stamp
+    for message in channel.ledger.messages.values():
+        if held.read_up_to < message.stamp <= due.stamp:
+            if message is due:
+                held.prior, held.prior_stamp = value, stamp
+            void = as_mask(message.void, value)
+            arrived = ~(void | as_mask(message.lost, value))
+            value = select(arrived, message.received, value)
+            stamp = torch.where(arrived, message.stamp, stamp)
+            if channel.ledger.aligned and not void.all():
+                held.signals = mixed(arrived, message.step_signals.signals, held.signals)
+    held.value, held.stamp, held.read_up_to = value, stamp, max(held.read_up_to, due.stamp)
+    available, signals = stamp >= 0, due.step_signals
+    if channel.ledger.aligned:  # of another step in every environment; absent where nothing is held
+        values = {name: signal for name, signal in held.signals.items() if not name.startswith("_")}
+        masks = {f"_{name}": held.signals.get(f"_{name}", available) & available for name in values}
+        signals = StepSignals(due.stamp, values | masks)
+    value, counted = mask_fill_zero(available, value), stamp == due.stamp
+    return Read(channel.name, value, available, due, counted, step_signals=signals)
 
-    def _hold(self, message: Message) -> None:
-        """Put a message in place of the held one, where it arrived."""
-        held, void = self.shared.held, self.mask(message.void)
-        assert held is not None
-        assert held.value is not None
-        assert held.stamp is not None
-        if void.all():
-            return
-        here = ~(self.lost(message) | void)
-        if self.shared.aligned:
-            held.signals = _mixed(here, message.step_signals.signals, held.signals)
-        held.value = torch.where(here.unsqueeze(1), message.received, held.value)
-        held.stamp = torch.where(here, message.stamp, held.stamp)
 
-    def stand_in(self, read: Read, prediction: Tensor, where: EnvMask) -> Read:
-        """Return what is read where `prediction` [B, size] stands in for the due message where `where` holds."""
-        assert read.message is not None
-        assert read.value is not None
-        assert read.step_signals is not None
-        value, signals = torch.where(where.unsqueeze(1), prediction, read.value), read.step_signals
-        if self.shared.aligned and self.shared.held is not None:
-            due = read.message.step_signals.signals
-            signals = StepSignals(signals.step, _mixed(where, due, signals.signals))
-        available, counted = read.available | where, read.counted | where
-        return Read(self.name, value, available, read.message, counted, predicted=where, step_signals=signals)
+def mixed(where: EnvMask, one: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return signals `one` where `where` holds, `other` elsewhere; without a mask `_name` a signal is present everywhere."""
+    mixed = {}
+    for name in dict.fromkeys([*one, *other]) if other else ():
+        value = one[name] if name in one else other[name]
+        absent = torch.ones_like(value) if name.startswith("_") else value
+        mixed[name] = select(where, one.get(name, absent), other.get(name, absent))
+    return mixed if other else dict(one)
 
-    def age(self, read: Read, step: int) -> Tensor:
-        """Return how old what is read is, [B], in ticks of the sender; 0 where nothing is."""
-        age, held = torch.zeros_like(self.zeros[:, 0]), self.shared.held
-        if read.message is not None:
-            age = age + (step - read.message.stamp)
-            if held is not None and held.stamp is not None:
-                age = torch.where(self.mask(read.predicted), age, step - held.stamp)
-        return mask_fill_zero(self.mask(read.available), age / self.sender.clock.period)
 
-    # --- the receiver's half: what goes back ---------------------------------------------------------------
+def age(channel: Channel, read: Read, step: int) -> Tensor:
+    """Return how old what is read is, [B], in ticks of the sender; 0 where nothing is."""
+    stamp, held = torch.zeros_like(channel.zeros[:, 0], dtype=torch.long), channel.ledger.held
+    if read.message is not None:
+        stamp = stamp + read.message.stamp
+        if held is not None and held.stamp is not None:
+            stamp = torch.where(as_mask(read.predicted, channel.zeros), stamp, held.stamp)
+    age = (step - stamp).to(channel.zeros.dtype) / channel.ledger.sender.clock.period
+    return mask_fill_zero(as_mask(read.available, channel.zeros), age)
 
-    def leaf(self, read: Read, step: int, window: Window) -> Read:
-        """Return what the tick at `step` differentiates: a window has one leaf of a message that is there everywhere."""
-        assert read.message is not None
-        assert read.value is not None
-        counted, predicted = self.mask(read.counted), self.mask(read.predicted)
-        shared = self.shared.held is None and bool(counted.all()) and not predicted.any()
-        key = self.name, read.message.stamp, -1 if shared else step
-        if key not in window.leaves:
-            value = as_leaf(read.value) if self.wants_gradient else read.value
-            available = simplified(self.mask(read.available))
-            leaf = Read(self.name, value, available, read.message, simplified(counted), tick=key[2])
-            window.leaves[key] = leaf
-        return window.leaves[key]
 
-    def add_gradient(self, read: Read, gradient: Tensor | None) -> None:
-        """Add what one use returns, [B, size] per sample (rule 4); None: the loss does not depend on the message."""
-        message, counted = read.message, self.mask(read.counted)
-        assert message is not None
-        message.counted = simplified(self.mask(message.counted) | counted)
-        if gradient is not None:
-            gradient = mask_fill_zero(counted, gradient)
-            message.gradient = gradient if message.gradient is None else message.gradient + gradient
+def add_gradient(read: Read, gradient: Tensor | None) -> None:
+    """Add what one use returns, [B, size] per sample (rule 4); None: the loss does not depend on the message."""
+    message = read.message
+    assert message is not None
+    counted = as_mask(read.counted, message.sent)
+    message.counted = simplified(as_mask(message.counted, message.sent) | counted)
+    if gradient is not None:
+        gradient = mask_fill_zero(counted, gradient)
+        message.gradient = gradient if message.gradient is None else message.gradient + gradient
 
-    def add_loss(self, reads: list[Read], loss: Tensor) -> None:
-        """Add a window's loss [B] to each message it used: once, however many ticks used it (rule 9)."""
-        for message in dict.fromkeys(read.message for read in reads if read.message is not None):
-            counted = torch.stack([self.mask(read.counted) for read in reads if read.message is message]).any(
-                0
-            )
-            message.loss = mask_fill_zero(counted, loss) + (0 if message.loss is None else message.loss)
 
-    def add_action(self, message: Message, returned: ReturnedAction) -> None:
-        """Add what the receiver did at a tick that used a message (rule 9)."""
-        message.actions.append(returned)
+def add_loss(uses: list[Read], loss: Tensor) -> None:
+    """Add a window's loss [B] to each message it used: once, however many ticks used it (rule 9)."""
+    for message in dict.fromkeys(read.message for read in uses if read.message is not None):
+        counted = [as_mask(read.counted, message.sent) for read in uses if read.message is message]
+        lost = mask_fill_zero(torch.stack(counted).any(0), loss)
+        message.loss = lost if message.loss is None else lost + message.loss
 
-    def replace_gradient(self, message: Message, gradient: Tensor) -> None:
-        """Put another gradient in place of what came back: clipped, or a return over several windows (rule 11)."""
-        message.gradient = gradient
 
-    def close(self, window: int, step: int) -> None:
-        """Close a receiver window at `step`: it has been learned from, or dropped (rule 17)."""
-        for message in self.messages.values():
-            if message.open != {window}:
-                message.open.discard(window)
+def add_action(message: Message, returned: ReturnedAction) -> None:
+    """Add what the receiver did at a tick that used a message (rule 9)."""
+    message.actions.append(returned)
+
+
+def replace_gradient(message: Message, gradient: Tensor) -> None:
+    """Put another gradient in place of what came back: clipped, or a return over several windows (rule 11)."""
+    message.gradient = gradient
+
+
+def close(window: Window, receiving: list[Channel], step: int) -> None:
+    """Close a window: its messages were learned from as sender, and what it used is complete as receiver (rule 17)."""
+    for _, message in window.sent:
+        message.held_by_sender = False
+    for ledger in (channel.ledger for channel in receiving):
+        for message in ledger.messages.values():
+            if message.open != {window.number}:
+                message.open.discard(window.number)
                 continue
             message.open.clear()
             message.finished = step
-            if message.complete and self.wants_gradient:
+            if message.complete and ledger.wants_gradient:
                 if message.gradient is None:
                     message.gradient = torch.zeros_like(message.sent)
-                self.shared.completed.setdefault(step + self.back, []).append(message)
-
-    # --- both ----------------------------------------------------------------------------------------------
-
-    def cut(self, step: int, ended: EnvMask, terminated: EnvMask) -> None:
-        """Void what was sent where an episode ended at `step`; nothing follows the state of a `terminated` one."""
-        if self.is_state and self.wants_gradient:
-            self._last_state(step, terminated)
-        for message in self.messages.values():
-            message.void = simplified(self.mask(message.void) | ended)
-            if message.first_use is not None and message.first_use > step:
-                message.no_injection = simplified(self.mask(message.no_injection) | ended)
-        if self.shared.newest is not None:
-            self.shared.newest = mask_fill_zero(~ended, self.shared.newest)
-        if (held := self.shared.held) is not None:
-            held.stamp = None if held.stamp is None else torch.where(ended, -1, held.stamp)
-            held.prior_stamp = None if held.prior_stamp is None else torch.where(ended, -1, held.prior_stamp)
-
-    def _last_state(self, step: int, terminated: EnvMask) -> None:
-        """The gradient of the state that a terminated episode ended with is known: it is zero."""
-        stamp = self.sender.latest(step)
-        message = None if stamp is None else self.messages.get(stamp)
-        if message is None or not (last := terminated & ~self.mask(message.void)).any():
-            return
-        if message.unread:  # made within a window: no use returns anything for it, but it is an example now
-            known = replace(message, counted=simplified(last), gradient=torch.zeros_like(message.sent))
-            self.shared.completed.setdefault(step + self.back, []).append(known)
-        else:
-            message.counted = simplified(self.mask(message.counted) | last)
+                ledger.completed.setdefault(step + ledger.back, []).append(message)
 
 
-def _mixed(where: EnvMask, one: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Signals `one` where `where` holds, `other` elsewhere; without a mask `_name` a signal is present everywhere."""
-    mixed = {}
-    for name in dict.fromkeys([*one, *other]) if other else one:
-        known = one[name] if name in one else other[name]
-        absent = torch.ones_like(known) if name.startswith("_") else known
-        rows = where.view(-1, *([1] * (known.dim() - 1)))
-        mixed[name] = torch.where(rows, one.get(name, absent), other.get(name, absent)) if other else known
-    return mixed
+def cut(channel: Channel, step: int, ended: EnvMask, terminated: EnvMask) -> None:
+    """Void what was sent where an episode ended; what the last state of a `terminated` one returns is zero (rule 20)."""
+    ledger, like, stamp = channel.ledger, channel.zeros, channel.ledger.sender.latest(step)
+    final = ledger.messages.get(-1 if stamp is None else stamp)
+    if channel.state and ledger.wants_gradient and final is not None:
+        known = terminated & ~as_mask(final.void, like)
+        if known.any() and final.unread:  # no use returns anything for it, but it is an example now
+            example = replace(final, counted=simplified(known), gradient=torch.zeros_like(final.sent))
+            ledger.completed.setdefault(step + ledger.back, []).append(example)
+        elif known.any():
+            final.counted = simplified(as_mask(final.counted, like) | known)
+    for message in ledger.messages.values():
+        message.void = simplified(as_mask(message.void, like) | ended)
+        if message.first_use is not None and message.first_use > step:
+            message.no_injection = simplified(as_mask(message.no_injection, like) | ended)
+    if ledger.newest is not None:
+        ledger.newest = mask_fill_zero(~ended, ledger.newest)
+    if (held := ledger.held) is not None:
+        held.stamp = None if held.stamp is None else torch.where(ended, -1, held.stamp)
+        held.prior_stamp = None if held.prior_stamp is None else torch.where(ended, -1, held.prior_stamp)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,78 +12,30 @@ from torch.nn.functional import cosine_similarity
 from antiphon.agents.network import OBJECTIVE, VALUE
 from antiphon.agents.policies import Advantages, PolicyLosses, Trajectory, trajectory_of
 from antiphon.comms.backward_requests import constant
-from antiphon.engine.heart.message import Action, StepSignals, Tick, Window
+from antiphon.engine.heart.agent import Agent, Goal
+from antiphon.engine.heart.message import StepSignals, Tick, Window
 from antiphon.engine.heart.updates import Update
 from antiphon.engine.policies.policy_window import PolicyWindow
-from antiphon.engine.reference.forward import replay
+from antiphon.engine.reference.forward import message_read, replay
 from antiphon.engine.reference.ledger import mask_fill_zero
 from antiphon.engine.reference.state import State
 from antiphon.nets.random import seed_for, uniform
 
-if TYPE_CHECKING:
-    from antiphon.engine.heart.agent import Agent, Goal
-
-# --- acting ------------------------------------------------------------------------------------------------
+Constants = tuple[Trajectory, Advantages, Tensor | None]
+"""Of a pass over a window: what was done and followed, and log-probabilities [T, B] of the first pass; None: this is it."""
 
 
 def act(state: State, tick: Tick) -> None:
     """Let an acting agent's tick set its action, which holds until its next tick; a policy's is sampled (rule 37)."""
     agent, outputs = state.agents[tick.agent], constant(tick.ports[OBJECTIVE])
-    policy = None if agent.goal is None else agent.goal.policy
-    if policy is None or policy.distribution is None:
-        agent.action = outputs
-        return
-    if state.quarantine:
-        outputs = outputs.nan_to_num()  # of an agent that has diverged
-    draws = policy.distribution.draws
-    numbers = uniform(seed_for(agent.seed, "action"), tick.step, state.batch * draws, outputs.device)
-    tick.action = policy.distribution.sample(outputs, numbers.view(state.batch, draws))
-    agent.action = tick.action
-
-
-def forget_actions(state: State) -> None:
-    """Drop the outputs that act at their own step only: those of an only actor without a policy."""
-    for agent in state.agents.values():
-        if agent.acts is True and (agent.goal is None or agent.goal.policy is None):
-            agent.action = None
-
-
-def environment_action(state: State) -> Action | None:
-    """Return what the actors do at the newest step, as the environment's space counts it; None: nothing."""
-    space, parts = state.system.description.action_space, dict[str, Tensor]()
-    for agent in state.agents.values():
-        if not agent.acts or agent.goal is None:
-            continue
-        action = agent.action
-        policy = agent.goal.policy
-        if action is None:  # before its first tick
-            if policy is None and agent.acts is True:
-                continue
-            size = agent.learner.network.heads[OBJECTIVE].size
-            action = torch.zeros(state.batch, *size, dtype=state.system.dtype, device=state.system.device)
-            action = (
-                action if policy is None or policy.distribution is None else policy.distribution.mode(action)
-            )
-        own: Any = space[agent.acts] if isinstance(agent.acts, str) and space is not None else space  # type: ignore[index]
-        if policy is not None and not action.is_floating_point():
-            action = action.reshape(-1, *own.shape) + torch.as_tensor(getattr(own, "start", 0)).to(action)
-        if agent.acts is True:
-            return action
-        parts[agent.acts] = action
-    return parts or None
-
-
-def note_outcome(state: State, signals: StepSignals) -> None:
-    """Add a step to what followed the newest tick of each policy in its open window (rule 38)."""
-    for name, agent in state.agents.items():
-        if agent.goal is None or agent.goal.policy is None:
-            continue
-        ticks = [tick for tick in state.group_of[name].window.ticks() if tick.agent == name]
-        if ticks:
-            ticks[-1].outcomes.append(signals)
-
-
-# --- a window ----------------------------------------------------------------------------------------------
+    distribution = None if agent.policy is None else agent.policy.distribution
+    if distribution is not None:
+        if state.quarantine:
+            outputs = outputs.nan_to_num()  # of an agent that has diverged
+        shape = state.batch, distribution.draws
+        numbers = uniform(seed_for(agent.seed, "action"), tick.step, shape[0] * shape[1], outputs.device)
+        tick.action = distribution.sample(outputs, numbers.view(shape))
+    agent.action = outputs if tick.action is None else tick.action
 
 
 def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | None:
@@ -93,134 +43,83 @@ def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | 
     ticks = [tick for tick in window.ticks() if tick.agent == agent.name]
     if agent.goal is None or agent.goal.policy is None or not ticks or not ticks[0].participates:
         return None
-    followed = [_outcome(state, agent.goal, tick.outcomes) for tick in ticks[:-1]]
-    followed.append(_outcome(state, agent.goal, ticks[-1].outcomes[:1]))
-    rewards = torch.stack([each.reward for each in followed])
-    for t, (tick, after) in enumerate(pairwise(ticks)):
-        rewards[t] += _direction_reward(state, agent, tick, after, window, followed[t])
+    steps = [*(tick.outcomes for tick in ticks[:-1]), ticks[-1].outcomes[:1]]
+    outcomes = zip(*(_outcome(state, agent.goal, some) for some in steps), strict=True)
+    rewards, *ends = (torch.stack(each) for each in outcomes)
+    direction = agent.goal.direction
+    if direction is not None:  # rule 39: how far a signal moved where a message points to
+        weight, channel = dict(agent.goal.rewards)["goal.cosine"], agent.incoming[direction.place].name
+        for t, pair in enumerate(pairwise(ticks)):
+            message = [message_read(state, r, window) for r in pair[0].reads if r.channel == channel][-1]
+            signals = [tick.step_signals.signals[direction.signal].flatten(1) for tick in pair]
+            moved = signals[1].to(message.dtype) - signals[0].to(message.dtype)
+            cosine = weight * cosine_similarity(moved, constant(message), dim=1)
+            rewards[t] += mask_fill_zero(~(ends[0] | ends[1])[t], cosine)
     description = state.system.description
-    trajectory = trajectory_of(
-        None if ticks[0].action is None else torch.stack([_action(tick) for tick in ticks]),
-        rewards,
-        torch.stack([each.terminated for each in followed]),
-        torch.stack([each.truncated for each in followed]),
-        torch.stack([each.experience for each in followed]),
-        known_length=description.episode_steps is not None or description.longest_episode is not None,
-    )
-    values = _values(ticks)
-    advantages = agent.goal.policy.advantages(trajectory, None if values is None else constant(values))
+    known_length = description.episode_steps is not None or description.longest_episode is not None
+    actions = [tick.action for tick in ticks if tick.action is not None]
+    sampled = torch.stack(actions) if actions else None
+    trajectory = trajectory_of(sampled, rewards, *ends, known_length=known_length)
+    values = _port(ticks, VALUE)
+    values = None if values is None else constant(values)[..., 0]
+    advantages = agent.goal.policy.advantages(trajectory, values)
     if not advantages.valid.any():
         return None
-    first = pass_losses(agent, ticks, trajectory, advantages)
+    first = pass_losses(agent, ticks, (trajectory, advantages, None))
     return PolicyWindow(ticks, trajectory, advantages, first)
 
 
+def _outcome(state: State, goal: Goal, steps: list[StepSignals]) -> tuple[Tensor, ...]:
+    """What followed a tick in its episode (38), [B] each: rewards, termination, truncation; whether it was experience."""
+    reward = state.system.nothing
+    terminated = truncated = state.nowhere
+    going = experience = ~state.nowhere
+    for signals in steps:
+        known, now = signals.signals.get("_reward", ~state.nowhere), state.system.nothing
+        for name, weight in goal.rewards:
+            if name in signals.signals:
+                known = known & signals.signals.get(f"_{name}", ~state.nowhere)
+                now = now + weight * signals.signals[name].to(now.dtype)
+        reward = reward + mask_fill_zero(going & known, now)
+        experience = known if signals is steps[0] else experience
+        final, cut = (signals.signals[name] > 0 for name in goal.ends)
+        terminated, truncated = terminated | (going & final), truncated | (going & cut & ~final)
+        going = going & ~final & ~cut
+    return reward, terminated, truncated, experience
+
+
 def pass_losses(
-    agent: Agent,
-    ticks: Sequence[Tick],
-    trajectory: Trajectory,
-    advantages: Advantages,
-    then: Tensor | None = None,
-    rows: Tensor | slice = slice(None),
+    agent: Agent, ticks: Sequence[Tick], constants: Constants, rows: Tensor | slice = slice(None)
 ) -> PolicyLosses:
-    """Return the losses of a pass over some environments of a window, whose ticks have their ports (rules 41, 42).
-
-    `then`: [T, B], log-probabilities of the first pass; None: this is it.
-    """
-    assert agent.goal is not None
-    assert agent.goal.policy is not None
-    outputs = (
-        torch.stack([tick.ports[OBJECTIVE] for tick in ticks])[:, rows]
-        if OBJECTIVE in ticks[0].ports
-        else None
-    )
-    values, then = _values(ticks), None if then is None else then[:, rows]
-    values = None if values is None else values[:, rows]
+    """Return the losses of a pass over some environments of a window, whose ticks have their ports (rules 41, 42)."""
+    assert agent.policy is not None
+    outputs, values = _port(ticks, OBJECTIVE, rows), _port(ticks, VALUE, rows)
+    values = None if values is None else values[..., 0]
     messages = [(log_prob[:, rows], entropy[:, rows]) for log_prob, entropy in _messages(agent, ticks)]
-    constants = trajectory.of(rows), advantages.of(rows)
-    return agent.goal.policy.losses(outputs, values, *constants, then, messages=messages)
+    trajectory, advantages, then = constants
+    made = trajectory.of(rows), advantages.of(rows), None if then is None else then[:, rows]
+    return agent.policy.losses(outputs, values, *made, messages=messages)
 
 
-def _messages(agent: Agent, ticks: Sequence[Tick]) -> Iterator[tuple[Tensor, Tensor]]:
+def _port(ticks: Sequence[Tick], port: str, rows: Tensor | slice = slice(None)) -> Tensor | None:
+    """[T, rows, …]: a port of an agent at its ticks; None: it has none."""
+    return torch.stack([tick.ports[port] for tick in ticks])[:, rows] if port in ticks[0].ports else None
+
+
+def _messages(agent: Agent, ticks: Sequence[Tick]) -> Iterator[tuple[Tensor, ...]]:
     """Yield log-probability and entropy of sampled messages, [T, B] each: one message a port, zero where none was sent (41)."""
     learned = [c for c in agent.outgoing if c.sampler is not None and c.sampler.learned]
     for port in dict.fromkeys(channel.port for channel in learned):
-        found = []
+        pairs = []
         for tick in ticks:
             output, nothing = tick.ports[port], torch.zeros_like(tick.ports[port].flatten(1)[:, 0])
             sent = next((c for c in learned if c.port == port and c.name in tick.sampled), None)
-            if sent is None or sent.sampler is None:
-                found.append((nothing, nothing))
-            else:
-                log_prob = sent.sampler.log_prob(output, tick.sampled[sent.name])
-                found.append((log_prob, sent.sampler.entropy(output)))
-        yield torch.stack([log_prob for log_prob, _ in found]), torch.stack([entropy for _, entropy in found])
-
-
-def _values(ticks: Sequence[Tick]) -> Tensor | None:
-    """[T, B]; None of a policy without values."""
-    return torch.stack([tick.ports[VALUE][:, 0] for tick in ticks]) if VALUE in ticks[0].ports else None
-
-
-def _action(tick: Tick) -> Tensor:
-    assert tick.action is not None
-    return tick.action
-
-
-@dataclass(slots=True)
-class _Outcome:
-    """What followed a tick, [B] each."""
-
-    reward: Tensor
-    terminated: Tensor
-    truncated: Tensor
-    experience: Tensor
-
-
-def _outcome(state: State, goal: Goal, steps: list[StepSignals]) -> _Outcome:
-    """Add up the rewards of some steps, as far as their episode goes on (rule 38)."""
-    nowhere = torch.zeros(state.batch, dtype=torch.bool, device=state.system.device)
-    found = _Outcome(state.system.nothing, nowhere, nowhere, ~nowhere)
-    going = ~nowhere
-    for signals in steps:
-        known, reward = signals.signals.get("_reward", ~nowhere), state.system.nothing
-        for name, weight in goal.rewards:
-            if name in signals.signals:
-                known = known & signals.signals.get(f"_{name}", ~nowhere)
-                reward = reward + weight * signals.signals[name].to(state.system.dtype)
-        found.reward = found.reward + mask_fill_zero(going & known, reward)
-        if signals is steps[0]:
-            found.experience = known
-        terminated, truncated = (signals.signals[name] > 0 for name in goal.ends)
-        found.terminated = found.terminated | (going & terminated)
-        found.truncated = found.truncated | (going & truncated & ~terminated)
-        going = going & ~terminated & ~truncated
-    return found
-
-
-def _direction_reward(
-    state: State, agent: Agent, tick: Tick, after: Tick, window: Window, outcome: _Outcome
-) -> Tensor:
-    """[B]: the weighted reward `goal.cosine` of a tick (rule 39); zero without a goal, or where the episode ended."""
-    direction = None if agent.goal is None else agent.goal.direction
-    if agent.goal is None or direction is None:
-        return state.system.nothing
-    channel = agent.incoming[direction.place].name
-    read = [read for read in tick.reads if read.channel == channel][-1]
-    message = agent.incoming[direction.place].zeros if read.value is None else read.value
-    if read.stamp is not None:
-        ledger, sent = state.ledgers[channel], window.live[channel, read.stamp].flatten(1)
-        message = mask_fill_zero(ledger.mask(read.available), ledger.link.carry(read.stamp, sent))
-    before, now = (
-        each.step_signals.signals[direction.signal].flatten(1).to(state.system.dtype)
-        for each in (tick, after)
-    )
-    cosine = cosine_similarity(now - before, constant(message), dim=1)
-    goes_on = ~(outcome.terminated | outcome.truncated)
-    return mask_fill_zero(goes_on, dict(agent.goal.rewards)["goal.cosine"] * cosine)
-
-
-# --- further passes ----------------------------------------------------------------------------------------
+            pair = nothing, nothing
+            if sent is not None and sent.sampler is not None:
+                sample = tick.sampled[sent.name]
+                pair = sent.sampler.log_prob(output, sample), sent.sampler.entropy(output)
+            pairs.append(pair)
+        yield tuple(torch.stack(each) for each in zip(*pairs, strict=True))
 
 
 def further_passes(state: State, update: Update, step: int) -> None:
@@ -229,46 +128,27 @@ def further_passes(state: State, update: Update, step: int) -> None:
     Only the parameters of the window's group move: what was received, the state at its start, advantages and returns
     are those of the first pass. All environments are replayed, of which the losses of a part are followed.
     """
-    group, window, policies = update.group, update.window, update.window_loss.policies
-    goals = {name: goal for name in policies if (goal := state.agents[name].goal) is not None}
-    again = [name for name in goals if _passes(state.agents[name]) > 1]
-    if not again:
+    members = [state.agents[name] for name in update.group.members]
+    again = {agent: agent.policy for agent in members if agent.policy is not None and agent.policy.passes > 1}
+    policies = update.window_loss.policies.items()
+    windows = [(agent, known) for name, known in policies if (agent := state.agents[name]) in again]
+    if not windows:
         return
-    policy = goals[again[0]].policy
-    seed = next(state.agents[name].seed for name in group.members if _passes(state.agents[name]) > 1)
-    assert policy is not None
+    leader, policy = next(iter(again.items()))  # whose passes all of the group share
     for epoch in range(1, policy.passes):
-        chance = uniform(seed_for(seed, "epoch", str(epoch)), step, state.batch, state.system.device)
-        for rows in chance.argsort(stable=True).tensor_split(policy.minibatches):
-            replay(state, window)
+        seed = seed_for(leader.seed, "epoch", str(epoch))
+        order = uniform(seed, step, state.batch, state.system.device).argsort(stable=True)
+        for rows in order.tensor_split(policy.minibatches):
+            replay(state, update.window)
             losses = []
-            for name in again:
-                known, agent = policies[name], state.agents[name]
-                constants = (known.trajectory, known.advantages, known.first.log_prob)
-                found = pass_losses(agent, known.ticks, *constants, rows)
+            for agent, known in windows:
+                assert agent.goal is not None
+                constants = known.trajectory, known.advantages, known.first.log_prob
+                found = pass_losses(agent, known.ticks, constants, rows)
                 known.further.append(found.figures)
-                losses.append(goals[name].weight * found.losses)
-            if not _follow(state, update, torch.stack(losses).sum() / len(rows), step):
+                losses.append(agent.goal.weight * found.losses)
+            gradients = state.gradients(update, [torch.stack(losses).sum() / len(rows)], step)
+            if gradients is None:
                 return
-
-
-def _passes(agent: Agent) -> int:
-    return 0 if agent.goal is None or agent.goal.policy is None else agent.goal.policy.passes
-
-
-def _follow(state: State, update: Update, loss: Tensor, step: int) -> bool:
-    """Move a group's parameters along the gradient of a loss; False: it has diverged (rule 32)."""
-    group = update.group
-    learners = [name for name in group.owners if state.participates(name, update.window.number)]
-    parameters = [p for name in learners for p in state.agents[name].learner.trainable]
-    found = torch.autograd.grad(loss, parameters, allow_unused=True) if parameters else ()
-    wrong = state.divergence_of(found, [])
-    if wrong:
-        state.stop(group, step, f"the gradient at step {step} {wrong}")
-        return False
-    rest = iter(found)
-    for name in learners:  # rule 27a
-        own = [next(rest) for _ in state.agents[name].learner.trainable]
-        if any(g is not None for g in own):
-            state.learners[name].step([None if g is None else g / group.owners[name] for g in own], step)
-    return True
+            for name, own in gradients.items():
+                state.optimizers[state.agents[name].learner].step(own, step)

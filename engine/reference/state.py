@@ -1,4 +1,4 @@
-"""What a step's algorithms work on: the declared system, its ledgers, and plain optimisers (rules 7, 32).
+"""What a step's algorithms work on: the declared system, its ledgers, and plain optimisers (rules 7, 22, 27, 32).
 
 All that changes while a scenario runs is kept in the system's own agents, channels and groups.
 """
@@ -6,26 +6,23 @@ All that changes while a scenario runs is kept in the system's own agents, chann
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from antiphon.engine.features.ties import ties_of
+from antiphon.agents.learner import Learner
+from antiphon.comms.model import Model
+from antiphon.engine.heart.message import LearningGroup, Window
+from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
-from antiphon.engine.reference.ledger import EnvMask, Ledger
 from antiphon.errors import DivergenceError
 from antiphon.nets.random import uniform
 from antiphon.nets.torch_optimisers import TorchOptimiser, plain_optimiser, rate_shares
 
-if TYPE_CHECKING:
-    from antiphon.agents.learner import Learner
-    from antiphon.comms.model import Model
-    from antiphon.engine.heart.message import LearningGroup
-    from antiphon.engine.heart.system import System
-
-InputExample = tuple[Tensor | None, Tensor, EnvMask]
-"""Of a synthetic input: context [B, features], the message as received [B, size], and where it arrived."""
+Closed = list[tuple[LearningGroup, Window]]
+"""Windows that have ended."""
+MOMENTS = {"momentum": "momentum_buffer", "mean": "exp_avg", "square": "exp_avg_sq"}
+"""Names of an optimiser's moments where they are saved, and in torch."""
 
 
 class Optimizer:
@@ -43,34 +40,38 @@ class Optimizer:
         self.shares = rate_shares(self.torch, owner.rate.base)
 
     def step(self, gradients: Sequence[Tensor | None], now: int) -> None:
-        """Set, clip and follow gradients, one per parameter in order; a parameter that nothing reaches has zero."""
-        self.owner.updates += 1
-        if self.torch is None:  # frozen
+        """Clip and follow gradients, one per parameter in order, if any; a parameter that nothing reaches has zero."""
+        if self.torch is None or all(g is None for g in gradients):  # frozen, or not reached
             return
+        self.owner.updates += 1
         pairs = zip(self.parameters, gradients, strict=True)
         found = [torch.zeros_like(p) if g is None else g for p, g in pairs]
         if self.built.clip is not None:
             norm = torch.stack([g.norm() for g in found]).norm()
             found = [g * (self.built.clip / norm).clamp(max=1.0) for g in found]
-        for p, g in zip(self.parameters, found, strict=True):
-            p.grad = g
         for group, share in zip(self.torch.param_groups, self.shares, strict=True):
             group["lr"] = self.owner.rate(now) * share
-        if not isinstance(self.built, TorchOptimiser):
-            self._share_moments(self.torch)
+        saved = {} if isinstance(self.built, TorchOptimiser) else self.built.state
+        for i, p in enumerate(self.parameters):
+            p.grad = found[i]
+            moments = {theirs: saved[ours][i] for ours, theirs in MOMENTS.items() if ours in saved}
+            if "steps" in saved:  # torch counts by parameter, the owner once
+                moments["step"] = saved["steps"][0].clone()
+            if moments:
+                self.torch.state[p] = moments
         self.torch.step()
-        for steps in self.built.state.get("steps", []):
+        for steps in saved.get("steps", []):
             steps += 1
         self.torch.zero_grad()
 
-    def _share_moments(self, plain: torch.optim.Optimizer) -> None:
-        """Give torch the owner's moments; it counts steps by parameter, and the owner once."""
-        saved = self.built.state
-        names = {"momentum": "momentum_buffer", "mean": "exp_avg", "square": "exp_avg_sq"}
-        for i, p in enumerate(self.parameters):
-            plain.state[p] = {theirs: saved[ours][i] for ours, theirs in names.items() if ours in saved}
-            if "steps" in saved:
-                plain.state[p]["step"] = saved["steps"][0].clone()
+
+def gradients_of(terms: list[Tensor], inputs: list[Tensor]) -> list[Tensor | None]:
+    """Return the gradients of the sum of the terms that have a graph; None where nothing depends on an input."""
+    followed = [term for term in terms if term.requires_grad]
+    if not followed or not inputs:
+        return [None] * len(inputs)
+    total = torch.stack(followed).sum()
+    return list(torch.autograd.grad(total, inputs, retain_graph=True, allow_unused=True))
 
 
 class State:
@@ -78,21 +79,65 @@ class State:
 
     def __init__(self, system: System) -> None:
         self.system, self.batch, self.group_of = system, system.batch, system.group_of
-        self.agents, self.channels = system.agents, (channels := system.channels)
-        self.ledgers = {name: Ledger(channel) for name, channel in channels.items()}
-        self.ties = ties_of(system)
-        self.learners = {name: Optimizer(agent.learner) for name, agent in system.owners().items()}
-        self.predictors = {n: Optimizer(c.predictor) for n, c in channels.items() if c.predictor is not None}
-        self.inputs = {n: Optimizer(c.input) for n, c in channels.items() if c.input is not None}
-        self.input_examples: dict[str, list[InputExample]] = {}
-        """By channel, until the end of the step."""
+        self.agents, self.channels = system.agents, system.channels
+        self.nowhere = torch.zeros(system.batch, dtype=torch.bool, device=system.device)
+        owners = [agent.learner for agent in self.agents.values()]
+        models = [model for channel in self.channels.values() for model in channel.models]
+        self.optimizers: dict[object, Optimizer] = {one: Optimizer(one) for one in (*owners, *models)}
         self.quarantine, self.bound = system.divergence.quarantine, system.divergence.bound
 
     def participates(self, agent: str, window: int) -> bool:
         """Return whether an agent learns from a window: sampled with `p_update` (rule 7); never once disabled (32)."""
         own = self.agents[agent]
-        drawn = own.p_update == 1.0 or uniform(own.participation_seed, window, 1).item() < own.p_update
+        drawn = (
+            own.participation.probability == 1.0
+            or uniform(own.participation.seed, window, 1).item() < own.participation.probability
+        )
         return own.agent_disabled is False and drawn
+
+    def gradients(
+        self, update: Update, losses: list[Tensor], step: int, returned: Sequence[Tensor | None] = ()
+    ) -> dict[str, list[Tensor | None]] | None:
+        """Return the gradients of a sum of losses, by learner; None: the group has diverged, and is disabled (rule 32).
+
+        An agent that does not participate has none (rule 7); tied agents follow the mean of theirs (rule 27a).
+        """
+        group, scores = update.group, [own.loss for own in update.window_loss.losses.values()]
+        names = [name for name in group.owners if self.participates(name, update.window.number)]
+        parameters = {name: self.agents[name].learner.trainable for name in names}
+        found = gradients_of(losses, [p for own in parameters.values() for p in own])
+        for what, gradients, others in (("gradient", found, returned), ("loss", [], scores)):
+            if wrong := self.divergence_of(gradients, others):
+                line = f"agent {', '.join(map(repr, group.members))}: the {what} at step {step} {wrong}; lower its "
+                self.report(step, line + "learning rate, or the scale of the synthetic gradients it receives")
+                for name in group.members:
+                    self.agents[name].agent_disabled = True
+                return None
+        gradients_by = {}
+        for name, own in parameters.items():
+            mine, found = found[: len(own)], found[len(own) :]
+            gradients_by[name] = [None if g is None else g / group.owners[name] for g in mine]
+        return gradients_by
+
+    def sum_tied(self, updates: Sequence[Update]) -> None:
+        """Let tied parameters follow the sum of what reaches any of them; their agents step together (rule 27c)."""
+        keys = {name: list(agent.learner.parameters) for name, agent in self.agents.items()}
+        ties = [[(name, keys[name].index(key)) for name, key in tie] for tie in self.system.tied]
+        # A tied agent learns from one window a step: it never waits for a delayed gradient.
+        of = {name: update for update in updates for name, own in update.gradients.items() if own}
+        found = {name: list(update.gradients[name]) for name, update in of.items()}
+        reached = {name for name, own in found.items() if any(g is not None for g in own)}
+        for tie in ties * len(ties):  # and those tied to them, and to these
+            if not reached.isdisjoint(name for name, _ in tie):
+                reached.update(name for name, _ in tie)
+        for tie in ties:
+            places = [(name, i) for name, i in tie if name in found and name in reached]
+            gradients = [g for name, i in places if (g := found[name][i]) is not None]
+            for name, i in places:
+                zeros = torch.zeros_like(self.agents[name].learner.trainable[i])
+                found[name][i] = sum(gradients, start=zeros)
+        for name, update in of.items():
+            update.gradients[name] = found[name]
 
     def divergence_of(self, gradients: Iterable[Tensor | None], others: Iterable[Tensor | None]) -> str:
         """Return what is wrong before anything moves: something is not finite, or the gradients too long; '': nothing."""
@@ -103,39 +148,8 @@ class State:
             return f"is longer than training.bound {self.bound:g}"
         return ""
 
-    def stop(self, group: LearningGroup, step: int, wrong: str) -> None:
-        """Put a group that has diverged into quarantine, `wrong` being why; DivergenceError where the scenario has none."""
-        line = f"agent {', '.join(map(repr, group.members))}: {wrong}; "
-        self.report(
-            step, line + "lower its learning rate, or the scale of the synthetic gradients it receives"
-        )
-        for name in group.members:
-            self.agents[name].agent_disabled = True
-
     def report(self, step: int, line: str) -> None:
-        """Note what is put into quarantine; DivergenceError where the scenario has none (rule 32)."""
+        """Note what is put into quarantine; DivergenceError where the scenario has none."""
         if not self.quarantine:
             raise DivergenceError(line)
         self.system.divergence.events.append((step, line))
-
-    def sum_tied(self, updates: Sequence[Update]) -> None:
-        """Let tied parameters follow the sum of what reaches any of them; their agents step together (rule 27c)."""
-        for ties in self.ties:
-            names = {name for tie in ties for name, _ in tie}
-            each = {name: [own for u in updates if (own := _gradients(u, name))] for name in names}
-            for turn in range(max(map(len, each.values()))):
-                found = {name: own[turn] for name, own in each.items() if turn < len(own)}
-                if all(g is None for own in found.values() for g in own):
-                    continue
-                for places in ([(name, i) for name, i in tie if name in found] for tie in ties):
-                    reached = [g for name, i in places if (g := found[name][i]) is not None]
-                    for name, i in places:
-                        zeros = torch.zeros_like(self.learners[name].parameters[i])
-                        found[name][i] = sum(reached, start=zeros)
-
-
-def _gradients(update: Update, name: str) -> list[Tensor | None]:
-    """The gradients of an agent in an update, which are changed in place; none: it has none there."""
-    found = update.gradients.get(name, [])
-    assert isinstance(found, list)
-    return found

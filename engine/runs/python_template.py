@@ -10,7 +10,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -111,6 +111,10 @@ class PythonTemplate:
             except DocumentError:
                 continue  # a Python object
         return plain
+
+    def placing(self, variant: str | None, values: Mapping[str, Any]) -> AbstractContextManager[None]:
+        """Do nothing: there is no document in which problems could be located."""
+        return nullcontext()
 
     def resolve(
         self, variant: str | None = None, values: Mapping[str, Any] = MappingProxyType({})

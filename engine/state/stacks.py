@@ -12,9 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.comms.backward_requests import BundledOutliers
+from antiphon.comms.backward_requests import Outliers
 from antiphon.engine.build.stacked import Stacked
-from antiphon.engine.features.held_messages import HeldMessages
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ledger import Ledger
@@ -30,17 +29,17 @@ from antiphon.engine.heart.message import (
 from antiphon.engine.heart.rows import Replicas
 from antiphon.engine.heart.system import System
 from antiphon.engine.state.trees import Tree, join, join_rows, split, split_rows
-from antiphon.nets.trained_parameters import StackedParameters
+from antiphon.nets.trained_parameters import TrainedParameters
 
 __all__ = ["merge_state", "parts_of", "split_state"]
 
 
-def parts_of(system: System) -> Iterator[StackedParameters | BundledOutliers]:
+def parts_of(system: System) -> Iterator[TrainedParameters | Outliers]:
     """Yield what stacks have of their members: parameters of agents and predictors, and bounds of outliers."""
     channels = system.channels.values()
     found: list[object] = [agent.learner for agent in system.agents.values()]
-    found += [part for channel in channels for part in (channel.predictor, channel.input, channel.outliers)]
-    yield from (part for part in found if isinstance(part, StackedParameters | BundledOutliers))
+    found += [part for channel in channels for part in (*channel.models, channel.gradient.outliers)]
+    yield from (one for one in found if isinstance(one, TrainedParameters | Outliers) and one.members)
 
 
 def _anywhere(mask: Any) -> bool:
@@ -54,7 +53,7 @@ def _groups(stacked: Stacked, group: LearningGroup) -> list[LearningGroup]:
     return list(dict.fromkeys(group_of[name] for name in members))
 
 
-def _consumed(tick: Tree) -> list[Tree]:
+def _all_reads(tick: Tree) -> list[Tree]:
     """All that an agent read at a tick, its own state among it."""
     return tick["reads"] if tick["memory"] is None else [*tick["reads"], tick["memory"]]
 
@@ -118,7 +117,8 @@ class _Split:
         """The number of a member's own signals, where those of all replicas have one."""
         if self.base.replicas == 1:
             return number
-        return number * self.base.replicas + int(stack.replicas.index[k])
+        replicas = stack.places.replicas if isinstance(stack, Channel) else stack.replicas
+        return number * self.base.replicas + int(replicas.index[k])
 
     def _ledgers(
         self, stack: Channel, saved: Tree, needed: Mapping[str, set[int]]
@@ -130,7 +130,7 @@ class _Split:
         kept, loose = (
             [self._split(Message, tree, stack) for tree in saved[key]] for key in ("messages", "loose")
         )
-        held = None if saved["held"] is None else self._split(HeldMessages, saved["held"], stack)
+        held = None if saved["held"] is None else self._split(type(stack.ledger.held), saved["held"], stack)
         newest = self._rows(saved["newest"], stack)
         for k, channel in enumerate(stack.members):
             own, others = [each[k] for each in kept], [each[k] for each in loose]
@@ -186,7 +186,7 @@ class _Split:
 
     def _ticks(self, tick: Tree, stack: Agent) -> Iterator[Tree]:
         reads: dict[str, list[Tree]] = {}
-        for read in _consumed(tick):
+        for read in _all_reads(tick):
             channels = self.system.channels[read["channel"]]
             for channel, own in zip(channels.members, self._split(Read, read, channels), strict=True):
                 own["channel"] = channel.name
@@ -216,7 +216,7 @@ def _stamps(groups: Iterable[Tree]) -> dict[str, set[int]]:
     for window in (one for own in groups for one in (own["window"], *own["pending"], *own["past"])):
         for name, stamp in window["sent"]:
             found.setdefault(name, set()).add(stamp)
-        for read in (read for call in window["calls"] for tick in call for read in _consumed(tick)):
+        for read in (read for call in window["calls"] for tick in call for read in _all_reads(tick)):
             if read["message"] is not None:
                 found.setdefault(read["channel"], set()).add(read["message"])
     return found
@@ -304,7 +304,7 @@ class _Merge:
             "loose": [self._message(stack, stamp, known) for stamp in loose if stamp not in stamps],
             "completed": [[step, list(back)] for step, back in completed.items()],
             "newest": self._rows([own["newest"] for own in each]),
-            "held": self._joined(HeldMessages, held) if held else None,
+            "held": self._joined(type(stack.ledger.held), held) if held else None,
         }
 
     def _message(self, stack: Channel, stamp: int, known: Sequence[Mapping[int, Tree]]) -> Tree:
@@ -314,7 +314,9 @@ class _Merge:
         each = [own.get(stamp, void) for own in known]
         return {
             **self._joined(Message, each),
-            "step_signals": self._signals_number([one["step_signals"] for one in each], stack.replicas),
+            "step_signals": self._signals_number(
+                [one["step_signals"] for one in each], stack.places.replicas
+            ),
             "open": sorted({window for one in each for window in one["open"]}),
             "held_by_sender": any(one["held_by_sender"] for one in each),
         }
@@ -361,7 +363,7 @@ class _Merge:
         return {key: torch.stack(own) for key, own in zip(agent.learner.buffers, values, strict=True)}
 
     def _tick(self, stack: Agent, each: Sequence[Tree]) -> Tree:
-        read = {tick["agent"]: _consumed(tick) for tick in each}
+        read = {tick["agent"]: _all_reads(tick) for tick in each}
 
         def merged(channels: Channel) -> list[Tree]:
             own = [[one for one in read[c.receiver] if one["channel"] == c.name] for c in channels.members]

@@ -37,11 +37,15 @@ Number = Callable[[StepSignals], int]
 def snapshot(system: System) -> Tree:
     """Return the state of single agents and channels, without copying a tensor."""
     episode, channels, found = system.episode, system.channels, messages(system)
-    outliers = {name: c.outliers for name, c in channels.items() if c.outliers is not None}
+    outliers = {name: c.gradient.outliers for name, c in channels.items() if c.gradient.outliers is not None}
     return {
         "learners": {name: agent.learner.state_dict() for name, agent in system.owners().items()},
-        "predictors": {n: p.state_dict() for n, c in channels.items() if (p := c.predictor) is not None},
-        "inputs": {n: model.state_dict() for n, c in channels.items() if (model := c.input) is not None},
+        "predictors": {
+            n: p.state_dict() for n, c in channels.items() if (p := c.gradient.predictor) is not None
+        },
+        "inputs": {
+            n: model.state_dict() for n, c in channels.items() if (model := c.input.model) is not None
+        },
         "quarantine": found["quarantine"],
         "ledgers": found["ledgers"],
         "groups": found["groups"],
@@ -68,12 +72,12 @@ def restore_parameters(system: System, state: Mapping[str, Any]) -> Tree:
     for name, agent in system.owners().items():
         agent.learner.load_state_dict(state["learners"][name])
     for name, channel in system.channels.items():
-        if channel.predictor is not None:
-            channel.predictor.load_state_dict(state["predictors"][name])
-        if channel.input is not None:
-            channel.input.load_state_dict(state["inputs"][name])
-        if channel.outliers is not None:
-            channel.outliers.load_state_dict(state["outliers"][name])
+        if channel.gradient.predictor is not None:
+            channel.gradient.predictor.load_state_dict(state["predictors"][name])
+        if channel.input.model is not None:
+            channel.input.model.load_state_dict(state["inputs"][name])
+        if channel.gradient.outliers is not None:
+            channel.gradient.outliers.load_state_dict(state["outliers"][name])
     all_signals = [StepSignals(step, signals) for step, signals in state["signals"]]
     return {**state, "signals": all_signals}
 
@@ -83,8 +87,10 @@ def with_optimisers_of(system: System, state: Mapping[str, Any]) -> Tree:
     channels = system.channels
     owners: dict[str, dict[str, TrainedParameters]] = {
         "learners": {name: agent.learner for name, agent in system.owners().items()},
-        "predictors": {name: c.predictor for name, c in channels.items() if c.predictor is not None},
-        "inputs": {name: c.input for name, c in channels.items() if c.input is not None},
+        "predictors": {
+            name: c.gradient.predictor for name, c in channels.items() if c.gradient.predictor is not None
+        },
+        "inputs": {name: c.input.model for name, c in channels.items() if c.input.model is not None},
     }
     found = dict(state)
     for key, each in owners.items():
@@ -123,8 +129,8 @@ def messages(system: System) -> Tree:
     return {
         "quarantine": {
             "agents": _among((agent.names, agent.disabled()) for agent in agents),
-            "gradients": _among((c.names, c.predictors_disabled) for c in channels.values()),
-            "inputs": _among((c.names, c.input_models_disabled) for c in channels.values()),
+            "gradients": _among((c.names, c.gradient.disabled) for c in channels.values()),
+            "inputs": _among((c.names, c.input.disabled) for c in channels.values()),
             "events": [list(event) for event in system.divergence.events],
         },
         "ledgers": ledgers,
@@ -147,9 +153,9 @@ def load_messages(system: System, state: Mapping[str, Any]) -> None:
         system.agents[name].trail = dict(trail)
     known: dict[str, dict[int, Message]] = {}
     for name, channel in system.channels.items():
-        channel.input_examples, channel.input_example_members = [], []
-        channel.predictors_disabled = _members(channel.names, gradients)
-        channel.input_models_disabled = _members(channel.names, inputs)
+        channel.input.examples = []
+        channel.gradient.disabled = _members(channel.names, gradients)
+        channel.input.disabled = _members(channel.names, inputs)
         known[name] = _load_ledger(channel.ledger, state["ledgers"][name], signals)
     for name, agent in system.agents.items():
         agent.action = state["actions"].get(name)
@@ -206,7 +212,8 @@ def _load_ledger(
     ledger.completed = {step: [known[stamp] for stamp in stamps] for step, stamps in saved["completed"]}
     ledger.newest = saved["newest"]
     if ledger.held is not None and saved["held"] is not None:
-        ledger.held = from_tree(type(ledger.held), saved["held"], signals)
+        own = {"channel": ledger.name, "aligned": ledger.aligned}
+        ledger.held = from_tree(type(ledger.held), saved["held"], signals, **own)
     return known
 
 

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import torch
 
 from antiphon.engine.backends import Backend
-from antiphon.engine.features.ties import ties_of
 from antiphon.engine.heart.system import System
 from antiphon.engine.state.checkpoint import copy_tree, latest, read
 from antiphon.errors import ScenarioError, suggest
@@ -118,7 +117,7 @@ def load_weights(
     takers = [name for name, taken in found.taken.items() if taken]
     _check_ties(system, state["learners"], found)
     renewed = set(takers)
-    for groups in ties_of(system):  # what is one weight is one in its moments too
+    for groups in system.ties():  # what is one weight is one in its moments too
         joined = {name for tie in groups for name, _ in tie}
         renewed |= joined if joined & renewed else set()
     for name in renewed:

@@ -1,32 +1,93 @@
-"""Values of somebody else's world as tensors, checked; and its exceptions as errors of one line."""
+"""Somebody else's world: its values as tensors, checked; its exceptions as errors of one line; and what adaptors share."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import Space
+from gymnasium.vector import AsyncVectorEnv
 from torch import Tensor
 
-from antiphon.envs.signal import Signal
-from antiphon.errors import AntiphonError, RunError
+from antiphon.envs.adaptors.spaces import Actions, Observations, leaves
+from antiphon.envs.base import TorchVectorEnv
+from antiphon.envs.signal import OUTCOMES, Description, Signal
+from antiphon.errors import AntiphonError, RunError, ScenarioError, require, suggest
 
-__all__ = ["checked", "failing", "tensor_of"]
+__all__ = [
+    "Adaptor",
+    "check_render_mode",
+    "checked",
+    "has_state",
+    "load_random_state",
+    "making",
+    "random_state",
+    "tensor_of",
+]
+
+
+class Adaptor(TorchVectorEnv):
+    """Somebody else's world, or copies of it, as a `TorchVectorEnv`; they are closed with it.
+
+    Its methods raise a RunError where the world fails, returns what does not fit its spaces, or has no state; `step` a
+    ScenarioError where actions have parts that there are not, or logits of another number of choices.
+
+    Args:
+        worlds: The environments that are drawn and closed.
+        name: Of the world, for errors.
+        signals: Of its observations, and beside `OUTCOMES` of each step; none may be called as an outcome is.
+    """
+
+    def __init__(
+        self,
+        worlds: Sequence[Any],
+        name: str,
+        num_envs: int,
+        signals: Mapping[str, Signal],
+        actions: Actions,
+        can_be_saved: bool,
+        **settings: Any,
+    ) -> None:
+        for each in signals.keys() & OUTCOMES.keys():
+            raise ScenarioError(f"env: an observation is called '{each}', as an outcome is; rename it")
+        self._worlds, self._name, self.actions = list(worlds), name, actions
+        description = Description(
+            signals={**signals, **OUTCOMES},
+            example_counts={},
+            action_space=actions.space,
+            can_be_saved=can_be_saved,
+        )
+        super().__init__(num_envs, description, actions.space, **settings)
+        metadata = getattr(worlds[0], "metadata", {})
+        self.metadata |= {key: metadata[key] for key in ("render_modes", "render_fps") if key in metadata}
+        self.render_mode = getattr(worlds[0], "render_mode", None)
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Close the worlds."""
+        for world in self._worlds:
+            world.close(**kwargs)
+
+    def _failing(self, call: str) -> AbstractContextManager[None]:
+        return failing(self._name, call, subprocesses=isinstance(self._worlds[0], AsyncVectorEnv))
+
+    def _value(self, name: str, values: Any, observations: Observations) -> Tensor:
+        """Return a signal's value of what the world returned."""
+        kind = self.dtype if self.signals[name].classes is None else torch.int64
+        return observations.value(name, tensor_of(values, self.device).to(kind))
+
+    def _require_state(self) -> None:
+        cannot = f"'{self._name}' cannot be saved or forked; give it state_dict and load_state_dict"
+        require(self.description.can_be_saved, "env", cannot, RunError)
 
 
 @contextmanager
 def failing(name: str, call: str, *, subprocesses: bool = False) -> Iterator[None]:
-    """Raise whatever a world raises as a RunError of one line.
-
-    Args:
-        name: Of the world.
-        call: Of its method.
-        subprocesses: Whether it runs in processes of its own, whose tracebacks Gymnasium issues as warnings.
-    """
+    """Raise whatever a world raises in a call as a RunError of one line; subprocesses issue tracebacks as warnings."""
     try:
         with warnings.catch_warnings() if subprocesses else nullcontext():
             if subprocesses:
@@ -39,6 +100,25 @@ def failing(name: str, call: str, *, subprocesses: bool = False) -> Iterator[Non
         raise RunError(f"env: '{name}' failed in {call}(): {line}") from None
 
 
+@contextmanager
+def making(kind: str, name: str) -> Iterator[None]:
+    """Raise whatever the making of a world of a kind raises as a ScenarioError of one line."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  (anything somebody's world may raise)
+        line = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            line += f"; install {error.name.partition('.')[0]}"
+        raise ScenarioError(f"env.{kind}: '{name}' cannot be made: {line}") from None
+
+
+def check_render_mode(name: str, world: Any, options: Mapping[str, Any]) -> None:
+    """Refuse a `render_mode` that a world does not have."""
+    known, wanted = getattr(world, "metadata", {}).get("render_modes") or [], options.get("render_mode")
+    if wanted is not None and wanted not in known:
+        raise ScenarioError(f"env.render_mode: '{name}' has no '{wanted}'{suggest(str(wanted), known)}")
+
+
 def tensor_of(values: Any, device: torch.device) -> Tensor:
     """Return a copy of a world's value, as a tensor."""
     if isinstance(values, Tensor):
@@ -48,11 +128,7 @@ def tensor_of(values: Any, device: torch.device) -> Tensor:
 
 
 def checked(name: str, signal: Signal, value: Tensor, batch: int) -> Tensor:
-    """Return a signal's values in all sub-environments, [batch, …].
-
-    Raises:
-        RunError: They have another shape, or are not finite, or no classes.
-    """
+    """Return a signal's values in all sub-environments, [batch, …]; RunError where shape, numbers or classes are wrong."""
     wanted = (batch, *signal.shape)
     if value.shape != wanted:
         raise RunError(f"env: '{name}' is {list(value.shape)}, not {list(wanted)} as its space is")
@@ -67,3 +143,19 @@ def checked(name: str, signal: Signal, value: Tensor, batch: int) -> Tensor:
         found = value[row][wrong[row]].flatten()[0].item()
         raise RunError(f"env: '{name}' of sub-environment {row} is {found}, {fault}; repair the environment")
     return value
+
+
+def has_state(env: Any) -> bool:
+    """Whether an environment has `state_dict` and `load_state_dict`."""
+    return all(callable(getattr(env, name, None)) for name in ("state_dict", "load_state_dict"))
+
+
+def random_state(space: Space[Any]) -> list[Any]:
+    """Return the state of a space's random samples."""
+    return [leaf.np_random.bit_generator.state for leaf in leaves(space).values()]
+
+
+def load_random_state(space: Space[Any], state: list[Any]) -> None:
+    """Load a state, of `random_state`."""
+    for leaf, each in zip(leaves(space).values(), state, strict=True):
+        leaf.np_random.bit_generator.state = each

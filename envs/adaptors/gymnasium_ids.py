@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium
 from gymnasium.vector import AutoresetMode, VectorEnv
 
+from antiphon.envs.adaptors.checked import check_render_mode, making
+from antiphon.envs.options import EnvOptions
 from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import imported_by_name
 
 __all__ = ["open_vector"]
 
-_VECTORISED = ("sync", "async", "vector_entry_point")
-_AUTORESET = {mode.name.lower(): mode for mode in AutoresetMode}
-_OWN = ("id", "num_envs", "vector_kwargs", "wrappers")
+_OWN = {"id", "num_envs", "vector_kwargs", "wrappers"}
 """Arguments of `make_vec` that no document gives."""
+_AUTORESET = {mode.name.lower(): mode for mode in AutoresetMode}
+
+
+class _Options(EnvOptions, extra="allow"):
+    """How a vector environment is made; all other keys are arguments of the environment."""
+
+    vectorization_mode: Literal["sync", "async", "vector_entry_point"] | None = None
+    autoreset: Literal["same_step", "next_step", "disabled"] | None = None
 
 
 def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[Any, Any, Any]:
@@ -38,26 +46,22 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
         imported_by_name(module, "env.gymnasium")
     if name not in gymnasium.registry:
         raise ScenarioError(f"env.gymnasium: no Gymnasium environment '{name}'{_nearest(name)}")
-    arguments = dict(options)
-    for key in arguments.keys() & set(_OWN):
+    found = _Options(**options)
+    mode, autoreset, arguments = found.vectorization_mode, found.autoreset, found.model_extra or {}
+    for key in arguments.keys() & _OWN:
         meaning = "it is training.batch" if key == "num_envs" else "a document has no Python objects"
         raise ScenarioError(f"env.{key}: cannot be given, {meaning}; leave it out")
-    mode, autoreset = arguments.pop("vectorization_mode", None), arguments.pop("autoreset", None)
-    for key, value, known in (
-        ("vectorization_mode", mode, _VECTORISED),
-        ("autoreset", autoreset, _AUTORESET),
-    ):
-        if value is not None and value not in known:
-            raise ScenarioError(f"env.{key}: no {key} '{value}'{suggest(str(value), known)}")
-    try:
+    with making("gymnasium", name):
         env = _made(name, batch, mode, autoreset, arguments)
-    except Exception as error:  # noqa: BLE001  (anything somebody's environment may raise)
-        line = " ".join(str(error).split()) or type(error).__name__
-        if isinstance(error, ModuleNotFoundError) and error.name:
-            line += f"; install {error.name.partition('.')[0]}"
-        raise ScenarioError(f"env.gymnasium: '{name}' cannot be made: {line}") from None
     try:
-        _check_made(env, name, autoreset, arguments.get("render_mode"))
+        check_render_mode(name, env, arguments)
+        own = env.metadata.get("autoreset_mode")
+        if autoreset is not None and own is not _AUTORESET[autoreset]:
+            has = own.name.lower() if isinstance(own, AutoresetMode) else own
+            other = f"{autoreset}, but the vector environment of '{name}' has {has}"
+            raise ScenarioError(
+                f"env.autoreset: {other}; leave autoreset out, or use vectorization_mode: sync"
+            )
     except ScenarioError:
         env.close()
         raise
@@ -71,26 +75,11 @@ def _made(
         own = gymnasium.spec(name).vector_entry_point is not None and autoreset is None
         mode = "vector_entry_point" if own else "sync"
     settings = (
-        {} if mode == "vector_entry_point" else {"autoreset_mode": _AUTORESET[autoreset or "same_step"]}
+        {"autoreset_mode": _AUTORESET[autoreset or "same_step"]} if mode != "vector_entry_point" else {}
     )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*render_mode")  # which is checked here
         return gymnasium.make_vec(name, batch, vectorization_mode=mode, vector_kwargs=settings, **arguments)
-
-
-def _check_made(env: VectorEnv[Any, Any, Any], name: str, autoreset: str | None, render_mode: Any) -> None:
-    own = env.metadata.get("autoreset_mode")
-    if autoreset is not None and own is not _AUTORESET[autoreset]:
-        has = own.name.lower() if isinstance(own, AutoresetMode) else own
-        raise ScenarioError(
-            f"env.autoreset: {autoreset}, but the vector environment of '{name}' has {has}; leave autoreset out, or "
-            "use vectorization_mode: sync"
-        )
-    known = env.metadata.get("render_modes") or []
-    if render_mode is not None and render_mode not in known:
-        raise ScenarioError(
-            f"env.render_mode: '{name}' has no '{render_mode}'{suggest(str(render_mode), known)}"
-        )
 
 
 def _nearest(name: str) -> str:

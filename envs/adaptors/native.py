@@ -15,11 +15,11 @@ from torch import Tensor
 
 from antiphon.envs.adaptors.checked import checked, tensor_of
 from antiphon.envs.adaptors.parallel import ParallelAdaptor
-from antiphon.envs.adaptors.spaces import Actions, Observations
+from antiphon.envs.adaptors.spaces import Actions, Observations, mapped, part_at
 from antiphon.envs.adaptors.vector import VectorAdaptor
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import Signal
-from antiphon.errors import ScenarioError
+from antiphon.errors import ScenarioError, require
 
 __all__ = ["Native", "native_of"]
 
@@ -43,64 +43,45 @@ class Native:
     ) -> tuple[dict[str, Tensor], bool]:
         """Return some signals of an observation, [batch, …], and whether it is that of one environment.
 
-        Args:
-            observation: As the world, or a vector of it, returns it; arrays or tensors. An agent of a parallel world that
-                is missing observes zeros.
-            names: Of the signals.
-            device: Of the signals.
-            dtype: Of their floats.
+        An agent of a parallel world that is missing observes zeros.
 
         Raises:
             ScenarioError: A part is missing, or of another shape.
             RunError: Values that are not finite, or no classes.
         """
         found: dict[str, Tensor] = {}
-        absent: list[str] = []
-        alone: bool | None = None
+        alone = False
         for agent, observations in self.observations.items():
+            if agent is not None and isinstance(observation, Mapping) and agent not in observation:
+                continue
             for name, signal in observations.signals.items():
                 if name not in names:
                     continue
-                if agent is not None and isinstance(observation, Mapping) and agent not in observation:
-                    absent.append(name)
-                    continue
                 try:
                     part = observations.part(name, observation if agent is None else observation[agent])
-                    kind = dtype if signal.classes is None else torch.int64
-                    value = observations.value(name, tensor_of(part, device).to(kind))
+                    value = observations.value(name, tensor_of(part, device).to(_type(signal, dtype)))
                 except (TypeError, KeyError, IndexError, ValueError):
                     raise ScenarioError(f"policy: the observation has no '{name}'") from None
                 alone = value.ndim == len(signal.shape)
                 value = value.unsqueeze(0) if alone else value
-                if value.shape[1:] != signal.shape or (
-                    found and len(value) != len(next(iter(found.values())))
-                ):
-                    raise ScenarioError(
-                        f"policy: '{name}' is {list(value.shape[1:] if alone else value.shape)}; give {list(signal.shape)}, "
-                        "or with a first axis for several environments"
-                    )
-                found[name] = checked(name, signal, value, len(value))
-        if alone is None:
-            raise ScenarioError(f"policy: the observation has none of {', '.join(sorted(names))}")
-        batch = len(next(iter(found.values())))
-        for name in absent:
-            signal = self.signals[name]
-            kind = dtype if signal.classes is None else torch.int64
-            found[name] = torch.zeros(batch, *signal.shape, dtype=kind, device=device)
+                batch = len(next(iter(found.values()), value))
+                found_shape = f"'{name}' is {list(value.shape[1:] if alone else value.shape)}"
+                fix = f"give {list(signal.shape)}, or with a first axis for several environments"
+                fits = value.shape == (batch, *signal.shape)
+                require(fits, "policy", f"{found_shape}; {fix}", ScenarioError)
+                found[name] = checked(name, signal, value, batch)
+        nothing = f"the observation has none of {', '.join(sorted(names))}"
+        require(bool(found), "policy", nothing, ScenarioError)
+        for name in (name for name in names if name not in found):
+            shape, kind = self.signals[name].shape, _type(self.signals[name], dtype)
+            found[name] = torch.zeros(batch, *shape, dtype=kind, device=device)
         return found, alone
 
     def write(self, action: Any, sample: Callable[[], Any], batch: int, *, alone: bool) -> Any:
-        """Return a batch of actions as the world takes them, in numpy arrays.
-
-        Args:
-            action: As of `Actions.translated`; None: random.
-            sample: Of `space`: random actions, for parts that are missing.
-            batch: How many environments.
-            alone: Whether it is the action of one environment.
-        """
-        native = sample() if action is None else self.actions.translated(action, sample, arrays=True)
+        """Return actions (of `Actions.translated`; None: of `sample`) in arrays, as the world, or one of it, takes them."""
+        given = sample() if action is None else self.actions.translated(action, sample, arrays=True)
         space = self.space(batch)
-        native = _cast(space, native)
+        native = mapped(space, lambda path, leaf: np.asarray(part_at(given, path), leaf.dtype))
         return next(iter(iterate(space, native))) if alone else native
 
     def space(self, batch: int) -> gymnasium.Space[Any]:
@@ -108,13 +89,8 @@ class Native:
         return batch_space(self.actions.native, batch)
 
 
-def _cast(space: gymnasium.Space[Any], value: Any) -> Any:
-    """Return actions with the types of their space."""
-    if isinstance(space, spaces.Dict):
-        return {key: _cast(part, value[key]) for key, part in space.spaces.items()}
-    if isinstance(space, spaces.Tuple):
-        return tuple(_cast(part, each) for part, each in zip(space.spaces, value, strict=True))
-    return np.asarray(value, space.dtype)
+def _type(signal: Signal, dtype: torch.dtype) -> torch.dtype:
+    return dtype if signal.classes is None else torch.int64
 
 
 def native_of(env: TorchVectorEnv) -> Native:

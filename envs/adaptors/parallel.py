@@ -11,15 +11,23 @@ from gymnasium import spaces
 from gymnasium.vector.utils import batch_space, iterate
 from torch import Tensor
 
-from antiphon.envs.adaptors.checked import checked, failing, tensor_of
+from antiphon.envs.adaptors.checked import (
+    Adaptor,
+    check_render_mode,
+    checked,
+    has_state,
+    load_random_state,
+    making,
+    random_state,
+    tensor_of,
+)
 from antiphon.envs.adaptors.spaces import Actions, Observations, signal_of
-from antiphon.envs.adaptors.state import load_random_state, random_state
-from antiphon.envs.base import StepResult, TorchVectorEnv, Values
-from antiphon.envs.signal import OUTCOMES, Description, Signal
-from antiphon.errors import RunError, ScenarioError, suggest
+from antiphon.envs.base import StepResult, Values
+from antiphon.envs.signal import OUTCOMES
+from antiphon.errors import ScenarioError, require
 from antiphon.extensions import imported_by_name
 
-__all__ = ["ParallelAdaptor", "is_parallel", "pettingzoo_world"]
+__all__ = ["ParallelAdaptor", "is_parallel", "open_copies"]
 
 _STATE = "state"
 
@@ -30,46 +38,22 @@ def is_parallel(world: Any) -> bool:
     return all(hasattr(world, name) for name in names) and not hasattr(world, "agent_selection")
 
 
-def _has_state(world: Any) -> bool:
-    world = getattr(world, "unwrapped", world)
-    return all(callable(getattr(world, name, None)) for name in ("state_dict", "load_state_dict"))
-
-
-def pettingzoo_world(
-    name: str,
-    batch: int,
-    options: Mapping[str, Any],
-    *,
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
-) -> TorchVectorEnv:
-    """Return the environment of a module with a `parallel_env`.
-
-    Args:
-        name: The module, of a package that may be imported (`allow_import`).
-        options: Arguments of each copy's `parallel_env`.
+def open_copies(name: str, batch: int, options: Mapping[str, Any]) -> list[Any]:
+    """Make copies of the parallel world of a module that may be imported (`allow_import`), `options` being its arguments.
 
     Raises:
         ScenarioError: There is no such module, it has no parallel world, or that cannot be made of the options.
     """
-    factory = getattr(imported_by_name(name, "env.pettingzoo"), "parallel_env", None)
-    if not callable(factory):
-        raise ScenarioError(
-            f"env.pettingzoo: {name} has no parallel_env; name the module of a parallel world, such as "
-            "mpe2.simple_speaker_listener_v4"
-        )
-    try:
+    factory: Any = getattr(imported_by_name(name, "env.pettingzoo"), "parallel_env", None)
+    fix = "name the module of a parallel world, such as mpe2.simple_speaker_listener_v4"
+    require(callable(factory), "env.pettingzoo", f"{name} has no parallel_env; {fix}", ScenarioError)
+    with making("pettingzoo", name):
         worlds = [factory(**options) for _ in range(batch)]
-    except Exception as error:  # noqa: BLE001  (anything somebody's world may raise)
-        line = " ".join(str(error).split()) or type(error).__name__
-        raise ScenarioError(f"env.pettingzoo: {name} cannot be made: {line}") from None
-    known, wanted = getattr(worlds[0], "metadata", {}).get("render_modes") or [], options.get("render_mode")
-    if wanted is not None and wanted not in known:
-        raise ScenarioError(f"env.render_mode: {name} has no '{wanted}'{suggest(str(wanted), known)}")
-    return ParallelAdaptor(worlds, device=device, dtype=dtype)
+    check_render_mode(name, worlds[0], options)
+    return worlds
 
 
-class ParallelAdaptor(TorchVectorEnv):
+class ParallelAdaptor(Adaptor):
     """Adaptor of copies of a PettingZoo parallel world to `TorchVectorEnv`.
 
     An agent's observation is the signal `AGENT.observation`, of a Dict one signal per key (`AGENT.key`). The actions are a
@@ -82,126 +66,61 @@ class ParallelAdaptor(TorchVectorEnv):
     episode ends when no agent is left: truncated if one of the last was truncated, else terminated. Copy i is seeded with
     the seed + i, as the sub-environments of Gymnasium are.
 
-    Args:
-        worlds: The copies; they are closed with the adaptor.
-
-    Attributes:
-        observations: The translation of observations, by agent.
-        actions: That of actions.
-
     Raises:
         ScenarioError: Objects that are no parallel worlds, or spaces that have no translation.
     """
 
-    def __init__(
-        self,
-        worlds: Sequence[Any],
-        *,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
+    def __init__(self, worlds: Sequence[Any], **settings: Any) -> None:
         first = worlds[0]
-        if not is_parallel(first):
-            raise ScenarioError(
-                f"env: {type(first).__name__} is no parallel world of PettingZoo; give its parallel_env"
-            )
-        self._worlds = list(worlds)
-        self._agents: tuple[str, ...] = tuple(first.possible_agents)
+        other = f"{type(first).__name__} is no parallel world of PettingZoo; give its parallel_env"
+        require(is_parallel(first), "env", other, ScenarioError)
+        agents = self._agents = tuple(first.possible_agents)
         self.observations = {
-            agent: Observations(first.observation_space(agent), f"{agent}.") for agent in self._agents
+            agent: Observations(first.observation_space(agent), f"{agent}.") for agent in agents
         }
-        native = spaces.Dict({agent: first.action_space(agent) for agent in self._agents})
-        self.actions = Actions(native)
+        native = spaces.Dict({agent: first.action_space(agent) for agent in agents})
         self._native = batch_space(native, len(worlds))
-        super().__init__(
-            len(worlds),
-            Description(
-                signals=self._all_signals(),
-                example_counts={},
-                action_space=self.actions.space,
-                can_be_saved=_has_state(first),
-            ),
-            self.actions.space,
-            device=device,
-            dtype=dtype,
-        )
-        metadata = getattr(first, "metadata", {})
-        self.metadata["render_modes"] = metadata.get("render_modes", [])
-        self.render_mode = getattr(first, "render_mode", None)
-        self._name = str(metadata.get("name", type(first).__name__))
-
-    def _all_signals(self) -> dict[str, Signal]:
-        signals = {
-            name: signal for each in self.observations.values() for name, signal in each.signals.items()
-        }
-        space = getattr(self._worlds[0], "state_space", None)
-        if isinstance(space, spaces.Box):
+        signals = {name: one for each in self.observations.values() for name, one in each.signals.items()}
+        if isinstance(space := getattr(first, "state_space", None), spaces.Box):
             signals[_STATE] = signal_of(_STATE, space, training_only=True)
-        own = {f"{name}.{agent}": signal for agent in self._agents for name, signal in OUTCOMES.items()}
-        return signals | OUTCOMES | own
-
-    # --- stepping ----------------------------------------------------------------------------------------
+        signals |= {f"{name}.{agent}": one for agent in agents for name, one in OUTCOMES.items()}
+        name = str(getattr(first, "metadata", {}).get("name", type(first).__name__))
+        self._stateful = [getattr(world, "unwrapped", world) for world in worlds]
+        saved = has_state(self._stateful[0])
+        super().__init__(worlds, name, len(worlds), signals, Actions(native), saved, **settings)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
-        """Reset all copies.
-
-        Args:
-            seed: Of the first copy, and of the random actions of `step(None)`.
-
-        Raises:
-            RunError: A copy fails, or returns what does not fit its spaces.
-        """
-        with failing(self._name, "reset"):
-            observed = [
-                world.reset(seed=None if seed is None else seed + row, options=options)[0]
-                for row, world in enumerate(self._worlds)
-            ]
+        """Reset all copies: copy i to the seed + i; random actions have the seed itself."""
+        seeds = [None if seed is None else seed + row for row in range(self.num_envs)]
+        with self._failing("reset"):
+            observed = [w.reset(seed=s, options=options)[0] for w, s in zip(self._worlds, seeds, strict=True)]
         if seed is not None:
             self._native.seed(seed)
         return self._divide(self._observe(observed))
 
     def step(self, actions: Any = None) -> StepResult:
-        """Take a step in every copy.
-
-        Args:
-            actions: A mapping of parts, as of `Actions`; parts that it leaves out are random, and so are all for None.
-
-        Raises:
-            ScenarioError: Parts that there are not, or logits of another number of actions.
-            RunError: A copy fails, or returns what does not fit its spaces.
-        """
+        """Take a step in every copy: actions are a mapping of parts, as of `Actions`; parts that it leaves out are random."""
         given = {} if actions is None else actions
         if isinstance(given, Mapping):  # boxes of 32 bits contain no numbers of 64
-            given = {
-                n: a.float() if isinstance(a, Tensor) and a.is_floating_point() else a
-                for n, a in given.items()
-            }
+            floats = {n: a for n, a in given.items() if isinstance(a, Tensor) and a.is_floating_point()}
+            given = {**given, **{name: value.float() for name, value in floats.items()}}
         native = iterate(self._native, self.actions.translated(given, self._native.sample, arrays=True))
         observed, outcomes = [], np.zeros((len(OUTCOMES), 1 + len(self._agents), self.num_envs))
         there = np.zeros((1 + len(self._agents), self.num_envs), bool)
-        with failing(self._name, "step"):
+        with self._failing("step"):
             for row, (world, action) in enumerate(zip(self._worlds, native, strict=True)):
                 alive = [agent for agent in self._agents if agent in world.agents]
                 found = world.step({agent: action[agent] for agent in alive})
                 observed.append(found[0])
                 places = [0, *(1 + self._agents.index(agent) for agent in alive)]
                 there[places, row] = True
-                outcomes[:, places, row] = np.array(self._outcomes(world, alive, *found[1:4]))
-        return self._result(
-            observed, torch.from_numpy(outcomes).to(self.device), torch.from_numpy(there).to(self.device)
-        )
+                outcomes[:, places, row] = np.array(self._outcomes(world, alive, found[1:4]))
+        return self._result(observed, *(torch.from_numpy(each).to(self.device) for each in (outcomes, there)))
 
     @staticmethod
-    def _outcomes(
-        world: Any,
-        alive: Sequence[str],
-        rewards: Mapping[str, Any],
-        terminations: Mapping[str, Any],
-        truncations: Mapping[str, Any],
-    ) -> list[list[float]]:
+    def _outcomes(world: Any, alive: Sequence[str], found: Sequence[Mapping[str, Any]]) -> list[list[float]]:
         """Return reward, terminated and truncated: of the whole world, and of each agent that was alive."""
-        own = [float(rewards.get(agent, 0.0)) for agent in alive]
-        ends = [[float(each.get(agent, False)) for agent in alive] for each in (terminations, truncations)]
+        own, *ends = [[float(each.get(agent, 0.0)) for agent in alive] for each in found]
         over = not world.agents or all(map(any, zip(*ends, strict=True)))
         if over:  # whoever was left without an end of its own
             ends[0] = [max(end, 1.0 - cut) for end, cut in zip(*ends, strict=True)]
@@ -212,10 +131,7 @@ class ParallelAdaptor(TorchVectorEnv):
     def _result(self, observed: list[Any], outcomes: Tensor, there: Tensor) -> StepResult:
         """Return the result of a step, with copies reset whose episode it ended.
 
-        Args:
-            observed: The observations of each copy.
-            outcomes: [reward, terminated and truncated; the whole world and each agent; batch].
-            there: [whole world and each agent, batch] bool: which outcomes there are.
+        Outcomes [reward, terminated and truncated; the whole world and each agent; batch] are where `there` is true.
         """
         values = self._observe(observed)
         facts: dict[str, Any] = {}
@@ -231,7 +147,7 @@ class ParallelAdaptor(TorchVectorEnv):
         if bool(ended.any()):
             last, facts_then = self._divide(values)
             facts.update(final_obs=last, _final_obs=ended, final_info=facts_then, _final_info=ended.clone())
-            with failing(self._name, "reset"):
+            with self._failing("reset"):
                 for row in ended.nonzero().flatten().tolist():
                     observed[row] = self._worlds[row].reset()[0]
             values = self._observe(observed)
@@ -242,69 +158,41 @@ class ParallelAdaptor(TorchVectorEnv):
         """Return the requested signals that are known at the tick; zeros for agents that are not there."""
         values: dict[str, Tensor] = {}
         for agent, observations in self.observations.items():
-            rows = [row for row, each in enumerate(observed) if agent in each]
+            rows = [row for row, found in enumerate(observed) if agent in found]
             for name, signal in observations.signals.items():
                 if name not in self.requested:
                     continue
-                kind = self.dtype if signal.classes is None else torch.int64
-                full = torch.zeros(self.num_envs, *signal.shape, dtype=kind, device=self.device)
+                full = torch.zeros(self.num_envs, *signal.shape, dtype=self.dtype, device=self.device)
+                full = full if signal.classes is None else full.long()
                 if rows:
-                    with failing(self._name, "step"):
-                        parts = np.stack(
-                            [np.asarray(observations.part(name, observed[row][agent])) for row in rows]
-                        )
-                    part = observations.value(name, tensor_of(parts, self.device).to(kind))
-                    checked(name, signal, part, len(rows))
-                    full[rows] = part
+                    with self._failing("step"):
+                        each = [np.asarray(observations.part(name, observed[row][agent])) for row in rows]
+                        parts = np.stack(each)
+                    full[rows] = checked(name, signal, self._value(name, parts, observations), len(rows))
                 values[name] = full
         if _STATE in self.requested:
-            with failing(self._name, "state"):
+            with self._failing("state"):
                 parts = np.stack([np.asarray(world.state()) for world in self._worlds])
             state = tensor_of(parts, self.device).to(self.dtype)
             scale = 255 if parts.dtype == np.uint8 else 1
             values[_STATE] = checked(_STATE, self.signals[_STATE], state / scale, self.num_envs)
         return values
 
-    # --- everything else -----------------------------------------------------------------------------------
-
     def render(self) -> tuple[Any, ...]:
-        """Return the copies' pictures, as they make them.
-
-        Raises:
-            RunError: They cannot be drawn.
-        """
-        with failing(self._name, "render"):
+        """Return the copies' pictures, as they make them."""
+        with self._failing("render"):
             return tuple(world.render() for world in self._worlds)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the copies' own states.
-
-        Raises:
-            RunError: The world has no `state_dict`.
-        """
-        worlds = [stateful.state_dict() for stateful in self._stateful()]
+        """Return the copies' own states."""
+        self._require_state()
+        worlds = [world.state_dict() for world in self._stateful]
         return {"worlds": worlds, "random": random_state(self._native)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load the copies' states.
-
-        Raises:
-            RunError: The world has no `load_state_dict`.
-        """
-        stateful = self._stateful()
+        """Load the copies' states."""
+        self._require_state()
         self.reset()  # many worlds are initialised only by a reset
-        for world, each in zip(stateful, state["worlds"], strict=True):
+        for world, each in zip(self._stateful, state["worlds"], strict=True):
             world.load_state_dict(each)
         load_random_state(self._native, state["random"])
-
-    def _stateful(self) -> list[Any]:
-        if not self.description.can_be_saved:
-            raise RunError(
-                f"env: '{self._name}' cannot be saved or forked; give it state_dict and load_state_dict"
-            )
-        return [getattr(world, "unwrapped", world) for world in self._worlds]
-
-    def close_extras(self, **kwargs: Any) -> None:
-        """Close the copies."""
-        for world in self._worlds:
-            world.close()

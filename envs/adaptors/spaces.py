@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,9 @@ from torch import Tensor
 
 from antiphon.envs.base import chosen
 from antiphon.envs.signal import Signal
-from antiphon.errors import ScenarioError
+from antiphon.errors import ScenarioError, require
 
-__all__ = ["Actions", "Observations", "leaves", "signal_of"]
+__all__ = ["Actions", "Observations", "leaves", "mapped", "part_at", "signal_of"]
 
 Path = tuple[str | int, ...]
 """Keys and places that lead from a space to a part of it."""
@@ -23,21 +23,29 @@ Path = tuple[str | int, ...]
 
 def leaves(space: Space[Any]) -> dict[Path, Space[Any]]:
     """Return the parts of a space that are neither a Dict nor a Tuple, by path; `()` is the space itself."""
+    found: dict[Path, Space[Any]] = {}
+    mapped(space, found.__setitem__)
+    return found
+
+
+def mapped(space: Space[Any], value: Callable[[Path, Space[Any]], Any], path: Path = ()) -> Any:
+    """Return a value of a space, made of those of its parts that are neither a Dict nor a Tuple."""
     if isinstance(space, spaces.Dict):
-        inner: Iterable[tuple[str | int, Space[Any]]] = space.spaces.items()
-    elif isinstance(space, spaces.Tuple):
-        inner = enumerate(space.spaces)
-    else:
-        return {(): space}
-    return {(key, *path): leaf for key, part in inner for path, leaf in leaves(part).items()}
+        return {key: mapped(part, value, (*path, key)) for key, part in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(mapped(part, value, (*path, place)) for place, part in enumerate(space.spaces))
+    return value(path, space)
+
+
+def part_at(value: Any, path: Path) -> Any:
+    """Return a part of a value of a space."""
+    for key in path:
+        value = value[key]
+    return value
 
 
 def signal_of(name: str, space: Space[Any], *, training_only: bool = False) -> Signal:
-    """Return the signal of an observation's part: bytes are scaled to [0, 1], choices begin at 0.
-
-    Raises:
-        ScenarioError: A space that is no signal.
-    """
+    """Return the signal of an observation's part: bytes are scaled to [0, 1], choices begin at 0; ScenarioError for others."""
     match space:
         case spaces.Box() if space.dtype == np.uint8:
             return Signal(shape=space.shape, low=0.0, high=1.0, training_only=training_only)
@@ -51,10 +59,8 @@ def signal_of(name: str, space: Space[Any], *, training_only: bool = False) -> S
             return Signal(classes=int(space.n), training_only=training_only)
         case spaces.MultiDiscrete():
             return Signal(shape=space.shape, classes=int(space.nvec.max()), training_only=training_only)
-    raise ScenarioError(
-        f"env: the observation '{name}' is a {type(space).__name__}; flatten it to Box, MultiBinary, Discrete, "
-        "MultiDiscrete, or a Dict or Tuple of these"
-    )
+    kinds = "Box, MultiBinary, Discrete, MultiDiscrete, or a Dict or Tuple of these"
+    raise ScenarioError(f"env: the observation '{name}' is a {type(space).__name__}; flatten it to {kinds}")
 
 
 class Observations:
@@ -85,9 +91,7 @@ class Observations:
 
     def part(self, name: str, observation: Any) -> Any:
         """Return a signal's part of an observation, of one environment or a batch, as the environment has it."""
-        for key in self._paths[name]:
-            observation = observation[key]
-        return observation
+        return part_at(observation, self._paths[name])
 
     def value(self, name: str, part: Tensor) -> Tensor:
         """Return a part as the signal has it."""
@@ -114,7 +118,6 @@ class Actions:
         native: The environment's own space of actions, of one sub-environment.
 
     Attributes:
-        native: The same.
         space: What agents choose from: Discrete, MultiDiscrete, Box, or a Dict of these. A space of other things is as it
             is: it takes no agent's actions, only random ones.
 
@@ -126,16 +129,13 @@ class Actions:
         self._leaves: dict[str, Space[Any]] = {}
         for path, leaf in leaves(native).items():
             name = ".".join(map(str, path))
-            if name in self._leaves:
-                raise ScenarioError(f"env: two parts of the action are called '{name}'; rename one")
+            twice = f"two parts of the action are called '{name}'; rename one"
+            require(name not in self._leaves, "env", twice, ScenarioError)
             self._leaves[name] = leaf
         self.native = native
-        if isinstance(native, spaces.Dict | spaces.Tuple):
-            self.space: Space[Any] = spaces.Dict(
-                {name: _choices(leaf) for name, leaf in self._leaves.items()}
-            )
-        else:
-            self.space = _choices(native)
+        parts = {name: _choices(leaf) for name, leaf in self._leaves.items()}
+        nested = isinstance(native, spaces.Dict | spaces.Tuple)
+        self.space: Space[Any] = spaces.Dict(parts) if nested else parts[""]
 
     def translated(self, actions: Any, sample: Callable[[], Any], arrays: bool) -> Any:
         """Return a batch of actions as the environment takes it.
@@ -155,22 +155,12 @@ class Actions:
             given = sorted(actions) if isinstance(actions, Mapping) else type(actions).__name__
             raise ScenarioError(f"env: actions are {given}; give a mapping of {sorted(self._leaves)}")
         others = sample() if len(actions) < len(self._leaves) else None
-        return self._nested(self.native, "", actions, others, arrays)
 
-    def _nested(
-        self, space: Space[Any], name: str, actions: Mapping[str, Any], others: Any, arrays: bool
-    ) -> Any:
-        """Return the actions of a part of the environment's space, by its name."""
+        def chosen_or_random(path: Path, leaf: Space[Any]) -> Any:
+            name = ".".join(map(str, path))
+            return _translated(actions[name], leaf, arrays) if name in actions else part_at(others, path)
 
-        def inner(key: str | int, part: Space[Any]) -> Any:
-            other = None if others is None else others[key]
-            return self._nested(part, f"{name}.{key}" if name else str(key), actions, other, arrays)
-
-        if isinstance(space, spaces.Dict):
-            return {key: inner(key, part) for key, part in space.spaces.items()}
-        if isinstance(space, spaces.Tuple):
-            return tuple(inner(place, part) for place, part in enumerate(space.spaces))
-        return _translated(actions[name], space, arrays) if name in actions else others
+        return mapped(self.native, chosen_or_random)
 
 
 def _choices(space: Space[Any]) -> Space[Any]:

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from typing import Any
 
+import gymnasium
 import numpy as np
 import torch
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 from torch import Tensor
 
-from antiphon.envs.adaptors.checked import checked, failing, tensor_of
+from antiphon.envs.adaptors.checked import (
+    Adaptor,
+    checked,
+    has_state,
+    load_random_state,
+    random_state,
+    tensor_of,
+)
 from antiphon.envs.adaptors.gymnasium_ids import open_vector
 from antiphon.envs.adaptors.spaces import Actions, Observations
-from antiphon.envs.adaptors.state import can_be_saved, load_random_state, load_state, random_state, state_of
 from antiphon.envs.base import StepResult, TorchVectorEnv, Values
-from antiphon.envs.signal import OUTCOMES, Description
-from antiphon.errors import RunError, ScenarioError
+from antiphon.envs.signal import OUTCOMES
+from antiphon.errors import ScenarioError, require
 
 __all__ = ["VectorAdaptor", "vector"]
 
@@ -29,49 +36,25 @@ def vector(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> TorchVectorEnv:
-    """Return a Gymnasium vector environment, or the one of an id, as an environment for a scenario.
-
-    Args:
-        env: The environment, or an id of Gymnasium's registry.
+    """Return a Gymnasium vector environment, or the one of an id of its registry, as an environment for a scenario.
 
     Raises:
-        ScenarioError: An unknown id, another number of sub-environments, or spaces and autoreset modes that
-            have no translation.
+        ScenarioError: An unknown id, another batch, or spaces and autoreset modes that have no translation.
     """
     if isinstance(env, str):
-        return gymnasium_world(env, batch, {}, device=device, dtype=dtype)
-    if env.num_envs != batch:
-        raise ScenarioError(
-            f"training.batch: {batch}, but the environment has {env.num_envs} sub-environments; make them equal"
-        )
+        env = open_vector(env, batch, {})
+    other = f"{batch}, but the environment has {env.num_envs} sub-environments; make them equal"
+    require(env.num_envs == batch, "training.batch", other, ScenarioError)
     if isinstance(env, TorchVectorEnv):
         return env
     return VectorAdaptor(env, device=device, dtype=dtype)
 
 
-def gymnasium_world(
-    name: str,
-    batch: int,
-    options: Mapping[str, Any],
-    *,
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
-) -> TorchVectorEnv:
-    """Return the environment of a Gymnasium id with the options of a document: see `open_vector`."""
-    env = open_vector(name, batch, options)
-    try:
-        return vector(env, batch, device=device, dtype=dtype)
-    except ScenarioError:
-        env.close()
-        raise
-
-
-class VectorAdaptor(TorchVectorEnv):
+class VectorAdaptor(Adaptor):
     """Adaptor of a Gymnasium vector environment to `TorchVectorEnv`.
 
     Signals are those of `Observations`, actions those of `Actions`. The outcomes `reward`, `terminated` and `truncated`
-    are training-only signals, known after the step that has them. Its figures are `reward`, the mean of the newest step,
-    and `episode_return`, the mean over sub-environments of the sum of rewards of each one's newest finished episode.
+    are training-only signals, known after the step that has them.
 
     What `step` returns is the same for all three autoreset modes: the end of an episode is always followed by the first
     step of another. Sub-environments without autoreset (DISABLED) are reset here. Those that reset in the *next* step
@@ -80,78 +63,30 @@ class VectorAdaptor(TorchVectorEnv):
     `truncated` are of the step that ended the episode, and the mask `_reward` leaves out the step that only resets (where
     the ends are requested too: a supervised scenario learns from every reward).
 
-    Args:
-        env: The environment; it is closed with the adaptor.
-
-    Attributes:
-        observations: The translation of observations.
-        actions: That of actions.
-
     Raises:
         ScenarioError: Spaces or an autoreset mode that have no translation.
     """
 
-    def __init__(
-        self,
-        env: VectorEnv[Any, Any, Any],
-        *,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
+    def __init__(self, env: VectorEnv[Any, Any, Any], **settings: Any) -> None:
         self.observations = Observations(env.single_observation_space)
-        self.actions = Actions(env.single_action_space)
-        for name in self.observations.signals.keys() & OUTCOMES.keys():
-            raise ScenarioError(f"env: an observation is called '{name}', as an outcome is; rename it")
         mode = env.metadata.get("autoreset_mode")
-        if not isinstance(mode, AutoresetMode):
-            raise ScenarioError(
-                f"env: metadata['autoreset_mode'] is {mode}; make the environment with AutoresetMode.SAME_STEP"
-            )
-        self._env = env
-        self._name = getattr(getattr(env.unwrapped, "spec", None), "id", type(env.unwrapped).__name__)
-        self._mode = mode
-        self._speaks_torch = False
-        self._ended = torch.zeros(
-            0
-        )  # [2, batch]: terminations and truncations that are due with the next step
+        unknown = f"metadata['autoreset_mode'] is {mode}; make the environment with AutoresetMode.SAME_STEP"
+        require(isinstance(mode, AutoresetMode), "env", unknown, ScenarioError)
+        name = getattr(getattr(env.unwrapped, "spec", None), "id", type(env.unwrapped).__name__)
+        signals, actions = self.observations.signals, Actions(env.single_action_space)
+        super().__init__([env], name, env.num_envs, signals, actions, can_be_saved(env), **settings)
+        self._env, self._mode, self._speaks_torch = env, mode, False
+        self._ended = torch.zeros(2, 0)  # [2, batch]: terminations and truncations due with the next step
         self._shown: dict[str, Tensor] = {}
-        self._rewards = torch.zeros(3, 0)  # [3, batch]: of this step, this episode so far, the last episode
-        self._known = torch.zeros(2, 0, dtype=torch.bool)  # [2, batch]: a step, a finished episode has been
-        signals = self.observations.signals | OUTCOMES
-        super().__init__(
-            env.num_envs,
-            Description(
-                signals=signals,
-                example_counts={},
-                action_space=self.actions.space,
-                can_be_saved=can_be_saved(env),
-            ),
-            self.actions.space,
-            device=device,
-            dtype=dtype,
-        )
-        self.metadata |= {
-            key: env.metadata[key] for key in ("render_modes", "render_fps") if key in env.metadata
-        }
-        self.render_mode = env.render_mode
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
-        """Reset all sub-environments.
-
-        Args:
-            seed: Of the environment, and of the random actions of `step(None)`.
-
-        Raises:
-            RunError: The environment fails, or returns what does not fit its spaces.
-        """
+        """Reset all sub-environments; the seed is also that of random actions."""
         with self._failing("reset"):
             obs, _ = self._env.reset(seed=seed, options=options)
         if seed is not None:
             self._env.action_space.seed(seed)
         self._ended = torch.zeros(2, self.num_envs, dtype=torch.bool, device=self.device)
         self._shown = self._observe(obs)
-        self._rewards = torch.zeros(3, self.num_envs, dtype=self.dtype, device=self.device)
-        self._known = torch.zeros(2, self.num_envs, dtype=torch.bool, device=self.device)
         return dict(self._shown), {}
 
     def step(self, actions: Any = None) -> StepResult:
@@ -161,10 +96,6 @@ class VectorAdaptor(TorchVectorEnv):
             actions: As `action_space` has them, in tensors or arrays; None: random actions. Of floats in a tensor
                 `[batch, outputs]` the largest is the discrete action; those for a Box get its shape and bounds. Of a Dict,
                 a mapping; parts that it leaves out are random.
-
-        Raises:
-            ScenarioError: Logits of another number of actions, or parts that there are not.
-            RunError: The environment fails, or returns what does not fit its spaces.
         """
         sample = self._env.action_space.sample
         if actions is None:
@@ -174,28 +105,22 @@ class VectorAdaptor(TorchVectorEnv):
         with self._failing("step"):
             obs, reward, terminated, truncated, info = self._env.step(actions)
         before, self._shown = self._shown, self._observe(obs)
-        happened = torch.stack([self._tensor(terminated).bool(), self._tensor(truncated).bool()])
-        rewards = self._checked("reward", self._tensor(reward).to(self.dtype))
+        happened = torch.stack([tensor_of(each, self.device).bool() for each in (terminated, truncated)])
+        rewards = checked(
+            "reward", OUTCOMES["reward"], tensor_of(reward, self.device).to(self.dtype), self.num_envs
+        )
         result = self._outcomes(rewards, happened)
         flags = happened
         if self._mode is AutoresetMode.NEXT_STEP:
             flags, self._ended = self._ended, happened
         ended = flags.any(0)
-        so_far, last = self._rewards[1] + rewards, self._rewards[2]
-        self._rewards = torch.stack([rewards, so_far.masked_fill(ended, 0), torch.where(ended, so_far, last)])
-        self._known = torch.stack([torch.ones_like(ended), self._known[1] | ended])
         if bool(ended.any()):
             final = self._final(before, info, ended)
             result.update(final_obs=final, _final_obs=ended, final_info={}, _final_info=ended.clone())
         return dict(self._shown), rewards, flags[0], flags[1], result
 
     def _outcomes(self, rewards: Tensor, happened: Tensor) -> dict[str, Any]:
-        """Return the requested outcomes of a step, and the mask of rewards where it leaves some out.
-
-        Args:
-            rewards: [batch].
-            happened: [2, batch]: which episodes the step terminated and truncated.
-        """
+        """Return the requested outcomes of a step, of rewards [batch] and ends [2, batch], and the mask of those left out."""
         found = dict(zip(OUTCOMES, (rewards, *happened), strict=True))
         outcomes: dict[str, Any] = {
             name: value.to(self.dtype, copy=True) for name, value in found.items() if name in self.requested
@@ -204,82 +129,35 @@ class VectorAdaptor(TorchVectorEnv):
             outcomes["_reward"] = ~self._ended.any(0)
         return outcomes
 
-    def figures(self) -> dict[str, float]:
-        """Return the mean `reward` of the newest step, and the mean `episode_return` of the newest finished episodes."""
-        found = {
-            "reward": (self._rewards[0], self._known[0]),
-            "episode_return": (self._rewards[2], self._known[1]),
-        }
-        return {name: values[known].mean().item() for name, (values, known) in found.items() if known.any()}
-
     def render(self) -> tuple[Any, ...] | None:
-        """Return the sub-environments' pictures, as they make them; None: they were made without a render mode.
-
-        Raises:
-            RunError: They cannot be drawn.
-        """
+        """Return the sub-environments' pictures, as they make them; None: they were made without a render mode."""
         with self._failing("render"):
             return self._env.render()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the environment's own state.
-
-        Raises:
-            RunError: The environment has no `state_dict`.
-        """
+        """Return the environment's own state."""
+        self._require_state()
         own = {"ended": self._ended, "shown": self._shown, "random": random_state(self._env.action_space)}
-        figures = {"rewards": self._rewards, "known": self._known}
-        return {"env": state_of(self._stateful()), **own, **figures}
+        return {"env": state_of(self._env), **own}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load the environment's state.
-
-        Raises:
-            RunError: The environment has no `load_state_dict`.
-        """
-        env = self._stateful()
+        """Load the environment's state."""
+        self._require_state()
         self.reset()  # many environments are initialised only by a reset
-        load_state(env, state["env"], state["ended"].any(0))
+        load_state(self._env, state["env"], state["ended"].any(0))
         self._ended, self._shown = state["ended"], dict(state["shown"])
-        self._rewards, self._known = state["rewards"], state["known"]
         load_random_state(self._env.action_space, state["random"])
-
-    def close_extras(self, **kwargs: Any) -> None:
-        """Close the environment."""
-        self._env.close(**kwargs)
-
-    def _stateful(self) -> VectorEnv[Any, Any, Any]:
-        if not can_be_saved(self._env):
-            raise RunError(
-                f"env: '{self._name}' cannot be saved or forked; give it state_dict and load_state_dict"
-            )
-        return self._env
-
-    # --- what the environment returns --------------------------------------------------------------------
-
-    def _failing(self, call: str) -> AbstractContextManager[None]:
-        return failing(self._name, call, subprocesses=isinstance(self._env.unwrapped, AsyncVectorEnv))
-
-    def _tensor(self, values: Any) -> Tensor:
-        return tensor_of(values, self.device)
 
     def _observe(self, obs: Any) -> dict[str, Tensor]:
         """Return the requested observations of all sub-environments."""
         with self._failing("step"):
             parts = {name: self.observations.part(name, obs) for name in self.observations.signals}
         self._speaks_torch = any(isinstance(part, Tensor) for part in parts.values())
-        return {
-            name: self._checked(name, self._value(name, parts[name]))
-            for name in self.requested
-            if name in parts
-        }
-
-    def _value(self, name: str, value: Any) -> Tensor:
-        kind = self.dtype if self.signals[name].classes is None else torch.int64
-        return self.observations.value(name, self._tensor(value).to(kind))
-
-    def _checked(self, name: str, value: Tensor) -> Tensor:
-        return checked(name, self.signals[name], value, self.num_envs)
+        values: dict[str, Tensor] = {}
+        for name in (name for name in self.requested if name in parts):
+            value = self._value(name, parts[name], self.observations)
+            values[name] = checked(name, self.signals[name], value, self.num_envs)
+        return values
 
     def _final(self, before: dict[str, Tensor], info: Mapping[str, Any], ended: Tensor) -> dict[str, Tensor]:
         """Return the last observations of ended episodes, present ones in other rows; resets those without autoreset."""
@@ -297,5 +175,62 @@ class VectorAdaptor(TorchVectorEnv):
             lasts = [info["final_obs"][row] for row in rows]
         for row, last in zip(rows, lasts, strict=True):
             for name, value in final.items():
-                value[row] = self._value(name, self.observations.part(name, last))
+                value[row] = self._value(name, self.observations.part(name, last), self.observations)
         return final
+
+
+def can_be_saved(env: VectorEnv[Any, Any, Any]) -> bool:
+    """Whether there are `state_dict` and `load_state_dict`: of the environment, or of all its sub-environments.
+
+    Sub-environments may have a time limit, but no other wrapper that has a state.
+    """
+    return has_state(env.unwrapped) or _sub_environments(env) is not None
+
+
+def state_of(env: VectorEnv[Any, Any, Any]) -> Any:
+    """Return the state of an environment that `can_be_saved`."""
+    subs = _sub_environments(env)
+    if subs is None:
+        return env.unwrapped.state_dict()  # type: ignore[attr-defined]
+    return [
+        {"env": sub.unwrapped.state_dict(), "elapsed": [limit._elapsed_steps for limit in _limits(sub)]}  # type: ignore[attr-defined]
+        for sub in subs
+    ]
+
+
+def load_state(env: VectorEnv[Any, Any, Any], state: Any, ended: Tensor) -> None:
+    """Load a state into an environment that has been reset; `ended`, [batch] bool: the next step resets the sub-environment."""
+    subs = _sub_environments(env)
+    if subs is None:
+        env.unwrapped.load_state_dict(state)  # type: ignore[attr-defined]
+        return
+    for sub, saved in zip(subs, state, strict=True):
+        sub.unwrapped.load_state_dict(saved["env"])  # type: ignore[attr-defined]
+        for limit, elapsed in zip(_limits(sub), saved["elapsed"], strict=True):
+            limit._elapsed_steps = elapsed
+    vector = env.unwrapped
+    assert isinstance(vector, SyncVectorEnv)
+    vector._autoreset_envs = np.array(ended.numpy(force=True))
+
+
+def _sub_environments(env: VectorEnv[Any, Any, Any]) -> list[gymnasium.Env[Any, Any]] | None:
+    """Return the sub-environments whose states are that of a vector environment; None: it is not theirs."""
+    if not isinstance(env, SyncVectorEnv) or has_state(env):
+        return None
+    plain = OrderEnforcing | PassiveEnvChecker | TimeLimit
+    saved = all(
+        has_state(sub.unwrapped) and all(isinstance(w, plain) for w in _wrappers(sub)) for sub in env.envs
+    )
+    return list(env.envs) if saved else None
+
+
+def _wrappers(env: gymnasium.Env[Any, Any]) -> list[gymnasium.Wrapper[Any, Any, Any, Any]]:
+    found = []
+    while isinstance(env, gymnasium.Wrapper):
+        found.append(env)
+        env = env.env
+    return found
+
+
+def _limits(env: gymnasium.Env[Any, Any]) -> list[TimeLimit[Any, Any]]:
+    return [wrapper for wrapper in _wrappers(env) if isinstance(wrapper, TimeLimit)]

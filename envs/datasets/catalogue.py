@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from antiphon.envs.datasets import cifar10, cluttered, digits, mnist, shapes
-from antiphon.envs.datasets.pictures import Pictures
+from antiphon.envs.datasets.files import Pictures
 from antiphon.errors import DataError, suggest
 
-__all__ = ["DATA_SETS", "DataSet", "download"]
+__all__ = ["DATA_SETS", "DataName", "DataSet", "download"]
+
+DataName = Literal["digits", "mnist", "cluttered_mnist", "cifar10", "shapes"]
+"""The name of a data set of pictures."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class DataSet:
     """A data set of pictures of ten classes; its shape is known without reading it."""
 
@@ -35,19 +38,12 @@ class DataSet:
 
 
 def _of(module: Any, colours: int = 1, patch_size: int = 8) -> DataSet:
-    """The data set of a module of this folder."""
-    optional = {name: getattr(module, name) for name in ("files", "download") if hasattr(module, name)}
-    return DataSet(
-        side=module.SIDE,
-        colours=colours,
-        patch_size=patch_size,
-        counts=module.counts,
-        load=module.load,
-        **optional,
-    )
+    """Return the data set of a module of this folder."""
+    files, download = getattr(module, "files", tuple), getattr(module, "download", None)
+    return DataSet(module.SIDE, colours, patch_size, module.counts, module.load, files, download)
 
 
-DATA_SETS = {
+DATA_SETS: dict[DataName, DataSet] = {
     "digits": _of(digits, patch_size=3),
     "mnist": _of(mnist),
     "cluttered_mnist": _of(cluttered),
@@ -57,13 +53,7 @@ DATA_SETS = {
 
 
 def download(name: str = "mnist") -> Path:
-    """Download a data set into the user's cache, verified; existing files are kept.
-
-    Args:
-        name: The data set: mnist or cifar10.
-
-    Returns:
-        The folder with the files.
+    """Download a data set, mnist or cifar10, into the user's cache, verified, and return its folder; existing files are kept.
 
     Raises:
         DataError: There is no such data set to download, pooch is not installed, or the download failed.

@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.envs.datasets.folders import cache_folder, fetch, find_folder, nowhere
-from antiphon.envs.datasets.pictures import Pictures
-from antiphon.errors import DataError
+from antiphon.envs.datasets.files import Pictures, cache_folder, fetch, find_folder, in_order, nowhere
+from antiphon.errors import DataError, require
 
 __all__ = ["CLASSES", "SIDE", "counts", "download", "files", "load"]
 
@@ -39,9 +38,7 @@ def load() -> Pictures:
     records = np.concatenate([_records(path) for path in files()])
     labels = records[:, 0].copy()
     pixels = records[:, 1:].reshape(-1, 3, SIDE, SIDE)
-    ends = np.cumsum(list(counts().values()))[:-1]
-    splits = dict(zip(counts(), np.split(np.arange(len(labels)), ends), strict=True))
-    return Pictures(pixels=pixels, labels=labels, splits=splits, white=255)
+    return Pictures(pixels=pixels, labels=labels, splits=in_order(counts()), white=255)
 
 
 def counts() -> dict[str, int]:
@@ -58,20 +55,12 @@ def files() -> tuple[Path, ...]:
     for place in (folder, folder / _INSIDE):
         if all(path.is_file() for path in _paths(place)):
             return tuple(_paths(place))
-    raise DataError(
-        f"{folder}: has not all of {', '.join(_FILES)}; extract {_ARCHIVE} there (the python version, a pickle, is not read)"
-    )
+    fix = f"extract {_ARCHIVE} there (the python version, a pickle, is not read)"
+    raise DataError(f"{folder}: has not all of {', '.join(_FILES)}; {fix}")
 
 
 def download() -> Path:
-    """Download the archive into the user's cache, check it, and extract the six files; existing files are kept.
-
-    Returns:
-        The folder with the files.
-
-    Raises:
-        DataError: pooch is not installed, or the download failed.
-    """
+    """Download the archive into the user's cache, check it, and extract the six files: see `catalogue.download`."""
     folder = cache_folder("cifar10")
     if all(path.is_file() and path.stat().st_size == _ROWS * _RECORD for path in _paths(folder / _INSIDE)):
         return folder
@@ -90,10 +79,9 @@ def _records(path: Path) -> NDArray[np.uint8]:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}); {_MEND}") from error
-    if len(content) != _ROWS * _RECORD:
-        raise DataError(f"{path}: {len(content):,} bytes, not {_ROWS * _RECORD:,}; {_MEND}")
+    size = f"{len(content):,} bytes, not {_ROWS * _RECORD:,}"
+    require(len(content) == _ROWS * _RECORD, path, f"{size}; {_MEND}")
     records = np.frombuffer(content, np.uint8).reshape(-1, _RECORD)
     top = int(records[:, 0].max())
-    if top >= CLASSES:
-        raise DataError(f"{path}: label {top}, the largest may be {CLASSES - 1}; {_MEND}")
+    require(top < CLASSES, path, f"label {top}, the largest may be {CLASSES - 1}; {_MEND}")
     return records

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.envs.datasets import mnist
-from antiphon.envs.datasets.pictures import Pictures
+from antiphon.envs.datasets.files import Pictures
 
 __all__ = ["PIECE", "PIECES", "SIDE", "counts", "files", "load"]
 
@@ -38,20 +38,17 @@ def load() -> Pictures:
 counts, files = mnist.counts, mnist.files
 
 
-def _corners(count: int, last: int, random: np.random.RandomState) -> NDArray[np.int64]:
-    """Return random upper left corners (row, column), each from 0 to `last`."""
-    return random.randint(last + 1, size=(count, 2)).astype(np.int64)
-
-
-def _inside(corners: NDArray[np.int64], size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the rows `[count, size, 1]` and columns `[count, 1, size]` of squares at corners."""
-    run = np.arange(size)
+def _squares(
+    count: int, side: int, size: int, random: np.random.RandomState
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows `[count, size, 1]` and columns `[count, 1, size]` of squares at random places of pictures of a side."""
+    corners, run = random.randint(side - size + 1, size=(count, 2)).astype(np.int64), np.arange(size)
     return corners[:, :1, None] + run[None, :, None], corners[:, 1:, None] + run[None, None, :]
 
 
 def _cut(pictures: NDArray[np.uint8], size: int, random: np.random.RandomState) -> NDArray[np.uint8]:
     """Return a random square of each picture."""
-    top, left = _inside(_corners(len(pictures), pictures.shape[1] - size, random), size)
+    top, left = _squares(len(pictures), pictures.shape[1], size, random)
     found: NDArray[np.uint8] = pictures[np.arange(len(pictures))[:, None, None], top, left]
     return found
 
@@ -64,6 +61,6 @@ def _put(
 ) -> None:
     """Add a square to each canvas at a random place, in place: the brighter of both."""
     size = squares.shape[1]
-    top, left = _inside(_corners(len(rows), SIDE - size, random), size)
+    top, left = _squares(len(rows), SIDE, size, random)
     where = (rows[:, None, None], top, left)
     pixels[where] = np.maximum(pixels[where], squares)

@@ -10,22 +10,17 @@ from typing import Any
 import numpy as np
 from safetensors import safe_open
 
-from antiphon.envs.datasets.unpacking import check_fits
-from antiphon.errors import DataError
+from antiphon.envs.datasets.files import check_fits
+from antiphon.errors import DataError, require
 
 __all__ = ["read"]
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Read the columns of a file, as tensors or arrays by name.
-
-    Raises:
-        DataError: The file is missing, damaged or of another kind; a column is not of numbers.
-    """
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
-    if path.suffix not in _READERS:
-        raise DataError(f"{path}: files of this kind are not read; give one of {', '.join(_READERS)}")
+    """Read the columns of a file, as tensors or arrays by name; DataError where it is missing, damaged or not of numbers."""
+    require(path.is_file(), path, "no such file")
+    others = f"files of this kind are not read; give one of {', '.join(_READERS)}"
+    require(path.suffix in _READERS, path, others)
     try:
         found = _READERS[path.suffix](path)
     except DataError:
@@ -34,10 +29,9 @@ def read(path: Path) -> dict[str, Any]:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DataError(f"{path}: cannot be read ({reason})") from None
     for name, values in found.items():
-        if isinstance(values, np.ndarray) and values.dtype.kind not in "biufc":
-            raise DataError(
-                f"{path}: column '{name}' is of type {values.dtype}, not of numbers; number its classes from 0"
-            )
+        numbers = not isinstance(values, np.ndarray) or values.dtype.kind in "biufc"
+        fix = "not of numbers; number its classes from 0"
+        require(numbers, path, f"column '{name}' is of type {values.dtype}, {fix}")
     return found
 
 
@@ -48,20 +42,17 @@ def _npz(path: Path) -> dict[str, Any]:
                 check_fits(path, sum(member.file_size for member in archive.infolist()), _FEWER)
         file.seek(0)
         found = np.load(file)
-        if not isinstance(found, Mapping):
-            raise DataError(f"{path}: holds a single array without a name; save it with numpy.savez")
-        return {name: _array(path, found, name) for name in found}
-
-
-def _array(path: Path, found: Mapping[str, Any], name: str) -> Any:
-    try:
-        return found[name]
-    except ValueError as error:
-        if "allow_pickle" not in str(error):
-            raise
-        raise DataError(
-            f"{path}: column '{name}' holds Python objects, which are not read; save numbers"
-        ) from None
+        single = "holds a single array without a name; save it with numpy.savez"
+        require(isinstance(found, Mapping), path, single)
+        columns = {}
+        for name in found:
+            try:
+                columns[name] = found[name]
+            except ValueError as error:
+                objects = f"column '{name}' holds Python objects, which are not read; save numbers"
+                require("allow_pickle" not in str(error), path, objects)
+                raise
+        return columns
 
 
 def _safetensors(path: Path) -> dict[str, Any]:

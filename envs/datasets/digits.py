@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from antiphon.envs.datasets import idx
-from antiphon.envs.datasets.pictures import Pictures
+from antiphon.envs.datasets.files import Pictures
 
 __all__ = ["COUNTS", "SIDE", "counts", "load"]
 

@@ -14,8 +14,8 @@ from typing import IO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.envs.datasets.unpacking import check_fits
-from antiphon.errors import DataError
+from antiphon.envs.datasets.files import check_fits
+from antiphon.errors import DataError, require
 
 __all__ = ["read", "read_shape"]
 
@@ -23,37 +23,25 @@ _UNSIGNED_BYTE = 0x08
 
 
 def read(path: Path, axes: int, mend: str) -> NDArray[np.uint8]:
-    """Return the array in an IDX file.
-
-    Args:
-        path: The file; gzipped if its name ends in `.gz`.
-        axes: Number of dimensions that it must have.
-        mend: Advice for a broken file, the end of the error message.
+    """Return the array in an IDX file (gzipped if its name ends in `.gz`) with a number of dimensions.
 
     Raises:
         DataError: The file cannot be read, is no IDX file of bytes with that many axes, has another length
-            than its header promises, or promises more than half of this machine's memory.
+            than its header promises, or promises more than half of this machine's memory; `mend` is the line's end.
     """
     with _reading(path, mend) as file:
         shape = _shape(file.read(4 + 4 * axes), path, axes, mend)
         promised = math.prod(shape)
         check_fits(path, promised, mend)
-        sizes = "x".join(str(size) for size in shape)
-        promise = f"its header promises {sizes} bytes, there are"
         content = file.read(promised + 1)
-    if len(content) != promised:
-        fault = (
-            f"truncated: {promise} {len(content)}" if len(content) < promised else f"too long: {promise} more"
-        )
-        raise DataError(f"{path}: {fault}; {mend}")
+    promise = f"its header promises {'x'.join(map(str, shape))} bytes, there are"
+    require(len(content) >= promised, path, f"truncated: {promise} {len(content)}; {mend}")
+    require(len(content) <= promised, path, f"too long: {promise} more; {mend}")
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 def read_shape(path: Path, axes: int, mend: str) -> tuple[int, ...]:
-    """Return the shape of the array in an IDX file from its header alone.
-
-    Args and errors are as of `read`.
-    """
+    """Return the shape of the array in an IDX file from its header alone; otherwise as `read`."""
     with _reading(path, mend) as file:
         return _shape(file.read(4 + 4 * axes), path, axes, mend)
 
@@ -72,12 +60,8 @@ def _reading(path: Path, mend: str) -> Iterator[IO[bytes]]:
 
 
 def _shape(content: bytes, path: Path, axes: int, mend: str) -> tuple[int, ...]:
-    magic = bytes((0, 0, _UNSIGNED_BYTE, axes))
-    if content[:4] != magic:
-        found = content[:4].hex() or "nothing"
-        raise DataError(
-            f"{path}: not an IDX file of {axes}-d bytes: starts with {found}, not {magic.hex()}; {mend}"
-        )
-    if len(content) < 4 + 4 * axes:
-        raise DataError(f"{path}: truncated in its header; {mend}")
+    magic, found = bytes((0, 0, _UNSIGNED_BYTE, axes)), content[:4].hex() or "nothing"
+    other = f"not an IDX file of {axes}-d bytes: starts with {found}, not {magic.hex()}; {mend}"
+    require(content[:4] == magic, path, other)
+    require(len(content) == 4 + 4 * axes, path, f"truncated in its header; {mend}")
     return struct.unpack_from(f">{axes}I", content, 4)

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from antiphon.envs.datasets import idx
-from antiphon.envs.datasets.folders import cache_folder, fetch, find_folder, nowhere
-from antiphon.envs.datasets.pictures import Pictures
-from antiphon.errors import DataError
+from antiphon.envs.datasets.files import Pictures, cache_folder, fetch, find_folder, in_order, nowhere
+from antiphon.errors import require
 
 __all__ = ["CLASSES", "SIDE", "counts", "download", "files", "load"]
 
@@ -35,18 +34,11 @@ _MEND = "replace it by a sound copy"
 def load() -> Pictures:
     """Read the pictures; the last twelfth of the training file (5,000 of MNIST's) is for validation."""
     files = _locate()
-    parts = [_part(files, "train"), _part(files, "t10k")]
-    train, test = (len(labels) for _, labels in parts)
-    validation = _validation(train)
-    rows = np.arange(train + test)
+    (pixels, labels), (test_pixels, test_labels) = (_part(files, part) for part in ("train", "t10k"))
     return Pictures(
-        pixels=np.concatenate([pixels for pixels, _ in parts]),
-        labels=np.concatenate([labels for _, labels in parts]),
-        splits={
-            "train": rows[: train - validation],
-            "validation": rows[train - validation : train],
-            "test": rows[train:],
-        },
+        pixels=np.concatenate([pixels, test_pixels]),
+        labels=np.concatenate([labels, test_labels]),
+        splits=in_order(_counts(len(labels), len(test_labels))),
         white=255,
     )
 
@@ -58,18 +50,11 @@ def counts() -> dict[str, int]:
         files = _locate()
         train = idx.read_shape(files["train-labels-idx1-ubyte"], 1, _MEND)[0]
         test = idx.read_shape(files["t10k-labels-idx1-ubyte"], 1, _MEND)[0]
-    return {"train": train - _validation(train), "validation": _validation(train), "test": test}
+    return _counts(train, test)
 
 
 def download() -> Path:
-    """Download the four files into the user's cache, verified; existing files are kept.
-
-    Returns:
-        The folder with the files.
-
-    Raises:
-        DataError: pooch is not installed, or the download failed.
-    """
+    """Download the four files into the user's cache, verified: see `catalogue.download`."""
     for file, checksum in _CHECKSUMS.items():
         fetch("mnist", f"{_HOST}{file}.gz", checksum)
     return cache_folder("mnist")
@@ -80,8 +65,8 @@ def files() -> tuple[Path, ...]:
     return tuple(_locate().values())
 
 
-def _validation(train: int) -> int:
-    return train // 12
+def _counts(train: int, test: int) -> dict[str, int]:
+    return {"train": train - train // 12, "validation": train // 12, "test": test}
 
 
 def _locate() -> dict[str, Path]:
@@ -92,10 +77,8 @@ def _locate() -> dict[str, Path]:
     found = {}
     for name in _CHECKSUMS:
         paths = [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
-        if not paths:
-            raise DataError(
-                f"{folder / name}[.gz]: no such file; copy it there, or name another ANTIPHON_DATA"
-            )
+        nothing = "no such file; copy it there, or name another ANTIPHON_DATA"
+        require(bool(paths), f"{folder / name}[.gz]", nothing)
         found[name] = paths[0]
     return found
 
@@ -104,15 +87,11 @@ def _part(files: dict[str, Path], part: str) -> tuple[Any, Any]:
     """Read and compare the pictures and labels of one part, train or t10k."""
     images, labels = files[f"{part}-images-idx3-ubyte"], files[f"{part}-labels-idx1-ubyte"]
     pixels, classes = idx.read(images, 3, _MEND), idx.read(labels, 1, _MEND)
-    if pixels.shape[1:] != (SIDE, SIDE):
-        height, width = pixels.shape[1:]
-        raise DataError(f"{images}: pictures of {height}x{width}, not {SIDE}x{SIDE}; {_MEND}")
-    if len(pixels) != len(classes):
-        raise DataError(
-            f"{labels}: {len(classes)} labels for {len(pixels)} pictures in {images.name}; {_MEND}"
-        )
-    if len(pixels) < 12:
-        raise DataError(f"{images}: {len(pixels)} pictures, too few to split (12 at least); {_MEND}")
-    if classes.max() >= CLASSES:
-        raise DataError(f"{labels}: label {classes.max()}, the largest may be {CLASSES - 1}; {_MEND}")
+    height, width = pixels.shape[1:]
+    require(height == width == SIDE, images, f"pictures of {height}x{width}, not {SIDE}x{SIDE}; {_MEND}")
+    counts = f"{len(classes)} labels for {len(pixels)} pictures in {images.name}"
+    require(len(pixels) == len(classes), labels, f"{counts}; {_MEND}")
+    require(len(pixels) >= 12, images, f"{len(pixels)} pictures, too few to split (12 at least); {_MEND}")
+    top = classes.max()
+    require(top < CLASSES, labels, f"label {top}, the largest may be {CLASSES - 1}; {_MEND}")
     return pixels, classes

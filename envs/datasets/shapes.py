@@ -11,7 +11,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.envs.datasets.pictures import Pictures
+from antiphon.envs.datasets.files import Pictures, in_order
+from antiphon.nets.random import integers, seed_for, uniform
 
 __all__ = ["CLASSES", "COUNTS", "SIDE", "counts", "load"]
 
@@ -60,13 +61,8 @@ def load() -> Pictures:
     shape, ground = _colours(labels)
     pixels = np.where(inside[:, None], shape[:, :, None, None], ground[:, :, None, None])
     pixels += _noise(pixels.size).reshape(pixels.shape)
-    rows, first, second = np.arange(count), COUNTS["train"], COUNTS["train"] + COUNTS["validation"]
-    return Pictures(
-        pixels=np.clip(pixels, 0, 255).astype(np.uint8),
-        labels=labels,
-        splits={"train": rows[:first], "validation": rows[first:second], "test": rows[second:]},
-        white=255,
-    )
+    bytes_ = np.clip(pixels, 0, 255).astype(np.uint8)
+    return Pictures(pixels=bytes_, labels=labels, splits=in_order(COUNTS), white=255)
 
 
 def _inside(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -80,12 +76,8 @@ def _inside(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
     inside = np.empty((count, SIDE, SIDE), np.bool_)
     for label, form in enumerate(_FORMS.values()):
         rows = np.flatnonzero(labels == label)
-        x, y, c, s = (
-            across[rows, None, :],
-            down[rows, :, None],
-            turn[rows, None, None],
-            tilt[rows, None, None],
-        )
+        x, y = across[rows, None, :], down[rows, :, None]
+        c, s = turn[rows, None, None], tilt[rows, None, None]
         inside[rows] = form(c * x + s * y, c * y - s * x)
     return inside
 
@@ -105,15 +97,11 @@ def _colours(labels: NDArray[np.uint8]) -> tuple[NDArray[np.int16], NDArray[np.i
 
 def _noise(count: int) -> NDArray[np.int16]:
     """Return int16 `[count]`, uniform from -72 to 71 levels; six values are cut from each sampled integer."""
-    from antiphon.nets.random import integers, seed_for
-
     sampled = integers(seed_for(0, "shapes", "noise"), 0, -(-count // 6), 1 << 48).numpy().astype("<i8")
     levels = sampled.view(np.uint8).reshape(-1, 8)[:, :6].reshape(-1)[:count].astype(np.int16)
     return levels * 9 // 16 - 72
 
 
 def _uniform(name: str, count: int, low: float, high: float) -> _Array:
-    from antiphon.nets.random import seed_for, uniform
-
     sampled: _Array = uniform(seed_for(0, "shapes", name), 0, count).numpy()
     return low + (high - low) * sampled

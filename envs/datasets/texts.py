@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.envs.datasets.folders import SPLITS, Identity, find_folder, identity
-from antiphon.envs.datasets.unpacking import check_fits
-from antiphon.errors import DataError, suggest
+from antiphon.envs.datasets.files import SPLITS, Identity, check_fits, find_folder, identity
+from antiphon.errors import DataError, require, suggest
 
 __all__ = ["EMBEDDED", "Text", "load"]
 
@@ -65,21 +64,15 @@ def _find(name: str) -> Path:
     """Return the file of a text that does not ship with antiphon."""
     path = Path(name)
     if path.is_absolute():
-        if not path.is_file():
-            raise DataError(f"env.text: there is no file {name}; give the path of a text")
+        require(path.is_file(), "env.text", f"there is no file {name}; give the path of a text")
         return path
-    data = os.environ.get("ANTIPHON_DATA")
-    folder = find_folder("text")
-    if folder is None:
-        place = f"ANTIPHON_DATA is '{data}', which has no folder text" if data else "ANTIPHON_DATA is not set"
-        raise DataError(
-            f"env.text: no text '{name}': {place}; name a folder that has text/{name}.txt, give an absolute path, or use {EMBEDDED}"
-        )
-    stems = {path.stem: path for path in sorted(folder.glob("*.txt"))}
-    if name not in stems:
-        raise DataError(
-            f"env.text: no text '{name}' in {folder} (of ANTIPHON_DATA){suggest(name, [EMBEDDED, *stems])}"
-        )
+    data, folder = os.environ.get("ANTIPHON_DATA"), find_folder("text")
+    place = f"ANTIPHON_DATA is '{data}', which has no folder text" if data else "ANTIPHON_DATA is not set"
+    fix = f"name a folder that has text/{name}.txt, give an absolute path, or use {EMBEDDED}"
+    require(folder is not None, "env.text", f"no text '{name}': {place}; {fix}")
+    stems = {path.stem: path for path in sorted(folder.glob("*.txt"))} if folder else {}
+    near = suggest(name, [EMBEDDED, *stems])
+    require(name in stems, "env.text", f"no text '{name}' in {folder} (of ANTIPHON_DATA){near}")
     return stems[name]
 
 
@@ -100,10 +93,8 @@ def _read(file: Identity) -> Text:
     bounds = [len(text) * share // 100 for share in _SHARES]
     parts = dict(zip(SPLITS, np.split(points, bounds), strict=True))
     for name, part in parts.items():
-        if len(part) < 2:
-            raise DataError(
-                f"{path}: {len(text)} characters leave {len(part)} for the {name} split, which needs 2; give a longer text"
-            )
+        short = f"{len(text)} characters leave {len(part)} for the {name} split, which needs 2"
+        require(len(part) >= 2, path, f"{short}; give a longer text")
     known = np.unique(parts["train"])
     codes = {name: _classes(known, part) for name, part in parts.items()}
     digest = hashlib.sha256(raw).hexdigest()

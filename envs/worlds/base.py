@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from gymnasium.error import ResetNeeded
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
 from antiphon.envs.base import StepResult, TorchVectorEnv, Values, chosen
+from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description
-from antiphon.errors import ScenarioError, suggest
+from antiphon.errors import ScenarioError, require, suggest
 from antiphon.nets.random import integers, seed_for, uniform
 
 __all__ = ["Actions", "State", "World"]
@@ -30,34 +31,36 @@ _ONLY = "action"
 class World(TorchVectorEnv):
     """Many copies of a world in which agents act, each with episodes of its own.
 
-    A subclass says how a state starts, what it becomes, and what is observed of it. All of it is computed for all copies, and
-    what belongs to an ended episode is replaced by the start of the next: a step waits for no result of the device.
+    A subclass has the description of its options, how a state starts, what it becomes, and what is observed of it. All of it is
+    computed for all copies, and what belongs to an ended episode is replaced by the start of the next: a step waits for no
+    result of the device. The description's `action_space` is a Discrete or a Dict of these; its `episode_steps` states that no
+    episode terminates.
 
     The reward is the team's: every `reward.NAME` of the description is equal to it. An episode that has neither terminated nor
-    is shorter than `limit` is truncated.
-
-    Args:
-        description: Its `action_space` is a Discrete or a Dict of these. `episode_steps` states that no episode terminates.
-        limit: Steps after which an episode is truncated.
-        randoms: Uniform numbers that the start of an episode needs.
+    is shorter than `limit` is truncated. `settings` are `device` and `dtype`, as of `TorchVectorEnv`.
     """
 
-    def __init__(
-        self,
-        num_envs: int,
-        description: Description,
-        limit: int,
-        randoms: int,
-        *,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
+    randoms: ClassVar[int] = 0
+    """Uniform numbers that the start of an episode needs."""
+
+    class Options(EnvOptions):
+        """Options that every world has."""
+
+        limit: int = Field(100, ge=1)
+        """Steps after which an episode is truncated."""
+
+    @staticmethod
+    def describe(options: Any) -> Description:
+        """Return signals, action space and length of episodes."""
+        raise NotImplementedError
+
+    def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
+        description = self.describe(options)
         space = description.action_space
         assert space is not None
-        super().__init__(num_envs, description, space, device=device, dtype=dtype)
+        super().__init__(num_envs, description, space, **settings)
         self.metadata = {**self.metadata, "render_modes": ["rgb_array"], "render_fps": 30}
-        self._limit = limit
-        self._randoms = randoms
+        self._limit = options.limit
         parts = space.spaces if isinstance(space, spaces.Dict) else {_ONLY: space}
         self._choices: dict[str, int] = {name: int(part.n) for name, part in parts.items()}  # type: ignore[attr-defined]
         self._step = 0  # steps since the last seed, resets among them
@@ -65,11 +68,7 @@ class World(TorchVectorEnv):
         self._state: State = {}
 
     def start(self, uniforms: Tensor) -> State:
-        """Return states in which episodes begin.
-
-        Args:
-            uniforms: Numbers in [0, 1), float64 `[batch, randoms]`.
-        """
+        """Return states in which episodes begin, made of uniform numbers in [0, 1), float64 `[batch, randoms]`."""
         raise NotImplementedError
 
     def transition(self, state: State, actions: Actions) -> tuple[State, Tensor, Tensor]:
@@ -98,10 +97,6 @@ class World(TorchVectorEnv):
             actions: Choices `[batch]` or their logits `[batch, choices]`; where the action has parts, a mapping of these. None,
                 or a part that is left out: random choices, functions of seed, step and copy.
 
-        Returns:
-            Observations, reward, terminated, truncated, info. Where an episode ended, `final_obs` and `final_info` in `info`
-            have its last signals.
-
         Raises:
             ScenarioError: Actions of another shape, choices that do not exist, an unknown part.
         """
@@ -112,17 +107,15 @@ class World(TorchVectorEnv):
         reached["elapsed"] = self._state["elapsed"] + 1
         truncated = (reached["elapsed"] >= self._limit) & ~terminated
         observations, facts = self._values(reached)
-        result: dict[str, Any] = {
-            name: reward.clone() for name in self.requested if name.startswith("reward.")
-        }
+        rewards = [name for name in self.requested if name.startswith("reward.")]
+        result: dict[str, Any] = {name: reward.clone() for name in rewards}
         may_end = self._may_end()
         if self.episode_steps is not None:  # all end together, and none terminates
             terminated, truncated = self._uniform[False], self._uniform[may_end]
         if may_end:
             ended = terminated | truncated
-            result.update(
-                final_obs=observations, _final_obs=ended, final_info=facts, _final_info=ended.clone()
-            )
+            result |= {"final_obs": observations, "_final_obs": ended}
+            result |= {"final_info": facts, "_final_info": ended.clone()}
             started = self._started()
             reached = {
                 name: torch.where(ended.view(-1, *(1 for _ in value.shape[1:])), started[name], value)
@@ -132,19 +125,8 @@ class World(TorchVectorEnv):
         self._state = reached
         return observations, reward, terminated, truncated, {**result, **facts}
 
-    def frame(self, row: int = 0) -> NDArray[np.uint8]:
-        """Return a picture `[height, width, 3]` of one copy.
-
-        Raises:
-            ResetNeeded: There was no reset.
-        """
-        if self._seed is None:
-            raise ResetNeeded("call reset() before render()")
+    def _picture(self, row: int) -> NDArray[np.uint8]:
         return self.picture({name: value[row].numpy(force=True) for name, value in self._state.items()})
-
-    def render(self) -> tuple[NDArray[np.uint8], ...]:
-        """Return a picture `[height, width, 3]` of each copy."""
-        return tuple(self.frame(row) for row in range(self.num_envs))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state: `seed`, `step` and `tick`, and the tensors `state`."""
@@ -165,18 +147,17 @@ class World(TorchVectorEnv):
     def _started(self) -> State:
         """Return the starts of this step's number, a function of seed, step and copy."""
         assert self._seed is not None
-        count = self.num_envs * self._randoms
+        count = self.num_envs * self.randoms
         sampled = torch.empty(0, device=self.device)
         if count:
             sampled = uniform(seed_for(self._seed, "env"), self._step, count, self.device)
-        state = self.start(sampled.view(self.num_envs, self._randoms))
+        state = self.start(sampled.view(self.num_envs, self.randoms))
         state["elapsed"] = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
         return state
 
     def _values(self, state: State) -> Values:
         """Return requested observations and training-only signals of states."""
-        values = self.observe(state)
-        return self._divide({name: values[name] for name in self.requested if name in values})
+        return self._divide(self.observe(state))
 
     def _actions(self, actions: Any) -> Actions:
         """Return the choice of each part, int64 `[batch]`."""
@@ -184,12 +165,11 @@ class World(TorchVectorEnv):
             actions = {_ONLY: actions}
         elif actions is None:
             actions = {}
-        elif not isinstance(actions, Mapping):
-            parts = ", ".join(self._choices)
-            raise ScenarioError(f"env: actions are a {type(actions).__name__}; give a mapping of {parts}")
+        mapping = f"actions are a {type(actions).__name__}; give a mapping of {', '.join(self._choices)}"
+        require(isinstance(actions, Mapping), "env", mapping, ScenarioError)
         for name in actions:
-            if name not in self._choices:
-                raise ScenarioError(f"env: no part '{name}' of the action{suggest(str(name), self._choices)}")
+            unknown = f"no part '{name}' of the action{suggest(str(name), self._choices)}"
+            require(name in self._choices, "env", unknown, ScenarioError)
         return {name: self._choice(name, count, actions.get(name)) for name, count in self._choices.items()}
 
     def _choice(self, name: str, count: int, given: Any) -> Tensor:
@@ -200,17 +180,11 @@ class World(TorchVectorEnv):
             return integers(root, self._step, self.num_envs, count, self.device)
         given = torch.as_tensor(given)
         found = chosen(given, count)
-        if found.shape != (self.num_envs,) or found.is_floating_point():
-            raise ScenarioError(
-                f"env: {name}: {given.dtype} {list(given.shape)}; give choices [{self.num_envs}] or logits "
-                f"[{self.num_envs}, {count}]"
-            )
-        if (
-            found is given
-            and given.device.type == "cpu"
-            and not 0 <= int(found.min()) <= int(found.max()) < count
-        ):
-            raise ScenarioError(
-                f"env: {name}: choices from {found.min()} to {found.max()}; must be 0 to {count - 1}"
-            )
+        fits = found.shape == (self.num_envs,) and not found.is_floating_point()
+        fix = f"give choices [{self.num_envs}] or logits [{self.num_envs}, {count}]"
+        require(fits, f"env: {name}", f"{given.dtype} {list(given.shape)}; {fix}", ScenarioError)
+        if found is given and given.device.type == "cpu":
+            least, most = int(found.min()), int(found.max())
+            outside = f"choices from {least} to {most}; must be 0 to {count - 1}"
+            require(0 <= least <= most < count, f"env: {name}", outside, ScenarioError)
         return found.to(self.device, torch.int64)

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.spaces import Discrete
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
+from antiphon.envs.signal import Description, Signal
 from antiphon.envs.worlds.base import Actions, State, World
 from antiphon.envs.worlds.canvas import BLACK, Canvas
-from antiphon.envs.worlds.options import CartPoleOptions
 
 __all__ = ["CartPole"]
 
@@ -45,14 +47,22 @@ class CartPole(World):
     Episode end:
         Terminated when the cart is more than 2.4 m from the middle or the pole more than 12 degrees from the vertical;
         truncated after `limit` steps.
-
-    Args:
-        options: Its options.
-        settings: `device` and `dtype`, as of `TorchVectorEnv`.
     """
 
-    def __init__(self, num_envs: int, options: CartPoleOptions, **settings: Any) -> None:
-        super().__init__(num_envs, options.description(), options.limit, 4, **settings)
+    randoms = 4
+
+    class Options(World.Options):
+        """Options of the pole on a cart."""
+
+        limit: int = Field(500, ge=1)
+        """Steps after which an episode is truncated."""
+
+    @staticmethod
+    def describe(options: Options) -> Description:
+        """Return signals and action space."""
+        names = ("position", "velocity", "angle", "angular_velocity")
+        signals = {"observation": Signal(shape=(4,)), **{name: Signal(shape=(1,)) for name in names}}
+        return Description(signals=signals, example_counts={}, action_space=Discrete(2))
 
     def start(self, uniforms: Tensor) -> State:
         """Return carts near the middle with their poles near the vertical."""

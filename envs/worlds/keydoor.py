@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.spaces import Discrete
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
+from antiphon.envs.signal import Description, Signal
 from antiphon.envs.worlds.base import Actions, State, World
 from antiphon.envs.worlds.canvas import Canvas
-from antiphon.envs.worlds.options import KeyDoorOptions
 
 __all__ = ["KeyDoor"]
 
@@ -39,14 +41,23 @@ class KeyDoor(World):
         The middle of the room, without the key.
     Episode end:
         Terminated with the reward; truncated after `limit` steps.
-
-    Args:
-        options: Its options.
-        settings: `device` and `dtype`, as of `TorchVectorEnv`.
     """
 
-    def __init__(self, num_envs: int, options: KeyDoorOptions, **settings: Any) -> None:
-        super().__init__(num_envs, options.description(), options.limit, 0, **settings)
+    class Options(World.Options):
+        """Options of the room with a key and a door."""
+
+        size: int = Field(13, ge=5, le=201)
+        """Cells along each side of the room."""
+
+    @staticmethod
+    def describe(options: Options) -> Description:
+        """Return signals and action space."""
+        shapes = {"observation": (5,), "position": (3,)}
+        signals = {name: Signal(shape=shape, low=-1.0, high=1.0) for name, shape in shapes.items()}
+        return Description(signals=signals, example_counts={}, action_space=Discrete(4))
+
+    def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
+        super().__init__(num_envs, options, **settings)
         size, cells = options.size, options.size**2
         column, row = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
         place = torch.stack([column.flatten(), row.flatten()], 1)
@@ -94,16 +105,12 @@ class KeyDoor(World):
         door = _OPEN if has_key else _WOOD
         canvas.rectangle(left + 1, top + 1, left + _CELL - 2, top + _CELL - 2, door)
         if not has_key:
-            _draw_key(canvas, 2.5 * _CELL, 2.5 * _CELL)
+            x = y = 2.5 * _CELL  # a key with its bow to the left
+            canvas.line((x - 1, y), (x + 5, y), 2, _GOLD)
+            canvas.line((x + 4, y), (x + 4, y + 3), 2, _GOLD)
+            canvas.disc(x - 2, y, 3, _GOLD)
         x, y = ((number + 1.5) * _CELL - 0.5 for number in divmod(int(state["cell"]), self._size))
         canvas.disc(x, y, 0.42 * _CELL, _WALKER)
         if has_key:
             canvas.disc(x, y, 0.2 * _CELL, _GOLD)
         return canvas.pixels()
-
-
-def _draw_key(canvas: Canvas, x: float, y: float) -> None:
-    """Draw a key with its bow to the left."""
-    canvas.line((x - 1, y), (x + 5, y), 2, _GOLD)
-    canvas.line((x + 4, y), (x + 4, y + 3), 2, _GOLD)
-    canvas.disc(x - 2, y, 3, _GOLD)

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
-from gymnasium.error import ResetNeeded
+from gymnasium.spaces import Discrete
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
 from torch import Tensor
 
+from antiphon.envs.datasets.catalogue import DATA_SETS
 from antiphon.envs.images import picture_table
-from antiphon.envs.stream import Draws, ExampleStream
+from antiphon.envs.options import EnvOptions, Split
+from antiphon.envs.signal import Description, Signal
+from antiphon.envs.stream import ExampleStream
 from antiphon.envs.worlds.canvas import Canvas
-from antiphon.envs.worlds.options import CLASSES, ReferentialOptions
+from antiphon.errors import ScenarioError
 from antiphon.nets.random import integers, seed_for, uniform_many
 
 __all__ = ["Referential"]
 
+_CLASSES = 10
+"""Classes of the images."""
 _VARIETY = 2**40
 """Games in training for each image as target."""
 
@@ -46,69 +52,90 @@ class Referential(ExampleStream):
     In training game k of environment b is a function of (seed, k, b). An evaluation plays one game for each image of the
     split as target, the same ones whatever the seed.
 
-    Args:
-        options: Its options.
-        settings: `device` and `dtype`, as of `TorchVectorEnv`.
-
     Raises:
         DataError: The data are missing or broken.
     """
 
-    def __init__(self, num_envs: int, options: ReferentialOptions, **settings: Any) -> None:
-        description = options.description()
+    class Options(EnvOptions):
+        """Options of the referential game."""
+
+        data: Literal["digits", "mnist"] = "digits"
+        """Data set: `digits` or `mnist`."""
+        candidates: int = Field(8, ge=2, le=64)
+        """Images among which the listener chooses."""
+        distractors: int = Field(0, ge=0, le=64)
+        """Random images that the sender is shown after the one that matters, the first."""
+        concept: bool = False
+        """Whether the sender is shown another image of the target's class, and the candidates are of different classes (at most
+        10)."""
+        split: Split = "train"
+        """Split that is shown in training: `train`, `validation` or `test`."""
+
+        @model_validator(mode="after")
+        def _classes_suffice(self) -> Self:
+            if self.concept and self.candidates > _CLASSES:
+                bounds = f"must be a whole number from 2 to {_CLASSES} with concept"
+                raise ScenarioError(f"env.candidates: {self.candidates}; {bounds}")
+            return self
+
+    @staticmethod
+    def describe(options: Options) -> Description:
+        """Return signals, action space and splits; reads at most the headers of the data's files."""
+        source = DATA_SETS[options.data]
+        side, counts = source.side, source.counts()
+        signals = {
+            "shown": Signal(shape=(1 + options.distractors, side, side), low=0.0, high=1.0),
+            "candidates": Signal(shape=(options.candidates, side, side), low=0.0, high=1.0),
+            "target": Signal(classes=options.candidates, training_only=True),
+            "label": Signal(classes=_CLASSES, training_only=True),
+        }
+        return Description(
+            signals=signals,
+            episode_steps=1,
+            splits=tuple(counts),
+            example_counts=counts,
+            is_stream=True,
+            action_space=Discrete(options.candidates),
+        )
+
+    def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
+        description = self.describe(options)
         self._options, self._side = options, description.signals["shown"].shape[-1]
         table = picture_table(options.data, settings.get("device", "cpu"))
         super().__init__(num_envs, table, description, answer="target", split=options.split, **settings)
         self.metadata = {**self.metadata, "render_modes": ["rgb_array"], "render_fps": 2}
-        self._targets = Draws(table.splits[options.split], num_envs)
         self._last: tuple[Tensor, _Game] | None = None
         self._pools = _Pools(table.columns["label"], list(table.splits.values()))
 
     def rows_of(self, example: int) -> Tensor:
         """Return the number of each environment's game: its target's row plus a multiple of the table's length."""
         assert self._seed is not None
-        targets = self._targets.rows(self._seed, example)
+        targets = super().rows_of(example)
         root = seed_for(self._seed, "games")
         variety = integers(root, example, self.num_envs, _VARIETY, targets.device)
         return targets + self._pools.total * (1 + variety)
 
     def signals_at(self, rows: Tensor) -> dict[str, Tensor]:
-        """Return the requested signals of games.
-
-        Args:
-            rows: Numbers of games; a number modulo the length of the table is the target's row.
-        """
+        """Return the requested signals of games; a number of a game modulo the length of the table is its target's row."""
         game = self._game(rows)
-        values = {"target": game.target}
-        if "label" in self.requested:
-            values["label"] = self.column("label", rows % self._pools.total)
-        if "shown" in self.requested:
-            values["shown"] = self._images(game.sender)
-        if "candidates" in self.requested:
-            values["candidates"] = self._images(game.candidates)
-        return {name: values[name] for name in self.requested}
+        makers = {
+            "shown": lambda: self._images(game.sender),
+            "candidates": lambda: self._images(game.candidates),
+            "target": lambda: game.target,
+            "label": lambda: self.column("label", rows % self._pools.total),
+        }
+        return {name: makers[name]() for name in self.requested}
 
     def answers(self, rows: Tensor) -> Tensor:
         """Return the place of the target among the candidates of each game."""
         return self._game(rows).target
 
-    def frame(self, row: int = 0) -> NDArray[np.uint8]:
-        """Return a picture `[height, width, 3]` of one game: what is shown, and below it the candidates, the target framed.
-
-        Raises:
-            ResetNeeded: There was no reset.
-        """
-        if self._seed is None:
-            raise ResetNeeded("call reset() before render()")
+    def _picture(self, row: int) -> NDArray[np.uint8]:
         game = self._game(self._rows[row : row + 1])
-        sender, candidates = (
+        shown, candidates = (
             self._images(rows)[0].numpy(force=True) for rows in (game.sender, game.candidates)
         )
-        return _picture(sender, candidates, int(game.target))
-
-    def render(self) -> tuple[NDArray[np.uint8], ...]:
-        """Return a picture `[height, width, 3]` of each game."""
-        return tuple(self.frame(row) for row in range(self.num_envs))
+        return _drawn(shown, candidates, int(game.target))
 
     def _game(self, numbers: Tensor) -> _Game:
         """Return games by their numbers `[games]`; those of the last call are kept."""
@@ -120,7 +147,7 @@ class Referential(ExampleStream):
         """Make games by their numbers `[games]`."""
         options, pools = self._options, self._pools
         count = options.candidates
-        sizes = [CLASSES, count, count, 1, options.distractors]
+        sizes = [_CLASSES, count, count, 1, options.distractors]
         classes, images, order, first, distractors = uniform_many(numbers, 0, sum(sizes)).split(sizes, 1)  # type: ignore[no-untyped-call]
         target = numbers % pools.total
         own = pools.labels[target].unsqueeze(1)
@@ -157,12 +184,7 @@ class _Game:
 
 
 class _Pools:
-    """Images of each split and class, sampled by uniform numbers.
-
-    Args:
-        labels: Class of each image of the table, int64.
-        splits: Rows of each split, int64; together all of them.
-    """
+    """Images of each split and class, sampled by uniform numbers; splits are rows of the table, together all of them."""
 
     def __init__(self, labels: Tensor, splits: list[Tensor]) -> None:
         self.labels = labels
@@ -174,7 +196,7 @@ class _Pools:
         self._split = torch.empty_like(self._rows)
         for number, rows in enumerate(splits):
             self._split[rows] = number
-        self._counts = torch.stack([torch.bincount(labels[rows], minlength=CLASSES) for rows in splits])
+        self._counts = torch.stack([torch.bincount(labels[rows], minlength=_CLASSES) for rows in splits])
         flat = self._counts.flatten()
         self._starts = (flat.cumsum(0) - flat).view_as(self._counts)
 
@@ -205,7 +227,7 @@ def _below(count: Tensor, uniforms: Tensor) -> Tensor:
     return torch.minimum((uniforms * count).long(), count - 1)
 
 
-def _picture(sender: NDArray[Any], candidates: NDArray[Any], target: int) -> NDArray[np.uint8]:
+def _drawn(sender: NDArray[Any], candidates: NDArray[Any], target: int) -> NDArray[np.uint8]:
     """Return a picture of a game: what is shown, and below it the candidates, the target framed."""
     side = sender.shape[-1]
     scale = max(1, 40 // side)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from gymnasium.spaces import Dict, Discrete
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
+from antiphon.envs.signal import Description, Signal
 from antiphon.envs.worlds.base import Actions, State, World
 from antiphon.envs.worlds.canvas import BLACK, Canvas, Colour
-from antiphon.envs.worlds.options import SpeakerListenerOptions
 
 __all__ = ["SpeakerListener"]
 
@@ -45,15 +47,41 @@ class SpeakerListener(World):
         Listener and landmarks uniform in the square from -1 to 1, at rest; a random goal.
     Episode end:
         Truncated after `limit` steps, all copies at once.
-
-    Args:
-        options: Its options.
-        settings: `device` and `dtype`, as of `TorchVectorEnv`.
     """
 
-    def __init__(self, num_envs: int, options: SpeakerListenerOptions, **settings: Any) -> None:
-        super().__init__(num_envs, options.description(), options.limit, 9, **settings)
-        self._talks = options.talks
+    randoms = 9
+
+    class Options(World.Options):
+        """Options of the speaker and the listener."""
+
+        message: Literal["world", "channel"] = "world"
+        """`world`: the message is the speaker's action, one of three; `channel`: it goes over a channel, and the listener alone
+        acts."""
+        limit: int = Field(25, ge=1)
+        """Steps of every episode."""
+
+    @staticmethod
+    def describe(options: Options) -> Description:
+        """Return signals and action space."""
+        talks, moves = options.message == "world", Discrete(5)
+        reward = Signal(training_only=True, known="after_step")
+        signals = {
+            "speaker": Signal(shape=(3,), low=0.0, high=1.0),
+            "listener": Signal(shape=(11 if talks else 8,)),
+            "goal": Signal(classes=3, training_only=True),
+            "reward.speaker": reward,
+            "reward.listener": reward,
+        }
+        return Description(
+            signals=signals,
+            episode_steps=options.limit,
+            example_counts={},
+            action_space=Dict(speaker=Discrete(3), listener=moves) if talks else moves,
+        )
+
+    def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
+        super().__init__(num_envs, options, **settings)
+        self._talks = options.message == "world"
         self._pushes = torch.tensor(_DIRECTIONS, device=self.device, dtype=self.dtype) * (_FORCE * _SECONDS)
         self._colours = torch.tensor(_COLOURS, device=self.device, dtype=self.dtype)
         self._words = torch.eye(len(_COLOURS), device=self.device, dtype=self.dtype)
@@ -81,9 +109,8 @@ class SpeakerListener(World):
         }
         if self._talks:
             reached["message"] = self._words[actions["speaker"]]
-        goals = state["landmarks"].view(-1, 3, 2)[
-            torch.arange(self.num_envs, device=self.device), state["goal"]
-        ]
+        copies = torch.arange(self.num_envs, device=self.device)
+        goals = state["landmarks"].view(-1, 3, 2)[copies, state["goal"]]
         reward = -(reached["position"] - goals).square().sum(1)
         return reached, reward, torch.zeros_like(reward, dtype=torch.bool)
 

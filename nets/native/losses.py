@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from antiphon.nets.native.library import address, function
 
-__all__ = ["cross_entropy", "squared_error"]
+__all__ = ["cross_entropy", "squared_error", "with_graph"]
 
 
 def squared_error(output: Tensor, target: Tensor, mean: float, factor: float) -> tuple[Tensor, Tensor]:
@@ -33,6 +35,37 @@ def cross_entropy(output: Tensor, target: Tensor, factor: float) -> tuple[Tensor
         factor: Of the derivative.
     """
     return _loss(output, target, target[0].numel(), 1.0, factor)
+
+
+def with_graph(output: Tensor, losses: Tensor, derivative: Tensor, factor: float) -> Tensor:
+    """Return the losses of an output, which this module computed of its values, with the output on their graph.
+
+    Args:
+        output: [B, O].
+        losses: [B].
+        derivative: `factor` times that of the sum of the losses, [B, O].
+        factor: What the gradient of each loss will be, in most cases.
+    """
+    found: Tensor = _Loss.apply(output, losses, derivative, factor)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Loss(torch.autograd.Function):
+    """Losses of an output, computed beforehand like their derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, losses: Tensor, derivative: Tensor, factor: float) -> Tensor:
+        ctx.save_for_backward(derivative)
+        ctx.factor = factor
+        return losses.data
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        (found,) = ctx.saved_tensors
+        if gradient.stride(0) or float(gradient[0]) != ctx.factor:
+            found = found * (gradient / ctx.factor).unsqueeze(1)
+        return found, None, None, None
 
 
 def _loss(output: Tensor, target: Tensor, sites: int, mean: float, factor: float) -> tuple[Tensor, Tensor]:

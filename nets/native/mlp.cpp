@@ -213,11 +213,11 @@ static void transpose(T* to, int64_t ld, const T* from, int64_t rows, int64_t co
     for (int64_t k = rows; k < ld; k++) to[j * ld + k] = 0;
 }
 
-// Copy rows of `count` numbers, times a factor.
+// Copy rows of `count` numbers.
 template <typename T>
-static inline void copy(T* to, int64_t ldt, const T* from, int64_t ldf, int64_t rows, int64_t count, T factor = 1) {
+static inline void copy(T* to, int64_t ldt, const T* from, int64_t ldf, int64_t rows, int64_t count) {
   for (int64_t r = 0; r < rows; r++)
-    for (int64_t i = 0; i < count; i++) to[r * ldt + i] = factor * from[r * ldf + i];
+    for (int64_t i = 0; i < count; i++) to[r * ldt + i] = from[r * ldf + i];
 }
 
 // Rows of `count` numbers, `ld` from one to the next, in whole vectors: as they are, or a dense copy with zeros behind.
@@ -441,8 +441,8 @@ static void through_norm(T* dy, const Layer& layer, const Tensors<T>& t, int64_t
     }
 }
 
-// The gradients of every map's result, and `rows` times those of the blocks of the input that want it; returns a bound of all
-// gradients' numbers, which is not finite where one of them might not be.
+// The gradients of every map's result, and those of the blocks of the input that want it; returns a bound of all gradients'
+// numbers, those of the blocks times `rows`, which is not finite where one of them might not be.
 template <typename T>
 static double backward(const Stack<T>& stack, int64_t n, bool last, Work<T>& work) {
   const int64_t rows = stack.rows, count = int64_t(stack.layers.size());
@@ -512,8 +512,8 @@ static double backward(const Stack<T>& stack, int64_t n, bool last, Work<T>& wor
     for (int64_t slot = 0; slot < block.slots; slot++, column += block.columns)
       if (block.back) {
         T* found = block.back + block.at(n, slot);
-        copy(found, block.columns, sums + space * count + column, padded<T>(wanted), rows, block.columns, T(rows));
-        note(largest(found, rows * block.columns));
+        copy(found, block.columns, sums + space * count + column, padded<T>(wanted), rows, block.columns);
+        note(largest(found, rows * block.columns) * double(rows));
       }
   return bound;
 }

@@ -1,22 +1,27 @@
-"""Stacked MLPs without autograd: forward pass, gradients, optimiser step.
+"""Stacked MLPs by the native kernel: forward pass, gradients, optimiser step.
 
-The native kernel computes one network after the other, called directly: torch's dispatcher would take 60 to 100 µs a call.
+The kernel computes one network after the other, called directly: torch's dispatcher would take 60 to 100 µs a call. To autograd
+`evaluate` is one function, whose gradients of parameters are tensors that are made when they are read; `fused_step` follows
+those that nobody has read without writing them to memory.
 Shapes: N networks, B rows of each, I inputs and O outputs of a layer, P tensors that a block of inputs is read from.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from typing import NamedTuple, overload
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.utils._pytree import tree_map_only
 
 from antiphon.nets.native import by_kernel
 from antiphon.nets.native.layer import Input, Layer, gradient_like
-from antiphon.nets.optimisers import Skip, StackedOptimiser
+from antiphon.nets.optimisers import Optimiser, Skip
 
-__all__ = ["Block", "Evaluation", "KernelGradients", "StackedMlp", "bounded"]
+__all__ = ["Block", "Evaluation", "StackedMlp", "evaluate", "fused_step", "map_gradients"]
 
 _FINITE = 1e30
 
@@ -37,24 +42,26 @@ class StackedMlp:
 
     Args:
         layers: Each reads the input or an earlier one.
-        parameters: Of each layer in turn weight [N, O, I] and bias [N, O], and gain and bias [N, O] of its
-            normalisation; contiguous, changed in place by `Evaluation.step`.
     """
 
-    def __init__(self, layers: Sequence[Layer], parameters: Sequence[Tensor]) -> None:
-        self.layers, self.parameters = list(layers), [p.data for p in parameters]
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        self.layers = list(layers)
         self.form = by_kernel.Form(layers)
 
-    def __call__(self, blocks: Sequence[Block], batch: int, statistics: Sequence[Tensor]) -> Evaluation:
+    def __call__(
+        self, parameters: Sequence[Tensor], blocks: Sequence[Block], batch: int, statistics: Sequence[Tensor]
+    ) -> Evaluation:
         """Evaluate the networks, without autograd.
 
         Args:
+            parameters: Of each layer in turn weight [N, O, I] and bias [N, O], and gain and bias [N, O] of its
+                normalisation; contiguous, changed in place by `Evaluation.step`.
             blocks: Of their input, [N * B, I] together.
             batch: B.
             statistics: Running mean and variance [N, O] of each layer with batch norm in turn.
         """
-        input = _input(blocks, batch)
-        rows, kept = len(self.parameters[0]) * batch, []
+        own, input = [p.data for p in parameters], _input(blocks, batch)
+        rows, kept = len(own[0]) * batch, []
         new = input[0][0].new_empty
         for layer in self.layers:
             kept.append(new(rows, layer.outputs))
@@ -62,13 +69,8 @@ class StackedMlp:
                 inverse = (rows,) if layer.norm == "layer" else (rows // batch, layer.outputs)
                 kept += [new(rows, layer.outputs), new(inverse)]
         after = [torch.empty_like(statistic) for statistic in statistics]
-        self.form.forward(input, self.parameters, kept, statistics, after)
-        return Evaluation(self, input, kept, after)
-
-    def evaluated(self, x: Tensor, outputs: Tensor) -> Evaluation:
-        """Return an evaluation of networks of one linear map, of inputs [N, B, I] and outputs [N * B, O]."""
-        input = _input([Block(x.flatten(0, 1))], x.shape[1])
-        return Evaluation(self, input, [outputs], [])
+        self.form.forward(input, own, kept, statistics, after)
+        return Evaluation(self, own, input, kept, after)
 
 
 def _input(blocks: Sequence[Block], batch: int) -> Input:
@@ -85,15 +87,22 @@ class Evaluation:
 
     Args:
         network: The networks.
+        parameters: Theirs.
         input: Theirs.
         kept: Outputs of the layers, and what their normalisations keep.
         statistics: Running statistics after it.
     """
 
     def __init__(
-        self, network: StackedMlp, input: Input, kept: Sequence[Tensor], statistics: Sequence[Tensor]
+        self,
+        network: StackedMlp,
+        parameters: Sequence[Tensor],
+        input: Input,
+        kept: Sequence[Tensor],
+        statistics: Sequence[Tensor],
     ) -> None:
-        self.network, self.input, self._kept, self.statistics = network, input, kept, statistics
+        self.network, self.parameters, self.input = network, parameters, input
+        self._kept, self.statistics = kept, statistics
         self.outputs: list[Tensor] = []
         """Of each layer, [N * B, O]."""
         place = 0
@@ -112,11 +121,11 @@ class Evaluation:
             wanted: Of which blocks of the input gradients are.
 
         Returns:
-            B times the gradients of the wanted blocks, as these are, None of others; and by network, [N] float64, a bound of
+            The gradients of the wanted blocks, as these are, None of others; and by network, [N] float64, a bound of
             the magnitude of all gradients, which is not finite where one of them might not be.
         """
         given = [None if g is None else g.contiguous() for g in given]
-        (blocks, indices, _, rows), parameters = self.input, self.network.parameters
+        (blocks, indices, _, rows), parameters = self.input, self.parameters
         networks, new = len(parameters[0]), blocks[0].new_empty
         sources = [layer.source for layer in self.network.layers]
         reached = [gradient is not None for gradient in given]
@@ -142,11 +151,11 @@ class Evaluation:
 
     def gradients(self) -> list[Tensor]:
         """Return the gradients of the parameters, [N, …] each; they do not depend on what parameters are now."""
-        found = [torch.empty_like(p) for p in self.network.parameters]
+        found = [torch.empty_like(p) for p in self.parameters]
         self.network.form.gradients(self.input, self._kept, self._back, found)
         return found
 
-    def step(self, optimiser: StackedOptimiser, rate: float, members: Tensor | None) -> None:
+    def step(self, optimiser: Optimiser, rate: float, members: Tensor | None) -> None:
         """Take the optimiser's step along the gradients, which are never written to memory.
 
         Args:
@@ -158,63 +167,137 @@ class Evaluation:
         moments = [optimiser.state[name] for name in optimiser.moments]
         steps = optimiser.state["steps"][0] if "steps" in optimiser.state else None
         settings = [rate, *optimiser.betas, optimiser.weight_decay, optimiser.momentum, optimiser.EPSILON]
-        made, parameters = (self._kept, self._back), self.network.parameters
-        self.network.form.step(
-            self.input, *made, parameters, moments, steps, members, optimiser.kind, settings
-        )
+        made, kind = (self._kept, self._back), optimiser.kind
+        self.network.form.step(self.input, *made, self.parameters, moments, steps, members, kind, settings)
 
 
-def bounded(bounds: Tensor) -> bool:
-    """Whether the bounds of `Evaluation.backward` show that all gradients are finite, in float32 too."""
-    return float(bounds.max()) < _FINITE
-
-
-class KernelGradients(Sequence[Tensor]):
-    """The gradients of the parameters of N networks, [N, …] each, made when they are read.
+class _Gradients:
+    """The gradients of all parameters of a differentiated evaluation, made when one of them is read.
 
     Args:
-        evaluation: What they are made from; it has been differentiated.
-        finite: Whether all of them are known to be finite.
+        evaluation: What they are made from.
+        bounds: As `Evaluation.backward` returns them.
     """
 
-    def __init__(self, evaluation: Evaluation, *, finite: bool) -> None:
-        self._evaluation = evaluation
-        self.finite = finite
-        self._made: list[Tensor] | None = None
+    def __init__(self, evaluation: Evaluation, bounds: Tensor) -> None:
+        self.evaluation, self.finite = evaluation, float(bounds.max()) < _FINITE
+        self.made: list[Tensor] | None = None
+
+    def tensors(self) -> list[Tensor]:
+        """Return them as they are given to autograd."""
+        return [_Gradient(self, place) for place in range(len(self.evaluation.parameters))]
+
+    def __getitem__(self, place: int) -> Tensor:
+        if self.made is None:
+            self.made = self.evaluation.gradients()
+        return self.made[place]
+
+
+class _Gradient(Tensor):
+    """The gradient of one parameter, [N, …], whose numbers are made when an operation reads them."""
+
+    of: _Gradients
+    place: int
+
+    @staticmethod
+    def __new__(cls, of: _Gradients, place: int) -> Self:
+        p = of.evaluation.parameters[place]
+        found: Self = Tensor._make_wrapper_subclass(cls, p.shape, strides=p.stride(), dtype=p.dtype)
+        found.of, found.place = of, place
+        return found
+
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @classmethod
-    def of_map(cls, network: StackedMlp, x: Tensor, error: Tensor) -> KernelGradients:
-        """Return those of networks of one linear map.
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        args, kwargs = tree_map_only(_Gradient, lambda g: g.of[g.place], (args, kwargs or {}))
+        return function(*args, **kwargs)
 
-        Args:
-            network: The networks.
-            x: Their input, [N, B, I].
-            error: The gradient of their output, [N, B, O].
-        """
-        error = error.flatten(0, 1)
-        evaluation = network.evaluated(x, error)  # the outputs are not read
-        _, bounds = evaluation.backward([error], [False])
-        return cls(evaluation, finite=bounded(bounds))
+    @property
+    def finite(self) -> bool:
+        """Whether its numbers are known to be finite, in float32 too."""
+        return self.of.finite
 
-    def __len__(self) -> int:
-        return len(self._evaluation.network.parameters)
 
-    @overload
-    def __getitem__(self, place: int) -> Tensor: ...
+class _Evaluate(torch.autograd.Function):
+    """An evaluation as one function of the blocks of its input and of its parameters, to the outputs of all layers."""
 
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[Tensor]: ...
+    @staticmethod
+    def forward(ctx: Any, evaluation: Evaluation, blocks: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.evaluation, ctx.blocks = evaluation, blocks
+        ctx.set_materialize_grads(False)
+        return tuple(output.data for output in evaluation.outputs)  # those kept do not hold the graph
 
-    def __getitem__(self, place: int | slice) -> Tensor | Sequence[Tensor]:
-        if self._made is None:
-            self._made = self._evaluation.gradients()
-        return self._made[place]
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *given: Tensor | None) -> tuple[Tensor | None, ...]:
+        evaluation = copy.copy(ctx.evaluation)  # another pass back over the graph has gradients of its own
+        returned, bounds = evaluation.backward(given, ctx.needs_input_grad[2 : 2 + ctx.blocks])
+        return None, None, *returned, *_Gradients(evaluation, bounds).tensors()
 
-    def step(
-        self, optimiser: StackedOptimiser, rate: float | Tensor, members: Tensor | None, skip: Skip | None
-    ) -> None:
-        """Take the optimiser's step along them; arguments as of its own `step`."""
-        if self._made is None and optimiser.clip is None and skip is None and isinstance(rate, float):
-            self._evaluation.step(optimiser, rate, members)
-        else:
-            optimiser.step(self[:], rate, members, skip=skip)
+
+def evaluate(
+    network: StackedMlp,
+    parameters: Sequence[Tensor],
+    blocks: Sequence[Block],
+    batch: int,
+    statistics: Sequence[Tensor],
+) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """Return the outputs of the layers, [N * B, O] each with its graph, and the running statistics after.
+
+    Args:
+        network: The networks.
+        parameters: As of its call, like the others.
+        blocks: Of the input.
+        batch: B.
+        statistics: Before.
+    """
+    evaluation = network(parameters, blocks, batch, statistics)
+    tensors = *(block.rows for block in blocks), *parameters
+    outputs = _Evaluate.apply(evaluation, len(blocks), *tensors)  # type: ignore[no-untyped-call]
+    return outputs, evaluation.statistics
+
+
+def map_gradients(
+    network: StackedMlp, parameters: Sequence[Tensor], x: Tensor, error: Tensor
+) -> list[Tensor]:
+    """Return the gradients of the parameters of networks of one linear map.
+
+    Args:
+        network: The networks.
+        parameters: Theirs.
+        x: Their input, [N, B, I].
+        error: The gradient of their output, [N, B, O].
+    """
+    error = error.flatten(0, 1)
+    own = [p.data for p in parameters]
+    evaluation = Evaluation(network, own, _input([Block(x.flatten(0, 1))], x.shape[1]), [error], [])
+    _, bounds = evaluation.backward([error], [False])  # the outputs are not read
+    return _Gradients(evaluation, bounds).tensors()
+
+
+def fused_step(
+    gradients: Sequence[Tensor],
+    optimiser: Optimiser,
+    rate: float | Tensor,
+    members: Tensor | None,
+    skip: Skip | None,
+) -> bool:
+    """Take an optimiser's step in the kernel, which makes each gradient where it is used; arguments as of its own `step`.
+
+    Returns:
+        Whether it is taken: the gradients are all those of one evaluation and have not been read, and neither clipping nor
+        the device has a say.
+    """
+    of = gradients[0].of if gradients and isinstance(gradients[0], _Gradient) else None
+    if of is None or of.made is not None:
+        return False
+    if optimiser.clip is not None or skip is not None or isinstance(rate, Tensor):
+        return False
+    places = [g.place if isinstance(g, _Gradient) and g.of is of else -1 for g in gradients]
+    if places != list(range(len(of.evaluation.parameters))):
+        return False
+    of.evaluation.step(optimiser, rate, members)
+    return True

@@ -46,9 +46,15 @@ class DealSpec(Spec):
     Attributes:
         observes: Agent i additionally observes the signal of this name with `_<i>` behind it. In the context of
             a synthetic gradient the name means the sender's, in that of a synthetic input the receiver's.
+        of: How many such signals there are, which agents then take in turn; None: one for each agent.
     """
 
     observes: Signal
+    of: Count | None = None
+
+    def signal(self, index: int) -> str:
+        """Return the name of an agent's signal."""
+        return f"{self.observes}_{index % (self.of or index + 1)}"
 
 
 class GraphSpec(Spec):
@@ -176,7 +182,7 @@ def generate(graph: GraphSpec, sections: Mapping[str, Any]) -> Generated:
         agents[name], templates[name] = _merged(sections, used)
         observes = agents[name].get("observes", [])
         if graph.deal is not None and isinstance(observes, list | tuple):
-            agents[name]["observes"] = [*observes, f"{graph.deal.observes}_{index}"]
+            agents[name]["observes"] = [*observes, graph.deal.signal(index)]
     arcs = sorted(set(_arcs(graph)))
     adjacent = {sender for sender, receiver in arcs if names[receiver] in read}
     channels: list[dict[str, Any]] = []
@@ -198,8 +204,8 @@ def generate(graph: GraphSpec, sections: Mapping[str, Any]) -> Generated:
             channel = _in_context(channel, "input", signal, ())
         if graph.deal is not None:
             dealt_signal = graph.deal.observes
-            channel = _in_context(channel, "gradient", dealt_signal, (f"{dealt_signal}_{sender}",))
-            channel = _in_context(channel, "input", dealt_signal, (f"{dealt_signal}_{receiver}",))
+            channel = _in_context(channel, "gradient", dealt_signal, (graph.deal.signal(sender),))
+            channel = _in_context(channel, "input", dealt_signal, (graph.deal.signal(receiver),))
         channels.append(channel)
     return Generated(agents, channels, tuple(sorted(readouts)), templates)
 
@@ -356,5 +362,5 @@ def named_by_ends(error: DocumentError, channels: list[dict[str, Any]]) -> Docum
     if len(path) > 1 and path[0] == "channels" and isinstance(path[1], int):
         channel = channels[path[1]]
         name = channel_name(channel["from"], channel["to"], channel["key"])
-        return DocumentError(("channels", name, *path[2:]), error.message, others=error.others)
+        return error.at(("channels", name, *path[2:]), name)
     return error

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from antiphon.agents.distributions import Categorical, Distribution, Gaussian, MultiCategorical
 from antiphon.agents.local_policy import LocalPolicyGradient
-from antiphon.comms.model import ContextSpec
-from antiphon.comms.synthetic_gradients import Example, ReturnedAction
+from antiphon.comms.examples import ContextSpec, Example, ReturnedAction
 from antiphon.nets.schedules import Rate
 from tests.tensors import drawn
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from antiphon.comms.model import ContextSpec
-from antiphon.comms.synthetic_gradients import Example
+from antiphon.comms.examples import ContextSpec, Example
 from tests.comms.made import DOUBLE, LABEL, SHAPE, SIZE, draw, make
 
 

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 import torch
 
-from antiphon.comms.model import ContextSpec
-from antiphon.comms.synthetic_gradients import Example, Predictor
+from antiphon.comms.examples import ContextSpec, Example
+from antiphon.comms.synthetic_gradients import Predictor
 from tests.comms.made import CLASSES, LABEL, PLACE, SIZE, example, make
 from tests.some import some
 

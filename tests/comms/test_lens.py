@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon import comms
+from antiphon.comms.examples import ContextSpec, Example
 from antiphon.comms.lens import LensGradient
-from antiphon.comms.model import ContextSpec
-from antiphon.comms.synthetic_gradients import Example
 from antiphon.errors import ScenarioError
 from tests.comms.made import DOUBLE, NUMBERS, draw, example, make
 

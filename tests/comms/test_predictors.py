@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from antiphon.comms.synthetic_gradients import PREDICTORS, Example
+from antiphon.comms.examples import Example
+from antiphon.comms.synthetic_gradients import PREDICTORS
 from tests.comms.made import BATCH, CASES, DOUBLE, SIZE, case
 
 every_case = pytest.mark.parametrize("name", CASES)

@@ -9,10 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from antiphon.comms.model import ContextSpec, encode
+from antiphon.comms.examples import ContextSpec, Example, encode
 from antiphon.comms.modules import input_of, predictor_of
-from antiphon.comms.sites import SiteGradient
-from antiphon.comms.synthetic_gradients import DirectGradient, Example, Predictor
+from antiphon.comms.synthetic_gradients import DirectGradient, Predictor
 from antiphon.nets.schedules import Rate
 from tests.comms.made import DOUBLE, draw
 
@@ -115,8 +114,7 @@ def found(predictor: Predictor, given: Example) -> list[Tensor]:
     """All that a predictor says of an example: its prediction, value, slope of its own loss, loss and gradients."""
     says = [predictor.predict(given)]
     says += [predictor.value(given)] if predictor.needs_loss else []
-    model = predictor.at_site if isinstance(predictor, SiteGradient) else predictor
-    says += [predictor.propagated(given)] if isinstance(model, DirectGradient) else []
+    says += [predictor.propagated(given)] if isinstance(predictor, DirectGradient) else []
     loss, gradients = predictor.gradients([given])
     return [*says, loss, *gradients]
 
@@ -149,7 +147,6 @@ def by_token(values: dict[str, Tensor], message: Tensor) -> Tensor:
 def test_a_linear_predictor_of_tokens_is_a_linear_layer_over_tokens() -> None:
     values = signals()
     given, predictor = example(values), make("linear")
-    assert isinstance(predictor, SiteGradient)
     layer = nn.Linear(D + 3 + V + 2 + 2, D, dtype=DOUBLE)
     layer.load_state_dict(dict(zip(("weight", "bias"), predictor.trainable, strict=True)))
     assert given.delta is not None
@@ -211,7 +208,7 @@ def test_an_input_at_tokens_is_a_linear_layer_over_tokens() -> None:
     close(model.predict(features, B), rows.flatten(1))
     arrived = torch.tensor([True, False, True, True, False])
     loss = ((rows - message.view(B, T, D)).square().sum(2).mean(1) * arrived).mean()
-    close(model.loss(features, message, arrived), loss)
+    close(model.loss(Example(message, features, None, valid=arrived)), loss)
 
 
 # --- what does not depend on sites -------------------------------------------------------------------------------
@@ -224,8 +221,8 @@ def test_one_site_is_the_whole_message(name: str) -> None:
     values = signals() | {"returned": draw(B, D, seed=9)}
     given = example(values, flat, D, target="label")
     one, whole = make(name, (1, D), context, LABEL), make(name, (D,), flat, LABEL, sites=None)
-    assert isinstance(one, SiteGradient)
-    assert not isinstance(whole, SiteGradient)
+    assert one.sites is not None
+    assert whole.sites is None
     for mine, theirs in zip(found(one, given), found(whole, given), strict=True):
         close(mine, theirs)
 

@@ -167,7 +167,7 @@ ALIGNED: Document = {**OWN, "align": True, "objective": LABEL}
 MIXED: dict[str, Document] = {
     "states, hidden layers": ring(agent=LSTM, state=DEEP, env=ENDS),
     "inputs and delays": ring(channel={"input": INPUT, "link": {"delay": 2, "drop": 0.4}}, env=ENDS),
-    "tapes that wait": levels(
+    "windows that wait": levels(
         low={"clock": {"unroll": 2}}, channel={"coupling": "delayed", "link": {"delay": 2}}
     ),
     "batch norm and ends": ring(agent=BATCH, channel={"norm": "batch"}, env=ENDS),

@@ -1,7 +1,7 @@
 """The event simulator's third part: whose doing, at which tick, has a gradient when its agent learns.
 
 Credit starts at objectives and at what is put on messages and states, and goes back over what was read: over locked
-channels and over the state, within the window in which the unit learns, in environments whose episode went on.
+channels and over the state, within the window in which the group learns, in environments whose episode went on.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ Doing = tuple[str, int, int]
 
 
 class Credit:
-    """Follows credit back through each window that a unit learns from.
+    """Follows credit back through each window that a group learns from.
 
     Args:
         scene: What is played.
         ticks: Of each agent.
-        consumed: The stamps read at each place.
+        read: The stamps read at each place.
         learning: Who learned from which window when.
     """
 
@@ -27,10 +27,10 @@ class Credit:
         self,
         scene: Scene,
         ticks: dict[str, list[int]],
-        consumed: dict[Place, tuple[int, ...]],
+        read: dict[Place, tuple[int, ...]],
         learning: Learning,
     ) -> None:
-        self.scene, self.ticks, self.consumed, self.learning = scene, ticks, consumed, learning
+        self.scene, self.ticks, self.read, self.learning = scene, ticks, read, learning
         self.sender = {x.name: x.sender for x in learning.channels}
         self.found: dict[tuple[str, int], frozenset[tuple[int, int]]] = {}
         """By (agent, step at which it learns): the (tick, environment) that have a gradient."""
@@ -51,10 +51,10 @@ class Credit:
                 self.found[agent, step] = self.found.get((agent, step), frozenset()) | here
 
     def _inside(self, window: Window) -> set[Doing]:
-        """All that the members of a unit who learn did within a window."""
-        unit, number = window
-        first, end = self.learning.windows[unit][number]
-        members = [a for a, u in self.learning.unit.items() if u == unit]
+        """All that the members of a group who learn did within a window."""
+        group, number = window
+        first, end = self.learning.windows[group][number]
+        members = [a for a, u in self.learning.group_of.items() if u == group]
         return {
             (a, t, b)
             for a in members
@@ -64,14 +64,14 @@ class Credit:
             for b in range(self.scene.batch)
         }
 
-    def _pulled(self, unit: str) -> set[Doing]:
-        """The makings of messages and states of a unit that a gradient is put on."""
+    def _pulled(self, group: str) -> set[Doing]:
+        """The makings of messages and states of a group that a gradient is put on."""
         returned = {x.name for x in self.scene.links if x.coupling == "delayed"}
         moved = self.learning.moved(self.found) if returned else {}
         return {
             (self.sender[name], s, b)
             for (name, s), (_, rows) in self.learning.injected.items()
-            if self.learning.unit[self.sender[name]] == unit
+            if self.learning.group_of[self.sender[name]] == group
             for b in (moved[name, s] if name in returned else rows)
         }
 
@@ -81,4 +81,4 @@ class Credit:
         passing = [x.name for x in self.scene.links if x.receiver == agent and x.coupling == "locked"]
         if agent in self.scene.memories:
             passing.append(state_of(agent))
-        return {(self.sender[name], s, b) for name in passing for s in self.consumed[name, t, b]}
+        return {(self.sender[name], s, b) for name in passing for s in self.read[name, t, b]}

@@ -1,4 +1,4 @@
-"""The event simulator's second half: windows close, senders learn, records finish (semantics 4, 5, 7, 17, 20, 27b)."""
+"""The event simulator's second half: windows close, senders learn, gradients are complete (semantics 4, 5, 7, 17, 20, 27b)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ class Learning:
 
     Args:
         scene: What is played.
-        unit: Of each agent.
-        windows: Of each unit, as (first step, end step).
+        group_of: The learning group of each agent.
+        windows: Of each group, as (first step, end step).
         sent: The stamps of each channel; of a state those alone that are handed over a window's end.
         uses: The ticks at which a stamp is due.
     """
@@ -19,22 +19,22 @@ class Learning:
     def __init__(
         self,
         scene: Scene,
-        unit: dict[str, str],
+        group_of: dict[str, str],
         windows: dict[str, list[tuple[int, int]]],
         sent: dict[str, list[int]],
         uses: dict[tuple[str, int], list[Use]],
     ) -> None:
-        self.scene, self.unit, self.windows, self.sent, self.uses = scene, unit, windows, sent, uses
+        self.scene, self.group_of, self.windows, self.sent, self.uses = scene, group_of, windows, sent, uses
         states = [Link(state_of(a), a, a, 0, coupling) for a, coupling in scene.memories.items()]
         self.channels = [*scene.links, *states]
         self.states = {x.name for x in states}
         self.closed: dict[Window, bool] = {}
         """Windows that have closed: did it count (True), or was it dropped?"""
         self.taken: dict[Window, int] = {}
-        """The step at which each unit learned from a window."""
+        """The step at which each group learned from a window."""
         self.fates: dict[tuple[str, int], Fate] = {}
         self.given_up: set[tuple[str, int]] = set()
-        """Messages of delayed channels whose delta was not back within their channel's staleness."""
+        """Messages of delayed channels whose gradient was not back within their channel's staleness."""
         self.injected: dict[tuple[str, int], tuple[int, frozenset[int]]] = {}
         booked = [
             x
@@ -42,12 +42,14 @@ class Learning:
             if x.coupling != "locked" and not (x.name in self.states and x.coupling == "detached")
         ]
         self.unfinished = [(x, s) for x in booked for s in sent[x.name] if s < scene.horizon]
-        slow = [x for x in scene.links if x.coupling == "delayed" and unit[x.sender] != unit[x.receiver]]
-        self.waits = {u: [x for x in slow if unit[x.sender] == u] for u in windows}
-        """The channels that a late unit waits for."""
+        slow = [
+            x for x in scene.links if x.coupling == "delayed" and group_of[x.sender] != group_of[x.receiver]
+        ]
+        self.waits = {u: [x for x in slow if group_of[x.sender] == u] for u in windows}
+        """The channels that a late group waits for."""
 
     def play(self) -> None:
-        """Let windows close and records finish."""
+        """Let windows close and gradients be complete."""
         for t in range(self.scene.horizon):
             ending = [(u, k) for u in self.windows for k, (_, end) in enumerate(self.windows[u]) if end == t]
             prompt = [(u, k) for u, k in ending if not self.waits[u]]
@@ -68,7 +70,7 @@ class Learning:
         self.fates.update({(x.name, s): Fate("open") for x, s in self.unfinished})
 
     def _judge(self, u: str, k: int, newest: int, t: int) -> bool | None:
-        """Whether a late unit learns from a window now (True), drops it (False), or goes on waiting (None)."""
+        """Whether a late group learns from a window now (True), drops it (False), or goes on waiting (None)."""
         first, end = self.windows[u][k]
         sent = {x.name: [s for s in self.sent[x.name] if first <= s <= end] for x in self.waits[u]}
         given_up = set()
@@ -84,9 +86,9 @@ class Learning:
 
     def _has_more(self, u: str, first: int, end: int, given_up: set[str]) -> bool:
         """Whether a window has anything to learn from but gradients that were given up."""
-        if any(self.unit[agent] == u for agent in self.scene.judged):
+        if any(self.group_of[agent] == u for agent in self.scene.judged):
             return True
-        others = [x for x in self.channels if self.unit[x.sender] == u and x.name not in given_up]
+        others = [x for x in self.channels if self.group_of[x.sender] == u and x.name not in given_up]
         return any(
             first <= s <= end
             for x in others
@@ -95,7 +97,7 @@ class Learning:
         )
 
     def _returned(self, link: Link, s: int, t: int) -> bool:
-        """Whether a late tape is spared waiting for this record at t: void, or complete and come back."""
+        """Whether a late window need not wait for this message at t: void, or its gradient complete and back."""
         fate = self.fates.get((link.name, s), Fate("open"))
         done = t if fate.finished is None else fate.finished
         void = fate.state == "void"
@@ -105,10 +107,10 @@ class Learning:
         return (agent, window[1]) not in self.scene.undrawn
 
     def _inject(self, window: Window, t: int) -> None:
-        """Let a unit learn from a window: note what is put on the messages and states of its members."""
+        """Let a group learn from a window: note what is put on the messages and states of its members."""
         self.taken[window] = t
         first, end = self.windows[window[0]][window[1]]
-        for x in [x for x in self.channels if self.unit[x.sender] == window[0]]:
+        for x in [x for x in self.channels if self.group_of[x.sender] == window[0]]:
             if not self._draws(x.sender, window):
                 continue
             for s in [s for s in self.sent[x.name] if first <= s <= end]:
@@ -131,7 +133,7 @@ class Learning:
         return frozenset(b for b, ends in known.items() if not ends)
 
     def _finish(self, t: int) -> None:
-        """Finish the records whose receiver windows have all closed (at once if nothing uses the stamp)."""
+        """Finish the messages whose receiver windows have all closed (at once if nothing uses the stamp)."""
         for x, s in [(x, s) for x, s in self.unfinished if s <= t]:
             uses = self.uses[x.name, s]
             if not all(use.window in self.closed for use in uses):
@@ -155,7 +157,7 @@ class Learning:
     def moved(
         self, credited: dict[tuple[str, int], frozenset[tuple[int, int]]]
     ) -> dict[tuple[str, int], frozenset[int]]:
-        """The environments in which the delta of a complete record is not zero: a use of it has a gradient itself."""
+        """The environments in which the gradient of a complete message is not zero: a use of it has a gradient itself."""
         found = {}
         for (name, s), fate in self.fates.items():
             if fate.state == "complete":

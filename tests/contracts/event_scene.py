@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 Window = tuple[str, int]
-"""A unit and the number of one of its windows."""
+"""A learning group and the number of one of its windows."""
 Place = tuple[str, int, int]
 """A channel, the receiver's tick (or the stamp) and the environment."""
 
@@ -68,7 +68,7 @@ class Scene:
         lost: (channel, stamp, environment) that the link loses.
         ends: Whether the episode of (step, environment) that ends there is terminated; if not, it is truncated.
         lengths: Of the episodes of all environments together, cycled, where some agent's windows are the episodes.
-        undrawn: (agent, window of its unit) in which it learns nothing.
+        undrawn: (agent, window of its group) in which it learns nothing.
         judged: The agents that have an objective, at each of their ticks.
     """
 
@@ -100,14 +100,14 @@ class Use:
 
 @dataclass(frozen=True)
 class Fate:
-    """What became of a record.
+    """What became of a message.
 
     Attributes:
         state: open | complete | void.
         finished: Step at which the last window that may use it closed.
-        back: Step at which its delta is with the sender.
+        back: Step at which its gradient is with the sender.
         counted: (receiver tick, environment) of the uses that counted.
-        zeros: Environments whose episode terminated before the state was used: its example has a delta of zero.
+        zeros: Environments whose episode terminated before the state was used: its example has a gradient of zero.
     """
 
     state: str
@@ -127,19 +127,19 @@ class Prediction:
     """What the simulator says.
 
     Attributes:
-        consumed: The stamps read at a place, oldest first; empty: zeros.
+        read: The stamps read at a place, oldest first; empty: zeros.
         fates: By (channel, stamp), of channels that are not locked and states that are decoupled, those handed over a
             window's end alone.
         stood: Where a stand-in was read in the place of that stamp.
         heard: What synthetic inputs learn from: the real message's stamp.
         injected: By (channel, stamp): the step at which the sender learns with it, and in which environments.
         credited: By (agent, step at which it learns): the (tick, environment) whose doing has a gradient then.
-        moved: By (channel, stamp): the environments in which the delta of a record is not zero.
+        moved: By (channel, stamp): the environments in which the gradient of a message is not zero.
         last: By (channel, stamp, step): the environments whose episode is terminated there, when the state of that stamp
-            was its last and its window had not ended: an example with a delta of zero, known at once.
+            was its last and its window had not ended: an example with a gradient of zero, known at once.
     """
 
-    consumed: dict[Place, tuple[int, ...]]
+    read: dict[Place, tuple[int, ...]]
     fates: dict[tuple[str, int], Fate]
     stood: AbstractSet[Place]
     heard: dict[Place, int]

@@ -1,4 +1,4 @@
-"""A brute-force event simulator: who consumes which message, and when each delta record completes.
+"""A brute-force event simulator: who reads which message, and when each gradient is complete.
 
 The independent oracle for the engine's schedule and ledger (semantics 4, 5, 7, 13-20, 27b), without torch. Steps are
 enumerated with lists and loops, so it shares no cleverness with the engine.
@@ -27,19 +27,19 @@ def wave_order(clocks: dict[str, Clock], links: list[Link]) -> list[str]:
     return order
 
 
-def units_of(clocks: dict[str, Clock], links: list[Link]) -> dict[str, str]:
-    """The unit of each agent: agents joined by locked channels carry one label."""
-    unit = {a: a for a in clocks}
+def groups_of(clocks: dict[str, Clock], links: list[Link]) -> dict[str, str]:
+    """The learning group of each agent: agents joined by locked channels carry one label."""
+    group_of = {a: a for a in clocks}
     for link in [x for x in links if x.coupling == "locked"]:
-        old, new = unit[link.sender], unit[link.receiver]
-        unit = {a: new if u == old else u for a, u in unit.items()}
-    return unit
+        old, new = group_of[link.sender], group_of[link.receiver]
+        group_of = {a: new if u == old else u for a, u in group_of.items()}
+    return group_of
 
 
 def windows_of(
     members: list[Clock], ticks: list[int], lengths: tuple[int, ...], far: int
 ) -> list[tuple[int, int]]:
-    """A unit's windows as (first step, end step); one that `far` cuts short ends at `far`, which is never."""
+    """A learning group's windows as (first step, end step); one that `far` cuts short ends at `far`, which is never."""
     sizes = [c.unroll for c in members]
     steps = list(range(far))
     if sizes[0] is None:
@@ -67,7 +67,7 @@ def sending(link: Link, ticks: list[int]) -> set[int]:
 
 
 class World:
-    """The agents' ticks, and the units and windows they learn in."""
+    """The agents' ticks, and the groups and windows they learn in."""
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
@@ -77,12 +77,12 @@ class World:
         self.ticks = {
             a: [t for t in range(self.far) if t % c.period == c.phase % c.period] for a, c in clocks.items()
         }
-        self.unit = units_of(clocks, links)
-        groups = {u: [clocks[a] for a in clocks if self.unit[a] == u] for u in self.unit.values()}
+        self.group_of = groups_of(clocks, links)
+        groups = {u: [clocks[a] for a in clocks if self.group_of[a] == u] for u in self.group_of.values()}
         self.windows = {
             u: windows_of(members, self.ticks[u], scene.lengths, self.far) for u, members in groups.items()
         }
-        self.consumed: dict[Place, tuple[int, ...]] = {}
+        self.read: dict[Place, tuple[int, ...]] = {}
         self.stood: set[Place] = set()
         self.heard: dict[Place, int] = {}
         self.sent: dict[str, list[int]] = {x.name: [] for x in links}
@@ -91,8 +91,8 @@ class World:
         self.last: dict[Place, frozenset[int]] = {}
 
     def window(self, agent: str, t: int) -> Window:
-        """The window of its unit that an agent's tick belongs to."""
-        u = self.unit[agent]
+        """The window of its group that an agent's tick belongs to."""
+        u = self.group_of[agent]
         return next((u, k) for k, (first, end) in enumerate(self.windows[u]) if first <= t <= end)
 
     def play(self) -> None:
@@ -117,7 +117,7 @@ class World:
         rows = range(self.scene.batch)
         alive = [b for b in rows if before and not self.scene.ended(before[-1], t, b)]
         for b in rows:
-            self.consumed[name, t, b] = (before[-1],) if b in alive else ()
+            self.read[name, t, b] = (before[-1],) if b in alive else ()
         if before and self.window(agent, before[-1]) != self.window(agent, t):
             self.sent[name].append(before[-1])
             self.uses[name, before[-1]] = [Use(agent, t, self.window(agent, t), frozenset(alive))]
@@ -141,7 +141,7 @@ class World:
         counts: dict[int, set[int]] = {s: set() for s in due}
         for b in range(self.scene.batch):
             got = self._got(link, t, b, due, arrived)
-            self.consumed[link.name, t, b] = got
+            self.read[link.name, t, b] = got
             for s in set(got) & set(due):
                 counts[s].add(b)
         for s in due:
@@ -169,13 +169,13 @@ def simulate(scene: Scene) -> Prediction:
     """Play the traffic somewhat beyond the horizon, then the learning up to it."""
     world = World(scene)
     world.play()
-    learning = Learning(scene, world.unit, world.windows, world.sent, world.uses)
+    learning = Learning(scene, world.group_of, world.windows, world.sent, world.uses)
     learning.play()
-    credit = Credit(scene, world.ticks, world.consumed, learning)
+    credit = Credit(scene, world.ticks, world.read, learning)
     credit.play()
     near = scene.horizon
     return Prediction(
-        {at: stamps for at, stamps in world.consumed.items() if at[1] < near},
+        {at: stamps for at, stamps in world.read.items() if at[1] < near},
         learning.fates,
         {at for at in world.stood if at[1] < near},
         {at: stamp for at, stamp in world.heard.items() if at[1] < near},

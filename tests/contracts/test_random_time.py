@@ -1,7 +1,7 @@
 """Recurrent agents, clocks, reads, ways back and episodes at random: a running simulation against the event simulator.
 
 Held together: at which step each agent learns, and from which of its doings, in which environment; which examples each
-predictor gets at each step, in which environments, and where their delta is zero.
+predictor gets at each step, in which environments, and where their gradient is zero.
 """
 
 from __future__ import annotations

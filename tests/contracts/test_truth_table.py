@@ -35,14 +35,14 @@ def row(way: Way) -> str:
     soon, late = way.story(1), way.story(2)
     reads = []
     for step in range(9):
-        read = soon.consumed.get((CHANNEL, step, 0))
+        read = soon.read.get((CHANNEL, step, 0))
         reads.append("." if read is None else str(read[0]) if read else "-")
     fates = []
     for stamp in range(6):
         if (CHANNEL, stamp) not in soon.fates:
             fates.append(".")
             continue
-        ticks = [step for (_, step, _), read in soon.consumed.items() if stamp in read]
+        ticks = [step for (_, step, _), read in soon.read.items() if stamp in read]
         back = [found.fates[CHANNEL, stamp].back for found in (soon, late)]
         used = "-".join(map(str, sorted({ticks[0], ticks[-1]}))) if ticks else ""
         fates.append(f"{used}>{back[0]}/{back[1]}" if ticks else "x")

@@ -1,4 +1,4 @@
-"""Couplings and window ends, written out: what is injected and when the delta is back (semantics 13-17, 27b).
+"""Couplings and window ends, written out: what is injected and when the gradient is back (semantics 13-17, 27b).
 
 The table is written by hand. The event simulator and a running simulation are held to it.
 
@@ -11,8 +11,8 @@ windows are u ticks. Below *made at* is what becomes of the message (or state) o
     =w      the true gradient passes, when both ends learn together at step w
     =w~     the same, but for the uses in a later window, whose credit is lost
     lost    every use is in a later window of the group: the credit is lost
-    i>b     the synthetic gradient is injected when the sender learns at step i; the delta is back at step b
-    i<b     the delta is back at step b, and the sender learns with it, late, at step i
+    i>b     the synthetic gradient is injected when the sender learns at step i; the gradient is back at step b
+    i<b     the gradient is back at step b, and the sender learns with it, late, at step i
     end     the episode ends with the window: nothing is handed on
 """
 
@@ -133,7 +133,7 @@ def told(name: str, scene: Scene) -> list[str]:
     cells = []
     for step in range(6):
         own = step in world.ticks["a"] and world.window("a", step)
-        using = sorted(t for (n, t, _), stamps in found.consumed.items() if n == name and step in stamps)
+        using = sorted(t for (n, t, _), stamps in found.read.items() if n == name and step in stamps)
         theirs = [world.window("a" if name == state_of("a") else "b", t) for t in using]
         if not own:
             cells.append(".")

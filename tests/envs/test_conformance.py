@@ -9,8 +9,7 @@ from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode
 
 from antiphon import envs
-from antiphon.envs.images import ImageStream
-from antiphon.envs.options import ImageOptions
+from antiphon.envs.images import Digits
 
 ENVIRONMENTS: list[tuple[str, dict[str, Any]]] = [
     ("Digits", {}),
@@ -72,16 +71,14 @@ def test_a_reset_without_a_seed_begins_another_episode(name: str) -> None:
 # --- the check itself ----------------------------------------------------------------------------------------
 
 
-class Broken(ImageStream):
+class Broken(Digits):
     """A stream with one fault, named by `fault`."""
 
     def __init__(self, fault: str) -> None:
         self.fault = fault
-        super().__init__(3, ImageOptions(hold=2, episode="example"))
+        super().__init__(3, Digits.Options(hold=2, episode="example"))
         if fault == "mode":
             self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
-        if fault == "length":
-            self.episode_steps = 3
         if fault == "endless":
             self.endless = True
         if fault == "longest":
@@ -109,6 +106,8 @@ class Broken(ImageStream):
                 reward = reward[:, None]
             case "flag":
                 truncated = truncated.float()
+            case "length":
+                terminated = torch.zeros_like(terminated)
             case "final":
                 info.pop("final_obs", None)
             case "label":
@@ -140,7 +139,7 @@ FAULTS = {
     "reward": "reward is torch.float32 (3, 1)",
     "flag": "truncated is torch.float32",
     "final": "without final_obs",
-    "length": "contradicts episode_length=3",
+    "length": "contradicts episode_length=2",
     "endless": "endless=True, episode_length=2",
     "longest": "episode_length=2 exceeds 1",
     "mask": "the mask '_label' is torch.int32 (3,)",

@@ -12,7 +12,6 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from antiphon.envs import from_tensors, registry
 from antiphon.envs.registry import obstacle_to_copies
 from antiphon.envs.worlds.cartpole import CartPole
-from antiphon.envs.worlds.options import CartPoleOptions
 from antiphon.scenarios import EnvSpec
 from tests.some import some
 
@@ -26,9 +25,9 @@ def vector(num_envs: int = 2) -> SyncVectorEnv:
 @pytest.fixture
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ids of a user's."""
-    monkeypatch.setattr(registry, "_FACTORIES", dict(registry._FACTORIES))
+    monkeypatch.setattr(registry, "_environments", dict(registry._environments))
     registry.register("user/Stream-v0", lambda: source())
-    registry.register("user/Pole-v0", lambda num_envs: CartPole(num_envs, CartPoleOptions()))
+    registry.register("user/Pole-v0", lambda num_envs: CartPole(num_envs, CartPole.Options()))
     registry.register("user/Vector-v0", vector)
     registry.register("user/Single-v0", lambda: gymnasium.make("CartPole-v1"))
 

@@ -4,8 +4,7 @@ import math
 
 import pytest
 
-from antiphon.envs.copying import Curriculum
-from antiphon.envs.options import CopyOptions, RepeatCopyOptions
+from antiphon.envs.copying import Copy, Curriculum, RepeatCopy
 from tests.some import some
 
 
@@ -15,7 +14,7 @@ def update(curriculum: Curriculum, error: float, times: int) -> None:
 
 
 def test_a_task_grows_below_the_threshold_after_twenty_episodes() -> None:
-    curriculum = Curriculum(CopyOptions())
+    curriculum = Curriculum(Copy.Options())
     update(curriculum, 0.14, 19)
     assert curriculum.figures() == {"difficulty": 1, "solved": 0, "bits": pytest.approx(0.14)}
     curriculum.update(0.14)
@@ -25,7 +24,7 @@ def test_a_task_grows_below_the_threshold_after_twenty_episodes() -> None:
 
 
 def test_the_mean_starts_from_the_first_error_and_forgets_by_a_twentieth() -> None:
-    curriculum = Curriculum(CopyOptions())
+    curriculum = Curriculum(Copy.Options())
     curriculum.update(1.0)
     assert curriculum.error == 1.0
     curriculum.update(0.0)
@@ -38,20 +37,20 @@ def test_the_mean_starts_from_the_first_error_and_forgets_by_a_twentieth() -> No
 
 
 def test_repeat_copy_grows_by_turns_as_far_as_the_product_fits() -> None:
-    curriculum = Curriculum(RepeatCopyOptions(max_length=10))
+    curriculum = Curriculum(RepeatCopy.Options(max_length=10))
     seen = []
     for _ in range(7):
         seen.append((curriculum.difficulty.length, curriculum.difficulty.repeats))
         update(curriculum, 0.0, 20)
     assert seen == [(1, 1), (2, 1), (2, 2), (3, 2), (3, 3), (3, 3), (3, 3)]
     assert curriculum.solved == 9 + 3
-    later = RepeatCopyOptions(length=3, repeats=1)
+    later = RepeatCopy.Options(length=3, repeats=1)
     harder = some(later.harder(later.start))
     assert (harder.length, harder.repeats) == (4, 1)
 
 
 def test_an_error_that_is_no_number_says_nothing() -> None:
-    curriculum = Curriculum(CopyOptions())
+    curriculum = Curriculum(Copy.Options())
     update(curriculum, math.nan, 30)
     curriculum.update(math.inf)
     assert curriculum.error is None

@@ -50,7 +50,7 @@ def test_splits_are_shares_or_files(folder: Path) -> None:
 
 def test_a_file_is_read_once_while_it_does_not_change(folder: Path) -> None:
     first, loaded = envs.from_file("data.npz"), envs.from_file(folder / "data.npz")
-    assert first is loaded
+    assert first.table is loaded.table
     np.savez(folder / "data.npz", x=X[:50], label=LABEL[:50])
     assert envs.from_file("data.npz").description.example_counts["train"] == 35
 
@@ -84,8 +84,8 @@ def test_bad_files_are_named(folder: Path, options: dict[str, Any], expected: st
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({}, "env: 'antiphon/Tensors-v0': missing a required argument: 'file'; give it as a key of env"),
-        ({"file": "data.npz", "test": [1]}, "env.test: [1]; must be a share of the examples, or the name"),
+        ({}, "env.file: is missing; give it as a key of env"),
+        ({"file": "data.npz", "test": [1]}, "env.test: [1]; must be a number or text: share of the examples"),
         ({"file": "data.npz", "clases": {}}, "env.clases: unknown key; did you mean 'classes'?"),
         ({"file": "data.npz", "hold": [1]}, "env.hold: [1]; must be a whole number of at least 1"),
     ],

@@ -9,15 +9,15 @@ from gymnasium.spaces import Discrete
 
 from antiphon import envs
 from antiphon.envs.datasets import digits
-from antiphon.envs.images import ImageStream, grid, positions
+from antiphon.envs.images import Digits, grid, positions
 from antiphon.errors import ScenarioError
 
 DIGITS = "antiphon/Digits-v0"
 
 
-def make(batch: int = 4, **options: Any) -> ImageStream:
+def make(batch: int = 4, **options: Any) -> Digits:
     made = envs.make({"id": DIGITS, **options}, batch=batch)
-    assert isinstance(made, ImageStream)
+    assert isinstance(made, Digits)
     return made
 
 

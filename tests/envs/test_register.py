@@ -24,7 +24,7 @@ from tests.envs.adaptors.parallel_worlds import Mines
 @pytest.fixture(autouse=True)
 def own_ids(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test registers is gone after it."""
-    monkeypatch.setattr(registry, "_FACTORIES", dict(registry._FACTORIES))
+    monkeypatch.setattr(registry, "_environments", dict(registry._environments))
 
 
 class Walk(gymnasium.Env[Any, int]):

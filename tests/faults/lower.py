@@ -34,14 +34,14 @@ LOWER: tuple[Fault, ...] = (
         "tests/comms/test_channel.py::test_messages_that_do_not_fit_are_refused",
     ),
     Fault(
-        "comms-the-delta-is-not-per-sample",
+        "comms-the-gradient-of-a-leaf-is-not-per-sample",
         "comms/backward_requests.py",
-        "deltas = iter(_each(torch._foreach_mul, returned, batch))",
-        "deltas = iter(returned)",
+        "per_sample = iter(_each(torch._foreach_mul, returned, batch))",
+        "per_sample = iter(returned)",
         "tests/comms/test_backward_requests.py::test_channels_that_share_a_port_add_their_injections",
     ),
     Fault(
-        "comms-an-auxiliary-loss-reaches-the-deltas",
+        "comms-an-auxiliary-loss-reaches-the-leaves",
         "comms/backward_requests.py",
         "for loss in (request.objective, None if discount else request.auxiliary):",
         "for loss in (request.objective, request.auxiliary):",
@@ -50,8 +50,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "comms-two-channels-of-a-port-inject-once",
         "comms/backward_requests.py",
-        "weight if known is None else known[1] + weight,",
-        "weight,",
+        "weight if known is None else known + weight",
+        "weight",
         "tests/comms/test_backward_requests.py::test_channels_that_share_a_port_add_their_injections",
     ),
     Fault(
@@ -59,14 +59,14 @@ LOWER: tuple[Fault, ...] = (
         "comms/backward_requests.py",
         "updated = _MEMORY * known + (1 - _MEMORY) * torch.minimum(middle, limit)",
         "updated = _MEMORY * known + (1 - _MEMORY) * middle",
-        "tests/comms/test_outliers.py::test_many_as_one_do_what_each_does_alone",
+        "tests/comms/test_outliers.py::test_the_median_moves_by_a_hundredth_and_one_batch_cannot_carry_it_away",
     ),
     Fault(
         "comms-the-written-out-gradient-is-half",
-        "comms/synthetic_gradients.py",
-        "error = pull_back(error * (2.0 / error.shape[-2]))",
-        "error = pull_back(error * (1.0 / error.shape[-2]))",
-        "tests/comms/test_predictors.py::test_gradients_equal_finite_differences[linear, normalised]",
+        "comms/model.py",
+        "return error.square().sum(-1), error.mul_(2).div_(batch)",
+        "return error.square().sum(-1), error.div_(batch)",
+        "tests/comms/test_predictors.py::test_gradients_equal_finite_differences[linear]",
     ),
     Fault(
         "comms-a-loss-is-a-mean-over-components-too",
@@ -183,8 +183,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "comms-a-synthetic-input-learns-where-nothing-arrived",
         "comms/synthetic_inputs.py",
-        "error = torch.where(arrived.unsqueeze(-1), error, 0.0)",
-        "error = torch.where(arrived.unsqueeze(-1), error, error)",
+        "error = torch.where(example.valid.unsqueeze(-1), error, 0.0)",
+        "error = torch.where(example.valid.unsqueeze(-1), error, error)",
         "tests/comms/test_inputs.py::test_only_what_arrived_counts_and_the_mean_is_over_the_whole_batch[mlp]",
     ),
     Fault(
@@ -449,22 +449,22 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "envs-a-copy-misses-its-stop",
         "envs/copying.py",
-        "        targets[stop, :, bits] = 1\n",
+        "        self._targets[stop, :, bits] = 1\n",
         "",
         "tests/envs/test_copying.py::test_a_copy_written_out",
     ),
     Fault(
         "envs-an-error-goes-on-from-episode-to-episode",
         "envs/copying.py",
-        "        self._error = torch.zeros_like(self._error)\n        self._show()",
-        "        self._show()",
+        "self._judged, self._error = 0, torch.zeros_like(self._error)",
+        "self._judged = 0",
         "tests/envs/test_copying.py::test_an_episode_with_a_step_without_an_answer_has_no_error",
     ),
     Fault(
         "envs-a-count-is-never-begun-anew",
         "envs/counting.py",
         "self._counts[name] = here if begins else self._counts[name] + here",
-        "self._counts[name] = here if self._example == self._start else self._counts[name] + here",
+        "self._counts[name] = here if self._number == self._start else self._counts[name] + here",
         "tests/envs/test_counting.py::test_counts_are_those_of_the_digits_shown[2-4]",
     ),
     Fault(
@@ -483,16 +483,16 @@ LOWER: tuple[Fault, ...] = (
     ),
     Fault(
         "envs-a-stream-ends-no-episode",
-        "envs/stream.py",
-        "ended = self._tick == 0 and self.episode_steps is not None",
-        "ended = self._tick == 0 and self.episode_steps is None",
+        "envs/base.py",
+        "over = ended and self.episode_length is not None",
+        "over = ended and self.episode_length is None",
         "tests/envs/test_conformance.py::test_faults_are_found[pass]",
     ),
     Fault(
         "envs-a-state-of-other-data-is-loaded",
         "envs/stream.py",
-        "if saved is not None and self._digest is not None and saved != self._digest():",
-        "if saved is None and self._digest is not None and saved != self._digest():",
+        "if saved is not None and self._digest is not None:",
+        "if saved is None and self._digest is not None:",
         "tests/envs/test_files.py::test_a_checkpoint_says_which_data_it_is_of_and_refuses_others",
     ),
     Fault(
@@ -526,8 +526,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "envs-a-cut-file-is-read",
         "envs/datasets/idx.py",
-        "    if len(content) != promised:\n",
-        "    if len(content) > promised:\n",
+        "require(len(content) >= promised, path,",
+        "require(True, path,",
         "tests/envs/test_idx.py::test_broken_files_are_named_with_fault_and_mend[truncated]",
     ),
 )

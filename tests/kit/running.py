@@ -8,6 +8,7 @@ from typing import Any
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.engine.capture.conditions import obstacle_of
 from antiphon.engine.capture.loop import CapturedLoop
+from antiphon.engine.native.networks import NativeNetwork
 from antiphon.engine.parts.placement import check_divisible, check_placement, lookahead_of, units_of
 from antiphon.engine.planning.memory_estimate import slots
 from antiphon.engine.runs.seeds import Seeds
@@ -50,18 +51,19 @@ def message_slots(simulation: Simulation) -> tuple[dict[str, int], bool]:
     """Return how many messages of each channel are kept at most, as a plan counts them; and whether any may wait longer."""
     system = simulation._system
     found = {name: slots(one, system.group_of[one.sender]) for name, one in system.channels.items()}
-    return found, any(unit.late for unit in system.groups)
+    return found, any(group.late for group in system.groups)
 
 
 def native_agents(simulation: Simulation) -> list[str]:
     """The stacks that the native kernel computes; none where another backend does."""
     backend: Any = simulation.backend
-    return list(backend.forward_pass.native) if backend.name == "native" else []
+    agents = backend.stacked.system.agents.values() if backend.name == "native" else ()
+    return [agent.name for agent in agents if isinstance(agent.learner.network, NativeNetwork)]
 
 
 def predictor_of(simulation: Simulation, channel: str) -> Predictor:
     """Return a channel's synthetic gradient itself, which predicts."""
-    predictor = simulation._system.channels[channel].predictor
+    predictor = simulation._system.channels[channel].gradient.predictor
     assert predictor is not None
     return predictor
 

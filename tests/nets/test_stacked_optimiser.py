@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from antiphon.nets.optimisers import Optimiser, Skip, StackedOptimiser, padded_zeros
+from antiphon.nets.optimisers import Optimiser, Skip, padded_zeros
 
 Options = dict[str, Any]
 DOUBLE = torch.float64
@@ -44,7 +44,7 @@ def members_of(parameters: Sequence[Tensor], kind: str, **options: Any) -> list[
     return [Optimiser(kind, [p[n] for p in parameters], **options) for n in range(len(parameters[0]))]
 
 
-def numbers_of(stacked: StackedOptimiser | Optimiser) -> list[Tensor]:
+def numbers_of(stacked: Optimiser) -> list[Tensor]:
     return [*stacked.parameters, *(t for tensors in stacked.state.values() for t in tensors)]
 
 
@@ -76,13 +76,18 @@ class Torchs:
                 torch.testing.assert_close(p[n], q.data, atol=1e-12, rtol=0)
 
 
-Made = tuple[list[Tensor], Torchs, StackedOptimiser, torch.Generator]
+Made = tuple[list[Tensor], Torchs, Optimiser, torch.Generator]
 
 
 def made(n: int, kind: str, options: Options) -> Made:
     g = generator()
     parameters = stacks(n, g)
-    return parameters, Torchs(parameters, kind, **options), StackedOptimiser(kind, parameters, **options), g
+    return (
+        parameters,
+        Torchs(parameters, kind, **options),
+        Optimiser(kind, parameters, stacked=True, **options),
+        g,
+    )
 
 
 @settings(max_examples=12, deadline=None)
@@ -99,7 +104,7 @@ def test_it_equals_torchs_whoever_steps_when(
     parameters = stacks(4, g)
     theirs = Torchs(parameters, kind, **options)
     members = members_of(parameters, kind, **options)
-    mine = StackedOptimiser.from_members(members, parameters)
+    mine = Optimiser.stacked(members, parameters)
     for step, chosen in enumerate(pattern):
         gradients, rate = stacks(4, g), 0.05 / (1 + step)
         before = [t.clone() for t in numbers_of(mine)]
@@ -121,9 +126,9 @@ def test_a_member_has_the_same_bits_in_any_stack_and_with_any_others(kind: str, 
     first = stacks(7, g, dtype)
     chosen = torch.tensor([1, 2, 6])
 
-    def stack_of(rows: list[Tensor]) -> StackedOptimiser:
+    def stack_of(rows: list[Tensor]) -> Optimiser:
         padded = [torch.stack(list(row), out=padded_zeros(row.shape, row)) for row in rows]
-        return StackedOptimiser(kind, padded, **options)
+        return Optimiser(kind, padded, stacked=True, **options)
 
     whole, part = stack_of(first), stack_of([row[chosen] for row in first])
     for step in range(30):

@@ -70,13 +70,13 @@ def test_what_comes_back_for_a_stand_in_is_learned_on_the_real_message(
             away = (missing | (coupling == "unlocked")).unsqueeze(1)
             predicted = said(si, "last", x).detach() if stands_in else torch.zeros_like(message)
             simulation.step()
-            record = handle.messages[step]
+            stored = handle.messages[step]
             counted = torch.ones_like(missing) if stands_in else ~missing
-            assert torch.equal(record.counted, counted)
+            assert torch.equal(stored.counted, counted)
             delta = delta_of(b, step, torch.where(away, predicted, message), x)
             delta = torch.where(counted.unsqueeze(1), delta, 0.0)
-            assert record.gradient is not None
-            torch.testing.assert_close(record.gradient, delta, atol=1e-13, rtol=0)
+            assert stored.gradient is not None
+            torch.testing.assert_close(stored.gradient, delta, atol=1e-13, rtol=0)
             injected = said(sg, "last", message, hint).detach()
             assert_close(simulation.agents["a"], descend(a, (said(a, "to_b", x) * injected).sum() / BATCH))
             assert_close(handle.synthetic_gradient, taught(sg, message, hint, delta, counted, SG_RATE))
@@ -140,13 +140,13 @@ def test_the_loss_of_a_window_is_told_once_for_a_message_that_is_read_at_each_of
     with simulation_of(agents, [{"from": "a", "to": "b", "gradient": gradient}], SOURCE) as simulation:
         b = leaves(simulation.agents["b"])
         simulation.run(3)
-        record = simulation.channels["a->b"].messages[0]
-        losses = [(said(b, "objective", record.value) - SOURCE.at(t)["y"]).square().mean(1) for t in range(3)]
-        assert record.loss is not None
-        torch.testing.assert_close(record.loss, torch.stack(losses).sum(0).detach(), atol=1e-13, rtol=0)
-        deltas = [delta_of(b, t, record.value) for t in range(3)]
-        assert record.gradient is not None
-        torch.testing.assert_close(record.gradient, torch.stack(deltas).sum(0), atol=1e-13, rtol=0)
+        stored = simulation.channels["a->b"].messages[0]
+        losses = [(said(b, "objective", stored.value) - SOURCE.at(t)["y"]).square().mean(1) for t in range(3)]
+        assert stored.loss is not None
+        torch.testing.assert_close(stored.loss, torch.stack(losses).sum(0).detach(), atol=1e-13, rtol=0)
+        deltas = [delta_of(b, t, stored.value) for t in range(3)]
+        assert stored.gradient is not None
+        torch.testing.assert_close(stored.gradient, torch.stack(deltas).sum(0), atol=1e-13, rtol=0)
 
 
 def test_who_has_no_loss_of_its_own_returns_what_its_critic_expects_times_the_discount() -> None:
@@ -180,16 +180,16 @@ def test_noise_and_bits_let_the_gradient_straight_through(coupling: str) -> None
         a, b = (leaves(simulation.agents[name]) for name in "ab")
         twin.step()
         simulation.step()
-        record = twin.channels["a->b"].messages[0]
-        assert (record.received - record.value).norm() > 0.5
-        delta = delta_of(b, 0, record.received)
+        stored = twin.channels["a->b"].messages[0]
+        assert (stored.received - stored.value).norm() > 0.5
+        delta = delta_of(b, 0, stored.received)
         if coupling == "decoupled":
-            assert record.gradient is not None
-            torch.testing.assert_close(record.gradient, delta, atol=1e-13, rtol=0)
+            assert stored.gradient is not None
+            torch.testing.assert_close(stored.gradient, delta, atol=1e-13, rtol=0)
         else:
             sent = said(a, "to_b", SOURCE.at(0)["x"])
             assert_close(simulation.agents["a"], descend(a, (sent * delta).sum() / BATCH))
-        loss = (said(b, "objective", record.received) - SOURCE.at(0)["y"]).square().mean(1).sum() / BATCH
+        loss = (said(b, "objective", stored.received) - SOURCE.at(0)["y"]).square().mean(1).sum() / BATCH
         assert_close(simulation.agents["b"], descend(b, loss))
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from antiphon import Simulation
 from antiphon.envs import from_tensors
+from antiphon.scenarios import Scenario
 from tests.contracts.builders import Document
 from tests.numerics.loops import Hand, Loop, distance, squared
 from tests.numerics.recurring import BATCH, GOAL, LENGTHS, STEPS, make, played
@@ -115,3 +116,32 @@ def test_a_detached_state_is_truncated_backpropagation(kind: str, unroll: int, c
             simulation.step()
             loop.step(source.at(step), *source.ends(step))
         assert distance(simulation, "a", hand) < 1e-10
+
+
+@pytest.mark.parametrize("backend", ["cohort", "reference"])
+def test_locked_agents_of_different_windows_learn_in_the_longest(backend: str) -> None:
+    """One that is locked to an agent whose window is the episode trains as one whose own is (rule 14)."""
+    found = []
+    for unroll in (3, "episode"):
+        cell = {"kind": "gru", "size": 4}
+        agents = {
+            "ear": {"observes": ["symbol"], "network": cell, "clock": {"unroll": unroll}},
+            "mouth": {
+                "network": cell,
+                "clock": {"unroll": "episode"},
+                "objective": {"kind": "coding", "target": "target"},
+            },
+        }
+        document = {
+            "scenario": "mixed",
+            "env": {"id": "antiphon/Copy-v0"},
+            "agents": agents,
+            "channels": [{"from": "ear", "to": "mouth", "size": 3, "coupling": "locked"}],
+            "training": {"batch": 4},
+        }
+        with Simulation(Scenario.model_validate(document), seed=0, backend=backend) as simulation:
+            simulation.run(40)
+            found.append(
+                [one.clone() for name in agents for one in simulation.agents[name].parameters.values()]
+            )
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))

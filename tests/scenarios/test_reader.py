@@ -155,7 +155,7 @@ channels:
         (
             "  - {from: A, to: B}",
             "  - {from: A, to: B}\n  - {from: B, to: A}",
-            "6: channels: zero-delay cycle A -> B -> A; give one of these a link delay of 1 or more",
+            "7: channels[0]: zero-delay cycle A -> B -> A; give one of these a link delay of 1 or more",
         ),
     ],
 )

@@ -31,11 +31,9 @@ def test_a_locked_state_makes_the_window_the_episode() -> None:
     assert Scenario.model_validate(recurrent(state())).window(["a"]) == 1
     scenario = Scenario.model_validate(recurrent(state(coupling="locked")))
     assert [scenario.window(group) for group in scenario.locked_groups()] == ["episode", 1]
-    joined = recurrent(
-        *(state(coupling="locked", **{"from": name, "to": name}) for name in "ab"), b={"clock": {"period": 2}}
-    )
+    joined = recurrent(state(coupling="locked"), b={"clock": {"period": 2, "unroll": 3}})
     joined["channels"][0]["coupling"] = "locked"
-    assert Scenario.model_validate(joined).window(["a", "b"]) == "episode"
+    assert Scenario.model_validate(joined).windows == {"a": "episode", "b": "episode"}
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_channels_of_one_port_send_their_samples_at_one_rate() -> None:
     goal = {"size": 3, "port": "goal", "sample": {"deviation": 0.5}}
     slower = {**goal, "key": 1, "link": {"rate": 0.5}}
     assert refused(learned(goal, slower)) == (
-        "channels[1].link.rate: 0.5 differs from channels[0].link.rate, 1.0, on the same port of sampled messages; "
+        "channels[1].link.rate: 0.5 differs from channels[0].link.rate, 1.0, on the same port 'goal'; "
         "make them equal"
     )
 

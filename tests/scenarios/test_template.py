@@ -76,7 +76,7 @@ def test_values_go_before_variants_and_variants_before_defaults(template: Templa
         ({"unroll": "epsiode"}, "parameter 'unroll': must be a whole number or 'episode', not the word"),
         ({"context": "label"}, "parameter 'context': must be a list, not the word 'label'; write [label]"),
         ({"apply": "yes"}, "parameter 'apply': must be true or false, not the word 'yes'"),
-        ({"unroll": 0}, "small.yaml:16: agents.a.clock.unroll: must be at least 1, not 0 (and 1 more)"),
+        ({"unroll": 0}, "small.yaml:16: agents.a.clock.unroll (also b): must be at least 1, not 0"),
         ({"lr": float("nan")}, "lr: must be a number, not nan"),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from antiphon import DivergenceError, Scenario, ScenarioError, Simulation
-from antiphon.engine.features.installed import check_later
+from antiphon.engine.installed import check_later
 from tests.contracts.library import resolved
 from tests.contracts.twins import differences, facts
 from tests.kit.running import captured

@@ -14,7 +14,7 @@ from antiphon.engine.capture import loop as loop_module
 from antiphon.engine.capture.loop import CapturedLoop, captured_loop
 from antiphon.engine.capture.recorder import CudaGraphRecorder, NotRecordable
 from antiphon.engine.features import held_messages
-from antiphon.engine.features.installed import check_later
+from antiphon.engine.installed import check_later
 from tests.contracts.library import resolved
 from tests.engine.capture.dispatch_recorder import DispatchRecorder
 from tests.engine.capture.test_captured_loop import assert_same, ring, simulation_of

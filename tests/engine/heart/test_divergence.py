@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from antiphon import DivergenceError, Scenario, Simulation
-from antiphon.engine.features.installed import check_later
+from antiphon.engine.installed import check_later
 from tests.contracts.twins import facts
 from tests.engine.scenes import scenario_of
 from tests.kit.running import seeds_together

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from antiphon import DivergenceError, Simulation
-from antiphon.engine.features.installed import check_later
+from antiphon.engine.installed import check_later
 from tests.contracts.twins import facts
 from tests.engine.numbers import all_parameters, equal
 from tests.engine.scenes import CLASSIFY, scenario_of

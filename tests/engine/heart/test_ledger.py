@@ -1,14 +1,19 @@
-"""The check of `engine/heart/ledger.py` that no document can set off, for its clocks never ask for it (semantics 17)."""
+"""What no document can set off in `engine/heart/ledger.py`: a check that its clocks never ask for, and who writes messages."""
 
 from __future__ import annotations
+
+import ast
+from dataclasses import fields
+from pathlib import Path
 
 import pytest
 import torch
 
+from antiphon import engine
 from antiphon.comms.links import Link
 from antiphon.engine.heart.clock import Clock, Sends, TickWindows
 from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import StepSignals
+from antiphon.engine.heart.message import Message, StepSignals
 from antiphon.errors import EngineError
 
 
@@ -19,3 +24,30 @@ def test_a_message_open_beyond_its_deadline_is_the_engines_fault() -> None:
     ledger.send(0, torch.zeros(3, 2), StepSignals(0, {}))
     with pytest.raises(EngineError, match="a->b: the message of step 0 is still open at step 1"):
         ledger.send(1, torch.zeros(3, 2), StepSignals(1, {}))
+
+
+FIELDS = {one.name for one in fields(Message)} - {"actions"}
+LEDGERS = {"heart/ledger.py", "reference/ledger.py"}
+
+
+def written(source: str) -> list[str]:
+    """The fields of messages that a module writes: of what it calls a message, or of a read's message."""
+    names = {"message", "known", "last", "due", "placeholder", "sent", "newest"}
+    stores = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute)]
+    return [
+        node.attr
+        for node in stores
+        if isinstance(node.ctx, ast.Store)
+        and node.attr in FIELDS
+        and (
+            (isinstance(node.value, ast.Name) and node.value.id in names)
+            or (isinstance(node.value, ast.Attribute) and node.value.attr == "message")
+        )
+    ]
+
+
+def test_messages_are_written_by_ledgers_alone() -> None:
+    folder = Path(engine.__file__).parent
+    found = {path.relative_to(folder).as_posix(): written(path.read_text()) for path in folder.rglob("*.py")}
+    assert {name for name, attributes in found.items() if attributes} == LEDGERS
+    assert len(found["heart/ledger.py"]) > 10

@@ -137,8 +137,8 @@ def test_a_locked_group_is_silenced_as_one_and_a_run_without_quarantine_stops_at
             simulation.run(3)
         found = {name for name, own in before.items() if not equal(own, parameters(simulation, name))}
         assert found == moved
-        silenced = {name for name, agent in simulation.agents.items() if agent.quarantined}
-        assert silenced == ({"a0", "b0"} if how == "quarantine" else set())
+        quarantined = {name for name, agent in simulation.agents.items() if agent.quarantined}
+        assert quarantined == ({"a0", "b0"} if how == "quarantine" else set())
 
 
 @pytest.mark.parametrize("readers", ["b", "bc"], ids=["lone", "stacked"])

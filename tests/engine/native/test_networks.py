@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -173,7 +174,6 @@ UNLIKE: dict[str, tuple[Document, str]] = {
     "gru": ({"network": {"kind": "gru", "size": 4}}, "its network is no mlp"),
     "gelu": ({"network": {**MLP, "activation": "gelu"}}, "its activation is gelu"),
     "deep": ({"network": {**MLP, "hidden": [3, 3, 3, 3]}}, "it has more than 3 hidden layers"),
-    "windows": ({"network": MLP, "clock": {"unroll": 2}}, "it learns from windows of several ticks"),
     "frozen": ({"network": MLP, "learn": False}, "it is frozen"),
     "large": ({"network": {**MLP, "hidden": [600, 600]}}, "a layer has more than 262,144 weights"),
     "none": ({"network": MLP}, ""),
@@ -192,8 +192,22 @@ def test_what_the_kernel_does_not_take_is_shown_and_computed_by_torch(
     assert shown == ([{"agents": ["n000", "n001"], "reason": reason}] if reason else [])
 
 
-def test_locked_channels_and_unequal_factors_are_not_native_agents() -> None:
-    locked = ring(4, agent={"network": MLP}, channel={"coupling": "locked", "link": {"delay": 1}})
-    scaled = ring(4, agent={"network": MLP}, channel={"gradient": {"kind": "linear", "scale": 0.5}})
-    for document in (locked, scaled):
-        assert native_agents(made(document, "native")) == []
+def windows(**channel: Any) -> Document:
+    """A ring whose agents learn from windows of three ticks."""
+    return ring(4, agent={"network": {**MLP, "norm": "batch"}, "clock": {"unroll": 3}}, channel=channel)
+
+
+LOCAL = ring(4, agent={"network": MLP}, channel={"gradient": {"kind": "local", "target": "label"}})
+WAYS: dict[str, Document] = {
+    "locked": ring(4, agent={"network": MLP}, channel={"coupling": "locked", "link": {"delay": 1}}),
+    "scaled": ring(4, agent={"network": MLP}, channel={"gradient": {"kind": "linear", "scale": 0.5}}),
+    "windows": windows(gradient={"kind": "linear"}, link={"delay": 1}),
+    "locked windows": windows(coupling="locked", link={"delay": 1}),
+    "sweep": LOCAL | {"training": {**LOCAL["training"], "sweep": True}},
+}
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_every_way_back_through_the_network_agrees(name: str) -> None:
+    """Once a window or several times, from its own objective and from others, with factors that differ."""
+    agree(WAYS[name], 9)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from antiphon import Scenario, Simulation, Template, load
-from antiphon.commands.arguments import given_template
+from antiphon.commands.arguments import scenario_template
 from antiphon.commands.check import check_scenario
 from antiphon.envs import from_tensors
 from tests.engine.numbers import one_line
@@ -21,7 +21,7 @@ from tests.engine.scenes import CLASSIFY, scenario_of
 def advice(scenario: Scenario | str) -> list[str]:
     """The warnings of `check`, of a scenario that can be written down or of a function in this file."""
     if isinstance(scenario, str):
-        template: Any = given_template("check", f"tests.engine.planning.test_advice:{scenario}")
+        template: Any = scenario_template(f"tests.engine.planning.test_advice:{scenario}")
     else:
         template = Template.from_yaml(scenario.to_yaml(), "scenario.yaml")
     found = check_scenario(template, None, {})

@@ -103,7 +103,7 @@ def test_who_stands_alone_is_named_with_the_reason(planned: Planned, cli: Comman
     copier = planned("copy")
     assert (copier["why"], copier["alone"][0]["reason"]) == ("there is one agent", "it acts")
     for backend, by_torch in (("reference", []), ("native", ["n000", "n001", "n002"])):
-        scenario = ring(3, clock={"unroll": 2})
+        scenario = ring(3, network={"kind": "gru", "size": 4})
         with Simulation(scenario, backend=backend, logdir=backend) as simulation:
             simulation.run(1)
             found = cli.json("show", backend)["plan"]

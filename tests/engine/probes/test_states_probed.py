@@ -28,14 +28,14 @@ def nudged(simulation: Simulation, steps: int, name: str, row: int, column: int,
     now, total = twin.now, 0.0
     for agent in twin._system.agents.values():
         agent.learner.trainable = []
-    unit = twin._system.group_of[twin._system.channels[name].sender]
+    group = twin._system.group_of[twin._system.channels[name].sender]
     for step in range(now, now + steps):
         twin.backend.tick(step, twin.world.step_signals)
         if step == now:  # it is passed on with its graph, or over the link
             message = twin._system.channels[name].ledger.messages[now]
             moved = message.received.clone()
             moved[row, column] += nudge
-            message.received = unit.window.live[name, now] = moved
+            message.received = group.window.live[name, now] = moved
         twin.backend.cut(step, twin.world.advance())
         for tick in (t for u in twin._system.groups for t in u.window.ticks() if t.step == step):
             found = twin.backend.evaluator.loss(tick)

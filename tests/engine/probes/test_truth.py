@@ -30,11 +30,11 @@ def run_on(simulation: Simulation, horizon: int, channel: str, row: int, column:
     send = ledger.send
 
     def moved(step: int, message: Tensor, moment: Any) -> Any:
-        record = send(step, message, moment)
+        sent = send(step, message, moment)
         if step == now:
-            record.received = record.received.clone()
-            record.received[row, column] += nudge
-        return record
+            sent.received = sent.received.clone()
+            sent.received[row, column] += nudge
+        return sent
 
     ledger.send = moved  # type: ignore[method-assign]
     return sum(

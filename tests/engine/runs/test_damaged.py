@@ -173,13 +173,13 @@ CHANGES: list[tuple[Change, str]] = [
     (lambda c: c.update(dtype="int8"), r"does not fit \(dtype 'int8'\)"),
     *((lambda c, key=key: c.update({key: 3}), "does not fit") for key in ("dtype", "scenario")),
     (lambda c: c.update(seed="x"), "does not fit"),
-    *((lambda c, key=key: c["state"].pop(key), "does not fit") for key in ("now", "tally", "present", "system", "env")),
-    (lambda c: c["state"]["env"].pop("tick"), r"does not fit \(no 'tick'\)"),
+    *((lambda c, key=key: c["state"].pop(key), "does not fit") for key in ("now", "means", "present", "system", "env")),
+    (lambda c: c["state"]["env"].pop("example"), r"does not fit \(no 'example'\)"),
     (lambda c: _system(c)["learners"].pop("n0"), r"agents\.n0: nothing in the state, there in the scenario"),
     (_reshaped, r"agents\.n0\.parameters\.0\.weight: \[4\] of float32 in"),
-    (lambda c: _system(c)["units"][0].update(tape=[]), "does not fit"),
+    (lambda c: _system(c)["groups"][0].update(window=[]), "does not fit"),
     (lambda c: c["state"]["present"].update(label=c["state"]["present"]["image"]), r"signals\.label: \[8, 1, 8, 8\] of float32 in"),
-    (lambda c: _system(c)["ledgers"]["n0->n1"]["records"][0].pop("stamp"), r"does not fit \(no 'stamp'\)"),
+    (lambda c: _system(c)["ledgers"]["n0->n1"]["messages"][0].pop("stamp"), r"does not fit \(no 'stamp'\)"),
 ]  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from antiphon.engine.parts.boundary import Exchange, Message
+from antiphon.engine.parts.boundary import CutMessage, Exchange
 from antiphon.engine.parts.part import Part
 from antiphon.engine.virtual.cluster import VirtualCluster
 from antiphon.engine.virtual.profile import find_profile
@@ -46,7 +46,7 @@ class CountingPart:
         self.now += 1
 
     def collect(self, neighbour: int) -> Exchange:
-        message = Message("x->y", self.now - 1, HUNDRED_BYTES)
+        message = CutMessage("x->y", self.now - 1, HUNDRED_BYTES)
         return Exchange(self.index, self.incarnation, self.now - 1, self.now, [message])
 
     def deliver(self, exchange: Exchange) -> None:

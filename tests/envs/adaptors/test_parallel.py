@@ -128,7 +128,7 @@ class Odd(Mines):
         ({"pettingzoo": "nothing_here.world_v0"}, "a document may not import 'nothing_here'; allow it with"),
         (
             {"pettingzoo": "parallel_worlds_of_a_test", "render_mode": "human"},
-            "env.render_mode: parallel_worlds_of_a_test has no 'human'; known: rgb_array",
+            "env.render_mode: 'parallel_worlds_of_a_test' has no 'human'; known: rgb_array",
         ),
     ],
 )

@@ -87,26 +87,6 @@ def test_signals_follow_the_spaces() -> None:
         env.step(torch.zeros(3, 4))
 
 
-@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
-def test_its_figures_are_the_reward_and_what_finished_episodes_returned(mode: AutoresetMode) -> None:
-    env = envs.vector(SyncVectorEnv([partial(Lasting, length) for length in (2, 4)], autoreset_mode=mode), 2)
-    assert env.figures() == {}
-    env.reset(seed=0)
-    found = []
-    for _ in range(6):
-        env.step(torch.tensor([1, 1]))
-        found.append(env.figures())
-    assert found[0] == {"reward": 1.0}
-    returns = [each.get("episode_return") for each in found]
-    same = (
-        mode == AutoresetMode.SAME_STEP
-    )  # in the other mode the end is due a step later, with a reward of 0
-    assert returns == ([None, 2.0, 2.0, 3.0, 3.0, 3.0] if same else [None, None, 2.0, 2.0, 3.0, 3.0])
-    assert found[2]["reward"] == (1.0 if same else 0.5)
-    env.reset(seed=0)
-    assert env.figures() == {}
-
-
 @pytest.mark.parametrize("mode", list(AutoresetMode))
 def test_outcomes_are_of_the_step_that_ended_the_episode(mode: AutoresetMode) -> None:
     def limited(length: int) -> gymnasium.Env[Any, Any]:
@@ -167,7 +147,6 @@ def test_torch_environments_keep_their_tensors_and_state() -> None:
     assert first["observation"].tolist() == [[0], [0]]  # a copy, though the environment writes in place
     twin = envs.make(Torch(), batch=2)
     twin.load_state_dict(env.state_dict())
-    assert twin.figures() == env.figures() == {"reward": 1.0}
     for _ in range(2):
         ones = torch.ones(2, 1)
         assert torch.equal(env.step(ones)[0]["observation"], twin.step(ones)[0]["observation"])

@@ -12,8 +12,8 @@ from antiphon.nets.layers import normalise
 from antiphon.nets.native.layer import Layer
 from antiphon.nets.native.library import why_absent
 from antiphon.nets.native.losses import squared_error
-from antiphon.nets.native.mlp import Block, Evaluation, StackedMlp
-from antiphon.nets.optimisers import StackedOptimiser
+from antiphon.nets.native.mlp import Block, Evaluation, StackedMlp, evaluate, fused_step
+from antiphon.nets.optimisers import Optimiser
 
 pytestmark = pytest.mark.skipif(why_absent() is not None, reason="there is no C++ compiler")
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
@@ -134,7 +134,7 @@ class Case:
         self.rows = rows
 
     def evaluation(self) -> Evaluation:
-        return StackedMlp(self.layers, self.parameters)(self.blocks, self.rows, self.statistics)
+        return StackedMlp(self.layers)(self.parameters, self.blocks, self.rows, self.statistics)
 
     def expected(self, dtype: torch.dtype) -> list[Tensor]:
         """Outputs, statistics, gradients of the parameters and those of the blocks of the input, computed by torch."""
@@ -165,12 +165,55 @@ def test_random_networks_have_the_outputs_and_gradients_of_autograd(seed: int, d
     assert [one is not None for one in back] == case.wanted
     gradients = evaluation.gradients()
     found = [*evaluation.outputs, *evaluation.statistics, *gradients]
-    found += [torch.empty(0) if one is None else one / case.rows for one in back]
+    found += [torch.empty(0) if one is None else one for one in back]
     for ours, exact, theirs in zip(found, case.expected(torch.float64), case.expected(dtype), strict=True):
         if ours.numel():
             close(ours, exact, theirs)
     each = torch.stack([g.flatten(1).abs().amax(1).double() for g in gradients]).amax(0)
     assert (bounds >= each).all()  # what the check for divergence relies on
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_to_autograd_it_is_a_function_with_ordinary_gradients(seed: int) -> None:
+    """Also where the graph is gone back over twice, and the gradients of both times are summed."""
+    case = Case(seed, torch.float64)
+    leaves = [p.clone().requires_grad_() for p in case.parameters]
+    blocks = [
+        Block(rows.clone().requires_grad_(wanted), *rest)
+        for (rows, *rest), wanted in zip(case.blocks, case.wanted, strict=True)
+    ]
+    outputs, after = evaluate(StackedMlp(case.layers), leaves, blocks, case.rows, case.statistics)
+    inputs = leaves + [block.rows for block in blocks if block.rows.requires_grad]
+    places = [i for i, given in enumerate(case.given) if given is not None]
+    ends, weights = [outputs[i] for i in places], [case.given[i] for i in places]
+    first = torch.autograd.grad(ends, inputs, weights, retain_graph=True)
+    second = torch.autograd.grad([*ends, *ends], inputs, [*weights, *weights])
+    expected = case.expected(torch.float64)
+    count = len(outputs) + len(after)
+    exact = expected[count : count + len(leaves)]
+    exact += [g for g, wanted in zip(expected[count + len(leaves) :], case.wanted, strict=True) if wanted]
+    for one, two, own in zip(first, second, exact, strict=True):
+        close(one + 0.0, own, own)
+        close(two / 2, own, own)
+
+
+def test_a_step_is_fused_until_a_gradient_is_read() -> None:
+    case = Case(1, torch.float64)
+    moved = []
+    for read in (False, True):
+        own = [p.clone().requires_grad_() for p in case.parameters]
+        outputs, _ = evaluate(StackedMlp(case.layers), own, case.blocks, case.rows, case.statistics)
+        gradients = torch.autograd.grad(outputs[-1].sum(), own)
+        optimiser = Optimiser("adam", own, stacked=True)
+        assert all(getattr(g, "finite", False) for g in gradients)
+        if read:
+            assert float(gradients[0].norm()) > 0
+        assert fused_step(gradients, optimiser, 0.01, None, None) is not read
+        if read:
+            optimiser.step(gradients, 0.01)
+        moved.append(own)
+    for fused, plain in zip(*moved, strict=True):
+        torch.testing.assert_close(fused, plain, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("value", [float("nan"), 1e38])
@@ -183,9 +226,14 @@ def test_the_bound_is_not_finite_where_a_gradient_may_not_be(value: float, place
     {"input": x, "gradient": given, "weight": parameters[2]}[place][1 if place == "weight" else 5].fill_(
         value
     )
-    evaluation = StackedMlp(layers, parameters)([Block(x)], 4, [])
+    evaluation = StackedMlp(layers)(parameters, [Block(x)], 4, [])
     _, bounds = evaluation.backward([None, given], [True])
     assert (bounds < 1e30).tolist() == [True, False, True]
+    for p in parameters:
+        p.requires_grad_()
+    outputs, _ = evaluate(StackedMlp(layers), parameters, [Block(x)], 4, [])
+    gradients = torch.autograd.grad(outputs[-1], parameters, given)
+    assert not any(getattr(g, "finite", False) for g in gradients)
 
 
 def test_the_same_bits_with_any_number_of_threads_and_networks() -> None:
@@ -196,16 +244,16 @@ def test_the_same_bits_with_any_number_of_threads_and_networks() -> None:
         for threads in (1, 3):
             torch.set_num_threads(threads)
             own = [p.clone() for p in case.parameters]
-            evaluation = StackedMlp(case.layers, own)(case.blocks, case.rows, case.statistics)
+            evaluation = StackedMlp(case.layers)(own, case.blocks, case.rows, case.statistics)
             back, _ = evaluation.backward(case.given, case.wanted)
             gradients = evaluation.gradients()
-            evaluation.step(StackedOptimiser("adam", own), 0.01, None)
+            evaluation.step(Optimiser("adam", own, stacked=True), 0.01, None)
             lost = squared_error(evaluation.outputs[-1], torch.ones_like(evaluation.outputs[-1]), 1.0, 1.0)
             returned = [gradient for gradient in back if gradient is not None]
             found.append([*evaluation.outputs, *gradients, *own, *lost, *returned])
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
-    alone = StackedMlp(case.layers, [p[:1].clone() for p in case.parameters])
-    first = alone([Block(case.x[: case.rows])], case.rows, [s[:1] for s in case.statistics])
+    own, statistics = [p[:1].clone() for p in case.parameters], [s[:1] for s in case.statistics]
+    first = StackedMlp(case.layers)(own, [Block(case.x[: case.rows])], case.rows, statistics)
     assert torch.equal(first.outputs[-1], found[0][len(case.layers) - 1][: case.rows])

@@ -180,7 +180,7 @@ CHAIN = {"kind": "chain", "agents": 3}
         (
             CHAIN,
             {"agent": {"observes": ["image"], "network": {"hiden": [1]}}},
-            "4: agent.network.hiden: unknown key 'hiden'; did you mean 'hidden'? (and 2 more)",
+            "4: agent.network.hiden: unknown key 'hiden'; did you mean 'hidden'?",
         ),
         (
             CHAIN,

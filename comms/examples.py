@@ -1,0 +1,124 @@
+"""What predictors of gradients and of messages learn from, and the context signals they are conditioned on, encoded as
+features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+__all__ = ["ContextSpec", "Example", "Learned", "Numbers", "ReturnedAction", "encode", "over"]
+
+
+@dataclass(frozen=True, slots=True)
+class ContextSpec:
+    """One signal of a context."""
+
+    name: str
+    shape: tuple[int, ...]
+    classes: int | None = None
+    """Number of values of a categorical signal; None for floats."""
+
+    @property
+    def features(self) -> int:
+        """Columns this signal takes in the encoding."""
+        return int(torch.Size(self.shape).numel()) * (self.classes or 1)
+
+
+def encode(specs: Sequence[ContextSpec], signals: Mapping[str, Tensor], dtype: torch.dtype) -> Tensor | None:
+    """Return the context as [B, features]: one-hot where categorical, flat where not; None without signals."""
+    columns = []
+    for spec in specs:
+        value = signals[spec.name]
+        if spec.classes is not None:
+            one_hot = torch.zeros(*value.shape, spec.classes, dtype=dtype, device=value.device)
+            columns.append(one_hot.scatter_(-1, value.unsqueeze(-1), 1.0).flatten(1))
+        else:
+            columns.append(value.to(dtype).reshape(len(value), -1))
+    if not columns:
+        return None
+    return columns[0] if len(columns) == 1 else torch.cat(columns, 1)
+
+
+Numbers = dict[str, Tensor]
+
+
+@dataclass(slots=True)
+class Learned:
+    """What one evaluation of an own loss gave beside its slope: the training step on all rows of the same example."""
+
+    loss: Tensor
+    gradients: list[Tensor]
+    buffers: Numbers
+    """Running statistics after it."""
+
+
+@dataclass(slots=True, eq=False)
+class ReturnedAction:
+    """What a receiver did at a tick that read a message."""
+
+    action: Tensor
+    """[B, …]."""
+    advantage: Tensor
+    """[B]: how much better than expected what followed was, a constant; 0 where the tick teaches nothing."""
+    valid: Tensor
+    """[B] bool: where it teaches something."""
+
+
+@dataclass(slots=True)
+class Example:
+    """Training example of a model: one message, whose gradient was returned, or which was received."""
+
+    message: Tensor
+    """[B, M], as sent; of synthetic inputs as received."""
+    context: Tensor | None
+    """[B, C], the features it was conditioned on."""
+    delta: Tensor | None
+    """[B, M], the returned gradient per sample; None for models that need none."""
+    valid: Tensor | None = None
+    """[B] bool, the environments that count; None for all."""
+    target: Tensor | None = None
+    """[B] or [B, …]: the named target of `local` and `sobolev_label`."""
+    prediction: Tensor | None = None
+    """[B, M], the prediction, if made with the predictor's present parameters."""
+    loss: Tensor | None = None
+    """[B], the receiver's loss per sample; None for predictors that do not need it."""
+    members: Tensor | None = None
+    """[K] bool, of K stacked models: those it is an example for; None: all."""
+    learned: Learned | None = None
+    """What training on it gives with the predictor's present parameters, if computed with the prediction."""
+    actions: tuple[ReturnedAction, ...] | None = None
+    """What the receiver did at the ticks that read the message; None for predictors that do not need it."""
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> Example:
+        """Return the example with all that has rows changed."""
+        names = ("message", "context", "delta", "valid", "target", "prediction", "loss")
+        rows = {name: change(value) for name in names if (value := getattr(self, name)) is not None}
+        found = replace(self, **rows)  # type: ignore[arg-type]  # these fields are tensors
+        if self.actions is not None:
+            found.actions = tuple(
+                ReturnedAction(change(one.action), change(one.advantage), change(one.valid))
+                for one in self.actions
+            )
+        return found
+
+    def for_members(self) -> Example:
+        """Return an example [K, B, …] with no valid row, and plain zeros, for the models that are not its `members`.
+
+        The zeros matter to backward: a mask's zero times a value that is not finite is NaN.
+        """
+        members = self.members
+        if members is None:
+            return self
+        found = self.mapped(lambda value: torch.where(over(members, value), value, 0))
+        rows = members.unsqueeze(1)
+        found.valid = rows.expand(self.message.shape[:2]) if self.valid is None else rows & self.valid
+        return found
+
+
+def over(members: Tensor, value: Tensor) -> Tensor:
+    """Return [K] as [K, 1, …], of as many dimensions as `value`."""
+    return members.view(-1, *[1] * (value.dim() - 1))

@@ -1,0 +1,135 @@
+"""Reach: the members of a stack that a learning signal reaches, and no others take an optimiser step.
+
+An agent takes an optimiser step only where a gradient reaches it. The members of a stack share one gradient tensor, so
+this follows from where signals were injected, where objectives had a target, and what the window passed on.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.message import Tick
+from antiphon.engine.heart.rows import EnvMask, Members
+from antiphon.engine.heart.system import System
+from antiphon.engine.heart.updates import Update
+
+__all__ = ["Reach"]
+
+
+class Reach:
+    """The members of a system's stacks that learning signals reach.
+
+    Args:
+        system: The stacks.
+    """
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+
+    def alone(self, update: Update, agent: str) -> bool:
+        """Return whether an update's learning signal reaches a lone agent that learns with stacks."""
+        if agent in update.window_loss.losses:
+            return True
+        ticks = _read_backwards(self.system, update).by_tick.items()
+        return any(bool(members.any()) for (name, _), members in ticks if name == agent)
+
+    def members(self, update: Update, agent: Agent) -> Members:
+        """Return the members of a stack that an update's learning signal reaches; None: all."""
+        losses = update.window_loss.losses.get(agent.name)
+        if losses is not None and not isinstance(losses.count, Tensor):
+            return None
+        sent = {(name, message.stamp): message for name, message in update.window.sent}
+        for name, stamp in update.injected_messages:
+            channel = self.system.channels[name]
+            if channel.sender != agent.name or not channel.every_sender_sends:
+                continue
+            silent = sent[name, stamp].no_injection
+            if channel.gradient.disabled is None and not isinstance(silent, Tensor):
+                return None
+        return _read_backwards(self.system, update).of(agent)
+
+
+def _read_backwards(system: System, update: Update) -> _Window:
+    window = _Window(system, update)
+    window.read()
+    return window
+
+
+class _Window:
+    """A window read backwards."""
+
+    def __init__(self, system: System, update: Update) -> None:
+        self.system = system
+        self.update = update
+        self.by_tick: dict[tuple[str, int], Tensor] = {}
+        """By agent and step: the members reached, [N] bool."""
+        self.sent = {(name, message.stamp): message for name, message in update.window.sent}
+
+    def read(self) -> None:
+        """Follow the signals from the window's end to its start."""
+        update = self.update
+        for name, stamp in update.injected_messages:
+            self._add_senders(name, stamp, None)
+        for tick in reversed(list(update.window.ticks())):
+            key = tick.agent, tick.step
+            if (tick.step, tick.agent) in update.window_loss.evaluated:
+                known = self.by_tick.get(key, torch.zeros((), dtype=torch.bool))
+                self.by_tick[key] = known | self._with_target(tick.agent)
+            if key in self.by_tick:
+                self._pass_on(tick, self.by_tick[key])
+
+    def of(self, agent: Agent) -> Members:
+        """The members of a stack that are reached at some tick."""
+        found = torch.zeros(len(agent.members), dtype=torch.bool)
+        for (name, _), members in self.by_tick.items():
+            if name == agent.name:
+                found = found | members
+        if agent.name in self.update.auxiliary:
+            assert agent.memory is not None
+            disabled = agent.memory.gradient.disabled
+            found = torch.ones_like(found) if disabled is None else found | torch.logical_not(disabled)
+        return None if bool(found.all()) else found
+
+    def _with_target(self, agent: str) -> Tensor:
+        """The members that there was a target for."""
+        every = torch.ones(len(self.system.agents[agent].members), dtype=torch.bool)
+        count = self.update.window_loss.losses[agent].count
+        return every & (count > 0).cpu() if isinstance(count, Tensor) else every
+
+    def _pass_on(self, tick: Tick, members: Tensor) -> None:
+        """Add the senders of what was read with its graph."""
+        if isinstance(tick.participates, Tensor):
+            members = members & tick.participates.view(len(members), -1)[:, 0].cpu()
+        for read in tick.all_reads:
+            if read.stamp is not None and tick.participates is not False and read.available is not False:
+                self._add_senders(read.channel, read.stamp, members, read.available)
+
+    def _add_senders(self, name: str, stamp: int, receivers: Members, available: EnvMask = True) -> None:
+        """Note that a channel's senders are reached: through their receivers, or (None) by an injection."""
+        channel = self.system.channels[name]
+        key = channel.sender, stamp
+        count = len(self.system.agents[channel.sender].members)
+        found = self.by_tick.setdefault(key, torch.zeros(count, dtype=torch.bool))
+        members = torch.ones(len(channel.members), dtype=torch.bool)
+        if receivers is not None:
+            members = (
+                receivers
+                if channel.places.receiver_places is None
+                else receivers[channel.places.receiver_places]
+            )
+            if isinstance(available, Tensor):
+                members = members & channel.members_in(available)
+        else:  # nothing is injected where no injection is due, or the predictor is disabled
+            silent = self.sent[name, stamp].no_injection
+            if isinstance(silent, Tensor):
+                members = channel.members_in(torch.logical_not(silent))
+            if channel.gradient.disabled is not None:
+                members = members & torch.logical_not(channel.gradient.disabled)
+        places = (
+            torch.arange(len(members))
+            if channel.places.sender_places is None
+            else channel.places.sender_places
+        )
+        found[places[members]] = True

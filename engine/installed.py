@@ -1,0 +1,149 @@
+"""Which features a system has, each on its hook of the step; what a scenario does not use is not even imported."""
+
+from __future__ import annotations
+
+from antiphon.engine.features.divergence import DivergenceCheck, Guard
+from antiphon.engine.heart.forward import ForwardPass, MessagePolicy
+from antiphon.engine.heart.learn import ObjectiveEvaluator
+from antiphon.engine.heart.predictors import PredictorTrainer
+from antiphon.engine.heart.step import Engine
+from antiphon.engine.heart.system import System
+
+__all__ = ["check_later", "forward_pass_of", "install", "objectives_of", "predictor_trainer_of"]
+
+
+def install(engine: Engine, base: System, *, native: bool = False) -> None:
+    """Put the features of an engine's system on its hooks.
+
+    Args:
+        engine: As made.
+        base: The single agents that its stacks are made of.
+        native: Whether the native kernel computes the stacks that it can.
+    """
+    system = engine.system
+    engine.divergence = DivergenceCheck(system.divergence, system.agents, system.channels, base.groups)
+    _install_forward(engine.forward_pass)
+    _install_objectives(engine.evaluator)
+    _install_predictors(engine.predictor_trainer)
+    if native:
+        from antiphon.engine.native.networks import use_kernel
+
+        use_kernel(system)
+    if any(agent.stacked for agent in system.agents.values()):
+        from antiphon.engine.features.reach import Reach
+
+        engine.reach = Reach(system)
+    if system.sweep:
+        from antiphon.engine.features.sweep import SweepOrder
+
+        sweep = SweepOrder(system, engine.backward_pass, engine.predictor_trainer)
+        engine.sweep = sweep if sweep.groups else None
+    if any(group.late for group in system.groups):
+        from antiphon.engine.features.late_windows import LateWindows
+
+        engine.late = LateWindows(system, engine.forward_pass, engine.backward_pass)
+    if any(channel.traced for channel in system.channels.values()):
+        from antiphon.engine.features.lambda_returns import LambdaReturns
+
+        engine.returns = LambdaReturns(system, engine.evaluator, engine.forward_pass, engine.backward_pass)
+    channels = system.channels.values()
+    if any(channel.feedback.direct is not None for channel in channels):
+        from antiphon.engine.features.direct_feedback import DirectFeedback
+
+        engine.backward_pass.roots.append(DirectFeedback(system, engine.evaluator).injections)
+    if any(channel.gradient.auxiliary for channel in channels):
+        from antiphon.engine.features.auxiliary import AuxiliaryTask
+
+        engine.backward_pass.auxiliary = AuxiliaryTask(system, engine.predictor_trainer)
+    if any(channel.needs_returned_loss for channel in channels):
+        from antiphon.engine.features.critics import ReturnedLosses
+
+        engine.backward_pass.answered.append(ReturnedLosses(system, engine.predictor_trainer).book)
+    if any(channel.gradient.needs_actions for channel in channels):
+        from antiphon.engine.policies.local_policy import ReturnedActions
+
+        engine.backward_pass.answered.append(ReturnedActions(system).book)
+    if system.tied:
+        from antiphon.engine.features.ties import TiedGradients
+
+        engine.before_move.append(TiedGradients(system, engine.reach).sum_updates)
+    if any(policy.passes > 1 for agent in system.agents.values() if (policy := agent.policy) is not None):
+        from antiphon.engine.policies.further_passes import FurtherPasses
+
+        engine.after_move.append(FurtherPasses(engine, base).learn)
+    if system.device.type == "cuda":
+        check_later(engine)
+
+
+def check_later(engine: Engine) -> None:
+    """Let the device skip what is not finite and clip what is far too long, and read what it found at `synchronize` only.
+
+    Where members that diverge are quarantined, a bound is asked for, or a replica stops while others go on, every step is
+    checked at once.
+    """
+    divergence = engine.system.divergence
+    if divergence.quarantine or divergence.bound is not None or engine.system.replicas > 1:
+        return
+    engine.divergence.guard = Guard(engine.system.device)
+    if engine.predictor_trainer.outliers is not None:
+        engine.predictor_trainer.outliers.notes_later = True
+
+
+def forward_pass_of(system: System, messages: MessagePolicy | None = None) -> ForwardPass:
+    """Return the forward pass of a system with its features; arguments as of `ForwardPass`."""
+    found = ForwardPass(system, messages)
+    _install_forward(found)
+    return found
+
+
+def objectives_of(system: System) -> ObjectiveEvaluator:
+    """Return what evaluates the objectives of a system, policies among them."""
+    found = ObjectiveEvaluator(system)
+    _install_objectives(found)
+    return found
+
+
+def predictor_trainer_of(system: System) -> PredictorTrainer:
+    """Return what trains the predictors of a system, with its features."""
+    found = PredictorTrainer(system)
+    _install_predictors(found)
+    return found
+
+
+def _install_forward(forward_pass: ForwardPass) -> None:
+    system = forward_pass.system
+    if any(channel.input.model is not None for channel in system.channels.values()):
+        from antiphon.engine.features.stand_ins import StandIns
+
+        forward_pass.stand_ins = StandIns(system)
+    if any(channel.feedback.weights is not None for channel in system.channels.values()):
+        from antiphon.engine.features.feedback_alignment import FixedFeedback
+
+        forward_pass.feedback = FixedFeedback(system)
+    if any(agent.trail is not None for agent in system.agents.values()):
+        from antiphon.engine.features.contexts import States
+
+        forward_pass.states = States(system)
+    if any(agent.acts or agent.policy is not None for agent in system.agents.values()):
+        from antiphon.engine.policies.actions import Actions
+
+        forward_pass.actions = Actions(system)
+
+
+def _install_objectives(evaluator: ObjectiveEvaluator) -> None:
+    if any(agent.policy is not None for agent in evaluator.system.agents.values()):
+        from antiphon.engine.policies.trajectories import PolicyEvaluator
+
+        evaluator.policies = PolicyEvaluator(evaluator.system)
+
+
+def _install_predictors(predictor_trainer: PredictorTrainer) -> None:
+    channels = predictor_trainer.system.channels.values()
+    if any(channel.gradient.ends for channel in channels):
+        from antiphon.engine.features.contexts import Contexts
+
+        predictor_trainer.contexts = Contexts(predictor_trainer.system)
+    if any(channel.gradient.outliers is not None for channel in channels):
+        from antiphon.engine.features.outliers import ClippedReturns
+
+        predictor_trainer.outliers = ClippedReturns(predictor_trainer.system)

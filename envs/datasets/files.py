@@ -1,0 +1,134 @@
+"""What readers of data sets share: folders, the user's or the cache of downloads; the limit of a file; and pictures. Needs no torch.
+
+A small file can hold, or unpack to, more than the memory of any machine: data may take half of it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from antiphon.errors import DataError, require
+from antiphon.nets.memory import installed_memory
+
+__all__ = [
+    "SPLITS",
+    "Identity",
+    "Pictures",
+    "cache_folder",
+    "check_fits",
+    "fetch",
+    "find_folder",
+    "identity",
+    "in_order",
+    "most_bytes",
+    "nowhere",
+]
+
+SPLITS = ("train", "validation", "test")
+"""The parts of a data set."""
+Identity = tuple[str, int, int]
+"""Identity of a file: its path, size in bytes and time of change in nanoseconds."""
+_UNKNOWN = 8 * 2**30
+"""Bytes of memory where the system does not tell."""
+
+
+def identity(paths: Iterable[Path]) -> tuple[Identity, ...]:
+    """Return the identities of some files: the cache key of their contents."""
+    found = [(path, path.stat()) for path in paths]
+    return tuple((str(path), facts.st_size, facts.st_mtime_ns) for path, facts in found)
+
+
+def find_folder(name: str) -> Path | None:
+    """Return the folder of a data set, `$ANTIPHON_DATA/name` or else the cache, if it exists."""
+    data = os.environ.get("ANTIPHON_DATA")
+    if data and (Path(data) / name).is_dir():
+        return Path(data) / name
+    try:
+        import pooch  # type: ignore[import-untyped]
+    except ImportError:
+        return None
+    cache = _cache(pooch) / name
+    return cache if cache.is_dir() else None
+
+
+def nowhere(title: str, name: str, files: str) -> DataError:
+    """Return the error for a data set without a folder; `files` are those that belong there."""
+    data = os.environ.get("ANTIPHON_DATA")
+    place = f"ANTIPHON_DATA is '{data}', which has no folder {name}" if data else "ANTIPHON_DATA is not set"
+    fix = f"name a folder that has {files}, or call antiphon.envs.download('{name}')"
+    return DataError(f"{title}: {place}; {fix}")
+
+
+def fetch(name: str, url: str, checksum: str, members: list[str] | None = None) -> None:
+    """Download a file into the folder of a data set in the cache, verify it, and extract members of an archive beside it.
+
+    Existing files are kept; `checksum` is `md5:…`, of the file.
+
+    Raises:
+        DataError: pooch is not installed, or the download failed.
+    """
+    pooch = _pooch(name)
+    unpack = None if members is None else pooch.Untar(members, extract_dir=".")
+    try:
+        pooch.retrieve(url, checksum, url.rpartition("/")[2], cache_folder(name), processor=unpack)
+    except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong checksum is a ValueError
+        reason = str(error).splitlines()[0]
+        fix = f"try again, or set ANTIPHON_DATA to a folder with {name}/"
+        raise DataError(f"{url}: download failed ({reason}); {fix}") from error
+
+
+def cache_folder(name: str) -> Path:
+    """Return the cache folder of a data set, whether it exists or not; DataError without pooch, which defines the place."""
+    return _cache(_pooch(name)) / name
+
+
+def _pooch(name: str) -> Any:
+    try:
+        import pooch
+    except ImportError as error:
+        fix = f"pip install 'antiphon[data]', or set ANTIPHON_DATA to a folder with {name}/"
+        raise DataError(f"downloading needs pooch: {fix}") from error
+    return pooch
+
+
+def _cache(pooch: Any) -> Path:
+    return Path(pooch.os_cache("antiphon"))
+
+
+def most_bytes() -> int:
+    """Return the bytes that one file's data may take: half of this machine's memory."""
+    return (installed_memory() or _UNKNOWN) // 2
+
+
+def check_fits(path: Path, size: int, fix: str) -> None:
+    """Refuse data of a `size` in bytes above half of this machine's memory, before any is read: DataError with the fix."""
+    most = most_bytes()
+    much = f"its data take {size:,} bytes, more than half of this machine's memory ({most:,})"
+    require(size <= most, path, f"{much}; {fix}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """Pictures with their classes and splits."""
+
+    pixels: NDArray[np.uint8]
+    """`[count, height, width]`, or of coloured ones `[count, 3, height, width]`."""
+    labels: NDArray[np.uint8]
+    """`[count]`, classes numbered from 0."""
+    splits: dict[str, NDArray[Any]]
+    """Indices of each split; no picture is in two."""
+    white: int
+    """The pixel value that becomes 1.0."""
+
+
+def in_order(counts: dict[str, int]) -> dict[str, NDArray[np.int64]]:
+    """Return the indices of splits of some sizes, one after the other."""
+    ends = np.cumsum(list(counts.values()))
+    return dict(zip(counts, np.split(np.arange(ends[-1]), ends[:-1]), strict=True))
