@@ -106,7 +106,10 @@ def test_a_document_of_registered_names_is_run_written_as_it_was_read_and_its_ch
     [
         (("gamma: 1.5", "gama: 1.5"), "agents.c.objective.gama: unknown key 'gama'; did you mean 'gamma'"),
         (("kind: focal", "kind: fokal"), "c.objective.kind: unknown kind 'fokal'; did you mean 'focal'"),
-        (("width: 5", "wide: 5"), r"channels\[0\].gradient.wide: unknown key 'wide'; did you mean 'width'"),
+        (
+            ("width: 5", "wide: 5"),
+            r"channels\[0\].gradient.wide \(also b->c\): unknown key 'wide'; did you mean 'width'",
+        ),
         (("half: 40", "hafl: 40"), "schedule.hafl: unknown key 'hafl'; did you mean 'half'"),
         (
             ("gamma: 1.5", "options: {gamma: 1.5}"),
