@@ -80,7 +80,9 @@ def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
                 else:
                     channels[name] = _with(channels[name], keys[what], new, scenario)
         except DocumentError as error:
-            raise ScenarioError(f"set: {key}: {error.message}") from None
+            within = error.path[len(keys[what]) :]  # of a value with keys of its own, such as a schedule
+            place = ".".join(map(str, (key, *within)))
+            raise ScenarioError(f"set: {place}: {error.message}") from None
     fields = {name: getattr(scenario, name) for name in type(scenario).model_fields}
     try:
         return Scenario(**{**fields, "agents": agents, "channels": tuple(channels.values())})

@@ -167,7 +167,10 @@ REFUSED: dict[Any, tuple[Any, str]] = {
     f"{NAME}.drop": (0.0, "changes between values above 0 only"),
     "n0.learning_rate": (-1.0, "set: n0.learning_rate: must be greater than 0, not -1"),
     "n1.learning_rate": (torch.ones(()), "set: n1.learning_rate: must be plain data"),
-    "n0.schedule": ({"kind": "steps"}, "set: n0.schedule: a schedule of steps needs the fractions"),
+    "n0.schedule": (
+        {"kind": "steps"},
+        "set: n0.schedule.at: is missing; a steps schedule needs it: where it steps",
+    ),
     None: (0.1, r"^set: None; must be a word such as 'AGENT\.learning_rate'$"),
 }
 
