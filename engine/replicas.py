@@ -15,7 +15,7 @@ from antiphon.engine.build.stacked import Stacked
 from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.rows import EnvMask
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import InputUpdate, Losses, PredictorUpdate, StepReport, Update
+from antiphon.engine.heart.updates import Losses, PredictorUpdate, StepReport, Update
 from antiphon.engine.metrics.report import AgentReport, LossesByAgent
 from antiphon.engine.state.state_dict import restore, snapshot
 from antiphon.errors import ScenarioError
@@ -188,7 +188,7 @@ class ReplicaReport(AgentReport):
         return {bare(name): update for name, update in found.items() if self._is_own(name)}
 
     @cached_property
-    def input_updates(self) -> dict[str, InputUpdate]:
+    def input_updates(self) -> dict[str, PredictorUpdate]:
         """By channel."""
         return {
             bare(name): update

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.rows import mask_fill_zero, mask_not, members_and
-from antiphon.engine.heart.updates import InputUpdate, PredictorUpdate, Update
+from antiphon.engine.heart.updates import PredictorUpdate, Update
 from antiphon.errors import DivergenceError
 from antiphon.nets.optimisers import Skip
 from antiphon.nets.trained_parameters import TrainedParameters
@@ -235,9 +235,6 @@ class Guard:
                 if members:
                     wrong[place] = sorted({*wrong.get(place, ()), *members})
         return self._first + int(self._steps), wrong
-
-
-AnyUpdate = TypeVar("AnyUpdate", PredictorUpdate, InputUpdate)
 
 
 class RunningStatistics:
@@ -517,14 +514,14 @@ class DivergenceCheck:
 
     # --- synthetic gradients and inputs ----------------------------------------------------------------------
 
-    def check_predictors(self, updates: dict[str, AnyUpdate], step: int) -> None:
+    def check_predictors(self, updates: dict[str, PredictorUpdate], step: int) -> None:
         """Disable the models that have diverged, and drop the updates of which nothing is left.
 
         Raises:
             DivergenceError: One has, and the scenario says stop.
         """
         for name, diverged in self._diverged(updates).items():
-            channel, of_input = self.channels[name], isinstance(updates[name], InputUpdate)
+            channel, of_input = self.channels[name], updates[name].of_input
             models = channel.input if of_input else channel.gradient
             new = [k for k in diverged if models.disabled is None or not models.disabled[k]]
             for k in new:
@@ -533,14 +530,14 @@ class DivergenceCheck:
             if models.all_disabled:
                 del updates[name]
 
-    def _diverged(self, updates: Mapping[str, PredictorUpdate | InputUpdate]) -> dict[str, dict[int, str]]:
+    def _diverged(self, updates: Mapping[str, PredictorUpdate]) -> dict[str, dict[int, str]]:
         """What is wrong with the numbers of some members, by name and place; one reduction where nothing is.
 
         All are left to the guard where there is one.
         """
         if self.guard is not None:
             for turn, (name, update) in enumerate(updates.items()):
-                kind = "input" if isinstance(update, InputUpdate) else "predictor"
+                kind = "input" if update.of_input else "predictor"
                 self.guard.look(
                     Place(kind, name, turn), update.loss.numel(), [*update.gradients, update.loss]
                 )

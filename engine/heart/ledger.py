@@ -11,7 +11,6 @@ On a link that loses, and where it is asked for, the newest arrival is held: `he
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -378,17 +377,6 @@ class Ledger:
         self._finish(message, finished)
 
     # --- copies that are run on ------------------------------------------------------------------------------
-
-    def reopened(self, horizon: int) -> Ledger:
-        """A copy whose messages may stay open for `horizon` more steps: no window closes there."""
-        messages = {stamp: copy.copy(message) for stamp, message in self.messages.items()}
-        return replace(
-            self,
-            held=copy.copy(self.held),
-            messages=messages,
-            completed=dict(self.completed),
-            slack=self.slack + horizon,
-        )
 
     def pass_graph(self, message: Message, live: Tensor) -> None:
         """Let readers of a message, [rows, size], have it with its graph."""

@@ -15,7 +15,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Message, Window
 from antiphon.engine.heart.rows import Members, mask_and, mask_fill_zero, mask_not, members_and
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import InputUpdate, PredictorUpdate
+from antiphon.engine.heart.updates import PredictorUpdate
 from antiphon.nets.optimisers import Skip
 from antiphon.nets.trained_parameters import TrainedParameters, step_all
 
@@ -189,17 +189,19 @@ class PredictorTrainer:
                 ]
             if examples:
                 reached[channel.name] = predictor, examples
-        predictions: list[Tensor] = []
+        predictions: dict[str, Tensor] = {}
         if watch:  # with the running statistics of before
-            known_too = [
-                (some, update) for name, update in updates.items() if (some := self._predictor(name))
+            learning = [(name, self._predictor(name), update.examples) for name, update in updates.items()]
+            learning += [(name, *one) for name, one in reached.items()]
+            newest = [
+                (predictor, newest_returned(examples)) for _, predictor, examples in learning if predictor
             ]
-            newest = [(predictor, newest_returned(update.examples)) for predictor, update in known_too]
-            newest += [(predictor, newest_returned(examples)) for predictor, examples in reached.values()]
-            predictions = list(map(constant, predict_all(newest)))
+            predictions = {
+                name: constant(one) for (name, *_), one in zip(learning, predict_all(newest), strict=True)
+            }
         updates |= self._updates(reached)
-        for update, prediction in zip(updates.values(), predictions, strict=False):
-            update.prediction = prediction
+        for name, update in updates.items():
+            update.prediction = predictions.get(name)
         return {name: updates[name] for name in self.system.channels if name in updates}
 
     def _predictor(self, channel: str) -> Predictor | None:
@@ -219,7 +221,7 @@ class PredictorTrainer:
     def _updates(self, reached: Mapping[str, tuple[Predictor, list[Example]]]) -> dict[str, PredictorUpdate]:
         learned = gradients_all(list(reached.values()))
         updates = {
-            name: PredictorUpdate(examples, loss, gradients, None)
+            name: PredictorUpdate(examples, loss, gradients)
             for (name, (_, examples)), (loss, gradients) in zip(reached.items(), learned, strict=True)
         }
         for name, update in updates.items():
@@ -227,20 +229,19 @@ class PredictorTrainer:
             update.members = members_and(_union(update.examples), channel.gradient.enabled)
         return updates
 
-    def input_gradients(self, step: int) -> dict[str, InputUpdate]:
+    def input_gradients(self, step: int) -> dict[str, PredictorUpdate]:
         """Gather what each synthetic input learns from at this step, with the gradients of its parameters."""
-        found: dict[str, InputUpdate] = {}
+        found: dict[str, PredictorUpdate] = {}
         for name, channel in self.system.channels.items():
             examples, channel.input.examples = channel.input.examples, []
             model = channel.input.model
             if self.frozen or model is None or model.frozen or not examples or channel.input.all_disabled:
                 continue
-            found[name] = InputUpdate(*model.gradients(examples), _union(examples))
+            members, learned = _union(examples), model.gradients(examples)
+            found[name] = PredictorUpdate(examples, *learned, members=members, of_input=True)
         return found
 
-    def apply(
-        self, updates: Mapping[str, PredictorUpdate | InputUpdate], step: int, skip: Skip | None
-    ) -> None:
+    def apply(self, updates: Mapping[str, PredictorUpdate], step: int, skip: Skip | None) -> None:
         """Take the optimiser step of each synthetic gradient, or input.
 
         Args:
@@ -250,7 +251,7 @@ class PredictorTrainer:
         """
         steps: list[tuple[TrainedParameters, Sequence[Tensor], Members]] = []
         for name, update in updates.items():
-            channel, inputs = self.system.channels[name], isinstance(update, InputUpdate)
+            channel, inputs = self.system.channels[name], update.of_input
             model = channel.input.model if inputs else channel.gradient.predictor
             assert model is not None
             enabled = channel.input.enabled if inputs else channel.gradient.enabled

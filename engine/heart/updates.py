@@ -16,7 +16,7 @@ from antiphon.engine.heart.rows import EnvMask, Members
 if TYPE_CHECKING:
     from antiphon.engine.policies.policy_window import PolicyWindow
 
-__all__ = ["InputUpdate", "Losses", "PredictorUpdate", "StepReport", "Update", "WindowLoss"]
+__all__ = ["Losses", "PredictorUpdate", "StepReport", "Update", "WindowLoss"]
 
 
 @dataclass(slots=True)
@@ -104,29 +104,19 @@ class Update:
 
 @dataclass(slots=True)
 class PredictorUpdate:
-    """What a synthetic gradient learns from at one step."""
+    """What a synthetic gradient, or a synthetic input, learns from at one step."""
 
     examples: list[Example]
     loss: Tensor
     """Summed over the examples, before the update; [K] of a stack."""
     gradients: Sequence[Tensor]
     """Of its parameters."""
-    prediction: Tensor | None
+    prediction: Tensor | None = None
     """Its prediction for the newest example before the update; None unless asked for."""
     members: Members = None
     """The channels of a stack that it is for; None: all."""
-
-
-@dataclass(slots=True)
-class InputUpdate:
-    """What a synthetic input learns from at one step."""
-
-    loss: Tensor
-    """Before the update; [K] of a stack."""
-    gradients: Sequence[Tensor]
-    """Of its parameters."""
-    members: Members = None
-    """The channels of a stack that it is for; None: all."""
+    of_input: bool = False
+    """Whether it is a synthetic input's."""
 
 
 @dataclass
@@ -136,5 +126,5 @@ class StepReport:
     updates: list[Update]
     predictor_updates: dict[str, PredictorUpdate]
     """By channel."""
-    input_updates: dict[str, InputUpdate] = field(default_factory=dict)
+    input_updates: dict[str, PredictorUpdate] = field(default_factory=dict)
     """Of the synthetic inputs that learned, by channel."""

@@ -16,7 +16,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.rows import EnvMask, Members, members_and
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import InputUpdate, Losses, PredictorUpdate, StepReport, Update, WindowLoss
+from antiphon.engine.heart.updates import Losses, PredictorUpdate, StepReport, Update, WindowLoss
 
 __all__ = ["AgentReport", "LossesByAgent", "MeanAccumulator", "injecting_members"]
 
@@ -44,25 +44,19 @@ class AgentReport:
 
     @cached_property
     def predictor_updates(self) -> dict[str, PredictorUpdate]:
-        """By channel."""
-        found: dict[str, PredictorUpdate] = {}
-        for name, update in self.stacks.predictor_updates.items():
-            channel = self._stacked.system.channels[name]
-            found |= self._by_channel(channel, update) if channel.stacked else {channel.names[0]: update}
-        return {name: found[name] for name in self._stacked.base.channels if name in found}
+        """Of synthetic gradients, by channel."""
+        return self._of_channels(self.stacks.predictor_updates)
 
     @cached_property
-    def input_updates(self) -> dict[str, InputUpdate]:
-        """By channel."""
-        found: dict[str, InputUpdate] = {}
-        for name, update in self.stacks.input_updates.items():
+    def input_updates(self) -> dict[str, PredictorUpdate]:
+        """Of synthetic inputs, by channel."""
+        return self._of_channels(self.stacks.input_updates)
+
+    def _of_channels(self, updates: Mapping[str, PredictorUpdate]) -> dict[str, PredictorUpdate]:
+        found: dict[str, PredictorUpdate] = {}
+        for name, update in updates.items():
             channel = self._stacked.system.channels[name]
-            if not channel.stacked:
-                found[channel.names[0]] = update
-                continue
-            for k, own in enumerate(channel.names):
-                if update.members is None or update.members[k]:
-                    found[own] = InputUpdate(update.loss[k], [g[k] for g in update.gradients])
+            found |= self._by_channel(channel, update) if channel.stacked else {channel.names[0]: update}
         return {name: found[name] for name in self._stacked.base.channels if name in found}
 
     def losses(self) -> Iterator[tuple[tuple[str, ...], Losses]]:
@@ -100,6 +94,7 @@ class AgentReport:
                 update.loss[k],
                 [g[k] for g in update.gradients],
                 None if predictions is None else predictions[k],
+                of_input=update.of_input,
             )
             for k, name in enumerate(channel.names)
             if update.members is None or update.members[k]

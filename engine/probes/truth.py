@@ -7,6 +7,7 @@ the gradient going straight through noise and bits; `p_update` and synthetic inp
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections import defaultdict
 from collections.abc import Collection
@@ -21,6 +22,7 @@ from antiphon.comms.backward_requests import constant
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.heart.channel import Channel, SyntheticInput
+from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Message, Read, StepSignals, Tick, Window
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.rollout import copied
@@ -134,7 +136,7 @@ class DifferentiableRollout:
         channels = {}
         for name, channel in system.channels.items():
             channels[name] = replace(
-                channel, members=(), ledger=channel.ledger.reopened(horizon), input=SyntheticInput()
+                channel, members=(), ledger=_reopened(channel.ledger, horizon), input=SyntheticInput()
             )
         self.system = copied(system, channels)
         for agent in self.system.owners().values():
@@ -176,6 +178,17 @@ class DifferentiableRollout:
             name: torch.zeros_like(message) if g is None else g * self.system.batch
             for name, message, g in zip(self.sent, messages, found, strict=True)
         }
+
+
+def _reopened(ledger: Ledger, horizon: int) -> Ledger:
+    """A copy of a ledger whose messages may stay open for `horizon` more steps: no window closes there."""
+    return replace(
+        ledger,
+        held=copy.copy(ledger.held),
+        messages={stamp: copy.copy(message) for stamp, message in ledger.messages.items()},
+        completed=dict(ledger.completed),
+        slack=ledger.slack + horizon,
+    )
 
 
 def ahead_of(bench: BaseSimulation, simulation: BaseSimulation) -> EnvironmentRunner:

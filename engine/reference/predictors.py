@@ -11,7 +11,7 @@ from antiphon.comms.model import Model
 from antiphon.comms.synthetic_gradients import newest_returned
 from antiphon.engine.heart.channel import Channel, SyntheticGradient, SyntheticInput
 from antiphon.engine.heart.message import Message
-from antiphon.engine.heart.updates import InputUpdate, PredictorUpdate
+from antiphon.engine.heart.updates import PredictorUpdate
 from antiphon.engine.reference import ledger
 from antiphon.engine.reference.ledger import as_mask, mask_fill_zero
 from antiphon.engine.reference.state import Closed, State
@@ -118,15 +118,15 @@ def gradient_updates(
     return updates
 
 
-def input_updates(state: State, step: int) -> dict[str, InputUpdate]:
+def input_updates(state: State, step: int) -> dict[str, PredictorUpdate]:
     """Compute the training step of every synthetic input that a real message reached at `step` (rules 6, 18)."""
-    updates: dict[str, InputUpdate] = {}
+    updates: dict[str, PredictorUpdate] = {}
     for name, channel in state.channels.items():
         model, examples, channel.input.examples = channel.input.model, channel.input.examples, []
         if model is not None and not model.frozen:
             learned = _learned(state, channel, model, [model.loss(one) for one in examples], step)
             if learned is not None:
-                updates[name] = InputUpdate(*learned)
+                updates[name] = PredictorUpdate(examples, *learned, of_input=True)
     return updates
 
 

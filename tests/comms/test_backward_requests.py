@@ -34,24 +34,28 @@ def test_channels_that_share_a_port_add_their_injections() -> None:
     w, twice = Window(), Window()
     other = torch.randn(BATCH, 3, dtype=DOUBLE)
     both = [Injection(w.message, w.gradient, 0.5, 1.0), Injection(w.message, other, 2.0, 0.0)]
-    own, deltas = backward(None, both, w.parameters, [w.leaf], BATCH)
+    own, returned = backward(None, both, w.parameters, [w.leaf], BATCH)
     expected = torch.autograd.grad(
         twice.message, twice.parameters, (0.5 * w.gradient + 2 * other) / BATCH, retain_graph=True
     )
     (back,) = torch.autograd.grad(twice.message, twice.leaf, w.gradient)
     assert_equal(own, expected)
-    assert_equal(deltas, [back])
+    assert_equal(returned, [back])
 
 
 def test_factors_of_zero_put_nothing_on() -> None:
     w = Window()
-    own, deltas = backward(None, [Injection(w.message, w.gradient, 0.0, 1.0)], w.parameters, [w.leaf], BATCH)
+    own, returned = backward(
+        None, [Injection(w.message, w.gradient, 0.0, 1.0)], w.parameters, [w.leaf], BATCH
+    )
     assert own == [None] * 4
-    assert deltas[0] is not None
+    assert returned[0] is not None
     w = Window()
-    own, deltas = backward(None, [Injection(w.message, w.gradient, 1.0, 0.0)], w.parameters, [w.leaf], BATCH)
+    own, returned = backward(
+        None, [Injection(w.message, w.gradient, 1.0, 0.0)], w.parameters, [w.leaf], BATCH
+    )
     assert all(g is not None for g in own)
-    assert deltas == [None]
+    assert returned == [None]
 
 
 def test_a_message_of_maps_takes_a_flat_gradient() -> None:
@@ -66,7 +70,7 @@ def test_nothing_to_learn_from_gives_none() -> None:
     w = Window()
     assert backward(None, [], w.parameters, [w.leaf], BATCH) == ([None] * 4, [None])
     unrelated = torch.zeros(2, requires_grad=True)
-    own, deltas = backward(w.objective, [], [unrelated], [w.leaf], BATCH)
+    own, returned = backward(w.objective, [], [unrelated], [w.leaf], BATCH)
     assert own == [None]
-    assert deltas[0] is not None
+    assert returned[0] is not None
     assert backward(torch.zeros(()), [Injection(w.message.detach(), w.gradient)], [], [], BATCH) == ([], [])

@@ -213,12 +213,12 @@ def test_several_messages_of_a_window_are_learned_from_together() -> None:
         losses.append(F.cross_entropy(pair.above(pair.channel.receive()), label))
     comms.learn(torch.stack(losses).sum(), pair.above.parameters(), received=[pair.channel])
     total = pair.channel.learn()
-    deltas = []
+    each_returned = []
     for x, label in batches:
         leaf = pair.below(x).detach().requires_grad_()
-        deltas.append(torch.autograd.grad(F.cross_entropy(pair.above(leaf), label) * 8, leaf)[0])
+        each_returned.append(torch.autograd.grad(F.cross_entropy(pair.above(leaf), label) * 8, leaf)[0])
     assert total is not None
-    torch.testing.assert_close(total, sum(d.square().sum() / 8 for d in deltas))
+    torch.testing.assert_close(total, sum(d.square().sum() / 8 for d in each_returned))
 
 
 def test_what_comes_back_once_the_predictor_has_moved_is_compared_with_its_present_prediction() -> None:
@@ -251,9 +251,9 @@ def test_all_uses_of_a_message_meet_on_it_and_an_unread_one_is_void() -> None:
         loss = F.cross_entropy(pair.above(pair.channel.receive()), label)
         comms.learn(loss, pair.above.parameters(), received=[pair.channel])
     leaf = pair.below(x).detach().requires_grad_()
-    delta = torch.autograd.grad(F.cross_entropy(pair.above(leaf), label) * 8, leaf)[0]
+    returned = torch.autograd.grad(F.cross_entropy(pair.above(leaf), label) * 8, leaf)[0]
     total = some(pair.channel.learn())
-    torch.testing.assert_close(total, (2 * delta).square().sum() / 8)
+    torch.testing.assert_close(total, (2 * returned).square().sum() / 8)
 
 
 def test_nothing_is_kept_under_no_grad() -> None:

@@ -420,6 +420,11 @@ DOCUMENTS: dict[str, Document | Callable[[], Scenario]] = {
     "bits": ring(channel={"link": {"delay": 1, "bits": 3}}),
     "split text": split_text,
     "split pictures": split_pictures,
+    "newest gradients, many ends": levels(
+        env=OFTEN,
+        channel={"gradient": {"kind": "linear", "context": ["returned"]}},
+        high={"clock": {"unroll": 3}},
+    ),
 }
 """A document, or a function that makes a scenario: of the library (its data are there when a test runs), or of a model."""
 

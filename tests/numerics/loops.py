@@ -102,9 +102,9 @@ class HandGradient(nn.Module):
         x = _hidden_layers(self.numbers, x)
         return F.linear(x, self.numbers["last.weight"], self.numbers["last.bias"])
 
-    def learn(self, message: Tensor, context: Tensor | None, delta: Tensor, valid: Tensor) -> None:
-        """One step of Adam on the mean over the batch of |SG - delta|^2."""
-        error = (self(message, context) - delta)[valid]
+    def learn(self, message: Tensor, context: Tensor | None, gradient: Tensor, valid: Tensor) -> None:
+        """One step of Adam on the mean over the batch of |SG - gradient|^2."""
+        error = (self(message, context) - gradient)[valid]
         self.optimiser.zero_grad()
         (error.square().sum() / len(message)).backward()
         self.optimiser.step()
@@ -219,8 +219,8 @@ class Loop:
             p.grad = torch.zeros_like(p) if g is None else g
         self.optimiser.step()
         if self.gradient is not None and before is not None and learned is not None:
-            delta = torch.where(before.ended.unsqueeze(1), 0.0, learned)
-            self._teach(before.state, before.context, delta, before.valid)
+            gradient = torch.where(before.ended.unsqueeze(1), 0.0, learned)
+            self._teach(before.state, before.context, gradient, before.valid)
 
     def returned(self) -> Tensor:
         """G_j = g_j + discount J_j^T [(1 - lambda) SG_j+1 + lambda G_j+1] of the oldest window, G = SG beyond the newest."""
@@ -237,9 +237,9 @@ class Loop:
         assert later is not None
         return later
 
-    def _teach(self, state: Tensor, context: Tensor | None, delta: Tensor, valid: Tensor) -> None:
+    def _teach(self, state: Tensor, context: Tensor | None, gradient: Tensor, valid: Tensor) -> None:
         assert self.gradient is not None
-        self.gradient.learn(state, context, delta, valid)
+        self.gradient.learn(state, context, gradient, valid)
 
 
 def squared(output: Tensor, seen: Signals) -> Tensor:

@@ -154,11 +154,11 @@ def test_exact_synthetic_gradients_are_backpropagation() -> None:
 # --- 3.3: the loss that a synthetic gradient implies --------------------------------------------------------
 
 
-def fitted(message: Tensor, features: Tensor, delta: Tensor) -> tuple[Tensor, float]:
-    """The best linear map from [message, features, 1] to delta, and the share of its variance left over."""
+def fitted(message: Tensor, features: Tensor, gradient: Tensor) -> tuple[Tensor, float]:
+    """The best linear map from [message, features, 1] to gradient, and the share of its variance left over."""
     columns = with_ones(torch.cat([message, features], 1))
-    solution = torch.linalg.lstsq(columns, delta).solution
-    rest = (columns @ solution - delta).square().sum() / (delta - delta.mean(0)).square().sum()
+    solution = torch.linalg.lstsq(columns, gradient).solution
+    rest = (columns @ solution - gradient).square().sum() / (gradient - gradient.mean(0)).square().sum()
     return solution, float(rest)
 
 
@@ -227,12 +227,12 @@ def test_a_small_enough_error_turns_the_update_by_a_small_enough_angle() -> None
     for _ in range(150):
         weight, bias, head, shift = (number.clone() for number in numbers(simulation))
         m = F.linear(source.x, weight, bias)
-        delta = (F.linear(m, head, shift) - source.y) @ head
+        gradient = (F.linear(m, head, shift) - source.y) @ head
         predictor = predictor_of(simulation).parameters
         told = F.linear(
             torch.cat([m, source.y], 1), predictor["last.weight"].data, predictor["last.bias"].data
         )
-        true, error = delta.T @ features / N, float((told - delta).norm()) / N
+        true, error = gradient.T @ features / N, float((told - gradient).norm()) / N
         own = followed(simulation, rate)["f"]
         taken = torch.cat([own["to_judge.weight"], own["to_judge.bias"].unsqueeze(1)], 1)
         torch.testing.assert_close(taken, told.T @ features / N, atol=1e-11, rtol=0)

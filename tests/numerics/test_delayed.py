@@ -109,8 +109,8 @@ def test_what_comes_too_late_for_its_channel_is_left_out(
                 for to in "b" if window in given_up else "bc":
                     reader = readers[window][to]
                     error = said(reader, "objective", sent[window][to]) - seen["y"]
-                    delta = (error @ reader["objective.weight"]).detach()
-                    loss = loss + (said(before, f"to_{to}", seen["x"]) * delta).sum() / BATCH
+                    returned = (error @ reader["objective.weight"]).detach()
+                    loss = loss + (said(before, f"to_{to}", seen["x"]) * returned).sum() / BATCH
                 if own:
                     loss = (
                         loss

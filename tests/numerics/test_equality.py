@@ -76,12 +76,12 @@ def test_a_decoupled_chain_equals_a_hand_written_loop(scale: float, discount: fl
                 said(p, "last", m, seen["hint"]) for p, m in ((first, to_b.detach()), (last, to_c.detach()))
             )
             put_b, put_c = ((m * s.detach()).sum() / BATCH for m, s in ((to_b, said_b), (to_c, said_c)))
-            (delta_c,) = torch.autograd.grad(loss, at_c, retain_graph=True)
-            (delta_b,) = torch.autograd.grad(discount * put_c, at_b, retain_graph=True)
+            (returned_c,) = torch.autograd.grad(loss, at_c, retain_graph=True)
+            (returned_b,) = torch.autograd.grad(discount * put_c, at_b, retain_graph=True)
             losses = {"a": scale * put_b, "b": scale * put_c, "c": loss}
             own = {name: descend(p, losses[name]) for name, p in own.items()}
-            first = descend(first, (said_b - BATCH * delta_b).square().sum() / BATCH, SG_RATE)
-            last = descend(last, (said_c - BATCH * delta_c).square().sum() / BATCH, SG_RATE)
+            first = descend(first, (said_b - BATCH * returned_b).square().sum() / BATCH, SG_RATE)
+            last = descend(last, (said_c - BATCH * returned_c).square().sum() / BATCH, SG_RATE)
             simulation.step()
             if step == 0:
                 moved = {name: leaves(agent) for name, agent in simulation.agents.items()}

@@ -146,10 +146,10 @@ class Scene:
 
     def check_returned(self, least: int = 1) -> None:
         """Hold what came back for messages of the window, at least so many of each channel, to the slope in such a direction."""
-        for number, ((name, stamp), delta) in enumerate(self.returned.items()):
+        for number, ((name, stamp), returned) in enumerate(self.returned.items()):
             nudge, way = (
                 self.source.shown[f"nudge_{name.partition('->')[0]}"][stamp],
-                drawn_like(number, delta),
+                drawn_like(number, returned),
             )
             found = []
             for sign in (1, -1):
@@ -157,8 +157,8 @@ class Scene:
                 found.append(self.surrogate("discount"))
             nudge.zero_()
             slope = BATCH * (found[0] - found[1]) / (2 * EPSILON)
-            assert float((delta * way).sum()) == pytest.approx(slope, abs=1e-7, rel=1e-6), (name, stamp)
-            assert float(delta.abs().max()) > 1e-4
+            assert float((returned * way).sum()) == pytest.approx(slope, abs=1e-7, rel=1e-6), (name, stamp)
+            assert float(returned.abs().max()) > 1e-4
         names = [name for name, _ in self.returned]
         assert names
         assert min(map(names.count, names)) >= least

@@ -66,7 +66,7 @@ def accuracy(gradient: dict[str, Any], seed: int, **given: Any) -> float:
 
 @pytest.mark.parametrize("kind", ["linear", "mlp", "conv", "critic", "sobolev", "sobolev_label"])
 def test_with_nothing_returned_the_injection_stays_exactly_zero(kind: str) -> None:
-    """Neither delta nor loss comes back, so nothing of the receiver can: (a) of the rule."""
+    """Neither gradient nor loss comes back, so nothing of the receiver can: (a) of the rule."""
     hidden = [8] if kind in ("mlp", "conv", "sobolev") else []
     gradient = {"kind": kind, "context": ["label"], "target": "label", "hidden": hidden, "filter": 3}
     simulation = pair(gradient, size=(3, 1, 1), back=100)
@@ -104,6 +104,6 @@ def test_local_learns_its_own_label_and_nothing_of_what_is_asked(context: list[s
 def test_an_unrelated_label_alone_leaves_nothing_to_say_through_one_number(kind: str, seed: int) -> None:
     """What a predictor is conditioned on decides what it can carry: the same kinds, without the image.
 
-    E[delta | m, label] tends to zero as the receiver learns what to expect of m: .49-.65, as `detached`.
+    E[gradient | m, label] tends to zero as the receiver learns what to expect of m: .49-.65, as `detached`.
     """
     assert accuracy({"kind": kind, "context": ["label"], "hidden": [32]}, seed) < 0.75

@@ -112,10 +112,10 @@ def test_the_loss_of_the_predictor_reaches_the_sender(kind: Document) -> None:
         seen = SOURCE.at(6)
         message = said(a, "to_b", seen["x"]).detach().requires_grad_()
         error = said(b, "objective", message) - seen["y"]
-        delta = (error @ b["objective.weight"]).detach()
+        returned = (error @ b["objective.weight"]).detach()
         hidden = torch.cat([message, seen["hint"]], 1)
         predicted = said(sg, "last", torch.relu(said(sg, "0", hidden)) if "0.weight" in sg else hidden)
-        (slope,) = torch.autograd.grad((predicted - delta).square().sum(), message)
+        (slope,) = torch.autograd.grad((predicted - returned).square().sum(), message)
         expected = predicted.detach() + share * slope
         simulation.step()
         torch.testing.assert_close(
@@ -203,7 +203,7 @@ def test_symbols_are_one_hot_and_their_gradient_passes_straight_through(coupling
             a, b = (leaves(simulation.agents[name]) for name in "ab")
             message = straight_through(a, SOURCE.at(step)["x"], step)
             loss = (said(b, "objective", message) - SOURCE.at(step)["y"]).square().mean(1).sum() / BATCH
-            (delta,) = torch.autograd.grad(loss, message, retain_graph=True)
+            (returned,) = torch.autograd.grad(loss, message, retain_graph=True)
             if coupling == "decoupled":
                 sg = leaves(simulation.channels["a->b"].synthetic_gradient)
                 put = said(sg, "last", message, SOURCE.at(step)["hint"]).detach() / BATCH
@@ -213,7 +213,7 @@ def test_symbols_are_one_hot_and_their_gradient_passes_straight_through(coupling
             elif waiting is not None:
                 put, stamp = waiting
                 a = descend(a, (straight_through(a, SOURCE.at(stamp)["x"], stamp) * put).sum())
-            waiting = delta, step
+            waiting = returned, step
             simulation.step()
             assert_close(simulation.agents["a"], a, 1e-11)
             if coupling != "locked":

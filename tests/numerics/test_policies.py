@@ -313,9 +313,9 @@ def test_a_sender_and_an_actor(channel: str, epochs: int) -> None:
         then = log_prob(ports["objective"], actions).detach()
         loss = judged_loss(ports, slice(None), then, judged)
         if channel == "decoupled":
-            delta = BATCH * torch.autograd.grad(loss, read, retain_graph=True)[0]
+            returned = BATCH * torch.autograd.grad(loss, read, retain_graph=True)[0]
             predicted = said(head, "last", read.detach(), view)
-            error = (predicted - delta).square().sum() / BATCH
+            error = (predicted - returned).square().sum() / BATCH
             slopes = torch.autograd.grad(error, list(head.values()), retain_graph=True)
             follow(sender, (from_s["to_m"] * predicted.detach()).sum() / BATCH)
             taught(head, slopes)

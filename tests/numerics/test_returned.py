@@ -33,17 +33,17 @@ def lost(stamp: int, drop: float) -> Tensor:
     return uniform(seed_for(SEED, "link", "a->b"), stamp, BATCH) < drop
 
 
-def delta_of(p: Numbers, step: int, message: Tensor, *others: Tensor) -> Tensor:
+def gradient_of(p: Numbers, step: int, message: Tensor, *others: Tensor) -> Tensor:
     """[B, 2]: B times the gradient of b's loss (the mean over y's two components, and the batch) by the message it reads."""
     error = said(p, "objective", *others, message) - SOURCE.at(step)["y"]
     return (error @ p["objective.weight"][:, -2:]).detach()
 
 
 def taught(
-    p: Numbers, message: Tensor, context: Tensor, delta: Tensor, valid: Tensor, rate: float
+    p: Numbers, message: Tensor, context: Tensor, returned: Tensor, valid: Tensor, rate: float
 ) -> Numbers:
     """A linear predictor after its step of gradient descent on the squared error, divided by the batch."""
-    error = torch.where(valid.unsqueeze(1), said(p, "last", message, context) - delta, 0.0)
+    error = torch.where(valid.unsqueeze(1), said(p, "last", message, context) - returned, 0.0)
     return descend(p, error.square().sum() / BATCH, rate)
 
 
@@ -73,13 +73,13 @@ def test_what_comes_back_for_a_stand_in_is_learned_on_the_real_message(
             stored = handle.messages[step]
             counted = torch.ones_like(missing) if stands_in else ~missing
             assert torch.equal(stored.counted, counted)
-            delta = delta_of(b, step, torch.where(away, predicted, message), x)
-            delta = torch.where(counted.unsqueeze(1), delta, 0.0)
+            returned = gradient_of(b, step, torch.where(away, predicted, message), x)
+            returned = torch.where(counted.unsqueeze(1), returned, 0.0)
             assert stored.gradient is not None
-            torch.testing.assert_close(stored.gradient, delta, atol=1e-13, rtol=0)
+            torch.testing.assert_close(stored.gradient, returned, atol=1e-13, rtol=0)
             injected = said(sg, "last", message, hint).detach()
             assert_close(simulation.agents["a"], descend(a, (said(a, "to_b", x) * injected).sum() / BATCH))
-            assert_close(handle.synthetic_gradient, taught(sg, message, hint, delta, counted, SG_RATE))
+            assert_close(handle.synthetic_gradient, taught(sg, message, hint, returned, counted, SG_RATE))
             if stands_in:
                 error = torch.where(missing.unsqueeze(1), 0.0, said(si, "last", x) - message)
                 assert_close(handle.synthetic_input, descend(si, error.square().sum() / BATCH, SI_RATE))
@@ -124,8 +124,8 @@ def test_a_predictor_is_told_the_newest_gradient_that_had_come_back(
             back |= {s: (m.gradient, m.counted) for s, m in done.items() if m.gradient is not None}
             stamp = step - 2 * delay
             if stamp in done:
-                delta, counted = back[stamp]
-                sg = taught(sg, kept[stamp], newest(stamp), delta, counted, SG_RATE)
+                returned, counted = back[stamp]
+                sg = taught(sg, kept[stamp], newest(stamp), returned, counted, SG_RATE)
                 moved += bool(newest(stamp).any())
             assert_close(handle.synthetic_gradient, sg)
     assert moved > STEPS - 14
@@ -144,9 +144,9 @@ def test_the_loss_of_a_window_is_told_once_for_a_message_that_is_read_at_each_of
         losses = [(said(b, "objective", stored.value) - SOURCE.at(t)["y"]).square().mean(1) for t in range(3)]
         assert stored.loss is not None
         torch.testing.assert_close(stored.loss, torch.stack(losses).sum(0).detach(), atol=1e-13, rtol=0)
-        deltas = [delta_of(b, t, stored.value) for t in range(3)]
+        summands = [gradient_of(b, t, stored.value) for t in range(3)]
         assert stored.gradient is not None
-        torch.testing.assert_close(stored.gradient, torch.stack(deltas).sum(0), atol=1e-13, rtol=0)
+        torch.testing.assert_close(stored.gradient, torch.stack(summands).sum(0), atol=1e-13, rtol=0)
 
 
 def test_who_has_no_loss_of_its_own_returns_what_its_critic_expects_times_the_discount() -> None:
@@ -182,13 +182,13 @@ def test_noise_and_bits_let_the_gradient_straight_through(coupling: str) -> None
         simulation.step()
         stored = twin.channels["a->b"].messages[0]
         assert (stored.received - stored.value).norm() > 0.5
-        delta = delta_of(b, 0, stored.received)
+        returned = gradient_of(b, 0, stored.received)
         if coupling == "decoupled":
             assert stored.gradient is not None
-            torch.testing.assert_close(stored.gradient, delta, atol=1e-13, rtol=0)
+            torch.testing.assert_close(stored.gradient, returned, atol=1e-13, rtol=0)
         else:
             sent = said(a, "to_b", SOURCE.at(0)["x"])
-            assert_close(simulation.agents["a"], descend(a, (sent * delta).sum() / BATCH))
+            assert_close(simulation.agents["a"], descend(a, (sent * returned).sum() / BATCH))
         loss = (said(b, "objective", stored.received) - SOURCE.at(0)["y"]).square().mean(1).sum() / BATCH
         assert_close(simulation.agents["b"], descend(b, loss))
 

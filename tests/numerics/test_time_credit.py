@@ -116,10 +116,10 @@ def test_a_full_trace_over_the_episode_is_backpropagation(cell: str) -> None:
             states.append(state)
         for i in range(UNROLL, length, UNROLL):  # a state's own step is over when it is handed on
             true.append(torch.autograd.grad(torch.stack(losses[i:]).sum(), states[i], retain_graph=True)[0])
-    found = [delta for delta in recorded.values["delta"] if delta.any()]
+    found = [returned for returned in recorded.values["delta"] if returned.any()]
     assert len(found) >= len(true) - 4  # those of the last windows are not known yet
-    for delta, expected in zip(found, true, strict=False):
-        torch.testing.assert_close(delta, expected, atol=1e-10, rtol=0)
+    for returned, expected in zip(found, true, strict=False):
+        torch.testing.assert_close(returned, expected, atol=1e-10, rtol=0)
 
 
 def check(trace: float, span: int, source: Played, *, lr: float, **counts: float) -> None:

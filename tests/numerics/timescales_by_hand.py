@@ -55,9 +55,9 @@ class Memory:
         before, self.handed = self.handed, state.detach()
         if before is None:
             return
-        delta = torch.cat(slopes, 1) * len(state)
+        gradient = torch.cat(slopes, 1) * len(state)
         self.predictor_trainer.zero_grad()
-        ((self.model(before) - delta).square().sum() / len(state)).backward()
+        ((self.model(before) - gradient).square().sum() / len(state)).backward()
         self.predictor_trainer.step()
 
 
@@ -204,14 +204,14 @@ class TimescalesByHand:
             self.said.append((slope, None))
         return slope.detach()
 
-    def _teach(self, deltas: list[Tensor]) -> None:
+    def _teach(self, gradients: list[Tensor]) -> None:
         """Let the predictor of the messages' gradients learn from a window of B's."""
-        loss = torch.zeros((), dtype=deltas[0].dtype)
-        for (said, losses), delta in zip(self.said, deltas, strict=True):
+        loss = torch.zeros((), dtype=gradients[0].dtype)
+        for (said, losses), gradient in zip(self.said, gradients, strict=True):
             loss = loss + (
-                (said - delta).square().sum() if losses is None else losses + (said - delta).abs().sum()
+                (said - gradient).square().sum() if losses is None else losses + (said - gradient).abs().sum()
             )
         self.predictor_trainer.zero_grad()
-        (loss / len(deltas[0])).backward()
+        (loss / len(gradients[0])).backward()
         self.predictor_trainer.step()
         self.heard, self.said = [], []

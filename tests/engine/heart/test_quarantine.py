@@ -125,7 +125,7 @@ def test_a_diverging_predictor_is_muted_and_its_sender_goes_on() -> None:
     [("quarantine", 1, set()), ("quarantine", 2, {"a1", "b1"}), ("stop", 2, set())],
     ids=["lone", "stacked", "stop"],
 )
-def test_a_locked_group_is_silenced_as_one_and_a_run_without_quarantine_stops_at_the_bound(
+def test_a_locked_group_is_quarantined_as_one_and_a_run_without_quarantine_stops_at_the_bound(
     how: str, count: int, moved: set[str]
 ) -> None:
     scene = levels(count=count, channel={"coupling": "locked"}, on_divergence=how, bound=100.0)
