@@ -6,15 +6,18 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Sequence
-from typing import final
+from typing import Annotated, Literal, Self, final
 
 import torch
+from pydantic import model_validator
 from torch import Tensor, fx, nn
 
+from antiphon import extensions
 from antiphon.agents.network import (
     HIDDEN,
     Emitter,
     Head,
+    HiddenOptions,
     Network,
     Tensors,
     features_of,
@@ -35,6 +38,9 @@ from antiphon.nets.layers import (
     pool,
     unit_length,
 )
+from antiphon.problems import DocumentError
+from antiphon.spec import Count
+from antiphon.spec import Sequence as IsSequence
 
 __all__ = [
     "ACTIVATION_MODULES",
@@ -329,6 +335,7 @@ class _Layered(HeadedNetwork):
         """Return torch's module of a layer's map, with copies of weight and bias."""
 
 
+@extensions.network("mlp")
 class Mlp(_Layered):
     """Layers of linear map, normalisation and activation, then heads.
 
@@ -340,6 +347,9 @@ class Mlp(_Layered):
     """
 
     apply = staticmethod(linear)
+
+    class Options(HiddenOptions):
+        """Keys of a perceptron."""
 
     def __init__(
         self,
@@ -357,6 +367,7 @@ class Mlp(_Layered):
 
 
 @final
+@extensions.network("conv")
 class Conv(_Layered):
     """Layers of same-padded convolution, normalisation per channel, activation and 3x3 pooling of stride 2.
 
@@ -375,6 +386,28 @@ class Conv(_Layered):
     """
 
     apply = staticmethod(convolution)
+
+    class Options(HiddenOptions):
+        """Keys of a convolutional network.
+
+        Attributes:
+            filter: Height and width of the filters, in pixels.
+            pool: Pooling after each convolution; one per layer, or none at all.
+        """
+
+        filter: Count = 5
+        pool: Annotated[tuple[Literal["max", "avg", "none"], ...], IsSequence] = ()
+
+        @model_validator(mode="after")
+        def _fits(self) -> Self:
+            if not self.hidden:
+                raise DocumentError(("hidden",), "a conv network needs at least one layer of filters")
+            if self.pool and len(self.pool) != len(self.hidden):
+                layers = f"{len(self.hidden)} hidden layer" + ("" if len(self.hidden) == 1 else "s")
+                raise DocumentError(
+                    ("pool",), f"has {len(self.pool)} entries for {layers}; give one for each"
+                )
+            return self
 
     def __init__(
         self,

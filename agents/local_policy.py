@@ -14,12 +14,20 @@ from torch import Tensor
 
 from antiphon.agents.distributions import Distribution
 from antiphon.comms.examples import ContextSpec, Example
-from antiphon.comms.synthetic_gradients import Predictor, counted, with_slope
+from antiphon.comms.synthetic_gradients import (
+    LayerOptions,
+    Predictor,
+    ReadOptions,
+    counted,
+    with_slope,
+)
+from antiphon.extensions import gradient
 
 __all__ = ["LocalPolicyGradient"]
 
 
 @final
+@gradient("local_policy")
 class LocalPolicyGradient(Predictor):
     """A policy on the message and its context, whose parameters start at zero.
 
@@ -34,6 +42,10 @@ class LocalPolicyGradient(Predictor):
     """
 
     needs_actions: ClassVar[bool] = True
+    refuses: ClassVar[frozenset[str]] = frozenset({"trace", "propagate"})
+
+    class Options(LayerOptions, ReadOptions):
+        """Keys of the control of policies."""
 
     def __init__(
         self,

@@ -8,12 +8,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, fx, nn
 
+from antiphon import kinds
 from antiphon.nets.layers import Transport
+from antiphon.spec import Counts
 
 __all__ = [
     "AUXILIARY_PORT",
@@ -86,6 +88,20 @@ def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> Tensors:
     return {f"{prefix}.{name}": value for name, value in tensors.items()}
 
 
+class HiddenOptions(kinds.Options):
+    """Hidden layers of a network.
+
+    Attributes:
+        hidden: Widths of the hidden layers, or filters of the convolutions (`conv`); of recurrent kinds those before the cell.
+        norm: After every hidden layer; None: batch if the agent ticks once per example, else layer.
+        activation: After every norm; `identity` makes the network linear.
+    """
+
+    hidden: Counts = (128,)
+    norm: Literal["batch", "layer", "none"] | None = None
+    activation: Literal["relu", "tanh", "gelu", "identity"] = "relu"
+
+
 class Network(ABC):
     """A function from one input tensor, and the state where it has one, to named ports.
 
@@ -96,6 +112,10 @@ class Network(ABC):
         pure: Whether the network is a function of its arguments alone (built-in kinds), so that backends can
             be compared on it; a user's module may use random numbers of its own.
     """
+
+    Options: ClassVar[type[kinds.Options]] = kinds.Options
+    """The keys that a kind has of its own in a document."""
+    refuses: ClassVar[frozenset[str]] = frozenset()
 
     pure = True
     state_size: int = 0

@@ -6,11 +6,12 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping
-from typing import Any, Protocol, final
+from typing import Any, ClassVar, Protocol, final
 
 import torch
 from torch import Tensor, nn
 
+from antiphon import extensions, kinds
 from antiphon.errors import ScenarioError
 from antiphon.extensions import Catalogue, key_of, made, name_of
 from antiphon.nets.layers import binary_cross_entropy, cross_entropy, squared_error
@@ -52,6 +53,12 @@ class Objective(ABC):
     """Name of what `score` returns: higher is better for `accuracy`, lower for `error` and `bits`."""
     scores_loss: bool = False
     """Whether the metric is the loss itself."""
+    needs_rewards: ClassVar[bool] = False
+    """Whether it learns from rewards what to do."""
+    refuses: ClassVar[frozenset[str]] = frozenset({"reward", "critic", "goal"})
+    """Keys of every objective that the kind does not have."""
+    Options: ClassVar[type[kinds.Options]] = kinds.Options
+    """The keys that it has of its own."""
 
     @abstractmethod
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
@@ -81,6 +88,7 @@ class Objective(ABC):
         return None
 
 
+@extensions.objective("classification")
 class Classification(Objective):
     """Cross-entropy against an integer target [B, *S]; outputs are laid out [*S, classes], and sites S averaged."""
 
@@ -101,6 +109,7 @@ class Classification(Objective):
         return None if classes is None else _components(shape) * classes
 
 
+@extensions.objective("regression")
 class Regression(Objective):
     """Squared error against a float target, averaged over its components."""
 
@@ -119,6 +128,7 @@ class Regression(Objective):
 
 
 @final
+@extensions.objective("coding")
 class Coding(Objective):
     """Code length of a target under the output as its model; the metric is in bits.
 

@@ -9,12 +9,14 @@ from typing import final
 import torch
 from torch import Tensor, fx, nn
 
+from antiphon import extensions
 from antiphon.agents.feedforward import HeadedNetwork, Mlp, attach, linear_module
 from antiphon.agents.network import (
     HIDDEN,
     OBJECTIVE,
     Emitter,
     Head,
+    HiddenOptions,
     Tensors,
     features_of,
     sub,
@@ -22,6 +24,7 @@ from antiphon.agents.network import (
 )
 from antiphon.errors import ScenarioError
 from antiphon.nets.layers import Transport
+from antiphon.spec import Count
 
 __all__ = ["Pointer"]
 
@@ -29,6 +32,7 @@ _EMBEDDING = "embedding"
 
 
 @final
+@extensions.network("pointer")
 class Pointer(HeadedNetwork):
     """A perceptron that embeds each candidate, another one that embeds everything else; their products are the scores.
 
@@ -48,6 +52,15 @@ class Pointer(HeadedNetwork):
     Raises:
         ScenarioError: The objective's size is not the number of candidates, or there is nothing but candidates.
     """
+
+    class Options(HiddenOptions):
+        """Keys of pointer networks.
+
+        Attributes:
+            size: Components of the embeddings.
+        """
+
+        size: Count = 128
 
     def __init__(
         self,

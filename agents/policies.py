@@ -13,18 +13,19 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import astuple, dataclass
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from antiphon import extensions, kinds
 from antiphon.agents.distributions import Distribution
 from antiphon.agents.objectives import Objective
 from antiphon.comms.backward_requests import constant
-from antiphon.errors import ScenarioError
+from antiphon.spec import Count, IsReal
 
 __all__ = [
-    "POLICY_FIELDS",
     "Advantages",
     "PolicyLosses",
     "PolicyObjective",
@@ -36,12 +37,6 @@ __all__ = [
 
 NORMALISED_FROM = 32
 """Samples of a window from which advantages are normalised; the deviation of fewer is too uncertain."""
-POLICY_FIELDS: Mapping[str, tuple[str, ...]] = {
-    "a2c": ("discount", "trace", "entropy", "value"),
-    "ppo": ("discount", "trace", "entropy", "value", "clip", "epochs", "minibatches"),
-    "reinforce": ("discount", "entropy"),
-}
-"""The options of each kind."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -239,6 +234,8 @@ class PolicyObjective(Objective):
     """Parts of the environments in each pass after the first (`ppo`)."""
 
     metric = "return"
+    needs_rewards: ClassVar[bool] = True
+    refuses: ClassVar[frozenset[str]] = frozenset({"target", "when"})
 
     @property
     def has_values(self) -> bool:
@@ -366,6 +363,65 @@ def _explained(values: Tensor, returns: Tensor, means: _Means) -> Tensor:
     return torch.where(total > 0, 1 - variance(returns - values) / total, torch.full_like(total, torch.nan))
 
 
+class RewardOptions(kinds.Options):
+    """Keys of every policy.
+
+    Attributes:
+        discount: Factor of what follows, per tick of the agent.
+        entropy: Weight of the entropy bonus.
+    """
+
+    discount: Annotated[float, Field(ge=0, le=1), IsReal] = 0.99
+    entropy: Annotated[float, Field(ge=0), IsReal] = 0.01
+
+
+@extensions.objective("reinforce")
+class Reinforce(PolicyObjective):
+    """The gradient of log-probabilities times returns (Williams 1992)."""
+
+    needs_value: ClassVar[bool] = False
+    refuses: ClassVar[frozenset[str]] = frozenset({"target", "when", "critic"})
+    Options: ClassVar[type[kinds.Options]] = RewardOptions
+
+
+@extensions.objective("a2c")
+class A2c(PolicyObjective):
+    """Advantages over a learned value (Mnih et al. 2016, in step)."""
+
+    needs_value: ClassVar[bool] = True
+
+    class Options(RewardOptions):
+        """Keys of policies with a value.
+
+        Attributes:
+            trace: The lambda of generalised advantages.
+            value: Weight of the value's squared error.
+        """
+
+        trace: Annotated[float, Field(ge=0, le=1), IsReal] = 0.95
+        value: Annotated[float, Field(ge=0), IsReal] = 0.5
+
+
+@extensions.objective("ppo")
+class Ppo(PolicyObjective):
+    """Several passes over a window, with clipped ratios (Schulman et al. 2017)."""
+
+    needs_value: ClassVar[bool] = True
+
+    class Options(A2c.Options):
+        """Keys of several passes.
+
+        Attributes:
+            clip: How far the ratio of probabilities may move from 1.
+            epochs: Passes over a window.
+            minibatches: Parts of the environments in each pass after the first.
+        """
+
+        clip: Annotated[float, Field(gt=0), IsReal] = 0.2
+        epochs: Count = 4
+        minibatches: Count = 4
+
+
 def policy_objective(
     kind: str, options: Mapping[str, Any], distribution: Distribution | None
 ) -> PolicyObjective:
@@ -373,16 +429,7 @@ def policy_objective(
 
     Args:
         kind: `a2c`, `ppo` or `reinforce`.
-        options: Those given, of `POLICY_FIELDS`; None: as left out.
+        options: The keys of the kind.
         distribution: Of the action; None where only messages are sampled.
-
-    Raises:
-        ScenarioError: A field that the kind does not use.
     """
-    given = {name: value for name, value in options.items() if value is not None}
-    unused = [name for name in given if name not in POLICY_FIELDS[kind]]
-    if unused:
-        raise ScenarioError(
-            f"{unused[0]} is not used by {kind}, which has {', '.join(POLICY_FIELDS[kind])}; leave it out"
-        )
-    return PolicyObjective(kind, distribution, **given)
+    return PolicyObjective(kind, distribution, **options)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, final
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Literal, final
 
 import torch
+from pydantic import Field
 from torch import Tensor, fx, nn
 
+from antiphon import extensions
 from antiphon.agents.feedforward import HeadedNetwork, Mlp, attach, linear_module, norm_module
 from antiphon.agents.network import (
     HIDDEN,
     STATE,
     Emitter,
     Head,
+    HiddenOptions,
     Tensors,
     features_of,
     sub,
@@ -23,13 +27,16 @@ from antiphon.agents.network import (
 from antiphon.errors import ScenarioError, suggest
 from antiphon.nets.layers import Transport, transported
 from antiphon.nets.recurrent import CELLS, Cell, combine
+from antiphon.spec import Count, Counts, IsReal
 
 __all__ = ["Recurrent"]
 
 _CELL = "cell"
 
 
-@final
+@extensions.network("rnn")
+@extensions.network("gru")
+@extensions.network("lstm")
 class Recurrent(HeadedNetwork):
     """An encoder of hidden layers, a recurrent cell on them, and heads on its units.
 
@@ -49,6 +56,21 @@ class Recurrent(HeadedNetwork):
     Raises:
         ScenarioError: There is no such cell, or the leak is outside (0, 1].
     """
+
+    class Options(HiddenOptions):
+        """Keys of recurrent networks.
+
+        Attributes:
+            size: Units of the cell.
+            cell_norm: Inside the cell (`batch`: recurrent batch norm, Cooijmans et al. 2016).
+        """
+
+        moved: ClassVar[Mapping[str, str]] = MappingProxyType(
+            {"encoder": "the widths of the layers before the cell are `hidden`"}
+        )
+        size: Count = 128
+        hidden: Counts = ()
+        cell_norm: Literal["batch", "layer", "none"] = "none"
 
     def __init__(
         self,
@@ -163,3 +185,18 @@ def _as_tensor(value: Any) -> Any:
 
 def _as_node(value: Any) -> Any:
     return value.node if isinstance(value, fx.Proxy) else value
+
+
+@final
+@extensions.network("leaky")
+class LeakyRecurrent(Recurrent):
+    """A recurrent network of leaky units, each a low-pass filter of its activation."""
+
+    class Options(Recurrent.Options):
+        """Keys of leaky units.
+
+        Attributes:
+            leak: The weight of the new activation in each tick's state.
+        """
+
+        leak: Annotated[float, Field(gt=0, le=1), IsReal] = 0.5

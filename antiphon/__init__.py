@@ -14,7 +14,18 @@ if TYPE_CHECKING:
     from antiphon.engine.split.split import split
     from antiphon.envs import environment
     from antiphon.errors import AntiphonError, DataError, DivergenceError, RunError, ScenarioError
-    from antiphon.extensions import register
+    from antiphon.extensions import (
+        aggregation,
+        gradient,
+        network,
+        objective,
+        optimiser,
+        recorder,
+        register,
+        schedule,
+        synthetic_input,
+    )
+    from antiphon.kinds import Options
     from antiphon.scenarios import Scenario, Template, load
     from antiphon.studies import study
 
@@ -24,20 +35,29 @@ __all__ = [
     "AntiphonError",
     "DataError",
     "DivergenceError",
+    "Options",
     "RunError",
     "Scenario",
     "ScenarioError",
     "Simulation",
     "Template",
+    "aggregation",
     "comms",
     "cuts",
     "environment",
     "envs",
+    "gradient",
     "join",
     "load",
+    "network",
+    "objective",
+    "optimiser",
+    "recorder",
     "register",
+    "schedule",
     "split",
     "study",
+    "synthetic_input",
 ]
 
 # The subpackages are folders of the repository root. A checkout reaches them through the symbolic
@@ -59,8 +79,17 @@ _FROM = {
     "cuts": "engine.split.cuts",
     "join": "engine.split.join",
     "split": "engine.split.split",
+    "Options": "kinds",
     "environment": "envs",
     "register": "extensions",
+    "aggregation": "extensions",
+    "gradient": "extensions",
+    "network": "extensions",
+    "objective": "extensions",
+    "optimiser": "extensions",
+    "recorder": "extensions",
+    "schedule": "extensions",
+    "synthetic_input": "extensions",
     "study": "studies",
 }
 

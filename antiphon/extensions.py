@@ -2,7 +2,7 @@
 
 An extension point maps names to factories. antiphon's own names are entries of the same registry; others are added by
 `register`, or by the entry points of an installed package, in the group `antiphon.<point>s` (`antiphon.objectives`,
-`antiphon.predictors`, …). docs/extending.md has what each factory is called with and what it returns.
+`antiphon.gradients`, …). docs/extending.md has what each factory is called with and what it returns.
 """
 
 from __future__ import annotations
@@ -15,85 +15,65 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache, lru_cache
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, TypeVar
 
 from antiphon.errors import ScenarioError, suggest
 
 __all__ = [
     "POINTS",
     "Catalogue",
+    "aggregation",
     "allow_import",
     "call_factory",
+    "gradient",
     "imported",
     "imported_by_name",
     "is_built_in",
     "key_of",
     "made",
     "name_of",
+    "network",
+    "objective",
+    "optimiser",
+    "recorder",
     "register",
+    "registered",
+    "schedule",
+    "synthetic_input",
 ]
 
-_OWN: dict[str, dict[str, str]] = {
-    "objective": {
-        "classification": "antiphon.agents.objectives:Classification",
-        "regression": "antiphon.agents.objectives:Regression",
-        "coding": "antiphon.agents.objectives:Coding",
-        "a2c": "antiphon.agents.policies:PolicyObjective",
-        "ppo": "antiphon.agents.policies:PolicyObjective",
-        "reinforce": "antiphon.agents.policies:PolicyObjective",
-    },
-    "predictor": {
-        "linear": "antiphon.comms.synthetic_gradients:LinearGradient",
-        "mlp": "antiphon.comms.synthetic_gradients:MlpGradient",
-        "conv": "antiphon.comms.synthetic_gradients:ConvGradient",
-        "critic": "antiphon.comms.synthetic_gradients:CriticGradient",
-        "sobolev": "antiphon.comms.synthetic_gradients:SobolevGradient",
-        "sobolev_label": "antiphon.comms.synthetic_gradients:SobolevLabelGradient",
-        "local": "antiphon.comms.synthetic_gradients:LocalGradient",
-        "lens": "antiphon.comms.lens:LensGradient",
-        "local_policy": "antiphon.agents.local_policy:LocalPolicyGradient",
-    },
-    "input": {
-        "linear": "antiphon.comms.synthetic_inputs:LinearInput",
-        "mlp": "antiphon.comms.synthetic_inputs:MlpInput",
-    },
-    "aggregation": {
-        "concat": "antiphon.comms.links:join",
-        "sum": "antiphon.comms.links:join",
-        "mean": "antiphon.comms.links:join",
-        "attention": "antiphon.nets.attention:Attention",
-    },
-    "optimiser": {
-        "sgd": "antiphon.nets.optimisers:Optimiser",
-        "adam": "antiphon.nets.optimisers:Optimiser",
-        "adamw": "antiphon.nets.optimisers:Optimiser",
-    },
-    "schedule": {
-        "constant": "antiphon.nets.optimisers:Schedule",
-        "steps": "antiphon.nets.optimisers:Schedule",
-        "cosine": "antiphon.nets.optimisers:Schedule",
-        "linear": "antiphon.nets.optimisers:Schedule",
-    },
+_OWN: dict[str, dict[str, Any]] = {
+    "objective": {},
+    "gradient": {},
+    "input": {},
+    "aggregation": dict.fromkeys(("concat", "sum", "mean"), "antiphon.comms.links:join"),
+    "optimiser": {},
+    "schedule": {},
     "recorder": {},
-    "network": {
-        "mlp": "antiphon.agents.feedforward:Mlp",
-        "conv": "antiphon.agents.feedforward:Conv",
-        "rnn": "antiphon.agents.recurrent:Recurrent",
-        "leaky": "antiphon.agents.recurrent:Recurrent",
-        "gru": "antiphon.agents.recurrent:Recurrent",
-        "lstm": "antiphon.agents.recurrent:Recurrent",
-        "pointer": "antiphon.agents.pointer:Pointer",
-    },
+    "network": {},
 }
-"""antiphon's own names, as `module:attribute`: nothing is imported before it is used."""
-_WITH_OPTIONS = {"attention", "mean_below"}
-"""Those of them whose factory takes the `options` of a document, as a user's does."""
+"""antiphon's own kinds by name, as they register themselves."""
+_MODULES: dict[str, tuple[str, ...]] = {
+    "gradient": (
+        "antiphon.comms.synthetic_gradients",
+        "antiphon.comms.lens",
+        "antiphon.agents.local_policy",
+    ),
+    "input": ("antiphon.comms.synthetic_inputs",),
+    "aggregation": ("antiphon.nets.attention",),
+    "network": ("antiphon.agents.feedforward", "antiphon.agents.recurrent", "antiphon.agents.pointer"),
+    "objective": ("antiphon.agents.objectives", "antiphon.agents.policies"),
+    "optimiser": ("antiphon.nets.optimisers",),
+    "schedule": ("antiphon.nets.schedules",),
+}
+"""By extension point, the modules whose classes register themselves, imported at the first use of the point."""
 _WORLDS = {"gymnasium": "gymnasium", "pettingzoo": "'antiphon[worlds]'", "mpe2": "'antiphon[worlds]'"}
 """Packages of worlds whose modules a document may name, and what to install for them."""
 _ALLOWED = "ANTIPHON_ALLOW_IMPORT"
 """The environment variable of further such packages, separated by commas."""
 POINTS = tuple(_OWN)
 """The extension points."""
+Kind = TypeVar("Kind", bound=Callable[..., Any])
 _registered: dict[str, dict[str, Any]] = {point: {} for point in POINTS}
 
 
@@ -101,10 +81,11 @@ def register(point: str, name: str, factory: Callable[..., Any]) -> None:
     """Add a name to an extension point, for documents and for Python, in this process.
 
     Args:
-        point: `objective`, `predictor` (of gradients), `input` (predictor of messages), `aggregation`, `optimiser`,
-            `schedule`, `network`, `recorder`; or `environment`, which is `antiphon.envs.register`.
+        point: `objective`, `gradient`, `input` (predictor of messages), `aggregation`, `optimiser`, `schedule`, `network`,
+            `recorder`; or `environment`, which is `antiphon.envs.register`.
         name: As a document has it; a name of a user's that is there already is replaced.
-        factory: Called with the document's `options` as keyword arguments, and with the sizes that the point has.
+        factory: Called with the document's keys as keyword arguments, and with the sizes that the point has. Its keys are
+            the fields of its class `Options`, or else the parameters of its signature.
 
     Raises:
         ScenarioError: There is no such point, the name is antiphon's own, or the factory is not callable.
@@ -119,11 +100,55 @@ def register(point: str, name: str, factory: Callable[..., Any]) -> None:
         )
     if not isinstance(name, str) or not name or "$" in name:
         raise ScenarioError(f"register: {point}: {name!r} is no name; use a word")
-    if name in _OWN[point]:
+    own = str(getattr(factory, "__module__", "")).startswith("antiphon.")
+    if not own and name in _own(point):
         raise ScenarioError(f"register: {point} {name!r} is antiphon's own; choose another name")
     if not callable(factory):
         raise ScenarioError(f"register: {name!r} is {factory!r}, which cannot be called; register a factory")
-    _registered[point][name] = factory
+    (_OWN if own else _registered)[point][name] = factory
+
+
+def _decorator(point: str) -> Callable[[str], Callable[[Kind], Kind]]:
+    def named(name: str) -> Callable[[Kind], Kind]:
+        def add(factory: Kind) -> Kind:
+            register(point, name, factory)
+            return factory
+
+        return add
+
+    named.__doc__ = f"Register the class or function below under a name of `{point}`, as `register` does."
+    return named
+
+
+objective = _decorator("objective")
+gradient = _decorator("gradient")
+aggregation = _decorator("aggregation")
+optimiser = _decorator("optimiser")
+schedule = _decorator("schedule")
+network = _decorator("network")
+recorder = _decorator("recorder")
+synthetic_input = _decorator("input")
+
+
+@cache
+def _load(point: str) -> None:
+    modules = _MODULES.get(point, ())
+    for module in modules:
+        import_module(module)
+    places = {module: place for place, module in enumerate(modules)}  # whichever was imported first
+    ordered = sorted(_OWN[point].items(), key=lambda item: places.get(getattr(item[1], "__module__", ""), -1))
+    _OWN[point] = dict(ordered)
+
+
+def _own(point: str) -> dict[str, Any]:
+    """antiphon's own names of a point, once its modules have registered theirs, in the order of the modules."""
+    _load(point)
+    return _OWN[point]
+
+
+def registered(point: str) -> tuple[str, ...]:
+    """Return the names of a point that were registered in this process and are not antiphon's own."""
+    return tuple(_registered[point])
 
 
 def imported(place: str) -> Any:
@@ -192,24 +217,26 @@ class Catalogue(Mapping[str, Any]):
 
     def __init__(self, point: str) -> None:
         self.point = point
-        self.own = tuple(_OWN[point])
 
     def __getitem__(self, name: str) -> Any:
         if name in _registered[self.point]:
             return _registered[self.point][name]
-        if name in _OWN[self.point]:
-            return imported(_OWN[self.point][name])
+        own = _own(self.point).get(name)
+        if own is not None:
+            return imported(own) if isinstance(own, str) else own
         return _loaded(self.point, name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys([*_OWN[self.point], *_registered[self.point], *_installed(self.point)]))
+        return iter(dict.fromkeys([*_own(self.point), *_registered[self.point], *_installed(self.point)]))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
     def __contains__(self, name: object) -> bool:
         point = self.point
-        return name in _OWN[point] or name in _registered[point] or name in _installed(point)
+        if not isinstance(name, str):
+            return False
+        return name in _own(point) or name in _registered[point] or name in _installed(point)
 
 
 @cache
@@ -242,8 +269,8 @@ def _loaded(point: str, name: str) -> Any:
 
 
 def is_built_in(point: str, kind: object) -> bool:
-    """Whether a kind is a name of antiphon's own that has keys of its own in a document."""
-    return isinstance(kind, str) and kind in _OWN[point] and kind not in _WITH_OPTIONS
+    """Whether a kind is a name of antiphon's own."""
+    return isinstance(kind, str) and kind in _own(point)
 
 
 def name_of(kind: object) -> str:
@@ -253,7 +280,9 @@ def name_of(kind: object) -> str:
 
 def key_of(kind: object, options: Mapping[str, Any]) -> tuple[object, str]:
     """Return a key that is equal for kinds that are made alike: of equal names, or one object, with equal options."""
-    return (kind if isinstance(kind, str) else id(kind)), json.dumps(dict(options), sort_keys=True)
+    return (kind if isinstance(kind, str) else id(kind)), json.dumps(
+        dict(options), sort_keys=True, default=repr
+    )
 
 
 def made(point: str, kind: Any, options: Mapping[str, Any], *, factory: bool = False, **sizes: Any) -> Any:

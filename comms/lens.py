@@ -8,23 +8,28 @@ message, which the sender follows. Nothing is learned, and nothing is returned.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
+from antiphon import kinds
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import ContextSpec, Example, Numbers
 from antiphon.comms.heads import head_of, output_shape
 from antiphon.comms.model import LossAndGradients
 from antiphon.comms.synthetic_gradients import LocalGradient
 from antiphon.errors import ScenarioError
+from antiphon.extensions import gradient
 from antiphon.nets.modules import called
+from antiphon.spec import FrozenMap, HeadModule, Name, ParameterNames
 
 __all__ = ["LensGradient"]
 
 
 @final
+@gradient("lens")
 class LensGradient(LocalGradient):
     """Slope of a readout's loss through layers whose parameters are other networks'.
 
@@ -42,6 +47,22 @@ class LensGradient(LocalGradient):
         ScenarioError: The layers do not fit the message or the target, or the parameters differ; the line begins with
             the key.
     """
+
+    refuses: ClassVar[frozenset[str]] = frozenset({"trace", "propagate"})
+
+    class Options(kinds.Options):
+        """Keys of a lens.
+
+        Attributes:
+            head: From Python: the layers from the message in its own shape to the target's outputs.
+            of: The agent whose objective it takes; None: the scenario's only readout.
+            parameters: By parameter of `head`, the "agent.parameter" whose present values it has; those left out are of
+                the same name in `of`.
+        """
+
+        head: HeadModule = None
+        of: Name | None = None
+        parameters: ParameterNames = Field(default_factory=FrozenMap)
 
     def __init__(
         self,

@@ -16,14 +16,11 @@ from torch import Tensor, nn
 
 from antiphon.comms.examples import ContextSpec, Example, Numbers
 from antiphon.comms.heads import Reconstruction
-from antiphon.comms.lens import LensGradient
 from antiphon.comms.model import Model
 from antiphon.comms.sites import sites_of
 from antiphon.comms.synthetic_gradients import (
     PREDICTORS,
-    ConvGradient,
     DirectGradient,
-    LabelGradient,
     Predictor,
     counted,
     with_slope,
@@ -67,11 +64,8 @@ class _ModuleModel(Model):
         *message_and_context: Any,
         source: Callable[..., nn.Module] | nn.Module,
         options: Mapping[str, Any],
-        hidden: tuple[int, ...] = (),
-        norm: str = "none",
         **settings: Any,
     ) -> None:
-        del hidden, norm  # of built-in layers
         self._source, self._options = source, options
         super().__init__(*message_and_context, **settings)
 
@@ -207,7 +201,7 @@ def predictor_of(
 
     Args:
         kind: A registered name, or a module or factory.
-        options: Of a user's factory.
+        options: Of the kind: arguments of its class, or of a user's factory.
         shape: Of one message.
         context: The signals it is conditioned on.
         target: Signal predicted beside the gradient.
@@ -219,24 +213,10 @@ def predictor_of(
     """
     made = predictor_class(kind)
     if made is ModuleGradient:
-        settings.pop("residual", None)
         settings |= {"source": PREDICTORS[kind] if isinstance(kind, str) else kind, "options": options}
-    if issubclass(made, ConvGradient):
-        if sites:
-            raise ScenarioError(
-                "gradient.sites: a conv gradient reads every site of a map with its neighbours; leave it out, "
-                "or use kind linear or mlp"
-            )
-        sites = False
-    if made.needs_actions:
-        if sites:
-            raise ScenarioError("gradient.sites: a policy reads whole messages; leave sites out")
-        sites = False
-    if issubclass(made, LabelGradient) and _reads_whole(made, settings):
-        if sites:
-            raise ScenarioError(
-                "gradient.sites: a head, a lens and what is pooled read whole messages; leave sites out"
-            )
+    else:
+        settings |= options
+    if "sites" not in made.Options.model_fields or _reads_whole(settings):
         sites = False
     try:
         at = sites_of(shape, context, target, given=sites)
@@ -253,11 +233,11 @@ def predictor_of(
     return predictor
 
 
-def _reads_whole(made: type[Predictor], settings: Mapping[str, Any]) -> bool:
-    """Whether an own loss is of a message's sites together."""
+def _reads_whole(settings: Mapping[str, Any]) -> bool:
+    """Whether a head reads a message's sites together, or they are pooled."""
     reconstruct: Reconstruction | None = settings.get("reconstruct")
     head = settings.get("head") is not None or (reconstruct is not None and reconstruct.source is not None)
-    return made is LensGradient or head or settings.get("pool", "none") != "none"
+    return head or settings.get("pool", "none") != "none"
 
 
 def input_of(
@@ -283,7 +263,7 @@ def input_of(
     if at is not None:
         size, specs = at.features, [at.at_site(spec) for spec in context]
     if isinstance(source, type) and issubclass(source, InputModel):
-        model = source(size, specs, **settings)
+        model = source(size, specs, **options, **settings)
     else:
         model = ModuleInput(size, specs, source=source, options=options, **settings)
     model.kind, model.sites = name_of(kind), at

@@ -7,69 +7,77 @@ it was sent.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from antiphon.comms.alignment import alignment
 from antiphon.comms.backward_requests import Injection, as_leaf, backward, constant, value_of
 from antiphon.comms.examples import ContextSpec, Example, encode
 from antiphon.comms.heads import Reconstruction
-from antiphon.comms.modules import predictor_class, predictor_of
-from antiphon.comms.synthetic_gradients import PREDICTORS, LabelGradient, Predictor
+from antiphon.comms.modules import predictor_of
+from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.errors import ScenarioError, suggest
-from antiphon.extensions import Catalogue, is_built_in, name_of
+from antiphon.kinds import KindSpec, Registered
 from antiphon.nets.random import generator
 from antiphon.nets.schedules import Rate
 from antiphon.nets.torch_optimisers import copied
+from antiphon.spec import Flag, Real
 
 __all__ = ["Channel", "GradientSettings", "learn", "read_gradient"]
 
-_NORMS = ("batch", "layer", "none")
-_OPTIMISER_KEYS = ("kind", "options", "lr", "momentum", "betas", "weight_decay", "clip")
-_HIDDEN = {"mlp": (1024,), "conv": (64,), "critic": (256,), "sobolev": (256,)}
-"""Default hidden layers by kind."""
+_RESOLVED = ("target", "reconstruct", "of", "parameters", "sites", "normalise")
+"""Options that `Channel` gives to the predictor itself."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GradientSettings:
-    """A synthetic gradient, as declared."""
+class OptimiserSettings(KindSpec):
+    """The optimiser of a predictor: the keys of every kind.
 
-    kind: Any = "linear"
-    """A name, or a module or factory."""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """Of a registered predictor's factory."""
-    target: str | None = None
-    """The signal of the context that its own loss is on (`local`, `sobolev_label`, `lens`)."""
-    head: Any = None
-    """A module or factory from a message in its own shape to the target's outputs; a lens keeps the module's parameters."""
-    pool: str = "none"
-    reconstruct: Mapping[str, Any] | None = None
-    """A second term of an own loss: `target`, `head` and `weight`."""
-    normalise: str = "none"
-    residual: bool = False
-    scale: float = 1.0
-    discount: float = 1.0
-    apply: bool = True
-    hidden: tuple[int, ...] = ()
-    filter: int = 5
-    norm: str = "batch"
-    sites: bool | None = None
-    """Whether it is applied at every token or pixel; None: at every token of messages [tokens, features]."""
-    optimiser: Mapping[str, Any] | None = None
+    Attributes:
+        kind: A name, or a class or factory.
+        lr: The learning rate; None: that of the channel.
+        clip: The largest joint norm of its gradients; None: no limit.
+    """
+
+    kind: Annotated[str | Callable[..., Any], Registered("optimiser")] = "adam"
+    lr: Real | None = None
+    clip: Real | None = None
+
+    point = "optimiser"
+
+
+class GradientSettings(KindSpec):
+    """The synthetic gradient of a channel: the keys of every kind.
+
+    Attributes:
+        kind: A name, or a module or factory.
+        scale: Factor of the injected gradient.
+        discount: Factor of the prediction inside targets further up.
+        apply: False trains it without injecting its gradient.
+        optimiser: Of the predictor.
+    """
+
+    kind: Annotated[str | Callable[..., Any], Registered("gradient")] = "linear"
+    scale: Real = 1.0
+    discount: Real = 1.0
+    apply: Flag = True
+    optimiser: OptimiserSettings = Field(default_factory=OptimiserSettings)
+
+    point = "gradient"
 
 
 def read_gradient(
     given: str | Mapping[str, Any] | Callable[..., Any],
     context: Mapping[str, ContextSpec],
     error: Callable[[str], ScenarioError],
-) -> GradientSettings:
-    """Read `gradient=`; a target is given only to the kinds that have an own loss.
+) -> tuple[GradientSettings, str | None]:
+    """Read `gradient=`: its settings, and the signal that a loss of its own is on.
 
     Args:
-        given: A kind, or the keys of `GradientSettings`.
+        given: A kind, or the keys of `GradientSettings` and of the kind; a lens has the key `target` too.
         context: Signals sent with the channel's messages.
         error: Constructor of the error from a message.
 
@@ -82,37 +90,22 @@ def read_gradient(
             raise error(f"{place}: there is no {value!r}{suggest(str(value), known)}")
 
     keys: dict[str, Any] = dict(given) if isinstance(given, Mapping) else {"kind": given}
-    for key in keys:
-        one_of("gradient", key, [field.name for field in fields(GradientSettings)])
-    kind = keys.get("kind", "linear")
-    if not callable(kind):
-        one_of("gradient.kind", kind, list(PREDICTORS))
-    if predictor_class(kind).needs_actions:
-        raise error(f"gradient.kind: {kind} needs a receiver that acts, in a scenario; use another kind")
-    own_loss = issubclass(predictor_class(kind), LabelGradient)
-    target = keys.get("target") if own_loss else None
-    default: Sequence[int] = _HIDDEN.get(name_of(kind), ())
-    hidden = tuple(keys.get("hidden", default))
-    settings = GradientSettings(**{**keys, "hidden": hidden, "target": target})
-    one_of("gradient.norm", settings.norm, _NORMS)
-    one_of("gradient.pool", settings.pool, ("mean", "none"))
-    one_of("gradient.normalise", settings.normalise, ("layer", "none"))
-    for key in settings.reconstruct or {}:
-        one_of("gradient.reconstruct", key, ("target", "head", "weight"))
-    if settings.reconstruct is not None:
-        one_of("gradient.reconstruct.target", settings.reconstruct.get("target"), list(context))
-    for key in settings.optimiser or {}:
-        one_of("gradient.optimiser", key, _OPTIMISER_KEYS)
-    optimiser = (settings.optimiser or {}).get("kind", "adam")
-    if not callable(optimiser):
-        one_of("gradient.optimiser.kind", optimiser, Catalogue("optimiser"))
-    if kind == "mlp" and not hidden:
-        raise error("gradient.hidden: an mlp has one or two hidden layers; or use kind linear")
-    if own_loss:
-        if target is None:
-            raise error(f"gradient.target: a {kind} gradient needs one; name a signal of context")
+    target = keys.pop("target", None) if keys.get("kind") == "lens" else None
+    try:
+        settings = GradientSettings.model_validate(keys)
+    except ScenarioError as problem:
+        raise error(f"gradient.{problem}") from None
+    if settings.declared("needs_actions"):
+        raise error(
+            f"gradient.kind: {settings.kind} needs a receiver that acts, in a scenario; use another kind"
+        )
+    reconstruct = settings.get("reconstruct")
+    if reconstruct is not None:
+        one_of("gradient.reconstruct.target", reconstruct.target, list(context))
+    target = settings.get("target", target)
+    if target is not None or settings.kind == "lens":
         one_of("gradient.target", target, list(context))
-    return settings
+    return settings, target
 
 
 _COUPLINGS = ("decoupled", "detached", "locked")
@@ -200,17 +193,17 @@ class Channel:
             extents = size if isinstance(size, int) else list(size)
             raise self._error(f"size: {extents} is not a number of components; use 1 or more")
         specs = {key: _context_spec(key, given) for key, given in (context or {}).items()}
-        settings = read_gradient(gradient, specs, self._error)
+        settings, self._target = read_gradient(gradient, specs, self._error)
         self._names = tuple(specs)
-        self._target = settings.target
-        rebuilt = None if settings.reconstruct is None else specs[settings.reconstruct["target"]]
+        reconstruct = settings.get("reconstruct")
+        rebuilt = None if reconstruct is None else specs[reconstruct.target]
         others = [spec for spec in specs.values() if spec.name != self._target and spec is not rebuilt]
         self._context = (*([] if rebuilt is None else [rebuilt]), *others)
         self._scale = settings.scale if settings.apply else 0.0
         self._discount = settings.discount if settings.apply else 0.0
         self.predictor: Predictor | None = None
         if coupling == "decoupled":
-            target = None if settings.target is None else specs[settings.target]
+            target = None if self._target is None else specs[self._target]
             self.predictor = self._make_predictor(settings, target, lr, seed, device)
         self._live: Tensor | None = None
         self._newest: _Message | None = None
@@ -227,38 +220,25 @@ class Channel:
         seed: int,
         device: torch.device | str,
     ) -> Predictor:
-        optimiser: dict[str, Any] = {"kind": "adam", "lr": lr, **(settings.optimiser or {})}
-        rate = Rate(base=optimiser["lr"], horizon=1)
-        if is_built_in("optimiser", optimiser["kind"]):
-            del optimiser["lr"]
-        else:
-            optimiser.setdefault("options", {})
-        if issubclass(predictor_class(settings.kind), LabelGradient):
-            own: dict[str, Any] = {"head": settings.head}
-            if settings.kind != "lens":
-                own["pool"] = settings.pool
-            if settings.reconstruct is not None:
-                head, weight = settings.reconstruct.get("head"), settings.reconstruct.get("weight", 1.0)
-                own["reconstruct"] = Reconstruction(self._context[0], head, weight)
-        else:
-            own = {}
+        chosen, rate = settings.optimiser, Rate(base=settings.optimiser.lr or lr, horizon=1)
+        optimiser: dict[str, Any] = {"kind": chosen.kind, "clip": chosen.clip}
+        optimiser |= chosen.options if chosen.built_in else {"options": chosen.options, "lr": rate.base}
+        options = {key: value for key, value in settings.options.items() if key not in _RESOLVED}
+        reconstruct = settings.get("reconstruct")
+        if reconstruct is not None:
+            options["reconstruct"] = Reconstruction(self._context[0], reconstruct.head, reconstruct.weight)
         try:
             return predictor_of(
                 settings.kind,
-                settings.options,
+                options,
                 self.shape,
                 self._context,
                 generator=generator(seed, "channel", self.name, "gradient"),
                 optimiser=optimiser,
                 rate=rate,
-                hidden=settings.hidden,
-                norm=settings.norm,
-                filter=settings.filter,
-                sites=settings.sites,
                 target=target,
-                normalise=settings.normalise,
-                residual=settings.residual,
-                **own,
+                sites=settings.get("sites"),
+                normalise=settings.get("normalise", "none"),
                 device=device,
                 dtype=self.dtype,
             )

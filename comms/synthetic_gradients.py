@@ -16,19 +16,24 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, final
+from typing import Annotated, Any, ClassVar, Literal, Self, final
 
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor
 
+from antiphon import kinds
 from antiphon.comms.backward_requests import as_leaf, constant
 from antiphon.comms.examples import ContextSpec, Example, Learned, Numbers
 from antiphon.comms.heads import HeadModel
 from antiphon.comms.model import LinearMaps, LossAndGradients, Model
 from antiphon.errors import ScenarioError
-from antiphon.extensions import Catalogue
+from antiphon.extensions import Catalogue, gradient
 from antiphon.nets.layer_norm import layer_norm
 from antiphon.nets.layers import convolution, cross_entropy, squared_error
+from antiphon.problems import DocumentError
+from antiphon.spec import Count, Flag, HeadModule, IsReal, Signal, Spec
+from antiphon.spec import Sequence as IsSequence
 
 __all__ = [
     "PREDICTORS",
@@ -59,6 +64,46 @@ def newest_returned(examples: Sequence[Example]) -> Example:
     return next(compared, examples[-1])
 
 
+Hidden = Annotated[tuple[Count, ...], Field(max_length=2), IsSequence]
+Norm = Literal["batch", "layer", "none"]
+
+
+class ReadOptions(kinds.Options):
+    """How a message is read.
+
+    Attributes:
+        normalise: `layer` predicts from the layer-normalised message, and at it: the gradient is pulled back through the
+            norm.
+    """
+
+    normalise: Literal["layer", "none"] = "none"
+
+
+class SiteOptions(kinds.Options):
+    """Where a predictor is applied.
+
+    Attributes:
+        sites: Whether one small predictor is applied at every token of messages [tokens, features], or every pixel of
+            maps; None: at every token, and to maps as a whole.
+    """
+
+    sites: Flag | None = None
+
+
+class LayerOptions(kinds.Options):
+    """Hidden layers.
+
+    Attributes:
+        hidden: Widths of the hidden layers, or their filters (`conv`).
+        norm: After each hidden layer.
+        residual: Adds a linear prediction to that of the hidden layers.
+    """
+
+    hidden: Hidden = ()
+    norm: Norm = "batch"
+    residual: Flag = False
+
+
 class Predictor(Model):
     """A model of dL/dmessage with an optimiser of its own.
 
@@ -77,8 +122,12 @@ class Predictor(Model):
     """Whether training needs the receiver's loss per sample: such a predictor is a critic and has a `value`."""
     needs_actions: ClassVar[bool] = False
     """Whether both its prediction and its training need what the receiver did with the message."""
-    propagates: ClassVar[bool] = False
-    """Whether the predictor's own loss may reach the sender (`propagated`)."""
+    needs_map: ClassVar[bool] = False
+    """Whether messages have to be [channels, height, width]."""
+    refuses: ClassVar[frozenset[str]] = frozenset({"propagate"})
+    """Keys of every gradient that the kind does not have."""
+    Options: ClassVar[type[kinds.Options]] = kinds.Options
+    """The keys that it has of its own."""
 
     def __init__(
         self,
@@ -169,7 +218,10 @@ class DirectGradient(Predictor):
     is J.
     """
 
-    propagates: ClassVar[bool] = True
+    refuses: ClassVar[frozenset[str]] = frozenset()
+
+    class Options(SiteOptions, ReadOptions):
+        """Keys of kinds that regress the returned gradient."""
 
     def prediction(self, message: Tensor, context: Tensor | None, *, move: bool) -> Tensor:
         """Return SG(m, c), [B, M], with the graph of the parameters and the message."""
@@ -209,22 +261,12 @@ def _error(example: Example, prediction: Tensor) -> Tensor:
 
 
 @final
+@gradient("linear")
 class LinearGradient(DirectGradient):
     """Linear model SG(m, c) = [m, c] W^T + b, the best kind for the paper's conditioned networks.
 
     Its gradient is written out: 2/B error^T [m, c]. It equals autograd's, at a third of the cost.
     """
-
-    def __init__(
-        self,
-        shape: tuple[int, ...],
-        context: Sequence[ContextSpec],
-        *,
-        hidden: tuple[int, ...] = (),
-        **settings: Any,
-    ) -> None:
-        del hidden  # a scenario may keep them for its `mlp` variant
-        super().__init__(shape, context, **settings)
 
     def linear_maps(self, parameters: Numbers) -> LinearMaps | None:
         return LinearMaps.of(parameters, self.size, reuses=True) if self.normalise == "none" else None
@@ -234,11 +276,18 @@ class LinearGradient(DirectGradient):
 
 
 @final
+@gradient("mlp")
 class MlpGradient(DirectGradient):
     """One or two hidden layers of linear map, normalisation and ReLU, then a linear layer."""
 
+    class Options(LayerOptions, DirectGradient.Options):
+        """Keys of a deep regression."""
+
+        hidden: Annotated[Hidden, Field(min_length=1)] = (1024,)
+
 
 @final
+@gradient("conv")
 class ConvGradient(DirectGradient):
     """Layers of same-padded convolution, normalisation per channel and ReLU, then a convolution to the message's channels.
 
@@ -257,6 +306,17 @@ class ConvGradient(DirectGradient):
     """
 
     apply = staticmethod(convolution)
+    needs_map: ClassVar[bool] = True
+
+    class Options(LayerOptions, ReadOptions):
+        """Keys of convolutions.
+
+        Attributes:
+            filter: Height and width of the filters, in pixels.
+        """
+
+        hidden: Hidden = (64,)
+        filter: Count = 5
 
     def __init__(
         self, shape: tuple[int, ...], context: Sequence[ContextSpec], *, filter: int = 5, **settings: Any
@@ -308,6 +368,11 @@ class _Critic(Predictor):
     """
 
     needs_loss: ClassVar[bool] = True
+
+    class Options(LayerOptions, SiteOptions, ReadOptions):
+        """Keys of critics."""
+
+        hidden: Hidden = (256,)
 
     def _sizes(self) -> tuple[int, int]:
         places, first = [], 0
@@ -368,6 +433,7 @@ def _selects(spec: ContextSpec) -> bool:
 
 
 @final
+@gradient("critic")
 class CriticGradient(_Critic):
     """Critic trained by |v - loss|. A baseline: its derivative is not trained."""
 
@@ -376,6 +442,7 @@ class CriticGradient(_Critic):
 
 
 @final
+@gradient("sobolev")
 class SobolevGradient(_Critic):
     """Critic trained by |v - loss| + |dv/dm - delta|_1."""
 
@@ -388,11 +455,62 @@ class SobolevGradient(_Critic):
         return self._absolute_error(example, value) + mismatch
 
 
+class ReconstructionSpec(Spec):
+    """A second term of a local loss: reconstruction of a signal from the message (InfoPro, Wang et al. 2021, 2101.10832).
+
+    Attributes:
+        target: The signal, such as the sender's observation: squared error of floats, cross-entropy of classes.
+        head: The decoder, from Python: a module from the message in its own shape to the signal's, or a factory called
+            with `shape` and `outputs`; None: a linear map.
+        weight: Factor of the term.
+    """
+
+    target: Signal
+    head: HeadModule = None
+    weight: Annotated[float, Field(gt=0), IsReal] = 1.0
+
+
 class LabelGradient(HeadModel, Predictor):
     """A classifier of the target (log loss), or a regressor (squared error), of message and context, or by a head.
 
     Its last layer starts at zero, so its loss has no slope in the message before it has learned; a head starts as it is.
     """
+
+    class Options(LayerOptions, SiteOptions, ReadOptions):
+        """Keys of kinds with a target of their own.
+
+        Attributes:
+            target: The signal that the kind's own loss is on.
+            head: From Python: a module from the message in its own shape to the target's outputs, or a factory called with
+                `shape` and `outputs`. It reads no context.
+            pool: `mean` over a message's sites (the T of [T, D], the pixels of [C, H, W]) before the own loss.
+            reconstruct: A second term of the loss, the reconstruction of a signal from the message.
+        """
+
+        target: Signal
+        head: HeadModule = None
+        pool: Literal["mean", "none"] = "none"
+        reconstruct: ReconstructionSpec | None = None
+
+        @property
+        def reads_whole(self) -> bool:
+            """Whether the own loss is of a message's sites together."""
+            return self.pool != "none" or self.has_head
+
+        @property
+        def has_head(self) -> bool:
+            """Whether a module of a user's is in place of the layers."""
+            decoder = None if self.reconstruct is None else self.reconstruct.head
+            return self.head is not None or decoder is not None
+
+        @model_validator(mode="after")
+        def _layers_or_a_head(self) -> Self:
+            if self.reads_whole and self.sites:
+                raise DocumentError(("sites",), "a head and what is pooled read whole messages; leave it out")
+            for key in ("hidden", "residual"):
+                if self.has_head and getattr(self, key):
+                    raise DocumentError((key,), "a head is in place of the layers; leave it out")
+            return self
 
     def _sizes(self) -> tuple[int, int]:
         assert self.target is not None
@@ -435,10 +553,12 @@ class LabelGradient(HeadModel, Predictor):
         return (cross_entropy if self.classes else squared_error)(output, target)
 
 
+@gradient("local")
 class LocalGradient(LabelGradient):
     """Model of the target trained by its own loss alone; no gradient is returned."""
 
     needs_delta: ClassVar[bool] = False
+    refuses: ClassVar[frozenset[str]] = frozenset({"trace", "propagate"})
 
     def linear_maps(self, parameters: Numbers) -> LinearMaps | None:
         if self.hidden or self.own_module or self.reconstruct is not None:
@@ -483,6 +603,7 @@ def _columns(known: Sequence[Learned]) -> list[tuple[Tensor, ...]]:
 
 
 @final
+@gradient("sobolev_label")
 class SobolevLabelGradient(LabelGradient):
     """Model trained by -log p + |d(-log p)/dm - delta|_1; its gradient is zero until the first delta arrives."""
 
@@ -493,7 +614,7 @@ class SobolevLabelGradient(LabelGradient):
         return (counted(example, losses) + mismatch).sum(-1) / losses.shape[-1]
 
 
-PREDICTORS: Mapping[str, Any] = Catalogue("predictor")
+PREDICTORS: Mapping[str, Any] = Catalogue("gradient")
 """The classes and factories of synthetic gradients by name."""
 
 

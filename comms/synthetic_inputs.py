@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, final
+from typing import Annotated, Any, Literal, final
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from antiphon import kinds
 from antiphon.comms.examples import ContextSpec, Example, Numbers
 from antiphon.comms.model import LinearMaps, Model
-from antiphon.extensions import Catalogue
+from antiphon.extensions import Catalogue, synthetic_input
+from antiphon.spec import Count, Flag
+from antiphon.spec import Sequence as IsSequence
 
 __all__ = ["INPUTS", "InputModel", "LinearInput", "MlpInput"]
 
@@ -28,6 +32,15 @@ class InputModel(Model):
         context: The signals it is predicted from, in the order in which the encoding holds their features.
         settings: The other arguments of `Model`.
     """
+
+    class Options(kinds.Options):
+        """Keys of every input.
+
+        Attributes:
+            sites: Whether one small model is applied at every token or pixel, as of a gradient.
+        """
+
+        sites: Flag | None = None
 
     def __init__(self, size: int, context: Sequence[ContextSpec], **settings: Any) -> None:
         self.size = size
@@ -80,19 +93,26 @@ class _LayeredInput(InputModel):
 
 
 @final
+@synthetic_input("linear")
 class LinearInput(_LayeredInput):
     """Linear model SI(c) = c W^T + b."""
 
-    def __init__(
-        self, size: int, context: Sequence[ContextSpec], *, hidden: tuple[int, ...] = (), **settings: Any
-    ) -> None:
-        del hidden  # a scenario may keep them for its `mlp` variant
-        super().__init__(size, context, **settings)
-
 
 @final
+@synthetic_input("mlp")
 class MlpInput(_LayeredInput):
     """One or two hidden layers of linear map, normalisation and ReLU, then a linear layer (the form of the paper)."""
+
+    class Options(InputModel.Options):
+        """Keys of a deep input.
+
+        Attributes:
+            hidden: Widths of the hidden layers, one or two.
+            norm: After each hidden layer.
+        """
+
+        hidden: Annotated[tuple[Count, ...], Field(min_length=1, max_length=2), IsSequence] = (1024,)
+        norm: Literal["batch", "layer", "none"] = "batch"
 
 
 INPUTS: Mapping[str, Any] = Catalogue("input")

@@ -35,10 +35,10 @@ from antiphon.envs.base import TorchVectorEnv
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.files import fitting
 from antiphon.nets.memory import refusals_named, uncollected
+from antiphon.problems import show_value
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import as_scenario
-from antiphon.scenarios.problems import show_value
-from antiphon.scenarios.spec import frozen_data
+from antiphon.spec import frozen_data
 from antiphon.telemetry.figures import Recorder
 
 __all__ = ["BaseSimulation", "StepInfo", "check_continues"]

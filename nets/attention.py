@@ -7,7 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from antiphon import extensions, kinds
 from antiphon.errors import ScenarioError
+from antiphon.spec import Count
 
 __all__ = ["Attention"]
 
@@ -16,6 +18,7 @@ _MOST_WEIGHTS = 2**25
 """Of the keys' map; a copy of them is made to see what the aggregation returns."""
 
 
+@extensions.aggregation("attention")
 class Attention(nn.Module):
     """Weighted mean of the messages that have arrived, each head's weights by a query of its own.
 
@@ -31,6 +34,15 @@ class Attention(nn.Module):
     Raises:
         ScenarioError: There are too many heads, or more than 2^25 weights.
     """
+
+    class Options(kinds.Options):
+        """Keys of attention.
+
+        Attributes:
+            heads: Weighted means that are made, each by a query of its own.
+        """
+
+        heads: Count = 1
 
     def __init__(self, size: int, senders: int, heads: int = 1) -> None:
         super().__init__()

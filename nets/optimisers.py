@@ -7,12 +7,16 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from antiphon import kinds
+from antiphon.extensions import optimiser
 from antiphon.nets.memory import zero_pages
+from antiphon.spec import IsReal
 
 __all__ = [
     "Members",
@@ -131,6 +135,46 @@ def _like_lines(gradient: Tensor, whole: Tensor) -> Tensor:
     padded = torch.zeros_like(whole)
     padded[: gradient.numel()] = gradient.reshape(-1)
     return padded
+
+
+Decay = Annotated[float, Field(ge=0, lt=1), IsReal]
+
+
+@optimiser("sgd")
+class Sgd:
+    """Stochastic gradient descent, with momentum."""
+
+    class Options(kinds.Options):
+        """Keys of SGD.
+
+        Attributes:
+            momentum: Share of the last update in the next one.
+            weight_decay: Added to the gradient, times the parameter.
+        """
+
+        momentum: Decay = 0.0
+        weight_decay: Annotated[float, Field(ge=0), IsReal] = 0.0
+
+
+@optimiser("adam")
+class Adam:
+    """Adam (Kingma & Ba 2015)."""
+
+    class Options(kinds.Options):
+        """Keys of Adam.
+
+        Attributes:
+            betas: Decay of the means of the gradient and of its square.
+            weight_decay: Times the parameter: added to the gradient (`adam`), or decoupled from it (`adamw`).
+        """
+
+        betas: tuple[Decay, Decay] = (0.9, 0.999)
+        weight_decay: Annotated[float, Field(ge=0), IsReal] = 0.0
+
+
+@optimiser("adamw")
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
 
 
 _MOMENTS = {"sgd": ("momentum",), "adam": ("mean", "square"), "adamw": ("mean", "square")}

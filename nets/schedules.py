@@ -6,29 +6,45 @@ import math
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from itertools import pairwise
+from typing import Annotated, ClassVar, Protocol, Self
 
+from pydantic import Field, model_validator
+
+from antiphon import kinds
 from antiphon.errors import ScenarioError
+from antiphon.extensions import schedule
+from antiphon.problems import DocumentError, show_value
+from antiphon.spec import IsReal, Real
+from antiphon.spec import Sequence as IsSequence
 
-__all__ = ["OwnSchedule", "Rate", "Schedule", "StepSchedule"]
+__all__ = [
+    "CosineSchedule",
+    "LinearSchedule",
+    "OwnSchedule",
+    "Rate",
+    "Schedule",
+    "StepSchedule",
+    "StepsSchedule",
+]
+
+Share = Annotated[float, Field(ge=0, le=1), IsReal]
 
 
+@schedule("constant")
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """Schedule of a learning rate over a run, as a factor of its base value."""
+    """A rate that stays, after its warm-up."""
 
-    kind: str = "constant"
-    at: tuple[float, ...] = ()
-    """Fractions of the run after which the rate is multiplied by `factor` (`steps`)."""
-    factor: float = 0.1
-    """The multiplier (`steps`), or the factor reached at the end (`cosine`, `linear`)."""
+    Options: ClassVar[type[kinds.Options]] = kinds.Options
+
     warmup: float = 0.0
     """Fraction of the run over which the rate rises linearly from zero."""
 
     @property
     def constant(self) -> bool:
         """Whether the factor is the same throughout."""
-        return self.kind == "constant" and self.warmup == 0
+        return type(self) is Schedule and self.warmup == 0
 
     def at_step(self, step: int, horizon: int) -> float:
         """Return the factor at a step of a run of `horizon` steps."""
@@ -38,13 +54,71 @@ class Schedule:
         """Return the factor at `progress`, the fraction of the run done; beyond 1 the last value holds."""
         progress = min(max(progress, 0.0), 1.0)
         rise = min(1.0, progress / self.warmup) if self.warmup > 0 else 1.0
-        if self.kind == "steps":
-            return rise * self.factor ** sum(progress >= at for at in self.at)
-        if self.kind == "cosine":
-            return rise * (self.factor + (1 - self.factor) * 0.5 * (1 + math.cos(math.pi * progress)))
-        if self.kind == "linear":
-            return rise * (1 + (self.factor - 1) * progress)
-        return rise
+        return rise * self.after_rise(progress)
+
+    def after_rise(self, progress: float) -> float:
+        """Return the factor at `progress`, from 0 to 1, without the warm-up."""
+        del progress
+        return 1.0
+
+
+@schedule("steps")
+@dataclass(frozen=True, kw_only=True)
+class StepsSchedule(Schedule):
+    """The rate is multiplied by `factor` at each of `at`."""
+
+    class Options(kinds.Options):
+        """Keys of a schedule of steps.
+
+        Attributes:
+            at: Where it steps, as rising fractions of `training.steps` between 0 and 1.
+            factor: The multiplier at each.
+        """
+
+        at: Annotated[tuple[Real, ...], IsSequence]
+        factor: Share = 0.1
+
+        @model_validator(mode="after")
+        def _in_order(self) -> Self:
+            marks = (0.0, *self.at, 1.0)
+            if not self.at or any(not early < late for early, late in pairwise(marks)):
+                raise DocumentError(("at",), f"must rise between 0 and 1, not {show_value(self.at)}")
+            return self
+
+    at: tuple[float, ...]
+    factor: float = 0.1
+
+    def after_rise(self, progress: float) -> float:
+        return self.factor ** sum(progress >= at for at in self.at)
+
+
+@schedule("cosine")
+@dataclass(frozen=True, kw_only=True)
+class CosineSchedule(Schedule):
+    """The rate falls along a cosine to `factor` of itself at the last step."""
+
+    class Options(kinds.Options):
+        """Keys of a falling schedule.
+
+        Attributes:
+            factor: Of the rate, at the end.
+        """
+
+        factor: Share = 0.1
+
+    factor: float = 0.1
+
+    def after_rise(self, progress: float) -> float:
+        return self.factor + (1 - self.factor) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+@schedule("linear")
+@dataclass(frozen=True, kw_only=True)
+class LinearSchedule(CosineSchedule):
+    """The rate falls along a line to `factor` of itself at the last step."""
+
+    def after_rise(self, progress: float) -> float:
+        return 1 + (self.factor - 1) * progress
 
 
 class StepSchedule(Protocol):

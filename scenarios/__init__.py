@@ -1,11 +1,11 @@
 """Scenarios as data: documents, templates, networkx graphs, and the library."""
 
+from antiphon.problems import DocumentError
 from antiphon.scenarios.advice import warnings
 from antiphon.scenarios.agent_specs import AgentSpec, ClockSpec, NetworkSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import ChannelSpec, GradientSpec, LinkSpec
 from antiphon.scenarios.document import EnvSpec, Scenario, Template, catalogue, library_names, load
 from antiphon.scenarios.parameters import ParameterSpec
-from antiphon.scenarios.problems import DocumentError
 from antiphon.scenarios.schema import json_schema
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec, TelemetrySpec, TrainingSpec
 

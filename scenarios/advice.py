@@ -13,18 +13,14 @@ from math import prod
 from antiphon.extensions import name_of
 from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import (
-    LOCAL_POLICY,
-    OWN_TARGET,
-    UNRETURNED,
     ChannelSpec,
     GradientSpec,
     InputSpec,
 )
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.spec import Spec, defaults
-from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
+from antiphon.spec import Spec, defaults, plain
 
-__all__ = ["unused_by_agent", "unused_by_channel", "unused_by_optimiser", "warnings"]
+__all__ = ["unused_by_agent", "unused_by_channel", "warnings"]
 
 
 _IS_NOT_USED = " is not used "
@@ -51,10 +47,11 @@ def unused_by_channel(channel: ChannelSpec) -> Iterator[str]:
     predicted, lost = kind in ("decoupled", "unlocked"), "where every message is lost"
     loses = kind == "unlocked" or link.drop > 0
     if predicted:
-        yield from _by_gradient(channel.gradient)
+        yield from _by_predictor("gradient", channel.gradient)
     yield from _ignored(channel, [("gradient", predicted, coupling), ("input", predicted, coupling)])
     if predicted and channel.input is not None:
-        yield from _by_input(channel.input) if loses else [_unused("input", "where the link loses nothing")]
+        unused = [_unused("input", "where the link loses nothing")]
+        yield from _by_predictor("input", channel.input) if loses else unused
     yield from _ignored(channel, [("feedback", kind == "locked", coupling)])
     if kind == "locked" and channel.feedback is not None:
         yield from _ignored(
@@ -66,49 +63,8 @@ def unused_by_channel(channel: ChannelSpec) -> Iterator[str]:
     yield from _ignored(link, [("noise", link.drop < 1, lost), ("bits", link.drop < 1, lost)], "link.")
 
 
-def _by_gradient(gradient: GradientSpec) -> Iterator[str]:
-    kind, own, lens = (
-        f"by a gradient of kind {gradient.kind}",
-        gradient.kind in OWN_TARGET,
-        gradient.kind == "lens",
-    )
-    uses = [(key, own, kind) for key in ("target", "pool", "reconstruct")]
-    uses += [("head", own or lens, kind), ("of", lens, kind), ("parameters", lens, kind)]
-    yield from _ignored(gradient, uses, "gradient.")
-    if gradient.kind == "local" and "returned" in gradient.context:
-        yield _unused("returned in gradient.context", kind)
-    yield from _by_layers(gradient)
-    uses = [("span", gradient.trace > 0, "where trace is 0")]
-    applied = ("scale", "schedule", "clip", "trace", "propagate")
-    uses += [(key, gradient.apply, "where apply is false") for key in applied]
-    yield from _ignored(gradient, uses, "gradient.")
-    yield from (f"gradient.{text}" for text in _by_schedule(gradient.schedule))
-    yield from (f"gradient.optimiser.{text}" for text in unused_by_optimiser(gradient.optimiser))
-
-
-def _by_layers(gradient: GradientSpec) -> Iterator[str]:
-    decoder = gradient.reconstruct is not None and gradient.reconstruct.head is not None
-    labelled = gradient.kind in OWN_TARGET and (gradient.head is not None or decoder)
-    if labelled or gradient.kind == "lens":
-        why = "by a head, which reads the message alone"
-        yield from _ignored(
-            gradient, [(key, False, why) for key in ("context", "hidden", "residual")], "gradient."
-        )
-        return
-    kind, flat = f"by a gradient of kind {gradient.kind}", "by a gradient without hidden layers"
-    linear, deep = gradient.kind == "linear", bool(gradient.hidden)
-    uses = [("residual", deep, flat), ("hidden", not linear, kind), ("filter", gradient.kind == "conv", kind)]
-    yield from _ignored(gradient, [*uses, ("norm", deep and not linear, flat)], "gradient.")
-
-
-def _by_input(model: InputSpec) -> Iterator[str]:
-    deep = model.kind != "linear"
-    uses = [
-        ("hidden", deep, "by an input of kind linear"),
-        ("norm", deep, "by an input without hidden layers"),
-    ]
-    yield from _ignored(model, uses, "input.")
-    yield from (f"input.optimiser.{text}" for text in unused_by_optimiser(model.optimiser))
+def _by_predictor(section: str, predictor: GradientSpec | InputSpec) -> Iterator[str]:
+    yield from (f"{section}.{_unused(key, reason)}" for key, reason in predictor.unused())
 
 
 def unused_by_agent(agent: AgentSpec) -> Iterator[str]:
@@ -116,39 +72,12 @@ def unused_by_agent(agent: AgentSpec) -> Iterator[str]:
     if agent.layers is not None:
         yield from _by_network(agent.layers)
     yield from _ignored(agent, [("optimiser", agent.learn, "by an agent that does not learn")])
-    yield from (f"optimiser.{text}" for text in unused_by_optimiser(agent.optimiser))
 
 
 def _by_network(network: NetworkSpec) -> Iterator[str]:
-    kind, recurrent, conv = f"by a network of kind {network.kind}", network.recurrent, network.kind == "conv"
-    uses = [
-        ("hidden", not recurrent, kind),
-        ("size", recurrent or network.kind == "pointer", kind),
-        ("encoder", recurrent, kind),
-        ("cell_norm", recurrent, kind),
-        ("leak", network.kind == "leaky", kind),
-        ("filter", conv, kind),
-        ("pool", conv, kind),
-    ]
-    deep = bool(network.encoder if recurrent else network.hidden)
-    uses += [(key, deep, "without hidden layers") for key in ("norm", "activation")]
-    yield from _ignored(network, uses, "network.")
-
-
-def unused_by_optimiser(optimiser: OptimiserSpec | None) -> Iterator[str]:
-    """Return the keys of an optimiser without effect."""
-    if optimiser is None:
-        return
-    sgd = optimiser.kind == "sgd"
-    yield from _ignored(optimiser, [("momentum", sgd, f"by {optimiser.kind}"), ("betas", not sgd, "by sgd")])
-    yield from _by_schedule(optimiser.schedule)
-
-
-def _by_schedule(schedule: ScheduleSpec | None) -> Iterator[str]:
-    if schedule is not None:
-        uses = [("at", schedule.kind == "steps", f"by a {schedule.kind} schedule")]
-        uses += [("factor", schedule.kind != "constant", "by a constant schedule")]
-        yield from _ignored(schedule, uses, "schedule.")
+    if not network.get("hidden", True):
+        for key in {"norm", "activation"} & set(plain(network)):
+            yield _unused(f"network.{key}", "without hidden layers")
 
 
 _MOST_NAMED = 4
@@ -234,9 +163,6 @@ def _all(scenario: Scenario) -> Iterator[Finding]:
             message = f"observes its own target {target!r} and need only copy it; leave out one of them"
             yield "agent", name, message
         yield from (("agent", name, message) for message in unused_by_agent(agent))
-    for field in ("optimiser", "predictor"):
-        for message in unused_by_optimiser(getattr(scenario.training, field)):
-            yield "training", f"training.{field}", message
     value, steps = scenario.telemetry.value, scenario.training.steps
     if value is not None and value.every > steps:
         message = f"measures nothing before step {value.every}, and training.steps is {steps}"
@@ -321,10 +247,9 @@ def _injects(channel: ChannelSpec) -> bool:
 def _has_signal_of_its_own(channel: ChannelSpec) -> bool:
     """Whether the sender learns from the channel although the receiver may return nothing."""
     if channel.coupling in ("decoupled", "unlocked"):
-        kind = channel.gradient.kind
-        return _injects(channel) and (
-            kind in UNRETURNED or (kind == "sobolev_label" and not _is_silent(channel))
-        )
+        gradient = channel.gradient
+        own = gradient.own_target is not None and not _is_silent(channel)
+        return _injects(channel) and (not gradient.returned or own)
     direct = channel.feedback is not None and channel.feedback.kind != "fa"
     return channel.coupling == "locked" and direct
 
@@ -337,7 +262,7 @@ def _carries(channel: ChannelSpec) -> bool:
         return channel.feedback is None or channel.feedback.kind == "fa"
     if channel.coupling == "delayed":
         return not _is_silent(channel)
-    return _injects(channel) and channel.gradient.kind not in UNRETURNED and not _is_silent(channel)
+    return _injects(channel) and channel.gradient.returned and not _is_silent(channel)
 
 
 def _is_silent(channel: ChannelSpec) -> bool:
@@ -376,7 +301,7 @@ def _doubtful(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterat
     gradient, model = channel.gradient, channel.input
     if gradient.kind == "critic":
         yield _ONLY_A_CRITIC
-    direct = _injects(channel) and gradient.kind not in (*OWN_TARGET, *UNRETURNED, LOCAL_POLICY)
+    direct = _injects(channel) and gradient.direct
     known = {*scenario.agents[channel.sender].observes, "from.state"}
     if direct and known.isdisjoint(gradient.context):
         if channel.symbols is not None:
@@ -393,7 +318,7 @@ def _doubtful(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterat
                 "`sites: true` applies a small one at every pixel, or use conv or local"
             )
     late = [key for key in ("trace", "propagate") if getattr(gradient, key) > 0]
-    late += ["kind"] if gradient.kind == LOCAL_POLICY else []
+    late += ["kind"] if gradient.follows_actions else []
     if late and gradient.apply:
         yield f"update-locked by gradient.{late[0]}: its sender waits for what its receiver returns"
     if model is None or (channel.coupling == "decoupled" and channel.link.drop == 0):

@@ -7,31 +7,27 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
 
-from antiphon.extensions import Catalogue, is_built_in, name_of
-from antiphon.scenarios.problems import DocumentError, show_value
-from antiphon.scenarios.spec import (
+from antiphon.extensions import Catalogue, name_of
+from antiphon.kinds import KindSpec, Registered
+from antiphon.problems import MISSING, DocumentError, show_value
+from antiphon.scenarios.training import OptimiserSpec
+from antiphon.spec import (
     Acts,
     Align,
     Count,
-    Counts,
     Flag,
-    FrozenMap,
     IsReal,
-    KindSpec,
     Name,
-    Options,
     OrObject,
-    Registered,
     Rewards,
-    Sequence,
     Signal,
     Signals,
     Spec,
     Text,
     Unroll,
     Whole,
+    plain,
 )
-from antiphon.scenarios.training import OptimiserSpec
 
 __all__ = [
     "COSINE",
@@ -55,39 +51,17 @@ VALUED = ("a2c", "ppo")
 """Those that learn a value."""
 COSINE = "goal.cosine"
 """The reward of an agent with a `goal`."""
-_POLICY_OPTIONS = ("discount", "trace", "entropy", "value", "clip", "epochs", "minibatches")
 
 
-class NetworkSpec(KindSpec):
+class NetworkSpec(KindSpec, sections=("network",)):
     """A network by name.
 
     Attributes:
-        kind: `mlp`; `conv` for images; `pointer` to choose one of its first observation's candidates; or with a state carried to the next tick: `rnn`, `leaky`, `gru`, `lstm`; or a
-            registered name.
-        options: Of a registered network.
-        hidden: Widths of the hidden layers (`mlp`, `pointer`), or filters of the convolutions (`conv`).
-        size: Units of the cell (recurrent kinds), or components of the embeddings (`pointer`).
-        encoder: Recurrent kinds only: widths of the hidden layers before the cell.
-        norm: After every hidden layer, those of the encoder included; None: batch if the agent ticks once per
-            example, else layer.
-        cell_norm: Recurrent kinds only: inside the cell (`batch`: recurrent batch norm, Cooijmans et al. 2016).
-        leak: `leaky` only: the weight of the new activation in each tick's state.
-        activation: After every norm; `identity` makes the network linear.
-        filter: `conv` only: height and width of the filters, in pixels.
-        pool: `conv` only: pooling after each convolution; one per layer, or none at all.
+        kind: `mlp`; `conv` for images; `pointer` to choose one of its first observation's candidates; or with a state carried
+            to the next tick: `rnn`, `leaky`, `gru`, `lstm`; or a registered name.
     """
 
     kind: Annotated[str, Registered("network")] = "mlp"
-    options: Options = Field(default_factory=FrozenMap)
-    hidden: Counts = (128,)
-    size: Count = 128
-    encoder: Counts = ()
-    norm: Norm | None = None
-    cell_norm: Norm = "none"
-    leak: Annotated[float, Field(gt=0, le=1), IsReal] = 0.5
-    activation: Literal["relu", "tanh", "gelu", "identity"] = "relu"
-    filter: Count = 5
-    pool: Annotated[tuple[Literal["max", "avg", "none"], ...], Sequence] = ()
 
     point = "network"
     bare: ClassVar[str | None] = "kind"
@@ -99,20 +73,8 @@ class NetworkSpec(KindSpec):
 
     def always_written(self) -> frozenset[str]:
         """Return the fields of kind and size."""
-        if self.own:
-            return frozenset({"kind"})
-        return frozenset(
-            {"kind", "size" if self.recurrent else "hidden"} | ({"size"} if self.kind == "pointer" else set())
-        )
-
-    @model_validator(mode="after")
-    def _conv_fits(self) -> Self:
-        if self.kind == "conv" and not self.hidden:
-            raise DocumentError(("hidden",), "a conv network needs at least one layer of filters")
-        if self.pool and len(self.pool) != len(self.hidden):
-            layers = f"{len(self.hidden)} hidden layer" + ("" if len(self.hidden) == 1 else "s")
-            raise DocumentError(("pool",), f"has {len(self.pool)} entries for {layers}; give one for each")
-        return self
+        sizes = {"size"} if self.recurrent else {"hidden", "size"}
+        return frozenset({"kind", *sizes & set(self.own_keys)} if self.built_in else {"kind"})
 
 
 class ClockSpec(Spec):
@@ -145,7 +107,7 @@ class CriticSpec(Spec):
     """
 
     observes: Annotated[Signals, Field(min_length=1)]
-    network: NetworkSpec = NetworkSpec()
+    network: NetworkSpec = Field(default_factory=NetworkSpec)
 
     @model_validator(mode="after")
     def _feedforward(self) -> Self:
@@ -170,45 +132,29 @@ class GoalSpec(Spec):
     signal: Signal
 
 
-class ObjectiveSpec(KindSpec):
-    """Objective of an agent.
+class ObjectiveSpec(KindSpec, sections=("objective",)):
+    """Objective of an agent: the keys of every kind.
 
     Attributes:
         kind: Cross-entropy (`classification`), squared error (`regression`), or code length of the
             target (`coding`): of a categorical one cross-entropy, of zeros and ones each component's own. For agents that
             act, the rewards over a window (`a2c`, `ppo`, `reinforce`). A registered name, or from Python a function or
             module that returns the loss per sample.
-        options: Of a registered objective.
         target: The target signal; those of rewards have none.
         when: Whether each step of an example counts or only its last; None: last where
             examples are episodes, else each.
         weight: Factor of the loss.
         reward: Of policies: the reward's signal, or weights of several by name (`goal.cosine` among them); None:
             `reward.AGENT` where the environment has it, else `reward`.
-        discount: Of policies: factor of what follows, per tick of the agent; None: 0.99.
-        trace: `a2c` and `ppo` only: the lambda of generalised advantages; None: 0.95.
-        entropy: Of policies: weight of the entropy bonus; None: 0.01.
-        value: `a2c` and `ppo` only: weight of the value's squared error; None: 0.5.
-        clip: `ppo` only: how far the ratio of probabilities may move from 1; None: 0.2.
-        epochs: `ppo` only: passes over a window; None: 4.
-        minibatches: `ppo` only: parts of the environments in each pass after the first; None: 4.
         critic: `a2c` and `ppo` only: a critic of its own; None: a value head on the agent's own network.
         goal: Of policies: what the reward `goal.cosine` is made of.
     """
 
     kind: Annotated[str | Callable[..., Any], Registered("objective")]
-    options: Options = Field(default_factory=FrozenMap)
     target: Signal | None = None
     when: Literal["each", "last"] | None = None
     weight: Annotated[float, Field(gt=0), IsReal] = 1.0
     reward: Rewards = None
-    discount: Annotated[float, Field(ge=0, le=1), IsReal] | None = None
-    trace: Annotated[float, Field(ge=0, le=1), IsReal] | None = None
-    entropy: Annotated[float, Field(ge=0), IsReal] | None = None
-    value: Annotated[float, Field(ge=0), IsReal] | None = None
-    clip: Annotated[float, Field(gt=0), IsReal] | None = None
-    epochs: Count | None = None
-    minibatches: Count | None = None
     critic: CriticSpec | None = None
     goal: GoalSpec | None = None
 
@@ -217,12 +163,12 @@ class ObjectiveSpec(KindSpec):
     @property
     def policy(self) -> bool:
         """Whether it learns from rewards what to do."""
-        return self.kind in POLICIES
+        return bool(self.declared("needs_rewards", False))
 
     @property
     def valued(self) -> bool:
         """Whether a value is learned."""
-        return self.kind in VALUED
+        return bool(self.declared("needs_value", False))
 
     @property
     def in_words(self) -> str:
@@ -230,22 +176,10 @@ class ObjectiveSpec(KindSpec):
         of = self.target or " + ".join(self.reward or ("reward",))
         return f"{name_of(self.kind)} of {of}"
 
-    def policy_options(self) -> dict[str, Any]:
-        """Return the options of a policy by name; None where left out."""
-        return {name: getattr(self, name) for name in _POLICY_OPTIONS}
-
     @model_validator(mode="after")
-    def _fields_of_the_kind(self) -> Self:
-        policy = self.policy
-        used = ("target", "when") if policy else (*_POLICY_OPTIONS, "reward", "critic", "goal")
-        for field in used:
-            if getattr(self, field) is not None:
-                why = "learns from rewards" if policy else f"is no policy ({', '.join(POLICIES)})"
-                raise DocumentError((field,), f"{name_of(self.kind)} {why} and has no {field}; leave it out")
-        if not policy and self.target is None:
-            raise DocumentError(("target",), "is missing")
-        if policy and self.critic is not None and not self.valued:
-            raise DocumentError(("critic",), f"{name_of(self.kind)} learns no value; leave it out")
+    def _goal_and_target(self) -> Self:
+        if not self.policy and self.target is None:
+            raise DocumentError(("target",), MISSING)
         if self.goal is None and COSINE in (self.reward or ()):
             message = f"{COSINE!r} needs a goal, such as {{channel: manager->worker, signal: position}}"
             raise DocumentError(("reward",), message)
@@ -254,28 +188,24 @@ class ObjectiveSpec(KindSpec):
         return self
 
 
-class FanInSpec(KindSpec):
-    """An aggregation with options: how the messages of an agent's incoming channels are joined.
+class FanInSpec(KindSpec, sections=("fan_in",)):
+    """An aggregation: how the messages of an agent's incoming channels are joined.
 
     Attributes:
         kind: `attention`, a registered name, or from Python a class.
-        options: Of its factory.
     """
 
     kind: Annotated[str | Callable[..., Any], Registered("aggregation")]
-    options: Options = Field(default_factory=FrozenMap)
 
     point = "aggregation"
 
 
 def _fan_in(value: object) -> object:
     """Read a fan-in: a name stays a word where it has no options."""
-    spec = value if isinstance(value, FanInSpec) else None
-    if isinstance(value, Mapping):
-        spec = FanInSpec.model_validate(value)
-    if spec is None:
+    if not isinstance(value, Mapping | FanInSpec):
         return Registered("aggregation").checked(value)
-    return spec if spec.options else spec.kind
+    spec = FanInSpec.model_validate(value)
+    return spec if set(plain(spec)) > {"kind"} else spec.kind
 
 
 def _is_network(value: object) -> bool:
@@ -299,13 +229,15 @@ class AgentSpec(Spec):
         share: Agents of the same group have one set of parameters.
         align: The incoming channel whose stamp selects the observation and target; True: its first.
         fan_in: How the messages of its incoming channels are joined: `concat`, `sum`, `mean`, `attention`, a registered name,
-            or from Python an aggregation; with options as `{kind: attention, options: {heads: 2}}`.
+            or from Python an aggregation; with keys of its own as `{kind: attention, heads: 2}`.
         p_update: The probability that it learns from a window.
     """
 
     observes: Signals = ()
     categories: Literal["one_hot", "index"] = "one_hot"
-    network: Annotated[NetworkSpec | Callable[..., Any], OrObject(NetworkSpec, _is_network)] = NetworkSpec()
+    network: Annotated[NetworkSpec | Callable[..., Any], OrObject(NetworkSpec, _is_network)] = Field(
+        default_factory=NetworkSpec
+    )
     clock: ClockSpec = ClockSpec()
     objective: ObjectiveSpec | None = None
     acts: Acts = False
@@ -323,7 +255,7 @@ class AgentSpec(Spec):
     def aggregation(self) -> FanInSpec | None:
         """What joins its messages by an aggregation of its own; None: `concat`, `sum` or `mean`."""
         fan_in = self.fan_in
-        if is_built_in("aggregation", fan_in.kind if isinstance(fan_in, FanInSpec) else fan_in):
+        if (fan_in.kind if isinstance(fan_in, FanInSpec) else fan_in) in ("concat", "sum", "mean"):
             return None  # of most agents: it is asked several times of each, and a spec would be validated each time
         return fan_in if isinstance(fan_in, FanInSpec) else FanInSpec(kind=fan_in)
 
@@ -331,7 +263,7 @@ class AgentSpec(Spec):
     def layers(self) -> NetworkSpec | None:
         """Its network, where that is of a built-in kind; None: a user's."""
         network = self.network
-        return network if isinstance(network, NetworkSpec) and not network.own else None
+        return network if isinstance(network, NetworkSpec) and network.built_in else None
 
     @property
     def source(self) -> Any:

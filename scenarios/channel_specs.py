@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from math import prod
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, AliasChoices, Field, model_validator
 
-from antiphon.scenarios.agent_specs import Norm
-from antiphon.scenarios.problems import DocumentError, show_value
-from antiphon.scenarios.spec import (
+from antiphon.kinds import KindSpec, Registered
+from antiphon.problems import DocumentError, show_value
+from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
+from antiphon.spec import (
     Count,
     Flag,
-    FrozenMap,
-    HeadModule,
     Index,
     IsReal,
     Key,
-    KindSpec,
     Name,
-    Options,
-    ParameterNames,
-    Registered,
-    Sequence,
-    Signal,
     Signals,
     Size,
     Spec,
@@ -33,13 +26,9 @@ from antiphon.scenarios.spec import (
     channel_slug,
     plain,
 )
-from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
 
 __all__ = [
-    "LOCAL_POLICY",
-    "OWN_TARGET",
     "STATE",
-    "UNRETURNED",
     "ChannelSpec",
     "Coupling",
     "FeedbackSpec",
@@ -47,7 +36,6 @@ __all__ = [
     "InputSpec",
     "LinkSpec",
     "PortNorm",
-    "ReconstructionSpec",
     "SampleSpec",
     "SymbolsSpec",
 ]
@@ -56,77 +44,17 @@ PortNorm = Literal["batch", "layer", "unit", "none"]
 Coupling = Literal["locked", "delayed", "detached", "decoupled", "unlocked"]
 STATE = "state"
 """The key of state channels."""
-OWN_TARGET = ("local", "sobolev_label")
-"""Kinds of gradients with a target of their own."""
-UNRETURNED = ("local", "lens")
-"""Kinds to which nothing is returned."""
-LOCAL_POLICY = "local_policy"
-"""The kind of gradients that follows the receiver's actions."""
 
 
-class _PredictorSpec(KindSpec):
-    """Base of synthetic gradients and inputs: hidden layers by kind."""
-
-    default_hidden: ClassVar[Mapping[str, tuple[int, ...]]]
-    """Hidden layers of each kind that has some, where none are named."""
-    noun: ClassVar[str]
-
-    bare: ClassVar[str | None] = "kind"
-    written: ClassVar[frozenset[str]] = frozenset({"kind"})
-
-    @model_validator(mode="before")
-    @classmethod
-    def _hidden_by_kind(cls, data: Any) -> Any:
-        keys = {"kind": data} if isinstance(data, str) else data
-        if isinstance(keys, Mapping) and keys.get("kind") in list(cls.default_hidden):
-            return {"hidden": cls.default_hidden[keys["kind"]], **keys}
-        return data
-
-    @model_validator(mode="after")
-    def _mlp_is_deep(self) -> Self:
-        if getattr(self, "kind", None) == "mlp" and not getattr(self, "hidden", None):
-            message = f"an mlp {self.noun} has one or two hidden layers; or use kind linear"
-            raise DocumentError(("hidden",), message)
-        return self
-
-
-class ReconstructionSpec(Spec):
-    """A second term of a local loss: reconstruction of a signal from the message (InfoPro, Wang et al. 2021, 2101.10832).
-
-    Attributes:
-        target: The signal, such as the sender's observation: squared error of floats, cross-entropy of classes.
-        head: The decoder, from Python: a module from the message in its own shape to the signal's, or a factory called
-            with `shape` and `outputs`; None: a linear map.
-        weight: Factor of the term.
-    """
-
-    target: Signal
-    head: HeadModule = None
-    weight: Annotated[float, Field(gt=0), IsReal] = 1.0
-
-
-class GradientSpec(_PredictorSpec):
-    """The synthetic gradient of a decoupled or unlocked channel, of a message or of a state.
+class GradientSpec(KindSpec, sections=("gradient",)):
+    """The synthetic gradient of a decoupled or unlocked channel, of a message or of a state: the keys of every kind.
 
     Attributes:
         kind: Of the predictor; `local` is the control (a predictor of `target`; nothing returned); `lens` is the loss of an
             agent at the message, through layers whose parameters are other agents'; `local_policy`, the control of
             policies, is a policy of the sender's own on the message, trained by what the receiver did and got. A registered name, or from Python a
             module or a factory called with `inputs`, `outputs`.
-        options: Of a registered predictor.
         context: Signals that condition it; left out, of symbols what the sender observes.
-        target: `local` and `sobolev_label` only: the signal its own loss is on.
-        head: `local`, `sobolev_label` and `lens` only, from Python: a module from the message in its own shape to the
-            target's outputs, or a factory called with `shape` and `outputs`. It reads no context.
-        pool: `local` and `sobolev_label` only: `mean` over a message's sites (the T of [T, D], the pixels of [C, H, W])
-            before the own loss.
-        reconstruct: `local` only: a second term of the loss, the reconstruction of a signal from the message.
-        of: `lens` only: the agent whose objective it takes; None: the scenario's only readout.
-        parameters: `lens` only: by parameter of `head`, the "agent.parameter" whose present values it has; those left out
-            are of the same name in `of`.
-        normalise: `layer` predicts from the layer-normalised message, and at it: the gradient is pulled back through the
-            norm.
-        residual: Adds a linear prediction to that of the hidden layers.
         scale: Factor of the injected gradient.
         schedule: Of `scale` over the training; None: constant.
         discount: Factor of the prediction inside targets further up.
@@ -138,26 +66,12 @@ class GradientSpec(_PredictorSpec):
         auxiliary: State channels only: the weight of an auxiliary task of the agent: to predict, after a window's
             first tick, the synthetic gradient of the state at its end.
         propagate: Share of the predictor's own loss that reaches the sender.
-        hidden: Widths of its hidden layers, or their filters (`conv`).
-        filter: `conv` only: height and width of the filters, in pixels.
-        norm: After each hidden layer.
-        sites: Whether one small predictor is applied at every token of messages [tokens, features], or every pixel of
-            maps; None: at every token, and to maps as a whole.
         learn: False freezes its parameters; it is applied all the same.
         optimiser: Its own; None: `training.predictor`.
     """
 
-    kind: Annotated[str | Callable[..., Any], Registered("predictor")] = "linear"
-    options: Options = Field(default_factory=FrozenMap)
+    kind: Annotated[str | Callable[..., Any], Registered("gradient")] = "linear"
     context: Signals = ()
-    target: Signal | None = None
-    head: HeadModule = None
-    pool: Literal["mean", "none"] = "none"
-    reconstruct: ReconstructionSpec | None = None
-    of: Name | None = None
-    parameters: ParameterNames = Field(default_factory=FrozenMap)
-    normalise: Literal["layer", "none"] = "none"
-    residual: Flag = False
     scale: Annotated[float, Field(ge=0), IsReal] = 1.0
     schedule: ScheduleSpec | None = None
     discount: Annotated[float, Field(ge=0), IsReal] = 1.0
@@ -167,50 +81,72 @@ class GradientSpec(_PredictorSpec):
     span: Annotated[Count, Field(le=8)] = 4
     auxiliary: Annotated[float, Field(ge=0), IsReal] = 0.0
     propagate: Annotated[float, Field(ge=0), IsReal] = 0.0
-    hidden: Annotated[tuple[Count, ...], Field(max_length=2), Sequence] = ()
-    filter: Count = 5
-    norm: Norm = "batch"
-    sites: Flag | None = None
     learn: Flag = True
     optimiser: OptimiserSpec | None = None
 
-    default_hidden = {"mlp": (1024,), "conv": (64,), "critic": (256,), "sobolev": (256,)}  # noqa: RUF012
-    noun = "gradient"
-    point = "predictor"
+    point = "gradient"
+    bare: ClassVar[str | None] = "kind"
+    written: ClassVar[frozenset[str]] = frozenset({"kind"})
 
     def always_written(self) -> frozenset[str]:
         """Return the kind, and a context that is given as empty: of symbols the default is another."""
         given = "context" in self.model_fields_set and not self.context
         return self.written | ({"context"} if given else frozenset())
 
+    @property
+    def own_target(self) -> str | None:
+        """The signal that a loss of the kind's own is on; None: there is none."""
+        found: str | None = self.get("target")
+        return found
 
-class InputSpec(_PredictorSpec):
-    """The synthetic input of a channel: the receiver's prediction of the message.
+    @property
+    def reconstruction(self) -> Any:
+        """The second term of a loss of the kind's own; None: there is none."""
+        return self.get("reconstruct")
+
+    @property
+    def returned(self) -> bool:
+        """Whether it learns from what the receiver returns."""
+        return bool(self.declared("needs_delta", True) or self.declared("needs_loss", False))
+
+    @property
+    def follows_actions(self) -> bool:
+        """Whether it learns from the receiver's actions."""
+        return bool(self.declared("needs_actions", False))
+
+    @property
+    def direct(self) -> bool:
+        """Whether it has no target but what is returned."""
+        return self.returned and not self.follows_actions and self.own_target is None
+
+    def unused(self) -> Iterator[tuple[str, str]]:
+        """Yield keys without effect, each with the reason."""
+        if self.span != 4 and not self.trace:
+            yield "span", "where trace is 0"
+        for key in ("scale", "schedule", "clip", "trace", "propagate") if not self.apply else ():
+            if getattr(self, key) != GradientSpec.model_fields[key].default:
+                yield key, "where apply is false"
+
+
+class InputSpec(KindSpec, sections=("input",)):
+    """The synthetic input of a channel: the receiver's prediction of the message; the keys of every kind.
 
     Attributes:
         kind: Of the predictor; `none`: no synthetic input, for templates. A registered name, or from Python a module or a
             factory called with `inputs`, `outputs`.
-        options: Of a registered predictor.
         context: Signals that condition it: observations, and `held`, `age`, `from.phase`, `to.phase`.
-        hidden: Widths of its hidden layers: one or two for `mlp` (default 1024).
-        norm: After each hidden layer.
-        sites: Whether one small model is applied at every token or pixel, as of a gradient.
         learn: False freezes its parameters; it is applied all the same.
         optimiser: Its own; None: `training.predictor`.
     """
 
     kind: Annotated[str | Callable[..., Any], Registered("input", extra=("none",))] = "linear"
-    options: Options = Field(default_factory=FrozenMap)
     context: Signals = ()
-    hidden: Annotated[tuple[Count, ...], Field(max_length=2), Sequence] = ()
-    norm: Norm = "batch"
-    sites: Flag | None = None
     learn: Flag = True
     optimiser: OptimiserSpec | None = None
 
-    default_hidden = {"mlp": (1024,)}  # noqa: RUF012
-    noun = "input"
     point = "input"
+    bare: ClassVar[str | None] = "kind"
+    written: ClassVar[frozenset[str]] = frozenset({"kind"})
 
 
 class FeedbackSpec(Spec):
@@ -327,7 +263,7 @@ class ChannelSpec(Spec):
     symbols: SymbolsSpec | None = None
     sample: SampleSpec | None = None
     coupling: Coupling = "decoupled"
-    gradient: GradientSpec = GradientSpec()
+    gradient: GradientSpec = Field(default_factory=GradientSpec)
     input: Annotated[InputSpec | None, AfterValidator(_or_none)] = None
     feedback: FeedbackSpec | None = None
     read: Literal["last", "mean", "concat"] = "last"
@@ -412,8 +348,11 @@ class ChannelSpec(Spec):
 
     def at_sites(self, predictor: GradientSpec | InputSpec) -> bool:
         """Return whether a predictor of its messages is applied at every token or pixel."""
+        if getattr(predictor, "reads_whole", False):
+            return False
         tokens = isinstance(self.size, tuple) and len(self.size) == 2
-        return tokens if predictor.sites is None else predictor.sites
+        sites: bool | None = predictor.get("sites", False)
+        return tokens if sites is None else sites
 
     @cached_property
     def name(self) -> str:

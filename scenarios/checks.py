@@ -13,19 +13,12 @@ from typing import TypeVar
 
 from antiphon.errors import suggest
 from antiphon.extensions import name_of
+from antiphon.problems import DocumentError, Path, Problems, show_value
 from antiphon.scenarios.agent_specs import AgentSpec
-from antiphon.scenarios.channel_specs import (
-    LOCAL_POLICY,
-    OWN_TARGET,
-    STATE,
-    UNRETURNED,
-    ChannelSpec,
-    GradientSpec,
-)
-from antiphon.scenarios.problems import DocumentError, Path, Problems, show_value
+from antiphon.scenarios.channel_specs import STATE, ChannelSpec, GradientSpec
 from antiphon.scenarios.relations import Graph, Relations, components, cycle_among, levels, undelayed
-from antiphon.scenarios.spec import Spec, plain
 from antiphon.scenarios.ties import tie_problems
+from antiphon.spec import Spec, plain
 
 __all__ = ["AGE", "STATES", "WHOLE", "check"]
 
@@ -139,9 +132,6 @@ def _gradient_of_what_it_carries(scene: Relations, channel: ChannelSpec) -> Iter
     if gradient.propagate:
         message = "is of message channels only; a state's SG would teach the state to be predictable"
         yield "gradient.propagate", f"{message}; leave it out"
-    if channel.coupling == "decoupled" and gradient.kind in UNRETURNED and gradient.trace:
-        message = f"needs what comes back, of which a {gradient.kind} gradient takes nothing"
-        yield "gradient.trace", f"{message}; use another kind, or leave it out"
 
 
 def _gradient(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
@@ -149,27 +139,23 @@ def _gradient(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     gradient = channel.gradient
     if channel.coupling not in _PREDICTED:
         return
-    if gradient.kind in OWN_TARGET and gradient.target is None:
-        yield "gradient.target", f"a {gradient.kind} gradient needs the name of its target"
-    if gradient.kind == LOCAL_POLICY:
+    if gradient.follows_actions:
         receiver = scene.agents[channel.receiver]
         if channel.state:
-            yield "gradient.kind", f"{LOCAL_POLICY} is of message channels only; use another"
+            yield "gradient.kind", f"{gradient.kind} is of message channels only; use another"
         elif receiver.objective is None or not receiver.objective.policy or not receiver.acts:
-            message = f"{LOCAL_POLICY} follows the actions of the receiver, and {channel.receiver!r} has no policy that acts"
+            message = f"{gradient.kind} follows the actions of the receiver, and {channel.receiver!r} has no policy that acts"
             yield "gradient.kind", f"{message} (a2c, ppo, reinforce); use another kind"
-    if gradient.kind == "lens" and gradient.head is None:
-        message = "a lens needs the layers it looks through: a torch module, from Python; or use kind local"
-        yield "gradient.head", message
-    reconstruct = gradient.reconstruct
-    if gradient.kind in OWN_TARGET and reconstruct is not None and reconstruct.target in gradient.context:
+    reconstruct = gradient.reconstruction
+    if reconstruct is not None and reconstruct.target in gradient.context:
         message = f"{reconstruct.target!r} is in the context, and need only be copied; leave it out there"
         yield "gradient.reconstruct.target", message
-    if gradient.kind == "conv":
+    if gradient.declared("needs_map"):
         network = scene.agents[channel.sender].layers
         flat = isinstance(channel.size, int) or (channel.size is not None and len(channel.size) != 3)
         if flat or (channel.size is None and network is not None and network.kind != "conv"):
-            yield "gradient.kind", "a conv gradient needs messages of [channels, height, width]; use kind mlp"
+            message = f"a {gradient.kind} gradient needs messages of [channels, height, width]; use kind mlp"
+            yield "gradient.kind", message
 
 
 _FOR_INPUTS = ("held", "age")
@@ -236,10 +222,12 @@ def _at_once(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """Rules 9 and 11: `trace`, `propagate` and `local_policy` use what returns at the step at which the sender learns."""
     for key in _used_at_once(channel):
         reason = _not_at_once(scene, channel, ticks=key != "kind")
-        if reason is None and key == "trace" and channel.gradient.kind in (*UNRETURNED, LOCAL_POLICY):
-            reason = f"a {channel.gradient.kind} gradient takes nothing from it; use another kind"
         if reason is not None:
-            asks, mend = (f"{LOCAL_POLICY} ", "use another kind") if key == "kind" else ("", "leave it out")
+            asks, mend = (
+                (f"{name_of(channel.gradient.kind)} ", "use another kind")
+                if key == "kind"
+                else ("", "leave it out")
+            )
             message = f"{asks}needs what the receiver returns at the same step, but {reason}, or {mend}"
             yield f"gradient.{key}", message
 
@@ -250,7 +238,7 @@ def _used_at_once(channel: ChannelSpec) -> list[str]:
     if channel.coupling not in _PREDICTED or channel.state:
         return []
     keys = [key for key in ("trace", "propagate") if gradient.apply and getattr(gradient, key) > 0]
-    return ["kind", *keys] if gradient.kind == LOCAL_POLICY else keys
+    return ["kind", *keys] if gradient.follows_actions else keys
 
 
 def _not_at_once(scene: Relations, channel: ChannelSpec, *, ticks: bool) -> str | None:
@@ -294,7 +282,7 @@ def _size(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
         yield "size", f"port {channel.port!r} needs a size"
     if network is None:
         yield "size", f"agent {channel.sender!r} has a network of its own; give a size"
-    elif not network.hidden and not network.recurrent:
+    elif not network.get("hidden") and not network.recurrent:
         yield "size", f"agent {channel.sender!r} has no hidden layer that could be carried; give a size"
 
 
@@ -463,7 +451,7 @@ def _passes(scene: Relations) -> Iterator[DocumentError]:
     """Rule 42: agents that learn as one make the same passes of `ppo`."""
     policies = ((name, agent.objective) for name, agent in scene.agents.items())
     passes = (
-        (scene.learning[name][0], name, {"epochs": one.epochs, "minibatches": one.minibatches})
+        (scene.learning[name][0], name, {key: one.get(key) for key in ("epochs", "minibatches")})
         for name, one in policies
         if one is not None and one.kind == "ppo"
     )

@@ -8,19 +8,21 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import AfterValidator, ConfigDict, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import name_of
 from antiphon.nets.memory import uncollected
+from antiphon.problems import UNNAMED, DocumentError, Problems, kind_of, placed
+from antiphon.problems import Path as DocumentPath
 from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec
-from antiphon.scenarios.channel_specs import OWN_TARGET, STATE, UNRETURNED, ChannelSpec
+from antiphon.scenarios.channel_specs import STATE, ChannelSpec
 from antiphon.scenarios.checks import AGE, check
 from antiphon.scenarios.graphs.generators import (
     GraphSpec,
@@ -30,9 +32,14 @@ from antiphon.scenarios.graphs.generators import (
     named_by_ends,
     refuse_what_is_too_large,
 )
-from antiphon.scenarios.parameters import ParameterSpec, read_parameters, read_variants, section, substitute
-from antiphon.scenarios.problems import UNNAMED, DocumentError, Problems, kind_of, placed
-from antiphon.scenarios.problems import Path as DocumentPath
+from antiphon.scenarios.parameters import (
+    ParameterSpec,
+    fitted,
+    read_parameters,
+    read_variants,
+    section,
+    substitute,
+)
 from antiphon.scenarios.relations import (
     Window,
     episode_agents,
@@ -42,7 +49,9 @@ from antiphon.scenarios.relations import (
     undelayed,
     window_of,
 )
-from antiphon.scenarios.spec import (
+from antiphon.scenarios.training import TelemetrySpec, TrainingSpec
+from antiphon.scenarios.yaml_text import read, read_file, write
+from antiphon.spec import (
     FrozenMap,
     Name,
     Names,
@@ -56,8 +65,6 @@ from antiphon.scenarios.spec import (
     plain,
     section_of,
 )
-from antiphon.scenarios.training import TelemetrySpec, TrainingSpec
-from antiphon.scenarios.yaml_text import read, read_file, write
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -142,10 +149,8 @@ def _conditioned(channel: ChannelSpec, sender: AgentSpec) -> ChannelSpec:
     Without it the gradient of a symbol is one for all observations, and the sender always says the same.
     """
     gradient = channel.gradient
-    predicted = channel.coupling in ("decoupled", "unlocked") and gradient.kind not in (
-        *OWN_TARGET,
-        *UNRETURNED,
-    )
+    returned = gradient.returned and gradient.own_target is None
+    predicted = channel.coupling in ("decoupled", "unlocked") and returned
     if channel.symbols is None or not predicted or "context" in gradient.model_fields_set:
         return channel
     observed = tuple(name for name in sender.observes if name != AGE)
@@ -180,7 +185,7 @@ class Scenario(Spec):
     agents: Annotated[dict[Name, AgentSpec], AfterValidator(_sorted_agents)]
     channels: Annotated[tuple[ChannelSpec, ...], Sequence] = ()
     tied: Annotated[tuple[Annotated[tuple[Text, ...], Sequence], ...], Sequence] = ()
-    training: TrainingSpec = TrainingSpec()
+    training: TrainingSpec = Field(default_factory=TrainingSpec)
     telemetry: TelemetrySpec = TelemetrySpec()
 
     @model_validator(mode="after")
@@ -276,6 +281,15 @@ class Scenario(Spec):
             ScenarioError: The text is no valid scenario; the line begins `source:line: `.
         """
         return Template.from_yaml(text, source).resolve()
+
+    @classmethod
+    def from_saved(cls, text: str, source: str) -> Scenario:
+        """Read a document that a run or checkpoint has, perhaps of an earlier version, whose kinds had other kinds' keys.
+
+        Raises:
+            ScenarioError: As of `from_yaml`.
+        """
+        return Template.from_saved(text, source).resolve()
 
     def to_graph(self) -> nx.MultiDiGraph[str]:
         """Return the scenario as a networkx graph.
@@ -402,6 +416,12 @@ class Template:
                 problems.append(DocumentError(("description",), message))
             problems.raise_any()
         return cls(body["scenario"], description, parameters, variants, text, source, body, document.lines)
+
+    @classmethod
+    def from_saved(cls, text: str, source: str) -> Template:
+        """Read a document that a run or checkpoint has, as `Scenario.from_saved`; ScenarioError as of `from_yaml`."""
+        template = cls.from_yaml(text, source)
+        return replace(template, _body=fitted(template._body))
 
     def resolve_values(
         self, variant: str | None = None, values: Mapping[str, Any] = MappingProxyType({})

@@ -10,10 +10,11 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import PlainValidator, WithJsonSchema, model_validator
 
 from antiphon.errors import suggest
-from antiphon.scenarios.problems import DocumentError, Path, Problems, kind_of, show_value
-from antiphon.scenarios.spec import FrozenMap, Real, Spec, Text, frozen_data, name_problem
+from antiphon.kinds import fitting
+from antiphon.problems import DocumentError, Path, Problems, kind_of, show_value
+from antiphon.spec import FrozenMap, Real, Spec, Text, frozen_data, name_problem
 
-__all__ = ["ParameterSpec", "read_parameters", "read_variants", "section", "substitute"]
+__all__ = ["ParameterSpec", "fitted", "read_parameters", "read_variants", "section", "substitute"]
 
 _REFERENCE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_-]*)")
 _FREE_TEXT = ("description",)
@@ -127,10 +128,12 @@ def substitute(value: Any, values: Mapping[str, Any], path: Path = ()) -> Any:
                     path, f"key {show_value(key)}: '$' stands for whole values, never in keys"
                 )
         free = _FREE_TEXT if not path else ()
-        return {
+        found = {
             key: item if key in free else substitute(item, values, (*path, key))
             for key, item in value.items()
         }
+        chosen = isinstance(value.get("kind"), str) and value["kind"].startswith("$")
+        return fitting(str(path[-1]), found) if chosen and path else found
     if isinstance(value, list):
         return [substitute(item, values, (*path, index)) for index, item in enumerate(value)]
     if not isinstance(value, str) or "$" not in value:
@@ -144,6 +147,19 @@ def substitute(value: Any, values: Mapping[str, Any], path: Path = ()) -> Any:
     if name not in values:
         raise DocumentError(path, f"no parameter {name!r}{suggest(name, values)}")
     return values[name]
+
+
+def _now(key: str, path: Path) -> str:
+    """The name that a key of an earlier version has now."""
+    return "hidden" if key == "encoder" and path and path[-1] == "network" else key
+
+
+def fitted(value: Any, path: Path = ()) -> Any:
+    """Return a document that an earlier version wrote, without keys that its kinds no longer have."""
+    if isinstance(value, Mapping):
+        found = {_now(str(key), path): fitted(item, (*path, key)) for key, item in value.items()}
+        return fitting(str(path[-1]), found) if path and isinstance(found.get("kind"), str) else found
+    return [fitted(item, path) for item in value] if isinstance(value, list) else value
 
 
 def section(name: str, value: Any) -> Mapping[str, Any]:

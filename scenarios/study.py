@@ -12,10 +12,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
 from antiphon.errors import ScenarioError, suggest
-from antiphon.scenarios.problems import DocumentError, kind_of, show_value
-from antiphon.scenarios.spec import Count, FrozenMap, Name, Spec, Text, frozen_data
+from antiphon.problems import DocumentError, kind_of, show_value
 from antiphon.scenarios.training import Metrics, on_validation
 from antiphon.scenarios.yaml_text import read, read_file
+from antiphon.spec import Count, FrozenMap, Name, Spec, Text, frozen_data
 
 __all__ = ["DEFAULT", "BudgetSpec", "StudySpec", "VariantSpec", "find_study", "study_names"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from antiphon.errors import suggest
-from antiphon.scenarios.problems import DocumentError, Path, show_value
+from antiphon.problems import DocumentError, Path, show_value
 from antiphon.scenarios.relations import Relations, joined
 
 __all__ = ["agent_and_parameter", "tie_problems", "tied_agents"]
@@ -69,7 +69,7 @@ def _differences(scene: Relations, agents: Mapping[str, str]) -> Iterator[Docume
             yield DocumentError(("agents", name, "share"), message)
         for member in scene.learning[name]:
             objective = scene.agents[member].objective
-            if objective is not None and objective.kind == "ppo" and objective.epochs != 1:
+            if objective is not None and objective.kind == "ppo" and objective.get("epochs") != 1:
                 message = (
                     f"{tie}, and passes of ppo after the first move one agent alone; use epochs: 1, or a2c"
                 )

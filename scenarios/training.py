@@ -6,22 +6,17 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from itertools import pairwise
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, PlainValidator, model_validator
+from pydantic import Field, PlainValidator
 
 from antiphon.errors import suggest
-from antiphon.scenarios.problems import DocumentError, kind_of, show_value
-from antiphon.scenarios.spec import (
+from antiphon.kinds import KindSpec, Registered
+from antiphon.problems import kind_of, show_value
+from antiphon.spec import (
     Count,
     Flag,
-    FrozenMap,
     IsReal,
-    KindSpec,
-    Options,
-    Reals,
-    Registered,
     Sequence,
     Spec,
     fail,
@@ -45,62 +40,36 @@ __all__ = [
     "split_metric",
 ]
 
-Decay = Annotated[float, Field(ge=0, lt=1), IsReal]
 
-
-class ScheduleSpec(KindSpec):
-    """Schedule of a learning rate over `training.steps`.
+class ScheduleSpec(KindSpec, sections=("schedule",)):
+    """Schedule of a learning rate over `training.steps`: the keys of every kind.
 
     Attributes:
-        kind: `constant`, `steps` (times `factor` at each of `at`), `cosine` or `linear` (down to `factor`
-            of the rate at the last step); a registered name, or from Python a function of the step.
-        options: Of a registered schedule.
-        at: Where a `steps` schedule steps, as rising fractions of `training.steps` between 0 and 1.
-        factor: Of the rate: at each step, or at the end.
-        warmup: The fraction of `training.steps` over which the rate first rises from zero.
+        kind: `constant`, `steps`, `cosine` or `linear`; a registered name, or from Python a function of the step.
+        warmup: The fraction of `training.steps` over which the rate first rises from zero; of antiphon's own kinds.
     """
 
     kind: Annotated[str | Callable[[int], float], Registered("schedule")] = "constant"
-    options: Options = Field(default_factory=FrozenMap)
-    at: Reals = ()
-    factor: Annotated[float, Field(ge=0, le=1), IsReal] = 0.1
-    warmup: Decay = 0.0
+    warmup: Annotated[float, Field(ge=0, lt=1), IsReal] = 0.0
 
     point = "schedule"
     bare: ClassVar[str | None] = "kind"
     written: ClassVar[frozenset[str]] = frozenset({"kind"})
 
-    @model_validator(mode="after")
-    def _steps_in_order(self) -> Self:
-        if self.kind == "steps" and not self.at:
-            raise DocumentError(("at",), "a schedule of steps needs the fractions at which it steps")
-        marks = (0.0, *self.at, 1.0)
-        if any(not early < late for early, late in pairwise(marks)):
-            raise DocumentError(("at",), f"must rise between 0 and 1, not {show_value(self.at)}")
-        return self
 
-
-class OptimiserSpec(KindSpec):
-    """An optimiser of an agent or of a channel's predictor.
+class OptimiserSpec(KindSpec, sections=("optimiser", "predictor")):
+    """An optimiser of an agent or of a channel's predictor: the keys of every kind.
 
     Attributes:
         kind: `sgd`, `adam` or `adamw`; the name of a class of `torch.optim` such as `RMSprop`; a registered name, or
             from Python a class or factory of the parameters and `lr`.
-        options: Of a class of `torch.optim` or a registered optimiser, beside the learning rate.
         lr: The learning rate.
-        momentum: Of `sgd` only.
-        betas: Of `adam` and `adamw` only.
-        weight_decay: Added to the gradient (`sgd`, `adam`) or decoupled from it (`adamw`).
         clip: The largest joint norm of its gradients; longer ones are clipped. None: no limit.
         schedule: Of `lr` over the training; None: constant.
     """
 
     kind: Annotated[str | Callable[..., Any], Registered("optimiser")] = "adam"
-    options: Options = Field(default_factory=FrozenMap)
     lr: Annotated[float, Field(gt=0), IsReal] = 0.001
-    momentum: Decay = 0.0
-    betas: tuple[Decay, Decay] = (0.9, 0.999)
-    weight_decay: Annotated[float, Field(ge=0), IsReal] = 0.0
     clip: Annotated[float, Field(gt=0), IsReal] | None = None
     schedule: ScheduleSpec | None = None
 
@@ -127,7 +96,7 @@ class TrainingSpec(Spec):
 
     batch: Annotated[Count, Field(le=2**20)] = 64
     steps: Count = 1000
-    optimiser: OptimiserSpec = OptimiserSpec()
+    optimiser: OptimiserSpec = Field(default_factory=OptimiserSpec)
     predictor: OptimiserSpec | None = None
     window_limit: Count = 1024
     on_divergence: Literal["stop", "quarantine"] = "stop"
@@ -149,16 +118,14 @@ class ValueSpec(Spec):
     horizon: Count = 50
 
 
-class RecorderSpec(KindSpec):
-    """A recorder beside those of the run directory.
+class RecorderSpec(KindSpec, sections=("recorders",)):
+    """A recorder beside those of the run directory; its keys are those of its factory.
 
     Attributes:
         kind: A registered name, or from Python a class or factory called with `directory`, that of the run.
-        options: Of its factory.
     """
 
     kind: Annotated[str | Callable[..., Any], Registered("recorder")]
-    options: Options = Field(default_factory=FrozenMap)
 
     point = "recorder"
     bare: ClassVar[str | None] = "kind"

@@ -19,7 +19,7 @@ import yaml
 
 from antiphon.errors import ScenarioError
 from antiphon.nets.memory import uncollected
-from antiphon.scenarios.problems import DocumentError, Path, show_value
+from antiphon.problems import DocumentError, Path, show_value
 
 __all__ = ["Document", "read", "read_file", "write"]
 

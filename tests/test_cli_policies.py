@@ -96,7 +96,7 @@ OBJECTIVE = "agents.motor.objective"
         (_goal(reward="position"), f"{OBJECTIVE}.reward: "),
         (_goal(discount=1.5), f"{OBJECTIVE}.discount: must be at most 1, not 1.5"),
         (_goal(clip=0), f"{OBJECTIVE}.clip: must be greater than 0, not 0"),
-        (_goal(kind="reinforce"), f"{OBJECTIVE}.critic: reinforce learns no value"),
+        (_goal(kind="reinforce"), f"{OBJECTIVE}.critic: reinforce has no critic; leave it out"),
         (_goal(critic={"observes": []}), f"{OBJECTIVE}.critic.observes"),
         (_critic(kind="gru"), f"{OBJECTIVE}.critic.network.kind: "),
         (_critic(hidden=[4], norm="batch"), f"{OBJECTIVE}.critic.network.norm: batch norm has other"),

@@ -89,7 +89,7 @@ OBJECTIVES = {
 
 GRADIENTS: dict[str, Document] = {
     "a factory": predicted(two_layers),
-    "a factory with options": predicted(Robust, options={"width": 3}),
+    "a factory with options": predicted(Robust, width=3),
     "a module": predicted(nn.Linear(4 + 3 + 4, 4)),
     "with statistics": predicted(normed),
 }
@@ -126,8 +126,8 @@ LIBRARY = ("RMSprop", "Adagrad", "Adadelta", "Adamax", "ASGD", "NAdam", "RAdam",
 SCHEDULED: Document = {"kind": "RMSprop", "lr": 1e-2, "schedule": {"kind": inverse_root}}
 OPTIMISERS: dict[str, Document] = {
     **{name: {"kind": name, "lr": 1e-2} for name in LIBRARY},
-    "nesterov": {"kind": "SGD", "lr": 0.1, "options": {"momentum": 0.9, "nesterov": True}},
-    "a class": {"kind": Lion, "lr": 1e-3, "options": {"beta": 0.8}},
+    "nesterov": {"kind": "SGD", "lr": 0.1, "momentum": 0.9, "nesterov": True},
+    "a class": {"kind": Lion, "lr": 1e-3, "beta": 0.8},
     "groups": {"kind": slower_first, "lr": 0.1, "clip": 0.5},
     "scheduled": SCHEDULED,
 }
@@ -155,7 +155,7 @@ class Gated(nn.Module):
 
 AGGREGATIONS: Document = {
     "attention": "attention",
-    "two heads": {"kind": "attention", "options": {"heads": 2}},
+    "two heads": {"kind": "attention", "heads": 2},
     "a function": largest,
     "a module": Gated,
 }
@@ -334,7 +334,7 @@ def noisy(inputs: int, outputs: int) -> nn.Module:
 
 def placed(where: str, kind: Any, options: Document) -> Document:
     """A scene with something in one of the places that take a user's own."""
-    spec = {"kind": kind, **({"options": options} if options else {})}
+    spec = {"kind": kind, **options}
     if where == "gradient":
         return ring(channel=predicted(kind, **{key: spec[key] for key in spec if key != "kind"}))
     if where == "input":
@@ -355,14 +355,24 @@ def placed(where: str, kind: Any, options: Document) -> Document:
         ("gradient", noisy, {}, "channels.n0->n1..gradient.kind: Sequential draws random numbers"),
         ("gradient", lambda inputs: None, {}, "<lambda> cannot be called as"),
         ("input", normed, {}, r"input\.kind: a module needs something to predict from; give it a context"),
-        ("optimiser", "RMSprop", {"alhpa": 1}, "n0.optimiser: RMSprop failed: .*alhpa"),
+        (
+            "optimiser",
+            "RMSprop",
+            {"alhpa": 1},
+            "training.optimiser.alhpa: unknown key 'alhpa'; did you mean 'alpha'",
+        ),
         ("optimiser", "RMSpropp", {}, "optimiser.kind: unknown kind 'RMSpropp'; did you mean 'RMSprop'"),
         ("optimiser", "LBFGS", {}, "training.optimiser.kind: unknown kind 'LBFGS'"),
         ("optimiser", lambda parameters, lr: 3, {}, "<lambda> made int, not a torch.optim.Opt"),
-        ("optimiser", "adam", {"amsgrad": True}, "optimiser.options: the kind adam has keys of"),
+        ("optimiser", "adam", {"amsgrad": True}, "optimiser.amsgrad: unknown key 'amsgrad'"),
         ("fan_in", "attentoin", {}, "agents.n0.fan_in: unknown kind 'attentoin'; did you mean 'attention'"),
-        ("fan_in", "attention", {"heads": 0}, "agents.n0.fan_in: heads: must be at least 1, not 0"),
-        ("fan_in", "mean", {"heads": 2}, "agents.n0.fan_in.options: the kind mean has keys of its own"),
+        ("fan_in", "attention", {"heads": 0}, "agents.n0.fan_in.heads: must be at least 1, not 0"),
+        (
+            "fan_in",
+            "mean",
+            {"heads": 2},
+            "agents.n0.fan_in.heads: mean has no heads; leave it out, or use attention",
+        ),
         ("fan_in", lambda m, p: m, {}, "<lambda> of messages .2, 2, 4. makes .2, 2, 4."),
         ("fan_in", lambda m: m, {}, "<lambda> of messages .2, 2, 4. fails: "),
         ("fan_in", lambda m, p: F.dropout(m, 0.5).sum(1), {}, "<lambda> draws random numbers"),

@@ -17,10 +17,10 @@ from antiphon.engine.runs.library import MADE_IN_PYTHON, scenario_names, templat
 from antiphon.engine.runs.python_template import PythonTemplate, load_python
 from antiphon.engine.virtual.profile import VirtualSettings, find_profile
 from antiphon.errors import RunError, ScenarioError, suggest
-from antiphon.scenarios import Scenario, Template, TrainingSpec, load
-from antiphon.scenarios.problems import show_value
-from antiphon.scenarios.spec import plain
+from antiphon.problems import show_value
+from antiphon.scenarios import Scenario, Template, TrainingSpec
 from antiphon.scenarios.yaml_text import read, read_file
+from antiphon.spec import plain
 
 __all__ = [
     "cluster_of",
@@ -61,7 +61,8 @@ def scenario_template(name: str, python: str | None = None) -> Template | Python
         if scenario is not None:
             return PythonTemplate(base=scenario, source=python or name)
         directory.check_document()
-    return load(Path(name) / "scenario.yaml")
+    document = Path(name) / "scenario.yaml"
+    return Template.from_saved(read_file(document), str(document))
 
 
 def given_scenario(directory: RunDirectory, python: str | None) -> Scenario | None:

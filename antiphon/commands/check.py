@@ -19,8 +19,8 @@ from antiphon.engine.runs.python_template import PythonTemplate, other_variants
 from antiphon.engine.studies.plan import StudyOptions, plan
 from antiphon.envs import describe
 from antiphon.errors import ScenarioError, in_one_line
+from antiphon.problems import placed
 from antiphon.scenarios import DocumentError, Scenario, Template
-from antiphon.scenarios.problems import placed
 from antiphon.scenarios.study import DEFAULT, StudySpec, find_study
 from antiphon.terminal.output import console, percent, print_json, show_table, some, write_line
 

@@ -15,6 +15,7 @@ from antiphon.engine.runs.library import templates
 from antiphon.engine.runs.python_template import PythonTemplate
 from antiphon.envs import describe, ids
 from antiphon.errors import ScenarioError
+from antiphon.kinds import kinds_of, own_keys_of, sections, summary_of
 from antiphon.scenarios import Scenario, Template, json_schema
 from antiphon.scenarios.schema import schema_text
 from antiphon.telemetry.timeline import raster_lines
@@ -38,6 +39,9 @@ def show(
         bool, typer.Option("--resolved", help="Print the resolved scenario as a document.")
     ] = False,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of documents.")] = False,
+    kinds: Annotated[
+        bool, typer.Option("--kinds", help="Print the kinds of gradients, networks, … with their keys.")
+    ] = False,
     timeline: Annotated[
         bool,
         typer.Option("--timeline", help="Print ticks, messages read, and how far back gradients reach."),
@@ -46,13 +50,17 @@ def show(
     json: options.Json = False,
 ) -> None:
     """Explain a scenario, run or environment, print its document or timeline, or list the library."""
-    if sum((yaml, resolved, schema, timeline)) > 1:
-        raise ScenarioError("show: --yaml, --resolved, --schema and --timeline exclude each other; give one")
+    if sum((yaml, resolved, schema, kinds, timeline)) > 1:
+        raise ScenarioError(
+            "show: --yaml, --resolved, --schema, --kinds and --timeline exclude each other; give one"
+        )
     if steps is not None and not timeline:
         raise ScenarioError("show --steps is for --timeline; give both, or neither")
     values = values_of(settings or ())
     if schema:
         print_json(json_schema()) if json else print(schema_text(), end="")
+    elif kinds:
+        _kinds(json)
     elif what is None:
         if yaml or resolved or timeline or variant or values:
             raise ScenarioError("show: name a scenario, run or environment")
@@ -76,6 +84,31 @@ def show(
         from antiphon.terminal.scenario_tables import show_scenario
 
         show_scenario(what, python, variant, values, json)
+
+
+def _kinds(json: bool) -> None:
+    """Print the kinds of each section of a document: antiphon's own and those registered in this process."""
+    found = {
+        section: {kind: own_keys_of(section, kind) for kind in kinds_of(section)} for section in sections()
+    }
+    if json:
+        print_json(
+            {
+                section: {
+                    kind: {
+                        "summary": summary_of(section, kind),
+                        "keys": {key: meaning for key, (_, meaning) in keys.items()},
+                    }
+                    for kind, keys in kinds.items()
+                }
+                for section, kinds in found.items()
+            }
+        )
+        return
+    for section, kinds in found.items():
+        rows = [[kind, summary_of(section, kind), ", ".join(keys)] for kind, keys in kinds.items()]
+        show_table([section, "", "keys of its own"], rows)
+    remark("antiphon show --kinds --json has what each key means")
 
 
 def _is_environment(name: str) -> bool:

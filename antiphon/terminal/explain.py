@@ -16,7 +16,6 @@ from antiphon.envs import Description, Signal, describe, options_of
 from antiphon.errors import RunError
 from antiphon.extensions import name_of
 from antiphon.scenarios import AgentSpec, ChannelSpec, EnvSpec, Scenario, Template, warnings
-from antiphon.scenarios.channel_specs import OWN_TARGET
 from antiphon.telemetry.channels.reading import read_run
 from antiphon.telemetry.channels.verdict_series import newest_verdicts
 
@@ -159,7 +158,6 @@ def _agent(scenario: Scenario, spec: AgentSpec, system: System, name: str) -> di
 def _channel(channel: ChannelSpec, system: System) -> dict[str, Any]:
     predicted = channel.coupling in ("decoupled", "unlocked")
     gradient, link = channel.gradient, channel.link
-    own = gradient.kind in OWN_TARGET
     has_input = predicted and channel.input is not None
     return {
         "from": channel.sender,
@@ -168,9 +166,9 @@ def _channel(channel: ChannelSpec, system: System) -> dict[str, Any]:
         "sampling": channel.sampling_in_words or None,
         "coupling": channel.coupling,
         "gradient": name_of(gradient.kind) if predicted else None,
-        "sites": predicted and gradient.head is None and channel.at_sites(gradient),
+        "sites": predicted and channel.at_sites(gradient),
         "context": list(gradient.context) if predicted else [],
-        "target": gradient.target if predicted and own else None,
+        "target": gradient.own_target if predicted else None,
         "input": name_of(channel.input.kind) if has_input and channel.input else None,
         "input_sites": bool(has_input and channel.input and channel.at_sites(channel.input)),
         "input_context": list(channel.input.context) if has_input and channel.input else [],

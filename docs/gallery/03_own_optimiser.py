@@ -34,7 +34,7 @@ scenario: own-optimiser
 env: {id: antiphon/Digits-v0}
 agents: {eye: {observes: [image]}, mind: {objective: {kind: classification, target: label}}}
 channels: [{from: eye, to: mind, size: 16, gradient: {context: [label]}}]
-training: {optimiser: {kind: sign-momentum, lr: 1e-3, schedule: {kind: halving, options: {every: 200}}}}
+training: {optimiser: {kind: sign-momentum, lr: 1e-3, schedule: {kind: halving, every: 200}}}
 """)
 with antiphon.Simulation(scenario) as simulation:
     simulation.run(steps=600)

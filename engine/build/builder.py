@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -36,10 +35,10 @@ from antiphon.engine.state.weights import read_learners
 from antiphon.envs.signal import Description
 from antiphon.errors import RunError, ScenarioError, suggest
 from antiphon.nets.random import generator, seed_for
+from antiphon.problems import DocumentError, Path, placed
 from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.problems import DocumentError, Path, placed
 from antiphon.scenarios.ties import tied_agents
 
 __all__ = [
@@ -231,13 +230,9 @@ class _Builder:
     def _feedforward(
         self, network: NetworkSpec, spec: AgentSpec, inputs: tuple[int, ...], heads: tuple[Head, ...]
     ) -> Network:
-        shared: dict[str, Any] = {
-            "norm": network.norm or default_norm(spec, self.env),
-            "activation": network.activation,
-        }
-        if network.kind == "conv":
-            return Conv(inputs, network.hidden, heads, filter=network.filter, pool=network.pool, **shared)
-        return Mlp(inputs, network.hidden, heads, **shared)
+        options = network.options | {"norm": network.get("norm") or default_norm(spec, self.env)}
+        made: type[Conv | Mlp] = Conv if network.kind == "conv" else Mlp
+        return made(inputs, options.pop("hidden"), heads, **options)
 
     def _layers(
         self, owner: str, spec: AgentSpec, inputs: tuple[int, ...], heads: tuple[Head, ...]
@@ -247,29 +242,13 @@ class _Builder:
             options = spec.network.options if isinstance(spec.network, NetworkSpec) else {}
             seed = seed_for(self.seed, "agent", owner, "module")
             return ModuleNetwork(spec.source, inputs, heads, seed, options)
+        options = network.options | {"norm": network.get("norm") or default_norm(spec, self.env)}
         if network.kind == "pointer":
-            return Pointer(
-                features_of(inputs),
-                candidates_of(spec, self.env),
-                network.size,
-                network.hidden,
-                heads,
-                norm=network.norm or default_norm(spec, self.env),
-                activation=network.activation,
-            )
+            return Pointer(features_of(inputs), candidates_of(spec, self.env), heads=heads, **options)
         if not network.recurrent:
             return self._feedforward(network, spec, inputs, heads)
-        return Recurrent(
-            inputs,
-            network.size,
-            heads,
-            kind=network.kind,
-            encoder=network.encoder,
-            norm=network.norm or default_norm(spec, self.env),
-            activation=network.activation,
-            cell_norm=network.cell_norm,
-            leak=network.leak,
-        )
+        encoder = options.pop("hidden")
+        return Recurrent(inputs, heads=heads, kind=network.kind, encoder=encoder, **options)
 
     def _check_tied(self, name: str, learner: Learner, shapes: Shapes) -> None:
         first, inputs = learner.network, shapes.inputs[name]
@@ -418,7 +397,9 @@ def build_to_look(scenario: Scenario, env: Description, dtype: torch.dtype = tor
     """
     scenario = without_weights(scenario)
     own = any(agent.layers is None or agent.aggregation for agent in scenario.agents.values())
-    own |= any(part is not None and part.own for c in scenario.channels for part in (c.gradient, c.input))
+    own |= any(
+        part is not None and not part.built_in for c in scenario.channels for part in (c.gradient, c.input)
+    )
     with torch.device("cpu" if own else "meta") as device:
         return build(scenario, env, seed=0, device=device, dtype=dtype)
 

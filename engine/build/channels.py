@@ -16,9 +16,9 @@ from antiphon.comms.backward_requests import Outliers
 from antiphon.comms.examples import ContextSpec
 from antiphon.comms.feedback import DirectFeedback
 from antiphon.comms.links import Link
-from antiphon.comms.modules import input_of, predictor_class, predictor_of
+from antiphon.comms.modules import input_of, predictor_of
 from antiphon.comms.symbols import GaussianSampler, MessageSampler, SymbolSampler
-from antiphon.comms.synthetic_gradients import PREDICTORS, Predictor
+from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.build.local_losses import LocalLoss
 from antiphon.engine.build.shapes import GRADIENT_ENDS, INPUT_ENDS, Shapes, head_of, slots_of, state_size
@@ -32,10 +32,9 @@ from antiphon.errors import ScenarioError
 from antiphon.extensions import key_of, made, name_of
 from antiphon.nets.random import generator, seed_for
 from antiphon.nets.schedules import OwnSchedule, Rate
-from antiphon.nets.schedules import Schedule as RateSchedule
+from antiphon.problems import DocumentError, placed
 from antiphon.scenarios.channel_specs import ChannelSpec, GradientSpec, InputSpec
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.problems import DocumentError, placed
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
 
 if TYPE_CHECKING:
@@ -46,24 +45,23 @@ __all__ = ["Wiring", "connect", "optimiser_of", "rate_of"]
 
 def rate_of(base: float, schedule: ScheduleSpec | None, scenario: Scenario) -> Rate:
     """Return a number that moves over the training by a schedule; None: it stays."""
-    if schedule is not None and schedule.own:
+    if schedule is None:
+        return Rate(base=base, horizon=scenario.training.steps)
+    if not schedule.built_in:
         function = made("schedule", schedule.kind, schedule.options)
         own = OwnSchedule(
             name=name_of(schedule.kind), key=key_of(schedule.kind, schedule.options), function=function
         )
         return Rate(base=base, horizon=scenario.training.steps, schedule=own)
-    names = () if schedule is None else ("kind", "at", "factor", "warmup")
-    moves = {name: getattr(schedule, name) for name in names}
-    return Rate(base=base, horizon=scenario.training.steps, schedule=RateSchedule(**moves))
+    moves = schedule.source(**schedule.options, warmup=schedule.warmup)
+    return Rate(base=base, horizon=scenario.training.steps, schedule=moves)
 
 
 def optimiser_of(spec: OptimiserSpec | None, scenario: Scenario) -> tuple[dict[str, Any], Rate]:
     """Return the settings of an optimiser, as `TrainedParameters` takes them, and its rate; None: that of `training.optimiser`."""
     spec = spec or scenario.training.optimiser
-    if spec.own:
-        own = {name: getattr(spec, name) for name in ("kind", "options", "lr", "clip")}
-        return own, rate_of(spec.lr, spec.schedule, scenario)
-    settings = {name: getattr(spec, name) for name in ("kind", "momentum", "betas", "weight_decay", "clip")}
+    settings: dict[str, Any] = {"kind": spec.kind, "clip": spec.clip}
+    settings |= spec.options if spec.built_in else {"options": spec.options, "lr": spec.lr}
     return settings, rate_of(spec.lr, spec.schedule, scenario)
 
 
@@ -235,22 +233,15 @@ class Wiring:
     def _predictor(
         self, spec: ChannelSpec, shape: Shape, context: tuple[ContextSpec, ...], own: LocalLoss
     ) -> Predictor:
-        gradient = spec.gradient
-        if gradient.propagate and not predictor_class(gradient.kind).propagates:
-            kinds = ", ".join(name for name in PREDICTORS if predictor_class(name).propagates)
-            raise DocumentError(
-                ("channels", spec.name, "gradient", "propagate"),
-                f"the loss of a gradient of kind {name_of(gradient.kind)} does not "
-                f"reach the sender; leave it out, or use {kinds}",
-            )
+        gradient, options = spec.gradient, own.settings()
+        target = options.pop("target")
         settings = self._settings(spec.name, "gradient", gradient)
-        settings |= {"normalise": gradient.normalise, "residual": gradient.residual, **own.settings()}
-        if predictor_class(gradient.kind).needs_actions:
+        if gradient.follows_actions:
             settings["distribution"] = self._distribution(spec)
+        for key in {"sites", "normalise"} & set(type(gradient).model_fields):  # a user's kinds have them too
+            settings[key] = options.pop(key, gradient.get(key))
         try:
-            return predictor_of(
-                gradient.kind, gradient.options, shape, context, filter=gradient.filter, **settings
-            )
+            return predictor_of(gradient.kind, options, shape, context, target=target, **settings)
         except ScenarioError as error:
             raise placed(error, ("channels", spec.name)) from None
 
@@ -282,9 +273,6 @@ class Wiring:
             "optimiser": optimiser,
             "rate": rate,
             "frozen": not spec.learn,
-            "hidden": spec.hidden,
-            "norm": spec.norm,
-            "sites": spec.sites,
             "device": self.device,
             "dtype": self.dtype,
         }
@@ -293,8 +281,10 @@ class Wiring:
         assert spec.input is not None
         context = (*channel.input.context, *self._ends(spec, channel.input.ends, channel.shape))
         settings = self._settings(spec.name, "input", spec.input)
+        options = {key: value for key, value in spec.input.options.items() if key != "sites"}
+        sites = spec.input.get("sites")
         try:
-            return input_of(spec.input.kind, spec.input.options, channel.shape, context, **settings)
+            return input_of(spec.input.kind, options, channel.shape, context, sites=sites, **settings)
         except ScenarioError as error:
             raise placed(error, ("channels", spec.name)) from None
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from antiphon.engine.heart.clock import Clock, EpisodeWindows, StepWindows, TickWindows, Windows
 from antiphon.envs.signal import Description
+from antiphon.problems import DocumentError
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.problems import DocumentError
 from antiphon.scenarios.relations import learning_groups
 
 __all__ = ["group_agents", "windows_of"]

@@ -16,10 +16,14 @@ from antiphon.comms.modules import predictor_class
 from antiphon.comms.synthetic_gradients import LabelGradient
 from antiphon.engine.heart.agent import Agent, Goal
 from antiphon.errors import suggest
+from antiphon.problems import DocumentError
 from antiphon.scenarios.channel_specs import ChannelSpec
-from antiphon.scenarios.problems import DocumentError
 
 __all__ = ["LocalLoss"]
+
+
+_RESOLVED = ("target", "of", "parameters", "reconstruct")
+"""Options that name signals or agents."""
 
 
 class LocalLoss:
@@ -48,7 +52,7 @@ class LocalLoss:
         signal: Callable[[str], ContextSpec],
     ) -> None:
         self.channel, self.gradient, self.agents, self.signal = channel, channel.gradient, agents, signal
-        self.reader = self.gradient.of or readout
+        self.reader = self.gradient.get("of") or readout
         kind = predictor_class(self.gradient.kind)
         self.returned = kind.needs_delta
         self.lens = kind is LensGradient
@@ -58,23 +62,23 @@ class LocalLoss:
         if self.lens:
             self.target = self._goal().target
         elif self.labelled:
-            self.target = self.gradient.target
-            if self.gradient.reconstruct is not None:
-                self.context = (signal(self.gradient.reconstruct.target),)
+            self.target = self.gradient.own_target
+            if self.gradient.reconstruction is not None:
+                self.context = (signal(self.gradient.reconstruction.target),)
 
     def settings(self) -> dict[str, Any]:
-        """Return the arguments of the predictor that follow from its loss."""
-        found: dict[str, Any] = {"target": None if self.target is None else self.signal(self.target)}
+        """Return the options of the predictor, names of signals and agents resolved."""
+        options = {key: value for key, value in self.gradient.options.items() if key not in _RESOLVED}
+        found = {**options, "target": None if self.target is None else self.signal(self.target)}
         if not self.labelled:
             return found
-        found["head"] = self.gradient.head
         if self.lens:
             goal = self._goal()
             weight, losses = goal.weight, goal.objective.loss
             found["sources"] = self._sources()
             found["losses"] = losses if weight == 1 else lambda out, target: weight * losses(out, target)
             return found
-        found["pool"], reconstruct = self.gradient.pool, self.gradient.reconstruct
+        reconstruct = self.gradient.reconstruction
         if reconstruct is not None:
             found["reconstruct"] = Reconstruction(self.context[0], reconstruct.head, reconstruct.weight)
         return found
@@ -96,7 +100,7 @@ class LocalLoss:
 
     def _sources(self) -> dict[str, Tensor]:
         """The tensors whose present values the lens' layers have."""
-        given = self.gradient.parameters
+        given = self.gradient.get("parameters")
         reader = self.agents[self.reader].learner
         found = {name.removeprefix("module."): p for name, p in reader.parameters.items()}
         for name, place in given.items():

@@ -9,9 +9,9 @@ from antiphon.engine.build.shapes import Shapes, default_norm, port_norm
 from antiphon.engine.heart.agent import COSINE, Direction, Goal
 from antiphon.envs.signal import Description
 from antiphon.errors import suggest
+from antiphon.problems import DocumentError, Path
 from antiphon.scenarios.agent_specs import AgentSpec
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.problems import DocumentError, Path
 
 __all__ = ["policy_goal"]
 
@@ -31,7 +31,7 @@ def policy_goal(name: str, scenario: Scenario, env: Description, shapes: Shapes)
         if reward != COSINE:
             _check_reward(reward, (*path, "reward"), env)
     _check_window(name, scenario, env)
-    if goal.kind == "ppo" and (goal.epochs is None or goal.epochs > 1):
+    if goal.kind == "ppo" and goal.get("epochs") > 1:
         _check_passes(name, spec, scenario, env)
     direction = None if goal.goal is None else _direction(name, scenario, env, shapes)
     return Goal(
@@ -77,7 +77,7 @@ def _check_window(name: str, scenario: Scenario, env: Description) -> None:
 
 def _check_passes(name: str, spec: AgentSpec, scenario: Scenario, env: Description) -> None:
     assert spec.objective is not None
-    parts, batch = spec.objective.minibatches or 4, scenario.training.batch
+    parts, batch = spec.objective.get("minibatches", 4), scenario.training.batch
     if parts > batch:
         message = f"{parts} minibatches of {batch} environments (training.batch); use at most {batch}"
         raise DocumentError(("agents", name, "objective", "minibatches"), message)
@@ -86,10 +86,10 @@ def _check_passes(name: str, spec: AgentSpec, scenario: Scenario, env: Descripti
         agent = scenario.agents[member]
         norms = [port_norm(channel, agent, env) for channel in scenario.outputs_of(member)]
         if agent.layers is not None:
-            norms += [agent.layers.norm or default_norm(agent, env), agent.layers.cell_norm]
+            norms += [agent.layers.get("norm") or default_norm(agent, env), agent.layers.get("cell_norm")]
         places: list[Path] = [("network", "norm")] if "batch" in norms else []
         critic = None if agent.objective is None else agent.objective.critic
-        if critic is not None and (critic.network.norm or default_norm(agent, env)) == "batch":
+        if critic is not None and (critic.network.get("norm") or default_norm(agent, env)) == "batch":
             places.append(("objective", "critic", "network", "norm"))
         for place in places:
             message = (

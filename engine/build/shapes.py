@@ -19,10 +19,10 @@ from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import name_of
 from antiphon.nets.recurrent import Cell
+from antiphon.problems import DocumentError, Path, Problems, placed
 from antiphon.scenarios.agent_specs import AgentSpec, CriticSpec
-from antiphon.scenarios.channel_specs import OWN_TARGET, ChannelSpec
+from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.problems import DocumentError, Path, Problems, placed
 
 __all__ = [
     "GRADIENT_ENDS",
@@ -68,7 +68,7 @@ def state_size(agent: AgentSpec) -> int:
     network = agent.layers
     if network is None or not network.recurrent:
         return agent.state_size
-    return Cell(kind=network.kind, inputs=1, size=network.size).state_size
+    return Cell(kind=network.kind, inputs=1, size=network.get("size")).state_size
 
 
 def memories(scenario: Scenario) -> list[ChannelSpec]:
@@ -147,14 +147,14 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
                 "a size",
             )
         elif sender.layers.kind == "mlp":
-            if not sender.layers.hidden:
+            if not sender.layers.get("hidden"):
                 raise DocumentError(
                     ("channels", channel.name, "size"),
                     f"is missing and '{channel.sender}' has no hidden layer to pass on; give the message a size",
                 )
-            messages[channel.name] = sender.layers.hidden[-1:]
+            messages[channel.name] = sender.layers.get("hidden")[-1:]
         elif sender.layers.recurrent:
-            messages[channel.name] = (sender.layers.size,)
+            messages[channel.name] = (sender.layers.get("size"),)
         elif sender.layers.kind == "pointer":
             messages[channel.name] = candidates_of(sender, env)[:1]
     inputs: dict[str, Shape] = {}
@@ -165,7 +165,10 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
         network = scenario.agents[name].layers
         if network is None or network.kind != "conv":
             continue
-        feature_map = Conv(inputs[name], network.hidden, (), filter=network.filter, pool=network.pool)
+        options = network.options
+        feature_map = Conv(
+            inputs[name], options["hidden"], (), filter=options["filter"], pool=options["pool"]
+        )
         for channel in scenario.outputs_of(name):
             if channel.name not in messages:
                 messages[channel.name] = feature_map.trunk_shape()
@@ -227,11 +230,11 @@ def _predictor_problems(channel: ChannelSpec, path: Path, env: Description) -> I
     for signal in gradient.context:
         if signal not in GRADIENT_ENDS:
             yield from _unknown(signal, (*path, "gradient", "context"), env)
-    if gradient.kind in OWN_TARGET and gradient.target is not None:
-        yield from _unknown(gradient.target, (*path, "gradient", "target"), env)
-    if gradient.kind in OWN_TARGET and gradient.reconstruct is not None:
+    if gradient.own_target is not None:
+        yield from _unknown(gradient.own_target, (*path, "gradient", "target"), env)
+    if gradient.reconstruction is not None:
         where = (*path, "gradient", "reconstruct", "target")
-        yield from _unknown(gradient.reconstruct.target, where, env)
+        yield from _unknown(gradient.reconstruction.target, where, env)
     for signal in () if model is None else model.context:
         if signal in INPUT_ENDS:
             continue
@@ -401,7 +404,7 @@ def _policy_in(name: str, agent: AgentSpec, env: Description) -> tuple[PolicyObj
         except ScenarioError as error:
             raise placed(error, ("agents", name, "acts")) from None
     try:
-        made = policy_objective(str(goal.kind), goal.policy_options(), distribution)
+        made = policy_objective(str(goal.kind), goal.options, distribution)
     except ScenarioError as error:
         raise placed(error, ("agents", name, "objective")) from None
     return made, 0 if distribution is None else distribution.parameters

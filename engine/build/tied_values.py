@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from antiphon.engine.heart.agent import Agent
 from antiphon.errors import suggest
+from antiphon.problems import DocumentError
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.problems import DocumentError
 from antiphon.scenarios.ties import agent_and_parameter
 
 __all__ = ["tie_parameters"]

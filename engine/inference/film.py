@@ -22,7 +22,7 @@ from antiphon.envs.signal import OUTCOMES
 from antiphon.errors import AntiphonError, RunError, ScenarioError
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.document import EnvSpec
-from antiphon.scenarios.spec import plain
+from antiphon.spec import plain
 from antiphon.telemetry.film import FilmFrame, SentMessage, pillow, write_film
 
 __all__ = ["film"]

@@ -13,7 +13,6 @@ from antiphon.engine.metrics.timeline import span, timeline
 from antiphon.engine.planning.plan import learning_in_words, network_in_words, ticks_in_words
 from antiphon.extensions import name_of
 from antiphon.scenarios import ChannelSpec, Scenario
-from antiphon.scenarios.channel_specs import OWN_TARGET
 from antiphon.scenarios.ties import agent_and_parameter
 from antiphon.telemetry.figures import RunDescription
 from antiphon.telemetry.timeline import Timeline
@@ -154,8 +153,7 @@ def _about_channel(channel: ChannelSpec) -> dict[str, str]:
 def _gradient(channel: ChannelSpec) -> str:
     gradient = channel.gradient
     parts: list[str] = [name_of(gradient.kind)]
-    labelled = gradient.kind in OWN_TARGET
-    parts += [f"target {gradient.target}"] if labelled and gradient.target else []
+    parts += [f"target {gradient.own_target}"] if gradient.own_target else []
     parts += [f"given {', '.join(gradient.context)}"] if gradient.context else []
     parts += ["at every site"] if channel.at_sites(gradient) else []
     parts += [f"scale {gradient.scale:g}"] if gradient.scale != 1 else []

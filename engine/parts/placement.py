@@ -21,8 +21,8 @@ from antiphon.engine.parts.graph_partition import WeightedGraph, partition_graph
 from antiphon.engine.planning.cost_model import CostModel
 from antiphon.envs.registry import obstacle_to_copies
 from antiphon.errors import ScenarioError, suggest
+from antiphon.problems import DocumentError, Path, show_value
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.problems import DocumentError, Path, show_value
 
 __all__ = [
     "MOST_LOOKAHEAD",

@@ -35,9 +35,9 @@ from antiphon.engine.virtual.profile import ClusterProfile
 from antiphon.engine.virtual.simulation import VirtualSimulation
 from antiphon.envs.registry import describe
 from antiphon.errors import DivergenceError, RunError, ScenarioError
+from antiphon.problems import DocumentError
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.channel_specs import GradientSpec
-from antiphon.scenarios.problems import DocumentError
 from antiphon.scenarios.relations import components
 from antiphon.scenarios.training import less_is_better
 
@@ -155,7 +155,8 @@ def _derived(scenario: Scenario, variant: str) -> Scenario:
     objective = scenario.agents[scenario.readouts[0]].objective
     update: dict[str, Any] = {"coupling": variant, "feedback": None, "input": None}
     if variant == "local":
-        gradient = GradientSpec(kind="local", target=None if objective is None else objective.target)
+        target = None if objective is None else objective.target
+        gradient = GradientSpec.model_validate({"kind": "local", "target": target})
         update |= {"coupling": "decoupled", "gradient": gradient}
     arcs = [(channel.sender, channel.receiver) for channel in scenario.channels if not channel.state]
     if not arcs:

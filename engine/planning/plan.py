@@ -330,10 +330,10 @@ def network_in_words(spec: AgentSpec) -> str:
 
 
 def _layers(network: NetworkSpec) -> str:
+    hidden = ", ".join(map(str, network.get("hidden", ())))
     if network.recurrent:
-        before = f" behind {', '.join(map(str, network.encoder))}" if network.encoder else ""
-        return f"{network.kind} {network.size}{before}"
-    sizes = ", ".join(map(str, network.hidden)) if network.hidden else "no hidden layer"
+        return f"{network.kind} {network.get('size')}" + (f" behind {hidden}" if hidden else "")
+    sizes = hidden or "no hidden layer"
     return f"{network.kind} {sizes}"
 
 

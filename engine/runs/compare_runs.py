@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antiphon.engine.runs.directory import RunDirectory
-from antiphon.scenarios.spec import channel_name
+from antiphon.spec import channel_name
 from antiphon.telemetry.csv_files import read_figures
 from antiphon.telemetry.figures import WALL_CLOCK, Figure
 

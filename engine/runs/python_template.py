@@ -17,9 +17,9 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from antiphon.errors import AntiphonError, ScenarioError, suggest
+from antiphon.problems import DocumentError
 from antiphon.scenarios.document import Scenario, Template
-from antiphon.scenarios.problems import DocumentError
-from antiphon.scenarios.spec import frozen_data
+from antiphon.spec import frozen_data
 
 __all__ = ["Buildable", "PythonTemplate", "imported_object", "in_one_line", "load_python", "other_variants"]
 

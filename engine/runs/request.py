@@ -15,7 +15,7 @@ from antiphon.engine.virtual.profile import VirtualSettings
 from antiphon.errors import DivergenceError, RunError
 from antiphon.files import finite
 from antiphon.scenarios import Scenario, Template
-from antiphon.scenarios.spec import plain
+from antiphon.spec import plain
 
 __all__ = ["Request"]
 

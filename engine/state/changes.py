@@ -7,12 +7,12 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from antiphon.errors import ScenarioError, suggest
+from antiphon.problems import DocumentError, Path
 from antiphon.scenarios.agent_specs import AgentSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.problems import DocumentError, Path
-from antiphon.scenarios.spec import frozen_data, plain
 from antiphon.scenarios.ties import tied_agents
+from antiphon.spec import frozen_data, plain
 
 __all__ = ["AGENT_KEYS", "CHANNEL_KEYS", "changed"]
 
@@ -80,7 +80,9 @@ def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
                 else:
                     channels[name] = _with(channels[name], keys[what], new, scenario)
         except DocumentError as error:
-            raise ScenarioError(f"set: {key}: {error.message}") from None
+            within = error.path[len(keys[what]) :]  # of a value with keys of its own, such as a schedule
+            place = ".".join(map(str, (key, *within)))
+            raise ScenarioError(f"set: {place}: {error.message}") from None
     fields = {name: getattr(scenario, name) for name in type(scenario).model_fields}
     try:
         return Scenario(**{**fields, "agents": agents, "channels": tuple(channels.values())})

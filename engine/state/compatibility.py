@@ -10,8 +10,8 @@ from torch import Tensor
 from antiphon.engine.heart.system import System
 from antiphon.engine.state.state_dict import snapshot
 from antiphon.errors import RunError
-from antiphon.scenarios.problems import show_value
-from antiphon.scenarios.spec import channel_name
+from antiphon.problems import show_value
+from antiphon.spec import channel_name
 
 __all__ = ["check_compatible", "check_objects", "check_same_scenario"]
 

@@ -16,7 +16,7 @@ from gymnasium.vector import VectorEnv
 from torch import Tensor, nn
 
 from antiphon.scenarios import Scenario
-from antiphon.scenarios.spec import plain
+from antiphon.spec import plain
 
 __all__ = ["described_scenario"]
 

@@ -15,8 +15,8 @@ from antiphon.engine.runs.python_template import PythonTemplate
 from antiphon.engine.runs.request import Request
 from antiphon.engine.studies.scoring import Scoring
 from antiphon.errors import ScenarioError, suggest
+from antiphon.problems import show_value
 from antiphon.scenarios import Template
-from antiphon.scenarios.problems import show_value
 from antiphon.scenarios.study import DEFAULT, StudySpec, VariantSpec
 
 __all__ = ["Line", "Plan", "PlannedRuns", "StudyOptions", "plan", "worded"]

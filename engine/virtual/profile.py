@@ -15,9 +15,9 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 
 from antiphon.errors import ScenarioError, suggest
-from antiphon.scenarios.problems import DocumentError
-from antiphon.scenarios.spec import Count, Flag, IsReal, Name, Sequence, Spec, Text
+from antiphon.problems import DocumentError
 from antiphon.scenarios.yaml_text import read, read_file
+from antiphon.spec import Count, Flag, IsReal, Name, Sequence, Spec, Text
 
 __all__ = [
     "SECONDS_A_DAY",

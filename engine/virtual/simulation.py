@@ -43,7 +43,7 @@ from antiphon.engine.virtual.profile import ClusterProfile, find_profile
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.nets.memory import uncollected
 from antiphon.scenarios import Scenario, Template
-from antiphon.scenarios.spec import plain
+from antiphon.spec import plain
 from antiphon.telemetry.figures import Figure
 
 __all__ = ["VirtualSimulation"]

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from antiphon.errors import suggest
-from antiphon.scenarios.channel_specs import OWN_TARGET, STATE
-from antiphon.scenarios.problems import DocumentError, Path, kind_of
-from antiphon.scenarios.spec import Count, IsReal, Name, Signal, Spec, Whole, channel_name, plain
+from antiphon.problems import DocumentError, Path, kind_of
+from antiphon.scenarios.channel_specs import STATE
 from antiphon.scenarios.training import TrainingSpec
+from antiphon.spec import Count, IsReal, Name, Signal, Spec, Whole, channel_name, plain
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -243,11 +243,9 @@ def _unknown_to_sender(channel: dict[str, Any], signal: str) -> dict[str, Any]:
     gradient = channel.get("gradient")
     if not isinstance(gradient, Mapping) or gradient.get("target") != signal:
         return channel
-    known = {key: value for key, value in gradient.items() if key != "target"}
     predicted = channel.get("coupling", "decoupled") in ("decoupled", "unlocked")
-    if not predicted or gradient.get("kind") not in OWN_TARGET:
-        return {**channel, "gradient": known}
-    return {**channel, "coupling": "detached", "gradient": {**known, "kind": "linear"}}
+    without = {key: value for key, value in channel.items() if key != "gradient"}
+    return {**without, "coupling": "detached"} if predicted else without
 
 
 def _arcs(graph: GraphSpec) -> Iterator[tuple[int, int]]:

@@ -12,7 +12,7 @@ from antiphon.agents.feedforward import Mlp
 from antiphon.agents.learner import Learner
 from antiphon.agents.network import OBJECTIVE, Head
 from antiphon.errors import DivergenceError
-from antiphon.nets.schedules import Rate, Schedule
+from antiphon.nets.schedules import Rate, StepsSchedule
 from tests.contracts.builders import ring
 from tests.contracts.twins import made
 
@@ -24,7 +24,7 @@ def learner(*, seed: int = 0, frozen: bool = False, **optimiser: Any) -> Learner
         Mlp((5,), (4,), (Head(OBJECTIVE, (3,)),)),
         torch.Generator().manual_seed(seed),
         optimiser={"kind": "adam", **optimiser},
-        rate=Rate(base=0.1, horizon=10, schedule=Schedule(kind="steps", at=(0.5,))),
+        rate=Rate(base=0.1, horizon=10, schedule=StepsSchedule(at=(0.5,))),
         frozen=frozen,
         device="cpu",
         dtype=DOUBLE,

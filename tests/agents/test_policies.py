@@ -352,9 +352,7 @@ def test_losses_follow_finite_differences() -> None:
 
 
 def test_the_objective_of_a_scenarios_fields() -> None:
-    made = policy_objective("ppo", {"discount": 0.9, "epochs": 2, "clip": None}, Categorical(2))
+    made = policy_objective("ppo", {"discount": 0.9, "epochs": 2}, Categorical(2))
     assert (made.discount, made.epochs, made.clip, made.passes) == (0.9, 2, 0.2, 2)
     assert policy_objective("a2c", {}, None).passes == 1
     assert made.key != replace(made, clip=0.1).key
-    with pytest.raises(ScenarioError, match="clip is not used by a2c, which has discount, trace"):
-        policy_objective("a2c", {"clip": 0.1}, None)

@@ -47,7 +47,7 @@ def make(
         "optimiser": {"kind": "adam"},
         "rate": Rate(base=0.01, horizon=1),
         "dtype": DOUBLE,
-        "filter": 3,
+        **({"filter": 3} if kind == "conv" else {}),
         "target": (NUMBERS if regression else ContextSpec("answer", sites, 4)) if kind in OWN_LOSS else None,
         "hidden": (4, 5) if kind == "mlp" else (),
         **given,

@@ -84,7 +84,7 @@ def test_statistics_move_only_in_learning(name: str) -> None:
     own.predict(each)
     if own.needs_loss:
         own.value(each)
-    if own.propagates:
+    if "propagate" not in own.refuses:
         own.propagated(each)
     assert all(torch.equal(own.buffers[k], v) for k, v in before.items())
     each.prediction = own.predict(each)
@@ -122,7 +122,7 @@ def test_what_it_says_is_a_slope_in_the_message(name: str) -> None:
     for row, column in ((0, 0), (BATCH - 1, SIZE - 1)):
         if own.needs_loss:  # of all: under batch norm a message moves its neighbours' values too
             expected, found = slope(own.value, each, row, column), own.predict(each)
-        elif own.propagates:  # Czarnecki et al. 2017, Table 1
+        elif "propagate" not in own.refuses:  # Czarnecki et al. 2017, Table 1
             each.valid = torch.tensor([True, False] * 2 + [True] * 2)
             expected, found = BATCH * slope(own.loss, each, row, column), own.propagated(each)
         else:

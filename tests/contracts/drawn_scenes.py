@@ -52,7 +52,7 @@ def drawn_network(draw: Draw, *, images: bool) -> Document:
         return {"kind": kind, "hidden": [2], "filter": 3, "pool": pool, "norm": norm}
     cell = {"kind": kind, "size": 4, "cell_norm": one(draw, "none", "none", "layer", "batch")}
     norm = "none" if cell["cell_norm"] == "layer" else norm
-    return {**cell, "encoder": [5], "norm": norm} if seldom(draw, 3) else cell
+    return {**cell, "hidden": [5], "norm": norm} if seldom(draw, 3) else cell
 
 
 def drawn_clock(draw: Draw, *, whole: bool) -> Document:
@@ -114,7 +114,8 @@ def drawn_gradient(draw: Draw, size: Any, ends: Sequence[str], *, state: bool = 
     if kind not in ("linear", "local"):
         # Batch norm, differentiated twice, enlarges rounding where rows are nearly equal; so does Adam before it.
         norms = ("none", "layer", "batch") if kind in ("mlp", "conv") else ("none", "layer")
-        found |= {"hidden": one(draw, [4], [4, 3]), "filter": 3, "norm": one(draw, *norms)}
+        found |= {"hidden": one(draw, [4], [4, 3]), "norm": one(draw, *norms)}
+        found |= {"filter": 3} if kind == "conv" else {}
         if found["norm"] == "batch":
             found["optimiser"] = {"kind": "sgd", "lr": 0.05}
     if axes > 1 and kind != "conv":

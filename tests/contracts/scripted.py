@@ -54,7 +54,7 @@ def scenario_of(scene: Scene, kinds: Mapping[str, str], sparse: frozenset[str]) 
         }
         if name in scene.judged:
             agents[name]["objective"] = {"kind": "regression", "target": "goal"}
-    gradient = {"kind": "linear", "context": ["now"], "norm": "none"}
+    gradient = {"kind": "linear", "context": ["now"]}
     channels: list[dict[str, Any]] = []
     for link in scene.links:
         way: dict[str, Any] = {"delay": link.delay, "rate": link.rate, "drop": link.drop}

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from antiphon.kinds import fitting
 from tests.contracts.builders import LABEL, OWN, Document, Play, document, levels, ring
 
 __all__ = ["SITES", "TOKENS", "Head"]
@@ -32,9 +33,10 @@ def pixels(**keys: Any) -> Document:
     return {**PIXELS, "gradient": {**usual, **keys}}
 
 
-def kind_of(kind: str) -> Document:
-    """Keys of a gradient of a kind that have a target, of each token, and hidden layers where it may have them."""
-    return {"kind": kind, **({} if kind in ("linear", "local") else LAYERS)}
+def kind_of(kind: str, target: str) -> Document:
+    """Keys of a gradient of a kind: a target of each token, and hidden layers, where it may have them."""
+    layers = {} if kind == "local" else LAYERS
+    return fitting("gradient", {"kind": kind, "target": target, **layers})
 
 
 def module(inputs: int, outputs: int) -> nn.Module:
@@ -112,14 +114,8 @@ def stands_in(channel: Document, signal: str, **keys: Any) -> Document:
 
 
 SITES: dict[str, Document] = {
-    **{
-        f"tokens, {kind}": ring(channel=tokens(**kind_of(kind), target="following"), env=ENDS)
-        for kind in KINDS
-    },
-    **{
-        f"pixels, {kind}": ring(channel=pixels(**kind_of(kind), target="segments"), env=ENDS)
-        for kind in KINDS
-    },
+    **{f"tokens, {kind}": ring(channel=tokens(**kind_of(kind, "following")), env=ENDS) for kind in KINDS},
+    **{f"pixels, {kind}": ring(channel=pixels(**kind_of(kind, "segments")), env=ENDS) for kind in KINDS},
     "tokens, a label of all": ring(
         channel=[tokens(kind="sobolev_label", target="label"), tokens(kind="local", target="aim")],
         env=Play(gaps=0.3),

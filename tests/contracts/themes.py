@@ -19,8 +19,8 @@ NETWORKS: dict[str, Document] = {
     "conv, layer norm": {"kind": "conv", "hidden": [2], "filter": 3, "pool": ["avg"], "norm": "layer"},
     **{kind: {"kind": kind, "size": 4} for kind in CELLS},
     **{f"{kind}, batch norm": {"kind": kind, "size": 4, "cell_norm": "batch"} for kind in CELLS},
-    "lstm, layer norm": {"kind": "lstm", "size": 4, "cell_norm": "layer", "encoder": [5], "norm": "layer"},
-    "leak": {"kind": "leaky", "size": 4, "leak": 0.2, "encoder": [5], "norm": "batch"},
+    "lstm, layer norm": {"kind": "lstm", "size": 4, "cell_norm": "layer", "hidden": [5], "norm": "layer"},
+    "leak": {"kind": "leaky", "size": 4, "leak": 0.2, "hidden": [5], "norm": "batch"},
 }
 LSTM: Document = {"network": {"kind": "lstm", "size": 4}, "clock": {"unroll": 3}}
 GRU: Document = {"network": {"kind": "gru", "size": 4}, "clock": {"unroll": "episode"}}
@@ -38,10 +38,12 @@ def gradient(**keys: Any) -> Document:
 
 def kind_of(kind: str) -> Document:
     """A ring whose synthetic gradients are of a kind."""
-    hidden = {} if kind in ("linear", "local") else {"hidden": [4], "filter": 3, "norm": "layer"}
+    hidden = {} if kind in ("linear", "local") else {"hidden": [4], "norm": "layer"}
+    hidden |= {"filter": 3} if kind == "conv" else {}
+    target = {"target": "label"} if kind in ("local", "sobolev_label") else {}
     size = [1, 2, 2] if kind == "conv" else 4
     context = ["label", "returned", "goal"]
-    return ring(channel={"size": size, **gradient(kind=kind, target="label", context=context, **hidden)})
+    return ring(channel={"size": size, **gradient(kind=kind, context=context, **hidden, **target)})
 
 
 def network_of(network: Document) -> Document:

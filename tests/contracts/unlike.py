@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from antiphon.kinds import fitting
 from tests.contracts.builders import GOAL, LABEL, OWN, Document, document, levels, ring
 from tests.contracts.drawn_scenes import KINDS
 from tests.contracts.themes import ENDS, INPUT, LSTM
@@ -52,12 +53,12 @@ _CHANNELS: dict[str, tuple[str, list[Any]]] = {
     "message norm": ("norm", ["layer", "batch", "none"]),
     "port": ("port", ["out", None]),
     "input": ("", [{"input": INPUT, **LOSSY}, LOSSY]),
-    "input kind": ("", [{"input": {"kind": k, "hidden": [4]}, **LOSSY} for k in ("linear", "mlp")]),
+    "input kind": ("", [{"input": i, **LOSSY} for i in ("linear", {"kind": "mlp", "hidden": [4]})]),
     "input signals": ("", [{"coupling": "unlocked", "input": {"context": [name]}} for name in "xz"]),
     "input ends": ("", [{"input": {"context": ["x", name]}, **LOSSY} for name in ("age", "from.phase")]),
     "gradient kind": (
         "gradient",
-        [{"kind": k, "target": "label", "norm": "layer"} for k in KINDS if k != "conv"],
+        [fitting("gradient", {"kind": k, "target": "label", "norm": "layer"}) for k in KINDS if k != "conv"],
     ),
     "gradient context": ("gradient", [{"context": some} for some in (["label"], ["goal"], ["y"])]),
     "gradient signals": ("gradient", [{"context": [name]} for name in ("x", "z", "returned")]),

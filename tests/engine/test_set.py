@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from antiphon import RunError, Scenario, ScenarioError, Simulation, load
-from antiphon.scenarios.spec import plain
+from antiphon.spec import plain
 from tests.commands import Commands
 from tests.contracts.builders import LABEL, OWN, Document, document, ring
 from tests.contracts.twins import differences, facts, made
@@ -167,7 +167,10 @@ REFUSED: dict[Any, tuple[Any, str]] = {
     f"{NAME}.drop": (0.0, "changes between values above 0 only"),
     "n0.learning_rate": (-1.0, "set: n0.learning_rate: must be greater than 0, not -1"),
     "n1.learning_rate": (torch.ones(()), "set: n1.learning_rate: must be plain data"),
-    "n0.schedule": ({"kind": "steps"}, "set: n0.schedule: a schedule of steps needs the fractions"),
+    "n0.schedule": (
+        {"kind": "steps"},
+        "set: n0.schedule.at: is missing; a steps schedule needs it: where it steps",
+    ),
     None: (0.1, r"^set: None; must be a word such as 'AGENT\.learning_rate'$"),
 }
 

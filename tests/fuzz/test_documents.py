@@ -47,7 +47,7 @@ EXPLICIT = """\
 scenario: written-out
 env: {id: antiphon/Digits-v0, hold: 4, episode: example}
 agents:
-  A: {observes: [image], network: {kind: lstm, size: 8, encoder: [4]}, clock: {unroll: 2}}
+  A: {observes: [image], network: {kind: lstm, size: 8, hidden: [4]}, clock: {unroll: 2}}
   B: {network: {kind: mlp, hidden: [8]}, fan_in: mean, align: A->B, objective: {kind: classification, target: label}}
   C: {observes: [image], share: g, optimiser: {kind: sgd, momentum: 0.5, schedule: {kind: steps, at: [0.5]}}}
   D: {observes: [image], share: g, optimiser: {kind: sgd, momentum: 0.5, schedule: {kind: steps, at: [0.5]}}}

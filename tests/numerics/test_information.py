@@ -9,6 +9,7 @@ import torch
 
 from antiphon import Simulation
 from antiphon.envs import Source, from_tensors
+from antiphon.kinds import fitting
 from antiphon.scenarios import Scenario
 
 SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.nightly) for seed in (1, 2))]
@@ -47,7 +48,7 @@ def pair(
                 "size": size,
                 "norm": "batch",
                 "coupling": coupling,
-                "gradient": gradient,
+                "gradient": fitting("gradient", gradient),
                 "link": {"back": back},
             }
         ],

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from antiphon import Simulation
 from antiphon.errors import ScenarioError
+from antiphon.kinds import fitting
 from antiphon.nets.random import seed_for, uniform
 from tests.contracts.builders import Document
 from tests.contracts.sites import Head
@@ -126,7 +127,7 @@ def test_the_loss_of_the_predictor_reaches_the_sender(kind: Document) -> None:
 @pytest.mark.parametrize("kind", ["critic", "sobolev", "sobolev_label", "local"])
 def test_a_predictor_without_such_a_loss_is_refused(kind: str) -> None:
     with pytest.raises(ScenarioError, match="propagate"):
-        chain("ab", kind=kind, target="y", propagate=0.5)
+        chain("ab", **fitting("gradient", {"kind": kind, "target": "y"}), propagate=0.5)
 
 
 def test_clips_shorten_what_is_long_and_a_scale_moves_by_its_schedule() -> None:

@@ -25,7 +25,7 @@ def simulation_of(
     env: Any, kind: str, coupling: str | None, unroll: int | str, goal: Document = GOAL, **agent: Any
 ) -> Simulation:
     """One recurrent agent; without a coupling its state is what the agent has by itself."""
-    network = {"kind": kind, "size": 5, "encoder": [7], "norm": "layer"}
+    network = {"kind": kind, "size": 5, "hidden": [7], "norm": "layer"}
     return make(env, coupling, unroll=unroll, network=network, objective=goal, **agent)
 
 

@@ -39,7 +39,7 @@ def check(
         unroll: Steps in a window.
         **counts: `scale`, `discount`, `auxiliary`.
     """
-    network = {"kind": cell, "size": 5, "encoder": [7], "norm": "layer"}
+    network = {"kind": cell, "size": 5, "hidden": [7], "norm": "layer"}
     gradient = {"context": ["hint"], "optimiser": {"kind": "adam", "lr": SG_LR}, **KINDS[kind], **counts}
     with make(source, gradient, unroll=unroll, network=network) as simulation:
         hand, model = Hand(simulation, "a", cell), HandGradient(simulation, STATE, SG_LR)

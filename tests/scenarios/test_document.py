@@ -10,8 +10,8 @@ import pytest
 
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import ChannelSpec, NetworkSpec, Scenario
-from antiphon.scenarios.spec import plain
 from antiphon.scenarios.ties import tied_agents
+from antiphon.spec import plain
 from tests.scenarios.made import OBJECTIVE, channels, document, network
 
 

@@ -71,7 +71,7 @@ CHANGED: list[tuple[str, Any, str]] = [
         {"kind": "steps", "at": [0.6, 0.4]},
         ".at: must rise between 0 and 1, not [0.6, 0.4]",
     ),
-    ("channels[0].gradient", {"kind": "mlp", "hidden": []}, ".hidden: an mlp gradient has one or two"),
+    ("channels[0].gradient", {"kind": "mlp", "hidden": []}, ".hidden: must be a list of at least 1"),
     ("agents.a.network", {"kind": "conv", "hidden": []}, ".hidden: a conv network needs at least one layer"),
     (
         "agents.a.network",
@@ -160,7 +160,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     # schedules, gradients, networks
     (
         document(training={"optimiser": {"schedule": {"kind": "steps"}}}),
-        "training.optimiser.schedule.at: a schedule of steps needs the fractions at which it steps",
+        "training.optimiser.schedule.at: is missing; a steps schedule needs it: where it steps",
     ),
     # the whole
     (agents(b={"objective": None}), "agents: none has an objective, so nothing would be learned; give one"),
@@ -207,13 +207,19 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     # couplings
     (chain({"coupling": "locked", "link": {"drop": 0.5}}), "channels[0].link.drop: a locked channel loses"),
     (chain({}, {"coupling": "unlocked"}), "channels[1].input: an unlocked channel always runs on a"),
-    (chain({"gradient": {"kind": "local"}}), "channels[0].gradient.target: a local gradient needs the name"),
+    (
+        chain({"gradient": {"kind": "local"}}),
+        "channels[0].gradient.target: is missing; a local gradient needs it: the signal",
+    ),
     (chain({"gradient": "conv", "size": [3, 4]}), "channels[0].gradient.kind: a conv gradient needs"),
     # contexts
     (chain({"input": {"context": ["image", "returned"]}}), "channels[0].input.context[1]: 'returned' is"),
     (chain({"gradient": {"context": ["held"]}}), "channels[0].gradient.context[0]: 'held' is for synthetic"),
     # synthetic inputs
-    (chain({"input": {"kind": "mlp", "hidden": []}}), "channels[0].input.hidden: an mlp input has one or"),
+    (
+        chain({"input": {"kind": "mlp", "hidden": []}}),
+        "channels[0].input.hidden: must be a list of at least 1",
+    ),
     # feedback
     (
         chain({"coupling": "locked", "feedback": "dfa"}, {"coupling": "locked"}, b={"objective": OBJECTIVE}),
@@ -264,7 +270,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         chain({"gradient": {"kind": "local", "target": "label", "trace": 0.5}}),
-        late("0.trace", "a local gradient takes nothing from it; use another kind"),
+        "channels[0].gradient.trace: local has no trace; leave it out, or use linear, mlp,",
     ),
     (
         chain(TRACE, TRACE, {"from": "a", "to": "c", "coupling": "locked"}),
@@ -335,7 +341,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (recurrent(state(gradient={"propagate": 0.5})), "channels[1].gradient.propagate: is of message channels"),
     (
         recurrent(state(gradient={"kind": "local", "target": "label", "trace": 0.5})),
-        ("channels[1].gradient.trace: needs what comes back, of which a local gradient takes nothing; use"),
+        "channels[1].gradient.trace: local has no trace; leave it out, or use linear, mlp,",
     ),
     # what only a state can have
     (with_message({"span": 2}), "channels[0].gradient.span: is of state channels only; leave it out"),

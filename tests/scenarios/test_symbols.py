@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from antiphon.scenarios import Scenario, warnings
-from antiphon.scenarios.spec import plain
+from antiphon.spec import plain
 from tests.scenarios.made import channels, refused
 
 WORDS: dict[str, Any] = {"symbols": {"vocabulary": 8, "length": 2}}

@@ -16,7 +16,7 @@ from torch import nn
 from antiphon import Scenario, Simulation
 from antiphon.agents.policies import PolicyObjective
 from antiphon.envs.signal import Description
-from antiphon.scenarios.spec import plain
+from antiphon.spec import plain
 from tests.contracts.builders import LABEL, Play
 from tests.contracts.games import Game
 from tests.contracts.twins import made

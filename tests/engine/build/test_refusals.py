@@ -99,9 +99,6 @@ REFUSED: dict[str, Making] = {
     "channels[a->b].gradient.sites: a message of 8 components has none; give it a size such as": told(
         size=8, gradient={"sites": True}
     ),
-    "channels[a->b].gradient.sites: a conv gradient reads every site of a map ": told(
-        size=[2, 3, 3], gradient={"kind": "conv", "sites": True}
-    ),
     "channels[a->a:state].gradient.sites: a message of 4 components has none": digits(
         {**SEES, **NAMES, "network": {"kind": "gru", "size": 4}},
         None,
@@ -132,9 +129,9 @@ REFUSED: dict[str, Making] = {
     ),
     "agents.m.align: a policy acts on what is there at its": led({}, {"size": 3}, align=True),
     "agents.m.network.norm: batch norm has other statistics": alone(network={"hidden": [4], "norm": "batch"}),
-    "agents.m.objective.target: ppo learns from rewards and has no": alone({**PPO, "target": "place"}),
-    "agents.m.objective: clip is not used by a2c, which has": alone({"kind": "a2c", "clip": 0.1}),
-    "agents.m.objective.discount: regression is no policy (a2c, ppo, reinforce) and has no discount": alone(
+    "agents.m.objective.target: ppo has no target; leave it out, or use": alone({**PPO, "target": "place"}),
+    "agents.m.objective.clip: a2c has no clip; leave it out, or use ppo": alone({"kind": "a2c", "clip": 0.1}),
+    "agents.m.objective.discount: regression has no discount; leave it out, or use": alone(
         {"kind": "regression", "target": "place", "discount": 0.9}
     ),
     "agents.m.objective.reward: is empty; leave it out": alone({**PPO, "reward": {}}),

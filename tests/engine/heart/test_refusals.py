@@ -65,10 +65,10 @@ REFUSED: dict[str, tuple[Document, str]] = {
         told(**LENS, parameters={"out.weight": "b0.out.wight"}),
         r"agent 'b0' has no parameter 'out.wight'",
     ),
-    "a lens through nothing": (told(kind="lens", of="b0"), r"head: a lens needs the layers it looks through"),
+    "a lens through nothing": (told(kind="lens", of="b0"), r"head: .*lens needs layers from the message"),
     "a lens with a trace": (
         told(**LENS, trace=0.5),
-        r"a lens gradient takes nothing from it; use another kind",
+        r"gradient.trace: lens has no trace; leave it out, or use linear, mlp",
     ),
     "a head by name": (
         told(kind="local", target="label", head="mlp"),
@@ -100,11 +100,11 @@ REFUSED: dict[str, tuple[Document, str]] = {
     ),
     "a local policy with a trace": (
         policy(gradient={"trace": 0.5}),
-        "a local_policy gradient takes nothing from it",
+        "gradient.trace: local_policy has no trace; leave it out",
     ),
     "a local policy that is propagated": (
         policy(gradient={"propagate": 0.5}),
-        "gradient.propagate: the loss of a gradient of kind",
+        "gradient.propagate: local_policy has no propagate; leave it out, or use linear, mlp, conv",
     ),
     "a local policy of a state": (
         pairs(A2C, 1, actor={"network": {"kind": "gru", "size": 3}}, state={"gradient": POLICY}),

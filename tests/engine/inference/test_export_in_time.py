@@ -19,7 +19,7 @@ from tests.kit.documented import Links
 Document = dict[str, Any]
 GOAL = {"kind": "classification", "target": "odd_so_far"}
 LEVELS: dict[str, Document] = {
-    "a": {"observes": ["image"], "network": {"kind": "lstm", "size": 5, "encoder": [6], "norm": "batch"}},
+    "a": {"observes": ["image"], "network": {"kind": "lstm", "size": 5, "hidden": [6], "norm": "batch"}},
     "b": {"network": {"kind": "gru", "size": 4, "cell_norm": "layer"}, "clock": {"period": 2, "phase": -1}},
     "c": {"objective": GOAL, "network": {"kind": "mlp", "hidden": [6]}, "clock": {"period": 3, "phase": 1}},
 }

@@ -31,7 +31,7 @@ def hierarchy(a: Document | None = None, b: Document | None = None, **channel: A
     agents = {
         "a": {
             "observes": ["image"],
-            "network": {**LSTM, "encoder": [6], "norm": "batch"},
+            "network": {**LSTM, "hidden": [6], "norm": "batch"},
             "clock": {"unroll": 3},
             "objective": {"kind": "classification", "target": "odd"},
             **(a or {}),

@@ -13,7 +13,7 @@ import torch
 
 from antiphon import Scenario, Simulation
 from antiphon.errors import ScenarioError
-from antiphon.scenarios.spec import plain
+from antiphon.spec import plain
 from tests.engine.numbers import unchanged
 from tests.engine.probes.probed import EYE, JUDGE, chain, corporation, make, timescales
 from tests.kit.documented import signal_alignment

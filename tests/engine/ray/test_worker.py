@@ -21,8 +21,8 @@ from antiphon.engine.ray.worker import PartWorker
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.state.checkpoint import from_bytes, to_bytes
 from antiphon.errors import DivergenceError, RunError, ScenarioError
+from antiphon.problems import DocumentError
 from antiphon.scenarios import Scenario
-from antiphon.scenarios.problems import DocumentError
 from antiphon.telemetry.parts.part_figures import PartFigures
 from tests.contracts.twins import differences, facts
 from tests.engine.parts.rings import ring

@@ -14,7 +14,7 @@ from torch import nn
 from antiphon import load
 from antiphon.engine.state.described_scenario import described_scenario
 from antiphon.envs import from_tensors
-from antiphon.scenarios.spec import plain
+from antiphon.spec import plain
 from tests.engine.scenes import CLASSIFY, scenario_of
 
 

@@ -110,14 +110,14 @@ def known(who: str, gradient: dict[str, Any], coupling: str = "decoupled") -> di
     channel = {"gradient": gradient, "coupling": coupling}
     scenario = made({"kind": "chain", "agents": 4, "known_to": {"label": who}}, channel=channel)
     return {
-        c.name: (c.coupling, c.gradient.kind, *c.gradient.context, str(c.gradient.target))
+        c.name: (c.coupling, c.gradient.kind, *c.gradient.context, str(c.gradient.own_target))
         for c in scenario.channels
     }
 
 
 def test_known_to_adjacent_keeps_a_signal_from_those_that_send_to_no_readout() -> None:
-    linear = {"kind": "linear", "context": ["label", "odd"], "target": "label"}
-    everywhere = ("decoupled", "linear", "label", "odd", "label")
+    linear = {"kind": "linear", "context": ["label", "odd"]}
+    everywhere = ("decoupled", "linear", "label", "odd", "None")
     assert known("all", linear) == dict.fromkeys(["n0->n1", "n1->n2", "n2->n3"], everywhere)
     assert known("adjacent", linear) == {
         "n0->n1": ("decoupled", "linear", "odd", "None"),
@@ -137,7 +137,7 @@ def test_a_local_gradient_without_its_target_is_detached() -> None:
     assert known("adjacent", local, "locked")["n0->n1"][0] == "locked"
     labelled = {"kind": "sobolev_label", "context": ["label"], "target": "label"}
     assert known("adjacent", labelled)["n0->n1"] == ("detached", "linear", "None")
-    critic = {"kind": "critic", "context": ["label"], "target": "label"}
+    critic = {"kind": "critic", "context": ["label"]}
     assert known("adjacent", critic)["n0->n1"] == ("decoupled", "critic", "None")
 
 

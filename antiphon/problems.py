@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 __all__ = [
+    "MISSING",
     "MOST_PROBLEMS",
     "UNNAMED",
     "DocumentError",
@@ -31,6 +32,7 @@ __all__ = [
 
 Path = tuple[str | int, ...]
 
+MISSING = "is missing"
 UNNAMED = "is missing; give the scenario a name"
 _LONGEST_VALUE = 60
 _LARGEST_SHOWN = 10**18
@@ -232,7 +234,7 @@ def _bound(number: float) -> str:
 
 def _message(kind: str, path: Path, value: object, context: dict[str, Any], fallback: str) -> str:
     if kind == "missing":
-        return UNNAMED if path == ("scenario",) else "is missing"
+        return UNNAMED if path == ("scenario",) else MISSING
     if kind == "literal_error":
         key = next((part for part in reversed(path) if isinstance(part, str)), "value")
         known = re.findall(r"'([^']*)'", str(context["expected"]))

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self, TypeVar, get_args
 
 from pydantic import (
@@ -27,8 +28,7 @@ from pydantic import (
 from pydantic_core import core_schema
 
 from antiphon.errors import suggest
-from antiphon.extensions import Catalogue, is_built_in
-from antiphon.scenarios.problems import DocumentError, Path, Problems, kind_of, show_value, translate
+from antiphon.problems import DocumentError, Path, Problems, kind_of, show_value, translate
 
 __all__ = [
     "Align",
@@ -40,7 +40,6 @@ __all__ = [
     "Index",
     "IsReal",
     "Key",
-    "KindSpec",
     "Name",
     "Names",
     "Options",
@@ -48,7 +47,6 @@ __all__ = [
     "ParameterNames",
     "Real",
     "Reals",
-    "Registered",
     "Sequence",
     "Signal",
     "Signals",
@@ -57,13 +55,16 @@ __all__ = [
     "Text",
     "Unroll",
     "Whole",
+    "accepted_keys",
     "channel_name",
     "channel_slug",
     "defaults",
+    "fail",
     "frozen_data",
     "name_problem",
     "plain",
     "section_of",
+    "strict",
 ]
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -312,6 +313,19 @@ def _parameter_names(value: object) -> Mapping[str, str]:
     return FrozenMap(value)
 
 
+def strict(kind: type, value: object) -> object:
+    """Return a value of a plain type; DocumentError where it has another one."""
+    check = _STRICT.get(kind)
+    return value if check is None else check(value)
+
+
+_STRICT: Mapping[type, Callable[[object], object]] = {
+    int: _whole,
+    float: _real,
+    bool: _flag,
+    str: _text,
+    tuple: _sequence,
+}
 _UNROLL_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 1}, {"const": "episode"}]}
 _SIZE_SCHEMA = {
     "anyOf": [
@@ -380,6 +394,10 @@ class Spec(BaseModel):
     """The field that a bare word sets: `gradient: linear` is `gradient: {kind: linear}`."""
     written: ClassVar[frozenset[str]] = frozenset()
     """Fields that are written out even where they have their default."""
+    refused: ClassVar[frozenset[str]] = frozenset()
+    """Fields of its base that a document may not name here."""
+    moved: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """By key of earlier versions, what stands for it now."""
 
     def __init__(self, /, **data: Any) -> None:
         try:
@@ -415,40 +433,26 @@ class Spec(BaseModel):
         if isinstance(data, str) and first in ("id", "kind"):
             fail(f"must be a mapping of keys, not {kind_of(data)}; write {{{first}: {data}}}")
         if isinstance(data, Mapping) and cls.model_config["extra"] == "forbid":
-            accepted = _accepted_keys(cls)
+            accepted = accepted_keys(cls)
             unknown = [str(key) for key in data if key not in accepted]
             if unknown:
-                known = [_spellings(cls, field)[0] for field in cls.model_fields]
-                Problems(
-                    DocumentError((key,), f"unknown key {key!r}{section_of(cls, key) or suggest(key, known)}")
-                    for key in unknown
-                ).raise_any()
+                Problems(DocumentError((key,), cls.unknown_key(key, data)) for key in unknown).raise_any()
         return data
 
+    @classmethod
+    def has_key(cls, key: str) -> bool:
+        """Return whether the part has a key."""
+        return key in accepted_keys(cls)
 
-class KindSpec(Spec):
-    """A part of a scenario whose `kind` is a name of an extension point, or from Python a user's object.
-
-    `options` are keyword arguments of a factory that is not one of antiphon's kinds with keys of their own.
-    """
-
-    point: ClassVar[str]
-
-    @property
-    def own(self) -> bool:
-        """Whether the kind is a user's, or takes options as a user's does."""
-        return not is_built_in(self.point, getattr(self, "kind", None))
-
-    @model_validator(mode="after")
-    def _options_have_a_factory(self) -> Self:
-        options, kind = getattr(self, "options", None), getattr(self, "kind", None)
-        if options and not self.own:
-            keys = ", ".join(options)
-            raise DocumentError(
-                ("options",),
-                f"the kind {kind} has keys of its own; leave {keys} out, or write them beside kind",
-            )
-        return self
+    @classmethod
+    def unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
+        """Return the line about a key that the part does not have, among `data`."""
+        del data
+        if key in cls.moved:
+            return f"is no longer a key; {cls.moved[key]}"
+        known = [name for name in cls.model_fields if name not in cls.refused]
+        meant = section_of(cls, key) or suggest(key, [_spellings(cls, field)[0] for field in known])
+        return f"unknown key {key!r}{meant}"
 
 
 def section_of(spec: type[Spec], key: str) -> str:
@@ -457,7 +461,7 @@ def section_of(spec: type[Spec], key: str) -> str:
         f"{name}: {{{key}: …}}"
         for name, field in spec.model_fields.items()
         for kind in (field.annotation, *get_args(field.annotation))
-        if isinstance(kind, type) and issubclass(kind, Spec) and key in _accepted_keys(kind)
+        if isinstance(kind, type) and issubclass(kind, Spec) and kind.has_key(key)
     ]
     return f"; write {' or '.join(sections)}" if sections else ""
 
@@ -471,9 +475,10 @@ def _spellings(spec: type[Spec], field: str) -> list[str]:
 
 
 @cache
-def _accepted_keys(spec: type[Spec]) -> frozenset[str]:
-    """All accepted names of a part's fields."""
-    return frozenset(name for field in spec.model_fields for name in _spellings(spec, field))
+def accepted_keys(spec: type[Spec]) -> frozenset[str]:
+    """Return all accepted names of a part's fields."""
+    fields = (field for field in spec.model_fields if field not in spec.refused)
+    return frozenset(name for field in fields for name in _spellings(spec, field))
 
 
 @cache
@@ -528,29 +533,3 @@ class OrObject:
 
     def _validate(self, value: object, validate: core_schema.ValidatorFunctionWrapHandler) -> object:
         return value if self.accepts(value) else validate(value)
-
-
-class Registered:
-    """Annotation of a field that names something of an extension point or, from Python only, is a user's object.
-
-    Args:
-        point: The extension point.
-        extra: Names that are no factory's: those that stand for none at all.
-    """
-
-    def __init__(self, point: str, extra: tuple[str, ...] = ()) -> None:
-        self.point, self.extra = point, extra
-
-    def __get_pydantic_core_schema__(self, _: Any, __: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        return core_schema.no_info_plain_validator_function(self.checked)
-
-    def __get_pydantic_json_schema__(self, _: Any, __: Any) -> dict[str, Any]:
-        own = [name for name in Catalogue(self.point).own if is_built_in(self.point, name)]
-        return {"anyOf": [{"enum": [*own, *self.extra], "type": "string"}, {"type": "string"}]}
-
-    def checked(self, value: object) -> object:
-        """Return a name that is known, or an object; DocumentError for all else."""
-        known = Catalogue(self.point)
-        if callable(value) or (isinstance(value, str) and (value in self.extra or value in known)):
-            return value
-        fail(f"unknown kind {show_value(value)}{suggest(str(value), [*known, *self.extra])}")

@@ -1,0 +1,441 @@
+"""Kinds: one class each, of which documents, errors, schema and tables have all they know.
+
+A kind is a class that stands in a registry under its name (`antiphon.gradient("mine")`, extensions.py). Its nested class
+`Options` has the keys that are its own in a document; `refuses` names keys of its section that it does not have, and what it
+`needs` is declared beside them. A section of a document, such as `gradient:`, is one of the specs that `KindSpec.spec_of` joins:
+the section's own keys and those of the kind. A user's function or class without `Options` has the keys that its signature has.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, get_args, get_origin
+
+from pydantic import (
+    ConfigDict,
+    PlainValidator,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    create_model,
+    field_validator,
+    model_validator,
+)
+
+from antiphon.errors import ScenarioError, suggest
+from antiphon.extensions import Catalogue, imported, is_built_in, name_of, registered
+from antiphon.problems import MISSING, DocumentError, kind_of, show_value, translate
+from antiphon.spec import Spec, accepted_keys, fail, frozen_data, strict
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+    from pydantic_core import core_schema
+
+__all__ = [
+    "KindSpec",
+    "Options",
+    "Registered",
+    "fitting",
+    "kinds_of",
+    "meanings_of",
+    "own_keys_of",
+    "sections",
+    "summary_of",
+]
+
+_RUNNERS = {
+    "gradient": ("antiphon.comms.synthetic_gradients:Predictor", "antiphon.comms.modules:ModuleGradient"),
+    "input": ("antiphon.comms.synthetic_inputs:InputModel", "antiphon.comms.modules:ModuleInput"),
+    "network": ("antiphon.agents.network:Network", "antiphon.agents.module:ModuleNetwork"),
+    "objective": ("antiphon.agents.objectives:Objective", "antiphon.agents.objectives:OwnObjective"),
+}
+"""By point, the base of classes that are kinds, and the class that runs all others: its `Options` are theirs too."""
+_GIVEN = {
+    "gradient": ("inputs", "outputs"),
+    "input": ("inputs", "outputs"),
+    "network": ("inputs", "outputs"),
+    "aggregation": ("size", "senders"),
+    "recorder": ("directory",),
+    "optimiser": ("lr",),
+}
+"""By point, the arguments that antiphon gives to a factory: they are no keys."""
+_SPECS: dict[str, type[KindSpec]] = {}
+"""The specs of sections with a kind, by the names of the sections."""
+_ATTRIBUTE = re.compile(r"^    (\w+): (.*(?:\n     .*)*)", re.MULTILINE)
+_AS_THEY_ARE = ("objective", "aggregation", "schedule")
+"""Points whose functions are used as they are: only classes and registered names are factories there."""
+
+
+class Options(Spec):
+    """Keys that a kind has of its own: a subclass declares them as fields, with types, defaults and what they mean.
+
+    Fields of plain types (`int`, `float`, `bool`, `str`, tuples of these) take no other type's values: `width: "32"` is
+    refused.
+    """
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _strictly(cls, value: Any, info: ValidationInfo) -> Any:
+        plain = _plain_types(cls).get(str(info.field_name))
+        return value if plain is None or value is None else strict(plain, value)
+
+
+@cache
+def _plain_types(options: type[Spec]) -> dict[str, type]:
+    """Return the types of fields that have a plain one and no validator of their own."""
+    found: dict[str, type] = {}
+    for name, field in options.model_fields.items():
+        validated = any(type(one).__module__ != "annotated_types" for one in field.metadata)
+        several = get_args(field.annotation) if isinstance(field.annotation, types.UnionType) else ()
+        annotation = several[0] if len(several) == 2 and several[1] is types.NoneType else field.annotation
+        plain = get_origin(annotation) or annotation
+        if isinstance(plain, type) and not validated:
+            found[name] = plain
+    return found
+
+
+class _OpenOptions(Options):
+    """Any keys: of a factory whose signature takes all of them, or is not known."""
+
+    model_config = ConfigDict(extra="allow")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_keys(cls, data: Any) -> Any:
+        known = accepted_keys(cls)
+        return {k: v if k in known else frozen_data(v, (str(k),)) for k, v in dict(data).items()}
+
+
+_Plain = Annotated[Any, PlainValidator(frozen_data), WithJsonSchema({})]
+
+
+@cache
+def _options_of_factory(factory: Callable[..., Any], given: tuple[str, ...], first: int) -> type[Options]:
+    """Return the keys of a factory, which are the parameters that antiphon does not give."""
+    try:
+        parameters = list(inspect.signature(factory).parameters.values())[first:]
+    except (TypeError, ValueError):  # of some built-in callables no signature is known
+        return _OpenOptions
+    kinds = {parameter.kind for parameter in parameters}
+    fields = {
+        one.name: (_Plain, ... if one.default is one.empty else one.default)
+        for one in parameters
+        if one.name not in given
+        and one.name.isidentifier()
+        and not one.name.startswith("_")
+        and one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
+    }
+    base = _OpenOptions if inspect.Parameter.VAR_KEYWORD in kinds else Options
+    return create_model(f"{name_of(factory)}Options", __base__=base, **fields)  # type: ignore[call-overload,no-any-return]
+
+
+class Registered:
+    """Annotation of a field that names something of an extension point or, from Python only, is a user's object.
+
+    Args:
+        point: The extension point.
+        extra: Names that are no factory's: those that stand for none at all.
+    """
+
+    def __init__(self, point: str, extra: tuple[str, ...] = ()) -> None:
+        self.point, self.extra = point, extra
+
+    def __get_pydantic_core_schema__(self, _: Any, __: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_plain_validator_function(self.checked)
+
+    def __get_pydantic_json_schema__(self, _: Any, __: Any) -> dict[str, Any]:
+        own = [name for name in Catalogue(self.point) if is_built_in(self.point, name)]
+        return {"anyOf": [{"enum": [*own, *self.extra], "type": "string"}, {"type": "string"}]}
+
+    def checked(self, value: object) -> object:
+        """Return a name that is known, or an object; DocumentError for all else."""
+        known = Catalogue(self.point)
+        if callable(value) or (isinstance(value, str) and (value in self.extra or value in known)):
+            return value
+        fail(f"unknown kind {show_value(value)}{suggest(str(value), [*known, *self.extra])}")
+
+
+class KindSpec(Spec):
+    """A section of a document that has a `kind`: the keys of every kind, and in a subclass made by `spec_of` those of one."""
+
+    point: ClassVar[str]
+    """The extension point of its kinds."""
+    section: ClassVar[type[KindSpec]]
+    """The spec with the keys of every kind."""
+    sources: ClassVar[tuple[Any, ...]] = ()
+    """The class, factory or object of the kind; empty: it stands for none."""
+    kind_name: ClassVar[str | None] = None
+    """The kind by name; None: it is an object."""
+    own_keys: ClassVar[tuple[str, ...]] = ()
+    """Keys that the kind gives to its class or factory."""
+    moved: ClassVar[Mapping[str, str]] = types.MappingProxyType({"options": "write its keys beside kind"})
+    closed: ClassVar[bool] = False
+    """Whether the keys of the kind are part of it."""
+
+    def __init_subclass__(cls, *, sections: tuple[str, ...] = (), **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        _SPECS.update(dict.fromkeys(sections, cls))
+
+    def __new__(cls, /, **data: Any) -> Self:
+        kind = data.get("kind", cls.model_fields["kind"].default)
+        chosen = cls if cls.closed or (kind is ...) else cls._chosen(kind)
+        return super().__new__(chosen)
+
+    @classmethod
+    def spec_of(cls, kind: object) -> type[Self]:
+        """Return the spec of one kind, with the keys of its own.
+
+        Raises:
+            DocumentError: There is no such kind, or a factory has a parameter that is a key of the section already.
+        """
+        registered = next(one for one in cls.model_fields["kind"].metadata if isinstance(one, Registered))
+        registered.checked(kind)
+        if not isinstance(kind, str):
+            return _joined(cls, None, kind)
+        try:
+            return _joined(cls, kind, None if kind in registered.extra else Catalogue(cls.point)[kind])
+        except DocumentError:
+            raise
+        except ScenarioError as error:  # of a package that cannot be loaded
+            raise DocumentError(("kind",), str(error)) from None
+
+    @classmethod
+    def _chosen(cls, kind: object) -> type[Self]:
+        try:
+            return cls.spec_of(kind)
+        except DocumentError as error:
+            raise error.under(() if error.path else ("kind",)) from None
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _by_kind(cls, data: Any, handler: Callable[[Any], Self]) -> Self:
+        if cls.closed:
+            try:
+                return handler(data)
+            except ValidationError as error:
+                raise cls._needed(translate(error)) from None
+        if isinstance(data, cls):
+            return data
+        keys = {"kind": data} if isinstance(data, str) or callable(data) else data
+        if not isinstance(keys, Mapping):
+            fail(f"must be a mapping of keys, not {kind_of(data)}")
+        field = cls.model_fields["kind"]
+        if "kind" not in keys and field.is_required():
+            raise DocumentError(("kind",), "is missing")
+        return cls._chosen(keys.get("kind", field.default)).model_validate(keys)
+
+    @classmethod
+    def _needed(cls, error: DocumentError) -> DocumentError:
+        """Return the same problems, with what a missing key means."""
+        kind, meanings = f"a {cls.kind_name} {cls.point}", meanings_of(cls)
+        found = []
+        for one in error.separate():
+            meaning = meanings.get(str(one.path[0]) if one.path else "", "")
+            missing = one.message == MISSING and len(one.path) == 1 and meaning
+            message = (
+                f"is missing; {kind} needs it: {meaning[0].lower()}{meaning[1:]}" if missing else one.message
+            )
+            found.append(DocumentError(one.path, message.removesuffix(".")))
+        return DocumentError(found[0].path, found[0].message, others=found[1:])
+
+    @classmethod
+    def has_key(cls, key: str) -> bool:
+        """Return whether some kind has a key."""
+        return super().has_key(key) or bool(_kinds_with(cls.section if cls.closed else cls, key))
+
+    @classmethod
+    def unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
+        """Return the line about a key that the kind does not have: which kinds do, or what is meant."""
+        others = [] if key in cls.moved else _kinds_with(cls.section, key)
+        if not others:
+            return super().unknown_key(key, data)
+        kind = name_of(data.get("kind", cls.model_fields["kind"].default))
+        return f"{kind} has no {key}; leave it out, or use {', '.join(others)}"
+
+    @property
+    def built_in(self) -> bool:
+        """Whether the kind is antiphon's own."""
+        return is_built_in(self.point, getattr(self, "kind", None))
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The values of the kind's own keys, as its class or factory is called with them."""
+        return {key: getattr(self, key) for key in self.own_keys} | dict(self.model_extra or {})
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the value of a key that not every kind has."""
+        return self.__dict__.get(key, default)
+
+    @property
+    def source(self) -> Any:
+        """The class, factory or object of the kind; None: it stands for none."""
+        return self.sources[0] if self.sources else None
+
+    def declared(self, name: str, default: Any = None) -> Any:
+        """Return what the class of the kind declares, such as what it needs."""
+        return getattr(_class_of(self.point, self.source), name, default)
+
+    def unused(self) -> Iterator[tuple[str, str]]:
+        """Yield keys that are given and have no effect beside the others, each with the reason."""
+        yield from ()
+
+    def __reduce__(self) -> Any:
+        values = {name: getattr(self, name) for name in self.model_fields_set}
+        return self.section.model_validate, ({**values, **(self.model_extra or {})},)
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        found = handler(schema)
+        if cls.closed:
+            properties = handler.resolve_ref_schema(found)["properties"]
+            for key in cls.refused:
+                properties.pop(key, None)
+            properties["kind"] = {"const": cls.kind_name, "type": "string"}
+            return found
+        names = [name for name in Catalogue(cls.point) if is_known_by_keys(cls.point, name)]
+        joined = [handler(cls.spec_of(name).__pydantic_core_schema__) for name in names]
+        users = {"properties": {"kind": {"not": {"enum": names}}}, "required": ["kind"], "type": "object"}
+        return {"anyOf": [{"type": "string"}, *joined, users]}
+
+
+def _class_of(point: str, source: object) -> Any:
+    """Return the class that declares what a kind needs: its own, or the one that runs a user's factories."""
+    if point not in _RUNNERS or source is None:
+        return source
+    base, runner = map(imported, _RUNNERS[point])
+    return source if isinstance(source, type) and issubclass(source, base) else runner
+
+
+@cache
+def _joined(section: type[KindSpec], name: str | None, source: Any) -> type[Any]:
+    """Make the spec of a kind: the keys of its section, and those of its class or factory."""
+    point, runner = section.point, _class_of(section.point, source)
+    options = _options_of(section.point, name, source)
+    taken = [key for key in options.model_fields if key in section.model_fields or hasattr(section, key)]
+    if taken:
+        fail(
+            f"{name_of(source)} has a parameter {taken[0]!r}, and that name is taken in every {point}; rename it"
+        )
+    users: type[Options] = options if runner is source else runner.Options
+    bases = (section,) if options is Options else (options, section)
+    if users is not options and users is not Options:
+        bases = (*bases[:-1], users, section)
+    refused = frozenset(getattr(runner, "refuses", ()))
+    namespace = {
+        "__module__": section.__module__,
+        "__doc__": _documented(source, section, bases, refused),
+        "model_config": ConfigDict(extra=options.model_config["extra"]),
+        "section": section,
+        "sources": () if source is None else (source,),
+        "kind_name": name,
+        "own_keys": tuple(options.model_fields),
+        "refused": refused,
+        "closed": True,
+    }
+    metaclass: Any = type(section)
+    joined: type[Any] = metaclass(f"{name or name_of(source)}_{point}", bases, namespace)
+    return joined
+
+
+def _options_of(point: str, name: str | None, source: Any) -> type[Options]:
+    """Return the model of the keys of a class, factory or object."""
+    own = getattr(source, "Options", None)
+    if isinstance(own, type) and issubclass(own, Options):
+        return own
+    made = isinstance(source, type) or (callable(source) and not hasattr(source, "named_parameters"))
+    as_it_is = name is None and not isinstance(source, type) and point in _AS_THEY_ARE
+    if not made or as_it_is or is_built_in(point, name):
+        return Options
+    first = 1 if point == "optimiser" else 0  # its list of parameters, by whatever name
+    return _options_of_factory(source, _GIVEN.get(point, ()), first)
+
+
+def is_known_by_keys(point: str, name: str) -> bool:
+    """Whether a name is antiphon's own, or was registered in this process."""
+    return is_built_in(point, name) or name in registered(point)
+
+
+def _kinds_with(section: type[KindSpec], key: str) -> list[str]:
+    """Return the kinds of a section that have a key."""
+    names = [name for name in Catalogue(section.point) if is_known_by_keys(section.point, name)]
+    return [name for name in names if key in accepted_keys(section.spec_of(name))]
+
+
+def _documented(
+    source: Any, section: type[KindSpec], parts: tuple[type, ...], refused: frozenset[str]
+) -> str:
+    """Return the docstring of a kind's spec: the first line of its class, and the attributes of all of its keys."""
+    first = (inspect.getdoc(source) or inspect.getdoc(section) or "").partition("\n")[0]
+    meanings = [meanings_of(part) for part in reversed(parts)]
+    lines = [
+        f"    {key}: {meaning}" for found in meanings for key, meaning in found.items() if key not in refused
+    ]
+    return "\n".join([first, "", "Attributes:", *lines])
+
+
+@cache
+def meanings_of(part: type) -> dict[str, str]:
+    """Return what the keys of a part mean, from the attributes of its docstring and of its bases'."""
+    found: dict[str, str] = {}
+    for base in (one for one in reversed(part.__mro__) if issubclass(one, Spec)):
+        text = (
+            inspect.cleandoc(vars(base).get("__doc__") or "")
+            .partition("Attributes:\n")[2]
+            .partition("\n\n")[0]
+        )
+        found |= {key: " ".join(meaning.split()) for key, meaning in _ATTRIBUTE.findall(text)}
+    return found
+
+
+def fitting(section: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a section whose kind a template's parameter chose, without the keys that are other kinds' alone.
+
+    Args:
+        section: Its name in the document.
+        data: Its keys; those that no kind has stay, to be refused.
+    """
+    spec = _SPECS.get(section)
+    if spec is None:
+        return dict(data)
+    try:
+        accepted = accepted_keys(spec.spec_of(data["kind"]))
+    except DocumentError:  # there is no such kind
+        return dict(data)
+    return {key: value for key, value in data.items() if key in accepted or not _kinds_with(spec, key)}
+
+
+def kinds_of(section: str) -> tuple[str, ...]:
+    """Return the kinds of a section by name: antiphon's own, then those that were registered in this process."""
+    point = _SPECS[section].point
+    return tuple(name for name in Catalogue(point) if is_known_by_keys(point, name))
+
+
+def own_keys_of(section: str, kind: str) -> dict[str, tuple[Any, str]]:
+    """Return the keys of a kind that not every kind of its section has, each with its default (`needed`: none) and meaning."""
+    spec = _SPECS[section]
+    joined = spec.spec_of(kind)
+    meanings, found = meanings_of(joined), {}
+    for key, field in joined.model_fields.items():
+        if key not in spec.model_fields:
+            default = "needed" if field.is_required() else field.get_default(call_default_factory=True)
+            found[key] = default, meanings.get(key, "")
+    return found
+
+
+def summary_of(section: str, kind: str) -> str:
+    """Return the first line of the docstring of a kind's class."""
+    return (inspect.getdoc(_SPECS[section].spec_of(kind)) or "").partition("\n")[0]
+
+
+def sections() -> tuple[str, ...]:
+    """Return the names of the sections with kinds, one for each extension point."""
+    first = {spec.point: name for name, spec in reversed(_SPECS.items())}
+    return tuple(sorted(first.values()))
