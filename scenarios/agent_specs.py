@@ -179,7 +179,8 @@ class ObjectiveSpec(KindSpec, sections=("objective",)):
     @model_validator(mode="after")
     def _goal_and_target(self) -> Self:
         if not self.policy and self.target is None:
-            raise DocumentError(("target",), MISSING)
+            message = f"{MISSING}; a {name_of(self.kind)} objective needs it: name a signal, such as label"
+            raise DocumentError(("target",), message)
         if self.goal is None and COSINE in (self.reward or ()):
             message = f"{COSINE!r} needs a goal, such as {{channel: manager->worker, signal: position}}"
             raise DocumentError(("reward",), message)

@@ -42,7 +42,11 @@ CHANGED: list[tuple[str, Any, str]] = [
     ("agents.a.network", "torch.nn:Linear", ".kind: unknown kind 'torch.nn:Linear'; known: conv, gru,"),
     ("channels[0].coupling", "decupled", ": unknown coupling 'decupled'; did you mean 'decoupled'?"),
     ("channels[0].gradient", "liner", ".kind: unknown kind 'liner'; did you mean 'linear'?"),
-    ("agents.b.objective", {"kind": "classification"}, ".target: is missing"),
+    (
+        "agents.b.objective",
+        {"kind": "classification"},
+        ".target: is missing; a classification objective needs it",
+    ),
     # names
     ("scenario", "my scenario", ": 'my scenario' is not a name; use letters, digits, '_' and '-'"),
     ("agents", {1: {}}, ".1: a name is a word, not 1; put it in quotes"),
