@@ -11,7 +11,7 @@ from torch import Tensor
 from antiphon.agents.policies import Advantages, PolicyLosses, Trajectory
 from antiphon.engine.heart.message import Tick
 
-__all__ = ["PolicyWindow", "rows_through"]
+__all__ = ["PolicyWindow"]
 
 MOVED = ("approx_kl", "clip_fraction")
 """The figures of `ppo` that say how far a policy has moved since the first pass."""
@@ -41,19 +41,3 @@ class PolicyWindow:
             return self.first.figures
         moved = {name: torch.stack([each[name] for each in self.further]).mean(0) for name in MOVED}
         return self.first.figures | moved
-
-
-def rows_through(rows: Tensor, index: Tensor | None, members: int, batch: int) -> Tensor:
-    """The rows of channels in the environments of some rows of the agents at one end, as many of each.
-
-    Args:
-        rows: Of the agents, member by member.
-        index: [K]: the agent of each channel; None: each in turn.
-        members: N, the agents.
-        batch: B.
-    """
-    environments = rows.view(members, -1) % batch
-    if index is not None:
-        environments = environments.index_select(0, index)
-    first = torch.arange(len(environments), device=rows.device).unsqueeze(1) * batch
-    return (environments + first).flatten()

@@ -19,8 +19,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.message import Read, Tick, Window
 from antiphon.engine.heart.rows import EnvMask, mask_fill_zero, select_rows
-from antiphon.engine.policies.policy_window import rows_through
-from antiphon.engine.policies.trajectories import port_names
+from antiphon.engine.policies.trajectories import port_names, rows_through
 
 __all__ = ["AllTicks", "InTurn", "Replay"]
 

@@ -21,9 +21,9 @@ from antiphon.engine.heart.message import StepSignals, Tick, Window
 from antiphon.engine.heart.rows import mask_fill_zero, select_rows
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Losses, WindowLoss
-from antiphon.engine.policies.policy_window import PolicyWindow, rows_through
+from antiphon.engine.policies.policy_window import PolicyWindow
 
-__all__ = ["PolicyEvaluator", "port_names", "ports_of"]
+__all__ = ["PolicyEvaluator", "port_names", "ports_of", "rows_through"]
 
 
 _ENDS = ("terminated", "truncated")
@@ -333,3 +333,19 @@ def _where(rows: Tensor, advantages: Advantages) -> Advantages:
     """Advantages that teach in some rows only."""
     valid = advantages.valid & rows
     return Advantages(mask_fill_zero(rows.expand_as(valid), advantages.advantages), advantages.returns, valid)
+
+
+def rows_through(rows: Tensor, index: Tensor | None, members: int, batch: int) -> Tensor:
+    """The rows of channels in the environments of some rows of the agents at one end, as many of each.
+
+    Args:
+        rows: Of the agents, member by member.
+        index: [K]: the agent of each channel; None: each in turn.
+        members: N, the agents.
+        batch: B.
+    """
+    environments = rows.view(members, -1) % batch
+    if index is not None:
+        environments = environments.index_select(0, index)
+    first = torch.arange(len(environments), device=rows.device).unsqueeze(1) * batch
+    return (environments + first).flatten()
