@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import os
 import resource
+import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import hypothesis
 import pytest
 import torch
 
+from antiphon import extensions
 from tests.commands import Commands
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
@@ -84,6 +86,19 @@ def _own_folders(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
         monkeypatch.delenv("ANTIPHON_DATA", raising=False)
     elif not os.environ.get("ANTIPHON_DATA"):
         pytest.skip("ANTIPHON_DATA names no folder")
+
+
+@pytest.fixture(autouse=True)
+def _own_names() -> Iterator[None]:
+    """Take back the kinds and environments that a test registers, such as an example of docs/: they are the process's."""
+    tables = list(extensions._registered.values())
+    if "antiphon.envs.registry" in sys.modules:
+        tables.append(sys.modules["antiphon.envs.registry"]._environments)
+    before = [dict(table) for table in tables]
+    yield
+    for table, names in zip(tables, before, strict=True):
+        table.clear()
+        table.update(names)
 
 
 @pytest.fixture
