@@ -78,13 +78,10 @@ class ObjectiveEvaluator:
         return window_loss
 
     def _add(self, window_loss: WindowLoss, agent: Agent, tick: TickLoss) -> None:
-        samples, loss, batch = constant(tick.losses), tick.losses.sum() / self.system.batch, self.system.batch
-        own = Losses(
-            constant(loss).view(1) if len(agent.members) == 1 else agent.total(samples) / batch,
-            agent.total(tick.score),
-            batch if tick.present is None else agent.total(tick.present),
-        )
-        window_loss.add(agent.name, loss, samples, own)
+        samples, batch = constant(tick.losses), self.system.batch
+        total = samples.sum().view(1) if len(agent.members) == 1 else agent.total(samples)
+        count = batch if tick.present is None else agent.total(tick.present)
+        window_loss.add(agent.name, tick.losses, Losses(total / batch, agent.total(tick.score), count))
 
     def loss(self, tick: Tick) -> TickLoss | None:
         """An objective at one tick; None if its target is absent everywhere."""
@@ -161,7 +158,7 @@ class BackwardPass:
             requests.append(self._request(update, step))
         for update, result in zip(updates, backward_all(requests, self.system.batch), strict=True):
             update.gradients = {**result.parameters}
-            update.window_loss.total = None  # with it goes what is left of the graph
+            update.window_loss.roots.clear()  # with them goes what is left of the graph
             update.returned.update(zip(self._wanted(update), result.leaves, strict=True))
         return updates
 
@@ -179,7 +176,7 @@ class BackwardPass:
         leaves = [value for read in self._wanted(update) if (value := read.value) is not None]
         parameters = {name: self.agents[name].learner.trainable for name in learning}
         return BackwardRequest(
-            update.window_loss.total,
+            update.window_loss.roots,
             self.injections(update, step),
             parameters,
             leaves,

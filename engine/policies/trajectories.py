@@ -79,7 +79,7 @@ class PolicyEvaluator:
             agent.total(mask_fill_zero(valid, returns).sum(0)),
             count,
         )
-        window_loss.add(agent.name, rows.sum() / batch, samples, own)
+        window_loss.add(agent.name, rows, own)
         window_loss.policies[agent.name] = policy
         window_loss.evaluated.update((tick.step, agent.name) for tick in ticks)
 

@@ -161,8 +161,9 @@ class DifferentiableRollout:
 
     def losses(self) -> list[Tensor]:
         """Return the summed loss of every group that has one with a gradient."""
-        totals = [self.evaluator.window(group.window).total for group in self.system.groups]
-        return [total for total in totals if total is not None and total.requires_grad]
+        batch, windows = self.system.batch, [group.window for group in self.system.groups]
+        totals = [sum(root.sum() for root in self.evaluator.window(window).roots) for window in windows]
+        return [total / batch for total in totals if isinstance(total, Tensor) and total.requires_grad]
 
     def gradients(self, *, retain: bool = False) -> dict[str, Tensor]:
         """Return B times the gradient of all losses by every marked message that was sent, [B, size].
