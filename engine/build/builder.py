@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -26,7 +27,7 @@ from antiphon.engine.build.tied_values import tie_parameters
 from antiphon.engine.features.divergence import Divergence
 from antiphon.engine.heart.agent import Agent, Goal, Inputs, Participation
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.clock import Clock, EpisodeWindows, Schedule
+from antiphon.engine.heart.clock import Clock, Schedule
 from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.rows import Replicas
 from antiphon.engine.heart.system import System
@@ -40,6 +41,9 @@ from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.ties import tied_agents
+
+if TYPE_CHECKING:
+    from antiphon.engine.features.episode_windows import EpisodeWindows
 
 __all__ = [
     "build",
@@ -85,8 +89,7 @@ class _Builder:
         shapes = self.shapes
         agents = self._agents(shapes, progress)
         tied, notes = tie_parameters(self.scenario, agents)
-        longest = self.env.longest_episode
-        episode = None if longest is None else EpisodeWindows(longest)
+        episode = _episode_windows(self.env.longest_episode)
         groups = self._groups(episode)
         group_of = {name: group for group in groups for name in group.members}
         clocks = {name: agent.clock for name, agent in agents.items()}
@@ -333,6 +336,15 @@ class _Builder:
                 calls.setdefault(agents[name].learner, []).append(name)
             waves.append([tuple(call) for call in calls.values()])
         return waves
+
+
+def _episode_windows(longest: int | None) -> EpisodeWindows | None:
+    """The windows of agents that learn once an episode, where lengths vary up to `longest`; None: they do not vary."""
+    if longest is None:
+        return None
+    from antiphon.engine.features.episode_windows import EpisodeWindows
+
+    return EpisodeWindows(longest)
 
 
 def read_weights(learner: Learner, source: str, place: Path) -> None:

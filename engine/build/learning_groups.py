@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from antiphon.engine.heart.clock import Clock, EpisodeWindows, StepWindows, TickWindows, Windows
+from typing import TYPE_CHECKING
+
+from antiphon.engine.heart.clock import Clock, StepWindows, Windows
 from antiphon.envs.signal import Description
 from antiphon.problems import DocumentError
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.relations import learning_groups
+
+if TYPE_CHECKING:
+    from antiphon.engine.features.episode_windows import EpisodeWindows
 
 __all__ = ["group_agents", "windows_of"]
 
@@ -33,7 +38,7 @@ def windows_of(
     first = scenario.agents[members[0]].clock
     if scenario.locked_agents.isdisjoint(members):
         assert isinstance(first.unroll, int)
-        return TickWindows(Clock(first.period, first.phase), first.unroll)
+        return StepWindows.of_ticks(Clock(first.period, first.phase), first.unroll)
     if window > limit:  # a locked group alone has been checked, but tied agents join groups
         raise DocumentError(
             ("agents", members[0]),

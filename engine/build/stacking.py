@@ -172,7 +172,7 @@ def aligned_kind(system: System, agent: Agent, behind: tuple[str, ...] = ()) -> 
     if sender.align is not None:
         before = aligned_kind(system, sender, (*behind, agent.name))
     place = [c.name for c in agent.incoming].index(agent.align)
-    own = (place, ledger.sender.clock, ledger.sender.rate, ledger.link.delay)
+    own = (place, ledger.sender, ledger.link.delay)
     return None if before is None else (own, before)
 
 
@@ -205,7 +205,7 @@ _CHANNEL = attrgetter(
     *("gradient.propagate", "gradient.apply", "input.context", "input.ends"),
 )
 _LEDGER = attrgetter(
-    *("sender.rate", "link.delay", "link.drop", "link.noise", "link.bits", "wants_gradient", "back", "slack"),
+    *("sender", "link.delay", "link.drop", "link.noise", "link.bits", "wants_gradient", "back", "slack"),
     *("remembers", "read", "state"),
 )
 _PREDICTOR = attrgetter("shape", "context", "target", "filter", "normalise", "residual")

@@ -29,7 +29,7 @@ def period_of(system: System) -> int:
             lengths.append(windows.length)
         for name in group.members:
             period = system.agents[name].clock.period
-            lengths.append(period * windows.ticks(system.agents[name].clock))
+            lengths.append(period * windows.ticks(period))
     for channel in system.channels.values():
         lengths.append(channel.ledger.sender.repeats)
     return math.lcm(*lengths)

@@ -156,7 +156,7 @@ class ForwardPass:
         age: Tensor | int = step - read.message.stamp
         if held is not None and held.stamp is not None and read.predicted is False:
             age = stamp_number(step) - held.stamp
-        return mask_fill_zero(read.available, (blank + age) / channel.ledger.sender.clock.period)
+        return mask_fill_zero(read.available, (blank + age) / channel.ledger.sender.period)
 
     def evaluate(
         self, ticks: list[Tick], window: Window, buffers: dict[str, Tensor], *, replay: bool = False

@@ -21,13 +21,14 @@ from torch import Tensor
 from antiphon.comms.backward_requests import as_leaf, value_of
 from antiphon.comms.examples import ReturnedAction
 from antiphon.comms.links import Link
-from antiphon.engine.heart.clock import Clock, Sends, Windows, uses_of
+from antiphon.engine.heart.clock import Clock, Windows, uses_of
 from antiphon.engine.heart.message import Message, Read, StepSignals, Window
 from antiphon.engine.heart.rows import EnvMask, mask_and, mask_fill_zero, mask_not, mask_or, simplify
 from antiphon.errors import EngineError
 
 if TYPE_CHECKING:
     from antiphon.engine.features.held_messages import HeldMessages
+    from antiphon.engine.features.message_rate import Sending
 
 __all__ = ["Ledger"]
 
@@ -57,7 +58,7 @@ class Ledger:
     """
 
     name: str
-    sender: Sends
+    sender: Clock | Sending
     receiver: Clock
     windows: Windows
     link: Link
@@ -102,8 +103,8 @@ class Ledger:
         return message
 
     def _uses(self, stamp: int) -> tuple[int | None, set[int], int]:
-        sender, receiver, delay = self.sender, self.receiver, self.link.delay
-        return uses_of(stamp, sender, receiver, self.windows, delay, read=self.read, state=self.state)
+        following, receiver, delay = self.sender.after(stamp), self.receiver, self.link.delay
+        return uses_of(stamp, following, receiver, self.windows, delay, read=self.read, state=self.state)
 
     def returned_at(self, stamp: int) -> int | None:
         """Step at which a message's gradient is back at its sender over a perfect link; None: it is not read.

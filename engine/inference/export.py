@@ -14,7 +14,6 @@ import math
 import operator
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
-from fractions import Fraction
 from typing import Any, final
 
 import torch
@@ -108,9 +107,7 @@ def steps_per_round(system: System) -> int:
         ScenarioError: They are too many for a graph.
     """
     lengths = [agent.clock.period for agent in system.agents.values()]
-    for channel in system.channels.values():
-        sends = channel.ledger.sender
-        lengths.append(sends.clock.period * Fraction(str(sends.rate)).denominator)
+    lengths += [channel.ledger.sender.repeats for channel in system.channels.values()]
     found = math.lcm(*lengths)
     if found > _LONGEST:
         raise ScenarioError(
@@ -193,7 +190,7 @@ class Ticks:
         self._calls: dict[str, fx.Node] = {}
         self._left: list[tuple[str, Callable[[], fx.Node]]] = []
         ledgers = [channel.ledger for channel in system.channels.values()]
-        spans = [one.link.delay + one.receiver.period + one.sender.clock.period for one in ledgers]
+        spans = [one.link.delay + one.receiver.period + one.sender.period for one in ledgers]
         self._later = (max(spans, default=0) // length + 2) * length if length else 0
         """The graph's start: a round's at which all that is ever due has been made (a sent share of ticks repeats)."""
 
@@ -413,7 +410,7 @@ class Ticks:
 
 def _age(step: int) -> Callable[[Channel, int], float]:
     """How old a message is at a step, in ticks of its sender."""
-    return lambda channel, stamp: (step - stamp) / channel.ledger.sender.clock.period
+    return lambda channel, stamp: (step - stamp) / channel.ledger.sender.period
 
 
 def _laid_end_to_end(ticks: Ticks, module: fx.GraphModule, agents: Sequence[str]) -> fx.GraphModule:

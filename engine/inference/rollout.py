@@ -489,7 +489,7 @@ def _all_there(channel: Channel, stamps: Sequence[int], step: int) -> bool:
     if not stamps:
         return False
     since = step - ledger.receiver.period - ledger.link.delay
-    return ledger.read == "last" or stamps[0] - ledger.sender.clock.period <= since
+    return ledger.read == "last" or stamps[0] - ledger.sender.period <= since
 
 
 def steps_needed(system: System) -> int:

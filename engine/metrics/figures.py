@@ -298,7 +298,7 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measure
     content: float = channel.size * (link.bits or bits)
     if isinstance(channel.sampler, SymbolSampler):
         content = channel.sampler.length * math.log2(channel.sampler.vocabulary)
-    traffic = content * (ledger.sender.rate / ledger.sender.clock.period)
+    traffic = content * (1 / ledger.sender.interval)
     if "to.state" in channel.gradient.ends:
         # The receiver's state crosses the link in full precision at each of its ticks (semantics 25). Phases follow
         # from the clocks, and what is returned has come back with the gradients.

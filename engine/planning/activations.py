@@ -53,7 +53,7 @@ def most_kept(system: System, costs: CostModel) -> int:
 
 def _kept(system: System, name: str, costs: CostModel) -> int:
     agent = system.agents[name]
-    return costs.network(agent).saved * system.group_of[name].windows.ticks(agent.clock)
+    return costs.network(agent).saved * system.group_of[name].windows.ticks(agent.clock.period)
 
 
 def _graphs(

@@ -125,7 +125,7 @@ def slots(channel: Channel, sender: LearningGroup) -> int:
     ledger = channel.ledger
     if channel.state:  # all but the newest of a window are passed on with their graph
         return 3 + (channel.gradient.span if channel.traced else 0)
-    every = ledger.sender.clock.period / ledger.sender.rate
+    every = ledger.sender.interval
     read = max(math.ceil(every), ledger.receiver.period)
     used = ledger.link.delay + read - 1 + ledger.windows.steps() - 1 + ledger.slack
     learned = sender.windows.steps() * (1 + (sender.staleness if sender.late else 0))

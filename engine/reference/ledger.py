@@ -148,7 +148,7 @@ def age(channel: Channel, read: Read, step: int) -> Tensor:
         stamp = stamp + read.message.stamp
         if held is not None and held.stamp is not None:
             stamp = torch.where(as_mask(read.predicted, channel.zeros), stamp, held.stamp)
-    age = (step - stamp).to(channel.zeros.dtype) / channel.ledger.sender.clock.period
+    age = (step - stamp).to(channel.zeros.dtype) / channel.ledger.sender.period
     return mask_fill_zero(as_mask(read.available, channel.zeros), age)
 
 

@@ -10,6 +10,7 @@ import pytest
 from antiphon.engine import features
 from tests.contracts.builders import Document, levels, ring
 from tests.contracts.documents import LSTM, TRACED, pairs
+from tests.contracts.themes import EPISODES
 from tests.contracts.twins import differences, facts, made
 
 FEATURES = Path(features.__file__).parent
@@ -26,10 +27,12 @@ USERS: dict[str, Document] = {
     "features.direct_feedback": levels(
         channel={"coupling": "locked", "feedback": {"kind": "dfa", "of": "b0"}}, count=1
     ),
+    "features.episode_windows": ring(2, env=EPISODES),
     "features.feedback_alignment": ring(2, channel={"coupling": "locked", "feedback": "fa"}),
     "features.held_messages": ring(2, channel={"link": {"delay": 1, "drop": 0.3}}),
     "features.lambda_returns": ring(2, agent=LSTM, state=TRACED),
     "features.late_windows": ring(2, channel=DELAYED),
+    "features.message_rate": ring(2, channel={"link": {"delay": 1, "rate": 0.5}}),
     "policies.local_policy": pairs(A2C, gradient={"kind": "local_policy"}),
     "features.outliers": ring(2, agent=LSTM, state={"gradient": {"kind": "linear"}}),
     "features.stand_ins": ring(2, channel={"link": {"delay": 1, "drop": 0.3}, "input": {"kind": "linear"}}),

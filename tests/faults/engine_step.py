@@ -8,8 +8,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-a-loss-is-divided-by-its-valid-rows",
         "engine/heart/learn.py",
-        "constant(tick.losses), tick.losses.sum() / self.system.batch, self.system.batch\n",
-        "constant(tick.losses), tick.losses.sum() / (self.system.batch if tick.present is None else tick.present.sum()), self.system.batch\n",
+        "window_loss.add(agent.name, tick.losses, ",
+        "window_loss.add(agent.name, tick.losses if tick.present is None else tick.losses * batch / tick.present.sum(), ",
         "tests/contracts/test_contracts.py::test_documents[absent targets-reference]",
     ),
     Fault(
@@ -92,7 +92,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "forward-an-age-is-in-steps",
         "engine/heart/forward.py",
-        "(blank + age) / channel.ledger.sender.clock.period",
+        "(blank + age) / channel.ledger.sender.period",
         "blank + age",
         "tests/contracts/test_contracts.py::test_documents[ages-reference]",
     ),
