@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from antiphon.engine.features.divergence import DivergenceCheck, Guard
+from antiphon.engine.heart.agent import AGE
 from antiphon.engine.heart.forward import ForwardPass, MessagePolicy
 from antiphon.engine.heart.learn import ObjectiveEvaluator
 from antiphon.engine.heart.predictors import PredictorTrainer
@@ -120,6 +121,14 @@ def _install_forward(forward_pass: ForwardPass) -> None:
         from antiphon.engine.features.feedback_alignment import FixedFeedback
 
         forward_pass.feedback = FixedFeedback(system)
+    if any(AGE in agent.inputs.observes for agent in system.agents.values()):
+        from antiphon.engine.features.ages import Ages
+
+        forward_pass.ages = Ages()
+    if any(agent.inputs.critic for agent in system.agents.values()):
+        from antiphon.engine.policies.critics import Critics
+
+        forward_pass.critics = Critics(system, forward_pass.signal_of)
     if any(agent.trail is not None for agent in system.agents.values()):
         from antiphon.engine.features.contexts import States
 

@@ -154,8 +154,9 @@ def _critic(system: System, agent: Agent) -> Hashable:
 
 def _goal_kind(goal: Goal) -> Hashable:
     """Return what the objectives of one stack have in common; each member may have rewards of its own."""
-    weights = tuple(weight for _, weight in goal.rewards)
-    return goal.objective.key, goal.target, goal.last_only, goal.weight, weights, goal.direction
+    own = goal.rewards
+    rewards = None if own is None else (tuple(weight for _, weight in own.weights), own.direction)
+    return goal.objective.key, goal.target, goal.last_only, goal.weight, rewards
 
 
 def aligned_kind(system: System, agent: Agent, behind: tuple[str, ...] = ()) -> Hashable | None:

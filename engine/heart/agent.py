@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -21,27 +22,15 @@ from antiphon.comms.links import FanIn
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock
 from antiphon.engine.heart.rows import EnvMask, Members, Replicas, mask_and, mask_not, mask_or, simplify
-from antiphon.envs.signal import OUTCOMES
 from antiphon.nets.random import uniform_many
 
-__all__ = ["AGE", "COSINE", "Agent", "Direction", "Goal", "Inputs", "Participation"]
+if TYPE_CHECKING:
+    from antiphon.engine.policies.rewards import Rewards
+
+__all__ = ["AGE", "Agent", "Goal", "Inputs", "Participation"]
 
 AGE = "age"
 """The observation of an agent that sees how old its messages are."""
-
-
-COSINE = "goal.cosine"
-"""The reward for moving a signal in the direction that a message points to."""
-
-
-@dataclass(frozen=True, slots=True)
-class Direction:
-    """What the reward `goal.cosine` is made of."""
-
-    place: int
-    """Of the channel among the agent's incoming ones: its message is the direction."""
-    signal: str
-    """What moves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +42,8 @@ class Goal:
     """The target signal; "" of a policy."""
     last_only: bool
     weight: float
-    rewards: tuple[tuple[str, float], ...] = ()
-    """Of a policy: the rewards whose weighted sum is its own, by name."""
-    direction: Direction | None = None
-    """Of a policy with the reward `goal.cosine`."""
-    ends: tuple[str, str] = ("terminated", "truncated")
-    """Of a policy: the signals of the ends of its episodes, which may be its own agent's in the world."""
+    rewards: Rewards | None = None
+    """What a policy learns from in place of a target."""
 
     @property
     def policy(self) -> PolicyObjective | None:
@@ -68,12 +53,7 @@ class Goal:
     @property
     def signals(self) -> tuple[str, ...]:
         """Names of the signals that it reads."""
-        if self.policy is None:
-            return (self.target,)
-        rewards = [name for name, _ in self.rewards if name != COSINE]
-        moves = () if self.direction is None else (self.direction.signal,)
-        # the mask of `reward` is of use where the reward itself is not
-        return *rewards, *OUTCOMES, *self.ends, *moves
+        return (self.target,) if self.rewards is None else self.rewards.signals
 
 
 @dataclass(eq=False)
@@ -235,17 +215,12 @@ class Agent:
             dtype: Of what the network reads.
         """
         flat = len(self.learner.network.input_shape) == 1
-        found = (self._rows(names, signal, dtype) for names in self.inputs.observed if names[0] != AGE)
+        found = (self.member_rows(names, signal, dtype) for names in self.inputs.observed if names[0] != AGE)
         return [rows.reshape(len(rows), -1) if flat else rows for rows in found]
 
-    def critic_input(self, signal: Callable[[str], Tensor], dtype: torch.dtype) -> Tensor:
-        """What the critics of its members read, [rows, *input_shape]; arguments as of `observations`."""
-        found = [self._rows(names, signal, dtype) for names in self.inputs.critics]
-        if len(self.learner.critic.input_shape) == 1:
-            found = [rows.reshape(len(rows), -1) for rows in found]
-        return found[0] if len(found) == 1 else torch.cat(found, 1)
-
-    def _rows(self, names: tuple[str, ...], signal: Callable[[str], Tensor], dtype: torch.dtype) -> Tensor:
+    def member_rows(
+        self, names: tuple[str, ...], signal: Callable[[str], Tensor], dtype: torch.dtype
+    ) -> Tensor:
         """One observation of the members, [rows, …]; `names`: the signal of each."""
         distinct = list(dict.fromkeys(names))
         values = [signal(name).to(dtype) for name in distinct]

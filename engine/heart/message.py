@@ -28,11 +28,9 @@ __all__ = [
     "LearningGroup",
     "Message",
     "Read",
-    "ReplicaSignals",
     "StepSignals",
     "Tick",
     "Window",
-    "joined",
 ]
 
 PLAIN = {"role": "plain"}
@@ -69,33 +67,6 @@ class StepSignals:
         if key not in self._encoded:
             self._encoded[key] = encode(key, self.signals, dtype)
         return self._encoded[key]
-
-
-@dataclass(slots=True, eq=False)
-class ReplicaSignals(StepSignals):
-    """One step of several replicas, each in an environment of its own; signals are [replicas * B, …].
-
-    Attributes:
-        each: The same step of each replica, [B, …].
-    """
-
-    each: Sequence[StepSignals] = ()
-
-    def complete(self) -> None:
-        """Add the signals that have become known since."""
-        for name in dict.fromkeys(name for one in self.each for name in one.signals):
-            if name not in self.signals:
-                like = next(one.signals[name] for one in self.each if name in one.signals)
-                # A mask that is absent holds everywhere.
-                default = torch.ones_like(like) if name.startswith("_") else torch.zeros_like(like)
-                self.signals[name] = torch.cat([one.signals.get(name, default) for one in self.each])
-
-
-def joined(each: Sequence[StepSignals]) -> ReplicaSignals:
-    """The signals of one step of several replicas, side by side."""
-    step_signals = ReplicaSignals(each[0].step, {}, each=tuple(each))
-    step_signals.complete()
-    return step_signals
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import TYPE_CHECKING
 
 import networkx as nx
@@ -24,10 +23,7 @@ if TYPE_CHECKING:
     from antiphon.engine.features.episode_windows import EpisodeWindows
     from antiphon.envs.signal import Description
 
-__all__ = ["System", "Tie"]
-
-Tie = list[tuple[str, int]]
-"""Agents, and places among their parameters, of what is one weight."""
+__all__ = ["System"]
 
 
 def _rows(part: Agent | Channel, mask: EnvMask) -> EnvMask:
@@ -115,20 +111,6 @@ class System:
         """Tell those that learn once an episode how long the one is that begins at `step`; None: they know it."""
         if self.episode is not None and length is not None:
             self.episode.begin(step, length, 0 if step == 0 else self.episode.current + 1)
-
-    def ties(self) -> list[list[Tie]]:
-        """Return what is one weight, by its places; ties with a common agent together, those of other parts left out."""
-        joined: list[list[Tie]] = []
-        for places in self.tied:
-            if places[0][0] not in self.agents:  # a tie is never cut: all of its agents are in another part
-                continue
-            each = [(name, list(self.agents[name].learner.parameters), key) for name, key in places]
-            tie = [(name, keys.index(key)) for name, keys, key in each]
-            names = {name for name, _ in tie}
-            touching = [some for some in joined if any(name in names for one in some for name, _ in one)]
-            joined = [some for some in joined if some not in touching]
-            joined.append([*chain.from_iterable(touching), tie])
-        return joined
 
     @property
     def began(self) -> int:

@@ -235,7 +235,9 @@ def _ticks_of(window: Window) -> dict[str, list[Tick]]:
 
 
 def _observed(agent: Agent, ticks: list[Tick], forward_pass: ForwardPass) -> Tensor | None:
-    return torch.stack([forward_pass.critic_input(tick) for tick in ticks]) if agent.inputs.critic else None
+    if forward_pass.critics is None or not agent.inputs.critic:
+        return None
+    return torch.stack([forward_pass.critics.input(tick) for tick in ticks])
 
 
 def _among(mask: EnvMask, rows: Tensor) -> EnvMask:

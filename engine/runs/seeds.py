@@ -16,7 +16,6 @@ from antiphon.engine.build.builder import chosen_device, without_weights
 from antiphon.engine.build.join_replicas import sequential_reason_of
 from antiphon.engine.build.stacking import reasons_alone
 from antiphon.engine.environment import EnvironmentRunner, with_own_env
-from antiphon.engine.heart.message import joined
 from antiphon.engine.replicas import Replica, ReplicatedEngine
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.lock import locked
@@ -26,6 +25,7 @@ from antiphon.engine.runs.run import Run, begin, check_empty
 from antiphon.engine.runs.run_loop import Outcome, RunLoop
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.state.checkpoint import read_simulation
+from antiphon.engine.state.replica_signals import joined
 from antiphon.errors import DivergenceError, ScenarioError
 from antiphon.files import write_json
 from antiphon.scenarios import Scenario, Template, load

@@ -21,13 +21,12 @@ from antiphon.engine.heart.message import (
     LearningGroup,
     Message,
     Read,
-    ReplicaSignals,
     StepSignals,
     Tick,
-    joined,
 )
 from antiphon.engine.heart.rows import Replicas
 from antiphon.engine.heart.system import System
+from antiphon.engine.state.replica_signals import ReplicaSignals, joined
 from antiphon.engine.state.trees import Tree, join, join_rows, split, split_rows
 from antiphon.nets.trained_parameters import TrainedParameters
 

@@ -117,9 +117,12 @@ def load_weights(
     takers = [name for name, taken in found.taken.items() if taken]
     _check_ties(system, state["learners"], found)
     renewed = set(takers)
-    for groups in system.ties():  # what is one weight is one in its moments too
-        joined = {name for tie in groups for name, _ in tie}
-        renewed |= joined if joined & renewed else set()
+    if system.tied:  # what is one weight is one in its moments too
+        from antiphon.engine.features.ties import ties_of
+
+        for groups in ties_of(system):
+            joined = {name for tie in groups for name, _ in tie}
+            renewed |= joined if joined & renewed else set()
     for name in renewed:
         state["learners"][name]["optimiser"] = system.agents[name].learner.optimiser.initial_state()
     state["quarantine"]["events"].append([now, f"weights of {source} are taken by {', '.join(takers)}"])

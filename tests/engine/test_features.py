@@ -9,7 +9,7 @@ import pytest
 
 from antiphon.engine import features
 from tests.contracts.builders import Document, levels, ring
-from tests.contracts.documents import LSTM, TRACED, pairs
+from tests.contracts.documents import LSTM, TRACED, pairs, with_critics
 from tests.contracts.themes import EPISODES
 from tests.contracts.twins import differences, facts, made
 
@@ -21,6 +21,7 @@ A2C: Document = {"kind": "a2c"}
 PPO: Document = {"kind": "ppo", "epochs": 2}
 TIED: Document = {"tied": [["n0.0.weight", "n1.0.weight"]]}
 USERS: dict[str, Document] = {
+    "features.ages": ring(2, agent={"observes": ["x", "age"]}),
     "features.auxiliary": ring(2, agent=LSTM, state=STATE),
     "features.contexts": ring(2, channel={"gradient": {"kind": "linear", "context": ["returned"]}}),
     "features.critics": ring(2, channel={"gradient": {"kind": "critic"}}),
@@ -40,6 +41,7 @@ USERS: dict[str, Document] = {
     "features.ties": {**ring(2), **TIED},
     "native.networks": ring(4),
     "policies.actions": pairs(A2C),
+    "policies.critics": with_critics("x"),
     "policies.further_passes": pairs(PPO),
     "policies.trajectories": pairs(A2C),
 }

@@ -91,7 +91,7 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "forward-an-age-is-in-steps",
-        "engine/heart/forward.py",
+        "engine/features/ages.py",
         "(blank + age) / channel.ledger.sender.period",
         "blank + age",
         "tests/contracts/test_contracts.py::test_documents[ages-reference]",
@@ -259,7 +259,7 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "held-an-age-is-that-of-the-due-message",
-        "engine/heart/forward.py",
+        "engine/features/ages.py",
         "            age = stamp_number(step) - held.stamp\n",
         "            pass\n",
         "tests/contracts/test_contracts.py::test_documents[ages-reference]",
