@@ -6,11 +6,12 @@ from antiphon.engine.features.divergence import DivergenceCheck, Guard
 from antiphon.engine.heart.agent import AGE
 from antiphon.engine.heart.forward import ForwardPass, MessagePolicy
 from antiphon.engine.heart.learn import ObjectiveEvaluator
+from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 
-__all__ = ["check_later", "forward_pass_of", "install", "objectives_of", "predictor_trainer_of"]
+__all__ = ["check_later", "depths_of", "forward_pass_of", "install", "objectives_of", "predictor_trainer_of"]
 
 
 def install(engine: Engine, base: System, *, native: bool = False) -> None:
@@ -48,6 +49,11 @@ def install(engine: Engine, base: System, *, native: bool = False) -> None:
 
         engine.returns = LambdaReturns(system, engine.evaluator, engine.forward_pass, engine.backward_pass)
     channels = system.channels.values()
+    if any(channel.may_mix for channel in channels):
+        from antiphon.engine.features.mixing import Mixing
+
+        engine.backward_pass.mixing = Mixing(engine.predictor_trainer)
+        engine.depths = depths_of(system)
     if any(channel.feedback.direct is not None for channel in channels):
         from antiphon.engine.features.direct_feedback import DirectFeedback
 
@@ -74,6 +80,15 @@ def install(engine: Engine, base: System, *, native: bool = False) -> None:
         engine.after_move.append(FurtherPasses(engine, base).learn)
     if system.device.type == "cuda":
         check_later(engine)
+
+
+def depths_of(system: System) -> dict[LearningGroup, int]:
+    """Return after how many others a group is differentiated, where channels mix in what they return; absent: after none."""
+    if not any(channel.mixes for channel in system.channels.values()):
+        return {}
+    from antiphon.engine.features.mixing import depths_of
+
+    return depths_of(system)
 
 
 def check_later(engine: Engine) -> None:

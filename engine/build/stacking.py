@@ -34,6 +34,7 @@ from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.rows import Replicas
 from antiphon.engine.heart.system import System
+from antiphon.engine.installed import depths_of
 from antiphon.engine.metrics.progress import Progress
 from antiphon.nets.optimisers import Optimiser
 from antiphon.nets.torch_optimisers import TorchOptimiser
@@ -110,8 +111,8 @@ def channels_alone(system: System) -> dict[str, str]:
     return found
 
 
-def agent_kind(system: System, agent: Agent, wave: int) -> Hashable:
-    """Return what agents of one stack have in common; `wave`: at which place of a step's order they tick."""
+def agent_kind(system: System, agent: Agent, place: Hashable) -> Hashable:
+    """Return what agents of one stack have in common; `place`: where in a step's order they tick and learn."""
     group, learner, goal = system.group_of[agent.name], agent.learner, agent.goal
     # How messages come about is their channel stacks' affair, of which a stack may read many: here it matters how they fit.
     read = [(channel.shape, channel.slots, channel.ledger.read) for channel in agent.incoming]
@@ -119,8 +120,7 @@ def agent_kind(system: System, agent: Agent, wave: int) -> Hashable:
         learner.network.signature(),
         agent.clock,
         group.windows,
-        wave,
-        system.depths.get(group, 0),
+        place,
         learner.frozen,
         learner.rate,
         _optimiser(learner.optimiser),
@@ -234,9 +234,11 @@ def stacks_of(system: System) -> tuple[list[list[Agent]], dict[str, str]]:
     """
     reasons = reasons_alone(system)
     waves = {name: i for i, wave in enumerate(system.schedule.waves) for call in wave for name in call}
+    depths = depths_of(system)
     kinds: dict[Hashable, list[Agent]] = {}
     for name, agent in system.agents.items():
-        kind: Hashable = name if name in reasons else agent_kind(system, agent, waves[name])
+        place = waves[name], depths.get(system.group_of[name], 0)
+        kind: Hashable = name if name in reasons else agent_kind(system, agent, place)
         kinds.setdefault(kind, []).append(agent)
     for members in kinds.values():
         name, read = members[0].name, [channel_kind(system, channel) for channel in members[0].incoming]

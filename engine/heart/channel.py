@@ -15,7 +15,7 @@ from torch import Tensor
 
 from antiphon.comms.examples import ContextSpec, Example
 from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import Message, Read, Window
+from antiphon.engine.heart.message import Read, Window
 from antiphon.engine.heart.rows import (
     EnvMask,
     Members,
@@ -273,22 +273,6 @@ class Channel:
         disabled = self.gradient.disabled
         return rows if disabled is None else mask_fill_zero(mask_not(self.rows_of(disabled)), rows)
 
-    @property
-    def stand_in_allowed(self) -> EnvMask:
-        """Where its synthetic input may stand in for a message."""
-        disabled = self.input.disabled
-        return True if disabled is None else mask_not(self.rows_of(disabled))
-
-    def add_input_example(self, context: Tensor | None, message: Message, arrived: Tensor | None) -> None:
-        """Keep what its synthetic input learns from at the end of the step."""
-        example = Example(message.received, context, None, valid=arrived)
-        if self.stacked:
-            members = None
-            if isinstance(message.void, Tensor):
-                members = self.members_in(torch.logical_not(message.void))
-            example.members = members_and(members, self.input.enabled)
-        self.input.examples.append(example)
-
     # --- what follows from its settings --------------------------------------------------------------------
 
     @property
@@ -307,8 +291,13 @@ class Channel:
     @property
     def mixes(self) -> bool:
         """Whether what is injected contains what comes back at the same step."""
+        return self.may_mix and self.injects
+
+    @property
+    def may_mix(self) -> bool:
+        """Whether it does so where anything is injected."""
         own = self.gradient
-        return bool(own.trace or own.propagate or own.needs_actions) and self.injects and not self.state
+        return bool(own.trace or own.propagate or own.needs_actions) and not self.state
 
     @property
     def traced(self) -> bool:

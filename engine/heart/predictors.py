@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from antiphon.engine.features.contexts import Contexts
     from antiphon.engine.features.outliers import ClippedReturns
 
-__all__ = ["PredictorTrainer"]
+__all__ = ["PredictorTrainer", "members_of"]
 
 
 class PredictorTrainer:
@@ -226,20 +226,8 @@ class PredictorTrainer:
         }
         for name, update in updates.items():
             channel = self.system.channels[name]
-            update.members = members_and(_union(update.examples), channel.gradient.enabled)
+            update.members = members_and(members_of(update.examples), channel.gradient.enabled)
         return updates
-
-    def input_gradients(self, step: int) -> dict[str, PredictorUpdate]:
-        """Gather what each synthetic input learns from at this step, with the gradients of its parameters."""
-        found: dict[str, PredictorUpdate] = {}
-        for name, channel in self.system.channels.items():
-            examples, channel.input.examples = channel.input.examples, []
-            model = channel.input.model
-            if self.frozen or model is None or model.frozen or not examples or channel.input.all_disabled:
-                continue
-            members, learned = _union(examples), model.gradients(examples)
-            found[name] = PredictorUpdate(examples, *learned, members=members, of_input=True)
-        return found
 
     def apply(self, updates: Mapping[str, PredictorUpdate], step: int, skip: Skip | None) -> None:
         """Take the optimiser step of each synthetic gradient, or input.
@@ -277,7 +265,7 @@ class PredictorTrainer:
         return example
 
 
-def _union(examples: Sequence[Example]) -> Members:
+def members_of(examples: Sequence[Example]) -> Members:
     """The members that any of the examples is for."""
     masks = [example.members for example in examples if example.members is not None]
     return torch.stack(masks).any(0) if masks and len(masks) == len(examples) else None

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import networkx as nx
 import torch
 from torch import Tensor
 
@@ -70,9 +69,6 @@ class System:
     group_of: dict[str, LearningGroup] = field(init=False)
     owner_of: dict[str, str] = field(init=False)
     """The first agent of an agent's learner: the agent itself, unless it is tied to an earlier one."""
-    depths: dict[LearningGroup, int] = field(init=False)
-    """By group: after how many others it is differentiated, where channels mix in what they return."""
-
     nothing: Tensor = field(init=False)
     """[replicas * B] zeros: what a figure is where nothing adds to it."""
 
@@ -84,17 +80,7 @@ class System:
         self.owner_of = {name: first[agent.learner] for name, agent in self.agents.items()}
         for group in self.groups:
             group.owners = dict(Counter(self.owner_of[name] for name in group.members))
-        self.depths = self._depths()
         self.nothing = torch.zeros(self.replicas * self.batch, dtype=self.dtype, device=self.device)
-
-    def _depths(self) -> dict[LearningGroup, int]:
-        waits: nx.DiGraph[LearningGroup] = nx.DiGraph()
-        for channel in self.channels.values():
-            if channel.mixes:
-                waits.add_edge(self.group_of[channel.receiver], self.group_of[channel.sender])
-        return {
-            group: depth for depth, some in enumerate(nx.topological_generations(waits)) for group in some
-        }
 
     def cut(self, step: int, ends: EpisodeEnds) -> None:
         """End the episodes that ended at `step`: what is held, in flight or remembered is void there (semantics 20)."""

@@ -34,6 +34,7 @@ USERS: dict[str, Document] = {
     "features.lambda_returns": ring(2, agent=LSTM, state=TRACED),
     "features.late_windows": ring(2, channel=DELAYED),
     "features.message_rate": ring(2, channel={"link": {"delay": 1, "rate": 0.5}}),
+    "features.mixing": levels(channel={"gradient": {"kind": "linear", "trace": 0.5}}, count=1),
     "policies.local_policy": pairs(A2C, gradient={"kind": "local_policy"}),
     "features.outliers": ring(2, agent=LSTM, state={"gradient": {"kind": "linear"}}),
     "features.stand_ins": ring(2, channel={"link": {"delay": 1, "drop": 0.3}, "input": {"kind": "linear"}}),

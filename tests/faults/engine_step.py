@@ -57,15 +57,15 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-a-gradient-is-not-clipped",
         "engine/heart/learn.py",
-        "return credit if channel.gradient.clip is None else clipped(credit, channel.gradient.clip)",
+        "return credit if credit is None or clip is None else clipped(credit, clip)",
         "return credit",
         "tests/contracts/test_contracts.py::test_documents[clip and schedule-reference]",
     ),
     Fault(
         "backward-a-propagated-gradient-has-the-wrong-sign",
-        "engine/heart/learn.py",
-        "credit = credit + channel.gradient.propagate *",
-        "credit = credit - channel.gradient.propagate *",
+        "engine/features/mixing.py",
+        "credit = credit + own.propagate *",
+        "credit = credit - own.propagate *",
         "tests/contracts/test_contracts.py::test_documents[at once-reference]",
     ),
     Fault(
@@ -140,7 +140,7 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "predictors-examples-of-inputs-are-kept-for-ever",
-        "engine/heart/predictors.py",
+        "engine/features/stand_ins.py",
         "            examples, channel.input.examples = channel.input.examples, []\n",
         "            examples = channel.input.examples\n",
         "tests/contracts/test_contracts.py::test_documents[inputs-reference]",
@@ -274,8 +274,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "stand-ins-what-was-lost-is-an-example",
         "engine/features/stand_ins.py",
-        "if message.first_use == step and message.void is not True:\n            channel.add_input_example(context, message, _arrived(message))",
-        "if message.first_use == step and message.void is not True:\n            channel.add_input_example(context, message, None)",
+        "example = Example(message.received, context, None, valid=_arrived(message))",
+        "example = Example(message.received, context, None, valid=None)",
         "tests/contracts/test_contracts.py::test_documents[inputs-reference]",
     ),
 )
