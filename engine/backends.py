@@ -12,7 +12,7 @@ from antiphon.engine.build.stacked import Stacked
 from antiphon.engine.build.stacking import stack
 from antiphon.engine.features.divergence import RunningStatistics
 from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
-from antiphon.engine.heart.rows import EnvMask
+from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
@@ -309,7 +309,7 @@ class ReferenceBackend:
         restore(self.system, state)
         self.engine.replay_open_windows()
 
-    def _mask(self, mask: EnvMask) -> Tensor:
+    def _mask(self, mask: RowMask) -> Tensor:
         if isinstance(mask, Tensor):
             return mask
         return torch.full((self.system.batch,), mask, device=self.system.device)

@@ -14,7 +14,7 @@ from antiphon.engine.backends import Backend
 from antiphon.engine.heart import message as heart
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.rows import EnvMask
+from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.export import agent_module
 from antiphon.engine.metrics.report import AgentReport
@@ -141,7 +141,7 @@ class Message:
     def of(cls, message: heart.Message) -> Message:
         """Return a message as its ledger has it."""
 
-        def mask(where: EnvMask) -> Tensor:
+        def mask(where: RowMask) -> Tensor:
             rows = message.sent.shape[0]
             return where.clone() if isinstance(where, Tensor) else torch.full((rows,), where)
 

@@ -13,7 +13,7 @@ from antiphon.engine.backends import SentMessage, StackedBackend
 from antiphon.engine.build.join_replicas import Union, bare, named
 from antiphon.engine.build.stacked import Stacked
 from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
-from antiphon.engine.heart.rows import EnvMask
+from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Losses, PredictorUpdate, StepReport, Update
 from antiphon.engine.metrics.report import AgentReport, LossesByAgent
@@ -64,7 +64,7 @@ class ReplicatedEngine:
         ended = self._joined([e.ended for e in ends])
         self.engine.cut(step, EpisodeEnds(ended, self._joined([e.terminated for e in ends])))
 
-    def _joined(self, masks: Sequence[EnvMask]) -> EnvMask:
+    def _joined(self, masks: Sequence[RowMask]) -> RowMask:
         if not any(isinstance(one, Tensor) for one in masks) and len(set(masks)) == 1:
             return masks[0]
         system = self.engine.system

@@ -16,7 +16,7 @@ from antiphon.engine.base_simulation import BaseSimulation, StepInfo, check_cont
 from antiphon.engine.build.builder import chosen_device
 from antiphon.engine.capture.loop import CapturedLoop, captured_loop
 from antiphon.engine.handles import AgentHandle, ChannelHandle, Named, Recording
-from antiphon.engine.heart.rows import EnvMask
+from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.inference.policy import Policy
 from antiphon.engine.metrics.description import described
 from antiphon.engine.metrics.figures import channel_figures, live_graph, write_figures
@@ -221,7 +221,7 @@ class Simulation(BaseSimulation):
         """Its division as run.json has it, the `placement` of agents among it; None: it is computed as a whole."""
         return None if self._coordinator is None else self._coordinator.facts
 
-    def _advance(self, *, watch: bool = False, keep: bool = True) -> EnvMask:
+    def _advance(self, *, watch: bool = False, keep: bool = True) -> RowMask:
         """Take one step as its base does; with parts, they take it if nothing observes it, and no episode's end is known."""
         coordinator = self._coordinator
         if coordinator is None:
@@ -270,7 +270,7 @@ class Simulation(BaseSimulation):
             self._writer.step_by_hand()
         return info
 
-    def _record_step(self, step: int, learned: AgentReport, ended: EnvMask, *, watch: bool) -> StepInfo:
+    def _record_step(self, step: int, learned: AgentReport, ended: RowMask, *, watch: bool) -> StepInfo:
         """Record a step that was computed together with those of other seeds, and return what happened.
 
         Args:

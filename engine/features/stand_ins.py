@@ -21,7 +21,7 @@ from antiphon.engine.features.held_messages import mixed
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Message, Read, StepSignals
 from antiphon.engine.heart.predictors import members_of
-from antiphon.engine.heart.rows import EnvMask, mask_and, mask_not, mask_or, members_and
+from antiphon.engine.heart.rows import RowMask, mask_and, mask_not, mask_or, members_and
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate
 
@@ -92,7 +92,7 @@ def _arrived(message: Message) -> Tensor | None:
     return torch.logical_not(away) if isinstance(away, Tensor) else None
 
 
-def _missing(read: Read, message: Message, *, always: bool) -> EnvMask:
+def _missing(read: Read, message: Message, *, always: bool) -> RowMask:
     """Return the environments in which the due message is missing, though its example goes on.
 
     Args:
@@ -106,7 +106,7 @@ def _missing(read: Read, message: Message, *, always: bool) -> EnvMask:
     return False if read.counted is True else mask_and(valid, mask_not(read.counted))
 
 
-def _filled(read: Read, message: Message, prediction: Tensor, missing: EnvMask) -> Read:
+def _filled(read: Read, message: Message, prediction: Tensor, missing: RowMask) -> Read:
     """Return what is read where `prediction` [rows, size] stands in for the due message in `missing`."""
     value, signals = prediction, read.step_signals
     if isinstance(missing, Tensor):

@@ -21,7 +21,7 @@ from antiphon.agents.policies import PolicyObjective
 from antiphon.comms.links import FanIn
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock
-from antiphon.engine.heart.rows import EnvMask, Members, Replicas, mask_and, mask_not, mask_or, simplify
+from antiphon.engine.heart.rows import Members, Replicas, RowMask, mask_and, mask_not, mask_or, simplify
 from antiphon.nets.random import uniform_many
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Participation:
     """Of the draws; tied agents have the same."""
     seeds: Tensor | None = None
     """[N] int64, of a stack."""
-    newest: tuple[int, Members, EnvMask] = (-1, None, True)
+    newest: tuple[int, Members, RowMask] = (-1, None, True)
     """The newest window asked for, who learns from it, and their rows."""
 
 
@@ -123,7 +123,7 @@ class Agent:
     seed: int = 0
     """Of what a user's module samples."""
     participation: Participation = field(default_factory=Participation)
-    agent_disabled: EnvMask = False
+    agent_disabled: RowMask = False
     """The rows of members that have diverged: they learn no more, and their messages are void."""
     members: tuple[Agent, ...] = ()
     """The agents that it is a stack of; a lone agent is its own."""
@@ -187,19 +187,19 @@ class Agent:
         """The members that learn from `window`, diverged or not (`p_update`)."""
         return None if self.participation.probability == 1.0 else self._participating(window)[1]
 
-    def participates(self, window: int) -> EnvMask:
+    def participates(self, window: int) -> RowMask:
         """The rows in which it learns from `window`."""
         if self.participation.probability == 1.0:
             return mask_not(self.agent_disabled)
         return mask_and(self._participating(window)[2], mask_not(self.agent_disabled))
 
-    def _participating(self, window: int) -> tuple[int, Members, EnvMask]:
+    def _participating(self, window: int) -> tuple[int, Members, RowMask]:
         own = self.participation
         if own.newest[0] != window:
             seeds = torch.tensor([own.seed]) if own.seeds is None else own.seeds
             members = uniform_many(seeds, window, 1)[:, 0] < own.probability
             drawn = int(members.sum())
-            rows: EnvMask = self.rows_of(members) if 0 < drawn < len(members) else drawn > 0
+            rows: RowMask = self.rows_of(members) if 0 < drawn < len(members) else drawn > 0
             own.newest = window, members, rows
         return own.newest
 

@@ -17,9 +17,9 @@ from antiphon.comms.examples import ContextSpec, Example
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Read, Window
 from antiphon.engine.heart.rows import (
-    EnvMask,
     Members,
     Replicas,
+    RowMask,
     mask_fill_zero,
     mask_not,
     members_and,
@@ -216,7 +216,7 @@ class Channel:
         live = window.live[self.name, read.stamp].flatten(1)
         return mask_fill_zero(read.available, self.ledger.link.carry(read.stamp, live))
 
-    def of_sender(self, mask: EnvMask) -> EnvMask:
+    def of_sender(self, mask: RowMask) -> RowMask:
         """A mask of the sender's rows as one of the channel's."""
         index = self.places.sender_index
         if not isinstance(mask, Tensor) or index is None:
@@ -249,7 +249,7 @@ class Channel:
         """The channels, [K] bool, any of whose rows are in a mask."""
         return mask.view(len(self.members), self.batch).any(1).cpu()
 
-    def not_finite(self, message: Tensor) -> EnvMask:
+    def not_finite(self, message: Tensor) -> RowMask:
         """The rows of messages that hold a number that is not finite."""
         finite = message.reshape(len(self.members), -1).isfinite().all(1)
         if bool(finite.all()):
@@ -258,7 +258,7 @@ class Channel:
 
     # --- its predictors ------------------------------------------------------------------------------------
 
-    def examples_for(self, mask: EnvMask) -> Members:
+    def examples_for(self, mask: RowMask) -> Members:
         """The channels of several with an enabled predictor that a message is an example for: with a row in the mask."""
         if not self.stacked or (self.gradient.disabled is None and not isinstance(mask, Tensor)):
             return None

@@ -14,7 +14,7 @@ from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Call
 from antiphon.engine.heart.message import Action, Message, Read, StepSignals, Tick, Window
-from antiphon.engine.heart.rows import EnvMask, mask_not, mask_or
+from antiphon.engine.heart.rows import RowMask, mask_not, mask_or
 from antiphon.engine.heart.system import System
 from antiphon.nets.random import seed_for
 
@@ -179,11 +179,11 @@ class ForwardPass:
         agent = self.system.agents[tick.agent]
         flat = len(agent.learner.network.input_shape) == 1
         messages: list[Tensor] = []
-        available: list[EnvMask] = []
+        available: list[RowMask] = []
         reads = iter(tick.reads)
         read = next(reads, None)
         for channel in agent.incoming:
-            side_by_side: list[tuple[Tensor, EnvMask]] = []
+            side_by_side: list[tuple[Tensor, RowMask]] = []
             while read is not None and read.channel == channel.name:
                 value = self._value(read, channel, tick, window)
                 value = value if flat else value.reshape(len(value), *channel.shape)
@@ -259,7 +259,7 @@ class ForwardPass:
 
     def _annotate(self, channel: Channel, agent: Agent, message: Message) -> None:
         """Note what is known of a message; what would poison its readers is void (looked at under quarantine only)."""
-        void: EnvMask = False
+        void: RowMask = False
         if agent.agent_disabled is not False:
             void = channel.of_sender(agent.agent_disabled)
         if self.system.divergence.quarantine:

@@ -17,7 +17,7 @@ from torch import Tensor
 from antiphon.agents.network import Tensors
 from antiphon.comms.examples import ContextSpec, ReturnedAction, encode
 from antiphon.engine.heart.clock import Windows
-from antiphon.engine.heart.rows import EnvMask
+from antiphon.engine.heart.rows import RowMask
 
 __all__ = [
     "PLAIN",
@@ -73,8 +73,8 @@ class StepSignals:
 class EpisodeEnds:
     """Which environments' episodes ended at a step."""
 
-    ended: EnvMask = False
-    terminated: EnvMask = False
+    ended: RowMask = False
+    terminated: RowMask = False
     """Those that ended for good, not by a limit of time."""
 
 
@@ -110,11 +110,11 @@ class Message:
     """Step at which its episode began, where that is a window."""
     lost: Tensor | None = field(default=None, metadata=ROWS)
     """[rows] bool: where the link lost it."""
-    void: EnvMask = field(default=False, metadata=ROWS)
+    void: RowMask = field(default=False, metadata=ROWS)
     """Where its episode has ended since it was sent."""
-    no_injection: EnvMask = field(default=False, metadata=ROWS)
+    no_injection: RowMask = field(default=False, metadata=ROWS)
     """Where its episode ended before it could be used: there nothing is injected either."""
-    counted: EnvMask = field(default=False, metadata=ROWS)
+    counted: RowMask = field(default=False, metadata=ROWS)
     """Where a use counted."""
     somewhere: bool | None = None
     """Whether `counted`, as a tensor, holds anywhere, as far as the host knows without a look at it."""
@@ -151,15 +151,15 @@ class Read:
     channel: str = field(metadata=PLAIN)
     value: Tensor | None = field(default=None, metadata=ROWS)
     """[rows, size]; None: zeros, or what the graph of `stamp` gives."""
-    available: EnvMask = field(default=False, metadata=ROWS)
+    available: RowMask = field(default=False, metadata=ROWS)
     """Where there is a message; zeros elsewhere."""
     message: Message | None = None
     """The message that is due, if one was sent."""
-    counted: EnvMask = field(default=False, metadata=ROWS)
+    counted: RowMask = field(default=False, metadata=ROWS)
     """Where it is the due message itself, or what stands in for it, and valid."""
     somewhere: bool | None = None
     """Whether `counted`, as a tensor, holds anywhere, as far as the host knows without a look at it."""
-    predicted: EnvMask = False
+    predicted: RowMask = False
     """Where a synthetic input stands in for it."""
     step_signals: StepSignals | None = None
     """The signals that what is read was made from, where they are not the message's own in all environments."""
@@ -184,7 +184,7 @@ class Tick:
     step_signals: StepSignals = field(metadata=SIGNALS)
     """The signals it worked on (its own step's, or those its aligned message was made from)."""
     reads: list[Read]
-    participates: EnvMask = field(default=True, metadata=ROWS)
+    participates: RowMask = field(default=True, metadata=ROWS)
     """The rows in which the agent learns from this window; in others what it reads is constant."""
     memory: Read | None = None
     """What a recurrent agent read of its own state; None for others."""

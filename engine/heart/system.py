@@ -15,7 +15,7 @@ from antiphon.engine.heart.agent import AGE, Agent, Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Schedule
 from antiphon.engine.heart.message import EpisodeEnds, LearningGroup
-from antiphon.engine.heart.rows import EnvMask, mask_fill_zero, mask_not
+from antiphon.engine.heart.rows import RowMask, mask_fill_zero, mask_not
 
 if TYPE_CHECKING:
     from antiphon.engine.features.divergence import Divergence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["System"]
 
 
-def _rows(part: Agent | Channel, mask: EnvMask) -> EnvMask:
+def _rows(part: Agent | Channel, mask: RowMask) -> RowMask:
     return part.to_rows(mask) if isinstance(mask, Tensor) else mask
 
 

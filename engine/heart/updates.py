@@ -12,7 +12,7 @@ from torch import Tensor
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import Example
 from antiphon.engine.heart.message import LearningGroup, Read, Window
-from antiphon.engine.heart.rows import EnvMask, Members
+from antiphon.engine.heart.rows import Members, RowMask
 
 if TYPE_CHECKING:
     from antiphon.engine.policies.policy_window import PolicyWindow
@@ -85,7 +85,7 @@ class Update:
     window: Window
     gradients: dict[str, Sequence[Tensor | None]] = field(default_factory=dict)
     """By the learner's first agent, in the order of its trainable parameters: of those that learn from the window."""
-    learning: dict[str, EnvMask] = field(default_factory=dict)
+    learning: dict[str, RowMask] = field(default_factory=dict)
     """By agent: the rows in which it learns from the window."""
     window_loss: WindowLoss = field(default_factory=WindowLoss)
     """Of its objectives."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.message import Message, StepSignals
-from antiphon.engine.heart.rows import EnvMask
+from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.heart.system import System
 from antiphon.errors import EngineError
 
@@ -259,7 +259,7 @@ class Boundary:
     def _tensor(self, content: Array) -> Tensor:
         return torch.from_numpy(content.copy()).to(self.system.device)
 
-    def _mask(self, counted: Array | bool) -> EnvMask:
+    def _mask(self, counted: Array | bool) -> RowMask:
         return counted if isinstance(counted, bool) else self._tensor(counted)
 
 

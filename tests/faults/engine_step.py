@@ -268,7 +268,7 @@ STEP: tuple[Fault, ...] = (
         "stand-ins-a-void-message-is-predicted",
         "engine/features/stand_ins.py",
         "    valid = mask_not(message.void)\n    if always",
-        "    valid: EnvMask = True\n    if always",
+        "    valid: RowMask = True\n    if always",
         "tests/contracts/test_contracts.py::test_documents[many ends, inputs-reference]",
     ),
     Fault(
