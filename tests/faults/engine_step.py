@@ -278,4 +278,18 @@ STEP: tuple[Fault, ...] = (
         "example = Example(message.received, context, None, valid=None)",
         "tests/contracts/test_contracts.py::test_documents[inputs-reference]",
     ),
+    Fault(
+        "reach-a-member-without-a-target-steps",
+        "engine/features/reach.py",
+        "return every & (count > 0).cpu() if isinstance(count, Tensor) else every",
+        "return every",
+        "tests/engine/heart/test_reach.py",
+    ),
+    Fault(
+        "reach-a-member-whose-message-is-void-steps",
+        "engine/features/reach.py",
+        "members = channel.members_in(torch.logical_not(silent))",
+        "pass",
+        "tests/engine/heart/test_reach.py",
+    ),
 )
