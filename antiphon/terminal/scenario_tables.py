@@ -5,13 +5,14 @@ from __future__ import annotations
 import json as json_text
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 
 from antiphon.commands.arguments import scenario_template
-from antiphon.engine.planning.memory_estimate import MemoryEstimate, byte_unit, in_unit, in_units
+from antiphon.engine.planning.memory_estimate import MemoryEstimate
 from antiphon.engine.planning.plan import ChannelStackPlan, CohortPlan, Plan, Waves, plan
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.python_template import other_variants
@@ -32,6 +33,13 @@ __all__ = ["show_plan", "show_scenario", "show_signals"]
 _ROWS = 12
 """Most agents, channels or cohorts with rows of their own; more agents or channels are grouped by common properties."""
 _FLOP = {"TFLOP": 1e12, "GFLOP": 1e9, "MFLOP": 1e6}
+_BYTES = {"TiB": 2.0**40, "GiB": 2.0**30, "MiB": 2.0**20}
+_PARTS = {
+    "optimiser": "optimiser state",
+    "messages": "messages in flight",
+    "activations": "activations of one window",
+}
+"""Parts of the memory that have another name in words."""
 
 
 def show_plan(plan: Plan) -> None:
@@ -42,27 +50,19 @@ def show_plan(plan: Plan) -> None:
         ["steps", _steps(plan)],
         ["waves", _waves(plan.waves)],
         ["memory", _memory(plan.memory, plan.installed)],
-        ["work", f"{_flop(plan.flop)} a step in products of matrices"],
+        ["work", f"{_in_units(plan.flop, _FLOP)} a step in products of matrices"],
     ]
     show_table(["runs on", ""], rows)
     _cohorts(plan.cohorts)
     _channel_stacks(plan.channel_stacks)
-    alone = plan.alone if plan.agents > 1 else ()
-    for heading, found in (("alone", alone), ("not by the native kernel", plan.by_torch)):
+    tables = {
+        "alone": plan.alone if plan.agents > 1 else (),
+        "not by the native kernel": plan.by_torch,
+        "kept until windows end": plan.not_swept,
+    }
+    for heading, found in tables.items():
         if found:
             show_table([heading, "why"], [[some(one.agents), one.reason] for one in found])
-    if plan.sweep:
-        show_table(
-            ["kept for backward", "each", f"at most {in_units(plan.memory.activations)}"],
-            [
-                [
-                    some(kept.agents),
-                    in_units(kept.each),
-                    kept.obstacle or "gone before the next one's forward",
-                ]
-                for kept in plan.activations
-            ],
-        )
 
 
 def _cohorts(cohorts: Sequence[CohortPlan]) -> None:
@@ -112,21 +112,30 @@ def _waves(waves: Waves) -> str:
 
 
 def _memory(memory: MemoryEstimate, installed: int | None) -> str:
-    """Format the memory estimate; negligible parts are left out."""
-    unit = byte_unit(memory.total)
+    """Format the memory estimate in one unit; negligible parts are left out."""
+    total, unit = memory.total, _unit(memory.total, _BYTES)
     parts = [
-        f"{MemoryEstimate.word(name)} {in_unit(count, unit)}"
-        for name, count in memory.parts().items()
-        if count > memory.total / 200
+        f"{_PARTS.get(name, name)} {_count(count, _BYTES[unit])}"
+        for name, count in asdict(memory).items()
+        if count > total / 200
     ]
-    of = "" if installed is None else f" of {in_units(installed)}"
-    return f"{in_units(memory.total)}{of}: {', '.join(parts)}"
+    of = "" if installed is None else f" of {_in_units(installed, _BYTES)}"
+    return f"{_in_units(total, _BYTES)}{of}: {', '.join(parts)}"
 
 
-def _flop(count: float) -> str:
-    unit, size = next(((u, s) for u, s in _FLOP.items() if count >= s), ("MFLOP", 1e6))
-    number = count / size
-    return f"{number:,.0f} {unit}" if number >= 10 else f"{number:.2g} {unit}"
+def _in_units(count: float, units: Mapping[str, float]) -> str:
+    """Format a count: `29 MFLOP`, `0.33 MiB`; two digits will do of what is estimated."""
+    unit = _unit(count, units)
+    return f"{_count(count, units[unit])} {unit}"
+
+
+def _unit(count: float, units: Mapping[str, float]) -> str:
+    """Return the largest unit of which it is one or more, or the smallest."""
+    return next((unit for unit, size in units.items() if count >= size), list(units)[-1])
+
+
+def _count(count: float, size: float) -> str:
+    return f"{count / size:,.0f}" if count >= 10 * size else f"{count / size:.2g}"
 
 
 Row = tuple[str, tuple[str, ...], str, int]

@@ -17,19 +17,16 @@ from antiphon.engine.backends import checked_backend
 from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.build.stacking import channel_stacks_of, channels_alone, stacks_of
 from antiphon.engine.capture.conditions import OF_BACKENDS, obstacle_of, period_of
+from antiphon.engine.features.sweep import obstacle as obstacle_to_sweep
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
 from antiphon.engine.native.networks import obstacle
-from antiphon.engine.planning.activations import KeptActivations, kept_activations
-from antiphon.engine.planning.advice import advice
 from antiphon.engine.planning.cost_model import CostModel
 from antiphon.engine.planning.memory_estimate import MemoryEstimate, installed, memory_of
 from antiphon.envs.registry import describe
-from antiphon.errors import ScenarioError
 from antiphon.extensions import name_of
 from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec
-from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.document import Scenario
 
 __all__ = [
@@ -38,14 +35,11 @@ __all__ = [
     "CohortPlan",
     "Plan",
     "Waves",
-    "delayed",
     "learning_in_words",
     "network_in_words",
     "plan",
-    "stacked",
     "ticks_in_words",
     "waves_of",
-    "with_fields",
 ]
 
 
@@ -64,49 +58,14 @@ class Waves:
 
 def waves_of(scenario: Scenario) -> Waves:
     """Return the waves of a scenario."""
-    waves, prompt = scenario.waves(), _prompt(scenario)
+    waves = scenario.waves()
+    prompt = [channel for channel in scenario.channels if not channel.state and channel.link.delay == 0]
     return Waves(
         count=len(waves),
         chain=len(waves) > 1 and all(len(wave) == 1 for wave in waves),
         channels=tuple(channel.name for channel in prompt),
         locked=bool(prompt) and all(channel.coupling == "locked" for channel in prompt),
     )
-
-
-def _prompt(scenario: Scenario) -> list[ChannelSpec]:
-    return [channel for channel in scenario.channels if not channel.state and channel.link.delay == 0]
-
-
-def delayed(scenario: Scenario, channels: Sequence[ChannelSpec]) -> Scenario | None:
-    """Return a scenario with delay 1 on some channels, their readers aligned to them if need be.
-
-    None: either way it has an error, or a warning of `check` more. A reader of `read: mean`, for one, cannot be aligned.
-    """
-    before = set(advice(scenario))
-    for aligned in (False, True):
-        try:
-            found = _delayed(scenario, channels, aligned=aligned)
-            if not set(advice(found)) - before:
-                return found
-        except ScenarioError:
-            continue
-    return None
-
-
-def _delayed(scenario: Scenario, delay: Sequence[ChannelSpec], *, aligned: bool) -> Scenario:
-    slower = {c.name: c.model_copy(update={"link": c.link.model_copy(update={"delay": 1})}) for c in delay}
-    readers = {channel.receiver for channel in delay} if aligned else set()
-    agents: dict[str, AgentSpec] = {
-        name: spec.model_copy(update={"align": True}) if name in readers and not spec.align else spec
-        for name, spec in scenario.agents.items()
-    }
-    channels = [slower.get(channel.name, channel) for channel in scenario.channels]
-    return with_fields(scenario, agents=agents, channels=channels)
-
-
-def with_fields(scenario: Scenario, **fields: object) -> Scenario:
-    """Return a scenario with other fields, checked; ScenarioError where they are not accepted."""
-    return Scenario(**{**{name: getattr(scenario, name) for name in type(scenario).model_fields}, **fields})
 
 
 @dataclass(frozen=True)
@@ -184,8 +143,8 @@ class Plan:
     """Why a GPU takes its steps one by one; None: it can replay recorded periods."""
     sweep: bool
     """Whether agents are differentiated as soon as they have ticked, where they can be."""
-    activations: tuple[KeptActivations, ...]
-    """By agents alike: what autograd keeps of them, and what stands in the way of the sweep."""
+    not_swept: tuple[Alone, ...]
+    """With the sweep, the agents whose activations are kept until their windows end, by reason."""
     installed: int | None
     """Bytes that the device has; None: not known."""
     by_torch: tuple[Alone, ...] = ()
@@ -238,7 +197,7 @@ def plan(
         period=period_of(system),
         one_by_one=OF_BACKENDS.get(picked) or obstacle_of(system) or _never_unobserved(scenario, system),
         sweep=system.sweep,
-        activations=kept_activations(system, members, costs),
+        not_swept=_not_swept(system) if system.sweep else (),
         installed=installed(torch.device(device)),
     )
 
@@ -249,6 +208,11 @@ def _never_unobserved(scenario: Scenario, system: System) -> str | None:
     if every > period:
         return None
     return f"figures are taken in every period of its schedule (telemetry.every: {every}, a period: {period})"
+
+
+def _not_swept(system: System) -> tuple[Alone, ...]:
+    reasons = ((group, obstacle_to_sweep(system, group)) for group in system.groups)
+    return _by_reason((name, why) for group, why in reasons if why is not None for name in group.members)
 
 
 def _by_torch(
