@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.errors import RunError
 from antiphon.telemetry.channels.series import Series
 from antiphon.telemetry.channels.tags import VERDICTS
 from antiphon.telemetry.verdicts import (
@@ -46,26 +45,13 @@ def verdict_series(read: Callable[[str], Series | None], graph: Mapping[str, Any
 
     Returns:
         None where no such figure was logged.
-
-    Raises:
-        RunError: The graph is not as antiphon writes it.
     """
-    count = len(graph["channels"])
-    logged = {
-        metric: series for metric in INPUTS if (series := read(metric)) is not None and len(series.steps)
-    }
-    found = {metric: series for metric, series in logged.items() if series.values.shape[1] == count}
+    found = {metric: series for metric in INPUTS if (series := read(metric)) is not None}
     if not found:
         return None
     steps = np.unique(np.concatenate([series.steps for series in found.values()]))
     rows = {metric: _at(series, steps) for metric, series in found.items()}
-    try:
-        traits = ChannelTraits.of(graph)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError):  # an event file that is not ours
-        raise RunError(
-            "its data of the Channels tab do not fit; start the run anew in another directory"
-        ) from None
-    return Series(steps, verdict_flags(rows, traits).astype(np.float32))
+    return Series(steps, verdict_flags(rows, ChannelTraits.of(graph)).astype(np.float32))
 
 
 def _at(series: Series, steps: NDArray[np.int64]) -> NDArray[np.float32]:
