@@ -166,7 +166,7 @@ def fitted(runs: Sequence[RunData], most: int) -> tuple[list[RunData], str]:
 
 def _size(run: RunData, most: int) -> float:
     """Return the bytes of a run's numbers in a page, of each figure so many rows at most."""
-    items = [(len(s.steps), 8 + 4 * s.values.shape[1]) for s in run.figures.values()]
+    items = [(len(s.steps), 8 + 4 * int(s.values.shape[1])) for s in run.figures.values()]
     for messages in run.messages.values():
         items.append((len(messages.steps), 8 + 12 * max(map(len, messages.samples), default=0)))
     return sum(_WRAPPING + _BASE64 * min(rows, most) * size for rows, size in items)
