@@ -15,7 +15,7 @@ from typing import Any
 from antiphon.telemetry.channels.documents import edges_by_name
 from antiphon.telemetry.channels.recorder import ChannelsWriter
 from antiphon.telemetry.channels.tags import Family
-from antiphon.telemetry.event_file import HPARAMS, RESULT, EarlierEvents, EventFile
+from antiphon.telemetry.event_file import SUFFIX, EventFile, event_files
 from antiphon.telemetry.figures import (
     MEASURED,
     Figure,
@@ -31,6 +31,8 @@ from antiphon.telemetry.parts.part_figures import PartFigures
 _log = logging.getLogger(__name__)
 
 _RESULTS = ("accuracy", "error", "bits", "return", "seconds")
+_RESULT = "result/"
+"""Beginning of the tags of a run's result."""
 _TEXT = "scenario/yaml"
 _LONGEST_TEXT = 100_000
 """Most characters of the scenario's text; TensorBoard renders more slowly, and scenario.yaml has all."""
@@ -51,7 +53,7 @@ class TensorBoardRecorder(Recorder):
 
     Of a long run only some rows are written (`in_events`).
 
-    The description (text, hyperparameters, graph, timeline) is written once per folder. A resumed run adds a
+    Text, hyperparameters and timeline are written once per folder, the graph by every session. A resumed run adds a
     file; what earlier ones hold after `start_step` has been cut off.
 
     Args:
@@ -69,11 +71,14 @@ class TensorBoardRecorder(Recorder):
     def begin(self, description: RunDescription) -> None:
         """Open an event file and describe the run."""
         self._every, self._until = description.every, description.until
-        earlier = EarlierEvents.read(self._logdir)
+        first = all(path.suffix != SUFFIX for path in event_files(self._logdir))
         events = EventFile(self._logdir)
         events.forget_after(self._start_step)
-        _describe(events, description, earlier.tags)
-        self._begun = events, Curves(description), ChannelsWriter(events, description, earlier.documents)
+        if first:
+            _describe(events, description)
+        channels = ChannelsWriter(events, description)
+        channels.begin(description, with_timeline=first)
+        self._begun = events, Curves(description), channels
         events.flush()
 
     @property
@@ -122,7 +127,7 @@ class TensorBoardRecorder(Recorder):
         """Write the result's metric and seconds for the HParams tab."""
         events, _, _ = self._files
         found = [
-            (f"{RESULT}{key}", result[key]) for key in _RESULTS if isinstance(result.get(key), int | float)
+            (f"{_RESULT}{key}", result[key]) for key in _RESULTS if isinstance(result.get(key), int | float)
         ]
         events.scalars(self._last_step, [(tag, tag, value) for tag, value in found])
         events.hparams_done(self._last_step)
@@ -155,16 +160,14 @@ def in_events(step: int, every: int) -> bool:
     return between > 0 or row % (1 << halvings) == 0
 
 
-def _describe(events: EventFile, description: RunDescription, written: set[str]) -> None:
-    """Write what describes a run, but for the tags that are written."""
-    step = description.start_step
-    if _TEXT not in written:
-        text = description.yaml
-        if len(text) > _LONGEST_TEXT:
-            text = text[:_LONGEST_TEXT] + "\n… (the rest is in scenario.yaml)"
-        events.text(step, _TEXT, text)
-    if not written >= HPARAMS:
-        events.hparams(step, description.hparams, [(f"{RESULT}{key}", key) for key in _RESULTS])
+def _describe(events: EventFile, description: RunDescription) -> None:
+    """Write the scenario and the run's row of the HParams tab."""
+    text = description.yaml
+    if len(text) > _LONGEST_TEXT:
+        text = text[:_LONGEST_TEXT] + "\n… (the rest is in scenario.yaml)"
+    events.text(description.start_step, _TEXT, text)
+    results = [(f"{_RESULT}{key}", key) for key in _RESULTS]
+    events.hparams(description.start_step, description.hparams, results)
 
 
 _NO_CURVE = ("seconds", "waiting_for", "blocked_on")

@@ -376,7 +376,7 @@ def keep_measured(
         return False
     try:
         with closing(EventFile(directory.path, suffix=BESIDE)) as events:
-            writer = ChannelsWriter(events, describe_run(simulation.scenario, directory.facts), None)
+            writer = ChannelsWriter(events, describe_run(simulation.scenario, directory.facts))
             writer.figures(simulation.now, rows)
     finally:
         directory.release()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,35 +44,29 @@ class ChannelsWriter:
 
     Args:
         events: The run's event file.
-        description: The run; graph and timeline are written at its `start_step`, and a mark of the session.
-        written: Documents that are in the run's event files already, by tag; None: none is to be written.
+        description: The run.
 
     Raises:
         RunError: The file cannot be written, here or later.
     """
 
-    def __init__(
-        self,
-        events: EventFile,
-        description: RunDescription,
-        written: Mapping[str, str] | None = MappingProxyType({}),
-    ) -> None:
+    def __init__(self, events: EventFile, description: RunDescription) -> None:
         self._events = events
         agents, channels = order(description)
         self._places: dict[str, dict[str, int]] = {
             "agent": {name: place for place, name in enumerate(agents)},
             "channel": {name: place for place, name in enumerate(channels)},
         }
-        self._written = dict(written or {})
         self._machines = [""] * parts_of(description.graph)
-        step, timeline = description.start_step, description.timeline
-        if written is None:
-            return
-        events.document(BEYOND, SESSION, "", PLUGIN)
-        self._document(step, GRAPH, graph_document(description))
-        times = None if timeline is None or TIMELINE in written else timeline_document(timeline, description)
+
+    def begin(self, description: RunDescription, *, with_timeline: bool = True) -> None:
+        """Write a mark of the session, the graph, and once in a folder the timeline, at the session's first step."""
+        self._events.document(BEYOND, SESSION, "", PLUGIN)
+        self._document(description.start_step, GRAPH, graph_document(description))
+        timeline = description.timeline if with_timeline else None
+        times = None if timeline is None else timeline_document(timeline, description)
         if times is not None:
-            self._document(step, TIMELINE, times)
+            self._document(description.start_step, TIMELINE, times)
 
     def figures(self, step: int, rows: Iterable[Figure]) -> None:
         """Write the figures of agents and channels of one step; those of others are left out."""
@@ -101,11 +94,8 @@ class ChannelsWriter:
         self.arrays(step, _by_part(rows, len(machines)))
 
     def _document(self, step: int, tag: str, content: Any) -> None:
-        """Write a document, unless it is the newest one there."""
         text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        if self._written.get(tag) != text:
-            self._written[tag] = text
-            self._events.document(step, tag, text, PLUGIN)
+        self._events.document(step, tag, text, PLUGIN)
 
 
 def _by_metric(

@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import (  # t
 )
 
 from antiphon.telemetry import Figure, RunDescription, TensorBoardRecorder
+from antiphon.telemetry.channels.tags import GRAPH, PARTS
 from antiphon.telemetry.parts.part_figures import PartFigures
 from antiphon.telemetry.timeline import Timeline
 from tests.telemetry.test_tensorboard import describe, rows_at
@@ -141,5 +142,6 @@ def test_a_reader_that_was_there_before_the_kill_has_every_step_once(
     assert [event.step for event in reader.Tensors("agent/n0000/loss")] == [1, 2, 3, 4, 5]
     session(tmp_path, 3, 6, noted)
     reader.Reload()
-    for tag, rows in expected.items():
+    for tag in expected.keys() - {GRAPH, PARTS}:
+        rows = expected[tag]
         assert [event.step for event in reader.Tensors(tag)] == [step for step, _ in rows], tag
