@@ -12,9 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from antiphon.telemetry.channels.documents import edges_by_name
-from antiphon.telemetry.channels.recorder import ChannelsWriter
-from antiphon.telemetry.channels.tags import Family
+from antiphon.telemetry.channels.documents import edges_by_name, parts_of
+from antiphon.telemetry.channels.recorder import ChannelsWriter, part_rows
 from antiphon.telemetry.event_file import SUFFIX, EventFile, event_files
 from antiphon.telemetry.figures import (
     MEASURED,
@@ -103,7 +102,7 @@ class TensorBoardRecorder(Recorder):
         """Write the figures of the parts of a run in parts at one step."""
         events, curves, channels = self._files
         if self._in_events(step):
-            events.scalars(step, curves.part_scalars(rows))
+            events.scalars(step, curves.scalars(part_rows(rows)))
             channels.parts(step, rows)
             events.flush()
 
@@ -189,55 +188,40 @@ class Curves:
         to_readout = {name for name, (_, receiver, _) in named.items() if receiver in readouts}
         agents = sorted(description.names["agents"], key=lambda name: name not in readouts)
         channels = sorted(description.names["channels"], key=lambda pair: pair[0] not in to_readout)
-        slugs = dict(channels)
-        self._parts: dict[Family, dict[str, str]] = {
+        slugs, parts = dict(channels), range(parts_of(graph))
+        self._tags: dict[Kind, dict[str, str]] = {
             "agent": {name: tag_part(name) for name in agents[: description.top]},
             "channel": {name: tag_part(slugs[name]) for name, _ in channels[: description.top]},
+            "part": {str(number): str(number) for number in parts[: description.top]},
         }
-        self._bounded: dict[Family, bool] = {
-            "agent": len(agents) > description.top,
-            "channel": len(channels) > description.top,
-        }
-        self._top = description.top
+        counts = {"agent": len(agents), "channel": len(channels), "part": len(parts)}
+        self._bounded = {kind for kind, count in counts.items() if count > description.top}
 
     def tag(self, kind: Kind, name: str, metric: str) -> tuple[str, str] | None:
         """Return (tag, pretty name) of a curve, or None for a figure without one."""
-        if kind == "env" or kind == "run":
+        if kind not in self._tags:
             return f"{kind}/{tag_part(metric)}", f"{kind}/{metric}"
-        part = self._parts[kind].get(name)
+        part = self._tags[kind].get(name)
         return None if part is None else (f"{kind}/{part}/{tag_part(metric)}", f"{kind}/{name}/{metric}")
 
     def scalars(self, rows: Iterable[Figure]) -> Iterator[tuple[str, str, float]]:
         """Yield (tag, pretty name, value) for the figures of one step: curves, then aggregates over the finite values."""
-        grouped: dict[tuple[Family, str], list[float]] = {}
+        grouped: dict[tuple[Kind, str], list[float]] = {}
         for row in rows:
+            if row.kind == "part" and row.metric in _NO_CURVE:
+                continue
             named = self.tag(row.kind, row.name, row.metric)
             if named is not None:
                 yield *named, row.value
-            if row.kind == "env" or row.kind == "run" or not math.isfinite(row.value):
-                continue
-            if self._bounded[row.kind]:
+            if row.kind in self._bounded and math.isfinite(row.value):
                 grouped.setdefault((row.kind, row.metric), []).append(row.value)
         yield from _aggregates(grouped)
 
-    def part_scalars(self, rows: Sequence[PartFigures]) -> Iterator[tuple[str, str, float]]:
-        """Yield (tag, pretty name, value) for the figures of parts at one step: curves, then aggregates of many parts."""
-        grouped: dict[tuple[Family, str], list[float]] = {}
-        for row in rows:
-            for metric, value in row.metrics.items():
-                if metric in _NO_CURVE:
-                    continue
-                if row.part < self._top:
-                    yield f"part/{row.part}/{metric}", f"part/{row.part}/{metric}", value
-                if len(rows) > self._top:
-                    grouped.setdefault(("part", metric), []).append(value)
-        yield from _aggregates(grouped)
 
-
-def _aggregates(grouped: Mapping[tuple[Family, str], Sequence[float]]) -> Iterator[tuple[str, str, float]]:
-    """Yield (tag, pretty name, value) of mean, smallest and largest of the values of each family and metric."""
-    for (family, metric), values in grouped.items():
-        of_all, title = f"{family}s/{tag_part(metric)}", f"{family}s/{metric}"
+def _aggregates(grouped: Mapping[tuple[Kind, str], Sequence[float]]) -> Iterator[tuple[str, str, float]]:
+    """Yield (tag, pretty name, value) of mean, smallest and largest of the values of each kind and metric."""
+    for (kind, metric), values in grouped.items():
+        of_all, title = f"{kind}s/{tag_part(metric)}", f"{kind}s/{metric}"
         yield f"{of_all}/mean", f"{title}/mean", math.fsum(values) / len(values)
         yield f"{of_all}/min", f"{title}/min", min(values)
         yield f"{of_all}/max", f"{title}/max", max(values)

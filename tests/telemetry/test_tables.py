@@ -14,8 +14,8 @@ import pytest
 
 from antiphon.errors import RunError
 from antiphon.files import read_rows
-from antiphon.telemetry import CsvRecorder, Figure, PartFigures, RunDescription
-from antiphon.telemetry.csv_files import read_figures
+from antiphon.telemetry import Figure, PartFigures, RunDescription
+from antiphon.telemetry.csv_files import CsvRecorder, read_figures
 from antiphon.telemetry.parts.parts_csv import PARTS_HEADER, PartsCsv
 from tests.parts_table import read_parts
 
