@@ -226,14 +226,14 @@ def _template(template: Mapping[str, Any]) -> None:
 
 def _agents(explained: Mapping[str, Any]) -> None:
     rows: list[Row] = []
-    signals = explained["environment"]["signals"]
     for name, agent in explained["agents"].items():
-        count = len(agent["incoming"])
-        inputs = [_observed(signal, agent, signals) for signal in agent["observes"]]
-        inputs += [f"{count} channel{'s' * (count > 1)}"] if count else []
-        goal = (agent["objective"] or "–") + (" (readout)" if agent["readout"] else "")
-        key = (agent["network"], agent["ticks"], agent["learning"], goal)
-        rows.append((name, key, " + ".join(inputs) or "nothing", agent["parameters"]))
+        about, count = agent["about"], len(agent["incoming"])
+        observed = about["observes"] if not count or about["observes"] != "nothing" else ""
+        observed += " (index)" if "categories" in about else ""
+        inputs = [observed, f"{count} channel{'s' * (count > 1)}" if count else ""]
+        goal = about["objective"] + (" (readout)" if agent["readout"] else "")
+        key = (about["network"], about["ticks"], about["learns"], goal)
+        rows.append((name, key, " + ".join(filter(None, inputs)), agent["parameters"]))
     cells = []
     for names, (_, common, first, _), inputs, counts in _joined(rows):
         low, high = f"{min(counts):,}", f"{max(counts):,}"
@@ -244,25 +244,15 @@ def _agents(explained: Mapping[str, Any]) -> None:
     show_table(heads, cells, right=1)
 
 
-def _observed(signal: str, agent: Mapping[str, Any], signals: Mapping[str, Any]) -> str:
-    """`tokens (index)` where a categorical signal enters as its values."""
-    by_index = agent["categories"] == "index" and signals.get(signal, {}).get("classes")
-    return f"{signal} (index)" if by_index else signal
-
-
 def _channels(channels: Mapping[str, Any]) -> None:
     rows: list[Row] = []
     for name, channel in channels.items():
-        gradient = channel["gradient"] or "–"
-        if channel["target"]:
-            gradient += f" of {channel['target']}"
-        gradient += " at every site" if channel["sites"] else ""
-        if channel["context"]:
-            gradient += f", given {', '.join(channel['context'])}"
-        size = " x ".join(map(str, channel["shape"]))
-        size += f" ({channel['sampling']})" if channel["sampling"] else ""
-        coupling = channel["coupling"] + (f" ({channel['feedback']})" if channel["feedback"] else "")
-        rows.append((name, (coupling, gradient, _input(channel), size, _link(channel)), "", 0))
+        about, size = channel["about"], " x ".join(map(str, channel["shape"]))
+        size += f" ({about['message']})" if "message" in about else ""
+        coupling = channel["coupling"] + (f" ({about['feedback']})" if "feedback" in about else "")
+        link = about["link"] + (f", reads {about['read']}" if "read" in about else "")
+        gradient, input_ = (about.get(heading, "–") for heading in ("gradient", "input"))
+        rows.append((name, (coupling, gradient, input_, size, link), "", 0))
     cells = [[names, *key] for names, (_, key, _, _), _, _ in _joined(rows)]
     heads = ["channel", "coupling", "gradient", "input", "size", "link"]
     if all(row[3] == "–" for row in cells):
@@ -270,34 +260,6 @@ def _channels(channels: Mapping[str, Any]) -> None:
         cells = [[*row[:3], *row[4:]] for row in cells]
     if cells:
         show_table(heads, cells, right=2)
-
-
-def _input(channel: Mapping[str, Any]) -> str:
-    if channel["input"] is None:
-        return "–"
-    given = channel["input_context"]
-    kind = str(channel["input"]) + (" at every site" if channel["input_sites"] else "")
-    return kind + (f", given {', '.join(given)}" if given else "")
-
-
-def _link(channel: Mapping[str, Any]) -> str:
-    """Format a link: `delay 2, loses 20 %`."""
-    link, words = channel["link"], []
-    if channel["delay"]:
-        words.append(f"delay {channel['delay']}")
-    if link["drop"]:
-        words.append(f"loses {100 * link['drop']:g} %")
-    if link["noise"]:
-        words.append(f"noise {link['noise']:g}")
-    if link["bits"]:
-        words.append(f"{link['bits']} bit" + ("" if link["bits"] == 1 else "s"))
-    if link["rate"] != 1:
-        words.append(f"rate {link['rate']:g}")
-    if link["back"] != channel["delay"]:
-        words.append(f"back {link['back']}")
-    if channel["read"] != "last":
-        words.append(f"reads {'the mean of ' if channel['read'] == 'mean' else ''}all since the last tick")
-    return ", ".join(words) or "–"
 
 
 def _joined(rows: Sequence[Row]) -> Iterator[tuple[str, Row, list[str], list[int]]]:
