@@ -213,13 +213,8 @@ class EventFile:
         )
         self._summarise(step, [value])
 
-    def flush(self) -> None:
-        """Flush the file."""
-        with writing(self._path):
-            self._file.flush()
-
     def sync(self) -> None:
-        """Flush the file to the disk."""
+        """Write the file to the disk."""
         with writing(self._path):
             sync_file(self._file)
             sync_folder(self._path.parent)
@@ -238,6 +233,7 @@ class EventFile:
         head = _HEAD.pack(len(data), masked_checksum(len(data).to_bytes(8, "little")))
         with writing(self._path):
             self._file.write(b"".join((head, data, _TAIL.pack(masked_checksum(data)))))
+            self._file.flush()
 
 
 def _histogram(array: np.ndarray[Any, Any]) -> Any | None:

@@ -78,7 +78,6 @@ class TensorBoardRecorder(Recorder):
         channels = ChannelsWriter(events, description)
         channels.begin(description, with_timeline=first)
         self._begun = events, Curves(description), channels
-        events.flush()
 
     @property
     def _files(self) -> tuple[EventFile, Curves, ChannelsWriter]:
@@ -93,7 +92,6 @@ class TensorBoardRecorder(Recorder):
             rows = [row for row in rows if row.metric in MEASURED]
         events.scalars(step, curves.scalars(rows))
         channels.figures(step, rows)
-        events.flush()
 
     def _in_events(self, step: int) -> bool:
         return step == self._until or in_events(step, self._every)
@@ -104,7 +102,6 @@ class TensorBoardRecorder(Recorder):
         if self._in_events(step):
             events.scalars(step, curves.scalars(part_rows(rows)))
             channels.parts(step, rows)
-            events.flush()
 
     def histograms(self, step: int, rows: Sequence[HistogramRow]) -> None:
         """Write distributions of one step."""
@@ -113,14 +110,12 @@ class TensorBoardRecorder(Recorder):
             named = ((curves.tag(kind, name, metric), values) for kind, name, metric, values in rows)
             found = [(f"{both[0]}/histogram", both[1], values) for both, values in named if both is not None]
             events.histograms(step, found)
-            events.flush()
 
     def samples(self, step: int, rows: Sequence[SampleRow]) -> None:
         """Write messages of one step, for the Channels tab."""
-        events, _, channels = self._files
+        _, _, channels = self._files
         if self._in_events(step):
             channels.samples(step, rows)
-            events.flush()
 
     def end(self, result: Mapping[str, Any]) -> None:
         """Write the result's metric and seconds for the HParams tab."""
@@ -130,7 +125,6 @@ class TensorBoardRecorder(Recorder):
         ]
         events.scalars(self._last_step, [(tag, tag, value) for tag, value in found])
         events.hparams_done(self._last_step)
-        events.flush()
 
     def sync(self) -> None:
         """Write the events to the disk."""

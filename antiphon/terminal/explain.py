@@ -17,6 +17,7 @@ from antiphon.errors import RunError
 from antiphon.scenarios import ChannelSpec, EnvSpec, Scenario, Template, warnings
 from antiphon.telemetry.channels.reading import read_run
 from antiphon.telemetry.channels.verdict_series import newest_verdicts
+from antiphon.telemetry.verdicts import measuring_command
 
 __all__ = ["built", "explain", "explain_environment", "explain_template", "explain_verdicts"]
 
@@ -167,5 +168,5 @@ def explain_verdicts(folder: Path) -> dict[str, Any] | None:
     if found is None:
         return None
     measure, counts, line = found
-    by = f"by {measure}, " if measure else f"value not measured ({data.measuring['value']}); "
+    by = f"by {measure}, " if measure else f"value not measured ({measuring_command(data.path)}); "
     return {"measure": measure, "counts": counts, "line": by + line}

@@ -31,7 +31,7 @@ from antiphon.telemetry.channels.tags import (
     messages_tag,
     parsed,
 )
-from antiphon.telemetry.channels.verdict_series import INPUTS, measuring_commands, verdict_series
+from antiphon.telemetry.channels.verdict_series import INPUTS, verdict_series
 
 __all__ = ["ChannelsPlugin"]
 
@@ -210,7 +210,7 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         contents = catalogue(
             [*figures, *verdicts],
             [what for what in tags.values() if isinstance(what, int)],
-            measuring_commands(path),
+            path,
             timeline=TIMELINE in found,
             parts=PARTS in found,
             sampled=rows > (self._kept or _EVERYTHING),

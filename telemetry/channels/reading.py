@@ -16,7 +16,7 @@ from antiphon.errors import RunError
 from antiphon.files import fitting
 from antiphon.telemetry.channels.series import Messages, RunData, Series
 from antiphon.telemetry.channels.tags import FORMAT, GRAPH, PARTS, PLUGIN, TIMELINE, parsed
-from antiphon.telemetry.channels.verdict_series import measuring_commands, with_verdicts
+from antiphon.telemetry.channels.verdict_series import with_verdicts
 from antiphon.telemetry.event_file import event_files, read_events
 
 __all__ = ["Row", "document_from", "graph_from", "messages_of", "read_run", "series_of"]
@@ -62,7 +62,7 @@ def read_run(folder: Path) -> RunData:
             timeline=document_from(tags[TIMELINE]) if TIMELINE in tags else None,
             figures=with_verdicts(figures, graph),
             messages=messages,
-            measuring=measuring_commands(str(folder)),
+            path=str(folder),
             parts=document_from(tags[PARTS]) if PARTS in tags else None,
         )
 

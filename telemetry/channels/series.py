@@ -131,13 +131,13 @@ def _principal(deviations: NDArray[np.float64]) -> tuple[NDArray[np.float64], ND
 
 
 def catalogue(
-    figures: Iterable[tuple[str, str]], messages: Iterable[int], measuring: Mapping[str, str], **facts: bool
+    figures: Iterable[tuple[str, str]], messages: Iterable[int], path: str, **facts: bool
 ) -> dict[str, Any]:
     """Return the contents of a run: metrics by family, verdicts, channels with messages, and what else there is."""
     metrics: dict[str, list[str]] = {family: [] for family in (*get_args(Family), VERDICTS[0])}
     for family, metric in figures:
         metrics[family].append(metric)
-    verdicts = verdicts_document(metrics["channel"], measuring)
+    verdicts = verdicts_document(metrics["channel"], path)
     return {**metrics, "verdicts": verdicts, "messages": sorted(messages), **facts}
 
 
@@ -152,7 +152,7 @@ class RunData:
         figures: By family and metric; the verdicts on channels (`with_verdicts`) under `VERDICTS`.
         messages: By number of the channel.
         parts: The document under `antiphon/parts`; None: there is none.
-        measuring: By measure of worth, the line that measures it.
+        path: Of its directory; empty: it has none.
     """
 
     name: str
@@ -161,12 +161,12 @@ class RunData:
     figures: Mapping[tuple[str, str], Series] = field(default_factory=dict)
     messages: Mapping[int, Messages] = field(default_factory=dict)
     parts: Mapping[str, Any] | None = None
-    measuring: Mapping[str, str] = field(default_factory=dict)
+    path: str = ""
 
     def catalogue(self) -> dict[str, Any]:
         """Return the contents: metrics by family, channels with messages, whether there is a timeline."""
         there = {"timeline": self.timeline is not None, "parts": self.parts is not None}
-        return catalogue(self.figures, self.messages, self.measuring, **there, sampled=False)
+        return catalogue(self.figures, self.messages, self.path, **there, sampled=False)
 
     def embedded(self) -> dict[str, Any]:
         """Return plain data for a page without a server: documents, and packed arrays as base64."""

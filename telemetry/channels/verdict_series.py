@@ -18,11 +18,10 @@ from antiphon.telemetry.verdicts import (
     bounds,
     counts,
     in_words,
-    measuring_command,
     verdict_flags,
 )
 
-__all__ = ["INPUTS", "measuring_commands", "newest_verdicts", "verdict_series", "with_verdicts"]
+__all__ = ["INPUTS", "newest_verdicts", "verdict_series", "with_verdicts"]
 
 INPUTS = (
     *(bound for measure in MEASURES for bound in bounds(measure)),
@@ -85,8 +84,3 @@ def newest_verdicts(
     measure = next(measured, None)
     found = counts(series.values[-1], measure)
     return measure, found, in_words(found, series.values.shape[1])
-
-
-def measuring_commands(path: str) -> dict[str, str]:
-    """Return the commands that measure the worth of the channels of a run at a path, by measure."""
-    return {measure: measuring_command(path, [measure]) for measure in MEASURES}
