@@ -92,17 +92,11 @@ class ChannelStackPlan:
     """Channels that are stacked."""
 
     channels: tuple[str, ...]
-    sender: str
-    """The first agent of the cohort that sends, or the agent that does."""
-    receiver: str
-    """That of the one that reads."""
     coupling: str
     gradient: str | None
     """Kind of the synthetic gradient, if it has one."""
     input: str | None
     """Kind of the synthetic input, if it has one."""
-    size: int
-    """Components of a message."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +172,6 @@ def plan(
     costs = CostModel(system)
     members, channel_stacks, reasons = stacked(system)
     cohorts = [agents for agents in members if agents[0].name not in reasons]
-    first = {agent.name: agents[0].name for agents in members for agent in agents}
     stacks = picked != "reference"
     return Plan(
         scenario=scenario.scenario,
@@ -186,8 +179,8 @@ def plan(
         agents=len(system.agents),
         backend=picked,
         why=_why(picked, len(system.agents), sum(map(len, cohorts)), len(cohorts)),
-        cohorts=tuple(_cohort(scenario, agents) for agents in cohorts if stacks),
-        channel_stacks=tuple(_channel_stack(found, first) for found in channel_stacks if stacks),
+        cohorts=tuple(_cohort(scenario, agents) for agents in cohorts) if stacks else (),
+        channel_stacks=tuple(map(_channel_stack, channel_stacks)) if stacks else (),
         alone=_by_reason([*reasons.items(), *channels_alone(system).items()]),
         by_torch=_by_torch(system, members, reasons) if picked == "native" else (),
         waves=waves_of(scenario),
@@ -262,16 +255,13 @@ def _cohort(scenario: Scenario, members: Sequence[Agent]) -> CohortPlan:
     )
 
 
-def _channel_stack(channels: Sequence[Channel], first_of: Mapping[str, str]) -> ChannelStackPlan:
+def _channel_stack(channels: Sequence[Channel]) -> ChannelStackPlan:
     first = channels[0]
     return ChannelStackPlan(
         channels=tuple(channel.name for channel in channels),
-        sender=first_of[first.sender],
-        receiver=first_of[first.receiver],
         coupling=first.coupling,
         gradient=_kind(first.gradient.predictor),
         input=_kind(first.input.model),
-        size=first.size,
     )
 
 
