@@ -57,22 +57,21 @@ class TensorBoardRecorder(Recorder):
 
     Args:
         logdir: The run's folder.
-        start_step: Steps done before this session.
     """
 
-    def __init__(self, logdir: str | Path, start_step: int = 0) -> None:
+    def __init__(self, logdir: str | Path) -> None:
         self._logdir = Path(logdir)
-        self._start_step = start_step
-        self._last_step = start_step
+        self._last_step = 0
         self._every, self._until = 1, 0
         self._begun: tuple[EventFile, Curves, ChannelsWriter] | None = None
 
     def begin(self, description: RunDescription) -> None:
         """Open an event file and describe the run."""
         self._every, self._until = description.every, description.until
+        self._last_step = description.start_step
         first = all(path.suffix != SUFFIX for path in event_files(self._logdir))
         events = EventFile(self._logdir)
-        events.forget_after(self._start_step)
+        events.forget_after(description.start_step)
         if first:
             _describe(events, description)
         channels = ChannelsWriter(events, description)

@@ -184,11 +184,11 @@ class RunWriter(Observer):
         )
         directory.rewind(start)
         table = directory.path / "metrics.csv"
-        tables: list[Recorder] = [CsvRecorder(table, resumed=True)]
+        tables: list[Recorder] = [CsvRecorder(table)]
         parts = directory.path / "parts.csv"
         if directory.facts.get("parts") or parts.exists():
-            tables.append(PartsCsv(parts, resumed=True))
-        board = TensorBoardRecorder(directory.path, start)
+            tables.append(PartsCsv(parts))
+        board = TensorBoardRecorder(directory.path)
         own = [_recorder(spec, directory.path) for spec in scenario.telemetry.recorders]
         files = Recorders([*tables, board, *own])
         try:

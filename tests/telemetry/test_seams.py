@@ -68,7 +68,7 @@ def write(recorder: TensorBoardRecorder, steps: Iterable[int]) -> None:
 
 
 def begun(folder: Path, start: int = 0) -> TensorBoardRecorder:
-    recorder = TensorBoardRecorder(folder, start)
+    recorder = TensorBoardRecorder(folder)
     recorder.begin(description(start))
     return recorder
 
