@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_text
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from rich.text import Text
 
 from antiphon.commands.arguments import scenario_template
 from antiphon.engine.planning.memory_estimate import MemoryEstimate
-from antiphon.engine.planning.plan import ChannelStackPlan, CohortPlan, Plan, Waves, plan
+from antiphon.engine.planning.plan import CohortPlan, Plan, plan
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.python_template import other_variants
 from antiphon.files import finite
@@ -48,13 +48,15 @@ def show_plan(plan: Plan) -> None:
         ["backend", f"{plan.backend}: {plan.why}"],
         ["device", plan.device],
         ["steps", _steps(plan)],
-        ["waves", _waves(plan.waves)],
+        ["waves", f"{plan.waves} a step" + (": all that are due tick at once" if plan.waves == 1 else "")],
         ["memory", _memory(plan.memory, plan.installed)],
         ["work", f"{_in_units(plan.flop, _FLOP)} a step in products of matrices"],
     ]
+    if plan.channel_stacks:
+        count = sum(map(len, plan.channel_stacks))
+        rows.append(["channels", f"{count:,} as {len(plan.channel_stacks):,} stacks"])
     show_table(["runs on", ""], rows)
     _cohorts(plan.cohorts)
-    _channel_stacks(plan.channel_stacks)
     tables = {
         "alone": plan.alone if plan.agents > 1 else (),
         "not by the native kernel": plan.by_torch,
@@ -80,35 +82,11 @@ def _in_common(cohort: CohortPlan) -> list[str]:
     return [cohort.network, cohort.ticks, learns, *([cohort.objective] if cohort.objective else [])]
 
 
-def _channel_stacks(stacks: Iterable[ChannelStackPlan]) -> None:
-    """Print the channel stacks, grouped by coupling."""
-    kinds: dict[tuple[str, str, str], list[ChannelStackPlan]] = {}
-    for stack in stacks:
-        kinds.setdefault((stack.coupling, stack.gradient or "–", stack.input or "–"), []).append(stack)
-    rows = [
-        [*kind, f"{len(found):,}", f"{sum(len(b.channels) for b in found):,}"]
-        for kind, found in kinds.items()
-    ]
-    if rows:
-        show_table(["coupling", "gradient", "input", "stacks", "channels"], rows, right=2)
-
-
 def _steps(plan: Plan) -> str:
     if plan.one_by_one is not None:
         return f"one by one, on cuda too: {plan.one_by_one}"
     period = "each is" if plan.period == 1 else f"{plan.period} at a time are"
     return f"on cuda {period} recorded and replayed; those with figures, checkpoints or recordings one by one"
-
-
-def _waves(waves: Waves) -> str:
-    if waves.count == 1:
-        return "1: all that are due tick at once"
-    kind = f"{waves.count}, a chain" if waves.chain else f"{waves.count}"
-    verb = "has" if len(waves.channels) == 1 else "have"
-    line = f"{kind}: {some(waves.channels)} {verb} no delay"
-    if waves.locked:
-        line += "; with one, credit over locked channels would be lost at a window's end"
-    return line
 
 
 def _memory(memory: MemoryEstimate, installed: int | None) -> str:

@@ -11,15 +11,12 @@ from typing import Any
 
 import torch
 
-from antiphon.comms.synthetic_gradients import Predictor
-from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.backends import checked_backend
 from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.build.stacking import channel_stacks_of, channels_alone, stacks_of
 from antiphon.engine.capture.conditions import OF_BACKENDS, obstacle_of, period_of
 from antiphon.engine.features.sweep import obstacle as obstacle_to_sweep
 from antiphon.engine.heart.agent import Agent
-from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
 from antiphon.engine.native.networks import obstacle
 from antiphon.engine.planning.cost_model import CostModel
@@ -31,41 +28,13 @@ from antiphon.scenarios.document import Scenario
 
 __all__ = [
     "Alone",
-    "ChannelStackPlan",
     "CohortPlan",
     "Plan",
-    "Waves",
     "learning_in_words",
     "network_in_words",
     "plan",
     "ticks_in_words",
-    "waves_of",
 ]
-
-
-@dataclass(frozen=True)
-class Waves:
-    """Order in which the agents due at one step tick."""
-
-    count: int
-    chain: bool
-    """Whether each is one agent."""
-    channels: tuple[str, ...]
-    """The message channels without delay, which make them."""
-    locked: bool
-    """Whether all of those are locked."""
-
-
-def waves_of(scenario: Scenario) -> Waves:
-    """Return the waves of a scenario."""
-    waves = scenario.waves()
-    prompt = [channel for channel in scenario.channels if not channel.state and channel.link.delay == 0]
-    return Waves(
-        count=len(waves),
-        chain=len(waves) > 1 and all(len(wave) == 1 for wave in waves),
-        channels=tuple(channel.name for channel in prompt),
-        locked=bool(prompt) and all(channel.coupling == "locked" for channel in prompt),
-    )
 
 
 @dataclass(frozen=True)
@@ -85,18 +54,6 @@ class CohortPlan:
     """What for: `classification of label`; None: only what their channels bring."""
     parameters: int
     """Of each."""
-
-
-@dataclass(frozen=True)
-class ChannelStackPlan:
-    """Channels that are stacked."""
-
-    channels: tuple[str, ...]
-    coupling: str
-    gradient: str | None
-    """Kind of the synthetic gradient, if it has one."""
-    input: str | None
-    """Kind of the synthetic input, if it has one."""
 
 
 @dataclass(frozen=True)
@@ -121,11 +78,12 @@ class Plan:
     """Why that backend, in words."""
     cohorts: tuple[CohortPlan, ...]
     """Stacked agents, in canonical order; none where the reference backend is picked."""
-    channel_stacks: tuple[ChannelStackPlan, ...]
-    """Stacked channels."""
+    channel_stacks: tuple[tuple[str, ...], ...]
+    """The channels of each stack."""
     alone: tuple[Alone, ...]
     """Agents that are not stacked, by reason."""
-    waves: Waves
+    waves: int
+    """Waves in which the agents due at one step tick: those that read a message of the step after its sender."""
     device: str
     flop: float
     """Floating-point operations of a step in products of matrices, the mean over steps."""
@@ -170,7 +128,7 @@ def plan(
     if picked == "reference":  # it has one order
         system = replace(system, sweep=False)
     costs = CostModel(system)
-    members, channel_stacks, reasons = stacked(system)
+    members, channel_stacks, reasons = _stacked(system)
     cohorts = [agents for agents in members if agents[0].name not in reasons]
     stacks = picked != "reference"
     return Plan(
@@ -180,10 +138,10 @@ def plan(
         backend=picked,
         why=_why(picked, len(system.agents), sum(map(len, cohorts)), len(cohorts)),
         cohorts=tuple(_cohort(scenario, agents) for agents in cohorts) if stacks else (),
-        channel_stacks=tuple(map(_channel_stack, channel_stacks)) if stacks else (),
+        channel_stacks=tuple(channel_stacks) if stacks else (),
         alone=_by_reason([*reasons.items(), *channels_alone(system).items()]),
         by_torch=_by_torch(system, members, reasons) if picked == "native" else (),
-        waves=waves_of(scenario),
+        waves=len(scenario.waves()),
         device=str(torch.device(device)),
         flop=costs.flop(),
         memory=memory_of(system, costs),
@@ -227,14 +185,14 @@ def _by_reason(reasons: Iterable[tuple[str, str]]) -> tuple[Alone, ...]:
 # --- what is stacked ------------------------------------------------------------------------------------
 
 
-def stacked(system: System) -> tuple[list[list[Agent]], list[list[Channel]], dict[str, str]]:
+def _stacked(system: System) -> tuple[list[list[Agent]], list[tuple[str, ...]], dict[str, str]]:
     """Return what the cohort backend stacks: the members of each cohort (one where it is not stacked), the channels of each
     stack, and by agent why it is not stacked.
     """
     found, reasons = stacks_of(system)
     stack_of = {agent.name: i for i, members in enumerate(found) for agent in members}
     channels = [
-        members
+        tuple(channel.name for channel in members)
         for members in channel_stacks_of(system, stack_of, reasons)
         if members[0].sender not in reasons or members[0].receiver not in reasons
     ]
@@ -255,23 +213,7 @@ def _cohort(scenario: Scenario, members: Sequence[Agent]) -> CohortPlan:
     )
 
 
-def _channel_stack(channels: Sequence[Channel]) -> ChannelStackPlan:
-    first = channels[0]
-    return ChannelStackPlan(
-        channels=tuple(channel.name for channel in channels),
-        coupling=first.coupling,
-        gradient=_kind(first.gradient.predictor),
-        input=_kind(first.input.model),
-    )
-
-
 # --- words -----------------------------------------------------------------------------------------------
-
-
-def _kind(model: Predictor | InputModel | None) -> str | None:
-    if model is None:
-        return None
-    return model.kind + (" at every site" if model.sites else "")
 
 
 def network_in_words(spec: AgentSpec) -> str:
