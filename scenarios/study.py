@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 from antiphon.errors import ScenarioError, suggest
 from antiphon.problems import DocumentError, kind_of, show_value
 from antiphon.scenarios.training import Metrics, on_validation
-from antiphon.scenarios.yaml_text import read, read_file
+from antiphon.scenarios.yaml_text import DocumentSpec, read_file
 from antiphon.spec import Count, FrozenMap, Name, Spec, Text, frozen_data
 
 __all__ = ["DEFAULT", "BudgetSpec", "StudySpec", "VariantSpec", "find_study", "study_names"]
@@ -99,7 +99,7 @@ class BudgetSpec(Spec):
     grid: Axes = FrozenMap()
 
 
-class StudySpec(Spec):
+class StudySpec(DocumentSpec):
     """A study. *Recovered* is taken between its variants called `locked` and `detached`, at every point of the grid.
 
     Attributes:
@@ -128,19 +128,6 @@ class StudySpec(Spec):
     metric: Metrics = ()
     evaluate: Links = "perfect"
     budgets: Annotated[dict[Name, BudgetSpec], Field(min_length=1)]
-
-    @classmethod
-    def from_yaml(cls, text: str, source: str = "study") -> Self:
-        """Read a document.
-
-        Raises:
-            ScenarioError: Something that is not accepted; the line begins `source:line: `.
-        """
-        document = read(text, source)
-        try:
-            return cls.model_validate(dict(document.data))
-        except DocumentError as error:
-            raise error.located(source, document.lines) from None
 
     @model_validator(mode="after")
     def _axes_exist(self) -> Self:

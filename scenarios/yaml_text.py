@@ -13,15 +13,16 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, Self
 
 import yaml
 
 from antiphon.errors import ScenarioError
 from antiphon.nets.memory import uncollected
 from antiphon.problems import DocumentError, Path, show_value
+from antiphon.spec import Spec
 
-__all__ = ["Document", "read", "read_file", "write"]
+__all__ = ["Document", "DocumentSpec", "read", "read_file", "write"]
 
 _CORE = "tag:yaml.org,2002:"
 _MOST_CHARACTERS = 2_000_000
@@ -133,6 +134,23 @@ def read(text: str, source: str, kind: str = "scenario") -> Document:
         raise ScenarioError(f"{source}: {_too_large(len(text), 'characters')}")
     with uncollected():
         return _read(text, source, kind)
+
+
+class DocumentSpec(Spec):
+    """Base of what is a document of its own, which begins with the first field and its name."""
+
+    @classmethod
+    def from_yaml(cls, text: str, source: str) -> Self:
+        """Read a document.
+
+        Raises:
+            ScenarioError: Something that is not accepted; the line begins `source:line: `.
+        """
+        document = read(text, source, next(iter(cls.model_fields)))
+        try:
+            return cls.model_validate(dict(document.data))
+        except DocumentError as error:
+            raise error.located(source, document.lines) from None
 
 
 def _read(text: str, source: str, kind: str) -> Document:

@@ -5,12 +5,10 @@ reads.
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, cast, get_args
 
-from antiphon.errors import RunError
 from antiphon.files import fitting, open_text, read_rows, sync_file, sync_folder, writing
 from antiphon.telemetry.figures import Figure, Kind, Recorder, RunDescription
 
@@ -24,36 +22,24 @@ _FIGURES_OF = frozenset(get_args(Kind))
 
 
 class TableRecorder(Recorder):
-    """Recorder of a table.
+    """Recorder of a table; it goes on with one that is there.
 
     Args:
         path: The file.
-        resumed: Whether it goes on with a table that is there; else there may be none.
     """
 
-    header: Sequence[str] = ()
-    """The first line of a new table; empty: it comes with the first row."""
+    header: Sequence[str]
+    """The first line of a new table."""
 
-    def __init__(self, path: str | Path, *, resumed: bool = False) -> None:
-        self._path = Path(path)
-        self._resumed = resumed
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self._file: IO[str] | None = None
 
     def begin(self, description: RunDescription) -> None:
-        """Open the table.
-
-        Raises:
-            RunError: If the file cannot be written, or exists although the run is new.
-        """
-        del description  # rows determine what exists, for implicit states are channels too
+        """Open the table; RunError where it cannot be written."""
         with writing(self._path):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            if os.path.lexists(self._path) and not self._resumed:
-                raise RunError(
-                    f"{self._path}: exists already; resume that run or choose another log directory"
-                )
             self._file = open_text(self._path, append=True)
-        if self.header and not self._path.stat().st_size:
+        if not self._path.stat().st_size:
             self.append([self.header])
 
     def append(self, rows: Iterable[Iterable[object]]) -> None:

@@ -14,7 +14,6 @@ import re
 import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +30,18 @@ from tensorboard.compat.proto.summary_pb2 import (  # type: ignore[import-untype
 )
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2  # type: ignore[import-untyped]
 from tensorboard.plugins.hparams import metadata as hparams_metadata
+from tensorboard.plugins.hparams.summary_v2 import (  # type: ignore[import-untyped]
+    HParam,
+    Metric,
+    hparams_config_pb,
+    hparams_pb,
+)
 from tensorboard.plugins.text.summary_v2 import text_pb  # type: ignore[import-untyped]
 from tensorboard.util import tensor_util  # type: ignore[import-untyped]
 
 from antiphon.files import fitting, open_binary, sync_file, sync_folder, writing
-from antiphon.telemetry.channels.tags import GRAPH, PARTS, TIMELINE
 
-__all__ = ["EarlierEvents", "masked_checksum", "read_events"]
+__all__ = ["BESIDE", "SUFFIX", "EventFile", "event_files", "masked_checksum", "read_events"]
 
 _log = logging.getLogger(__name__)
 
@@ -68,43 +72,6 @@ def event_files(folder: Path) -> dict[Path, int]:
     """Return the event files in a folder, each with the time in its name (seconds)."""
     found = {path: _FILE_NAME.match(path.name) for path in folder.glob("events.out.tfevents.*")}
     return {path: int(match[1]) for path, match in found.items() if match}
-
-
-RESULT = "result/"
-"""Beginning of the tags of a run's result."""
-HPARAMS = frozenset((hparams_metadata.EXPERIMENT_TAG, hparams_metadata.SESSION_START_INFO_TAG))
-"""Tags of a run's row in the HParams tab."""
-_ONCE = ("scenario/", GRAPH, TIMELINE, PARTS, *HPARAMS)
-
-
-@dataclass
-class EarlierEvents:
-    """What a run's event files have of earlier sessions, besides its figures."""
-
-    tags: set[str] = field(default_factory=set)
-    """Of everything that is written once."""
-    documents: dict[str, str] = field(default_factory=dict)
-    """The newest text by tag."""
-
-    @classmethod
-    def read(cls, folder: Path) -> EarlierEvents:
-        """Read the event files that runs of antiphon have written in a folder; RunError where one cannot be read."""
-        found = cls()
-        for path in sorted(event_files(folder)):
-            with fitting(path):
-                for event in read_events(path) if path.suffix == SUFFIX else ():
-                    for value in event.summary.value:
-                        found.add(event.step, value)
-        return found
-
-    def add(self, step: int, value: Any) -> None:
-        """Add a value of one event."""
-        tag, tensor = value.tag, value.tensor
-        if not tag.startswith(_ONCE):
-            return
-        if len(tensor.string_val) == 1:
-            self.documents[tag] = tensor.string_val[0].decode()
-        self.tags.add(tag)
 
 
 def read_events(path: Path, wanted: Callable[[bytes], bool] | None = None) -> Iterator[Any]:
@@ -230,40 +197,24 @@ class EventFile:
         self, step: int, values: Mapping[str, float | int | str | bool], results: Sequence[tuple[str, str]]
     ) -> None:
         """Write the run's row of the HParams tab into the run itself; `results` are (tag, pretty name) of scalars beside it."""
-        metrics = [
-            api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=display_name)
-            for tag, display_name in results
-        ]
-        infos = [api_pb2.HParamInfo(name=name, type=_hparam_type(value)) for name, value in values.items()]
-        start = plugin_data_pb2.SessionStartInfo(start_time_secs=time.time())
-        for name, value in values.items():
-            if isinstance(value, bool):
-                start.hparams[name].bool_value = value
-            elif isinstance(value, str):
-                start.hparams[name].string_value = value
-            else:
-                start.hparams[name].number_value = value
-        experiment = api_pb2.Experiment(hparam_infos=infos, metric_infos=metrics)
-        self._summarise(
-            step,
-            [
-                _of_hparams(hparams_metadata.EXPERIMENT_TAG, experiment=experiment),
-                _of_hparams(hparams_metadata.SESSION_START_INFO_TAG, session_start_info=start),
-            ],
-        )
+        metrics = [Metric(tag, display_name=display_name) for tag, display_name in results]
+        experiment = hparams_config_pb(list(map(HParam, values)), metrics)
+        start = hparams_pb(dict(values), trial_id=str(self._path.parent))
+        self._summarise(step, [*experiment.value, *start.value])
 
     def hparams_done(self, step: int) -> None:
         """Mark the run as successful in the HParams tab."""
         done = plugin_data_pb2.SessionEndInfo(status=api_pb2.STATUS_SUCCESS, end_time_secs=time.time())
-        self._summarise(step, [_of_hparams(hparams_metadata.SESSION_END_INFO_TAG, session_end_info=done)])
-
-    def flush(self) -> None:
-        """Flush the file."""
-        with writing(self._path):
-            self._file.flush()
+        data = plugin_data_pb2.HParamsPluginData(session_end_info=done)
+        value = Summary.Value(
+            tag=hparams_metadata.SESSION_END_INFO_TAG,
+            metadata=hparams_metadata.create_summary_metadata(data),
+            tensor=hparams_metadata.NULL_TENSOR,
+        )
+        self._summarise(step, [value])
 
     def sync(self) -> None:
-        """Flush the file to the disk."""
+        """Write the file to the disk."""
         with writing(self._path):
             sync_file(self._file)
             sync_folder(self._path.parent)
@@ -282,17 +233,7 @@ class EventFile:
         head = _HEAD.pack(len(data), masked_checksum(len(data).to_bytes(8, "little")))
         with writing(self._path):
             self._file.write(b"".join((head, data, _TAIL.pack(masked_checksum(data)))))
-
-
-def _of_hparams(tag: str, **content: Any) -> Any:
-    metadata = hparams_metadata.create_summary_metadata(plugin_data_pb2.HParamsPluginData(**content))
-    return Summary.Value(tag=tag, metadata=metadata, tensor=hparams_metadata.NULL_TENSOR)
-
-
-def _hparam_type(value: object) -> Any:
-    if isinstance(value, bool):
-        return api_pb2.DATA_TYPE_BOOL
-    return api_pb2.DATA_TYPE_STRING if isinstance(value, str) else api_pb2.DATA_TYPE_FLOAT64
+            self._file.flush()
 
 
 def _histogram(array: np.ndarray[Any, Any]) -> Any | None:

@@ -18,12 +18,12 @@ WALL_CLOCK = ("seconds", "steps_per_second", "value_seconds")
 """Figures of a run that differ from one machine, and one time, to the next."""
 MEASURED = ("value", "value_low", "value_high", "parameter_cosine", "value_seconds")
 """Figures that are measured at an interval of their own, seldom, since each takes long."""
-Kind: TypeAlias = Literal["agent", "channel", "env", "run"]
-"""Kind of a figure. Figures of the environment or the whole run have an empty name."""
+Kind: TypeAlias = Literal["agent", "channel", "part", "env", "run"]
+"""Kind of a figure. Figures of the environment or the whole run have an empty name; a part's is its number."""
 
 
 class Figure(NamedTuple):
-    """One value of an agent, a channel or the whole run, at one step.
+    """One value of an agent, a channel, a part or the whole run, at one step.
 
     Attributes:
         kind: Of its subject.

@@ -8,26 +8,17 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Points", "communities", "place", "positions"]
+__all__ = ["Points", "communities", "positions"]
 
 Points = NDArray[np.float64]
-"""(points, 2), or one point (2,): x to the right, y upwards."""
+"""One point (2,): x to the right, y upwards."""
 
 _SPRINGS = 450
 """Most agents for which springs are run; more are on a circle."""
 _MOST = 1200
 """Most agents for which communities are found."""
-
-
-def place(graph: nx.MultiDiGraph[str]) -> dict[str, Points]:
-    """Return the centre of each agent: in columns from left to right where the graph has no cycle, else by springs.
-
-    The result is deterministic, and no shared random state is used.
-
-    Args:
-        graph: Agents and channels; channels from an agent to itself are ignored.
-    """
-    return _placed(tuple(sorted(graph.nodes)), tuple(sorted((a, b) for a, b in set(graph.edges()) if a != b)))
+_ROW = 40
+"""Most agents in a row of one timescale; more form several rows."""
 
 
 def communities(graph: nx.MultiDiGraph[str]) -> dict[str, int]:
@@ -40,102 +31,59 @@ def communities(graph: nx.MultiDiGraph[str]) -> dict[str, int]:
     """
     if len(graph) > _MOST:
         return {}
-    groups = _communities(tuple(graph), tuple(sorted((a, b) for a, b in set(graph.edges()) if a != b)))
-    numbers: dict[int, int] = {}
-    return {name: numbers.setdefault(group, len(numbers)) for name, group in zip(graph, groups, strict=True)}
-
-
-@lru_cache(maxsize=4)
-def _communities(agents: tuple[str, ...], channels: tuple[tuple[str, str], ...]) -> tuple[int, ...]:
-    """Return the community of each agent, cached for all seeds of a run."""
     plain: nx.Graph[str] = nx.Graph()
-    plain.add_nodes_from(agents)
-    plain.add_edges_from(channels)
+    plain.add_nodes_from(graph)
+    plain.add_edges_from(sorted({(a, b) for a, b in graph.edges() if a != b}))
     found = nx.community.louvain_communities(plain, seed=0)
     group = {name: number for number, names in enumerate(found) for name in names}
-    return tuple(group[name] for name in agents)
+    numbers: dict[int, int] = {}
+    return {name: numbers.setdefault(group[name], len(numbers)) for name in graph}
+
+
+def positions(graph: nx.MultiDiGraph[str]) -> tuple[dict[str, Points], bool]:
+    """Return the agents' positions in the unit square, and whether they are ordered by timescale.
+
+    Where agents have different periods each period is a level, the slowest on top. Else they are in columns from left to right
+    where the graph has no cycle, and by springs where it has one. The result is deterministic, and no shared random state is used.
+
+    Args:
+        graph: Agents with `period` (1 where it is missing) and channels; those from an agent to itself are ignored.
+    """
+    edges = sorted({(a, b) for a, b in graph.edges() if a != b})
+    placed = _placed(tuple(sorted(graph)), tuple(edges))
+    periods = {name: int(node.get("period", 1)) for name, node in graph.nodes(data=True)}
+    if len(set(periods.values())) > 1:
+        return _levels(placed, periods), True
+    return placed, False
 
 
 @lru_cache(maxsize=4)
 def _placed(agents: tuple[str, ...], channels: tuple[tuple[str, str], ...]) -> dict[str, Points]:
-    """Place the agents, cached for all seeds of a run."""
+    """Place the agents in the unit square, cached for all seeds of a run."""
     plain: nx.DiGraph[str] = nx.DiGraph()
     plain.add_nodes_from(agents)
     plain.add_edges_from(channels)
     if nx.is_directed_acyclic_graph(plain):
         return _columns(plain)
-    return _springs(plain)
+    found = nx.circular_layout(plain)
+    if len(plain) <= _SPRINGS:
+        near = 2.2 / np.sqrt(len(plain))
+        found = nx.spring_layout(plain.to_undirected(), pos=found, k=near, iterations=200, seed=0)
+    return {name: point / 2 + 0.5 for name, point in nx.rescale_layout_dict(found).items()}
 
 
 def _columns(plain: nx.DiGraph[str]) -> dict[str, Points]:
     """Place by topological generation, each column ordered by the mean height of its senders."""
     generations = [sorted(names) for names in nx.topological_generations(plain)]
-    tallest = max((len(names) for names in generations), default=1)
-    gap = min(1.15, max(0.12, 9.0 / tallest))
-    step = min(1.9, max(0.7, 15.0 / max(len(generations), 1)))
     places: dict[str, Points] = {}
     for column, names in enumerate(generations):
         heights = {
             name: float(np.mean([places[sender][1] for sender in plain.predecessors(name)] or [0.0]))
             for name in names
         }
-        own_gap = min(2.2, gap * tallest / len(names))
         for row, name in enumerate(sorted(names, key=lambda name: -heights[name])):
-            places[name] = np.array([step * column, own_gap * ((len(names) - 1) / 2 - row)])
+            places[name] = np.array([(column + 0.5) / len(generations), 1 - (row + 0.5) / len(names)])
     return places
-
-
-def _springs(plain: nx.DiGraph[str]) -> dict[str, Points]:
-    """Place by springs, begun on a circle, then separate overlapping agents."""
-    names = list(plain)
-    count = len(names)
-    side = float(np.clip(1.2 * np.sqrt(count) + 0.6, 2.4, 11.5))
-    raw = nx.circular_layout(plain)
-    if count <= _SPRINGS:
-        raw = nx.spring_layout(plain.to_undirected(), pos=raw, k=2.2 / np.sqrt(count), iterations=200, seed=0)
-    centres = np.array([raw[name] for name in names], dtype=np.float64)
-    extent = centres.max(0) - centres.min(0)
-    centres *= side / max(float(extent.max()), 1e-9)
-    if count <= _SPRINGS:
-        centres = _separated(centres, 3.5 * min(0.28, 0.22 * side / np.sqrt(count)))
-    return dict(zip(names, centres, strict=True))
-
-
-def _separated(centres: Points, distance: float) -> Points:
-    """Separate points that are closer than `distance`, iteratively."""
-    for _ in range(60):
-        between = centres[:, None] - centres[None]
-        lengths = np.linalg.norm(between, axis=2) + np.eye(len(centres))
-        lacking = np.clip(distance - lengths, 0.0, None) * (1 - np.eye(len(centres)))
-        centres = centres + 0.3 * (between * (lacking / np.maximum(lengths, 1e-6))[:, :, None]).sum(1)
-    return centres
-
-
-_ROW = 40
-"""Most agents in a row of one timescale; more form several rows."""
-
-
-def positions(graph: nx.MultiDiGraph[str]) -> tuple[dict[str, Points], bool]:
-    """Return the agents' positions in the unit square, and whether they are ordered by timescale.
-
-    Where agents have different periods each period is a level, the slowest on top. Else positions are those of the picture of
-    the graph: in columns where it has no cycle, by springs where it has one; proportions are kept.
-
-    Args:
-        graph: Agents with `period` (1 where it is missing) and channels.
-    """
-    if not len(graph):
-        return {}, False
-    placed = place(graph)
-    periods = {name: int(node.get("period", 1)) for name, node in graph.nodes(data=True)}
-    if len(set(periods.values())) > 1:
-        return _levels(placed, periods), True
-    names = list(placed)
-    points = np.array([placed[name] for name in names], dtype=np.float64)
-    low, high = points.min(0), points.max(0)
-    side = max(float((high - low).max()), 1e-9)
-    points = (points - (low + high) / 2) / side + 0.5
-    return dict(zip(names, points, strict=True)), False
 
 
 def _levels(placed: dict[str, Points], periods: dict[str, int]) -> dict[str, Points]:

@@ -198,10 +198,7 @@ def _over_seeds(groups: Mapping[str, Sequence[ReportRun]]) -> str:
 
 def _series(run: ReportRun, family: str, metric: str) -> Series | None:
     """Return the rows of a metric of a run's agents or channels; None where there are none."""
-    series = None if run.data is None else run.data.figures.get((family, metric))
-    if run.data is None or series is None or not len(series.steps):
-        return None
-    return series if series.values.shape[1] == len(run.data.graph[f"{family}s"]) else None
+    return None if run.data is None else run.data.figures.get((family, metric))
 
 
 def _number(value: float | None) -> str:

@@ -155,7 +155,7 @@ def mean(values: Sequence[float], examples: int | None = None, *, share: bool = 
 def seed_statistics(values: Sequence[float]) -> SeedStatistics:
     """Return mean, median and interquartile mean of at least one value per seed."""
     several = len(values) > 1
-    low, high = bootstrap([values]) if several else (None, None)
+    low, high = bootstrap(values) if several else (None, None)
     return SeedStatistics(
         mean=statistics.fmean(values),
         error=standard_error(values) if several else None,
@@ -175,21 +175,11 @@ def interquartile_mean(values: Sequence[float]) -> float:
     return float(np.sort(np.asarray(values, dtype=np.float64)) @ _weights(len(values)))
 
 
-def bootstrap(rows: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """Return the 95 % interval of the interquartile mean of all rows together.
-
-    Seeds are resampled within each row (stratified).
-
-    Args:
-        rows: Of each task, variant or point the figures by seed, at least one; on one scale.
-    """
-    random = np.random.default_rng(0)
-    resampled = [
-        np.asarray(row, dtype=np.float64)[random.integers(len(row), size=(_RESAMPLES, len(row)))]
-        for row in rows
-    ]
-    pooled = np.sort(np.concatenate(resampled, axis=1), axis=1)
-    return _interval(pooled @ _weights(pooled.shape[1]))
+def bootstrap(values: Sequence[float]) -> tuple[float, float]:
+    """Return the 95 % interval of the interquartile mean of at least one value per seed; seeds are resampled."""
+    chosen = np.random.default_rng(0).integers(len(values), size=(_RESAMPLES, len(values)))
+    resampled = np.sort(np.asarray(values, dtype=np.float64)[chosen], axis=1)
+    return _interval(resampled @ _weights(len(values)))
 
 
 def contrast(

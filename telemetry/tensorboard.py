@@ -12,10 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from antiphon.telemetry.channels.documents import edges_by_name
-from antiphon.telemetry.channels.recorder import ChannelsWriter
-from antiphon.telemetry.channels.tags import Family
-from antiphon.telemetry.event_file import HPARAMS, RESULT, EarlierEvents, EventFile
+from antiphon.telemetry.channels.documents import edges_by_name, parts_of
+from antiphon.telemetry.channels.recorder import ChannelsWriter, part_rows
+from antiphon.telemetry.event_file import SUFFIX, EventFile, event_files
 from antiphon.telemetry.figures import (
     MEASURED,
     Figure,
@@ -31,6 +30,8 @@ from antiphon.telemetry.parts.part_figures import PartFigures
 _log = logging.getLogger(__name__)
 
 _RESULTS = ("accuracy", "error", "bits", "return", "seconds")
+_RESULT = "result/"
+"""Beginning of the tags of a run's result."""
 _TEXT = "scenario/yaml"
 _LONGEST_TEXT = 100_000
 """Most characters of the scenario's text; TensorBoard renders more slowly, and scenario.yaml has all."""
@@ -51,30 +52,31 @@ class TensorBoardRecorder(Recorder):
 
     Of a long run only some rows are written (`in_events`).
 
-    The description (text, hyperparameters, graph, timeline) is written once per folder. A resumed run adds a
+    Text, hyperparameters and timeline are written once per folder, the graph by every session. A resumed run adds a
     file; what earlier ones hold after `start_step` has been cut off.
 
     Args:
         logdir: The run's folder.
-        start_step: Steps done before this session.
     """
 
-    def __init__(self, logdir: str | Path, start_step: int = 0) -> None:
+    def __init__(self, logdir: str | Path) -> None:
         self._logdir = Path(logdir)
-        self._start_step = start_step
-        self._last_step = start_step
+        self._last_step = 0
         self._every, self._until = 1, 0
         self._begun: tuple[EventFile, Curves, ChannelsWriter] | None = None
 
     def begin(self, description: RunDescription) -> None:
         """Open an event file and describe the run."""
         self._every, self._until = description.every, description.until
-        earlier = EarlierEvents.read(self._logdir)
+        self._last_step = description.start_step
+        first = all(path.suffix != SUFFIX for path in event_files(self._logdir))
         events = EventFile(self._logdir)
-        events.forget_after(self._start_step)
-        _describe(events, description, earlier.tags)
-        self._begun = events, Curves(description), ChannelsWriter(events, description, earlier.documents)
-        events.flush()
+        events.forget_after(description.start_step)
+        if first:
+            _describe(events, description)
+        channels = ChannelsWriter(events, description)
+        channels.begin(description, with_timeline=first)
+        self._begun = events, Curves(description), channels
 
     @property
     def _files(self) -> tuple[EventFile, Curves, ChannelsWriter]:
@@ -89,7 +91,6 @@ class TensorBoardRecorder(Recorder):
             rows = [row for row in rows if row.metric in MEASURED]
         events.scalars(step, curves.scalars(rows))
         channels.figures(step, rows)
-        events.flush()
 
     def _in_events(self, step: int) -> bool:
         return step == self._until or in_events(step, self._every)
@@ -98,9 +99,8 @@ class TensorBoardRecorder(Recorder):
         """Write the figures of the parts of a run in parts at one step."""
         events, curves, channels = self._files
         if self._in_events(step):
-            events.scalars(step, curves.part_scalars(rows))
+            events.scalars(step, curves.scalars(part_rows(rows)))
             channels.parts(step, rows)
-            events.flush()
 
     def histograms(self, step: int, rows: Sequence[HistogramRow]) -> None:
         """Write distributions of one step."""
@@ -109,24 +109,21 @@ class TensorBoardRecorder(Recorder):
             named = ((curves.tag(kind, name, metric), values) for kind, name, metric, values in rows)
             found = [(f"{both[0]}/histogram", both[1], values) for both, values in named if both is not None]
             events.histograms(step, found)
-            events.flush()
 
     def samples(self, step: int, rows: Sequence[SampleRow]) -> None:
         """Write messages of one step, for the Channels tab."""
-        events, _, channels = self._files
+        _, _, channels = self._files
         if self._in_events(step):
             channels.samples(step, rows)
-            events.flush()
 
     def end(self, result: Mapping[str, Any]) -> None:
         """Write the result's metric and seconds for the HParams tab."""
         events, _, _ = self._files
         found = [
-            (f"{RESULT}{key}", result[key]) for key in _RESULTS if isinstance(result.get(key), int | float)
+            (f"{_RESULT}{key}", result[key]) for key in _RESULTS if isinstance(result.get(key), int | float)
         ]
         events.scalars(self._last_step, [(tag, tag, value) for tag, value in found])
         events.hparams_done(self._last_step)
-        events.flush()
 
     def sync(self) -> None:
         """Write the events to the disk."""
@@ -155,16 +152,14 @@ def in_events(step: int, every: int) -> bool:
     return between > 0 or row % (1 << halvings) == 0
 
 
-def _describe(events: EventFile, description: RunDescription, written: set[str]) -> None:
-    """Write what describes a run, but for the tags that are written."""
-    step = description.start_step
-    if _TEXT not in written:
-        text = description.yaml
-        if len(text) > _LONGEST_TEXT:
-            text = text[:_LONGEST_TEXT] + "\n… (the rest is in scenario.yaml)"
-        events.text(step, _TEXT, text)
-    if not written >= HPARAMS:
-        events.hparams(step, description.hparams, [(f"{RESULT}{key}", key) for key in _RESULTS])
+def _describe(events: EventFile, description: RunDescription) -> None:
+    """Write the scenario and the run's row of the HParams tab."""
+    text = description.yaml
+    if len(text) > _LONGEST_TEXT:
+        text = text[:_LONGEST_TEXT] + "\n… (the rest is in scenario.yaml)"
+    events.text(description.start_step, _TEXT, text)
+    results = [(f"{_RESULT}{key}", key) for key in _RESULTS]
+    events.hparams(description.start_step, description.hparams, results)
 
 
 _NO_CURVE = ("seconds", "waiting_for", "blocked_on")
@@ -186,55 +181,40 @@ class Curves:
         to_readout = {name for name, (_, receiver, _) in named.items() if receiver in readouts}
         agents = sorted(description.names["agents"], key=lambda name: name not in readouts)
         channels = sorted(description.names["channels"], key=lambda pair: pair[0] not in to_readout)
-        slugs = dict(channels)
-        self._parts: dict[Family, dict[str, str]] = {
+        slugs, parts = dict(channels), range(parts_of(graph))
+        self._tags: dict[Kind, dict[str, str]] = {
             "agent": {name: tag_part(name) for name in agents[: description.top]},
             "channel": {name: tag_part(slugs[name]) for name, _ in channels[: description.top]},
+            "part": {str(number): str(number) for number in parts[: description.top]},
         }
-        self._bounded: dict[Family, bool] = {
-            "agent": len(agents) > description.top,
-            "channel": len(channels) > description.top,
-        }
-        self._top = description.top
+        counts = {"agent": len(agents), "channel": len(channels), "part": len(parts)}
+        self._bounded = {kind for kind, count in counts.items() if count > description.top}
 
     def tag(self, kind: Kind, name: str, metric: str) -> tuple[str, str] | None:
         """Return (tag, pretty name) of a curve, or None for a figure without one."""
-        if kind == "env" or kind == "run":
+        if kind not in self._tags:
             return f"{kind}/{tag_part(metric)}", f"{kind}/{metric}"
-        part = self._parts[kind].get(name)
+        part = self._tags[kind].get(name)
         return None if part is None else (f"{kind}/{part}/{tag_part(metric)}", f"{kind}/{name}/{metric}")
 
     def scalars(self, rows: Iterable[Figure]) -> Iterator[tuple[str, str, float]]:
         """Yield (tag, pretty name, value) for the figures of one step: curves, then aggregates over the finite values."""
-        grouped: dict[tuple[Family, str], list[float]] = {}
+        grouped: dict[tuple[Kind, str], list[float]] = {}
         for row in rows:
+            if row.kind == "part" and row.metric in _NO_CURVE:
+                continue
             named = self.tag(row.kind, row.name, row.metric)
             if named is not None:
                 yield *named, row.value
-            if row.kind == "env" or row.kind == "run" or not math.isfinite(row.value):
-                continue
-            if self._bounded[row.kind]:
+            if row.kind in self._bounded and math.isfinite(row.value):
                 grouped.setdefault((row.kind, row.metric), []).append(row.value)
         yield from _aggregates(grouped)
 
-    def part_scalars(self, rows: Sequence[PartFigures]) -> Iterator[tuple[str, str, float]]:
-        """Yield (tag, pretty name, value) for the figures of parts at one step: curves, then aggregates of many parts."""
-        grouped: dict[tuple[Family, str], list[float]] = {}
-        for row in rows:
-            for metric, value in row.metrics.items():
-                if metric in _NO_CURVE:
-                    continue
-                if row.part < self._top:
-                    yield f"part/{row.part}/{metric}", f"part/{row.part}/{metric}", value
-                if len(rows) > self._top:
-                    grouped.setdefault(("part", metric), []).append(value)
-        yield from _aggregates(grouped)
 
-
-def _aggregates(grouped: Mapping[tuple[Family, str], Sequence[float]]) -> Iterator[tuple[str, str, float]]:
-    """Yield (tag, pretty name, value) of mean, smallest and largest of the values of each family and metric."""
-    for (family, metric), values in grouped.items():
-        of_all, title = f"{family}s/{tag_part(metric)}", f"{family}s/{metric}"
+def _aggregates(grouped: Mapping[tuple[Kind, str], Sequence[float]]) -> Iterator[tuple[str, str, float]]:
+    """Yield (tag, pretty name, value) of mean, smallest and largest of the values of each kind and metric."""
+    for (kind, metric), values in grouped.items():
+        of_all, title = f"{kind}s/{tag_part(metric)}", f"{kind}s/{metric}"
         yield f"{of_all}/mean", f"{title}/mean", math.fsum(values) / len(values)
         yield f"{of_all}/min", f"{title}/min", min(values)
         yield f"{of_all}/max", f"{title}/max", max(values)

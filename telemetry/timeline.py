@@ -26,22 +26,14 @@ class AgentTimes:
     """Timeline of one agent: ticks, updates and reach of the gradient."""
 
     name: str
-    period: int
-    """Steps between its ticks."""
-    recurrent: bool
-    """Whether the agent carries a state to its next tick."""
-    group: tuple[str, ...]
-    """Its locked group, itself included."""
     ticks: Flags
     """Whether the agent ticks."""
     ends: Flags
     """Whether its window ends, with an update."""
     since: Steps
     """The earliest step that the true gradient of this tick reaches; -1 without a tick."""
-    state_credit: Flags
-    """Whether the synthetic gradient of a state replaces the true gradient before that step."""
-    message_credit: Flags
-    """Whether synthetic gradients of messages (or feedback weights) replace the true gradient in their senders."""
+    synthetic_credit: Flags
+    """Whether a synthetic gradient (or feedback weights) stands for the true gradient beyond that step, or in senders."""
     late_credit: Flags
     """Whether the true gradient reaches senders later, over delayed channels."""
 
@@ -179,8 +171,7 @@ def _agent(agent: AgentTimes, start: int) -> Iterator[Row]:
 
 
 def _beyond(agent: AgentTimes, index: int) -> str:
-    synthetic = agent.state_credit[index] or agent.message_credit[index]
-    return ("+" if synthetic else "") + ("~" if agent.late_credit[index] else "")
+    return ("+" if agent.synthetic_credit[index] else "") + ("~" if agent.late_credit[index] else "")
 
 
 def _channel(channel: ChannelTimes) -> Row:

@@ -82,7 +82,6 @@ VERDICTS: dict[Verdict, Definition] = {
     ),
 }
 """Definitions, in order of display."""
-_WORTHS: tuple[Verdict, ...] = ("matters", "harms", "unresolved")
 FLAGS: dict[Measure | Literal[""], dict[Verdict, int]] = {
     "value": {"matters": 1, "harms": 2, "unresolved": 4},
     "ablation": {"matters": 8, "harms": 16, "unresolved": 32},
@@ -205,29 +204,15 @@ def counts(flags: Iterable[float], measure: Measure | None) -> dict[Verdict, int
 
 
 def in_words(found: Mapping[Verdict, int], total: int) -> str:
-    """Return counts of verdicts in one line: "5 of 64 matter, 3 harm, 56 unresolved; 0 stale, 2 silent".
-
-    Args:
-        found: By verdict (`counts`).
-        total: Channels, where none was measured.
-    """
-    worths = [verdict for verdict in _WORTHS if verdict in found]
-    measured = sum(found[verdict] for verdict in worths)
-    words = [f"{found[verdict]} {VERDICTS[verdict].counted}" for verdict in worths]
-    if words:
-        words[0] = f"{found[worths[0]]} of {measured} {VERDICTS[worths[0]].counted}"
-    rest = [
-        f"{count} {VERDICTS[verdict].counted}" for verdict, count in found.items() if verdict not in worths
-    ]
-    if rest and not words:
-        rest[0] = f"{rest[0].partition(' ')[0]} of {total} {rest[0].partition(' ')[2]}"
-    return "; ".join(", ".join(part) for part in (words, rest) if part)
+    """Return counts of verdicts (`counts`) in one line: "5 matter, 3 harm, 56 unresolved, 2 silent of 64"."""
+    words = (f"{count} {VERDICTS[verdict].counted}" for verdict, count in found.items())
+    return f"{', '.join(words)} of {total}"
 
 
 def worths_in_words(verdicts: Iterable[Verdict | None]) -> str:
-    """Return how many channels have each verdict of worth, in one line; None: a channel without an interval."""
-    found = list(verdicts)
-    return in_words({verdict: found.count(verdict) for verdict in _WORTHS}, len(found))
+    """Return how many channels have each verdict of worth, in one line; None, without an interval, does not count."""
+    found = [verdict for verdict in verdicts if verdict is not None]
+    return in_words({verdict: found.count(verdict) for verdict in FLAGS["value"]}, len(found))
 
 
 def measuring_command(path: str, measures: Sequence[Measure] = ("value",)) -> str:

@@ -20,7 +20,7 @@ def test_show_ends_with_how_it_is_run(cli: Commands) -> None:
     for part in (
         "backend   cohort: no two agents can be run as one",
         "device    cpu  ",
-        "waves     4, a chain: n0->n1, n1->n2, n2->n3 have no delay",
+        "waves     4 a step",
         "memory    ",
         "optimiser state 0.33",
         "work      29 MFLOP a step in products of matrices",

@@ -54,7 +54,7 @@ def test_it_is_the_commands_table_and_figure(here: Path, cli: Commands) -> None:
         written = list(csv.DictReader(file))
     assert list(frame.columns) == list(written[0])
     assert [str(value) for value in frame["mean"]] == [row["mean"] for row in written]
-    assert [axes.get_xlabel() for axes in other.plot().axes] == ["accuracy %"]
+    assert [axes.get_ylabel() for axes in other.plot().axes] == ["accuracy %"]
 
 
 def test_variants_are_parameters_of_a_function(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import (  # t
 from tensorboard.plugins.hparams import metadata as hparams_metadata  # type: ignore[import-untyped]
 from tensorboard.util import tensor_util  # type: ignore[import-untyped]
 
-from antiphon.telemetry.channels.tags import SESSION
+from antiphon.telemetry.channels.tags import GRAPH, PARTS, SESSION
 
 Rows = dict[str, list[tuple[int, Any]]]
 """(step, content) of every value by tag, in the order of writing."""
@@ -40,7 +40,7 @@ def raw_rows(folder: Path) -> Rows:
                 content = tensor_util.make_ndarray(value.tensor)
                 kept = (str(content.dtype), content.shape, content.tolist()) if timeless(value.tag) else None
                 found.setdefault(value.tag, []).append((event.step, repr(kept)))
-    return found
+    return _documents_once(found)
 
 
 def read_rows(folder: Path) -> Rows:
@@ -58,8 +58,17 @@ def read_rows(folder: Path) -> Rows:
     plain = EventAccumulator(str(folder), size_guidance=everything).Reload()
     readers = {"scalars": plain.Scalars, "histograms": plain.Histograms, "images": plain.Images}
     for kind, rows_of in (readers | {"tensors": plain.Tensors}).items():
-        for tag in set(plain.Tags()[kind]) - {SESSION}:
+        for tag in set(plain.Tags()[kind]) - {SESSION, GRAPH, PARTS}:
             for event in rows_of(tag):
                 content = repr({**vars(event), "wall_time": 0}) if timeless(tag) else None
                 found.setdefault(f"{kind}:{tag}", []).append((event.step, content))
+    return _documents_once(found)
+
+
+def _documents_once(found: Rows) -> Rows:
+    """Leave out the documents that a session writes again without a change."""
+    for tag in {GRAPH, PARTS} & found.keys():
+        rows = found[tag]
+        before = [None, *(content for _, content in rows)]
+        found[tag] = [row for row, last in zip(rows, before, strict=False) if row[1] != last]
     return found

@@ -10,14 +10,14 @@ from gymnasium import Space, spaces
 
 from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.heart.system import System
-from antiphon.engine.planning.plan import learning_in_words, network_in_words, ticks_in_words
+from antiphon.engine.metrics.description import about_agent, about_channel
 from antiphon.engine.runs.python_template import PythonTemplate
 from antiphon.envs import Description, Signal, describe, options_of
 from antiphon.errors import RunError
-from antiphon.extensions import name_of
-from antiphon.scenarios import AgentSpec, ChannelSpec, EnvSpec, Scenario, Template, warnings
+from antiphon.scenarios import ChannelSpec, EnvSpec, Scenario, Template, warnings
 from antiphon.telemetry.channels.reading import read_run
 from antiphon.telemetry.channels.verdict_series import newest_verdicts
+from antiphon.telemetry.verdicts import measuring_command
 
 __all__ = ["built", "explain", "explain_environment", "explain_template", "explain_verdicts"]
 
@@ -33,7 +33,7 @@ def built(scenario: Scenario) -> System:
 
 def explain(scenario: Scenario, system: System, variants: Iterable[Scenario] = ()) -> dict[str, Any]:
     """Return the explanation of a resolved scenario and its system; `variants` is that of `warnings`."""
-    agents = {name: _agent(scenario, spec, system, name) for name, spec in scenario.agents.items()}
+    agents = {name: _agent(scenario, system, name) for name in scenario.agents}
     counted = {agent.learner: agent.learner.parameters for agent in system.agents.values()}
     return {
         "scenario": scenario.scenario,
@@ -135,54 +135,26 @@ def _signal(signal: Signal) -> dict[str, Any]:
     }
 
 
-def _agent(scenario: Scenario, spec: AgentSpec, system: System, name: str) -> dict[str, Any]:
-    agent = system.agents[name]
-    objective = spec.objective
+def _agent(scenario: Scenario, system: System, name: str) -> dict[str, Any]:
+    spec, learner = scenario.agents[name], system.agents[name].learner
     return {
         "readout": name in scenario.readouts,
-        "observes": list(spec.observes),
-        "categories": spec.categories,
         "incoming": [channel.name for channel in scenario.inputs_of(name)],
-        "inputs": list(agent.learner.network.input_shape),
-        "network": network_in_words(spec),
-        "parameters": sum(p.numel() for p in agent.learner.parameters.values()),
-        "learns": spec.learn,
-        "p_update": spec.p_update,
-        "ticks": ticks_in_words(spec),
-        "learning": learning_in_words(scenario, name),
+        "inputs": list(learner.network.input_shape),
+        "parameters": sum(p.numel() for p in learner.parameters.values()),
         "clock": {"period": spec.clock.period, "phase": spec.clock.phase, "unroll": spec.clock.unroll},
-        "objective": None if objective is None else objective.in_words,
+        "about": about_agent(scenario, name),
     }
 
 
 def _channel(channel: ChannelSpec, system: System) -> dict[str, Any]:
-    predicted = channel.coupling in ("decoupled", "unlocked")
-    gradient, link = channel.gradient, channel.link
-    has_input = predicted and channel.input is not None
     return {
         "from": channel.sender,
         "to": channel.receiver,
         "shape": list(system.channels[channel.name].shape),
-        "sampling": channel.sampling_in_words or None,
         "coupling": channel.coupling,
-        "gradient": name_of(gradient.kind) if predicted else None,
-        "sites": predicted and channel.at_sites(gradient),
-        "context": list(gradient.context) if predicted else [],
-        "target": gradient.own_target if predicted else None,
-        "input": name_of(channel.input.kind) if has_input and channel.input else None,
-        "input_sites": bool(has_input and channel.input and channel.at_sites(channel.input)),
-        "input_context": list(channel.input.context) if has_input and channel.input else [],
-        "feedback": channel.feedback.kind if channel.coupling == "locked" and channel.feedback else None,
-        "carries": channel.carries,
-        "read": channel.read,
-        "delay": link.delay,
-        "link": {
-            "drop": link.drop,
-            "noise": link.noise,
-            "bits": link.bits,
-            "rate": link.rate,
-            "back": link.delay if link.back is None else link.back,
-        },
+        "delay": channel.link.delay,
+        "about": about_channel(channel),
     }
 
 
@@ -196,5 +168,5 @@ def explain_verdicts(folder: Path) -> dict[str, Any] | None:
     if found is None:
         return None
     measure, counts, line = found
-    by = f"by {measure}, " if measure else f"value not measured ({data.measuring['value']}); "
+    by = f"by {measure}, " if measure else f"value not measured ({measuring_command(data.path)}); "
     return {"measure": measure, "counts": counts, "line": by + line}

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json as json_text
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 
 from antiphon.commands.arguments import scenario_template
-from antiphon.engine.planning.memory_estimate import MemoryEstimate, byte_unit, in_unit, in_units
-from antiphon.engine.planning.plan import ChannelStackPlan, CohortPlan, Plan, Waves, plan
+from antiphon.engine.planning.memory_estimate import MemoryEstimate
+from antiphon.engine.planning.plan import CohortPlan, Plan, plan
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.python_template import other_variants
 from antiphon.files import finite
@@ -32,6 +33,13 @@ __all__ = ["show_plan", "show_scenario", "show_signals"]
 _ROWS = 12
 """Most agents, channels or cohorts with rows of their own; more agents or channels are grouped by common properties."""
 _FLOP = {"TFLOP": 1e12, "GFLOP": 1e9, "MFLOP": 1e6}
+_BYTES = {"TiB": 2.0**40, "GiB": 2.0**30, "MiB": 2.0**20}
+_PARTS = {
+    "optimiser": "optimiser state",
+    "messages": "messages in flight",
+    "activations": "activations of one window",
+}
+"""Parts of the memory that have another name in words."""
 
 
 def show_plan(plan: Plan) -> None:
@@ -40,29 +48,23 @@ def show_plan(plan: Plan) -> None:
         ["backend", f"{plan.backend}: {plan.why}"],
         ["device", plan.device],
         ["steps", _steps(plan)],
-        ["waves", _waves(plan.waves)],
+        ["waves", f"{plan.waves} a step" + (": all that are due tick at once" if plan.waves == 1 else "")],
         ["memory", _memory(plan.memory, plan.installed)],
-        ["work", f"{_flop(plan.flop)} a step in products of matrices"],
+        ["work", f"{_in_units(plan.flop, _FLOP)} a step in products of matrices"],
     ]
+    if plan.channel_stacks:
+        count = sum(map(len, plan.channel_stacks))
+        rows.append(["channels", f"{count:,} as {len(plan.channel_stacks):,} stacks"])
     show_table(["runs on", ""], rows)
     _cohorts(plan.cohorts)
-    _channel_stacks(plan.channel_stacks)
-    alone = plan.alone if plan.agents > 1 else ()
-    for heading, found in (("alone", alone), ("not by the native kernel", plan.by_torch)):
+    tables = {
+        "alone": plan.alone if plan.agents > 1 else (),
+        "not by the native kernel": plan.by_torch,
+        "kept until windows end": plan.not_swept,
+    }
+    for heading, found in tables.items():
         if found:
             show_table([heading, "why"], [[some(one.agents), one.reason] for one in found])
-    if plan.sweep:
-        show_table(
-            ["kept for backward", "each", f"at most {in_units(plan.memory.activations)}"],
-            [
-                [
-                    some(kept.agents),
-                    in_units(kept.each),
-                    kept.obstacle or "gone before the next one's forward",
-                ]
-                for kept in plan.activations
-            ],
-        )
 
 
 def _cohorts(cohorts: Sequence[CohortPlan]) -> None:
@@ -80,19 +82,6 @@ def _in_common(cohort: CohortPlan) -> list[str]:
     return [cohort.network, cohort.ticks, learns, *([cohort.objective] if cohort.objective else [])]
 
 
-def _channel_stacks(stacks: Iterable[ChannelStackPlan]) -> None:
-    """Print the channel stacks, grouped by coupling."""
-    kinds: dict[tuple[str, str, str], list[ChannelStackPlan]] = {}
-    for stack in stacks:
-        kinds.setdefault((stack.coupling, stack.gradient or "–", stack.input or "–"), []).append(stack)
-    rows = [
-        [*kind, f"{len(found):,}", f"{sum(len(b.channels) for b in found):,}"]
-        for kind, found in kinds.items()
-    ]
-    if rows:
-        show_table(["coupling", "gradient", "input", "stacks", "channels"], rows, right=2)
-
-
 def _steps(plan: Plan) -> str:
     if plan.one_by_one is not None:
         return f"one by one, on cuda too: {plan.one_by_one}"
@@ -100,33 +89,31 @@ def _steps(plan: Plan) -> str:
     return f"on cuda {period} recorded and replayed; those with figures, checkpoints or recordings one by one"
 
 
-def _waves(waves: Waves) -> str:
-    if waves.count == 1:
-        return "1: all that are due tick at once"
-    kind = f"{waves.count}, a chain" if waves.chain else f"{waves.count}"
-    verb = "has" if len(waves.channels) == 1 else "have"
-    line = f"{kind}: {some(waves.channels)} {verb} no delay"
-    if waves.locked:
-        line += "; with one, credit over locked channels would be lost at a window's end"
-    return line
-
-
 def _memory(memory: MemoryEstimate, installed: int | None) -> str:
-    """Format the memory estimate; negligible parts are left out."""
-    unit = byte_unit(memory.total)
+    """Format the memory estimate in one unit; negligible parts are left out."""
+    total, unit = memory.total, _unit(memory.total, _BYTES)
     parts = [
-        f"{MemoryEstimate.word(name)} {in_unit(count, unit)}"
-        for name, count in memory.parts().items()
-        if count > memory.total / 200
+        f"{_PARTS.get(name, name)} {_count(count, _BYTES[unit])}"
+        for name, count in asdict(memory).items()
+        if count > total / 200
     ]
-    of = "" if installed is None else f" of {in_units(installed)}"
-    return f"{in_units(memory.total)}{of}: {', '.join(parts)}"
+    of = "" if installed is None else f" of {_in_units(installed, _BYTES)}"
+    return f"{_in_units(total, _BYTES)}{of}: {', '.join(parts)}"
 
 
-def _flop(count: float) -> str:
-    unit, size = next(((u, s) for u, s in _FLOP.items() if count >= s), ("MFLOP", 1e6))
-    number = count / size
-    return f"{number:,.0f} {unit}" if number >= 10 else f"{number:.2g} {unit}"
+def _in_units(count: float, units: Mapping[str, float]) -> str:
+    """Format a count: `29 MFLOP`, `0.33 MiB`; two digits will do of what is estimated."""
+    unit = _unit(count, units)
+    return f"{_count(count, units[unit])} {unit}"
+
+
+def _unit(count: float, units: Mapping[str, float]) -> str:
+    """Return the largest unit of which it is one or more, or the smallest."""
+    return next((unit for unit, size in units.items() if count >= size), list(units)[-1])
+
+
+def _count(count: float, size: float) -> str:
+    return f"{count / size:,.0f}" if count >= 10 * size else f"{count / size:.2g}"
 
 
 Row = tuple[str, tuple[str, ...], str, int]
@@ -217,14 +204,14 @@ def _template(template: Mapping[str, Any]) -> None:
 
 def _agents(explained: Mapping[str, Any]) -> None:
     rows: list[Row] = []
-    signals = explained["environment"]["signals"]
     for name, agent in explained["agents"].items():
-        count = len(agent["incoming"])
-        inputs = [_observed(signal, agent, signals) for signal in agent["observes"]]
-        inputs += [f"{count} channel{'s' * (count > 1)}"] if count else []
-        goal = (agent["objective"] or "–") + (" (readout)" if agent["readout"] else "")
-        key = (agent["network"], agent["ticks"], agent["learning"], goal)
-        rows.append((name, key, " + ".join(inputs) or "nothing", agent["parameters"]))
+        about, count = agent["about"], len(agent["incoming"])
+        observed = about["observes"] if not count or about["observes"] != "nothing" else ""
+        observed += " (index)" if "categories" in about else ""
+        inputs = [observed, f"{count} channel{'s' * (count > 1)}" if count else ""]
+        goal = about["objective"] + (" (readout)" if agent["readout"] else "")
+        key = (about["network"], about["ticks"], about["learns"], goal)
+        rows.append((name, key, " + ".join(filter(None, inputs)), agent["parameters"]))
     cells = []
     for names, (_, common, first, _), inputs, counts in _joined(rows):
         low, high = f"{min(counts):,}", f"{max(counts):,}"
@@ -235,25 +222,15 @@ def _agents(explained: Mapping[str, Any]) -> None:
     show_table(heads, cells, right=1)
 
 
-def _observed(signal: str, agent: Mapping[str, Any], signals: Mapping[str, Any]) -> str:
-    """`tokens (index)` where a categorical signal enters as its values."""
-    by_index = agent["categories"] == "index" and signals.get(signal, {}).get("classes")
-    return f"{signal} (index)" if by_index else signal
-
-
 def _channels(channels: Mapping[str, Any]) -> None:
     rows: list[Row] = []
     for name, channel in channels.items():
-        gradient = channel["gradient"] or "–"
-        if channel["target"]:
-            gradient += f" of {channel['target']}"
-        gradient += " at every site" if channel["sites"] else ""
-        if channel["context"]:
-            gradient += f", given {', '.join(channel['context'])}"
-        size = " x ".join(map(str, channel["shape"]))
-        size += f" ({channel['sampling']})" if channel["sampling"] else ""
-        coupling = channel["coupling"] + (f" ({channel['feedback']})" if channel["feedback"] else "")
-        rows.append((name, (coupling, gradient, _input(channel), size, _link(channel)), "", 0))
+        about, size = channel["about"], " x ".join(map(str, channel["shape"]))
+        size += f" ({about['message']})" if "message" in about else ""
+        coupling = channel["coupling"] + (f" ({about['feedback']})" if "feedback" in about else "")
+        link = about["link"] + (f", reads {about['read']}" if "read" in about else "")
+        gradient, input_ = (about.get(heading, "–") for heading in ("gradient", "input"))
+        rows.append((name, (coupling, gradient, input_, size, link), "", 0))
     cells = [[names, *key] for names, (_, key, _, _), _, _ in _joined(rows)]
     heads = ["channel", "coupling", "gradient", "input", "size", "link"]
     if all(row[3] == "–" for row in cells):
@@ -261,34 +238,6 @@ def _channels(channels: Mapping[str, Any]) -> None:
         cells = [[*row[:3], *row[4:]] for row in cells]
     if cells:
         show_table(heads, cells, right=2)
-
-
-def _input(channel: Mapping[str, Any]) -> str:
-    if channel["input"] is None:
-        return "–"
-    given = channel["input_context"]
-    kind = str(channel["input"]) + (" at every site" if channel["input_sites"] else "")
-    return kind + (f", given {', '.join(given)}" if given else "")
-
-
-def _link(channel: Mapping[str, Any]) -> str:
-    """Format a link: `delay 2, loses 20 %`."""
-    link, words = channel["link"], []
-    if channel["delay"]:
-        words.append(f"delay {channel['delay']}")
-    if link["drop"]:
-        words.append(f"loses {100 * link['drop']:g} %")
-    if link["noise"]:
-        words.append(f"noise {link['noise']:g}")
-    if link["bits"]:
-        words.append(f"{link['bits']} bit" + ("" if link["bits"] == 1 else "s"))
-    if link["rate"] != 1:
-        words.append(f"rate {link['rate']:g}")
-    if link["back"] != channel["delay"]:
-        words.append(f"back {link['back']}")
-    if channel["read"] != "last":
-        words.append(f"reads {'the mean of ' if channel['read'] == 'mean' else ''}all since the last tick")
-    return ", ".join(words) or "–"
 
 
 def _joined(rows: Sequence[Row]) -> Iterator[tuple[str, Row, list[str], list[int]]]:

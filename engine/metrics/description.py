@@ -17,7 +17,7 @@ from antiphon.scenarios.ties import agent_and_parameter
 from antiphon.telemetry.figures import RunDescription
 from antiphon.telemetry.timeline import Timeline
 
-__all__ = ["describe_run", "described", "graph_of"]
+__all__ = ["about_agent", "about_channel", "describe_run", "described", "graph_of"]
 
 
 def describe_run(
@@ -79,9 +79,7 @@ def graph_of(scenario: Scenario) -> nx.MultiDiGraph[str]:
         role = "readout" if name in scenario.readouts else "agent" if agent.learn else "frozen"
         clock = agent.clock
         times = {"period": clock.period, "phase": clock.phase % clock.period, "unroll": clock.unroll}
-        graph.add_node(
-            name, role=role, **times, about=_about_agent(scenario, name) | _about_ties(scenario, name)
-        )
+        graph.add_node(name, role=role, **times, about=about_agent(scenario, name))
     for channel in scenario.channels:
         link, size = channel.link, channel.size
         graph.add_edge(
@@ -93,12 +91,13 @@ def graph_of(scenario: Scenario) -> nx.MultiDiGraph[str]:
             drop=link.drop,
             carries=channel.carries,
             size=size if size is None or isinstance(size, int) else " x ".join(map(str, size)),
-            about=_about_channel(channel),
+            about=about_channel(channel),
         )
     return graph
 
 
-def _about_agent(scenario: Scenario, name: str) -> dict[str, str]:
+def about_agent(scenario: Scenario, name: str) -> dict[str, str]:
+    """Return an agent in words, by heading."""
     agent = scenario.agents[name]
     objective = agent.objective
     about = {
@@ -114,16 +113,14 @@ def _about_agent(scenario: Scenario, name: str) -> dict[str, str]:
         about["acts"] = "its output is the environment's action"
     if agent.share is not None:
         about["shares"] = f"its parameters with group {agent.share}"
+    ties = [tie for tie in scenario.tied if any(agent_and_parameter(one)[0] == name for one in tie)]
+    if ties:
+        about["tied"] = ", ".join(" = ".join(tie) for tie in ties)
     return about
 
 
-def _about_ties(scenario: Scenario, agent: str) -> dict[str, str]:
-    """The weights that an agent has in common with others."""
-    ties = [tie for tie in scenario.tied if any(agent_and_parameter(name)[0] == agent for name in tie)]
-    return {"tied": ", ".join(" = ".join(tie) for tie in ties)} if ties else {}
-
-
-def _about_channel(channel: ChannelSpec) -> dict[str, str]:
+def about_channel(channel: ChannelSpec) -> dict[str, str]:
+    """Return a channel in words, by heading."""
     link = channel.link
     about: dict[str, str] = {}
     if channel.state:
@@ -144,6 +141,7 @@ def _about_channel(channel: ChannelSpec) -> dict[str, str]:
     parts += [f"noise {link.noise:g}"] if link.noise else []
     parts += [f"{link.bits} bits"] if link.bits else []
     parts += [f"rate {link.rate:g}"] if link.rate < 1 else []
+    parts += [f"back {link.back}"] if link.back not in (None, link.delay) else []
     about["link"] = ", ".join(parts) or "at once, nothing lost"
     if channel.read != "last":
         about["read"] = channel.read

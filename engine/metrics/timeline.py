@@ -58,16 +58,12 @@ class _Reach(NamedTuple):
     """How far the true gradient of a tick goes, and what stands for the rest."""
 
     since: int
-    state: bool = False
-    messages: bool = False
+    synthetic: bool = False
     late: bool = False
 
     def joined(self, other: _Reach) -> _Reach:
         return _Reach(
-            min(self.since, other.since),
-            self.state or other.state,
-            self.messages or other.messages,
-            self.late or other.late,
+            min(self.since, other.since), self.synthetic or other.synthetic, self.late or other.late
         )
 
 
@@ -113,7 +109,7 @@ class _Times:
             if windows.number(before) == window:
                 reach = reach.joined(self.reaches[agent.name][before])
             elif agent.memory.injects:
-                reach = reach._replace(state=True)
+                reach = reach._replace(synthetic=True)
         for channel in agent.incoming:
             for stamp in self._read(channel, step):
                 if _true(channel):
@@ -122,7 +118,7 @@ class _Times:
                 elif channel.coupling == "delayed":
                     reach = reach._replace(late=True)
                 elif channel.coupling == "locked" or (channel.injects and channel.ledger.wants_gradient):
-                    reach = reach._replace(messages=True)
+                    reach = reach._replace(synthetic=True)
         return reach
 
     def _of_one_window(self, early: int, late: int) -> bool:
@@ -135,14 +131,10 @@ class _Times:
         windows = self.windows[agent.name]
         return AgentTimes(
             name=agent.name,
-            period=agent.clock.period,
-            recurrent=agent.memory is not None,
-            group=self.system.group_of[agent.name].members,
             ticks=self.flags(agent.clock.due),
             ends=self.flags(lambda step: windows.ending(step) is not None),
             since=np.array([reach.since for reach in each], dtype=np.int64),
-            state_credit=np.array([reach.state for reach in each], dtype=np.bool_),
-            message_credit=np.array([reach.messages for reach in each], dtype=np.bool_),
+            synthetic_credit=np.array([reach.synthetic for reach in each], dtype=np.bool_),
             late_credit=np.array([reach.late for reach in each], dtype=np.bool_),
         )
 

@@ -19,8 +19,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
@@ -29,7 +28,6 @@ from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.evaluation import Evaluation
 from antiphon.engine.parts.placement import agent_costs, bonds, units_of
-from antiphon.engine.planning.plan import delayed, with_fields
 from antiphon.engine.runs.python_template import PythonTemplate
 from antiphon.engine.virtual.profile import ClusterProfile
 from antiphon.engine.virtual.simulation import VirtualSimulation
@@ -37,14 +35,12 @@ from antiphon.envs.registry import describe
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.problems import DocumentError
 from antiphon.scenarios import Scenario, Template
-from antiphon.scenarios.channel_specs import GradientSpec
-from antiphon.scenarios.relations import components
 from antiphon.scenarios.training import less_is_better
 
 __all__ = ["ClusterPlan", "PlanRow", "SeedRun", "Target", "plan_on_cluster", "variants_of"]
 
 VARIANTS = ("locked", "delayed", "decoupled", "local", "detached")
-"""Variants that a plan trains, where the document has them or, without any, where they can be derived."""
+"""Variants that a plan trains, as far as the scenario has them."""
 _GROWTH = 1.05
 """From one evaluation to the next: steps to the target are found at most a twentieth too late."""
 
@@ -65,7 +61,7 @@ class Target:
         """Return the mean over the readouts."""
         return statistics.fmean(evaluation.agents[name][self.metric] for name in evaluation.readout)
 
-    def best(self, scores: Iterable[float]) -> float:
+    def best(self, scores: Sequence[float]) -> float:
         """Return the best of some scores; NaN where none is a number."""
         numbers = [score for score in scores if not math.isnan(score)]
         return (min if less_is_better(self.metric) else max)(numbers, default=math.nan)
@@ -117,72 +113,46 @@ class ClusterPlan:
     formulas: tuple[PlanRow, ...]
 
 
-# --- variants --------------------------------------------------------------------------------------------
-
-
 def variants_of(
     template: Template | PythonTemplate, variant: str | None, values: Mapping[str, Any]
 ) -> dict[str, Scenario]:
-    """Return the scenarios that a plan trains, by variant.
-
-    Those of `VARIANTS` that the template has, or the one that is given; without any, each is derived. The locked variant is always
-    among them, if it can be had: the formulas need its steps.
+    """Return the scenarios that a plan trains, by variant: those of `VARIANTS` that the template has, or the one that is given
+    beside the locked one, whose steps the formulas need; without any of them, the scenario itself as `default`.
 
     Raises:
         ScenarioError: There is no such variant, or its values are not accepted.
     """
-    names = [name for name in VARIANTS if name in template.variants] if variant is None else [variant]
-    scenarios = {name: template.resolve(name, values) for name in names}
-    base = template.resolve(variant, values)
-    for name in ("locked",) if scenarios else VARIANTS:
-        if name in template.variants:
-            scenarios.setdefault(name, template.resolve(name, values))
-        elif name not in scenarios:
-            with suppress(ScenarioError):  # the scenario has no such variant
-                scenarios[name] = _derived(base, name)
-    order = [*VARIANTS, *scenarios]
-    return {name: scenarios[name] for name in dict.fromkeys(order) if name in scenarios}
-
-
-def _derived(scenario: Scenario, variant: str) -> Scenario:
-    """Return a scenario whose messages all have the coupling of a variant; `local`: a loss of their own on the readout's target.
-
-    Locked ones outside cycles are read at the step at which they are sent.
-
-    Raises:
-        ScenarioError: There are no messages to couple, or the scenario does not accept it.
-    """
-    objective = scenario.agents[scenario.readouts[0]].objective
-    update: dict[str, Any] = {"coupling": variant, "feedback": None, "input": None}
-    if variant == "local":
-        target = None if objective is None else objective.target
-        gradient = GradientSpec.model_validate({"kind": "local", "target": target})
-        update |= {"coupling": "decoupled", "gradient": gradient}
-    arcs = [(channel.sender, channel.receiver) for channel in scenario.channels if not channel.state]
-    if not arcs:
-        raise ScenarioError("channels: no messages between agents")
-    cycle = components(scenario.agents, arcs)
-    channels = []
-    for channel in scenario.channels:
-        if not channel.state and not channel.learned_by_policy:
-            channel = channel.model_copy(update=update)
-            if variant == "locked" and cycle[channel.sender] != cycle[channel.receiver]:
-                link = channel.link.model_copy(update={"delay": 0, "back": None})
-                channel = channel.model_copy(update={"link": link})
-        channels.append(channel)
-    return with_fields(scenario, channels=channels)
+    names = [name for name in VARIANTS if name in template.variants]
+    if variant is not None:
+        names = list(dict.fromkeys([*names[: names[:1] == ["locked"]], variant]))
+    return {name: template.resolve(name, values) for name in names} or {
+        "default": template.resolve(None, values)
+    }
 
 
 def _cuttable(scenario: Scenario) -> Scenario:
-    """Return a scenario whose agents can be apart: delay 1 on the messages that are read at the step they are sent.
+    """Return a scenario whose agents can be apart: delay 1 on the messages that are read at the step they are sent, their readers
+    aligned to them.
 
-    Locked ones stay. Where readers would get messages of other examples they are aligned; where they cannot be, all stays as it is.
+    Locked messages stay as they are, and so does all of a scenario whose readers cannot be aligned.
     """
-    prompt = [c for c in scenario.channels if not c.state and c.link.delay == 0 and c.coupling != "locked"]
-    return (delayed(scenario, prompt) or scenario) if prompt else scenario
-
-
-# --- training --------------------------------------------------------------------------------------------
+    prompt = {
+        c.name for c in scenario.channels if not c.state and c.link.delay == 0 and c.coupling != "locked"
+    }
+    readers = {channel.receiver for channel in scenario.channels if channel.name in prompt}
+    fields = {name: getattr(scenario, name) for name in type(scenario).model_fields}
+    fields["agents"] = {
+        name: spec.model_copy(update={"align": spec.align or name in readers})
+        for name, spec in scenario.agents.items()
+    }
+    fields["channels"] = [
+        c.model_copy(update={"link": c.link.model_copy(update={"delay": 1})}) if c.name in prompt else c
+        for c in scenario.channels
+    ]
+    try:
+        return Scenario(**fields) if prompt else scenario
+    except ScenarioError:
+        return scenario
 
 
 def plan_on_cluster(
@@ -206,28 +176,30 @@ def plan_on_cluster(
         steps: Of a run at most; None: the scenario's.
         parts: Machines at most; each is simulated with all that it computes.
         budget: Seconds of wall clock after which training ends; each run has an equal share of what is left.
-        watch: Called with a line of progress, at the beginning of a run and at each of its evaluations.
+        watch: Called with a line of progress at each evaluation.
 
     Raises:
         ScenarioError: The scenario cannot be run in virtual time, or the target cannot be.
         DataError: The scenario's data are missing or broken.
     """
-    first = next(iter(scenarios.values()))
+    first, deadline = next(iter(scenarios.values())), time.monotonic() + budget
     goal, limit = _target_of(first, target), first.training.steps if steps is None else steps
     variants = [_Variant.of(name, one, profile, parts) for name, one in scenarios.items()]
-    trainer = _Trainer(profile, goal, limit, len(variants) * seeds, watch, time.monotonic() + budget)
+    left = len(variants) * seeds
     for seed in range(seeds):
         for variant in variants:
-            if all(run.reached for run in variant.runs) and time.monotonic() < trainer.deadline:
-                trainer.train(variant, seed)
-            trainer.runs -= 1
-    formulas: list[PlanRow] = []
-    for variant in variants:
-        if variant.name == "locked" and variant.step_seconds:
-            known = variant.row(goal, seeds), variant.step_seconds[0]
-            formulas += _formulas(variant.scenario, *known, profile)
-    rows = tuple(variant.row(goal, seeds) for variant in variants)
-    return ClusterPlan(first.scenario, str(goal), seeds, rows, tuple(formulas))
+            now = time.monotonic()
+            if now < deadline and all(run.reached for run in variant.runs):
+                variant.train(seed, profile, goal, limit, now + (deadline - now) / left, watch)
+            left -= 1
+    rows = {variant.name: variant.row(goal, seeds) for variant in variants}
+    formulas = (
+        row
+        for variant in variants
+        if variant.name == "locked" and variant.step_seconds
+        for row in _formulas(variant.scenario, rows["locked"], variant.step_seconds[0], profile)
+    )
+    return ClusterPlan(first.scenario, str(goal), seeds, tuple(rows.values()), tuple(formulas))
 
 
 def _target_of(scenario: Scenario, value: float | None) -> Target:
@@ -271,6 +243,36 @@ class _Variant:
         bond = next(bonds(system), None) if parts == 1 else None
         return cls(name, scenario, parts, "" if bond is None else str(DocumentError(bond.path, bond.reason)))
 
+    def train(
+        self,
+        seed: int,
+        profile: ClusterProfile,
+        target: Target,
+        limit: int,
+        deadline: float,
+        watch: Callable[[str], None],
+    ) -> None:
+        """Train it from a seed until it reaches the target, or is out of steps or time."""
+        how: dict[str, Any] = {"seed": seed, "step_seconds": self.step_seconds}
+        with VirtualSimulation(self.scenario, profile, self.parts, **how) as simulation:
+            self.step_seconds = simulation.cluster.step_seconds
+            if simulation.warnings:
+                self.note = "its readers are not aligned, and get messages of other examples"
+            reached, ended, scores = False, "", list[float]()
+            while not reached and not ended and simulation.now < limit:
+                look = min(limit, max(simulation.now + 1, math.ceil(_GROWTH * simulation.now)))
+                try:
+                    while simulation.now < look and time.monotonic() < deadline:
+                        simulation.step()
+                except (DivergenceError, RunError) as error:  # RunError: every part waits for another one
+                    ended = f": {error}"
+                    break
+                ended = "" if simulation.now == look else ", out of time (--budget)"
+                scores.append(target.score(simulation.evaluate()))
+                reached = target.reached(scores[-1])
+                watch(f"{self.name}, seed {seed}, step {simulation.now:,}: {target.in_words(scores[-1])}")
+            self.runs.append(SeedRun(simulation.now, simulation.seconds, reached, target.best(scores), ended))
+
     def row(self, target: Target, seeds: int) -> PlanRow:
         """Return its row of the table."""
         reached = [run for run in self.runs if run.reached]
@@ -285,60 +287,6 @@ class _Variant:
         elif len(self.runs) < seeds:
             notes.append("out of time (--budget)")
         return PlanRow(self.name, self.parts, steps, seconds, "; ".join(notes), tuple(self.runs))
-
-
-@dataclass
-class _Trainer:
-    """Trains variants one after the other."""
-
-    profile: ClusterProfile
-    target: Target
-    limit: int
-    runs: int
-    """That have not ended."""
-    watch: Callable[[str], None]
-    deadline: float
-    steps: int = 0
-    """Of all runs so far."""
-    begun: float = field(default_factory=time.monotonic)
-
-    def train(self, variant: _Variant, seed: int) -> None:
-        """Train a variant from a seed until it reaches the target, or is out of steps or time."""
-        how: dict[str, Any] = {"seed": seed, "step_seconds": variant.step_seconds}
-        self._show(f"{variant.name}, seed {seed}", 0)
-        with VirtualSimulation(variant.scenario, self.profile, variant.parts, **how) as simulation:
-            now = time.monotonic()
-            deadline = now + max(0.0, self.deadline - now) / self.runs
-            variant.step_seconds = simulation.cluster.step_seconds
-            if simulation.warnings:
-                variant.note = "its readers are not aligned, and get messages of other examples"
-            reached, ended, scores = False, None, list[float]()
-            while not reached and ended is None:
-                look = min(self.limit, max(simulation.now + 1, math.ceil(_GROWTH * simulation.now)))
-                try:
-                    while simulation.now < look and time.monotonic() < deadline:
-                        simulation.step()
-                        self.steps += 1
-                except (DivergenceError, RunError) as error:  # RunError: every part waits for another one
-                    ended = f": {error}"
-                    break
-                scores.append(self.target.score(simulation.evaluate()))
-                reached = self.target.reached(scores[-1])
-                if simulation.now < look:
-                    ended = ", out of time (--budget)"
-                elif simulation.now == self.limit:
-                    ended = ""
-                self._show(f"{variant.name}, seed {seed}: {self.target.in_words(scores[-1])}", simulation.now)
-            best = self.target.best(scores)
-            variant.runs.append(SeedRun(simulation.now, simulation.seconds, reached, best, ended or ""))
-
-    def _show(self, line: str, step: int) -> None:
-        now = time.monotonic()
-        if self.steps:
-            to_do = self.runs * self.limit - step
-            left = min((now - self.begun) / self.steps * to_do, max(0.0, self.deadline - now))
-            line += f", step {step:,} of {self.limit:,}; at most {left:,.0f} s left"
-        self.watch(line)
 
 
 # --- formulas --------------------------------------------------------------------------------------------

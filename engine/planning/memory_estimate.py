@@ -6,32 +6,19 @@ import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
+import networkx as nx
 import torch
 from torch import Tensor
 
+from antiphon.engine.build.stacking import stacks_of
+from antiphon.engine.features.sweep import obstacle
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.system import System
-from antiphon.engine.planning.activations import most_kept
 from antiphon.engine.planning.cost_model import CostModel
 from antiphon.nets.memory import installed_memory
 
-__all__ = [
-    "MemoryEstimate",
-    "byte_unit",
-    "in_unit",
-    "in_units",
-    "installed",
-    "memory_of",
-    "slots",
-]
-
-_UNITS = {"MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
-_WORDS = {
-    "optimiser": "optimiser state",
-    "messages": "messages in flight",
-    "activations": "activations of one window",
-}
+__all__ = ["MemoryEstimate", "installed", "memory_of", "slots"]
 
 
 @dataclass(frozen=True)
@@ -57,45 +44,11 @@ class MemoryEstimate:
     @property
     def total(self) -> int:
         """All of it."""
-        return sum(self.parts().values())
-
-    def parts(self) -> dict[str, int]:
-        """Return the parts by name."""
-        return asdict(self)
-
-    @staticmethod
-    def word(part: str) -> str:
-        """Return a part's name in words: `optimiser state`."""
-        return _WORDS.get(part, part)
+        return sum(asdict(self).values())
 
 
-def byte_unit(count: float) -> str:
-    """Return the unit in which so many bytes are written."""
-    return next((unit for unit, size in _UNITS.items() if count < 1000 * size), "TiB")
-
-
-def in_unit(count: float, unit: str) -> str:
-    """Write bytes in a unit, without it: two digits will do of what is estimated."""
-    number = count / _UNITS[unit]
-    return f"{number:,.0f}" if number >= 10 else f"{number:.1f}" if number >= 1 else f"{number:.2g}"
-
-
-def in_units(count: float) -> str:
-    """Write bytes as MiB or GiB."""
-    return f"{in_unit(count, byte_unit(count))} {byte_unit(count)}"
-
-
-# --- what a system needs ---------------------------------------------------------------------------------
-
-
-def memory_of(system: System, costs: CostModel | None = None) -> MemoryEstimate:
-    """Return the memory of a system; its tensors may be on torch's meta device.
-
-    Args:
-        system: Built.
-        costs: Of it.
-    """
-    costs = costs or CostModel(system)
+def memory_of(system: System, costs: CostModel) -> MemoryEstimate:
+    """Return the memory of a built system; its tensors may be on torch's meta device."""
     learners = [agent.learner for agent in system.owners().values()]
     channels = [channel for agent in system.agents.values() for channel in agent.channels]
     models = [model for channel in channels for model in channel.models]
@@ -107,7 +60,7 @@ def memory_of(system: System, costs: CostModel | None = None) -> MemoryEstimate:
         ),
         gradients=sum(_size(one.trainable) for one in (*learners, *models)),
         messages=sum(_messages(system, channel) for channel in channels),
-        activations=most_kept(system, costs),
+        activations=_activations(system, costs),
     )
 
 
@@ -132,7 +85,24 @@ def slots(channel: Channel, sender: LearningGroup) -> int:
     return math.ceil(max(used + ledger.back + 1, learned) / every)
 
 
-# --- what the machine has --------------------------------------------------------------------------------
+def _activations(system: System, costs: CostModel) -> int:
+    """Return the bytes kept for backward at most: with `training.sweep`, of the largest graph and of what has to wait."""
+    last = {name: costs.network(agent).saved for name, agent in system.agents.items()}
+    kept = {n: last[n] * system.group_of[n].windows.ticks(agent.clock) for n, agent in system.agents.items()}
+    if not system.sweep:
+        return sum(kept.values())
+    graphs: nx.Graph[str] = nx.Graph()  # of a learning group and of the agents stacked with it
+    for names in (group.members for group in system.groups):
+        nx.add_path(graphs, names)
+    for members in stacks_of(system)[0]:
+        nx.add_path(graphs, [agent.name for agent in members])
+    obstructed = {n for group in system.groups if obstacle(system, group) is not None for n in group.members}
+    waiting = largest = 0
+    for graph in nx.connected_components(graphs):
+        swept = 0 if graph & obstructed else sum(last[name] for name in graph)
+        waiting += sum(kept[name] for name in graph) - swept  # earlier ticks of a window wait for its last
+        largest = max(largest, swept)
+    return waiting + largest
 
 
 def installed(device: torch.device) -> int | None:

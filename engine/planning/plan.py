@@ -11,102 +11,30 @@ from typing import Any
 
 import torch
 
-from antiphon.comms.synthetic_gradients import Predictor
-from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.backends import checked_backend
 from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.build.stacking import channel_stacks_of, channels_alone, stacks_of
 from antiphon.engine.capture.conditions import OF_BACKENDS, obstacle_of, period_of
+from antiphon.engine.features.sweep import obstacle as obstacle_to_sweep
 from antiphon.engine.heart.agent import Agent
-from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
 from antiphon.engine.native.networks import obstacle
-from antiphon.engine.planning.activations import KeptActivations, kept_activations
-from antiphon.engine.planning.advice import advice
 from antiphon.engine.planning.cost_model import CostModel
 from antiphon.engine.planning.memory_estimate import MemoryEstimate, installed, memory_of
 from antiphon.envs.registry import describe
-from antiphon.errors import ScenarioError
 from antiphon.extensions import name_of
 from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec
-from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.document import Scenario
 
 __all__ = [
     "Alone",
-    "ChannelStackPlan",
     "CohortPlan",
     "Plan",
-    "Waves",
-    "delayed",
     "learning_in_words",
     "network_in_words",
     "plan",
-    "stacked",
     "ticks_in_words",
-    "waves_of",
-    "with_fields",
 ]
-
-
-@dataclass(frozen=True)
-class Waves:
-    """Order in which the agents due at one step tick."""
-
-    count: int
-    chain: bool
-    """Whether each is one agent."""
-    channels: tuple[str, ...]
-    """The message channels without delay, which make them."""
-    locked: bool
-    """Whether all of those are locked."""
-
-
-def waves_of(scenario: Scenario) -> Waves:
-    """Return the waves of a scenario."""
-    waves, prompt = scenario.waves(), _prompt(scenario)
-    return Waves(
-        count=len(waves),
-        chain=len(waves) > 1 and all(len(wave) == 1 for wave in waves),
-        channels=tuple(channel.name for channel in prompt),
-        locked=bool(prompt) and all(channel.coupling == "locked" for channel in prompt),
-    )
-
-
-def _prompt(scenario: Scenario) -> list[ChannelSpec]:
-    return [channel for channel in scenario.channels if not channel.state and channel.link.delay == 0]
-
-
-def delayed(scenario: Scenario, channels: Sequence[ChannelSpec]) -> Scenario | None:
-    """Return a scenario with delay 1 on some channels, their readers aligned to them if need be.
-
-    None: either way it has an error, or a warning of `check` more. A reader of `read: mean`, for one, cannot be aligned.
-    """
-    before = set(advice(scenario))
-    for aligned in (False, True):
-        try:
-            found = _delayed(scenario, channels, aligned=aligned)
-            if not set(advice(found)) - before:
-                return found
-        except ScenarioError:
-            continue
-    return None
-
-
-def _delayed(scenario: Scenario, delay: Sequence[ChannelSpec], *, aligned: bool) -> Scenario:
-    slower = {c.name: c.model_copy(update={"link": c.link.model_copy(update={"delay": 1})}) for c in delay}
-    readers = {channel.receiver for channel in delay} if aligned else set()
-    agents: dict[str, AgentSpec] = {
-        name: spec.model_copy(update={"align": True}) if name in readers and not spec.align else spec
-        for name, spec in scenario.agents.items()
-    }
-    channels = [slower.get(channel.name, channel) for channel in scenario.channels]
-    return with_fields(scenario, agents=agents, channels=channels)
-
-
-def with_fields(scenario: Scenario, **fields: object) -> Scenario:
-    """Return a scenario with other fields, checked; ScenarioError where they are not accepted."""
-    return Scenario(**{**{name: getattr(scenario, name) for name in type(scenario).model_fields}, **fields})
 
 
 @dataclass(frozen=True)
@@ -126,24 +54,6 @@ class CohortPlan:
     """What for: `classification of label`; None: only what their channels bring."""
     parameters: int
     """Of each."""
-
-
-@dataclass(frozen=True)
-class ChannelStackPlan:
-    """Channels that are stacked."""
-
-    channels: tuple[str, ...]
-    sender: str
-    """The first agent of the cohort that sends, or the agent that does."""
-    receiver: str
-    """That of the one that reads."""
-    coupling: str
-    gradient: str | None
-    """Kind of the synthetic gradient, if it has one."""
-    input: str | None
-    """Kind of the synthetic input, if it has one."""
-    size: int
-    """Components of a message."""
 
 
 @dataclass(frozen=True)
@@ -168,11 +78,12 @@ class Plan:
     """Why that backend, in words."""
     cohorts: tuple[CohortPlan, ...]
     """Stacked agents, in canonical order; none where the reference backend is picked."""
-    channel_stacks: tuple[ChannelStackPlan, ...]
-    """Stacked channels."""
+    channel_stacks: tuple[tuple[str, ...], ...]
+    """The channels of each stack."""
     alone: tuple[Alone, ...]
     """Agents that are not stacked, by reason."""
-    waves: Waves
+    waves: int
+    """Waves in which the agents due at one step tick: those that read a message of the step after its sender."""
     device: str
     flop: float
     """Floating-point operations of a step in products of matrices, the mean over steps."""
@@ -184,8 +95,8 @@ class Plan:
     """Why a GPU takes its steps one by one; None: it can replay recorded periods."""
     sweep: bool
     """Whether agents are differentiated as soon as they have ticked, where they can be."""
-    activations: tuple[KeptActivations, ...]
-    """By agents alike: what autograd keeps of them, and what stands in the way of the sweep."""
+    not_swept: tuple[Alone, ...]
+    """With the sweep, the agents whose activations are kept until their windows end, by reason."""
     installed: int | None
     """Bytes that the device has; None: not known."""
     by_torch: tuple[Alone, ...] = ()
@@ -217,9 +128,8 @@ def plan(
     if picked == "reference":  # it has one order
         system = replace(system, sweep=False)
     costs = CostModel(system)
-    members, channel_stacks, reasons = stacked(system)
+    members, channel_stacks, reasons = _stacked(system)
     cohorts = [agents for agents in members if agents[0].name not in reasons]
-    first = {agent.name: agents[0].name for agents in members for agent in agents}
     stacks = picked != "reference"
     return Plan(
         scenario=scenario.scenario,
@@ -227,18 +137,18 @@ def plan(
         agents=len(system.agents),
         backend=picked,
         why=_why(picked, len(system.agents), sum(map(len, cohorts)), len(cohorts)),
-        cohorts=tuple(_cohort(scenario, agents) for agents in cohorts if stacks),
-        channel_stacks=tuple(_channel_stack(found, first) for found in channel_stacks if stacks),
+        cohorts=tuple(_cohort(scenario, agents) for agents in cohorts) if stacks else (),
+        channel_stacks=tuple(channel_stacks) if stacks else (),
         alone=_by_reason([*reasons.items(), *channels_alone(system).items()]),
         by_torch=_by_torch(system, members, reasons) if picked == "native" else (),
-        waves=waves_of(scenario),
+        waves=len(scenario.waves()),
         device=str(torch.device(device)),
         flop=costs.flop(),
         memory=memory_of(system, costs),
         period=period_of(system),
         one_by_one=OF_BACKENDS.get(picked) or obstacle_of(system) or _never_unobserved(scenario, system),
         sweep=system.sweep,
-        activations=kept_activations(system, members, costs),
+        not_swept=_not_swept(system) if system.sweep else (),
         installed=installed(torch.device(device)),
     )
 
@@ -249,6 +159,11 @@ def _never_unobserved(scenario: Scenario, system: System) -> str | None:
     if every > period:
         return None
     return f"figures are taken in every period of its schedule (telemetry.every: {every}, a period: {period})"
+
+
+def _not_swept(system: System) -> tuple[Alone, ...]:
+    reasons = ((group, obstacle_to_sweep(system, group)) for group in system.groups)
+    return _by_reason((name, why) for group, why in reasons if why is not None for name in group.members)
 
 
 def _by_torch(
@@ -270,14 +185,14 @@ def _by_reason(reasons: Iterable[tuple[str, str]]) -> tuple[Alone, ...]:
 # --- what is stacked ------------------------------------------------------------------------------------
 
 
-def stacked(system: System) -> tuple[list[list[Agent]], list[list[Channel]], dict[str, str]]:
+def _stacked(system: System) -> tuple[list[list[Agent]], list[tuple[str, ...]], dict[str, str]]:
     """Return what the cohort backend stacks: the members of each cohort (one where it is not stacked), the channels of each
     stack, and by agent why it is not stacked.
     """
     found, reasons = stacks_of(system)
     stack_of = {agent.name: i for i, members in enumerate(found) for agent in members}
     channels = [
-        members
+        tuple(channel.name for channel in members)
         for members in channel_stacks_of(system, stack_of, reasons)
         if members[0].sender not in reasons or members[0].receiver not in reasons
     ]
@@ -298,26 +213,7 @@ def _cohort(scenario: Scenario, members: Sequence[Agent]) -> CohortPlan:
     )
 
 
-def _channel_stack(channels: Sequence[Channel], first_of: Mapping[str, str]) -> ChannelStackPlan:
-    first = channels[0]
-    return ChannelStackPlan(
-        channels=tuple(channel.name for channel in channels),
-        sender=first_of[first.sender],
-        receiver=first_of[first.receiver],
-        coupling=first.coupling,
-        gradient=_kind(first.gradient.predictor),
-        input=_kind(first.input.model),
-        size=first.size,
-    )
-
-
 # --- words -----------------------------------------------------------------------------------------------
-
-
-def _kind(model: Predictor | InputModel | None) -> str | None:
-    if model is None:
-        return None
-    return model.kind + (" at every site" if model.sites else "")
 
 
 def network_in_words(spec: AgentSpec) -> str:

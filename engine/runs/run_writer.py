@@ -10,7 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from antiphon import telemetry
 from antiphon.engine.inference.episodes import policies
 from antiphon.engine.inference.evaluation import Evaluation
 from antiphon.engine.metrics.description import describe_run
@@ -23,11 +22,12 @@ from antiphon.extensions import made, name_of
 from antiphon.files import finite
 from antiphon.manifests import read_cache, write_checked
 from antiphon.scenarios.training import OF_AGENTS, RecorderSpec
-from antiphon.telemetry import CsvRecorder, Figure, Recorder, Recorders
 from antiphon.telemetry.channels.recorder import ChannelsWriter
-from antiphon.telemetry.csv_files import read_figures
+from antiphon.telemetry.csv_files import CsvRecorder, read_figures
 from antiphon.telemetry.event_file import BESIDE, EventFile
+from antiphon.telemetry.figures import Figure, Recorder, Recorders
 from antiphon.telemetry.parts.parts_csv import PartsCsv
+from antiphon.telemetry.tensorboard import TensorBoardRecorder
 
 if TYPE_CHECKING:
     from antiphon.engine.base_simulation import BaseSimulation
@@ -184,11 +184,11 @@ class RunWriter(Observer):
         )
         directory.rewind(start)
         table = directory.path / "metrics.csv"
-        tables: list[Recorder] = [CsvRecorder(table, resumed=True)]
+        tables: list[Recorder] = [CsvRecorder(table)]
         parts = directory.path / "parts.csv"
         if directory.facts.get("parts") or parts.exists():
-            tables.append(PartsCsv(parts, resumed=True))
-        board = telemetry.TensorBoardRecorder(directory.path, start)
+            tables.append(PartsCsv(parts))
+        board = TensorBoardRecorder(directory.path)
         own = [_recorder(spec, directory.path) for spec in scenario.telemetry.recorders]
         files = Recorders([*tables, board, *own])
         try:
@@ -376,7 +376,7 @@ def keep_measured(
         return False
     try:
         with closing(EventFile(directory.path, suffix=BESIDE)) as events:
-            writer = ChannelsWriter(events, describe_run(simulation.scenario, directory.facts), None)
+            writer = ChannelsWriter(events, describe_run(simulation.scenario, directory.facts))
             writer.figures(simulation.now, rows)
     finally:
         directory.release()

@@ -1,4 +1,4 @@
-"""The figure of a study: a line for every variant along an axis of the grid, or the table's lines one under the other."""
+"""The figure of a study: a line for every variant along an axis of the grid, or the table's lines side by side."""
 
 from __future__ import annotations
 
@@ -50,24 +50,19 @@ def draw_figure(study: Mapping[str, Any], path: Path | None = None) -> Figure:
         rest = {axis: value for axis, value in line["point"].items() if axis != x}
         title = "" if x is None else ", ".join(f"{axis} {worded(value)}" for axis, value in rest.items())
         panels.setdefault((line["metric"], title), []).append(line)
-    across = len(panels) if x is None else min(len({title for _, title in panels}), _ACROSS)
+    across = min(len({title for _, title in panels}), _ACROSS)
     down = -(-len(panels) // across)
-    size = (4.2 * across + 1.2, 3.4 * down + 0.3)
-    if x is None:
-        size = (2.6 + 3.8 * across, 1.2 + 0.24 * max(map(len, panels.values())))
-    figure.set_size_inches(*size)
+    figure.set_size_inches(4.2 * across + 1.2, 3.4 * down + 0.3)
     grid = figure.subplots(down, across, squeeze=False)
-    draw = _draw_points if x is None else _draw_lines
     styles = _styles(study["lines"])
     for axes, ((_, title), lines) in zip(grid.flat, panels.items(), strict=False):
         axes.set_title(title, fontsize=9)
         axes.grid(alpha=0.25, linewidth=0.5)
-        draw(axes, x, lines, styles)
+        _draw(axes, x, lines, styles)
     for axes in grid.flat[len(panels) :]:
         axes.remove()
-    if x is not None:
-        handles, names = grid[0, 0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside right upper", fontsize=8, frameon=False)
+    handles, names = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside right upper", fontsize=8, frameon=False)
     if path is not None:
         content = io.BytesIO()
         with rc_context({"svg.hashsalt": "antiphon"}):
@@ -86,36 +81,28 @@ def _styles(lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _draw_lines(
-    axes: Axes, x: str, lines: Sequence[Mapping[str, Any]], styles: Mapping[str, Mapping[str, Any]]
+def _draw(
+    axes: Axes, x: str | None, lines: Sequence[Mapping[str, Any]], styles: Mapping[str, Mapping[str, Any]]
 ) -> None:
-    """Draw the metric along the axis x, a line for every variant; values that are words stand side by side."""
-    values = list(dict.fromkeys(line["point"][x] for line in lines))
+    """Draw the metric along the axis x, or by line of the table, a line for every variant; words stand side by side."""
+
+    def place(line: Mapping[str, Any]) -> Any:
+        return described(line) if x is None else line["point"][x]
+
+    values = list(dict.fromkeys(map(place, lines)))
     words = any(isinstance(value, bool) or not isinstance(value, int | float) for value in values)
     at = dict(zip(values, range(len(values)) if words else values, strict=True))
     for rank, (variant, style) in enumerate(styles.items()):
-        aside = _BESIDE * ((rank + 0.5) / len(styles) - 0.5) if words else 0.0
+        aside = _BESIDE * ((rank + 0.5) / len(styles) - 0.5) if words and x is not None else 0.0
         shown = [line for line in lines if line["variant"] == variant and line["mean"]]
         means, errors = _estimates(shown)
-        places = [aside + at[line["point"][x]] for line in shown]
         look = {**style, "label": variant, "linestyle": "none" if words else "-"}
-        axes.errorbar(places, means, yerr=errors, **look)
-    axes.set(xlabel=x, ylabel=metric_name(lines))
-    if len(at) <= _MOST_TICKS:
+        axes.errorbar([aside + at[place(line)] for line in shown], means, yerr=errors, **look)
+    axes.set(xlabel=x or "", ylabel=metric_name(lines))
+    if words or len(at) <= _MOST_TICKS:
         axes.set_xticks(list(at.values()), [worded(value) for value in at])
-
-
-def _draw_points(
-    axes: Axes, x: None, lines: Sequence[Mapping[str, Any]], styles: Mapping[str, Mapping[str, Any]]
-) -> None:
-    """Draw the lines of the table one under the other."""
-    for height, line in enumerate(lines):
-        if line["mean"]:
-            means, errors = _estimates([line])
-            axes.errorbar(means, [height], xerr=errors, linestyle="none", **styles[line["variant"]])
-    axes.set_xlabel(metric_name(lines))
-    axes.set_yticks(range(len(lines)), [described(line) for line in lines], fontsize=8)
-    axes.invert_yaxis()
+    if x is None:
+        axes.tick_params("x", rotation=90, labelsize=8)
 
 
 def _estimates(lines: Sequence[Mapping[str, Any]]) -> tuple[list[float], tuple[list[float], list[float]]]:

@@ -127,7 +127,7 @@ def _row(one: _Chosen, group: Mapping[str, _Chosen], metric: str) -> dict[str, A
     values, iqm = list(scores.values()), None
     if len(values) >= FEWEST:
         iqm = dict(
-            zip(("value", "low", "high"), (interquartile_mean(values), *bootstrap([values])), strict=True)
+            zip(("value", "low", "high"), (interquartile_mean(values), *bootstrap(values)), strict=True)
         )
     results = [run.result for run in one.runs.values()]
     return {

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 
 from antiphon.errors import ScenarioError, suggest
 from antiphon.problems import DocumentError
-from antiphon.scenarios.yaml_text import read, read_file
+from antiphon.scenarios.yaml_text import DocumentSpec, read_file
 from antiphon.spec import Count, Flag, IsReal, Name, Sequence, Spec, Text
 
 __all__ = [
@@ -152,7 +152,7 @@ class Machine:
     failures: FailureSpec | None
 
 
-class ClusterProfile(Spec):
+class ClusterProfile(DocumentSpec):
     """A cluster: groups of machines and the links between them.
 
     Attributes:
@@ -172,19 +172,6 @@ class ClusterProfile(Spec):
     failures: FailureSpec | None = None
 
     written: ClassVar[frozenset[str]] = frozenset({"cluster", "machines"})
-
-    @classmethod
-    def from_yaml(cls, text: str, source: str = "cluster") -> Self:
-        """Read a document.
-
-        Raises:
-            ScenarioError: Something that is not accepted; the line begins `source:line: `.
-        """
-        document = read(text, source, "cluster")
-        try:
-            return cls.model_validate(dict(document.data))
-        except DocumentError as error:
-            raise error.located(source, document.lines) from None
 
     @model_validator(mode="after")
     def _links_are_given_once(self) -> Self:

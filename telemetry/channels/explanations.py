@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any, Literal, NamedTuple
 
 from antiphon.telemetry.channels.tags import Family
-from antiphon.telemetry.verdicts import FLAGS, MEASURES, VERDICTS, bounds
+from antiphon.telemetry.verdicts import FLAGS, MEASURES, VERDICTS, bounds, measuring_command
 
 __all__ = ["EXPLANATIONS", "Explanation", "verdicts_document"]
 
@@ -216,7 +216,7 @@ _NEEDS = {"stale": "age", "silent": "message_energy"}
 """Figures without which a verdict is never given."""
 
 
-def verdicts_document(logged: Collection[str], measuring: Mapping[str, str]) -> dict[str, Any]:
+def verdicts_document(logged: Collection[str], path: str) -> dict[str, Any]:
     """Return the verdicts that a run's figures allow as plain data, for the strip above the graph.
 
     `measures`: those of worth, first choice first, each with its `metric`, `title`, the metrics of its interval's `bounds`,
@@ -225,7 +225,7 @@ def verdicts_document(logged: Collection[str], measuring: Mapping[str, str]) -> 
 
     Args:
         logged: Metrics of channels.
-        measuring: By measure, the line that measures it.
+        path: Of the run, for the line that measures it; empty: it has none.
     """
     channel = EXPLANATIONS["channel"]
     measures = [
@@ -234,7 +234,7 @@ def verdicts_document(logged: Collection[str], measuring: Mapping[str, str]) -> 
             "title": channel[measure].title,
             "bounds": bounds(measure),
             "measured": all(metric in logged for metric in (measure, *bounds(measure))),
-            "by": measuring.get(measure, ""),
+            "by": measuring_command(path, [measure]) if path else "",
         }
         for measure in MEASURES
     ]

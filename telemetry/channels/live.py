@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from antiphon.errors import RunError
+from antiphon.files import write_text
 from antiphon.telemetry.channels.page import page
 from antiphon.telemetry.channels.series import RunData
 from antiphon.telemetry.figures import Figure, Recorder
@@ -65,15 +65,8 @@ class LiveGraph(Recorder):
         Raises:
             RunError: The file cannot be written.
         """
-        path = Path(path)
-        text = self._page(compact=False)
-        try:
-            path.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise RunError(
-                f"{path}: cannot be written ({error.strerror or error}); choose another place"
-            ) from error
-        return path
+        write_text(Path(path), self._page(compact=False))
+        return Path(path)
 
     def redraw(self) -> None:
         """Redraw, if there is a display."""

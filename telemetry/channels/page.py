@@ -79,8 +79,8 @@ def page(
         sheets.append(sheet(static))
         drawn = _data(_CHARTS, charts) if charts else ""
         others = sum(len(text) for text in map(_bytes, (before, after, drawn, *sheets, *scripts)))
-        fitting, notes = fitted(runs, max(most - others - _FRAME, _LEAST_DATA))
-        graph = drawn + _graph(fitting, notes, scripts)
+        fitting, note = fitted(runs, max(most - others - _FRAME, _LEAST_DATA))
+        graph = drawn + _graph(fitting, note, scripts)
     else:
         sheets.append(sheet(static))
     hashes = " ".join(f"'sha256-{_digest(text)}'" for text in scripts) or "'none'"
@@ -114,8 +114,8 @@ def _script(static: Path, *, compact: bool) -> str:
     return f'(() => {{\n"use strict";\n{bundled(static)}{mount}}})();'
 
 
-def _graph(runs: Sequence[RunData], notes: Sequence[str], scripts: Sequence[str]) -> str:
-    note = f'<p class="antiphon-note">{escape(" ".join(notes))}</p>\n' if notes else ""
+def _graph(runs: Sequence[RunData], note: str, scripts: Sequence[str]) -> str:
+    note = f'<p class="antiphon-note">{escape(note)}</p>\n' if note else ""
     parts = [
         f'{note}<div id="{_ROOT}"><p class="antiphon-note">The live graph needs a browser with scripts.</p></div>',
         _data(_DATA, {"runs": [run.embedded() for run in runs]}),
@@ -152,43 +152,29 @@ def written(value: object) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def fitted(runs: Sequence[RunData], most: int) -> tuple[list[RunData], list[str]]:
-    """Return as many of the runs as fit into `most` bytes of a page, one at least, with evenly chosen rows, and a sentence
-    about what is left out.
-    """
-    sizes = [_sizes(run) for run in runs]
-    count = 1
-    while count < len(runs) and sum(least for least, _ in sizes[: count + 1]) <= most:
-        count += 1
-    notes = [] if count == len(runs) else [f"The graph shows {count} of {len(runs)} runs, the first ones."]
-    least, beyond = (sum(one[i] for one in sizes[:count]) for i in (0, 1))
-    share = min(1.0, max(0.0, (most - least) / beyond)) if beyond else 1.0
-    if share == 1:
-        return list(runs[:count]), notes
-    kept = [_thinned(run, share) for run in runs[:count]]
-    shown = f"{_rows(kept):,} of {_rows(runs[:count]):,} logged rows are in this page"
-    return kept, [f"{shown}: evenly chosen, the first and the last among them.", *notes]
+def fitted(runs: Sequence[RunData], most: int) -> tuple[list[RunData], str]:
+    """Return runs that take about `most` bytes of a page, of each figure so many evenly chosen rows, and a sentence about them."""
+    logged = rows = max((len(series.steps) for run in runs for series in run.figures.values()), default=0)
+    room = most - sum(len(_bytes(written(replace(run, figures={}, messages={}).embedded()))) for run in runs)
+    while rows > _FEWEST and sum(_size(run, rows) for run in runs) > room:
+        rows = max(rows * 9 // 10, _FEWEST)
+    if rows == logged:
+        return list(runs), ""
+    kept = f"{rows:,} of {logged:,} logged rows are in this page"
+    return [_thinned(run, rows) for run in runs], f"{kept}: evenly chosen, the first and the last among them."
 
 
-def _sizes(run: RunData) -> tuple[float, float]:
-    """Return the bytes of a run with its fewest rows in a page, and those of its other rows."""
-    items = [(len(s.steps), 8 + 4 * s.values.shape[1]) for s in run.figures.values()]
+def _size(run: RunData, most: int) -> float:
+    """Return the bytes of a run's numbers in a page, of each figure so many rows at most."""
+    items = [(len(s.steps), 8 + 4 * int(s.values.shape[1])) for s in run.figures.values()]
     for messages in run.messages.values():
-        items.append((len(messages.steps), 8 + 12 * max((len(row) for row in messages.samples), default=0)))
-    documents = (run.graph, run.timeline, run.parts, run.catalogue())
-    least = sum(len(_bytes(written(document))) for document in documents) + _WRAPPING * (1 + len(items))
-    least += sum(_BASE64 * min(rows, _FEWEST) * size for rows, size in items)
-    return least, sum(_BASE64 * max(rows - _FEWEST, 0) * size for rows, size in items)
+        items.append((len(messages.steps), 8 + 12 * max(map(len, messages.samples), default=0)))
+    return sum(_WRAPPING + _BASE64 * min(rows, most) * size for rows, size in items)
 
 
-def _rows(runs: Sequence[RunData]) -> int:
-    return max((len(series.steps) for run in runs for series in run.figures.values()), default=0)
-
-
-def _thinned(run: RunData, share: float) -> RunData:
+def _thinned(run: RunData, most: int) -> RunData:
     def chosen(rows: int) -> NDArray[np.intp]:
-        count = min(rows, _FEWEST + int(max(rows - _FEWEST, 0) * share))
-        return np.linspace(0, rows - 1, count).round().astype(np.intp) if count else np.zeros(0, np.intp)
+        return np.linspace(0, rows - 1, min(rows, most)).round().astype(np.intp)
 
     figures = {}
     for key, series in run.figures.items():

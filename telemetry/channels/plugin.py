@@ -17,14 +17,7 @@ from tensorboard.plugins import base_plugin  # type: ignore[import-untyped]
 from werkzeug.wrappers import Request, Response
 
 from antiphon.errors import RunError, in_one_line
-from antiphon.telemetry.channels.limits import DOCUMENT_BYTES, rows_within
-from antiphon.telemetry.channels.reading import (
-    Row,
-    document_from,
-    graph_from,
-    messages_of,
-    series_of,
-)
+from antiphon.telemetry.channels.reading import Row, document_from, graph_from, messages_of, series_of
 from antiphon.telemetry.channels.series import Series, catalogue, cloud
 from antiphon.telemetry.channels.tags import (
     GRAPH,
@@ -38,7 +31,7 @@ from antiphon.telemetry.channels.tags import (
     messages_tag,
     parsed,
 )
-from antiphon.telemetry.channels.verdict_series import INPUTS, measuring_commands, verdict_series
+from antiphon.telemetry.channels.verdict_series import INPUTS, verdict_series
 
 __all__ = ["ChannelsPlugin"]
 
@@ -88,25 +81,20 @@ class _Question:
             "plugin_name": PLUGIN,
         }
 
-    def maybe(self, name: str) -> str | None:
-        """Return a parameter; None where it is missing. A repeated one is an error."""
-        found = self._args.getlist(name)
-        if len(found) > 1:
-            raise _Refusal(400, f"{name}: given {len(found)} times; give it once")
-        return found[0] if found else None
-
     def text(self, name: str) -> str:
         """Return a required parameter."""
-        found = self.maybe(name)
+        found = self._args.get(name)
         if not found:
             raise _Refusal(400, f"{name}: missing; say which")
         return found
 
-    def integer(self, name: str) -> int | None:
-        """Return a parameter that is an integer of at most 15 digits; None where it is missing."""
-        found = self.maybe(name)
-        if found is None:
-            return None
+    def has(self, name: str) -> bool:
+        """Whether a parameter is given."""
+        return name in self._args
+
+    def integer(self, name: str) -> int:
+        """Return a required parameter that is an integer of at most 15 digits."""
+        found = self.text(name)
         if not _INTEGER.fullmatch(found):
             raise _Refusal(400, f"{name}: {_short(found)} is no integer of at most 15 digits")
         return int(found)
@@ -117,34 +105,23 @@ class _Question:
         found = self._data.list_tensors(**self._whose, run_tag_filter=chosen)
         return cast("dict[str, dict[str, Any]]", found)
 
-    def newest(self, run: str, tag: str) -> list[Row]:
-        """Return the row of a tag that was written last; empty where there is none."""
-        return self._read(run, tag, 1)
-
-    def rows(self, run: str, tag: str, newest: Row) -> list[Row]:
-        """Return the rows of a tag in the order of writing, an even sample where all are too many for one answer.
-
-        Args:
-            newest: The row that was written last; the others are about as large.
-        """
-        return self._read(run, tag, min(self._most, _answerable(tag, newest)))
-
-    def newest_text(self, run: str, tag: str) -> bytes | None:
-        """Return the text that was written last; None where there is none."""
-        rows = self.newest(run, tag)
-        text = rows[-1][1].item() if rows and rows[-1][1].ndim == 0 else None
-        if not isinstance(text, bytes):
-            return None
-        if len(text) > DOCUMENT_BYTES:
-            raise RunError(
-                f"{_short(run)}: {tag} has {len(text):,} bytes, and at most {DOCUMENT_BYTES:,} are served"
-            )
-        return text
-
-    def _read(self, run: str, tag: str, most: int) -> list[Row]:
+    def rows(self, run: str, tag: str, most: int | None = None) -> list[Row]:
+        """Return the rows of a tag in the order of writing, an even sample with the newest where there are more than `most`."""
         chosen = RunTagFilter(runs=[run], tags=[tag])
+        most = self._most if most is None else most
         found = self._data.read_tensors(**self._whose, downsample=most, run_tag_filter=chosen)
         return [(row.step, row.numpy) for row in found.get(run, {}).get(tag, ())]
+
+    def document(self, run: str, tag: str) -> list[Row]:
+        """Return the document that was written last, as the one row of its tag."""
+        rows = self.rows(run, tag, 1)
+        if not rows:
+            raise _Refusal(404, f"{_short(run)}: no such run, or no {tag} there")
+        return rows
+
+    def graph(self, run: str) -> dict[str, Any]:
+        """Return a run's graph."""
+        return graph_from(run, self.document(run, GRAPH))
 
 
 class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
@@ -184,9 +161,9 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         return apps | {
             "/index.js": self._app(lambda _: _Answer(_ENTRY, _KINDS[".js"])),
             "/runs": self._app(_runs),
-            "/graph": self._app(_graph),
-            "/timeline": self._app(_document(TIMELINE)),
-            "/parts": self._app(_document(PARTS)),
+            "/graph": self._app(lambda question: _Answer(question.graph(question.text("run")), _JSON)),
+            "/timeline": self._app(partial(_document, tag=TIMELINE)),
+            "/parts": self._app(partial(_document, tag=PARTS)),
             "/catalog": self._app(self._catalog),
             "/figure": self._app(_figure),
             "/cloud": self._app(_cloud),
@@ -218,23 +195,25 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
 
     def _catalog(self, question: _Question) -> _Answer:
         run = question.text("run")
-        graph = graph_from(run, _graph_text(question, run))
-        found = question.series(run=run).get(run, {})
+        graph = question.graph(run)
+        found = question.series(run=run)[run]
         tags = {tag: parsed(tag) for tag in sorted(found)}
         figures = [what for what in tags.values() if isinstance(what, tuple)]
         last = max((found[tag].max_step for tag, what in tags.items() if isinstance(what, tuple)), default=0)
-        longest = max(len(graph["agents"]), len(graph["channels"]), graph.get("parts") or 0)
-        kept = min(self._kept or _EVERYTHING, rows_within(longest))
+        every = graph["every"]
+        rows = (
+            last // every + (every > 1) + (last % every > 0)
+        )  # at the first step, every so many, and the last
         verdicts = [VERDICTS] if any(("channel", metric) in figures for metric in INPUTS) else []
         # The folder as the log directory was given; the run's name where there are several.
         path = os.path.normpath(os.path.join(self._logdir, run))
         contents = catalogue(
             [*figures, *verdicts],
             [what for what in tags.values() if isinstance(what, int)],
-            measuring_commands(path),
+            path,
             timeline=TIMELINE in found,
             parts=PARTS in found,
-            sampled=_written(graph.get("every"), last) > kept,
+            sampled=rows > (self._kept or _EVERYTHING),
         )
         session = max(found[tag].max_wall_time for tag in (GRAPH, SESSION) if tag in found)
         return _Answer({**contents, "session": session}, _JSON)
@@ -251,77 +230,36 @@ def _runs(question: _Question) -> _Answer:
     return _Answer(sorted(run for run, tags in question.series(tag=GRAPH).items() if tags), _JSON)
 
 
-def _graph(question: _Question) -> _Answer:
-    run = question.text("run")
-    text = _graph_text(question, run)
-    graph_from(run, text)
-    return _Answer(text, _JSON)
-
-
-def _graph_text(question: _Question, run: str) -> bytes | None:
-    text = question.newest_text(run, GRAPH)
-    if text is None and not question.series(run=run, tag=GRAPH).get(run):
-        raise _Refusal(404, f"{_short(run)}: no such run, or none with data of the Channels tab")
-    return text
-
-
-def _document(tag: str) -> Callable[[_Question], _Answer]:
-    def answer(question: _Question) -> _Answer:
-        run = question.text("run")
-        text = question.newest_text(run, tag)
-        if text is None:
-            raise _Refusal(404, f"{_short(run)}: no {tag} there")
-        document_from(run, text)
-        return _Answer(text, _JSON)
-
-    return answer
+def _document(question: _Question, tag: str) -> _Answer:
+    return _Answer(document_from(question.document(question.text("run"), tag)), _JSON)
 
 
 def _figure(question: _Question) -> _Answer:
-    run, kind, metric = question.text("run"), question.text("kind"), question.text("metric")
-    after = question.integer("after")
+    run, kind, metric = (question.text(name) for name in ("run", "kind", "metric"))
     if kind not in (*get_args(Family), VERDICTS[0]):
         raise _Refusal(400, f"kind: {_short(kind)} is none of {', '.join((*get_args(Family), VERDICTS[0]))}")
-    read = partial(_series, question, run, after=after)
-    if (kind, metric) == VERDICTS:
-        graph = graph_from(run, _graph_text(question, run))
-        series = verdict_series(partial(read, "channel"), graph)
-    else:
-        series = read(kind, metric)
+
+    def read(family: Any, metric: str) -> Series | None:
+        return series_of(question.rows(run, figure_tag(family, metric)))
+
+    is_verdict = (kind, metric) == VERDICTS
+    series = (
+        verdict_series(partial(read, "channel"), question.graph(run)) if is_verdict else read(kind, metric)
+    )
     if series is None:
         raise _Refusal(404, f"{_short(run)}: no {kind} figure {_short(metric)} there")
-    if after is not None:
-        later = series.steps > after
+    if question.has("after"):
+        later = series.steps > question.integer("after")
         series = Series(series.steps[later], series.values[later])
     return _Answer(series.pack(), _BINARY)
 
 
-def _series(question: _Question, run: str, kind: str, metric: str, *, after: int | None) -> Series | None:
-    """Return the rows of a figure; the newest alone where none is after a step."""
-    tag = figure_tag(cast(Family, kind), metric)
-    rows = question.newest(run, tag)
-    if rows and (after is None or any(step > after for step, _ in rows)):  # repeated requests cost little
-        rows = question.rows(run, tag, rows[-1])
-    return series_of(rows)
-
-
 def _cloud(question: _Question) -> _Answer:
     run, channel = question.text("run"), question.integer("channel")
-    if channel is None or channel < 0:
-        raise _Refusal(400, "channel: missing or negative; give its number")
-    tag = messages_tag(channel)
-    newest = question.newest(run, tag)
-    messages = messages_of(question.rows(run, tag, newest[-1])) if newest else None
+    messages = messages_of(question.rows(run, messages_tag(channel)))
     if messages is None:
         raise _Refusal(404, f"{_short(run)}: no messages of channel {channel} there")
     return _Answer(cloud(messages).pack(), _BINARY)
-
-
-def _written(every: Any, last: int) -> int:
-    """Return how many rows a run has written: at its first step, at every `every`th, at the last."""
-    if not isinstance(every, int) or every < 1:
-        return 0
-    return last // every + (every > 1) + (last % every > 0)
 
 
 def _respond(request: Request, content: Any, kind: str, status: int = 200) -> Response:
@@ -329,19 +267,5 @@ def _respond(request: Request, content: Any, kind: str, status: int = 200) -> Re
     return cast(Response, http_util.Respond(request, content, kind, code=status, headers=allow))
 
 
-def _answerable(tag: str, newest: Row) -> int:
-    """Return the rows like the newest one that one answer may hold.
-
-    Raises:
-        RunError: Not even one.
-    """
-    size = newest[1].size
-    found = rows_within(size)
-    if not found:
-        raise RunError(f"{tag}: a row of {size:,} values is too long to be served")
-    return found
-
-
 def _short(text: str) -> str:
-    quoted = repr(text[:_NAME])
-    return quoted if len(quoted) <= _NAME + 2 and len(text) <= _NAME else quoted[:_NAME] + "…'"
+    return repr(text[:_NAME])[: _NAME + 2]

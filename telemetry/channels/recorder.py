@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,7 +31,7 @@ from antiphon.telemetry.parts.part_figures import PartFigures
 if TYPE_CHECKING:
     from antiphon.telemetry.event_file import EventFile
 
-__all__ = ["ChannelsWriter", "gathered"]
+__all__ = ["ChannelsWriter", "gathered", "part_rows"]
 
 Values = NDArray[np.float32]
 
@@ -45,38 +44,29 @@ class ChannelsWriter:
 
     Args:
         events: The run's event file.
-        description: The run; graph and timeline are written at its `start_step`, and a mark of the session.
-        written: Documents that are in the run's event files already, by tag; None: none is to be written.
+        description: The run.
 
     Raises:
         RunError: The file cannot be written, here or later.
     """
 
-    def __init__(
-        self,
-        events: EventFile,
-        description: RunDescription,
-        written: Mapping[str, str] | None = MappingProxyType({}),
-    ) -> None:
+    def __init__(self, events: EventFile, description: RunDescription) -> None:
         self._events = events
         agents, channels = order(description)
-        self._places: dict[str, dict[str, int]] = {
-            "agent": {name: place for place, name in enumerate(agents)},
-            "channel": {name: place for place, name in enumerate(channels)},
-        }
-        self._written = dict(written or {})
         self._machines = [""] * parts_of(description.graph)
-        step, timeline = description.start_step, description.timeline
-        if written is None:
-            return
-        events.document(BEYOND, SESSION, "", PLUGIN)
-        self._document(step, GRAPH, graph_document(description))
-        times = None if timeline is None or TIMELINE in written else timeline_document(timeline, description)
+        self._places = _places(agents, channels, len(self._machines))
+
+    def begin(self, description: RunDescription, *, with_timeline: bool = True) -> None:
+        """Write a mark of the session, the graph, and once in a folder the timeline, at the session's first step."""
+        self._events.document(BEYOND, SESSION, "", PLUGIN)
+        self._document(description.start_step, GRAPH, graph_document(description))
+        timeline = description.timeline if with_timeline else None
+        times = None if timeline is None else timeline_document(timeline, description)
         if times is not None:
-            self._document(step, TIMELINE, times)
+            self._document(description.start_step, TIMELINE, times)
 
     def figures(self, step: int, rows: Iterable[Figure]) -> None:
-        """Write the figures of agents and channels of one step; those of others are left out."""
+        """Write the figures of agents, channels and parts of one step; those of others are left out."""
         self.arrays(step, _by_metric(rows, self._places))
 
     def arrays(self, step: int, figures: Mapping[tuple[Family, str], Values]) -> None:
@@ -98,20 +88,30 @@ class ChannelsWriter:
         if machines != self._machines:
             self._machines = machines
             self._document(step, PARTS, {"machines": machines})
-        self.arrays(step, _by_part(rows, len(machines)))
+        self.figures(step, part_rows(rows))
 
     def _document(self, step: int, tag: str, content: Any) -> None:
-        """Write a document, unless it is the newest one there."""
         text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        if self._written.get(tag) != text:
-            self._written[tag] = text
-            self._events.document(step, tag, text, PLUGIN)
+        self._events.document(step, tag, text, PLUGIN)
+
+
+def part_rows(parts: Iterable[PartFigures]) -> Iterator[Figure]:
+    """Yield the figures of parts by name (`PartFigures.metrics`) as rows."""
+    for part in parts:
+        for metric, value in part.metrics.items():
+            yield Figure("part", str(part.part), metric, value)
+
+
+def _places(agents: Iterable[str], channels: Iterable[str], parts: int) -> dict[str, dict[str, int]]:
+    """Return by kind of figure the place of each name in an array."""
+    names = {"agent": agents, "channel": channels, "part": map(str, range(parts))}
+    return {kind: {name: place for place, name in enumerate(found)} for kind, found in names.items()}
 
 
 def _by_metric(
     rows: Iterable[Sequence[Any]], places: Mapping[str, Mapping[str, int]]
 ) -> dict[tuple[Family, str], Values]:
-    """Return the figures (kind, name, metric, value) of agents and channels at one step as an array for each metric."""
+    """Return the figures (kind, name, metric, value) of one step as an array for each metric, nan where there is none."""
     found: dict[tuple[Any, str], Values] = {}
     with np.errstate(over="ignore"):  # overflow of float32 becomes infinite
         for kind, name, metric, value in rows:
@@ -126,17 +126,6 @@ def _by_metric(
     return found
 
 
-def _by_part(rows: Iterable[PartFigures], count: int) -> dict[tuple[Family, str], Values]:
-    """Return the figures of parts at one step as an array [parts] for each metric, nan for a part without a row."""
-    found: dict[tuple[Family, str], Values] = {}
-    for row in rows:
-        if row.part < count:
-            for metric, value in row.metrics.items():
-                array = found.setdefault(("part", metric), np.full(count, np.nan, dtype=np.float32))
-                array[row.part] = value
-    return found
-
-
 def _machines(rows: Iterable[PartFigures], before: Sequence[str]) -> list[str]:
     """Return the machine of each part: that of its row, else the one before."""
     now = {row.part: row.machine for row in rows}
@@ -147,18 +136,16 @@ def gathered(
     name: str, graph: Mapping[str, Any], timeline: Mapping[str, Any] | None, history: History
 ) -> RunData:
     """Return a run's data so far, equal to those read from its event file (documents as `documents` makes them)."""
-    places = {
-        "agent": {agent["name"]: i for i, agent in enumerate(graph["agents"])},
-        "channel": {channel["name"]: i for i, channel in enumerate(graph["channels"])},
-    }
-    found: dict[tuple[Family, str], list[tuple[int, Values]]] = {}
-    for step, rows in groupby(history, key=lambda row: row.step):
-        for about, array in _by_metric((row[1:] for row in rows), places).items():
-            found.setdefault(about, []).append((step, array))
+    agents, channels = ([one["name"] for one in graph[family]] for family in ("agents", "channels"))
     machines = [""] * int(graph.get("parts", 0))
+    places = _places(agents, channels, len(machines))
+    by_step = [(step, [row[1:] for row in rows]) for step, rows in groupby(history, key=lambda row: row.step)]
     for step, of_parts in history.part_figures.items():
         machines = _machines(of_parts, machines)
-        for about, array in _by_part(of_parts, len(machines)).items():
+        by_step.append((step, list(part_rows(of_parts))))
+    found: dict[tuple[Family, str], list[tuple[int, Values]]] = {}
+    for step, rows in by_step:
+        for about, array in _by_metric(rows, places).items():
             found.setdefault(about, []).append((step, array))
     parts = {"machines": machines} if history.part_figures and machines else None
     figures: dict[tuple[str, str], Series] = {}

@@ -12,13 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.telemetry.channels.explanations import verdicts_document
-from antiphon.telemetry.channels.limits import ANSWER_BYTES, COMPONENTS
 from antiphon.telemetry.channels.tags import VERDICTS, Family
 
 __all__ = ["Cloud", "Messages", "RunData", "Series", "catalogue", "cloud"]
 
 Steps = NDArray[np.int64]
 Values = NDArray[np.float32]
+
+_COMPONENTS = 1024
+"""Components of a message up to which its covariance is computed; beyond, as many messages are compared."""
 
 
 class Series(NamedTuple):
@@ -78,26 +80,19 @@ class Cloud(NamedTuple):
 def cloud(messages: Messages) -> Cloud:
     """Return the messages as points along their first two principal components, found over all rows together.
 
-    One basis for all rows: points of different steps can be compared. Rows with fewer samples are filled with nan;
-    where rows of the longest's samples would exceed one answer, the first samples of each row are kept.
+    One basis for all rows: points of different steps can be compared. Rows with fewer samples are filled with nan.
 
     Args:
         messages: Of one channel; those with a component that is not finite become nan.
     """
     rows, longest = len(messages.steps), max((len(row) for row in messages.samples), default=0)
-    most = min(longest, max(1, ANSWER_BYTES // (12 * max(rows, 1))))
-    points = np.full((rows, most, 2), np.nan, dtype=np.float32)
-    labels = np.full((rows, most), np.nan, dtype=np.float32)
-    samples = [row[:most] for row in messages.samples]
-    for row, found in enumerate(samples):
+    points = np.full((rows, longest, 2), np.nan, dtype=np.float32)
+    labels = np.full((rows, longest), np.nan, dtype=np.float32)
+    for row, found in enumerate(messages.samples):
         labels[row, : len(found)] = found[:, -1]
-    everything = [np.asarray(found[:, :-1], dtype=np.float64) for found in samples]
+    everything = [np.asarray(found[:, :-1], dtype=np.float64) for found in messages.samples]
     finite = [np.flatnonzero(np.isfinite(part).all(1)) for part in everything]
-    whole = (
-        np.concatenate([part[kept] for part, kept in zip(everything, finite, strict=True)])
-        if rows
-        else np.zeros((0, 1))
-    )
+    whole = np.concatenate([part[kept] for part, kept in zip(everything, finite, strict=True)])
     explained = np.zeros(2, dtype=np.float32)
     if len(whole):
         centre = whole.mean(0)
@@ -115,19 +110,19 @@ def cloud(messages: Messages) -> Cloud:
 def _principal(deviations: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the directions in which some vectors vary most, [size, 2 or 1], and the share of the variance along each.
 
-    Of vectors with more than `COMPONENTS` components the directions are those of an even sample of as many vectors,
+    Of vectors with more than `_COMPONENTS` components the directions are those of an even sample of as many vectors,
     by the matrix of their inner products: time and memory do not grow with the square of the size.
 
     Args:
         deviations: From their mean, [count, size].
     """
     count, size = deviations.shape
-    if size <= COMPONENTS:
+    if size <= _COMPONENTS:
         covariance = deviations.T @ deviations / count
         variances, directions = np.linalg.eigh(covariance)
         total = max(float(variances.sum()), 1e-30)
         return directions[:, ::-1][:, :2], variances[::-1][:2] / total
-    some = deviations[np.linspace(0, count - 1, min(count, COMPONENTS)).astype(np.int64)]
+    some = deviations[np.linspace(0, count - 1, min(count, _COMPONENTS)).astype(np.int64)]
     products, weights = np.linalg.eigh(some @ some.T)
     found = some.T @ weights[:, ::-1][:, :2]
     lengths = np.linalg.norm(found, axis=0)
@@ -136,13 +131,13 @@ def _principal(deviations: NDArray[np.float64]) -> tuple[NDArray[np.float64], ND
 
 
 def catalogue(
-    figures: Iterable[tuple[str, str]], messages: Iterable[int], measuring: Mapping[str, str], **facts: bool
+    figures: Iterable[tuple[str, str]], messages: Iterable[int], path: str, **facts: bool
 ) -> dict[str, Any]:
     """Return the contents of a run: metrics by family, verdicts, channels with messages, and what else there is."""
     metrics: dict[str, list[str]] = {family: [] for family in (*get_args(Family), VERDICTS[0])}
     for family, metric in figures:
         metrics[family].append(metric)
-    verdicts = verdicts_document(metrics["channel"], measuring)
+    verdicts = verdicts_document(metrics["channel"], path)
     return {**metrics, "verdicts": verdicts, "messages": sorted(messages), **facts}
 
 
@@ -157,7 +152,7 @@ class RunData:
         figures: By family and metric; the verdicts on channels (`with_verdicts`) under `VERDICTS`.
         messages: By number of the channel.
         parts: The document under `antiphon/parts`; None: there is none.
-        measuring: By measure of worth, the line that measures it.
+        path: Of its directory; empty: it has none.
     """
 
     name: str
@@ -166,12 +161,12 @@ class RunData:
     figures: Mapping[tuple[str, str], Series] = field(default_factory=dict)
     messages: Mapping[int, Messages] = field(default_factory=dict)
     parts: Mapping[str, Any] | None = None
-    measuring: Mapping[str, str] = field(default_factory=dict)
+    path: str = ""
 
     def catalogue(self) -> dict[str, Any]:
         """Return the contents: metrics by family, channels with messages, whether there is a timeline."""
         there = {"timeline": self.timeline is not None, "parts": self.parts is not None}
-        return catalogue(self.figures, self.messages, self.measuring, **there, sampled=False)
+        return catalogue(self.figures, self.messages, self.path, **there, sampled=False)
 
     def embedded(self) -> dict[str, Any]:
         """Return plain data for a page without a server: documents, and packed arrays as base64."""

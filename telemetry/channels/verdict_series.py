@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from antiphon.errors import RunError
 from antiphon.telemetry.channels.series import Series
 from antiphon.telemetry.channels.tags import VERDICTS
 from antiphon.telemetry.verdicts import (
@@ -19,11 +18,10 @@ from antiphon.telemetry.verdicts import (
     bounds,
     counts,
     in_words,
-    measuring_command,
     verdict_flags,
 )
 
-__all__ = ["INPUTS", "measuring_commands", "newest_verdicts", "verdict_series", "with_verdicts"]
+__all__ = ["INPUTS", "newest_verdicts", "verdict_series", "with_verdicts"]
 
 INPUTS = (
     *(bound for measure in MEASURES for bound in bounds(measure)),
@@ -46,26 +44,13 @@ def verdict_series(read: Callable[[str], Series | None], graph: Mapping[str, Any
 
     Returns:
         None where no such figure was logged.
-
-    Raises:
-        RunError: The graph is not as antiphon writes it.
     """
-    count = len(graph["channels"])
-    logged = {
-        metric: series for metric in INPUTS if (series := read(metric)) is not None and len(series.steps)
-    }
-    found = {metric: series for metric, series in logged.items() if series.values.shape[1] == count}
+    found = {metric: series for metric in INPUTS if (series := read(metric)) is not None}
     if not found:
         return None
     steps = np.unique(np.concatenate([series.steps for series in found.values()]))
     rows = {metric: _at(series, steps) for metric, series in found.items()}
-    try:
-        traits = ChannelTraits.of(graph)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError):  # an event file that is not ours
-        raise RunError(
-            "its data of the Channels tab do not fit; start the run anew in another directory"
-        ) from None
-    return Series(steps, verdict_flags(rows, traits).astype(np.float32))
+    return Series(steps, verdict_flags(rows, ChannelTraits.of(graph)).astype(np.float32))
 
 
 def _at(series: Series, steps: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -99,8 +84,3 @@ def newest_verdicts(
     measure = next(measured, None)
     found = counts(series.values[-1], measure)
     return measure, found, in_words(found, series.values.shape[1])
-
-
-def measuring_commands(path: str) -> dict[str, str]:
-    """Return the commands that measure the worth of the channels of a run at a path, by measure."""
-    return {measure: measuring_command(path, [measure]) for measure in MEASURES}

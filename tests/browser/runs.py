@@ -163,7 +163,9 @@ def write_hostile(folder: Path) -> None:
     agents = {name: {"about": about} for name in HOSTILE}
     events = EventFile(folder)
     events.forget_after(0)
-    writer = ChannelsWriter(events, description(agents, channels, scenario=HOSTILE[0]))
+    described = description(agents, channels, scenario=HOSTILE[0])
+    writer = ChannelsWriter(events, described)
+    writer.begin(described)
     names = [channel_name(channel) for channel in channels]
     for step in (1, 10):
         rows = figures(HOSTILE, names, step)
@@ -191,6 +193,7 @@ def write_large(folder: Path, rows: int = 5) -> None:
     events = EventFile(folder)
     events.forget_after(0)
     writer = ChannelsWriter(events, told)
+    writer.begin(told)
     draw = np.random.default_rng(0)
     for row in range(rows):
         of_channels = draw.random((2, channels), dtype=np.float32)

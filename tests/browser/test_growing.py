@@ -35,7 +35,7 @@ class Growing:
     """
 
     def __init__(self, folder: Path, rows: int = 0, seed: int = 0) -> None:
-        self._recorder = TensorBoardRecorder(folder, start_step=10 * rows)
+        self._recorder = TensorBoardRecorder(folder)
         told = runs.description(runs.AGENTS, runs.CHANNELS)
         self._recorder.begin(dataclasses.replace(told, start_step=10 * rows))
         self._seed = seed

@@ -12,7 +12,7 @@ import pytest
 from antiphon.telemetry.channels.documents import graph_document
 from antiphon.telemetry.channels.page import page as page_of
 from antiphon.telemetry.channels.series import RunData, Series
-from antiphon.telemetry.channels.verdict_series import measuring_commands, with_verdicts
+from antiphon.telemetry.channels.verdict_series import with_verdicts
 from tests.browser import runs
 from tests.browser.tab import Tab
 
@@ -44,9 +44,7 @@ def data(figures: Mapping[int, Figures], name: str = "run") -> RunData:
         steps = [step for step, found in figures.items() if metric in found]
         rows = np.array([figures[step][metric] for step in steps], dtype=np.float32)
         series["channel", metric] = Series(np.array(steps), rows)
-    return RunData(
-        name, graph, figures=with_verdicts(series, graph), measuring=measuring_commands("runs/my run")
-    )
+    return RunData(name, graph, figures=with_verdicts(series, graph), path="runs/my run")
 
 
 def interval(metric: str, values: Sequence[float], halves: Sequence[float]) -> dict[str, list[float]]:

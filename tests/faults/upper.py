@@ -230,13 +230,6 @@ UPPER: tuple[Fault, ...] = (
         "tests/telemetry/test_history.py::test_a_run_that_begins_again_forgets_what_came_after",
     ),
     Fault(
-        "csv-a-new-run-goes-on-with-an-old-table",
-        "telemetry/csv_files.py",
-        "if os.path.lexists(self._path) and not self._resumed:",
-        "if os.path.lexists(self._path) and self._resumed:",
-        "tests/telemetry/test_tables.py::test_a_new_run_never_overwrites_a_table[metrics]",
-    ),
-    Fault(
         "csv-values-are-rounded",
         "telemetry/csv_files.py",
         "repr(float(row.value))) for row in rows)",

@@ -28,18 +28,21 @@ HEAD = "study: toy\nscenario: digits-mlp\nbudgets: {small: {}}\n"
 
 
 def test_a_document_is_read_whole() -> None:
-    spec = StudySpec.from_yaml(TEXT)
+    spec = StudySpec.from_yaml(TEXT, "study")
     variants = some(spec.variants)
     assert (variants["bare"].variant, variants["bare"].evaluate) == ("decoupled", "as_run")
     assert variants["bare"].set == {"context": ()}
     assert variants["locked"].variant is None
     assert (spec.grid, spec.tune) == ({"depth": (2, 3)}, {"lr": (0.1, 0.001)})
     assert [spec.budgets[name].seeds for name in ("small", "paper")] == [3, 5]
-    assert list(some(StudySpec.from_yaml(HEAD + "variants: [locked, local]").variants)) == ["locked", "local"]
+    assert list(some(StudySpec.from_yaml(HEAD + "variants: [locked, local]", "study").variants)) == [
+        "locked",
+        "local",
+    ]
 
 
 def test_metrics_are_of_readouts_of_agents_or_of_the_environment() -> None:
-    metrics = StudySpec.from_yaml(HEAD + "metric: [A.error, bits, solved]").metric
+    metrics = StudySpec.from_yaml(HEAD + "metric: [A.error, bits, solved]", "study").metric
     assert [split_metric(metric) for metric in metrics] == [("A", "error"), (None, "bits"), (None, "solved")]
     assert [less_is_better(metric) for metric in metrics] == [True, True, False]
     assert [is_of_env(metric) for metric in metrics] == [False, False, True]

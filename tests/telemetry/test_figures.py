@@ -8,7 +8,7 @@ from typing import Any
 import networkx as nx
 import pytest
 
-from antiphon.telemetry import Figure, Recorders, RunDescription
+from antiphon.telemetry.figures import Figure, Recorders, RunDescription
 
 DESCRIPTION = RunDescription(
     yaml="", hparams={}, graph=nx.MultiDiGraph(), names={"agents": (), "channels": ()}

@@ -37,9 +37,9 @@ def test_intervals_are_the_percentiles_of_all_resamples() -> None:
     """Of three values there are 27 resamples, all as likely."""
     values = [0.0, 1.0, 5.0]
     every = sorted(interquartile_mean(drawn) for drawn in itertools.product(values, repeat=3))
-    low, high = bootstrap([values])
+    low, high = bootstrap(values)
     assert (low, high) == (pytest.approx(every[0]), pytest.approx(every[-1]))  # 1 of 27 is more than 2.5 %
-    assert bootstrap([values]) == (low, high)
+    assert bootstrap(values) == (low, high)
 
 
 def test_what_a_few_seeds_say() -> None:

@@ -14,8 +14,8 @@ import pytest
 
 from antiphon.errors import RunError
 from antiphon.files import read_rows
-from antiphon.telemetry import CsvRecorder, Figure, PartFigures, RunDescription
-from antiphon.telemetry.csv_files import read_figures
+from antiphon.telemetry import Figure, PartFigures, RunDescription
+from antiphon.telemetry.csv_files import CsvRecorder, read_figures
 from antiphon.telemetry.parts.parts_csv import PARTS_HEADER, PartsCsv
 from tests.parts_table import read_parts
 
@@ -43,8 +43,8 @@ def parts_at(step: int) -> list[PartFigures]:
     return [replace(FIRST, steps_taken=step), replace(SECOND, steps_taken=step)]
 
 
-def record_metrics(path: Path, steps: range, *, resumed: bool = False) -> None:
-    recorder = CsvRecorder(path, resumed=resumed)
+def record_metrics(path: Path, steps: range) -> None:
+    recorder = CsvRecorder(path)
     recorder.begin(DESCRIPTION)
     for step in steps:
         recorder.figures(step, [Figure("agent", "a", "loss", step / 3), Figure("run", "", "seconds", 1.5)])
@@ -54,8 +54,8 @@ def record_metrics(path: Path, steps: range, *, resumed: bool = False) -> None:
     recorder.close()
 
 
-def record_parts(path: Path, steps: range, *, resumed: bool = False) -> None:
-    recorder = PartsCsv(path, resumed=resumed)
+def record_parts(path: Path, steps: range) -> None:
+    recorder = PartsCsv(path)
     recorder.begin(DESCRIPTION)
     for step in steps:
         recorder.parts(step, parts_at(step))
@@ -78,7 +78,7 @@ Read = Callable[[Path], Iterable[int]]
 def test_metrics_are_readable_before_the_file_is_closed_and_come_back_to_the_last_bit(tmp_path: Path) -> None:
     values = [math.pi, 1e-300, 5e-324, -0.0, math.inf, -math.inf, math.nan]
     name, header = 'a,"b"\nc', "step,kind,name,metric,value\n"
-    path = tmp_path / "run" / "metrics.csv"
+    path = tmp_path / "metrics.csv"
     recorder = CsvRecorder(path)
     recorder.begin(DESCRIPTION)
     assert path.read_text() == header
@@ -95,7 +95,7 @@ def test_metrics_are_readable_before_the_file_is_closed_and_come_back_to_the_las
 def test_parts_are_readable_before_the_file_is_closed_and_the_last_row_of_a_step_counts(
     tmp_path: Path,
 ) -> None:
-    path = tmp_path / "run" / "parts.csv"
+    path = tmp_path / "parts.csv"
     recorder = PartsCsv(path)
     recorder.begin(DESCRIPTION)
     recorder.parts(7, [FIRST])
@@ -129,9 +129,9 @@ def test_what_has_no_end_is_no_row(tmp_path: Path, text: str, rows: list[list[st
 def test_resumed_table_equals_an_unbroken_one(tmp_path: Path, record: Record, read: Read) -> None:
     record(tmp_path / "whole.csv", range(1, 9))
     record(tmp_path / "broken.csv", range(1, 5))
-    record(tmp_path / "broken.csv", range(5, 9), resumed=True)
+    record(tmp_path / "broken.csv", range(5, 9))
     assert (tmp_path / "broken.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
-    record(tmp_path / "new.csv", range(1, 9), resumed=True)
+    record(tmp_path / "new.csv", range(1, 9))
     assert (tmp_path / "new.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
     assert list(read(tmp_path / "whole.csv")) == list(range(1, 9))
 
@@ -147,15 +147,6 @@ def test_a_last_line_torn_by_a_crash_is_left_out(tmp_path: Path, record: Record,
         assert list(read(path)) == [], end
     path.write_bytes(whole + whole.splitlines()[-1][:-2])
     assert list(read(path)) == [1, 2]
-
-
-@each_table
-def test_a_new_run_never_overwrites_a_table(tmp_path: Path, record: Record, read: Read) -> None:
-    record(tmp_path / "table.csv", range(1, 3))
-    before = (tmp_path / "table.csv").read_bytes()
-    with pytest.raises(RunError, match=r"table.csv: exists already; resume"):
-        record(tmp_path / "table.csv", range(1, 3))
-    assert (tmp_path / "table.csv").read_bytes() == before
 
 
 @each_table

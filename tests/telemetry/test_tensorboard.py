@@ -20,9 +20,9 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import (  # t
 from tensorboard.plugins.hparams import metadata as hparams_metadata  # type: ignore[import-untyped]
 
 from antiphon.errors import RunError
-from antiphon.telemetry import Figure, RunDescription, TensorBoardRecorder
+from antiphon.telemetry import Figure, RunDescription
 from antiphon.telemetry.channels.reading import read_run
-from antiphon.telemetry.tensorboard import Curves, in_events
+from antiphon.telemetry.tensorboard import Curves, TensorBoardRecorder, in_events
 
 
 def describe(
@@ -73,7 +73,7 @@ def recording(logdir: Path, description: RunDescription | None = None) -> Iterat
 
 def record(logdir: Path, steps: range, start_step: int = 0, result: dict[str, Any] | None = None) -> None:
     description = describe(start=start_step)
-    recorder = TensorBoardRecorder(logdir, start_step)
+    recorder = TensorBoardRecorder(logdir)
     recorder.begin(description)
     for step in steps:
         recorder.figures(step, rows_at(step, description))
@@ -283,7 +283,7 @@ def test_a_long_run_has_some_rows_and_all_that_is_measured_and_its_last(tmp_path
     value = Figure("channel", "n0000->n0001", "value", 0.5)
     for folder, sessions in (("whole", [wanted]), ("parts", [wanted[:4], wanted[4:]])):
         for steps in sessions:
-            recorder = TensorBoardRecorder(tmp_path / folder, steps[0] - 1)
+            recorder = TensorBoardRecorder(tmp_path / folder)
             recorder.begin(replace(description, start_step=steps[0] - 1))
             for step in steps:
                 recorder.figures(step, rows_at(step, description))

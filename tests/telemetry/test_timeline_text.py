@@ -12,19 +12,17 @@ from tests.telemetry.times import agent_times
 FAST = agent_times(
     "fast",
     np.ones(4, bool),
-    recurrent=True,
     ends=np.array([False, True, False, True]),
     since=np.array([0, 0, 2, 2]),
-    state_credit=np.array([False, False, True, True]),
+    synthetic_credit=np.array([False, False, True, True]),
     late_credit=np.array([False, False, False, True]),
 )
 SLOW = agent_times(
     "slow",
     np.array([False, True, False, True]),
-    period=2,
     ends=np.array([False, False, True, True]),
     since=np.array([-1, 1, -1, 3]),
-    message_credit=np.array([False, True, False, True]),
+    synthetic_credit=np.array([False, True, False, True]),
 )
 UP = ChannelTimes(
     name="fast->slow",

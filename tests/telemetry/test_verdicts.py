@@ -129,9 +129,9 @@ def test_in_words() -> None:
     flags = [1, 1, 2, 4, 4 + 64, 128, 0]
     found = counts(flags, "value")
     assert found == {"matters": 2, "harms": 1, "unresolved": 2, "stale": 1, "silent": 1}
-    assert in_words(found, 7) == "2 of 5 matter, 1 harm, 2 unresolved; 1 stale, 1 silent"
-    assert worths_in_words(["harms", None, "matters"]) == "1 of 2 matter, 1 harm, 0 unresolved"
-    assert in_words(counts(flags, None), 7) == "1 of 7 stale, 1 silent"
+    assert in_words(found, 7) == "2 matter, 1 harm, 2 unresolved, 1 stale, 1 silent of 7"
+    assert worths_in_words(["harms", None, "matters"]) == "1 matter, 1 harm, 0 unresolved of 2"
+    assert in_words(counts(flags, None), 7) == "1 stale, 1 silent of 7"
 
 
 def test_the_command_is_quoted() -> None:

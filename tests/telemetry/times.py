@@ -13,6 +13,5 @@ from antiphon.telemetry.timeline import AgentTimes
 def agent_times(name: str, ticks: NDArray[np.bool_], **more: Any) -> AgentTimes:
     """The times of an agent that ticks at some steps: alone, without a state and without credit from beyond."""
     no = np.zeros(len(ticks), bool)
-    plain: dict[str, Any] = {"period": 1, "recurrent": False, "group": (name,)}
-    plain |= dict.fromkeys(("state_credit", "message_credit", "late_credit"), no)
+    plain: dict[str, Any] = dict.fromkeys(("synthetic_credit", "late_credit"), no)
     return AgentTimes(name=name, ticks=ticks, **(plain | more))

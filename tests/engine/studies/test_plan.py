@@ -19,7 +19,7 @@ budgets: {small: {steps: 5, seeds: 2}, paper: {seeds: 1, set: {lr: 0.1}}}
 
 
 def planned(text: str, head: str = HEAD, **options: Any) -> Plan:
-    return plan(StudySpec.from_yaml(head + text), StudyOptions(**options))
+    return plan(StudySpec.from_yaml(head + text, "toy.yaml"), StudyOptions(**options))
 
 
 def test_values_of_a_variant_go_before_the_grid_and_equal_runs_are_one() -> None:

@@ -218,7 +218,7 @@ def test_the_figure_has_a_line_for_every_variant_with_its_interval(tmp_path: Pat
         draw_figure(study_of(lines), tmp_path / "none/figure.svg")
 
 
-def test_metrics_and_other_axes_have_panels_and_without_an_axis_lines_stand_one_under_the_other() -> None:
+def test_metrics_and_other_axes_have_panels_and_without_an_axis_lines_stand_side_by_side() -> None:
     lines = [
         drawn_line("locked", 0.5, metric, depth=depth, width=width)
         for metric in ("error", "bits")
@@ -234,5 +234,5 @@ def test_metrics_and_other_axes_have_panels_and_without_an_axis_lines_stand_one_
     (axes,) = draw_figure(
         study_of([drawn_line("locked", 0.5, depth=3), drawn_line("local", None, depth=3)])
     ).axes
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["depth=3 locked", "depth=3 local"]
-    assert axes.containers[0][0].get_xydata().tolist() == [[50.0, 0.0]]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["depth=3 locked", "depth=3 local"]
+    assert axes.containers[0][0].get_xydata().tolist() == [[0.0, 50.0]]

@@ -39,6 +39,7 @@ def test_figures_of_parts_are_arrays_by_step(tmp_path: Path) -> None:
 def test_where_the_parts_run_is_written_only_when_it_changes(tmp_path: Path) -> None:
     events = EventFile(tmp_path)
     writer = ChannelsWriter(events, description())
+    writer.begin(description())
     documents: list[int] = []
     keep = events.document
 

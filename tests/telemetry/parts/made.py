@@ -69,7 +69,9 @@ def record(folder: Path, start: int = 0, **changes: Any) -> None:
     """Write the figures at `STEPS` into an event file, for the Channels tab."""
     events = EventFile(folder)
     events.forget_after(start)
-    writer = ChannelsWriter(events, description(start_step=start, **changes))
+    described = description(start_step=start, **changes)
+    writer = ChannelsWriter(events, described)
+    writer.begin(described)
     for step in STEPS:
         writer.parts(step, rows(step))
     events.close()
