@@ -51,7 +51,7 @@ from antiphon.scenarios.yaml_text import read, write
 if TYPE_CHECKING:
     from antiphon.engine.base_simulation import BaseSimulation
 
-__all__ = ["RunDirectory", "facts_of", "holds_objects", "is_free", "now", "scenario_text"]
+__all__ = ["RunDirectory", "commit", "holds_objects", "is_free", "now", "scenario_text", "versions"]
 
 _KEPT = 2
 """How many checkpoints are kept."""
@@ -226,20 +226,11 @@ class RunDirectory:
             self.lock()
             self.release()
 
-    def check_in_place(self) -> None:
-        """Raise RunError where the directory that this process writes in was deleted, moved or replaced by another."""
-        if self._lock is not None and not self._lock.in_place:
-            raise RunError(
-                f"{self.path}: was deleted or moved while the run wrote there, and the run has stopped; one that was moved "
-                "goes on from its latest checkpoint with `antiphon resume`"
-            )
-
     # --- what is written ---------------------------------------------------------------------------------
 
     def note(self, **facts: Any) -> None:
-        """Change facts and rewrite run.json; RunError as of `check_in_place`, or where it cannot be written."""
+        """Change facts and rewrite run.json; RunError where it cannot be written."""
         self.facts.update(facts)
-        self.check_in_place()
         write_checked(self.path / _RUN, self.facts)
 
     def note_running(self, **facts: Any) -> None:
@@ -259,7 +250,6 @@ class RunDirectory:
         Raises:
             RunError: As of `note`; what was there before is there still.
         """
-        self.check_in_place()
         for recorder in simulation.recorders:
             recorder.sync()
         name, grown = _checkpoint_name(simulation.now), self._grown()
@@ -410,43 +400,8 @@ def _checkpoint_name(step: int) -> str:
     return f"step-{step:09d}"
 
 
-def facts_of(
-    scenario: Scenario,
-    *,
-    seed: int,
-    device: str,
-    dtype: str = "float32",
-    threads: int = 1,
-    backend: str = "cohort",
-    variants: Iterable[Scenario] = (),
-) -> dict[str, Any]:
-    """Return the content of run.json for a run that begins now, but for its template; `variants` is that of `advice`."""
-    from torch import get_float32_matmul_precision
-
-    from antiphon.engine.planning.advice import advice
-
-    return {
-        "scenario": scenario.scenario,
-        "seed": seed,
-        "steps": scenario.training.steps,
-        "device": device,
-        "dtype": dtype,
-        "matmul_precision": get_float32_matmul_precision(),
-        "threads": threads,
-        "backend": backend,
-        "versions": _versions(),
-        "git": _commit(),
-        "warnings": advice(scenario, variants),
-        "started": now(),
-        "finished": None,
-        "seconds": 0.0,
-        "step": 0,
-        "exit": "running",
-        "error": None,
-    }
-
-
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that compute."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -456,7 +411,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """Return the commit of the checkout that this code runs from; None where it was installed otherwise."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from antiphon.engine.runs.directory import RunDirectory, facts_of, holds_objects, is_free, scenario_text
+from antiphon.engine.runs.directory import RunDirectory, holds_objects, is_free, scenario_text
 from antiphon.engine.runs.python_template import PythonTemplate, other_variants
 from antiphon.engine.runs.run_loop import Outcome
 from antiphon.engine.virtual.profile import VirtualSettings
@@ -72,21 +72,19 @@ class Request:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The content of run.json at the start of this run."""
-        variants = other_variants(self.template, self.variant, self.values)
+        """What run.json has of the request, beside what it has of the simulation."""
         return {
             "template": {"source": self.template.source, "text": self.template.text},
             "variant": self.variant,
             "values": self.resolved_values,
             "command": list(self.command),
-            **facts_of(
-                self.scenario,
-                seed=self.seed,
-                device=self.device,
-                backend=self.computing_backend,
-                variants=variants,
-            ),
+            "device": self.device,
         }
+
+    @property
+    def variants(self) -> Iterator[Scenario]:
+        """The template's other variants, for `advice`."""
+        return other_variants(self.template, self.variant, self.values)
 
     def existing(self, path: str | Path) -> RunDirectory | None:
         """Return the run that is at `path`, or None; RunError where it is not this one, with a line that names what differs."""
