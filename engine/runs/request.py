@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from antiphon.engine.runs.run_loop import Outcome
 from antiphon.engine.virtual.profile import VirtualSettings
 from antiphon.errors import DivergenceError, RunError
 from antiphon.files import finite
+from antiphon.problems import show_value
 from antiphon.scenarios import Scenario, Template
 from antiphon.spec import plain
 
@@ -123,7 +125,7 @@ class Request:
         pairs |= self._of_cluster(facts)
         found = [f"{name}: {old} there, {new} asked" for name, (old, new) in pairs.items() if old != new]
         if not found and directory.document != scenario_text(self.scenario):
-            found += self._scenario_differences(directory)
+            found += islice(self._scenario_differences(directory), 1)
         return found
 
     def _of_cluster(self, facts: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -138,20 +140,10 @@ class Request:
             return {"place": ("another placement", "this one")}
         return {}
 
-    def _scenario_differences(self, directory: RunDirectory) -> list[str]:
-        described = directory.described
-        if described is not None:
-            from antiphon.engine.state.compatibility import check_same_scenario
-            from antiphon.engine.state.described_scenario import described_scenario
+    def _scenario_differences(self, directory: RunDirectory) -> Iterator[str]:
+        from antiphon.engine.state.compatibility import differences
+        from antiphon.engine.state.described_scenario import described_scenario
 
-            try:
-                check_same_scenario(described, described_scenario(self.scenario))
-            except RunError as error:
-                return [str(error)]
-            return []
-        scenario = directory.scenario
-        if scenario.training.steps != self.scenario.training.steps:
-            return [f"steps: {scenario.training.steps} there, {self.scenario.training.steps} asked"]
-        return [f"its scenario.yaml is not what {self.template.source} says now"] * (
-            scenario != self.scenario
-        )
+        there = directory.described or described_scenario(directory.scenario)
+        for path, old, new in differences(there, described_scenario(self.scenario)):
+            yield f"{'.'.join(path)}: {show_value(old)} there, {show_value(new)} asked"

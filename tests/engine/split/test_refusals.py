@@ -293,11 +293,11 @@ MODELS: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "a lens that reads several": (
         lambda: split(UNet(), ["bottom", "up2"], env=pictures(), gradient={"kind": "lens", "at": "up2"}),
-        "gradient: the layers from 'up2' on read relu, .*, and a head reads one message; name",
+        "gradient: the layers from 'up2' on read relu .*, and a head reads one message; name",
     ),
     "a lens of another shape": (
         lambda: split(ResNet(), ["layer2"], env=pictures(), gradient={"kind": "lens", "at": "fc"}),
-        r"gradient: the layers from '.*' on read \[.*\], and a message is \[.*\]; name",
+        r"gradient: the layers from '.*' on read .* \[.*\], and a head reads one message of shape \[.*\]; name",
     ),
     "a lens of no submodule": (
         lambda: split(ResNet(), ["layer2"], env=pictures(), gradient={"kind": "lens", "at": "f"}),
