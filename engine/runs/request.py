@@ -106,8 +106,6 @@ class Request:
         result = None if directory is None else directory.result
         if directory is None or result is None:
             return None
-        if directory.facts["exit"] in ("done", "diverged"):
-            directory.tidy()
         if directory.facts["exit"] == "diverged":
             error = f"{path}: diverged and would do so again: {directory.facts['error']}"
             return Outcome("diverged", DivergenceError.exit_code, error, result)

@@ -12,7 +12,7 @@ from antiphon.engine.base_simulation import StepInfo
 from antiphon.engine.build.builder import chosen_device
 from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.planning.advice import advice
-from antiphon.engine.runs.directory import RunDirectory, is_free
+from antiphon.engine.runs.directory import RunDirectory, check_free
 from antiphon.engine.runs.observers import OnStep, TrainingScores
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run_loop import Outcome, RunLoop
@@ -22,7 +22,7 @@ from antiphon.engine.virtual.simulation import VirtualSimulation
 from antiphon.errors import RunError
 from antiphon.scenarios import Scenario
 
-__all__ = ["Run", "begin", "check_empty", "resume"]
+__all__ = ["Run", "begin", "resume"]
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def begin(
     """
     until = request.scenario.training.steps
     if not resume_if_exists:
-        check_empty(path)
+        check_free(Path(path))
     elif (there := request.existing(path)) is not None:
         return _resumed(there, until, request.given, division, checkpoint_every)
     how: dict[str, Any] = {"seed": request.seed, "device": chosen_device(request.device)}
@@ -138,7 +138,6 @@ def resume(
     if until < step:
         raise RunError(f"--steps: {until}, but {path} has done {step} already; give more")
     if until == step and done and result is not None:
-        directory.tidy()
         return Outcome("done", result=result)
     return _resumed(directory, until, scenario, division, checkpoint_every)
 
@@ -152,11 +151,3 @@ def _resumed(
 ) -> Run:
     kind = VirtualSimulation if "virtual" in directory.facts else Simulation
     return Run([kind._resumed(directory, scenario, division, checkpoint_every, until)], until)
-
-
-def check_empty(path: str | Path) -> None:
-    """Raise RunError if a directory holds something."""
-    if not is_free(Path(path)):
-        raise RunError(
-            f"{path}: is there already and not empty; choose another name, or add --resume-if-exists to go on"
-        )

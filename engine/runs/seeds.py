@@ -18,11 +18,11 @@ from antiphon.engine.build.stacking import reasons_alone
 from antiphon.engine.environment import EnvironmentRunner, with_own_env
 from antiphon.engine.heart.message import joined
 from antiphon.engine.replicas import Replica, ReplicatedEngine
-from antiphon.engine.runs.directory import RunDirectory
+from antiphon.engine.runs.directory import RunDirectory, check_free
 from antiphon.engine.runs.lock import locked
 from antiphon.engine.runs.observers import OnStep, Scores
 from antiphon.engine.runs.request import Request
-from antiphon.engine.runs.run import Run, begin, check_empty
+from antiphon.engine.runs.run import Run, begin
 from antiphon.engine.runs.run_loop import Outcome, RunLoop
 from antiphon.engine.runs.run_writer import RunWriter, open_writer
 from antiphon.engine.simulation import Simulation
@@ -208,7 +208,7 @@ class MultiSeedRun:
         self._existing: dict[int, RunDirectory] = {}
         for index, (request, path) in enumerate(zip(requests, paths, strict=True)):
             if not resume_if_exists:
-                check_empty(path)
+                check_free(path)
             elif (outcome := request.outcome(path)) is not None:
                 self._ended[index] = outcome
             elif (directory := request.existing(path)) is not None:
