@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,20 +48,10 @@ class Cut:
         return _BYTES * sum(math.prod(shape) for shape in self.tensors.values())
 
 
-class Cuts(Sequence[Cut]):
+class Cuts(tuple[Cut, ...]):
     """The places where a model can be cut; printed, a table."""
 
-    def __init__(self, found: Iterable[Cut]) -> None:
-        self._cuts = tuple(found)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._cuts[index]
-
-    def __len__(self) -> int:
-        return len(self._cuts)
-
-    def __iter__(self) -> Iterator[Cut]:
-        return iter(self._cuts)
+    __slots__ = ()
 
     def __str__(self) -> str:
         rows = [("cut before", "module", "crosses", "bytes/sample", "cost before")]
