@@ -106,7 +106,7 @@ class Simulation(BaseSimulation):
                 self._divide(division)
             if logdir is not None:
                 facts = {} if self._division is None else {"parts": self._division}
-                self._writer = open_writer(self, Path(logdir), checkpoint_every, **facts)
+                self._writer = open_writer(self, Path(logdir), checkpoint_every, facts)
         except BaseException:
             self.close()
             raise
@@ -138,17 +138,26 @@ class Simulation(BaseSimulation):
             DivergenceError: It diverged and would do so again.
         """
         _check_interval(checkpoint_every, logdir)
-        directory = RunDirectory.open(logdir)
+        return cls._resumed(RunDirectory.open(logdir), scenario, PartsSettings.of(parts), checkpoint_every)
+
+    @classmethod
+    def _resumed(
+        cls,
+        directory: RunDirectory,
+        scenario: Scenario | Template | str | Path | None,
+        division: PartsSettings | None,
+        checkpoint_every: int | None,
+        until: int | None = None,
+    ) -> Self:
+        """Return the simulation of a run to go on in its directory, as `resume`; `until`: the step it is to reach, if another."""
         with ExitStack() as undo:
             undo.callback(directory.release)
             directory.lock()
-            division = PartsSettings.of(parts) or PartsSettings.of_facts(directory.facts)
             simulation = cls._of_directory(directory, scenario, division)
             undo.callback(simulation.close)
-            if directory.facts["exit"] != "done":
-                simulation.until = simulation._goal = directory.facts["steps"]
+            if until is not None or directory.facts["exit"] != "done":
+                simulation.until = simulation._goal = until or directory.facts["steps"]
             writer = RunWriter(simulation, directory, checkpoint_every)
-            writer.attach()
             undo.pop_all()
         simulation._writer = writer
         return simulation
@@ -170,6 +179,7 @@ class Simulation(BaseSimulation):
             DivergenceError: It diverged and would do so again.
         """
         facts, given = directory.facts, given_scenario(directory, scenario)
+        division = division or PartsSettings.of_facts(facts)
         with fitting(directory.path / "run.json"):
             torch.set_float32_matmul_precision(facts.get("matmul_precision", "highest"))
             dtype = getattr(torch, facts["dtype"])

@@ -52,7 +52,7 @@ class ProgressDisplay:
 
         Args:
             done: Of the total.
-            scores: Returns the means of the readouts' scores since its last call.
+            scores: Returns the readouts' newest scores.
             total: In place of the one before.
         """
         now = time.monotonic()

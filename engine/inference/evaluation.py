@@ -191,7 +191,7 @@ def _score_stream(system: System, env: TorchVectorEnv, split: str, links: Links,
             own = rollout_seed(seed, split, number)
             rollout = ExampleRollout(system, batch, links, seed=own, ends=goals, on_step=bar.advance)
             count += rollout.rows
-            for name, found in rollout.scores(rollout.ports).items():
+            for name, found in rollout.scores().items():
                 for metric, figure in found.items():
                     sums[name][metric] += figure.sum().item()
     return count, {

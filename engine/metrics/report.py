@@ -282,11 +282,6 @@ class MeanAccumulator:
                 found[name] |= of_policies.get(name, {})
         return found
 
-    def pop(self) -> dict[str, dict[str, float]]:
-        """Return the means and reset the sums."""
-        found, self._sums, self._figures = self.means(), {}, PolicyFigures()
-        return found
-
     def end_row(self) -> None:
         """Complete a row and reset the sums."""
         self._row = self._sums, self._figures

@@ -101,7 +101,7 @@ class VirtualSimulation(Simulation):
             self._open()
             if logdir is not None:
                 facts = {"parts": self._division, "virtual": self.facts}
-                self._writer = open_writer(self, Path(logdir), checkpoint_every, **facts)
+                self._writer = open_writer(self, Path(logdir), checkpoint_every, facts)
         except BaseException:
             self.close()
             raise

@@ -293,11 +293,11 @@ REST: tuple[Fault, ...] = (
         "tests/engine/probes/test_measures.py::test_edit_distances",
     ),
     Fault(
-        "representation-rows-are-not-centred",
+        "representation-examples-are-not-sorted",
         "engine/probes/representation.py",
-        "centred = representation - representation.mean(1, keepdims=True)",
-        "centred = representation - 0 * representation.mean(1, keepdims=True)",
-        "tests/engine/probes/test_measures.py::test_dissimilarity_is_one_minus_correlation",
+        'order = np.argsort(whole, kind="stable")',
+        "order = np.arange(len(whole))",
+        "tests/engine/probes/test_representation.py::test_examples_are_sorted_by_label_and_shown_as_the_agents_see_them",
     ),
     Fault(
         "signal-alignment-norms-are-not-divided-out",
