@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from antiphon.engine.backends import SentMessage, StackedBackend
+from antiphon.engine.backends import StackedBackend
 from antiphon.engine.build.join_replicas import Union, bare, named
 from antiphon.engine.build.stacked import Stacked
 from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
@@ -106,22 +106,11 @@ class Replica:
         """Its own agents and channels, up to date."""
         return self.system
 
-    view = per_agent
-
     @property
     def action(self) -> Action | None:
         """What is done in its environment after the newest step; None: nobody acted."""
         actions = self.all_replicas.engine.forward_pass.actions
         return None if actions is None else actions.of(self.index)
-
-    @property
-    def channels(self) -> Iterable[str]:
-        """The names of its channels, in canonical order."""
-        return self._own.channels
-
-    def sent(self, channel: str, stamp: int | None = None) -> SentMessage | None:
-        """See `Backend.sent`."""
-        return self.all_replicas.engine.sent(named(channel, self.index), stamp)
 
     def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
         """Refuse: a step of one seed is a step of all.

@@ -348,7 +348,7 @@ def read_weights(learner: Learner, source: str, place: Path) -> None:
     """
     run, _, name = source.rpartition(":")
     try:
-        learners = read_learners(run, [name]).by_agent
+        _, learners = read_learners(run, [name])
     except RunError as error:
         raise DocumentError(place, str(error)) from None
     if name not in learners:
