@@ -17,21 +17,10 @@ from antiphon.engine.backends import StackedBackend
 from antiphon.engine.heart.message import StepSignals
 from antiphon.engine.metrics.report import MeanAccumulator
 from antiphon.engine.state.state_dict import load_messages, messages
+from antiphon.engine.state.trees import mapped
 from antiphon.nets.trained_parameters import TrainedParameters
 
-__all__ = ["LoopState", "Snapshot", "mapped"]
-
-Tree = Any
-"""Dicts, lists and tuples of tensors, numbers, strings and None."""
-
-
-def mapped(tree: Tree, function: Callable[[Any], Any]) -> Tree:
-    """Return a tree of the same structure with `function` of each leaf, called in the tree's order."""
-    if isinstance(tree, dict):
-        return {key: mapped(item, function) for key, item in tree.items()}
-    if isinstance(tree, list | tuple):
-        return [mapped(item, function) for item in tree]
-    return function(tree)
+__all__ = ["LoopState", "Snapshot"]
 
 
 def _is_number(leaf: Any) -> bool:
@@ -55,8 +44,8 @@ class Snapshot:
         counters: Sums and counts since somebody last began them anew.
     """
 
-    stamps: Tree
-    counters: Tree
+    stamps: Any
+    counters: Any
 
     def __post_init__(self) -> None:
         self.tensors: list[Tensor] = []

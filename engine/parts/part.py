@@ -85,12 +85,8 @@ class Part:
         self._groups = [i for i, group in enumerate(whole.groups) if group in part.groups]
         self.backend = StackedBackend(whole, stacked=stacked, part=part)
         self.lookahead, self.free = lookahead_of(whole, placement), free is not None
-        cut = self.backend.system, part.elsewhere, index
-        self.boundary: Boundary = (
-            Boundary(*cut, self.lookahead)
-            if free is None
-            else FreeBoundary(*cut, travelling_signals(whole, part.elsewhere), free)
-        )
+        cut = self.backend.system, part.elsewhere, index, travelling_signals(whole, part.elsewhere, self.free)
+        self.boundary = Boundary(*cut, self.lookahead) if free is None else FreeBoundary(*cut, free)
         self.neighbours = self.boundary.neighbours
         self.world = EnvironmentRunner(self._env, whole.signals(), seed)
         part.next_episode(0, self._env.episode_length)

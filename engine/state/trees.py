@@ -17,10 +17,19 @@ from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.message import PLAIN, ROWS, SIGNALS, StepSignals
 from antiphon.errors import RunError
 
-__all__ = ["Tree", "from_tree", "join", "join_rows", "split", "split_rows", "to_tree"]
+__all__ = ["Tree", "from_tree", "join", "join_rows", "mapped", "split", "split_rows", "to_tree"]
 
 Tree = dict[str, Any]
 Owner = TypeVar("Owner")
+
+
+def mapped(tree: Any, function: Callable[[Any], Any]) -> Any:
+    """Return a tree of dicts, lists and tuples, these as lists, with `function` of each leaf, called in the tree's order."""
+    if isinstance(tree, dict):
+        return {key: mapped(item, function) for key, item in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [mapped(item, function) for item in tree]
+    return function(tree)
 
 
 def saved_fields(kind: type) -> list[Field[Any]]:
