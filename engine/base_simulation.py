@@ -14,7 +14,6 @@ from torch import Tensor, fx
 from antiphon.engine.backends import backend_of, checked_backend
 from antiphon.engine.build.builder import build, chosen_device, without_weights
 from antiphon.engine.environment import EnvironmentRunner, environment_state, make_environment, with_own_env
-from antiphon.engine.heart.message import StepSignals
 from antiphon.engine.heart.rows import EnvMask
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.evaluation import Evaluation, evaluate
@@ -372,10 +371,8 @@ class BaseSimulation:
             "now": self.now,
             "seed": self.seed,
             "diverged": self.diverged,
-            "present": dict(self.world.step_signals.signals),
-            "elapsed": self.world.elapsed,
+            **self.world.state_dict(),
             "means": self.train_means.state_dict(),
-            **({} if self.world.episodes is None else {"episodes": self.world.episodes.state_dict()}),
             "system": self.backend.state_dict(),
             **({"changes": [list(change) for change in self.changes]} if self.changes else {}),
         }
@@ -413,10 +410,7 @@ class BaseSimulation:
             else:
                 self._env.load_state_dict(state["env"])
             self.backend.load_state_dict(state["system"])
-            self.world.step_signals = StepSignals(self.now, state["present"])
-            self.world.elapsed = state["elapsed"]
-            if self.world.episodes is not None and "episodes" in state:  # earlier checkpoints have none
-                self.world.episodes.load_state_dict(state["episodes"])
+            self.world.load_state_dict(state)
             self.train_means.load_state_dict(state["means"])
             self.diverged = state["diverged"]
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.backward_requests import constant
-from antiphon.engine.heart.message import PLAIN, ROWS, SIGNALS, StepSignals
+from antiphon.engine.heart.message import PLAIN, ROWS, SIGNALS, Message, StepSignals, Tick
 from antiphon.errors import RunError
 
-__all__ = ["Tree", "from_tree", "join", "join_rows", "mapped", "split", "split_rows", "to_tree"]
+__all__ = ["Tree", "from_tree", "join", "join_rows", "mapped", "renumbered", "split", "split_rows", "to_tree"]
 
 Tree = dict[str, Any]
 Owner = TypeVar("Owner")
@@ -35,6 +35,9 @@ def mapped(tree: Any, function: Callable[[Any], Any]) -> Any:
 def saved_fields(kind: type) -> list[Field[Any]]:
     """Return the fields of a dataclass that have a role."""
     return [one for one in fields(kind) if "role" in one.metadata]
+
+
+_OF_SIGNALS = {one.name for kind in (Message, Tick) for one in saved_fields(kind) if one.metadata == SIGNALS}
 
 
 def to_tree(owner: Any, number: Callable[[StepSignals], int]) -> Tree:
@@ -61,6 +64,20 @@ def from_tree(
             value = set(value)
         values[one.name] = value
     return kind(**values, **others)
+
+
+def renumbered(tree: Any, numbers: Sequence[int]) -> Any:
+    """Return the trees of messages and ticks within a tree with other numbers of their step signals."""
+    if isinstance(tree, list):
+        return [renumbered(item, numbers) for item in tree]
+    if not isinstance(tree, dict):
+        return tree
+    return {
+        key: mapped(item, lambda leaf: numbers[leaf] if isinstance(leaf, int) else leaf)
+        if key in _OF_SIGNALS
+        else renumbered(item, numbers)
+        for key, item in tree.items()
+    }
 
 
 def split(kind: type, tree: Tree, count: int, batch: int) -> list[Tree]:
