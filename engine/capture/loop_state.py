@@ -88,17 +88,16 @@ class LoopState:
         self.backend, self.means = backend, means
         system = backend.system
         models = [model for channel in system.channels.values() for model in channel.models]
-        found: list[TrainedParameters] = [*(agent.learner for agent in system.owners().values()), *models]
+        learners = [agent.learner for agent in system.owners().values()]
+        self._owners: list[TrainedParameters] = [*learners, *models]
         self._guard, self._clipped = backend.divergence.guard, backend.predictor_trainer.outliers
-        clipped = [channel for channel in system.channels.values() if channel.gradient.outliers is not None]
-        self._outliers = [
-            channel.gradient.outliers for channel in clipped if channel.gradient.outliers is not None
-        ]
+        clipped = {n: own for n, c in system.channels.items() if (own := c.gradient.outliers) is not None}
+        self._outliers = list(clipped.values())
         self._unclipped = {
-            channel.name: torch.full((len(channel.members),), -1, device=system.device) for channel in clipped
+            name: torch.full((len(system.channels[name].members),), -1, device=system.device)
+            for name in clipped
         }
         self._zeros: dict[tuple[str, ...], Any] = {}
-        self._owners = found
 
     def in_place(self) -> list[Tensor]:
         """Return what a step changes in place: parameters, the state of their optimisers, and what the guard has found."""

@@ -22,8 +22,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "capture-counts-grow-by-one-period",
         "engine/capture/loop.py",
-        "            n + self._periods * growth for n, growth in zip(self._counts, recording.counted, strict=True)",
-        "            n + growth for n, growth in zip(self._counts, recording.counted, strict=True)",
+        "            n + self._periods * growth for n, growth in zip(self._counts, observation.counted, strict=True)",
+        "            n + growth for n, growth in zip(self._counts, observation.counted, strict=True)",
         "tests/engine/capture/test_captured_loop.py::test_checkpoints_between_replays_are_gone_on_from",
     ),
     Fault(
