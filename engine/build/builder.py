@@ -19,7 +19,7 @@ from antiphon.agents.pointer import Pointer
 from antiphon.agents.recurrent import Recurrent
 from antiphon.comms.links import FanIn
 from antiphon.engine.build.channels import Wiring, connect, optimiser_of
-from antiphon.engine.build.learning_groups import group_agents, windows_of
+from antiphon.engine.build.learning_groups import windows_of
 from antiphon.engine.build.policies import policy_goal
 from antiphon.engine.build.shapes import Shapes, candidates_of, default_norm, memories, resolve
 from antiphon.engine.build.tied_values import tie_parameters
@@ -39,6 +39,7 @@ from antiphon.problems import DocumentError, Path, placed
 from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.document import Scenario
+from antiphon.scenarios.relations import learning_groups
 from antiphon.scenarios.ties import tied_agents
 
 __all__ = [
@@ -317,7 +318,7 @@ class _Builder:
 
     def _groups(self, episode: EpisodeWindows | None) -> list[LearningGroup]:
         groups = []
-        for members in group_agents(self.scenario):
+        for members in learning_groups(self.scenario.agents, self.scenario.channels):
             windows = windows_of(self.scenario, members, self.env, episode)
             within = set(members)
             sent = (channel for name in members for channel in self.scenario.outputs_of(name))
