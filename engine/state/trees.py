@@ -1,7 +1,7 @@
 """Objects of a run as trees of plain data and tensors, and trees of stacks as those of their members, by the roles of fields.
 
-A field's role (heart/message.py) says what a saved state has of it; a field without one is not saved. What is nested, or
-refers to something else, is written by state_dict.py.
+A field's role (heart/message.py) says what a saved state has of it; a field without one is not saved. What refers to something
+else is read by state_dict.py.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.backward_requests import constant
-from antiphon.engine.heart.message import PLAIN, ROWS, SIGNALS, Message, StepSignals, Tick
+from antiphon.engine.heart.message import PLAIN, ROWS, SIGNALS, Message, Read, StepSignals, Tick, Window
 from antiphon.errors import RunError
 
 __all__ = ["Tree", "from_tree", "join", "join_rows", "mapped", "renumbered", "split", "split_rows", "to_tree"]
@@ -42,19 +42,27 @@ _OF_SIGNALS = {one.name for kind in (Message, Tick) for one in saved_fields(kind
 
 def to_tree(owner: Any, number: Callable[[StepSignals], int]) -> Tree:
     """Return the saved fields of an object by name; `number`: of step signals."""
-    tree: Tree = {}
-    for one in saved_fields(type(owner)):
-        value = getattr(owner, one.name)
-        if one.metadata == SIGNALS:
-            value = [number(each) for each in value] if isinstance(value, list) else number(value)
-        tree[one.name] = sorted(value) if isinstance(value, set) else value
-    return tree
+    return {one.name: _plain(getattr(owner, one.name), number) for one in saved_fields(type(owner))}
+
+
+def _plain(value: Any, number: Callable[[StepSignals], int]) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(item, number) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item, number) for key, item in value.items()}
+    if isinstance(value, StepSignals):
+        return number(value)
+    if isinstance(value, Message):
+        return value.stamp
+    if isinstance(value, Tick | Read | Window):
+        return to_tree(value, number)
+    return sorted(value) if isinstance(value, set) else value
 
 
 def from_tree(
     kind: type[Owner], tree: Mapping[str, Any], signals: Sequence[StepSignals], **others: Any
 ) -> Owner:
-    """Return an object of saved fields and others; `signals`: by number."""
+    """Return an object of saved fields and others, which are given as they are; `signals`: by number."""
     values: Tree = {}
     for one in saved_fields(kind):
         value = tree[one.name]
@@ -63,7 +71,7 @@ def from_tree(
         elif one.metadata == PLAIN and isinstance(value, list):
             value = set(value)
         values[one.name] = value
-    return kind(**values, **others)
+    return kind(**{**values, **others})
 
 
 def renumbered(tree: Any, numbers: Sequence[int]) -> Any:
