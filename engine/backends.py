@@ -18,8 +18,15 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
 from antiphon.engine.installed import check_later, install
 from antiphon.engine.reference.engine import ReferenceEngine
-from antiphon.engine.state.stacks import merge_state, parts_of, split_state
-from antiphon.engine.state.state_dict import load_messages, messages, restore, restore_parameters, snapshot
+from antiphon.engine.state.stacks import merge_state, split_state
+from antiphon.engine.state.state_dict import (
+    load_messages,
+    messages,
+    restore,
+    restore_parameters,
+    snapshot,
+    stacked_parts,
+)
 from antiphon.errors import ScenarioError, suggest
 from antiphon.nets.native.library import kernel
 
@@ -156,7 +163,7 @@ class StackedBackend(Engine):
     def per_agent(self) -> System:
         """The agents and channels one by one, as views of the stacks' rows: made once a step, when somebody looks."""
         if self.stale:
-            for part in parts_of(self.system):
+            for part in stacked_parts(self.system):
                 part.write_members()
             load_messages(self.stacked.base, split_state(messages(self.system), self.stacked))
             self.stale = False
@@ -178,7 +185,7 @@ class StackedBackend(Engine):
         """Load messages and windows by agent and channel, whose parameters have been loaded."""
         self.stale = self.system is not self.stacked.base
         if self.stale:
-            for part in parts_of(self.system):
+            for part in stacked_parts(self.system):
                 part.read_members()
             found = merge_state(found, self.stacked)
         load_messages(self.system, found)

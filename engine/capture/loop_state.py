@@ -16,9 +16,8 @@ from antiphon.comms.backward_requests import constant
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.heart.message import StepSignals
 from antiphon.engine.metrics.report import MeanAccumulator
-from antiphon.engine.state.state_dict import load_messages, messages
+from antiphon.engine.state.state_dict import load_messages, messages, stateful
 from antiphon.engine.state.trees import mapped
-from antiphon.nets.trained_parameters import TrainedParameters
 
 __all__ = ["LoopState", "Snapshot"]
 
@@ -87,15 +86,13 @@ class LoopState:
     def __init__(self, backend: StackedBackend, means: MeanAccumulator) -> None:
         self.backend, self.means = backend, means
         system = backend.system
-        models = [model for channel in system.channels.values() for model in channel.models]
-        learners = [agent.learner for agent in system.owners().values()]
-        self._owners: list[TrainedParameters] = [*learners, *models]
+        learners, predictors, inputs, outliers = stateful(system).values()
+        self._owners = [*learners.values(), *predictors.values(), *inputs.values()]
+        self._outliers = list(outliers.values())
         self._guard, self._clipped = backend.divergence.guard, backend.predictor_trainer.outliers
-        clipped = {n: own for n, c in system.channels.items() if (own := c.gradient.outliers) is not None}
-        self._outliers = list(clipped.values())
         self._unclipped = {
             name: torch.full((len(system.channels[name].members),), -1, device=system.device)
-            for name in clipped
+            for name in outliers
         }
         self._zeros: dict[tuple[str, ...], Any] = {}
 

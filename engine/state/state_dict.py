@@ -25,6 +25,7 @@ __all__ = [
     "restore",
     "restore_parameters",
     "snapshot",
+    "stacked_parts",
     "stateful",
     "with_optimisers_of",
 ]
@@ -44,6 +45,11 @@ def stateful(system: System) -> dict[str, dict[str, Any]]:
         "outliers": {name: channel.gradient.outliers for name, channel in channels},
     }
     return {key: {n: one for n, one in each.items() if one is not None} for key, each in found.items()}
+
+
+def stacked_parts(system: System) -> list[Any]:
+    """Return what stacks have of their members with a leading axis: of agents, predictors, and bounds of outliers."""
+    return [one for each in stateful(system).values() for one in each.values() if one.members]
 
 
 def snapshot(system: System) -> Tree:

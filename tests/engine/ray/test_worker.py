@@ -69,7 +69,8 @@ class Line:
     def begin(self, index: int, state: Any = None, *, incarnation: int = 0) -> None:
         figures = PartFigures(part=index, incarnation=incarnation)
         data = None if state is None else to_bytes(state)
-        assert self.workers[index].call("begin", self.make, self.epoch, self.wires, figures, data)
+        neighbours = {number: wire.put for number, wire in self.wires.items()}
+        assert self.workers[index].call("begin", self.make, self.epoch, neighbours, figures, data)
 
     def begin_all(self, state: Any = None) -> None:
         self.epoch += 1
