@@ -133,8 +133,10 @@ class BaseSimulation:
         Raises:
             DivergenceError: A loss or gradient was not finite. No parameter has been touched by this step.
             RunError: It has been closed.
+            ScenarioError: It is one of several seeds that are trained together.
         """
         self._check_open()
+        _check_alone(self, "step")
         step, watch = self.now, self._watching(self.now)
         with refusals_named():
             ended = self._advance(watch=watch, keep=watch or self._keeps_messages or step + 1 == self.until)
@@ -391,8 +393,8 @@ class BaseSimulation:
                 scenario = changed(scenario, [(key, value) for _, key, value in changes])
             if scenario != self.scenario:
                 system = _built(self, scenario)
-            _check_compatible(system, self.world, state)
-        except ScenarioError as difference:
+            check_compatible(system, self.world.step_signals.signals, state["system"], state["present"])
+        except (RunError, ScenarioError) as difference:
             raise self.world.refusal(state) or RunError(str(difference)) from None
         with refusals_named(), uncollected():
             if system is not self._system:
@@ -548,15 +550,8 @@ def check_continues(simulation: BaseSimulation) -> None:
 def _check_alone(simulation: BaseSimulation, what: str) -> None:
     if isinstance(simulation.backend, Replica):
         raise ScenarioError(
-            f"{what}: this simulation is one of several seeds that go on together; change a fork of it"
+            f"{what}: this simulation is one of several seeds that go on together; use a fork of it"
         )
-
-
-def _check_compatible(system: System, world: EnvironmentRunner, state: dict[str, Any]) -> None:
-    try:
-        check_compatible(system, world.step_signals.signals, state["system"], state["present"])
-    except (RunError, ScenarioError) as difference:
-        raise world.refusal(state) or RunError(str(difference)) from None
 
 
 def _built(simulation: BaseSimulation, scenario: Scenario) -> System:

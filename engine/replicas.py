@@ -18,7 +18,6 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Losses, PredictorUpdate, StepReport, Update
 from antiphon.engine.metrics.report import AgentReport, LossesByAgent
 from antiphon.engine.state.state_dict import restore, snapshot
-from antiphon.errors import ScenarioError
 
 __all__ = ["Replica", "ReplicaReport", "ReplicatedEngine"]
 
@@ -111,16 +110,6 @@ class Replica:
         """What is done in its environment after the newest step; None: nobody acted."""
         actions = self.all_replicas.engine.forward_pass.actions
         return None if actions is None else actions.of(self.index)
-
-    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
-        """Refuse: a step of one seed is a step of all.
-
-        Raises:
-            ScenarioError: Always.
-        """
-        raise ScenarioError(
-            "step: this simulation is one of several seeds that go on together; step the seeds"
-        )
 
     def synchronize(self) -> None:
         """Nothing to wait for: every step of replicas is checked at once."""
