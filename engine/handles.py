@@ -284,8 +284,7 @@ class Recording:
         if self.name in agents:
             return agents[self.name].learner.parameters[quantity]
         if quantity == "message":
-            sent = backend.sent(self.name, step)
-            return None if sent is None else sent.message
+            return backend.stacked.sent(self.name, step)
         if quantity == "prediction":
             injected = (update.injected.get(self.name) for update in learned.updates)
             return next((rows for rows in injected if rows is not None), None)

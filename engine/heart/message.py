@@ -20,6 +20,7 @@ from antiphon.engine.heart.clock import Windows
 from antiphon.engine.heart.rows import RowMask
 
 __all__ = [
+    "NESTED",
     "PLAIN",
     "ROWS",
     "SIGNALS",
@@ -35,6 +36,8 @@ __all__ = [
 
 PLAIN = {"role": "plain"}
 """A field of a saved state: a name, numbers, or sets of such."""
+NESTED = {"role": "nested"}
+"""Objects with roles of their own, or several by name or in order; a message is saved by its channel's ledger, and here by stamp."""
 ROWS = {"role": "rows"}
 """A tensor [rows, …], a mask, or several by name: what a stack has row by row of its members."""
 SIGNALS = {"role": "signals"}
@@ -153,7 +156,7 @@ class Read:
     """[rows, size]; None: zeros, or what the graph of `stamp` gives."""
     available: RowMask = field(default=False, metadata=ROWS)
     """Where there is a message; zeros elsewhere."""
-    message: Message | None = None
+    message: Message | None = field(default=None, metadata=NESTED)
     """The message that is due, if one was sent."""
     counted: RowMask = field(default=False, metadata=ROWS)
     """Where it is the due message itself, or what stands in for it, and valid."""
@@ -183,10 +186,10 @@ class Tick:
     agent: str = field(metadata=PLAIN)
     step_signals: StepSignals = field(metadata=SIGNALS)
     """The signals it worked on (its own step's, or those its aligned message was made from)."""
-    reads: list[Read]
+    reads: list[Read] = field(metadata=NESTED)
     participates: RowMask = field(default=True, metadata=ROWS)
     """The rows in which the agent learns from this window; in others what it reads is constant."""
-    memory: Read | None = None
+    memory: Read | None = field(default=None, metadata=NESTED)
     """What a recurrent agent read of its own state; None for others."""
     ages: Tensor | None = field(default=None, metadata=ROWS)
     """[rows, channels]: how old the messages are, for an agent that observes it."""
@@ -221,9 +224,9 @@ class Window:
     """
 
     number: int = field(default=-1, metadata=PLAIN)
-    start: dict[str, Tensors] = field(default_factory=dict)
-    calls: list[list[Tick]] = field(default_factory=list)
-    sent: list[tuple[str, Message]] = field(default_factory=list)
+    start: dict[str, Tensors] = field(default_factory=dict, metadata=NESTED)
+    calls: list[list[Tick]] = field(default_factory=list, metadata=NESTED)
+    sent: list[tuple[str, Message]] = field(default_factory=list, metadata=NESTED)
     live: dict[tuple[str, int], Tensor] = field(default_factory=dict)
     leaves: dict[tuple[str, int, int], Read] = field(default_factory=dict)
     given_up: set[str] = field(default_factory=set, metadata=PLAIN)
@@ -259,6 +262,6 @@ class LearningGroup:
     owners: dict[str, int] = field(default_factory=dict)
     late: bool = False
     staleness: int = 0
-    window: Window = field(default_factory=Window)
-    pending: list[Window] = field(default_factory=list)
-    past: list[Window] = field(default_factory=list)
+    window: Window = field(default_factory=Window, metadata=NESTED)
+    pending: list[Window] = field(default_factory=list, metadata=NESTED)
+    past: list[Window] = field(default_factory=list, metadata=NESTED)

@@ -88,7 +88,10 @@ def slots(channel: Channel, sender: LearningGroup) -> int:
 def _activations(system: System, costs: CostModel) -> int:
     """Return the bytes kept for backward at most: with `training.sweep`, of the largest graph and of what has to wait."""
     last = {name: costs.network(agent).saved for name, agent in system.agents.items()}
-    kept = {n: last[n] * system.group_of[n].windows.ticks(agent.clock.period) for n, agent in system.agents.items()}
+    kept = {
+        n: last[n] * system.group_of[n].windows.ticks(agent.clock.period)
+        for n, agent in system.agents.items()
+    }
     if not system.sweep:
         return sum(kept.values())
     graphs: nx.Graph[str] = nx.Graph()  # of a learning group and of the agents stacked with it

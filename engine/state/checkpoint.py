@@ -24,6 +24,7 @@ from safetensors.torch import load, save, save_file
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
+from antiphon.engine.state.trees import mapped
 from antiphon.errors import ResourceError, RunError, ScenarioError
 from antiphon.files import fitting, read_bytes, sync_file, sync_folder, unwritable, write_text
 from antiphon.manifests import checkpoints, is_checkpoint, read_manifest, write_manifest
@@ -50,13 +51,7 @@ _LARGEST = 2**30
 
 def copy_tree(value: Any) -> Any:
     """Return a deep copy of a state, with tensors cloned."""
-    if isinstance(value, Tensor):
-        return value.data.clone()
-    if isinstance(value, dict):
-        return {key: copy_tree(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [copy_tree(item) for item in value]
-    return value
+    return mapped(value, lambda leaf: leaf.data.clone() if isinstance(leaf, Tensor) else leaf)
 
 
 def write(path: Path, facts: dict[str, Any], state: dict[str, Any]) -> None:

@@ -8,8 +8,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "parts-a-restarted-part's-messages-are-read-before-older-ones",
         "engine/parts/free_boundary.py",
-        "queue.sort(key=lambda one: (one.incarnation, one.stamp))",
-        "queue.sort(key=lambda one: one.stamp)",
+        "queue.sort(key=lambda one: (one[0], one[1].stamp))",
+        "queue.sort(key=lambda one: one[1].stamp)",
         "tests/engine/parts/test_free_boundary.py",
     ),
     Fault(
@@ -22,8 +22,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "capture-counts-grow-by-one-period",
         "engine/capture/loop.py",
-        "            n + self._periods * growth for n, growth in zip(self._counts, recording.counted, strict=True)",
-        "            n + growth for n, growth in zip(self._counts, recording.counted, strict=True)",
+        "            n + self._periods * growth for n, growth in zip(self._counts, observation.counted, strict=True)",
+        "            n + growth for n, growth in zip(self._counts, observation.counted, strict=True)",
         "tests/engine/capture/test_captured_loop.py::test_checkpoints_between_replays_are_gone_on_from",
     ),
     Fault(
