@@ -15,16 +15,7 @@ from antiphon.agents.network import Emitter, Network, Tensors, sub, with_prefix
 from antiphon.errors import ScenarioError
 from antiphon.extensions import made, name_of
 from antiphon.nets.layers import Transport
-from antiphon.nets.modules import (
-    IncomparableError,
-    called,
-    called_stacked,
-    described,
-    draws,
-    module_of,
-    output_size,
-    refusal,
-)
+from antiphon.nets.modules import ModuleFunction, draws, module_of, output_size
 
 __all__ = ["Aggregated", "Aggregation", "Aggregator", "aggregator_of"]
 
@@ -109,20 +100,17 @@ class Aggregated(Network):
         inner: Callable[[tuple[int, ...]], Network],
     ) -> None:
         joined = senders * size + senders
-        self.module, features = aggregator_of(kind, options, senders=senders, size=size, seed=seed)
-        self.observed, self._joined = observed, joined
+        module, features = aggregator_of(kind, options, senders=senders, size=size, seed=seed)
+        self.observed, self.aggregator = observed, ModuleFunction(module, joined)
         self.inner = inner((observed + features,))
         super().__init__((observed + joined,), tuple(self.inner.heads.values()))
         self.pure, self.state_size = self.inner.pure, self.inner.state_size
-        self._alone = object()
 
     def parameters(self, generator: torch.Generator) -> Tensors:
-        own = {name: p.data.clone() for name, p in self.module.named_parameters()}
-        return self.inner.parameters(generator) | with_prefix(_PREFIX, own)
+        return self.inner.parameters(generator) | with_prefix(_PREFIX, self.aggregator.initial_values()[0])
 
     def buffers(self) -> Tensors:
-        own = {name: b.clone() for name, b in self.module.named_buffers()}
-        return self.inner.buffers() | with_prefix(_PREFIX, own)
+        return self.inner.buffers() | with_prefix(_PREFIX, self.aggregator.initial_values()[1])
 
     def feedback_weights(self, message: tuple[int, ...], generator: torch.Generator) -> Tensors:
         raise ScenarioError(
@@ -140,9 +128,8 @@ class Aggregated(Network):
         transports: Sequence[Transport] = (),
         state: Tensor | None = None,
     ) -> tuple[Tensors, Tensors]:
-        self.module.train(training)
-        call = called_stacked if x.dim() == 3 else called
-        y, after = call(self.module, sub(parameters, _PREFIX), sub(buffers, _PREFIX), x[..., self.observed :])
+        own, held, messages = sub(parameters, _PREFIX), sub(buffers, _PREFIX), x[..., self.observed :]
+        y, after = self.aggregator(own, held, messages, training=training)
         ports, updated = self.inner(
             parameters,
             buffers,
@@ -158,20 +145,16 @@ class Aggregated(Network):
         return self.inner.port_shape(port)
 
     def signature(self) -> Hashable:
-        try:
-            what = described(self.module)
-        except IncomparableError:
-            what = self._alone
-        return Aggregated, self.observed, what, self.inner.signature()
+        return Aggregated, self.observed, self.aggregator.key, self.inner.signature()
 
     def stackable(self) -> str | None:
-        reason = refusal(self.module, self._joined)
+        reason = self.aggregator.refusal
         return self.inner.stackable() if reason is None else f"its fan-in: {reason}"
 
     def emit(self, root: nn.Module, name: str, parameters: Tensors, buffers: Tensors) -> Emitter:
         inner = self.inner.emit(root, name, parameters, buffers)
         like = next(iter(parameters.values()), torch.zeros(()))
-        module = copy.deepcopy(self.module).to(like).eval()
+        module = copy.deepcopy(self.aggregator.module).to(like).eval()
         module.load_state_dict(sub(parameters, _PREFIX) | sub(buffers, _PREFIX), strict=False)
         attach(root, f"{name}.{_PREFIX}", module)
 

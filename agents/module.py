@@ -25,15 +25,7 @@ from antiphon.agents.network import (
 )
 from antiphon.errors import ScenarioError
 from antiphon.nets.layers import Transport, initial_norm, norm_buffers, normalise
-from antiphon.nets.modules import (
-    IncomparableError,
-    called,
-    called_stacked,
-    described,
-    module_of,
-    refusal,
-    shape_problem,
-)
+from antiphon.nets.modules import ModuleFunction, check_module, module_of
 
 __all__ = ["ModuleNetwork", "StatefulModule"]
 
@@ -102,14 +94,11 @@ class ModuleNetwork(Network):
             needs = "the objective's size plus the sizes of its messages"
             if self.state_size:
                 module, needs = Stateful(module, inputs), f"{needs}, and its state"
-            self.module = module
-            problem = shape_problem(module, inputs + self.state_size, outputs + self.state_size, needs)
-            if problem is not None:
-                raise ScenarioError(problem)
+            inputs, outputs = inputs + self.state_size, outputs + self.state_size
+            check_module(module, inputs, outputs, needs, random=True)
         except ScenarioError as error:
             raise ScenarioError(f"network: {error}") from None
-        self._alone = object()
-        self._refusal: tuple[str | None] | None = None
+        self.function, self.module = ModuleFunction(module, inputs), module
 
     def parameters(self, generator: torch.Generator) -> Tensors:
         # Not copied: the module's own are never read again, as every call puts the given ones in their place.
@@ -143,21 +132,19 @@ class ModuleNetwork(Network):
     ) -> tuple[Tensors, Tensors]:
         assert not transports  # a user's module has no weights for them
         assert state is None or self.state_size
-        self.module.train(training)
         if self.state_size:
             x = torch.cat([x, x.new_zeros(*x.shape[:-1], self.state_size) if state is None else state], -1)
         own_parameters, own_buffers = sub(parameters, _MODULE), sub(buffers, _MODULE)
         if x.dim() == 3:
-            y, updated = called_stacked(self.module, own_parameters, own_buffers, x)
+            y, updated = self.function(own_parameters, own_buffers, x, training=training)
         else:
             with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
                 if x.is_cuda:
                     torch.manual_seed(seed)
                 else:  # for its other devices torch.manual_seed formats, and keeps, a stack trace at every call
                     torch.default_generator.manual_seed(seed)
-                y, updated = called(
-                    self.module, own_parameters, own_buffers, x.flatten(1), keeps_input=self._keeps_input
-                )
+                settings = {"training": training, "keeps_input": self._keeps_input}
+                y, updated = self.function(own_parameters, own_buffers, x.flatten(1), **settings)
         after = with_prefix(_MODULE, updated)
         ports: Tensors = {}
         if self.state_size:
@@ -172,16 +159,10 @@ class ModuleNetwork(Network):
         return ports, after
 
     def signature(self) -> Hashable:
-        try:
-            what = described(self.module)
-        except IncomparableError:
-            what = self._alone
-        return ModuleNetwork, self.input_shape, unnamed(self.heads.values()), what
+        return ModuleNetwork, self.input_shape, unnamed(self.heads.values()), self.function.key
 
     def stackable(self) -> str | None:
-        if self._refusal is None:
-            self._refusal = (refusal(self.module, self.input_shape[0] + self.state_size),)
-        return self._refusal[0]
+        return self.function.refusal
 
     def port_shape(self, port: str) -> tuple[int, ...]:
         return (self.state_size,) if port == STATE and self.state_size else self.heads[port].size
