@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import operator
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, Protocol, final
+from typing import Any, final
 
 import torch
 from torch import Tensor, fx, nn
@@ -17,19 +17,9 @@ from antiphon.extensions import made, name_of
 from antiphon.nets.layers import Transport
 from antiphon.nets.modules import ModuleFunction, draws, module_of, output_size
 
-__all__ = ["Aggregated", "Aggregation", "Aggregator", "aggregator_of"]
+__all__ = ["Aggregated", "Aggregator", "aggregator_of"]
 
 _PREFIX = "fan_in"
-
-
-class Aggregation(Protocol):
-    """An aggregation of a user's: a function, or a `torch.nn.Module`, whose parameters are trained with the agent's.
-
-    A class is called with `size` (components of one message) and `senders` (how many channels it joins).
-    """
-
-    def __call__(self, messages: Tensor, present: Tensor, /) -> Tensor:
-        """Return [B, features] of messages [B, senders, size], zeros where none is present, [B, senders] bool."""
 
 
 class Aggregator(nn.Module):

@@ -6,7 +6,7 @@ import copy
 import operator
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Protocol, final
+from typing import Any, final
 
 import torch
 from torch import Tensor, fx, nn
@@ -27,18 +27,9 @@ from antiphon.errors import ScenarioError
 from antiphon.nets.layers import Transport, initial_norm, norm_buffers, normalise
 from antiphon.nets.modules import ModuleFunction, check_module, module_of
 
-__all__ = ["ModuleNetwork", "StatefulModule"]
+__all__ = ["ModuleNetwork"]
 
 _MODULE = "module"
-
-
-class StatefulModule(Protocol):
-    """A network of a user's with a state: a `torch.nn.Module` with the attribute `state_size`, or a class that has it."""
-
-    state_size: int
-
-    def __call__(self, x: Tensor, state: Tensor, /) -> tuple[Tensor, Tensor]:
-        """Return [B, outputs] and the state for the next tick, of [B, inputs] and [B, state_size], zeros at first."""
 
 
 class Stateful(nn.Module):

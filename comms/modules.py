@@ -2,7 +2,7 @@
 
 Such a module maps [B, inputs], the message and its context side by side (the context alone, for an input), to the
 gradient or the message, [B, outputs]. Its loss is the squared error, unless it has a method
-`loss(prediction, truth)`, [B, outputs] each, that returns one number per sample, [B].
+`loss(prediction, truth)`, [B, outputs] each, that returns one number per sample, [B]. It draws no random numbers.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, ClassVar, Protocol, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -31,18 +31,7 @@ from antiphon.errors import ScenarioError
 from antiphon.extensions import name_of
 from antiphon.nets.modules import check_module, module_of, per_sample
 
-__all__ = ["ModuleGradient", "ModuleInput", "PredictorModule", "input_of", "predictor_class", "predictor_of"]
-
-
-class PredictorModule(Protocol):
-    """A predictor of a user's: a `torch.nn.Module`, made by a factory called with `inputs` and `outputs`.
-
-    With a method `loss(prediction, truth)` it learns from that, one number per sample [B], in place of the squared
-    error. It draws no random numbers, and its loss is a function of the two tensors alone.
-    """
-
-    def __call__(self, x: Tensor, /) -> Tensor:
-        """Return the prediction, [B, outputs], for [B, inputs]: the message and its context, or the context."""
+__all__ = ["ModuleGradient", "ModuleInput", "input_of", "predictor_class", "predictor_of"]
 
 
 class _ModuleModel(Model):
