@@ -17,7 +17,7 @@ from antiphon.envs.images import picture_table
 from antiphon.envs.options import EnvOptions, Split
 from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import ExampleStream
-from antiphon.envs.worlds.canvas import Canvas
+from antiphon.envs.worlds.canvas import Canvas, Pictured
 from antiphon.errors import ScenarioError
 from antiphon.nets.random import integers, seed_for, uniform_many
 
@@ -29,7 +29,7 @@ _VARIETY = 2**40
 """Games in training for each image as target."""
 
 
-class Referential(ExampleStream):
+class Referential(ExampleStream, Pictured):
     """A sender is shown what a listener has to find among candidates (Lewis 1969; Lazaridou et al. 2017).
 
     Description:

@@ -98,6 +98,14 @@ def test_it_keeps_the_contract_and_is_listed() -> None:
     assert registry.obstacle_to_copies(spec) is None
 
 
+def test_a_world_without_a_picture_shows_its_numbers() -> None:
+    env = envs.make({"id": "my/Line-v0"}, batch=2)
+    env.reset(seed=0)
+    first, second = env.render() or ()
+    assert first.shape == second.shape == (16, 2 * 16, 3)  # the place, and the steps of the episode
+    assert (first[:, 16:] == 127).all()
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
