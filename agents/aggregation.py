@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, final
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, Unpack, final
 
 import torch
 from torch import Tensor, fx, nn
 
 from antiphon.agents.feedforward import attach
-from antiphon.agents.network import Emitter, Network, Tensors, sub, with_prefix
+from antiphon.agents.network import CallSettings, Emitter, Network, Tensors, sub, with_prefix
 from antiphon.errors import ScenarioError
 from antiphon.extensions import made, name_of
-from antiphon.nets.layers import Transport
 from antiphon.nets.modules import ModuleFunction, draws, module_of, output_size
 
 __all__ = ["Aggregated", "Aggregator", "aggregator_of"]
@@ -108,26 +107,12 @@ class Aggregated(Network):
         )
 
     def __call__(
-        self,
-        parameters: Tensors,
-        buffers: Tensors,
-        x: Tensor,
-        *,
-        training: bool,
-        seed: int = 0,
-        transports: Sequence[Transport] = (),
-        state: Tensor | None = None,
+        self, parameters: Tensors, buffers: Tensors, x: Tensor, **settings: Unpack[CallSettings]
     ) -> tuple[Tensors, Tensors]:
         own, held, messages = sub(parameters, _PREFIX), sub(buffers, _PREFIX), x[..., self.observed :]
-        y, after = self.aggregator(own, held, messages, training=training)
+        y, after = self.aggregator(own, held, messages, training=settings["training"])
         ports, updated = self.inner(
-            parameters,
-            buffers,
-            torch.cat([x[..., : self.observed], y], -1),
-            training=training,
-            seed=seed,
-            transports=transports,
-            state=state,
+            parameters, buffers, torch.cat([x[..., : self.observed], y], -1), **settings
         )
         return ports, updated | with_prefix(_PREFIX, after)
 

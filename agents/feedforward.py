@@ -5,8 +5,8 @@ and convolutional networks. Their named layers: initial parameters, buffers and 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Hashable, Sequence
-from typing import Annotated, Literal, Self, final
+from collections.abc import Callable, Hashable
+from typing import Annotated, Literal, Self, Unpack, final
 
 import torch
 from pydantic import model_validator
@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 from antiphon import extensions
 from antiphon.agents.network import (
     HIDDEN,
+    CallSettings,
     Emitter,
     Head,
     HiddenOptions,
@@ -28,7 +29,6 @@ from antiphon.nets import random
 from antiphon.nets.layers import (
     ACTIVATIONS,
     POOL,
-    Transport,
     convolution,
     initial_linear,
     initial_norm,
@@ -139,14 +139,7 @@ class HeadedNetwork(Network):
 
     @abstractmethod
     def trunk(
-        self,
-        parameters: Tensors,
-        buffers: Tensors,
-        x: Tensor,
-        *,
-        training: bool,
-        transports: Sequence[Transport],
-        state: Tensor | None,
+        self, parameters: Tensors, buffers: Tensors, x: Tensor, **settings: Unpack[CallSettings]
     ) -> tuple[Tensors, Tensors]:
         """Return the trunk's ports, `HIDDEN` among them, and its new buffers."""
 
@@ -186,20 +179,11 @@ class HeadedNetwork(Network):
         return initial
 
     def __call__(
-        self,
-        parameters: Tensors,
-        buffers: Tensors,
-        x: Tensor,
-        *,
-        training: bool,
-        seed: int = 0,
-        transports: Sequence[Transport] = (),
-        state: Tensor | None = None,
+        self, parameters: Tensors, buffers: Tensors, x: Tensor, **settings: Unpack[CallSettings]
     ) -> tuple[Tensors, Tensors]:
-        assert state is None or self.state_size  # a network without state takes none
-        ports, after = self.trunk(
-            parameters, buffers, x, training=training, transports=transports, state=state
-        )
+        assert settings.get("state") is None or self.state_size  # a network without state takes none
+        ports, after = self.trunk(parameters, buffers, x, **settings)
+        training, transports = settings["training"], settings.get("transports", ())
         flat = ports[HIDDEN].flatten(x.dim() - len(self.input_shape))
         for name, head in self.linear_heads().items():
             y, updated = layer(
@@ -295,16 +279,10 @@ class _Layered(HeadedNetwork):
         return buffers
 
     def trunk(
-        self,
-        parameters: Tensors,
-        buffers: Tensors,
-        x: Tensor,
-        *,
-        training: bool,
-        transports: Sequence[Transport],
-        state: Tensor | None,
+        self, parameters: Tensors, buffers: Tensors, x: Tensor, **settings: Unpack[CallSettings]
     ) -> tuple[Tensors, Tensors]:
         apply, activation = self.apply, ACTIVATIONS[self.activation]
+        training, transports = settings["training"], settings.get("transports", ())
         after: Tensors = {}
         for i in range(len(self.widths)):
             x, updated = layer(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from types import MappingProxyType
-from typing import Any, final
+from typing import Any, Unpack, final
 
 import torch
 from torch import Tensor, fx, nn
@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 from antiphon.agents.feedforward import head_module
 from antiphon.agents.network import (
     STATE,
+    CallSettings,
     Emitter,
     Head,
     Network,
@@ -24,7 +25,7 @@ from antiphon.agents.network import (
     with_prefix,
 )
 from antiphon.errors import ScenarioError
-from antiphon.nets.layers import Transport, initial_norm, norm_buffers, normalise
+from antiphon.nets.layers import initial_norm, norm_buffers, normalise
 from antiphon.nets.modules import ModuleFunction, check_module, module_of
 
 __all__ = ["ModuleNetwork"]
@@ -111,17 +112,10 @@ class ModuleNetwork(Network):
         )
 
     def __call__(
-        self,
-        parameters: Tensors,
-        buffers: Tensors,
-        x: Tensor,
-        *,
-        training: bool,
-        seed: int = 0,
-        transports: Sequence[Transport] = (),
-        state: Tensor | None = None,
+        self, parameters: Tensors, buffers: Tensors, x: Tensor, **settings: Unpack[CallSettings]
     ) -> tuple[Tensors, Tensors]:
-        assert not transports  # a user's module has no weights for them
+        training, state = settings["training"], settings.get("state")
+        assert not settings.get("transports")  # a user's module has no weights for them
         assert state is None or self.state_size
         if self.state_size:
             x = torch.cat([x, x.new_zeros(*x.shape[:-1], self.state_size) if state is None else state], -1)
@@ -130,12 +124,13 @@ class ModuleNetwork(Network):
             y, updated = self.function(own_parameters, own_buffers, x, training=training)
         else:
             with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
+                seed = settings.get("seed", 0)
                 if x.is_cuda:
                     torch.manual_seed(seed)
                 else:  # for its other devices torch.manual_seed formats, and keeps, a stack trace at every call
                     torch.default_generator.manual_seed(seed)
-                settings = {"training": training, "keeps_input": self._keeps_input}
-                y, updated = self.function(own_parameters, own_buffers, x.flatten(1), **settings)
+                how = {"training": training, "keeps_input": self._keeps_input}
+                y, updated = self.function(own_parameters, own_buffers, x.flatten(1), **how)
         after = with_prefix(_MODULE, updated)
         ports: Tensors = {}
         if self.state_size:

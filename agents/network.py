@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal, Required, TypedDict, Unpack
 
 import torch
 from torch import Tensor, fx, nn
@@ -23,6 +23,7 @@ __all__ = [
     "OBJECTIVE",
     "STATE",
     "VALUE",
+    "CallSettings",
     "Emitter",
     "Head",
     "Network",
@@ -88,6 +89,19 @@ def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> Tensors:
     return {f"{prefix}.{name}": value for name, value in tensors.items()}
 
 
+class CallSettings(TypedDict, total=False):
+    """Settings of a call of a network."""
+
+    training: Required[bool]
+    """Whether batch statistics are used and updated."""
+    seed: int
+    """Of the random numbers of a user's module at this tick; 0 where it is left out."""
+    transports: Sequence[Transport]
+    """Messages whose gradient returns through fixed weights; of single networks only."""
+    state: Tensor | None
+    """[B, state_size], the port `STATE` of the tick before, for networks that have one; None: zeros."""
+
+
 class HiddenOptions(kinds.Options):
     """Hidden layers of a network.
 
@@ -149,15 +163,7 @@ class Network(ABC):
 
     @abstractmethod
     def __call__(
-        self,
-        parameters: Tensors,
-        buffers: Tensors,
-        x: Tensor,
-        *,
-        training: bool,
-        seed: int = 0,
-        transports: Sequence[Transport] = (),
-        state: Tensor | None = None,
+        self, parameters: Tensors, buffers: Tensors, x: Tensor, **settings: Unpack[CallSettings]
     ) -> tuple[Tensors, Tensors]:
         """Return the ports, [B, *size] each, and the new buffers; nothing is changed in place.
 
@@ -166,10 +172,7 @@ class Network(ABC):
 
         Args:
             x: [B, *input_shape].
-            training: Whether batch statistics are used and updated.
-            seed: Of the random numbers of a user's module at this tick.
-            transports: Messages whose gradient returns through fixed weights; of single networks only.
-            state: [B, state_size], the port `STATE` of the tick before, for networks that have one; None: zeros.
+            settings: See `CallSettings`.
         """
 
     def on_rows(
@@ -178,9 +181,7 @@ class Network(ABC):
         buffers: Tensors,
         x: Tensor,
         members: int,
-        *,
-        state: Tensor | None = None,
-        **settings: Any,
+        **settings: Unpack[CallSettings],
     ) -> tuple[Tensors, Tensors]:
         """Return the ports, [rows, *size] each, and the new buffers of N = `members` networks, or with 0 of a lone one.
 
@@ -189,14 +190,14 @@ class Network(ABC):
             buffers: Likewise.
             x: [rows, *input_shape]; rows of several networks are (member, environment), [N * B].
             members: N.
-            state: [rows, state_size].
-            settings: The other arguments of a call.
+            settings: Those of a call, with the state [rows, state_size].
         """
         if not members:
-            return self(parameters, buffers, x, state=state, **settings)
-        lead = members, len(x) // members
-        before = None if state is None else state.view(*lead, -1)
-        ports, after = self(parameters, buffers, x.view(*lead, *x.shape[1:]), state=before, **settings)
+            return self(parameters, buffers, x, **settings)
+        lead, state = (members, len(x) // members), settings.get("state")
+        if state is not None:
+            settings["state"] = state.view(*lead, -1)
+        ports, after = self(parameters, buffers, x.view(*lead, *x.shape[1:]), **settings)
         return {name: port.flatten(0, 1) for name, port in ports.items()}, after
 
     @abstractmethod

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Hashable, Sequence
-from typing import final
+from collections.abc import Hashable
+from typing import Unpack, final
 
 import torch
 from torch import Tensor, fx, nn
@@ -14,6 +14,7 @@ from antiphon.agents.feedforward import HeadedNetwork, Mlp, attach, linear_modul
 from antiphon.agents.network import (
     HIDDEN,
     OBJECTIVE,
+    CallSettings,
     Emitter,
     Head,
     HiddenOptions,
@@ -23,7 +24,6 @@ from antiphon.agents.network import (
     with_prefix,
 )
 from antiphon.errors import ScenarioError
-from antiphon.nets.layers import Transport
 from antiphon.spec import Count
 
 __all__ = ["Pointer"]
@@ -122,14 +122,7 @@ class Pointer(HeadedNetwork):
         return buffers
 
     def trunk(
-        self,
-        parameters: Tensors,
-        buffers: Tensors,
-        x: Tensor,
-        *,
-        training: bool,
-        transports: Sequence[Transport],
-        state: Tensor | None,
+        self, parameters: Tensors, buffers: Tensors, x: Tensor, **settings: Unpack[CallSettings]
     ) -> tuple[Tensors, Tensors]:
         columns = self.count * self.features
         rows, count = x.shape[-2], self.count
@@ -140,7 +133,8 @@ class Pointer(HeadedNetwork):
         made: Tensors = {}
         after: Tensors = {}
         for name, part in self.parts.items():
-            ports, updated = part(sub(parameters, name), sub(buffers, name), read[name], training=training)
+            own, held = sub(parameters, name), sub(buffers, name)
+            ports, updated = part(own, held, read[name], training=settings["training"])
             made[name] = ports[_EMBEDDING]
             after |= with_prefix(name, updated)
         each = made["candidate"].reshape(*x.shape[:-2], rows, count, -1)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Literal, final
+from typing import Annotated, Any, ClassVar, Literal, Unpack, final
 
 import torch
 from pydantic import Field
@@ -16,6 +16,7 @@ from antiphon.agents.feedforward import HeadedNetwork, Mlp, attach, linear_modul
 from antiphon.agents.network import (
     HIDDEN,
     STATE,
+    CallSettings,
     Emitter,
     Head,
     HiddenOptions,
@@ -25,7 +26,7 @@ from antiphon.agents.network import (
     with_prefix,
 )
 from antiphon.errors import ScenarioError, suggest
-from antiphon.nets.layers import Transport, transported
+from antiphon.nets.layers import transported
 from antiphon.nets.recurrent import CELLS, Cell, combine
 from antiphon.spec import Count, Counts, IsReal
 
@@ -112,19 +113,10 @@ class Recurrent(HeadedNetwork):
         return self.encoder.trunk_buffers() | with_prefix(_CELL, self.cell.buffers())
 
     def trunk(
-        self,
-        parameters: Tensors,
-        buffers: Tensors,
-        x: Tensor,
-        *,
-        training: bool,
-        transports: Sequence[Transport],
-        state: Tensor | None,
+        self, parameters: Tensors, buffers: Tensors, x: Tensor, **settings: Unpack[CallSettings]
     ) -> tuple[Tensors, Tensors]:
-        encoded, after = self.encoder.trunk(
-            parameters, buffers, x, training=training, transports=transports, state=None
-        )
-        x = encoded[HIDDEN]
+        encoded, after = self.encoder.trunk(parameters, buffers, x, **settings)
+        x, state, transports = encoded[HIDDEN], settings.get("state"), settings.get("transports", ())
         if state is None:
             state = x.new_zeros(*x.shape[:-1], self.state_size)
         hidden, state, updated = self.cell(
@@ -132,7 +124,7 @@ class Recurrent(HeadedNetwork):
             sub(buffers, _CELL),
             x,
             state,
-            training=training,
+            training=settings["training"],
             way_back=lambda y: transported(y, f"{_CELL}.input.weight", transports),
         )
         return {HIDDEN: hidden, STATE: state}, after | with_prefix(_CELL, updated)

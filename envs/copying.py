@@ -189,7 +189,6 @@ class Copy(SeededEnv):
             signals=signals,
             episode_steps=None if grows else longest,
             longest_episode=longest if grows else None,
-            example_counts={},
         )
 
     _place = ("number", "tick")

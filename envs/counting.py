@@ -97,7 +97,7 @@ class CountDigits(SeededEnv):
         if "threes_so_far" in signals:
             signals["count_so_far"] = signals["threes_so_far"]
         counts = source.counts()
-        return Description(signals=signals, splits=tuple(counts), example_counts=counts, endless=True)
+        return Description(signals=signals, example_counts=counts, endless=True)
 
     def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
         self._options = options

@@ -138,7 +138,6 @@ class Digits(ExampleStream):
             hold=options.hold,
             episode_steps=options.hold if options.episode == "example" else None,
             endless=options.episode == "stream",
-            splits=tuple(counts),
             example_counts=counts,
             is_stream=True,
         )

@@ -92,7 +92,6 @@ class Referential(ExampleStream, Pictured):
         return Description(
             signals=signals,
             episode_steps=1,
-            splits=tuple(counts),
             example_counts=counts,
             is_stream=True,
             action_space=Discrete(options.candidates),
