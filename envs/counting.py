@@ -72,7 +72,7 @@ class CountDigits(SeededEnv):
         def _counts_fit(self) -> Self:
             many = f"{self.window}; {self.levels} levels would count over {self.longest} digits, and at most {_MOST_COUNTED}"
             fits = self.longest <= _MOST_COUNTED
-            require(fits, "env.window", f"{many} can be: lower window or levels", ScenarioError)
+            require(fits, "window", f"{many} can be: lower window or levels", ScenarioError)
             return self
 
         @property

@@ -75,7 +75,7 @@ class Referential(ExampleStream, Pictured):
         def _classes_suffice(self) -> Self:
             if self.concept and self.candidates > _CLASSES:
                 bounds = f"must be a whole number from 2 to {_CLASSES} with concept"
-                raise ScenarioError(f"env.candidates: {self.candidates}; {bounds}")
+                raise ScenarioError(f"candidates: {self.candidates}; {bounds}")
             return self
 
     @staticmethod

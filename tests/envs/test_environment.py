@@ -109,9 +109,9 @@ def test_a_world_without_a_picture_shows_its_numbers() -> None:
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"lenght": 4}, "env.lenght: unknown key; did you mean 'length'?"),
-        ({"length": 1}, "env.length: 1; must be a whole number from 2 to 9"),
-        ({"limit": "long"}, "env.limit: 'long'; must be a whole number of at least 1"),
+        ({"lenght": 4}, "env.lenght: unknown key 'lenght'; did you mean 'length'?"),
+        ({"length": 1}, "env.length: must be at least 2, not 1"),
+        ({"limit": "long"}, "env.limit: must be a whole number, not the word 'long'"),
     ],
 )
 def test_its_options_are_checked(options: dict[str, Any], expected: str) -> None:
