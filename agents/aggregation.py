@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import operator
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Unpack, final
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from antiphon.agents.feedforward import attach
-from antiphon.agents.network import CallSettings, Emitter, Network, Tensors, sub, with_prefix
+from antiphon.agents.network import CallSettings, Emitter, Network, Tensors, call_module, sub, with_prefix
 from antiphon.errors import ScenarioError
 from antiphon.extensions import made, name_of
 from antiphon.nets.modules import ModuleFunction, draws, module_of, output_size
@@ -133,13 +132,10 @@ class Aggregated(Network):
         module.load_state_dict(sub(parameters, _PREFIX) | sub(buffers, _PREFIX), strict=False)
         attach(root, f"{name}.{_PREFIX}", module)
 
-        def emitter(graph: fx.Graph, x: fx.Node, state: fx.Node | None) -> dict[str, fx.Node]:
-            flat = graph.call_method("flatten", (x, 1))
-            seen, read = (
-                graph.call_function(operator.getitem, (flat, (slice(None), columns)))
-                for columns in (slice(None, self.observed), slice(self.observed, None))
-            )
-            made = graph.call_module(f"{name}.{_PREFIX}", (read,))
-            return inner(graph, graph.call_function(torch.cat, ([seen, made], 1)), state)
+        def emitter(x: fx.Proxy, state: fx.Proxy | None) -> dict[str, Any]:
+            flat: Any = x.flatten(1)
+            made = call_module(f"{name}.{_PREFIX}", flat[:, self.observed :])
+            joined: Any = torch.cat([flat[:, : self.observed], made], 1)
+            return inner(joined, state)
 
         return emitter

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Hashable
-from typing import Annotated, Literal, Self, Unpack, final
+from typing import Annotated, Any, Literal, Self, Unpack, final
 
 import torch
 from pydantic import model_validator
@@ -21,6 +21,7 @@ from antiphon.agents.network import (
     HiddenOptions,
     Network,
     Tensors,
+    call_module,
     features_of,
     unnamed,
 )
@@ -208,10 +209,10 @@ class HeadedNetwork(Network):
             layers.append(linear_module(parameters[f"{head.name}.weight"], parameters[f"{head.name}.bias"]))
             place.add_module(f"head_{head.name}", head_module(head, parameters, buffers, *layers))
 
-        def emitter(graph: fx.Graph, x: fx.Node, state: fx.Node | None) -> dict[str, fx.Node]:
-            ports = trunk(graph, x, state)
+        def emitter(x: fx.Proxy, state: fx.Proxy | None) -> dict[str, Any]:
+            ports = trunk(x, state)
             for head in self.linear_heads():
-                ports[head] = graph.call_module(f"{name}.head_{head}", (ports[HIDDEN],))
+                ports[head] = call_module(f"{name}.head_{head}", ports[HIDDEN])
             return ports
 
         return emitter
@@ -306,7 +307,7 @@ class _Layered(HeadedNetwork):
                 kind = nn.MaxPool2d if self.pool[i] == "max" else nn.AvgPool2d
                 layers.append(kind(*POOL))
         attach(root, name, nn.Sequential(*layers))
-        return lambda graph, x, state: {HIDDEN: graph.call_module(name, (x,))}
+        return lambda x, state: {HIDDEN: call_module(name, x)}
 
     @abstractmethod
     def map_module(self, weight: Tensor, bias: Tensor) -> nn.Module:

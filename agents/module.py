@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import operator
 from collections.abc import Callable, Hashable, Mapping
 from types import MappingProxyType
 from typing import Any, Unpack, final
@@ -19,6 +18,7 @@ from antiphon.agents.network import (
     Head,
     Network,
     Tensors,
+    call_module,
     features_of,
     sub,
     unnamed,
@@ -165,23 +165,17 @@ class ModuleNetwork(Network):
         for head in self.heads.values():
             place.add_module(f"head_{head.name}", head_module(head, parameters, buffers))
 
-        def emitter(graph: fx.Graph, x: fx.Node, state: fx.Node | None) -> dict[str, fx.Node]:
-            flat = graph.call_method("clone", (graph.call_method("flatten", (x, 1)),))
+        def emitter(x: fx.Proxy, state: fx.Proxy | None) -> dict[str, Any]:
+            flat: Any = x.flatten(1).clone()
             if self.state_size:
-                if state is None:
-                    rows = graph.call_method("size", (x, 0))
-                    state = graph.call_method("new_zeros", (x, (rows, self.state_size)))
-                flat = graph.call_function(torch.cat, ([flat, state], 1))
-            y = graph.call_module(f"{name}.{_MODULE}", (flat,))
-            ports: dict[str, fx.Node] = {}
-            if self.state_size:
-                columns = (slice(None), slice(-self.state_size, None))
-                ports[STATE] = graph.call_function(operator.getitem, (y, columns))
+                before = x.new_zeros((x.size(0), self.state_size)) if state is None else state
+                flat = torch.cat([flat, before], 1)  # type: ignore[list-item]  # of the graph
+            y = call_module(f"{name}.{_MODULE}", flat)
+            ports = {STATE: y[:, -self.state_size :]} if self.state_size else {}
             start = 0
             for head in self.heads.values():
-                columns = (slice(None), slice(start, start + head.features))
-                part = graph.call_function(operator.getitem, (y, columns))
-                ports[head.name] = graph.call_module(f"{name}.head_{head.name}", (part,))
+                part = y[:, start : start + head.features]
+                ports[head.name] = call_module(f"{name}.head_{head.name}", part)
                 start += head.features
             return ports
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Required, TypedDict, Unpack
+from typing import Any, ClassVar, Literal, Required, TypedDict, Unpack
 
 import torch
 from torch import Tensor, fx, nn
@@ -28,6 +28,7 @@ __all__ = [
     "Head",
     "Network",
     "Tensors",
+    "call_module",
     "features_of",
     "sub",
     "unnamed",
@@ -35,9 +36,9 @@ __all__ = [
 ]
 
 Tensors = dict[str, Tensor]
-Emitter = Callable[[fx.Graph, fx.Node, fx.Node | None], dict[str, fx.Node]]
-"""Append a network's evaluation of an input [B, *input_shape] to a graph, and return its ports; the last argument is the state
-[B, state_size], the port `STATE` of the evaluation before; None: zeros."""
+Emitter = Callable[[fx.Proxy, fx.Proxy | None], dict[str, Any]]
+"""Append a network's evaluation of an input [B, *input_shape] to the input's graph, and return its ports, proxies too; the
+last argument is the state [B, state_size], the port `STATE` of the evaluation before; None: zeros."""
 
 OBJECTIVE = "objective"
 """The port of an agent's objective."""
@@ -64,6 +65,11 @@ class Head:
     def features(self) -> int:
         """Components per sample."""
         return features_of(self.size)
+
+
+def call_module(name: str, x: Any) -> Any:
+    """Append a call of the module of a dotted name to the graph of its input."""
+    return x.tracer.create_proxy("call_module", name, (x,), {})
 
 
 def unnamed(heads: Iterable[Head]) -> tuple[Head, ...]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Hashable
-from typing import Unpack, final
+from typing import Any, Unpack, final
 
 import torch
 from torch import Tensor, fx, nn
@@ -19,6 +18,7 @@ from antiphon.agents.network import (
     Head,
     HiddenOptions,
     Tensors,
+    call_module,
     features_of,
     sub,
     with_prefix,
@@ -153,20 +153,14 @@ class Pointer(HeadedNetwork):
         attach(root, f"{name}.each", nn.Unflatten(0, (-1, self.count)))
         count = self.count * self.features
 
-        def emitter(graph: fx.Graph, x: fx.Node, state: fx.Node | None) -> dict[str, fx.Node]:
-            def embedding(part: str, read: fx.Node) -> fx.Node:
-                hidden = emitters[part](graph, read, None)[HIDDEN]
-                return graph.call_module(f"{name}.{part}_{_EMBEDDING}", (hidden,))
+        def emitter(x: fx.Proxy, state: fx.Proxy | None) -> dict[str, Any]:
+            def embedding(part: str, read: Any) -> Any:
+                return call_module(f"{name}.{part}_{_EMBEDDING}", emitters[part](read, None)[HIDDEN])
 
-            flat = graph.call_method("flatten", (x, 1))
-            candidates, rest = (
-                graph.call_function(operator.getitem, (flat, (slice(None), columns)))
-                for columns in (slice(None, count), slice(count, None))
-            )
-            rows = graph.call_method("flatten", (graph.call_module(f"{name}.rows", (candidates,)), 0, 1))
-            each = graph.call_module(f"{name}.each", (embedding("candidate", rows),))
-            query = graph.call_method("unsqueeze", (embedding("query", rest), 1))
-            scores = graph.call_method("sum", (graph.call_function(torch.mul, (each, query)), -1))
+            flat: Any = x.flatten(1)
+            rows = call_module(f"{name}.rows", flat[:, :count]).flatten(0, 1)
+            each = call_module(f"{name}.each", embedding("candidate", rows))
+            scores = (each * embedding("query", flat[:, count:]).unsqueeze(1)).sum(-1)
             return {HIDDEN: scores, OBJECTIVE: scores}
 
         return emitter

@@ -19,6 +19,7 @@ from typing import Any, final
 
 import torch
 from torch import fx, nn
+from torch.fx.proxy import GraphAppendingTracer
 
 from antiphon.agents.learner import Learner
 from antiphon.agents.network import OBJECTIVE, STATE, Emitter
@@ -96,9 +97,15 @@ def agent_module(learner: Learner) -> fx.GraphModule:
     """
     root, graph = nn.Module(), fx.Graph()
     emit = learner.network.emit(root, "network", learner.parameters, learner.buffers)
-    x = graph.placeholder("x")
-    graph.output(emit(graph, x, None))
+    graph.output(_emitted(emit, graph.placeholder("x"), None))
     return fx.GraphModule(root, graph, class_name="Agent").eval()
+
+
+def _emitted(emit: Emitter, x: fx.Node, state: fx.Node | None) -> Ports:
+    """Append a network's evaluation to the graph of its input, and return the ports."""
+    tracer = GraphAppendingTracer(x.graph)
+    ports = emit(fx.Proxy(x, tracer), None if state is None else fx.Proxy(state, tracer))
+    return {name: port.node for name, port in ports.items()}
 
 
 def steps_per_round(system: System) -> int:
@@ -289,7 +296,7 @@ class Ticks:
     def append_tick(self, emit: Emitter, agent: Agent, step: int) -> None:
         """Append an agent's tick; `emit`: the emitter of its network."""
         state = self.state(agent, step) if agent.memory is not None else None
-        self._deliver(agent, emit(self.graph, self._input(agent, step), state), step)
+        self._deliver(agent, _emitted(emit, self._input(agent, step), state), step)
 
     def _deliver(self, agent: Agent, ports: Ports, step: int) -> None:
         if OBJECTIVE in ports:
