@@ -202,7 +202,7 @@ class ChannelHandle:
         """
         channel = self._channel
         if channel.feedback.direct is not None:
-            return {"direct": channel.feedback.direct.weight}
+            return {"direct": channel.feedback.direct}
         return dict(channel.feedback.weights or {})
 
     @property

@@ -14,7 +14,7 @@ from antiphon.agents.distributions import Distribution
 from antiphon.agents.network import OBJECTIVE, STATE, Tensors
 from antiphon.comms.backward_requests import Outliers
 from antiphon.comms.examples import ContextSpec
-from antiphon.comms.feedback import DirectFeedback
+from antiphon.comms.feedback import feedback_matrix
 from antiphon.comms.links import Link
 from antiphon.comms.modules import input_of, predictor_of
 from antiphon.comms.symbols import GaussianSampler, MessageSampler, SymbolSampler
@@ -313,13 +313,8 @@ class Wiring:
             )
         heads = self.shapes.heads[channel.feedback.error_of]
         outputs = next(head.features for head in heads if head.name == OBJECTIVE)
-        channel.feedback.direct = DirectFeedback(
-            channel.size,
-            outputs,
-            random if feedback.kind == "dfa" else None,
-            device=self.device,
-            dtype=self.dtype,
-        )
+        matrix = feedback_matrix(channel.size, outputs, random if feedback.kind == "dfa" else None)
+        channel.feedback.direct = matrix.to(device=self.device, dtype=self.dtype)
 
 
 def _sending(clock: Clock, rate: float) -> Clock | Sending:

@@ -30,7 +30,6 @@ from antiphon.nets.schedules import Rate
 if TYPE_CHECKING:  # what may be plugged into a channel
     from antiphon.agents.network import Tensors
     from antiphon.comms.backward_requests import Outliers
-    from antiphon.comms.feedback import DirectFeedback
     from antiphon.comms.symbols import MessageSampler
     from antiphon.comms.synthetic_gradients import Predictor
     from antiphon.comms.synthetic_inputs import InputModel
@@ -115,8 +114,8 @@ class SyntheticInput(Quarantine):
 class Feedback:
     """Fixed paths that carry a locked channel's gradient back in place of the receiver's weights."""
 
-    direct: DirectFeedback | None = None
-    """Carries an objective's error to the sender in place of backpropagation."""
+    direct: Tensor | None = None
+    """Matrix that carries an objective's error to the sender in place of backpropagation: see `feedback_matrix`."""
     error_of: str = ""
     """The agent whose objective that is."""
     weights: Tensors | None = None

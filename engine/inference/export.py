@@ -18,6 +18,7 @@ from typing import Any, final
 
 import torch
 from torch import fx, nn
+from torch.fx.proxy import GraphAppendingTracer
 
 from antiphon.agents.learner import Learner
 from antiphon.agents.network import OBJECTIVE, STATE, Emitter
@@ -84,9 +85,15 @@ def agent_module(learner: Learner) -> fx.GraphModule:
     """
     root, graph = nn.Module(), fx.Graph()
     emit = learner.network.emit(root, "network", learner.parameters, learner.buffers)
-    x = graph.placeholder("x")
-    graph.output(emit(graph, x, None))
+    graph.output(_emitted(emit, graph.placeholder("x"), None))
     return fx.GraphModule(root, graph, class_name="Agent").eval()
+
+
+def _emitted(emit: Emitter, x: fx.Node, state: fx.Node | None) -> Ports:
+    """Append a network's evaluation to the graph of its input, and return the ports."""
+    tracer = GraphAppendingTracer(x.graph)
+    ports = emit(fx.Proxy(x, tracer), None if state is None else fx.Proxy(state, tracer))
+    return {name: port.node for name, port in ports.items()}
 
 
 def steps_per_round(system: System) -> int:
@@ -285,7 +292,7 @@ class Ticks:
             for name in self.system.schedule.ticks(step):
                 agent = self.system.agents[name]
                 state = self.state(agent, step) if agent.memory is not None else None
-                ports = emitters[self.system.owner_of[name]](self.graph, self._input(agent, step), state)
+                ports = _emitted(emitters[self.system.owner_of[name]], self._input(agent, step), state)
                 if OBJECTIVE in ports:
                     self.outputs.setdefault(name, []).append(ports[OBJECTIVE])
                 if agent.memory is not None:

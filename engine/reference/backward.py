@@ -145,9 +145,7 @@ def _injections(state: State, update: Update, step: int) -> list[Injection]:
                 loss = tick_loss(state, tick) if tick.agent == channel.feedback.error_of else None
                 if loss is not None and loss[0].requires_grad and tick.step >= message.stamp:
                     (error,) = gradients_of([loss[0].sum()], [tick.ports[OBJECTIVE]])
-                    found += (
-                        [] if error is None else [Injection(output, channel.feedback.direct.signal(error))]
-                    )
+                    found += [] if error is None else [Injection(output, error @ channel.feedback.direct.T)]
     return found
 
 
