@@ -31,12 +31,14 @@ from antiphon.engine.heart.clock import Clock, Schedule
 from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.rows import Replicas
 from antiphon.engine.heart.system import System
+from antiphon.engine.metrics.progress import Progress
 from antiphon.engine.state.weights import read_learners
 from antiphon.envs.signal import Description
 from antiphon.errors import RunError, ScenarioError, suggest
 from antiphon.nets.random import generator, seed_for
 from antiphon.problems import DocumentError, Path, placed
 from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec
+from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.relations import learning_groups
 from antiphon.scenarios.ties import tied_agents
@@ -80,9 +82,13 @@ class _Builder:
     shapes: Shapes
 
     def build(self) -> System:
-        shapes = self.shapes
         specs = [*(c for c in self.scenario.channels if not c.state), *memories(self.scenario)]
-        agents = self._agents(shapes)
+        with Progress("building", len(self.scenario.agents) + len(specs)) as progress:
+            return self._build(specs, progress)
+
+    def _build(self, specs: list[ChannelSpec], progress: Progress) -> System:
+        shapes = self.shapes
+        agents = self._agents(shapes, progress)
         tied, notes = tie_parameters(self.scenario, agents)
         episode = _episode_windows(self.env.longest_episode)
         groups = self._groups(episode)
@@ -93,6 +99,7 @@ class _Builder:
         for spec in sorted(specs, key=lambda channel: channel.order):
             channels[spec.name] = wiring.channel(spec)
             connect(channels[spec.name], agents)
+            progress.advance()
         self._trails(agents, channels)
         return System(
             agents,
@@ -125,7 +132,7 @@ class _Builder:
 
     # --- agents ------------------------------------------------------------------------------------------
 
-    def _agents(self, shapes: Shapes) -> dict[str, Agent]:
+    def _agents(self, shapes: Shapes, progress: Progress) -> dict[str, Agent]:
         learners: dict[str, Learner] = {}
         agents: dict[str, Agent] = {}
         tied = tied_agents(self.scenario.tied)
@@ -159,6 +166,7 @@ class _Builder:
                 ),
                 replicas=Replicas.alone(self.scenario.training.batch, self.device),
             )
+            progress.advance()
         return agents
 
     def _categories(self, name: str, spec: AgentSpec) -> str:

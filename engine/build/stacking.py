@@ -35,6 +35,7 @@ from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.rows import Replicas
 from antiphon.engine.heart.system import System
 from antiphon.engine.installed import depths_of
+from antiphon.engine.metrics.progress import Progress
 from antiphon.nets.optimisers import Optimiser
 from antiphon.nets.torch_optimisers import TorchOptimiser
 
@@ -280,12 +281,14 @@ def stack(base: System, part: System | None = None) -> Stacked:
         return replace(Stacked.of_single_agents(base), alone=alone)
     place: dict[str, tuple[str, int]] = {}
     agents: dict[str, Agent] = {}
-    for members in found:
-        first = members[0].name
-        name = f"{first} and {len(members) - 1} more" if len(members) > 1 else first
-        agents[name] = _rewired(members[0]) if first in alone else _stack_agents(name, members, base)
-        place |= {agent.name: (name, i) for i, agent in enumerate(members)}
-    channels = _Channels(base, place, agents, families, whole_place, whole_size).stack()
+    with Progress("stacking", len(base.agents) + len(base.channels)) as progress:
+        for members in found:
+            first = members[0].name
+            name = f"{first} and {len(members) - 1} more" if len(members) > 1 else first
+            agents[name] = _rewired(members[0]) if first in alone else _stack_agents(name, members, base)
+            place |= {agent.name: (name, i) for i, agent in enumerate(members)}
+            progress.advance(len(members))
+        channels = _Channels(base, place, agents, families, whole_place, whole_size).stack(progress)
     groups = _groups(base, place)
 
     def stacked(call: tuple[str, ...]) -> tuple[str, ...]:
@@ -367,7 +370,7 @@ class _Channels:
         """By channel: its place among all that are here."""
         return {name: i for i, name in enumerate(self.base.channels)}
 
-    def stack(self) -> dict[str, Channel]:
+    def stack(self, progress: Progress) -> dict[str, Channel]:
         """Make the channel stacks and wire them."""
         found: dict[str, Channel] = {}
         whole: dict[str, int] = {}
@@ -379,6 +382,7 @@ class _Channels:
                 found[channel.name] = channel
                 whole[channel.name] = i
                 connect(channel, self.agents)
+                progress.advance(len(channel.members))
         for agent in self.agents.values():
             if agent.stacked:
                 agent.inputs.layout = self._layout(agent, whole)
