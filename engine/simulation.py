@@ -378,7 +378,9 @@ class Simulation(BaseSimulation):
                 self._captured.release(self)
         if outcome.error is not None:
             raise DivergenceError(outcome.error)
-        self._redraw()
+        for recorder in self.recorders:
+            if isinstance(recorder, LiveGraph):
+                recorder.redraw()  # while a simulation runs they are drawn now and then only
 
     def close(self) -> None:
         """Close recorders and environment; a second call does nothing.
@@ -470,12 +472,6 @@ class Simulation(BaseSimulation):
         view.display()
         self.recorders.append(view)
         return view
-
-    def _redraw(self) -> None:
-        """Bring live graphs up to date: while a simulation runs they are drawn now and then only."""
-        for recorder in self.recorders:
-            if isinstance(recorder, LiveGraph):
-                recorder.redraw()
 
     def _channel_figures(self) -> dict[str, dict[str, float]]:
         with self.fork(stacked=False) as twin:
