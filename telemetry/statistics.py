@@ -25,7 +25,6 @@ __all__ = [
     "Contrast",
     "Estimate",
     "Ratio",
-    "SeedStatistics",
     "bootstrap",
     "contrast",
     "interquartile_mean",
@@ -50,22 +49,6 @@ _T: tuple[float, ...] = (
 """Quantiles of Student's t by degrees of freedom, from 1."""
 _ERRORS = 3.0
 """How many standard errors a denominator has to lie above zero for a ratio to be defined (semantics 35)."""
-
-
-@dataclass(frozen=True)
-class SeedStatistics:
-    """Mean with its standard error, median and interquartile mean (iqm) with its 95 % interval over n seeds.
-
-    Of one seed there is neither error nor interval.
-    """
-
-    mean: float
-    error: float | None
-    median: float
-    iqm: float
-    low: float | None
-    high: float | None
-    n: int
 
 
 @dataclass(frozen=True)
@@ -152,19 +135,21 @@ def mean(values: Sequence[float], examples: int | None = None, *, share: bool = 
     return Estimate(centre, middle - half, middle + half)
 
 
-def seed_statistics(values: Sequence[float]) -> SeedStatistics:
-    """Return mean, median and interquartile mean of at least one value per seed."""
+def seed_statistics(values: Sequence[float]) -> dict[str, float | int | None]:
+    """Return `mean` with its standard `error`, `median`, interquartile mean (`iqm`) with the ends `low` and `high` of its 95 %
+    interval, and `n` of at least one value per seed; of one seed there is neither error nor interval.
+    """
     several = len(values) > 1
     low, high = bootstrap(values) if several else (None, None)
-    return SeedStatistics(
-        mean=statistics.fmean(values),
-        error=standard_error(values) if several else None,
-        median=statistics.median(values),
-        iqm=interquartile_mean(values),
-        low=low,
-        high=high,
-        n=len(values),
-    )
+    return {
+        "mean": statistics.fmean(values),
+        "error": standard_error(values) if several else None,
+        "median": statistics.median(values),
+        "iqm": interquartile_mean(values),
+        "low": low,
+        "high": high,
+        "n": len(values),
+    }
 
 
 def interquartile_mean(values: Sequence[float]) -> float:
