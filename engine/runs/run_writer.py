@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from antiphon.engine.inference.episodes import policies
 from antiphon.engine.inference.evaluation import Evaluation
 from antiphon.engine.metrics.description import describe_run
-from antiphon.engine.metrics.figures import Timed, figures
+from antiphon.engine.metrics.figures import figures
 from antiphon.engine.metrics.timeline import span, timeline
 from antiphon.engine.runs.directory import RunDirectory, facts_of, now
 from antiphon.engine.runs.run_loop import Observer, Outcome, RunLoop, SharedClock
@@ -170,6 +170,7 @@ class RunWriter(Observer):
         self._latest = LatestFigures()
         self._clock: SharedClock | None = None
         self._seconds_before: float = directory.facts["seconds"]
+        self._timed_at = simulation.now, self._seconds_before
 
     def attach(self) -> None:
         """Attach recorders to the simulation; what an earlier session wrote after its present step is dropped.
@@ -190,7 +191,7 @@ class RunWriter(Observer):
             tables.append(PartsCsv(parts))
         board = TensorBoardRecorder(directory.path)
         own = [_recorder(spec, directory.path) for spec in scenario.telemetry.recorders]
-        files = Recorders([*tables, board, *own])
+        files = Recorders([*tables, board, *own], self._times)
         try:
             files.begin(description)
             self._latest.read(table)
@@ -202,15 +203,26 @@ class RunWriter(Observer):
         self._seconds_before = max(directory.facts["seconds"], logged)
         self._clock = SharedClock()
         self._clock.divide(1)
-        batch = None if simulation.world.episodes is None else scenario.training.batch
-        timed = Timed(files, self._seconds, start, batch)
-        simulation.recorders += [timed, self._latest]
+        self._timed_at = start, self._seconds()
+        simulation.recorders += [files, self._latest]
         if directory.described is not None and not directory.checkpoints:
             directory.checkpoint(simulation)
 
     def _seconds(self) -> float:
         """Return the seconds of the run so far, all sessions together."""
         return self._seconds_before + (0.0 if self._clock is None else self._clock())
+
+    def _times(self, step: int) -> list[Figure]:
+        """Return the seconds of the run, and where environments are stepped the steps of all of them in a second since the
+        figures before.
+        """
+        (past, then), now = self._timed_at, self._seconds()
+        self._timed_at = step, now
+        rows = [Figure("run", "", "seconds", now)]
+        if self._simulation.world.episodes is not None and now > then:
+            rate = (step - past) * self._simulation.scenario.training.batch / (now - then)
+            rows.append(Figure("run", "", "steps_per_second", rate))
+        return rows
 
     def start(self, loop: RunLoop) -> None:
         """Attach recorders if there are none yet, and note in run.json that the run goes on."""
