@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 
 from antiphon.telemetry.channels.documents import graph_document, order, parts_of, timeline_document
 from antiphon.telemetry.channels.tags import (
-    BEYOND,
     GRAPH,
     PARTS,
     PLUGIN,
-    SESSION,
     TIMELINE,
     Family,
     figure_tag,
@@ -53,8 +51,7 @@ class ChannelsWriter:
         self._places = _places(agents, channels, len(self._machines))
 
     def begin(self, description: RunDescription, *, with_timeline: bool = True) -> None:
-        """Write a mark of the session, the graph, and once in a folder the timeline, at the session's first step."""
-        self._events.document(BEYOND, SESSION, "", PLUGIN)
+        """Write the graph, and once in a folder the timeline, at the session's first step."""
         self._document(description.start_step, GRAPH, graph_document(description))
         timeline = description.timeline if with_timeline else None
         times = None if timeline is None else timeline_document(timeline, description)
