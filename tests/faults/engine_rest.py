@@ -392,8 +392,8 @@ REST: tuple[Fault, ...] = (
     ),
     Fault(
         "metrics-a-speed-is-of-one-environment",
-        "engine/metrics/figures.py",
-        "rate = (step - past) * self._batch / (now - then)",
+        "engine/runs/run_writer.py",
+        "rate = (step - past) * self._simulation.scenario.training.batch / (now - then)",
         "rate = (step - past) / (now - then)",
         "tests/engine/metrics/test_timed.py::test_seconds_go_on_where_a_crashed_session_ended",
     ),
