@@ -67,16 +67,17 @@ class Contrast:
 
     Attributes:
         difference: locked - detached.
-        error: Its standard error: over seeds (paired), or of the test split where there is one seed.
+        error: Its standard error: over seeds (paired), or of the test split where there is one seed; None: not
+            known.
     """
 
     difference: float
-    error: float
+    error: float | None
 
     @property
     def resolved(self) -> bool:
         """Whether the difference exceeds three standard errors; else *recovered* is undefined."""
-        return self.difference > _ERRORS * self.error
+        return self.error is not None and self.difference > _ERRORS * self.error
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ def contrast(
     if len(seeds) > 1:
         return Contrast(statistics.fmean(gaps), standard_error(gaps))
     if not examples:
-        return Contrast(gaps[0], math.inf)
+        return Contrast(gaps[0], None)
     variance = sum(p * (1 - p) / examples for p in (locked[seeds[0]], detached[seeds[0]]))
     return Contrast(gaps[0], math.sqrt(variance))
 
