@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import Any, Self
 
 import networkx as nx
@@ -37,11 +41,11 @@ from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.files import fitting
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import as_scenario
-from antiphon.telemetry.channels.documents import graph_document, timeline_document
 from antiphon.telemetry.channels.live import LiveGraph
 from antiphon.telemetry.channels.reading import read_run
-from antiphon.telemetry.channels.recorder import gathered
+from antiphon.telemetry.channels.series import RunData
 from antiphon.telemetry.history import History
+from antiphon.telemetry.tensorboard import TensorBoardRecorder
 
 __all__ = ["Simulation", "given_scenario"]
 
@@ -76,6 +80,7 @@ class Simulation(BaseSimulation):
 
     _writer: RunWriter | None = None
     _history: History | None = None
+    _events: Path | None = None
     _coordinator: Coordinator | None = None
     _captured: CapturedLoop | None = None
 
@@ -462,13 +467,10 @@ class Simulation(BaseSimulation):
         Before `run`, in the same cell or an earlier one.
         """
         if self._writer is not None:
-            look = partial(read_run, self._writer.directory.path)
+            view = LiveGraph(partial(read_run, self._writer.directory.path))
         else:
-            history, description = self.history, described(self, self._division)
-            times = description.timeline
-            timeline = None if times is None else timeline_document(times, description)
-            look = partial(gathered, self.scenario.scenario, graph_document(description), timeline, history)
-        view = LiveGraph(look)
+            view = LiveGraph(partial(_recorded, self))
+        view.look()  # from here on there is something to look at
         view.display()
         self.recorders.append(view)
         return view
@@ -498,6 +500,17 @@ class Simulation(BaseSimulation):
     ) -> Values:
         """Return what the learning signal of channels is worth, in forks (semantics 36): see `probes.value.value`."""
         return value(self, channels=channels, horizon=horizon, repeats=repeats, ahead=ahead)
+
+
+def _recorded(simulation: Simulation) -> RunData:
+    """Return what a simulation without a directory has recorded, in a temporary one, since this was called first."""
+    if simulation._events is None:
+        simulation._events = Path(mkdtemp(prefix="antiphon-"))
+        weakref.finalize(simulation, rmtree, simulation._events, ignore_errors=True)
+        recorder = TensorBoardRecorder(simulation._events)
+        recorder.begin(described(simulation, simulation._division))
+        simulation.recorders.append(recorder)
+    return replace(read_run(simulation._events), name=simulation.scenario.scenario, path="")
 
 
 def given_scenario(

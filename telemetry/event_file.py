@@ -62,8 +62,6 @@ SUFFIX = ".antiphon"
 """Of the event files of a run's sessions, which a run that goes on from a checkpoint cuts off there."""
 BESIDE = ".measured"
 """Of event files with what was measured afterwards."""
-_LATEST = 10**10 - 1
-"""Seconds since 1970 that a name can be of and another can follow: it has ten digits."""
 _LARGEST = float(np.finfo(np.float32).max)
 _BUCKETS = 30
 
@@ -74,12 +72,12 @@ def event_files(folder: Path) -> dict[Path, int]:
     return {path: int(match[1]) for path, match in found.items() if match}
 
 
-def read_events(path: Path, wanted: Callable[[bytes], bool] | None = None) -> Iterator[Any]:
+def read_events(path: Path, wanted: Callable[[bytes], bool]) -> Iterator[Any]:
     """Yield the events of a file, up to one that is torn or damaged, which is logged.
 
     Args:
         path: The file.
-        wanted: Tells the records that are parsed, and their checksums verified; None: all.
+        wanted: Tells the records that are parsed, and their checksums verified.
 
     Raises:
         RunError: It cannot be read.
@@ -92,7 +90,7 @@ def read_events(path: Path, wanted: Callable[[bytes], bool] | None = None) -> It
                 break
             record = file.read(length)
             (checksum,) = _TAIL.unpack(file.read(_TAIL.size))
-            if wanted is not None and not wanted(record):
+            if not wanted(record):
                 continue
             try:
                 event = Event.FromString(record) if masked_checksum(record) == checksum else None
@@ -122,8 +120,7 @@ class EventFile:
     def __init__(self, folder: Path, suffix: str = SUFFIX) -> None:
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            newest = max((stamp for stamp in event_files(folder).values() if stamp < _LATEST), default=0)
-            stamp = max(int(time.time()), newest + 1)
+            stamp = max(int(time.time()), 1 + max(event_files(folder).values(), default=0))
             self._path = folder / f"events.out.tfevents.{stamp:010d}{suffix}"
             self._file = self._path.open("xb")
         self._known: set[str] = set()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypedDict
@@ -116,10 +116,18 @@ class Recorder:
 
 
 class Recorders(Recorder):
-    """Several recorders as one, called in their order."""
+    """Several recorders as one, called in their order.
 
-    def __init__(self, recorders: Iterable[Recorder]) -> None:
-        self._recorders = tuple(recorders)
+    Args:
+        recorders: These.
+        times: Returns the times of a step, which follow its first figures.
+    """
+
+    def __init__(
+        self, recorders: Iterable[Recorder], times: Callable[[int], Sequence[Figure]] = lambda step: ()
+    ) -> None:
+        self._recorders, self._times = tuple(recorders), times
+        self._step: int | None = None
 
     def begin(self, description: RunDescription) -> None:
         """Begin each recorder; where one cannot, close those that have begun."""
@@ -130,7 +138,10 @@ class Recorders(Recorder):
             begun.pop_all()
 
     def figures(self, step: int, rows: Sequence[Figure]) -> None:
-        """Pass the figures of one step to each recorder."""
+        """Pass the figures of one step to each recorder, the first of a step with its times."""
+        if step != self._step:
+            self._step = step
+            rows = [*rows, *self._times(step)]
         for recorder in self._recorders:
             recorder.figures(step, rows)
 

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from antiphon.files import fitting
 from antiphon.telemetry.csv_files import read_figures
-from antiphon.telemetry.figures import Figure, Kind, Recorder, SampleRow
-from antiphon.telemetry.parts.part_figures import PartFigures
+from antiphon.telemetry.figures import Figure, Kind, Recorder
 
 __all__ = ["History", "HistoryRow"]
 
@@ -40,10 +39,6 @@ class History(Recorder, Sequence[HistoryRow]):
         self._values = array("d")
         self._known: dict[tuple[Kind, str, str], int] = {}
         self._names: list[tuple[Kind, str, str]] = []
-        self.messages: dict[int, list[SampleRow]] = {}
-        """By step: some messages of some channels (`Recorder.samples`)."""
-        self.part_figures: dict[int, list[PartFigures]] = {}
-        """By step: the figures of the parts of a run in parts, the newest of the step."""
 
     @classmethod
     def read(cls, table: Path) -> History:
@@ -64,16 +59,6 @@ class History(Recorder, Sequence[HistoryRow]):
             self._forget(step)
         for row in rows:
             self._add(step, row)
-
-    def samples(self, step: int, rows: Sequence[SampleRow]) -> None:
-        """Add messages of a step."""
-        self.messages = {past: found for past, found in self.messages.items() if past < step}
-        self.messages[step] = list(rows)
-
-    def parts(self, step: int, rows: Sequence[PartFigures]) -> None:
-        """Add the figures of parts at a step; for a step that has some already they replace those."""
-        self.part_figures = {past: found for past, found in self.part_figures.items() if past < step}
-        self.part_figures[step] = list(rows)
 
     def of(self, name: str, metric: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return steps and values, [rows] each, of a figure of an agent, a channel or (empty name) the environment or run."""

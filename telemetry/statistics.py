@@ -25,7 +25,6 @@ __all__ = [
     "Contrast",
     "Estimate",
     "Ratio",
-    "SeedStatistics",
     "bootstrap",
     "contrast",
     "interquartile_mean",
@@ -53,22 +52,6 @@ _ERRORS = 3.0
 
 
 @dataclass(frozen=True)
-class SeedStatistics:
-    """Mean with its standard error, median and interquartile mean (iqm) with its 95 % interval over n seeds.
-
-    Of one seed there is neither error nor interval.
-    """
-
-    mean: float
-    error: float | None
-    median: float
-    iqm: float
-    low: float | None
-    high: float | None
-    n: int
-
-
-@dataclass(frozen=True)
 class Estimate:
     """A number with its 95 % interval and its standard deviation over seeds, as far as there are any."""
 
@@ -84,16 +67,17 @@ class Contrast:
 
     Attributes:
         difference: locked - detached.
-        error: Its standard error: over seeds (paired), or of the test split where there is one seed.
+        error: Its standard error: over seeds (paired), or of the test split where there is one seed; None: not
+            known.
     """
 
     difference: float
-    error: float
+    error: float | None
 
     @property
     def resolved(self) -> bool:
         """Whether the difference exceeds three standard errors; else *recovered* is undefined."""
-        return self.difference > _ERRORS * self.error
+        return self.error is not None and self.difference > _ERRORS * self.error
 
 
 @dataclass(frozen=True)
@@ -152,19 +136,21 @@ def mean(values: Sequence[float], examples: int | None = None, *, share: bool = 
     return Estimate(centre, middle - half, middle + half)
 
 
-def seed_statistics(values: Sequence[float]) -> SeedStatistics:
-    """Return mean, median and interquartile mean of at least one value per seed."""
+def seed_statistics(values: Sequence[float]) -> dict[str, float | int | None]:
+    """Return `mean` with its standard `error`, `median`, interquartile mean (`iqm`) with the ends `low` and `high` of its 95 %
+    interval, and `n` of at least one value per seed; of one seed there is neither error nor interval.
+    """
     several = len(values) > 1
     low, high = bootstrap(values) if several else (None, None)
-    return SeedStatistics(
-        mean=statistics.fmean(values),
-        error=standard_error(values) if several else None,
-        median=statistics.median(values),
-        iqm=interquartile_mean(values),
-        low=low,
-        high=high,
-        n=len(values),
-    )
+    return {
+        "mean": statistics.fmean(values),
+        "error": standard_error(values) if several else None,
+        "median": statistics.median(values),
+        "iqm": interquartile_mean(values),
+        "low": low,
+        "high": high,
+        "n": len(values),
+    }
 
 
 def interquartile_mean(values: Sequence[float]) -> float:
@@ -199,7 +185,7 @@ def contrast(
     if len(seeds) > 1:
         return Contrast(statistics.fmean(gaps), standard_error(gaps))
     if not examples:
-        return Contrast(gaps[0], math.inf)
+        return Contrast(gaps[0], None)
     variance = sum(p * (1 - p) / examples for p in (locked[seeds[0]], detached[seeds[0]]))
     return Contrast(gaps[0], math.sqrt(variance))
 

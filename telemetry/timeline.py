@@ -102,22 +102,14 @@ MOST_CHANNELS = 16
 """Most rows of the text; a line counts the others."""
 _EPISODE = "|"
 
-_MARKS = {
-    "o": "ticks",
-    "#": "ticks, and its window ends: it learns",
-    ":": "its window ends between two ticks",
-    ".": "does not tick; what it sent last stands",
-    _EPISODE: "an episode ends",
-}
-_CREDIT = {
-    "+": "a synthetic gradient stands for what lies beyond",
-    "~": "the rest comes later, over a delayed channel",
-}
-_AGE_SIGNS = {
-    "-": "nothing to read",
-    "x": "the message sent now is never read",
-    "!": "from before the window, and no credit goes back",
-}
+_LEGEND = """\
+agents:   o ticks · # ticks, and its window ends: it learns · : its window ends between two ticks · . does not tick; what it \
+sent last stands · | an episode ends
+credit:   steps back that the true gradient of what is done at the tick reaches · + a synthetic gradient stands for what lies \
+beyond · ~ the rest comes later, over a delayed channel
+channels: steps since what is read was sent (of several: newest–oldest) · - nothing to read · x the message sent now is never \
+read · ! from before the window, and no credit goes back
+"""
 
 Row = tuple[str, list[str]]
 """A row: its label, and a cell per step."""
@@ -140,7 +132,7 @@ def raster_lines(timeline: Timeline, width: int = 120) -> list[str]:
         lines += [_line(name, cells, block, margin, cell, timeline) for name, cells in rows]
         lines.append("")
     more = _left_out(timeline)
-    return [*lines, *([more, ""] if more else []), *_legend(agents, channels, timeline)]
+    return [*lines, *([more, ""] if more else []), *_LEGEND.splitlines()]
 
 
 def _left_out(timeline: Timeline) -> str:
@@ -184,22 +176,3 @@ def _channel(channel: ChannelTimes) -> Row:
         text += ("!" if channel.cut[index] else "") + ("x" if channel.unread[index] else "")
         cells.append(text or ".")
     return f"{channel.name} ({channel.coupling})", cells
-
-
-def _legend(agents: Sequence[Row], channels: Sequence[Row], timeline: Timeline) -> Iterator[str]:
-    """Return the legend of the signs in use."""
-    found = {text for name, cells in agents if name != "  credit" for text in cells}
-    if timeline.episode_ends.any():
-        found.add(_EPISODE)
-    yield "agents:   " + " · ".join(f"{sign} {words}" for sign, words in _MARKS.items() if sign in found)
-    yield "credit:   steps back that the true gradient of what is done at the tick reaches" + _signs(
-        _CREDIT, (cells for name, cells in agents if name == "  credit")
-    )
-    if channels:
-        ages = "channels: steps since what is read was sent (of several: newest–oldest)"
-        yield ages + _signs(_AGE_SIGNS, (cells for _, cells in channels))
-
-
-def _signs(meanings: dict[str, str], rows: Iterator[list[str]]) -> str:
-    found = {sign for cells in rows for text in cells for sign in text}
-    return "".join(f" · {sign} {words}" for sign, words in meanings.items() if sign in found)

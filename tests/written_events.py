@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import (  # t
 from tensorboard.plugins.hparams import metadata as hparams_metadata  # type: ignore[import-untyped]
 from tensorboard.util import tensor_util  # type: ignore[import-untyped]
 
-from antiphon.telemetry.channels.tags import GRAPH, PARTS, SESSION
+from antiphon.telemetry.channels.tags import GRAPH, PARTS
 
 Rows = dict[str, list[tuple[int, Any]]]
 """(step, content) of every value by tag, in the order of writing."""
@@ -30,13 +30,11 @@ def timeless(tag: str) -> bool:
 
 
 def raw_rows(folder: Path) -> Rows:
-    """Return all that is in the event files of a folder, whether readers would drop it or not, but for marks of sessions."""
+    """Return all that is in the event files of a folder, whether readers would drop it or not."""
     found: Rows = {}
     for path in sorted(folder.glob("events.out.tfevents.*")):
         for event in EventFileLoader(str(path)).Load():
             for value in event.summary.value:
-                if value.tag == SESSION:
-                    continue
                 content = tensor_util.make_ndarray(value.tensor)
                 kept = (str(content.dtype), content.shape, content.tolist()) if timeless(value.tag) else None
                 found.setdefault(value.tag, []).append((event.step, repr(kept)))
@@ -44,9 +42,8 @@ def raw_rows(folder: Path) -> Rows:
 
 
 def read_rows(folder: Path) -> Rows:
-    """Return what TensorBoard's two accumulators hold after reading a folder.
-
-    The older one drops no tensors at the start of a session, and so keeps all marks of sessions: they are left out there.
+    """Return what TensorBoard's two accumulators hold after reading a folder; of the older one, which drops no tensors at
+    the start of a session, without the documents that every session writes.
     """
     found: Rows = {}
     migrated = MigratingAccumulator(str(folder), size_guidance={"tensors": 0}).Reload()
@@ -58,7 +55,7 @@ def read_rows(folder: Path) -> Rows:
     plain = EventAccumulator(str(folder), size_guidance=everything).Reload()
     readers = {"scalars": plain.Scalars, "histograms": plain.Histograms, "images": plain.Images}
     for kind, rows_of in (readers | {"tensors": plain.Tensors}).items():
-        for tag in set(plain.Tags()[kind]) - {SESSION, GRAPH, PARTS}:
+        for tag in set(plain.Tags()[kind]) - {GRAPH, PARTS}:
             for event in rows_of(tag):
                 content = repr({**vars(event), "wall_time": 0}) if timeless(tag) else None
                 found.setdefault(f"{kind}:{tag}", []).append((event.step, content))

@@ -78,8 +78,10 @@ def _cohorts(cohorts: Sequence[CohortPlan]) -> None:
 
 
 def _in_common(cohort: CohortPlan) -> list[str]:
-    learns = f"learns {cohort.learns} by {cohort.optimiser}" if cohort.optimiser else "frozen"
-    return [cohort.network, cohort.ticks, learns, *([cohort.objective] if cohort.objective else [])]
+    about = cohort.about
+    learns = f"learns {about['learns']} by {cohort.optimiser}" if cohort.optimiser else "frozen"
+    goal = [about["objective"]] if about["objective"] != "none" else []
+    return [about["network"], about["ticks"], learns, *goal]
 
 
 def _steps(plan: Plan) -> str:

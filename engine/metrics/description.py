@@ -10,9 +10,9 @@ import networkx as nx
 
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.metrics.timeline import span, timeline
-from antiphon.engine.planning.plan import learning_in_words, network_in_words, ticks_in_words
 from antiphon.extensions import name_of
-from antiphon.scenarios import ChannelSpec, Scenario
+from antiphon.scenarios import AgentSpec, ChannelSpec, Scenario
+from antiphon.scenarios.agent_specs import NetworkSpec
 from antiphon.scenarios.ties import agent_and_parameter
 from antiphon.telemetry.figures import RunDescription
 from antiphon.telemetry.timeline import Timeline
@@ -101,11 +101,11 @@ def about_agent(scenario: Scenario, name: str) -> dict[str, str]:
     agent = scenario.agents[name]
     objective = agent.objective
     about = {
-        "network": network_in_words(agent),
+        "network": _network(agent),
         "observes": ", ".join(agent.observes) or "nothing",
         "objective": "none" if objective is None else objective.in_words,
-        "ticks": ticks_in_words(agent),
-        "learns": learning_in_words(scenario, name),
+        "ticks": _ticks(agent),
+        "learns": _learning(scenario, name),
     }
     if agent.categories != "one_hot":
         about["categories"] = f"classes enter by {agent.categories}"
@@ -117,6 +117,43 @@ def about_agent(scenario: Scenario, name: str) -> dict[str, str]:
     if ties:
         about["tied"] = ", ".join(" = ".join(tie) for tie in ties)
     return about
+
+
+def _network(spec: AgentSpec) -> str:
+    """Return the kind and the sizes of an agent's network: `mlp 64`; `mlp 64, critic mlp 32 of state` with a critic."""
+    critic = None if spec.objective is None else spec.objective.critic
+    seen = "" if critic is None else f", critic {_layers(critic.network)} of {', '.join(critic.observes)}"
+    if spec.layers is not None:
+        return _layers(spec.layers) + seen
+    return (str(spec.network.kind) if isinstance(spec.network, NetworkSpec) else "Python") + seen
+
+
+def _layers(network: NetworkSpec) -> str:
+    hidden = ", ".join(map(str, network.get("hidden", ())))
+    if network.recurrent:
+        return f"{network.kind} {network.get('size')}" + (f" behind {hidden}" if hidden else "")
+    sizes = hidden or "no hidden layer"
+    return f"{network.kind} {sizes}"
+
+
+def _ticks(spec: AgentSpec) -> str:
+    """Return when an agent ticks: `every 4, phase 1`."""
+    clock = spec.clock
+    return "every step" if clock.period == 1 else f"every {clock.period}, phase {clock.phase}"
+
+
+def _learning(scenario: Scenario, name: str) -> str:
+    """Return when an agent learns: `each 4 ticks, p 0.5`; locked to others, by the window of all: `each 12 steps`."""
+    spec = scenario.agents[name]
+    if not spec.learn:
+        return "never"
+    unroll: int | str = spec.clock.unroll
+    when = "tick" if unroll == 1 else unroll if isinstance(unroll, str) else f"{unroll} ticks"
+    if name in scenario.locked_agents:
+        window = scenario.windows[name]
+        if window != scenario.window([name]):
+            when = window if isinstance(window, str) else f"{window} steps"
+    return f"each {when}" + (f", p {spec.p_update:g}" if spec.p_update != 1 else "")
 
 
 def about_channel(channel: ChannelSpec) -> dict[str, str]:

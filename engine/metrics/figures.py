@@ -7,7 +7,7 @@ B environments.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import networkx as nx
@@ -28,11 +28,10 @@ from antiphon.engine.metrics.description import graph_of
 from antiphon.engine.metrics.report import injecting_members
 from antiphon.nets.memory import uncollected
 from antiphon.scenarios import Scenario
-from antiphon.telemetry.figures import Figure, HistogramRow, Kind, Recorder, Recorders, SampleRow
+from antiphon.telemetry.figures import Figure, HistogramRow, Kind, SampleRow
 
 __all__ = [
     "LARGEST",
-    "Timed",
     "channel_figures",
     "figures",
     "histograms",
@@ -53,40 +52,6 @@ _NUMBERS = 8192
 """Numbers of a channel in a sample: where messages are long, there are fewer of them."""
 LARGEST = 256
 """Components of a sampled message; longer ones are left out."""
-
-
-class Timed(Recorders):
-    """Passes figures on to a recorder, once for every step that has any with the wall-clock `seconds` of the run.
-
-    Args:
-        recorder: Where they go.
-        seconds: Returns those of the run so far.
-        start: Steps done before this session.
-        batch: Number of environments, for `steps_per_second` since the figures before, of all environments together; None:
-            it is left out.
-    """
-
-    def __init__(
-        self, recorder: Recorder, seconds: Callable[[], float], start: int = 0, batch: int | None = None
-    ) -> None:
-        super().__init__([recorder])
-        self._seconds, self._batch = seconds, batch
-        self._step: int | None = None
-        self._before = None if batch is None else (start, seconds())
-
-    def figures(self, step: int, rows: Sequence[Figure]) -> None:
-        """Pass on the figures of a step, and the times if this is the first time it has any."""
-        if step != self._step:
-            self._step = step
-            now = self._seconds()
-            rows = [*rows, Figure("run", "", "seconds", now)]
-            if self._before is not None and self._batch is not None:
-                past, then = self._before
-                if now > then:
-                    rate = (step - past) * self._batch / (now - then)
-                    rows.append(Figure("run", "", "steps_per_second", rate))
-                self._before = step, now
-        super().figures(step, rows)
 
 
 def write_figures(simulation: BaseSimulation, step: int) -> None:

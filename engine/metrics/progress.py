@@ -5,8 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import sys
 import time
-from types import TracebackType
-from typing import TYPE_CHECKING, ClassVar, Self
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -17,7 +17,7 @@ _AFTER = 2.0
 """Seconds for which nothing is displayed."""
 
 
-class Progress:
+class Progress(AbstractContextManager["Progress"]):
     """A bar on standard error once something has taken long, if that is a terminal on which no other is displayed.
 
     Args:
@@ -34,12 +34,7 @@ class Progress:
         self._bar: Bar | None = None
         self._start = time.monotonic()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

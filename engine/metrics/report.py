@@ -166,44 +166,26 @@ Sums = tuple[Tensor, Tensor, int | Tensor]
 """Of loss, metric, and of what both are over."""
 
 
-class PolicyFigures:
-    """Sums of policies' figures over windows, by agent; what is not finite is left out."""
+FigureSums = dict[str, dict[str, Any]]
+"""Sums of policies' figures over windows, by agent: the figures' `names`, their `sums` and `counts`, [names] each."""
 
-    def __init__(self) -> None:
-        self._sums: dict[str, tuple[tuple[str, ...], Tensor, Tensor]] = {}
-        """By agent: the figures' names, their sums and how many they are of, [names] each."""
 
-    def add(self, figures: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Add the figures of the windows that ended at a step, scalars by agent and name."""
-        for agent, own in figures.items():
-            values = torch.stack(tuple(own.values()))
-            found = values.isfinite()
-            _, sums, counts = self._sums.get(agent, ((), 0.0, 0))
-            self._sums[agent] = tuple(own), sums + values.where(found, 0.0), counts + found
+def _add_figures(totals: FigureSums, figures: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Add the figures of the windows that ended at a step, scalars by agent and name; what is not finite is left out."""
+    for agent, own in figures.items():
+        values = torch.stack(tuple(own.values()))
+        found, before = values.isfinite(), totals.get(agent, {"sums": 0.0, "counts": 0})
+        sums, counts = before["sums"] + values.where(found, 0.0), before["counts"] + found
+        totals[agent] = {"names": list(own), "sums": sums, "counts": counts}
 
-    def means(self) -> dict[str, dict[str, float]]:
-        """Return the mean of every figure that was ever finite, by agent."""
-        return {
-            agent: {
-                name: total / count
-                for name, total, count in zip(names, sums.tolist(), counts.tolist(), strict=True)
-                if count
-            }
-            for agent, (names, sums, counts) in self._sums.items()
-        }
 
-    def state_dict(self) -> dict[str, dict[str, Any]]:
-        """Return the sums by agent."""
-        return {
-            agent: {"names": list(names), "sums": sums, "counts": counts}
-            for agent, (names, sums, counts) in self._sums.items()
-        }
-
-    def load_state_dict(self, state: Mapping[str, Mapping[str, Any]]) -> None:
-        """Restore the sums."""
-        self._sums = {
-            agent: (tuple(own["names"]), own["sums"], own["counts"]) for agent, own in state.items()
-        }
+def _figure_means(totals: FigureSums) -> dict[str, dict[str, float]]:
+    """Return the mean of every figure that was ever finite, by agent."""
+    means = {}
+    for agent, own in totals.items():
+        each = zip(own["names"], own["sums"].tolist(), own["counts"].tolist(), strict=True)
+        means[agent] = {name: total / count for name, total, count in each if count}
+    return means
 
 
 class MeanAccumulator:
@@ -217,8 +199,8 @@ class MeanAccumulator:
         self._system = system
         self._sums: dict[tuple[str, ...], Sums] = {}
         """By agents: one, or the members of a stack ([N] each)."""
-        self._figures = PolicyFigures()
-        self._row: tuple[dict[tuple[str, ...], Sums], PolicyFigures] = ({}, PolicyFigures())
+        self._figures: FigureSums = {}
+        self._row: tuple[dict[tuple[str, ...], Sums], FigureSums] = ({}, {})
         """Sums of the last complete row."""
 
     def add(self, report: AgentReport) -> None:
@@ -232,7 +214,7 @@ class MeanAccumulator:
             else:
                 sums = torch._foreach_add(known[:2], [losses.loss, losses.score])
                 self._sums[names] = (sums[0], sums[1], known[2] + losses.count)
-        self._figures.add(report.figures())
+        _add_figures(self._figures, report.figures())
 
     def _stack(self, names: tuple[str, ...]) -> Sums | None:
         """Stack the sums of single agents, as they are in a checkpoint, to those of their stack."""
@@ -267,11 +249,8 @@ class MeanAccumulator:
         """
         return self._means(self._sums, self._figures)
 
-    def _means(
-        self, sums: dict[tuple[str, ...], Sums], figures: PolicyFigures
-    ) -> dict[str, dict[str, float]]:
-        found = {}
-        of_policies = figures.means()
+    def _means(self, sums: dict[tuple[str, ...], Sums], figures: FigureSums) -> dict[str, dict[str, float]]:
+        found, of_policies = {}, _figure_means(figures)
         for name, (loss, score, count) in self._by_agent(sums).items():
             goal = self._system.agents[name].goal
             assert goal is not None
@@ -285,7 +264,7 @@ class MeanAccumulator:
     def end_row(self) -> None:
         """Complete a row and reset the sums."""
         self._row = self._sums, self._figures
-        self._sums, self._figures = {}, PolicyFigures()
+        self._sums, self._figures = {}, {}
 
     def row(self) -> dict[str, dict[str, float]]:
         """Return the means of the last complete row."""
@@ -301,9 +280,8 @@ class MeanAccumulator:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the sums."""
-        figures = self._figures.state_dict()
         return {
-            name: [loss[0], score[0], int(count), *([figures[name]] if name in figures else [])]
+            name: [loss[0], score[0], int(count), *filter(None, [self._figures.get(name)])]
             for name, (loss, score, count) in self._by_agent(self._sums).items()
         }
 
@@ -313,7 +291,7 @@ class MeanAccumulator:
             (name,): (loss.reshape(1), score.reshape(1), int(count))
             for name, (loss, score, count, *_) in state.items()
         }
-        self._figures.load_state_dict({name: own[3] for name, own in state.items() if len(own) > 3})
+        self._figures = {name: own[3] for name, own in state.items() if len(own) > 3}
 
 
 def _without_target(losses: Losses, n: int) -> bool:

@@ -18,23 +18,15 @@ from antiphon.engine.capture.conditions import OF_BACKENDS, obstacle_of, period_
 from antiphon.engine.features.sweep import obstacle as obstacle_to_sweep
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.system import System
+from antiphon.engine.metrics.description import about_agent
 from antiphon.engine.native.networks import obstacle
 from antiphon.engine.planning.cost_model import CostModel
 from antiphon.engine.planning.memory_estimate import MemoryEstimate, installed, memory_of
 from antiphon.envs.registry import describe
 from antiphon.extensions import name_of
-from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec
 from antiphon.scenarios.document import Scenario
 
-__all__ = [
-    "Alone",
-    "CohortPlan",
-    "Plan",
-    "learning_in_words",
-    "network_in_words",
-    "plan",
-    "ticks_in_words",
-]
+__all__ = ["Alone", "CohortPlan", "Plan", "plan"]
 
 
 @dataclass(frozen=True)
@@ -42,16 +34,10 @@ class CohortPlan:
     """A cohort: agents that are stacked."""
 
     agents: tuple[str, ...]
-    network: str
-    """Their kind and sizes: `mlp 64`."""
-    ticks: str
-    """Their clock: `every step`."""
-    learns: str
-    """When: `each tick`."""
+    about: Mapping[str, str]
+    """The first of them in words (`about_agent`)."""
     optimiser: str | None
-    """By what: `adam 0.001`; None: they are frozen."""
-    objective: str | None
-    """What for: `classification of label`; None: only what their channels bring."""
+    """By what they learn: `adam 0.001`; None: they are frozen."""
     parameters: int
     """Of each."""
 
@@ -200,57 +186,15 @@ def _stacked(system: System) -> tuple[list[list[Agent]], list[tuple[str, ...]], 
 
 
 def _cohort(scenario: Scenario, members: Sequence[Agent]) -> CohortPlan:
-    spec = scenario.agents[members[0].name]
-    goal, optimiser = spec.objective, spec.optimiser or scenario.training.optimiser
+    first = members[0]
+    spec = scenario.agents[first.name]
+    optimiser = spec.optimiser or scenario.training.optimiser
     return CohortPlan(
         agents=tuple(agent.name for agent in members),
-        network=network_in_words(spec),
-        ticks=ticks_in_words(spec),
-        learns=learning_in_words(scenario, members[0].name),
+        about=about_agent(scenario, first.name),
         optimiser=f"{name_of(optimiser.kind)} {optimiser.lr:g}" if spec.learn else None,
-        objective=None if goal is None else goal.in_words,
-        parameters=sum(p.numel() for p in members[0].learner.parameters.values()),
+        parameters=sum(p.numel() for p in first.learner.parameters.values()),
     )
-
-
-# --- words -----------------------------------------------------------------------------------------------
-
-
-def network_in_words(spec: AgentSpec) -> str:
-    """Return the kind and the sizes of an agent's network: `mlp 64`; `mlp 64, critic mlp 32 of state` with a critic."""
-    critic = None if spec.objective is None else spec.objective.critic
-    seen = "" if critic is None else f", critic {_layers(critic.network)} of {', '.join(critic.observes)}"
-    if spec.layers is not None:
-        return _layers(spec.layers) + seen
-    return (str(spec.network.kind) if isinstance(spec.network, NetworkSpec) else "Python") + seen
-
-
-def _layers(network: NetworkSpec) -> str:
-    hidden = ", ".join(map(str, network.get("hidden", ())))
-    if network.recurrent:
-        return f"{network.kind} {network.get('size')}" + (f" behind {hidden}" if hidden else "")
-    sizes = hidden or "no hidden layer"
-    return f"{network.kind} {sizes}"
-
-
-def ticks_in_words(spec: AgentSpec) -> str:
-    """Return when an agent ticks: `every 4, phase 1`."""
-    clock = spec.clock
-    return "every step" if clock.period == 1 else f"every {clock.period}, phase {clock.phase}"
-
-
-def learning_in_words(scenario: Scenario, name: str) -> str:
-    """Return when an agent learns: `each 4 ticks, p 0.5`; locked to others, by the window of all: `each 12 steps`."""
-    spec = scenario.agents[name]
-    if not spec.learn:
-        return "never"
-    unroll: int | str = spec.clock.unroll
-    when = "tick" if unroll == 1 else unroll if isinstance(unroll, str) else f"{unroll} ticks"
-    if name in scenario.locked_agents:
-        window = scenario.windows[name]
-        if window != scenario.window([name]):
-            when = window if isinstance(window, str) else f"{window} steps"
-    return f"each {when}" + (f", p {spec.p_update:g}" if spec.p_update != 1 else "")
 
 
 def _why(backend: str, agents: int, stacked_agents: int, cohorts: int) -> str:

@@ -13,7 +13,7 @@ import torch
 from antiphon.engine.inference.episodes import policies
 from antiphon.engine.inference.evaluation import Evaluation
 from antiphon.engine.metrics.description import describe_run
-from antiphon.engine.metrics.figures import Timed, figures
+from antiphon.engine.metrics.figures import figures
 from antiphon.engine.metrics.timeline import span, timeline
 from antiphon.engine.planning.advice import advice
 from antiphon.engine.runs.directory import RunDirectory, commit, now, versions
@@ -183,7 +183,7 @@ class RunWriter(Observer):
             tables.append(PartsCsv(parts))
         board = TensorBoardRecorder(directory.path)
         own = [_recorder(spec, directory.path) for spec in scenario.telemetry.recorders]
-        files = Recorders([*tables, board, *own])
+        files = Recorders([*tables, board, *own], self._times)
         try:
             files.begin(description)
             self._latest.read(table)
@@ -195,15 +195,26 @@ class RunWriter(Observer):
         self._seconds_before: float = max(directory.facts["seconds"], logged)
         self._clock = SharedClock()
         self._clock.divide(1)
-        batch = None if simulation.world.episodes is None else scenario.training.batch
-        timed = Timed(files, self._seconds, start, batch)
-        simulation.recorders += [timed, self._latest]
+        self._timed_at = start, self._seconds()
+        simulation.recorders += [files, self._latest]
         if directory.described is not None and not directory.checkpoints:
             directory.checkpoint(simulation)
 
     def _seconds(self) -> float:
         """Return the seconds of the run so far, all sessions together."""
         return self._seconds_before + self._clock()
+
+    def _times(self, step: int) -> list[Figure]:
+        """Return the seconds of the run, and where environments are stepped the steps of all of them in a second since the
+        figures before.
+        """
+        (past, then), now = self._timed_at, self._seconds()
+        self._timed_at = step, now
+        rows = [Figure("run", "", "seconds", now)]
+        if self._simulation.world.episodes is not None and now > then:
+            rate = (step - past) * self._simulation.scenario.training.batch / (now - then)
+            rows.append(Figure("run", "", "steps_per_second", rate))
+        return rows
 
     def start(self, loop: RunLoop) -> None:
         """Note in run.json that the run goes on."""

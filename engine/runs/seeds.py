@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -405,5 +405,5 @@ def summary_of(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]
     for metric in dict.fromkeys(metric for row in rows for metric in row):
         values = [value for row in rows if (value := row.get(metric)) is not None]
         if values:
-            found[metric] = asdict(seed_statistics(values))
+            found[metric] = seed_statistics(values)
     return found

@@ -13,7 +13,6 @@ from antiphon.engine.studies.scoring import Finished, Scoring, mean_of
 from antiphon.scenarios.training import OF_AGENTS, is_of_env, less_is_better, split_metric
 from antiphon.telemetry.statistics import (
     FEWEST,
-    Contrast,
     bootstrap,
     contrast,
     interquartile_mean,
@@ -108,12 +107,6 @@ def _good(metric: str, value: float) -> float:
     return 1 - value if less_is_better(metric) else value
 
 
-def _contrast(gap: Contrast) -> dict[str, Any]:
-    """Return a contrast as plain data; one seed of a metric that is no share has no standard error."""
-    error = gap.error if math.isfinite(gap.error) else None
-    return {"difference": gap.difference, "error": error, "resolved": gap.resolved}
-
-
 def _row(one: _Chosen, group: Mapping[str, _Chosen], metric: str) -> dict[str, Any]:
     line, share, scores = one.line, one.is_share(metric), one.scores(metric)
     examples = one.examples if share else None
@@ -142,7 +135,7 @@ def _row(one: _Chosen, group: Mapping[str, _Chosen], metric: str) -> dict[str, A
         "mean": asdict(mean(values, examples, share=share)) if values else None,
         "iqm": iqm,
         "recovered": None if regained is None else asdict(regained),
-        "contrast": None if gap is None else _contrast(gap),
+        "contrast": None if gap is None else asdict(gap) | {"resolved": gap.resolved},
         "share": share,
         "of_env": is_of_env(metric)
         or any(result.get(metric) is None and metric in result.get("env", {}) for result in results),

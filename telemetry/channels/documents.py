@@ -105,36 +105,23 @@ def _where(flags: Any, start: int) -> list[int]:
     return [int(place) + start for place in np.flatnonzero(flags)]
 
 
+_AGENT = {"role": "agent", "period": 1, "phase": 0, "unroll": 1, "about": {}}
+_CHANNEL = {"coupling": "locked", "delay": 0, "drop": 0.0, "size": None, "about": {}}
+"""Attributes of an ordinary agent, and of a locked channel without delay."""
+
+
 def _agent(name: str, node: Mapping[str, Any], place: Points, community: int | None) -> dict[str, Any]:
-    part = node.get("part")
-    return {
-        "name": name,
-        **({} if part is None else {"part": int(part)}),
-        **({} if community is None else {"community": community}),
-        "role": str(node.get("role", "agent")),
-        "period": int(node.get("period", 1)),
-        "phase": int(node.get("phase", 0)),
-        "unroll": node.get("unroll", 1),
-        "x": round(float(place[0]), 5),
-        "y": round(float(place[1]), 5),
-        "about": dict(node.get("about", {})),
-    }
+    x, y = (round(float(side), 5) for side in place)
+    grouped = {} if community is None else {"community": community}
+    return {"name": name, **_AGENT, **node, **grouped, "x": x, "y": y}
 
 
 def _channel(
     name: str, ends: tuple[str, str, int | str], edge: Mapping[str, Any], number: Mapping[str, int]
 ) -> dict[str, Any]:
-    return {
-        "name": name,
-        "from": number[ends[0]],
-        "to": number[ends[1]],
-        "coupling": str(edge.get("coupling", "locked")),
-        "delay": int(edge.get("delay", 0)),
-        "drop": float(edge.get("drop", 0.0)),
-        "state": edge.get("carries") == "state",
-        "size": edge.get("size"),
-        "about": dict(edge.get("about", {})),
-    }
+    known = {key: edge.get(key, default) for key, default in _CHANNEL.items()}
+    ends_by_number = {"from": number[ends[0]], "to": number[ends[1]]}
+    return {"name": name, **ends_by_number, **known, "state": edge.get("carries") == "state"}
 
 
 def edges_by_name(graph: nx.MultiDiGraph[str]) -> dict[str, tuple[str, str, int | str]]:

@@ -34,7 +34,7 @@ class LiveGraph(Recorder):
         look: Callable[[], RunData],
         height: int = 620,
     ) -> None:
-        self._look = look
+        self.look = look
         self._height = height
         self._display: Any = None
         self._redrawn = 0.0
@@ -78,7 +78,7 @@ class LiveGraph(Recorder):
         return {"text/html": self._repr_html_(), "text/plain": repr(self)}
 
     def _page(self, *, compact: bool) -> str:
-        run = self._look()
+        run = self.look()
         return page([run], title=run.name, compact=compact)
 
     def _repr_html_(self) -> str:

@@ -23,7 +23,6 @@ from antiphon.telemetry.channels.tags import (
     GRAPH,
     PARTS,
     PLUGIN,
-    SESSION,
     TIMELINE,
     VERDICTS,
     Family,
@@ -215,8 +214,7 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
             parts=PARTS in found,
             sampled=rows > (self._kept or _EVERYTHING),
         )
-        session = max(found[tag].max_wall_time for tag in (GRAPH, SESSION) if tag in found)
-        return _Answer({**contents, "session": session}, _JSON)
+        return _Answer({**contents, "session": found[GRAPH].max_wall_time}, _JSON)
 
 
 def _file(path: Path) -> Callable[[_Question], _Answer]:

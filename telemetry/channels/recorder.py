@@ -1,37 +1,31 @@
-"""The Channels tab's data from figures: written to a run's event file row by row, or gathered from those in memory."""
+"""The Channels tab's data from figures, written to a run's event file row by row."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.telemetry.channels.documents import graph_document, order, parts_of, timeline_document
-from antiphon.telemetry.channels.series import Messages, RunData, Series
 from antiphon.telemetry.channels.tags import (
-    BEYOND,
     GRAPH,
     PARTS,
     PLUGIN,
-    SESSION,
     TIMELINE,
     Family,
     figure_tag,
     messages_tag,
 )
-from antiphon.telemetry.channels.verdict_series import with_verdicts
 from antiphon.telemetry.figures import Figure, RunDescription, SampleRow
-from antiphon.telemetry.history import History
 from antiphon.telemetry.parts.part_figures import PartFigures
 
 if TYPE_CHECKING:
     from antiphon.telemetry.event_file import EventFile
 
-__all__ = ["ChannelsWriter", "gathered", "part_rows"]
+__all__ = ["ChannelsWriter", "part_rows"]
 
 Values = NDArray[np.float32]
 
@@ -57,8 +51,7 @@ class ChannelsWriter:
         self._places = _places(agents, channels, len(self._machines))
 
     def begin(self, description: RunDescription, *, with_timeline: bool = True) -> None:
-        """Write a mark of the session, the graph, and once in a folder the timeline, at the session's first step."""
-        self._events.document(BEYOND, SESSION, "", PLUGIN)
+        """Write the graph, and once in a folder the timeline, at the session's first step."""
         self._document(description.start_step, GRAPH, graph_document(description))
         timeline = description.timeline if with_timeline else None
         times = None if timeline is None else timeline_document(timeline, description)
@@ -130,38 +123,3 @@ def _machines(rows: Iterable[PartFigures], before: Sequence[str]) -> list[str]:
     """Return the machine of each part: that of its row, else the one before."""
     now = {row.part: row.machine for row in rows}
     return [now.get(part, machine) for part, machine in enumerate(before)]
-
-
-def gathered(
-    name: str, graph: Mapping[str, Any], timeline: Mapping[str, Any] | None, history: History
-) -> RunData:
-    """Return a run's data so far, equal to those read from its event file (documents as `documents` makes them)."""
-    agents, channels = ([one["name"] for one in graph[family]] for family in ("agents", "channels"))
-    machines = [""] * int(graph.get("parts", 0))
-    places = _places(agents, channels, len(machines))
-    by_step = [(step, [row[1:] for row in rows]) for step, rows in groupby(history, key=lambda row: row.step)]
-    for step, of_parts in history.part_figures.items():
-        machines = _machines(of_parts, machines)
-        by_step.append((step, list(part_rows(of_parts))))
-    found: dict[tuple[Family, str], list[tuple[int, Values]]] = {}
-    for step, rows in by_step:
-        for about, array in _by_metric(rows, places).items():
-            found.setdefault(about, []).append((step, array))
-    parts = {"machines": machines} if history.part_figures and machines else None
-    figures: dict[tuple[str, str], Series] = {}
-    for about, own in found.items():
-        steps, arrays = zip(*own, strict=True)
-        figures[about] = Series(np.array(steps, dtype=np.int64), np.stack(arrays))
-    messages = dict(_messages(history, places["channel"]))
-    return RunData(name, graph, timeline, with_verdicts(figures, graph), messages, parts)
-
-
-def _messages(history: History, places: dict[str, int]) -> Iterable[tuple[int, Messages]]:
-    found: dict[str, list[tuple[int, Any]]] = {}
-    for step, rows in history.messages.items():
-        for name, array in rows:
-            found.setdefault(name, []).append((step, array.astype(np.float32)))
-    for name, taken in found.items():
-        if name in places:
-            steps, samples = zip(*taken, strict=True)
-            yield places[name], Messages(np.array(steps, dtype=np.int64), list(samples))

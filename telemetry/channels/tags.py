@@ -8,13 +8,11 @@ from typing import Literal, TypeAlias, cast, get_args
 from antiphon.telemetry.names import tag_part
 
 __all__ = [
-    "BEYOND",
     "FORMAT",
     "GRAPH",
     "MESSAGES",
     "PARTS",
     "PLUGIN",
-    "SESSION",
     "TIMELINE",
     "VERDICTS",
     "Family",
@@ -28,16 +26,12 @@ PLUGIN = "antiphon"
 FORMAT = 1
 """Version of the tab's data."""
 GRAPH = "antiphon/graph"
-"""A string: the graph as JSON, whenever it changes."""
+"""A string: the graph as JSON, by every session."""
 TIMELINE = "antiphon/timeline"
 """A string: the timeline of the first steps as JSON, once."""
 PARTS = "antiphon/parts"
 """A string: the machines of the parts of a run in parts as JSON, whenever they change."""
 
-SESSION = "antiphon/session"
-"""A mark of the newest session."""
-BEYOND = 2**48
-"""The step of that mark, which no run takes: at the start of a session readers drop the mark of the one before."""
 MESSAGES = "antiphon/messages/"
 """Beginning of the tags of messages."""
 

@@ -364,9 +364,9 @@ REST: tuple[Fault, ...] = (
     ),
     Fault(
         "studies-an-infinite-error-is-in-the-object-of-json",
-        "engine/studies/summary.py",
-        "gap.error if math.isfinite(gap.error) else None",
-        "gap.error",
+        "telemetry/statistics.py",
+        "return Contrast(gaps[0], None)",
+        "return Contrast(gaps[0], math.inf)",
         "tests/engine/studies/test_summary.py::test_one_seed_of_a_metric_that_is_no_share_has_no_error_and_json_can_hold_it",
     ),
     Fault(
@@ -392,8 +392,8 @@ REST: tuple[Fault, ...] = (
     ),
     Fault(
         "metrics-a-speed-is-of-one-environment",
-        "engine/metrics/figures.py",
-        "rate = (step - past) * self._batch / (now - then)",
+        "engine/runs/run_writer.py",
+        "rate = (step - past) * self._simulation.scenario.training.batch / (now - then)",
         "rate = (step - past) / (now - then)",
         "tests/engine/metrics/test_timed.py::test_seconds_go_on_where_a_crashed_session_ended",
     ),

@@ -35,13 +35,9 @@ def test_one_figure_over_the_steps() -> None:
 
 def test_a_run_that_begins_again_forgets_what_came_after() -> None:
     history = filled()
-    history.samples(10, [("a->b", np.zeros((1, 2)))])
-    history.samples(20, [("a->b", np.zeros((1, 2)))])
     history.figures(10, [Figure("agent", "a", "loss", 7.0)])
-    history.samples(10, [("a->b", np.ones((1, 2)))])
     assert [row.step for row in history] == [1, 1, 10]
     assert history[-1].value == 7.0
-    assert list(history.messages) == [10]
     history.figures(2, [])
     assert [row.step for row in history] == [1, 1]
 
@@ -59,7 +55,6 @@ def test_it_is_the_same_in_memory_and_from_a_directory_and_moves_no_bit(tmp_path
         theirs = [repr(row) for row in two.history if row.kind != "run"]
         assert len(ours) > 20
         assert ours == theirs
-        assert history.messages[5][0][1].shape[1] > 2
 
 
 def test_who_asks_late_is_told_so() -> None:

@@ -66,9 +66,10 @@ def chain(*couplings: str, hold: int = 6, **node: Any) -> Scenario:
 def test_a_cohort_says_what_its_members_have_in_common(planned: Planned) -> None:
     found = planned(ring(5, clock={"period": 2, "phase": 1, "unroll": 3}, p_update=0.5))
     (cohort,) = found["cohorts"]
-    assert (cohort["network"], cohort["ticks"]) == ("mlp 5", "every 2, phase 1")
-    assert (cohort["learns"], cohort["optimiser"]) == ("each 3 ticks, p 0.5", "adam 0.001")
-    assert (cohort["objective"], cohort["parameters"]) == ("classification of label", OWN)
+    about = cohort["about"]
+    assert (about["network"], about["ticks"]) == ("mlp 5", "every 2, phase 1")
+    assert (about["learns"], cohort["optimiser"]) == ("each 3 ticks, p 0.5", "adam 0.001")
+    assert (about["objective"], cohort["parameters"]) == ("classification of label", OWN)
     assert [len(channels) for channels in found["channel_stacks"]] == [5]
     assert found["why"] == "all 5 agents run as 1 cohort"
 

@@ -98,7 +98,7 @@ def test_figures_in_memory_are_those_of_the_event_file(tmp_path: Path) -> None:
         with Simulation("digits-mlp", seed=1, logdir=logdir) as simulation:
             view = simulation.show()
             simulation.run(steps=3)
-            shown.append(view._look())
+            shown.append(view.look())
     memory, disk = shown
     assert dict(memory.graph) == dict(disk.graph)
     assert memory.timeline == disk.timeline

@@ -17,9 +17,7 @@ from antiphon.telemetry.channels.documents import graph_document
 from antiphon.telemetry.channels.explanations import EXPLANATIONS
 from antiphon.telemetry.channels.recorder import ChannelsWriter
 from antiphon.telemetry.channels.tags import (
-    BEYOND,
     GRAPH,
-    SESSION,
     TIMELINE,
     figure_tag,
     messages_tag,
@@ -105,11 +103,11 @@ def test_rows_are_arrays_in_the_order_of_the_graph(tmp_path: Path) -> None:
     events.close()
     found = {tag: (step, content) for step, tag, content, _ in values(tmp_path)}
     tags = ["antiphon/channel/age", "antiphon/agent/loss", "antiphon/messages/1"]
-    assert list(found) == [SESSION, GRAPH, TIMELINE, *tags]
+    assert list(found) == [GRAPH, TIMELINE, *tags]
     np.testing.assert_array_equal(found["antiphon/channel/age"][1], np.float32([1, np.nan, 3]))
     np.testing.assert_array_equal(found["antiphon/agent/loss"][1], np.float32([np.nan, 0.5]))
     np.testing.assert_array_equal(found["antiphon/messages/1"][1], messages)
-    assert [step for step, _ in found.values()] == [BEYOND, 5, 5, 10, 10, 10]
+    assert [step for step, _ in found.values()] == [5, 5, 10, 10, 10]
     graph = json.loads(found[GRAPH][1].item())
     assert [agent["name"] for agent in graph["agents"]] == ["a", "b"]
 
