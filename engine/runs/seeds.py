@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,8 +19,8 @@ from antiphon.engine.environment import EnvironmentRunner, with_own_env
 from antiphon.engine.heart.message import joined
 from antiphon.engine.replicas import Replica, ReplicatedEngine
 from antiphon.engine.runs.directory import RunDirectory, check_free
-from antiphon.engine.runs.lock import locked
-from antiphon.engine.runs.observers import OnStep, Scores
+from antiphon.engine.runs.lock import DirectoryLock
+from antiphon.engine.runs.observers import OnStep
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import Run, begin
 from antiphon.engine.runs.run_loop import Outcome, RunLoop
@@ -279,39 +279,29 @@ class MultiSeedRun:
             checkpoint_every: As of `RunWriter`.
             summary_dir: A folder for seeds.json: the object of `--json`.
         """
-        with nullcontext() if summary_dir is None else locked(summary_dir):
-            return self._train(on_step, checkpoint_every, summary_dir)
-
-    def _train(
-        self, on_step: OnStep | None, checkpoint_every: int | None, summary_dir: Path | None
-    ) -> MultiSeedOutcome:
-        outcomes = dict(self._ended)
-        for group in self._groups:
-            found = self._train_group(group, self._mean_progress(on_step, group), checkpoint_every)
-            outcomes |= dict(zip(group, found, strict=True))
-            for index in group:
-                self._steps[index] = self.until
-            if any(outcome.exit_code > 128 for outcome in found):
-                break
-        by_seed = {self.requests[index].seed: outcomes[index] for index in sorted(outcomes)}
-        codes = {outcome.exit_code for outcome in by_seed.values()}
-        exit_code = max(codes) if max(codes) > 128 or 0 not in codes else 0
-        outcome = MultiSeedOutcome(by_seed, self.sequential_reason, exit_code)
-        if summary_dir is not None:
-            write_json(summary_dir / "seeds.json", outcome.result)
-        return outcome
+        with nullcontext() if summary_dir is None else DirectoryLock(summary_dir):
+            outcomes = dict(self._ended)
+            for group in self._groups:
+                found = self._train_group(group, self._mean_progress(on_step, group), checkpoint_every)
+                outcomes |= dict(zip(group, found, strict=True))
+                for index in group:
+                    self._steps[index] = self.until
+                if any(outcome.exit_code > 128 for outcome in found):
+                    break
+            by_seed = {self.requests[index].seed: outcomes[index] for index in sorted(outcomes)}
+            codes = {outcome.exit_code for outcome in by_seed.values()}
+            exit_code = max(codes) if max(codes) > 128 or 0 not in codes else 0
+            outcome = MultiSeedOutcome(by_seed, self.sequential_reason, exit_code)
+            if summary_dir is not None:
+                write_json(summary_dir / "seeds.json", outcome.result)
+            return outcome
 
     def _mean_progress(self, on_step: OnStep | None, group: Sequence[int]) -> OnStep | None:
         """Return the callback for a group: it passes on the mean step of all runs."""
         if on_step is None:
             return None
-
-        def on_group_step(step: int, scores: Callable[[], Scores]) -> None:
-            for index in group:
-                self._steps[index] = step
-            on_step(self.done, scores)
-
-        return on_group_step
+        others = sum(step for index, step in enumerate(self._steps) if index not in group)
+        return lambda step, scores: on_step((others + step * len(group)) // len(self._steps), scores)
 
     def _train_group(self, group: Sequence[int], on_step: OnStep | None, every: int | None) -> list[Outcome]:
         if len(group) == 1 and not self._ends_alone(group[0]):

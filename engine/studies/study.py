@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from antiphon.engine.runs.lock import locked
+from antiphon.engine.runs.lock import DirectoryLock
 from antiphon.engine.runs.python_template import PythonTemplate
 from antiphon.engine.studies.figure import draw_figure
 from antiphon.engine.studies.plan import Plan, StudyOptions, plan
@@ -108,7 +108,7 @@ class Study:
             for seed, run in kept.items():
                 end(chunk, seed, run, "kept")
         pool = Pool(processes)
-        with locked(self.directory), closing(pool.answers(waiting)) as answers:
+        with DirectoryLock(self.directory), closing(pool.answers(waiting)) as answers:
             for chunk, found in answers:
                 for seed, answer in zip(chunk.seeds, found, strict=True):
                     code = answer.exit_code
