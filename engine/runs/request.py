@@ -15,7 +15,6 @@ from antiphon.engine.runs.run_loop import Outcome
 from antiphon.engine.virtual.profile import VirtualSettings
 from antiphon.errors import DivergenceError, RunError
 from antiphon.files import finite
-from antiphon.problems import show_value
 from antiphon.scenarios import Scenario, Template
 from antiphon.spec import plain
 
@@ -139,9 +138,9 @@ class Request:
         return {}
 
     def _scenario_differences(self, directory: RunDirectory) -> Iterator[str]:
-        from antiphon.engine.state.compatibility import differences
+        from antiphon.engine.state.compatibility import differences, in_words
         from antiphon.engine.state.described_scenario import described_scenario
 
         there = directory.described or described_scenario(directory.scenario)
-        for path, old, new in differences(there, described_scenario(self.scenario)):
-            yield f"{'.'.join(path)}: {show_value(old)} there, {show_value(new)} asked"
+        for difference in differences(there, described_scenario(self.scenario)):
+            yield in_words(*difference)
