@@ -99,14 +99,13 @@ class Request:
             raise RunError(f"{path}: holds another run ({listed}); choose another name or directory")
         return directory
 
-    def outcome(self, path: str | Path) -> Outcome | None:
-        """Return how this run ended, done or diverged, if it is at `path`; None where it can be begun or resumed."""
-        directory = self.existing(path)
-        result = None if directory is None else directory.result
-        if directory is None or result is None:
+    def outcome(self, directory: RunDirectory) -> Outcome | None:
+        """Return how this run ended, done or diverged; None where it can be resumed."""
+        result = directory.result
+        if result is None:
             return None
         if directory.facts["exit"] == "diverged":
-            error = f"{path}: diverged and would do so again: {directory.facts['error']}"
+            error = f"{directory.path}: diverged and would do so again: {directory.facts['error']}"
             return Outcome("diverged", DivergenceError.exit_code, error, result)
         done = directory.facts["exit"] == "done" and result["steps"] >= self.scenario.training.steps
         return Outcome("done", result=result) if done else None

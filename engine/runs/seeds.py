@@ -209,12 +209,13 @@ class MultiSeedRun:
         for index, (request, path) in enumerate(zip(requests, paths, strict=True)):
             if not resume_if_exists:
                 check_free(path)
-            elif (outcome := request.outcome(path)) is not None:
-                self._ended[index] = outcome
             elif (directory := request.existing(path)) is not None:
                 self._existing[index] = directory
+                if (outcome := request.outcome(directory)) is not None:
+                    self._ended[index] = outcome
         begun = {index: directory.checkpoint_step for index, directory in self._existing.items()}
-        begun |= dict.fromkeys(self._ended, self.until) | self._common_steps()
+        together = self._common_steps()
+        begun |= dict.fromkeys(self._ended, self.until) | together
         self._steps = [begun.get(index, 0) for index in range(len(requests))]
         self._groups = self._group_runs()
         several = next((group for group in self._groups if len(group) > 1), None)
@@ -233,22 +234,18 @@ class MultiSeedRun:
         It is the newest step of which all have one, so that they go on together, to the bits of the run that nobody killed;
         those that had come to their end before the others are trained anew from there.
         """
-        groups: dict[tuple[int, ...], dict[int, RunDirectory]] = {}
-        for index, request in enumerate(self.requests if self._resume else ()):
-            directory = self._existing.get(index) or request.existing(self.paths[index])
-            facts = {} if directory is None else directory.facts
-            if directory is not None and "alone_from" not in facts and facts["exit"] != "diverged":
-                groups.setdefault(tuple(facts.get("together") or ()), {})[index] = directory
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for index, directory in self._existing.items():
+            facts = directory.facts
+            if "alone_from" not in facts and facts["exit"] != "diverged":
+                groups.setdefault(tuple(facts.get("together") or ()), []).append(index)
         found: dict[int, int] = {}
         for seeds, members in groups.items():
-            if len(seeds) < 2 or not members.keys() - self._ended.keys():
-                continue
-            common = set.intersection(*(_newest_steps(directory) for directory in members.values()))
-            for index, directory in members.items() if common else ():
-                found[index] = max(common)
-                if index in self._ended and max(common) < self.until:
-                    del self._ended[index]
-                    self._existing[index] = directory
+            common = set.intersection(*(_newest_steps(self._existing[index]) for index in members))
+            if len(seeds) > 1 and common and not self._ended.keys() >= set(members):
+                found |= dict.fromkeys(members, max(common))
+                for index in members if max(common) < self.until else ():
+                    self._ended.pop(index, None)
         return found
 
     def _group_runs(self) -> list[list[int]]:

@@ -179,7 +179,8 @@ def _kept(chunk: Chunk) -> dict[int, Finished]:
     """Return the runs of a chunk by seed that are done and scored as is wanted."""
     kept = {}
     for request, path in zip(chunk.requests, chunk.paths, strict=True):
-        outcome = request.outcome(path)
+        directory = request.existing(path)
+        outcome = None if directory is None else request.outcome(directory)
         if outcome is not None and outcome.status == "done":
             scores = kept_scores(path, outcome.result["steps"])
             if all(scoring.name in scores for scoring in chunk.runs.scorings):
