@@ -64,13 +64,6 @@ class Request:
         python = isinstance(self.template, PythonTemplate) and holds_objects(self.scenario)
         return self.scenario if python else None
 
-    @cached_property
-    def computing_backend(self) -> str:
-        """The backend that computes the run; ScenarioError where there is none of its name."""
-        from antiphon.engine.backends import checked_backend  # torch
-
-        return checked_backend(self.backend)
-
     @property
     def facts(self) -> dict[str, Any]:
         """What run.json has of the request, beside what it has of the simulation."""
@@ -112,12 +105,14 @@ class Request:
 
     def _differences(self, directory: RunDirectory) -> list[str]:
         """Return the differences between a run and this request: `width: 128 there, 64 asked`."""
+        from antiphon.engine.backends import checked_backend  # torch
+
         facts = directory.facts
         pairs: dict[str, tuple[Any, Any]] = {"scenario": (facts.get("scenario"), self.scenario.scenario)}
         there = facts.get("values") or {}
         pairs |= {name: (there.get(name), value) for name, value in self.resolved_values.items()}
         pairs |= {"seed": (facts.get("seed"), self.seed), "device": (facts.get("device"), self.device)}
-        pairs["backend"] = facts.get("backend"), self.computing_backend
+        pairs["backend"] = facts.get("backend"), checked_backend(self.backend)
         pairs |= self._of_cluster(facts)
         found = [f"{name}: {old} there, {new} asked" for name, (old, new) in pairs.items() if old != new]
         if not found and directory.document != scenario_text(self.scenario):
