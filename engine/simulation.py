@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import networkx as nx
 import torch
@@ -43,7 +43,9 @@ from antiphon.telemetry.channels.reading import read_run
 from antiphon.telemetry.channels.recorder import gathered
 from antiphon.telemetry.history import History
 
-__all__ = ["Simulation", "given_scenario"]
+__all__ = ["Simulation", "given_scenario", "resumed"]
+
+Resumed = TypeVar("Resumed", bound="Simulation")
 
 
 class Simulation(BaseSimulation):
@@ -138,29 +140,7 @@ class Simulation(BaseSimulation):
             DivergenceError: It diverged and would do so again.
         """
         _check_interval(checkpoint_every, logdir)
-        return cls._resumed(RunDirectory.open(logdir), scenario, PartsSettings.of(parts), checkpoint_every)
-
-    @classmethod
-    def _resumed(
-        cls,
-        directory: RunDirectory,
-        scenario: Scenario | Template | str | Path | None,
-        division: PartsSettings | None,
-        checkpoint_every: int | None,
-        until: int | None = None,
-    ) -> Self:
-        """Return the simulation of a run to go on in its directory, as `resume`; `until`: the step it is to reach, if another."""
-        with ExitStack() as undo:
-            undo.callback(directory.release)
-            directory.lock()
-            simulation = cls._of_directory(directory, scenario, division)
-            undo.callback(simulation.close)
-            if until is not None or directory.facts["exit"] != "done":
-                simulation.until = simulation._goal = until or directory.facts["steps"]
-            writer = RunWriter(simulation, directory, checkpoint_every)
-            undo.pop_all()
-        simulation._writer = writer
-        return simulation
+        return resumed(cls, RunDirectory.open(logdir), scenario, PartsSettings.of(parts), checkpoint_every)
 
     @classmethod
     def _of_directory(
@@ -502,6 +482,27 @@ class Simulation(BaseSimulation):
     ) -> Values:
         """Return what the learning signal of channels is worth, in forks (semantics 36): see `probes.value.value`."""
         return value(self, channels=channels, horizon=horizon, repeats=repeats, ahead=ahead)
+
+
+def resumed(
+    kind: type[Resumed],
+    directory: RunDirectory,
+    scenario: Scenario | Template | str | Path | None,
+    division: PartsSettings | None,
+    checkpoint_every: int | None,
+    until: int | None = None,
+) -> Resumed:
+    """Return the simulation of a run to go on in its directory, as `Simulation.resume`; `until`: the step it is to reach."""
+    with ExitStack() as undo:
+        undo.callback(directory.release)
+        directory.lock()
+        simulation = kind._of_directory(directory, scenario, division)
+        undo.callback(simulation.close)
+        if until is not None or directory.facts["exit"] != "done":
+            simulation.until = simulation._goal = until or directory.facts["steps"]
+        simulation._writer = RunWriter(simulation, directory, checkpoint_every)
+        undo.pop_all()
+    return simulation
 
 
 def given_scenario(
