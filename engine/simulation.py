@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import networkx as nx
 import torch
@@ -47,7 +47,9 @@ from antiphon.telemetry.channels.series import RunData
 from antiphon.telemetry.history import History
 from antiphon.telemetry.tensorboard import TensorBoardRecorder
 
-__all__ = ["Simulation", "given_scenario"]
+__all__ = ["Simulation", "given_scenario", "resumed"]
+
+Resumed = TypeVar("Resumed", bound="Simulation")
 
 
 class Simulation(BaseSimulation):
@@ -143,29 +145,7 @@ class Simulation(BaseSimulation):
             DivergenceError: It diverged and would do so again.
         """
         _check_interval(checkpoint_every, logdir)
-        return cls._resumed(RunDirectory.open(logdir), scenario, PartsSettings.of(parts), checkpoint_every)
-
-    @classmethod
-    def _resumed(
-        cls,
-        directory: RunDirectory,
-        scenario: Scenario | Template | str | Path | None,
-        division: PartsSettings | None,
-        checkpoint_every: int | None,
-        until: int | None = None,
-    ) -> Self:
-        """Return the simulation of a run to go on in its directory, as `resume`; `until`: the step it is to reach, if another."""
-        with ExitStack() as undo:
-            undo.callback(directory.release)
-            directory.lock()
-            simulation = cls._of_directory(directory, scenario, division)
-            undo.callback(simulation.close)
-            if until is not None or directory.facts["exit"] != "done":
-                simulation.until = simulation._goal = until or directory.facts["steps"]
-            writer = RunWriter(simulation, directory, checkpoint_every)
-            undo.pop_all()
-        simulation._writer = writer
-        return simulation
+        return resumed(cls, RunDirectory.open(logdir), scenario, PartsSettings.of(parts), checkpoint_every)
 
     @classmethod
     def _of_directory(
@@ -511,6 +491,27 @@ def _recorded(simulation: Simulation) -> RunData:
         recorder.begin(described(simulation, simulation._division))
         simulation.recorders.append(recorder)
     return replace(read_run(simulation._events), name=simulation.scenario.scenario, path="")
+
+
+def resumed(
+    kind: type[Resumed],
+    directory: RunDirectory,
+    scenario: Scenario | Template | str | Path | None,
+    division: PartsSettings | None,
+    checkpoint_every: int | None,
+    until: int | None = None,
+) -> Resumed:
+    """Return the simulation of a run to go on in its directory, as `Simulation.resume`; `until`: the step it is to reach."""
+    with ExitStack() as undo:
+        undo.callback(directory.release)
+        directory.lock()
+        simulation = kind._of_directory(directory, scenario, division)
+        undo.callback(simulation.close)
+        if until is not None or directory.facts["exit"] != "done":
+            simulation.until = simulation._goal = until or directory.facts["steps"]
+        simulation._writer = RunWriter(simulation, directory, checkpoint_every)
+        undo.pop_all()
+    return simulation
 
 
 def given_scenario(

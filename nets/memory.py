@@ -16,7 +16,6 @@ __all__ = [
     "give_back",
     "installed_memory",
     "keep_memory",
-    "name_refusal",
     "refusals_named",
     "uncollected",
     "was_refused",
@@ -103,23 +102,18 @@ def was_refused(error: BaseException | None) -> bool:
     return refused or isinstance(error, MemoryError)
 
 
-def name_refusal(error: BaseException) -> None:
-    """Raise ResourceError with the fix where an error is of exhausted memory; any other is left alone."""
-    if was_refused(error) and not isinstance(error, ResourceError):
-        raise ResourceError(
-            "out of memory; lower training.batch, the number of agents, or the sizes of networks and messages; "
-            "`antiphon show` estimates what each needs"
-        ) from error
-
-
 @contextmanager
 def refusals_named() -> Iterator[None]:
     """Turn errors of exhausted memory into a ResourceError with the fix."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        name_refusal(error)
-        raise
+        if not was_refused(error) or isinstance(error, ResourceError):
+            raise
+        raise ResourceError(
+            "out of memory; lower training.batch, the number of agents, or the sizes of networks and messages; "
+            "`antiphon show` estimates what each needs"
+        ) from error
 
 
 def installed_memory() -> int | None:

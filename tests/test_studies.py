@@ -122,7 +122,7 @@ def test_what_others_cannot_import_runs_in_this_process_and_goes_on(tmp_path: Pa
         table = study(scenario, seeds=2, jobs=2, logdir=folder)
     whole = study(scenario, seeds=2, logdir=tmp_path / "whole")
     assert table.result["lines"][0]["mean"] == whole.result["lines"][0]["mean"]
-    with one_line(r"default-s0: holds another run \(scenario: env: this Source holds other data", RunError):
+    with one_line(r"default-s0: holds another run \(env: this Source holds other data", RunError):
         study(own(shift=1.0), seeds=2, logdir=folder)
 
 

@@ -109,7 +109,8 @@ def run(
         return _run_seeds(request, seeds, name, logdir, checkpoint_every, resume_if_exists, json)
     stem = f"{request.scenario.scenario}-{variant or 'default'}-s{seed}"
     path = new_directory(logdir, name, stem)
-    outcome = request.outcome(path) if resume_if_exists else None
+    there = request.existing(path) if resume_if_exists else None
+    outcome = None if there is None else request.outcome(there)
     if outcome is not None and outcome.status == "done":
         return print_outcome(outcome, json)
     with request.template.placing(variant, request.values):

@@ -124,16 +124,10 @@ def _environment(system: System, scenario: Scenario) -> TorchVectorEnv:
 def _picture(env: Any) -> NDArray[np.uint8]:
     """Return the picture of the first environment, [height, width, 3] bytes."""
     try:
-        pictures = env.render()
+        picture = np.asarray(env.render()[0], dtype=np.uint8)
+        return picture.reshape(*picture.shape[:2], 3)
     except AntiphonError:
         raise
     except Exception as error:  # noqa: BLE001  (anything a user's environment may raise)
         line = " ".join(f"{type(error).__name__}: {error}".split())
-        raise RunError(f"export: the environment cannot render its picture: {line}") from None
-    picture = None if pictures is None or len(pictures) == 0 else np.asarray(pictures[0])
-    if picture is None or picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
-        made = "none" if picture is None else f"{list(picture.shape)} {picture.dtype}"
-        raise RunError(
-            f"export: a picture is [height, width, 3] bytes, and the environment renders {made}; give it render_mode"
-        )
-    return picture
+        raise RunError(f"export: the environment renders no picture [height, width, 3]: {line}") from None

@@ -95,9 +95,7 @@ def _entropies(probabilities: Tensor) -> Tensor:
 
 def spearman(a: Tensor, b: Tensor) -> float:
     """Return Spearman's rank correlation of [n] and [n], equal values having their mean rank; NaN where all are equal."""
-    x, y = (_ranks(values) - (len(values) - 1) / 2 for values in (a, b))
-    scale = (x.square().sum() * y.square().sum()).sqrt()
-    return float((x * y).sum() / scale) if scale > 0 else math.nan
+    return float(torch.corrcoef(torch.stack([_ranks(a), _ranks(b)]))[0, 1])
 
 
 def _ranks(values: Tensor) -> Tensor:

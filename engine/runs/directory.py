@@ -26,7 +26,6 @@ from antiphon.files import (
     cut,
     fitting,
     read_bytes,
-    remove_temporary,
     sync_folder,
     write_json,
     write_text,
@@ -133,11 +132,6 @@ def check_free(path: Path) -> None:
         )
 
 
-def _remove_empty(path: Path) -> None:
-    with suppress(OSError):
-        path.rmdir()
-
-
 def _remove_begun(path: Path) -> None:
     for name in (_SCENARIO, _RUN):
         with suppress(OSError):
@@ -168,18 +162,13 @@ class RunDirectory:
             RunError: The folder holds something, or cannot be written.
         """
         path = Path(path)
-        made = not path.exists()
         directory = cls(path, {"format": FORMAT, **facts, "files": {}, "checkpoints": {}})
         with ExitStack() as undo, writing(path):
             check_free(path)
-            path.mkdir(parents=True, exist_ok=True)
-            if made:
-                undo.callback(_remove_empty, path)
             directory._lock = DirectoryLock(path)
             undo.callback(directory.release)
             check_free(path)  # another process may have been faster
             undo.callback(_remove_begun, path)
-            remove_temporary(path)
             write_text(path / _SCENARIO, scenario_text(scenario))
             directory.note(files={_SCENARIO: entry_of(path / _SCENARIO)})
             sync_folder(path.parent)
@@ -212,7 +201,6 @@ class RunDirectory:
         except BaseException:
             self.release()
             raise
-        remove_temporary(self.path)
         for path in (self.path / "checkpoints").glob(".step-*"):
             whole = path.with_name(path.name.removeprefix(".").removesuffix(".old"))
             if path.suffix == ".old" and not whole.exists():  # it was killed while it replaced this one

@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 from antiphon.errors import RunError
 from antiphon.files import remove_temporary, writing
 
-__all__ = ["LOCK", "DirectoryLock", "locked"]
+__all__ = ["LOCK", "DirectoryLock"]
 
 LOCK = "run.lock"
 """The file's name in a run directory."""
 
 
 class DirectoryLock:
-    """The right to write in a directory, held until `release` or until the process ends.
+    """The right to write in a directory, held until `release`, or the end of its context or of the process.
+
+    The directory is made if need be, and removed again if it stays empty. What killed processes left half-written is removed.
 
     Args:
-        folder: The directory, which exists.
+        folder: The directory.
 
     Raises:
         RunError: Another process has it, or this one already, or the file cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
-        from filelock import (
-            FileLock,
-            Timeout,
-        )  # here, for it takes longer to import than most commands that only read
+        from filelock import FileLock, Timeout  # slower to import than most commands that only read
 
-        self._path = folder / LOCK
+        self._path, self._made = folder / LOCK, not folder.exists()
         self._lock = FileLock(self._path, timeout=0, thread_local=False)
         with writing(self._path):
+            folder.mkdir(parents=True, exist_ok=True)
             try:
                 self._lock.acquire()
             except Timeout:
@@ -41,32 +41,19 @@ class DirectoryLock:
                     f"{folder}: is being written by another process, or by a simulation in this one; wait until it has "
                     "ended, or stop it"
                 ) from None
+        remove_temporary(folder)
 
     def release(self) -> None:
         """Give it up, and remove the file; a second call does nothing."""
         if self._lock.is_locked:
             self._path.unlink(missing_ok=True)
             self._lock.release()
+            if self._made:
+                with suppress(OSError):
+                    self._path.parent.rmdir()
 
+    def __enter__(self) -> Self:
+        return self
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes from writing in a folder of results, which is made if need be, and removed again if it stays empty.
-
-    What killed processes left half-written there is removed.
-
-    Raises:
-        RunError: As of `DirectoryLock`.
-    """
-    made = not folder.exists()
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    lock = DirectoryLock(folder)
-    try:
-        remove_temporary(folder)
-        yield
-    finally:
-        lock.release()
-        if made:
-            with suppress(OSError):
-                folder.rmdir()
+    def __exit__(self, *_: object) -> None:
+        self.release()

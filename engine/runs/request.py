@@ -15,7 +15,6 @@ from antiphon.engine.runs.run_loop import Outcome
 from antiphon.engine.virtual.profile import VirtualSettings
 from antiphon.errors import DivergenceError, RunError
 from antiphon.files import finite
-from antiphon.problems import show_value
 from antiphon.scenarios import Scenario, Template
 from antiphon.spec import plain
 
@@ -65,13 +64,6 @@ class Request:
         python = isinstance(self.template, PythonTemplate) and holds_objects(self.scenario)
         return self.scenario if python else None
 
-    @cached_property
-    def computing_backend(self) -> str:
-        """The backend that computes the run; ScenarioError where there is none of its name."""
-        from antiphon.engine.backends import checked_backend  # torch
-
-        return checked_backend(self.backend)
-
     @property
     def facts(self) -> dict[str, Any]:
         """What run.json has of the request, beside what it has of the simulation."""
@@ -100,26 +92,27 @@ class Request:
             raise RunError(f"{path}: holds another run ({listed}); choose another name or directory")
         return directory
 
-    def outcome(self, path: str | Path) -> Outcome | None:
-        """Return how this run ended, done or diverged, if it is at `path`; None where it can be begun or resumed."""
-        directory = self.existing(path)
-        result = None if directory is None else directory.result
-        if directory is None or result is None:
+    def outcome(self, directory: RunDirectory) -> Outcome | None:
+        """Return how this run ended, done or diverged; None where it can be resumed."""
+        result = directory.result
+        if result is None:
             return None
         if directory.facts["exit"] == "diverged":
-            error = f"{path}: diverged and would do so again: {directory.facts['error']}"
+            error = f"{directory.path}: diverged and would do so again: {directory.facts['error']}"
             return Outcome("diverged", DivergenceError.exit_code, error, result)
         done = directory.facts["exit"] == "done" and result["steps"] >= self.scenario.training.steps
         return Outcome("done", result=result) if done else None
 
     def _differences(self, directory: RunDirectory) -> list[str]:
         """Return the differences between a run and this request: `width: 128 there, 64 asked`."""
+        from antiphon.engine.backends import checked_backend  # torch
+
         facts = directory.facts
         pairs: dict[str, tuple[Any, Any]] = {"scenario": (facts.get("scenario"), self.scenario.scenario)}
         there = facts.get("values") or {}
         pairs |= {name: (there.get(name), value) for name, value in self.resolved_values.items()}
         pairs |= {"seed": (facts.get("seed"), self.seed), "device": (facts.get("device"), self.device)}
-        pairs["backend"] = facts.get("backend"), self.computing_backend
+        pairs["backend"] = facts.get("backend"), checked_backend(self.backend)
         pairs |= self._of_cluster(facts)
         found = [f"{name}: {old} there, {new} asked" for name, (old, new) in pairs.items() if old != new]
         if not found and directory.document != scenario_text(self.scenario):
@@ -139,9 +132,9 @@ class Request:
         return {}
 
     def _scenario_differences(self, directory: RunDirectory) -> Iterator[str]:
-        from antiphon.engine.state.compatibility import differences
+        from antiphon.engine.state.compatibility import differences, in_words
         from antiphon.engine.state.described_scenario import described_scenario
 
         there = directory.described or described_scenario(directory.scenario)
-        for path, old, new in differences(there, described_scenario(self.scenario)):
-            yield f"{'.'.join(path)}: {show_value(old)} there, {show_value(new)} asked"
+        for difference in differences(there, described_scenario(self.scenario)):
+            yield in_words(*difference)

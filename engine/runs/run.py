@@ -17,7 +17,7 @@ from antiphon.engine.runs.observers import OnStep, TrainingScores
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run_loop import Outcome, RunLoop
 from antiphon.engine.runs.run_writer import RunWriter, open_writer
-from antiphon.engine.simulation import Simulation
+from antiphon.engine.simulation import Simulation, resumed
 from antiphon.engine.virtual.simulation import VirtualSimulation
 from antiphon.errors import RunError
 from antiphon.scenarios import Scenario
@@ -150,4 +150,4 @@ def _resumed(
     checkpoint_every: int | None,
 ) -> Run:
     kind = VirtualSimulation if "virtual" in directory.facts else Simulation
-    return Run([kind._resumed(directory, scenario, division, checkpoint_every, until)], until)
+    return Run([resumed(kind, directory, scenario, division, checkpoint_every, until)], until)

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from antiphon.errors import DivergenceError, ResourceError, ScenarioError
-from antiphon.nets.memory import name_refusal
+from antiphon.nets.memory import refusals_named
 
 if TYPE_CHECKING:
     from antiphon.engine.base_simulation import BaseSimulation, StepInfo
@@ -181,7 +181,7 @@ class RunLoop:
             )
 
         try:
-            with stop_signals() as signals:
+            with refusals_named(), stop_signals() as signals:
                 self._start(steps)
                 start = time.monotonic()
                 for simulation in self.running:
@@ -199,20 +199,9 @@ class RunLoop:
                 outcome = Outcome("stopped", 128 + signals[0]) if stopped else Outcome("done")
                 self._end(self.running, outcome)
         except BaseException as error:
-            failure = self._named(error)
-            self._end(self.running, _outcome_of(failure, signals))
-            if failure is error:
-                raise
-            raise failure from error
+            self._end(self.running, _outcome_of(error, signals))
+            raise
         return [self._outcomes[simulation] for simulation in self.simulations]
-
-    def _named(self, error: BaseException) -> BaseException:
-        """Return an error of exhausted memory as a ResourceError, and any other as it is."""
-        try:
-            name_refusal(error)
-        except ResourceError as named:
-            return named
-        return error
 
     def _start(self, steps: int | None) -> None:
         if steps is not None:

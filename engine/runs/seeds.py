@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +18,8 @@ from antiphon.engine.build.stacking import reasons_alone
 from antiphon.engine.environment import EnvironmentRunner, with_own_env
 from antiphon.engine.replicas import Replica, ReplicatedEngine
 from antiphon.engine.runs.directory import RunDirectory, check_free
-from antiphon.engine.runs.lock import locked
-from antiphon.engine.runs.observers import OnStep, Scores
+from antiphon.engine.runs.lock import DirectoryLock
+from antiphon.engine.runs.observers import OnStep
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import Run, begin
 from antiphon.engine.runs.run_loop import Outcome, RunLoop
@@ -209,12 +209,13 @@ class MultiSeedRun:
         for index, (request, path) in enumerate(zip(requests, paths, strict=True)):
             if not resume_if_exists:
                 check_free(path)
-            elif (outcome := request.outcome(path)) is not None:
-                self._ended[index] = outcome
             elif (directory := request.existing(path)) is not None:
                 self._existing[index] = directory
+                if (outcome := request.outcome(directory)) is not None:
+                    self._ended[index] = outcome
         begun = {index: directory.checkpoint_step for index, directory in self._existing.items()}
-        begun |= dict.fromkeys(self._ended, self.until) | self._common_steps()
+        together = self._common_steps()
+        begun |= dict.fromkeys(self._ended, self.until) | together
         self._steps = [begun.get(index, 0) for index in range(len(requests))]
         self._groups = self._group_runs()
         several = next((group for group in self._groups if len(group) > 1), None)
@@ -233,22 +234,18 @@ class MultiSeedRun:
         It is the newest step of which all have one, so that they go on together, to the bits of the run that nobody killed;
         those that had come to their end before the others are trained anew from there.
         """
-        groups: dict[tuple[int, ...], dict[int, RunDirectory]] = {}
-        for index, request in enumerate(self.requests if self._resume else ()):
-            directory = self._existing.get(index) or request.existing(self.paths[index])
-            facts = {} if directory is None else directory.facts
-            if directory is not None and "alone_from" not in facts and facts["exit"] != "diverged":
-                groups.setdefault(tuple(facts.get("together") or ()), {})[index] = directory
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for index, directory in self._existing.items():
+            facts = directory.facts
+            if "alone_from" not in facts and facts["exit"] != "diverged":
+                groups.setdefault(tuple(facts.get("together") or ()), []).append(index)
         found: dict[int, int] = {}
         for seeds, members in groups.items():
-            if len(seeds) < 2 or not members.keys() - self._ended.keys():
-                continue
-            common = set.intersection(*(_newest_steps(directory) for directory in members.values()))
-            for index, directory in members.items() if common else ():
-                found[index] = max(common)
-                if index in self._ended and max(common) < self.until:
-                    del self._ended[index]
-                    self._existing[index] = directory
+            common = set.intersection(*(_newest_steps(self._existing[index]) for index in members))
+            if len(seeds) > 1 and common and not self._ended.keys() >= set(members):
+                found |= dict.fromkeys(members, max(common))
+                for index in members if max(common) < self.until else ():
+                    self._ended.pop(index, None)
         return found
 
     def _group_runs(self) -> list[list[int]]:
@@ -279,39 +276,29 @@ class MultiSeedRun:
             checkpoint_every: As of `RunWriter`.
             summary_dir: A folder for seeds.json: the object of `--json`.
         """
-        with nullcontext() if summary_dir is None else locked(summary_dir):
-            return self._train(on_step, checkpoint_every, summary_dir)
-
-    def _train(
-        self, on_step: OnStep | None, checkpoint_every: int | None, summary_dir: Path | None
-    ) -> MultiSeedOutcome:
-        outcomes = dict(self._ended)
-        for group in self._groups:
-            found = self._train_group(group, self._mean_progress(on_step, group), checkpoint_every)
-            outcomes |= dict(zip(group, found, strict=True))
-            for index in group:
-                self._steps[index] = self.until
-            if any(outcome.exit_code > 128 for outcome in found):
-                break
-        by_seed = {self.requests[index].seed: outcomes[index] for index in sorted(outcomes)}
-        codes = {outcome.exit_code for outcome in by_seed.values()}
-        exit_code = max(codes) if max(codes) > 128 or 0 not in codes else 0
-        outcome = MultiSeedOutcome(by_seed, self.sequential_reason, exit_code)
-        if summary_dir is not None:
-            write_json(summary_dir / "seeds.json", outcome.result)
-        return outcome
+        with nullcontext() if summary_dir is None else DirectoryLock(summary_dir):
+            outcomes = dict(self._ended)
+            for group in self._groups:
+                found = self._train_group(group, self._mean_progress(on_step, group), checkpoint_every)
+                outcomes |= dict(zip(group, found, strict=True))
+                for index in group:
+                    self._steps[index] = self.until
+                if any(outcome.exit_code > 128 for outcome in found):
+                    break
+            by_seed = {self.requests[index].seed: outcomes[index] for index in sorted(outcomes)}
+            codes = {outcome.exit_code for outcome in by_seed.values()}
+            exit_code = max(codes) if max(codes) > 128 or 0 not in codes else 0
+            outcome = MultiSeedOutcome(by_seed, self.sequential_reason, exit_code)
+            if summary_dir is not None:
+                write_json(summary_dir / "seeds.json", outcome.result)
+            return outcome
 
     def _mean_progress(self, on_step: OnStep | None, group: Sequence[int]) -> OnStep | None:
         """Return the callback for a group: it passes on the mean step of all runs."""
         if on_step is None:
             return None
-
-        def on_group_step(step: int, scores: Callable[[], Scores]) -> None:
-            for index in group:
-                self._steps[index] = step
-            on_step(self.done, scores)
-
-        return on_group_step
+        others = sum(step for index, step in enumerate(self._steps) if index not in group)
+        return lambda step, scores: on_step((others + step * len(group)) // len(self._steps), scores)
 
     def _train_group(self, group: Sequence[int], on_step: OnStep | None, every: int | None) -> list[Outcome]:
         if len(group) == 1 and not self._ends_alone(group[0]):

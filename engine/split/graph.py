@@ -123,12 +123,7 @@ def copied(model: nn.Module) -> nn.Module:
 def restored(root: nn.Module) -> Iterator[None]:
     """Give a model its attributes and the numbers of its buffers back, whatever its forward does to them."""
     held = [(module, dict(vars(module)), dict(module._buffers)) for module in root.modules()]
-    numbers = [
-        (buffer, buffer.clone())
-        for _, _, buffers in held
-        for buffer in buffers.values()
-        if buffer is not None
-    ]
+    numbers = [(buffer, buffer.clone()) for buffer in root.buffers()]
     try:
         yield
     finally:

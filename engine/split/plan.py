@@ -226,7 +226,7 @@ class _Planner:
         """Refuse writes in place that another part would have to see; each part reads copies."""
         for number, part in enumerate(parts):
             inputs = self._inputs(part)
-            for node in part.nodes:
+            for node in [n for n in part.nodes if self.trace.facts[n].writes]:
                 writes = self.trace.facts[node].writes
                 for source in [n for n in part.nodes if n.op == "get_attr" and self.held[n] & writes]:
                     if any(source in other.nodes for other in parts if other is not part):

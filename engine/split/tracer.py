@@ -195,10 +195,8 @@ class _Tracer(fx.Tracer):
         return module_qualified_name not in self.opened
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        if self.evaluating:
+        if self.evaluating or m not in (self.submodule_paths or {}):  # made by forward itself: nn.ReLU()(x)
             return forward(*args, **kwargs)
-        if m not in (self.submodule_paths or {}):
-            return forward(*args, **kwargs)  # made by forward itself: nn.ReLU()(x)
         self.starts.setdefault(self.path_of_module(m), len(self.graph.nodes))
         return super().call_module(m, forward, args, kwargs)
 

@@ -13,7 +13,7 @@ from antiphon.errors import RunError
 from antiphon.problems import show_value
 from antiphon.spec import channel_name
 
-__all__ = ["check_compatible", "check_objects", "check_same_scenario", "differences"]
+__all__ = ["check_compatible", "check_objects", "check_same_scenario", "differences", "in_words"]
 
 _NAMED = {
     "learners": "agents",
@@ -126,7 +126,7 @@ def check_same_scenario(saved: Mapping[str, Any], own: Mapping[str, Any]) -> Non
         RunError: They differ; the line names the first difference.
     """
     for difference in differences(saved, own):
-        raise RunError(f"scenario: {_in_words(*difference)}; give the scenario that it was begun with")
+        raise RunError(f"scenario: {in_words(*difference)}; give the scenario that it was begun with")
 
 
 def check_objects(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
@@ -138,7 +138,7 @@ def check_objects(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
     for difference in differences(saved, own):
         if any(map(_is_object, difference[1:])):
             raise RunError(
-                f"scenario: {_in_words(*difference)}; give the one that it was saved with, or take single agents from it "
+                f"scenario: {in_words(*difference)}; give the one that it was saved with, or take single agents from it "
                 "with `weights: RUN:agent`"
             )
 
@@ -147,7 +147,8 @@ def _is_object(value: Any) -> bool:
     return isinstance(value, Mapping) and _OBJECT in value
 
 
-def _in_words(path: Sequence[str], saved: Any, own: Any) -> str:
+def in_words(path: Sequence[str], saved: Any, own: Any) -> str:
+    """Return a difference between two described scenarios in one line."""
     place = ".".join(path)
     if _is_object(saved) and _is_object(own) and saved[_OBJECT] == own[_OBJECT]:
         return f"{place}: this {own[_OBJECT]} holds other data or settings than the one saved"

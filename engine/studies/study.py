@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from antiphon.engine.runs.lock import locked
+from antiphon.engine.runs.lock import DirectoryLock
 from antiphon.engine.runs.python_template import PythonTemplate
 from antiphon.engine.studies.figure import draw_figure
 from antiphon.engine.studies.plan import Plan, StudyOptions, plan
@@ -108,7 +108,7 @@ class Study:
             for seed, run in kept.items():
                 end(chunk, seed, run, "kept")
         pool = Pool(processes)
-        with locked(self.directory), closing(pool.answers(waiting)) as answers:
+        with DirectoryLock(self.directory), closing(pool.answers(waiting)) as answers:
             for chunk, found in answers:
                 for seed, answer in zip(chunk.seeds, found, strict=True):
                     code = answer.exit_code
@@ -179,7 +179,8 @@ def _kept(chunk: Chunk) -> dict[int, Finished]:
     """Return the runs of a chunk by seed that are done and scored as is wanted."""
     kept = {}
     for request, path in zip(chunk.requests, chunk.paths, strict=True):
-        outcome = request.outcome(path)
+        directory = request.existing(path)
+        outcome = None if directory is None else request.outcome(directory)
         if outcome is not None and outcome.status == "done":
             scores = kept_scores(path, outcome.result["steps"])
             if all(scoring.name in scores for scoring in chunk.runs.scorings):

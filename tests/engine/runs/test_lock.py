@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from antiphon import Simulation
-from antiphon.engine.runs.lock import LOCK, DirectoryLock, locked
+from antiphon.engine.runs.lock import LOCK, DirectoryLock
 from antiphon.errors import RunError
 from tests.commands import Commands
 from tests.engine.numbers import one_line
@@ -86,15 +86,15 @@ def test_a_lock_that_is_no_file_is_one_line(tmp_path: Path) -> None:
 
 def test_a_folder_of_results_is_made_and_removed_again(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
-    with locked(folder):
+    with DirectoryLock(folder):
         (folder / ".seeds.json.0123abcd.tmp").touch()
-        with refused(folder), locked(folder):
+        with refused(folder), DirectoryLock(folder):
             pass
         (folder / ".seeds.json.0123abcd.tmp").unlink()
     assert not folder.exists()
     folder.mkdir()
     (folder / ".seeds.json.0123abcd.tmp").touch()
-    with locked(folder):
+    with DirectoryLock(folder):
         assert [path.name for path in folder.iterdir()] == [LOCK]
     assert list(folder.iterdir()) == []
 

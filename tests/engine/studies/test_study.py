@@ -75,7 +75,7 @@ def test_a_study_that_cannot_write_or_begin_is_one_line_and_leaves_nothing(
         return failed(cli, f"study digits-mlp {TINY} -v locked --seeds 1 --jobs 1 --logdir {folder}")
 
     (here / "file").write_text("")
-    assert "file/study: cannot be written (Not a directory)" in refused("file/study")
+    assert "cannot be written (Not a directory)" in refused("file/study")
     with Simulation("digits-mlp", logdir=here / "held"):
         before = sorted(path.name for path in (here / "held").iterdir())
         assert "held: is being written by another process, or" in refused("held")
