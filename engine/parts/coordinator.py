@@ -47,12 +47,8 @@ class Coordinator:
     """
 
     def __init__(self, simulation: BaseSimulation, settings: PartsSettings) -> None:
-        if simulation.backend.name == "reference":
-            raise ScenarioError(
-                "parts: the reference backend computes one agent at a time, in one process; leave out backend"
-            )
-        if simulation.backend.name == "native":
-            raise ScenarioError("parts: the native backend computes in one process; leave out backend")
+        if (name := simulation.backend.name) != "cohort":
+            raise ScenarioError(f"parts: the {name} backend computes in one process; leave out backend")
         self.settings = settings
         self._held_at = simulation.now
         """Steps of the state that the simulation holds itself."""

@@ -192,20 +192,16 @@ def from_bytes(data: bytes) -> dict[str, Any]:
 
 
 def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
-    if isinstance(value, Tensor):
+    """Return a state with the keys of its tensors in their place, and enter these by key."""
+
+    def packed(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor):
+            return leaf
         key = str(len(tensors))
-        tensors[key] = value.data.clone().contiguous()
+        tensors[key] = leaf.data.clone().contiguous()
         return {_TENSOR: key}
-    if isinstance(value, dict):
-        return {_key(key): _pack(item, tensors) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_pack(item, tensors) for item in value]
-    return value
 
-
-def _key(key: object) -> str:
-    assert isinstance(key, str), key
-    return key
+    return mapped(value, packed)
 
 
 def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
