@@ -124,11 +124,10 @@ def agent_kind(system: System, agent: Agent, wave: int) -> Hashable:
         learner.rate,
         _optimiser(learner.optimiser),
         agent.inputs.categories,
-        tuple(
-            AGE if n == AGE else system.description.signals[n].shape_as(agent.inputs.categories)
-            for n in agent.inputs.observes
-        ),
-        _critic(system, agent),
+        _shapes(system, agent, agent.inputs.observes),
+        None
+        if learner.critic is None
+        else (learner.critic.signature(), _shapes(system, agent, agent.inputs.critic)),
         None if agent.align is None else aligned_kind(system, agent),
         agent.inputs.fan_in,
         frozenset(read) if agent.inputs.fan_in in REDUCED else tuple(read),
@@ -141,14 +140,10 @@ def agent_kind(system: System, agent: Agent, wave: int) -> Hashable:
     )
 
 
-def _critic(system: System, agent: Agent) -> Hashable:
-    """The function of an agent's critic and the shapes of what it observes; None: it has none."""
-    if agent.learner.critic is None:
-        return None
-    signals = system.description.signals
-    return agent.learner.critic.signature(), tuple(
-        signals[n].shape_as(agent.inputs.categories) for n in agent.inputs.critic
-    )
+def _shapes(system: System, agent: Agent, names: Sequence[str]) -> Hashable:
+    """The shapes of what an agent observes, as it enters a network."""
+    signals, categories = system.description.signals, agent.inputs.categories
+    return tuple(name if name == AGE else signals[name].shape_as(categories) for name in names)
 
 
 def _goal_kind(goal: Goal) -> Hashable:
