@@ -92,15 +92,15 @@ REST: tuple[Fault, ...] = (
     Fault(
         "state-a-copy-shares-its-tensors",
         "engine/state/checkpoint.py",
-        "        return value.data.clone()\n    if isinstance(value, dict):\n        return {key: copy_tree",
-        "        return value.data\n    if isinstance(value, dict):\n        return {key: copy_tree",
+        "lambda leaf: leaf.data.clone() if isinstance(leaf, Tensor) else leaf",
+        "lambda leaf: leaf.data if isinstance(leaf, Tensor) else leaf",
         "tests/contracts/test_contracts.py::test_documents[library two-timescales, {'gradient': 'critic', 'cell': 'leaky'}-saved]",
     ),
     Fault(
         "state-a-fork-begins-its-episode-anew",
-        "engine/base_simulation.py",
-        '            self.world.elapsed = state["elapsed"]\n',
-        "            self.world.elapsed = 0\n",
+        "engine/environment.py",
+        '        self.elapsed = state["elapsed"]\n',
+        "        self.elapsed = 0\n",
         "tests/contracts/test_contracts.py::test_documents[backpropagation through episodes-saved]",
     ),
     Fault(
