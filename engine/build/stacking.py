@@ -266,10 +266,9 @@ def stack(base: System, part: System | None = None) -> Stacked:
     families = channel_stacks_of(base, stack_of, alone)
     if part is not None:
         found = [own for members in found if (own := [a for a in members if a.name in part.agents])]
-        alone = {name: why for name, why in alone.items() if name in part.agents}
         base = part
-    if len(alone) == len(base.agents):
-        return replace(Stacked.of_single_agents(base), alone=alone)
+    if alone.keys() >= base.agents.keys():
+        return Stacked.of_single_agents(base)
     place: dict[str, tuple[str, int]] = {}
     agents: dict[str, Agent] = {}
     for members in found:
@@ -288,7 +287,7 @@ def stack(base: System, part: System | None = None) -> Stacked:
     clocks = {name: agent.clock for name, agent in agents.items()}
     schedule = Schedule(clocks, waves)
     system = replace(base, agents=agents, channels=channels, groups=groups, schedule=schedule, replica_of={})
-    return Stacked(base, system, place, alone)
+    return Stacked(base, system)
 
 
 def _index(places: list[int], count: int, device: torch.device) -> Tensor | None:
