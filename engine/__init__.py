@@ -1,8 +1,8 @@
 """What runs a scenario. docs/glossary.md names the file of each concept.
 
-core/        agent, channel, message, ledger, clock, schedule, window, signals: what a step works on
+heart/       one step, and what it works on: agent, channel, message, ledger, clock, window; read step.py first
+features/    what is not the step itself, one file each, on its hooks
 build/       from a scenario to a system, and what of it is stacked
-step/        one step: engine (read it first), forward, losses, backward, predictors, report
 reference/   the specification: one agent at a time, plain autograd; the engine is held to it
 state/       state dicts and checkpoints
 inference/   forward passes without learning: evaluation, rollouts, the composed module
@@ -18,5 +18,4 @@ metrics/     what recorders are handed
 probes/      whether a channel works: forks that are run, read and thrown away
 studies/     many runs and their tables
 planning/    what a scenario costs before it runs
-compare/     where two runs differ
 """

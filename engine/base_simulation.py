@@ -395,7 +395,7 @@ class BaseSimulation:
                 system = _built(self, scenario)
             check_compatible(system, self.world.step_signals.signals, state["system"], state["present"])
         except (RunError, ScenarioError) as difference:
-            raise self.world.refusal(state) or RunError(str(difference)) from None
+            raise RunError(str(difference)) from None
         with refusals_named(), uncollected():
             if system is not self._system:
                 _check_alone(self, "load")

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
 from antiphon.engine.metrics.episodes import REWARD, EpisodeStatistics
-from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.envs import registry
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import OUTCOMES
@@ -130,23 +129,6 @@ class EnvironmentRunner:
         self.elapsed = state["elapsed"]
         if self.episodes is not None and "episodes" in state:  # earlier checkpoints have none
             self.episodes.load_state_dict(state["episodes"])
-
-    def refusal(self, state: dict[str, Any]) -> RunError | None:
-        """Return the environment's own reason against a state, which names more than a shape; None: it has none.
-
-        Args:
-            state: Of a simulation; its environment's is tried, and the present one is put back.
-        """
-        if state["env"] is None or state["present"].keys() != self.step_signals.signals.keys():
-            return None
-        before = self.env.state_dict()
-        try:
-            self.env.load_state_dict(copy_tree(state["env"]))
-        except RunError as error:
-            return error
-        finally:
-            self.env.load_state_dict(before)
-        return None
 
 
 def environment_state(env: TorchVectorEnv) -> dict[str, Any] | None:

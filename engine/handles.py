@@ -36,8 +36,7 @@ class ModelHandle:
     _quarantined: bool
 
     def __init__(self, model: TrainedParameters, *, quarantined: bool) -> None:
-        object.__setattr__(self, "_model", model)
-        object.__setattr__(self, "_quarantined", quarantined)
+        vars(self).update(_model=model, _quarantined=quarantined)
 
     @property
     def parameters(self) -> dict[str, Tensor]:
@@ -73,8 +72,7 @@ class AgentHandle(ModelHandle):
 
     def __init__(self, agent: Agent, keep: Keep) -> None:
         super().__init__(agent.learner, quarantined=bool(torch.as_tensor(agent.agent_disabled).any()))
-        object.__setattr__(self, "_agent", agent)
-        object.__setattr__(self, "_keep", keep)
+        vars(self).update(_agent=agent, _keep=keep)
 
     def __setattr__(self, name: str, value: object) -> None:
         key = "learning_rate" if name in ("lr", "rate") else name
@@ -145,14 +143,10 @@ class Message:
             rows = message.sent.shape[0]
             return where.clone() if isinstance(where, Tensor) else torch.full((rows,), where)
 
+        same = ("stamp", "received", "gradient", "loss", "complete", "finished")
         return cls(
-            stamp=message.stamp,
+            **{name: getattr(message, name) for name in same},
             value=message.sent,
-            received=message.received,
-            gradient=message.gradient,
-            loss=message.loss,
-            complete=message.complete,
-            finished=message.finished,
             counted=mask(message.counted),
             void=mask(message.void),
             injects=~mask(message.no_injection),
@@ -181,18 +175,14 @@ class ChannelHandle:
     @property
     def synthetic_gradient(self) -> ModelHandle | None:
         """What predicts the gradient that the receiver will send back; None: nothing does."""
-        channel = self._channel
-        if channel.gradient.predictor is None:
-            return None
-        return ModelHandle(channel.gradient.predictor, quarantined=channel.gradient.all_disabled)
+        own = self._channel.gradient
+        return None if own.predictor is None else ModelHandle(own.predictor, quarantined=own.all_disabled)
 
     @property
     def synthetic_input(self) -> ModelHandle | None:
         """What predicts the message that the sender will send; None: nothing does."""
-        channel = self._channel
-        if channel.input.model is None:
-            return None
-        return ModelHandle(channel.input.model, quarantined=channel.input.all_disabled)
+        own = self._channel.input
+        return None if own.model is None else ModelHandle(own.model, quarantined=own.all_disabled)
 
     @property
     def feedback(self) -> dict[str, Tensor]:
@@ -200,10 +190,8 @@ class ChannelHandle:
 
         Of `fa` by the name of the receiver's parameter; of `dfa` and `kickback` as `direct`, [size, outputs of the objective].
         """
-        channel = self._channel
-        if channel.feedback.direct is not None:
-            return {"direct": channel.feedback.direct}
-        return dict(channel.feedback.weights or {})
+        own = self._channel.feedback
+        return dict(own.weights or {}) if own.direct is None else {"direct": own.direct}
 
     @property
     def messages(self) -> dict[int, Message]:

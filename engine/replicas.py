@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from operator import attrgetter
+from typing import Any, TypeVar
 
-import torch
 from torch import Tensor
 
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.build.join_replicas import Union, bare, named
 from antiphon.engine.build.stacked import Stacked
 from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
-from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Losses, PredictorUpdate, StepReport, Update
-from antiphon.engine.metrics.report import AgentReport, LossesByAgent
+from antiphon.engine.metrics.report import AgentReport
 from antiphon.engine.state.state_dict import restore, snapshot
+from antiphon.engine.state.trees import join_rows
 
 __all__ = ["Replica", "ReplicaReport", "ReplicatedEngine"]
 
+T = TypeVar("T")
 Places = dict[tuple[str, ...], tuple[tuple[str, ...], list[int] | slice]]
 """By the members of a stack: those of one replica, by their own names, and their places."""
 
@@ -47,7 +48,7 @@ class ReplicatedEngine:
     def tick(self, step: int, step_signals: StepSignals) -> None:
         """Tick all replicas."""
         if self.loaded:
-            self.union.join()
+            self.union.exchange(to_union=True)
             self.engine.load_members()
             self.loaded = False
         self._stale = True
@@ -60,21 +61,18 @@ class ReplicatedEngine:
 
     def cut(self, step: int, ends: Sequence[EpisodeEnds]) -> None:
         """End episodes, given by replica."""
-        ended = self._joined([e.ended for e in ends])
-        self.engine.cut(step, EpisodeEnds(ended, self._joined([e.terminated for e in ends])))
-
-    def _joined(self, masks: Sequence[RowMask]) -> RowMask:
-        if not any(isinstance(one, Tensor) for one in masks) and len(set(masks)) == 1:
-            return masks[0]
-        system = self.engine.system
-        full = torch.ones(system.batch, dtype=torch.bool, device=system.device)
-        return torch.cat([one if isinstance(one, Tensor) else full & one for one in masks])
+        rows = self.engine.system.batch, self.engine.system.device
+        ended, terminated = (
+            join_rows(masks, *rows)
+            for masks in zip(*map(attrgetter("ended", "terminated"), ends), strict=True)
+        )
+        self.engine.cut(step, EpisodeEnds(ended, terminated))
 
     def synchronize(self) -> None:
         """Write the state of the stacks to the systems of the replicas, once a step."""
         if self._stale:
             self.engine.per_agent()
-            self.union.part()
+            self.union.exchange(to_union=False)
             self._stale = False
 
 
@@ -144,6 +142,10 @@ class ReplicaReport(AgentReport):
     def _is_own(self, name: str) -> bool:
         return name.endswith(named("", self._index))
 
+    def _own(self, by_name: Mapping[str, T]) -> dict[str, T]:
+        """What is of the replica's agents or channels, by the names in its own system."""
+        return {bare(name): one for name, one in by_name.items() if self._is_own(name)}
+
     @cached_property
     def updates(self) -> list[Update]:
         """By learning group."""
@@ -151,28 +153,20 @@ class ReplicaReport(AgentReport):
         for update in self._everything.updates:
             if self._is_own(update.group.members[0]):
                 own = Update(self._stacked.base.group_of[bare(update.group.members[0])], update.window)
-                own.gradients = {bare(name): g for name, g in update.gradients.items()}
-                own.window_loss.losses = {
-                    bare(name): losses for name, losses in update.window_loss.losses.items()
-                }
-                own.injected = {bare(name): rows for name, rows in update.injected.items()}
+                own.gradients, own.injected = self._own(update.gradients), self._own(update.injected)
+                own.window_loss.losses = self._own(update.window_loss.losses)
                 found.append(own)
         return found
 
     @cached_property
     def predictor_updates(self) -> dict[str, PredictorUpdate]:
         """By channel."""
-        found = self._everything.predictor_updates
-        return {bare(name): update for name, update in found.items() if self._is_own(name)}
+        return self._own(self._everything.predictor_updates)
 
     @cached_property
     def input_updates(self) -> dict[str, PredictorUpdate]:
         """By channel."""
-        return {
-            bare(name): update
-            for name, update in self._everything.input_updates.items()
-            if self._is_own(name)
-        }
+        return self._own(self._everything.input_updates)
 
     def losses(self) -> Iterator[tuple[tuple[str, ...], Losses]]:
         """Yield the objectives' losses of its own members of each stack."""
@@ -186,11 +180,6 @@ class ReplicaReport(AgentReport):
             if own:
                 yield own, losses.of(places)
 
-    def by_agent(self) -> Mapping[str, Tensor]:
-        """The losses by agent."""
-        return LossesByAgent(self)
-
     def figures(self) -> dict[str, dict[str, Tensor]]:
         """Return the figures of its own policies."""
-        found = self._everything.figures()
-        return {bare(name): figures for name, figures in found.items() if self._is_own(name)}
+        return self._own(self._everything.figures())

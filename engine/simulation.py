@@ -177,22 +177,18 @@ class Simulation(BaseSimulation):
                     "start another run, with its weights if you like"
                 )
             simulation = cls.load(directory.path, given, **settings)
-            try:
-                check_continues(simulation)
-            except RunError:
-                simulation.close()
-                raise
         else:  # it ended before its first checkpoint
             simulation = cls(given or directory.scenario, seed=facts["seed"], dtype=dtype, **settings)
+        try:
+            check_continues(simulation)
+            if division is not None:
+                simulation._divide(division)
+                directory.facts["parts"] = simulation._division
+        except BaseException:
+            simulation.close()
+            raise
         if len(facts.get("together") or []) > 1 and "alone_from" not in facts:
             directory.facts["alone_from"] = simulation.now  # its last bits differ from here on
-        if division is not None:
-            try:
-                simulation._divide(division)
-            except BaseException:
-                simulation.close()
-                raise
-            directory.facts["parts"] = simulation._division
         return simulation
 
     # --- parts -------------------------------------------------------------------------------------------

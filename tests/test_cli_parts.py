@@ -51,7 +51,7 @@ RESUMED = ("--parts 3", "--parts 1", "--parts *=1 --parts c=0")
         ("--parts 2 --every 3", "parts: every is 3, and parts of this placement may be 2 steps apart"),
         ("--parts 2 --mode slow", "parts: there is no mode 'slow'"),
         ("--parts 2 --ray=here", "--ray: 'here' is not HOST:PORT; `ray start --head` prints it"),
-        ("--parts 2 --backend reference", "parts: the reference backend computes one agent at a time"),
+        ("--parts 2 --backend reference", "parts: the reference backend computes in one process"),
         ("--parts 2 --seeds 3", "--seeds: several seeds are not divided into parts; run each with --seed S"),
         ("--parts 0", "--parts: must be at least 1, not 0"),
         ("--mode free", "--mode: into how many parts? add --parts N"),

@@ -37,7 +37,7 @@ from antiphon.envs.signal import Description
 from antiphon.errors import RunError, ScenarioError, suggest
 from antiphon.nets.random import generator, seed_for
 from antiphon.problems import DocumentError, Path, placed
-from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec
+from antiphon.scenarios.agent_specs import AgentSpec, CriticSpec, NetworkSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.relations import learning_groups
@@ -154,7 +154,7 @@ class _Builder:
                     fan_in,
                     FanIn(fan_in),
                     self._categories(name, spec),
-                    self._critic_observes(spec),
+                    () if (critic := _critic_of(spec)) is None else critic.observes,
                 ),
                 self.scenario.training.batch,
                 self._goal(name, spec, shapes),
@@ -220,16 +220,11 @@ class _Builder:
         except ScenarioError as error:
             raise placed(error, ("agents", name)) from None
 
-    @staticmethod
-    def _critic_observes(spec: AgentSpec) -> tuple[str, ...]:
-        critic = None if spec.objective is None else spec.objective.critic
-        return () if critic is None else critic.observes
-
     def _critic(self, name: str, spec: AgentSpec, shapes: Shapes) -> Network | None:
-        if spec.objective is None or spec.objective.critic is None:
+        critic = _critic_of(spec)
+        if critic is None:
             return None
-        network, head = spec.objective.critic.network, Head(VALUE, (1,))
-        return self._feedforward(network, spec, shapes.critics[name], (head,))
+        return self._feedforward(critic.network, spec, shapes.critics[name], (Head(VALUE, (1,)),))
 
     def _feedforward(
         self, network: NetworkSpec, spec: AgentSpec, inputs: tuple[int, ...], heads: tuple[Head, ...]
@@ -346,6 +341,10 @@ def _episode_windows(longest: int | None) -> EpisodeWindows | None:
     from antiphon.engine.features.episode_windows import EpisodeWindows
 
     return EpisodeWindows(longest)
+
+
+def _critic_of(spec: AgentSpec) -> CriticSpec | None:
+    return None if spec.objective is None else spec.objective.critic
 
 
 def read_weights(learner: Learner, source: str, place: Path) -> None:

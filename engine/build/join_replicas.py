@@ -124,15 +124,8 @@ class Union:
             replica_of={name: replica_of(name) for name in agents},
         )
 
-    def part(self) -> None:
-        """Bring the systems up to what the union has become."""
-        self._exchange(to_union=False)
-
-    def join(self) -> None:
-        """Bring the union up to what the systems have become."""
-        self._exchange(to_union=True)
-
-    def _exchange(self, *, to_union: bool) -> None:
+    def exchange(self, *, to_union: bool) -> None:
+        """Bring the union up to what the systems have become, or these up to what the union has."""
         union, groups = self.system, iter(self.system.groups)
         for replica, system in enumerate(self.systems):
             for name, agent in system.agents.items():

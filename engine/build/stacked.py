@@ -19,14 +19,10 @@ class Stacked:
     Attributes:
         base: The single agents and channels; their parameters are views of the stacked ones.
         system: The stacks.
-        place: By agent: its stack, and its place there.
-        alone: By agent, why it is a stack of one.
     """
 
     base: System
     system: System
-    place: dict[str, tuple[str, int]]
-    alone: dict[str, str]
     _places: dict[str, tuple[Channel, int]] = field(default_factory=dict)
 
     def channel_of(self, name: str) -> tuple[Channel, int]:
@@ -54,4 +50,4 @@ class Stacked:
     @classmethod
     def of_single_agents(cls, base: System) -> Stacked:
         """Every agent as a stack of one."""
-        return cls(base, base, {name: (name, 0) for name in base.agents}, {})
+        return cls(base, base)

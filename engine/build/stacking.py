@@ -125,11 +125,10 @@ def agent_kind(system: System, agent: Agent, place: Hashable) -> Hashable:
         learner.rate,
         _optimiser(learner.optimiser),
         agent.inputs.categories,
-        tuple(
-            AGE if n == AGE else system.description.signals[n].shape_as(agent.inputs.categories)
-            for n in agent.inputs.observes
-        ),
-        _critic(system, agent),
+        _shapes(system, agent, agent.inputs.observes),
+        None
+        if learner.critic is None
+        else (learner.critic.signature(), _shapes(system, agent, agent.inputs.critic)),
         None if agent.align is None else aligned_kind(system, agent),
         agent.inputs.fan_in,
         frozenset(read) if agent.inputs.fan_in in REDUCED else tuple(read),
@@ -142,14 +141,10 @@ def agent_kind(system: System, agent: Agent, place: Hashable) -> Hashable:
     )
 
 
-def _critic(system: System, agent: Agent) -> Hashable:
-    """The function of an agent's critic and the shapes of what it observes; None: it has none."""
-    if agent.learner.critic is None:
-        return None
-    signals = system.description.signals
-    return agent.learner.critic.signature(), tuple(
-        signals[n].shape_as(agent.inputs.categories) for n in agent.inputs.critic
-    )
+def _shapes(system: System, agent: Agent, names: Sequence[str]) -> Hashable:
+    """The shapes of what an agent observes, as it enters a network."""
+    signals, categories = system.description.signals, agent.inputs.categories
+    return tuple(name if name == AGE else signals[name].shape_as(categories) for name in names)
 
 
 def _goal_kind(goal: Goal) -> Hashable:
@@ -275,10 +270,9 @@ def stack(base: System, part: System | None = None) -> Stacked:
     families = channel_stacks_of(base, stack_of, alone)
     if part is not None:
         found = [own for members in found if (own := [a for a in members if a.name in part.agents])]
-        alone = {name: why for name, why in alone.items() if name in part.agents}
         base = part
-    if len(alone) == len(base.agents):
-        return replace(Stacked.of_single_agents(base), alone=alone)
+    if alone.keys() >= base.agents.keys():
+        return Stacked.of_single_agents(base)
     place: dict[str, tuple[str, int]] = {}
     agents: dict[str, Agent] = {}
     with Progress("stacking", len(base.agents) + len(base.channels)) as progress:
@@ -299,7 +293,7 @@ def stack(base: System, part: System | None = None) -> Stacked:
     clocks = {name: agent.clock for name, agent in agents.items()}
     schedule = Schedule(clocks, waves)
     system = replace(base, agents=agents, channels=channels, groups=groups, schedule=schedule, replica_of={})
-    return Stacked(base, system, place, alone)
+    return Stacked(base, system)
 
 
 def _index(places: list[int], count: int, device: torch.device) -> Tensor | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import networkx as nx
+
 from antiphon.engine.heart.agent import AGE, Agent
-from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
 
 __all__ = ["travelling_signals"]
@@ -26,17 +27,17 @@ def travelling_signals(whole: System, cut: Iterable[str], free: bool) -> dict[st
     if not free:
         names = tuple(sorted(whole.signals()))
         return {name: names for name in cut if whole.agents[whole.channels[name].sender].align is not None}
-    needed = {name: _needs(agent) for name, agent in whole.agents.items()}
-    aligned = [c for c in reversed(whole.channels.values()) if whole.agents[c.receiver].align == c.name]
-    while sum(_add(needed[channel.sender], needed[channel.receiver]) for channel in aligned):
-        pass
+    channels = whole.channels.values()
+    aligned = [(c.sender, c.receiver) for c in channels if whole.agents[c.receiver].align == c.name]
+    readers: nx.DiGraph[str] = nx.DiGraph(aligned)
     found = {}
     for name in cut:
         channel = whole.channels[name]
         sender, receiver = whole.agents[channel.sender], whole.agents[channel.receiver]
         wanted = {spec.name for spec in channel.input.context}
         if receiver.align == name:
-            wanted |= needed[receiver.name]
+            for reader in (receiver.name, *nx.descendants(readers, receiver.name)):
+                wanted |= _needs(whole.agents[reader])
         elif sender.align is None:
             continue  # the receiver has the signals of the steps at which it is sent to
         if wanted:
@@ -50,22 +51,9 @@ def _needs(agent: Agent) -> set[str]:
     if agent.goal is not None:
         own.update(agent.goal.signals)
     for channel in agent.outgoing:
-        own |= _conditions(channel)
+        own.update(spec.name for spec in channel.input.context)
+        if channel.gradient.predictor is not None:
+            own.update(spec.name for spec in channel.gradient.context)
+            if channel.gradient.target is not None:
+                own.add(channel.gradient.target)
     return own
-
-
-def _add(names: set[str], others: set[str]) -> bool:
-    """Add names to a set, and return whether any was missing."""
-    missing = others - names
-    names |= missing
-    return bool(missing)
-
-
-def _conditions(channel: Channel) -> set[str]:
-    """The names of the signals that a channel's predictors are conditioned on, or predict."""
-    names = {spec.name for spec in channel.input.context}
-    if channel.gradient.predictor is not None:
-        names.update(spec.name for spec in channel.gradient.context)
-        if channel.gradient.target is not None:
-            names.add(channel.gradient.target)
-    return names

@@ -47,12 +47,8 @@ class Coordinator:
     """
 
     def __init__(self, simulation: BaseSimulation, settings: PartsSettings) -> None:
-        if simulation.backend.name == "reference":
-            raise ScenarioError(
-                "parts: the reference backend computes one agent at a time, in one process; leave out backend"
-            )
-        if simulation.backend.name == "native":
-            raise ScenarioError("parts: the native backend computes in one process; leave out backend")
+        if (name := simulation.backend.name) != "cohort":
+            raise ScenarioError(f"parts: the {name} backend computes in one process; leave out backend")
         self.settings = settings
         self._held_at = simulation.now
         """Steps of the state that the simulation holds itself."""
@@ -92,7 +88,6 @@ class Coordinator:
             RunError: A part is gone and does not come back.
         """
         step = simulation.now
-        self._note_reset(simulation)
         if self._parts_at is None:
             self._held_at = step
         if self._parts_at is None or self._parts_at <= step:
@@ -118,10 +113,6 @@ class Coordinator:
         """Whether the parts take all steps, and never wait."""
         return self.settings.mode == "free"
 
-    def _note_reset(self, simulation: BaseSimulation) -> None:
-        if simulation.now < self._held_at:
-            self._parts_at, self._held_at = None, simulation.now
-
     def _bring_parts(self, simulation: BaseSimulation) -> Parts:
         """Return the parts, not further from the simulation's step than by one that they take themselves."""
         parts = self._open(simulation)
@@ -141,9 +132,7 @@ class Coordinator:
         self._held_at = simulation.now
         if row:
             self._row_at = simulation.now - 1
-        if (
-            not simulation.observed_at
-        ):  # by hand: whatever is done to it between two steps, the parts do not have
+        if not simulation.observed_at:  # by hand: what is done to it between two steps, the parts do not have
             self._parts_at = None
 
     def release(self, simulation: BaseSimulation) -> None:
@@ -187,7 +176,6 @@ class Coordinator:
             DivergenceError: As of `advance`.
             RunError: A part is gone and does not come back.
         """
-        self._note_reset(simulation)
         reached = self._parts_at
         if self._parts is None or reached is None or reached <= self._held_at:
             return

@@ -57,6 +57,8 @@ class FreeFigures:
 
 _OF_WHOLE = -1
 """The incarnation of messages that were sent before a division into parts."""
+_UNDER_WAY = ("_newest", "_origins", "_sent", "_collected", "covered")
+"""What is saved of the boundary as it is."""
 Queued = tuple[int, CutMessage]
 """A message that has arrived and not been read, and its sender's incarnation."""
 
@@ -232,49 +234,46 @@ class FreeBoundary(Boundary):
     def state_dict(self) -> dict[str, Any]:
         """Return what is under way; what is to be sent must have been collected."""
         return {
+            **{name: [list(item) for item in getattr(self, name).items()] for name in _UNDER_WAY},
             "queues": {
                 key: [[incarnation, mapped(vars(one), _tensor)] for incarnation, one in queue]
                 for key, queue in self._queues.items()
             },
-            "newest": {key: list(origin) for key, origin in self._newest.items()},
             "due": [list(key) for key in self._due],
-            "origins": [[*key, *origin] for key, origin in self._origins.items()],
-            "sent": [[*key, incarnation] for key, incarnation in self._sent.items()],
-            "collected": [list(item) for item in self._collected.items()],
-            "covered": [list(item) for item in self.covered.items()],
             "figures": asdict(self.figures),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load what was under way, once the ledgers have been loaded; its tensors are used as they are."""
+        for name in _UNDER_WAY:
+            setattr(self, name, {_tuple(key): _tuple(value) for key, value in state[name]})
         self._queues = {
             key: [(incarnation, CutMessage(**mapped(one, _array))) for incarnation, one in queue]
             for key, queue in state["queues"].items()
         }
-        self._newest = {key: (incarnation, stamp) for key, (incarnation, stamp) in state["newest"].items()}
         self._due = {(key, stamp): self.receiving[key].ledger.messages[stamp] for key, stamp in state["due"]}
-        self._origins = {
-            (key, own): (incarnation, stamp) for key, own, incarnation, stamp in state["origins"]
-        }
-        self._sent = {(key, stamp): incarnation for key, stamp, incarnation in state["sent"]}
-        self._collected = dict(map(tuple, state["collected"]))
-        self.covered = dict(map(tuple, state["covered"]))
         self.figures = FreeFigures(**state["figures"])
 
 
-def packed(exchange: Exchange) -> dict[str, Any]:
-    """Return an exchange as plain data and tensors, for a checkpoint."""
-    found: dict[str, Any] = mapped(asdict(exchange), _tensor)
+def packed(exchange: Exchange | None) -> dict[str, Any] | None:
+    """Return an exchange as plain data and tensors, for a checkpoint; None: there is none."""
+    found: dict[str, Any] | None = None if exchange is None else mapped(asdict(exchange), _tensor)
     return found
 
 
-def unpacked(state: dict[str, Any]) -> Exchange:
+def unpacked(state: dict[str, Any] | None) -> Any:
     """Return the exchange that `packed` was given."""
+    if state is None:
+        return None
     tree = mapped(state, _array)
     messages, returns = tree.pop("messages"), tree.pop("returns")
     return Exchange(
         **tree, messages=[CutMessage(**m) for m in messages], returns=[Return(**r) for r in returns]
     )
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _tensor(leaf: Any) -> Any:

@@ -51,7 +51,6 @@ class Part:
         now: Steps taken.
         incarnation: How many times it has been started again; for parts that do not wait.
         neighbours: The parts at the other ends of its cut channels.
-        lookahead: Steps that it may be ahead of what its neighbours have sent.
         free: Whether it does not wait for them.
         learned: What was learned at the newest step.
 
@@ -82,9 +81,11 @@ class Part:
         self._order = {"agents": list(whole.agents), "channels": list(whole.channels)}
         self._groups = [i for i, group in enumerate(whole.groups) if group in part.groups]
         self.backend = StackedBackend(whole, stacked=stacked, part=part)
-        self.lookahead, self.free = lookahead_of(whole, placement), free is not None
+        self.free = free is not None
         cut = self.backend.system, part.elsewhere, index, travelling_signals(whole, part.elsewhere, self.free)
-        self.boundary = Boundary(*cut, self.lookahead) if free is None else FreeBoundary(*cut, free)
+        self.boundary = (
+            Boundary(*cut, lookahead_of(whole, placement)) if free is None else FreeBoundary(*cut, free)
+        )
         self.neighbours = self.boundary.neighbours
         self.world = EnvironmentRunner(self._env, whole.signals(), seed)
         part.next_episode(0, self._env.episode_length)
@@ -98,11 +99,6 @@ class Part:
     def covered(self) -> Mapping[int, int]:
         """By neighbour: the step up to which what it sent has arrived."""
         return self.boundary.covered
-
-    @property
-    def ready(self) -> bool:
-        """Whether all that the coming step reads has arrived."""
-        return not self.waits_for()
 
     @property
     def behind(self) -> int:
@@ -121,7 +117,7 @@ class Part:
 
         Raises:
             DivergenceError: A loss or gradient was not finite. No parameter of this part has been touched by this step.
-            EngineError: It is not `ready`.
+            EngineError: It waits for a neighbour (`waits_for`).
         """
         step = self.now
         self.boundary.enter(step, self.world.step_signals)
@@ -147,10 +143,6 @@ class Part:
         """
         self.boundary.deliver(exchange, self.now)
         self.backend.stale = self.backend.system is not self.backend.stacked.base
-
-    def end_row(self) -> None:
-        """Begin new means of losses and metrics, as a row of figures does."""
-        self.train_means.end_row()
 
     # --- state ---------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 from antiphon.errors import ScenarioError, suggest
+from antiphon.files import fitting
 
 __all__ = ["LOCAL", "PartsSettings"]
 
@@ -68,15 +69,13 @@ class PartsSettings:
         """Return the settings of a run as its run.json has them; None: it was not divided.
 
         Raises:
-            ScenarioError: They are damaged.
+            RunError: They are not settings.
         """
         found = facts.get("parts")
         if found is None or "virtual" in facts:  # parts in virtual time are no division of a run
             return None
-        try:
+        with fitting("run.json"):
             return cls(**{key: value for key, value in found.items() if key in cls.__dataclass_fields__})
-        except (AttributeError, TypeError):
-            raise ScenarioError("run.json: 'parts' is damaged; give --parts anew") from None
 
     @property
     def one_process(self) -> bool:

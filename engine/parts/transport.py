@@ -43,8 +43,8 @@ class Parts(Protocol):
         Args:
             until: Steps taken in the end.
             stop: Looked at now and then; once it holds, all parts end at a step they can all reach soon.
-            row_at: A step, the first one they take if any, after which their sums of losses begin anew
-                (`Part.end_row`): the whole simulation has written a row of figures there.
+            row_at: A step, the first one they take if any, after which their sums of losses begin anew: the
+                whole simulation has written a row of figures there.
 
         Raises:
             DivergenceError: A loss or gradient of a part was not finite.
@@ -100,10 +100,10 @@ class LocalParts:
     def _take_steps(self, part: Part, end: int, row_at: int | None) -> int:
         """Have a part take its steps up to `end`, as far as nothing is missing; return how many it has taken."""
         first, start = part.now, time.perf_counter()
-        while part.now < end and part.ready:
+        while part.now < end and not part.waits_for():
             part.step()
             if part.now - 1 == row_at:
-                part.end_row()
+                part.train_means.end_row()
         self._count(part.index, computing=time.perf_counter() - start)
         return part.now - first
 

@@ -123,7 +123,7 @@ class PartWorker:
             part.step()
             self._count(computing=self._figures.computing + time.perf_counter() - start)
             if part.now - 1 == row_at:
-                part.end_row()
+                part.train_means.end_row()
             if part.now % self._every == 0:
                 self._send()
         self._send()

@@ -69,11 +69,8 @@ class _Split:
                     for key, window in self._windows(whole, members).items():
                         groups[key][waiting].append(window)
         needed = _stamps(groups.values())
-        agents, ledgers = self.system.agents, saved["ledgers"]
-        trails = {
-            name: [[step, self._rows(state, agents[name])] for step, state in trail]
-            for name, trail in saved["trails"].items()
-        }
+        ledgers = saved["ledgers"]
+        trails = self._by_member({name: dict(trail) for name, trail in saved["trails"].items()})
         return {
             **saved,
             "ledgers": {
@@ -82,21 +79,21 @@ class _Split:
                 for name, own in self._ledgers(channel, ledgers[channel.name], needed)
             },
             "groups": list(groups.values()),
-            "trails": {
-                member.name: [[step, rows[k]] for step, rows in trail]
-                for name, trail in trails.items()
-                for k, member in enumerate(agents[name].members)
-            },
-            "actions": {
-                member.name: own
-                for name, action in saved["actions"].items()
-                for member, own in zip(agents[name].members, self._rows(action, agents[name]), strict=True)
-            },
+            "trails": {name: [list(state) for state in trail.items()] for name, trail in trails.items()},
+            "actions": self._by_member(saved["actions"]),
             "signals": [one for shared in saved["signals"] for one in _each(shared)],
         }
 
     def _rows(self, value: Any, stack: Agent | Channel) -> Sequence[Any]:
         return split_rows(value, len(stack.members), self.base.batch)
+
+    def _by_member(self, by_stack: Tree) -> Tree:
+        """What stacks of agents have, [rows, …], by member."""
+        found: Tree = {}
+        for name, value in by_stack.items():
+            stack = self.system.agents[name]
+            found |= dict(zip(stack.names, self._rows(value, stack), strict=True))
+        return found
 
     def _split(self, kind: type, tree: Tree, stack: Agent | Channel) -> list[Tree]:
         return split(kind, tree, len(stack.members), self.base.batch)
@@ -236,14 +233,10 @@ class _Merge:
         self._numbers: dict[tuple[int, ...], int] = {}
 
     def tree(self) -> Tree:
-        saved, agents, channels = self.saved, self.system.agents, self.system.channels.values()
+        saved, channels = self.saved, self.system.channels.values()
         ledgers = {c.name: self._ledger(c, [saved["ledgers"][name] for name in c.names]) for c in channels}
         groups = dict(zip(self.stacked.base.groups, saved["groups"], strict=True))
-        trails = {
-            name: [[own[0][0], self._rows([state for _, state in own])] for own in zip(*each, strict=True)]
-            for name, agent in agents.items()
-            if (each := [saved["trails"][member] for member in agent.names if member in saved["trails"]])
-        }
+        trails = self._by_stack({name: dict(trail) for name, trail in saved["trails"].items()})
         return {
             **saved,
             "ledgers": ledgers,
@@ -251,17 +244,22 @@ class _Merge:
                 self._group(group, [groups[key] for key in _groups(self.stacked, group)])
                 for group in self.system.groups
             ],
-            "trails": trails,
-            "actions": {
-                name: self._rows([saved["actions"][member] for member in agent.names])
-                for name, agent in agents.items()
-                if agent.names[0] in saved["actions"]
-            },
+            "trails": {name: [list(state) for state in trail.items()] for name, trail in trails.items()},
+            "actions": self._by_stack(saved["actions"]),
             "signals": self.all_signals,
         }
 
     def _rows(self, values: Sequence[Any]) -> Any:
         return join_rows(values, self.stacked.base.batch, self.stacked.base.device)
+
+    def _by_stack(self, by_member: Tree) -> Tree:
+        """What members have, as that of their stacks, [rows, …]."""
+        agents = self.system.agents.items()
+        return {
+            name: self._rows([by_member[member] for member in agent.names])
+            for name, agent in agents
+            if agent.names[0] in by_member
+        }
 
     def _joined(self, kind: type, trees: Sequence[Tree]) -> Tree:
         return join(kind, trees, self.stacked.base.batch, self.stacked.base.device)

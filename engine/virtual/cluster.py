@@ -235,10 +235,10 @@ class VirtualCluster:
             "seconds": self.seconds,
             "number": self._number,
             "step_seconds": self.step_seconds,
-            "heap": [[*event, _packed(exchange)] for *event, exchange in sorted(self._heap)],
+            "heap": [[*event, packed(exchange)] for *event, exchange in sorted(self._heap)],
             "machines": [asdict(machine) for machine in self.machines],
             "links": [[*pair, *link] for pair, link in self._links.items()],
-            "inbox": [list(map(_packed, exchanges)) for exchanges in self._inbox],
+            "inbox": [list(map(packed, exchanges)) for exchanges in self._inbox],
             "saved": self._saved,
             "parts": [part.own_state() for part in self.parts],
         }
@@ -247,19 +247,11 @@ class VirtualCluster:
         """Load a state of the same parts on the same profile; its tensors are used as they are, so hand in copies."""
         self.seconds, self._number = state["seconds"], state["number"]
         self.step_seconds = list(state["step_seconds"])
-        self._heap = [(*event, _unpacked(exchange)) for *event, exchange in state["heap"]]
+        self._heap = [(*event, unpacked(exchange)) for *event, exchange in state["heap"]]
         self.machines = [MachineState(**machine) for machine in state["machines"]]
         self._links = {(sender, receiver): [calls, free] for sender, receiver, calls, free in state["links"]}
-        self._inbox = [list(map(_unpacked, exchanges)) for exchanges in state["inbox"]]
+        self._inbox = [list(map(unpacked, exchanges)) for exchanges in state["inbox"]]
         self._saved = list(state["saved"])
         for part, machine, own in zip(self.parts, self.machines, state["parts"], strict=True):
             part.load_own_state(own)
             part.incarnation = machine.incarnation
-
-
-def _packed(exchange: Exchange | None) -> list[Any] | None:
-    return None if exchange is None else [exchange.sender, packed(exchange)]
-
-
-def _unpacked(state: list[Any] | None) -> Any:
-    return None if state is None else unpacked(state[1])

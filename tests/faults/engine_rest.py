@@ -15,7 +15,7 @@ REST: tuple[Fault, ...] = (
     Fault(
         "parts-losses-of-two-rows-are-summed",
         "engine/parts/transport.py",
-        "            if part.now - 1 == row_at:\n                part.end_row()\n",
+        "            if part.now - 1 == row_at:\n                part.train_means.end_row()\n",
         "",
         "tests/engine/parts/test_coordinator.py::test_a_run_in_parts_writes_the_same_files",
     ),

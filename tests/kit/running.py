@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from antiphon.comms.synthetic_gradients import Predictor
+from antiphon.engine.build.stacking import stacks_of
 from antiphon.engine.capture.conditions import obstacle_of
 from antiphon.engine.capture.loop import CapturedLoop
 from antiphon.engine.native.networks import NativeNetwork
@@ -44,7 +45,8 @@ def stacks(
     system = backend.stacked.system
     agents = [tuple(m.name for m in one.members) for one in system.agents.values() if one.stacked]
     channels = (one.members for one in system.channels.values() if one.members[0] is not one)
-    return agents, {frozenset(m.name for m in members) for members in channels}, backend.stacked.alone
+    alone = stacks_of(backend.stacked.base)[1]
+    return agents, {frozenset(m.name for m in members) for members in channels}, alone
 
 
 def message_slots(simulation: Simulation) -> tuple[dict[str, int], bool]:

@@ -274,5 +274,5 @@ def test_rows_that_a_checkpoint_does_not_know_are_dropped_also_in_one_process(
     assert list(read_parts(table)) == [1, 3] + [5] * (parts - 1)
     assert bool(said(folder)["parts"]) is (parts == 2)  # one part in this process divides nothing
     resign(folder, parts=3)
-    with pytest.raises(ScenarioError, match="'parts' is damaged"):
+    with pytest.raises(RunError, match="does not fit"):
         Simulation.resume(folder)

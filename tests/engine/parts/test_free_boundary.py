@@ -64,8 +64,8 @@ def test_an_aligned_part_waits_for_its_message_and_no_other_part_does() -> None:
     assert (first.waits_for(), second.waits_for(), third.waits_for()) == ((), (0,), (1,))
     first.step()
     second.deliver(first.collect(1))
-    assert second.ready
-    assert not third.ready
+    assert second.waits_for() == ()
+    assert third.waits_for() == (1,)
 
 
 def test_messages_are_read_one_after_the_other_by_an_aligned_agent_however_they_arrive() -> None:

@@ -182,7 +182,7 @@ def test_a_part_that_does_not_wait_goes_on_alone_and_comes_back_under_a_new_numb
         wait_for(lambda: not any(wire.waiting for wire in line.wires.values()))
         line.all("advance", 61)
         first, second = (worker._part for worker in line.workers)
-        assert second.boundary.state_dict()["newest"]["s0->s1"][0] == 1
+        assert dict(second.boundary.state_dict()["_newest"])["s0->s1"][0] == 1
         assert line.gather(61)["now"] == first.now == second.now == 61
 
 
