@@ -12,21 +12,14 @@ from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.heart.system import System
 from antiphon.engine.planning.plan import learning_in_words, network_in_words, ticks_in_words
 from antiphon.engine.runs.python_template import PythonTemplate
-from antiphon.engine.state.described_scenario import described_scenario
 from antiphon.envs import Description, Signal, describe, options_of
 from antiphon.errors import RunError
-from antiphon.scenarios import EnvSpec, Scenario, Template, warnings
+from antiphon.extensions import name_of
+from antiphon.scenarios import AgentSpec, ChannelSpec, EnvSpec, Scenario, Template, warnings
 from antiphon.telemetry.channels.reading import read_run
 from antiphon.telemetry.channels.verdict_series import newest_verdicts
 
-__all__ = [
-    "built",
-    "explain",
-    "explain_environment",
-    "explain_template",
-    "explain_verdicts",
-    "parameters_of",
-]
+__all__ = ["built", "explain", "explain_environment", "explain_template", "explain_verdicts"]
 
 
 def built(scenario: Scenario) -> System:
@@ -38,33 +31,19 @@ def built(scenario: Scenario) -> System:
     return build_to_look(scenario, describe(scenario.env))
 
 
-def parameters_of(system: System, name: str) -> int:
-    """Return the number of an agent's parameters; tied agents share theirs."""
-    return sum(p.numel() for p in system.agents[name].learner.parameters.values())
-
-
 def explain(scenario: Scenario, system: System, variants: Iterable[Scenario] = ()) -> dict[str, Any]:
     """Return the explanation of a resolved scenario and its system; `variants` is that of `warnings`."""
-    learners = {agent.learner: name for name, agent in system.agents.items()}
+    agents = {name: _agent(scenario, spec, system, name) for name, spec in scenario.agents.items()}
+    counted = {agent.learner: agent.learner.parameters for agent in system.agents.values()}
     return {
         "scenario": scenario.scenario,
         "description": scenario.description,
         "readout": list(scenario.readouts),
         "batch": scenario.training.batch,
         "steps": scenario.training.steps,
-        "document": described_scenario(scenario),
-        "parameters": sum(parameters_of(system, name) for name in learners.values()),
-        "agents": {
-            name: {
-                "inputs": list(system.agents[name].learner.network.input_shape),
-                "network": network_in_words(spec),
-                "parameters": parameters_of(system, name),
-                "ticks": ticks_in_words(spec),
-                "learning": learning_in_words(scenario, name),
-            }
-            for name, spec in scenario.agents.items()
-        },
-        "channels": {name: {"shape": list(channel.shape)} for name, channel in system.channels.items()},
+        "parameters": sum(p.numel() for numbers in counted.values() for p in numbers.values()),
+        "agents": agents,
+        "channels": {channel.name: _channel(channel, system) for channel in scenario.channels},
         "waves": [list(wave) for wave in scenario.waves()],
         "locked_groups": [
             {
@@ -153,6 +132,57 @@ def _signal(signal: Signal) -> dict[str, Any]:
         "classes": signal.classes,
         "training_only": signal.training_only,
         "known": signal.known,
+    }
+
+
+def _agent(scenario: Scenario, spec: AgentSpec, system: System, name: str) -> dict[str, Any]:
+    agent = system.agents[name]
+    objective = spec.objective
+    return {
+        "readout": name in scenario.readouts,
+        "observes": list(spec.observes),
+        "categories": spec.categories,
+        "incoming": [channel.name for channel in scenario.inputs_of(name)],
+        "inputs": list(agent.learner.network.input_shape),
+        "network": network_in_words(spec),
+        "parameters": sum(p.numel() for p in agent.learner.parameters.values()),
+        "learns": spec.learn,
+        "p_update": spec.p_update,
+        "ticks": ticks_in_words(spec),
+        "learning": learning_in_words(scenario, name),
+        "clock": {"period": spec.clock.period, "phase": spec.clock.phase, "unroll": spec.clock.unroll},
+        "objective": None if objective is None else objective.in_words,
+    }
+
+
+def _channel(channel: ChannelSpec, system: System) -> dict[str, Any]:
+    predicted = channel.coupling in ("decoupled", "unlocked")
+    gradient, link = channel.gradient, channel.link
+    has_input = predicted and channel.input is not None
+    return {
+        "from": channel.sender,
+        "to": channel.receiver,
+        "shape": list(system.channels[channel.name].shape),
+        "sampling": channel.sampling_in_words or None,
+        "coupling": channel.coupling,
+        "gradient": name_of(gradient.kind) if predicted else None,
+        "sites": predicted and channel.at_sites(gradient),
+        "context": list(gradient.context) if predicted else [],
+        "target": gradient.own_target if predicted else None,
+        "input": name_of(channel.input.kind) if has_input and channel.input else None,
+        "input_sites": bool(has_input and channel.input and channel.at_sites(channel.input)),
+        "input_context": list(channel.input.context) if has_input and channel.input else [],
+        "feedback": channel.feedback.kind if channel.coupling == "locked" and channel.feedback else None,
+        "carries": channel.carries,
+        "read": channel.read,
+        "delay": link.delay,
+        "link": {
+            "drop": link.drop,
+            "noise": link.noise,
+            "bits": link.bits,
+            "rate": link.rate,
+            "back": link.delay if link.back is None else link.back,
+        },
     }
 
 

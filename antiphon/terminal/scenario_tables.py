@@ -11,25 +11,12 @@ from typing import Any
 from rich.text import Text
 
 from antiphon.commands.arguments import scenario_template
-from antiphon.engine.heart.system import System
 from antiphon.engine.planning.memory_estimate import MemoryEstimate, byte_unit, in_unit, in_units
-from antiphon.engine.planning.plan import (
-    ChannelStackPlan,
-    CohortPlan,
-    Plan,
-    Waves,
-    learning_in_words,
-    network_in_words,
-    plan,
-    ticks_in_words,
-)
+from antiphon.engine.planning.plan import ChannelStackPlan, CohortPlan, Plan, Waves, plan
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.python_template import other_variants
-from antiphon.extensions import name_of
 from antiphon.files import finite
-from antiphon.scenarios import ChannelSpec, GradientSpec, Scenario
-from antiphon.scenarios.channel_specs import InputSpec
-from antiphon.terminal.explain import built, explain, explain_template, explain_verdicts, parameters_of
+from antiphon.terminal.explain import built, explain, explain_template, explain_verdicts
 from antiphon.terminal.output import (
     console,
     percent,
@@ -183,8 +170,8 @@ def show_scenario(
     if run is not None:
         _run(explained["run"])
     _template(explained["template"])
-    _agents(scenario, system)
-    _channels(scenario, system)
+    _agents(explained)
+    _channels(explained["channels"])
     out.print(Text(_order(explained)), soft_wrap=False)
     out.print()
     show_signals(explained["environment"])
@@ -228,22 +215,16 @@ def _template(template: Mapping[str, Any]) -> None:
         )
 
 
-def _agents(scenario: Scenario, system: System) -> None:
+def _agents(explained: Mapping[str, Any]) -> None:
     rows: list[Row] = []
-    signals = system.description.signals
-    for name, spec in scenario.agents.items():
-        count = len(scenario.inputs_of(name))
-        inputs = [
-            f"{signal} (index)"
-            if spec.categories == "index" and signal in signals and signals[signal].classes
-            else signal
-            for signal in spec.observes
-        ]
+    signals = explained["environment"]["signals"]
+    for name, agent in explained["agents"].items():
+        count = len(agent["incoming"])
+        inputs = [_observed(signal, agent, signals) for signal in agent["observes"]]
         inputs += [f"{count} channel{'s' * (count > 1)}"] if count else []
-        goal = "–" if spec.objective is None else spec.objective.in_words
-        goal += " (readout)" if name in scenario.readouts else ""
-        key = (network_in_words(spec), ticks_in_words(spec), learning_in_words(scenario, name), goal)
-        rows.append((name, key, " + ".join(inputs) or "nothing", parameters_of(system, name)))
+        goal = (agent["objective"] or "–") + (" (readout)" if agent["readout"] else "")
+        key = (agent["network"], agent["ticks"], agent["learning"], goal)
+        rows.append((name, key, " + ".join(inputs) or "nothing", agent["parameters"]))
     cells = []
     for names, (_, common, first, _), inputs, counts in _joined(rows):
         low, high = f"{min(counts):,}", f"{max(counts):,}"
@@ -254,16 +235,25 @@ def _agents(scenario: Scenario, system: System) -> None:
     show_table(heads, cells, right=1)
 
 
-def _channels(scenario: Scenario, system: System) -> None:
+def _observed(signal: str, agent: Mapping[str, Any], signals: Mapping[str, Any]) -> str:
+    """`tokens (index)` where a categorical signal enters as its values."""
+    by_index = agent["categories"] == "index" and signals.get(signal, {}).get("classes")
+    return f"{signal} (index)" if by_index else signal
+
+
+def _channels(channels: Mapping[str, Any]) -> None:
     rows: list[Row] = []
-    for channel in scenario.channels:
-        size = " x ".join(map(str, system.channels[channel.name].shape))
-        size += f" ({channel.sampling_in_words})" if channel.sampling_in_words else ""
-        feedback = channel.feedback if channel.coupling == "locked" else None
-        coupling = channel.coupling + ("" if feedback is None else f" ({feedback.kind})")
-        predicted = channel.coupling in ("decoupled", "unlocked")
-        models = [_model(channel, spec) if predicted else "–" for spec in (channel.gradient, channel.input)]
-        rows.append((channel.name, (coupling, *models, size, _link(channel)), "", 0))
+    for name, channel in channels.items():
+        gradient = channel["gradient"] or "–"
+        if channel["target"]:
+            gradient += f" of {channel['target']}"
+        gradient += " at every site" if channel["sites"] else ""
+        if channel["context"]:
+            gradient += f", given {', '.join(channel['context'])}"
+        size = " x ".join(map(str, channel["shape"]))
+        size += f" ({channel['sampling']})" if channel["sampling"] else ""
+        coupling = channel["coupling"] + (f" ({channel['feedback']})" if channel["feedback"] else "")
+        rows.append((name, (coupling, gradient, _input(channel), size, _link(channel)), "", 0))
     cells = [[names, *key] for names, (_, key, _, _), _, _ in _joined(rows)]
     heads = ["channel", "coupling", "gradient", "input", "size", "link"]
     if all(row[3] == "–" for row in cells):
@@ -273,33 +263,31 @@ def _channels(scenario: Scenario, system: System) -> None:
         show_table(heads, cells, right=2)
 
 
-def _model(channel: ChannelSpec, spec: GradientSpec | InputSpec | None) -> str:
-    """Format a predictor of a gradient, or of a message: `local of label at every site, given label`."""
-    if spec is None:
+def _input(channel: Mapping[str, Any]) -> str:
+    if channel["input"] is None:
         return "–"
-    target = spec.own_target if isinstance(spec, GradientSpec) else None
-    text = name_of(spec.kind) + (f" of {target}" if target else "")
-    text += " at every site" if channel.at_sites(spec) else ""
-    return text + (f", given {', '.join(spec.context)}" if spec.context else "")
+    given = channel["input_context"]
+    kind = str(channel["input"]) + (" at every site" if channel["input_sites"] else "")
+    return kind + (f", given {', '.join(given)}" if given else "")
 
 
-def _link(channel: ChannelSpec) -> str:
+def _link(channel: Mapping[str, Any]) -> str:
     """Format a link: `delay 2, loses 20 %`."""
-    link, words = channel.link, []
-    if link.delay:
-        words.append(f"delay {link.delay}")
-    if link.drop:
-        words.append(f"loses {100 * link.drop:g} %")
-    if link.noise:
-        words.append(f"noise {link.noise:g}")
-    if link.bits:
-        words.append(f"{link.bits} bit" + ("" if link.bits == 1 else "s"))
-    if link.rate != 1:
-        words.append(f"rate {link.rate:g}")
-    if link.back not in (None, link.delay):
-        words.append(f"back {link.back}")
-    if channel.read != "last":
-        words.append(f"reads {'the mean of ' if channel.read == 'mean' else ''}all since the last tick")
+    link, words = channel["link"], []
+    if channel["delay"]:
+        words.append(f"delay {channel['delay']}")
+    if link["drop"]:
+        words.append(f"loses {100 * link['drop']:g} %")
+    if link["noise"]:
+        words.append(f"noise {link['noise']:g}")
+    if link["bits"]:
+        words.append(f"{link['bits']} bit" + ("" if link["bits"] == 1 else "s"))
+    if link["rate"] != 1:
+        words.append(f"rate {link['rate']:g}")
+    if link["back"] != channel["delay"]:
+        words.append(f"back {link['back']}")
+    if channel["read"] != "last":
+        words.append(f"reads {'the mean of ' if channel['read'] == 'mean' else ''}all since the last tick")
     return ", ".join(words) or "–"
 
 
