@@ -15,7 +15,7 @@ from antiphon.errors import ScenarioError
 from antiphon.extensions import made, name_of
 from antiphon.nets.modules import ModuleFunction, draws, module_of, output_size
 
-__all__ = ["Aggregated", "Aggregator", "aggregator_of"]
+__all__ = ["Aggregated", "Aggregator"]
 
 _PREFIX = "fan_in"
 
@@ -32,31 +32,6 @@ class Aggregator(nn.Module):
         """Return [B, features] of [B, senders * size + senders]."""
         messages = x[..., : self.senders * self.size].reshape(*x.shape[:-1], self.senders, self.size)
         return self.aggregation(messages, x[..., self.senders * self.size :] > 0.5)
-
-
-def aggregator_of(
-    kind: Any, options: Mapping[str, Any], *, senders: int, size: int, seed: int
-) -> tuple[Aggregator, int]:
-    """Return an aggregation of messages that stand side by side, and the features that it makes.
-
-    Raises:
-        ScenarioError: It cannot be made, or does not fit; the line begins with the key.
-    """
-
-    def assembled() -> nn.Module:
-        found = made("aggregation", kind, options, size=size, senders=senders)
-        return Aggregator(copy.deepcopy(found) if isinstance(found, nn.Module) else found, senders, size)
-
-    joined = senders * size + senders
-    try:
-        module = module_of(assembled, seed)
-        features = output_size(module, joined, f"{name_of(kind)} of messages [2, {senders}, {size}]")
-        if draws(module, joined):
-            raise ScenarioError(f"{name_of(kind)} draws random numbers (dropout?); leave them to the network")
-    except ScenarioError as error:
-        raise ScenarioError(f"fan_in: {error}") from None
-    assert isinstance(module, Aggregator)
-    return module, features
 
 
 @final
@@ -88,7 +63,19 @@ class Aggregated(Network):
         inner: Callable[[tuple[int, ...]], Network],
     ) -> None:
         joined = senders * size + senders
-        module, features = aggregator_of(kind, options, senders=senders, size=size, seed=seed)
+
+        def assembled() -> nn.Module:
+            found = made("aggregation", kind, options, size=size, senders=senders)
+            return Aggregator(copy.deepcopy(found) if isinstance(found, nn.Module) else found, senders, size)
+
+        try:
+            module = module_of(assembled, seed)
+            features = output_size(module, joined, f"{name_of(kind)} of messages [2, {senders}, {size}]")
+            if draws(module, joined):
+                random = "draws random numbers (dropout?); leave them to the network"
+                raise ScenarioError(f"{name_of(kind)} {random}")
+        except ScenarioError as error:
+            raise ScenarioError(f"fan_in: {error}") from None
         self.observed, self.aggregator = observed, ModuleFunction(module, joined)
         self.inner = inner((observed + features,))
         super().__init__((observed + joined,), tuple(self.inner.heads.values()))

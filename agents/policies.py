@@ -11,9 +11,9 @@ Mnih et al. 2016, "Asynchronous methods for deep reinforcement learning", whose 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import astuple, dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -31,7 +31,6 @@ __all__ = [
     "PolicyObjective",
     "Trajectory",
     "gae",
-    "policy_objective",
     "trajectory_of",
 ]
 
@@ -420,16 +419,3 @@ class Ppo(PolicyObjective):
         clip: Annotated[float, Field(gt=0), IsReal] = 0.2
         epochs: Count = 4
         minibatches: Count = 4
-
-
-def policy_objective(
-    kind: str, options: Mapping[str, Any], distribution: Distribution | None
-) -> PolicyObjective:
-    """Return the policy objective of a scenario's fields.
-
-    Args:
-        kind: `a2c`, `ppo` or `reinforce`.
-        options: The keys of the kind.
-        distribution: Of the action; None where only messages are sampled.
-    """
-    return PolicyObjective(kind, distribution, **options)

@@ -22,7 +22,7 @@ from antiphon.envs.signal import Description, Signal
 from antiphon.errors import ScenarioError, require
 from antiphon.nets.random import seed_for, uniform
 
-__all__ = ["Copy", "Curriculum", "Difficulty", "RepeatCopy"]
+__all__ = ["Copy", "Difficulty", "RepeatCopy"]
 
 _DECAY = 0.95
 """Of the mean error, per episode."""
@@ -45,61 +45,6 @@ class Difficulty:
     def characters(self) -> int:
         """Characters to reproduce, without the stop."""
         return self.length * self.repeats
-
-
-class Curriculum:
-    """Difficulty of a task, raised once it is solved.
-
-    Jaderberg et al. 2017, "Decoupled neural interfaces using synthetic gradients", section 3.1: a task is solved
-    when the error averages below 0.15 bits, here over at least 20 episodes; then the number of characters, or of repeats,
-    grows by one.
-
-    Attributes:
-        error: Mean error in bits since the last change, decaying by 0.95 per episode; None: unknown.
-        solved: Length of the longest task solved, `N * R + 3`; 0: none.
-    """
-
-    def __init__(self, options: Copy.Options) -> None:
-        self._options = options
-        self.restart()
-
-    def restart(self) -> None:
-        """Go back to the first difficulty."""
-        self.solved = 0
-        self._begin(self._options.start)
-
-    def _begin(self, difficulty: Difficulty) -> None:
-        self.difficulty = difficulty
-        self.error: float | None = None
-        self._episodes = 0  # with a known error
-
-    def update(self, error: float) -> None:
-        """Take in an episode's error, in bits per component; ignored if not finite. A solved task becomes harder."""
-        if not math.isfinite(error):
-            return
-        self.error = error if self.error is None else _DECAY * self.error + (1 - _DECAY) * error
-        self._episodes += 1
-        if self._episodes < _LEAST_EPISODES or self.error >= self._options.threshold:
-            return
-        self.solved = max(self.solved, self.difficulty.characters + _READ_AND_STOPPED)
-        harder = self._options.harder(self.difficulty)
-        if harder is not None:
-            self._begin(harder)
-
-    def figures(self) -> dict[str, float]:
-        """Return `difficulty`, the characters to reproduce; `solved`; and, once known, the mean error `bits`."""
-        found = {"difficulty": float(self.difficulty.characters), "solved": float(self.solved)}
-        return found if self.error is None else {**found, "bits": self.error}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state, plain data."""
-        place = {"length": self.difficulty.length, "repeats": self.difficulty.repeats, "solved": self.solved}
-        return {**place, "error": self.error, "episodes": self._episodes}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state from `state_dict`."""
-        self.difficulty = Difficulty(int(state["length"]), int(state["repeats"]))
-        self.solved, self.error, self._episodes = int(state["solved"]), state["error"], int(state["episodes"])
 
 
 class Copy(SeededEnv):
@@ -127,6 +72,11 @@ class Copy(SeededEnv):
         The first character; the curriculum begins anew with every seed.
     Episode end:
         After the blank step, in all environments at once.
+
+    Attributes:
+        difficulty: Of the present task.
+        bits: Mean error in bits since the last change, decaying by 0.95 per episode; None: unknown.
+        solved: Length of the longest task solved, `N * R + 3`; 0: none.
     """
 
     class Options(EnvOptions):
@@ -197,37 +147,65 @@ class Copy(SeededEnv):
         self._options = options
         logits = Box(-np.inf, np.inf, (options.bits + 1,), np.float32)
         super().__init__(num_envs, self.describe(options), logits, **settings)
-        self._curriculum = Curriculum(self._options)
+        self._restart()
         self._error = torch.zeros((), dtype=torch.float64, device=self.device)  # summed over the scored steps
         self._judged = 0
 
     @property
     def episode_length(self) -> int:
         """Length of the present episode in steps, the same in all environments."""
-        return self._options.steps(self._curriculum.difficulty)
+        return self._options.steps(self.difficulty)
 
     def figures(self) -> dict[str, float]:
-        """Return the curriculum's `difficulty`, `solved` and, once an error is known, `bits`."""
-        return self._curriculum.figures()
+        """Return `difficulty`, the characters to reproduce; `solved`; and, once known, the mean error `bits`."""
+        found = {"difficulty": float(self.difficulty.characters), "solved": float(self.solved)}
+        return found if self.bits is None else {**found, "bits": self.bits}
+
+    def _restart(self) -> None:
+        """Go back to the first difficulty."""
+        self.solved = 0
+        self._set(self._options.start)
+
+    def _set(self, difficulty: Difficulty) -> None:
+        self.difficulty = difficulty
+        self.bits: float | None = None
+        self._episodes = 0  # with a known error
 
     def _begin_seed(self, seed: int | None) -> bool:
         begins = super()._begin_seed(seed)
         if begins:
-            self._curriculum.restart()
+            self._restart()
         return begins
 
     def _close(self) -> None:
         if self._judged == len(self._due):
-            self._curriculum.update(self._error.item() / self._judged)
+            self.grow(self._error.item() / self._judged)
+
+    def grow(self, error: float) -> None:
+        """Take in an episode's error, in bits per component; ignored if not finite. A solved task becomes harder."""
+        if not math.isfinite(error):
+            return
+        self.bits = error if self.bits is None else _DECAY * self.bits + (1 - _DECAY) * error
+        self._episodes += 1
+        if self._episodes < _LEAST_EPISODES or self.bits >= self._options.threshold:
+            return
+        self.solved = max(self.solved, self.difficulty.characters + _READ_AND_STOPPED)
+        harder = self._options.harder(self.difficulty)
+        if harder is not None:
+            self._set(harder)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the place in the episode, its error so far and the curriculum."""
+        """Return the place in the episode, its error so far and the curriculum, plain data."""
+        place = {"length": self.difficulty.length, "repeats": self.difficulty.repeats, "solved": self.solved}
+        curriculum = {**place, "error": self.bits, "episodes": self._episodes}
         judged = {"error": self._error.clone(), "judged": self._judged}
-        return super().state_dict() | judged | {"curriculum": self._curriculum.state_dict()}
+        return super().state_dict() | judged | {"curriculum": curriculum}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state: the place in an episode and the curriculum."""
-        self._curriculum.load_state_dict(state["curriculum"])
+        own = state["curriculum"]
+        self.difficulty = Difficulty(int(own["length"]), int(own["repeats"]))
+        self.solved, self.bits, self._episodes = int(own["solved"]), own["error"], int(own["episodes"])
         super().load_state_dict(state)
         self._judged = int(state["judged"])
         self._error = state["error"].to(self.device, torch.float64, copy=True)
@@ -235,7 +213,7 @@ class Copy(SeededEnv):
     def _open(self) -> None:
         """Sample the present episode, a pure function of seed, number, environment and difficulty."""
         assert self._seed is not None
-        bits, difficulty, num_envs = self._options.bits, self._curriculum.difficulty, self.num_envs
+        bits, difficulty, num_envs = self._options.bits, self.difficulty, self.num_envs
         length, steps = difficulty.length, self.episode_length
         self._judged, self._error = 0, torch.zeros_like(self._error)
         # Environment-major: an environment's episode does not depend on their number.

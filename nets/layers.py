@@ -268,38 +268,27 @@ def normalise(
         return unit_length(x), {}
     gain, bias = parameters[f"{prefix}gain"], parameters[f"{prefix}bias"]
     held = (buffers[f"{prefix}mean"], buffers[f"{prefix}var"]) if kind == "batch" else None
-    normalised = _normalise_stacked if gain.dim() == 2 else _normalise_one
-    y, updated = normalised(x, gain, bias, held, bias_before, training=training)
+    if gain.dim() == 2:
+        y, updated = _normalise_stacked(x, gain, bias, held, bias_before, training=training)
+    elif held is None:
+        shape = x.shape[1:]
+        if len(shape) == 1:
+            return F.layer_norm(x, shape, gain, bias, EPSILON), {}
+        view = (-1, *([1] * (len(shape) - 1)))
+        return F.layer_norm(x, shape) * gain.view(view) + bias.view(view), {}
+    else:
+        mean, var = held
+        learning = training and x.shape[0] > 1
+        if learning:  # the kernel updates running statistics in place: it gets copies
+            mean, var, bias = _copy_to_move(mean, bias_before), var.clone(), _joined(bias, bias_before)
+        elif bias_before is not None:
+            x = x + bias_before.view(-1, *([1] * (x.dim() - 2)))
+        y, updated = F.batch_norm(x, mean, var, gain, bias, learning, MOMENTUM, EPSILON), (mean, var)
     return y, {} if updated is None else {f"{prefix}mean": updated[0], f"{prefix}var": updated[1]}
 
 
 _Statistics = tuple[Tensor, Tensor]
 """Running mean and variance."""
-
-
-def _normalise_one(
-    x: Tensor,
-    gain: Tensor,
-    bias: Tensor,
-    held: _Statistics | None,
-    bias_before: Tensor | None,
-    *,
-    training: bool,
-) -> tuple[Tensor, _Statistics | None]:
-    """Evaluate `normalise` of one network: by batch norm where there are running statistics, else by layer norm."""
-    if held is None:
-        shape = x.shape[1:]
-        if len(shape) > 1:
-            view = (-1, *([1] * (len(shape) - 1)))
-            return F.layer_norm(x, shape) * gain.view(view) + bias.view(view), None
-        return F.layer_norm(x, shape, gain, bias, EPSILON), None
-    mean, var = held
-    learning = training and x.shape[0] > 1
-    if learning:  # the kernel updates running statistics in place: it gets copies
-        mean, var, bias = _copy_to_move(mean, bias_before), var.clone(), _joined(bias, bias_before)
-    elif bias_before is not None:
-        x = x + bias_before.view(-1, *([1] * (x.dim() - 2)))
-    return F.batch_norm(x, mean, var, gain, bias, learning, MOMENTUM, EPSILON), (mean, var)
 
 
 def _joined(bias: Tensor, bias_before: Tensor | None) -> Tensor:
@@ -326,7 +315,7 @@ def _normalise_stacked(
     *,
     training: bool,
 ) -> tuple[Tensor, _Statistics | None]:
-    """Evaluate `_normalise_one` of [N, B, features] or [N, B, channels, H, W], parameters and statistics [N, features]."""
+    """Evaluate `normalise` of [N, B, features] or [N, B, channels, H, W], parameters and statistics [N, features]."""
     flat = x.dim() == 3
     per_feature = (gain.shape[0], 1, gain.shape[1], *([1] * (x.dim() - 3)))
     if held is None:

@@ -60,8 +60,9 @@ class TorchOptimiser:
         self._checked = False
 
     @classmethod
-    def stacked(cls, optimisers: Sequence[TorchOptimiser]) -> TorchOptimiser:
-        """Return the optimisers of a stack's members, in the order of the stacks' first axis, as one."""
+    def stacked(cls, optimisers: Sequence[TorchOptimiser], stacks: Sequence[Tensor]) -> TorchOptimiser:
+        """Return the optimisers of a stack's members, in the order of the stacks' first axis, as one; their own are views."""
+        del stacks
         found = copy.copy(optimisers[0])
         found.members = tuple(optimisers)
         return found

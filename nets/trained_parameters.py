@@ -28,11 +28,6 @@ def _optimiser(parameters: Sequence[Tensor], **settings: Any) -> AnyOptimiser:
     return Optimiser(parameters=parameters, **settings)
 
 
-def _stacked(members: Sequence[AnyOptimiser], stacks: Sequence[Tensor]) -> AnyOptimiser:
-    own = [one for one in members if isinstance(one, TorchOptimiser)]
-    return TorchOptimiser.stacked(own) if own else Optimiser.stacked([*members], stacks)  # type: ignore[list-item]
-
-
 class TrainedParameters:
     """Named parameters with running statistics and an optimiser of their own, or those of N members stacked [N, …].
 
@@ -100,7 +95,8 @@ class TrainedParameters:
             found.parameters[name] = stack.requires_grad_(own[0].requires_grad)
             give_back(stack.numel() * stack.element_size())  # the next stack needs it
         found.trainable = [] if found.frozen else list(found.parameters.values())
-        found.optimiser = _stacked([one.optimiser for one in members], found.trainable)
+        optimisers: list[Any] = [one.optimiser for one in members]
+        found.optimiser = type(optimisers[0]).stacked(optimisers, found.trainable)
         found.taken = torch.zeros(len(members), dtype=torch.int64)
         found.read_members()
         return found

@@ -22,7 +22,7 @@ from antiphon.engine.probes.ablation import (
 )
 from antiphon.engine.probes.ceiling import ceilings
 from antiphon.engine.probes.language import Language, language, language_rows, spoken
-from antiphon.engine.probes.signal_alignment import SignalAlignment, signal_alignment, signal_rows
+from antiphon.engine.probes.signal_alignment import signal_alignment, signal_rows
 from antiphon.engine.probes.truth import chosen_channels, predicted_channels
 from antiphon.engine.probes.value import COUPLING, Values, value, value_rows
 from antiphon.engine.runs.directory import RunDirectory
@@ -277,29 +277,20 @@ def measured_value(
     """Measure what the channels' learning signals are worth."""
     remark("measuring what learning signals are worth, in forks …")
     given = {"horizon": horizon, "repeats": repeats}
-    found = value(simulation, channels=channels, **{name: n for name, n in given.items() if n is not None})
-    signals = signal_alignment(simulation, channels=_predicted(simulation, channels))
-    alignments = _alignments(simulation, channels, signals)
-    plain = found.to_dict() | {"alignment": alignments}
-    rows = [*value_rows(found), *signal_rows(signals)]
-    return Measured("value", plain, plain, rows, lambda: _show_value(found, alignments))
-
-
-def _predicted(simulation: Simulation, channels: Sequence[str] | None) -> list[str]:
-    """Those of the channels that have a predictor."""
-    return [name for name in predicted_channels(simulation._system) if not channels or name in channels]
-
-
-def _alignments(
-    simulation: Simulation, channels: Sequence[str] | None, signals: Mapping[str, SignalAlignment]
-) -> dict[str, dict[str, Any]]:
-    """Alignment of the same channels with its ceiling, displayed beside the value, since alignment misleads."""
-    predicted = _predicted(simulation, channels)
-    found = {name: own.to_dict() for name, own in ceilings(simulation, channels=predicted).items()}
-    both = {name: {**signals[name].to_dict(), **found.get(name, {})} for name in signals}
-    return {
-        name: finite(both.get(name) or found[name]) for name in predicted if name in both or name in found
+    values = value(simulation, channels=channels, **{name: n for name, n in given.items() if n is not None})
+    every = predicted_channels(simulation._system)
+    predicted = [name for name in every if not channels or name in channels]
+    signals = signal_alignment(simulation, channels=predicted)
+    highest = ceilings(simulation, channels=predicted)
+    # beside the value stands the alignment of the same channels with its ceiling, since alignment misleads
+    alignments = {
+        name: finite({key: number for own in found for key, number in own.to_dict().items()})
+        for name in predicted
+        if (found := [each[name] for each in (signals, highest) if name in each])
     }
+    plain = values.to_dict() | {"alignment": alignments}
+    rows = [*value_rows(values), *signal_rows(signals)]
+    return Measured("value", plain, plain, rows, lambda: _show_value(values, alignments))
 
 
 def _show_value(found: Values, alignments: dict[str, dict[str, Any]]) -> None:

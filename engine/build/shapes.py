@@ -13,7 +13,7 @@ from antiphon.agents.distributions import distribution_of
 from antiphon.agents.feedforward import Conv
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, VALUE, Head, features_of
 from antiphon.agents.objectives import ActionValue, Objective, objective_of
-from antiphon.agents.policies import PolicyObjective, policy_objective
+from antiphon.agents.policies import PolicyObjective
 from antiphon.engine.heart.agent import AGE
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError, suggest
@@ -392,10 +392,7 @@ def _policy_in(name: str, agent: AgentSpec, env: Description) -> tuple[PolicyObj
             distribution = distribution_of(space)
         except ScenarioError as error:
             raise placed(error, ("agents", name, "acts")) from None
-    try:
-        made = policy_objective(str(goal.kind), goal.options, distribution)
-    except ScenarioError as error:
-        raise placed(error, ("agents", name, "objective")) from None
+    made = PolicyObjective(str(goal.kind), distribution, **goal.options)
     return made, 0 if distribution is None else distribution.parameters
 
 

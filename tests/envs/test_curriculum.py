@@ -4,32 +4,32 @@ import math
 
 import pytest
 
-from antiphon.envs.copying import Copy, Curriculum, RepeatCopy
+from antiphon.envs.copying import Copy, RepeatCopy
 from tests.some import some
 
 
-def update(curriculum: Curriculum, error: float, times: int) -> None:
+def update(curriculum: Copy, error: float, times: int) -> None:
     for _ in range(times):
-        curriculum.update(error)
+        curriculum.grow(error)
 
 
 def test_a_task_grows_below_the_threshold_after_twenty_episodes() -> None:
-    curriculum = Curriculum(Copy.Options())
+    curriculum = Copy(1, Copy.Options())
     update(curriculum, 0.14, 19)
     assert curriculum.figures() == {"difficulty": 1, "solved": 0, "bits": pytest.approx(0.14)}
-    curriculum.update(0.14)
+    curriculum.grow(0.14)
     assert curriculum.figures() == {"difficulty": 2, "solved": 1 + 3}
     update(curriculum, 0.15, 100)
     assert curriculum.figures()["difficulty"] == 2
 
 
 def test_the_mean_starts_from_the_first_error_and_forgets_by_a_twentieth() -> None:
-    curriculum = Curriculum(Copy.Options())
-    curriculum.update(1.0)
-    assert curriculum.error == 1.0
-    curriculum.update(0.0)
-    curriculum.update(0.5)
-    assert curriculum.error == pytest.approx(0.95 * 0.95 + 0.05 * 0.5)
+    curriculum = Copy(1, Copy.Options())
+    curriculum.grow(1.0)
+    assert curriculum.bits == 1.0
+    curriculum.grow(0.0)
+    curriculum.grow(0.5)
+    assert curriculum.bits == pytest.approx(0.95 * 0.95 + 0.05 * 0.5)
     update(curriculum, 0.0, 35)
     assert curriculum.difficulty.length == 1  # 0.95^36 > 0.15 > 0.95^37
     update(curriculum, 0.0, 3)
@@ -37,7 +37,7 @@ def test_the_mean_starts_from_the_first_error_and_forgets_by_a_twentieth() -> No
 
 
 def test_repeat_copy_grows_by_turns_as_far_as_the_product_fits() -> None:
-    curriculum = Curriculum(RepeatCopy.Options(max_length=10))
+    curriculum = RepeatCopy(1, RepeatCopy.Options(max_length=10))
     seen = []
     for _ in range(7):
         seen.append((curriculum.difficulty.length, curriculum.difficulty.repeats))
@@ -50,9 +50,9 @@ def test_repeat_copy_grows_by_turns_as_far_as_the_product_fits() -> None:
 
 
 def test_an_error_that_is_no_number_says_nothing() -> None:
-    curriculum = Curriculum(Copy.Options())
+    curriculum = Copy(1, Copy.Options())
     update(curriculum, math.nan, 30)
-    curriculum.update(math.inf)
-    assert curriculum.error is None
+    curriculum.grow(math.inf)
+    assert curriculum.bits is None
     update(curriculum, 0.0, 19)
     assert curriculum.solved == 0

@@ -442,7 +442,7 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "envs-a-curriculum-grows-at-any-error",
         "envs/copying.py",
-        "if self._episodes < _LEAST_EPISODES or self.error >= self._options.threshold:",
+        "if self._episodes < _LEAST_EPISODES or self.bits >= self._options.threshold:",
         "if self._episodes < _LEAST_EPISODES:",
         "tests/envs/test_curriculum.py::test_a_task_grows_below_the_threshold_after_twenty_episodes",
     ),
