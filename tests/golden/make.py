@@ -50,7 +50,7 @@ scenario: clocks
 description: Recurrent agents at two rates, lossy links, a synthetic input, tied biases; in two parts.
 env: {id: antiphon/CountDigits-v0, levels: 1, window: 4}
 agents:
-  low: {observes: [image], network: {kind: gru, size: 2, encoder: [2]}, clock: {unroll: 2}}
+  low: {observes: [image], network: {kind: gru, size: 2, hidden: [2]}, clock: {unroll: 2}}
   high: {network: {kind: lstm, size: 2}, clock: {period: 2, phase: 1, unroll: 2}, objective: {kind: classification, target: odd}}
 channels:
   - from: low
@@ -151,7 +151,7 @@ def make(folder: Path) -> None:
     folder.mkdir(parents=True)
     os.chdir(folder)
     for name, (request, division) in _requests().items():
-        begin(request, name, division=division).train(_stop, checkpoint_every=STOP)
+        begin(request, name, division=division, checkpoint_every=STOP).train(_stop)
     with Simulation(objects(), logdir="objects", checkpoint_every=4) as simulation:
         for _ in (simulation.step() for _ in range(STOP)):
             pass
