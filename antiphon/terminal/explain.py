@@ -54,7 +54,7 @@ def explain(scenario: Scenario, system: System, variants: Iterable[Scenario] = (
             for group in scenario.locked_groups()
             if len(group) > 1
         ],
-        "tied": [list(group) for group in scenario.tied],
+        "tied": [list(group) for group in scenario.share],
         "environment": _environment(_id(scenario), system.description),
         "warnings": warnings(scenario, variants),
     }
@@ -63,20 +63,19 @@ def explain(scenario: Scenario, system: System, variants: Iterable[Scenario] = (
 def explain_template(template: Template | PythonTemplate, resolved: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of a template, with the values they have, and its variants."""
     if isinstance(template, PythonTemplate):  # of its parameters only the values are known
-        values = {
-            name: {"value": value, "accepts": "", "help": template.explained.get(name, "")}
+        given = {
+            name: {"value": value, "accepts": "", "description": template.explained.get(name, "")}
             for name, value in resolved.items()
         }
         variants = {name: one for name, one in template.variants.items() if isinstance(one, Mapping)}
-        return {"parameters": values, "variants": variants}
+        return {"parameters": given, "variants": variants}
     parameters = {}
     for name, parameter in template.parameters.items():
-        kind = " | ".join(map(str, parameter.choices)) if parameter.choices else str(parameter.type)
         bounds = [f">= {parameter.min:g}"] if parameter.min is not None else []
         bounds += [f"<= {parameter.max:g}"] if parameter.max is not None else []
-        also = [str(word) for word in parameter.also or ()]
-        accepts = " | ".join([" ".join([kind, *bounds]), *also])
-        parameters[name] = {"value": resolved[name], "accepts": accepts, "help": parameter.help}
+        values = [] if parameter.type is None else [" ".join([parameter.type, *bounds])]
+        accepts = " | ".join([*values, *map(str, parameter.choices or ())])
+        parameters[name] = {"value": resolved[name], "accepts": accepts, "description": parameter.description}
     return {
         "parameters": parameters,
         "variants": {name: dict(values) for name, values in template.variants.items()},
@@ -121,9 +120,7 @@ def _action(space: Space[Any]) -> str:
 
 
 def _id(scenario: Scenario) -> str:
-    return (
-        scenario.env.name if isinstance(scenario.env, EnvSpec) else f"a Python {type(scenario.env).__name__}"
-    )
+    return scenario.env.id if isinstance(scenario.env, EnvSpec) else f"a Python {type(scenario.env).__name__}"
 
 
 def _signal(signal: Signal) -> dict[str, Any]:
@@ -146,7 +143,7 @@ def _agent(scenario: Scenario, spec: AgentSpec, system: System, name: str) -> di
         "inputs": list(agent.learner.network.input_shape),
         "network": network_in_words(spec),
         "parameters": sum(p.numel() for p in agent.learner.parameters.values()),
-        "learns": spec.learn,
+        "learns": bool(spec.learn),
         "p_update": spec.p_update,
         "ticks": ticks_in_words(spec),
         "learning": learning_in_words(scenario, name),
@@ -163,7 +160,7 @@ def _channel(channel: ChannelSpec, system: System) -> dict[str, Any]:
         "from": channel.sender,
         "to": channel.receiver,
         "shape": list(system.channels[channel.name].shape),
-        "sampling": channel.sampling_in_words or None,
+        "sampling": None if channel.sample is None else channel.sample.in_words,
         "coupling": channel.coupling,
         "gradient": name_of(gradient.kind) if predicted else None,
         "sites": predicted and channel.at_sites(gradient),
@@ -173,7 +170,7 @@ def _channel(channel: ChannelSpec, system: System) -> dict[str, Any]:
         "input_sites": bool(has_input and channel.input and channel.at_sites(channel.input)),
         "input_context": list(channel.input.context) if has_input and channel.input else [],
         "feedback": channel.feedback.kind if channel.coupling == "locked" and channel.feedback else None,
-        "carries": channel.carries,
+        "carries": "state" if channel.state else "message",
         "read": channel.read,
         "delay": link.delay,
         "link": {
@@ -181,7 +178,7 @@ def _channel(channel: ChannelSpec, system: System) -> dict[str, Any]:
             "noise": link.noise,
             "bits": link.bits,
             "rate": link.rate,
-            "back": link.delay if link.back is None else link.back,
+            "back": link.back,
         },
     }
 

@@ -50,11 +50,11 @@ def describe_run(
             "channels": [(channel.name, channel.slug) for channel in scenario.channels],
         },
         scenario=scenario.scenario,
-        every=scenario.telemetry.every,
+        every=scenario.telemetry.period,
         until=scenario.training.steps if until is None else until,
         batch=scenario.training.batch,
         start_step=start,
-        top=scenario.telemetry.top,
+        top=scenario.telemetry.max,
         timeline=timeline,
     )
 
@@ -91,7 +91,7 @@ def graph_of(scenario: Scenario) -> nx.MultiDiGraph[str]:
             coupling=channel.coupling,
             delay=link.delay,
             drop=link.drop,
-            carries=channel.carries,
+            carries="state" if channel.state else "message",
             size=size if size is None or isinstance(size, int) else " x ".join(map(str, size)),
             about=_about_channel(channel),
         )
@@ -119,7 +119,7 @@ def _about_agent(scenario: Scenario, name: str) -> dict[str, str]:
 
 def _about_ties(scenario: Scenario, agent: str) -> dict[str, str]:
     """The weights that an agent has in common with others."""
-    ties = [tie for tie in scenario.tied if any(agent_and_parameter(name)[0] == agent for name in tie)]
+    ties = [tie for tie in scenario.share if any(agent_and_parameter(name)[0] == agent for name in tie)]
     return {"tied": ", ".join(" = ".join(tie) for tie in ties)} if ties else {}
 
 
@@ -128,8 +128,8 @@ def _about_channel(channel: ChannelSpec) -> dict[str, str]:
     about: dict[str, str] = {}
     if channel.state:
         about["carries"] = "the state to the next tick"
-    if channel.sampling_in_words:
-        about["message"] = channel.sampling_in_words
+    if channel.sample is not None:
+        about["message"] = channel.sample.in_words
     predicted = channel.coupling in ("decoupled", "unlocked")
     if predicted:
         about["gradient"] = _gradient(channel)

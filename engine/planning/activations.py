@@ -24,7 +24,7 @@ class KeptActivations:
     each: int
     """Bytes that it keeps of one of them until its window has been differentiated."""
     obstacle: str | None
-    """Why it is not differentiated as soon as it has ticked; None: with `training.sweep` it is."""
+    """Why it is not differentiated as soon as it has ticked; None: with `training.advanced.sweep` it is."""
 
 
 def kept_activations(
@@ -39,7 +39,7 @@ def kept_activations(
 
 
 def most_kept(system: System, costs: CostModel) -> int:
-    """Return the bytes kept of all agents at most: with `training.sweep`, of the largest graph and of what has to wait."""
+    """Return the bytes kept of all agents at most: with `training.advanced.sweep`, of the largest graph and of what has to wait."""
     if not system.sweep:
         return sum(_kept(system, name, costs) for name in system.agents)
     waiting = largest = 0

@@ -167,7 +167,7 @@ def _derived(scenario: Scenario, variant: str) -> Scenario:
         if not channel.state and not channel.learned_by_policy:
             channel = channel.model_copy(update=update)
             if variant == "locked" and cycle[channel.sender] != cycle[channel.receiver]:
-                link = channel.link.model_copy(update={"delay": 0, "back": None})
+                link = channel.link.model_copy(update={"ways": 0})
                 channel = channel.model_copy(update={"link": link})
         channels.append(channel)
     return with_fields(scenario, channels=channels)

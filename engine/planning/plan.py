@@ -94,7 +94,16 @@ def delayed(scenario: Scenario, channels: Sequence[ChannelSpec]) -> Scenario | N
 
 
 def _delayed(scenario: Scenario, delay: Sequence[ChannelSpec], *, aligned: bool) -> Scenario:
-    slower = {c.name: c.model_copy(update={"link": c.link.model_copy(update={"delay": 1})}) for c in delay}
+    slower = {
+        c.name: c.model_copy(
+            update={
+                "link": c.link.model_copy(
+                    update={"ways": 1 if c.link.back == c.link.delay else (1, c.link.back)}
+                )
+            }
+        )
+        for c in delay
+    }
     readers = {channel.receiver for channel in delay} if aligned else set()
     agents: dict[str, AgentSpec] = {
         name: spec.model_copy(update={"align": True}) if name in readers and not spec.align else spec
@@ -245,10 +254,12 @@ def plan(
 
 def _never_unobserved(scenario: Scenario, system: System) -> str | None:
     """Return why no period passes without figures; None: some do."""
-    every, period = scenario.telemetry.every, period_of(system)
+    every, period = scenario.telemetry.period, period_of(system)
     if every > period:
         return None
-    return f"figures are taken in every period of its schedule (telemetry.every: {every}, a period: {period})"
+    return (
+        f"figures are taken in every period of its schedule (telemetry.period: {every}, a period: {period})"
+    )
 
 
 def _by_torch(

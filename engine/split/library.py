@@ -161,7 +161,7 @@ def _gradient(
 def _training(batch: int, steps: int, lr: float, sg_lr: float, schedule: str) -> dict[str, Any]:
     adam: dict[str, Any] = {"kind": "adam"}
     if schedule != "constant":
-        adam["schedule"] = {"kind": schedule, "factor": 0.0}
+        adam["schedule"] = {"kind": schedule, "scale": 0.0}
     return {
         "batch": batch,
         "steps": steps,
@@ -170,10 +170,12 @@ def _training(batch: int, steps: int, lr: float, sg_lr: float, schedule: str) ->
     }
 
 
-_OF_TOKENS: dict[str, dict[str, Any]] = {"infopro": {"reconstruct": {"target": "tokens", "head": SiteHead}}}
+_OF_TOKENS: dict[str, dict[str, Any]] = {
+    "infopro": {"reconstruct": {"target": "tokens", "network": SiteHead}}
+}
 _OF_PICTURES: dict[str, dict[str, Any]] = {
-    "sobolev_conv": {"kind": "sobolev_label", "head": MapHead},
-    "infopro": {"reconstruct": {"target": "image", "head": MapDecoder}},
+    "sobolev_conv": {"kind": "sobolev_label", "network": MapHead},
+    "infopro": {"reconstruct": {"target": "image", "network": MapDecoder}},
 }
 _COUPLINGS: dict[str, dict[str, Any]] = {
     "locked": {"coupling": "locked"},
