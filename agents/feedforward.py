@@ -357,7 +357,7 @@ class Conv(_Layered):
         filters: Filters of each layer.
         norm: `batch`, `layer` or `none`.
         activation: `relu`, `tanh`, `gelu` or `identity`.
-        filter: Side of the filters (odd).
+        size: Side of the filters (odd).
         pool: `max`, `avg` or `none`, one per layer.
 
     Raises:
@@ -370,11 +370,11 @@ class Conv(_Layered):
         """Keys of a convolutional network.
 
         Attributes:
-            filter: Height and width of the filters, in pixels.
+            size: Height and width of the filters, in pixels.
             pool: Pooling after each convolution; one per layer, or none at all.
         """
 
-        filter: Count = 5
+        size: Count = 5
         pool: Annotated[tuple[Literal["max", "avg", "none"], ...], IsSequence] = ()
 
         @model_validator(mode="after")
@@ -396,15 +396,15 @@ class Conv(_Layered):
         *,
         norm: str = "batch",
         activation: str = "relu",
-        filter: int = 5,
+        size: int = 5,
         pool: tuple[str, ...] = (),
     ) -> None:
-        if filter % 2 == 0:
+        if size % 2 == 0:
             raise ScenarioError(
-                f"network.filter: {filter} is even and cannot be centred on a pixel; use {filter + 1}"
+                f"network.size: {size} is even and cannot be centred on a pixel; use {size + 1}"
             )
         super().__init__(input_shape, filters, heads, norm, activation)
-        self.sides = (filter, filter)
+        self.sides = (size, size)
         self.pool = () if set(pool) <= {"none"} else pool
 
     def map_module(self, weight: Tensor, bias: Tensor) -> nn.Module:

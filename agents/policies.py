@@ -234,7 +234,7 @@ class PolicyObjective(Objective):
 
     metric = "return"
     needs_rewards: ClassVar[bool] = True
-    refuses: ClassVar[frozenset[str]] = frozenset({"target", "when"})
+    refuses: ClassVar[frozenset[str]] = frozenset({"target", "read"})
 
     @property
     def has_values(self) -> bool:
@@ -379,7 +379,7 @@ class Reinforce(PolicyObjective):
     """The gradient of log-probabilities times returns (Williams 1992)."""
 
     needs_value: ClassVar[bool] = False
-    refuses: ClassVar[frozenset[str]] = frozenset({"target", "when", "critic"})
+    refuses: ClassVar[frozenset[str]] = frozenset({"target", "read", "critic"})
     Options: ClassVar[type[kinds.Options]] = RewardOptions
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from dataclasses import replace
-from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Literal, Unpack, final
+from typing import Annotated, Any, Literal, Unpack, final
 
 import torch
 from pydantic import Field
@@ -67,9 +66,6 @@ class Recurrent(HeadedNetwork):
             cell_norm: Inside the cell (`batch`: recurrent batch norm, Cooijmans et al. 2016).
         """
 
-        moved: ClassVar[Mapping[str, str]] = MappingProxyType(
-            {"encoder": "the widths of the layers before the cell are `hidden`"}
-        )
         size: Count = 128
         hidden: Counts = ()
         cell_norm: Literal["batch", "layer", "none"] = "none"

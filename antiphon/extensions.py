@@ -38,6 +38,7 @@ __all__ = [
     "recorder",
     "register",
     "registered",
+    "sample",
     "schedule",
     "synthetic_input",
 ]
@@ -51,6 +52,7 @@ _OWN: dict[str, dict[str, Any]] = {
     "schedule": {},
     "recorder": {},
     "network": {},
+    "sample": {},
 }
 """antiphon's own kinds by name, as they register themselves."""
 _MODULES: dict[str, tuple[str, ...]] = {
@@ -65,6 +67,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "objective": ("antiphon.agents.objectives", "antiphon.agents.policies"),
     "optimiser": ("antiphon.nets.optimisers",),
     "schedule": ("antiphon.nets.schedules",),
+    "sample": ("antiphon.comms.symbols",),
 }
 """By extension point, the modules whose classes register themselves, imported at the first use of the point."""
 _WORLDS = {"gymnasium": "gymnasium", "pettingzoo": "'antiphon[worlds]'", "mpe2": "'antiphon[worlds]'"}
@@ -127,6 +130,7 @@ optimiser = _decorator("optimiser")
 schedule = _decorator("schedule")
 network = _decorator("network")
 recorder = _decorator("recorder")
+sample = _decorator("sample")
 synthetic_input = _decorator("input")
 
 

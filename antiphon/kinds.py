@@ -174,7 +174,6 @@ class KindSpec(Spec):
     """The kind by name; None: it is an object."""
     own_keys: ClassVar[tuple[str, ...]] = ()
     """Keys that the kind gives to its class or factory."""
-    moved: ClassVar[Mapping[str, str]] = types.MappingProxyType({"options": "write its keys beside kind"})
     closed: ClassVar[bool] = False
     """Whether the keys of the kind are part of it."""
 
@@ -252,7 +251,7 @@ class KindSpec(Spec):
     @classmethod
     def unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
         """Return the line about a key that the kind does not have: which kinds do, or what is meant."""
-        others = [] if key in cls.moved else _kinds_with(cls.section, key)
+        others = _kinds_with(cls.section, key)
         if not others:
             return super().unknown_key(key, data)
         kind = name_of(data.get("kind", cls.model_fields["kind"].default))

@@ -9,7 +9,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self, TypeVar, get_args
 
 from pydantic import (
@@ -28,6 +27,7 @@ from pydantic import (
 from pydantic_core import core_schema
 
 from antiphon.errors import suggest
+from antiphon.moved_keys import moved_key
 from antiphon.problems import DocumentError, Path, Problems, kind_of, show_value, translate
 
 __all__ = [
@@ -93,6 +93,7 @@ def channel_slug(sender: str, receiver: str, key: int | str) -> str:
 
 _LARGEST = 2**53
 _MOST = 2**31 - 1
+_LONGEST_DELAY = 1024
 Value = TypeVar("Value")
 
 
@@ -228,6 +229,25 @@ def _key(value: object) -> int | str:
     return number
 
 
+def _learn(value: object) -> bool | float:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) or not 0 < _real(value) <= 1:
+        fail(f"must be true, false or a probability above 0, not {kind_of(value)}")
+    return _real(value)
+
+
+def _delay(value: object) -> int | tuple[int, int]:
+    ways = tuple(_whole(one) for one in (value if isinstance(value, list | tuple) else (value,)))
+    if len(ways) not in (1, 2):
+        fail(f"must be steps, or [there, back], not {show_value(value)}")
+    for steps in ways:
+        if not 0 <= steps <= _LONGEST_DELAY:
+            bound = "at least 0" if steps < 0 else f"at most {_LONGEST_DELAY}"
+            fail(f"must be {bound}, not {steps}")
+    return ways[0] if len(ways) == 1 else (ways[0], ways[1])
+
+
 def _align(value: object) -> str | bool | None:
     if value is None or isinstance(value, bool):
         return value or None
@@ -336,6 +356,11 @@ _SIZE_SCHEMA = {
 }
 _KEY_SCHEMA = {"type": ["integer", "string"]}
 _ALIGN_SCHEMA = {"type": ["string", "boolean", "null"]}
+_LEARN_SCHEMA = {"type": ["boolean", "number"]}
+_STEPS_SCHEMA = {"type": "integer", "minimum": 0, "maximum": _LONGEST_DELAY}
+_DELAY_SCHEMA = {
+    "anyOf": [_STEPS_SCHEMA, {"type": "array", "items": _STEPS_SCHEMA, "minItems": 1, "maxItems": 2}]
+}
 _ACTS_SCHEMA = {"type": ["string", "boolean"]}
 _REWARDS_SCHEMA = {
     "anyOf": [
@@ -376,6 +401,8 @@ ParameterNames = Annotated[
     PlainValidator(_parameter_names),
     WithJsonSchema({"type": "object", "additionalProperties": {"type": "string"}}),
 ]
+Learn = Annotated[bool | float, PlainValidator(_learn), WithJsonSchema(_LEARN_SCHEMA)]
+Delay = Annotated[int | tuple[int, int], PlainValidator(_delay), WithJsonSchema(_DELAY_SCHEMA)]
 Acts = Annotated[bool | str, PlainValidator(_acts), WithJsonSchema(_ACTS_SCHEMA)]
 Rewards = Annotated[Mapping[str, float] | None, PlainValidator(_rewards), WithJsonSchema(_REWARDS_SCHEMA)]
 Align = Annotated[str | bool | None, PlainValidator(_align), WithJsonSchema(_ALIGN_SCHEMA)]
@@ -396,8 +423,6 @@ class Spec(BaseModel):
     """Fields that are written out even where they have their default."""
     refused: ClassVar[frozenset[str]] = frozenset()
     """Fields of its base that a document may not name here."""
-    moved: ClassVar[Mapping[str, str]] = MappingProxyType({})
-    """By key of earlier versions, what stands for it now."""
 
     def __init__(self, /, **data: Any) -> None:
         try:
@@ -448,8 +473,9 @@ class Spec(BaseModel):
     def unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
         """Return the line about a key that the part does not have, among `data`."""
         del data
-        if key in cls.moved:
-            return f"is no longer a key; {cls.moved[key]}"
+        moved = moved_key(key, cls.has_key)
+        if moved is not None:
+            return moved
         known = [name for name in cls.model_fields if name not in cls.refused]
         meant = section_of(cls, key) or suggest(key, [_spellings(cls, field)[0] for field in known])
         return f"unknown key {key!r}{meant}"

@@ -31,9 +31,9 @@ from interleaved import finish, parsed, ratio, table, timed
 PLAIN, CHECKPOINTED = "plain loop", "plain loop, checkpointed"
 LOCAL = {"kind": "local", "target": "following"}
 WAYS: dict[str, dict[str, Any]] = {
-    "locked": {"coupling": "locked", "sweep": True},
-    "decoupled, sweep": {"gradient": LOCAL, "sweep": True},
-    "decoupled, no sweep": {"gradient": LOCAL, "sweep": False},
+    "locked": {"coupling": "locked", "advanced": {"sweep": True}},
+    "decoupled, sweep": {"gradient": LOCAL, "advanced": {"sweep": True}},
+    "decoupled, no sweep": {"gradient": LOCAL, "advanced": {"sweep": False}},
     PLAIN: {},
     CHECKPOINTED: {},
 }

@@ -86,7 +86,7 @@ def head_of(
     outputs: tuple[int, ...],
     seed: int,
     *,
-    key: str = "gradient.head",
+    key: str = "gradient.network",
 ) -> Head:
     """Return a head made of a copy of a module, or by a factory called with `shape` and `outputs`.
 
@@ -116,7 +116,7 @@ class HeadModel(Model):
     Args:
         shape: Of a message.
         context: As of `Predictor`; with `reconstruct` its signal comes first.
-        head: A module or factory in place of the layers; it reads no context.
+        network: A module or factory in place of the layers; it reads no context.
         pool: `mean` over the message's sites before the layers or the head; or `none`.
         reconstruct: A second term of the loss.
         settings: The others of `Predictor`.
@@ -136,12 +136,12 @@ class HeadModel(Model):
         shape: tuple[int, ...],
         context: Sequence[ContextSpec],
         *,
-        head: HeadSource | None = None,
+        network: HeadSource | None = None,
         pool: str = "none",
         reconstruct: Reconstruction | None = None,
         **settings: Any,
     ) -> None:
-        self.source, self.pool, self.reconstruct = head, pool, reconstruct
+        self.source, self.pool, self.reconstruct = network, pool, reconstruct
         if pool == "mean" and len(shape) < 2:
             raise ScenarioError(
                 f"gradient.pool: messages of {list(shape)} have no sites to pool; give the channel a size of "
@@ -176,10 +176,10 @@ class HeadModel(Model):
             return super().initial_values(inputs, outputs, generator)
         assert self.target is not None
         seed = generator.initial_seed() % 2**63
-        parts = [self._part(self.source, self.target, seed, "gradient.head")]
+        parts = [self._part(self.source, self.target, seed, "gradient.network")]
         if self.reconstruct is not None:
             source, target = self.reconstruct.source, self.reconstruct.target
-            parts.append(self._part(source, target, seed, "gradient.reconstruct.head"))
+            parts.append(self._part(source, target, seed, "gradient.reconstruct.network"))
         module = parts[0] if len(parts) == 1 else _Heads(parts)
         return self.values_of_module(module, torch.Size(self.read_shape).numel())
 

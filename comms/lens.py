@@ -36,9 +36,9 @@ class LensGradient(LocalGradient):
     Args:
         shape: Of a message.
         context: As of `Predictor`; not read.
-        head: The layers, from a message in its own shape to the target's outputs. They run as `Head` has it; their buffers
+        network: The layers, from a message in its own shape to the target's outputs. They run as `Head` has it; their buffers
             are those of the module, as it was given.
-        sources: By parameter of `head`, the tensor whose values it has at every use; None: the module's own parameters,
+        sources: By parameter of `network`, the tensor whose values it has at every use; None: the module's own parameters,
             which stay its own.
         losses: Of outputs [B, K] and a target, per sample [B]; None: cross-entropy, or squared error.
         settings: The others of `Predictor`.
@@ -54,13 +54,13 @@ class LensGradient(LocalGradient):
         """Keys of a lens.
 
         Attributes:
-            head: From Python: the layers from the message in its own shape to the target's outputs.
+            network: From Python: the layers from the message in its own shape to the target's outputs.
             of: The agent whose objective it takes; None: the scenario's only readout.
-            parameters: By parameter of `head`, the "agent.parameter" whose present values it has; those left out are of
+            parameters: By parameter of `network`, the "agent.parameter" whose present values it has; those left out are of
                 the same name in `of`.
         """
 
-        head: HeadModule = None
+        network: HeadModule = None
         of: Name | None = None
         parameters: ParameterNames = Field(default_factory=FrozenMap)
 
@@ -69,18 +69,18 @@ class LensGradient(LocalGradient):
         shape: tuple[int, ...],
         context: Sequence[ContextSpec],
         *,
-        head: Callable[..., nn.Module] | nn.Module | None = None,
+        network: Callable[..., nn.Module] | nn.Module | None = None,
         sources: Mapping[str, Tensor] | None = None,
         losses: Callable[[Tensor, Tensor], Tensor] | None = None,
         **settings: Any,
     ) -> None:
-        if head is None:
+        if network is None:
             raise ScenarioError(
-                "gradient.head: a lens needs layers from the message to the target's outputs; give a torch module, from "
+                "gradient.network: a lens needs layers from the message to the target's outputs; give a torch module, from "
                 "Python, with `parameters` that say whose they are"
             )
         self._given_sources, self._loss_of = sources, losses
-        self._layers = head
+        self._layers = network
         super().__init__(shape, context, **{**settings, "hidden": (), "frozen": True})
         self._head.to(device=settings.get("device", "cpu"), dtype=settings.get("dtype", torch.float32))
 

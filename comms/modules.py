@@ -191,7 +191,7 @@ def predictor_of(
 def _reads_whole(settings: Mapping[str, Any]) -> bool:
     """Whether a head reads a message's sites together, or they are pooled."""
     reconstruct: Reconstruction | None = settings.get("reconstruct")
-    head = settings.get("head") is not None or (reconstruct is not None and reconstruct.source is not None)
+    head = settings.get("network") is not None or (reconstruct is not None and reconstruct.source is not None)
     return head or settings.get("pool", "none") != "none"
 
 

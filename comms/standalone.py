@@ -25,7 +25,7 @@ from antiphon.kinds import KindSpec, Registered
 from antiphon.nets.random import generator
 from antiphon.nets.schedules import Rate
 from antiphon.nets.torch_optimisers import copied
-from antiphon.spec import Flag, Real
+from antiphon.spec import Real
 
 __all__ = ["Channel", "GradientSettings", "learn", "read_gradient"]
 
@@ -56,14 +56,12 @@ class GradientSettings(KindSpec):
         kind: A name, or a module or factory.
         scale: Factor of the injected gradient.
         discount: Factor of the prediction inside targets further up.
-        apply: False trains it without injecting its gradient.
         optimiser: Of the predictor.
     """
 
     kind: Annotated[str | Callable[..., Any], Registered("gradient")] = "linear"
     scale: Real = 1.0
     discount: Real = 1.0
-    apply: Flag = True
     optimiser: OptimiserSettings = Field(default_factory=OptimiserSettings)
 
     point = "gradient"
@@ -149,9 +147,9 @@ class Channel:
         gradient: The kind of the synthetic gradient (`linear`, `mlp`, `conv`, `critic`, `sobolev`, `sobolev_label`,
             `local`, `lens`, a registered name, or a module or factory called with `inputs` and `outputs`), or the keys of a
             scenario's `gradient`: `kind`, `options`, `target` (the name in `context` of what `local` and
-            `sobolev_label` predict), `head` (of a `lens` the receiver's own layers, whose present parameters it has),
-            `pool`, `reconstruct`, `normalise`, `residual`, `scale`, `discount`, `apply`, `hidden`, `filter`, `norm`, `sites` and `optimiser`
-            (`kind`, `options`, `lr`, `momentum`, `betas`, `weight_decay`, `clip`).
+            `sobolev_label` predict), `network` (of a `lens` the receiver's own layers, whose present parameters it has),
+            `pool`, `reconstruct`, `normalise`, `residual`, `scale`, `discount`, `hidden`, `norm`, `sites` and `optimiser`
+            (`kind`, `lr`, `momentum`, `weight_decay`, `clip`).
         context: What the predictor is conditioned on: a number of classes for integers [B], the shape of one
             sample for floats [B, *shape], or both, as (shape, classes), for integers [B, *shape].
         coupling: `decoupled`; `detached` (nothing comes back); or `locked` (true backpropagation: one `learn`
@@ -199,8 +197,8 @@ class Channel:
         rebuilt = None if reconstruct is None else specs[reconstruct.target]
         others = [spec for spec in specs.values() if spec.name != self._target and spec is not rebuilt]
         self._context = (*([] if rebuilt is None else [rebuilt]), *others)
-        self._scale = settings.scale if settings.apply else 0.0
-        self._discount = settings.discount if settings.apply else 0.0
+        self._scale = settings.scale
+        self._discount = settings.discount
         self.predictor: Predictor | None = None
         if coupling == "decoupled":
             target = None if self._target is None else specs[self._target]
@@ -226,7 +224,7 @@ class Channel:
         options = {key: value for key, value in settings.options.items() if key not in _RESOLVED}
         reconstruct = settings.get("reconstruct")
         if reconstruct is not None:
-            options["reconstruct"] = Reconstruction(self._context[0], reconstruct.head, reconstruct.weight)
+            options["reconstruct"] = Reconstruction(self._context[0], reconstruct.network, reconstruct.scale)
         try:
             return predictor_of(
                 settings.kind,

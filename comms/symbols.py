@@ -8,7 +8,7 @@ The sender's port holds a distribution's parameters; the message is a sample of 
                 (Bengio et al. 2013, 1308.3432)
     reinforce   symbols sampled from softmax(logits); no gradient passes: they are actions of the sender's own policy
                 objective (RIAL: Foerster et al. 2016, 1605.06676)
-    Gaussian    the port's value plus noise of a fixed deviation, learned likewise
+    gaussian    the port's value plus noise of a fixed deviation, learned likewise
 
 The noise is a function of (seed, agent, port, step, environment): channels of one port send one message, and a replayed
 window sends it again.
@@ -20,16 +20,27 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
-from typing import Self
+from typing import Annotated, ClassVar, Self
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from antiphon import kinds
 from antiphon.comms.backward_requests import constant
+from antiphon.extensions import sample
 from antiphon.nets.random import normal_many, uniform_many
+from antiphon.spec import Count, IsReal
 
-__all__ = ["GaussianSampler", "MessageSampler", "SymbolSampler"]
+__all__ = [
+    "ArgmaxSampler",
+    "GaussianSampler",
+    "GumbelSampler",
+    "MessageSampler",
+    "ReinforceSampler",
+    "SymbolSampler",
+]
 
 _SMALLEST = 2.0**-54
 """In place of a uniform number of 0, of which Gumbel noise would be infinite."""
@@ -46,7 +57,9 @@ class MessageSampler(ABC):
         greedy: Whether messages are the most probable ones instead of samples.
     """
 
-    learned: bool
+    Options: ClassVar[type[kinds.Options]] = kinds.Options
+    """The keys that a kind has of its own in a document."""
+    learned: ClassVar[bool] = False
     greedy = False
 
     def __init__(self, seed: int) -> None:
@@ -103,26 +116,51 @@ class MessageSampler(ABC):
         return self._seeds, stamp, port.numel() // len(self._seeds)
 
 
-class SymbolSampler(MessageSampler):
-    """Messages of `length` symbols, each one-hot among `vocabulary`, side by side: [rows, length * vocabulary].
+class SymbolOptions(kinds.Options):
+    """Keys of symbols.
 
-    Args:
-        by: `gumbel`, `argmax` or `reinforce`.
-        temperature: Of the softmax that the gradient passes to; not of `reinforce`.
+    Attributes:
+        vocabulary: Symbols at each position.
+        size: Positions of a message.
     """
 
-    def __init__(self, vocabulary: int, length: int, by: str, temperature: float, seed: int) -> None:
+    vocabulary: Annotated[Count, Field(ge=2)]
+    size: Count = 1
+
+
+class SoftOptions(SymbolOptions):
+    """Keys of symbols with a gradient.
+
+    Attributes:
+        temperature: Of the softmax that the straight-through gradient passes to.
+    """
+
+    temperature: Annotated[float, Field(gt=0), IsReal] = 1.0
+
+
+class SymbolSampler(MessageSampler):
+    """Messages of `size` symbols, each one-hot among `vocabulary`, side by side: [rows, size * vocabulary].
+
+    Args:
+        temperature: Of the softmax that the gradient passes to, where one passes.
+
+    Attributes:
+        noisy: Whether noise is added to the logits.
+    """
+
+    noisy: ClassVar[bool] = True
+
+    def __init__(self, vocabulary: int, size: int, seed: int, temperature: float = 1.0) -> None:
         super().__init__(seed)
-        self.vocabulary, self.length, self.by, self.temperature = vocabulary, length, by, temperature
-        self.learned = by == "reinforce"
+        self.vocabulary, self.size, self.temperature = vocabulary, size, temperature
 
     @property
     def key(self) -> Hashable:
-        return self.vocabulary, self.length, self.by, self.temperature
+        return type(self), self.vocabulary, self.size, self.temperature
 
     def send(self, port: Tensor, stamp: int, sent: Tensor | None = None) -> tuple[Tensor, Tensor]:
         logits = self._positions(port)
-        if self.by != "argmax" and not self.greedy:
+        if self.noisy and not self.greedy:
             logits = logits + self._gumbel(port, stamp)
         if sent is None:
             sent = F.one_hot(constant(logits).argmax(-1), self.vocabulary).to(port.dtype).flatten(1)
@@ -141,26 +179,59 @@ class SymbolSampler(MessageSampler):
         return -(logs.exp() * logs).sum((1, 2))
 
     def _positions(self, port: Tensor) -> Tensor:
-        return port.reshape(len(port), self.length, self.vocabulary)
+        return port.reshape(len(port), self.size, self.vocabulary)
 
     def _gumbel(self, port: Tensor, stamp: int) -> Tensor:
-        """Standard Gumbel noise for each logit, [rows, length, vocabulary]."""
+        """Standard Gumbel noise for each logit, [rows, size, vocabulary]."""
         numbers = uniform_many(*self._counts(port, stamp)).clamp_min(_SMALLEST)
         return self._positions(-(-numbers.log()).log().view_as(port)).to(port.dtype)
 
 
+@sample("gumbel")
+class GumbelSampler(SymbolSampler):
+    """Symbols sampled by Gumbel noise, with a straight-through gradient (Gumbel-softmax)."""
+
+    Options = SoftOptions
+
+
+@sample("argmax")
+class ArgmaxSampler(SymbolSampler):
+    """The most probable symbols, with a straight-through gradient."""
+
+    Options = SoftOptions
+    noisy = False
+
+
+@sample("reinforce")
+class ReinforceSampler(SymbolSampler):
+    """Symbols sampled by their probabilities, and learned by the sender's policy objective."""
+
+    Options = SymbolOptions
+    learned = True
+
+
+@sample("gaussian")
 class GaussianSampler(MessageSampler):
-    """Messages of independent normal components around the port's value.
+    """Vectors of independent normal components around the port's value, learned by the sender's policy objective.
 
     Args:
-        deviation: Standard deviation of each component.
+        noise: Standard deviation of each component.
     """
 
     learned = True
 
-    def __init__(self, deviation: float, seed: int) -> None:
+    class Options(kinds.Options):
+        """Keys of normal noise.
+
+        Attributes:
+            noise: Standard deviation of each component.
+        """
+
+        noise: Annotated[float, Field(gt=0), IsReal]
+
+    def __init__(self, noise: float, seed: int) -> None:
         super().__init__(seed)
-        self.deviation = deviation
+        self.deviation = noise
 
     @property
     def key(self) -> Hashable:

@@ -297,12 +297,12 @@ class ConvGradient(DirectGradient):
     Args:
         shape: (channels, height, width) of a message.
         context: As of `Predictor`, like the rest.
-        filter: Side of the filters, odd.
+        size: Side of the filters, odd.
         settings: The others.
 
     Raises:
         ScenarioError: The message is no map, or the filters' side is even; the line begins where the place is to
-            stand: `size: …`, `filter: …`.
+            stand: `size: …`, `gradient.size: …`.
     """
 
     apply = staticmethod(convolution)
@@ -312,24 +312,24 @@ class ConvGradient(DirectGradient):
         """Keys of convolutions.
 
         Attributes:
-            filter: Height and width of the filters, in pixels.
+            size: Height and width of the filters, in pixels.
         """
 
         hidden: Hidden = (64,)
-        filter: Count = 5
+        size: Count = 5
 
     def __init__(
-        self, shape: tuple[int, ...], context: Sequence[ContextSpec], *, filter: int = 5, **settings: Any
+        self, shape: tuple[int, ...], context: Sequence[ContextSpec], *, size: int = 5, **settings: Any
     ) -> None:
         if len(shape) != 3:
             raise ScenarioError(
                 f"size: a conv gradient reads maps [channels, height, width], not {list(shape)}; use kind mlp"
             )
-        if filter % 2 == 0:
+        if size % 2 == 0:
             raise ScenarioError(
-                f"gradient.filter: {filter} is even and cannot be centred on a pixel; use {filter + 1}"
+                f"gradient.size: {size} is even and cannot be centred on a pixel; use {size + 1}"
             )
-        super().__init__(shape, context, filter=filter, **settings)
+        super().__init__(shape, context, filter=size, **settings)
 
     def _sizes(self) -> tuple[int, int]:
         return self.shape[0] + sum(self._channels(spec) for spec in self.context), self.shape[0]
@@ -460,14 +460,14 @@ class ReconstructionSpec(Spec):
 
     Attributes:
         target: The signal, such as the sender's observation: squared error of floats, cross-entropy of classes.
-        head: The decoder, from Python: a module from the message in its own shape to the signal's, or a factory called
+        network: The decoder, from Python: a module from the message in its own shape to the signal's, or a factory called
             with `shape` and `outputs`; None: a linear map.
-        weight: Factor of the term.
+        scale: Factor of the term.
     """
 
     target: Signal
-    head: HeadModule = None
-    weight: Annotated[float, Field(gt=0), IsReal] = 1.0
+    network: HeadModule = None
+    scale: Annotated[float, Field(gt=0), IsReal] = 1.0
 
 
 class LabelGradient(HeadModel, Predictor):
@@ -481,14 +481,14 @@ class LabelGradient(HeadModel, Predictor):
 
         Attributes:
             target: The signal that the kind's own loss is on.
-            head: From Python: a module from the message in its own shape to the target's outputs, or a factory called with
+            network: From Python: a module from the message in its own shape to the target's outputs, or a factory called with
                 `shape` and `outputs`. It reads no context.
             pool: `mean` over a message's sites (the T of [T, D], the pixels of [C, H, W]) before the own loss.
             reconstruct: A second term of the loss, the reconstruction of a signal from the message.
         """
 
         target: Signal
-        head: HeadModule = None
+        network: HeadModule = None
         pool: Literal["mean", "none"] = "none"
         reconstruct: ReconstructionSpec | None = None
 
@@ -500,8 +500,8 @@ class LabelGradient(HeadModel, Predictor):
         @property
         def has_head(self) -> bool:
             """Whether a module of a user's is in place of the layers."""
-            decoder = None if self.reconstruct is None else self.reconstruct.head
-            return self.head is not None or decoder is not None
+            decoder = None if self.reconstruct is None else self.reconstruct.network
+            return self.network is not None or decoder is not None
 
         @model_validator(mode="after")
         def _layers_or_a_head(self) -> Self:

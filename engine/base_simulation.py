@@ -143,11 +143,11 @@ class BaseSimulation:
         return {"step": step, "ended": ended, "losses": self.learned.by_agent()}
 
     _keeps_messages: bool = True
-    """Whether messages and injections of every step are kept until the next one; else `training.sweep` may release them."""
+    """Whether messages and injections of every step are kept until the next one; else `training.advanced.sweep` may release them."""
 
     def _watching(self, step: int) -> bool:
-        """Figures are taken at fixed steps: the first, every `telemetry.every`th, and the last of the run."""
-        every = self.scenario.telemetry.every
+        """Figures are taken at fixed steps: the first, every `telemetry.period`th, and the last of the run."""
+        every = self.scenario.telemetry.period
         return bool(self.recorders) and (step == 0 or (step + 1) % every == 0 or step + 1 == self.until)
 
     def _advance(self, *, watch: bool = False, keep: bool = True) -> RowMask:
@@ -168,7 +168,7 @@ class BaseSimulation:
         self.backend.cut(step, ends)  # known before anything learns
         try:
             self.learned = AgentReport(self.backend.learn(step, watch=watch), self.backend.stacked)
-            if (step + 1) % self.scenario.telemetry.every == 0 or step + 1 == self.until:
+            if (step + 1) % self.scenario.telemetry.period == 0 or step + 1 == self.until:
                 self._synchronize()
         except DivergenceError as error:  # what was learned before stays as it was; the rest cannot go on
             self.backend.restore_statistics()

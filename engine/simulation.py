@@ -234,7 +234,7 @@ class Simulation(BaseSimulation):
         """Take a step with those of a replayed period; False: it is taken alone."""
         if self.diverged is not None:
             raise DivergenceError(self.diverged)
-        every = self.scenario.telemetry.every
+        every = self.scenario.telemetry.period
         return captured.advance(self, lambda step: self._observed(step) or (step + 1) % every == 0)
 
     def _observed(self, step: int) -> bool:
@@ -290,7 +290,7 @@ class Simulation(BaseSimulation):
     def _valued(self, step: int) -> bool:
         """Whether the values of channels are measured after a step."""
         valued = self.scenario.telemetry.value
-        return bool(self.recorders) and valued is not None and (step + 1) % valued.every == 0
+        return bool(self.recorders) and valued is not None and (step + 1) % valued.period == 0
 
     def set(self, key: str, value: object) -> None:
         """Change a setting from the coming step on, as its base does; a run directory has it in a checkpoint at once."""

@@ -62,7 +62,7 @@ _ADAPTORS = {
     "gymnasium": "antiphon.envs.adaptors.gymnasium_ids:open_vector",
     "pettingzoo": "antiphon.envs.adaptors.parallel:open_copies",
 }
-"""By the key of a document's `env` that names the world, what makes it of name, batch and the other keys."""
+"""By what stands before the slash of an id, what makes such a world of name, batch and the other keys."""
 _SETTINGS = ("num_envs", "device", "dtype")
 """Arguments of a factory that are no options."""
 
@@ -198,8 +198,7 @@ def make(
     """Make the environment that a scenario declares.
 
     Args:
-        spec: A mapping `{"id": …, **options}`, where instead of `id` may stand `gymnasium` or `pettingzoo`, or an object
-            with these as attributes and `kwargs`; anything with a `make` that takes the other arguments, such as a
+        spec: A mapping `{"id": …, **options}`, or an object with `id` and these as `kwargs`; anything with a `make` that takes the other arguments, such as a
             `Source`; or a Gymnasium vector environment.
         batch: Number of environments.
         split: The part of a data set that is streamed; None: the one in `spec`, or train.
@@ -218,7 +217,7 @@ def make(
     if split is not None and (kind in _ADAPTORS or (kind == "id" and hasattr(_factory(name), "describe"))):
         check_split(split, () if kind in _ADAPTORS else describe(spec).splits)
     if kind == "gymnasium" and name in ids():
-        raise ScenarioError(f"env.gymnasium: '{name}' is antiphon's own; write env: {{id: {name}}}")
+        raise ScenarioError(f"env.id: '{name}' is antiphon's own; write env: {{id: {name}}}")
     if kind in _ADAPTORS:
         spec = imported(_ADAPTORS[kind])(name, batch, values)
     elif kind == "id":
@@ -246,17 +245,16 @@ def make(
 
 
 def _declared(spec: Any) -> tuple[str | None, str, dict[str, Any]]:
-    """Return the key by which an environment is declared, its name and the other keys; None for other objects."""
+    """Return who makes an environment (`id`: antiphon), its name and the other keys; None for objects without an id."""
     keys = dict(spec if isinstance(spec, Mapping) else getattr(spec, "kwargs", {}))
-    if not isinstance(spec, Mapping):
-        keys |= {kind: getattr(spec, kind) for kind in ("id", *_ADAPTORS) if getattr(spec, kind, None)}
-    kind = next((kind for kind in ("id", *_ADAPTORS) if kind in keys), None)
-    if kind is None and not isinstance(spec, Mapping):
+    name = keys.pop("id", None) if isinstance(spec, Mapping) else getattr(spec, "id", None)
+    if name is None and not isinstance(spec, Mapping):
         return None, "", {}
-    name = str(keys.pop(kind or "id", None))
-    if kind not in _ADAPTORS:
-        options_of(name)
-    return kind, name, keys
+    kind, _, rest = str(name).partition("/")
+    if kind in _ADAPTORS:
+        return kind, rest, keys
+    options_of(str(name))
+    return "id", str(name), keys
 
 
 def _built(name: str, values: Mapping[str, Any], split: str | None, settings: Mapping[str, Any]) -> Any:

@@ -164,11 +164,9 @@ class Adam:
         """Keys of Adam.
 
         Attributes:
-            betas: Decay of the means of the gradient and of its square.
             weight_decay: Times the parameter: added to the gradient (`adam`), or decoupled from it (`adamw`).
         """
 
-        betas: tuple[Decay, Decay] = (0.9, 0.999)
         weight_decay: Annotated[float, Field(ge=0), IsReal] = 0.0
 
 

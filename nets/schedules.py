@@ -64,18 +64,18 @@ class Schedule:
 @schedule("steps")
 @dataclass(frozen=True, kw_only=True)
 class StepsSchedule(Schedule):
-    """The rate is multiplied by `factor` at each of `at`."""
+    """The rate is multiplied by `scale` at each of `at`."""
 
     class Options(kinds.Options):
         """Keys of a schedule of steps.
 
         Attributes:
             at: Where it steps, as rising fractions of `training.steps` between 0 and 1.
-            factor: The multiplier at each.
+            scale: The multiplier at each.
         """
 
         at: Annotated[tuple[Real, ...], IsSequence]
-        factor: Share = 0.1
+        scale: Share = 0.1
 
         @model_validator(mode="after")
         def _in_order(self) -> Self:
@@ -85,39 +85,39 @@ class StepsSchedule(Schedule):
             return self
 
     at: tuple[float, ...]
-    factor: float = 0.1
+    scale: float = 0.1
 
     def after_rise(self, progress: float) -> float:
-        return self.factor ** sum(progress >= at for at in self.at)
+        return self.scale ** sum(progress >= at for at in self.at)
 
 
 @schedule("cosine")
 @dataclass(frozen=True, kw_only=True)
 class CosineSchedule(Schedule):
-    """The rate falls along a cosine to `factor` of itself at the last step."""
+    """The rate falls along a cosine to `scale` of itself at the last step."""
 
     class Options(kinds.Options):
         """Keys of a falling schedule.
 
         Attributes:
-            factor: Of the rate, at the end.
+            scale: Of the rate, at the end.
         """
 
-        factor: Share = 0.1
+        scale: Share = 0.1
 
-    factor: float = 0.1
+    scale: float = 0.1
 
     def after_rise(self, progress: float) -> float:
-        return self.factor + (1 - self.factor) * 0.5 * (1 + math.cos(math.pi * progress))
+        return self.scale + (1 - self.scale) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 @schedule("linear")
 @dataclass(frozen=True, kw_only=True)
 class LinearSchedule(CosineSchedule):
-    """The rate falls along a line to `factor` of itself at the last step."""
+    """The rate falls along a line to `scale` of itself at the last step."""
 
     def after_rise(self, progress: float) -> float:
-        return 1 + (self.factor - 1) * progress
+        return 1 + (self.scale - 1) * progress
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,8 +57,9 @@ def unused_by_channel(channel: ChannelSpec) -> Iterator[str]:
         yield from _ignored(
             channel.feedback, [("of", channel.feedback.kind != "fa", "by feedback of kind fa")], "feedback."
         )
-    yield from _ignored(channel, [("staleness", kind == "delayed", coupling)])
-    yield from _ignored(link, [("back", kind not in ("locked", "detached"), coupling)], "link.")
+    yield from _ignored(channel, [("horizon", kind == "delayed", coupling)])
+    if link.back != link.delay and kind in ("locked", "detached"):
+        yield _unused("link.delay (back)", coupling)
     yield from _ignored(channel, [("norm", channel.size is not None, "by a channel without a size")])
     yield from _ignored(link, [("noise", link.drop < 1, lost), ("bits", link.drop < 1, lost)], "link.")
 
@@ -71,7 +72,7 @@ def unused_by_agent(agent: AgentSpec) -> Iterator[str]:
     """Return the keys of an agent without effect."""
     if agent.layers is not None:
         yield from _by_network(agent.layers)
-    yield from _ignored(agent, [("optimiser", agent.learn, "by an agent that does not learn")])
+    yield from _ignored(agent, [("optimiser", bool(agent.learn), "by an agent that does not learn")])
 
 
 def _by_network(network: NetworkSpec) -> Iterator[str]:
@@ -164,8 +165,8 @@ def _all(scenario: Scenario) -> Iterator[Finding]:
             yield "agent", name, message
         yield from (("agent", name, message) for message in unused_by_agent(agent))
     value, steps = scenario.telemetry.value, scenario.training.steps
-    if value is not None and value.every > steps:
-        message = f"measures nothing before step {value.every}, and training.steps is {steps}"
+    if value is not None and value.period > steps:
+        message = f"measures nothing before step {value.period}, and training.steps is {steps}"
         yield "training", "telemetry.value", message
 
 

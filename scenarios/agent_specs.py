@@ -15,8 +15,8 @@ from antiphon.spec import (
     Acts,
     Align,
     Count,
-    Flag,
     IsReal,
+    Learn,
     Name,
     OrObject,
     Rewards,
@@ -125,11 +125,11 @@ class GoalSpec(Spec):
 
     Attributes:
         channel: The incoming channel whose message is the direction.
-        signal: The observation that moves, as large as the message.
+        observes: The observation that moves, as large as the message.
     """
 
     channel: Text
-    signal: Signal
+    observes: Signal
 
 
 class ObjectiveSpec(KindSpec, sections=("objective",)):
@@ -141,9 +141,9 @@ class ObjectiveSpec(KindSpec, sections=("objective",)):
             act, the rewards over a window (`a2c`, `ppo`, `reinforce`). A registered name, or from Python a function or
             module that returns the loss per sample.
         target: The target signal; those of rewards have none.
-        when: Whether each step of an example counts or only its last; None: last where
+        read: Whether the output is read at each step of an example, or at its last alone, which counts then; None: last where
             examples are episodes, else each.
-        weight: Factor of the loss.
+        scale: Factor of the loss.
         reward: Of policies: the reward's signal, or weights of several by name (`goal.cosine` among them); None:
             `reward.AGENT` where the environment has it, else `reward`.
         critic: `a2c` and `ppo` only: a critic of its own; None: a value head on the agent's own network.
@@ -152,8 +152,8 @@ class ObjectiveSpec(KindSpec, sections=("objective",)):
 
     kind: Annotated[str | Callable[..., Any], Registered("objective")]
     target: Signal | None = None
-    when: Literal["each", "last"] | None = None
-    weight: Annotated[float, Field(gt=0), IsReal] = 1.0
+    read: Literal["each", "last"] | None = None
+    scale: Annotated[float, Field(gt=0), IsReal] = 1.0
     reward: Rewards = None
     critic: CriticSpec | None = None
     goal: GoalSpec | None = None
@@ -182,7 +182,7 @@ class ObjectiveSpec(KindSpec, sections=("objective",)):
             message = f"{MISSING}; a {name_of(self.kind)} objective needs it: name a signal, such as label"
             raise DocumentError(("target",), message)
         if self.goal is None and COSINE in (self.reward or ()):
-            message = f"{COSINE!r} needs a goal, such as {{channel: manager->worker, signal: position}}"
+            message = f"{COSINE!r} needs a goal, such as {{channel: manager->worker, observes: position}}"
             raise DocumentError(("reward",), message)
         if self.goal is not None and COSINE not in (self.reward or ()):
             raise DocumentError(("goal",), f"is for the reward {COSINE!r}; give it a weight in `reward`")
@@ -225,13 +225,12 @@ class AgentSpec(Spec):
         acts: Whether the objective's output is the environment's action: True, or the part of a Dict of actions that is
             the agent's. That of a policy is sampled.
         optimiser: Its own; None: `training.optimiser`.
-        learn: False freezes its parameters.
-        weights: `RUN:agent`, the source of its initial parameters.
+        learn: False freezes its parameters; a number is the probability that it learns from a window.
+        parameters: `RUN:agent`, the source of its initial parameters.
         share: Agents of the same group have one set of parameters.
         align: The incoming channel whose stamp selects the observation and target; True: its first.
         fan_in: How the messages of its incoming channels are joined: `concat`, `sum`, `mean`, `attention`, a registered name,
             or from Python an aggregation; with keys of its own as `{kind: attention, heads: 2}`.
-        p_update: The probability that it learns from a window.
     """
 
     observes: Signals = ()
@@ -243,14 +242,18 @@ class AgentSpec(Spec):
     objective: ObjectiveSpec | None = None
     acts: Acts = False
     optimiser: OptimiserSpec | None = None
-    learn: Flag = True
-    weights: Text | None = None
+    learn: Learn = True
+    parameters: Text | None = None
     share: Name | None = None
     align: Align = None
     fan_in: Annotated[
         str | FanInSpec | Callable[..., Any], PlainValidator(_fan_in), WithJsonSchema(_FAN_IN)
     ] = "concat"
-    p_update: Annotated[float, Field(gt=0, le=1), IsReal] = 1.0
+
+    @property
+    def p_update(self) -> float:
+        """The probability that it learns from a window."""
+        return float(self.learn) or 1.0
 
     @property
     def aggregation(self) -> FanInSpec | None:
@@ -279,8 +282,8 @@ class AgentSpec(Spec):
         return size if isinstance(size, int) and size > 0 else 0
 
     @model_validator(mode="after")
-    def _weights_name_an_agent(self) -> Self:
-        run, colon, agent = (self.weights or "run:agent").rpartition(":")
+    def _parameters_name_an_agent(self) -> Self:
+        run, colon, agent = (self.parameters or "run:agent").rpartition(":")
         if not (run and colon and agent):
-            raise DocumentError(("weights",), f"must be RUN:agent, not {show_value(self.weights)}")
+            raise DocumentError(("parameters",), f"must be RUN:agent, not {show_value(self.parameters)}")
         return self

@@ -14,8 +14,8 @@ from antiphon.problems import DocumentError, show_value
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
 from antiphon.spec import (
     Count,
+    Delay,
     Flag,
-    Index,
     IsReal,
     Key,
     Name,
@@ -24,7 +24,6 @@ from antiphon.spec import (
     Spec,
     channel_name,
     channel_slug,
-    plain,
 )
 
 __all__ = [
@@ -37,7 +36,6 @@ __all__ = [
     "LinkSpec",
     "PortNorm",
     "SampleSpec",
-    "SymbolsSpec",
 ]
 
 PortNorm = Literal["batch", "layer", "unit", "none"]
@@ -55,14 +53,13 @@ class GradientSpec(KindSpec, sections=("gradient",)):
             policies, is a policy of the sender's own on the message, trained by what the receiver did and got. A registered name, or from Python a
             module or a factory called with `inputs`, `outputs`.
         context: Signals that condition it; left out, of symbols what the sender observes.
-        scale: Factor of the injected gradient.
+        scale: Factor of the injected gradient; 0, with a discount of 0, trains it without applying it (a shadow).
         schedule: Of `scale` over the training; None: constant.
         discount: Factor of the prediction inside targets further up.
         clip: The largest norm, per sample, of the injected gradient; None: no limit.
-        apply: False trains it without injecting its gradient (a shadow).
         trace: Lambda of BP(lambda). Of a message: the share of the gradient returned at once in the injected
             one. Of a state: how far the target reaches beyond the next prediction.
-        span: State channels only: the windows over which `trace` reaches.
+        horizon: State channels only: the windows over which `trace` reaches.
         auxiliary: State channels only: the weight of an auxiliary task of the agent: to predict, after a window's
             first tick, the synthetic gradient of the state at its end.
         propagate: Share of the predictor's own loss that reaches the sender.
@@ -76,9 +73,8 @@ class GradientSpec(KindSpec, sections=("gradient",)):
     schedule: ScheduleSpec | None = None
     discount: Annotated[float, Field(ge=0), IsReal] = 1.0
     clip: Annotated[float, Field(gt=0), IsReal] | None = None
-    apply: Flag = True
     trace: Annotated[float, Field(ge=0, le=1), IsReal] = 0.0
-    span: Annotated[Count, Field(le=8)] = 4
+    horizon: Annotated[Count, Field(le=8)] = 4
     auxiliary: Annotated[float, Field(ge=0), IsReal] = 0.0
     propagate: Annotated[float, Field(ge=0), IsReal] = 0.0
     learn: Flag = True
@@ -115,17 +111,22 @@ class GradientSpec(KindSpec, sections=("gradient",)):
         return bool(self.declared("needs_actions", False))
 
     @property
+    def apply(self) -> bool:
+        """Whether its gradient is used; else it is a shadow, which is trained and measured."""
+        return self.scale > 0 or self.discount > 0
+
+    @property
     def direct(self) -> bool:
         """Whether it has no target but what is returned."""
         return self.returned and not self.follows_actions and self.own_target is None
 
     def unused(self) -> Iterator[tuple[str, str]]:
         """Yield keys without effect, each with the reason."""
-        if self.span != 4 and not self.trace:
-            yield "span", "where trace is 0"
-        for key in ("scale", "schedule", "clip", "trace", "propagate") if not self.apply else ():
+        if self.horizon != 4 and not self.trace:
+            yield "horizon", "where trace is 0"
+        for key in ("schedule", "clip", "trace", "propagate") if not self.apply else ():
             if getattr(self, key) != GradientSpec.model_fields[key].default:
-                yield key, "where apply is false"
+                yield key, "where scale and discount are 0"
 
 
 class InputSpec(KindSpec, sections=("input",)):
@@ -172,60 +173,62 @@ class LinkSpec(Spec):
     """Link: delay, loss, noise and quantisation of messages.
 
     Attributes:
-        delay: Steps from sending to arrival.
+        ways: Steps from sending to arrival (`delay` in documents), or [there, back]: the gradient's way back to the sender
+            takes as many, or those given.
         drop: The probability that a message is lost.
         noise: Standard deviation of the noise added to every component.
         bits: Bits per component, evenly spaced over the message's own range; None: not quantised.
         rate: The share of the sender's ticks that send, evenly spaced.
-        back: Delay of the gradient back to the sender, in steps; None: as `delay`.
     """
 
-    delay: Annotated[Index, Field(le=1024)] = 0
+    ways: Delay = Field(default=0, validation_alias=AliasChoices("delay", "ways"))
     drop: Annotated[float, Field(ge=0, le=1), IsReal] = 0.0
     noise: Annotated[float, Field(ge=0), IsReal] = 0.0
     bits: Annotated[Count, Field(le=16)] | None = None
     rate: Annotated[float, Field(gt=0, le=1), IsReal] = 1.0
-    back: Annotated[Index, Field(le=1024)] | None = None
-
-
-class SymbolsSpec(Spec):
-    """Messages of symbols: the sender's port holds logits, and the message is one-hot at every position.
-
-    Attributes:
-        vocabulary: Symbols at each position.
-        length: Positions of a message.
-        by: `gumbel`: sampled, with a straight-through gradient (Gumbel-softmax); `argmax`: the most probable symbols, with a
-            straight-through gradient; `reinforce`: sampled, and learned by the sender's policy objective.
-        temperature: Of the softmax that the straight-through gradient passes to (`gumbel` and `argmax`).
-    """
-
-    vocabulary: Annotated[Count, Field(ge=2)]
-    length: Count = 1
-    by: Literal["gumbel", "argmax", "reinforce"] = "gumbel"
-    temperature: Annotated[float, Field(gt=0), IsReal] = 1.0
 
     @property
-    def components(self) -> int:
-        """Components of a message: vocabulary * length."""
-        return self.vocabulary * self.length
+    def delay(self) -> int:
+        """Steps from sending to arrival."""
+        return self.ways if isinstance(self.ways, int) else self.ways[0]
 
-    @model_validator(mode="after")
-    def _temperature_is_used(self) -> Self:
-        if self.by == "reinforce" and self.temperature != 1.0:
-            raise DocumentError(
-                ("temperature",), "is of gumbel and argmax; leave it out, or use one of these"
-            )
-        return self
+    @property
+    def back(self) -> int:
+        """Steps of the gradient's way back to the sender."""
+        return self.ways if isinstance(self.ways, int) else self.ways[1]
 
 
-class SampleSpec(Spec):
-    """Messages sampled around what the sender computes, and learned by its policy objective.
+class SampleSpec(KindSpec, sections=("sample",)):
+    """How messages are sampled: what the sender's port holds are parameters of a distribution.
 
     Attributes:
-        deviation: Standard deviation of each component.
+        kind: Of messages that are one-hot symbols, the port holding logits: `gumbel`, `argmax` or `reinforce`; of vectors
+            around what the port holds: `gaussian`. The sender's policy objective learns `reinforce` and `gaussian`.
     """
 
-    deviation: Annotated[float, Field(gt=0), IsReal]
+    kind: Annotated[str, Registered("sample")]
+
+    point = "sample"
+    bare: ClassVar[str | None] = "kind"
+
+    @property
+    def symbols(self) -> tuple[int, int] | None:
+        """Positions and vocabulary of messages of symbols; None: they are vectors."""
+        vocabulary = self.get("vocabulary")
+        return None if vocabulary is None else (self.get("size"), vocabulary)
+
+    @property
+    def learned(self) -> bool:
+        """Whether the sender's policy objective learns them, and no gradient crosses."""
+        return bool(self.declared("learned", False))
+
+    @property
+    def in_words(self) -> str:
+        """Such as `2 symbols of 16 by gumbel`."""
+        if self.symbols is None:
+            return f"sampled, noise {self.get('noise'):g}"
+        size, vocabulary = self.symbols
+        return f"{size} symbol{'s'[: size - 1]} of {vocabulary} by {self.kind}"
 
 
 class ChannelSpec(Spec):
@@ -234,15 +237,14 @@ class ChannelSpec(Spec):
     Attributes:
         sender: The agent whose messages it carries (`from` in documents).
         receiver: The agent that reads them (`to` in documents).
-        key: Distinguishes parallel channels; that of a state is `state`.
-        carries: Messages, or the state of a recurrent agent for its next tick (`from` and `to` are the same).
+        key: Distinguishes parallel channels; `state`: the channel carries the state of a recurrent agent to its next tick
+            (`from` and `to` are the same).
         size: Components of a message, or up to four axes such as [tokens, features] or [channels, height, width];
-            None carries the sender's last hidden activation (built-in networks only); of symbols, vocabulary * length.
+            None carries the sender's last hidden activation (built-in networks only); of symbols, vocabulary * their number.
         port: Channels of one sender that name the same port carry the same message.
         norm: Of the port; `unit` divides a message by its length; None: batch if the sender ticks once per example, else
             layer; of symbols, none.
-        symbols: Messages are one-hot symbols; None: what the port holds.
-        sample: Messages are sampled around what the port holds; None: they are that.
+        sample: Messages are samples, such as symbols, of what the port holds; None: they are that.
         coupling: How gradients cross it.
         gradient: Its synthetic gradient (`decoupled` and `unlocked` only).
         input: Its synthetic input: replaces a missing message (`decoupled`), or every message (`unlocked`).
@@ -250,17 +252,15 @@ class ChannelSpec(Spec):
         read: How a slower receiver combines the messages since its last tick: the `last`, their `mean`, or
             all of them concatenated, oldest first (`concat`).
         link: Delay, loss, noise and quantisation of messages.
-        staleness: `delayed` only: the windows after which an unfinished gradient is dropped.
+        horizon: `delayed` only: the windows after which an unfinished gradient is dropped.
     """
 
     sender: Name = Field(validation_alias=AliasChoices("from", "sender"))
     receiver: Name = Field(validation_alias=AliasChoices("to", "receiver"))
     key: Key = 0
-    carries: Literal["message", "state"] = "message"
     size: Size = None
     port: Name | None = None
     norm: PortNorm | None = None
-    symbols: SymbolsSpec | None = None
     sample: SampleSpec | None = None
     coupling: Coupling = "decoupled"
     gradient: GradientSpec = Field(default_factory=GradientSpec)
@@ -268,7 +268,7 @@ class ChannelSpec(Spec):
     feedback: FeedbackSpec | None = None
     read: Literal["last", "mean", "concat"] = "last"
     link: LinkSpec = LinkSpec()
-    staleness: Count = 16
+    horizon: Count = 16
 
     written: ClassVar[frozenset[str]] = frozenset({"coupling"})
 
@@ -279,72 +279,50 @@ class ChannelSpec(Spec):
 
     @model_validator(mode="before")
     @classmethod
-    def _key_of_a_state(cls, data: Any) -> Any:
-        if isinstance(data, Mapping) and data.get("carries") == "state":
-            return {"key": STATE, **data}
-        return data
-
-    @model_validator(mode="before")
-    @classmethod
     def _implied_by_samples(cls, data: Any) -> Any:
         """The size of symbols, and the coupling of messages that the sender's policy learns."""
-        if not isinstance(data, Mapping):
+        if not isinstance(data, Mapping) or data.get("sample") is None:
             return data
-        symbols, implied = data.get("symbols"), dict[str, Any]()
-        if isinstance(symbols, SymbolsSpec):
-            symbols = plain(symbols)
-        if isinstance(symbols, Mapping):
-            product = symbols.get("vocabulary"), symbols.get("length", 1)
-            if all(type(number) is int and number > 0 for number in product):
-                implied["size"] = prod(product)
-            if symbols.get("by") == "reinforce":
-                implied["coupling"] = "detached"
-        if data.get("sample") is not None:
-            implied["coupling"] = "detached"
-        return {
-            **implied,
-            **{key: value for key, value in data.items() if value is not None or key not in implied},
-        }
+        try:
+            sample = SampleSpec.model_validate(data["sample"])
+        except DocumentError as error:
+            raise error.under(("sample",)) from None
+        implied: dict[str, Any] = {"coupling": "detached"} if sample.learned else {}
+        if sample.symbols is not None:
+            implied["size"] = prod(sample.symbols)
+        given = {key: value for key, value in data.items() if value is not None or key not in implied}
+        return {**implied, **given, "sample": sample}
 
     @model_validator(mode="after")
     def _samples_fit(self) -> Self:
-        symbols = self.symbols
-        if symbols is not None:
-            if self.sample is not None:
-                raise DocumentError(("sample",), "symbols are sampled themselves; leave it out")
-            if self.size not in (symbols.components, (symbols.length, symbols.vocabulary)):
-                product = f"{symbols.vocabulary} * {symbols.length}"
-                message = (
-                    f"symbols have vocabulary * length = {product} components, not {show_value(self.size)}"
-                )
-                raise DocumentError(("size",), f"{message}; leave it out")
+        if self.symbols is not None and self.size not in (prod(self.symbols), self.symbols):
+            size, vocabulary = self.symbols
+            product = f"vocabulary * size = {vocabulary} * {size}"
+            message = f"symbols have {product} components, not {show_value(self.size)}"
+            raise DocumentError(("size",), f"{message}; leave it out")
         if self.learned_by_policy and self.coupling != "detached":
-            what = "sample" if symbols is None else "symbols by reinforce"
-            message = f"the sender's policy objective learns messages of {what}, and no gradient crosses"
+            assert self.sample is not None
+            message = f"the sender's policy objective learns messages of kind {self.sample.kind}, and no gradient crosses"
             raise DocumentError(
-                ("coupling",), f"{message}: make it detached, not {self.coupling}, or use symbols by gumbel"
+                ("coupling",),
+                f"{message}: make it detached, not {self.coupling}, or sample symbols by gumbel",
             )
         return self
 
     @property
     def state(self) -> bool:
         """Whether the channel carries a state."""
-        return self.carries == "state"
+        return self.key == STATE
 
     @property
     def learned_by_policy(self) -> bool:
         """Whether its messages are samples that the sender's policy objective learns."""
-        return self.sample is not None or (self.symbols is not None and self.symbols.by == "reinforce")
+        return self.sample is not None and self.sample.learned
 
     @property
-    def sampling_in_words(self) -> str:
-        """How messages are made of what the port holds: `2 symbols of 16 by gumbel`; empty: they are that."""
-        if self.sample is not None:
-            return f"sampled, deviation {self.sample.deviation:g}"
-        symbols = self.symbols
-        if symbols is None:
-            return ""
-        return f"{symbols.length} symbol{'s'[: symbols.length - 1]} of {symbols.vocabulary} by {symbols.by}"
+    def symbols(self) -> tuple[int, int] | None:
+        """Positions and vocabulary of messages of symbols; None: they are no symbols."""
+        return None if self.sample is None else self.sample.symbols
 
     def at_sites(self, predictor: GradientSpec | InputSpec) -> bool:
         """Return whether a predictor of its messages is applied at every token or pixel."""

@@ -15,8 +15,16 @@ from antiphon.errors import suggest
 from antiphon.extensions import name_of
 from antiphon.problems import DocumentError, Path, Problems, show_value
 from antiphon.scenarios.agent_specs import AgentSpec
-from antiphon.scenarios.channel_specs import STATE, ChannelSpec, GradientSpec
-from antiphon.scenarios.relations import Graph, Relations, components, cycle_among, levels, undelayed
+from antiphon.scenarios.channel_specs import ChannelSpec, GradientSpec
+from antiphon.scenarios.relations import (
+    LONGEST_WINDOW,
+    Graph,
+    Relations,
+    components,
+    cycle_among,
+    levels,
+    undelayed,
+)
 from antiphon.scenarios.ties import tie_problems
 from antiphon.spec import Spec, plain
 
@@ -89,10 +97,8 @@ def _coupling(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
 
 
 _COUPLINGS = ("locked", "detached", "decoupled")
-_NOT_FOR_STATES = (
-    *("size", "port", "norm", "symbols", "sample", "link", "input", "feedback", "read", "staleness"),
-)
-_FOR_STATES = ("span", "auxiliary")
+_NOT_FOR_STATES = (*("size", "port", "norm", "sample", "link", "input", "feedback", "read", "horizon"),)
+_FOR_STATES = ("horizon", "auxiliary")
 
 
 def _has_state(agent: AgentSpec) -> bool:
@@ -105,14 +111,12 @@ def _state(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
         return
     if channel.sender != channel.receiver:
         message = f"a state goes from an agent to itself, {channel.sender!r}, not to {channel.receiver!r}"
-        yield "to", f"{message}; make them one, or carry messages"
-    if channel.key != STATE:
-        yield "key", f"the key of a state is {STATE}, not {show_value(channel.key)}; leave it out"
+        yield "to", f"{message}; make them one, or use another key"
     network = scene.agents[channel.sender].layers
     if not _has_state(scene.agents[channel.sender]):
         what = f"of kind {network.kind}" if network is not None else "not built in, and without a state_size"
         message = f"agent {channel.sender!r} has no state, its network being {what}"
-        yield "carries", f"{message}; use kind rnn, leaky, gru or lstm"
+        yield "key", f"{message}; use kind rnn, leaky, gru or lstm, or another key"
     for key in _NOT_FOR_STATES:
         if getattr(channel, key) != ChannelSpec.model_fields[key].default:
             yield key, f"a state has no {key}; leave it out"
@@ -122,7 +126,7 @@ def _state(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
 
 
 def _gradient_of_what_it_carries(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
-    """Rules 11 and 12: `span` and `auxiliary` are of states, `propagate` of messages."""
+    """Rules 11 and 12: `horizon` and `auxiliary` are of states, `propagate` of messages."""
     gradient, plain = channel.gradient, GradientSpec()
     if not channel.state:
         for key in _FOR_STATES:
@@ -255,7 +259,7 @@ def _not_at_once(scene: Relations, channel: ChannelSpec, *, ticks: bool) -> str 
     if link.delay:
         return f"the link has a delay of {link.delay}; make it 0"
     if link.back:
-        return f"the link's way back takes {link.back} steps; make link.back 0"
+        return f"the link's way back takes {link.back} steps; make it 0"
     lost = _lost(channel)
     if lost is not None:
         return lost
@@ -292,8 +296,7 @@ def _sampled(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     policy = objective is not None and objective.policy
     if channel.learned_by_policy and not channel.state and not policy:
         message = f"are learned by the policy of their sender, and {channel.sender!r} has none"
-        field = "symbols" if channel.sample is None else "sample"
-        yield field, f"{message}; give it an objective of kind a2c, ppo or reinforce"
+        yield "sample", f"{message}; give it an objective of kind a2c, ppo or reinforce"
 
 
 # --- of one agent ---------------------------------------------------------------------------------------------
@@ -341,10 +344,9 @@ def _policy(scene: Relations, name: str) -> Iterator[Problem]:
 
 def _unroll(scene: Relations, name: str) -> Iterator[Problem]:
     """Rule 14: the window of an agent that learns alone is bounded."""
-    limit, unroll = scene.scenario.training.window_limit, scene.agents[name].clock.unroll
-    if len(scene.locked[name]) == 1 and unroll != "episode" and unroll > limit:
-        message = f"a window of {show_value(unroll)} ticks is more than training.window_limit {limit}"
-        yield "clock.unroll", f"{message}; use a shorter one, or raise the limit"
+    unroll = scene.agents[name].clock.unroll
+    if len(scene.locked[name]) == 1 and unroll != "episode" and unroll > LONGEST_WINDOW:
+        yield "clock.unroll", f"a window has at most {LONGEST_WINDOW:,} ticks, not {show_value(unroll)}"
 
 
 # --- of several -----------------------------------------------------------------------------------------------
@@ -415,7 +417,7 @@ def _unequal(items: Iterable[tuple[Hashable, T, Mapping[str, object]]]) -> Itera
 
 def _ports(scene: Relations) -> Iterator[DocumentError]:
     """Rule 26: channels that read one port agree on what it holds, and (26b) on when samples are sent."""
-    fields = ("size", "norm", "symbols", "sample")
+    fields = ("size", "norm", "sample")
     values = [
         {field: getattr(channel, field) for field in fields}
         | {"link.rate": channel.link.rate if channel.learned_by_policy else None}
@@ -433,7 +435,7 @@ def _ports(scene: Relations) -> Iterator[DocumentError]:
 
 def _shared(scene: Relations) -> Iterator[DocumentError]:
     """Rule 27a: agents with shared parameters have equal settings and equal state channels."""
-    fields = ("categories", "network", "clock", "optimiser", "learn", "weights", "p_update")
+    fields = ("categories", "network", "clock", "optimiser", "learn", "parameters")
     sharing = (
         (agent.share, name, {"": scene.states.get(name)} | {field: getattr(agent, field) for field in fields})
         for name, agent in scene.agents.items()
@@ -488,14 +490,13 @@ def _cycles(scene: Relations) -> Iterator[DocumentError]:
 
 def _locked_windows(scene: Relations) -> Iterator[DocumentError]:
     """Rule 14: the window of a locked group is bounded."""
-    limit = scene.scenario.training.window_limit
     for group in {group[0]: group for group in scene.locked.values()}.values():
         window = scene.window(group)
-        if len(group) > 1 and window != "episode" and window > limit:
+        if len(group) > 1 and window != "episode" and window > LONGEST_WINDOW:
             shown = _some(group) + (f" ({len(group)} agents)" if len(group) > _MOST_NAMED else "")
             message = f"the locked group {shown} would learn every {show_value(window)} steps, more than"
             mend = "choose periods and unrolls with a smaller common multiple, or another coupling"
-            yield DocumentError(("agents",), f"{message} training.window_limit {limit}; {mend}")
+            yield DocumentError(("agents",), f"{message} {LONGEST_WINDOW:,}; {mend}")
 
 
 # --- all ------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -18,11 +18,12 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import name_of
+from antiphon.moved_keys import moved_key
 from antiphon.nets.memory import uncollected
 from antiphon.problems import UNNAMED, DocumentError, Problems, kind_of, placed
 from antiphon.problems import Path as DocumentPath
 from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec
-from antiphon.scenarios.channel_specs import STATE, ChannelSpec
+from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.checks import AGE, check
 from antiphon.scenarios.graphs.generators import (
     GraphSpec,
@@ -34,7 +35,6 @@ from antiphon.scenarios.graphs.generators import (
 )
 from antiphon.scenarios.parameters import (
     ParameterSpec,
-    fitted,
     read_parameters,
     read_variants,
     section,
@@ -81,38 +81,19 @@ __all__ = [
 
 
 class EnvSpec(Spec):
-    """An environment by one of three names; all other keys are the environment's own.
+    """An environment by its id; all other keys are the environment's own.
 
     Attributes:
-        id: An id of antiphon's, such as `antiphon/Digits-v0`, or one that is registered with it.
-        gymnasium: An id of Gymnasium's registry, such as `CartPole-v1`, after `module:` where a module registers it. Other
+        id: An id of antiphon's, such as `antiphon/Digits-v0`, or one that is registered with it. After `gymnasium/` an id of
+            Gymnasium's registry, such as `gymnasium/CartPole-v1` (`gymnasium/MODULE:ID` where a module registers it); other
             keys: `vectorization_mode` (sync, async or vector_entry_point), `autoreset` (same_step, next_step or disabled)
-            and arguments of the environment.
-        pettingzoo: The module of a PettingZoo world with a `parallel_env`, such as `mpe2.simple_speaker_listener_v4`; other
-            keys are arguments of the world.
+            and arguments of the environment. After `pettingzoo/` the module of a PettingZoo world with a `parallel_env`, such
+            as `pettingzoo/mpe2.simple_speaker_listener_v4`; other keys are arguments of the world.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    id: Text | None = None
-    gymnasium: Text | None = None
-    pettingzoo: Text | None = None
-
-    @property
-    def name(self) -> str:
-        """The name by which the document has the environment."""
-        return self.id or self.gymnasium or self.pettingzoo or ""
-
-    @model_validator(mode="after")
-    def _one_name(self) -> Self:
-        given = [key for key in ("id", "gymnasium", "pettingzoo") if getattr(self, key) is not None]
-        if not given:
-            raise DocumentError(("id",), "is missing; give id, gymnasium or pettingzoo")
-        if len(given) > 1:
-            raise DocumentError(
-                (given[1],), f"the environment has the name {given[0]} already; leave one out"
-            )
-        return self
+    id: Text
 
     @property
     def kwargs(self) -> dict[str, Any]:
@@ -124,6 +105,9 @@ class EnvSpec(Spec):
     def _plain_data(cls, data: Any) -> Any:
         if not isinstance(data, Mapping):
             return data
+        for key in ("gymnasium", "pettingzoo") if "id" not in data else ():
+            if key in data:
+                raise DocumentError((key,), str(moved_key(key, cls.has_key)))
         if "file" in data:
             from antiphon.envs.registry import with_paths
 
@@ -169,7 +153,7 @@ class Scenario(Spec):
         env: The environment by id, or from Python a source or a `gymnasium.vector.VectorEnv`.
         agents: The agents by name.
         channels: The channels.
-        tied: Groups of parameters, as `AGENT.PARAMETER`, that are one weight: they begin with the values of the first,
+        share: Groups of parameters, as `AGENT.PARAMETER`, that are one weight: they begin with the values of the first,
             and each update follows the sum of the gradients of all of them.
         training: Batch, steps, optimisers.
         telemetry: Of a run.
@@ -184,7 +168,7 @@ class Scenario(Spec):
     env: Annotated[EnvSpec | object, OrObject(EnvSpec, _is_environment)]
     agents: Annotated[dict[Name, AgentSpec], AfterValidator(_sorted_agents)]
     channels: Annotated[tuple[ChannelSpec, ...], Sequence] = ()
-    tied: Annotated[tuple[Annotated[tuple[Text, ...], Sequence], ...], Sequence] = ()
+    share: Annotated[tuple[Annotated[tuple[Text, ...], Sequence], ...], Sequence] = ()
     training: TrainingSpec = Field(default_factory=TrainingSpec)
     telemetry: TelemetrySpec = TelemetrySpec()
 
@@ -282,15 +266,6 @@ class Scenario(Spec):
         """
         return Template.from_yaml(text, source).resolve()
 
-    @classmethod
-    def from_saved(cls, text: str, source: str) -> Scenario:
-        """Read a document that a run or checkpoint has, perhaps of an earlier version, whose kinds had other kinds' keys.
-
-        Raises:
-            ScenarioError: As of `from_yaml`.
-        """
-        return Template.from_saved(text, source).resolve()
-
     def to_graph(self) -> nx.MultiDiGraph[str]:
         """Return the scenario as a networkx graph.
 
@@ -355,15 +330,8 @@ def _python_objects(value: object, path: DocumentPath = ()) -> Iterator[tuple[Do
 
 
 _DECLARATIONS = ("parameters", "variants")
-_SECTIONS = (
-    "agent",
-    "dealt_agents",
-    "readout_agent",
-    "first_agent",
-    "channel",
-    "split_channel",
-    "blind_channel",
-)
+_SECTIONS = {"agent": ("first", "readout", "deal"), "channel": ("split",)}
+"""Sections of generated agents and channels, with the sections within them that are of some."""
 _KEYS = (*_DECLARATIONS, "graph", *_SECTIONS)
 
 
@@ -400,8 +368,9 @@ class Template:
             known = (*Scenario.model_fields, *_KEYS)
             for key in body:
                 if key not in known:
+                    line = moved_key(key, known.__contains__)
                     mend = section_of(Scenario, key) or suggest(key, known)
-                    problems.append(DocumentError((key,), f"unknown key {key!r}{mend}"))
+                    problems.append(DocumentError((key,), line or f"unknown key {key!r}{mend}"))
             parameters: Mapping[str, ParameterSpec] = {}
             variants: Mapping[str, Mapping[str, Any]] = {}
             with problems.gathered():
@@ -416,12 +385,6 @@ class Template:
                 problems.append(DocumentError(("description",), message))
             problems.raise_any()
         return cls(body["scenario"], description, parameters, variants, text, source, body, document.lines)
-
-    @classmethod
-    def from_saved(cls, text: str, source: str) -> Template:
-        """Read a document that a run or checkpoint has, as `Scenario.from_saved`; ScenarioError as of `from_yaml`."""
-        template = cls.from_yaml(text, source)
-        return replace(template, _body=fitted(template._body))
 
     def resolve_values(
         self, variant: str | None = None, values: Mapping[str, Any] = MappingProxyType({})
@@ -495,16 +458,23 @@ class Template:
                 from antiphon.envs.registry import with_paths
 
                 body["env"] = with_paths(body["env"], Path(self.source).parent)
-            sections = {name: _sections(name, body.pop(name)) for name in _SECTIONS if name in body}
+            sections = {
+                path: part
+                for name in _SECTIONS
+                if name in body
+                for path, part in _sections(name, body.pop(name))
+            }
             graph = body.pop("graph", None)
             if graph is not None:
                 return self._generated(body, graph, sections)
             refuse_what_is_too_large(body)
-            for name in sections:
-                raise DocumentError((name,), "is a part of a generated graph, but there is no graph; add one")
+            for path in sections:
+                raise DocumentError(path, "is a part of a generated graph, but there is no graph; add one")
             return ExplicitDocument(body, self._lines)
 
-    def _generated(self, body: dict[str, Any], graph: Any, sections: Mapping[str, Any]) -> ExplicitDocument:
+    def _generated(
+        self, body: dict[str, Any], graph: Any, sections: Mapping[DocumentPath, Any]
+    ) -> ExplicitDocument:
         try:
             spec = GraphSpec.model_validate(graph)
         except DocumentError as error:
@@ -522,7 +492,7 @@ class Template:
                 raise DocumentError(("agents", name), "the graph makes an agent of this name too; rename one")
         body["agents"] = {**agents, **made.agents}
         body["channels"] = [*channels, *made.channels]
-        if "readout_agent" in sections:
+        if ("agent", "readout") in sections:
             body.setdefault("readout", list(made.readouts))
         return ExplicitDocument(body, self._lines, made.templates, len(channels))
 
@@ -564,7 +534,7 @@ class ExplicitDocument:
             channel_name(
                 str(one.get("from", one.get("sender"))),
                 str(one.get("to", one.get("receiver"))),
-                one.get("key", STATE if one.get("carries") == "state" else 0),
+                one.get("key", 0),
             )
             for one in ends
         ]
@@ -590,15 +560,22 @@ def _located(source: str, lines: Mapping[DocumentPath, int]) -> Iterator[None]:
         raise error.located(source, lines) from None
 
 
-def _sections(name: str, value: Any) -> Any:
-    if name != "dealt_agents":
-        return section(name, value)
-    if not isinstance(value, list) or not value:
-        raise DocumentError((name,), f"must be a list of agents' keys, not {kind_of(value)}")
-    for index, item in enumerate(value):
-        if not isinstance(item, dict):
-            raise DocumentError((name, index), f"must be a mapping of keys, not {kind_of(item)}")
-    return value
+def _sections(name: str, value: Any) -> Iterator[tuple[DocumentPath, Any]]:
+    """Yield a section of generated agents or channels without those within it, and these, with their paths."""
+    keys = section((name,), value)
+    yield (name,), {key: item for key, item in keys.items() if key not in _SECTIONS[name]}
+    for part in _SECTIONS[name]:
+        if part not in keys:
+            continue
+        path, items = (name, part), keys[part]
+        if part != "deal":
+            section(path, items)
+        elif not isinstance(items, list) or not items:
+            raise DocumentError(path, f"must be a list of agents' keys, not {kind_of(items)}")
+        else:
+            for index, item in enumerate(items):
+                section((*path, index), item)
+        yield path, items
 
 
 _LIBRARY = Path(__file__).with_name("library")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import PlainValidator, WithJsonSchema, model_validator
 
@@ -14,7 +14,7 @@ from antiphon.kinds import fitting
 from antiphon.problems import DocumentError, Path, Problems, kind_of, show_value
 from antiphon.spec import FrozenMap, Real, Spec, Text, frozen_data, name_problem
 
-__all__ = ["ParameterSpec", "fitted", "read_parameters", "read_variants", "section", "substitute"]
+__all__ = ["ParameterSpec", "read_parameters", "read_variants", "section", "substitute"]
 
 _REFERENCE = re.compile(r"\$([A-Za-z_][A-Za-z0-9_-]*)")
 _FREE_TEXT = ("description",)
@@ -52,52 +52,59 @@ Scalars = Annotated[tuple[Any, ...] | None, PlainValidator(_scalars), WithJsonSc
 
 
 class ParameterSpec(Spec):
-    """One parameter of a template.
+    """One parameter of a template. Its values are of the type of its default, or one of its choices.
 
     Attributes:
-        type: Of its values (a whole number counts as `float`); not needed beside `choices`.
-        choices: All the values it may have.
-        also: Words allowed beside the type, such as `episode`.
+        choices: All the values it may have; words beside a number or a list as the default are accepted too.
         min: The smallest number.
         max: The largest number.
-        default: Its value unless set.
-        help: Description, in one line.
+        default: Its value unless set; a whole number accepts whole numbers only, 1.0 all.
+        description: In one line.
     """
 
-    type: Literal["int", "float", "str", "bool", "list"] | None = None
     choices: Scalars = None
-    also: Scalars = None
     min: Real | None = None
     max: Real | None = None
     default: Data
-    help: Text = ""
+    description: Text = ""
 
     written: ClassVar[frozenset[str]] = frozenset({"default"})
 
     @model_validator(mode="after")
     def _sound(self) -> Self:
-        if (self.type is None) == (self.choices is None):
-            raise DocumentError((), "needs either a type or its choices")
         for bound in ("min", "max"):
             if getattr(self, bound) is not None and self.type not in ("int", "float"):
-                raise DocumentError((bound,), "only numbers (type int or float) have bounds")
-        if self.also is not None and self.type is None:
-            raise DocumentError(("also",), "belongs to a type; add it to the choices")
+                raise DocumentError((bound,), "only numbers have bounds")
         problem = self.problem(self.default)
         if problem is not None:
             raise DocumentError(("default",), problem)
         return self
 
     @cached_property
+    def type(self) -> str | None:
+        """The type of values that are no choices; None: all are choices."""
+        if any(isinstance(choice, type(self.default)) for choice in self.choices or ()):
+            return None
+        words = (name for name, (_, types) in _TYPES.items() if type(self.default) in types)
+        return next(words, None)
+
+    @cached_property
     def _listed(self) -> frozenset[tuple[bool, Any]]:
-        """The choices, or the words beside the type, each with whether it is a bool: True equals 1."""
-        return frozenset((isinstance(value, bool), value) for value in self.choices or self.also or ())
+        """The choices, each with whether it is a bool: True equals 1."""
+        return frozenset((isinstance(value, bool), value) for value in self.choices or ())
+
+    def _is_choice(self, value: object) -> bool:
+        return (
+            isinstance(value, str | int | float | None) and (isinstance(value, bool), value) in self._listed
+        )
 
     def problem(self, value: object) -> str | None:
         """Return why the parameter cannot have this value; None where it can."""
-        if isinstance(value, str | int | float | None) and (isinstance(value, bool), value) in self._listed:
+        if self._is_choice(value):
             return None
-        shown = [show_value(one) for one in (self.choices or self.also or ())[:_MOST_SHOWN]]
+        shown = [show_value(one) for one in (self.choices or ())[:_MOST_SHOWN]]
+        if self.type is None and self.choices is None:
+            return f"must be a number, a word, true, false or a list, not {show_value(value)}; or name the choices"
         if self.type is None:
             more = len(self.choices or ()) - _MOST_SHOWN
             known = ", ".join(shown) + (f", … and {more:,} more" if more > 0 else "")
@@ -149,23 +156,10 @@ def substitute(value: Any, values: Mapping[str, Any], path: Path = ()) -> Any:
     return values[name]
 
 
-def _now(key: str, path: Path) -> str:
-    """The name that a key of an earlier version has now."""
-    return "hidden" if key == "encoder" and path and path[-1] == "network" else key
-
-
-def fitted(value: Any, path: Path = ()) -> Any:
-    """Return a document that an earlier version wrote, without keys that its kinds no longer have."""
-    if isinstance(value, Mapping):
-        found = {_now(str(key), path): fitted(item, (*path, key)) for key, item in value.items()}
-        return fitting(str(path[-1]), found) if path and isinstance(found.get("kind"), str) else found
-    return [fitted(item, path) for item in value] if isinstance(value, list) else value
-
-
-def section(name: str, value: Any) -> Mapping[str, Any]:
+def section(path: Path, value: Any) -> Mapping[str, Any]:
     """Return a section of a document, which is a mapping of keys."""
     if not isinstance(value, dict):
-        raise DocumentError((name,), f"must be a mapping of keys, not {kind_of(value)}")
+        raise DocumentError(path, f"must be a mapping of keys, not {kind_of(value)}")
     return value
 
 
@@ -175,7 +169,7 @@ def read_parameters(declared: Any) -> Mapping[str, ParameterSpec]:
         return FrozenMap()
     parameters: dict[str, ParameterSpec] = {}
     problems = Problems()
-    for name, value in section("parameters", declared).items():
+    for name, value in section(("parameters",), declared).items():
         path = ("parameters", name)
         problem = name_problem(name) or ("begins with a digit or '-'" if name[0] in "0123456789-" else None)
         if problem is not None:
@@ -193,7 +187,7 @@ def read_variants(declared: Any, parameters: Mapping[str, ParameterSpec]) -> Map
         return FrozenMap()
     variants: dict[str, Mapping[str, Any]] = {}
     problems = Problems()
-    for variant, values in section("variants", declared).items():
+    for variant, values in section(("variants",), declared).items():
         path: Path = ("variants", variant)
         if not isinstance(values, dict):
             message = f"must be a mapping of parameters, not {kind_of(values)}"

@@ -16,6 +16,7 @@ from antiphon.scenarios.channel_specs import ChannelSpec, GradientSpec
 from antiphon.scenarios.training import TrainingSpec
 
 __all__ = [
+    "LONGEST_WINDOW",
     "Graph",
     "Relations",
     "Window",
@@ -34,6 +35,8 @@ __all__ = [
 Arcs = Iterable[tuple[str, str]]
 Window = int | Literal["episode"]
 """Steps from one learning to the next."""
+LONGEST_WINDOW = 2**16
+"""Ticks of an agent that learns alone, or steps of a locked group: what its window has at most."""
 
 
 class Graph(Protocol):
@@ -44,7 +47,7 @@ class Graph(Protocol):
     @property
     def channels(self) -> Sequence[ChannelSpec]: ...
     @property
-    def tied(self) -> Sequence[Sequence[str]]: ...
+    def share(self) -> Sequence[Sequence[str]]: ...
     @property
     def training(self) -> TrainingSpec: ...
     @property

@@ -22,7 +22,7 @@ _REFERENCE = {
 }
 
 _ATTRIBUTE = re.compile(r"^    (\w+): (.*(?:\n     .*)*)", re.MULTILINE)
-_WRITTEN = {"sender": "from", "receiver": "to"}
+_WRITTEN = {"sender": "from", "receiver": "to", "ways": "delay"}
 
 
 def json_schema() -> dict[str, Any]:
@@ -37,30 +37,24 @@ def json_schema() -> dict[str, Any]:
     shared: dict[str, Any] = {}
     for part in parts.values():
         shared |= part.pop("$defs", {})
+    parts["channel"].pop("required")
     named = shared | {f"{part}_section": parts[part] for part in ("agent", "channel", "graph")}
     definitions = {name: _with_references(schema) for name, schema in named.items()}
     definitions["parameter"] = _explained(parts["parameter"])
     definitions["reference"] = dict(_REFERENCE)
-    for section in ("agent_section", "channel_section"):
-        definitions[section].pop("required", None)
+    definitions["channel_part"] = definitions["channel_section"]
+    agent, channel = {"$ref": "#/$defs/AgentSpec"}, {"$ref": "#/$defs/channel_part"}
+    dealt = {"type": "array", "items": agent, "minItems": 1}
+    within = {"agent": {"first": agent, "readout": agent, "deal": dealt}, "channel": {"split": channel}}
+    for name, sections in within.items():
+        whole = definitions[f"{name}_section"]
+        definitions[f"{name}_section"] = {**whole, "properties": whole["properties"] | sections}
     scenario = _with_references(parts["scenario"])
     scenario["required"].remove("agents")
-    agent, channel, values = (
-        {"$ref": "#/$defs/agent_section"},
-        {"$ref": "#/$defs/channel_section"},
-        {"type": "object"},
-    )
     scenario["properties"] |= {
         "parameters": {"type": "object", "additionalProperties": {"$ref": "#/$defs/parameter"}},
-        "variants": {"type": "object", "additionalProperties": values},
-        "graph": {"$ref": "#/$defs/graph_section"},
-        "agent": agent,
-        "dealt_agents": {"type": "array", "items": agent, "minItems": 1},
-        "readout_agent": agent,
-        "first_agent": agent,
-        "channel": channel,
-        "split_channel": channel,
-        "blind_channel": channel,
+        "variants": {"type": "object", "additionalProperties": {"type": "object"}},
+        **{part: {"$ref": f"#/$defs/{part}_section"} for part in ("graph", "agent", "channel")},
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -31,13 +31,13 @@ def tied_agents(ties: Ties) -> dict[str, tuple[str, ...]]:
 def tie_problems(scene: Relations) -> Iterator[DocumentError]:
     """Rule 27c: ties name parameters of agents once each, and these agents learn at the same steps and rates."""
     known: dict[str, int] = {}
-    for index, group in enumerate(scene.scenario.tied):
+    for index, group in enumerate(scene.scenario.share):
         if len(group) < 2:
             message = f"names {len(group)} parameters; name at least two, or leave it out"
-            yield DocumentError(("tied", index), message)
+            yield DocumentError(("share", index), message)
         agents: dict[str, str] = {}
         for place, name in enumerate(group):
-            path: Path = ("tied", index, place)
+            path: Path = ("share", index, place)
             agent, parameter = agent_and_parameter(name)
             if not parameter:
                 yield DocumentError(
@@ -47,7 +47,7 @@ def tie_problems(scene: Relations) -> Iterator[DocumentError]:
                 yield DocumentError(path, f"no agent {agent!r}{suggest(agent, scene.agents)}")
             elif name in known:
                 where = (
-                    "twice" if known[name] == index else f"in tied[{known[name]}] too; make them one group"
+                    "twice" if known[name] == index else f"in share[{known[name]}] too; make them one group"
                 )
                 yield DocumentError(path, f"names {name!r} {where}")
             else:
@@ -91,7 +91,7 @@ def _differences(scene: Relations, agents: Mapping[str, str]) -> Iterator[Docume
 def _settings(scene: Relations, name: str) -> dict[str, object]:
     spec = scene.agents[name]
     optimiser = spec.optimiser or scene.scenario.training.optimiser
-    return {"optimiser": optimiser, "learn": spec.learn, "p_update": spec.p_update}
+    return {"optimiser": optimiser, "learn": spec.learn}
 
 
 def _learning_times(scene: Relations, agents: Mapping[str, str]) -> Iterator[DocumentError]:

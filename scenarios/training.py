@@ -77,6 +77,34 @@ class OptimiserSpec(KindSpec, sections=("optimiser", "predictor")):
     written: ClassVar[frozenset[str]] = frozenset({"kind", "lr"})
 
 
+class DivergenceSpec(Spec):
+    """What counts as a divergence, and its consequence.
+
+    Attributes:
+        kind: `stop` ends the run; `quarantine` disables the agent or channel for good, and the others go on.
+        max: The largest norm of an agent's or a predictor's gradients that is not a divergence; None: any finite.
+    """
+
+    kind: Literal["stop", "quarantine"] = "stop"
+    max: Annotated[float, Field(gt=0), IsReal] | None = None
+
+    bare: ClassVar[str | None] = "kind"
+
+
+class AdvancedSpec(Spec):
+    """Settings of the training that few scenarios need.
+
+    Attributes:
+        on_divergence: Consequence of a gradient that is not finite, or too long.
+        sweep: Whether an agent (a locked group) is differentiated as soon as it has ticked, where its learning signal
+            is complete then: its activations are gone before the next one's forward. Otherwise all that learn at a step
+            are differentiated together, after all have ticked.
+    """
+
+    on_divergence: DivergenceSpec = DivergenceSpec()
+    sweep: Flag = False
+
+
 class TrainingSpec(Spec):
     """Settings of the whole training.
 
@@ -85,23 +113,14 @@ class TrainingSpec(Spec):
         steps: How many environment steps a run takes; the horizon of all schedules.
         optimiser: Of every agent that names none.
         predictor: Of every channel's predictor that names none; None: as `optimiser`.
-        window_limit: The most steps that a locked group's window may have, and ticks that of an agent that learns alone.
-        on_divergence: Consequence of a gradient that is not finite, or longer than `bound`: `stop` ends the run,
-            `quarantine` disables the agent or channel for good and the others go on.
-        bound: The largest norm of an agent's or a predictor's gradients that is not a divergence; None: any finite.
-        sweep: Whether an agent (a locked group) is differentiated as soon as it has ticked, where its learning signal
-            is complete then: its activations are gone before the next one's forward. Otherwise all that learn at a step
-            are differentiated together, after all have ticked.
+        advanced: Settings that few scenarios need.
     """
 
     batch: Annotated[Count, Field(le=2**20)] = 64
     steps: Count = 1000
     optimiser: OptimiserSpec = Field(default_factory=OptimiserSpec)
     predictor: OptimiserSpec | None = None
-    window_limit: Count = 1024
-    on_divergence: Literal["stop", "quarantine"] = "stop"
-    bound: Annotated[float, Field(gt=0), IsReal] | None = None
-    sweep: Flag = False
+    advanced: AdvancedSpec = AdvancedSpec()
 
     written: ClassVar[frozenset[str]] = frozenset({"batch", "steps", "optimiser"})
 
@@ -110,11 +129,11 @@ class ValueSpec(Spec):
     """Measurement of the value of every channel during a run.
 
     Attributes:
-        every: Steps from one measurement to the next.
+        period: Steps from one measurement to the next.
         horizon: Steps of learning over which it is measured.
     """
 
-    every: Count
+    period: Count
     horizon: Count = 50
 
 
@@ -135,16 +154,16 @@ class TelemetrySpec(Spec):
     """Telemetry of a run.
 
     Attributes:
-        every: Steps from one row of figures to the next.
+        period: Steps from one row of figures to the next.
         histograms: Whether histograms are recorded too.
-        top: How many agents and channels have scalars of their own; the others are in the aggregates.
+        max: The most agents, and channels, that have scalars of their own; the others are in the aggregates.
         value: Measurement of the value of every channel's learning signal, in forks; None: not during the run.
         recorders: Recorders of a user's, beside those of a run directory.
     """
 
-    every: Count = 100
+    period: Count = 100
     histograms: Flag = False
-    top: Count = 32
+    max: Count = 32
     value: ValueSpec | None = None
     recorders: Annotated[tuple[RecorderSpec, ...], Sequence] = ()
 

@@ -230,7 +230,7 @@ def test_show_explains(words: str, parts: str, cli: Commands) -> None:
 
 def test_show_names_tied_parameters(tmp_path: Path, cli: Commands) -> None:
     text = antiphon.load("digits-mlp").resolve().to_yaml()
-    (tmp_path / "tied.yaml").write_text(f"{text}tied: [[n0.0.bias, n1.0.bias]]\n", encoding="utf-8")
+    (tmp_path / "tied.yaml").write_text(f"{text}share: [[n0.0.bias, n1.0.bias]]\n", encoding="utf-8")
     shown = cli("show", tmp_path / "tied.yaml")
     assert "one weight: n0.0.bias = n1.0.bias" in shown
     assert "a parameter of it is tied to others" in shown

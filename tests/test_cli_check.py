@@ -100,7 +100,7 @@ def test_without_them_the_document_is_accepted(here: Path, cli: Commands) -> Non
         ("Digits", "Digts", "2: env.id: no environment 'antiphon/Digts-v0'; did you mean 'antiphon/Digits-v0'?"),
         ("Digits-v0", "Digits-v0, holds: 2", "2: env.holds: unknown key 'holds'; did you mean 'hold'?"),
         ("kind: classification", "kind: regression", "7: agents.b.objective: regression does not fit the target 'label'"),
-        ("{kind: linear,", "{kind: conv, filter: 3,", "19: channels[2].gradient.kind: a conv gradient needs messages"),
+        ("{kind: linear,", "{kind: conv, size: 3,", "19: channels[2].gradient.kind: a conv gradient needs messages"),
     ],
 )  # fmt: skip
 def test_what_shows_when_it_is_built_has_its_line(
@@ -202,21 +202,21 @@ def test_a_variant_that_locks_agents_of_different_windows_gives_them_the_longest
 
 
 def test_problems_of_parameters_and_variants_are_listed(here: Path, cli: Commands) -> None:
-    declared = "parameters: {width: {type: int, default: x}, depth: {type: float, mni: 2, default: 1}}\n"
+    declared = "parameters: {width: {min: 2, default: x}, depth: {mni: 2, default: 1}}\n"
     found = problems(cli, SOUND + declared + "variants: {a: {widht: 3}}\n")
     assert [line.partition(":")[2].partition(":")[0] for line in found] == [
-        " parameters.width.default",
+        " parameters.width.min",
         " parameters.depth.mni",
     ]
 
 
 def test_problems_and_warnings_of_one_variant_name_it(here: Path, cli: Commands) -> None:
     text = SOUND.replace("[image], clock", "[$seen], clock")
-    text += "parameters: {seen: {type: str, default: image}}\nvariants: {right: {seen: right_half}, wrong: {seen: left_hal}}\n"
+    text += "parameters: {seen: {default: image}}\nvariants: {right: {seen: right_half}, wrong: {seen: left_hal}}\n"
     (line,) = problems(cli, text)
     assert line == "8: agents.c.observes: no signal 'left_hal'; did you mean 'left_half'? (only wrong)"
     text = SOUND.replace("link: {drop: 0}", "link: {drop: $lost}").replace("locked", "detached")
-    text += "parameters: {lost: {type: float, default: 0}}\nvariants: {soon: {}, all: {lost: 1}}\n"
+    text += "parameters: {lost: {default: 0}}\nvariants: {soon: {}, all: {lost: 1}}\n"
     Path("s.yaml").write_text(text)
     assert "warning: all: channel a->b: loses every message" in cli("check s.yaml")
 

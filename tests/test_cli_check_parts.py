@@ -12,7 +12,7 @@ from tests.commands import Commands
 
 ACTING = "acts: what the environment shows depends on the action"
 UNDELAYED = "link.delay: 0: a message is read at the step at which it is sent"
-SWEEP = "training.sweep: parts differentiate all windows of a step together"
+SWEEP = "training.advanced.sweep: parts differentiate all windows of a step together"
 LOCKED = "coupling: locked: both ends learn as one"
 CUT = {"big-corporation": 1, "corporation": 1, "lossy": 3, "pipelined": 1, "ring-of-many": 4}
 """Scenarios that are cut in two as they are, with their lookahead."""

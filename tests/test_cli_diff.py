@@ -24,7 +24,7 @@ channels:
 - {from: eye, to: ear, size: 3, link: {delay: 1}, gradient: {kind: linear, context: [label]}}
 - {from: eye, to: mind, size: 3, link: {delay: 1}, gradient: {kind: linear, context: [label]}}
 training: {batch: 4, steps: 12, optimiser: {kind: adam, lr: 0.01}}
-telemetry: {every: 6}
+telemetry: {period: 6}
 """
 
 
@@ -142,10 +142,10 @@ LISTENER = "  lip: {objective: {kind: classification, target: label}, observes: 
         ("to: ear, size: 3", "to: ear, size: 4", 1, ("channel eye->ear: size ",)),
         ("  mind:", LISTENER, 0, ("agent lip", "metrics.csv: equal at step 1, 6, 12")),
         (
-            "every: 6",
-            "every: 4",
+            "period: 6",
+            "period: 4",
             0,
-            ("telemetry.every   6   4", "metrics.csv: equal at step 1\n", "equal at step 12"),
+            ("telemetry.period   6   4", "metrics.csv: equal at step 1\n", "equal at step 12"),
         ),
     ],
 )

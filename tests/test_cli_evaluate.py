@@ -59,7 +59,7 @@ agents:
   a: {observes: [image], network: {kind: mlp, hidden: [8]}}
   b: {objective: {kind: classification, target: label}, network: {kind: mlp, hidden: [8]}}
 channels:
-  - {from: a, to: b, symbols: {vocabulary: 4, length: 2}}
+  - {from: a, to: b, sample: {kind: gumbel, vocabulary: 4, size: 2}}
 training: {batch: 16}
 """
 
@@ -96,7 +96,10 @@ def test_value_stands_beside_alignment(run: Path, cli: Commands) -> None:
     [
         ("--drop 0.2", "drop: perfect links lose nothing, got 0.2; use links 'as_run'"),
         ("--no-inputs", "over perfect links none stands in"),
-        ("--language", "language: no channel carries symbols; give one `symbols: {vocabulary: …}`"),
+        (
+            "--language",
+            "language: no channel carries symbols; give one `sample: {kind: gumbel, vocabulary: …}`",
+        ),
         ("--ablate zero --channels n0->n2", "no channel 'n0->n2'"),
         ("--value --channels n0->n9", "n0->n9"),
         ("--examples 5", "--examples: has no effect here; it goes with --ablate or --language"),

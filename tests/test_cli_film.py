@@ -136,7 +136,7 @@ def test_a_gymnasium_environment_is_made_again_with_its_render_mode(
     gymnasium.register("Drawn-v0", Drawn)
     agent = {"observes": ["observation"], "acts": True, "objective": {"kind": "a2c"}, "clock": {"unroll": 4}}
     training = {"steps": 4, "batch": 3}
-    scenario = {"scenario": "drawn", "env": {"gymnasium": "Drawn-v0"}, "agents": {"a": agent}}
+    scenario = {"scenario": "drawn", "env": {"id": "gymnasium/Drawn-v0"}, "agents": {"a": agent}}
     with Simulation(Scenario.model_validate({**scenario, "training": training})) as simulation:
         frames = shown(simulation.export(tmp_path / "a.gif", episodes=2))
     pixels = [int(image[100, 100, 0]) for image in frames]

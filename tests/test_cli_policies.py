@@ -49,7 +49,7 @@ def test_a_policy_is_exported_without_its_critic_and_taken_with_it_or_without(
 ) -> None:
     cli("run", _written(_team()), "--logdir runs --name team")
     same, headed = _team(), _team()
-    same["agents"]["motor"]["weights"] = "runs/team:motor"
+    same["agents"]["motor"]["parameters"] = "runs/team:motor"
     del headed["agents"]["motor"]["objective"]["critic"]
     with Simulation.resume("runs/team") as team, Simulation(Scenario.model_validate(same)) as other:
         program = torch.export.load(team.export("team.pt2")).module()
@@ -66,7 +66,7 @@ def test_a_policy_is_exported_without_its_critic_and_taken_with_it_or_without(
             assert found.left["motor"] == lost
             own = third.agents["motor"].parameters
             assert all(torch.equal(p, own[name]) for name, p in taken.items() if "critic" not in name)
-    headed["agents"]["motor"]["weights"] = "runs/team:motor"
+    headed["agents"]["motor"]["parameters"] = "runs/team:motor"
     assert "parameters value.weight None, this agent needs" in cli.refused("run", _written(headed))
 
 
@@ -100,7 +100,7 @@ OBJECTIVE = "agents.motor.objective"
         (_goal(critic={"observes": []}), f"{OBJECTIVE}.critic.observes"),
         (_critic(kind="gru"), f"{OBJECTIVE}.critic.network.kind: "),
         (_critic(hidden=[4], norm="batch"), f"{OBJECTIVE}.critic.network.norm: batch norm has other"),
-        (_goal(goal={"channel": "sensor->motor", "signal": "observation"}), f"{OBJECTIVE}.goal: "),
+        (_goal(goal={"channel": "sensor->motor", "observes": "observation"}), f"{OBJECTIVE}.goal: "),
         (_goal(lamda=0.9), f"{OBJECTIVE}.lamda: unknown key 'lamda'"),
         (_motor(clock={"unroll": 1}), "agents.motor.clock.unroll: "),
         (_motor(acts="wheel"), "agents.motor.acts: 'wheel' is a part of a Dict of actions"),

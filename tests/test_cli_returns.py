@@ -20,7 +20,7 @@ agents:
     objective: {kind: a2c}
 channels: [{from: sensor, to: motor, size: 2, coupling: $coupling}]
 training: {steps: 12, batch: 4}
-telemetry: {every: 4}
+telemetry: {period: 4}
 variants:
   locked: {coupling: locked}
   detached: {coupling: detached}

@@ -110,8 +110,8 @@ def changed(found: Document, place: str, value: Any) -> None:
         ({"agents.A.clock.unroll": "episode"}, "'episode' needs episodes of one known length"),
         ({"channels.1.coupling": "locked"}, "agents.A: its locked state makes its window the episode"),
         (
-            {"channels.0.coupling": "locked", "agents.A.clock.unroll": 997},
-            "locked group A, B would learn every 3988 steps, more than training.window_limit 1024",
+            {"channels.0.coupling": "locked", "agents.A.clock.unroll": 16_411},
+            "locked group A, B would learn every 65644 steps, more than 65,536",
         ),
         ({"env.levels": 0}, "env.levels: must be at least 1, not 0"),
         ({"channels.1.coupling": "delayed"}, "a state cannot be delayed, its reader being its sender"),
@@ -124,7 +124,7 @@ def test_what_cannot_be_is_said_before_anything_is_made(
 ) -> None:
     """In `two-timescales` channel 0 is that from A to B, and 1 the state of A."""
     broken: Document = yaml.safe_load(cli("show two-timescales --resolved", small("two-timescales")))
-    broken["channels"].sort(key=lambda channel: "carries" in channel)
+    broken["channels"].sort(key=lambda channel: channel.get("key") == "state")
     for place, value in edits.items():
         changed(broken, place, value)
     (here / "broken.yaml").write_text(yaml.safe_dump(broken, sort_keys=False))

@@ -166,7 +166,7 @@ def test_python_objects_cannot_become_a_document_and_the_line_says_where() -> No
 
 def test_recorders_of_a_scenario_are_handed_its_figures(tmp_path: Path) -> None:
     telemetry: dict[str, Any] = {
-        "every": 5,
+        "period": 5,
         "recorders": ["lines", {"kind": Lines, "name": "b.txt"}],
     }
     fields = {name: getattr(Scenario.from_yaml(DOCUMENT), name) for name in Scenario.model_fields}

@@ -62,7 +62,7 @@ def scenario_template(name: str, python: str | None = None) -> Template | Python
             return PythonTemplate(base=scenario, source=python or name)
         directory.check_document()
     document = Path(name) / "scenario.yaml"
-    return Template.from_saved(read_file(document), str(document))
+    return Template.from_yaml(read_file(document), str(document))
 
 
 def given_scenario(directory: RunDirectory, python: str | None) -> Scenario | None:

@@ -54,7 +54,7 @@ def explain(scenario: Scenario, system: System, variants: Iterable[Scenario] = (
             for group in scenario.locked_groups()
             if len(group) > 1
         ],
-        "tied": [list(group) for group in scenario.tied],
+        "tied": [list(group) for group in scenario.share],
         "environment": _environment(_id(scenario), system.description),
         "warnings": warnings(scenario, variants),
     }
@@ -63,20 +63,19 @@ def explain(scenario: Scenario, system: System, variants: Iterable[Scenario] = (
 def explain_template(template: Template | PythonTemplate, resolved: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of a template, with the values they have, and its variants."""
     if isinstance(template, PythonTemplate):  # of its parameters only the values are known
-        values = {
-            name: {"value": value, "accepts": "", "help": template.explained.get(name, "")}
+        given = {
+            name: {"value": value, "accepts": "", "description": template.explained.get(name, "")}
             for name, value in resolved.items()
         }
         variants = {name: one for name, one in template.variants.items() if isinstance(one, Mapping)}
-        return {"parameters": values, "variants": variants}
+        return {"parameters": given, "variants": variants}
     parameters = {}
     for name, parameter in template.parameters.items():
-        kind = " | ".join(map(str, parameter.choices)) if parameter.choices else str(parameter.type)
         bounds = [f">= {parameter.min:g}"] if parameter.min is not None else []
         bounds += [f"<= {parameter.max:g}"] if parameter.max is not None else []
-        also = [str(word) for word in parameter.also or ()]
-        accepts = " | ".join([" ".join([kind, *bounds]), *also])
-        parameters[name] = {"value": resolved[name], "accepts": accepts, "help": parameter.help}
+        values = [] if parameter.type is None else [" ".join([parameter.type, *bounds])]
+        accepts = " | ".join([*values, *map(str, parameter.choices or ())])
+        parameters[name] = {"value": resolved[name], "accepts": accepts, "description": parameter.description}
     return {
         "parameters": parameters,
         "variants": {name: dict(values) for name, values in template.variants.items()},
@@ -121,9 +120,7 @@ def _action(space: Space[Any]) -> str:
 
 
 def _id(scenario: Scenario) -> str:
-    return (
-        scenario.env.name if isinstance(scenario.env, EnvSpec) else f"a Python {type(scenario.env).__name__}"
-    )
+    return scenario.env.id if isinstance(scenario.env, EnvSpec) else f"a Python {type(scenario.env).__name__}"
 
 
 def _signal(signal: Signal) -> dict[str, Any]:

@@ -189,7 +189,7 @@ def _template(template: Mapping[str, Any]) -> None:
     parameters = template["parameters"]
     if parameters:
         rows = [
-            [name, _written(found["value"]), found["accepts"], found["help"]]
+            [name, _written(found["value"]), found["accepts"], found["description"]]
             for name, found in parameters.items()
         ]
         show_table(["parameter", "value", "accepts", ""], rows)

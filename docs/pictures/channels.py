@@ -42,7 +42,7 @@ def make_runs(folder: Path) -> None:
     """Run what is shown: two corporations, one of which loses a third of what is said, a big one, two timescales, and one in
     parts."""
     small = {"agents": 16, "readouts": 2, "sg_lr": 0.0001, "steps": 1800}
-    valued = {"every": 50, "top": 64, "value": {"every": STEP, "horizon": 12}}
+    valued = {"period": 50, "max": 64, "value": {"period": STEP, "horizon": 12}}
     run(folder / "corporation", "corporation", small, valued)
     run(folder / "lossy", "corporation", {**small, "drop": 0.3, "input": "linear"}, {"every": 50})
     run(folder / "big-corporation", "big-corporation", {"steps": 240}, {"every": 24})

@@ -111,13 +111,13 @@ class _Builder:
             self.dtype,
             self.device,
             Divergence(
-                self.scenario.training.on_divergence == "quarantine",
-                self.scenario.training.bound,
+                self.scenario.training.advanced.on_divergence.kind == "quarantine",
+                self.scenario.training.advanced.on_divergence.max,
                 [(0, note) for note in notes],
             ),
             episode,
             tied=tied,
-            sweep=self.scenario.training.sweep,
+            sweep=self.scenario.training.advanced.sweep,
         )
 
     @staticmethod
@@ -135,7 +135,7 @@ class _Builder:
     def _agents(self, shapes: Shapes, progress: Progress) -> dict[str, Agent]:
         learners: dict[str, Learner] = {}
         agents: dict[str, Agent] = {}
-        tied = tied_agents(self.scenario.tied)
+        tied = tied_agents(self.scenario.share)
         for name, spec in self.scenario.agents.items():
             owner = spec.share or name
             key = f"share:{owner}" if spec.share else name
@@ -197,8 +197,8 @@ class _Builder:
             )
         except ScenarioError as error:  # of its optimiser
             raise placed(error, ("agents", name)) from None
-        if spec.weights is not None:
-            read_weights(learner, spec.weights, ("agents", name, "weights"))
+        if spec.parameters is not None:
+            read_weights(learner, spec.parameters, ("agents", name, "parameters"))
         return learner
 
     def _network(self, name: str, owner: str, spec: AgentSpec, shapes: Shapes) -> Network:
@@ -275,10 +275,10 @@ class _Builder:
         if goal.target is None:
             return policy_goal(name, self.scenario, self.env, shapes)
         episodes = self.env.is_stream and self.env.episode_steps == self.env.hold
-        last = goal.when == "last" or (goal.when is None and episodes)
+        last = goal.read == "last" or (goal.read is None and episodes)
         if last and not self.env.is_stream:
             raise DocumentError(
-                ("agents", name, "objective", "when"), "'last' needs a stream of examples; use 'each'"
+                ("agents", name, "objective", "read"), "'last' needs a stream of examples; use 'each'"
             )
         if (
             not spec.align
@@ -301,7 +301,7 @@ class _Builder:
                     f"{2 * every - 1}, …, and the agent ticks at {phase}, {phase + period}, …, never then; "
                     "change its phase or period",
                 )
-        return Goal(shapes.objectives[name], goal.target, last, goal.weight)
+        return Goal(shapes.objectives[name], goal.target, last, goal.scale)
 
     def _align(self, name: str, spec: AgentSpec) -> str | None:
         if not spec.align:
@@ -320,7 +320,7 @@ class _Builder:
             windows = windows_of(self.scenario, members, self.env, episode)
             within = set(members)
             sent = (channel for name in members for channel in self.scenario.outputs_of(name))
-            waits = [c.staleness for c in sent if c.coupling == "delayed" and c.receiver not in within]
+            waits = [c.horizon for c in sent if c.coupling == "delayed" and c.receiver not in within]
             groups.append(LearningGroup(members, windows, late=bool(waits), staleness=max(waits, default=0)))
         return groups
 
@@ -383,7 +383,7 @@ def read_weights(learner: Learner, source: str, place: Path) -> None:
 
 def without_weights(scenario: Scenario) -> Scenario:
     """Return a scenario in which no agent takes its numbers out of another run."""
-    agents = {name: spec.model_copy(update={"weights": None}) for name, spec in scenario.agents.items()}
+    agents = {name: spec.model_copy(update={"parameters": None}) for name, spec in scenario.agents.items()}
     return scenario.model_copy(update={"agents": agents})
 
 
@@ -422,7 +422,7 @@ def check_build(scenario: Scenario, env: Description) -> None:
     Raises:
         ScenarioError: Something does not fit; the line names the place.
     """
-    if any(agent.weights for agent in scenario.agents.values()):
+    if any(agent.parameters for agent in scenario.agents.values()):
         build(scenario, env, seed=0, device=torch.device("cpu"), dtype=torch.float32)
     else:
         build_to_look(scenario, env)

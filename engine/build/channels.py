@@ -17,7 +17,7 @@ from antiphon.comms.examples import ContextSpec
 from antiphon.comms.feedback import feedback_matrix
 from antiphon.comms.links import Link
 from antiphon.comms.modules import input_of, predictor_of
-from antiphon.comms.symbols import GaussianSampler, MessageSampler, SymbolSampler
+from antiphon.comms.symbols import MessageSampler
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.build.local_losses import LocalLoss
@@ -133,7 +133,7 @@ class Wiring:
             batch,
             self._sampler(spec),
             slots_of(spec, self.scenario),
-            spec.staleness,
+            spec.horizon,
             SyntheticGradient(
                 predictor=predictor,
                 context=context,
@@ -149,7 +149,7 @@ class Wiring:
             ),
         )
         if spec.state and predictor is not None:
-            channel.gradient.span = gradient.span
+            channel.gradient.span = gradient.horizon
             channel.gradient.auxiliary = gradient.auxiliary
             channel.gradient.outliers = Outliers(channel.zeros.device) if predictor.needs_delta else None
         if spec.input is not None and spec.coupling in ("decoupled", "unlocked"):
@@ -164,12 +164,10 @@ class Wiring:
         seed = seed_for(
             self.seed, "message", spec.sender, head_of(spec)
         )  # channels of one port send one message
-        if spec.sample is not None:
-            return GaussianSampler(spec.sample.deviation, seed)
-        if spec.symbols is None:
-            return None
-        symbols = spec.symbols
-        return SymbolSampler(symbols.vocabulary, symbols.length, symbols.by, symbols.temperature, seed)
+        found: MessageSampler | None = (
+            None if spec.sample is None else spec.sample.source(seed=seed, **spec.sample.options)
+        )
+        return found
 
     def _ledger(self, spec: ChannelSpec, returns: bool) -> Ledger:
         sender, receiver = self.agents[spec.sender].clock, self.agents[spec.receiver].clock
@@ -191,7 +189,7 @@ class Wiring:
             group.windows,
             Link(name=spec.name, seed=self.seed, **settings),
             returns,
-            back=-1 if link.back is None else link.back,
+            back=link.back,
             read=spec.read,
             held=_held(spec.name, aligned) if link.drop or remembers else None,
             aligned=aligned,

@@ -8,6 +8,7 @@ from antiphon.engine.heart.clock import Clock, StepWindows, Windows
 from antiphon.envs.signal import Description
 from antiphon.problems import DocumentError
 from antiphon.scenarios.document import Scenario
+from antiphon.scenarios.relations import LONGEST_WINDOW
 
 if TYPE_CHECKING:
     from antiphon.engine.features.episode_windows import EpisodeWindows
@@ -22,18 +23,18 @@ def windows_of(
 
     ScenarioError where the window is the episode, but episodes have no known length, or too great a one.
     """
-    window, limit = scenario.window(members), scenario.training.window_limit
+    window = scenario.window(members)
     if window == "episode":
         return _episodes(scenario, members, env, episode)
     first = scenario.agents[members[0]].clock
     if scenario.locked_agents.isdisjoint(members):
         assert isinstance(first.unroll, int)
         return StepWindows.of_ticks(Clock(first.period, first.phase), first.unroll)
-    if window > limit:  # a locked group alone has been checked, but tied agents join groups
+    if window > LONGEST_WINDOW:  # a locked group alone has been checked, but tied agents join groups
         raise DocumentError(
             ("agents", members[0]),
             f"{', '.join(members)}: locked and tied together they would learn every {window} steps, more than "
-            f"training.window_limit {limit}; choose periods and unrolls with a smaller common multiple",
+            f"{LONGEST_WINDOW:,}; choose periods and unrolls with a smaller common multiple",
         )
     return StepWindows(window)
 
@@ -57,11 +58,10 @@ def _episodes(
             "'episode' needs episodes of one known length; "
             "use `episode: example` in env, or a number of ticks",
         )
-    if longest > scenario.training.window_limit:
+    if longest > LONGEST_WINDOW:
         raise DocumentError(
             place,
-            f"an episode of {longest} steps exceeds training.window_limit "
-            f"({scenario.training.window_limit}); shorten the environment's episodes, or raise the limit",
+            f"an episode of {longest:,} steps is a window of more than {LONGEST_WINDOW:,}; use a number of ticks",
         )
     if env.episode_steps is not None:
         return StepWindows(env.episode_steps)

@@ -80,7 +80,7 @@ class LocalLoss:
             return found
         reconstruct = self.gradient.reconstruction
         if reconstruct is not None:
-            found["reconstruct"] = Reconstruction(self.context[0], reconstruct.head, reconstruct.weight)
+            found["reconstruct"] = Reconstruction(self.context[0], reconstruct.network, reconstruct.scale)
         return found
 
     def _error(self, key: str, message: str) -> DocumentError:

@@ -36,7 +36,7 @@ def policy_goal(name: str, scenario: Scenario, env: Description, shapes: Shapes)
         _check_passes(name, spec, scenario, env)
     direction = None if goal.goal is None else _direction(name, scenario, env, shapes)
     own = Rewards(tuple(rewards.items()), direction, _ends(rewards, env))
-    return Goal(shapes.objectives[name], "", False, goal.weight, own)
+    return Goal(shapes.objectives[name], "", False, goal.scale, own)
 
 
 def _ends(rewards: Iterable[str], env: Description) -> tuple[str, str]:
@@ -96,18 +96,20 @@ def _direction(name: str, scenario: Scenario, env: Description, shapes: Shapes) 
     objective, path = scenario.agents[name].objective, ("agents", name, "objective", "goal")
     assert objective is not None
     assert objective.goal is not None
-    signal = env.all_signals.get(objective.goal.signal)
+    signal = env.all_signals.get(objective.goal.observes)
     if signal is None:
-        known = suggest(objective.goal.signal, env.observations)
-        raise DocumentError((*path, "signal"), f"no signal '{objective.goal.signal}'{known}")
+        known = suggest(objective.goal.observes, env.observations)
+        raise DocumentError((*path, "observes"), f"no signal '{objective.goal.observes}'{known}")
     if signal.classes is not None or signal.known != "tick":
-        message = f"'{objective.goal.signal}' is no float that is known at the tick, so that it has no change"
-        raise DocumentError((*path, "signal"), f"{message}; use another")
+        message = (
+            f"'{objective.goal.observes}' is no float that is known at the tick, so that it has no change"
+        )
+        raise DocumentError((*path, "observes"), f"{message}; use another")
     incoming = [channel.name for channel in scenario.inputs_of(name)]
     size = features_of(shapes.messages[objective.goal.channel])
     if size != features_of(signal.shape):
         message = (
-            f"the message has {size} components, and '{objective.goal.signal}' {features_of(signal.shape)}"
+            f"the message has {size} components, and '{objective.goal.observes}' {features_of(signal.shape)}"
         )
         raise DocumentError((*path, "channel"), f"{message}; make them equal")
-    return Direction(incoming.index(objective.goal.channel), objective.goal.signal)
+    return Direction(incoming.index(objective.goal.channel), objective.goal.observes)

@@ -21,7 +21,7 @@ from antiphon.extensions import name_of
 from antiphon.nets.recurrent import Cell
 from antiphon.problems import DocumentError, Path, Problems, placed
 from antiphon.scenarios.agent_specs import AgentSpec, CriticSpec
-from antiphon.scenarios.channel_specs import ChannelSpec
+from antiphon.scenarios.channel_specs import STATE, ChannelSpec
 from antiphon.scenarios.document import Scenario
 
 __all__ = [
@@ -76,7 +76,7 @@ def memories(scenario: Scenario) -> list[ChannelSpec]:
     found = []
     for name, agent in scenario.agents.items():
         if state_size(agent):
-            implied = {"from": name, "to": name, "carries": "state", "coupling": "detached"}
+            implied = {"from": name, "to": name, "key": STATE, "coupling": "detached"}
             found.append(scenario.memory_of(name) or ChannelSpec.model_validate(implied))
     return found
 
@@ -166,9 +166,7 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
         if network is None or network.kind != "conv":
             continue
         options = network.options
-        feature_map = Conv(
-            inputs[name], options["hidden"], (), filter=options["filter"], pool=options["pool"]
-        )
+        feature_map = Conv(inputs[name], options["hidden"], (), size=options["size"], pool=options["pool"])
         for channel in scenario.outputs_of(name):
             if channel.name not in messages:
                 messages[channel.name] = feature_map.trunk_shape()

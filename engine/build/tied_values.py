@@ -32,12 +32,12 @@ def tie_parameters(scenario: Scenario, agents: Mapping[str, Agent]) -> tuple[tup
     """
     found: list[Places] = []
     notes: list[str] = []
-    for index, group in enumerate(scenario.tied):
+    for index, group in enumerate(scenario.share):
         places = tuple(agent_and_parameter(name) for name in group)
         first: Tensor | None = None
         for place, (name, parameter) in enumerate(places):
             own = agents[name].learner.parameters
-            path = ("tied", index, place)
+            path = ("share", index, place)
             if parameter not in own:
                 raise DocumentError(
                     path, f"agent {name!r} has no parameter {parameter!r}{suggest(parameter, own)}"
@@ -61,4 +61,4 @@ def tie_parameters(scenario: Scenario, agents: Mapping[str, Agent]) -> tuple[tup
 def _given(scenario: Scenario, agent: str) -> bool:
     """Whether an agent's initial parameters are given, and not sampled."""
     spec = scenario.agents[agent]
-    return spec.weights is not None or isinstance(spec.network, nn.Module)
+    return spec.parameters is not None or isinstance(spec.network, nn.Module)

@@ -104,7 +104,7 @@ class Divergence:
     @property
     def too_long(self) -> str:
         """What is wrong with a gradient that is longer than the bound."""
-        return f"is longer than training.bound {self.bound:g}"
+        return f"is longer than on_divergence.max {self.bound:g}"
 
     def report(self, found: Report) -> None:
         """Note a quarantine, or raise.

@@ -305,7 +305,7 @@ class Ticks:
         message = self.call("flatten", port, 1)
         if not isinstance(channel.sampler, SymbolSampler):
             return message
-        positions = self.call("unflatten", message, 1, (channel.sampler.length, channel.sampler.vocabulary))
+        positions = self.call("unflatten", message, 1, (channel.sampler.size, channel.sampler.vocabulary))
         symbols = self.call("argmax", positions, -1)
         one_hot = self.call(nn.functional.one_hot, symbols, channel.sampler.vocabulary)
         return self.call("flatten", self.call("to", one_hot, self.system.dtype), 1)

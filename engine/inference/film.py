@@ -113,7 +113,11 @@ def _environment(system: System, scenario: Scenario) -> TorchVectorEnv:
             f"export: the environment renders no pictures{known}; use one with the render mode {_MODE}, such as "
             "antiphon/CartPole-v0"
         )
-    if env.render_mode == _MODE or not isinstance(spec, EnvSpec) or spec.id is not None:
+    if (
+        env.render_mode == _MODE
+        or not isinstance(spec, EnvSpec)
+        or not spec.id.startswith(("gymnasium/", "pettingzoo/"))
+    ):
         return env  # environments by id draw without a mode, or have it among their keys
     env.close()
     drawn = EnvSpec.model_validate({**plain(spec), "render_mode": _MODE})

@@ -50,11 +50,11 @@ def describe_run(
             "channels": [(channel.name, channel.slug) for channel in scenario.channels],
         },
         scenario=scenario.scenario,
-        every=scenario.telemetry.every,
+        every=scenario.telemetry.period,
         until=scenario.training.steps if until is None else until,
         batch=scenario.training.batch,
         start_step=start,
-        top=scenario.telemetry.top,
+        top=scenario.telemetry.max,
         timeline=timeline,
     )
 
@@ -89,7 +89,7 @@ def graph_of(scenario: Scenario) -> nx.MultiDiGraph[str]:
             coupling=channel.coupling,
             delay=link.delay,
             drop=link.drop,
-            carries=channel.carries,
+            carries="state" if channel.state else "message",
             size=size if size is None or isinstance(size, int) else " x ".join(map(str, size)),
             about=about_channel(channel),
         )
@@ -113,7 +113,7 @@ def about_agent(scenario: Scenario, name: str) -> dict[str, str]:
         about["acts"] = "its output is the environment's action"
     if agent.share is not None:
         about["shares"] = f"its parameters with group {agent.share}"
-    ties = [tie for tie in scenario.tied if any(agent_and_parameter(one)[0] == name for one in tie)]
+    ties = [tie for tie in scenario.share if any(agent_and_parameter(one)[0] == name for one in tie)]
     if ties:
         about["tied"] = ", ".join(" = ".join(tie) for tie in ties)
     return about
@@ -162,8 +162,8 @@ def about_channel(channel: ChannelSpec) -> dict[str, str]:
     about: dict[str, str] = {}
     if channel.state:
         about["carries"] = "the state to the next tick"
-    if channel.sampling_in_words:
-        about["message"] = channel.sampling_in_words
+    if channel.sample is not None:
+        about["message"] = channel.sample.in_words
     predicted = channel.coupling in ("decoupled", "unlocked")
     if predicted:
         about["gradient"] = _gradient(channel)

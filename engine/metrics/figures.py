@@ -61,7 +61,7 @@ def write_figures(simulation: BaseSimulation, step: int) -> None:
         rows = figures(simulation, step, simulation.train_means.row())
         rows += [Figure("env", "", *figure) for figure in simulation.world.figures().items()]
         arrays = histograms(simulation) if telemetry.histograms else []
-        sampled = sampled_at(step, telemetry.every, simulation.until)
+        sampled = sampled_at(step, telemetry.period, simulation.until)
         messages = samples(simulation.backend.system, simulation.scenario) if sampled else []
         for recorder in simulation.recorders:
             recorder.figures(step + 1, rows)
@@ -214,7 +214,7 @@ def of_channels(system: System, learned: StepReport, step: int) -> Iterator[Meas
 
 def _symbol_entropies(sampler: SymbolSampler, message: Tensor) -> Tensor:
     """Return the entropy of each channel's symbols, [n] bits; `message`: [n, B * size]."""
-    shares = message.view(len(message), -1, sampler.length, sampler.vocabulary).mean(1)
+    shares = message.view(len(message), -1, sampler.size, sampler.vocabulary).mean(1)
     found: Tensor = torch.special.entr(shares).sum(-1).mean(1) / math.log(2)
     return found
 
@@ -263,7 +263,7 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measure
     bits = torch.finfo(channel.zeros.dtype).bits
     content: float = channel.size * (link.bits or bits)
     if isinstance(channel.sampler, SymbolSampler):
-        content = channel.sampler.length * math.log2(channel.sampler.vocabulary)
+        content = channel.sampler.size * math.log2(channel.sampler.vocabulary)
     traffic = content * (1 / ledger.sender.interval)
     if "to.state" in channel.gradient.ends:
         # The receiver's state crosses the link in full precision at each of its ticks (semantics 25). Phases follow
@@ -299,7 +299,7 @@ def sampled_at(step: int, every: int, until: int) -> bool:
 
 
 def samples(system: System, scenario: Scenario) -> list[SampleRow]:
-    """Return the newest messages, [samples, size + 1], of at most `telemetry.top` channels; the label is last.
+    """Return the newest messages, [samples, size + 1], of at most `telemetry.max` channels; the label is last.
 
     Those to readouts come first, then the others, in canonical order. The label of a message is the class that the first
     readout with a classification should name for the example that the message was made from; nan where there is none.
@@ -312,7 +312,7 @@ def samples(system: System, scenario: Scenario) -> list[SampleRow]:
         for channel in system.channels.values()
         for place, name in enumerate(channel.names)
     }
-    wanted = [channel.name for channel in channels][: scenario.telemetry.top]
+    wanted = [channel.name for channel in channels][: scenario.telemetry.max]
     found = ((name, _messages(*held[name], target)) for name in wanted if name in held)
     return [(name, rows) for name, rows in found if rows is not None]
 

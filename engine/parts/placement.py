@@ -91,11 +91,13 @@ def check_divisible(system: System, scenario: Scenario) -> None:
             "quarantine voids messages at the step of a divergence, which other parts do not know then; use stop"
         )
     elif system.divergence.bound is not None:
-        training["bound"] = "parts do not agree on a divergence at the step that it happens; leave it out"
+        training["on_divergence"] = (
+            "parts do not agree on a divergence at the step that it happens; leave it out"
+        )
     elif system.sweep:
         training["sweep"] = "parts differentiate all windows of a step together; make it false"
     for key, message in training.items():
-        raise DocumentError(("training", key), f"{message}, or run the scenario as one part")
+        raise DocumentError(("training", "advanced", key), f"{message}, or run the scenario as one part")
     if system.replicas > 1:
         raise ScenarioError("parts: several seeds run at once; run a single seed in parts")
     for name, agent in system.agents.items():
@@ -145,7 +147,7 @@ def bonds(system: System) -> Iterator[Bond]:
     for index, tie in enumerate(system.tied):
         for (one, _), (other, _) in pairwise(tie):
             if one != other:
-                yield Bond((one, other), ("tied", index), "tied parameters are one weight", "leave it out")
+                yield Bond((one, other), ("share", index), "tied parameters are one weight", "leave it out")
     yield from _lenses(system)
 
 
@@ -161,7 +163,7 @@ def _uncuttable(channel: Channel) -> tuple[str, str, str] | None:
     if ledger.link.delay == 0:
         return "link.delay", "0: a message is read at the step at which it is sent", _DELAY
     if ledger.wants_gradient and ledger.back == 0:
-        return "link.back", "0: a gradient is back at the step at which it is made", "make it 1 or more"
+        return "link.delay", "0 back: a gradient is back at the step at which it is made", "make it 1 or more"
     if "to.state" in channel.gradient.ends:
         return "gradient.context", "'to.state' is read from the receiver itself", "leave it out"
     return None

@@ -127,10 +127,10 @@ def _over(scenario: Scenario) -> Iterator[str]:
     """Warnings of aligned objectives that count at an example's last step, which reaches them after its episode's end."""
     lags = _lags(scenario)
     for name, agent in scenario.agents.items():
-        if agent.objective is not None and agent.align and agent.objective.when != "each" and lags[name]:
+        if agent.objective is not None and agent.align and agent.objective.read != "each" and lags[name]:
             yield (
                 f"agent {name}: receives an example's last step {lags[name]} steps later, when its episode has ended, "
-                "so that its objective never counts; take the delays away, or use `when: each`"
+                "so that its objective never counts; take the delays away, or use `read: each`"
             )
 
 

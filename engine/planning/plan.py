@@ -141,10 +141,12 @@ def plan(
 
 def _never_unobserved(scenario: Scenario, system: System) -> str | None:
     """Return why no period passes without figures; None: some do."""
-    every, period = scenario.telemetry.every, period_of(system)
+    every, period = scenario.telemetry.period, period_of(system)
     if every > period:
         return None
-    return f"figures are taken in every period of its schedule (telemetry.every: {every}, a period: {period})"
+    return (
+        f"figures are taken in every period of its schedule (telemetry.period: {every}, a period: {period})"
+    )
 
 
 def _not_swept(system: System) -> tuple[Alone, ...]:

@@ -257,7 +257,9 @@ def spoken(system: System) -> list[str]:
     """Return the names of the channels that carry symbols; ScenarioError where there is none."""
     found = [name for name, channel in system.channels.items() if isinstance(channel.sampler, SymbolSampler)]
     if not found:
-        raise ScenarioError("language: no channel carries symbols; give one `symbols: {vocabulary: …}`")
+        raise ScenarioError(
+            "language: no channel carries symbols; give one `sample: {kind: gumbel, vocabulary: …}`"
+        )
     return found
 
 
@@ -300,10 +302,10 @@ def _add(sample: _Sample, system: System, name: str, tick: Tick, labels: Sequenc
     agent, channel = system.agents[tick.agent], system.channels[name]
     sampler = channel.sampler
     assert isinstance(sampler, SymbolSampler)
-    shape = (-1, sampler.length, sampler.vocabulary)
+    shape = (-1, sampler.size, sampler.vocabulary)
     one_hot = tick.sampled[name].view(shape)
     sample.symbols.append(one_hot.argmax(-1))
-    chosen = sampler.by == "argmax"
+    chosen = not sampler.noisy
     logits = channel.message_of(tick.ports[channel.port]).reshape(shape)
     sample.probabilities.append(one_hot if chosen else torch.softmax(logits, -1))
     signals = tick.step_signals.signals

@@ -339,13 +339,13 @@ def value_rows(found: Values) -> list[Figure]:
 def write_value(simulation: BaseSimulation, step: int) -> None:
     """Measure values during a run and hand them to its recorders, with what they cost.
 
-    Per channel (where there are no more than `telemetry.top`), and for the run as a whole (all channels together):
+    Per channel (where there are no more than `telemetry.max`), and for the run as a whole (all channels together):
     `value`, `value_low` and `value_high`, where there is one; per channel with a predictor `parameter_cosine`; for the run,
     `value_seconds`. The horizon is that of the scenario's `telemetry.value`.
     """
     spec = simulation.scenario.telemetry.value
     assert spec is not None
-    few = len(simulation._system.channels) <= simulation.scenario.telemetry.top
+    few = len(simulation._system.channels) <= simulation.scenario.telemetry.max
     started = time.monotonic()
     channels: list[str] | None = None if few else []
     found = value(simulation, channels=channels, horizon=spec.horizon, repeats=_RUN_REPEATS)

@@ -60,7 +60,7 @@ def tick_loss(state: State, tick: Tick) -> tuple[Tensor, Tensor, int] | None:
     if goal is None or goal.policy is not None or goal.target not in signals or not tick.participates:
         return None
     if goal.last_only and (tick.step_signals.step + 1) % state.system.hold:
-        return None  # rule 21: `when: last`
+        return None  # rule 21: `read: last`
     present = signals.get(f"_{goal.target}", ~state.nowhere)
     if not present.any():
         return None

@@ -352,7 +352,7 @@ class RunDirectory:
             ScenarioError: scenario.yaml is damaged.
         """
         self.check_document()
-        return Scenario.from_saved(self.document, str(self.path / _SCENARIO))
+        return Scenario.from_yaml(self.document, str(self.path / _SCENARIO))
 
     def check_document(self) -> None:
         """Raise RunError where the scenario holds Python objects, and must be given."""

@@ -165,22 +165,22 @@ class Credit:
         name, signal = self.target
         if kind == "local":
             keys.setdefault("target", name)
-            if keys["target"] == name and not {"head", "hidden", "pool"} & keys.keys():
+            if keys["target"] == name and not {"network", "hidden", "pool"} & keys.keys():
                 outputs = signal.shape if signal.classes is None else (*signal.shape, signal.classes)
                 pooled_map = len(shape) == 3 and outputs[:-1] != shape[1:]
-                keys["head"] = MapHead if pooled_map else SiteHead(shape, outputs)
+                keys["network"] = MapHead if pooled_map else SiteHead(shape, outputs)
             return keys
         at = at or self._last(kind)
         last = self.tail(at)
         if kind == "lens":
             _checked(last, at, shape)
             names = {f"1.{key}": self._owner(key) for key, _ in last.module.named_parameters()}
-            return {"head": nn.Sequential(nn.Flatten(), last.module), "parameters": names, **keys}
+            return {"network": nn.Sequential(nn.Flatten(), last.module), "parameters": names, **keys}
         chosen = {path: self.block(path, at) for path in self._chosen(wire, at, layers)} | {at: last}
         first = next(iter(chosen))
         _checked(chosen[first], first, shape)
         head = nn.Sequential(nn.Flatten(), *(part.module for part in chosen.values()))
-        return {"target": name, "head": head, **keys, "kind": "local"}
+        return {"target": name, "network": head, **keys, "kind": "local"}
 
     # --- sub-graphs ----------------------------------------------------------------------------------------
 

@@ -148,7 +148,7 @@ def _gradient(given: str | Mapping[str, Any], target: str) -> Mapping[str, Any]:
 def _training(batch: int, steps: int, lr: float, sg_lr: float, schedule: str) -> dict[str, Any]:
     adam: dict[str, Any] = {"kind": "adam"}
     if schedule != "constant":
-        adam["schedule"] = {"kind": schedule, "factor": 0.0}
+        adam["schedule"] = {"kind": schedule, "scale": 0.0}
     return {
         "batch": batch,
         "steps": steps,

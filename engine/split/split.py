@@ -107,10 +107,10 @@ def split(
         "env": env,
         "agents": _agents(cut, given, goal, delay),
         "channels": channels,
-        "training": {"sweep": True, **training},
+        "training": {**training, "advanced": {"sweep": True, **training.get("advanced", {})}},
     }
     if tied and tie == "together":
-        document["tied"] = [[f"{name}.module.{key}" for name, key in group] for group in tied]
+        document["share"] = [[f"{name}.module.{key}" for name, key in group] for group in tied]
     return Scenario.model_validate(document)
 
 

@@ -94,7 +94,7 @@ def _with_shared_parameters(scenario: Scenario, name: str) -> Sequence[str]:
     """An agent and those that share parameters with it or are tied to it, which are set together."""
     group = scenario.agents[name].share
     if group is None:
-        return tied_agents(scenario.tied).get(name, (name,))
+        return tied_agents(scenario.share).get(name, (name,))
     return [other for other, spec in scenario.agents.items() if spec.share == group]
 
 

@@ -291,5 +291,5 @@ def read_simulation(path: Path, scenario: Scenario | None, device: torch.device 
                 "(on the command line: --scenario MODULE:FUNCTION)"
             )
         if scenario is None:
-            scenario = Scenario.from_saved(document, str(place / _STATE))
+            scenario = Scenario.from_yaml(document, str(place / _STATE))
     return Saved(place, scenario, seed, dtype, state, facts.get("described"))

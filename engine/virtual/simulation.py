@@ -150,7 +150,7 @@ class VirtualSimulation(Simulation):
 
     def _part(self, number: int, **settings: Any) -> Part:
         part = Part(self.scenario, self.placement, number, stacked=False, free=self.free, **settings)
-        if any(agent.weights is not None for agent in self.scenario.agents.values()):
+        if any(agent.parameters is not None for agent in self.scenario.agents.values()):
             part.load_state_dict(super()._state_dict())
         return part
 

@@ -43,9 +43,9 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
     """
     module, _, name = name.rpartition(":")
     if module:
-        imported_by_name(module, "env.gymnasium")
+        imported_by_name(module, "env.id")
     if name not in gymnasium.registry:
-        raise ScenarioError(f"env.gymnasium: no Gymnasium environment '{name}'{_nearest(name)}")
+        raise ScenarioError(f"env.id: no Gymnasium environment '{name}'{_nearest(name)}")
     found = _Options(**options)
     mode, autoreset, arguments = found.vectorization_mode, found.autoreset, found.model_extra or {}
     for key in arguments.keys() & _OWN:

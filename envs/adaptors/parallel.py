@@ -44,9 +44,9 @@ def open_copies(name: str, batch: int, options: Mapping[str, Any]) -> list[Any]:
     Raises:
         ScenarioError: There is no such module, it has no parallel world, or that cannot be made of the options.
     """
-    factory: Any = getattr(imported_by_name(name, "env.pettingzoo"), "parallel_env", None)
+    factory: Any = getattr(imported_by_name(name, "env.id"), "parallel_env", None)
     fix = "name the module of a parallel world, such as mpe2.simple_speaker_listener_v4"
-    require(callable(factory), "env.pettingzoo", f"{name} has no parallel_env; {fix}", ScenarioError)
+    require(callable(factory), "env.id", f"{name} has no parallel_env; {fix}", ScenarioError)
     with making("pettingzoo", name):
         worlds = [factory(**options) for _ in range(batch)]
     check_render_mode(name, worlds[0], options)

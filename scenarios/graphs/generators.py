@@ -12,9 +12,8 @@ from pydantic import Field, model_validator
 
 from antiphon.errors import suggest
 from antiphon.problems import DocumentError, Path, kind_of
-from antiphon.scenarios.channel_specs import STATE
 from antiphon.scenarios.training import TrainingSpec
-from antiphon.spec import Count, IsReal, Name, Signal, Spec, Whole, channel_name, plain
+from antiphon.spec import Count, IsReal, Signal, Spec, Whole, channel_name, plain
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -36,7 +35,7 @@ _WRITTEN = ("agents", "channels")
 _NEEDS: Mapping[str, tuple[str, ...]] = {
     "small_world": ("neighbours", "rewire"),
     "scale_free": ("neighbours",),
-    "tree": ("branching",),
+    "tree": ("neighbours",),
 }
 
 
@@ -64,30 +63,26 @@ class GraphSpec(Spec):
         kind: `chain`, `ring` (a directed cycle), `tree` (leaves to root), or, with channels both ways,
             `small_world` (Watts-Strogatz, connected), `scale_free` (Barabasi-Albert).
         agents: How many.
-        prefix: Of their names; a number follows, padded with zeros.
         neighbours: `small_world`: how many each is joined to before rewiring (even); `scale_free`: how
-            many a new agent is joined to.
+            many a new agent is joined to; `tree`: children of an agent.
         rewire: `small_world`: the probability that an edge is rewired.
-        branching: `tree`: children of an agent.
         seed: Of the random kinds.
-        readouts: How many agents are made from `readout_agent` too: the last ones of a chain, else evenly
+        readout: How many agents are made from `agent.readout` too: the last ones of a chain, else evenly
             spaced from the first (of a tree: the root).
         deal: Signals distributed over the agents.
         known_to: Agents that may use a signal in their predictors (senders in synthetic gradients, receivers in
             synthetic inputs): `all`, or `adjacent`: only agents with a channel into a readout. Elsewhere the
-            signal leaves the context; the channel of a sender that lacks it is made from `blind_channel` too, and a
+            signal leaves the context; the channel of a sender that lacks it is made from `channel.split` too, and a
             `local` or `sobolev_label` gradient that it was the target of makes the channel `detached`.
-        split: `chain`: the channel (from 1) that is made from `split_channel` too.
+        split: `chain`: the channel (from 1) that is made from `channel.split` too.
     """
 
     kind: Literal["chain", "ring", "tree", "small_world", "scale_free"]
     agents: Count
-    prefix: Name = "n"
     neighbours: Count | None = None
     rewire: Annotated[float, Field(ge=0, le=1), IsReal] | None = None
-    branching: Count | None = None
     seed: Whole = 0
-    readouts: Count = 1
+    readout: Count = 1
     deal: DealSpec | None = None
     known_to: dict[Signal, Literal["all", "adjacent"]] = Field(default_factory=dict)
     split: Count | None = None
@@ -105,15 +100,13 @@ class GraphSpec(Spec):
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
         needs = _NEEDS.get(self.kind, ())
-        for field in ("neighbours", "rewire", "branching"):
+        for field in ("neighbours", "rewire"):
             if (getattr(self, field) is None) == (field in needs):
                 verb = "needs it" if field in needs else "has none; leave it out"
                 raise DocumentError((field,), f"a {self.kind} graph {verb}")
-        if self.readouts > self.agents:
-            raise DocumentError(
-                ("readouts",), f"must be at most the {self.agents} agents, not {self.readouts}"
-            )
-        if self.neighbours is not None and self.neighbours >= self.agents:
+        if self.readout > self.agents:
+            raise DocumentError(("readout",), f"must be at most the {self.agents} agents, not {self.readout}")
+        if self.kind != "tree" and self.neighbours is not None and self.neighbours >= self.agents:
             raise DocumentError(
                 ("neighbours",), f"must be less than the {self.agents} agents, not {self.neighbours}"
             )
@@ -157,28 +150,28 @@ class Generated:
     templates: dict[str | int, tuple[Path, ...]]
 
 
-def generate(graph: GraphSpec, sections: Mapping[str, Any]) -> Generated:
+def generate(graph: GraphSpec, sections: Mapping[Path, Any]) -> Generated:
     """Generate agents and channels.
 
     Args:
-        sections: The sections `agent`, `channel` and, where given, `dealt_agents` (a list of them),
-            `readout_agent`, `first_agent`, `split_channel` and `blind_channel`, all parameters filled in.
+        sections: The sections `agent` and `channel` and, where given, those within them (`deal` is a list), by path, all
+            parameters filled in.
     """
     width = len(str(graph.agents - 1))
-    names = [f"{graph.prefix}{index:0{width}}" for index in range(graph.agents)]
+    names = [f"n{index:0{width}}" for index in range(graph.agents)]
     readouts = [names[index] for index in _readout_indices(graph)]
     read = set(readouts)
     agents: dict[str, dict[str, Any]] = {}
     templates: dict[str | int, tuple[Path, ...]] = {}
-    dealt = sections.get("dealt_agents", ())
+    dealt = sections.get(("agent", "deal"), ())
     for index, name in enumerate(names):
         used: list[Path] = [("agent",)]
         if dealt:
-            used.append(("dealt_agents", index % len(dealt)))
+            used.append(("agent", "deal", index % len(dealt)))
         if index == 0:
-            used.append(("first_agent",))
+            used.append(("agent", "first"))
         if name in read:
-            used.append(("readout_agent",))
+            used.append(("agent", "readout"))
         agents[name], templates[name] = _merged(sections, used)
         observes = agents[name].get("observes", [])
         if graph.deal is not None and isinstance(observes, list | tuple):
@@ -192,10 +185,8 @@ def generate(graph: GraphSpec, sections: Mapping[str, Any]) -> Generated:
             for end in (sender, receiver)
         )
         used = [("channel",)]
-        if graph.split == number + 1:
-            used.append(("split_channel",))
-        if hidden:
-            used.append(("blind_channel",))
+        if hidden or graph.split == number + 1:
+            used.append(("channel", "split"))
         made, templates[number] = _merged(sections, used)
         channel = {"from": names[sender], "to": names[receiver], **made}
         for signal in hidden:
@@ -210,22 +201,22 @@ def generate(graph: GraphSpec, sections: Mapping[str, Any]) -> Generated:
     return Generated(agents, channels, tuple(sorted(readouts)), templates)
 
 
-def _merged(sections: Mapping[str, Any], used: list[Path]) -> tuple[dict[str, Any], tuple[Path, ...]]:
+def _merged(sections: Mapping[Path, Any], used: list[Path]) -> tuple[dict[str, Any], tuple[Path, ...]]:
     """Merge the sections at some paths, later ones first; return it and the paths that exist."""
     merged: dict[str, Any] = {}
     found: list[Path] = []
     for path in used:
-        if path[0] in sections:
-            section = sections[str(path[0])]
-            merged |= section[path[1]] if len(path) > 1 else section
+        at = path[:2]
+        if at in sections:
+            merged |= sections[at][path[2]] if len(path) > 2 else sections[at]
             found.append(path)
     return merged, tuple(reversed(found))
 
 
 def _readout_indices(graph: GraphSpec) -> list[int]:
     if graph.kind == "chain":
-        return list(range(graph.agents - graph.readouts, graph.agents))
-    return [number * graph.agents // graph.readouts for number in range(graph.readouts)]
+        return list(range(graph.agents - graph.readout, graph.agents))
+    return [number * graph.agents // graph.readout for number in range(graph.readout)]
 
 
 def _in_context(channel: dict[str, Any], key: str, signal: str, others: tuple[str, ...]) -> dict[str, Any]:
@@ -255,7 +246,7 @@ def _arcs(graph: GraphSpec) -> Iterator[tuple[int, int]]:
     elif graph.kind == "ring":
         yield from ((index, (index + 1) % count) for index in range(count))
     elif graph.kind == "tree":
-        yield from ((child, (child - 1) // (graph.branching or 1)) for child in range(1, count))
+        yield from ((child, (child - 1) // (graph.neighbours or 1)) for child in range(1, count))
     else:
         for one, other in _undirected(graph):
             yield one, other
@@ -345,8 +336,6 @@ def _channel(sender: object, receiver: object, key: object, attributes: Mapping[
         if end in attributes:
             path = ("channels", channel_name(one, other, 0), end)
             raise DocumentError(path, "the edge itself says this; leave it out")
-    if attributes.get("carries") == "state" and isinstance(key, int):
-        key = STATE  # the number is networkx's own
     return {**attributes, "from": one, "to": other, "key": key}
 
 

@@ -31,12 +31,12 @@ def networks() -> dict[str, Network]:
     found["mlp, no hidden layer"] = Mlp((12,), (), HEADS)
     found["mlp, identity"] = Mlp((12,), (8, 7), HEADS, norm="none", activation="identity")
     found |= {
-        f"conv {norm} {pool}": Conv((2, 6, 5), (4, 3), HEADS, norm=norm, filter=3, pool=(pool, "none"))
+        f"conv {norm} {pool}": Conv((2, 6, 5), (4, 3), HEADS, norm=norm, size=3, pool=(pool, "none"))
         for norm, pool in zip(NORMS, ("avg", "max", "none"), strict=True)
     }
-    found["conv, maps last"] = Conv((1, 5, 7), (4,), HEADS, filter=5, pool=("max",), activation="tanh")
+    found["conv, maps last"] = Conv((1, 5, 7), (4,), HEADS, size=5, pool=("max",), activation="tanh")
     found["conv, filters of one pixel"] = Conv(
-        (1, 6, 5), (4,), HEADS, norm="none", filter=1, activation="identity"
+        (1, 6, 5), (4,), HEADS, norm="none", size=1, activation="identity"
     )
     found["conv, no layer"] = Conv((2, 4, 3), (), HEADS)
     found |= {
@@ -103,7 +103,7 @@ def test_it_equals_the_torch_modules_it_emits(network: Network, training: bool) 
 
 @pytest.mark.parametrize(("height", "pool"), [(5, "max"), (6, "max"), (7, "avg"), (8, "none")])
 def test_the_shapes_of_a_conv_are_those_it_computes(height: int, pool: str) -> None:
-    network = Conv((1, height, 9), (2, 3), (), filter=3, pool=(pool, "none"))
+    network = Conv((1, height, 9), (2, 3), (), size=3, pool=(pool, "none"))
     ports, _ = network(*numbers(network), inputs(network), training=True)
     assert ports[HIDDEN].shape == (8, *network.port_shape(HIDDEN))
     assert [shape[0] for shape in network.shapes()] == [1, 2, 3]
@@ -226,7 +226,7 @@ LSTM = Recurrent((6,), 4, HEADS)
         (MLP, Mlp((6,), (4,), HEADS, activation="tanh"), False),
         (Mlp((6,), (), HEADS, norm="layer"), Mlp((6,), (), HEADS, activation="tanh"), True),
         (Conv((1, 6, 6), (4,), HEADS), Conv((1, 6, 6), (4,), HEADS, pool=("none",)), True),
-        (Conv((1, 6, 6), (4,), HEADS), Conv((1, 6, 6), (4,), HEADS, filter=3), False),
+        (Conv((1, 6, 6), (4,), HEADS), Conv((1, 6, 6), (4,), HEADS, size=3), False),
         (LSTM, Recurrent((6,), 4, HEADS, norm="batch", leak=0.2), True),
         (LSTM, Recurrent((6,), 4, HEADS, cell_norm="layer"), False),
         (Recurrent((6,), 4, HEADS, kind="leaky"), Recurrent((6,), 4, HEADS, kind="leaky", leak=0.1), False),

@@ -24,7 +24,7 @@ def flat(hidden: tuple[int, ...]) -> Network:
 
 
 def conv() -> Network:
-    return Conv((OBSERVED + TOLD, 6, 5), (4, 3), HEADS, filter=3, pool=("max", "none"))
+    return Conv((OBSERVED + TOLD, 6, 5), (4, 3), HEADS, size=3, pool=("max", "none"))
 
 
 def recurrent(encoder: tuple[int, ...]) -> Network:

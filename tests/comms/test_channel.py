@@ -69,7 +69,7 @@ def layers_of(simulation: Simulation) -> list[nn.Sequential]:
         ({"kind": "local", "target": "label"}, "decoupled"),
         ({"kind": "sobolev", "hidden": [6], "discount": 0.5}, "decoupled"),
         ({"kind": "sobolev_label", "target": "label"}, "decoupled"),
-        ({"apply": False}, "decoupled"),
+        ({"scale": 0, "discount": 0}, "decoupled"),
         ({}, "detached"),
     ],
 )
@@ -275,12 +275,15 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"coupling": "lockt"}, "coupling: there is no 'lockt'; did you mean 'locked'?"),
     ({"gradient": "linaer"}, "gradient.kind: unknown kind 'linaer'; did you mean 'linear'?"),
     ({"gradient": {"scales": 1.0}}, "gradient.scales: unknown key 'scales'; did you mean 'scale'?"),
-    ({"gradient": {"optimiser": {"rate": 1}}}, "gradient.optimiser.rate: unknown key 'rate'; known: betas"),
+    (
+        {"gradient": {"optimiser": {"rate": 1}}},
+        "gradient.optimiser.rate: unknown key 'rate'; known: clip, kind",
+    ),
     ({"gradient": "local"}, "gradient.target: is missing; a local gradient needs it: the signal that"),
     ({"gradient": {**LOCAL, "target": "lable"}}, "gradient.target: there is no 'lable'; did you mean"),
     ({"gradient": {"kind": "mlp", "hidden": ()}}, "gradient.hidden: must be a list of at least 1, not []"),
     ({"gradient": "conv", "size": [2, 3]}, "size: a conv gradient reads maps [channels, height, width]"),
-    ({"gradient": {**CONV, "filter": 4}, "size": [1, 4, 4]}, "gradient.filter: 4 is even and cannot be"),
+    ({"gradient": {**CONV, "size": 4}, "size": [1, 4, 4]}, "gradient.size: 4 is even and cannot be"),
     ({"gradient": {"sites": True}}, "gradient.sites: a message of 4 components has none; give it"),
     (
         {"gradient": {**CONV, "sites": True}, "size": [1, 4, 4]},
@@ -289,9 +292,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"gradient": {**LOCAL, "pool": "max"}}, "gradient.pool: unknown pool 'max'"),
     ({"gradient": {**LOCAL, "pool": "mean"}}, "gradient.pool: messages of [4] have no sites to pool"),
     ({"gradient": {**LOCAL, "reconstruct": {"target": "y"}}}, "gradient.reconstruct.target"),
-    ({"gradient": {**LOCAL, "head": nn.Linear(7, 3)}}, "gradient.head: Linear does not take inputs of"),
-    ({"gradient": {**LOCAL, "head": nn.Linear(4, 5)}}, "gradient.head: Linear turns [2, 4] into [2, 5]"),
-    ({"gradient": {**LOCAL, "kind": "lens"}}, "gradient.head: a lens needs layers from the message to"),
+    ({"gradient": {**LOCAL, "network": nn.Linear(7, 3)}}, "gradient.network: Linear does not take inputs of"),
+    (
+        {"gradient": {**LOCAL, "network": nn.Linear(4, 5)}},
+        "gradient.network: Linear turns [2, 4] into [2, 5]",
+    ),
+    ({"gradient": {**LOCAL, "kind": "lens"}}, "gradient.network: a lens needs layers from the message to"),
 ]
 
 

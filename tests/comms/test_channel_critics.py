@@ -18,10 +18,10 @@ ROWS = 8
 class Three:
     """Two critics in a chain of three networks; the middle one has no objective of its own."""
 
-    def __init__(self, *, discount: float = 1.0, apply: bool = True) -> None:
+    def __init__(self, *, discount: float = 1.0, scale: float = 1.0) -> None:
         torch.manual_seed(0)
         self.first, self.second, self.third = (nn.Linear(n, m).double() for n, m in ((5, 4), (4, 4), (4, 3)))
-        gradient = {"kind": "sobolev", "hidden": [6], "discount": discount, "apply": apply}
+        gradient = {"kind": "sobolev", "hidden": [6], "discount": discount, "scale": scale}
         self.near, self.far = (
             comms.Channel(4, gradient=gradient, context={"label": 3}, lr=0.05, name=name, dtype=DOUBLE)
             for name in ("near", "far")
@@ -69,7 +69,7 @@ def test_what_comes_back_is_the_receivers_loss_and_the_value_of_its_own_critics(
 
 
 def test_a_shadow_adds_nothing_to_what_its_sender_returns() -> None:
-    three = Three(apply=False)
+    three = Three(scale=0, discount=0)
     for _ in range(5):
         three.step()
     three.forward()

@@ -40,10 +40,10 @@ def weights(own: Any, place: str = "") -> tuple[Tensor, Tensor]:
 def test_a_reconstruction_adds_its_own_error_times_its_weight() -> None:
     image = draw(BATCH, 5, seed=8)
     again = Reconstruction(IMAGE, linear_head(5), weight=0.5)
-    own = make("local", head=linear_head(), reconstruct=again, context=(IMAGE,))
+    own = make("local", network=linear_head(), reconstruct=again, context=(IMAGE,))
     each = example()
     each.context = image
-    alone = make("local", head=linear_head(), context=())
+    alone = make("local", network=linear_head(), context=())
     bare = Example(each.message, None, None, target=each.target)
     weight, bias = weights(own, "heads.1")
     rest = each.message @ weight.T + bias - image
@@ -54,7 +54,7 @@ def test_a_reconstruction_adds_its_own_error_times_its_weight() -> None:
 
 def test_a_head_runs_without_dropout_and_with_the_statistics_of_the_rows() -> None:
     head = nn.Sequential(nn.BatchNorm2d(2), nn.Flatten(), nn.Dropout(0.9), nn.Linear(SIZE, 4))
-    own, each = make("local", head=head), example()
+    own, each = make("local", network=head), example()
     assert torch.equal(own.predict(each), own.predict(each))
     shifted = Example(each.message * 3 + 5, each.context, None, target=each.target)
     torch.testing.assert_close(own.predict(shifted) * 3, own.predict(each), rtol=1e-4, atol=1e-6)
@@ -108,7 +108,7 @@ def test_a_label_at_every_site_is_a_mean_of_cross_entropies() -> None:
 
 
 def test_a_head_on_pooled_sites_reads_their_mean() -> None:
-    own, each = make("local", head=linear_head(size=6), pool="mean", shape=TOKENS), example()
+    own, each = make("local", network=linear_head(size=6), pool="mean", shape=TOKENS), example()
     weight, bias = weights(own)
     mean = each.message.unflatten(1, TOKENS).mean(1)
     torch.testing.assert_close(own.loss(each), F.cross_entropy(mean @ weight.T + bias, some(each.target)))

@@ -48,18 +48,18 @@ def slope(module: nn.Module, each: Example) -> Tensor:
 @pytest.mark.parametrize("regression", [False, True])
 def test_it_is_the_gradient_of_the_loss_through_the_layers(regression: bool) -> None:
     module, each = layers(2 if regression else 4), example(regression=regression)
-    own = lens(head=module, target=NUMBERS if regression else CLASS)
+    own = lens(network=module, target=NUMBERS if regression else CLASS)
     torch.testing.assert_close(own.predict(each), slope(module, each))
 
 
 def test_batch_norms_have_the_statistics_of_the_rows_and_keep_none() -> None:
     module = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(18), nn.Dropout(0.5), nn.Linear(18, 4)).double()
-    own, each = lens(head=module), example()
+    own, each = lens(network=module), example()
     before = {name: b.clone() for name, b in module.named_buffers()}
     module.train()
     module[2].p = 0.0
     torch.testing.assert_close(own.predict(each), slope(module, each))
-    own = lens(head=module)
+    own = lens(network=module)
     kept = {name: b.clone() for name, b in module.named_buffers()}
     own.predict(each)
     assert all(torch.equal(b, kept[name]) for name, b in module.named_buffers())
@@ -69,14 +69,14 @@ def test_batch_norms_have_the_statistics_of_the_rows_and_keep_none() -> None:
 def test_what_is_named_for_a_parameter_must_fit_it() -> None:
     sources = {name: draw(7, seed=1) for name, _ in layers().named_parameters()}
     with pytest.raises(ScenarioError, match=r"gradient\.parameters: '0.weight' of the head is \[6\], and"):
-        lens(head=layers(), sources=sources)
+        lens(network=layers(), sources=sources)
     with pytest.raises(ScenarioError, match=r"gradient\.parameters: nothing is named for '0.weight'"):
-        lens(head=layers(), sources={})
+        lens(network=layers(), sources={})
 
 
 def test_in_a_loop_of_ones_own_it_follows_the_receivers_present_parameters() -> None:
     reader, below = layers(), nn.Linear(2, 18, dtype=DOUBLE)
-    gradient = {"kind": "lens", "head": reader, "target": "label"}
+    gradient = {"kind": "lens", "network": reader, "target": "label"}
     channel = comms.Channel(TOKENS, gradient=gradient, context={"label": 4}, dtype=DOUBLE)
     x, label = draw(6, 2, seed=1), torch.arange(6) % 4
     for _ in range(2):

@@ -9,7 +9,13 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, Independent, Normal
 
-from antiphon.comms.symbols import GaussianSampler, SymbolSampler
+from antiphon.comms.symbols import (
+    ArgmaxSampler,
+    GaussianSampler,
+    GumbelSampler,
+    ReinforceSampler,
+    SymbolSampler,
+)
 from antiphon.nets.random import normal, uniform
 
 LOGITS = torch.tensor([[1.0, -0.5, 0.25, 0.0, 2.0, -1.0]], dtype=torch.float64)
@@ -17,7 +23,8 @@ LOGITS = torch.tensor([[1.0, -0.5, 0.25, 0.0, 2.0, -1.0]], dtype=torch.float64)
 
 
 def symbols(by: str = "gumbel", temperature: float = 0.7, seed: int = 5) -> SymbolSampler:
-    return SymbolSampler(3, 2, by, temperature, seed)
+    kinds = {"gumbel": GumbelSampler, "argmax": ArgmaxSampler, "reinforce": ReinforceSampler}
+    return kinds[by](3, 2, seed, temperature)
 
 
 def gumbel(seed: int, stamp: int, like: Tensor) -> Tensor:

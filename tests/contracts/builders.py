@@ -241,7 +241,7 @@ def ring(
     ends = [{"from": name, "to": names[(i + 1) % count]} for i, name in enumerate(names)]
     channels = [{**end, **plain, **_turn(channel, i)} for i, end in enumerate(ends)]
     if state is not None:
-        own: Document = {"carries": "state"}
+        own: Document = {"key": "state"}
         channels += [{"from": name, "to": name, **own, **_turn(state, i)} for i, name in enumerate(names)]
     return document(agents, channels, env, **training)
 

@@ -22,7 +22,7 @@ __all__ = ["DOCUMENTS", "pairs", "scenario_of"]
 
 BATCH: Document = {"network": {"kind": "mlp", "hidden": [4], "norm": "batch"}}
 DEEP: Document = {"gradient": {"kind": "mlp", "hidden": [4], "context": ["label", "returned"]}}
-TRACED: Document = {"gradient": {"kind": "linear", "context": ["label"], "trace": 0.5, "span": 3}}
+TRACED: Document = {"gradient": {"kind": "linear", "context": ["label"], "trace": 0.5, "horizon": 3}}
 OFTEN = Play(share=0.35)
 MLP: Document = {"kind": "mlp", "hidden": [4], "norm": "none", "activation": "tanh"}
 
@@ -57,7 +57,7 @@ def pairs(
         agents[f"s{name}"] = {**shared, "observes": ["y"], **(sender or {})}
         channels.append({"from": f"s{name}", "to": name, "size": 3, **channel})
         if state is not None:
-            channels.append({"from": name, "to": name, "carries": "state", **state})
+            channels.append({"from": name, "to": name, "key": "state", **state})
     game = Game(space, tuple(f"part-{name}" for name in names), share=0.2)
     return document(agents, channels, game, batch=12)
 
@@ -91,7 +91,10 @@ def diverging(count: int, bound: float) -> Document:
     """Return actors whose further passes diverge; at the smaller bound already the first."""
     scene = pairs({"kind": "ppo", "epochs": 3, "minibatches": 3, "value": 2.0}, count, coupling="detached")
     sgd = {"kind": "sgd", "lr": 0.5}
-    scene["training"] |= {"on_divergence": "quarantine", "bound": bound, "optimiser": sgd}
+    scene["training"] |= {
+        "advanced": {"on_divergence": {"kind": "quarantine", "max": bound}},
+        "optimiser": sgd,
+    }
     return scene
 
 
@@ -155,7 +158,7 @@ def more(scene: Document, agents: Document, *channels: Document) -> Document:
 
 def tied(scene: Document, *ties: list[str]) -> Document:
     """Return a document some of whose parameters are one."""
-    return {**scene, "tied": list(ties)}
+    return {**scene, "share": list(ties)}
 
 
 WEIGHTS = ["n0.0.weight", "n2.0.weight", "n3.0.weight"], ["n2.0.bias", "n1.0.bias"]
@@ -174,7 +177,7 @@ MIXED: dict[str, Document] = {
     "clocks": ring(8, agent=[{"clock": {"period": p, "unroll": 5 - p, "phase": -1}} for p in (1, 2, 3, 4)]),
     "locked states in episodes": ring(agent=GRU, state={"coupling": "locked"}, env=Play(lengths=(6, 8))),
     "stand-ins of an agent that learns at times": levels(
-        high={"network": {"kind": "rnn", "size": 4}, "clock": {"unroll": 2}, "p_update": 0.5},
+        high={"network": {"kind": "rnn", "size": 4}, "clock": {"unroll": 2}, "learn": 0.5},
         channel={"coupling": "unlocked", "input": INPUT},
     ),
     "some alone": ring(6, agent=[{}, {}, {"share": "g"}], channel={"port": "out", "norm": "layer"}),
@@ -204,7 +207,9 @@ MIXED: dict[str, Document] = {
         env=ENDS,
     ),
     "bound of a group": levels(
-        channel={"coupling": "locked"}, on_divergence="quarantine", bound=2.5, env=ENDS
+        channel={"coupling": "locked"},
+        advanced={"on_divergence": {"kind": "quarantine", "max": 2.5}},
+        env=ENDS,
     ),
     "tied, weight decay and momentum": ring(
         4,
@@ -219,10 +224,10 @@ MIXED: dict[str, Document] = {
         high={"clock": {"unroll": 4}, "align": True, "observes": ["x"]},
         channel={"coupling": "locked", "link": {"delay": 2}},
     ),
-    "late target": levels(high={"objective": GOAL}, channel=TOLD, sweep=True),
+    "late target": levels(high={"objective": GOAL}, channel=TOLD, advanced={"sweep": True}),
     "tied weights beside a stack": tied(ring(7), ["n0.0.weight", "n2.0.weight"]),
     "tied weights, drawn": tied(
-        ring(agent={"p_update": 0.5, "clock": {"unroll": 2}}, env=Play(gaps=0.7, share=0.2)), *WEIGHTS
+        ring(agent={"learn": 0.5, "clock": {"unroll": 2}}, env=Play(gaps=0.7, share=0.2)), *WEIGHTS
     ),
     "tied weights of states": tied(
         ring(agent=LSTM, state={}), ["n0.cell.input.weight", "n1.cell.input.weight"]
@@ -242,10 +247,10 @@ MIXED: dict[str, Document] = {
         levels(high=[{}, {}, {}, {"objective": GOAL}], channel=LOCKED, count=4, batch=1, env=Play(gaps=0.7)),
         ["a1.0.bias", "b3.0.bias"],
     ),
-    "returns of states, drawn": ring(agent={**LSTM, "clock": {}, "p_update": 0.7}, state=TRACED),
+    "returns of states, drawn": ring(agent={**LSTM, "clock": {}, "learn": 0.7}, state=TRACED),
     "returns of states, late": ring(
         agent={**LSTM, "clock": {}},
-        channel={"coupling": "delayed", "staleness": 2, "link": {"delay": 3}},
+        channel={"coupling": "delayed", "horizon": 2, "link": {"delay": 3}},
         state=TRACED,
     ),
     "phases of episodes": ring(
@@ -296,10 +301,10 @@ MIXED: dict[str, Document] = {
             *[("z", "w", {"link": {"delay": 1}, **TOLD}), ("w", "c2", {"coupling": "detached"})],
         ],
         {
-            "y": {**SIGHT, "p_update": 0.7},
-            "z": {"p_update": 0.7},
+            "y": {**SIGHT, "learn": 0.7},
+            "z": {"learn": 0.7},
             "w": SIGHT,
-            "c": {"observes": ["x", "y"], "p_update": 0.7},
+            "c": {"observes": ["x", "y"], "learn": 0.7},
             "c2": SIGHT,
         },
     ),
@@ -340,7 +345,7 @@ ACTING: dict[str, Document] = {
 }
 PPO: Document = {"kind": "ppo", "epochs": 3, "minibatches": 2}
 RECALLS: Document = {"network": {"kind": "gru", "size": 3, "norm": "none"}}
-WORDS: Document = {"symbols": {"vocabulary": 3, "length": 2, "by": "reinforce"}, "size": None}
+WORDS: Document = {"sample": {"kind": "reinforce", "vocabulary": 3, "size": 2}, "size": None}
 ACTING |= {
     "ppo, a critic's gradient": pairs(
         PPO, gradient={"kind": "critic", "hidden": [4], "norm": "layer", "context": ["y"]}
@@ -350,17 +355,17 @@ ACTING |= {
     ),
     "a2c, delayed by the link": pairs({"kind": "a2c"}, coupling="delayed", link={"delay": 1}),
     "ppo, locked, delay and noise": pairs(PPO, coupling="locked", link={"delay": 1, "noise": 0.1}),
-    "ppo, locked, drawn": pairs(PPO, coupling="locked", actor={"p_update": 0.5}),
+    "ppo, locked, drawn": pairs(PPO, coupling="locked", actor={"learn": 0.5}),
     "ppo, locked, a slower actor": pairs(
         PPO, coupling="locked", sender={"clock": {}}, actor={"clock": {"period": 2, "unroll": 2}}
     ),
     "ppo, fixed feedback": pairs(PPO, coupling="locked", feedback="fa"),
-    "ppo, locked, symbols": pairs(PPO, coupling="locked", symbols={"vocabulary": 3}),
+    "ppo, locked, symbols": pairs(PPO, coupling="locked", sample={"kind": "gumbel", "vocabulary": 3}),
     "ppo, returns of states": pairs(PPO, actor=RECALLS, state=TRACED),
     "ppo, auxiliary task": pairs(
         PPO, actor=RECALLS, state={"gradient": {"kind": "linear", "auxiliary": 0.5}}
     ),
-    "ppo, frozen and weighed": pairs({**PPO, "weight": 2.0}, actor={"learn": False}),
+    "ppo, frozen and weighed": pairs({**PPO, "scale": 2.0}, actor={"learn": False}),
     "ppo, shared": pairs(PPO, actor={"share": "all"}, port="out"),
     "a2c, tied weights": tied(pairs({"kind": "a2c"}), ["a0.0.weight", "a1.0.weight"]),
     "sampled words of one port": more(
@@ -369,16 +374,21 @@ ACTING |= {
         *({"from": f"sa{i}", "to": f"a{(i + 1) % 3}", "port": "out", **WORDS} for i in range(3)),
     ),
     "sampled messages of a late window": more(
-        pairs({"kind": "a2c"}, 1, sender={"objective": {"kind": "a2c"}}, sample={"deviation": 0.4}),
+        pairs(
+            {"kind": "a2c"},
+            1,
+            sender={"objective": {"kind": "a2c"}},
+            sample={"kind": "gaussian", "noise": 0.4},
+        ),
         {"late": {**OWN, "objective": LABEL, "clock": {"unroll": 4}}},
         {"from": "sa0", "to": "late", "size": 3, "coupling": "delayed"},
     ),
     "sampled messages": pairs(
-        {"kind": "a2c"}, sender={"objective": {"kind": "a2c"}}, sample={"deviation": 0.4}
+        {"kind": "a2c"}, sender={"objective": {"kind": "a2c"}}, sample={"kind": "gaussian", "noise": 0.4}
     ),
     "local policy, a slower receiver": pairs(
-        {"kind": "reinforce", "weight": 2.5},
-        actor={"clock": {"period": 2, "phase": -1, "unroll": 2}, "p_update": 0.5, **RECALLS},
+        {"kind": "reinforce", "scale": 2.5},
+        actor={"clock": {"period": 2, "phase": -1, "unroll": 2}, "learn": 0.5, **RECALLS},
         gradient={"kind": "local_policy", "clip": 0.5, "scale": 2.0},
         read="mean",
         space="numbers",

@@ -49,7 +49,7 @@ def drawn_network(draw: Draw, *, images: bool) -> Document:
         return {"kind": kind, "hidden": one(draw, [4], [], [6, 4]), "norm": norm, "activation": activation}
     if kind == "conv":
         pool = one(draw, ["none"], ["max"], ["avg"])
-        return {"kind": kind, "hidden": [2], "filter": 3, "pool": pool, "norm": norm}
+        return {"kind": kind, "hidden": [2], "size": 3, "pool": pool, "norm": norm}
     cell = {"kind": kind, "size": 4, "cell_norm": one(draw, "none", "none", "layer", "batch")}
     norm = "none" if cell["cell_norm"] == "layer" else norm
     return {**cell, "hidden": [5], "norm": norm} if seldom(draw, 3) else cell
@@ -83,7 +83,7 @@ def drawn_schedule(draw: Draw) -> Document:
     """How a rate moves within the steps that are taken."""
     kind = one(draw, "linear", "cosine", "steps", "constant")
     extra = {"at": [0.25, 0.6]} if kind == "steps" else {}
-    return {"kind": kind, "factor": one(draw, 0.1, 0.0), "warmup": one(draw, 0.0, 0.3), **extra}
+    return {"kind": kind, "scale": one(draw, 0.1, 0.0), "warmup": one(draw, 0.0, 0.3), **extra}
 
 
 def drawn_goal(draw: Draw) -> Document:
@@ -92,7 +92,7 @@ def drawn_goal(draw: Draw) -> Document:
     return {
         "kind": kind,
         "target": "goal" if kind == "regression" else "label",
-        "weight": one(draw, 1.0, 0.5),
+        "scale": one(draw, 1.0, 0.5),
     }
 
 
@@ -115,25 +115,22 @@ def drawn_gradient(draw: Draw, size: Any, ends: Sequence[str], *, state: bool = 
         # Batch norm, differentiated twice, enlarges rounding where rows are nearly equal; so does Adam before it.
         norms = ("none", "layer", "batch") if kind in ("mlp", "conv") else ("none", "layer")
         found |= {"hidden": one(draw, [4], [4, 3]), "norm": one(draw, *norms)}
-        found |= {"filter": 3} if kind == "conv" else {}
+        found |= {"size": 3} if kind == "conv" else {}
         if found["norm"] == "batch":
             found["optimiser"] = {"kind": "sgd", "lr": 0.05}
     if axes > 1 and kind != "conv":
         found["sites"] = one(draw, True, None)
-    for key, choices in {
-        "scale": (0.5, 0.0),
-        "discount": (0.5, 0.0),
-        "clip": (0.1,),
-        "apply": (False,),
-    }.items():
+    for key, choices in {"scale": (0.5, 0.0), "discount": (0.5, 0.0), "clip": (0.1,)}.items():
         if seldom(draw, 5):
             found[key] = one(draw, *choices)
+    if seldom(draw, 5):
+        found |= {"scale": 0, "discount": 0}  # a shadow
     if seldom(draw, 8):
         found["schedule"] = drawn_schedule(draw)
     if seldom(draw, 8):
         found.setdefault("optimiser", drawn_optimiser(draw))
     if state:
-        found |= {"span": draw(st.integers(1, 3)), "auxiliary": one(draw, 0.0, 0.5)}
+        found |= {"horizon": draw(st.integers(1, 3)), "auxiliary": one(draw, 0.0, 0.5)}
         found["trace"] = 0.0 if kind == "local" else one(draw, 0.0, 0.5, 1.0)
     return found
 
@@ -158,7 +155,7 @@ def drawn_link(draw: Draw, coupling: str, least: int, *, bits: bool, plain: bool
     if seldom(draw, 5):
         link["rate"] = one(draw, 0.5, 0.4)
     if seldom(draw, 5):
-        link["back"] = draw(st.integers(0, 3))
+        link["delay"] = [link["delay"], draw(st.integers(0, 3))]
     if bits and not seldom(draw, 4):
         link["bits"] = one(draw, 3, 1, 8)
     return link
@@ -181,7 +178,7 @@ def drawn_kind(draw: Draw, clock: Document, *, images: bool) -> Document:
     if seldom(draw, 10):
         kind["learn"] = False
     if seldom(draw, 5):
-        kind["p_update"] = one(draw, 0.5, 0.2)
+        kind.setdefault("learn", one(draw, 0.5, 0.2))
     return kind
 
 
@@ -215,16 +212,18 @@ def drawn_channel(
         size in (4, [2, 2]) and not has_port and seldom(draw, 4)
     ):  # all channels of a port carry the same symbols
         by, temperature = one(draw, "gumbel", "argmax"), one(draw, 1.0, 0.5)
-        channel["symbols"] = {"vocabulary": 2, "length": 2, "by": by, "temperature": temperature}
+        channel["sample"] = {"kind": by, "vocabulary": 2, "size": 2, "temperature": temperature}
     at_once = how["at_once"] and not least and coupling == "decoupled" and seldom(draw, 2)
     cells = [
-        end for end, kind in (("from.state", sender), ("to.state", receiver)) if "size" in kind["network"]
+        end
+        for end, kind in (("from.state", sender), ("to.state", receiver))
+        if "cell_norm" in kind["network"]
     ]
     channel |= {
         "coupling": coupling,
         "gradient": drawn_gradient(draw, size, cells),
         "link": drawn_link(draw, coupling, least, bits=how["bits"], plain=at_once),
-        "staleness": one(draw, 16, 1),
+        "horizon": one(draw, 16, 1),
     }
     if at_once and channel["gradient"]["kind"] in ("linear", "mlp"):
         channel["gradient"] |= {"trace": one(draw, 0.5, 0.0, 1.0), "propagate": one(draw, 0.0, 0.3)}
@@ -345,7 +344,7 @@ def draw_odd_ones(draw: Draw, agents: Document, channels: list[Document]) -> Non
     agent = agents[one(draw, *agents)]
     if "share" not in agent:
         odd = (
-            {"p_update": 0.6},
+            {"learn": 0.6},
             {"learn": False},
             {"optimiser": drawn_optimiser(draw)},
             {"objective": LABEL},
@@ -353,7 +352,13 @@ def draw_odd_ones(draw: Draw, agents: Document, channels: list[Document]) -> Non
         agent |= one(draw, *odd)
     if channels:
         channel = one(draw, *channels)
-        odd_keys = ({"scale": 0.3}, {"clip": 0.05}, {"discount": 0.7}, {"context": ["y"]}, {"apply": False})
+        odd_keys = (
+            {"scale": 0.3},
+            {"clip": 0.05},
+            {"discount": 0.7},
+            {"context": ["y"]},
+            {"scale": 0, "discount": 0},
+        )
         channel["gradient"] = {**channel["gradient"], **one(draw, *odd_keys)}
         channel["link"] = {**channel["link"], **one(draw, {}, {"noise": 0.2})}
 
@@ -362,10 +367,10 @@ def drawn_states(draw: Draw, kinds: Sequence[Document], count: int) -> list[Docu
     """The state channels of recurrent kinds, where they have some."""
     channels = []
     for number, kind in enumerate(kinds):
-        if "size" not in kind["network"] or seldom(draw, 3):
+        if "cell_norm" not in kind["network"] or seldom(draw, 3):
             continue
         free = ["locked"] if kind["clock"]["unroll"] == "episode" else []
-        state = {"carries": "state", "coupling": one(draw, "decoupled", "decoupled", "detached", *free)}
+        state = {"key": "state", "coupling": one(draw, "decoupled", "decoupled", "detached", *free)}
         if state["coupling"] == "decoupled":
             state["gradient"] = drawn_gradient(draw, 4, (), state=True)
         names = [KIND_NAMES[number] + str(i) for i in range(count)]
@@ -379,5 +384,5 @@ def drawn_training(draw: Draw) -> Document:
     if seldom(draw, 3):
         training["predictor"] = drawn_optimiser(draw)
     if seldom(draw, 4):
-        training |= {"on_divergence": "quarantine", "bound": one(draw, None, 2.0)}
+        training |= {"advanced": {"on_divergence": {"kind": "quarantine", "max": one(draw, None, 2.0)}}}
     return training

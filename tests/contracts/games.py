@@ -147,10 +147,10 @@ class _Playing(NoiseEnv):
 
 
 SAMPLED: tuple[Document, ...] = (
-    {"symbols": {"vocabulary": 2, "length": 2, "by": "reinforce"}},
-    {"symbols": {"vocabulary": 4, "by": "reinforce"}},
-    {"sample": {"deviation": 0.5}},
-    {"sample": {"deviation": 0.2}, "norm": "unit"},
+    {"sample": {"kind": "reinforce", "vocabulary": 2, "size": 2}},
+    {"sample": {"kind": "reinforce", "vocabulary": 4}},
+    {"sample": {"kind": "gaussian", "noise": 0.5}},
+    {"sample": {"kind": "gaussian", "noise": 0.2}, "norm": "unit"},
 )
 """Channels whose messages the sender's policy learns."""
 
@@ -253,9 +253,9 @@ def acting(draw: Draw) -> Document:
         if coupling == "unlocked":
             template["input"] = {"kind": "linear", "context": ["x"]}
         if seldom(draw, 5):
-            template["symbols"] = {"vocabulary": 2, "length": 2, "by": one(draw, "gumbel", "argmax")}
+            template["sample"] = {"kind": one(draw, "gumbel", "argmax"), "vocabulary": 2, "size": 2}
         if cosine:
-            actor["objective"] = {**objective, "goal": {"channel": "", "signal": "position"}}
+            actor["objective"] = {**objective, "goal": {"channel": "", "observes": "position"}}
     if template is not None and not cosine and seldom(draw, 2):
         template = {"size": 4, **one(draw, *SAMPLED), "link": template["link"]}
         sender["objective"] = policy(draw, cosine=False)
@@ -282,7 +282,7 @@ def _document(
         if "goal" in actor["objective"]:
             own["objective"] = {
                 **actor["objective"],
-                "goal": {"channel": f"s{name}->{name}", "signal": "position"},
+                "goal": {"channel": f"s{name}->{name}", "observes": "position"},
             }
         agents[name] = own
         if echo is not None:
@@ -290,11 +290,11 @@ def _document(
         if sender is not None and template is not None:
             agents[f"s{name}"] = dict(sender)
             channels.append({"from": f"s{name}", "to": name, **template})
-    if "size" in actor["network"] and not seldom(draw, 3):
+    if "cell_norm" in actor["network"] and not seldom(draw, 3):
         coupling = one(
             draw, "decoupled", "detached", *(["locked"] if actor["clock"]["unroll"] == "episode" else [])
         )
-        state: Document = {"carries": "state", "coupling": coupling}
+        state: Document = {"key": "state", "coupling": coupling}
         if coupling == "decoupled":
             state["gradient"] = drawn_gradient(draw, 4, (), state=True)
         channels += [{"from": name, "to": name, **state} for name in actors]
@@ -310,5 +310,5 @@ def _document(
         "optimiser": {"kind": one(draw, "adam", "sgd"), "lr": 1e-2},
     }
     if seldom(draw, 4):
-        training |= {"on_divergence": "quarantine", "bound": one(draw, None, 2.0)}
+        training |= {"advanced": {"on_divergence": {"kind": "quarantine", "max": one(draw, None, 2.0)}}}
     return {"scenario": "acting", "env": game, "agents": agents, "channels": channels, "training": training}

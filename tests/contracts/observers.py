@@ -109,7 +109,8 @@ def native(plain: Plain, folder: Path) -> Iterator[str]:
 
 def sweep(plain: Plain, folder: Path) -> Iterator[str]:
     """The other order: each group differentiated as soon as it has ticked, or all together."""
-    other = plain.scenario(sweep=not plain.scenario().training.sweep)
+    advanced = plain.scenario().training.advanced
+    other = plain.scenario(advanced=advanced.model_copy(update={"sweep": not advanced.sweep}))
     yield from plain.against(Simulation(other, **SETTINGS), TOLERANCE)
 
 
@@ -169,7 +170,7 @@ def handed_over(plain: Plain, folder: Path) -> Iterator[str]:
 def recorded(plain: Plain, folder: Path) -> Iterator[str]:
     """A run directory is written, figures and histograms are taken, and every step is looked at."""
     scenario = plain.scenario()
-    telemetry = scenario.telemetry.model_copy(update={"every": 3, "histograms": True})
+    telemetry = scenario.telemetry.model_copy(update={"period": 3, "histograms": True})
     watched = Simulation(
         scenario.model_copy(update={"telemetry": telemetry}), logdir=folder / "run", **SETTINGS
     )
@@ -214,7 +215,7 @@ def figures(plain: Plain, folder: Path) -> Iterator[str]:
     rows = []
     for backend in ("cohort", "reference"):
         scenario = plain.scenario()
-        telemetry = scenario.telemetry.model_copy(update={"every": 2})
+        telemetry = scenario.telemetry.model_copy(update={"period": 2})
         with Simulation(
             scenario.model_copy(update={"telemetry": telemetry}), backend=backend, **SETTINGS
         ) as simulation:

@@ -50,7 +50,7 @@ def scenario_of(scene: Scene, kinds: Mapping[str, str], sparse: frozenset[str]) 
             "observes": ["now"],
             "network": network,
             "clock": {"period": clock.period, "phase": clock.phase, "unroll": unroll},
-            "p_update": P_UPDATE if name in sparse else 1.0,
+            "learn": P_UPDATE if name in sparse else 1.0,
         }
         if name in scene.judged:
             agents[name]["objective"] = {"kind": "regression", "target": "goal"}
@@ -59,7 +59,7 @@ def scenario_of(scene: Scene, kinds: Mapping[str, str], sparse: frozenset[str]) 
     for link in scene.links:
         way: dict[str, Any] = {"delay": link.delay, "rate": link.rate, "drop": link.drop}
         if link.back is not None:
-            way["back"] = link.back
+            way["delay"] = [link.delay, link.back]
         channels.append(
             {
                 "from": link.sender,
@@ -69,14 +69,14 @@ def scenario_of(scene: Scene, kinds: Mapping[str, str], sparse: frozenset[str]) 
                 "coupling": link.coupling,
                 "link": way,
                 "read": link.read,
-                "staleness": link.staleness,
+                "horizon": link.staleness,
                 "gradient": gradient,
                 "input": {"context": ["now", "held", "age"]} if link.stand_in else None,
             }
         )
     for name, coupling in scene.memories.items():
         channels.append(
-            {"from": name, "to": name, "carries": "state", "coupling": coupling, "gradient": gradient}
+            {"from": name, "to": name, "key": "state", "coupling": coupling, "gradient": gradient}
         )
     return Scenario.model_validate(
         {
@@ -87,7 +87,6 @@ def scenario_of(scene: Scene, kinds: Mapping[str, str], sparse: frozenset[str]) 
             "training": {
                 "batch": scene.batch,
                 "steps": scene.horizon,
-                "window_limit": 10_000,
                 "optimiser": {"kind": "sgd", "lr": 1e-4},
             },
         }

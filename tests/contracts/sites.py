@@ -74,24 +74,24 @@ def lenses() -> Document:
     for i in range(2):
         agents[f"a{i}"], agents[f"b{i}"] = {**OWN, "observes": ["words"]}, {**OWN, "observes": []}
         agents[f"c{i}"] = {"network": Head, "objective": LABEL}
-        lens = {"gradient": {"kind": "lens", "head": Head, "of": f"c{i}"}, "norm": "none"}
+        lens = {"gradient": {"kind": "lens", "network": Head, "of": f"c{i}"}, "norm": "none"}
         channels += [{"from": f"{s}{i}", "to": f"{r}{i}", **TOKENS, **lens} for s, r in ("ab", "bc")]
     return document(agents, channels, Play())
 
 
-AGAIN: Document = {"target": "words", "weight": 0.5}
+AGAIN: Document = {"target": "words", "scale": 0.5}
 OWN_LOSSES: dict[str, Document] = {
-    "head": {"kind": "local", "target": "label", "head": Head},
+    "head": {"kind": "local", "target": "label", "network": Head},
     "pooled": {"kind": "local", "target": "label", "pool": "mean", "hidden": [4], "norm": "layer"},
     "reconstruction": {"kind": "local", "target": "label", "reconstruct": AGAIN, "context": []},
     "head and decoder": {
         "kind": "local",
         "target": "label",
-        "head": Head,
-        "reconstruct": {**AGAIN, "head": Decoder},
+        "network": Head,
+        "reconstruct": {**AGAIN, "network": Decoder},
         "context": [],
     },
-    "sobolev_label, head": {"kind": "sobolev_label", "target": "label", "head": Head},
+    "sobolev_label, head": {"kind": "sobolev_label", "target": "label", "network": Head},
     "normalised": {"normalise": "layer"},
     "normalised, residual": {
         "kind": "mlp",
@@ -133,7 +133,7 @@ SITES: dict[str, Document] = {
         agent=LSTM, channel=tokens(context=["from.state", "to.state", "to.phase", "following"]), env=ENDS
     ),
     "tokens, shares of windows": ring(
-        agent={"p_update": 0.5, "clock": {"unroll": 2}}, channel=tokens(kind="sobolev", **LAYERS), env=ENDS
+        agent={"learn": 0.5, "clock": {"unroll": 2}}, channel=tokens(kind="sobolev", **LAYERS), env=ENDS
     ),
     "tokens, shared port": ring(
         6, agent={"fan_in": "sum"}, channel=[{**tokens(), "port": "out"}, tokens(scale=0.3)], env=Play()

@@ -50,7 +50,7 @@ def periods(count: int) -> Document:
 
 def sparse(count: int) -> Document:
     """A ring over which messages are lost, whose agents learn from half of their windows, and hold a state."""
-    agent = {"network": {"kind": "gru", "size": 4}, "clock": {"unroll": 2}, "p_update": 0.5}
+    agent = {"network": {"kind": "gru", "size": 4}, "clock": {"unroll": 2}, "learn": 0.5}
     link = {"delay": 1, "drop": 0.3, "noise": 0.1}
     channel = {"link": link, "input": {"context": ["x", "held"]}}
     return ring(count, agent=agent, channel=channel, state={"gradient": {"context": ["label"]}}, steps=1000)

@@ -15,8 +15,8 @@ NETWORKS: dict[str, Document] = {
     "no hidden layer": {"kind": "mlp", "hidden": []},
     "two hidden layers": {"kind": "mlp", "hidden": [6, 4], "norm": "none", "activation": "gelu"},
     "batch norm": {"kind": "mlp", "hidden": [4], "norm": "batch", "activation": "tanh"},
-    "conv": {"kind": "conv", "hidden": [2, 3], "filter": 3, "pool": ["max", "none"], "norm": "batch"},
-    "conv, layer norm": {"kind": "conv", "hidden": [2], "filter": 3, "pool": ["avg"], "norm": "layer"},
+    "conv": {"kind": "conv", "hidden": [2, 3], "size": 3, "pool": ["max", "none"], "norm": "batch"},
+    "conv, layer norm": {"kind": "conv", "hidden": [2], "size": 3, "pool": ["avg"], "norm": "layer"},
     **{kind: {"kind": kind, "size": 4} for kind in CELLS},
     **{f"{kind}, batch norm": {"kind": kind, "size": 4, "cell_norm": "batch"} for kind in CELLS},
     "lstm, layer norm": {"kind": "lstm", "size": 4, "cell_norm": "layer", "hidden": [5], "norm": "layer"},
@@ -39,7 +39,7 @@ def gradient(**keys: Any) -> Document:
 def kind_of(kind: str) -> Document:
     """A ring whose synthetic gradients are of a kind."""
     hidden = {} if kind in ("linear", "local") else {"hidden": [4], "norm": "layer"}
-    hidden |= {"filter": 3} if kind == "conv" else {}
+    hidden |= {"size": 3} if kind == "conv" else {}
     target = {"target": "label"} if kind in ("local", "sobolev_label") else {}
     size = [1, 2, 2] if kind == "conv" else 4
     context = ["label", "returned", "goal"]
@@ -96,13 +96,13 @@ def unlike_messages() -> Document:
 def foretelling() -> Document:
     """Recurrent agents that have nothing to learn but what their last states will be worth."""
     agents = {f"c{i}": {**OWN, "network": {"kind": "rnn", "size": 4}} for i in range(2)}
-    states = [{"from": name, "to": name, "carries": "state", **gradient(auxiliary=0.5)} for name in agents]
+    states = [{"from": name, "to": name, "key": "state", **gradient(auxiliary=0.5)} for name in agents]
     return document({**agents, "n": {**OWN, "objective": GOAL}}, states, EPISODES)
 
 
 def half_drawn() -> Document:
     """Locked pairs in which the receivers, who are alike, do not learn from most windows, and the senders are not."""
-    agents = {f"b{i}": {**OWN, "objective": LABEL, "p_update": 0.2} for i in range(2)}
+    agents = {f"b{i}": {**OWN, "objective": LABEL, "learn": 0.2} for i in range(2)}
     agents |= {"a0": {**OWN, "observes": ["y"]}, "a1": {**OWN, "network": {"kind": "mlp", "hidden": [6]}}}
     pairs = [("a0", "b0"), ("a1", "b1")]
     return document(agents, [{"from": a, "to": b, "size": 4, "coupling": "locked"} for a, b in pairs])
@@ -110,7 +110,10 @@ def half_drawn() -> Document:
 
 def symbols(**keys: Any) -> Document:
     """The keys of a channel with messages of two symbols."""
-    return {"size": None, "symbols": {"vocabulary": 3, "length": 2, "temperature": 0.7, **keys}}
+    return {
+        "size": None,
+        "sample": {"kind": "gumbel", "vocabulary": 3, "size": 2, "temperature": 0.7, **keys},
+    }
 
 
 THEMES: dict[str, Document] = {
@@ -118,7 +121,7 @@ THEMES: dict[str, Document] = {
     **{f"ring {c}": ring(channel={"coupling": c, "input": INPUT}) for c in COUPLINGS if c != "unlocked"},
     **{f"gradient {kind}": kind_of(kind) for kind in KINDS},
     **{f"network {name}": network_of(network) for name, network in NETWORKS.items()},
-    "delayed and stale": ring(channel={"coupling": "delayed", "staleness": 2, "link": {"delay": 3}}),
+    "delayed and stale": ring(channel={"coupling": "delayed", "horizon": 2, "link": {"delay": 3}}),
     "locked in windows": levels(
         low={"clock": {"period": 2, "unroll": 2}},
         channel={"coupling": "locked", "link": {"delay": 1}},
@@ -148,14 +151,14 @@ THEMES: dict[str, Document] = {
     "context of states": ring(agent=LSTM, channel=gradient(context=["from.state", "to.state", "returned"])),
     "scale and discount": ring(channel=gradient(scale=0.3, discount=0.6)),
     "clip and schedule": ring(channel=gradient(clip=0.01, schedule={"kind": "cosine", "warmup": 0.2})),
-    "shadows": ring(channel=gradient(apply=False)),
+    "shadows": ring(channel=gradient(scale=0, discount=0)),
     "sobolev, batch norm": ring(
         channel=gradient(kind="sobolev", hidden=[4, 3], norm="batch"), predictor={"kind": "sgd", "lr": 0.05}
     ),
     "label of a goal": ring(channel=gradient(kind="sobolev_label", target="goal", hidden=[4], norm="layer")),
     "at once": levels(channel=gradient(trace=0.5, propagate=0.3), wide=True),
-    "p_update": ring(agent={"p_update": 0.5, "clock": {"unroll": 2}}),
-    "p_update, locked": levels(low={"p_update": 0.5}, high={"p_update": 0.5}, channel={"coupling": "locked"}),
+    "learn": ring(agent={"learn": 0.5, "clock": {"unroll": 2}}),
+    "p_update, locked": levels(low={"learn": 0.5}, high={"learn": 0.5}, channel={"coupling": "locked"}),
     "frozen": ring(agent={"learn": False, "network": NETWORKS["batch norm"]}),
     "tied": ring(6, agent=[{"share": "g"}, {"share": "h"}], channel={"port": "out", "norm": "batch"}),
     "tied, batch norm": ring(
@@ -175,7 +178,7 @@ THEMES: dict[str, Document] = {
     "drops": ring(channel={"link": {"delay": 1, "drop": 0.4}}),
     "drops, all": ring(channel={"link": {"delay": 1, "drop": 1.0}}),
     "noise": ring(channel={"link": {"delay": 1, "noise": 0.2}}),
-    "rate and way back": ring(channel={"link": {"delay": 2, "rate": 0.4, "back": 3}}),
+    "rate and way back": ring(channel={"link": {"delay": [2, 3], "rate": 0.4}}),
     "long links": ring(channel={"link": {"delay": 5}}),
     "inputs": ring(channel={"input": INPUT, "link": {"delay": 1, "drop": 0.5}}),
     "deep inputs": ring(channel={"input": DEEP, "link": {"delay": 1, "drop": 0.5}}, env=ENDS),
@@ -186,9 +189,9 @@ THEMES: dict[str, Document] = {
     "unlocked levels": levels(channel={"coupling": "unlocked", "input": INPUT}, wide=True, env=ENDS),
     "ends": ring(agent={"clock": {"unroll": 3}}, env=ENDS),
     "ends, batch norm": ring(agent={"network": NETWORKS["batch norm"]}, channel={"norm": "batch"}, env=ENDS),
-    "ends of states": ring(agent=LSTM, state={"coupling": "decoupled", **gradient(span=1)}, env=ENDS),
+    "ends of states": ring(agent=LSTM, state={"coupling": "decoupled", **gradient(horizon=1)}, env=ENDS),
     "returns of states": ring(
-        agent=LSTM, state={**gradient(kind="mlp", hidden=[4], trace=0.5, span=3)}, env=ENDS
+        agent=LSTM, state={**gradient(kind="mlp", hidden=[4], trace=0.5, horizon=3)}, env=ENDS
     ),
     "auxiliary task": ring(agent=LSTM, state=gradient(auxiliary=0.5, scale=0.5)),
     "critics of states": ring(
@@ -198,7 +201,7 @@ THEMES: dict[str, Document] = {
     "backpropagation through episodes": ring(agent=GRU, state={"coupling": "locked"}, env=EPISODES),
     "locked episodes": levels(low=GRU, high=GRU, channel={"coupling": "locked"}, env=EPISODES),
     "absent targets": ring(env=Play(gaps=0.4), channel=gradient(kind="local", target="label", context=[])),
-    "goals": ring(agent={"objective": {**GOAL, "weight": 0.3}}, channel=gradient(context=["goal"])),
+    "goals": ring(agent={"objective": {**GOAL, "scale": 0.3}}, channel=gradient(context=["goal"])),
     "sgd": ring(optimiser={"kind": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.02}),
     "adam": ring(optimiser={"kind": "adam", "lr": 0.001, "weight_decay": 0.02, "clip": 0.1}),
     "adamw": ring(
@@ -206,9 +209,9 @@ THEMES: dict[str, Document] = {
     ),
     "schedules": ring(
         agent={"optimiser": {"kind": "sgd", "lr": 0.1, "schedule": {"kind": "steps", "at": [0.3, 0.6]}}},
-        predictor={"kind": "adam", "lr": 0.01, "schedule": {"kind": "linear", "factor": 0.0, "warmup": 0.2}},
+        predictor={"kind": "adam", "lr": 0.01, "schedule": {"kind": "linear", "scale": 0.0, "warmup": 0.2}},
     ),
-    "bound": ring(on_divergence="quarantine", bound=0.9),
+    "bound": ring(advanced={"on_divergence": {"kind": "quarantine", "max": 0.9}}),
     "one environment": ring(batch=1),
     "to themselves": to_themselves(),
     "broadcasts": levels(channel={"port": "out", "norm": "batch"}, wide=True, env=ENDS),
@@ -218,14 +221,17 @@ THEMES: dict[str, Document] = {
     "auxiliary task at an episode's end": foretelling(),
     "locked, half drawn": half_drawn(),
     "local, told to single ones": levels(
-        low={"p_update": 0.5}, high={"align": True}, channel=gradient(kind="local", target="label")
+        low={"learn": 0.5}, high={"align": True}, channel=gradient(kind="local", target="label")
     ),
-    "propagation from who is not drawn": levels(high={"p_update": 0.5}, channel=gradient(propagate=0.3)),
+    "propagation from who is not drawn": levels(high={"learn": 0.5}, channel=gradient(propagate=0.3)),
     "inputs that diverge": ring(
-        channel={"coupling": "unlocked", "input": DEEP}, on_divergence="quarantine", bound=1.5, env=ENDS
+        channel={"coupling": "unlocked", "input": DEEP},
+        advanced={"on_divergence": {"kind": "quarantine", "max": 1.5}},
+        env=ENDS,
     ),
     "critics that diverge": levels(
-        channel=gradient(kind="critic", hidden=[256], norm="layer"), on_divergence="quarantine", bound=2.0
+        channel=gradient(kind="critic", hidden=[256], norm="layer"),
+        advanced={"on_divergence": {"kind": "quarantine", "max": 2.0}},
     ),
     **{
         f"symbols, {coupling}": levels(
@@ -237,19 +243,22 @@ THEMES: dict[str, Document] = {
         for coupling in COUPLINGS
     },
     "symbols, delayed and stale": ring(
-        channel={"coupling": "delayed", "staleness": 2, "link": {"delay": 3}, **symbols()}
+        channel={"coupling": "delayed", "horizon": 2, "link": {"delay": 3}, **symbols()}
     ),
     "symbols, locked in windows": levels(
         low={"clock": {"unroll": 3}},
-        channel={"coupling": "locked", "link": {"delay": 1}, **symbols(by="argmax")},
+        channel={"coupling": "locked", "link": {"delay": 1}, **symbols(kind="argmax")},
     ),
     "symbols, broadcast": levels(channel={"port": "out", **symbols(), "size": [2, 3]}, wide=True, env=ENDS),
     "symbols, noise and drops": ring(
-        channel={**symbols(by="argmax"), "link": {"delay": 1, "noise": 0.1, "drop": 0.3}}
+        channel={**symbols(kind="argmax"), "link": {"delay": 1, "noise": 0.1, "drop": 0.3}}
     ),
     "symbols, tied": ring(6, agent=[{"share": "g"}, {"share": "h"}], channel={"port": "out", **symbols()}),
     "symbols, returns of states": ring(
-        agent=LSTM, channel=symbols(), state={**gradient(kind="mlp", hidden=[4], trace=0.5, span=3)}, env=ENDS
+        agent=LSTM,
+        channel=symbols(),
+        state={**gradient(kind="mlp", hidden=[4], trace=0.5, horizon=3)},
+        env=ENDS,
     ),
     "unit length": ring(channel={"norm": "unit"}),
     "unit length, axes": levels(channel={"norm": "unit", "size": [2, 3], "coupling": "locked"}),
@@ -259,16 +268,25 @@ THEMES: dict[str, Document] = {
 }
 
 SICK: dict[str, Document] = {
-    "ring": ring(on_divergence="quarantine", bound=1e3),
-    "ends": ring(on_divergence="quarantine", bound=1e3, agent={"clock": {"unroll": 2}}, env=ENDS),
-    "levels": levels(on_divergence="quarantine", bound=1e3, wide=True, high={"fan_in": "sum"}),
-    "states": ring(agent=LSTM, state=gradient(), on_divergence="quarantine", bound=1e3),
+    "ring": ring(advanced={"on_divergence": {"kind": "quarantine", "max": 1e3}}),
+    "ends": ring(
+        advanced={"on_divergence": {"kind": "quarantine", "max": 1e3}},
+        agent={"clock": {"unroll": 2}},
+        env=ENDS,
+    ),
+    "levels": levels(
+        advanced={"on_divergence": {"kind": "quarantine", "max": 1e3}}, wide=True, high={"fan_in": "sum"}
+    ),
+    "states": ring(
+        agent=LSTM, state=gradient(), advanced={"on_divergence": {"kind": "quarantine", "max": 1e3}}
+    ),
     "groups": levels(
-        on_divergence="quarantine", bound=1e3, wide=True, channel={"coupling": "locked", "port": "p"}
+        advanced={"on_divergence": {"kind": "quarantine", "max": 1e3}},
+        wide=True,
+        channel={"coupling": "locked", "port": "p"},
     ),
     "inputs": ring(
-        on_divergence="quarantine",
-        bound=1e3,
+        advanced={"on_divergence": {"kind": "quarantine", "max": 1e3}},
         channel={"input": {"kind": "linear", "context": ["x", "held"]}, "link": {"delay": 1, "drop": 0.4}},
     ),
 }

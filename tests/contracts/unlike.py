@@ -20,7 +20,7 @@ _AGENTS: dict[str, tuple[str, list[Any]]] = {
     "period": ("clock", [{"period": 2}, {"period": 3}]),
     "phase": ("clock", [{"period": 3, "phase": 0}, {"period": 3, "phase": -1}]),
     "unroll": ("clock", [{"unroll": 1}, {"unroll": 3}]),
-    "objective": ("objective", [LABEL, {**LABEL, "kind": "coding"}, GOAL, {**GOAL, "weight": 2.0}]),
+    "objective": ("objective", [LABEL, {**LABEL, "kind": "coding"}, GOAL, {**GOAL, "scale": 2.0}]),
     "target": ("objective", [GOAL, {**GOAL, "target": "aim"}]),
     "no objective": ("objective", [LABEL, None]),
     "order of observations": ("observes", [["x", "y"], ["y", "x"]]),
@@ -30,25 +30,25 @@ _AGENTS: dict[str, tuple[str, list[Any]]] = {
     "norm": ("network", [{"hidden": [4], "norm": norm} for norm in ("layer", "batch", "none")]),
     "cell": ("network", [{"kind": kind, "size": 4} for kind in ("rnn", "leaky", "gru")]),
     "learn": ("learn", [True, False]),
-    "draws": ("p_update", [1.0, 0.5, 0.2]),
+    "draws": ("learn", [1.0, 0.5, 0.2]),
     "optimiser": ("optimiser", [{"kind": kind} for kind in ("sgd", "adam", "adamw")]),
     "rate": ("optimiser", [{"lr": rate} for rate in (1e-3, 3e-3)]),
     "schedule": ("optimiser", [{}, {"schedule": {"kind": "linear"}}, {"schedule": {"warmup": 0.5}}]),
     "decay": ("optimiser", [{"weight_decay": decay} for decay in (0.0, 0.1)]),
-    "betas": ("optimiser", [{"betas": [0.9, 0.999]}, {"betas": [0.5, 0.9]}]),
+    "weight decay": ("optimiser", [{"weight_decay": 0.0}, {"weight_decay": 0.1}]),
     "momentum": ("optimiser", [{"kind": "sgd", "lr": 0.1, "momentum": beta} for beta in (0.5, 0.9)]),
     "clip": ("optimiser", [{"clip": clip} for clip in (None, 0.1, 0.5)]),
 }
 _CHANNELS: dict[str, tuple[str, list[Any]]] = {
     "delay": ("link", [{"delay": delay} for delay in (1, 2, 3, 4)]),
     "wave": ("link", [{"delay": 0}, {"delay": 0}, {"delay": 0}, {"delay": 1}]),
-    "way back": ("link", [{"delay": 1, "back": back} for back in (0, 1, 4)]),
+    "way back": ("link", [{"delay": [1, back]} for back in (0, 1, 4)]),
     "drop": ("link", [{"delay": 1, "drop": drop} for drop in (0.0, 0.3, 0.7)]),
     "noise": ("link", [{"delay": 1, "noise": noise} for noise in (0.0, 0.1, 0.2)]),
     "sends": ("link", [{"delay": 1, "rate": rate} for rate in (1.0, 0.5, 0.4)]),
     "coupling": ("coupling", ["decoupled", "detached", "delayed", "decoupled", "locked"]),
     "locked or detached": ("coupling", ["detached", "locked"]),
-    "staleness": ("", [{"coupling": "delayed", "staleness": n} for n in (1, 16)]),
+    "horizon": ("", [{"coupling": "delayed", "horizon": n} for n in (1, 16)]),
     "message": ("size", [4, [1, 2, 2], None]),
     "message norm": ("norm", ["layer", "batch", "none"]),
     "port": ("port", ["out", None]),
@@ -66,7 +66,7 @@ _CHANNELS: dict[str, tuple[str, list[Any]]] = {
     "gradient scale": ("gradient", [{"scale": scale} for scale in (1.0, 0.3, 0.0)]),
     "gradient discount": ("gradient", [{"discount": discount} for discount in (1.0, 0.3, 0.0)]),
     "gradient clip": ("gradient", [{"clip": clip} for clip in (None, 0.1, 0.01)]),
-    "gradient apply": ("gradient", [{"apply": True}, {"apply": False}]),
+    "gradient apply": ("gradient", [{"scale": 1.0}, {"scale": 0, "discount": 0}]),
     "gradient schedule": ("gradient", [{}, {"schedule": {"kind": "cosine"}}]),
     "gradient rate": ("gradient", [{"optimiser": {"lr": rate}} for rate in (1e-3, 3e-3)]),
     "gradient norm": ("gradient", [{"kind": "mlp", "hidden": [4], "norm": n} for n in ("layer", "batch")]),
@@ -79,7 +79,7 @@ _STATES: dict[str, tuple[str, list[Any]]] = {
         [{"kind": k, "hidden": [4], "norm": "none"} for k in ("critic", "mlp")],
     ),
     "trace": ("gradient", [{**TRACED, "trace": trace} for trace in (0.0, 0.5, 1.0)]),
-    "span": ("gradient", [{**TRACED, "span": span} for span in (1, 2, 3)]),
+    "horizon": ("gradient", [{**TRACED, "horizon": span} for span in (1, 2, 3)]),
     "auxiliary task": ("gradient", [{"auxiliary": weight} for weight in (0.2, 0.7)]),
 }
 
@@ -148,7 +148,7 @@ def _scenarios() -> dict[str, Document]:
         "shapes of maps": levels(
             low={**OWN, "network": {"kind": "mlp", "hidden": [4], "norm": "none"}},
             channel=[
-                {"size": size, "gradient": {"kind": "conv", "hidden": [2], "filter": 1}}
+                {"size": size, "gradient": {"kind": "conv", "hidden": [2], "size": 1}}
                 for size in ([1, 2, 2], [4, 1, 1])
             ],
             count=4,

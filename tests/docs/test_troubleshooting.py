@@ -41,7 +41,7 @@ CHANGES = (
     ("[image]", "[label]"),
     ("size: 8}", "size: 8}\n  - {from: b, to: a, size: 8}"),
     ("hidden: [16]", "hidden: []"),
-    ("a: {obs", "a: {clock: {unroll: 2000}, obs"),
+    ("a: {obs", "a: {clock: {unroll: 100000}, obs"),
 )
 """Changes of the document that `check` refuses with a message of the page."""
 

@@ -60,7 +60,7 @@ def gpu() -> Iterator[PretendGpu]:
 def small(name: str) -> Scenario:
     """A library scenario in a few environments, without figures in between."""
     scenario = scenario_of(name, VARIANT.get(name, "decoupled"), {"batch": 4, "agents": 12, "data": "shapes"})
-    telemetry = scenario.telemetry.model_copy(update={"every": 10_000})
+    telemetry = scenario.telemetry.model_copy(update={"period": 10_000})
     return scenario.model_copy(update={"telemetry": telemetry})
 
 

@@ -19,7 +19,7 @@ DELAYED: Document = {"coupling": "delayed", "link": {"delay": 1}}
 STATE: Document = {"gradient": {"kind": "linear", "auxiliary": 0.5}}
 A2C: Document = {"kind": "a2c"}
 PPO: Document = {"kind": "ppo", "epochs": 2}
-TIED: Document = {"tied": [["n0.0.weight", "n1.0.weight"]]}
+TIED: Document = {"share": [["n0.0.weight", "n1.0.weight"]]}
 USERS: dict[str, Document] = {
     "features.ages": ring(2, agent={"observes": ["x", "age"]}),
     "features.auxiliary": ring(2, agent=LSTM, state=STATE),
@@ -38,7 +38,7 @@ USERS: dict[str, Document] = {
     "policies.local_policy": pairs(A2C, gradient={"kind": "local_policy"}),
     "features.outliers": ring(2, agent=LSTM, state={"gradient": {"kind": "linear"}}),
     "features.stand_ins": ring(2, channel={"link": {"delay": 1, "drop": 0.3}, "input": {"kind": "linear"}}),
-    "features.sweep": ring(2, sweep=True),
+    "features.sweep": ring(2, advanced={"sweep": True}),
     "features.ties": {**ring(2), **TIED},
     "native.networks": ring(4),
     "policies.actions": pairs(A2C),

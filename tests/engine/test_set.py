@@ -24,7 +24,7 @@ LOSSY: Document = {"link": {"delay": 1, "drop": 0.5}, "input": INPUT, **gradient
 NAME = "n0->n1"
 CHANGES: dict[str, Any] = {
     "n0.learning_rate": 0.005,
-    "n0.schedule": {"kind": "linear", "factor": 0.0},
+    "n0.schedule": {"kind": "linear", "scale": 0.0},
     "n0.learn": False,
     f"{NAME}.learning_rate": 0.005,
     f"{NAME}.schedule": {"kind": "linear", "warmup": 0.4},
@@ -127,7 +127,7 @@ def test_one_that_is_frozen_stands_still_and_learns_again_with_a_new_optimiser()
 
 def test_a_rate_is_the_base_of_its_schedule() -> None:
     """By the length of the steps of plain gradient descent on the same gradient."""
-    schedule = {"kind": "linear", "factor": 0.0}
+    schedule = {"kind": "linear", "scale": 0.0}
     agent: Document = {
         **OWN,
         "objective": LABEL,

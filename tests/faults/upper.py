@@ -41,17 +41,17 @@ UPPER: tuple[Fault, ...] = (
         "tests/scenarios/test_refusals.py::test_refused[agents: none has an objective, so nothing would be]",
     ),
     Fault(
-        "scenarios-tied-agents-may-differ-in-p_update",
+        "scenarios-tied-agents-may-differ-in-learn",
         "scenarios/checks.py",
-        '("categories", "network", "clock", "optimiser", "learn", "weights", "p_update")',
-        '("categories", "network", "clock", "optimiser", "learn", "weights")',
-        "tests/scenarios/test_refusals.py::test_refused[agents.b.p_update: differs from agent]",
+        '("categories", "network", "clock", "optimiser", "learn", "parameters")',
+        '("categories", "network", "clock", "optimiser", "parameters")',
+        "tests/scenarios/test_refusals.py::test_refused[agents.b.learn: differs from agent]",
     ),
     Fault(
         "scenarios-channels-of-a-port-may-differ-in-size",
         "scenarios/checks.py",
-        'fields = ("size", "norm", "symbols", "sample")',
-        'fields = ("norm", "symbols", "sample")',
+        'fields = ("size", "norm", "sample")',
+        'fields = ("norm", "sample")',
         "tests/scenarios/test_refusals.py::test_refused[channels[1].size: 5 differs from channels[0].size,]",
     ),
     Fault(
@@ -92,15 +92,15 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "scenarios-a-tree-leads-away-from-its-root",
         "scenarios/graphs/generators.py",
-        "yield from ((child, (child - 1) // (graph.branching or 1)) for child in range(1, count))",
-        "yield from (((child - 1) // (graph.branching or 1), child) for child in range(1, count))",
+        "yield from ((child, (child - 1) // (graph.neighbours or 1)) for child in range(1, count))",
+        "yield from (((child - 1) // (graph.neighbours or 1), child) for child in range(1, count))",
         "tests/scenarios/graphs/test_generators.py::test_tree_leads_from_the_leaves_to_the_root",
     ),
     Fault(
         "scenarios-readouts-of-a-chain-are-its-first",
         "scenarios/graphs/generators.py",
-        "return list(range(graph.agents - graph.readouts, graph.agents))",
-        "return list(range(graph.readouts))",
+        "return list(range(graph.agents - graph.readout, graph.agents))",
+        "return list(range(graph.readout))",
         "tests/scenarios/graphs/test_generators.py::test_a_local_gradient_without_its_target_is_detached",
     ),
     Fault(
@@ -113,8 +113,8 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "scenarios-a-later-section-counts-less",
         "scenarios/graphs/generators.py",
-        "            merged |= section[path[1]] if len(path) > 1 else section\n",
-        "            merged = (section[path[1]] if len(path) > 1 else section) | merged\n",
+        "            merged |= sections[at][path[2]] if len(path) > 2 else sections[at]\n",
+        "            merged = (sections[at][path[2]] if len(path) > 2 else sections[at]) | merged\n",
         "tests/scenarios/graphs/test_generators.py::test_dealt_agents_take_turns",
     ),
     Fault(

@@ -32,15 +32,15 @@ AGENTS = [f"n{number}" for number in range(12)]
 PLACEMENT = "'*': 0\nn1: 1\n'n[2-4]': 2\nn5: 1\n"
 GRAPHS = [
     f"scenario: g\nenv: {{id: antiphon/Digits-v0}}\ngraph: {{{graph}}}\nagent: {{network: {{hidden: [4]}}, "
-    "observes: [image]}\nreadout_agent: {objective: {kind: classification, target: label}}\nchannel: {size: 4, link: {delay: 1}}\n"
+    "observes: [image], readout: {objective: {kind: classification, target: label}}}\nchannel: {size: 4, link: {delay: 1}}\n"
     for graph in (
         *(
             "kind: chain, agents: 9, split: 2",
-            "kind: tree, agents: 15, branching: 2",
+            "kind: tree, agents: 15, neighbours: 2",
             "kind: ring, agents: 5",
         ),
         "kind: small_world, agents: 10, neighbours: 4, rewire: 0.5, seed: 3",
-        "kind: scale_free, agents: 12, neighbours: 2, readouts: 3",
+        "kind: scale_free, agents: 12, neighbours: 2, readout: 3",
     )
 ]
 EXPLICIT = """\
@@ -53,11 +53,11 @@ agents:
   D: {observes: [image], share: g, optimiser: {kind: sgd, momentum: 0.5, schedule: {kind: steps, at: [0.5]}}}
 channels:
   - {from: A, to: B, size: 8, link: {delay: 1, drop: 0.1}, input: {kind: mlp, context: [age, held]}}
-  - {from: A, to: A, carries: state, coupling: decoupled, gradient: {kind: mlp, trace: 0.5, auxiliary: 1}}
+  - {from: A, to: A, key: state, coupling: decoupled, gradient: {kind: mlp, trace: 0.5, auxiliary: 1}}
   - {from: C, to: B, size: 8, port: out, coupling: detached}
   - {from: D, to: B, size: 8, port: out, coupling: detached, read: last}
 training: {batch: 8, steps: 20, predictor: {kind: adam}}
-telemetry: {every: 5, value: {every: 10, horizon: 2}}
+telemetry: {period: 5, value: {period: 10, horizon: 2}}
 """
 
 

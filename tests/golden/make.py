@@ -36,14 +36,14 @@ PAIR = """
 scenario: pair
 description: An eye and an ear, with a synthetic gradient, over a link that delays messages.
 variants: {wide: {width: 3}}
-parameters: {width: {type: int, default: 2}, batch: {type: int, default: 3}, steps: {type: int, default: 12}}
+parameters: {width: {default: 2}, batch: {default: 3}, steps: {default: 12}}
 env: {id: antiphon/Digits-v0}
 agents:
   eye: {observes: [right_half], network: {kind: mlp, hidden: [$width], norm: layer}}
   ear: {objective: {kind: classification, target: label}, network: {kind: mlp, hidden: [$width]}}
 channels: [{from: eye, to: ear, size: 2, gradient: {kind: linear, context: [label]}, link: {delay: 1}}]
 training: {batch: $batch, steps: $steps}
-telemetry: {every: 3}
+telemetry: {period: 3}
 """
 CLOCKS = """
 scenario: clocks
@@ -58,11 +58,11 @@ channels:
     size: 2
     gradient: {kind: linear}
     input: {kind: linear}
-    link: {delay: 2, drop: 0.3, back: 1}
-  - {from: low, to: low, carries: state, gradient: {kind: linear}}
-  - {from: high, to: high, carries: state, coupling: detached}
+    link: {delay: [2, 1], drop: 0.3}
+  - {from: low, to: low, key: state, gradient: {kind: linear}}
+  - {from: high, to: high, key: state, coupling: detached}
 training: {batch: 3, steps: 12, optimiser: {kind: sgd, lr: 0.05, momentum: 0.9}}
-telemetry: {every: 3}
+telemetry: {period: 3}
 """
 
 
@@ -81,7 +81,7 @@ def objects() -> Scenario:
         },
         channels=[{"from": "eye", "to": "ear", "size": 2}],
         training={"batch": 4, "steps": STEPS},
-        telemetry={"every": 3},
+        telemetry={"period": 3},
     )
 
 

@@ -107,15 +107,15 @@ def test_what_is_to_be_skipped_on_the_device_changes_nothing_and_is_not_counted(
     [
         (Schedule(), {0: 1, 0.5: 1, 1: 1, 3: 1}),
         (
-            StepsSchedule(at=(0.5, 0.8), factor=0.1),
+            StepsSchedule(at=(0.5, 0.8), scale=0.1),
             {0: 1, 0.49: 1, 0.5: 0.1, 0.79: 0.1, 0.8: 0.01, 1: 0.01, 9: 0.01},
         ),
-        (LinearSchedule(factor=0.2), {0: 1, 0.5: 0.6, 1: 0.2, 2: 0.2}),
-        (CosineSchedule(factor=0.2), {0: 1, 0.5: 0.6, 1: 0.2, 2: 0.2}),
-        (CosineSchedule(factor=0.0), {0.25: 0.5 + math.sqrt(0.125)}),
+        (LinearSchedule(scale=0.2), {0: 1, 0.5: 0.6, 1: 0.2, 2: 0.2}),
+        (CosineSchedule(scale=0.2), {0: 1, 0.5: 0.6, 1: 0.2, 2: 0.2}),
+        (CosineSchedule(scale=0.0), {0.25: 0.5 + math.sqrt(0.125)}),
         (Schedule(warmup=0.2), {0: 0, 0.1: 0.5, 0.2: 1, 1: 1}),
-        (CosineSchedule(factor=0.0, warmup=0.5), {0.25: 0.5 * (0.5 + math.sqrt(0.125)), 1: 0}),
-        (LinearSchedule(factor=0.0, warmup=0.5), {0.25: 0.5 * 0.75, 0.5: 0.5, 1: 0}),
+        (CosineSchedule(scale=0.0, warmup=0.5), {0.25: 0.5 * (0.5 + math.sqrt(0.125)), 1: 0}),
+        (LinearSchedule(scale=0.0, warmup=0.5), {0.25: 0.5 * 0.75, 0.5: 0.5, 1: 0}),
     ],
 )
 def test_schedules_at_their_corners(schedule: Schedule, values: dict[float, float]) -> None:
@@ -124,6 +124,6 @@ def test_schedules_at_their_corners(schedule: Schedule, values: dict[float, floa
 
 
 def test_a_rate_counts_steps_of_its_horizon_and_holds_beyond() -> None:
-    rate = Rate(base=0.1, horizon=200, schedule=StepsSchedule(at=(0.5,), factor=0.5))
+    rate = Rate(base=0.1, horizon=200, schedule=StepsSchedule(at=(0.5,), scale=0.5))
     assert [rate(step) for step in (0, 99, 100, 200, 10**9)] == pytest.approx([0.1, 0.1, 0.05, 0.05, 0.05])
     assert Rate(base=0.1, horizon=0)(5) == 0.1

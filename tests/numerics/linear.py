@@ -39,19 +39,21 @@ def simulation_of(
     channels: list[Document],
     source: Any,
     backend: str = "cohort",
-    tied: Sequence[Sequence[str]] = (),
+    share: Sequence[Sequence[str]] = (),
     **training: Any,
 ) -> Simulation:
     """A simulation in float64 of agents that are linear unless they have a network, in the environments of a source."""
     agents = {name: {"network": LINEAR, **agent} for name, agent in agents.items()}
-    channels = [c if "carries" in c or "symbols" in c else {"norm": "none", "size": 2, **c} for c in channels]
+    channels = [
+        c if c.get("key") == "state" or "sample" in c else {"norm": "none", "size": 2, **c} for c in channels
+    ]
     scene = document(
         agents,
         channels,
         source,
         **{"batch": getattr(source, "batch", None), "optimiser": sgd(0.1), **training},
     )
-    return made({**scene, "tied": tied}, backend)
+    return made({**scene, "share": share}, backend)
 
 
 def sgd(lr: float) -> Document:

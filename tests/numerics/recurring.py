@@ -67,7 +67,7 @@ def make(
         **agent,
     }
     told = {"coupling": state} if isinstance(state, str) else {"coupling": "decoupled", "gradient": state}
-    carried = [] if state is None else [{"from": "a", "to": "a", "carries": "state", **told}]
+    carried = [] if state is None else [{"from": "a", "to": "a", "key": "state", **told}]
     scenario = Scenario.model_validate(
         {
             "scenario": "recurring",

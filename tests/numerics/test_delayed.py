@@ -73,9 +73,7 @@ def fork_of_a(patience: dict[str, int], own: bool, **link: Any) -> Simulation:
         "c": {"objective": GOAL, "clock": {"unroll": 6}},
     }
     ends: dict[str, Any] = {"b": link, "c": {}}
-    channels = [
-        {"from": "a", "to": to, **DELAYED, "staleness": patience[to], "link": ends[to]} for to in "bc"
-    ]
+    channels = [{"from": "a", "to": to, **DELAYED, "horizon": patience[to], "link": ends[to]} for to in "bc"]
     return simulation_of(agents, channels, SOURCE)
 
 
@@ -126,7 +124,7 @@ def test_what_comes_too_late_for_its_channel_is_left_out(
 def test_a_gradient_that_comes_after_its_channels_patience_is_left_out_while_the_window_waits_for_another() -> (
     None
 ):
-    with fork_of_a({"b": 1, "c": 16}, own=False, back=3) as simulation:
+    with fork_of_a({"b": 1, "c": 16}, own=False, delay=[0, 3]) as simulation:
         before = leaves(simulation.agents["a"])
         simulation.run(14)  # c's windows end at steps 5 and 11
         after = simulation.agents["a"]

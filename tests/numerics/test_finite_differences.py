@@ -183,7 +183,7 @@ def test_an_objective_and_several_injections_add_up_whatever_port_they_are_put_o
     """Two channels share a port, one has its own, one is a shadow; the sender has an objective of its own."""
     agents = {
         "a": TELLER,
-        "b": {**mlp("layer", 6, activation="gelu"), "objective": {**GOAL, "weight": 0.4}},
+        "b": {**mlp("layer", 6, activation="gelu"), "objective": {**GOAL, "scale": 0.4}},
         "c": JUDGE,
         "d": JUDGE,
     }
@@ -192,7 +192,7 @@ def test_an_objective_and_several_injections_add_up_whatever_port_they_are_put_o
         {"from": "b", "to": "c", "size": 3, "port": "out"},
         {"from": "b", "to": "d", "size": 3, "port": "out", "gradient": {"scale": 3.0, "discount": 0.2}},
         {"from": "b", "to": "d", "key": 1},
-        {"from": "b", "to": "c", "key": "aside", "gradient": {"apply": False}},
+        {"from": "b", "to": "c", "key": "aside", "gradient": {"scale": 0, "discount": 0}},
     ]
     scene = Scene(agents, channels, "b")
     scene.check_parameters()
@@ -205,7 +205,7 @@ def test_convolutions_that_read_and_send_feature_maps(norm: str) -> None:
         "kind": "conv",
         "norm": norm,
         "activation": "tanh",
-        "filter": 3,
+        "size": 3,
         "hidden": [3, 2],
         "pool": ["avg", "none"],
     }

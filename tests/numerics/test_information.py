@@ -49,7 +49,7 @@ def pair(
                 "norm": "batch",
                 "coupling": coupling,
                 "gradient": fitting("gradient", gradient),
-                "link": {"back": back},
+                "link": {} if back is None else {"delay": [0, back]},
             }
         ],
         "training": {"batch": 64, "steps": 300, "optimiser": {"kind": "adam", "lr": 0.003}},
@@ -68,7 +68,7 @@ def accuracy(gradient: dict[str, Any], seed: int, **given: Any) -> float:
 def test_with_nothing_returned_the_injection_stays_exactly_zero(kind: str) -> None:
     """Neither gradient nor loss comes back, so nothing of the receiver can: (a) of the rule."""
     hidden = [8] if kind in ("mlp", "conv", "sobolev") else []
-    gradient = {"kind": kind, "context": ["label"], "target": "label", "hidden": hidden, "filter": 3}
+    gradient = {"kind": kind, "context": ["label"], "target": "label", "hidden": hidden, "size": 3}
     simulation = pair(gradient, size=(3, 1, 1), back=100)
     start = {k: p.data.clone() for k, p in simulation.agents["sender"].parameters.items()}
     simulation.run(20)
@@ -87,7 +87,7 @@ def test_a_sender_learns_what_its_receiver_is_asked(kind: str, hidden: list[int]
     and a label of something else. After 300 steps linear .93-.97, mlp .95-.97, conv .95-.97, sobolev .94-.96,
     where backpropagation reaches .96-.97.
     """
-    gradient = {"kind": kind, "context": ["image", "label"], "hidden": hidden, "filter": 3}
+    gradient = {"kind": kind, "context": ["image", "label"], "hidden": hidden, "size": 3}
     assert accuracy(gradient, seed) > 0.88
 
 

@@ -132,7 +132,7 @@ def test_a_predictor_without_such_a_loss_is_refused(kind: str) -> None:
 
 def test_clips_shorten_what_is_long_and_a_scale_moves_by_its_schedule() -> None:
     """Per sample; the discount and what is returned have nothing of either."""
-    schedule = {"kind": "steps", "at": [0.5], "factor": 0.25}
+    schedule = {"kind": "steps", "at": [0.5], "scale": 0.25}
     lengths = []
     with chain("ab", clip=0.3, scale=2.0, schedule=schedule) as simulation:
         for step in range(14):
@@ -158,8 +158,8 @@ def test_a_lens_is_the_slope_of_its_readers_loss_through_the_readers_present_lay
     """With the weight of the reader's objective."""
     label = torch.randint(3, (30, BATCH), generator=torch.Generator().manual_seed(0))
     source = Played({"x": SOURCE.shown["x"], "label": label}, ("label",), endless=True)
-    goal = {"kind": "classification", "target": "label", "weight": 0.25}
-    lens = {"gradient": {"kind": "lens", "head": Head, "of": "b"}, "size": [3, 2]}
+    goal = {"kind": "classification", "target": "label", "scale": 0.25}
+    lens = {"gradient": {"kind": "lens", "network": Head, "of": "b"}, "size": [3, 2]}
     agents = {"a": {"observes": ["x"]}, "b": {"network": Head, "objective": goal}}
     with simulation_of(agents, [{"from": "a", "to": "b", **lens}], source, backend) as simulation:
         for step in range(4):
@@ -193,7 +193,7 @@ def test_symbols_are_one_hot_and_their_gradient_passes_straight_through(coupling
         "from": "a",
         "to": "b",
         "coupling": coupling,
-        "symbols": {"vocabulary": 3, "length": 2, "temperature": 0.5},
+        "sample": {"kind": "gumbel", "vocabulary": 3, "size": 2, "temperature": 0.5},
         "gradient": {"context": ["hint"], "optimiser": sgd(0.1)},
     }
     agents = {"a": {"observes": ["x"]}, "b": {"objective": GOAL}}

@@ -34,7 +34,7 @@ def test_losses_are_summed_over_ticks_and_divided_by_the_batch_however_few_have_
 ) -> None:
     """The score is the mean of what has a target, and has no weight."""
     source = masked(present)
-    agents = {"a": {"observes": ["x"], "clock": {"unroll": 3}, "objective": {**GOAL, "weight": weight}}}
+    agents = {"a": {"observes": ["x"], "clock": {"unroll": 3}, "objective": {**GOAL, "scale": weight}}}
     with simulation_of(agents, [], source, backend) as simulation:
         p = leaves(simulation.agents["a"])
         losses = []
@@ -51,9 +51,9 @@ def test_losses_are_summed_over_ticks_and_divided_by_the_batch_however_few_have_
 @pytest.mark.parametrize(("when", "counted"), [("each", range(6)), ("last", (2, 5))])
 def test_only_an_examples_last_step_counts_where_that_is_asked(when: str, counted: Any) -> None:
     env = {"id": "antiphon/Digits-v0", "hold": 3, "episode": "example"}
-    goal: Document = {"kind": "classification", "target": "label", "when": when}
+    goal: Document = {"kind": "classification", "target": "label", "read": when}
     found = []
-    for own in (goal, {**goal, "when": "each"}):
+    for own in (goal, {**goal, "read": "each"}):
         agents = {"a": {"observes": ["image"], "objective": own}}
         with simulation_of(agents, [], env, batch=4, optimiser={"kind": "sgd", "lr": 1e-300}) as simulation:
             found.append([float(simulation.step()["losses"].get("a", 0.0)) for _ in range(6)])

@@ -253,7 +253,7 @@ CHANNELS: dict[str, Document] = {
     "detached": {"coupling": "detached"},
     "decoupled": {"gradient": {"kind": "linear", "context": ["y"]}},
     "local": {"gradient": {"kind": "local_policy"}},
-    "sampled": {"sample": {"deviation": 0.4}},
+    "sampled": {"sample": {"kind": "gaussian", "noise": 0.4}},
 }
 
 

@@ -125,7 +125,7 @@ def test_tied_recurrent_agents_have_a_state_each_and_one_set_of_parameters() -> 
         "objective": GOAL,
         "clock": {"unroll": 2},
     }
-    state = {"carries": "state", "gradient": {"context": ["hint"]}}
+    state = {"key": "state", "gradient": {"context": ["hint"]}}
     found: list[Any] = []
     for agents in ({"a": own}, {name: {**own, "share": "g"} for name in "ab"}):
         channels = [{"from": name, "to": name, **state} for name in agents]
@@ -156,7 +156,7 @@ def test_a_tied_weight_follows_the_sum_of_its_gradients(coupling: str, optimiser
     tie = ["a.objective.weight", "c.objective.weight", "b.to_c.weight"]
     kind = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[optimiser["kind"]]
     source = Played(SOURCE.shown, ("y",), endless=True)
-    with simulation_of(agents, channels, source, optimiser=optimiser, tied=[tie]) as simulation:
+    with simulation_of(agents, channels, source, optimiser=optimiser, share=[tie]) as simulation:
         own = {name: leaves(simulation.agents[name]) for name in "abc"}
         shared = own["a"]["objective.weight"]
         own["c"]["objective.weight"] = own["b"]["to_c.weight"] = shared

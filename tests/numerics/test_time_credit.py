@@ -94,7 +94,7 @@ def test_the_norm_of_a_predicted_gradient_at_every_distance(
 
 def traced(trace: float, span: int, **more: Any) -> Document:
     own = {"kind": "adam", "lr": 0.01}
-    return {"kind": "linear", "context": ["hint"], "trace": trace, "span": span, "optimiser": own, **more}
+    return {"kind": "linear", "context": ["hint"], "trace": trace, "horizon": span, "optimiser": own, **more}
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn", "leaky"])

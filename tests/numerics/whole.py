@@ -53,7 +53,7 @@ def run_of(
     names = [*layers, "judge"]
     agents = {name: {"network": network, "learn": learn} for name, network in layers.items()}
     agents[names[0]]["observes"] = ["x"]
-    goal = {"kind": kind, "target": "y", "weight": weight}
+    goal = {"kind": kind, "target": "y", "scale": weight}
     agents["judge"] = {"network": judge, "objective": goal, "learn": learn}
     shared = {
         "norm": "none",

@@ -54,7 +54,7 @@ def recurrent(*channels: dict[str, Any], **agents: dict[str, Any]) -> dict[str, 
 
 
 def state(**keys: Any) -> dict[str, Any]:
-    return {"carries": "state", **keys}
+    return {"key": "state", **keys}
 
 
 def changed(data: dict[str, Any], place: str, value: Any) -> dict[str, Any]:

@@ -36,14 +36,14 @@ def advice(
 def test_nothing_to_say() -> None:
     assert advice({}) == []
     assert advice({"coupling": "locked"}) == []
-    assert advice({"coupling": "delayed", "staleness": 4}) == []
+    assert advice({"coupling": "delayed", "horizon": 4}) == []
 
 
 @pytest.mark.parametrize(
     "channel",
     [
         {"coupling": "detached"},
-        {"gradient": {"apply": False}},
+        {"gradient": {"scale": 0, "discount": 0}},
         {"gradient": {"scale": 0}},
     ],
 )
@@ -95,7 +95,7 @@ def test_channels_that_nobody_reads() -> None:
             {"feedback": {"kind": "fa", "of": "b"}, "coupling": "locked"},
             ["feedback.of is not used by feedback of kind fa"],
         ),
-        ({"staleness": 3}, ["staleness is not used by a decoupled channel"]),
+        ({"horizon": 3}, ["horizon is not used by a decoupled channel"]),
         ({"norm": "none"}, ["norm is not used by a channel without a size"]),
     ],
 )
@@ -106,7 +106,7 @@ def test_keys_that_a_channel_does_not_use(channel: dict[str, Any], lines: list[s
 @pytest.mark.parametrize(
     ("agent", "lines"),
     [
-        ({"network": {"kind": "conv", "hidden": [3], "filter": 3, "pool": ["max"]}}, []),
+        ({"network": {"kind": "conv", "hidden": [3], "size": 3, "pool": ["max"]}}, []),
         (
             {"network": {"hidden": [], "activation": "tanh"}},
             ["network.activation is not used without hidden layers"],
@@ -130,10 +130,10 @@ SI = {"kind": "linear", "context": ["image"]}
     [
         ({"link": {"drop": 1}}, [UNREACHED, f"channel a->b: {LOST}"]),
         ({"link": {"drop": 1}, "gradient": {"kind": "local", "target": "label"}}, [f"channel a->b: {LOST}"]),
-        ({"coupling": "unlocked", "input": SI, "gradient": {"apply": False}}, [UNREACHED]),
+        ({"coupling": "unlocked", "input": SI, "gradient": {"scale": 0, "discount": 0}}, [UNREACHED]),
         (
-            {"gradient": {"apply": False, "clip": 2}},
-            [UNREACHED, "channel a->b: gradient.clip is not used where apply is false"],
+            {"gradient": {"scale": 0, "discount": 0, "clip": 2}},
+            [UNREACHED, "channel a->b: gradient.clip is not used where scale and discount are 0"],
         ),
         (
             {"coupling": "unlocked", "input": SI, "link": {"bits": 3}},
@@ -177,7 +177,7 @@ def test_a_value_that_is_never_measured() -> None:
         (99, ["telemetry.value: measures nothing before step 100, and training.steps is 99"]),
         (100, []),
     ):
-        watched = {**data, "training": {"steps": steps}, "telemetry": {"value": {"every": 100}}}
+        watched = {**data, "training": {"steps": steps}, "telemetry": {"value": {"period": 100}}}
         assert warnings(Scenario.model_validate(watched)) == lines
 
 
@@ -189,25 +189,25 @@ def test_a_fast_reader_reads_the_last(read: str) -> None:
 
 
 def test_many_are_counted() -> None:
-    channels = [{"key": key, "staleness": 3} for key in range(6)]
+    channels = [{"key": key, "horizon": 3} for key in range(6)]
     assert advice(*channels) == [
-        "channels a->b, a->b:1, a->b:2, a->b:3, … (6 in all): staleness is not used by a decoupled channel"
+        "channels a->b, a->b:1, a->b:2, a->b:3, … (6 in all): horizon is not used by a decoupled channel"
     ]
 
 
 def test_a_shadow_does_not_use_what_forms_its_injection() -> None:
     shadow = {
-        "apply": False,
-        "scale": 0.5,
+        "scale": 0,
+        "discount": 0,
         "clip": 1,
         "trace": 1,
         "propagate": 0.5,
         "schedule": {"kind": "cosine"},
     }
-    keys = ("scale", "schedule", "clip", "trace", "propagate")
+    keys = ("schedule", "clip", "trace", "propagate")
     assert advice({"gradient": shadow, "link": {"delay": 1}}) == [
         "agent a: reached by no learning signal",
-        *(f"channel a->b: gradient.{key} is not used where apply is false" for key in keys),
+        *(f"channel a->b: gradient.{key} is not used where scale and discount are 0" for key in keys),
     ]
 
 

@@ -88,7 +88,7 @@ def test_catalogue() -> None:
     for name, template in templates.items():
         assert (template.name, template.source) == (name, f"{name}.yaml")
         assert template.description
-        silent = {key for key, parameter in template.parameters.items() if not parameter.help}
+        silent = {key for key, parameter in template.parameters.items() if not parameter.description}
         assert silent <= {"batch", "coupling", "data", "steps"}
 
 

@@ -25,13 +25,13 @@ from tests.scenarios.made import (
 )
 
 TRACE = {"gradient": {"trace": 0.5}}
-WORDS: dict[str, Any] = {"symbols": {"vocabulary": 8, "length": 2}}
-NO_STATE = "use kind rnn, leaky, gru or lstm"
+WORDS: dict[str, Any] = {"sample": {"kind": "gumbel", "vocabulary": 8, "size": 2}}
+NO_STATE = "use kind rnn, leaky, gru or lstm, or another key"
 CHANGED: list[tuple[str, Any, str]] = [
     # unknown keys and names
     ("agent", {}, ": unknown key 'agent'; did you mean 'agents'?"),
     ("agents.a.network.hiden", [1], ": unknown key 'hiden'; did you mean 'hidden'?"),
-    ("channels[0].noise", 0.1, ": unknown key 'noise'; write link: {noise: …}"),
+    ("channels[0].noise", 0.1, ": unknown key 'noise'; write sample: {noise: …} or link: {noise: …}"),
     ("channels[0].to", "B", ": no agent 'B'; known: a, b"),
     ("readout", "bb", ": no agent 'bb'; did you mean 'b'?"),
     ("readout", "a", ": agent 'a' has no objective to be read; give it one"),
@@ -52,8 +52,12 @@ CHANGED: list[tuple[str, Any, str]] = [
     ("agents", {1: {}}, ".1: a name is a word, not 1; put it in quotes"),
     ("channels[0].to", 1, ": a name is a word, not 1; put it in quotes"),
     ("channels[0].key", "a b", ": 'a b' is not a name; use letters, digits, '_' and '-'"),
-    ("agents.a.p_update", 0, ": must be greater than 0, not 0.0"),
-    ("training.bound", 0, ": must be greater than 0, not 0.0"),
+    ("agents.a.learn", 0, ": must be true, false or a probability above 0, not 0"),
+    (
+        "training.advanced",
+        {"on_divergence": {"max": 0}},
+        ".on_divergence.max: must be greater than 0, not 0.0",
+    ),
     # lists
     ("agents.a.observes", "image", ": must be a list, not the word 'image'; write [image]"),
     ("agents.a.observes", ["image", "image"], ": names 'image' twice"),
@@ -87,13 +91,13 @@ CHANGED: list[tuple[str, Any, str]] = [
     ("env", {"id": "x", "f": [float("nan")]}, ".f[0]: must be a number, not nan"),
     ("env", {"id": "x", "f": "$data"}, ".f: '$' begins a template's parameter, which '$data' is not"),
     ("env", {"id": "x", "f": {1: 2}}, ".f: 1 is not a key; keys are words"),
-    ("env", {}, ".id: is missing; give id, gymnasium or pettingzoo"),
-    ("env", {"id": "x", "pettingzoo": "y"}, ".pettingzoo: the environment has the name id already"),
+    ("env", {}, ".id: is missing"),
+    ("env", {"gymnasium": "y"}, ".gymnasium: is no longer a key; write id: gymnasium/NAME"),
     ("env", "antiphon/Digits-v0", ": must be a mapping of keys, not the word 'antiphon/Digits-v0'"),
     # the whole
     ("agents.a.clock.period", True, ": must be a whole number, not true"),
     ("agents.a.clock.period", 2.0, ": must be a whole number, not 2.0"),
-    ("agents.a.learn", "no", ": must be true or false, not the word 'no'"),
+    ("agents.a.learn", "no", ": must be true, false or a probability above 0, not the word 'no'"),
     ("agents.c", {}, ": observes nothing and no channel leads to it; give it one or the other"),
 ]
 """A place, a value for it, and how the line goes on after the place."""
@@ -132,7 +136,7 @@ MAKE = ", and 'b.0.weight' is tied to 'a.0.weight'; make them equal"
 
 def tied(*groups: list[str], **changes: dict[str, Any]) -> dict[str, Any]:
     """A small document with ties, and other keys of its agents."""
-    return agents(**changes) | {"tied": list(groups)}
+    return agents(**changes) | {"share": list(groups)}
 
 
 def locked_to_a_policy(document: dict[str, Any]) -> dict[str, Any]:
@@ -191,7 +195,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         agents(a={"share": "g"}, b={"share": "g", "network": {"hidden": [3]}}),
         "agents.b.network: differs from agent 'a', with which it shares parameters (share: g); make them",
     ),
-    (agents(a={"share": "g"}, b={"share": "g", "p_update": 0.5}), "agents.b.p_update: differs from agent"),
+    (agents(a={"share": "g"}, b={"share": "g", "learn": 0.5}), "agents.b.learn: differs from agent"),
     (
         agents(a={"share": "g"}, b={"share": "g", "clock": {"period": 2}}),
         "agents.b.clock: differs from agent 'a', with which it shares parameters (share: g); make them equal",
@@ -295,9 +299,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (slow({"read": "concat", "size": 3}, b={"fan_in": "sum"}), "channels[0].read: concat lays messages"),
     (slow({"read": "concat"}, a={"clock": {"period": 3}}), "channels[0].read: concat needs as many"),
     (slow({}, a={"observes": ["image", "age"]}), "agents.a.observes: 'age' is how old the messages are"),
-    (slow({"link": {"back": -1}}), "channels[0].link.back: must be at least 0, not -1"),
+    (slow({"link": {"delay": [0, -1]}}), "channels[0].link.delay: must be at least 0, not -1"),
     (
-        slow({"link": {"back": 2}, "gradient": {"trace": 0.5}}, b={"clock": {}}),
+        slow({"link": {"delay": [0, 2]}, "gradient": {"trace": 0.5}}, b={"clock": {}}),
         ("channels[0].gradient.trace: needs what the receiver returns at the same step, but the link's way"),
     ),
     (slow({}, a={"acts": True}), "agents.a.acts: the action is the output that an objective reads, and it"),
@@ -308,14 +312,13 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     # states
     # ends and agents
     (recurrent(state(to="b")), "channels[1].to: a state goes from an agent to itself, 'a', not to 'b'; make"),
-    (recurrent(state(key=2)), "channels[1].key: the key of a state is state, not 2; leave it out"),
     (
         recurrent(state(), a={"network": "mlp"}),
-        f"channels[1].carries: agent 'a' has no state, its network being of kind mlp; {NO_STATE}",
+        f"channels[1].key: agent 'a' has no state, its network being of kind mlp; {NO_STATE}",
     ),
     (
         recurrent(state(), a={"network": lambda inputs, outputs: None}),
-        f"channels[1].carries: agent 'a' has no state, its network being not built in, and without a state_size; {NO_STATE}",
+        f"channels[1].key: agent 'a' has no state, its network being not built in, and without a state_size; {NO_STATE}",
     ),
     (recurrent(state(), state(coupling="detached")), "channels[2]: a->a:state is already declared as"),
     # what a state cannot have
@@ -329,7 +332,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
             "input": "linear",
             "feedback": "fa",
             "read": "mean",
-            "staleness": 3,
+            "horizon": 3,
         }.items()
     ),
     *(
@@ -348,7 +351,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "channels[1].gradient.trace: local has no trace; leave it out, or use linear, mlp,",
     ),
     # what only a state can have
-    (with_message({"span": 2}), "channels[0].gradient.span: is of state channels only; leave it out"),
+    (with_message({"horizon": 2}), "channels[0].gradient.horizon: is of state channels only; leave it out"),
     # contexts
     (
         with_message({"context": ["label", "from.state"]}, a={"network": "mlp"}),
@@ -367,31 +370,29 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     *(
         (
             channels({**WORDS, "size": size}),
-            "channels[0].size: symbols have vocabulary * length = 8 * 2 components, not",
+            "channels[0].size: symbols have vocabulary * size = 8 * 2 components, not",
         )
         for size in (12, [8, 2], 8)
     ),
     (
-        channels({"symbols": {"vocabulary": 4, "by": "reinforce", "temperature": 0.5}}),
-        "channels[0].symbols.temperature: is of gumbel and argmax; leave it out, or use one of these",
+        channels({"sample": {"kind": "reinforce", "vocabulary": 4, "temperature": 0.5}}),
+        "channels[0].sample.temperature: reinforce has no temperature; leave it out, or use gumbel, argmax",
     ),
     (
-        channels({"symbols": {"vocabulary": 4, "by": "reinforce"}, "coupling": "locked"}),
-        ("channels[0].coupling: the sender's policy objective learns messages of symbols by reinforce,"),
+        channels({"sample": {"kind": "reinforce", "vocabulary": 4}, "coupling": "locked"}),
+        ("channels[0].coupling: the sender's policy objective learns messages of kind reinforce,"),
     ),
     (
-        channels({"size": 4, "sample": {"deviation": 0.1}, "coupling": "decoupled"}),
-        ("channels[0].coupling: the sender's policy objective learns messages of sample, and no gradient"),
-    ),
-    (
-        channels({**WORDS, "sample": {"deviation": 0.1}}),
-        "channels[0].sample: symbols are sampled themselves;",
+        channels({"size": 4, "sample": {"kind": "gaussian", "noise": 0.1}, "coupling": "decoupled"}),
+        (
+            "channels[0].coupling: the sender's policy objective learns messages of kind gaussian, and no gradient"
+        ),
     ),
     # ties
-    (tied(["a.0.weight"]), "tied[0]: names 1 parameters; name at least two, or leave it out"),
-    (tied(["a", "b.0.weight"]), "tied[0][0]: must be AGENT.PARAMETER such as 'part0.module.weight',"),
-    (tied(["a.0.bias", "b.0.bias", "a.0.bias"]), "tied[0][2]: names 'a.0.bias' twice"),
-    (tied(TIE, ["a.0.bias", "b.0.weight"]), "tied[1][1]: names 'b.0.weight' in tied[0] too; make them"),
+    (tied(["a.0.weight"]), "share[0]: names 1 parameters; name at least two, or leave it out"),
+    (tied(["a", "b.0.weight"]), "share[0][0]: must be AGENT.PARAMETER such as 'part0.module.weight',"),
+    (tied(["a.0.bias", "b.0.bias", "a.0.bias"]), "share[0][2]: names 'a.0.bias' twice"),
+    (tied(TIE, ["a.0.bias", "b.0.weight"]), "share[1][1]: names 'b.0.weight' in share[0] too; make them"),
     (
         tied(TIE, b={"optimiser": {"lr": 0.5}}),
         f"agents.b.optimiser: differs from that of agent 'a'{MAKE}",
@@ -434,7 +435,7 @@ ACCEPTED = [
     slow({"read": "mean"}, a={"clock": {"period": 3}}),
     slow({"read": "mean", "size": 3}, b={"fan_in": "sum"}),
     slow({"read": "concat"}, a={"clock": {"period": 2, "phase": -1}}),
-    slow({"read": "mean", "input": "none", "link": {"delay": 3, "back": 0, "noise": 0.1, "bits": 3}}),
+    slow({"read": "mean", "input": "none", "link": {"delay": [3, 0], "noise": 0.1, "bits": 3}}),
     slow({}, b={"observes": ["age"], "acts": True, "objective": {"kind": "coding", "target": "label"}}),
     tied(TIE, ["a.0.bias", "b.0.bias"], a={"optimiser": {"lr": 0.5}}, b={"optimiser": {"lr": 0.5}}),
     tied(TIE, ["a.0.bias", "b.0.bias"], a={"clock": {"unroll": 2}}, b={"clock": {"period": 2, "phase": 1}}),
@@ -486,10 +487,7 @@ def test_a_locked_group_of_large_coprime_periods_is_refused() -> None:
 
 def test_a_window_that_is_too_long_is_refused_with_its_length() -> None:
     template = load("char-lm")
-    assert template.resolve(values={"T": 1024}).agents["reader"].clock.unroll == 1024
+    assert template.resolve(values={"T": 2**16}).agents["reader"].clock.unroll == 2**16
     with pytest.raises(ScenarioError) as caught:
-        template.resolve(values={"T": 1025})
-    assert (
-        "agents.reader.clock.unroll: a window of 1025 ticks is more than training.window_limit 1024; use"
-        in str(caught.value)
-    )
+        template.resolve(values={"T": 2**16 + 1})
+    assert "agents.reader.clock.unroll: a window has at most 65,536 ticks, not 65537" in str(caught.value)

@@ -40,7 +40,7 @@ def test_a_locked_state_makes_the_window_the_episode() -> None:
     ("channel", "lines"),
     [
         (state(), []),
-        (state(gradient={"span": 3}), ["gradient.span is not used where trace is 0"]),
+        (state(gradient={"horizon": 3}), ["gradient.horizon is not used where trace is 0"]),
     ],
 )
 def test_advice_on_states(channel: dict[str, Any], lines: list[str]) -> None:

@@ -10,7 +10,7 @@ from antiphon.scenarios import Scenario, warnings
 from antiphon.spec import plain
 from tests.scenarios.made import channels, refused
 
-WORDS: dict[str, Any] = {"symbols": {"vocabulary": 8, "length": 2}}
+WORDS: dict[str, Any] = {"sample": {"kind": "gumbel", "vocabulary": 8, "size": 2}}
 
 
 def channel(**keys: Any) -> Any:
@@ -38,7 +38,7 @@ def test_the_default_context_of_a_synthetic_gradient_is_what_the_sender_observes
     assert channel(gradient="mlp").gradient.context == ("image",)
     assert channel(gradient={"context": ["label"]}).gradient.context == ("label",)
     assert channel(gradient={"context": []}).gradient.context == ()
-    assert channel(symbols=None, size=4).gradient.context == ()
+    assert channel(sample=None, size=4).gradient.context == ()
     assert channel(coupling="locked").gradient.context == ()
     assert channel(gradient={"kind": "local", "target": "label"}).gradient.context == ()
 
@@ -52,8 +52,8 @@ def test_symbols_are_written_and_read(gradient: dict[str, Any] | None) -> None:
 
 
 def test_messages_that_a_policy_learns_are_detached() -> None:
-    spoken = {"symbols": {"vocabulary": 4, "by": "reinforce"}}
-    goal = {"size": 3, "sample": {"deviation": 0.5}}
+    spoken = {"sample": {"kind": "reinforce", "vocabulary": 4}}
+    goal = {"size": 3, "sample": {"kind": "gaussian", "noise": 0.5}}
     for keys in (spoken, goal):
         document = channels(keys)
         assert refused(document).endswith(
@@ -68,7 +68,7 @@ def test_messages_that_a_policy_learns_are_detached() -> None:
 
 
 def test_channels_of_one_port_send_their_samples_at_one_rate() -> None:
-    goal = {"size": 3, "port": "goal", "sample": {"deviation": 0.5}}
+    goal = {"size": 3, "port": "goal", "sample": {"kind": "gaussian", "noise": 0.5}}
     slower = {**goal, "key": 1, "link": {"rate": 0.5}}
     assert refused(learned(goal, slower)) == (
         "channels[1].link.rate: 0.5 differs from channels[0].link.rate, 1.0, on the same port 'goal'; "
@@ -83,7 +83,7 @@ def collapse(**keys: Any) -> list[str]:
 
 
 def test_a_gradient_of_symbols_that_does_not_know_what_the_sender_observes_is_warned_of() -> None:
-    assert collapse() == collapse(coupling="locked") == collapse(gradient={"apply": False}) == []
+    assert collapse() == collapse(coupling="locked") == collapse(gradient={"scale": 0, "discount": 0}) == []
     assert collapse(gradient={"context": []}) == collapse(gradient={"context": ["label"]})
     (line,) = collapse(gradient={"context": []})
     assert line.startswith(

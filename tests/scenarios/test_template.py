@@ -17,19 +17,19 @@ variants:
   locked: {coupling: locked, unroll: episode}
   wide: {width: 512}
 parameters:
-  width: {type: int, min: 1, max: 1000, default: 8, help: units}
+  width: {min: 1, max: 1000, default: 8, description: units}
   coupling: {choices: [locked, decoupled], default: decoupled}
-  unroll: {type: int, also: [episode], default: 1}
-  lr: {type: float, default: 1e-3}
-  context: {type: list, default: [label]}
-  name: {type: str, default: image}
-  apply: {type: bool, default: true}
+  unroll: {choices: [episode], default: 1}
+  lr: {default: 1e-3}
+  context: {default: [label]}
+  name: {default: image}
+  learns: {default: true}
 env: {id: antiphon/Digits-v0}
 agents:
   a: {observes: [$name], network: {hidden: [$width, $width]}, clock: {unroll: $unroll}}
   b: {objective: {kind: classification, target: label}, clock: {unroll: $unroll}}
 channels:
-  - {from: a, to: b, coupling: $coupling, gradient: {context: $context, apply: $apply}}
+  - {from: a, to: b, coupling: $coupling, gradient: {context: $context, learn: $learns}}
 training: {optimiser: {lr: $lr}}
 """
 
@@ -54,7 +54,7 @@ def test_values_go_before_variants_and_variants_before_defaults(template: Templa
         "lr": 0.001,
         "context": (),
         "name": "image",
-        "apply": True,
+        "learns": True,
     }
     with pytest.raises(ScenarioError, match=r"^small has no variant 'lockt'; did you mean 'locked'\?$"):
         template.resolve("lockt")
@@ -75,7 +75,7 @@ def test_values_go_before_variants_and_variants_before_defaults(template: Templa
         ({"coupling": "lokced"}, "parameter 'coupling': must be one of 'locked', 'decoupled', not"),
         ({"unroll": "epsiode"}, "parameter 'unroll': must be a whole number or 'episode', not the word"),
         ({"context": "label"}, "parameter 'context': must be a list, not the word 'label'; write [label]"),
-        ({"apply": "yes"}, "parameter 'apply': must be true or false, not the word 'yes'"),
+        ({"learns": "yes"}, "parameter 'learns': must be true or false, not the word 'yes'"),
         ({"unroll": 0}, "small.yaml:16: agents.a.clock.unroll (also b): must be at least 1, not 0"),
         ({"lr": float("nan")}, "lr: must be a number, not nan"),
     ],
@@ -95,14 +95,10 @@ def test_refused_values(template: Template, values: dict[str, Any], line: str) -
         ("wide: {width", "wide: {wdth", "5: variants.wide.wdth: no parameter 'wdth'; did you mean 'width'?"),
         ("wide: {width: 512}", "wide: {width: 0}", "5: variants.wide.width: must be at least 1, not 0"),
         ("default: 8, ", "", "7: parameters.width.default: is missing"),
-        ("type: int, min: 1", "type: whole, min: 1", "7: parameters.width.type: unknown type 'whole';"),
-        ("type: str, ", "type: str, min: 3, ", "12: parameters.name.min: only numbers (type int or float)"),
-        ("{type: str, ", "{", "12: parameters.name: needs either a type or its choices"),
-        (
-            "choices: [locked, decoupled]",
-            "choices: [locked, decoupled], also: [x]",
-            "8: parameters.coupling.also: belongs to a type; add it to the choices",
-        ),
+        ("min: 1,", "type: int, min: 1,", "7: parameters.width.type: is no longer a key; leave it out;"),
+        ("{default: image", "{default: image, min: 3", "12: parameters.name.min: only numbers have bounds"),
+        ("{default: image", "{default: null", "12: parameters.name.default: must be a number, a word, true,"),
+        ("default: decoupled", "default: lokced", "8: parameters.coupling.default: must be one of 'locked',"),
         ("choices: [locked, decoupled]", "choices: [locked, [a]]", "8: parameters.coupling.choices[1]:"),
         ("  width: {", "  1width: {", "7: parameters.1width: begins with a digit or '-'"),
         ("scenario: small\n", "", "1: scenario: is missing; give the scenario a name"),

@@ -50,7 +50,7 @@ MOST_KILLS = 4
 def library(name: str, variant: str | None = None, telemetry: Any = None, **values: Any) -> str:
     """The document of a scenario of the library, with figures at every third step, and distributions."""
     data = yaml.safe_load(antiphon.load(name).resolve(variant, values).to_yaml())
-    data["telemetry"] = {**data.get("telemetry", {}), "every": 3, "histograms": True, **(telemetry or {})}
+    data["telemetry"] = {**data.get("telemetry", {}), "period": 3, "histograms": True, **(telemetry or {})}
     data["training"]["steps"] = STEPS
     return yaml.safe_dump(data, sort_keys=False)
 
@@ -80,7 +80,7 @@ def single(text: Callable[[], str], more: str = "") -> Killed:
     return Killed(lambda: {"it.yaml": text()}, words, "runs/it")
 
 
-VALUED = {"value": {"every": 10, "horizon": 3}}
+VALUED = {"value": {"period": 10, "horizon": 3}}
 COMMANDS = {
     "small": single(lambda: library("digits-mlp", "decoupled", depth=2, width=4, batch=4)),
     "recurrent": single(lambda: library("copy", "decoupled")),

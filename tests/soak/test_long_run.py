@@ -70,7 +70,7 @@ def test_a_long_run_keeps_its_memory_and_pace_and_bounds_its_event_file(rounds: 
     assert max(gauge.memory[5:]) <= 1.02 * max(gauge.memory[1:5]), gauge.memory
     if rounds > 1:  # a few seconds say nothing on a machine that does other things
         assert min(gauge.seconds[5:]) <= 1.10 * min(gauge.seconds[:5]), gauge.seconds
-    every = scenario.telemetry.every
+    every = scenario.telemetry.period
     kept = [step for step in range(every, steps + 1, every) if in_events(step, every)]
     written = sum(path.stat().st_size for path in (tmp_path / "run").glob("events.*"))
     assert written <= BEGINNING + ROW * len(kept)

@@ -179,5 +179,5 @@ def test_synthetic_gradients_may_have_an_optimiser_of_their_own() -> None:
     ],
 )
 def test_when_an_objective_counts(episode: str, when: str | None, counted: list[int]) -> None:
-    simulation = Simulation(single(objective={**CLASSIFY, "when": when}, env={"hold": 3, "episode": episode}))
+    simulation = Simulation(single(objective={**CLASSIFY, "read": when}, env={"hold": 3, "episode": episode}))
     assert [len(simulation.step()["losses"]) for _ in range(6)] == counted

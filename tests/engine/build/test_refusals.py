@@ -22,7 +22,7 @@ SEES: Document = {"observes": ["image"]}
 NAMES: Document = {"objective": CLASSIFY}
 ACTS: Document = {"observes": ["view"], "network": {"hidden": [4], "norm": "none"}, "clock": {"unroll": 4}}
 PPO: Document = {"kind": "ppo"}
-GOAL: Document = {"channel": "s->m", "signal": "place"}
+GOAL: Document = {"channel": "s->m", "observes": "place"}
 COSINE: Document = {**PPO, "reward": {"goal.cosine": 1}, "goal": GOAL}
 CRITIC: Document = {"observes": ["view"], "network": {"hidden": [5]}}
 BAD_CRITIC = "agents.m.objective.critic"
@@ -102,17 +102,16 @@ REFUSED: dict[str, Making] = {
     "channels[a->a:state].gradient.sites: a message of 4 components has none": digits(
         {**SEES, **NAMES, "network": {"kind": "gru", "size": 4}},
         None,
-        {"from": "a", "to": "a", "carries": "state", "gradient": {"sites": True}},
+        {"from": "a", "to": "a", "key": "state", "gradient": {"sites": True}},
     ),
     # windows
     "agents.a.clock.unroll: 'episode' needs episodes of one known length": digits(
         {**SEES, **NAMES, "clock": {"unroll": "episode"}}
     ),
-    "agents.a.clock.unroll: an episode of 9 steps exceeds training.window_limit (8)": partial(
+    "agents.a.clock.unroll: an episode of 65,537 steps is a window of more than 65,536; use a number": partial(
         scenario_of,
         {"a": {**SEES, **NAMES, "clock": {"unroll": "episode"}}},
-        env={"hold": 9, "episode": "example"},
-        window_limit=8,
+        env={"hold": 2**16 + 1, "episode": "example"},
     ),
     # actions and rewards
     "agents.m.objective: a policy (ppo) needs something to do; give the agent": alone(acts=False),
@@ -148,14 +147,14 @@ REFUSED: dict[str, Making] = {
     "agents.m.objective.goal: is for the reward 'goal.cosine'; give it": alone({**PPO, "goal": GOAL}),
     "agents.m.objective.goal.channel: no channel 's->m' leads to this agent": alone(COSINE),
     "agents.m.objective.goal.channel: the message has 3 components": led({}, {"size": 3}, COSINE),
-    "agents.m.objective.goal.signal: no signal 'plaice'; did you mean 'place'?": led(
-        {}, {"size": 3}, {**COSINE, "goal": {**GOAL, "signal": "plaice"}}
+    "agents.m.objective.goal.observes: no signal 'plaice'; did you mean 'place'?": led(
+        {}, {"size": 3}, {**COSINE, "goal": {**GOAL, "observes": "plaice"}}
     ),
     "channels[0].feedback.kind: agent 'm' is a policy, whose error is that of a whole window; use fa": led(
         {}, {"size": 3, "coupling": "locked", "feedback": "dfa"}
     ),
     "channels[0].sample: are learned by the policy of their sender, and 's' has none": led(
-        {}, {"size": 2, "sample": {"deviation": 0.1}}
+        {}, {"size": 2, "sample": {"kind": "gaussian", "noise": 0.1}}
     ),
     # critics
     f"{BAD_CRITIC}.observes: is missing": alone({**PPO, "critic": {"network": "mlp"}}),

@@ -89,7 +89,7 @@ ALONE: dict[str, tuple[Document, str, str]] = {
     "direct feedback": (levels(channel=DFA, wide=True), "b0", "fixed weights"),
     "critics of groups": (judged_group(), "b0", "critics"),
     "traced and drawn": (
-        ring(agent={**LSTM, "p_update": 0.5}, state=gradient(trace=0.5, span=2)),
+        ring(agent={**LSTM, "learn": 0.5}, state=gradient(trace=0.5, horizon=2)),
         "n0",
         "returns",
     ),

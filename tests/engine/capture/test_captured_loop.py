@@ -32,7 +32,7 @@ def ring(every: int | None = None) -> Scenario:
     scenario = resolved("ring-of-many", {"steps": 300, "agents": 4})
     if every is None:
         return scenario
-    return scenario.model_copy(update={"telemetry": scenario.telemetry.model_copy(update={"every": every})})
+    return scenario.model_copy(update={"telemetry": scenario.telemetry.model_copy(update={"period": every})})
 
 
 def test_rows_of_figures_are_those_without() -> None:

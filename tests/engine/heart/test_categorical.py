@@ -29,7 +29,7 @@ FLOATS: dict[str, dict[str, Tensor]] = {
     "index": {"word": WORD.float(), "grid": GRID.float()},
 }
 BOTH: dict[str, Any] = {"observes": ["word", "grid"], "objective": CLASSIFY}
-CONV: dict[str, Any] = {"kind": "conv", "hidden": [2], "filter": 3}
+CONV: dict[str, Any] = {"kind": "conv", "hidden": [2], "size": 3}
 SCENES: dict[str, tuple[dict[str, Any], list[Any]]] = {
     "mlp": ({"a": BOTH}, []),
     "conv": ({"a": {"observes": ["grid"], "network": CONV, "objective": CLASSIFY}}, []),

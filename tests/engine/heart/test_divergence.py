@@ -18,14 +18,14 @@ GOAL = {"kind": "regression", "target": "right_half"}
 BOTH = pytest.mark.parametrize("backend", ["cohort", "reference"])
 
 
-def chain(coupling: str = "decoupled", *, apply: bool = True, **training: Any) -> Scenario:
+def chain(coupling: str = "decoupled", *, scale: float = 1.0, **training: Any) -> Scenario:
     net = {"kind": "mlp", "hidden": [5], "norm": "none"}
     agents = {
         "a": {"observes": ["left_half"], "network": net},
         "b": {"network": net},
         "c": {"network": {"kind": "mlp", "hidden": []}, "objective": GOAL},
     }
-    channel = {"coupling": coupling, "gradient": {"context": ["label"], "apply": apply}}
+    channel = {"coupling": coupling, "gradient": {"context": ["label"], "scale": scale, "discount": scale}}
     channels = [{"from": s, "to": r, **channel} for s, r in ("ab", "bc")]
     return scenario_of(agents, channels, **{"batch": 4, "optimiser": {"kind": "sgd", "lr": 0.01}, **training})
 
@@ -65,7 +65,7 @@ def test_a_huge_rate_ends_the_run_with_what_was_learned_before(coupling: str, ki
 
 def test_a_predictor_that_diverges_stops_the_agents_at_the_same_step() -> None:
     """Agents and predictors move together or not at all, whoever it was; a shadow leaves the agents finite."""
-    line = diverge(Simulation(chain(apply=False, predictor={"kind": "sgd", "lr": 1e15})))
+    line = diverge(Simulation(chain(scale=0.0, predictor={"kind": "sgd", "lr": 1e15})))
     assert line.startswith(("agent 'a': the loss of the synthetic", "agent 'b': the loss of the synthetic"))
 
 
@@ -116,7 +116,7 @@ def test_every_agent_of_a_step_is_looked_at(place: int, backend: str) -> None:
 
 @BOTH
 def test_an_agent_whose_loss_is_infinite_goes_into_quarantine(backend: str) -> None:
-    scenario = overflowing(2, kind="adam").with_training(on_divergence="quarantine")
+    scenario = overflowing(2, kind="adam").with_training(advanced={"on_divergence": "quarantine"})
     with Simulation(scenario, backend=backend) as simulation:
         simulation.run(5)
         assert [(step, line.partition(";")[0]) for step, line in simulation.events] == [

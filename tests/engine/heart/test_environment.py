@@ -68,7 +68,7 @@ def counting(env: Counters, *, target: str = "reward", also: str = "") -> Scenar
     network = {"kind": "mlp", "hidden": [], "norm": "none"}
     agent = {"observes": ["observation"], "network": network, "objective": goal}
     agents = {"a": agent, **({"b": {**agent, "objective": {**goal, "target": also}}} if also else {})}
-    return scenario_of(agents, env=env, batch=env.num_envs, telemetry={"every": 1})
+    return scenario_of(agents, env=env, batch=env.num_envs, telemetry={"period": 1})
 
 
 def test_what_is_known_after_the_step_completes_the_signals_of_that_step() -> None:
@@ -89,7 +89,7 @@ def test_what_is_known_after_the_step_completes_the_signals_of_that_step() -> No
 
 
 def test_ends_are_signals_of_their_step_in_an_environment_that_has_none() -> None:
-    goal = {"kind": "regression", "target": "terminated", "when": "each"}
+    goal = {"kind": "regression", "target": "terminated", "read": "each"}
     agent = {
         "observes": ["image"],
         "network": {"kind": "mlp", "hidden": [], "norm": "none"},

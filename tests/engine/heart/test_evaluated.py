@@ -63,7 +63,12 @@ def test_the_figures_say_what_the_link_does() -> None:
 
 
 def test_the_most_probable_symbols_are_sent_where_nothing_is_sampled() -> None:
-    words = {"symbols": {"vocabulary": 3, "length": 2}, "size": None, "norm": None, "input": None}
+    words = {
+        "sample": {"kind": "gumbel", "vocabulary": 3, "size": 2},
+        "size": None,
+        "norm": None,
+        "input": None,
+    }
     with pair(mind="", **words) as simulation:
         simulation.run(3)
         eye, mind = (simulation.agents[name].parameters for name in ("eye", "mind"))

@@ -76,14 +76,14 @@ def test_weights_come_from_a_checkpoint_and_its_run_goes_on_without_it(tmp_path:
         source = teacher.save(tmp_path / "checkpoints" / "step-000000006")
         taken, other = numbers(teacher, "b"), numbers(teacher, "a")
     for run in (source, tmp_path):
-        with chain(seed=2, weights=f"{run}:b") as pupil:
+        with chain(seed=2, parameters=f"{run}:b") as pupil:
             assert not moved(taken, pupil, "b")
             assert moved(other, pupil, "a")
             assert pupil.agents["b"].updates == 0
-    with chain(weights=f"{source}:b", learn=False) as kept:
+    with chain(parameters=f"{source}:b", learn=False) as kept:
         kept.run(2)
         assert not moved(taken, kept, "b")
-    pupil = chain(weights=f"{source}:b")
+    pupil = chain(parameters=f"{source}:b")
     pupil.run(2)
     assert moved(taken, pupil, "b")
     saved = pupil.save(tmp_path / "pupil")

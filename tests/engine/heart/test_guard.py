@@ -55,7 +55,9 @@ def ring(network: str = "batch norm", *, stacked: bool = True, **channel: Any) -
     plain = {"size": 4, "norm": "none", "link": {"delay": 1}}
     ends = zip(names, names[1:] + names[:1], strict=True)
     channels = [{"from": a, "to": b, **plain, **channel} for a, b in ends]
-    scenario = scenario_of(dict.fromkeys(names, agent), channels, telemetry={"every": 10}, batch=4, steps=400)
+    scenario = scenario_of(
+        dict.fromkeys(names, agent), channels, telemetry={"period": 10}, batch=4, steps=400
+    )
     return Simulation(scenario, backend="cohort", stacked=stacked)
 
 
@@ -116,12 +118,14 @@ def test_the_line_is_that_of_the_host_and_everything_is_as_before_the_step(
     assert simulation.now == 13
 
 
-@pytest.mark.parametrize("training", [{"on_divergence": "quarantine"}, {"bound": 1e6}])
+@pytest.mark.parametrize(
+    "training", [{"advanced": {"on_divergence": "quarantine"}}, {"advanced": {"on_divergence": {"max": 1e6}}}]
+)
 def test_where_every_step_is_checked_at_once_there_is_none(training: dict[str, Any]) -> None:
     simulation = later(Simulation(ring().scenario.with_training(**training)))
     simulation.run(3)
     poison(simulation)
-    if "bound" in training:
+    if training["advanced"]["on_divergence"] != "quarantine":
         with pytest.raises(DivergenceError):
             simulation.step()
     else:

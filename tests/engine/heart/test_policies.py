@@ -24,7 +24,7 @@ BATCH = 8
 BOTH = pytest.mark.parametrize("backend", ["cohort", "reference"])
 MINES = """\
 scenario: mines
-env: {pettingzoo: mines_of_a_test, mine: 2, limit: 5}
+env: {id: pettingzoo/mines_of_a_test, mine: 2, limit: 5}
 agents:
   low:
     observes: [low.observation]
@@ -42,7 +42,7 @@ training: {batch: 4, optimiser: {lr: 0.01}}
 """
 POLE = """\
 scenario: pole
-env: {gymnasium: CartPole-v1, max_episode_steps: 7, AUTORESET}
+env: {id: gymnasium/CartPole-v1, max_episode_steps: 7, AUTORESET}
 agents:
   player: {observes: [observation], acts: true, clock: {unroll: 24}, objective: {kind: a2c}}
 training: {batch: 2}
@@ -98,7 +98,7 @@ def test_the_cosine_of_a_goal(
     coupling: str, backend: str, trajectories: list[Trajectory], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the message that a tick read and the change of the signal up to the next; none where the episode ends."""
-    goal = {"channel": "s->a", "signal": "position"}
+    goal = {"channel": "s->a", "observes": "position"}
     objective = {"kind": "a2c", "reward": {"goal.cosine": 0.5, "reward": 1.0}, "goal": goal}
     agents = {"s": {"observes": ["y"], "network": MLP, "clock": {"unroll": 4}}, "a": actor(objective)}
     channel = {"from": "s", "to": "a", "size": 4, "coupling": coupling}

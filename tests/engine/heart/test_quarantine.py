@@ -23,7 +23,7 @@ LAYER = {"kind": "mlp", "hidden": [6], "norm": "none", "activation": "tanh"}
 
 
 def fork_of_two(
-    left: dict[str, Any] | None = None, gradient: dict[str, Any] | None = None, **training: Any
+    left: dict[str, Any] | None = None, gradient: dict[str, Any] | None = None, most: float | None = None
 ) -> Scenario:
     """Two eyes that tell one mind; each knows what it is for."""
     agents: dict[str, Any] = {
@@ -39,7 +39,8 @@ def fork_of_two(
     return scenario_of(
         {**agents, "mind": {"network": LAYER, "objective": CLASSIFY}},
         [{"from": eye, **channel} for eye in ("left", "right")],
-        **{"batch": BATCH, "on_divergence": "quarantine", **training},
+        batch=BATCH,
+        advanced={"on_divergence": {"kind": "quarantine", "max": most}},
     )
 
 
@@ -58,7 +59,7 @@ def leaves_of(simulation: Simulation, channel: str) -> dict[str, Tensor]:
 @pytest.mark.parametrize(("value", "bound"), [(1e6, 100.0), (float("nan"), None)])
 def test_a_diverging_agent_stays_as_it_was_and_the_others_go_on(value: float, bound: float | None) -> None:
     """Nothing re-enters by itself, and what it sent counts no more."""
-    with Simulation(fork_of_two(bound=bound)) as simulation:
+    with Simulation(fork_of_two(most=bound)) as simulation:
         simulation.run(5)
         assert simulation.events == []
         poison(simulation, "left->mind", value)
@@ -87,7 +88,7 @@ def test_of_who_diverged_the_others_read_zeros() -> None:
     source = played(endless=True)
     agents = {"a": {"observes": ["x"]}, "c": {"observes": ["x"]}, "b": {"objective": GOAL}}
     channels = [{"from": name, "to": "b", "coupling": "detached"} for name in "ac"]
-    with simulation_of(agents, channels, source, on_divergence="quarantine") as simulation:
+    with simulation_of(agents, channels, source, advanced={"on_divergence": "quarantine"}) as simulation:
         simulation.agents["a"].parameters["to_b.weight"].data.fill_(torch.inf)
         for step in range(4):
             p, other = leaves(simulation.agents["b"]), leaves(simulation.agents["c"])
@@ -101,7 +102,11 @@ def test_of_who_diverged_the_others_read_zeros() -> None:
 
 def test_a_diverging_predictor_is_muted_and_its_sender_goes_on() -> None:
     """A shadow injects nothing, so that only the predictor is at fault."""
-    scenario = fork_of_two(left={"objective": CLASSIFY}, gradient={"apply": False}, bound=1e6)
+    scenario = fork_of_two(
+        left={"objective": CLASSIFY},
+        gradient={"scale": 0, "discount": 0},
+        most=1e6,
+    )
     with Simulation(scenario) as simulation:
         simulation.run(5)
         poison(simulation, "left->mind", 1e30)
@@ -128,7 +133,11 @@ def test_a_diverging_predictor_is_muted_and_its_sender_goes_on() -> None:
 def test_a_locked_group_is_quarantined_as_one_and_a_run_without_quarantine_stops_at_the_bound(
     how: str, count: int, moved: set[str]
 ) -> None:
-    scene = levels(count=count, channel={"coupling": "locked"}, on_divergence=how, bound=100.0)
+    scene = levels(
+        count=count,
+        channel={"coupling": "locked"},
+        advanced={"on_divergence": {"kind": how, "max": 100.0}},
+    )
     with made(scene, "cohort") as simulation:
         simulation.run(3)
         simulation.agents["b0"].parameters["objective.weight"].data.mul_(1e6)
@@ -145,16 +154,22 @@ def test_a_locked_group_is_quarantined_as_one_and_a_run_without_quarantine_stops
 def test_the_bound_is_on_the_length_of_what_reaches_an_agents_parameters(readers: str) -> None:
     """By hand: of all its tensors together. What it returns is per sample, and no bound is on that."""
     source = played(endless=True)
-    agents = {"a": {"observes": ["x"], "objective": {**GOAL, "weight": 0.01}}}
+    agents = {"a": {"observes": ["x"], "objective": {**GOAL, "scale": 0.01}}}
     agents |= {name: {"objective": GOAL} for name in readers}
-    channels = [{"from": "a", "to": name, "gradient": {"apply": False, "kind": "linear"}} for name in readers]
+    channels = [
+        {"from": "a", "to": name, "gradient": {"scale": 0, "discount": 0, "kind": "linear"}}
+        for name in readers
+    ]
     with simulation_of(agents, channels, source) as simulation:
         p = leaves(simulation.agents["b"])
         x = said(leaves(simulation.agents["a"]), "to_b", source.at(0)["x"])
         loss = (said(p, "objective", x) - source.at(0)["y"]).square().mean(1).mean()
         length = float(torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(p.values()))]).norm())
     for share, disabled in ((1.001, False), (0.999, True)):
-        training = {"on_divergence": "quarantine", "bound": length * share, "predictor": {"lr": 1e-9}}
+        training = {
+            "advanced": {"on_divergence": {"kind": "quarantine", "max": length * share}},
+            "predictor": {"lr": 1e-9},
+        }
         with simulation_of(agents, channels, source, **training) as simulation:
             simulation.step()
             assert simulation.agents["b"].quarantined == disabled
@@ -162,7 +177,7 @@ def test_the_bound_is_on_the_length_of_what_reaches_an_agents_parameters(readers
 
 def test_in_single_precision_what_is_finite_is_not_called_something_else() -> None:
     """Gradients whose squares are no numbers any more."""
-    scene = ring(on_divergence="quarantine")
+    scene = ring(advanced={"on_divergence": "quarantine"})
     with made(scene, "cohort", dtype=torch.float32) as simulation:
         simulation.run(4)
         leaves_of(simulation, "n0->n1")["last.bias"].data.fill_(1e21)
@@ -192,7 +207,7 @@ def test_running_statistics_of_a_receiver_stay_finite(backend: str, count: int) 
     agents = {f"{kind}{i}": own for kind, own in (("eye", eye), ("mind", mind)) for i in range(count)}
     agents["eye0"] = {**eye, "optimiser": {"kind": "sgd", "lr": 1e22}}
     channels = [{"from": f"eye{i}", "to": f"mind{i}", "coupling": "detached"} for i in range(count)]
-    scenario = scenario_of(agents, channels, batch=32, on_divergence="quarantine")
+    scenario = scenario_of(agents, channels, batch=32, advanced={"on_divergence": "quarantine"})
     with Simulation(scenario, backend=backend) as simulation:
         simulation.run(2)
         assert [(step, line[:12]) for step, line in simulation.events] == [(1, "agent 'eye0'")]
@@ -208,7 +223,7 @@ def test_who_returns_what_is_no_number_is_disabled_though_its_own_gradient_is_on
     source = Played({"x": 1e-3 * played().shown["x"], "label": label}, ("label",), endless=True)
     agents = {"a": {"observes": ["x"]}, "b": {"objective": {"kind": "classification", "target": "label"}}}
     channels = [{"from": "a", "to": "b"}]
-    with simulation_of(agents, channels, source, on_divergence="quarantine") as simulation:
+    with simulation_of(agents, channels, source, advanced={"on_divergence": "quarantine"}) as simulation:
         simulation.agents["a"].parameters["to_b.bias"].data.zero_()
         weight = simulation.agents["b"].parameters["objective.weight"].data
         weight.copy_(torch.tensor([[1.7e308], [-1.7e308]]).expand(2, 2))

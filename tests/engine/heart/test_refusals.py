@@ -20,7 +20,7 @@ from tests.contracts.sites import TOKENS, Head
 from tests.engine.scenes import CLASSIFY, scenario_of
 
 POLICY: Document = {"kind": "local_policy"}
-LENS: Document = {"kind": "lens", "head": Head, "of": "b0"}
+LENS: Document = {"kind": "lens", "network": Head, "of": "b0"}
 A2C: Document = {"kind": "a2c"}
 
 
@@ -50,11 +50,11 @@ REFUSED: dict[str, tuple[Document, str]] = {
     ),
     "a tie of two shapes": (
         tied(ring(), ["n0.0.weight", "n1.0.bias"]),
-        r"tied\[0\]\[1\]: 'n1.0.bias' has shape \[4\], 'n0.0.weight' has \[4, 8\]; tied",
+        r"share\[0\]\[1\]: 'n1.0.bias' has shape \[4\], 'n0.0.weight' has \[4, 8\]; tied",
     ),
     "a tie of what there is not": (
         tied(ring(), ["n0.0.weight", "n1.weight"]),
-        r"tied\[0\]\[1\]: agent 'n1' has no parameter 'weight'; did you mean '0.weight'",
+        r"share\[0\]\[1\]: agent 'n1' has no parameter 'weight'; did you mean '0.weight'",
     ),
     "a lens on nobody": (told(**{**LENS, "of": "d"}), r"gradient.*of: no agent 'd'"),
     "a lens on who has no objective": (
@@ -65,14 +65,14 @@ REFUSED: dict[str, tuple[Document, str]] = {
         told(**LENS, parameters={"out.weight": "b0.out.wight"}),
         r"agent 'b0' has no parameter 'out.wight'",
     ),
-    "a lens through nothing": (told(kind="lens", of="b0"), r"head: .*lens needs layers from the message"),
+    "a lens through nothing": (told(kind="lens", of="b0"), r"network: .*lens needs layers from the message"),
     "a lens with a trace": (
         told(**LENS, trace=0.5),
         r"gradient.trace: lens has no trace; leave it out, or use linear, mlp",
     ),
     "a head by name": (
-        told(kind="local", target="label", head="mlp"),
-        r"head: must be a torch module or a factory, from Python",
+        told(kind="local", target="label", network="mlp"),
+        r"network: must be a torch module or a factory, from Python",
     ),
     "what is in the context is reconstructed": (
         told(kind="local", target="label", reconstruct={"target": "words"}, context=["words"]),
@@ -182,6 +182,6 @@ def test_weights_that_cannot_be_had_are_refused(tmp_path: Path) -> None:
         (f"{run}:a", 5, r"'a' of .* has parameters 0.weight \(6, 4\), this agent needs \(5, 4\)"),
     ):
         with pytest.raises(ScenarioError, match=expected) as caught:
-            Simulation(Scenario.model_validate(document(agent(width, weights=weights), [])))
-        assert str(caught.value).startswith("agents.a.weights: ")
+            Simulation(Scenario.model_validate(document(agent(width, parameters=weights), [])))
+        assert str(caught.value).startswith("agents.a.parameters: ")
         assert "\n" not in str(caught.value)

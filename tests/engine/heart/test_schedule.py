@@ -43,12 +43,13 @@ def test_large_coprime_periods_are_nobodys_problem() -> None:
 def test_tied_agents_join_locked_groups_and_their_windows() -> None:
     agents: dict[str, Document] = {n: {"observes": ["image"]} for n in "abcd"}
     agents["a"]["share"] = agents["c"]["share"] = "g"
-    agents["b"] |= {"clock": {"period": 31}, "objective": CLASSIFY}
-    agents["d"] |= {"clock": {"period": 37}, "objective": CLASSIFY}
+    agents["b"] |= {"clock": {"period": 251}, "objective": CLASSIFY}
+    agents["d"] |= {"clock": {"period": 263}, "objective": CLASSIFY}
     channels = [{"from": s, "to": r, "coupling": "locked", "size": 3, "port": "p"} for s, r in ("ab", "cd")]
-    with pytest.raises(ScenarioError, match=r"agents\.a: a, b, c, d: .* every 1147 steps, more than .* 1024"):
+    with pytest.raises(ScenarioError, match=r"agents\.a: a, b, c, d: .* every 66013 steps, more than 65,536"):
         Simulation(make(agents, channels))
-    allowed = Simulation(make(agents, channels, training={"window_limit": 2000}))
+    agents["b"]["clock"]["period"] = 31
+    allowed = Simulation(make(agents, channels))
     assert "a" not in allowed.step()["losses"]
 
 

@@ -21,7 +21,7 @@ LAYER = {"kind": "mlp", "hidden": [6], "norm": "none", "activation": "tanh"}
 def chain(coupling: str, p: float, *, unroll: int = 1, **more: Any) -> Scenario:
     """a -> b -> c; only the last has an objective."""
     agents: dict[str, Any] = {
-        name: {"network": LAYER, "clock": {"unroll": unroll}, "p_update": p, **more} for name in "abc"
+        name: {"network": LAYER, "clock": {"unroll": unroll}, "learn": p, **more} for name in "abc"
     }
     agents["a"]["observes"] = ["image"]
     agents["c"]["objective"] = CLASSIFY
@@ -64,7 +64,7 @@ def test_in_a_locked_group_the_first_moves_only_if_all_above_are_drawn() -> None
 
 
 def test_tied_agents_share_the_draw() -> None:
-    own = {"observes": ["image"], "network": LAYER, "objective": CLASSIFY, "share": "both", "p_update": 0.5}
+    own = {"observes": ["image"], "network": LAYER, "objective": CLASSIFY, "share": "both", "learn": 0.5}
     with Simulation(scenario_of(dict.fromkeys("ab", own))) as simulation:
         for step in range(12):
             before = parameters(simulation, "a")

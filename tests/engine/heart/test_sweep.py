@@ -1,4 +1,4 @@
-"""The sweep order (`training.sweep`): graphs that are gone before the next agent ticks, and messages that are released.
+"""The sweep order (`training.advanced.sweep`): graphs that are gone before the next agent ticks, and messages that are released.
 
 That its numbers are those of the joint order is in tests/contracts. `kept` reads the engine for the parameters that count.
 """
@@ -27,7 +27,7 @@ HALF: Document = {"clock": {"period": 2}}
 
 
 def swept(scene: Document, sweep: bool = True) -> Document:
-    return {**scene, "training": {**scene["training"], "sweep": sweep}}
+    return {**scene, "training": {**scene["training"], "advanced": {"sweep": sweep}}}
 
 
 def block(inputs: int, outputs: int) -> nn.Module:
@@ -144,7 +144,7 @@ def test_every_figure_of_the_joint_order_is_there(scene: Document) -> None:
     """Figures of a step at which nobody sends are of a message of before."""
     found = []
     for sweep in (True, False):
-        with made({**swept(scene, sweep), "telemetry": {"every": 2}}, "cohort") as simulation:
+        with made({**swept(scene, sweep), "telemetry": {"period": 2}}, "cohort") as simulation:
             rows = simulation.history
             simulation.run(7)
             found.append({(row.step, row.name, row.metric): torch.tensor(row.value) for row in rows})

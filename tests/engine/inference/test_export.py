@@ -69,7 +69,7 @@ CLOCKS = line(
     c={"clock": {"period": 3, "phase": -1}},
 )
 LAST = line(c={"clock": {"period": 4, "phase": -1}})
-MAPS: Document = {"kind": "conv", "hidden": [3], "filter": 3, "pool": ["max"], "norm": "batch"}
+MAPS: Document = {"kind": "conv", "hidden": [3], "size": 3, "pool": ["max"], "norm": "batch"}
 MAPS_ON = {**MAPS, "norm": "layer", "pool": ["avg"]}
 OF_MAPS: list[Document] = [
     {"from": "a", "to": "b", "link": {"delay": 1}},

@@ -37,7 +37,7 @@ def chain(**reader: Any) -> Simulation:
 
 def pictures() -> Simulation:
     """Convolutions with batch norm, tied, into one reader."""
-    conv = {"kind": "conv", "hidden": [3], "filter": 3, "pool": ["max"], "norm": "batch"}
+    conv = {"kind": "conv", "hidden": [3], "size": 3, "pool": ["max"], "norm": "batch"}
     eye: Document = {"observes": ["image"], "network": conv, "share": "eye"}
     reader = {"network": {**MLP, "norm": "layer"}, "objective": CLASSIFY, "fan_in": "mean"}
     channels = [
@@ -64,7 +64,7 @@ class Attention(nn.Module):
 def symbols() -> Simulation:
     """A message of symbols and one of unit length, beside each other."""
     reader: Document = {"network": MLP, "objective": CLASSIFY}
-    words = {"symbols": {"vocabulary": 4, "length": 3}}
+    words = {"sample": {"kind": "gumbel", "vocabulary": 4, "size": 3}}
     place: Document = {"from": "a", "to": "b", "key": "place", "size": [2, 2], "norm": "unit"}
     return simulate({"a": EYE, "b": reader}, [{"from": "a", "to": "b", **words}, place])
 

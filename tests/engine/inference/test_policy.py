@@ -15,7 +15,7 @@ from antiphon.scenarios import Scenario
 from tests.envs.adaptors import parallel_worlds
 
 WORLDS = {
-    "gymnasium": "{gymnasium: CartPole-v1, autoreset: same_step, max_episode_steps: 9}",
+    "gymnasium": "{id: gymnasium/CartPole-v1, autoreset: same_step, max_episode_steps: 9}",
     "ours": "{id: antiphon/CartPole-v0, limit: 60}",
 }
 
@@ -109,7 +109,7 @@ def test_samples_are_of_the_seed_the_step_and_the_environment() -> None:
 
 MINES = """\
 scenario: mines
-env: {pettingzoo: mines_of_a_test, mine: 2, limit: 6}
+env: {id: pettingzoo/mines_of_a_test, mine: 2, limit: 6}
 agents:
   low: {observes: [low.observation], acts: low, clock: {unroll: 3}, objective: {kind: a2c}}
   high: {observes: [high.place], acts: high, clock: {unroll: 3}, objective: {kind: reinforce}}

@@ -14,7 +14,7 @@ from antiphon.scenarios import Scenario
 BATCH, EPISODES = 3, 4
 POLE = """\
 scenario: pole
-env: {gymnasium: CartPole-v1, max_episode_steps: 60, AUTORESET}
+env: {id: gymnasium/CartPole-v1, max_episode_steps: 60, AUTORESET}
 agents:
   eye: {observes: [observation], network: {kind: gru, size: 6}}
   hand: {network: {kind: mlp, hidden: [16]}, objective: {kind: ppo, minibatches: 3}, acts: true, clock: {unroll: 8}}

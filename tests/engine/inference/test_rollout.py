@@ -46,7 +46,7 @@ def hierarchy(a: Document | None = None, b: Document | None = None, **channel: A
     gradient = {"kind": "linear", "context": ["count_so_far"]}
     channels = [
         {"from": "a", "to": "b", "size": 4, "norm": "layer", "gradient": gradient, **channel},
-        *[{"from": name, "to": name, "carries": "state", "coupling": "decoupled"} for name in "ab"],
+        *[{"from": name, "to": name, "key": "state", "coupling": "decoupled"} for name in "ab"],
     ]
     env, adam = {"id": "antiphon/CountDigits-v0", "levels": 2, "window": 3}, {"kind": "adam", "lr": 0.01}
     return scenario_of(agents, channels, env, readout="b", batch=4, steps=100, optimiser=adam)
@@ -205,7 +205,7 @@ def remembering(**link: Any) -> Simulation:
     }
     common = {"size": 3, "link": {"delay": 1, **link}, "input": {"kind": "linear", "context": []}}
     channels = [{"from": "a", "to": "b", **common}, {"from": "b", "to": "a", **common}]
-    states = [{"from": "a", "to": "a", "carries": "state"}]
+    states = [{"from": "a", "to": "a", "key": "state"}]
     return Simulation(scenario_of(agents, [*channels, *states], env, batch=8), dtype=torch.float64)
 
 

@@ -42,8 +42,8 @@ def test_words_for_links_and_predictors_name_what_is_used_only() -> None:
 @pytest.mark.parametrize(
     ("message", "words"),
     [
-        ({"symbols": {"vocabulary": 16}}, ("1 symbol of 16 by gumbel", False)),
-        ({"symbols": {"vocabulary": 4, "length": 3, "by": "argmax"}}, ("3 symbols of 4 by argmax", False)),
+        ({"sample": {"kind": "gumbel", "vocabulary": 16}}, ("1 symbol of 16 by gumbel", False)),
+        ({"sample": {"kind": "argmax", "vocabulary": 4, "size": 3}}, ("3 symbols of 4 by argmax", False)),
         ({"size": [4, 2]}, (None, True)),
         ({"size": [2, 2, 2]}, (None, False)),
         ({"size": 8}, (None, False)),
@@ -72,7 +72,7 @@ class Told(Recorder):
 def test_a_run_is_described_by_its_facts(parts: dict[str, int] | None, tmp_path: Path) -> None:
     agents = {"a": {"observes": ["image"]}, "b": {"objective": CLASSIFY}}
     channel = {"from": "a", "to": "b", "link": {"delay": 1}}
-    scenario = scenario_of(agents, [channel], steps=70, telemetry={"recorders": [Told], "every": 7})
+    scenario = scenario_of(agents, [channel], steps=70, telemetry={"recorders": [Told], "period": 7})
     with Simulation(scenario, seed=3, parts=parts, logdir=tmp_path / "run") as simulation:
         simulation.step()
     found = Told.description
@@ -84,6 +84,6 @@ def test_a_run_is_described_by_its_facts(parts: dict[str, int] | None, tmp_path:
 def test_an_agent_says_which_weights_it_has_in_common_with_others() -> None:
     scenario = load("digits-mlp").resolve()
     fields = {name: getattr(scenario, name) for name in type(scenario).model_fields}
-    graph = graph_of(Scenario(**{**fields, "tied": [["n0.0.bias", "n1.0.bias"]]}))
+    graph = graph_of(Scenario(**{**fields, "share": [["n0.0.bias", "n1.0.bias"]]}))
     assert [graph.nodes[name]["about"].get("tied") for name in ("n0", "n1")] == ["n0.0.bias = n1.0.bias"] * 2
     assert not any("tied" in about for name, about in graph.nodes(data="about") if name not in ("n0", "n1"))

@@ -25,7 +25,7 @@ def ring(link: Mapping[str, Any] | None = None, *, telemetry: Any = None, **chan
     one = {"size": 4, "norm": "none", "link": {"delay": 1, **(link or {})}, **channel}
     channels = [{"from": f"a{i}", "to": f"a{(i + 1) % 4}", **one} for i in range(4)]
     agents = {f"a{i}": agent for i in range(4)}
-    every = {"every": 3, **(telemetry or {})}
+    every = {"period": 3, **(telemetry or {})}
     return scenario_of(agents, channels, readout="a0", telemetry=every, batch=6, steps=30)
 
 
@@ -67,7 +67,7 @@ def test_energy_and_deviation_are_those_of_the_newest_message() -> None:
 
 
 def test_the_entropy_and_the_traffic_of_symbols() -> None:
-    simulation, found = listening(ring(size=None, symbols={"vocabulary": 4, "length": 2}), 1)
+    simulation, found = listening(ring(size=None, sample={"kind": "gumbel", "vocabulary": 4, "size": 2}), 1)
     entropies = []
     for name, channel in simulation.channels.items():
         shares = channel.messages[0].value.view(6, 2, 4).mean(0)
@@ -90,7 +90,7 @@ def test_what_is_injected_has_the_mean_norm_of_its_samples() -> None:
 
 
 def test_samples_are_the_newest_messages_with_their_labels_those_to_readouts_first() -> None:
-    simulation = Simulation(ring(telemetry={"top": 2}), seed=1)
+    simulation = Simulation(ring(telemetry={"max": 2}), seed=1)
     listener, label = Listener(), simulation.signals["label"]
     simulation.recorders.append(listener)
     simulation.run(1)
@@ -142,7 +142,7 @@ def test_age_is_counted_from_the_newest_message_that_has_crossed(delay: int, per
         "b": {"network": net, "objective": CLASSIFY},
     }
     link = {"from": "a", "to": "b", "size": 3, "norm": "none", "link": {"delay": delay}}
-    with Simulation(scenario_of(agents, [link], telemetry={"every": 1}, batch=4, steps=12)) as simulation:
+    with Simulation(scenario_of(agents, [link], telemetry={"period": 1}, batch=4, steps=12)) as simulation:
         history = simulation.history
         simulation.run()
         steps, ages = history.of("a->b", "age")

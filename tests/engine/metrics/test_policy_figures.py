@@ -25,7 +25,7 @@ def poles(kind: str = "ppo", every: int = 6, **goal: Any) -> Scenario:
         "clock": {"unroll": 4},
     }
     env = {"id": "antiphon/CartPole-v0", "limit": 5}
-    return scenario_of({"motor": motor}, env=env, batch=3, steps=12, telemetry={"every": every})
+    return scenario_of({"motor": motor}, env=env, batch=3, steps=12, telemetry={"period": every})
 
 
 def rows(simulation: Simulation, steps: int) -> list[tuple[int, str, float]]:

@@ -31,7 +31,7 @@ def channel(ends: str = "a->b", coupling: str = "decoupled", **more: Any) -> dic
 
 
 def state(name: str, coupling: str) -> dict[str, Any]:
-    return {"from": name, "to": name, "carries": "state", "coupling": coupling}
+    return {"from": name, "to": name, "key": "state", "coupling": coupling}
 
 
 def scenario(agents: dict[str, Any], channels: list[dict[str, Any]], **env: Any) -> Scenario:
@@ -172,7 +172,11 @@ RASTERS: dict[str, tuple[Scenario, dict[str, str]]] = {
             scenario(everyone("ab"), [channel(gradient=gradient)]),
             {"b credit": "0 0 0 0 0 0 0 0"},
         )
-        for gradient in ({"kind": "local", "target": "label"}, {"apply": False}, {"scale": 0, "discount": 0})
+        for gradient in (
+            {"kind": "local", "target": "label"},
+            {"scale": 0, "discount": 0},
+            {"scale": 0, "discount": 0},
+        )
     },
     "two levels": (
         two_levels(),

@@ -36,7 +36,7 @@ def document(steps: int = 24, *, delay: int = 2, every: int = 8, **link: Any) ->
         "agents": agents,
         "channels": channels,
         "training": {"batch": 8, "steps": steps},
-        "telemetry": {"every": every},
+        "telemetry": {"period": every},
     }
 
 

@@ -181,7 +181,7 @@ class Belled(Play):
 
 
 BELLED = Scenario.model_validate(
-    noise_ring(channel={"link": {"delay": 2}}, env=Belled()) | {"telemetry": {"every": 5}}
+    noise_ring(channel={"link": {"delay": 2}}, env=Belled()) | {"telemetry": {"period": 5}}
 )
 
 

@@ -47,7 +47,7 @@ def assert_refused(line: str, doc: Document, parts: Any) -> None:
 
 BACK: list[Document] = [{"from": a, "to": b, "size": 4, "link": {"delay": 1}} for a, b in ("ab", "ba")]
 HEAD = {"weight": "b.objective.weight", "bias": "b.objective.bias"}
-LENS: Document = {"gradient": {"kind": "lens", "head": nn.Linear(4, 3), "parameters": HEAD}}
+LENS: Document = {"gradient": {"kind": "lens", "network": nn.Linear(4, 3), "parameters": HEAD}}
 SHARED = document(
     {one: {**OWN, "objective": LABEL, "share": "g"} for one in "ab"},
     [way | {"port": "out"} for way in BACK],
@@ -63,8 +63,8 @@ REFUSED: list[tuple[Document, str]] = [
     ),
     (pair(AT_ONCE), "channels[a->b].link.delay: 0: a message is read at the step at which it is sent"),
     (
-        pair({"link": {"delay": 2, "back": 0}}),
-        "channels[a->b].link.back: 0: a gradient is back at the step at which it is made",
+        pair({"link": {"delay": [2, 0]}}),
+        "channels[a->b].link.delay: 0 back: a gradient is back at the step at which it is made",
     ),
     *(
         (
@@ -75,7 +75,7 @@ REFUSED: list[tuple[Document, str]] = [
     ),
     (pair(TO_STATE, b=CELL), "channels[a->b].gradient.context: 'to.state' is read from the receiver itself"),
     (SHARED, "agents.b.share: shared parameters learn as one"),
-    (pair() | {"tied": [["a.0.bias", "b.0.bias"]]}, "tied[0]: tied parameters are one weight"),
+    (pair() | {"share": [["a.0.bias", "b.0.bias"]]}, "share[0]: tied parameters are one weight"),
     (
         pair(LENS, b={"network": {"hidden": []}, "observes": []}),
         "channels[a->b].gradient.kind: a lens reads the parameters of another agent",
@@ -96,12 +96,21 @@ SEES = {**OWN, "observes": ["observation"]}
 POLE = document(
     {"a": SEES, "b": {**SEES, "objective": LABEL | {"kind": "regression", "target": "reward"}}},
     BACK[:1],
-    {"gymnasium": "CartPole-v1"},
+    {"id": "gymnasium/CartPole-v1"},
 )
 INDIVISIBLE: list[tuple[Document, str]] = [
-    (pair(on_divergence="quarantine"), "training.on_divergence: quarantine voids messages at the step of"),
-    (pair(bound=2.0), "training.bound: parts do not agree on a divergence at the step that it happens"),
-    (pair(sweep=True), "training.sweep: parts differentiate all windows of a step together; make it false"),
+    (
+        pair(advanced={"on_divergence": "quarantine"}),
+        "training.advanced.on_divergence: quarantine voids messages at the step of",
+    ),
+    (
+        pair(advanced={"on_divergence": {"max": 2.0}}),
+        "training.advanced.on_divergence: parts do not agree on a divergence at the step that it happens",
+    ),
+    (
+        pair(advanced={"sweep": True}),
+        "training.advanced.sweep: parts differentiate all windows of a step together; make it false",
+    ),
     (pair(b=ACTS), "agents.b.acts: what the environment shows depends on the action"),
     (POLE, "env: 'CartPole-v1' is a world of gymnasium, which may hold more than its seed sets"),
 ]
@@ -146,8 +155,11 @@ DELAYED_BACK: list[Document] = [way | {"coupling": "delayed", "link": {"delay": 
 CUT: dict[str, tuple[Document, int]] = {
     "detached": (pair({"coupling": "detached"}), 1),
     "unlocked": (pair({"coupling": "unlocked", "input": AGE}), 1),
-    "no gradient is wanted": (pair({"coupling": "detached", "link": {"delay": 4, "back": 0}}), 1),
-    "a trace without effect": (pair({"gradient": {"kind": "linear", "trace": 0.5, "apply": False}}), 1),
+    "no gradient is wanted": (pair({"coupling": "detached", "link": {"delay": [4, 0]}}), 1),
+    "a trace without effect": (
+        pair({"gradient": {"kind": "linear", "trace": 0.5, "scale": 0, "discount": 0}}),
+        1,
+    ),
     "the sender's state": (pair({"gradient": {"kind": "linear", "context": ["from.state"]}}, a=CELL), 1),
     "states of its own": (pair(a=CELL, b=CELL), 1),
     "aligned at the receiving end": (pair(b={"align": True}), 1),
@@ -155,15 +167,15 @@ CUT: dict[str, tuple[Document, int]] = {
     "aligned at both ends": (pair(a={"align": "b->a"}, b={"align": True}) | {"channels": BACK}, 1),
     "an aligned sender's synthetic input": (pair(a={"align": "b->a"}) | {"channels": ALIGNED}, 1),
     "losses, noise, a rate": (pair({"link": {"drop": 0.5, "noise": 0.1, "rate": 0.5}}), 1),
-    "a sender that learns seldom": (pair({"link": {"delay": 2}}, a={"p_update": 0.3}), 2),
+    "a sender that learns seldom": (pair({"link": {"delay": 2}}, a={"learn": 0.3}), 2),
     "a sender with windows": (pair({"link": {"delay": 2}}, a={"clock": {"unroll": 4}}), 2),
     "a delay": (pair({"link": {"delay": 4}}), 4),
-    "a gradient that is back sooner": (pair({"link": {"delay": 4, "back": 2}}), 2),
-    "a gradient that is back later": (pair({"link": {"delay": 4, "back": 9}}), 4),
+    "a gradient that is back sooner": (pair({"link": {"delay": [4, 2]}}), 2),
+    "a gradient that is back later": (pair({"link": {"delay": [4, 9]}}), 4),
     "delayed": (delayed(), 4),
     "delayed, to a reader that ticks seldom": (delayed({"clock": {"period": 3}}), 4),
     "delayed, and messages are lost": (delayed(drop=0.5), 1),
-    "delayed, and its receiver learns seldom": (delayed({"p_update": 0.5}), 1),
+    "delayed, and its receiver learns seldom": (delayed({"learn": 0.5}), 1),
     "delayed, and its receiver waits itself": (delayed() | {"channels": DELAYED_BACK}, 1),
     "delayed, and episodes end": (delayed(env=Play(share=0.2)), 1),
 }

@@ -64,7 +64,7 @@ def chain(*couplings: str, hold: int = 6, **node: Any) -> Scenario:
 
 
 def test_a_cohort_says_what_its_members_have_in_common(planned: Planned) -> None:
-    found = planned(ring(5, clock={"period": 2, "phase": 1, "unroll": 3}, p_update=0.5))
+    found = planned(ring(5, clock={"period": 2, "phase": 1, "unroll": 3}, learn=0.5))
     (cohort,) = found["cohorts"]
     about = cohort["about"]
     assert (about["network"], about["ticks"]) == ("mlp 5", "every 2, phase 1")
@@ -123,7 +123,7 @@ def test_a_chain_without_delay_ticks_in_waves(planned: Planned) -> None:
 
 
 def test_clocks_and_rare_updates_make_a_step_cheaper(planned: Planned) -> None:
-    scenarios = ring(4), ring(4, clock={"period": 4}), ring(4, p_update=0.1), ring(16)
+    scenarios = ring(4), ring(4, clock={"period": 4}), ring(4, learn=0.1), ring(16)
     full, quarter, part, many = (planned(scenario)["flop"] for scenario in scenarios)
     assert quarter == pytest.approx(full / 4)
     assert full / 3 < part < full

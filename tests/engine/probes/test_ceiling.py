@@ -49,7 +49,7 @@ def test_on_a_frozen_network_a_trained_linear_synthetic_gradient_reaches_its_cei
     if kind == "chain":  # the target of the first is then what the second has learned to say
         agents |= {"b": frozen, "c": {**frozen, "objective": CLASSIFY}}
         channels.append({"from": "b", "to": "c"})
-    predictor = {"kind": "adam", "lr": 0.03, "schedule": {"kind": "cosine", "factor": 0.0}}
+    predictor = {"kind": "adam", "lr": 0.03, "schedule": {"kind": "cosine", "scale": 0.0}}
     training = {"predictor": predictor, "steps": 600}
     simulation = make(agents, channels, batch=64, dtype=torch.float32, training=training)
     simulation.run(600)

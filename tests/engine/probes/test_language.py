@@ -28,7 +28,9 @@ def talking(*, deaf: bool = False, mute: bool = False) -> Simulation:
         "a": {"observes": ["thing"], "network": LINEAR_MAP},
         "b": {"network": LINEAR_MAP, "objective": CLASSIFY},
     }
-    channels = [{"from": "a", "to": "b", "symbols": {"vocabulary": CLASSES}, "coupling": "locked"}]
+    channels = [
+        {"from": "a", "to": "b", "sample": {"kind": "gumbel", "vocabulary": CLASSES}, "coupling": "locked"}
+    ]
     simulation = Simulation(scenario_of(agents, channels, env))
     speaker, listener = (simulation.agents[name].parameters for name in "ab")
     for parameters, head, off in ((speaker, "to_b", mute), (listener, "objective", deaf)):
@@ -66,12 +68,12 @@ def test_in_an_environment_all_ticks_are_measured_and_no_bit_changes(acts: bool)
     speaker: dict[str, Any] = {"observes": ["x"], "network": LINEAR_MAP}
     listener: dict[str, Any] = {"observes": ["y"], "network": LINEAR_MAP}
     own: dict[str, Any] = {"objective": {"kind": "a2c"}, "clock": {"unroll": 2}}
-    words: dict[str, Any] = {"symbols": {"vocabulary": 4, "length": 2}, "link": {"delay": 1}}
+    words: dict[str, Any] = {"sample": {"kind": "gumbel", "vocabulary": 4, "size": 2}, "link": {"delay": 1}}
     agents = {"a": {**speaker, "clock": {"period": 2}}, "b": {**listener, "objective": CLASSIFY}}
     env: Any = Play(share=0.1)
     if acts:
         agents = {"a": {**speaker, **own}, "b": {**listener, **own, "acts": True}}
-        words, env = {"symbols": {"vocabulary": 4, "by": "reinforce"}}, Game(space="choice", share=0.2)
+        words, env = {"sample": {"kind": "reinforce", "vocabulary": 4}}, Game(space="choice", share=0.2)
     simulation = Simulation(scenario_of(agents, [{"from": "a", "to": "b", **words}], env))
     simulation.run(4)
     with unchanged(simulation):

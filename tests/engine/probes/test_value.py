@@ -20,7 +20,7 @@ from tests.kit.documented import signal_alignment
 
 ALL = "all channels"
 LABELLED = {"kind": "linear", "context": ["label"]}
-COSINE = {"kind": "adam", "lr": 0.01, "schedule": {"kind": "cosine", "factor": 0.0}}
+COSINE = {"kind": "adam", "lr": 0.01, "schedule": {"kind": "cosine", "scale": 0.0}}
 
 
 def wide(coupling: str, **settings: Any) -> Simulation:
@@ -72,7 +72,7 @@ def test_whatever_the_coupling_the_true_signal_is_a_locked_channel_s_and_none_a_
     "channel",
     [
         {"coupling": "detached"},
-        {"coupling": "decoupled", "gradient": {**LABELLED, "apply": False}},
+        {"coupling": "decoupled", "gradient": {**LABELLED, "scale": 0, "discount": 0}},
         {"coupling": "decoupled", "gradient": {"kind": "linear", "optimiser": {"kind": "sgd", "lr": 1e-300}}},
     ],
     ids=["detached", "shadow", "zero predictor"],
@@ -149,7 +149,7 @@ def test_losses_count_in_the_second_half_of_the_horizon(horizon: int) -> None:
 
 
 MEASURED: dict[str, Callable[[], Simulation]] = {
-    "links": lambda: chain("decoupled", link={"drop": 0.3, "noise": 0.1, "bits": 6}, agent={"p_update": 0.5}),
+    "links": lambda: chain("decoupled", link={"drop": 0.3, "noise": 0.1, "bits": 6}, agent={"learn": 0.5}),
     "unlocked": lambda: chain("unlocked", input={"kind": "linear"}),
     "dfa": lambda: chain("locked", feedback={"kind": "dfa", "of": "d"}),
     "clocks": timescales,
@@ -172,7 +172,7 @@ def test_every_coupling_can_be_measured_and_keeps_its_bits(name: str) -> None:
 def test_a_run_has_its_values_and_the_cosines_of_its_parameter_gradients(tmp_path: Path) -> None:
     own = wide("decoupled").scenario
     fields = {name: getattr(own, name) for name in type(own).model_fields}
-    telemetry = plain(own.telemetry) | {"value": {"every": 4, "horizon": 4}}
+    telemetry = plain(own.telemetry) | {"value": {"period": 4, "horizon": 4}}
     scenario, settings = Scenario(**{**fields, "telemetry": telemetry}), {"dtype": torch.float64}
     with Simulation(scenario, logdir=tmp_path / "run", **settings) as simulation:
         simulation.run(4)

@@ -191,7 +191,7 @@ def kill() -> None:
 
 @needs_ray
 def test_parts_have_the_bits_of_one_process_also_when_they_are_killed(tmp_path: Path) -> None:
-    document = noise_ring(channel={"link": {"delay": 4}}, env=Slow()) | {"telemetry": {"every": 60}}
+    document = noise_ring(channel={"link": {"delay": 4}}, env=Slow()) | {"telemetry": {"period": 60}}
     scenario = Scenario.model_validate(document)
     cut = {"count": 2, "every": 2, "ray": "local"}
     with (

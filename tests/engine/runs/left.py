@@ -19,7 +19,7 @@ from antiphon.engine.runs.run_writer import RunWriter
 from antiphon.scenarios import load
 from tests.recorded import metrics
 
-TEXT = load("digits-mlp").text + "telemetry: {every: 5}\n"
+TEXT = load("digits-mlp").text + "telemetry: {period: 5}\n"
 """A template whose runs are short."""
 
 

@@ -108,7 +108,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from antiphon.cli import main
 
     folder = tmp_path_factory.mktemp("whole")
-    (folder / "often.yaml").write_text(load("digits-mlp").text + "telemetry: {every: 3}\n")
+    (folder / "often.yaml").write_text(load("digits-mlp").text + "telemetry: {period: 3}\n")
     words = f"{OFTEN} {TINY} --name a".replace("often", f"{folder}/often")
     assert main(words.replace("--logdir .", f"--logdir {folder}").split()) == 0
     return folder / "a"

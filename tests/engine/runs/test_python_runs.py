@@ -36,7 +36,7 @@ def own(*, shift: float = 0.0, channel: Any = None, steps: int = 40, **changes: 
     }
     channels = [{"from": "a", "to": "b", "size": 4, "norm": "none", **(channel or {})}]
     env = changes.pop("env", None) or from_tensors(x=x + shift, label=(x[:, 0] > 0).long())
-    return scenario_of(agents, channels, env, batch=4, steps=steps, telemetry={"every": 5}, **changes)
+    return scenario_of(agents, channels, env, batch=4, steps=steps, telemetry={"period": 5}, **changes)
 
 
 def stepped(simulation: Simulation, steps: int) -> Simulation:

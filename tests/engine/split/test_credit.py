@@ -124,7 +124,7 @@ def test_a_site_head_is_at_every_site_or_on_their_mean(
     model = nn.Sequential(nn.LayerNorm(shape), last)
     model(torch.randn(2, *shape))
     gradient = {"kind": "local", "target": "label"}
-    head = antiphon.split(model, [1], env=env, gradient=gradient).channels[0].gradient.head
+    head = antiphon.split(model, [1], env=env, gradient=gradient).channels[0].gradient.network
     x = torch.randn(2, *shape)
     assert head(x).shape == (2, *outputs)
     assert not head(x).any()
@@ -193,7 +193,7 @@ def test_tokens_learn_by_default_through_a_copied_block_or_a_lens_that_is_smalle
     assert {gradient.kind for gradient in found} == {"local"}
     block = sum(p.numel() for p in gpt().blocks[3].parameters())
     assert all(
-        sum(p.numel() for p in one.head.parameters()) > block for one in found
+        sum(p.numel() for p in one.network.parameters()) > block for one in found
     )  # a copy is in the head
     wide = gpt()
     wide.head = nn.Sequential(nn.Linear(8, 200), nn.Linear(200, 7))
@@ -212,9 +212,9 @@ def test_maps_learn_by_default_through_copied_blocks_or_a_small_head() -> None:
     sizes = [
         sum(p.numel() for p in (*model.blocks[i].parameters(), *model.head.parameters())) for i in copied
     ]
-    assert [sum(p.numel() for p in one.head.parameters()) for one in found] == sizes
+    assert [sum(p.numel() for p in one.network.parameters()) for one in found] == sizes
     maps = antiphon.split(ResNet(), ["layer2"], env=pictures(), batch=4)  # a cut of no list of blocks
-    assert [channel.gradient.head for channel in maps.channels] == [MapHead]
+    assert [channel.gradient.network for channel in maps.channels] == [MapHead]
 
 
 def test_a_cut_behind_the_blocks_leaves_the_lens_where_it_is() -> None:

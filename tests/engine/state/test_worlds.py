@@ -16,7 +16,7 @@ from tests.envs.adaptors.test_vector import Saved
 
 STATELESS = """\
 scenario: pole
-env: {gymnasium: CartPole-v1, autoreset: same_step}
+env: {id: gymnasium/CartPole-v1, autoreset: same_step}
 agents:
   eye: {observes: [observation]}
   player: {objective: {kind: regression, target: reward}, acts: true}
@@ -28,7 +28,9 @@ STATEFUL = (
     STATELESS.replace(
         "CartPole-v1, autoreset: same_step", "antiphon-test/Saved-v0, max_episode_steps: 2"
     ).replace("[observation]", "[count, bits]"),
-    STATELESS.replace("gymnasium: CartPole-v1, autoreset: same_step", "pettingzoo: saved_worlds_of_a_test")
+    STATELESS.replace(
+        "id: gymnasium/CartPole-v1, autoreset: same_step", "id: pettingzoo/saved_worlds_of_a_test"
+    )
     .replace("[observation]", "[high.place]")
     .replace("acts: true", "observes: [low.observation]"),
 )

@@ -123,11 +123,11 @@ def registered() -> Iterator[None]:
 
 DOCUMENT = """\
 scenario: broken
-env: {gymnasium: antiphon-test/Broken-v0, fault: raises, disable_env_checker: true}
+env: {id: gymnasium/antiphon-test/Broken-v0, fault: raises, disable_env_checker: true}
 agents:
   player: {observes: [observation], objective: {kind: regression, target: reward}, acts: true}
 training: {batch: 2, steps: 12}
-telemetry: {every: 2}
+telemetry: {period: 2}
 """
 
 

@@ -17,7 +17,7 @@ from tests.commands import Commands
 
 DOCUMENT = """\
 scenario: pole
-env: {gymnasium: CartPole-v1, max_episode_steps: 5}
+env: {id: gymnasium/CartPole-v1, max_episode_steps: 5}
 agents:
   player: {observes: [observation], objective: {kind: regression, target: reward}, acts: true}
 training: {batch: 3, steps: 12}
@@ -44,7 +44,7 @@ def test_the_way_of_vectorising_and_resetting_can_be_chosen(
     made: list[Any] = []
     make_vec = gymnasium.make_vec
     monkeypatch.setattr(gymnasium, "make_vec", lambda *a, **k: made.append(make_vec(*a, **k)) or made[-1])
-    envs.check_vector_env(lambda: envs.make({"gymnasium": "CartPole-v1", **options}, batch=2), steps=30)
+    envs.check_vector_env(lambda: envs.make({"id": "gymnasium/CartPole-v1", **options}, batch=2), steps=30)
     assert type(made[0]).__name__ == kind
     assert made[0].metadata["autoreset_mode"] is mode
 
@@ -52,7 +52,7 @@ def test_the_way_of_vectorising_and_resetting_can_be_chosen(
 def test_subprocesses_step_to_the_same_bits() -> None:
     rolls = []
     for mode in ("sync", "async"):
-        env = envs.make({"gymnasium": "CartPole-v1", "vectorization_mode": mode}, batch=2)
+        env = envs.make({"id": "gymnasium/CartPole-v1", "vectorization_mode": mode}, batch=2)
         env.reset(seed=3)
         rolls.append(
             torch.stack([env.step(torch.tensor([step % 2, 1]))[0]["observation"] for step in range(20)])
@@ -64,7 +64,7 @@ def test_subprocesses_step_to_the_same_bits() -> None:
 def test_a_time_limit_is_a_truncation() -> None:
     for mode in ("sync", "vector_entry_point"):
         options = {"vectorization_mode": mode, "max_episode_steps": 5}
-        env = envs.make({"gymnasium": "CartPole-v1", **options}, batch=2)
+        env = envs.make({"id": "gymnasium/CartPole-v1", **options}, batch=2)
         env.reset(seed=0)
         infos = [env.step(torch.tensor([step % 2] * 2))[4] for step in range(6)]
         assert [info["truncated"].tolist() for info in infos] == [[0, 0]] * 4 + [[1, 1], [0, 0]]
@@ -80,7 +80,7 @@ def test_a_document_trains_in_one_and_check_and_show_know_its_signals(
     Path("unknown.yaml").write_text(DOCUMENT.replace("CartPole-v1", "CartPole-v9"))
     antiphon_ = Commands(capsys)
     scenario = antiphon.Scenario.from_yaml(DOCUMENT)
-    assert "env: {gymnasium: CartPole-v1, max_episode_steps: 5}\n" in scenario.to_yaml()
+    assert "env: {id: gymnasium/CartPole-v1, max_episode_steps: 5}\n" in scenario.to_yaml()
     with antiphon.Simulation(scenario) as simulation:
         simulation.run()
         assert simulation.world.figures()["episode_return"] == 5
@@ -98,25 +98,37 @@ def test_a_document_trains_in_one_and_check_and_show_know_its_signals(
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [
-        ({"gymnasium": "ALE/Pong-v5"}, "install the package that has 'ALE', and name it:"),
+        ({"id": "gymnasium/ALE/Pong-v5"}, "install the package that has 'ALE', and name it:"),
         (
-            {"gymnasium": "CartPole-v1", "autoreset": "same"},
+            {"id": "gymnasium/CartPole-v1", "autoreset": "same"},
             "env.autoreset: unknown autoreset 'same'; did you",
         ),
-        ({"gymnasium": "CartPole-v1", "vectorization_mode": "threads"}, "env.vectorization_mode: unknown"),
+        ({"id": "gymnasium/CartPole-v1", "vectorization_mode": "threads"}, "env.vectorization_mode: unknown"),
         (
             {
-                "gymnasium": "CartPole-v1",
+                "id": "gymnasium/CartPole-v1",
                 "vectorization_mode": "vector_entry_point",
                 "autoreset": "disabled",
             },
             "env.autoreset: disabled, but the vector environment of 'CartPole-v1' has next_step; leave",
         ),
-        ({"gymnasium": "Pendulum-v1", "render_mode": "png"}, "env.render_mode: 'Pendulum-v1' has no 'png';"),
-        ({"gymnasium": "CartPole-v1", "num_envs": 3}, "env.num_envs: cannot be given, it is training.batch"),
-        ({"gymnasium": "antiphon/CartPole-v0"}, "is antiphon's own; write env: {id: antiphon/CartPole-v0}"),
-        ({"gymnasium": "nothing_here:World-v0"}, "a document may not import 'nothing_here'; allow it with"),
-        ({"gymnasium": "../x:World-v0"}, "'../x' is no module; write package.module"),
+        (
+            {"id": "gymnasium/Pendulum-v1", "render_mode": "png"},
+            "env.render_mode: 'Pendulum-v1' has no 'png';",
+        ),
+        (
+            {"id": "gymnasium/CartPole-v1", "num_envs": 3},
+            "env.num_envs: cannot be given, it is training.batch",
+        ),
+        (
+            {"id": "gymnasium/antiphon/CartPole-v0"},
+            "is antiphon's own; write env: {id: antiphon/CartPole-v0}",
+        ),
+        (
+            {"id": "gymnasium/nothing_here:World-v0"},
+            "a document may not import 'nothing_here'; allow it with",
+        ),
+        ({"id": "gymnasium/../x:World-v0"}, "'../x' is no module; write package.module"),
     ],
 )
 def test_what_cannot_be_made_is_refused_in_one_line(
@@ -140,7 +152,7 @@ def test_a_module_is_imported_only_where_the_caller_allows_it(
         "gymnasium.register('antiphon-test/Tiny-v0', 'gymnasium.envs.classic_control:CartPoleEnv')\n"
     )
     document = tmp_path / "tiny.yaml"
-    document.write_text(DOCUMENT.replace("CartPole-v1", f"'{name}:antiphon-test/Tiny-v0'"))
+    document.write_text(DOCUMENT.replace("CartPole-v1", f"{name}:antiphon-test/Tiny-v0"))
     monkeypatch.syspath_prepend(tmp_path)
     antiphon_ = Commands(capsys)
     try:

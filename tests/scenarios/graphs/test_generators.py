@@ -13,13 +13,13 @@ from antiphon.scenarios.yaml_text import write
 from tests.scenarios.made import OBJECTIVE
 
 
-def made(graph: dict[str, Any], **sections: Any) -> Scenario:
+def made(graph: dict[str, Any], agent: dict[str, Any] | None = None, **sections: Any) -> Scenario:
     document = {
         "scenario": "x",
         "env": {"id": "x"},
         "graph": graph,
-        "agent": {"observes": ["image"]},
-        "readout_agent": {"objective": OBJECTIVE},
+        "agent": {"readout": {"objective": OBJECTIVE}}
+        | ({"observes": ["image"]} if agent is None else agent),
         "channel": {"link": {"delay": 1}},
         **sections,
     }
@@ -34,7 +34,7 @@ def arcs(scenario: Scenario) -> list[tuple[str, str]]:
 
 def test_chain() -> None:
     first = {"observes": ["image"]}
-    scenario = made({"kind": "chain", "agents": 3, "readouts": 2}, agent={}, first_agent=first)
+    scenario = made({"kind": "chain", "agents": 3, "readout": 2}, agent={"first": first})
     assert list(scenario.agents) == ["n0", "n1", "n2"]
     assert arcs(scenario) == [("n0", "n1"), ("n1", "n2")]
     assert scenario.readout == ("n1", "n2")
@@ -42,17 +42,17 @@ def test_chain() -> None:
 
 
 def test_ring() -> None:
-    scenario = made({"kind": "ring", "agents": 4, "readouts": 2})
+    scenario = made({"kind": "ring", "agents": 4, "readout": 2})
     assert arcs(scenario) == [("n0", "n1"), ("n1", "n2"), ("n2", "n3"), ("n3", "n0")]
     assert scenario.readout == ("n0", "n2")
-    assert list(made({"kind": "ring", "agents": 11, "prefix": "cell-"}).agents)[9:] == ["cell-09", "cell-10"]
+    assert list(made({"kind": "ring", "agents": 11}).agents)[9:] == ["n09", "n10"]
 
 
 def test_tree_leads_from_the_leaves_to_the_root() -> None:
-    scenario = made({"kind": "tree", "agents": 7, "branching": 2}, channel={})
+    scenario = made({"kind": "tree", "agents": 7, "neighbours": 2}, channel={})
     assert scenario.waves() == (("n3", "n4", "n5", "n6"), ("n1", "n2"), ("n0",))
     assert scenario.readout == ("n0",)
-    assert len(made({"kind": "tree", "agents": 7, "branching": 6}, channel={}).waves()) == 2
+    assert len(made({"kind": "tree", "agents": 7, "neighbours": 6}, channel={}).waves()) == 2
 
 
 @pytest.mark.parametrize(
@@ -92,11 +92,14 @@ def test_a_dealt_signal_in_a_context_is_the_senders_or_the_receivers() -> None:
 
 def test_dealt_agents_take_turns() -> None:
     scenario = made(
-        {"kind": "ring", "agents": 5, "readouts": 2},
-        agent={"observes": ["image"], "learn": False},
-        dealt_agents=[{"network": {"hidden": [3]}}, {"network": {"hidden": [4]}, "learn": True}],
-        first_agent={"observes": ["other"]},
-        readout_agent={"objective": OBJECTIVE, "network": {"hidden": [5]}},
+        {"kind": "ring", "agents": 5, "readout": 2},
+        agent={
+            "observes": ["image"],
+            "learn": False,
+            "deal": [{"network": {"hidden": [3]}}, {"network": {"hidden": [4]}, "learn": True}],
+            "first": {"observes": ["other"]},
+            "readout": {"objective": OBJECTIVE, "network": {"hidden": [5]}},
+        },
     )
     agents = scenario.agents.values()
     hidden = [agent.network.hidden[0] for agent in agents if isinstance(agent.network, NetworkSpec)]
@@ -142,8 +145,8 @@ def test_a_local_gradient_without_its_target_is_detached() -> None:
 
 
 def test_split_changes_one_channel_of_a_chain() -> None:
-    sections = {"channel": {"coupling": "locked"}, "split_channel": {"coupling": "detached"}}
-    scenario = made({"kind": "chain", "agents": 4, "split": 2}, **sections)
+    channel = {"coupling": "locked", "split": {"coupling": "detached"}}
+    scenario = made({"kind": "chain", "agents": 4, "split": 2}, channel=channel)
     assert [channel.coupling for channel in scenario.channels] == ["locked", "detached", "locked"]
     assert scenario.locked_groups() == (("n0", "n1"), ("n2", "n3"))
 
@@ -167,9 +170,9 @@ CHAIN = {"kind": "chain", "agents": 3}
     [
         ({"kind": "chian", "agents": 3}, {}, "3: graph.kind: unknown kind 'chian'; did you mean 'chain'?"),
         ({"kind": "chain"}, {}, "3: graph.agents: is missing"),
-        ({**CHAIN, "readouts": 4}, {}, "3: graph.readouts: must be at most the 3 agents, not 4"),
+        ({**CHAIN, "readout": 4}, {}, "3: graph.readout: must be at most the 3 agents, not 4"),
         ({**CHAIN, "neighbours": 2}, {}, "3: graph.neighbours: a chain graph has none; leave it out"),
-        ({"kind": "tree", "agents": 3}, {}, "3: graph.branching: a tree graph needs it"),
+        ({"kind": "tree", "agents": 3}, {}, "3: graph.neighbours: a tree graph needs it"),
         (
             {"kind": "small_world", "agents": 8, "neighbours": 3, "rewire": 0},
             {},
@@ -184,14 +187,14 @@ CHAIN = {"kind": "chain", "agents": 3}
         ),
         (
             CHAIN,
-            {"dealt_agents": [{}, {"network": {"hidden": [0]}}]},
-            "7: dealt_agents[1].network.hidden[0]: must be at least 1, not 0",
+            {"agent": {"deal": [{}, {"network": {"hidden": [0]}}]}},
+            "4: agent.deal[1].network.hidden[0]: must be at least 1, not 0",
         ),
-        (CHAIN, {"dealt_agents": {}}, "7: dealt_agents: must be a list of agents' keys, not {}"),
-        (CHAIN, {"dealt_agents": [{}, 3]}, "7: dealt_agents[1]: must be a mapping of keys, not 3"),
-        (CHAIN, {"channel": {"link": {"delay": -1}}}, "6: channel.link.delay: must be at least 0, not -1"),
-        (CHAIN, {"agents": {"n1": {}}}, "8: agents.n1: the graph makes an agent of this name too; rename"),
-        (CHAIN, {"channels": [{"from": "n0", "to": "n9"}]}, "8: channels[0].to: no agent 'n9'; known: n0,"),
+        (CHAIN, {"agent": {"deal": {}}}, "4: agent.deal: must be a list of agents' keys, not {}"),
+        (CHAIN, {"agent": {"deal": [{}, 3]}}, "4: agent.deal[1]: must be a mapping of keys, not 3"),
+        (CHAIN, {"channel": {"link": {"delay": -1}}}, "5: channel.link.delay: must be at least 0, not -1"),
+        (CHAIN, {"agents": {"n1": {}}}, "7: agents.n1: the graph makes an agent of this name too; rename"),
+        (CHAIN, {"channels": [{"from": "n0", "to": "n9"}]}, "7: channels[0].to: no agent 'n9'; known: n0,"),
         (CHAIN, {"agent": {"observes": "image"}}, "4: agent.observes: must be a list, not the word"),
         (CHAIN, {"agent": {}}, "4: agent: observes nothing and no channel leads to it; give it one or the"),
     ],

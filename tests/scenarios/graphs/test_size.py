@@ -12,8 +12,10 @@ DOCUMENT = """\
 scenario: g
 env: {{id: antiphon/Digits-v0}}
 graph: {{{graph}}}
-agent: {{observes: [image], network: {{hidden: [4]}}}}
-readout_agent: {{objective: {{kind: classification, target: label}}}}
+agent:
+  network: {{hidden: [4]}}
+  observes: [image]
+  readout: {{objective: {{kind: classification, target: label}}}}
 channel: {{size: 4}}
 """
 
@@ -26,7 +28,7 @@ channel: {{size: 4}}
             "10,000,000 agents and 9,999,999 channels; a document has at most 50,000",
         ),
         ("kind: ring, agents: 2147483647", "2,147,483,647 agents"),
-        ("kind: tree, agents: 100000, branching: 3", "100,000 agents and 99,999 channels"),
+        ("kind: tree, agents: 100000, neighbours: 3", "100,000 agents and 99,999 channels"),
         ("kind: small_world, agents: 2000, neighbours: 1998, rewire: 0.5", "3,996,000 channels"),
         ("kind: scale_free, agents: 2000, neighbours: 900", "1,980,000 channels"),
     ],

@@ -1,0 +1,124 @@
+"""The keys of documents: how many there are, that each is used somewhere, and what an older document's are now."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from antiphon.problems import DocumentError
+from antiphon.scenarios import (
+    AgentSpec,
+    ChannelSpec,
+    EnvSpec,
+    GradientSpec,
+    NetworkSpec,
+    ObjectiveSpec,
+    OptimiserSpec,
+    Scenario,
+    TelemetrySpec,
+    Template,
+    TrainingSpec,
+)
+from antiphon.scenarios.graphs.generators import GraphSpec
+from antiphon.scenarios.parameters import ParameterSpec
+from antiphon.scenarios.schema import json_schema
+from antiphon.spec import Spec
+
+ROOT = Path(__file__).parents[2]
+USES = (
+    *(ROOT / "scenarios").glob("library/*.yaml"),
+    *(ROOT / "scenarios").glob("studies/*.yaml"),
+    *(ROOT / "docs").rglob("*.md"),
+    *(ROOT / "docs/gallery").glob("*.py"),
+    *(ROOT / "tests/contracts").glob("*.py"),
+    *(ROOT / "tests/numerics").glob("*.py"),
+)
+MOST = 100
+OLD: list[tuple[type[Spec], dict[str, Any], str]] = [
+    (
+        ParameterSpec,
+        {"type": "int", "default": 1},
+        "type: leave it out; values are of the type of the default",
+    ),
+    (ParameterSpec, {"help": "steps", "default": 1}, "help: write description"),
+    (ParameterSpec, {"also": ["episode"], "default": 1}, "also: write choices"),
+    (EnvSpec, {"gymnasium": "CartPole-v1"}, "gymnasium: write id: gymnasium/NAME"),
+    (EnvSpec, {"pettingzoo": "mpe2.spread"}, "pettingzoo: write id: pettingzoo/MODULE"),
+    (GraphSpec, {"branching": 2}, "branching: write neighbours"),
+    (GraphSpec, {"readouts": 2}, "readouts: write readout"),
+    (GraphSpec, {"prefix": "a"}, "prefix: leave it out; names of generated agents begin with n"),
+    (AgentSpec, {"p_update": 0.5}, "p_update: write the probability as learn"),
+    (AgentSpec, {"weights": "runs/a:b"}, "weights: write parameters"),
+    (NetworkSpec, {"kind": "gru", "encoder": [3]}, "encoder: write hidden"),
+    (NetworkSpec, {"kind": "conv", "filter": 3}, "filter: write size"),
+    (ObjectiveSpec, {"kind": "coding", "when": "last"}, "when: write read"),
+    (ObjectiveSpec, {"kind": "coding", "weight": 2}, "weight: write scale"),
+    (ObjectiveSpec, {"kind": "ppo", "goal": {"signal": "x"}}, "goal.signal: write observes"),
+    (ChannelSpec, {"carries": "state"}, "carries: write key: state for the channel of a state"),
+    (ChannelSpec, {"staleness": 3}, "staleness: write horizon"),
+    (ChannelSpec, {"symbols": {}}, "symbols: write sample: {kind: gumbel, vocabulary: …}"),
+    (ChannelSpec, {"link": {"back": 1}}, "link.back: write link: {delay: [there, back]}"),
+    (ChannelSpec, {"sample": {"kind": "gaussian", "deviation": 1}}, "sample.deviation: write noise"),
+    (GradientSpec, {"apply": False}, "apply: write scale: 0 and discount: 0 for a predictor that is trained"),
+    (GradientSpec, {"span": 3}, "span: write horizon"),
+    (GradientSpec, {"kind": "local", "head": None}, "head: write network"),
+    (OptimiserSpec, {"betas": [0.9, 0.99]}, "betas: use torch's own optimiser by its name"),
+    (OptimiserSpec, {"schedule": {"kind": "linear", "factor": 0.1}}, "schedule.factor: write scale"),
+    (TrainingSpec, {"window_limit": 3}, "window_limit: leave it out; windows may have up to 65,536 steps"),
+    (TrainingSpec, {"bound": 3}, "bound: write advanced: {on_divergence: {kind: stop, max: …}}"),
+    (TelemetrySpec, {"every": 3}, "every: write period"),
+    (TelemetrySpec, {"top": 3}, "top: write max"),
+    (Scenario, {"tied": []}, "tied: write share"),
+]
+"""Parts of documents with keys of earlier versions, and the line of each."""
+
+
+def names(schema: Any) -> Iterator[str]:
+    """Yield the names of all properties in a JSON Schema."""
+    if isinstance(schema, Mapping):
+        properties = schema.get("properties", {})
+        yield from properties
+        for key, value in schema.items():
+            if key in ("properties", "$defs"):
+                for part in value.values():
+                    yield from names(part)
+            elif key not in ("default", "enum", "const"):
+                yield from names(value)
+    elif isinstance(schema, list):
+        for part in schema:
+            yield from names(part)
+
+
+KEYS = sorted(set(names(json_schema())))
+
+
+def test_there_are_not_many() -> None:
+    assert len(KEYS) <= MOST
+
+
+def test_each_is_used_by_a_scenario_a_study_a_document_of_the_tests_or_a_page() -> None:
+    text = "\n".join(path.read_text(encoding="utf-8") for path in USES)
+    unused = [key for key in KEYS if not re.search(rf"(?<![\w-]){key}['\"]?(: |:\n|=)", text)]
+    assert unused == []
+
+
+@pytest.mark.parametrize(("part", "keys", "line"), OLD, ids=lambda value: str(value)[:30])
+def test_a_key_of_an_earlier_version_is_told_what_it_is_now(
+    part: type[Spec], keys: dict[str, Any], line: str
+) -> None:
+    with pytest.raises(DocumentError) as caught:
+        part.model_validate(keys)
+    told = [str(one).replace("is no longer a key; ", "") for one in caught.value.separate()]
+    assert any(one.startswith(line) for one in told), told
+
+
+@pytest.mark.parametrize(
+    "key", ["first_agent", "readout_agent", "dealt_agents", "split_channel", "blind_channel"]
+)
+def test_a_section_of_an_earlier_version_is_told_where_it_is_now(key: str) -> None:
+    with pytest.raises(DocumentError, match=f"{key}: is no longer a key; write (agent|channel): {{"):
+        Template.from_yaml(f"scenario: old\n{key}: {{}}\n", "old.yaml")
