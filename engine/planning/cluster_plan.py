@@ -146,7 +146,7 @@ def _cuttable(scenario: Scenario) -> Scenario:
         for name, spec in scenario.agents.items()
     }
     fields["channels"] = [
-        c.model_copy(update={"link": c.link.model_copy(update={"delay": 1})}) if c.name in prompt else c
+        c.model_copy(update={"link": c.link.model_copy(update={"ways": 1})}) if c.name in prompt else c
         for c in scenario.channels
     ]
     try:

@@ -41,7 +41,7 @@ CHANNELS: list[Channel] = [
     ("right", "mind", "", {"coupling": "decoupled"}),
     ("right", "slow", "", {"coupling": "decoupled"}),
     ("slow", "mind", "", {"coupling": "decoupled", "delay": 1}),
-    ("slow", "slow", "state", {"coupling": "decoupled", "key": "state"}),
+    ("slow", "slow", "state", {"coupling": "decoupled", "carries": "state"}),
 ]
 WITHOUT_COSINE = 3
 """The number of the channel that has no cosine at any step."""

@@ -192,7 +192,7 @@ class Odd(Count):
     ("make", "expected"),
     [
         (
-            lambda: envs.make({"gymnasium": "CartPol-v1"}, batch=2),
+            lambda: envs.make({"id": "gymnasium/CartPol-v1"}, batch=2),
             "no Gymnasium environment 'CartPol-v1'; did you mean",
         ),
         (
