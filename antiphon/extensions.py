@@ -47,7 +47,7 @@ _OWN: dict[str, dict[str, Any]] = {
     "objective": {},
     "gradient": {},
     "input": {},
-    "aggregation": dict.fromkeys(("concat", "sum", "mean"), "antiphon.comms.links:join"),
+    "aggregation": {},
     "optimiser": {},
     "schedule": {},
     "recorder": {},
@@ -62,7 +62,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "antiphon.agents.local_policy",
     ),
     "input": ("antiphon.comms.synthetic_inputs",),
-    "aggregation": ("antiphon.nets.attention",),
+    "aggregation": ("antiphon.comms.links", "antiphon.nets.attention"),
     "network": ("antiphon.agents.feedforward", "antiphon.agents.recurrent", "antiphon.agents.pointer"),
     "objective": ("antiphon.agents.objectives", "antiphon.agents.policies"),
     "optimiser": ("antiphon.nets.optimisers",),
@@ -227,7 +227,7 @@ class Catalogue(Mapping[str, Any]):
             return _registered[self.point][name]
         own = _own(self.point).get(name)
         if own is not None:
-            return imported(own) if isinstance(own, str) else own
+            return own
         return _loaded(self.point, name)
 
     def __iter__(self) -> Iterator[str]:
