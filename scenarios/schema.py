@@ -65,7 +65,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def schema_text() -> str:
-    """Return the JSON Schema as the text of the shipped file."""
+    """Return the JSON Schema as text."""
     return json.dumps(json_schema(), indent=1, sort_keys=True) + "\n"
 
 
