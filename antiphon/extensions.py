@@ -85,7 +85,7 @@ def register(point: str, name: str, factory: Callable[..., Any]) -> None:
 
     Args:
         point: `objective`, `gradient`, `input` (predictor of messages), `aggregation`, `optimiser`, `schedule`, `network`,
-            `recorder`; or `environment`, which is `antiphon.envs.register`.
+            `sample`, `recorder`; or `environment`, which is `antiphon.envs.register`.
         name: As a document has it; a name of a user's that is there already is replaced.
         factory: Called with the document's keys as keyword arguments, and with the sizes that the point has. Its keys are
             the fields of its class `Options`, or else the parameters of its signature.
