@@ -47,7 +47,7 @@ _OWN: dict[str, dict[str, Any]] = {
     "objective": {},
     "gradient": {},
     "input": {},
-    "aggregation": dict.fromkeys(("concat", "sum", "mean"), "antiphon.comms.links:join"),
+    "aggregation": {},
     "optimiser": {},
     "schedule": {},
     "recorder": {},
@@ -62,7 +62,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "antiphon.agents.local_policy",
     ),
     "input": ("antiphon.comms.synthetic_inputs",),
-    "aggregation": ("antiphon.nets.attention",),
+    "aggregation": ("antiphon.comms.links", "antiphon.nets.attention"),
     "network": ("antiphon.agents.feedforward", "antiphon.agents.recurrent", "antiphon.agents.pointer"),
     "objective": ("antiphon.agents.objectives", "antiphon.agents.policies"),
     "optimiser": ("antiphon.nets.optimisers",),
@@ -85,7 +85,7 @@ def register(point: str, name: str, factory: Callable[..., Any]) -> None:
 
     Args:
         point: `objective`, `gradient`, `input` (predictor of messages), `aggregation`, `optimiser`, `schedule`, `network`,
-            `recorder`; or `environment`, which is `antiphon.envs.register`.
+            `sample`, `recorder`; or `environment`, which is `antiphon.envs.register`.
         name: As a document has it; a name of a user's that is there already is replaced.
         factory: Called with the document's keys as keyword arguments, and with the sizes that the point has. Its keys are
             the fields of its class `Options`, or else the parameters of its signature.
@@ -227,7 +227,7 @@ class Catalogue(Mapping[str, Any]):
             return _registered[self.point][name]
         own = _own(self.point).get(name)
         if own is not None:
-            return imported(own) if isinstance(own, str) else own
+            return own
         return _loaded(self.point, name)
 
     def __iter__(self) -> Iterator[str]:

@@ -39,6 +39,7 @@ __all__ = [
     "KindSpec",
     "Options",
     "Registered",
+    "attributes_in",
     "fitting",
     "kinds_of",
     "meanings_of",
@@ -385,13 +386,14 @@ def meanings_of(part: type) -> dict[str, str]:
     """Return what the keys of a part mean, from the attributes of its docstring and of its bases'."""
     found: dict[str, str] = {}
     for base in (one for one in reversed(part.__mro__) if issubclass(one, Spec)):
-        text = (
-            inspect.cleandoc(vars(base).get("__doc__") or "")
-            .partition("Attributes:\n")[2]
-            .partition("\n\n")[0]
-        )
-        found |= {key: " ".join(meaning.split()) for key, meaning in _ATTRIBUTE.findall(text)}
+        found |= attributes_in(inspect.cleandoc(vars(base).get("__doc__") or ""))
     return found
+
+
+def attributes_in(text: str) -> dict[str, str]:
+    """Return the attributes that a docstring lists, each with what it means."""
+    listed = text.partition("Attributes:\n")[2].partition("\n\n")[0]
+    return {key: " ".join(meaning.split()) for key, meaning in _ATTRIBUTE.findall(listed)}
 
 
 def fitting(section: str, data: Mapping[str, Any]) -> dict[str, Any]:

@@ -37,16 +37,13 @@ __all__ = [
     "Flag",
     "FrozenMap",
     "HeadModule",
-    "Index",
     "IsReal",
     "Key",
     "Name",
     "Names",
-    "Options",
     "OrObject",
     "ParameterNames",
     "Real",
-    "Reals",
     "Sequence",
     "Signal",
     "Signals",
@@ -312,12 +309,6 @@ def _frozen_items(mapping: Mapping[Any, Any], path: Path) -> Iterator[tuple[str,
         yield str(key), frozen_data(item, (*path, str(key)))
 
 
-def _options(value: object) -> FrozenMap[Any]:
-    if not isinstance(value, Mapping):
-        fail(f"must be a mapping of keys, not {kind_of(value)}")
-    return FrozenMap(_frozen_items(value, ()))
-
-
 def _head(value: object) -> object:
     if value is not None and not callable(value):
         fail(f"must be a torch module or a factory, from Python, not {show_value(value)}; leave it out")
@@ -374,7 +365,6 @@ _NAMES_SCHEMA = {"anyOf": [_NAME_SCHEMA, {"type": "array", "items": _NAME_SCHEMA
 
 Sequence = BeforeValidator(_sequence)
 Whole = Annotated[int, BeforeValidator(_whole)]
-Index = Annotated[int, Field(ge=0), BeforeValidator(_whole)]
 Count = Annotated[int, Field(ge=1, le=_MOST), BeforeValidator(_whole)]
 IsReal = BeforeValidator(_real)
 Real = Annotated[float, IsReal]
@@ -385,15 +375,9 @@ Names = Annotated[tuple[str, ...] | None, PlainValidator(_names), WithJsonSchema
 Signal = Annotated[str, BeforeValidator(_signal)]
 Signals = Annotated[tuple[Signal, ...], Sequence, AfterValidator(_distinct)]
 Counts = Annotated[tuple[Count, ...], Field(max_length=256), Sequence]
-Reals = Annotated[tuple[Real, ...], Sequence]
 Unroll = Annotated[int | Literal["episode"], PlainValidator(_unroll), WithJsonSchema(_UNROLL_SCHEMA)]
 Size = Annotated[int | tuple[int, ...] | None, PlainValidator(_size), WithJsonSchema(_SIZE_SCHEMA)]
 Key = Annotated[int | str, PlainValidator(_key), WithJsonSchema(_KEY_SCHEMA)]
-Options = Annotated[
-    Mapping[str, Any],
-    PlainValidator(_options),
-    WithJsonSchema({"type": "object"}),
-]
 HeadModule = Annotated[Callable[..., Any] | None, PlainValidator(_head), WithJsonSchema({"type": "null"})]
 """A torch module, or a factory of one; from Python only."""
 ParameterNames = Annotated[

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.backward_requests import constant
+from antiphon.extensions import aggregation
 from antiphon.nets.native.mlp import Block
 from antiphon.nets.random import normal_many, seed_for, uniform_many
 
@@ -111,6 +112,30 @@ REDUCED = ("sum", "mean")
 """The kinds that have no columns for each message."""
 
 
+@aggregation("concat")
+def _as_they_are(messages: Sequence[Tensor], valid: Sequence[bool | Tensor]) -> list[Tensor]:
+    """The messages side by side, in the order of their channels."""
+    del valid
+    return list(messages)
+
+
+@aggregation("sum")
+def _summed(messages: Sequence[Tensor], valid: Sequence[bool | Tensor]) -> list[Tensor]:
+    """The sum of the messages."""
+    del valid
+    return [messages[0] if len(messages) == 1 else torch.stack(list(messages)).sum(0)]
+
+
+@aggregation("mean")
+def _averaged(messages: Sequence[Tensor], valid: Sequence[bool | Tensor]) -> list[Tensor]:
+    """The mean of the messages that arrived."""
+    (total,) = _summed(messages, valid)
+    return [total / _count(valid, total)]
+
+
+_JOINED = {"concat": _as_they_are, "sum": _summed, "mean": _averaged}
+
+
 def join(
     kind: str, observations: Sequence[Tensor], messages: Sequence[Tensor], valid: Sequence[bool | Tensor]
 ) -> Tensor:
@@ -124,14 +149,12 @@ def join(
         valid: In which environments a message arrived on each channel, all, none or [B] bool; `mean` counts only
             those.
     """
-    if kind == "concat" or not messages:
-        parts = [*observations, *messages]
-    elif kind == "own":
-        columns = [_column(there, message) for there, message in zip(valid, messages, strict=True)]
-        parts = [*observations, *messages, *columns]
-    else:
-        total = messages[0] if len(messages) == 1 else torch.stack(list(messages)).sum(0)
-        parts = [*observations, total / _count(valid, total) if kind == "mean" else total]
+    parts = list(observations)
+    if kind == "own":
+        parts += messages
+        parts += [_column(there, message) for there, message in zip(valid, messages, strict=True)]
+    elif messages:
+        parts += _JOINED[kind](messages, valid)
     return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
 

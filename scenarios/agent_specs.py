@@ -31,8 +31,6 @@ from antiphon.spec import (
 
 __all__ = [
     "COSINE",
-    "POLICIES",
-    "VALUED",
     "AgentSpec",
     "ClockSpec",
     "CriticSpec",
@@ -45,10 +43,6 @@ __all__ = [
 Norm = Literal["batch", "layer", "none"]
 _FAN_IN = {"anyOf": [{"type": "string"}, {"type": "object"}]}
 _RECURRENT = ("rnn", "leaky", "gru", "lstm")
-POLICIES = ("a2c", "ppo", "reinforce")
-"""Kinds of objectives that learn from rewards what to do."""
-VALUED = ("a2c", "ppo")
-"""Those that learn a value."""
 COSINE = "goal.cosine"
 """The reward of an agent with a `goal`."""
 

@@ -226,7 +226,7 @@ class SampleSpec(KindSpec, sections=("sample",)):
     def in_words(self) -> str:
         """Such as `2 symbols of 16 by gumbel`."""
         if self.symbols is None:
-            return f"sampled, noise {self.get('noise'):g}"
+            return f"sampled, {self.kind}"
         size, vocabulary = self.symbols
         return f"{size} symbol{'s'[: size - 1]} of {vocabulary} by {self.kind}"
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
+from antiphon.kinds import attributes_in
 from antiphon.scenarios.agent_specs import AgentSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.document import Scenario
@@ -21,7 +21,6 @@ _REFERENCE = {
     "description": "a template's parameter",
 }
 
-_ATTRIBUTE = re.compile(r"^    (\w+): (.*(?:\n     .*)*)", re.MULTILINE)
 _WRITTEN = {"sender": "from", "receiver": "to", "ways": "delay"}
 
 
@@ -65,7 +64,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def schema_text() -> str:
-    """Return the JSON Schema as the text of the shipped file."""
+    """Return the JSON Schema as text."""
     return json.dumps(json_schema(), indent=1, sort_keys=True) + "\n"
 
 
@@ -90,11 +89,10 @@ def _or_reference(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _explained(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return an object's schema with the attributes of its description moved to the properties."""
-    text, _, rest = str(schema.get("description", "")).partition("\n\nAttributes:\n")
-    attributes = rest.partition("\n\n")[0]
-    if not attributes:
+    text, listed, _ = str(schema.get("description", "")).partition("\n\nAttributes:\n")
+    if not listed:
         return schema
     properties = {name: dict(item) for name, item in schema["properties"].items()}
-    for name, meaning in _ATTRIBUTE.findall(attributes):
-        properties[_WRITTEN.get(name, name)]["description"] = " ".join(meaning.split())
+    for name, meaning in attributes_in(schema["description"]).items():
+        properties[_WRITTEN.get(name, name)]["description"] = meaning
     return {**schema, "description": text, "properties": properties}

@@ -25,7 +25,6 @@ from antiphon.spec import (
 
 __all__ = [
     "OF_AGENTS",
-    "OF_KIND",
     "RETURN",
     "Metrics",
     "OptimiserSpec",
@@ -168,13 +167,6 @@ class TelemetrySpec(Spec):
     recorders: Annotated[tuple[RecorderSpec, ...], Sequence] = ()
 
 
-OF_KIND = {
-    "classification": ("accuracy", "error"),
-    "regression": ("error",),
-    "coding": ("bits",),
-    **dict.fromkeys(("a2c", "ppo", "reinforce"), ("return",)),
-}
-"""The metrics of each kind of objective beside its loss, its own first."""
 RETURN = "return"
 """The metric of policies: the sum of an episode's rewards."""
 OF_AGENTS = ("accuracy", "error", "bits", RETURN, "loss")

@@ -44,10 +44,10 @@ def make_runs(folder: Path) -> None:
     small = {"agents": 16, "readouts": 2, "sg_lr": 0.0001, "steps": 1800}
     valued = {"period": 50, "max": 64, "value": {"period": STEP, "horizon": 12}}
     run(folder / "corporation", "corporation", small, valued)
-    run(folder / "lossy", "corporation", {**small, "drop": 0.3, "input": "linear"}, {"every": 50})
-    run(folder / "big-corporation", "big-corporation", {"steps": 240}, {"every": 24})
+    run(folder / "lossy", "corporation", {**small, "drop": 0.3, "input": "linear"}, {"period": 50})
+    run(folder / "big-corporation", "big-corporation", {"steps": 240}, {"period": 24})
     run(folder / "two-timescales", "two-timescales", {"steps": 1600}, {})
-    run(folder / "in-parts", "corporation", {**small, "steps": 240}, {"every": 24}, parts=3)
+    run(folder / "in-parts", "corporation", {**small, "steps": 240}, {"period": 24}, parts=3)
 
 
 def run(

@@ -57,7 +57,7 @@ def _obstacles(system: System) -> Iterator[str]:
         if agent.goal is not None and agent.goal.policy is not None:
             yield f"agent '{name}' learns from rewards"
         if agent.participation.probability < 1:
-            yield f"agent '{name}' learns from some of its windows only (p_update)"
+            yield f"agent '{name}' learns from some of its windows only (learn)"
         if not agent.learner.network.pure:
             yield f"agent '{name}' is a module of a user's"
     for name, channel in system.channels.items():

@@ -2,7 +2,7 @@
 
 Every message made from there on is passed with its graph, whatever its channel's coupling and wherever windows end;
 parameters stay, nothing learns. What was sent before stands as numbers. Links delay, lose and spoil as in the run,
-the gradient going straight through noise and bits; `p_update` and synthetic inputs play no part.
+the gradient going straight through noise and bits; the probability of `learn` and synthetic inputs play no part.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def true_gradients(simulation: BaseSimulation, horizon: int = 0) -> dict[str, Pr
 
     A fork takes these steps with the parameters of now: all channels pass gradients as if locked, across windows
     too, the links lose what they would lose in the run, and an episode's end cuts the paths through it. Noise and
-    bits let the gradient straight through; every agent counts, whatever its `p_update`, and reads real messages,
+    bits let the gradient straight through; every agent counts, whatever its `learn`, and reads real messages,
     never a synthetic input. No bit of `simulation` changes.
 
     Args:

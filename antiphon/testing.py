@@ -1,0 +1,176 @@
+"""Conformance check of a kind of a user's, such as an own gradient, objective or environment."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from antiphon import envs
+from antiphon.comms.backward_requests import constant
+from antiphon.engine.simulation import Simulation
+from antiphon.errors import AntiphonError, ScenarioError
+from antiphon.extensions import POINTS, Catalogue, name_of, registered
+from antiphon.scenarios import Scenario
+
+__all__ = ["check"]
+
+_STEPS = 6
+_TOLERANCE = 1e-9
+"""Of parameters in float64, relative and absolute: a stack computes the same sums in another order."""
+
+
+def check(kind: Any, *, point: str | None = None, **options: Any) -> None:
+    """Check that a kind does what every run asks of it: alone, in a stack, saved and resumed.
+
+    A small scenario learns with it for some steps in float64: four agents, of which two by two are alike. An environment
+    is checked by `antiphon.envs.check_vector_env`.
+
+    Args:
+        kind: The class or factory, or its registered name; of an environment its id.
+        point: Where it belongs, such as `gradient` or `environment`; None: where it is registered.
+        options: Keys of the kind in a document; its signals are those of `antiphon/Digits-v0`, such as `image` and `label`.
+
+    Raises:
+        AssertionError: Something fails; one line names the kind, what was tried and what was found.
+        ScenarioError: It is registered nowhere, and no point is given.
+    """
+    name, point = name_of(kind), point or _point_of(kind)
+    if point == "environment":
+        with _tried(name, "as an environment"):
+            envs.check_vector_env(lambda: envs.make({"id": kind, **options}, batch=4))
+        return
+    if point not in POINTS:
+        raise ScenarioError(
+            f"check: there is no extension point {point!r}; known: {', '.join(POINTS)}, environment"
+        )
+    with _tried(name, "in a scenario"):
+        scenario = Scenario.model_validate(_document(point, {"kind": kind, **options}))
+        if isinstance(kind, str):
+            again = Scenario.from_yaml(scenario.to_yaml())
+            _require(again == scenario, "the scenario differs once it has been written as YAML and read")
+    with _tried(name, "alone"):
+        alone = _learned(scenario, stacked=False)
+        untouched = _learned(scenario, stacked=False, steps=0)
+        _require(
+            any(not torch.equal(alone[key], untouched[key]) for key in alone), "nothing is learned with it"
+        )
+        _same(alone, _learned(scenario, stacked=False), "the same seed", 0.0)
+    with _tried(name, "in a stack"):
+        _same(alone, _learned(scenario, stacked=True), "a stack", _TOLERANCE)
+    with _tried(name, "saved and resumed"), tempfile.TemporaryDirectory() as folder:
+        _same(_learned(scenario), _learned(scenario, saved=Path(folder) / "state"), "a run that goes on", 0.0)
+
+
+def _point_of(kind: Any) -> str:
+    """Return the extension point that a kind is registered at."""
+    for point in POINTS:
+        for name in registered(point):
+            if kind in (name, Catalogue(point)[name]):
+                return point
+    if kind in envs.ids():
+        return "environment"
+    raise ScenarioError(f"check: {name_of(kind)} is not registered; give point=, such as point='gradient'")
+
+
+def _document(point: str, kind: dict[str, Any]) -> dict[str, Any]:
+    """Return a document in which the kind stands at its point: two pairs of a sender and a receiver."""
+    network = {"kind": "mlp", "hidden": [5], "norm": "layer"}
+    sender: dict[str, Any] = {"observes": ["image"], "network": network}
+    receiver: dict[str, Any] = {
+        "network": network,
+        "objective": {"kind": "classification", "target": "label"},
+    }
+    channel: dict[str, Any] = {
+        "size": 4,
+        "norm": "layer",
+        "gradient": {"kind": "linear", "context": ["label"]},
+    }
+    training: dict[str, Any] = {"batch": 8, "steps": _STEPS, "optimiser": {"kind": "sgd", "lr": 0.001}}
+    document: dict[str, Any] = {
+        "scenario": "check",
+        "env": {"id": "antiphon/Digits-v0"},
+        "training": training,
+    }
+    if point == "gradient":
+        channel["gradient"] = {"context": ["label"], **kind}
+    elif point == "input":
+        channel |= {"coupling": "unlocked", "input": {"context": ["image"], **kind}}
+    elif point == "objective":
+        receiver["objective"] = {"target": "label", **kind}
+    elif point == "network":
+        sender["network"] = kind if isinstance(kind["kind"], str) else kind["kind"]
+    elif point == "aggregation":
+        receiver["fan_in"] = kind
+    elif point == "optimiser":
+        training["optimiser"] = {"lr": 0.01, **kind}
+    elif point == "schedule":
+        training["optimiser"]["schedule"] = kind
+    elif point == "sample":
+        sender["objective"] = {"kind": "classification", "target": "label"}
+        channel = {"gradient": channel["gradient"], "sample": kind}
+    else:
+        document["telemetry"] = {"recorders": [kind]}
+    document["agents"] = {f"{end}{i}": own for i in range(2) for end, own in (("s", sender), ("r", receiver))}
+    document["channels"] = [{"from": f"s{i}", "to": f"r{j}", **channel} for i in range(2) for j in range(2)]
+    return document
+
+
+def _learned(
+    scenario: Scenario, *, stacked: bool = True, steps: int = _STEPS, saved: Path | None = None
+) -> dict[str, torch.Tensor]:
+    """Return the parameters after some steps; `saved`: of a simulation that loads the state of another half-way."""
+    settings: dict[str, Any] = {"seed": 1, "dtype": torch.float64, "stacked": stacked}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Simulation(scenario, logdir=f"{folder}/run", **settings) as first,
+    ):
+        first.run(steps if saved is None else steps // 2)
+        if saved is None:
+            return _parameters(first)
+        first.save(saved)
+    with Simulation.load(saved, scenario) as simulation:
+        simulation.run(steps - steps // 2)
+        return _parameters(simulation)
+
+
+def _parameters(simulation: Simulation) -> dict[str, torch.Tensor]:
+    owners: dict[str, Any] = dict(simulation.agents)
+    for name, channel in simulation.channels.items():
+        owners |= {f"{name} gradient": channel.synthetic_gradient, f"{name} input": channel.synthetic_input}
+    return {
+        f"{name} {key}": constant(p).clone()
+        for name, owner in owners.items()
+        if owner is not None
+        for key, p in owner.parameters.items()
+    }
+
+
+def _same(
+    found: dict[str, torch.Tensor], other: dict[str, torch.Tensor], what: str, tolerance: float
+) -> None:
+    for key, value in found.items():
+        away = float((value - other[key]).abs().max()) if value.numel() else 0.0
+        most = tolerance * (1 + float(value.abs().max())) if value.numel() else 0.0
+        _require(away <= most, f"{what} gives other parameters: {key!r} is {away:.2g} away")
+
+
+def _require(condition: bool, problem: str) -> None:
+    if not condition:
+        raise AssertionError(problem)
+
+
+@contextmanager
+def _tried(name: str, what: str) -> Iterator[None]:
+    """Give the first line of an error in the body as an AssertionError that names the kind and what was tried."""
+    try:
+        yield
+    except (AssertionError, AntiphonError) as error:
+        raise AssertionError(f"{name}, {what}: {str(error).splitlines()[0]}") from error
+    except Exception as error:
+        line = (str(error) or type(error).__name__).splitlines()[0]
+        raise AssertionError(f"{name}, {what}: {type(error).__name__}: {line}") from error

@@ -1,0 +1,110 @@
+"""`antiphon.testing.check`: what a kind of a user's is asked, and the line of each way in which it may fail."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import antiphon
+from antiphon import ScenarioError
+from antiphon.telemetry import Recorder
+from antiphon.testing import check
+
+
+class Small(nn.Sequential):
+    """A model of a gradient."""
+
+    def __init__(self, inputs: int, outputs: int, width: int = 4) -> None:
+        last = nn.Linear(width, outputs)
+        super().__init__(nn.Linear(inputs, width), nn.Tanh(), last)
+        nn.init.zeros_(last.weight)
+
+
+class Misfit(Small):
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs + 1, outputs)
+
+
+class Random(Small):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + torch.rand(1)
+
+
+class Counting(Small):
+    calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        found: Tensor = super().forward(x) * self.calls
+        return found
+
+
+class Failing(Recorder):
+    def __init__(self, directory: Any) -> None:
+        raise OSError("no room")
+
+
+def summed(output: Tensor, target: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(output, target)
+
+
+def forgetful(step: int) -> float:
+    forgetful.calls = getattr(forgetful, "calls", 0) + 1  # type: ignore[attr-defined]
+    return 1.0 / forgetful.calls  # type: ignore[attr-defined,no-any-return]
+
+
+def largest(messages: Tensor, present: Tensor) -> Tensor:
+    return messages.masked_fill(~present.unsqueeze(2), -9.0).amax(1)
+
+
+GOOD: list[tuple[Any, str, dict[str, Any]]] = [
+    (Small, "gradient", {"width": 3}),
+    (Small, "input", {}),
+    ("conv", "network", {"hidden": [2]}),
+    (largest, "aggregation", {}),
+    ("RMSprop", "optimiser", {"alpha": 0.9}),
+    ("cosine", "schedule", {"scale": 0.5}),
+    ("gumbel", "sample", {"vocabulary": 3}),
+    ("local", "gradient", {"target": "label"}),
+    ("antiphon/Copy-v0", "environment", {"bits": 2}),
+]
+BAD: list[tuple[Any, str, dict[str, Any], str]] = [
+    (Small, "gradient", {"widht": 3}, "Small, in a scenario: .*unknown key 'widht'; did you mean 'width'"),
+    (Misfit, "gradient", {}, "Misfit, alone: .*does not take inputs of"),
+    (Random, "gradient", {}, "Random, alone: .*draws random numbers"),
+    (Counting, "gradient", {}, "Counting, saved and resumed: a run that goes on gives other parameters: '"),
+    (summed, "objective", {}, "summed, alone: .*summed"),
+    (forgetful, "schedule", {}, "forgetful, alone: the same seed gives other parameters"),
+    (Failing, "recorder", {}, "Failing, alone: .*no room"),
+    ("antiphon/Copie-v0", "environment", {}, "antiphon/Copie-v0, as an environment: .*did you mean"),
+]
+
+
+@pytest.mark.parametrize(("kind", "point", "options"), GOOD)
+def test_a_kind_that_keeps_the_contract_passes(kind: Any, point: str, options: dict[str, Any]) -> None:
+    check(kind, point=point, **options)
+
+
+@pytest.mark.parametrize(("kind", "point", "options", "line"), BAD)
+def test_one_that_does_not_fails_in_one_line(
+    kind: Any, point: str, options: dict[str, Any], line: str
+) -> None:
+    with pytest.raises(AssertionError, match=line) as caught:
+        check(kind, point=point, **options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["small", Small])
+def test_a_point_is_that_of_the_registered_name(kind: Any) -> None:
+    antiphon.register("gradient", "small", Small)
+    check(kind, width=2)
+
+
+def test_a_kind_without_a_point_is_refused() -> None:
+    with pytest.raises(ScenarioError, match="check: Random is not registered; give point="):
+        check(Random)
+    with pytest.raises(ScenarioError, match="check: there is no extension point 'gradeint'"):
+        check(Random, point="gradeint")
