@@ -3,42 +3,21 @@
 from __future__ import annotations
 
 import copy
-import operator
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, Protocol, final
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, Unpack, final
 
 import torch
 from torch import Tensor, fx, nn
 
 from antiphon.agents.feedforward import attach
-from antiphon.agents.network import Emitter, Network, Tensors, sub, with_prefix
+from antiphon.agents.network import CallSettings, Emitter, Network, Tensors, call_module, sub, with_prefix
 from antiphon.errors import ScenarioError
 from antiphon.extensions import made, name_of
-from antiphon.nets.layers import Transport
-from antiphon.nets.modules import (
-    IncomparableError,
-    called,
-    called_stacked,
-    described,
-    draws,
-    module_of,
-    output_size,
-    refusal,
-)
+from antiphon.nets.modules import ModuleFunction, draws, module_of, output_size
 
-__all__ = ["Aggregated", "Aggregation", "Aggregator", "aggregator_of"]
+__all__ = ["Aggregated", "Aggregator", "aggregator_of"]
 
 _PREFIX = "fan_in"
-
-
-class Aggregation(Protocol):
-    """An aggregation of a user's: a function, or a `torch.nn.Module`, whose parameters are trained with the agent's.
-
-    A class is called with `size` (components of one message) and `senders` (how many channels it joins).
-    """
-
-    def __call__(self, messages: Tensor, present: Tensor, /) -> Tensor:
-        """Return [B, features] of messages [B, senders, size], zeros where none is present, [B, senders] bool."""
 
 
 class Aggregator(nn.Module):
@@ -109,20 +88,17 @@ class Aggregated(Network):
         inner: Callable[[tuple[int, ...]], Network],
     ) -> None:
         joined = senders * size + senders
-        self.module, features = aggregator_of(kind, options, senders=senders, size=size, seed=seed)
-        self.observed, self._joined = observed, joined
+        module, features = aggregator_of(kind, options, senders=senders, size=size, seed=seed)
+        self.observed, self.aggregator = observed, ModuleFunction(module, joined)
         self.inner = inner((observed + features,))
         super().__init__((observed + joined,), tuple(self.inner.heads.values()))
         self.pure, self.state_size = self.inner.pure, self.inner.state_size
-        self._alone = object()
 
     def parameters(self, generator: torch.Generator) -> Tensors:
-        own = {name: p.data.clone() for name, p in self.module.named_parameters()}
-        return self.inner.parameters(generator) | with_prefix(_PREFIX, own)
+        return self.inner.parameters(generator) | with_prefix(_PREFIX, self.aggregator.initial_values()[0])
 
     def buffers(self) -> Tensors:
-        own = {name: b.clone() for name, b in self.module.named_buffers()}
-        return self.inner.buffers() | with_prefix(_PREFIX, own)
+        return self.inner.buffers() | with_prefix(_PREFIX, self.aggregator.initial_values()[1])
 
     def feedback_weights(self, message: tuple[int, ...], generator: torch.Generator) -> Tensors:
         raise ScenarioError(
@@ -130,27 +106,12 @@ class Aggregated(Network):
         )
 
     def __call__(
-        self,
-        parameters: Tensors,
-        buffers: Tensors,
-        x: Tensor,
-        *,
-        training: bool,
-        seed: int = 0,
-        transports: Sequence[Transport] = (),
-        state: Tensor | None = None,
+        self, parameters: Tensors, buffers: Tensors, x: Tensor, **settings: Unpack[CallSettings]
     ) -> tuple[Tensors, Tensors]:
-        self.module.train(training)
-        call = called_stacked if x.dim() == 3 else called
-        y, after = call(self.module, sub(parameters, _PREFIX), sub(buffers, _PREFIX), x[..., self.observed :])
+        own, held, messages = sub(parameters, _PREFIX), sub(buffers, _PREFIX), x[..., self.observed :]
+        y, after = self.aggregator(own, held, messages, training=settings["training"])
         ports, updated = self.inner(
-            parameters,
-            buffers,
-            torch.cat([x[..., : self.observed], y], -1),
-            training=training,
-            seed=seed,
-            transports=transports,
-            state=state,
+            parameters, buffers, torch.cat([x[..., : self.observed], y], -1), **settings
         )
         return ports, updated | with_prefix(_PREFIX, after)
 
@@ -158,30 +119,23 @@ class Aggregated(Network):
         return self.inner.port_shape(port)
 
     def signature(self) -> Hashable:
-        try:
-            what = described(self.module)
-        except IncomparableError:
-            what = self._alone
-        return Aggregated, self.observed, what, self.inner.signature()
+        return Aggregated, self.observed, self.aggregator.key, self.inner.signature()
 
     def stackable(self) -> str | None:
-        reason = refusal(self.module, self._joined)
+        reason = self.aggregator.refusal
         return self.inner.stackable() if reason is None else f"its fan-in: {reason}"
 
     def emit(self, root: nn.Module, name: str, parameters: Tensors, buffers: Tensors) -> Emitter:
         inner = self.inner.emit(root, name, parameters, buffers)
         like = next(iter(parameters.values()), torch.zeros(()))
-        module = copy.deepcopy(self.module).to(like).eval()
+        module = copy.deepcopy(self.aggregator.module).to(like).eval()
         module.load_state_dict(sub(parameters, _PREFIX) | sub(buffers, _PREFIX), strict=False)
         attach(root, f"{name}.{_PREFIX}", module)
 
-        def emitter(graph: fx.Graph, x: fx.Node, state: fx.Node | None) -> dict[str, fx.Node]:
-            flat = graph.call_method("flatten", (x, 1))
-            seen, read = (
-                graph.call_function(operator.getitem, (flat, (slice(None), columns)))
-                for columns in (slice(None, self.observed), slice(self.observed, None))
-            )
-            made = graph.call_module(f"{name}.{_PREFIX}", (read,))
-            return inner(graph, graph.call_function(torch.cat, ([seen, made], 1)), state)
+        def emitter(x: fx.Proxy, state: fx.Proxy | None) -> dict[str, Any]:
+            flat: Any = x.flatten(1)
+            made = call_module(f"{name}.{_PREFIX}", flat[:, self.observed :])
+            joined: Any = torch.cat([flat[:, : self.observed], made], 1)
+            return inner(joined, state)
 
         return emitter

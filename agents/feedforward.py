@@ -5,8 +5,8 @@ and convolutional networks. Their named layers: initial parameters, buffers and 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Hashable, Sequence
-from typing import Annotated, Literal, Self, final
+from collections.abc import Callable, Hashable
+from typing import Annotated, Any, Literal, Self, Unpack, final
 
 import torch
 from pydantic import model_validator
@@ -15,11 +15,13 @@ from torch import Tensor, fx, nn
 from antiphon import extensions
 from antiphon.agents.network import (
     HIDDEN,
+    CallSettings,
     Emitter,
     Head,
     HiddenOptions,
     Network,
     Tensors,
+    call_module,
     features_of,
     unnamed,
 )
@@ -28,7 +30,6 @@ from antiphon.nets import random
 from antiphon.nets.layers import (
     ACTIVATIONS,
     POOL,
-    Transport,
     convolution,
     initial_linear,
     initial_norm,
@@ -139,14 +140,7 @@ class HeadedNetwork(Network):
 
     @abstractmethod
     def trunk(
-        self,
-        parameters: Tensors,
-        buffers: Tensors,
-        x: Tensor,
-        *,
-        training: bool,
-        transports: Sequence[Transport],
-        state: Tensor | None,
+        self, parameters: Tensors, buffers: Tensors, x: Tensor, **settings: Unpack[CallSettings]
     ) -> tuple[Tensors, Tensors]:
         """Return the trunk's ports, `HIDDEN` among them, and its new buffers."""
 
@@ -186,20 +180,11 @@ class HeadedNetwork(Network):
         return initial
 
     def __call__(
-        self,
-        parameters: Tensors,
-        buffers: Tensors,
-        x: Tensor,
-        *,
-        training: bool,
-        seed: int = 0,
-        transports: Sequence[Transport] = (),
-        state: Tensor | None = None,
+        self, parameters: Tensors, buffers: Tensors, x: Tensor, **settings: Unpack[CallSettings]
     ) -> tuple[Tensors, Tensors]:
-        assert state is None or self.state_size  # a network without state takes none
-        ports, after = self.trunk(
-            parameters, buffers, x, training=training, transports=transports, state=state
-        )
+        assert settings.get("state") is None or self.state_size  # a network without state takes none
+        ports, after = self.trunk(parameters, buffers, x, **settings)
+        training, transports = settings["training"], settings.get("transports", ())
         flat = ports[HIDDEN].flatten(x.dim() - len(self.input_shape))
         for name, head in self.linear_heads().items():
             y, updated = layer(
@@ -224,10 +209,10 @@ class HeadedNetwork(Network):
             layers.append(linear_module(parameters[f"{head.name}.weight"], parameters[f"{head.name}.bias"]))
             place.add_module(f"head_{head.name}", head_module(head, parameters, buffers, *layers))
 
-        def emitter(graph: fx.Graph, x: fx.Node, state: fx.Node | None) -> dict[str, fx.Node]:
-            ports = trunk(graph, x, state)
+        def emitter(x: fx.Proxy, state: fx.Proxy | None) -> dict[str, Any]:
+            ports = trunk(x, state)
             for head in self.linear_heads():
-                ports[head] = graph.call_module(f"{name}.head_{head}", (ports[HIDDEN],))
+                ports[head] = call_module(f"{name}.head_{head}", ports[HIDDEN])
             return ports
 
         return emitter
@@ -295,16 +280,10 @@ class _Layered(HeadedNetwork):
         return buffers
 
     def trunk(
-        self,
-        parameters: Tensors,
-        buffers: Tensors,
-        x: Tensor,
-        *,
-        training: bool,
-        transports: Sequence[Transport],
-        state: Tensor | None,
+        self, parameters: Tensors, buffers: Tensors, x: Tensor, **settings: Unpack[CallSettings]
     ) -> tuple[Tensors, Tensors]:
         apply, activation = self.apply, ACTIVATIONS[self.activation]
+        training, transports = settings["training"], settings.get("transports", ())
         after: Tensors = {}
         for i in range(len(self.widths)):
             x, updated = layer(
@@ -328,7 +307,7 @@ class _Layered(HeadedNetwork):
                 kind = nn.MaxPool2d if self.pool[i] == "max" else nn.AvgPool2d
                 layers.append(kind(*POOL))
         attach(root, name, nn.Sequential(*layers))
-        return lambda graph, x, state: {HIDDEN: graph.call_module(name, (x,))}
+        return lambda x, state: {HIDDEN: call_module(name, x)}
 
     @abstractmethod
     def map_module(self, weight: Tensor, bias: Tensor) -> nn.Module:

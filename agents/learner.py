@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.agents.network import VALUE, Network, Tensors, sub, with_prefix
+from antiphon.agents.network import VALUE, CallSettings, Network, Tensors, sub, with_prefix
 from antiphon.nets import random
 from antiphon.nets.layers import Transport
 from antiphon.nets.trained_parameters import TrainedParameters
@@ -62,11 +62,10 @@ class Learner(TrainedParameters):
             transports: Likewise.
             state: [rows, state_size]; None: zeros.
         """
-        alone = {} if self.members else {"seed": seed, "transports": transports}
-        training, count = not self.frozen, len(self.members)
-        return self.network.on_rows(
-            self.parameters, buffers, x, count, training=training, state=state, **alone
-        )
+        settings: CallSettings = {"training": not self.frozen, "state": state}
+        if not self.members:
+            settings |= {"seed": seed, "transports": transports}
+        return self.network.on_rows(self.parameters, buffers, x, len(self.members), **settings)
 
     def values(
         self, parameters: Tensors, buffers: Tensors, x: Tensor, *, training: bool

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["GPT", "MapDecoder", "MapHead", "ResNet"]
+__all__ = ["GPT", "MapHead", "ResNet"]
 
 
 class TransformerBlock(nn.Module):
@@ -175,23 +175,3 @@ class MapHead(nn.Module):
         """Return [batch, outputs] of [batch, channels, height, width]."""
         scores: Tensor = self.linear(F.relu(self.conv(x)).mean((2, 3)))
         return scores
-
-
-class MapDecoder(nn.Module):
-    """Two convolutions and a bilinear resize: the picture from which maps were made (InfoPro, Wang et al. 2021).
-
-    Args:
-        shape: Of a message: channels, height, width.
-        outputs: Of the picture: colours, height, width.
-        hidden: Channels between the convolutions.
-    """
-
-    def __init__(self, shape: tuple[int, ...], outputs: tuple[int, ...], hidden: int = 16) -> None:
-        super().__init__()
-        self.size = tuple(outputs[1:])
-        self.conv1, self.conv2 = nn.Conv2d(shape[0], hidden, 3, 1, 1), nn.Conv2d(hidden, outputs[0], 3, 1, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return [batch, colours, height, width] of [batch, channels, …, …]."""
-        y = self.conv2(F.relu(self.conv1(x)))
-        return F.interpolate(y, size=self.size, mode="bilinear", align_corners=False)

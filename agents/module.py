@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import operator
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from types import MappingProxyType
-from typing import Any, Protocol, final
+from typing import Any, Unpack, final
 
 import torch
 from torch import Tensor, fx, nn
@@ -14,39 +13,24 @@ from torch import Tensor, fx, nn
 from antiphon.agents.feedforward import head_module
 from antiphon.agents.network import (
     STATE,
+    CallSettings,
     Emitter,
     Head,
     Network,
     Tensors,
+    call_module,
     features_of,
     sub,
     unnamed,
     with_prefix,
 )
 from antiphon.errors import ScenarioError
-from antiphon.nets.layers import Transport, initial_norm, norm_buffers, normalise
-from antiphon.nets.modules import (
-    IncomparableError,
-    called,
-    called_stacked,
-    described,
-    module_of,
-    refusal,
-    shape_problem,
-)
+from antiphon.nets.layers import initial_norm, norm_buffers, normalise
+from antiphon.nets.modules import ModuleFunction, check_module, module_of
 
-__all__ = ["ModuleNetwork", "StatefulModule"]
+__all__ = ["ModuleNetwork"]
 
 _MODULE = "module"
-
-
-class StatefulModule(Protocol):
-    """A network of a user's with a state: a `torch.nn.Module` with the attribute `state_size`, or a class that has it."""
-
-    state_size: int
-
-    def __call__(self, x: Tensor, state: Tensor, /) -> tuple[Tensor, Tensor]:
-        """Return [B, outputs] and the state for the next tick, of [B, inputs] and [B, state_size], zeros at first."""
 
 
 class Stateful(nn.Module):
@@ -102,14 +86,11 @@ class ModuleNetwork(Network):
             needs = "the objective's size plus the sizes of its messages"
             if self.state_size:
                 module, needs = Stateful(module, inputs), f"{needs}, and its state"
-            self.module = module
-            problem = shape_problem(module, inputs + self.state_size, outputs + self.state_size, needs)
-            if problem is not None:
-                raise ScenarioError(problem)
+            inputs, outputs = inputs + self.state_size, outputs + self.state_size
+            check_module(module, inputs, outputs, needs, random=True)
         except ScenarioError as error:
             raise ScenarioError(f"network: {error}") from None
-        self._alone = object()
-        self._refusal: tuple[str | None] | None = None
+        self.function, self.module = ModuleFunction(module, inputs), module
 
     def parameters(self, generator: torch.Generator) -> Tensors:
         # Not copied: the module's own are never read again, as every call puts the given ones in their place.
@@ -131,33 +112,25 @@ class ModuleNetwork(Network):
         )
 
     def __call__(
-        self,
-        parameters: Tensors,
-        buffers: Tensors,
-        x: Tensor,
-        *,
-        training: bool,
-        seed: int = 0,
-        transports: Sequence[Transport] = (),
-        state: Tensor | None = None,
+        self, parameters: Tensors, buffers: Tensors, x: Tensor, **settings: Unpack[CallSettings]
     ) -> tuple[Tensors, Tensors]:
-        assert not transports  # a user's module has no weights for them
+        training, state = settings["training"], settings.get("state")
+        assert not settings.get("transports")  # a user's module has no weights for them
         assert state is None or self.state_size
-        self.module.train(training)
         if self.state_size:
             x = torch.cat([x, x.new_zeros(*x.shape[:-1], self.state_size) if state is None else state], -1)
         own_parameters, own_buffers = sub(parameters, _MODULE), sub(buffers, _MODULE)
         if x.dim() == 3:
-            y, updated = called_stacked(self.module, own_parameters, own_buffers, x)
+            y, updated = self.function(own_parameters, own_buffers, x, training=training)
         else:
             with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
+                seed = settings.get("seed", 0)
                 if x.is_cuda:
                     torch.manual_seed(seed)
                 else:  # for its other devices torch.manual_seed formats, and keeps, a stack trace at every call
                     torch.default_generator.manual_seed(seed)
-                y, updated = called(
-                    self.module, own_parameters, own_buffers, x.flatten(1), keeps_input=self._keeps_input
-                )
+                how = {"training": training, "keeps_input": self._keeps_input}
+                y, updated = self.function(own_parameters, own_buffers, x.flatten(1), **how)
         after = with_prefix(_MODULE, updated)
         ports: Tensors = {}
         if self.state_size:
@@ -172,16 +145,10 @@ class ModuleNetwork(Network):
         return ports, after
 
     def signature(self) -> Hashable:
-        try:
-            what = described(self.module)
-        except IncomparableError:
-            what = self._alone
-        return ModuleNetwork, self.input_shape, unnamed(self.heads.values()), what
+        return ModuleNetwork, self.input_shape, unnamed(self.heads.values()), self.function.key
 
     def stackable(self) -> str | None:
-        if self._refusal is None:
-            self._refusal = (refusal(self.module, self.input_shape[0] + self.state_size),)
-        return self._refusal[0]
+        return self.function.refusal
 
     def port_shape(self, port: str) -> tuple[int, ...]:
         return (self.state_size,) if port == STATE and self.state_size else self.heads[port].size
@@ -198,23 +165,17 @@ class ModuleNetwork(Network):
         for head in self.heads.values():
             place.add_module(f"head_{head.name}", head_module(head, parameters, buffers))
 
-        def emitter(graph: fx.Graph, x: fx.Node, state: fx.Node | None) -> dict[str, fx.Node]:
-            flat = graph.call_method("clone", (graph.call_method("flatten", (x, 1)),))
+        def emitter(x: fx.Proxy, state: fx.Proxy | None) -> dict[str, Any]:
+            flat: Any = x.flatten(1).clone()
             if self.state_size:
-                if state is None:
-                    rows = graph.call_method("size", (x, 0))
-                    state = graph.call_method("new_zeros", (x, (rows, self.state_size)))
-                flat = graph.call_function(torch.cat, ([flat, state], 1))
-            y = graph.call_module(f"{name}.{_MODULE}", (flat,))
-            ports: dict[str, fx.Node] = {}
-            if self.state_size:
-                columns = (slice(None), slice(-self.state_size, None))
-                ports[STATE] = graph.call_function(operator.getitem, (y, columns))
+                before = x.new_zeros((x.size(0), self.state_size)) if state is None else state
+                flat = torch.cat([flat, before], 1)  # type: ignore[list-item]  # of the graph
+            y = call_module(f"{name}.{_MODULE}", flat)
+            ports = {STATE: y[:, -self.state_size :]} if self.state_size else {}
             start = 0
             for head in self.heads.values():
-                columns = (slice(None), slice(start, start + head.features))
-                part = graph.call_function(operator.getitem, (y, columns))
-                ports[head.name] = graph.call_module(f"{name}.head_{head.name}", (part,))
+                part = y[:, start : start + head.features]
+                ports[head.name] = call_module(f"{name}.head_{head.name}", part)
                 start += head.features
             return ports
 

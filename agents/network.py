@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Required, TypedDict, Unpack
 
 import torch
 from torch import Tensor, fx, nn
@@ -23,10 +23,12 @@ __all__ = [
     "OBJECTIVE",
     "STATE",
     "VALUE",
+    "CallSettings",
     "Emitter",
     "Head",
     "Network",
     "Tensors",
+    "call_module",
     "features_of",
     "sub",
     "unnamed",
@@ -34,9 +36,9 @@ __all__ = [
 ]
 
 Tensors = dict[str, Tensor]
-Emitter = Callable[[fx.Graph, fx.Node, fx.Node | None], dict[str, fx.Node]]
-"""Append a network's evaluation of an input [B, *input_shape] to a graph, and return its ports; the last argument is the state
-[B, state_size], the port `STATE` of the evaluation before; None: zeros."""
+Emitter = Callable[[fx.Proxy, fx.Proxy | None], dict[str, Any]]
+"""Append a network's evaluation of an input [B, *input_shape] to the input's graph, and return its ports, proxies too; the
+last argument is the state [B, state_size], the port `STATE` of the evaluation before; None: zeros."""
 
 OBJECTIVE = "objective"
 """The port of an agent's objective."""
@@ -65,6 +67,11 @@ class Head:
         return features_of(self.size)
 
 
+def call_module(name: str, x: Any) -> Any:
+    """Append a call of the module of a dotted name to the graph of its input."""
+    return x.tracer.create_proxy("call_module", name, (x,), {})
+
+
 def unnamed(heads: Iterable[Head]) -> tuple[Head, ...]:
     """Return heads with empty port names, for signatures that do not depend on the graph."""
     return tuple(
@@ -86,6 +93,19 @@ def sub(tensors: Mapping[str, Tensor], prefix: str) -> Tensors:
 def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> Tensors:
     """Return `tensors` with `prefix.` before every name."""
     return {f"{prefix}.{name}": value for name, value in tensors.items()}
+
+
+class CallSettings(TypedDict, total=False):
+    """Settings of a call of a network."""
+
+    training: Required[bool]
+    """Whether batch statistics are used and updated."""
+    seed: int
+    """Of the random numbers of a user's module at this tick; 0 where it is left out."""
+    transports: Sequence[Transport]
+    """Messages whose gradient returns through fixed weights; of single networks only."""
+    state: Tensor | None
+    """[B, state_size], the port `STATE` of the tick before, for networks that have one; None: zeros."""
 
 
 class HiddenOptions(kinds.Options):
@@ -149,15 +169,7 @@ class Network(ABC):
 
     @abstractmethod
     def __call__(
-        self,
-        parameters: Tensors,
-        buffers: Tensors,
-        x: Tensor,
-        *,
-        training: bool,
-        seed: int = 0,
-        transports: Sequence[Transport] = (),
-        state: Tensor | None = None,
+        self, parameters: Tensors, buffers: Tensors, x: Tensor, **settings: Unpack[CallSettings]
     ) -> tuple[Tensors, Tensors]:
         """Return the ports, [B, *size] each, and the new buffers; nothing is changed in place.
 
@@ -166,10 +178,7 @@ class Network(ABC):
 
         Args:
             x: [B, *input_shape].
-            training: Whether batch statistics are used and updated.
-            seed: Of the random numbers of a user's module at this tick.
-            transports: Messages whose gradient returns through fixed weights; of single networks only.
-            state: [B, state_size], the port `STATE` of the tick before, for networks that have one; None: zeros.
+            settings: See `CallSettings`.
         """
 
     def on_rows(
@@ -178,9 +187,7 @@ class Network(ABC):
         buffers: Tensors,
         x: Tensor,
         members: int,
-        *,
-        state: Tensor | None = None,
-        **settings: Any,
+        **settings: Unpack[CallSettings],
     ) -> tuple[Tensors, Tensors]:
         """Return the ports, [rows, *size] each, and the new buffers of N = `members` networks, or with 0 of a lone one.
 
@@ -189,14 +196,14 @@ class Network(ABC):
             buffers: Likewise.
             x: [rows, *input_shape]; rows of several networks are (member, environment), [N * B].
             members: N.
-            state: [rows, state_size].
-            settings: The other arguments of a call.
+            settings: Those of a call, with the state [rows, state_size].
         """
         if not members:
-            return self(parameters, buffers, x, state=state, **settings)
-        lead = members, len(x) // members
-        before = None if state is None else state.view(*lead, -1)
-        ports, after = self(parameters, buffers, x.view(*lead, *x.shape[1:]), state=before, **settings)
+            return self(parameters, buffers, x, **settings)
+        lead, state = (members, len(x) // members), settings.get("state")
+        if state is not None:
+            settings["state"] = state.view(*lead, -1)
+        ports, after = self(parameters, buffers, x.view(*lead, *x.shape[1:]), **settings)
         return {name: port.flatten(0, 1) for name, port in ports.items()}, after
 
     @abstractmethod

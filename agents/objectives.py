@@ -6,7 +6,7 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping
-from typing import Any, ClassVar, Protocol, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -22,24 +22,11 @@ __all__ = [
     "ActionValue",
     "Classification",
     "Coding",
-    "LossPerSample",
     "Objective",
     "OwnObjective",
     "Regression",
     "objective_of",
 ]
-
-
-class LossPerSample(Protocol):
-    """An objective of a user's: a function, a `torch.nn.Module`, or any object that can be called.
-
-    More attributes are used where they are there: `score(output, target)`, a metric per sample [B], reported under the
-    name `metric` (without one the loss is, as `error`); and `size(shape, classes)`, the output size that a target needs
-    (default: one output per component, or per component and class).
-    """
-
-    def __call__(self, output: Tensor, target: Tensor, /) -> Tensor:
-        """Return the loss per sample, [B], of outputs [B, size] and targets [B, …], whatever the other samples are."""
 
 
 def _components(shape: tuple[int, ...]) -> int:

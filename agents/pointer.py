@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Hashable, Sequence
-from typing import final
+from collections.abc import Hashable
+from typing import Any, Unpack, final
 
 import torch
 from torch import Tensor, fx, nn
@@ -14,16 +13,17 @@ from antiphon.agents.feedforward import HeadedNetwork, Mlp, attach, linear_modul
 from antiphon.agents.network import (
     HIDDEN,
     OBJECTIVE,
+    CallSettings,
     Emitter,
     Head,
     HiddenOptions,
     Tensors,
+    call_module,
     features_of,
     sub,
     with_prefix,
 )
 from antiphon.errors import ScenarioError
-from antiphon.nets.layers import Transport
 from antiphon.spec import Count
 
 __all__ = ["Pointer"]
@@ -122,14 +122,7 @@ class Pointer(HeadedNetwork):
         return buffers
 
     def trunk(
-        self,
-        parameters: Tensors,
-        buffers: Tensors,
-        x: Tensor,
-        *,
-        training: bool,
-        transports: Sequence[Transport],
-        state: Tensor | None,
+        self, parameters: Tensors, buffers: Tensors, x: Tensor, **settings: Unpack[CallSettings]
     ) -> tuple[Tensors, Tensors]:
         columns = self.count * self.features
         rows, count = x.shape[-2], self.count
@@ -140,7 +133,8 @@ class Pointer(HeadedNetwork):
         made: Tensors = {}
         after: Tensors = {}
         for name, part in self.parts.items():
-            ports, updated = part(sub(parameters, name), sub(buffers, name), read[name], training=training)
+            own, held = sub(parameters, name), sub(buffers, name)
+            ports, updated = part(own, held, read[name], training=settings["training"])
             made[name] = ports[_EMBEDDING]
             after |= with_prefix(name, updated)
         each = made["candidate"].reshape(*x.shape[:-2], rows, count, -1)
@@ -159,20 +153,14 @@ class Pointer(HeadedNetwork):
         attach(root, f"{name}.each", nn.Unflatten(0, (-1, self.count)))
         count = self.count * self.features
 
-        def emitter(graph: fx.Graph, x: fx.Node, state: fx.Node | None) -> dict[str, fx.Node]:
-            def embedding(part: str, read: fx.Node) -> fx.Node:
-                hidden = emitters[part](graph, read, None)[HIDDEN]
-                return graph.call_module(f"{name}.{part}_{_EMBEDDING}", (hidden,))
+        def emitter(x: fx.Proxy, state: fx.Proxy | None) -> dict[str, Any]:
+            def embedding(part: str, read: Any) -> Any:
+                return call_module(f"{name}.{part}_{_EMBEDDING}", emitters[part](read, None)[HIDDEN])
 
-            flat = graph.call_method("flatten", (x, 1))
-            candidates, rest = (
-                graph.call_function(operator.getitem, (flat, (slice(None), columns)))
-                for columns in (slice(None, count), slice(count, None))
-            )
-            rows = graph.call_method("flatten", (graph.call_module(f"{name}.rows", (candidates,)), 0, 1))
-            each = graph.call_module(f"{name}.each", (embedding("candidate", rows),))
-            query = graph.call_method("unsqueeze", (embedding("query", rest), 1))
-            scores = graph.call_method("sum", (graph.call_function(torch.mul, (each, query)), -1))
+            flat: Any = x.flatten(1)
+            rows = call_module(f"{name}.rows", flat[:, :count]).flatten(0, 1)
+            each = call_module(f"{name}.each", embedding("candidate", rows))
+            scores = (each * embedding("query", flat[:, count:]).unsqueeze(1)).sum(-1)
             return {HIDDEN: scores, OBJECTIVE: scores}
 
         return emitter

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Literal, final
+from typing import Annotated, Any, ClassVar, Literal, Unpack, final
 
 import torch
 from pydantic import Field
@@ -16,16 +16,18 @@ from antiphon.agents.feedforward import HeadedNetwork, Mlp, attach, linear_modul
 from antiphon.agents.network import (
     HIDDEN,
     STATE,
+    CallSettings,
     Emitter,
     Head,
     HiddenOptions,
     Tensors,
+    call_module,
     features_of,
     sub,
     with_prefix,
 )
 from antiphon.errors import ScenarioError, suggest
-from antiphon.nets.layers import Transport, transported
+from antiphon.nets.layers import transported
 from antiphon.nets.recurrent import CELLS, Cell, combine
 from antiphon.spec import Count, Counts, IsReal
 
@@ -112,19 +114,10 @@ class Recurrent(HeadedNetwork):
         return self.encoder.trunk_buffers() | with_prefix(_CELL, self.cell.buffers())
 
     def trunk(
-        self,
-        parameters: Tensors,
-        buffers: Tensors,
-        x: Tensor,
-        *,
-        training: bool,
-        transports: Sequence[Transport],
-        state: Tensor | None,
+        self, parameters: Tensors, buffers: Tensors, x: Tensor, **settings: Unpack[CallSettings]
     ) -> tuple[Tensors, Tensors]:
-        encoded, after = self.encoder.trunk(
-            parameters, buffers, x, training=training, transports=transports, state=None
-        )
-        x = encoded[HIDDEN]
+        encoded, after = self.encoder.trunk(parameters, buffers, x, **settings)
+        x, state, transports = encoded[HIDDEN], settings.get("state"), settings.get("transports", ())
         if state is None:
             state = x.new_zeros(*x.shape[:-1], self.state_size)
         hidden, state, updated = self.cell(
@@ -132,7 +125,7 @@ class Recurrent(HeadedNetwork):
             sub(buffers, _CELL),
             x,
             state,
-            training=training,
+            training=settings["training"],
             way_back=lambda y: transported(y, f"{_CELL}.input.weight", transports),
         )
         return {HIDDEN: hidden, STATE: state}, after | with_prefix(_CELL, updated)
@@ -151,24 +144,18 @@ class Recurrent(HeadedNetwork):
             attach(root, f"{name}.{_place(part)}", norm)
         cell = self.cell
 
-        def emitter(graph: fx.Graph, x: fx.Node, state: fx.Node | None) -> dict[str, fx.Node]:
-            x = encoder(graph, x, None)[HIDDEN]
-            if state is None:
-                rows = graph.call_method("size", (x, 0))
-                state = graph.call_method("new_zeros", (x, (rows, cell.state_size)))
-
-            def module(part: str, value: Any) -> Any:
-                return _as_tensor(graph.call_module(f"{name}.{part}", (_as_node(value),)))
+        def emitter(x: fx.Proxy, state: fx.Proxy | None) -> dict[str, Any]:
+            encoded: Any = encoder(x, None)[HIDDEN]
+            before: Any = encoded.new_zeros((encoded.size(0), cell.state_size)) if state is None else state
 
             def normed(norm: str, value: Any) -> Any:
-                return module(_place(norm), value) if norm in cell.norms else value
+                return call_module(f"{name}.{_place(norm)}", value) if norm in cell.norms else value
 
-            past = _as_tensor(state).chunk(cell.state_size // cell.size, -1)
-            from_input = normed("input.norm", module("input", x))
-            from_past = normed("recurrent.norm", module("recurrent", past[0]))
-            made: Any = combine(cell, from_input, from_past, past, lambda c: normed("cell.norm", c))
-            hidden, after = made
-            return {HIDDEN: _as_node(hidden), STATE: _as_node(after)}
+            past = before.chunk(cell.state_size // cell.size, -1)
+            from_input = normed("input.norm", call_module(f"{name}.input", encoded))
+            from_past = normed("recurrent.norm", call_module(f"{name}.recurrent", past[0]))
+            hidden, after = combine(cell, from_input, from_past, past, lambda c: normed("cell.norm", c))
+            return {HIDDEN: hidden, STATE: after}
 
         return emitter
 
@@ -176,15 +163,6 @@ class Recurrent(HeadedNetwork):
 def _place(norm: str) -> str:
     """The name of a norm's module: no dot, since a linear layer holds no other."""
     return norm.replace(".", "_")
-
-
-def _as_tensor(value: Any) -> Any:
-    """A proxy of the graph in place of a tensor; a tensor stays one, where calls are carried out at once."""
-    return fx.Proxy(value) if isinstance(value, fx.Node) else value
-
-
-def _as_node(value: Any) -> Any:
-    return value.node if isinstance(value, fx.Proxy) else value
 
 
 @final

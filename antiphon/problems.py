@@ -223,8 +223,8 @@ def _problem(detail: ErrorDetails) -> DocumentError:
         path = (*path[:-2], str(path[-2]))
     context: dict[str, Any] = detail.get("ctx", {})
     cause = context.get("error")
-    if isinstance(cause, DocumentError):
-        return cause.under(path)
+    if isinstance(cause, ScenarioError):
+        return (cause if isinstance(cause, DocumentError) else placed(cause)).under(path)
     return DocumentError(path, _message(detail["type"], path, detail["input"], context, detail["msg"]))
 
 

@@ -65,8 +65,8 @@ class Injection:
 class BackwardRequest:
     """Inputs of the backward pass of one closed window."""
 
-    objective: Tensor | None
-    """The window's summed loss (already divided by the batch), or None."""
+    losses: Sequence[Tensor]
+    """Per sample, [rows] each, or the mean over the batch, a scalar: their sum is what the window learns."""
     injections: Sequence[Injection]
     """Gradients injected on the messages sent within the window."""
     parameters: Mapping[str, Sequence[Tensor]]
@@ -118,14 +118,16 @@ def backward(
     """Return the gradients of the parameters and the per-sample gradients of the leaves of one window.
 
     Args:
-        objective: As of `BackwardRequest`, like `injections` and `leaves`.
+        objective: The window's summed loss, already divided by the batch, or None.
+        injections: As of `BackwardRequest`, like `leaves`.
         parameters: Of one learner.
         batch: B; the gradient of a leaf is B times dL/dleaf.
 
     Returns:
         Gradients in the order of `parameters`, and in the order of `leaves`; None where nothing depends on them.
     """
-    (result,) = backward_all([BackwardRequest(objective, injections, {"": parameters}, leaves)], batch)
+    losses = [] if objective is None else [objective]
+    (result,) = backward_all([BackwardRequest(losses, injections, {"": parameters}, leaves)], batch)
     return result.parameters[""], result.leaves
 
 
@@ -174,10 +176,12 @@ def _roots(
 
 def _ends(request: BackwardRequest, *, discount: bool) -> list[tuple[Tensor, Tensor | None]]:
     """Losses, and messages with B times the gradients injected on them."""
-    ends: list[tuple[Tensor, Tensor | None]] = []
-    for loss in (request.objective, None if discount else request.auxiliary):
-        if loss is not None and loss.requires_grad:
-            ends.append((loss, None))
+    auxiliary = [] if discount or request.auxiliary is None else [request.auxiliary]
+    ends = [
+        (loss, torch.ones_like(loss) if loss.dim() else None)
+        for loss in (*request.losses, *auxiliary)
+        if loss.requires_grad
+    ]
     totals: dict[
         Tensor, Tensor
     ] = {}  # tensors hash by identity; channels that share a port add their injections

@@ -9,7 +9,7 @@ target's loss, InfoPro's (Wang et al. 2021, "Revisiting Locally Supervised Learn
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,16 +20,7 @@ from torch import Tensor, nn
 from antiphon.comms.examples import ContextSpec, Numbers
 from antiphon.comms.model import Model
 from antiphon.errors import ScenarioError
-from antiphon.nets.modules import (
-    IncomparableError,
-    called,
-    called_stacked,
-    described,
-    draws,
-    module_of,
-    refusal,
-    shape_problem,
-)
+from antiphon.nets.modules import check_module, module_of
 from antiphon.nets.site_axes import features_first, site_features
 
 __all__ = ["Head", "HeadModel", "Reconstruction", "head_of", "output_shape"]
@@ -113,15 +104,9 @@ def head_of(
         module = module_of(source, seed, shape=shape, outputs=outputs)
         size, features = torch.Size(shape).numel(), torch.Size(outputs).numel()
         head = Head(module, shape)
-        problem = shape_problem(
-            head, size, features, f"outputs of {list(outputs)} for messages of {list(shape)}"
-        )
-        if problem is None and draws(head, size):
-            problem = f"{type(module).__name__} draws random numbers in evaluation; leave them out"
+        check_module(head, size, features, f"outputs of {list(outputs)} for messages of {list(shape)}")
     except ScenarioError as error:
         raise ScenarioError(f"{key}: {error}") from None
-    if problem is not None:
-        raise ScenarioError(f"{key}: {problem}")
     return head
 
 
@@ -137,7 +122,6 @@ class HeadModel(Model):
         settings: The others of `Predictor`.
 
     Attributes:
-        module: The head; None: layers of linear maps.
         read_shape: Of a pooled message.
 
     Raises:
@@ -158,8 +142,6 @@ class HeadModel(Model):
         **settings: Any,
     ) -> None:
         self.source, self.pool, self.reconstruct = head, pool, reconstruct
-        self.module: Head | _Heads | None = None
-        self._refusal: tuple[str | None] | None = None
         if pool == "mean" and len(shape) < 2:
             raise ScenarioError(
                 f"gradient.pool: messages of {list(shape)} have no sites to pool; give the channel a size of "
@@ -198,33 +180,11 @@ class HeadModel(Model):
         if self.reconstruct is not None:
             source, target = self.reconstruct.source, self.reconstruct.target
             parts.append(self._part(source, target, seed, "gradient.reconstruct.head"))
-        self.module = parts[0] if len(parts) == 1 else _Heads(parts)
-        try:
-            self.function: Hashable = described(self.module)
-        except IncomparableError:
-            self.function = object()
-        parameters = {name: p.data.clone() for name, p in self.module.named_parameters()}
-        return parameters, {name: b.clone() for name, b in self.module.named_buffers()}
+        module = parts[0] if len(parts) == 1 else _Heads(parts)
+        return self.values_of_module(module, torch.Size(self.read_shape).numel())
 
     def _part(self, source: HeadSource | None, target: ContextSpec, seed: int, key: str) -> Head:
         return head_of(source or _linear, self.read_shape, output_shape(target), seed, key=key)
-
-    def run(self, x: Tensor, *, move: bool, training: bool = True) -> Tensor:
-        if self.module is None:
-            return super().run(x, move=move, training=training)
-        self.module.train(training)
-        call = called_stacked if x.dim() == 3 else called
-        y, updated = call(self.module, self.parameters, self.buffers, x)
-        if move:
-            self.buffers |= updated
-        return y
-
-    def stackable(self) -> str | None:
-        if self.module is None:
-            return super().stackable()
-        if self._refusal is None:
-            self._refusal = (refusal(self.module, torch.Size(self.read_shape).numel()),)
-        return self._refusal[0]
 
 
 class _Heads(nn.Module):

@@ -15,12 +15,13 @@ from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import Example, Numbers, over
 from antiphon.comms.sites import Sites
 from antiphon.nets.layers import initial_linear, initial_norm, layer, linear, norm_buffers, product
+from antiphon.nets.modules import ModuleFunction
 from antiphon.nets.trained_parameters import TrainedParameters
 
 __all__ = [
@@ -147,6 +148,8 @@ class Model(TrainedParameters, ABC):
     sites: Sites | None = None
     """The tokens or pixels of a message, at each of which it is applied; its other attributes are those of one. None: it reads
     whole messages."""
+    layers: ModuleFunction | None = None
+    """A user's module in place of the layers."""
     maps: LinearMaps | None = None
     """Of stacked models without hidden layers; its tensors share the memory of the parameters."""
 
@@ -191,6 +194,12 @@ class Model(TrainedParameters, ABC):
         initial["last.bias"] = torch.zeros(outputs)
         return initial, buffers
 
+    def values_of_module(self, module: nn.Module, inputs: int) -> tuple[Numbers, Numbers]:
+        """Let a user's module of some input features be the layers, and return `initial_values`."""
+        self.layers = ModuleFunction(module, inputs)
+        self.function = self.layers.key
+        return self.layers.initial_values()
+
     def weight_shape(self, outputs: int, inputs: int) -> torch.Size:
         """Return the shape of a layer's weight."""
         return torch.Size((outputs, inputs))
@@ -202,6 +211,11 @@ class Model(TrainedParameters, ABC):
             move: Whether running statistics are updated.
             training: Whether batch norm uses the statistics of these rows, or the running ones.
         """
+        if self.layers is not None:
+            y, updated = self.layers(self.parameters, self.buffers, x, training=training)
+            if move:
+                self.buffers |= updated
+            return y
         first = x
         for i in range(len(self.hidden)):
             x, updated = layer(
@@ -215,7 +229,7 @@ class Model(TrainedParameters, ABC):
 
     def stackable(self) -> str | None:
         """Return why it cannot be called with stacked parameters, in one line; None: it can."""
-        return None
+        return None if self.layers is None else self.layers.refusal
 
     # --- many as one ---------------------------------------------------------------------------------------
 

@@ -2,14 +2,15 @@
 
 Such a module maps [B, inputs], the message and its context side by side (the context alone, for an input), to the
 gradient or the message, [B, outputs]. Its loss is the squared error, unless it has a method
-`loss(prediction, truth)`, [B, outputs] each, that returns one number per sample, [B].
+`loss(prediction, truth)`, [B, outputs] each, that returns one number per sample, [B]. It draws no random numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Protocol, final
+from functools import cached_property
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -28,30 +29,9 @@ from antiphon.comms.synthetic_gradients import (
 from antiphon.comms.synthetic_inputs import INPUTS, InputModel
 from antiphon.errors import ScenarioError
 from antiphon.extensions import name_of
-from antiphon.nets.modules import (
-    IncomparableError,
-    called,
-    called_stacked,
-    described,
-    draws,
-    module_of,
-    per_sample,
-    refusal,
-    shape_problem,
-)
+from antiphon.nets.modules import check_module, module_of, per_sample
 
-__all__ = ["ModuleGradient", "ModuleInput", "PredictorModule", "input_of", "predictor_class", "predictor_of"]
-
-
-class PredictorModule(Protocol):
-    """A predictor of a user's: a `torch.nn.Module`, made by a factory called with `inputs` and `outputs`.
-
-    With a method `loss(prediction, truth)` it learns from that, one number per sample [B], in place of the squared
-    error. It draws no random numbers, and its loss is a function of the two tensors alone.
-    """
-
-    def __call__(self, x: Tensor, /) -> Tensor:
-        """Return the prediction, [B, outputs], for [B, inputs]: the message and its context, or the context."""
+__all__ = ["ModuleGradient", "ModuleInput", "input_of", "predictor_class", "predictor_of"]
 
 
 class _ModuleModel(Model):
@@ -79,37 +59,13 @@ class _ModuleModel(Model):
                 raise ScenarioError(
                     "options: a module that exists takes none; give its class or a registered name"
                 )
-            self.module = module_of(
-                self._source,
-                generator.initial_seed() % 2**63,
-                inputs=inputs,
-                outputs=outputs,
-                **self._options,
-            )
-            problem = shape_problem(self.module, inputs, outputs, "the message's components")
-            if problem is None and draws(self.module, inputs):
-                name = type(self.module).__name__
-                problem = f"{name} draws random numbers (dropout?), and a prediction may not depend on them; leave it out"
-            if problem is not None:
-                raise ScenarioError(problem)
+            seed, sizes = generator.initial_seed() % 2**63, {"inputs": inputs, "outputs": outputs}
+            self.module = module_of(self._source, seed, **sizes, **self._options)
+            check_module(self.module, inputs, outputs, "the message's components")
         except ScenarioError as error:
             raise ScenarioError(f"{self.point}.kind: {error}") from None
-        self._refusal: tuple[str | None] | None = None
-        try:
-            self.function: Hashable = described(self.module)
-        except IncomparableError:
-            self.function = object()
-        self._inputs, self._outputs = inputs, outputs
-        parameters = {name: p.data.clone() for name, p in self.module.named_parameters()}
-        return parameters, {name: b.clone() for name, b in self.module.named_buffers()}
-
-    def run(self, x: Tensor, *, move: bool, training: bool = True) -> Tensor:
-        self.module.train(training)
-        call = called_stacked if x.dim() == 3 else called
-        y, updated = call(self.module, self.parameters, self.buffers, x)
-        if move:
-            self.buffers |= updated
-        return y
+        self._outputs = outputs
+        return self.values_of_module(self.module, inputs)
 
     def losses(self, prediction: Tensor, truth: Tensor) -> Tensor:
         """Return the losses per sample, [B] or [K, B]."""
@@ -123,10 +79,9 @@ class _ModuleModel(Model):
         )
 
     def stackable(self) -> str | None:
-        if self._refusal is None:
-            self._refusal = (refusal(self.module, self._inputs) or self._mixed(),)
-        return self._refusal[0]
+        return super().stackable() or self._mixed
 
+    @cached_property
     def _mixed(self) -> str | None:
         """Return why losses of several models cannot be one call."""
         some = torch.rand(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -12,14 +12,21 @@ from antiphon.engine.build.stacked import Stacked
 from antiphon.engine.build.stacking import stack
 from antiphon.engine.features.divergence import RunningStatistics
 from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
-from antiphon.engine.heart.rows import EnvMask
+from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
 from antiphon.engine.installed import check_later, install
 from antiphon.engine.reference.engine import ReferenceEngine
-from antiphon.engine.state.stacks import merge_state, parts_of, split_state
-from antiphon.engine.state.state_dict import load_messages, messages, restore, restore_parameters, snapshot
+from antiphon.engine.state.stacks import merge_state, split_state
+from antiphon.engine.state.state_dict import (
+    load_messages,
+    messages,
+    restore,
+    restore_parameters,
+    snapshot,
+    stacked_parts,
+)
 from antiphon.errors import ScenarioError, suggest
 from antiphon.nets.native.library import kernel
 
@@ -27,27 +34,12 @@ __all__ = [
     "BACKENDS",
     "Backend",
     "ReferenceBackend",
-    "SentMessage",
     "StackedBackend",
     "backend_of",
     "checked_backend",
 ]
 
 BACKENDS = ("cohort", "native", "reference")
-
-
-class SentMessage(NamedTuple):
-    """One message of one channel.
-
-    Attributes:
-        message: [B, size], as sent.
-        received: [B, size], as it arrives.
-        lost: [B] bool: where the link lost it; None: nowhere.
-    """
-
-    message: Tensor
-    received: Tensor
-    lost: Tensor | None
 
 
 class Backend(Protocol):
@@ -71,10 +63,6 @@ class Backend(Protocol):
     def action(self) -> Action | None:
         """What is done in the environment after the newest step; None: nobody acted."""
 
-    @property
-    def channels(self) -> Iterable[str]:
-        """The names of all channels, one by one, in canonical order."""
-
     def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
         """Tick all agents due at `step`; `keep` as of `Engine.tick`."""
 
@@ -94,19 +82,8 @@ class Backend(Protocol):
     def synchronize(self) -> None:
         """Wait for the device, where gradients are checked there; DivergenceError where one was not finite."""
 
-    def view(self) -> System:
-        """The system as it is cheapest to look at."""
-
     def per_agent(self) -> System:
         """The agents and channels one by one, as they are now."""
-
-    def sent(self, channel: str, stamp: int | None = None) -> SentMessage | None:
-        """A message of one channel that is still held; None where there is none.
-
-        Args:
-            channel: Its name.
-            stamp: The step at which it was sent; None: the newest.
-        """
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of everything but the environment, by agent and channel, without copying a tensor."""
@@ -186,31 +163,11 @@ class StackedBackend(Engine):
     def per_agent(self) -> System:
         """The agents and channels one by one, as views of the stacks' rows: made once a step, when somebody looks."""
         if self.stale:
-            for part in parts_of(self.system):
+            for part in stacked_parts(self.system):
                 part.write_members()
             load_messages(self.stacked.base, split_state(messages(self.system), self.stacked))
             self.stale = False
         return self.stacked.base
-
-    def sent(self, channel: str, stamp: int | None = None) -> SentMessage | None:
-        """See `Backend.sent`."""
-        stack, place = self.stacked.channel_of(channel)
-        messages = stack.ledger.messages
-        message = messages.get(max(messages, default=-1) if stamp is None else stamp)
-        if message is None:
-            return None
-        rows = slice(place * stack.batch, (place + 1) * stack.batch)
-        lost = None if message.lost is None else message.lost[rows]
-        return SentMessage(message.sent[rows], message.received[rows], lost)
-
-    def view(self) -> System:
-        """The system as it is cheapest to look at: the stacks."""
-        return self.system
-
-    @property
-    def channels(self) -> Iterable[str]:
-        """The names of all channels, one by one, in canonical order."""
-        return self.stacked.base.channels
 
     def state_dict(self) -> dict[str, Any]:
         """See `Backend.state_dict`."""
@@ -228,7 +185,7 @@ class StackedBackend(Engine):
         """Load messages and windows by agent and channel, whose parameters have been loaded."""
         self.stale = self.system is not self.stacked.base
         if self.stale:
-            for part in parts_of(self.system):
+            for part in stacked_parts(self.system):
                 part.read_members()
             found = merge_state(found, self.stacked)
         load_messages(self.system, found)
@@ -258,11 +215,6 @@ class ReferenceBackend:
         """What is done in the environment after the newest step; None: nobody acted."""
         return self.engine.action
 
-    @property
-    def channels(self) -> Iterable[str]:
-        """The names of all channels, in canonical order."""
-        return self.system.channels
-
     def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
         """Tick all agents due at `step`; everything is kept until the step's end."""
         self._statistics.note()
@@ -286,19 +238,9 @@ class ReferenceBackend:
     def synchronize(self) -> None:
         """Nothing to wait for: every step is checked at once."""
 
-    def view(self) -> System:
-        """The declared system."""
-        return self.system
-
     def per_agent(self) -> System:
         """The declared system."""
         return self.system
-
-    def sent(self, channel: str, stamp: int | None = None) -> SentMessage | None:
-        """See `Backend.sent`."""
-        messages = self.system.channels[channel].ledger.messages
-        message = messages.get(max(messages, default=-1) if stamp is None else stamp)
-        return None if message is None else SentMessage(message.sent, message.received, message.lost)
 
     def state_dict(self) -> dict[str, Any]:
         """See `Backend.state_dict`."""
@@ -309,7 +251,7 @@ class ReferenceBackend:
         restore(self.system, state)
         self.engine.replay_open_windows()
 
-    def _mask(self, mask: EnvMask) -> Tensor:
+    def _mask(self, mask: RowMask) -> Tensor:
         if isinstance(mask, Tensor):
             return mask
         return torch.full((self.system.batch,), mask, device=self.system.device)

@@ -14,8 +14,7 @@ from torch import Tensor, fx
 from antiphon.engine.backends import backend_of, checked_backend
 from antiphon.engine.build.builder import build, chosen_device, without_weights
 from antiphon.engine.environment import EnvironmentRunner, environment_state, make_environment, with_own_env
-from antiphon.engine.heart.message import StepSignals
-from antiphon.engine.heart.rows import EnvMask
+from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.evaluation import Evaluation, evaluate
 from antiphon.engine.inference.export import export, with_output
@@ -134,8 +133,10 @@ class BaseSimulation:
         Raises:
             DivergenceError: A loss or gradient was not finite. No parameter has been touched by this step.
             RunError: It has been closed.
+            ScenarioError: It is one of several seeds that are trained together.
         """
         self._check_open()
+        _check_alone(self, "step")
         step, watch = self.now, self._watching(self.now)
         with refusals_named():
             ended = self._advance(watch=watch, keep=watch or self._keeps_messages or step + 1 == self.until)
@@ -149,7 +150,7 @@ class BaseSimulation:
         every = self.scenario.telemetry.every
         return bool(self.recorders) and (step == 0 or (step + 1) % every == 0 or step + 1 == self.until)
 
-    def _advance(self, *, watch: bool = False, keep: bool = True) -> EnvMask:
+    def _advance(self, *, watch: bool = False, keep: bool = True) -> RowMask:
         """Take one step and return which episodes ended; nothing is recorded.
 
         Args:
@@ -372,10 +373,8 @@ class BaseSimulation:
             "now": self.now,
             "seed": self.seed,
             "diverged": self.diverged,
-            "present": dict(self.world.step_signals.signals),
-            "elapsed": self.world.elapsed,
+            **self.world.state_dict(),
             "means": self.train_means.state_dict(),
-            **({} if self.world.episodes is None else {"episodes": self.world.episodes.state_dict()}),
             "system": self.backend.state_dict(),
             **({"changes": [list(change) for change in self.changes]} if self.changes else {}),
         }
@@ -394,8 +393,8 @@ class BaseSimulation:
                 scenario = changed(scenario, [(key, value) for _, key, value in changes])
             if scenario != self.scenario:
                 system = _built(self, scenario)
-            _check_compatible(system, self.world, state)
-        except ScenarioError as difference:
+            check_compatible(system, self.world.step_signals.signals, state["system"], state["present"])
+        except (RunError, ScenarioError) as difference:
             raise self.world.refusal(state) or RunError(str(difference)) from None
         with refusals_named(), uncollected():
             if system is not self._system:
@@ -413,10 +412,7 @@ class BaseSimulation:
             else:
                 self._env.load_state_dict(state["env"])
             self.backend.load_state_dict(state["system"])
-            self.world.step_signals = StepSignals(self.now, state["present"])
-            self.world.elapsed = state["elapsed"]
-            if self.world.episodes is not None and "episodes" in state:  # earlier checkpoints have none
-                self.world.episodes.load_state_dict(state["episodes"])
+            self.world.load_state_dict(state)
             self.train_means.load_state_dict(state["means"])
             self.diverged = state["diverged"]
 
@@ -554,15 +550,8 @@ def check_continues(simulation: BaseSimulation) -> None:
 def _check_alone(simulation: BaseSimulation, what: str) -> None:
     if isinstance(simulation.backend, Replica):
         raise ScenarioError(
-            f"{what}: this simulation is one of several seeds that go on together; change a fork of it"
+            f"{what}: this simulation is one of several seeds that go on together; use a fork of it"
         )
-
-
-def _check_compatible(system: System, world: EnvironmentRunner, state: dict[str, Any]) -> None:
-    try:
-        check_compatible(system, world.step_signals.signals, state["system"], state["present"])
-    except (RunError, ScenarioError) as difference:
-        raise world.refusal(state) or RunError(str(difference)) from None
 
 
 def _built(simulation: BaseSimulation, scenario: Scenario) -> System:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -117,6 +118,18 @@ class EnvironmentRunner:
         if not bool(ended.any()):
             return EpisodeEnds()
         return EpisodeEnds(ended, terminated if bool(terminated.any()) else False)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the signals of the present step, and how far its episodes are, without copying a tensor."""
+        found = {"present": dict(self.step_signals.signals), "elapsed": self.elapsed}
+        return found if self.episodes is None else {**found, "episodes": self.episodes.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load what `state_dict` returned after `now` steps; its tensors are used as they are."""
+        self.step_signals = StepSignals(state["now"], state["present"])
+        self.elapsed = state["elapsed"]
+        if self.episodes is not None and "episodes" in state:  # earlier checkpoints have none
+            self.episodes.load_state_dict(state["episodes"])
 
     def refusal(self, state: dict[str, Any]) -> RunError | None:
         """Return the environment's own reason against a state, which names more than a shape; None: it has none.

@@ -14,7 +14,7 @@ from antiphon.engine.backends import Backend
 from antiphon.engine.heart import message as heart
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.rows import EnvMask
+from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.export import agent_module
 from antiphon.engine.metrics.report import AgentReport
@@ -141,7 +141,7 @@ class Message:
     def of(cls, message: heart.Message) -> Message:
         """Return a message as its ledger has it."""
 
-        def mask(where: EnvMask) -> Tensor:
+        def mask(where: RowMask) -> Tensor:
             rows = message.sent.shape[0]
             return where.clone() if isinstance(where, Tensor) else torch.full((rows,), where)
 
@@ -202,7 +202,7 @@ class ChannelHandle:
         """
         channel = self._channel
         if channel.feedback.direct is not None:
-            return {"direct": channel.feedback.direct.weight}
+            return {"direct": channel.feedback.direct}
         return dict(channel.feedback.weights or {})
 
     @property
@@ -284,8 +284,7 @@ class Recording:
         if self.name in agents:
             return agents[self.name].learner.parameters[quantity]
         if quantity == "message":
-            sent = backend.sent(self.name, step)
-            return None if sent is None else sent.message
+            return backend.stacked.sent(self.name, step)
         if quantity == "prediction":
             injected = (update.injected.get(self.name) for update in learned.updates)
             return next((rows for rows in injected if rows is not None), None)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from antiphon.engine.features.divergence import DivergenceCheck, Guard
+from antiphon.engine.heart.agent import AGE
 from antiphon.engine.heart.forward import ForwardPass, MessagePolicy
 from antiphon.engine.heart.learn import ObjectiveEvaluator
+from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 
-__all__ = ["check_later", "forward_pass_of", "install", "objectives_of", "predictor_trainer_of"]
+__all__ = ["check_later", "depths_of", "forward_pass_of", "install", "objectives_of", "predictor_trainer_of"]
 
 
 def install(engine: Engine, base: System, *, native: bool = False) -> None:
@@ -47,6 +49,11 @@ def install(engine: Engine, base: System, *, native: bool = False) -> None:
 
         engine.returns = LambdaReturns(system, engine.evaluator, engine.forward_pass, engine.backward_pass)
     channels = system.channels.values()
+    if any(channel.may_mix for channel in channels):
+        from antiphon.engine.features.mixing import Mixing
+
+        engine.backward_pass.mixing = Mixing(engine.predictor_trainer)
+        engine.depths = depths_of(system)
     if any(channel.feedback.direct is not None for channel in channels):
         from antiphon.engine.features.direct_feedback import DirectFeedback
 
@@ -73,6 +80,15 @@ def install(engine: Engine, base: System, *, native: bool = False) -> None:
         engine.after_move.append(FurtherPasses(engine, base).learn)
     if system.device.type == "cuda":
         check_later(engine)
+
+
+def depths_of(system: System) -> dict[LearningGroup, int]:
+    """Return after how many others a group is differentiated, where channels mix in what they return; absent: after none."""
+    if not any(channel.mixes for channel in system.channels.values()):
+        return {}
+    from antiphon.engine.features.mixing import depths_of
+
+    return depths_of(system)
 
 
 def check_later(engine: Engine) -> None:
@@ -120,6 +136,14 @@ def _install_forward(forward_pass: ForwardPass) -> None:
         from antiphon.engine.features.feedback_alignment import FixedFeedback
 
         forward_pass.feedback = FixedFeedback(system)
+    if any(AGE in agent.inputs.observes for agent in system.agents.values()):
+        from antiphon.engine.features.ages import Ages
+
+        forward_pass.ages = Ages()
+    if any(agent.inputs.critic for agent in system.agents.values()):
+        from antiphon.engine.policies.critics import Critics
+
+        forward_pass.critics = Critics(system, forward_pass.signal_of)
     if any(agent.trail is not None for agent in system.agents.values()):
         from antiphon.engine.features.contexts import States
 

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from antiphon.engine.backends import SentMessage, StackedBackend
+from antiphon.engine.backends import StackedBackend
 from antiphon.engine.build.join_replicas import Union, bare, named
 from antiphon.engine.build.stacked import Stacked
 from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
-from antiphon.engine.heart.rows import EnvMask
+from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Losses, PredictorUpdate, StepReport, Update
 from antiphon.engine.metrics.report import AgentReport, LossesByAgent
 from antiphon.engine.state.state_dict import restore, snapshot
-from antiphon.errors import ScenarioError
 
 __all__ = ["Replica", "ReplicaReport", "ReplicatedEngine"]
 
@@ -64,7 +63,7 @@ class ReplicatedEngine:
         ended = self._joined([e.ended for e in ends])
         self.engine.cut(step, EpisodeEnds(ended, self._joined([e.terminated for e in ends])))
 
-    def _joined(self, masks: Sequence[EnvMask]) -> EnvMask:
+    def _joined(self, masks: Sequence[RowMask]) -> RowMask:
         if not any(isinstance(one, Tensor) for one in masks) and len(set(masks)) == 1:
             return masks[0]
         system = self.engine.system
@@ -106,32 +105,11 @@ class Replica:
         """Its own agents and channels, up to date."""
         return self.system
 
-    view = per_agent
-
     @property
     def action(self) -> Action | None:
         """What is done in its environment after the newest step; None: nobody acted."""
         actions = self.all_replicas.engine.forward_pass.actions
         return None if actions is None else actions.of(self.index)
-
-    @property
-    def channels(self) -> Iterable[str]:
-        """The names of its channels, in canonical order."""
-        return self._own.channels
-
-    def sent(self, channel: str, stamp: int | None = None) -> SentMessage | None:
-        """See `Backend.sent`."""
-        return self.all_replicas.engine.sent(named(channel, self.index), stamp)
-
-    def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
-        """Refuse: a step of one seed is a step of all.
-
-        Raises:
-            ScenarioError: Always.
-        """
-        raise ScenarioError(
-            "step: this simulation is one of several seeds that go on together; step the seeds"
-        )
 
     def synchronize(self) -> None:
         """Nothing to wait for: every step of replicas is checked at once."""

@@ -20,7 +20,7 @@ from antiphon.engine.base_simulation import BaseSimulation, StepInfo, check_cont
 from antiphon.engine.build.builder import chosen_device
 from antiphon.engine.capture.loop import CapturedLoop, captured_loop
 from antiphon.engine.handles import AgentHandle, ChannelHandle, Named, Recording
-from antiphon.engine.heart.rows import EnvMask
+from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.inference.policy import Policy
 from antiphon.engine.metrics.description import described
 from antiphon.engine.metrics.figures import channel_figures, live_graph, write_figures
@@ -111,7 +111,7 @@ class Simulation(BaseSimulation):
                 self._divide(division)
             if logdir is not None:
                 facts = {} if self._division is None else {"parts": self._division}
-                self._writer = open_writer(self, Path(logdir), checkpoint_every, **facts)
+                self._writer = open_writer(self, Path(logdir), checkpoint_every, facts)
         except BaseException:
             self.close()
             raise
@@ -143,17 +143,26 @@ class Simulation(BaseSimulation):
             DivergenceError: It diverged and would do so again.
         """
         _check_interval(checkpoint_every, logdir)
-        directory = RunDirectory.open(logdir)
+        return cls._resumed(RunDirectory.open(logdir), scenario, PartsSettings.of(parts), checkpoint_every)
+
+    @classmethod
+    def _resumed(
+        cls,
+        directory: RunDirectory,
+        scenario: Scenario | Template | str | Path | None,
+        division: PartsSettings | None,
+        checkpoint_every: int | None,
+        until: int | None = None,
+    ) -> Self:
+        """Return the simulation of a run to go on in its directory, as `resume`; `until`: the step it is to reach, if another."""
         with ExitStack() as undo:
             undo.callback(directory.release)
             directory.lock()
-            division = PartsSettings.of(parts) or PartsSettings.of_facts(directory.facts)
             simulation = cls._of_directory(directory, scenario, division)
             undo.callback(simulation.close)
-            if directory.facts["exit"] != "done":
-                simulation.until = simulation._goal = directory.facts["steps"]
+            if until is not None or directory.facts["exit"] != "done":
+                simulation.until = simulation._goal = until or directory.facts["steps"]
             writer = RunWriter(simulation, directory, checkpoint_every)
-            writer.attach()
             undo.pop_all()
         simulation._writer = writer
         return simulation
@@ -175,6 +184,7 @@ class Simulation(BaseSimulation):
             DivergenceError: It diverged and would do so again.
         """
         facts, given = directory.facts, given_scenario(directory, scenario)
+        division = division or PartsSettings.of_facts(facts)
         with fitting(directory.path / "run.json"):
             torch.set_float32_matmul_precision(facts.get("matmul_precision", "highest"))
             dtype = getattr(torch, facts["dtype"])
@@ -226,7 +236,7 @@ class Simulation(BaseSimulation):
         """Its division as run.json has it, the `placement` of agents among it; None: it is computed as a whole."""
         return None if self._coordinator is None else self._coordinator.facts
 
-    def _advance(self, *, watch: bool = False, keep: bool = True) -> EnvMask:
+    def _advance(self, *, watch: bool = False, keep: bool = True) -> RowMask:
         """Take one step as its base does; with parts, they take it if nothing observes it, and no episode's end is known."""
         coordinator = self._coordinator
         if coordinator is None:
@@ -275,7 +285,7 @@ class Simulation(BaseSimulation):
             self._writer.step_by_hand()
         return info
 
-    def _record_step(self, step: int, learned: AgentReport, ended: EnvMask, *, watch: bool) -> StepInfo:
+    def _record_step(self, step: int, learned: AgentReport, ended: RowMask, *, watch: bool) -> StepInfo:
         """Record a step that was computed together with those of other seeds, and return what happened.
 
         Args:
@@ -424,7 +434,7 @@ class Simulation(BaseSimulation):
     def channels(self) -> dict[str, ChannelHandle]:
         """The channels by name, as they are now: messages, synthetic gradient and input, and figures."""
         channels = self._system.channels.items()
-        make = partial(ChannelHandle, measured=self._channel_figures, keep=self._keep)
+        make = partial(ChannelHandle, measured=partial(_figures_of_channels, self), keep=self._keep)
         return Named("channel", {name: make(each) for name, each in channels})
 
     @property
@@ -469,10 +479,6 @@ class Simulation(BaseSimulation):
             if isinstance(recorder, LiveGraph):
                 recorder.redraw()
 
-    def _channel_figures(self) -> dict[str, dict[str, float]]:
-        with self.fork(stacked=False) as twin:
-            return channel_figures(twin)
-
     def _keep(self, name: str, quantities: Sequence[str], every: int) -> Recording:
         """Begin a recording (`AgentHandle.record`, `ChannelHandle.record`)."""
         recording = Recording(self._system, name, tuple(quantities), every)
@@ -494,6 +500,11 @@ class Simulation(BaseSimulation):
     ) -> Values:
         """Return what the learning signal of channels is worth, in forks (semantics 36): see `probes.value.value`."""
         return value(self, channels=channels, horizon=horizon, repeats=repeats, ahead=ahead)
+
+
+def _figures_of_channels(simulation: Simulation) -> dict[str, dict[str, float]]:
+    with simulation.fork(stacked=False) as twin:
+        return channel_figures(twin)
 
 
 def _recorded(simulation: Simulation) -> RunData:

@@ -8,7 +8,6 @@ from antiphon.envs.registry import describe, environment, ids, make, options_of,
 from antiphon.envs.signal import Description, Signal
 
 if TYPE_CHECKING:
-    from antiphon.envs.adaptors.vector import vector
     from antiphon.envs.base import TorchVectorEnv
     from antiphon.envs.conformance import check_vector_env
     from antiphon.envs.datasets.catalogue import download
@@ -37,7 +36,6 @@ __all__ = [
     "make",
     "options_of",
     "register",
-    "vector",
 ]
 
 _LAZY = {
@@ -51,7 +49,6 @@ _LAZY = {
     "from_file": "tensors",
     "from_sequences": "sequences",
     "from_tensors": "tensors",
-    "vector": "adaptors.vector",
 }
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -14,7 +15,6 @@ from gymnasium.spaces import Dict
 from gymnasium.utils import seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
-from numpy.typing import NDArray
 from torch import Tensor
 
 from antiphon.envs.signal import Description, Signal
@@ -30,7 +30,7 @@ StepResult = tuple[dict[str, Tensor], Tensor, Tensor, Tensor, dict[str, Any]]
 _FLOATS = {torch.float16: np.float16, torch.float32: np.float32, torch.float64: np.float64}
 
 
-class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
+class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
     """A batch of environments whose signals are torch tensors on one device.
 
     It is a `gymnasium.vector.VectorEnv` that resets ended environments in the same step. Observations are in
@@ -114,36 +114,13 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
         check_split(split, self.splits)
         return self.description.example_counts[split]
 
-    def batches(self, split: str, size: int) -> Iterator[dict[str, Tensor]]:
-        """Yield every example of a split once, in order: the requested signals, the last batch ragged.
-
-        Raises:
-            ScenarioError: There is no such split; environments without a data set have none.
-        """
-        check_split(split, self.splits)
-        apart = f"the split '{split}' has no examples apart from each other; go through it step by step"
-        require(self.is_stream, "env.split", apart, ScenarioError)
-        raise NotImplementedError(f"{type(self).__name__} has splits but does not say how to read them")
-
-    def frame(self, row: int = 0) -> NDArray[np.uint8]:
-        """Return a picture `[height, width, 3]` of one environment, if it has any; ResetNeeded before a reset."""
-        self._require_reset("render()")
-        return self._picture(row)
-
-    def render(self) -> tuple[Any, ...] | None:
-        """Return a picture `[height, width, 3]` of each environment."""
-        return tuple(self.frame(row) for row in range(self.num_envs))
-
-    def _picture(self, row: int) -> NDArray[np.uint8]:
-        raise NotImplementedError(f"{type(self).__name__} has no pictures")
-
+    @abstractmethod
     def state_dict(self) -> dict[str, Any]:
         """Return the state, numbers and tensors, from which `load_state_dict` continues bit for bit."""
-        raise NotImplementedError
 
+    @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state from `state_dict` of an environment constructed with the same arguments."""
-        raise NotImplementedError
 
     def uniform(self, mask: Tensor) -> bool | None:
         """Return what a mask is in all environments in step, as far as the host knows without a look at it; None: unknown."""
@@ -164,7 +141,7 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor]):
             self._seed = seeding.np_random(None)[1] if seed is None else int(seed)
         return begins
 
-    def _require_reset(self, call: str = "step()") -> None:
+    def _require_reset(self, call: str) -> None:
         if self._seed is None:
             raise ResetNeeded(f"call reset() before {call}")
 
@@ -210,7 +187,7 @@ class SeededEnv(TorchVectorEnv):
 
     def step(self, actions: Any = None) -> StepResult:
         """Answer the present step (None: no answer), and go to the next; `info` has the last signals of ended episodes."""
-        self._require_reset()
+        self._require_reset("step()")
         reward, known = self._reward(actions), self._known_after()
         last, self._tick = self._present, self._tick + 1
         ended = self._tick == (self.episode_length or self.hold)
@@ -241,13 +218,13 @@ class SeededEnv(TorchVectorEnv):
         self._open()
         self._present = self._values()
 
+    @abstractmethod
     def _open(self) -> None:
         """Look up the present example or episode."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _values(self) -> Values:
         """Return observations and info of the present step."""
-        raise NotImplementedError
 
     def _reward(self, actions: Any) -> Tensor | None:
         """Return the reward of actions in the present step; None: zeros."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from antiphon.envs.base import StepResult, TorchVectorEnv
+from antiphon.envs.stream import ExampleStream
 from antiphon.errors import RunError
 
 __all__ = ["check_vector_env"]
@@ -44,7 +45,7 @@ def check_vector_env(env_factory: Callable[[], TorchVectorEnv], steps: int = 12)
     _check_request(env_factory)
     for split in env.splits:
         _require(env.example_count(split) > 0, f"the split '{split}' has no examples")
-        if env.is_stream:
+        if isinstance(env, ExampleStream):
             _check_split(env, split)
     passes = env.evaluation_steps
     _require(passes is None or passes > 0, f"evaluation_steps is {passes}")
@@ -148,7 +149,7 @@ def _check_request(env_factory: Callable[[], TorchVectorEnv]) -> None:
             _require(_equal(every[side][name], one[side][name]), f"request(['{name}']) changes its values")
 
 
-def _check_split(env: TorchVectorEnv, split: str) -> None:
+def _check_split(env: ExampleStream, split: str) -> None:
     """Check that each batch has every signal, and all batches together the split's number of examples."""
     count = 0
     for batch in env.batches(split, 100):

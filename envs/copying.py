@@ -148,10 +148,10 @@ class Copy(SeededEnv):
         def _start_fits(self) -> Self:
             most, times = self.max_length, self.start.repeats
             if self.length > most:
-                raise ScenarioError(f"env.length: {self.length}; must be a whole number from 1 to {most}")
+                raise ScenarioError(f"length: {self.length}; must be a whole number from 1 to {most}")
             if self.start.characters > most:
                 product = f"{times} times length {self.length} exceeds max_length {most}"
-                raise ScenarioError(f"env.repeats: {product}; lower it, or raise max_length")
+                raise ScenarioError(f"repeats: {product}; lower it, or raise max_length")
             return self
 
         @property
@@ -189,7 +189,6 @@ class Copy(SeededEnv):
             signals=signals,
             episode_steps=None if grows else longest,
             longest_episode=longest if grows else None,
-            example_counts={},
         )
 
     _place = ("number", "tick")

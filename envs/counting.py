@@ -72,7 +72,7 @@ class CountDigits(SeededEnv):
         def _counts_fit(self) -> Self:
             many = f"{self.window}; {self.levels} levels would count over {self.longest} digits, and at most {_MOST_COUNTED}"
             fits = self.longest <= _MOST_COUNTED
-            require(fits, "env.window", f"{many} can be: lower window or levels", ScenarioError)
+            require(fits, "window", f"{many} can be: lower window or levels", ScenarioError)
             return self
 
         @property
@@ -97,7 +97,7 @@ class CountDigits(SeededEnv):
         if "threes_so_far" in signals:
             signals["count_so_far"] = signals["threes_so_far"]
         counts = source.counts()
-        return Description(signals=signals, splits=tuple(counts), example_counts=counts, endless=True)
+        return Description(signals=signals, example_counts=counts, endless=True)
 
     def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
         self._options = options

@@ -108,9 +108,9 @@ class Digits(ExampleStream):
         def _patches_fit(self) -> Self:
             size, side = self.patch_size, self.source.side
             if size is not None and size > side:
-                raise ScenarioError(f"env.patch_size: {size}; must be a whole number from 1 to {side}")
+                raise ScenarioError(f"patch_size: {size}; must be a whole number from 1 to {side}")
             if size is not None and self.patches is None:
-                raise ScenarioError(f"env.patch_size: {size}, but there are no patches; set patches")
+                raise ScenarioError(f"patch_size: {size}, but there are no patches; set patches")
             return self
 
         @property
@@ -138,7 +138,6 @@ class Digits(ExampleStream):
             hold=options.hold,
             episode_steps=options.hold if options.episode == "example" else None,
             endless=options.episode == "stream",
-            splits=tuple(counts),
             example_counts=counts,
             is_stream=True,
         )

@@ -65,7 +65,7 @@ class CharText(SeededEnv):
             "next": Signal(classes=text.classes, training_only=True),
         }
         counts = {name: len(codes) for name, codes in text.splits.items()}
-        return Description(signals=signals, splits=tuple(counts), example_counts=counts, endless=True)
+        return Description(signals=signals, example_counts=counts, endless=True)
 
     _place = ("read",)
 
@@ -159,7 +159,6 @@ class TextWindows(ExampleStream):
                 "tokens": Signal(shape=shape, classes=classes),
                 "following": Signal(shape=shape, classes=classes, training_only=True),
             },
-            splits=tuple(counts),
             example_counts=counts,
             endless=True,
             is_stream=True,

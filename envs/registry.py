@@ -211,7 +211,7 @@ def make(
     """
     import torch
 
-    from antiphon.envs.base import check_split
+    from antiphon.envs.base import TorchVectorEnv, check_split
 
     dtype = torch.float32 if dtype is None else dtype
     kind, name, values = _declared(spec)
@@ -223,17 +223,18 @@ def make(
         spec = imported(_ADAPTORS[kind])(name, batch, values)
     elif kind == "id":
         spec = _built(name, values, split, {"num_envs": batch, "device": device, "dtype": dtype})
+    if isinstance(spec, VectorEnv):
+        other = f"{batch}, but the environment has {spec.num_envs} sub-environments; make them equal"
+        require(spec.num_envs == batch, "training.batch", other, ScenarioError)
+        if isinstance(spec, TorchVectorEnv):
+            return spec
     if isinstance(spec, VectorEnv | list):
         from antiphon.envs.adaptors.parallel import ParallelAdaptor
-        from antiphon.envs.adaptors.vector import vector
+        from antiphon.envs.adaptors.vector import VectorAdaptor
 
-        settings: dict[str, Any] = {"device": device, "dtype": dtype}
+        adaptor: Any = ParallelAdaptor if isinstance(spec, list) else VectorAdaptor
         try:
-            return (
-                ParallelAdaptor(spec, **settings)
-                if isinstance(spec, list)
-                else vector(spec, batch, **settings)
-            )
+            return adaptor(spec, device=device, dtype=dtype)  # type: ignore[no-any-return]
         except ScenarioError:
             if kind == "gymnasium" and isinstance(spec, VectorEnv):
                 spec.close()

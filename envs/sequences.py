@@ -108,7 +108,6 @@ def from_sequences(
         signals=signals,
         episode_steps=longest if even else None,
         longest_episode=None if even else longest,
-        splits=tuple(splits),
         example_counts={name: len(rows) for name, rows in splits.items()},
     )
     table = SequenceTable(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -74,10 +74,8 @@ class Description:
     """In steps, where lengths vary: each is known at the episode's reset and the same in all environments."""
     endless: bool = False
     """True: no episode ever ends."""
-    splits: tuple[str, ...] = ()
-    """Parts of a data set that never mix, such as train, validation and test."""
-    example_counts: dict[str, int]
-    """Examples per split."""
+    example_counts: dict[str, int] = field(default_factory=dict)
+    """Examples of each split: parts of a data set that never mix, such as train, validation and test."""
     is_stream: bool = False
     """True: a stream of independent examples, on which actions have no effect."""
     action_space: gymnasium.Space[Any] | None = None
@@ -89,6 +87,11 @@ class Description:
     def all_signals(self) -> dict[str, Signal]:
         """All signals by name: the listed ones and the outcomes of a step."""
         return {**self.signals, **{name: OUTCOMES[name] for name in OUTCOMES if name not in self.signals}}
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits."""
+        return tuple(self.example_counts)
 
     @property
     def observations(self) -> tuple[str, ...]:

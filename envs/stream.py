@@ -236,9 +236,7 @@ class Hyperplane(ExampleStream):
             "onehot": Signal(shape=(2,), training_only=True, low=0.0, high=1.0),
         }
         counts = {"train": options.count}
-        return Description(
-            signals=signals, splits=tuple(counts), example_counts=counts, is_stream=True, endless=True
-        )
+        return Description(signals=signals, example_counts=counts, is_stream=True, endless=True)
 
     def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
         device, dtype = torch.device(settings.get("device", "cpu")), settings.get("dtype", torch.float32)

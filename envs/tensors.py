@@ -249,7 +249,6 @@ def _source(
         hold=hold,
         episode_steps=None if stream else hold,
         endless=stream,
-        splits=tuple(splits),
         example_counts={name: len(rows) for name, rows in splits.items()},
         is_stream=True,
     )

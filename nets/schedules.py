@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from typing import Annotated, ClassVar, Protocol, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -24,7 +24,6 @@ __all__ = [
     "OwnSchedule",
     "Rate",
     "Schedule",
-    "StepSchedule",
     "StepsSchedule",
 ]
 
@@ -121,13 +120,6 @@ class LinearSchedule(CosineSchedule):
         return 1 + (self.factor - 1) * progress
 
 
-class StepSchedule(Protocol):
-    """A schedule of a user's, such as the `lr_lambda` of torch's LambdaLR: a function of the step."""
-
-    def __call__(self, step: int, /) -> float:
-        """Return the factor of the learning rate at an environment step, from 0: finite, and not below 0."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class OwnSchedule:
     """A user's schedule.
@@ -135,12 +127,13 @@ class OwnSchedule:
     Attributes:
         name: For errors.
         key: Equal for schedules that are the same function.
-        function: The schedule.
+        function: Of the environment step, such as the `lr_lambda` of torch's LambdaLR: the factor of the learning rate, finite
+            and not below 0.
     """
 
     name: str
     key: Hashable
-    function: StepSchedule = field(compare=False)
+    function: Callable[[int], float] = field(compare=False)
 
     def at_step(self, step: int, horizon: int) -> float:
         """Return the factor at a step; ScenarioError where it is no number of 0 or more."""

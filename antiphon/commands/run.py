@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
@@ -113,19 +113,21 @@ def run(
     if outcome is not None and outcome.status == "done":
         return print_outcome(outcome, json)
     with request.template.placing(variant, request.values):
-        started = begin(request, path, resume_if_exists=resume_if_exists, division=division)
-    return train(started, checkpoint_every, json)
+        how: dict[str, Any] = {"division": division, "checkpoint_every": checkpoint_every}
+        started = begin(request, path, resume_if_exists=resume_if_exists, **how)
+    return train(started, json)
 
 
-def train(run: Run, checkpoint_every: int | None, json: bool) -> int:
+def train(run: Run, json: bool) -> int:
     """Train a run to its end, showing progress; print its result and return the exit code."""
-    _warn(run.directories[0].facts["warnings"])
-    path = display_path(run.directories[0].path)
+    directory = run.writers[0].directory
+    _warn(directory.facts["warnings"])
+    path = display_path(directory.path)
     with (
         second_signal(f"antiphon resume {path} goes on from its latest checkpoint"),
         ProgressDisplay(run.until, run.simulations[0].now) as display,
     ):
-        (outcome,) = run.train(display.update, checkpoint_every)
+        (outcome,) = run.train(display.update)
     return print_outcome(outcome, json)
 
 

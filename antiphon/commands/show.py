@@ -12,7 +12,6 @@ from rich.text import Text
 from antiphon.commands import options
 from antiphon.commands.arguments import scenario_template, values_of
 from antiphon.engine.runs.library import templates
-from antiphon.engine.runs.python_template import PythonTemplate
 from antiphon.envs import describe, ids
 from antiphon.errors import ScenarioError
 from antiphon.kinds import kinds_of, own_keys_of, sections, summary_of
@@ -119,22 +118,18 @@ def _list(json: bool) -> None:
     found = templates()
     if json:
         scenarios = {
-            name: {"description": _in_words(template), "variants": list(template.variants)}
+            name: {"description": template.description, "variants": list(template.variants)}
             for name, template in found.items()
         }
         print_json({"scenarios": scenarios, "environments": list(ids())})
         return
     rows = [
-        [name, _in_words(template).partition(": ")[0].split(". ")[0], ", ".join(template.variants)]
+        [name, template.description.partition(": ")[0].split(". ")[0], ", ".join(template.variants)]
         for name, template in found.items()
     ]
     show_table(["scenario", "", "variants"], rows)
     show_table(["environment"], [[name] for name in ids()])
     remark("antiphon show NAME explains one; antiphon run NAME runs it")
-
-
-def _in_words(template: Template | PythonTemplate) -> str:
-    return template.summary if isinstance(template, PythonTemplate) else template.description
 
 
 def _environment(name: str, values: Mapping[str, Any], json: bool) -> None:

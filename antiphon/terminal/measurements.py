@@ -23,6 +23,7 @@ from antiphon.engine.probes.ablation import (
 from antiphon.engine.probes.ceiling import ceilings
 from antiphon.engine.probes.language import Language, language, language_rows, spoken
 from antiphon.engine.probes.signal_alignment import SignalAlignment, signal_alignment, signal_rows
+from antiphon.engine.probes.truth import chosen_channels, predicted_channels
 from antiphon.engine.probes.value import COUPLING, Values, value, value_rows
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.run_writer import keep_measured, over
@@ -100,7 +101,7 @@ def check_measurable(
         check_kind(kind)
         check_readouts(simulation)
     if languages:
-        spoken(system, channels)
+        chosen_channels(spoken(system), channels, "language: channel of symbols")
     if kind is not None and not system.description.is_stream:
         raise RunError(
             "--ablate: looks at examples one by one, and the environment shows no such; evaluate without it"
@@ -286,11 +287,7 @@ def measured_value(
 
 def _predicted(simulation: Simulation, channels: Sequence[str] | None) -> list[str]:
     """Those of the channels that have a predictor."""
-    return [
-        name
-        for name, channel in simulation._system.channels.items()
-        if channel.gradient.predictor is not None and (not channels or name in channels)
-    ]
+    return [name for name in predicted_channels(simulation._system) if not channels or name in channels]
 
 
 def _alignments(

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Self
 
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
-from rich.text import Text
 
 from antiphon.engine.metrics.progress import Progress
 from antiphon.terminal.output import METRICS, decimal, percent, remark, remarks
@@ -17,12 +15,10 @@ from antiphon.terminal.output import METRICS, decimal, percent, remark, remarks
 if TYPE_CHECKING:
     from antiphon.engine.runs.observers import Scores
 
-__all__ = ["ProgressDisplay", "status_line"]
+__all__ = ["ProgressDisplay"]
 
 _SECONDS = 0.5
 """Seconds at least between two updates, but for the last."""
-_LINE_SECONDS = 5.0
-"""Seconds between two status lines, where there is no terminal."""
 _TENTHS = 10
 
 
@@ -52,7 +48,7 @@ class ProgressDisplay:
 
         Args:
             done: Of the total.
-            scores: Returns the means of the readouts' scores since its last call.
+            scores: Returns the readouts' newest scores.
             total: In place of the one before.
         """
         now = time.monotonic()
@@ -93,21 +89,3 @@ def _means(scores: Mapping[str, Mapping[str, float]]) -> str:
             mean = sum(values) / len(values)
             text += f"  {metric} {percent(mean) if metric == 'accuracy' else decimal(mean)}"
     return text
-
-
-@contextmanager
-def status_line() -> Iterator[Callable[[str], None]]:
-    """Yield a function that shows a line in place of the one before; without a terminal it prints one every few seconds."""
-    screen, newest = remarks(), time.monotonic()
-    if screen.is_terminal:
-        with screen.status("") as shown:
-            yield lambda line: shown.update(Text(line))
-        return
-
-    def show(line: str) -> None:
-        nonlocal newest
-        if time.monotonic() - newest >= _LINE_SECONDS:
-            newest = time.monotonic()
-            remark(line)
-
-    yield show

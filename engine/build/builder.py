@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -19,27 +20,29 @@ from antiphon.agents.pointer import Pointer
 from antiphon.agents.recurrent import Recurrent
 from antiphon.comms.links import FanIn
 from antiphon.engine.build.channels import Wiring, connect, optimiser_of
-from antiphon.engine.build.learning_groups import group_agents, windows_of
+from antiphon.engine.build.learning_groups import windows_of
 from antiphon.engine.build.policies import policy_goal
 from antiphon.engine.build.shapes import Shapes, candidates_of, default_norm, memories, resolve
 from antiphon.engine.build.tied_values import tie_parameters
 from antiphon.engine.features.divergence import Divergence
 from antiphon.engine.heart.agent import Agent, Goal, Inputs, Participation
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.clock import Clock, EpisodeWindows, Schedule
+from antiphon.engine.heart.clock import Clock, Schedule
 from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.rows import Replicas
 from antiphon.engine.heart.system import System
-from antiphon.engine.metrics.progress import Progress
 from antiphon.engine.state.weights import read_learners
 from antiphon.envs.signal import Description
 from antiphon.errors import RunError, ScenarioError, suggest
 from antiphon.nets.random import generator, seed_for
 from antiphon.problems import DocumentError, Path, placed
 from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec
-from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.document import Scenario
+from antiphon.scenarios.relations import learning_groups
 from antiphon.scenarios.ties import tied_agents
+
+if TYPE_CHECKING:
+    from antiphon.engine.features.episode_windows import EpisodeWindows
 
 __all__ = [
     "build",
@@ -77,16 +80,11 @@ class _Builder:
     shapes: Shapes
 
     def build(self) -> System:
-        specs = [*(c for c in self.scenario.channels if not c.state), *memories(self.scenario)]
-        with Progress("building", len(self.scenario.agents) + len(specs)) as progress:
-            return self._build(specs, progress)
-
-    def _build(self, specs: list[ChannelSpec], progress: Progress) -> System:
         shapes = self.shapes
-        agents = self._agents(shapes, progress)
+        specs = [*(c for c in self.scenario.channels if not c.state), *memories(self.scenario)]
+        agents = self._agents(shapes)
         tied, notes = tie_parameters(self.scenario, agents)
-        longest = self.env.longest_episode
-        episode = None if longest is None else EpisodeWindows(longest)
+        episode = _episode_windows(self.env.longest_episode)
         groups = self._groups(episode)
         group_of = {name: group for group in groups for name in group.members}
         clocks = {name: agent.clock for name, agent in agents.items()}
@@ -95,7 +93,6 @@ class _Builder:
         for spec in sorted(specs, key=lambda channel: channel.order):
             channels[spec.name] = wiring.channel(spec)
             connect(channels[spec.name], agents)
-            progress.advance()
         self._trails(agents, channels)
         return System(
             agents,
@@ -128,7 +125,7 @@ class _Builder:
 
     # --- agents ------------------------------------------------------------------------------------------
 
-    def _agents(self, shapes: Shapes, progress: Progress) -> dict[str, Agent]:
+    def _agents(self, shapes: Shapes) -> dict[str, Agent]:
         learners: dict[str, Learner] = {}
         agents: dict[str, Agent] = {}
         tied = tied_agents(self.scenario.tied)
@@ -162,7 +159,6 @@ class _Builder:
                 ),
                 replicas=Replicas.alone(self.scenario.training.batch, self.device),
             )
-            progress.advance()
         return agents
 
     def _categories(self, name: str, spec: AgentSpec) -> str:
@@ -317,7 +313,7 @@ class _Builder:
 
     def _groups(self, episode: EpisodeWindows | None) -> list[LearningGroup]:
         groups = []
-        for members in group_agents(self.scenario):
+        for members in learning_groups(self.scenario.agents, self.scenario.channels):
             windows = windows_of(self.scenario, members, self.env, episode)
             within = set(members)
             sent = (channel for name in members for channel in self.scenario.outputs_of(name))
@@ -335,6 +331,15 @@ class _Builder:
         return waves
 
 
+def _episode_windows(longest: int | None) -> EpisodeWindows | None:
+    """The windows of agents that learn once an episode, where lengths vary up to `longest`; None: they do not vary."""
+    if longest is None:
+        return None
+    from antiphon.engine.features.episode_windows import EpisodeWindows
+
+    return EpisodeWindows(longest)
+
+
 def read_weights(learner: Learner, source: str, place: Path) -> None:
     """Fill a learner with the parameters and running statistics of an agent of another run.
 
@@ -348,7 +353,7 @@ def read_weights(learner: Learner, source: str, place: Path) -> None:
     """
     run, _, name = source.rpartition(":")
     try:
-        learners = read_learners(run, [name]).by_agent
+        _, learners = read_learners(run, [name])
     except RunError as error:
         raise DocumentError(place, str(error)) from None
     if name not in learners:

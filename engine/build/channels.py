@@ -14,7 +14,7 @@ from antiphon.agents.distributions import Distribution
 from antiphon.agents.network import OBJECTIVE, STATE, Tensors
 from antiphon.comms.backward_requests import Outliers
 from antiphon.comms.examples import ContextSpec
-from antiphon.comms.feedback import DirectFeedback
+from antiphon.comms.feedback import feedback_matrix
 from antiphon.comms.links import Link
 from antiphon.comms.modules import input_of, predictor_of
 from antiphon.comms.symbols import GaussianSampler, MessageSampler, SymbolSampler
@@ -24,7 +24,7 @@ from antiphon.engine.build.local_losses import LocalLoss
 from antiphon.engine.build.shapes import GRADIENT_ENDS, INPUT_ENDS, Shapes, head_of, slots_of, state_size
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel, SyntheticGradient
-from antiphon.engine.heart.clock import EpisodeWindows, Sends, uses_of
+from antiphon.engine.heart.clock import Clock, StepWindows, uses_of
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import LearningGroup
 from antiphon.envs.signal import Description
@@ -39,6 +39,7 @@ from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
 
 if TYPE_CHECKING:
     from antiphon.engine.features.held_messages import HeldMessages
+    from antiphon.engine.features.message_rate import Sending
 
 __all__ = ["Wiring", "connect", "optimiser_of", "rate_of"]
 
@@ -179,15 +180,13 @@ class Wiring:
         of_all: dict[str, Any] = {"slack": slack, "sent_in": sent_in}
         if spec.state:  # made at one tick, read at the next, and nothing is between
             way = Link(name=spec.name, delay=1, seed=self.seed)
-            return Ledger(
-                spec.name, Sends(sender), sender, group.windows, way, returns, 0, state=True, **of_all
-            )
+            return Ledger(spec.name, sender, sender, group.windows, way, returns, 0, state=True, **of_all)
         settings = {key: getattr(link, key) for key in ("delay", "drop", "noise", "bits")}
         aligned = self.agents[spec.receiver].align == spec.name
         remembers = spec.input is not None and bool({"held", "age"} & set(spec.input.context))
         return Ledger(
             spec.name,
-            Sends(sender, link.rate),
+            _sending(sender, link.rate),
             receiver,
             group.windows,
             Link(name=spec.name, seed=self.seed, **settings),
@@ -215,7 +214,7 @@ class Wiring:
         """The signals of a channel's ends among `names`, of `GRADIENT_ENDS` or `INPUT_ENDS`."""
 
         def ticks(name: str) -> int:
-            return self.group_of[name].windows.ticks(self.agents[name].clock)
+            return self.group_of[name].windows.ticks(self.agents[name].clock.period)
 
         specs = {
             "returned": ContextSpec("returned", shape),
@@ -250,9 +249,11 @@ class Wiring:
         sender, receiver = self.agents[spec.sender].clock, self.agents[spec.receiver].clock
         windows, own = self.group_of[spec.receiver].windows, self.group_of[spec.sender].windows
         stamps = range(sender.phase, sender.phase + own.steps() + sender.period, sender.period)
-        for stamp in () if isinstance(windows, EpisodeWindows) else stamps[:_MOST_STAMPS]:
-            ways = Sends(sender, spec.link.rate)
-            _, _, end = uses_of(stamp, ways, receiver, windows, 0, read=spec.read, state=False)
+        for stamp in stamps[:_MOST_STAMPS] if isinstance(windows, StepWindows) else ():
+            sending = _sending(sender, spec.link.rate)
+            _, _, end = uses_of(
+                stamp, sending.after(stamp), receiver, windows, 0, read=spec.read, state=False
+            )
             if end > own.end(own.number(stamp)):
                 raise DocumentError(
                     ("channels", spec.name, "gradient", "kind"),
@@ -312,13 +313,17 @@ class Wiring:
             )
         heads = self.shapes.heads[channel.feedback.error_of]
         outputs = next(head.features for head in heads if head.name == OBJECTIVE)
-        channel.feedback.direct = DirectFeedback(
-            channel.size,
-            outputs,
-            random if feedback.kind == "dfa" else None,
-            device=self.device,
-            dtype=self.dtype,
-        )
+        matrix = feedback_matrix(channel.size, outputs, random if feedback.kind == "dfa" else None)
+        channel.feedback.direct = matrix.to(device=self.device, dtype=self.dtype)
+
+
+def _sending(clock: Clock, rate: float) -> Clock | Sending:
+    """When messages go: at each tick of the sender's clock, or at a share of them."""
+    if rate == 1:
+        return clock
+    from antiphon.engine.features.message_rate import Sending
+
+    return Sending(clock, rate)
 
 
 def _held(channel: str, aligned: bool) -> HeldMessages:

@@ -1,23 +1,18 @@
-"""Learning groups: which agents learn as one network, and in which windows (semantics 14, 16, 27a)."""
+"""Windows of learning groups (semantics 14, 16, 27a)."""
 
 from __future__ import annotations
 
-from antiphon.engine.heart.clock import Clock, EpisodeWindows, StepWindows, TickWindows, Windows
+from typing import TYPE_CHECKING
+
+from antiphon.engine.heart.clock import Clock, StepWindows, Windows
 from antiphon.envs.signal import Description
 from antiphon.problems import DocumentError
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.relations import learning_groups
 
-__all__ = ["group_agents", "windows_of"]
+if TYPE_CHECKING:
+    from antiphon.engine.features.episode_windows import EpisodeWindows
 
-
-def group_agents(scenario: Scenario) -> list[tuple[str, ...]]:
-    """Return the maximal sets of agents joined by locked channels or by tied parameters, in canonical order.
-
-    Tied agents learn from the mean of their gradients, and their batch statistics run over all of them, so
-    their backward pass is one.
-    """
-    return list(learning_groups(scenario.agents, scenario.channels))
+__all__ = ["windows_of"]
 
 
 def windows_of(
@@ -33,7 +28,7 @@ def windows_of(
     first = scenario.agents[members[0]].clock
     if scenario.locked_agents.isdisjoint(members):
         assert isinstance(first.unroll, int)
-        return TickWindows(Clock(first.period, first.phase), first.unroll)
+        return StepWindows.of_ticks(Clock(first.period, first.phase), first.unroll)
     if window > limit:  # a locked group alone has been checked, but tied agents join groups
         raise DocumentError(
             ("agents", members[0]),

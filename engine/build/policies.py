@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from antiphon.agents.network import features_of
 from antiphon.engine.build.shapes import Shapes, default_norm, port_norm
-from antiphon.engine.heart.agent import COSINE, Direction, Goal
+from antiphon.engine.heart.agent import Goal
+from antiphon.engine.policies.rewards import COSINE, ENDS, Direction, Rewards
 from antiphon.envs.signal import Description
 from antiphon.errors import suggest
 from antiphon.problems import DocumentError, Path
@@ -25,8 +26,8 @@ def policy_goal(name: str, scenario: Scenario, env: Description, shapes: Shapes)
     spec, path = scenario.agents[name], ("agents", name, "objective")
     goal = spec.objective
     assert goal is not None
-    own = f"reward.{name}"
-    rewards = goal.reward or {own if own in env.all_signals else "reward": 1.0}
+    alone = f"reward.{name}"
+    rewards = goal.reward or {alone if alone in env.all_signals else "reward": 1.0}
     for reward in rewards:
         if reward != COSINE:
             _check_reward(reward, (*path, "reward"), env)
@@ -34,22 +35,15 @@ def policy_goal(name: str, scenario: Scenario, env: Description, shapes: Shapes)
     if goal.kind == "ppo" and goal.get("epochs") > 1:
         _check_passes(name, spec, scenario, env)
     direction = None if goal.goal is None else _direction(name, scenario, env, shapes)
-    return Goal(
-        shapes.objectives[name],
-        "",
-        False,
-        goal.weight,
-        tuple(rewards.items()),
-        direction,
-        _ends(rewards, env),
-    )
+    own = Rewards(tuple(rewards.items()), direction, _ends(rewards, env))
+    return Goal(shapes.objectives[name], "", False, goal.weight, own)
 
 
 def _ends(rewards: Iterable[str], env: Description) -> tuple[str, str]:
     """Return the signals of the ends of episodes: of the world's agent whose reward it is alone, if that may die earlier."""
     whose = {name.partition(".")[2] for name in rewards if name != COSINE}
     own = [(f"terminated.{name}", f"truncated.{name}") for name in whose]
-    return own[0] if len(own) == 1 and env.signals.keys() >= set(own[0]) else ("terminated", "truncated")
+    return own[0] if len(own) == 1 and env.signals.keys() >= set(own[0]) else ENDS
 
 
 def _check_reward(reward: str, path: Path, env: Description) -> None:

@@ -199,69 +199,58 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
 
 
 def _signals(scenario: Scenario, env: Description) -> Iterator[DocumentError]:
-    """Names of signals that lead nowhere, and signals that their reader may not have."""
+    """Names of signals that lead nowhere, and signals that their reader may not have, or not yet."""
+    known = [name for name, signal in env.all_signals.items() if signal.known == "tick"]
+    for name, path, reader in _readers(scenario):
+        signal = env.all_signals.get(name)
+        if signal is None:
+            yield DocumentError(path, f"no signal '{name}'{_nearest(name, env)}")
+            continue
+        if signal.training_only and reader in ("agent", "synthetic input"):
+            verb = "observe" if reader == "agent" else "use"
+            message = f"'{name}' is a training-only signal, which no {reader} may see"
+            yield DocumentError(path, f"{message}; {verb} one of {', '.join(env.observations)}")
+        if name not in known and reader in ("value", "synthetic input"):
+            needed = f"'{name}' is known only after the step, and a {reader} is needed at the tick"
+            usable = env.observations if reader == "synthetic input" else known
+            yield DocumentError(path, f"{needed}; use some of {', '.join(usable)}")
+
+
+def _readers(scenario: Scenario) -> Iterator[tuple[str, Path, str]]:
+    """Yield the signals that a scenario names, each with its place and who reads it: a loss may have any at any time."""
     for name, agent in scenario.agents.items():
-        for signal in agent.observes:
-            if signal != AGE:
-                yield from _hidden(signal, ("agents", name, "observes"), env, "agent", "observe")
-        if agent.objective is not None and agent.objective.target is not None:
-            yield from _unknown(agent.objective.target, ("agents", name, "objective", "target"), env)
-        if agent.objective is not None and agent.objective.critic is not None:
-            yield from _critic_problems(agent.objective.critic, ("agents", name, "objective", "critic"), env)
+        place: Path = ("agents", name)
+        yield from ((signal, (*place, "observes"), "agent") for signal in agent.observes if signal != AGE)
+        goal = agent.objective
+        if goal is not None and goal.target is not None:
+            yield goal.target, (*place, "objective", "target"), "loss"
+        if goal is not None and goal.critic is not None:
+            where = (*place, "objective", "critic", "observes")
+            yield from ((signal, where, "value") for signal in goal.critic.observes)
     for channel in scenario.channels:
         if channel.coupling in ("decoupled", "unlocked"):
-            yield from _predictor_problems(channel, ("channels", channel.name), env)
+            place, gradient = ("channels", channel.name), channel.gradient
+            named = [(signal, "context") for signal in gradient.context if signal not in GRADIENT_ENDS]
+            if gradient.own_target is not None:
+                named.append((gradient.own_target, "target"))
+            yield from ((signal, (*place, "gradient", key), "loss") for signal, key in named)
+            if gradient.reconstruction is not None:
+                yield gradient.reconstruction.target, (*place, "gradient", "reconstruct", "target"), "loss"
+            for signal in () if channel.input is None else channel.input.context:
+                if signal not in INPUT_ENDS:
+                    yield signal, (*place, "input", "context"), "synthetic input"
 
 
-def _critic_problems(critic: CriticSpec, path: Path, env: Description) -> Iterator[DocumentError]:
-    """Names that lead nowhere, and signals that are not there yet when an agent ticks."""
-    signals = env.all_signals
-    for signal in critic.observes:
-        yield from _unknown(signal, (*path, "observes"), env)
-        if signal in signals and signals[signal].known == "after_step":
-            known = [name for name, one in signals.items() if one.known == "tick"]
-            message = f"'{signal}' is known only after the step, and a value is needed at the tick"
-            yield DocumentError((*path, "observes"), f"{message}; use some of {', '.join(known)}")
-
-
-def _predictor_problems(channel: ChannelSpec, path: Path, env: Description) -> Iterator[DocumentError]:
-    """Names that lead nowhere, and what an input may not know: it is evaluated when deployed, at the tick."""
-    gradient, model = channel.gradient, channel.input
-    for signal in gradient.context:
-        if signal not in GRADIENT_ENDS:
-            yield from _unknown(signal, (*path, "gradient", "context"), env)
-    if gradient.own_target is not None:
-        yield from _unknown(gradient.own_target, (*path, "gradient", "target"), env)
-    if gradient.reconstruction is not None:
-        where = (*path, "gradient", "reconstruct", "target")
-        yield from _unknown(gradient.reconstruction.target, where, env)
-    for signal in () if model is None else model.context:
-        if signal in INPUT_ENDS:
-            continue
-        where = (*path, "input", "context")
-        yield from _hidden(signal, where, env, "synthetic input", "use")
-        if signal in env.all_signals and env.all_signals[signal].known == "after_step":
-            message = f"'{signal}' is known only after the step, and an input is needed at the tick"
-            yield DocumentError(where, f"{message}; use one of {', '.join(env.observations)}")
-
-
-def _unknown(name: str, path: Path, env: Description) -> Iterator[DocumentError]:
-    if name in env.all_signals:
-        return
+def _nearest(name: str, env: Description) -> str:
+    """The end of a line about a signal that is not there: the fix."""
     family, _, number = name.rpartition("_")
-    mend = suggest(name, env.signals)
-    if number.isdecimal() and f"{family}_0" in env.signals:
-        count = sum(signal.rpartition("_")[0] == family for signal in env.signals)
-        mend = f"; {family}_0 to {family}_{count - 1} are all there are: raise their number in env, or deal them in turn"
-        mend += f" (graph.deal.of: {count})"
-    yield DocumentError(path, f"no signal '{name}'{mend}")
-
-
-def _hidden(name: str, path: Path, env: Description, reader: str, verb: str) -> Iterator[DocumentError]:
-    yield from _unknown(name, path, env)
-    if name in env.all_signals and env.all_signals[name].training_only:
-        message = f"'{name}' is a training-only signal, which no {reader} may see"
-        yield DocumentError(path, f"{message}; {verb} one of {', '.join(env.observations)}")
+    if not (number.isdecimal() and f"{family}_0" in env.signals):
+        return suggest(name, env.signals)
+    count = sum(signal.rpartition("_")[0] == family for signal in env.signals)
+    return (
+        f"; {family}_0 to {family}_{count - 1} are all there are: raise their number in env, or deal them in turn "
+        f"(graph.deal.of: {count})"
+    )
 
 
 def _input_shape(scenario: Scenario, name: str, messages: dict[str, Shape], env: Description) -> Shape:

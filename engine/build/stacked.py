@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from torch import Tensor
+
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
 
@@ -36,6 +38,18 @@ class Stacked:
                 for k, own in enumerate(channel.names)
             )
         return self._places[name]
+
+    def sent(self, channel: str, stamp: int | None = None) -> Tensor | None:
+        """A message of one channel that is still held, [B, size] as sent; None: there is none.
+
+        Args:
+            channel: Its name.
+            stamp: The step at which it was sent; None: the newest.
+        """
+        stack, place = self.channel_of(channel)
+        messages = stack.ledger.messages
+        message = messages.get(max(messages, default=-1) if stamp is None else stamp)
+        return None if message is None else message.sent[place * stack.batch : (place + 1) * stack.batch]
 
     @classmethod
     def of_single_agents(cls, base: System) -> Stacked:

@@ -34,7 +34,7 @@ from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.rows import Replicas
 from antiphon.engine.heart.system import System
-from antiphon.engine.metrics.progress import Progress
+from antiphon.engine.installed import depths_of
 from antiphon.nets.optimisers import Optimiser
 from antiphon.nets.torch_optimisers import TorchOptimiser
 
@@ -110,8 +110,8 @@ def channels_alone(system: System) -> dict[str, str]:
     return found
 
 
-def agent_kind(system: System, agent: Agent, wave: int) -> Hashable:
-    """Return what agents of one stack have in common; `wave`: at which place of a step's order they tick."""
+def agent_kind(system: System, agent: Agent, place: Hashable) -> Hashable:
+    """Return what agents of one stack have in common; `place`: where in a step's order they tick and learn."""
     group, learner, goal = system.group_of[agent.name], agent.learner, agent.goal
     # How messages come about is their channel stacks' affair, of which a stack may read many: here it matters how they fit.
     read = [(channel.shape, channel.slots, channel.ledger.read) for channel in agent.incoming]
@@ -119,8 +119,7 @@ def agent_kind(system: System, agent: Agent, wave: int) -> Hashable:
         learner.network.signature(),
         agent.clock,
         group.windows,
-        wave,
-        system.depths.get(group, 0),
+        place,
         learner.frozen,
         learner.rate,
         _optimiser(learner.optimiser),
@@ -154,8 +153,9 @@ def _critic(system: System, agent: Agent) -> Hashable:
 
 def _goal_kind(goal: Goal) -> Hashable:
     """Return what the objectives of one stack have in common; each member may have rewards of its own."""
-    weights = tuple(weight for _, weight in goal.rewards)
-    return goal.objective.key, goal.target, goal.last_only, goal.weight, weights, goal.direction
+    own = goal.rewards
+    rewards = None if own is None else (tuple(weight for _, weight in own.weights), own.direction)
+    return goal.objective.key, goal.target, goal.last_only, goal.weight, rewards
 
 
 def aligned_kind(system: System, agent: Agent, behind: tuple[str, ...] = ()) -> Hashable | None:
@@ -172,7 +172,7 @@ def aligned_kind(system: System, agent: Agent, behind: tuple[str, ...] = ()) -> 
     if sender.align is not None:
         before = aligned_kind(system, sender, (*behind, agent.name))
     place = [c.name for c in agent.incoming].index(agent.align)
-    own = (place, ledger.sender.clock, ledger.sender.rate, ledger.link.delay)
+    own = (place, ledger.sender, ledger.link.delay)
     return None if before is None else (own, before)
 
 
@@ -205,7 +205,7 @@ _CHANNEL = attrgetter(
     *("gradient.propagate", "gradient.apply", "input.context", "input.ends"),
 )
 _LEDGER = attrgetter(
-    *("sender.rate", "link.delay", "link.drop", "link.noise", "link.bits", "wants_gradient", "back", "slack"),
+    *("sender", "link.delay", "link.drop", "link.noise", "link.bits", "wants_gradient", "back", "slack"),
     *("remembers", "read", "state"),
 )
 _PREDICTOR = attrgetter("shape", "context", "target", "filter", "normalise", "residual")
@@ -233,9 +233,11 @@ def stacks_of(system: System) -> tuple[list[list[Agent]], dict[str, str]]:
     """
     reasons = reasons_alone(system)
     waves = {name: i for i, wave in enumerate(system.schedule.waves) for call in wave for name in call}
+    depths = depths_of(system)
     kinds: dict[Hashable, list[Agent]] = {}
     for name, agent in system.agents.items():
-        kind: Hashable = name if name in reasons else agent_kind(system, agent, waves[name])
+        place = waves[name], depths.get(system.group_of[name], 0)
+        kind: Hashable = name if name in reasons else agent_kind(system, agent, place)
         kinds.setdefault(kind, []).append(agent)
     for members in kinds.values():
         name, read = members[0].name, [channel_kind(system, channel) for channel in members[0].incoming]
@@ -278,14 +280,12 @@ def stack(base: System, part: System | None = None) -> Stacked:
         return replace(Stacked.of_single_agents(base), alone=alone)
     place: dict[str, tuple[str, int]] = {}
     agents: dict[str, Agent] = {}
-    with Progress("stacking", len(base.agents) + len(base.channels)) as progress:
-        for members in found:
-            first = members[0].name
-            name = f"{first} and {len(members) - 1} more" if len(members) > 1 else first
-            agents[name] = _rewired(members[0]) if first in alone else _stack_agents(name, members, base)
-            place |= {agent.name: (name, i) for i, agent in enumerate(members)}
-            progress.advance(len(members))
-        channels = _Channels(base, place, agents, families, whole_place, whole_size).stack(progress)
+    for members in found:
+        first = members[0].name
+        name = f"{first} and {len(members) - 1} more" if len(members) > 1 else first
+        agents[name] = _rewired(members[0]) if first in alone else _stack_agents(name, members, base)
+        place |= {agent.name: (name, i) for i, agent in enumerate(members)}
+    channels = _Channels(base, place, agents, families, whole_place, whole_size).stack()
     groups = _groups(base, place)
 
     def stacked(call: tuple[str, ...]) -> tuple[str, ...]:
@@ -367,7 +367,7 @@ class _Channels:
         """By channel: its place among all that are here."""
         return {name: i for i, name in enumerate(self.base.channels)}
 
-    def stack(self, progress: Progress) -> dict[str, Channel]:
+    def stack(self) -> dict[str, Channel]:
         """Make the channel stacks and wire them."""
         found: dict[str, Channel] = {}
         whole: dict[str, int] = {}
@@ -379,7 +379,6 @@ class _Channels:
                 found[channel.name] = channel
                 whole[channel.name] = i
                 connect(channel, self.agents)
-                progress.advance(len(channel.members))
         for agent in self.agents.values():
             if agent.stacked:
                 agent.inputs.layout = self._layout(agent, whole)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from antiphon.engine.heart.clock import StepWindows
 from antiphon.engine.heart.system import System
+from antiphon.engine.state.state_dict import stateful
 from antiphon.nets.optimisers import Optimiser
 
 __all__ = ["LONGEST", "OF_BACKENDS", "obstacle_of", "period_of"]
@@ -29,7 +30,7 @@ def period_of(system: System) -> int:
             lengths.append(windows.length)
         for name in group.members:
             period = system.agents[name].clock.period
-            lengths.append(period * windows.ticks(system.agents[name].clock))
+            lengths.append(period * windows.ticks(period))
     for channel in system.channels.values():
         lengths.append(channel.ledger.sender.repeats)
     return math.lcm(*lengths)
@@ -62,14 +63,10 @@ def _obstacles(system: System) -> Iterator[str]:
     for name, channel in system.channels.items():
         if not channel.gradient.scale.constant:
             yield f"channel {name}: its scale has a schedule"
-    for place, owner in [
-        *((f"agent '{name}'", agent.learner) for name, agent in system.agents.items()),
-        *(
-            (f"channel {name}", model)
-            for name, channel in system.channels.items()
-            for model in channel.models
-        ),
-    ]:
+    learners, *predictors, _ = stateful(system).values()
+    owners = [(f"agent '{name}'", learner) for name, learner in learners.items()]
+    owners += [(f"channel {name}", model) for each in predictors for name, model in each.items()]
+    for place, owner in owners:
         if not isinstance(owner.optimiser, Optimiser):
             yield f"{place} has an optimiser of torch's or a user's"
         elif owner.optimiser.kind == "sgd" and not owner.rate.constant:

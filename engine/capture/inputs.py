@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from antiphon.engine.capture.recorder import NotRecordable
 from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.heart.message import EpisodeEnds, StepSignals
+from antiphon.engine.state.checkpoint import copy_tree
 
 __all__ = ["NumberLog", "Numbers", "StaticInputs", "StepInput", "inputs_of"]
 
@@ -62,15 +63,7 @@ class StaticInputs:
     """
 
     def __init__(self, inputs: Sequence[StepInput]) -> None:
-        self.inputs = [
-            StepInput(
-                {name: value.clone() for name, value in one.known.items()},
-                {name: value.clone() for name, value in one.later.items()},
-                one.uniform,
-                one.ends,
-            )
-            for one in inputs
-        ]
+        self.inputs = [replace(one, known=copy_tree(one.known), later=copy_tree(one.later)) for one in inputs]
 
     def fill(self, inputs: Sequence[StepInput]) -> None:
         """Copy the inputs of another period."""

@@ -78,7 +78,7 @@ class _Observation:
         kinds: The structure of the state that it began with.
         numbers: The numbers of that state.
         growth: What each of them grows by in a period.
-        counted: Likewise of the counters.
+        counted: The same of the counters.
         log: The numbers that it asked for.
     """
 
@@ -88,6 +88,11 @@ class _Observation:
     growth: list[int]
     counted: list[int]
     log: NumberLog
+
+    def numbers_at(self, step: int, period: int) -> list[int]:
+        """Return the numbers of the state with which a period begins at `step`."""
+        periods = (step - self.step) // period
+        return [n + periods * growth for n, growth in zip(self.numbers, self.growth, strict=True)]
 
 
 @dataclass
@@ -99,8 +104,6 @@ class _Recording:
         recorder: Its kernels.
         before: The state that it reads, in memory that stays.
         after: The state that it leaves, in its own memory.
-        growth: What each number of the state grows by.
-        counted: Likewise of the counters.
         inputs: What it reads of the environment.
         numbers: What it reads of the host.
         checked: Periods that have been computed both ways, to the same bits.
@@ -110,16 +113,9 @@ class _Recording:
     recorder: Recorder
     before: Snapshot
     after: Snapshot
-    growth: list[int]
-    counted: list[int]
     inputs: StaticInputs
     numbers: Numbers
     checked: int = 0
-
-    def numbers_at(self, snapshot: Snapshot, step: int, period: int) -> list[int]:
-        """Return the numbers of one of its states where its period begins at `step`."""
-        periods = (step - self.step) // period
-        return [n + periods * growth for n, growth in zip(snapshot.numbers, self.growth, strict=True)]
 
 
 @dataclass
@@ -228,17 +224,18 @@ class CapturedLoop:
 
     def _take_period(self, simulation: BaseSimulation) -> None:
         inputs = inputs_of(simulation.world, self.period)
-        step, recording = simulation.now, self._recording
+        step, recording, observation = simulation.now, self._recording, self._observation
         varying = any(isinstance(one.ends.ended, Tensor) for one in inputs)
         if varying or (recording is not None and not recording.inputs.fits(inputs)):
             self._take_over()
             if varying:
                 self._refuse("the lengths of its episodes differ")
             self._take_steps(step, inputs)
-        elif recording is not None and (self._periods or self._fits(recording, step)):
-            self._replay(recording, step, inputs)
-        elif recording is None and self._observation is not None and self._repeats(self._observation, step):
-            self._record(self._observation, step, inputs)
+        elif observation is not None and (self._periods or self._repeats(observation, step)):
+            if recording is None:
+                self._record(observation, step, inputs)
+            else:
+                self._replay(recording, step, inputs)
         else:
             self._recording = None
             self._observe(step, inputs)
@@ -265,8 +262,7 @@ class CapturedLoop:
         after = self._state.read()
         self._observation = None
         if before.kinds == after.kinds:
-            growth = [b - a for a, b in zip(before.numbers, after.numbers, strict=True)]
-            counted = [b - a for a, b in zip(before.counts, after.counts, strict=True)]
+            growth, counted = _less(after.numbers, before.numbers), _less(after.counts, before.counts)
             self._observation = _Observation(step, before.kinds, before.numbers, growth, counted, log)
         self._attempts += 1
         if self._attempts > _ATTEMPTS:
@@ -275,17 +271,8 @@ class CapturedLoop:
     def _repeats(self, observation: _Observation, step: int) -> bool:
         """Return whether the present state is that of an observed period, so many periods on."""
         present = self._state.read()
-        periods = (step - observation.step) // self.period
-        numbers = [
-            n + periods * growth for n, growth in zip(observation.numbers, observation.growth, strict=True)
-        ]
+        numbers = observation.numbers_at(step, self.period)
         return present.kinds == observation.kinds and present.numbers == numbers
-
-    def _fits(self, recording: _Recording, step: int) -> bool:
-        """Return whether a recording can go on from the state that the simulation holds."""
-        present = self._state.read()
-        numbers = recording.numbers_at(recording.before, step, self.period)
-        return present.kinds == recording.before.kinds and present.numbers == numbers
 
     def _record(self, observation: _Observation, step: int, inputs: Sequence[StepInput]) -> None:
         """Record a period, and take it step by step beside."""
@@ -328,10 +315,9 @@ class CapturedLoop:
 
         recorder.record(work)
         after: Snapshot = left[-1]
-        growth = [b - a for a, b in zip(before.numbers, after.numbers, strict=True)]
-        if after.kinds != before.kinds or growth != observation.growth:
+        if after.kinds != before.kinds or _less(after.numbers, before.numbers) != observation.growth:
             raise NotRecordable("its state does not repeat with the period of its schedule")
-        return _Recording(step, recorder, before, after, growth, observation.counted, static, numbers)
+        return _Recording(step, recorder, before, after, static, numbers)
 
     def _replay(self, recording: _Recording, step: int, inputs: Sequence[StepInput]) -> None:
         """Replay a recorded period."""
@@ -401,20 +387,25 @@ class CapturedLoop:
 
     def _take_over(self) -> None:
         """Load the state that replays have reached into the objects of the simulation."""
-        recording = self._recording
-        if recording is None or not self._periods:
+        recording, observation = self._recording, self._observation
+        if recording is None or observation is None or not self._periods:
             return
-        after, step = recording.after, self._static_step
+        after = recording.after
         counts = [
-            n + self._periods * growth for n, growth in zip(self._counts, recording.counted, strict=True)
+            n + self._periods * growth for n, growth in zip(self._counts, observation.counted, strict=True)
         ]
-        numbers = recording.numbers_at(after, step, self.period)
+        numbers = observation.numbers_at(self._static_step + self.period, self.period)
         tensors = [tensor.clone() for tensor in after.tensors]
         self._state.load(after.with_leaves(tensors, numbers, counts))
         self._periods = 0
 
 
 _NO_MEMORY = "there is no memory for a second copy of its state"
+
+
+def _less(numbers: Sequence[int], others: Sequence[int]) -> list[int]:
+    """Return the differences of numbers of the same places."""
+    return [b - a for a, b in zip(others, numbers, strict=True)]
 
 
 def _copies(tensors: Sequence[Tensor]) -> list[Tensor] | None:

@@ -16,22 +16,10 @@ from antiphon.comms.backward_requests import constant
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.heart.message import StepSignals
 from antiphon.engine.metrics.report import MeanAccumulator
-from antiphon.engine.state.state_dict import load_messages, messages
-from antiphon.nets.trained_parameters import TrainedParameters
+from antiphon.engine.state.state_dict import load_messages, messages, stateful
+from antiphon.engine.state.trees import mapped
 
-__all__ = ["LoopState", "Snapshot", "mapped"]
-
-Tree = Any
-"""Dicts, lists and tuples of tensors, numbers, strings and None."""
-
-
-def mapped(tree: Tree, function: Callable[[Any], Any]) -> Tree:
-    """Return a tree of the same structure with `function` of each leaf, called in the tree's order."""
-    if isinstance(tree, dict):
-        return {key: mapped(item, function) for key, item in tree.items()}
-    if isinstance(tree, list | tuple):
-        return [mapped(item, function) for item in tree]
-    return function(tree)
+__all__ = ["LoopState", "Snapshot"]
 
 
 def _is_number(leaf: Any) -> bool:
@@ -55,8 +43,8 @@ class Snapshot:
         counters: Sums and counts since somebody last began them anew.
     """
 
-    stamps: Tree
-    counters: Tree
+    stamps: Any
+    counters: Any
 
     def __post_init__(self) -> None:
         self.tensors: list[Tensor] = []
@@ -98,18 +86,15 @@ class LoopState:
     def __init__(self, backend: StackedBackend, means: MeanAccumulator) -> None:
         self.backend, self.means = backend, means
         system = backend.system
-        models = [model for channel in system.channels.values() for model in channel.models]
-        found: list[TrainedParameters] = [*(agent.learner for agent in system.owners().values()), *models]
+        learners, predictors, inputs, outliers = stateful(system).values()
+        self._owners = [*learners.values(), *predictors.values(), *inputs.values()]
+        self._outliers = list(outliers.values())
         self._guard, self._clipped = backend.divergence.guard, backend.predictor_trainer.outliers
-        clipped = [channel for channel in system.channels.values() if channel.gradient.outliers is not None]
-        self._outliers = [
-            channel.gradient.outliers for channel in clipped if channel.gradient.outliers is not None
-        ]
         self._unclipped = {
-            channel.name: torch.full((len(channel.members),), -1, device=system.device) for channel in clipped
+            name: torch.full((len(system.channels[name].members),), -1, device=system.device)
+            for name in outliers
         }
         self._zeros: dict[tuple[str, ...], Any] = {}
-        self._owners = found
 
     def in_place(self) -> list[Tensor]:
         """Return what a step changes in place: parameters, the state of their optimisers, and what the guard has found."""

@@ -18,7 +18,7 @@ from antiphon.agents.network import STATE
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.clock import Clock, Windows
+from antiphon.engine.heart.clock import Windows
 from antiphon.engine.heart.message import Message, Tick
 from antiphon.engine.heart.rows import mask_fill_zero, mask_not, mask_or
 from antiphon.engine.heart.system import System
@@ -94,11 +94,11 @@ class Contexts:
     def _sender_phase(self, channel: Channel, message: Message) -> Tensor:
         ledger = channel.ledger
         windows = self._windows(channel.sender, ledger.sent_in)
-        return self._phase(channel, windows, ledger.sender.clock, message.stamp, message.began)
+        return self._phase(channel, windows, ledger.sender.period, message.stamp, message.began)
 
     def _receiver_phase(self, channel: Channel, tick: int | None, began: int) -> Tensor:
         windows = self._windows(channel.receiver, channel.ledger.windows)
-        return self._phase(channel, windows, channel.ledger.receiver, tick, began)
+        return self._phase(channel, windows, channel.ledger.receiver.period, tick, began)
 
     def _windows(self, agent: str, known: Windows | None) -> Windows:
         """The windows of an agent: of one in another part, those that its channel knows."""
@@ -107,16 +107,14 @@ class Contexts:
         assert windows is not None
         return windows
 
-    def _phase(
-        self, channel: Channel, windows: Windows, clock: Clock, tick: int | None, began: int
-    ) -> Tensor:
+    def _phase(self, channel: Channel, windows: Windows, period: int, tick: int | None, began: int) -> Tensor:
         """Which tick of its window an agent is at, one-hot; zeros where it never ticks."""
-        count = windows.ticks(clock)
+        count = windows.ticks(period)
         if count not in self._phases:
             self._phases[count] = torch.eye(
                 count + 1, count, dtype=self.system.dtype, device=self.system.device
             )
-        place = count if tick is None else windows.position(tick, clock, began)
+        place = count if tick is None else windows.position(tick, period, began)
         return self._phases[count][place].expand(channel.rows, count)
 
 

@@ -51,7 +51,7 @@ class DirectFeedback:
             for step, agent, error in errors:
                 if agent == channel.feedback.error_of and step >= message.stamp:
                     yield Injection(
-                        window.live[channel.name, message.stamp], channel.feedback.direct.signal(error)
+                        window.live[channel.name, message.stamp], error @ channel.feedback.direct.T
                     )
 
     def _error(self, tick: Tick) -> Tensor | None:

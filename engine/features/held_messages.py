@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.heart.message import PLAIN, ROWS, Message, Read, StepSignals
-from antiphon.engine.heart.rows import EnvMask, mask_fill_zero, mask_not, mask_or
+from antiphon.engine.heart.rows import RowMask, mask_fill_zero, mask_not, mask_or
 from antiphon.nets.step_numbers import stamp_number
 
 __all__ = ["HeldMessages", "mixed"]
@@ -101,18 +101,18 @@ class HeldMessages:
             self.signals = dict(message.step_signals.signals) if self.aligned else {}
             self.read_up_to = message.stamp
 
-    def cut(self, ended: EnvMask) -> None:
+    def cut(self, ended: RowMask) -> None:
         """Forget what is held where the episode ended (semantics 20)."""
         self.stamp, self.prior_stamp = _forgotten(self.stamp, ended), _forgotten(self.prior_stamp, ended)
 
 
-def _forgotten(stamp: Tensor | None, ended: EnvMask) -> Tensor | None:
+def _forgotten(stamp: Tensor | None, ended: RowMask) -> Tensor | None:
     if stamp is None:
         return None
     return torch.where(mask_fill_zero(ended, torch.ones_like(stamp)) > 0, -1, stamp)
 
 
-def mixed(mask: EnvMask, one: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, Tensor]:
+def mixed(mask: RowMask, one: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, Tensor]:
     """The signals `one` in `mask`, and `other` elsewhere; a mask `_name` that one of them lacks is all present."""
     if mask is True or not other:
         return dict(one)

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from antiphon.comms.backward_requests import Injection, backward, clipped
+from antiphon.comms.backward_requests import BackwardRequest, Injection, backward_all, clipped
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.learn import BackwardPass, ObjectiveEvaluator
@@ -97,10 +97,9 @@ class LambdaReturns:
                 and start.value is not None
                 and memory.ledger.wants_gradient
             }
-            _, gradients = backward(
-                self.evaluator.window(window).total, put, (), list(leaves.values()), self.system.batch
-            )
-            returns = {name: g for name, g in zip(leaves, gradients, strict=True) if g is not None}
+            request = BackwardRequest(self.evaluator.window(window).roots, put, {}, list(leaves.values()))
+            (result,) = backward_all([request], self.system.batch)
+            returns = {name: g for name, g in zip(leaves, result.leaves, strict=True) if g is not None}
             window.release()
         return returns.get(channel.name, torch.zeros_like(self.system.channels[channel.name].zeros))
 

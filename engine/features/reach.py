@@ -11,7 +11,7 @@ from torch import Tensor
 
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.message import Tick
-from antiphon.engine.heart.rows import EnvMask, Members
+from antiphon.engine.heart.rows import Members, RowMask
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 
@@ -106,7 +106,7 @@ class _Window:
             if read.stamp is not None and tick.participates is not False and read.available is not False:
                 self._add_senders(read.channel, read.stamp, members, read.available)
 
-    def _add_senders(self, name: str, stamp: int, receivers: Members, available: EnvMask = True) -> None:
+    def _add_senders(self, name: str, stamp: int, receivers: Members, available: RowMask = True) -> None:
         """Note that a channel's senders are reached: through their receivers, or (None) by an injection."""
         channel = self.system.channels[name]
         key = channel.sender, stamp

@@ -15,12 +15,15 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.backward_requests import constant
+from antiphon.comms.examples import Example
 from antiphon.engine.features.contexts import Contexts
 from antiphon.engine.features.held_messages import mixed
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Message, Read, StepSignals
-from antiphon.engine.heart.rows import EnvMask, mask_and, mask_not, mask_or
+from antiphon.engine.heart.predictors import members_of
+from antiphon.engine.heart.rows import RowMask, mask_and, mask_not, mask_or, members_and
 from antiphon.engine.heart.system import System
+from antiphon.engine.heart.updates import PredictorUpdate
 
 __all__ = ["StandIns"]
 
@@ -33,6 +36,7 @@ class StandIns:
     """
 
     def __init__(self, system: System) -> None:
+        self.system = system
         self.contexts = Contexts(system)
 
     def stand_in(self, channel: Channel, read: Read, step: int) -> Read:
@@ -50,13 +54,36 @@ class StandIns:
             return read  # made by an aligned agent before its first message
         context = self.contexts.of_input(channel, message, step)
         if message.first_use == step and message.void is not True:
-            channel.add_input_example(context, message, _arrived(message))
-        missing = mask_and(
-            _missing(read, message, always=channel.coupling == "unlocked"), channel.stand_in_allowed
-        )
+            _add_example(channel, context, message)
+        missing = _missing(read, message, always=channel.coupling == "unlocked")
+        if channel.input.enabled is not None:
+            missing = mask_and(missing, channel.rows_of(channel.input.enabled))
         if missing is False:
             return read
         return _filled(read, message, constant(channel.input.model.predict(context, channel.rows)), missing)
+
+    def gradients(self, *, frozen: bool = False) -> dict[str, PredictorUpdate]:
+        """Gather what each synthetic input learns from at this step, with the gradients of its parameters; nothing if frozen."""
+        found: dict[str, PredictorUpdate] = {}
+        for name, channel in self.system.channels.items():
+            examples, channel.input.examples = channel.input.examples, []
+            model = channel.input.model
+            if frozen or model is None or model.frozen or not examples or channel.input.all_disabled:
+                continue
+            members, learned = members_of(examples), model.gradients(examples)
+            found[name] = PredictorUpdate(examples, *learned, members=members, of_input=True)
+        return found
+
+
+def _add_example(channel: Channel, context: Tensor | None, message: Message) -> None:
+    """Keep what a synthetic input learns from at the end of the step."""
+    example = Example(message.received, context, None, valid=_arrived(message))
+    if channel.stacked:
+        members = None
+        if isinstance(message.void, Tensor):
+            members = channel.members_in(torch.logical_not(message.void))
+        example.members = members_and(members, channel.input.enabled)
+    channel.input.examples.append(example)
 
 
 def _arrived(message: Message) -> Tensor | None:
@@ -65,7 +92,7 @@ def _arrived(message: Message) -> Tensor | None:
     return torch.logical_not(away) if isinstance(away, Tensor) else None
 
 
-def _missing(read: Read, message: Message, *, always: bool) -> EnvMask:
+def _missing(read: Read, message: Message, *, always: bool) -> RowMask:
     """Return the environments in which the due message is missing, though its example goes on.
 
     Args:
@@ -79,7 +106,7 @@ def _missing(read: Read, message: Message, *, always: bool) -> EnvMask:
     return False if read.counted is True else mask_and(valid, mask_not(read.counted))
 
 
-def _filled(read: Read, message: Message, prediction: Tensor, missing: EnvMask) -> Read:
+def _filled(read: Read, message: Message, prediction: Tensor, missing: RowMask) -> Read:
     """Return what is read where `prediction` [rows, size] stands in for the due message in `missing`."""
     value, signals = prediction, read.step_signals
     if isinstance(missing, Tensor):

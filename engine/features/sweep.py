@@ -138,6 +138,6 @@ def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
 
 def _read_at_once(channel: Channel) -> bool:
     """Whether every message is read at the step at which it is sent, so that no episode ends before."""
-    sender, receiver = channel.ledger.sender.clock, channel.ledger.receiver
-    every = sender.period % receiver.period == 0 and receiver.due(sender.phase)
+    sender, receiver = channel.ledger.sender, channel.ledger.receiver
+    every = sender.period % receiver.period == 0 and receiver.due(sender.after(-1))
     return every and channel.ledger.link.delay == 0  # a state's link has one

@@ -11,12 +11,30 @@ from torch import Tensor
 
 from antiphon.engine.features.reach import Reach
 from antiphon.engine.heart.agent import Agent
-from antiphon.engine.heart.system import System, Tie
+from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 
-__all__ = ["TiedGradients"]
+__all__ = ["Tie", "TiedGradients", "ties_of"]
+
+Tie = list[tuple[str, int]]
+"""Agents, and places among their parameters, of what is one weight."""
 
 Gradients = list[Tensor | None]
+
+
+def ties_of(system: System) -> list[list[Tie]]:
+    """Return what is one weight, by its places; ties with a common agent together, those of other parts left out."""
+    joined: list[list[Tie]] = []
+    for places in system.tied:
+        if places[0][0] not in system.agents:  # a tie is never cut: all of its agents are in another part
+            continue
+        each = [(name, list(system.agents[name].learner.parameters), key) for name, key in places]
+        tie = [(name, keys.index(key)) for name, keys, key in each]
+        names = {name for name, _ in tie}
+        touching = [some for some in joined if any(name in names for one in some for name, _ in one)]
+        joined = [some for some in joined if some not in touching]
+        joined.append([*chain.from_iterable(touching), tie])
+    return joined
 
 
 def sum_tied(
@@ -66,7 +84,7 @@ class TiedGradients:
 
     def __init__(self, system: System, reach: Reach | None = None) -> None:
         self.system, self.reach = system, reach
-        self._ties = system.ties()
+        self._ties = ties_of(system)
         self.agents = {name for groups in self._ties for tie in groups for name, _ in tie}
 
     def sum_updates(self, updates: Sequence[Update]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -20,28 +21,16 @@ from antiphon.agents.policies import PolicyObjective
 from antiphon.comms.links import FanIn
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock
-from antiphon.engine.heart.rows import EnvMask, Members, Replicas, mask_and, mask_not, mask_or, simplify
-from antiphon.envs.signal import OUTCOMES
+from antiphon.engine.heart.rows import Members, Replicas, RowMask, mask_and, mask_not, mask_or, simplify
 from antiphon.nets.random import uniform_many
 
-__all__ = ["AGE", "COSINE", "Agent", "Direction", "Goal", "Inputs", "Participation"]
+if TYPE_CHECKING:
+    from antiphon.engine.policies.rewards import Rewards
+
+__all__ = ["AGE", "Agent", "Goal", "Inputs", "Participation"]
 
 AGE = "age"
 """The observation of an agent that sees how old its messages are."""
-
-
-COSINE = "goal.cosine"
-"""The reward for moving a signal in the direction that a message points to."""
-
-
-@dataclass(frozen=True, slots=True)
-class Direction:
-    """What the reward `goal.cosine` is made of."""
-
-    place: int
-    """Of the channel among the agent's incoming ones: its message is the direction."""
-    signal: str
-    """What moves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +42,8 @@ class Goal:
     """The target signal; "" of a policy."""
     last_only: bool
     weight: float
-    rewards: tuple[tuple[str, float], ...] = ()
-    """Of a policy: the rewards whose weighted sum is its own, by name."""
-    direction: Direction | None = None
-    """Of a policy with the reward `goal.cosine`."""
-    ends: tuple[str, str] = ("terminated", "truncated")
-    """Of a policy: the signals of the ends of its episodes, which may be its own agent's in the world."""
+    rewards: Rewards | None = None
+    """What a policy learns from in place of a target."""
 
     @property
     def policy(self) -> PolicyObjective | None:
@@ -68,12 +53,7 @@ class Goal:
     @property
     def signals(self) -> tuple[str, ...]:
         """Names of the signals that it reads."""
-        if self.policy is None:
-            return (self.target,)
-        rewards = [name for name, _ in self.rewards if name != COSINE]
-        moves = () if self.direction is None else (self.direction.signal,)
-        # the mask of `reward` is of use where the reward itself is not
-        return *rewards, *OUTCOMES, *self.ends, *moves
+        return (self.target,) if self.rewards is None else self.rewards.signals
 
 
 @dataclass(eq=False)
@@ -110,7 +90,7 @@ class Participation:
     """Of the draws; tied agents have the same."""
     seeds: Tensor | None = None
     """[N] int64, of a stack."""
-    newest: tuple[int, Members, EnvMask] = (-1, None, True)
+    newest: tuple[int, Members, RowMask] = (-1, None, True)
     """The newest window asked for, who learns from it, and their rows."""
 
 
@@ -143,7 +123,7 @@ class Agent:
     seed: int = 0
     """Of what a user's module samples."""
     participation: Participation = field(default_factory=Participation)
-    agent_disabled: EnvMask = False
+    agent_disabled: RowMask = False
     """The rows of members that have diverged: they learn no more, and their messages are void."""
     members: tuple[Agent, ...] = ()
     """The agents that it is a stack of; a lone agent is its own."""
@@ -207,19 +187,19 @@ class Agent:
         """The members that learn from `window`, diverged or not (`p_update`)."""
         return None if self.participation.probability == 1.0 else self._participating(window)[1]
 
-    def participates(self, window: int) -> EnvMask:
+    def participates(self, window: int) -> RowMask:
         """The rows in which it learns from `window`."""
         if self.participation.probability == 1.0:
             return mask_not(self.agent_disabled)
         return mask_and(self._participating(window)[2], mask_not(self.agent_disabled))
 
-    def _participating(self, window: int) -> tuple[int, Members, EnvMask]:
+    def _participating(self, window: int) -> tuple[int, Members, RowMask]:
         own = self.participation
         if own.newest[0] != window:
             seeds = torch.tensor([own.seed]) if own.seeds is None else own.seeds
             members = uniform_many(seeds, window, 1)[:, 0] < own.probability
             drawn = int(members.sum())
-            rows: EnvMask = self.rows_of(members) if 0 < drawn < len(members) else drawn > 0
+            rows: RowMask = self.rows_of(members) if 0 < drawn < len(members) else drawn > 0
             own.newest = window, members, rows
         return own.newest
 
@@ -235,17 +215,12 @@ class Agent:
             dtype: Of what the network reads.
         """
         flat = len(self.learner.network.input_shape) == 1
-        found = (self._rows(names, signal, dtype) for names in self.inputs.observed if names[0] != AGE)
+        found = (self.member_rows(names, signal, dtype) for names in self.inputs.observed if names[0] != AGE)
         return [rows.reshape(len(rows), -1) if flat else rows for rows in found]
 
-    def critic_input(self, signal: Callable[[str], Tensor], dtype: torch.dtype) -> Tensor:
-        """What the critics of its members read, [rows, *input_shape]; arguments as of `observations`."""
-        found = [self._rows(names, signal, dtype) for names in self.inputs.critics]
-        if len(self.learner.critic.input_shape) == 1:
-            found = [rows.reshape(len(rows), -1) for rows in found]
-        return found[0] if len(found) == 1 else torch.cat(found, 1)
-
-    def _rows(self, names: tuple[str, ...], signal: Callable[[str], Tensor], dtype: torch.dtype) -> Tensor:
+    def member_rows(
+        self, names: tuple[str, ...], signal: Callable[[str], Tensor], dtype: torch.dtype
+    ) -> Tensor:
         """One observation of the members, [rows, …]; `names`: the signal of each."""
         distinct = list(dict.fromkeys(names))
         values = [signal(name).to(dtype) for name in distinct]

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from antiphon.comms.examples import ContextSpec, Example
 from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import Message, Read, Window
+from antiphon.engine.heart.message import Read, Window
 from antiphon.engine.heart.rows import (
-    EnvMask,
     Members,
     Replicas,
+    RowMask,
     mask_fill_zero,
     mask_not,
     members_and,
@@ -30,7 +30,6 @@ from antiphon.nets.schedules import Rate
 if TYPE_CHECKING:  # what may be plugged into a channel
     from antiphon.agents.network import Tensors
     from antiphon.comms.backward_requests import Outliers
-    from antiphon.comms.feedback import DirectFeedback
     from antiphon.comms.symbols import MessageSampler
     from antiphon.comms.synthetic_gradients import Predictor
     from antiphon.comms.synthetic_inputs import InputModel
@@ -115,8 +114,8 @@ class SyntheticInput(Quarantine):
 class Feedback:
     """Fixed paths that carry a locked channel's gradient back in place of the receiver's weights."""
 
-    direct: DirectFeedback | None = None
-    """Carries an objective's error to the sender in place of backpropagation."""
+    direct: Tensor | None = None
+    """Matrix that carries an objective's error to the sender in place of backpropagation: see `feedback_matrix`."""
     error_of: str = ""
     """The agent whose objective that is."""
     weights: Tensors | None = None
@@ -216,7 +215,7 @@ class Channel:
         live = window.live[self.name, read.stamp].flatten(1)
         return mask_fill_zero(read.available, self.ledger.link.carry(read.stamp, live))
 
-    def of_sender(self, mask: EnvMask) -> EnvMask:
+    def of_sender(self, mask: RowMask) -> RowMask:
         """A mask of the sender's rows as one of the channel's."""
         index = self.places.sender_index
         if not isinstance(mask, Tensor) or index is None:
@@ -249,7 +248,7 @@ class Channel:
         """The channels, [K] bool, any of whose rows are in a mask."""
         return mask.view(len(self.members), self.batch).any(1).cpu()
 
-    def not_finite(self, message: Tensor) -> EnvMask:
+    def not_finite(self, message: Tensor) -> RowMask:
         """The rows of messages that hold a number that is not finite."""
         finite = message.reshape(len(self.members), -1).isfinite().all(1)
         if bool(finite.all()):
@@ -258,7 +257,7 @@ class Channel:
 
     # --- its predictors ------------------------------------------------------------------------------------
 
-    def examples_for(self, mask: EnvMask) -> Members:
+    def examples_for(self, mask: RowMask) -> Members:
         """The channels of several with an enabled predictor that a message is an example for: with a row in the mask."""
         if not self.stacked or (self.gradient.disabled is None and not isinstance(mask, Tensor)):
             return None
@@ -272,22 +271,6 @@ class Channel:
         """Synthetic gradients, zeros where the predictor is disabled."""
         disabled = self.gradient.disabled
         return rows if disabled is None else mask_fill_zero(mask_not(self.rows_of(disabled)), rows)
-
-    @property
-    def stand_in_allowed(self) -> EnvMask:
-        """Where its synthetic input may stand in for a message."""
-        disabled = self.input.disabled
-        return True if disabled is None else mask_not(self.rows_of(disabled))
-
-    def add_input_example(self, context: Tensor | None, message: Message, arrived: Tensor | None) -> None:
-        """Keep what its synthetic input learns from at the end of the step."""
-        example = Example(message.received, context, None, valid=arrived)
-        if self.stacked:
-            members = None
-            if isinstance(message.void, Tensor):
-                members = self.members_in(torch.logical_not(message.void))
-            example.members = members_and(members, self.input.enabled)
-        self.input.examples.append(example)
 
     # --- what follows from its settings --------------------------------------------------------------------
 
@@ -307,8 +290,13 @@ class Channel:
     @property
     def mixes(self) -> bool:
         """Whether what is injected contains what comes back at the same step."""
+        return self.may_mix and self.injects
+
+    @property
+    def may_mix(self) -> bool:
+        """Whether it does so where anything is injected."""
         own = self.gradient
-        return bool(own.trace or own.propagate or own.needs_actions) and self.injects and not self.state
+        return bool(own.trace or own.propagate or own.needs_actions) and not self.state
 
     @property
     def traced(self) -> bool:

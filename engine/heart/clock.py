@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import final
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from antiphon.engine.features.episode_windows import EpisodeWindows
 
 __all__ = [
     "Call",
     "Clock",
-    "EpisodeWindows",
     "Schedule",
-    "Sends",
     "StepWindows",
-    "TickWindows",
     "Windows",
     "uses_of",
 ]
@@ -35,6 +33,16 @@ class Clock:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "phase", self.phase % self.period)
+
+    @property
+    def repeats(self) -> int:
+        """Steps after which it repeats."""
+        return self.period
+
+    @property
+    def interval(self) -> float:
+        """Steps from one tick to the next."""
+        return self.period
 
     def due(self, step: int) -> bool:
         """Whether the clock ticks at `step`."""
@@ -56,185 +64,84 @@ class Clock:
         """The first tick at or after `step`."""
         return self.phase if step <= self.phase else step + (self.phase - step) % self.period
 
+    def after(self, step: int) -> int:
+        """The first tick after `step`."""
+        return self.following(step + 1)
 
-@final
-class Sends:
-    """When a sender sends: on a share of its ticks, evenly spaced; message k goes at its tick floor(k / rate).
 
-    Args:
-        clock: The sender's.
-        rate: The share, in (0, 1], as the decimal it is written as: 0.1 is a tenth, so no rounding adds up.
+@dataclass(frozen=True, slots=True)
+class StepWindows:
+    """Windows of `length` steps, numbered from 0: those of an agent that learns alone, of a locked group, of an episode.
 
     Attributes:
-        due: Whether a message is sent at a step; the clock's own where every tick sends, like the next.
-        latest: The newest stamp sent at or before a step, if there was one.
+        length: Steps of a window.
+        start: The first step of the first one.
+        last: At which of its steps a window ends, from 0; negative: counted from the length.
     """
-
-    due: Callable[[int], bool]
-    latest: Callable[[int], int | None]
-
-    def __init__(self, clock: Clock, rate: float = 1.0) -> None:
-        self.clock = clock
-        self.rate = rate
-        self._every = 1 / Fraction(str(rate))
-        self.due, self.latest = (clock.due, clock.latest) if rate == 1 else (self._due, self._latest)
-
-    @property
-    def repeats(self) -> int:
-        """Steps after which it repeats."""
-        return self.clock.period * self._every.numerator
-
-    def after(self, step: int) -> int:
-        """The first stamp sent after `step`."""
-        tick = self.clock.following(step + 1)
-        return tick if self.rate == 1 else self._stamp(self._before(self.clock.count(tick)))
-
-    def _due(self, step: int) -> bool:
-        return self._latest(step) == step
-
-    def _latest(self, step: int) -> int | None:
-        tick = self.clock.latest(step)
-        return None if tick is None else self._stamp(self._before(self.clock.count(tick) + 1) - 1)
-
-    def _before(self, count: int) -> int:
-        """How many messages go at the ticks numbered below `count`: the least k with floor(k / rate) >= count."""
-        return -(-count * self._every.denominator // self._every.numerator)
-
-    def _stamp(self, message: int) -> int:
-        return self.clock.step(message * self._every.numerator // self._every.denominator)
-
-
-class Windows(ABC):
-    """A division of an agent's ticks into windows, numbered from 0."""
-
-    @abstractmethod
-    def number(self, tick: int) -> int:
-        """Number of the window that holds the tick at step `tick`."""
-
-    @abstractmethod
-    def end(self, number: int) -> int:
-        """Step at which window `number` ends."""
-
-    @abstractmethod
-    def ending(self, step: int) -> int | None:
-        """Number of the window that ends at `step`, if one does."""
-
-    def steps(self) -> int:
-        """Steps of a window; of episodes to come, of the longest."""
-        return self.end(1) - self.end(0)
-
-    @abstractmethod
-    def ticks(self, clock: Clock) -> int:
-        """Number of ticks of `clock` in a window, at most."""
-
-    @abstractmethod
-    def position(self, tick: int, clock: Clock, episode_start: int) -> int:
-        """Position of the tick at step `tick` among those of its window, from 0.
-
-        Args:
-            tick: The step.
-            clock: That of the agent that ticks.
-            episode_start: Step at which the tick's episode, or the one before, began.
-        """
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class TickWindows(Windows):
-    """Windows of `unroll` ticks of one clock: those of an agent that learns alone."""
-
-    clock: Clock
-    unroll: int = 1
-
-    def number(self, tick: int) -> int:
-        return (tick - self.clock.phase) // (self.clock.period * self.unroll)
-
-    def end(self, number: int) -> int:
-        return self.clock.step((number + 1) * self.unroll - 1)
-
-    def ending(self, step: int) -> int | None:
-        if not self.clock.due(step):
-            return None
-        count = self.clock.count(step) + 1
-        return count // self.unroll - 1 if count % self.unroll == 0 else None
-
-    def ticks(self, clock: Clock) -> int:
-        return self.unroll
-
-    def position(self, tick: int, clock: Clock, episode_start: int) -> int:
-        return clock.count(tick) % self.unroll
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class StepWindows(Windows):
-    """Windows of `length` steps, the first from `start` on: those of a locked group, or of an episode."""
 
     length: int
     start: int = 0
+    last: int = -1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "last", self.last % self.length)
+
+    @classmethod
+    def of_ticks(cls, clock: Clock, unroll: int = 1) -> StepWindows:
+        """Return windows of `unroll` ticks of a clock, each of which ends with its last tick."""
+        return cls(clock.period * unroll, clock.phase, clock.period * (unroll - 1))
 
     def number(self, tick: int) -> int:
+        """Return the number of the window that holds the tick at step `tick`."""
         return (tick - self.start) // self.length
 
     def end(self, number: int) -> int:
-        return self.start + (number + 1) * self.length - 1
+        """Return the step at which window `number` ends."""
+        return self.start + number * self.length + self.last
 
     def ending(self, step: int) -> int | None:
+        """Return the number of the window that ends at `step`, if one does."""
         number = self.number(step)
         return number if self.end(number) == step else None
 
-    def ticks(self, clock: Clock) -> int:
-        return -(-self.length // clock.period)
+    def steps(self) -> int:
+        """Return the steps of a window."""
+        return self.length
 
-    def position(self, tick: int, clock: Clock, episode_start: int) -> int:
-        return (tick - self.start) % self.length // clock.period
+    def ticks(self, period: int) -> int:
+        """Return how many ticks, `period` steps apart, a window has, at most."""
+        return -(-self.length // period)
+
+    def position(self, tick: int, period: int, episode_start: int) -> int:
+        """Return the position of a tick among those of its window, from 0.
+
+        Args:
+            tick: Its step.
+            period: Of the agent that ticks.
+            episode_start: Step at which the tick's episode, or the one before, began.
+        """
+        return (tick - self.start) % self.length // period
 
 
-@final
-class EpisodeWindows(Windows):
-    """Windows that are the episodes of an environment whose length is known when each begins, and only then.
-
-    Of episodes to come it is known that they come: all of them are the next one, until it begins.
-
-    Args:
-        longest: Steps that an episode has at most.
-    """
-
-    def __init__(self, longest: int) -> None:
-        self.longest = longest
-        self.current = self.start = 0
-        self.length = longest
-
-    def begin(self, step: int, length: int, number: int) -> None:
-        """Note that episode `number`, of `length` steps, begins at `step`."""
-        self.start, self.length, self.current = step, length, number
-
-    def number(self, tick: int) -> int:
-        if tick < self.start:
-            return self.current - 1
-        return self.current if tick < self.start + self.length else self.current + 1
-
-    def end(self, number: int) -> int:
-        return self.start + self.length - 1 + (number - self.current) * self.longest
-
-    def ending(self, step: int) -> int | None:
-        return self.current if step == self.start + self.length - 1 else None
-
-    def ticks(self, clock: Clock) -> int:
-        return -(-self.longest // clock.period)
-
-    def position(self, tick: int, clock: Clock, episode_start: int) -> int:
-        return (tick - episode_start) // clock.period % self.ticks(clock)
+Windows: TypeAlias = "StepWindows | EpisodeWindows"
+"""A division of an agent's ticks into windows."""
 
 
 def uses_of(
-    stamp: int, sender: Sends, receiver: Clock, windows: Windows, delay: int, *, read: str, state: bool
+    stamp: int,
+    next_stamp: int,
+    receiver: Clock,
+    windows: Windows,
+    delay: int,
+    *,
+    read: str,
+    state: bool,
 ) -> tuple[int | None, set[int], int]:
     """Which ticks a perfect link lets use a message.
 
     Args:
         stamp: When it was sent.
-        sender: When its sender sends.
+        next_stamp: When the one after it is sent.
         receiver: Its receiver's clock.
         windows: The receiver's.
         delay: Steps on the way.
@@ -248,7 +155,7 @@ def uses_of(
     first = receiver.following(stamp + delay)
     if state and windows.number(first) == windows.number(stamp):
         return None, set(), stamp  # within a window a state is passed on with its graph
-    stop = sender.after(stamp) + delay
+    stop = next_stamp + delay
     if first >= stop:
         if read == "last":
             return None, set(), stamp

@@ -8,23 +8,23 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from antiphon.agents.network import VALUE
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.links import combine_reads
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Call
 from antiphon.engine.heart.message import Action, Message, Read, StepSignals, Tick, Window
-from antiphon.engine.heart.rows import EnvMask, mask_fill_zero, mask_not, mask_or
+from antiphon.engine.heart.rows import RowMask, mask_not, mask_or
 from antiphon.engine.heart.system import System
 from antiphon.nets.random import seed_for
-from antiphon.nets.step_numbers import stamp_number
 
 if TYPE_CHECKING:
+    from antiphon.engine.features.ages import Ages
     from antiphon.engine.features.contexts import States
     from antiphon.engine.features.feedback_alignment import FixedFeedback
     from antiphon.engine.features.stand_ins import StandIns
     from antiphon.engine.policies.actions import Actions
+    from antiphon.engine.policies.critics import Critics
 
 __all__ = ["ForwardPass", "MessagePolicy", "TrainingMessages"]
 
@@ -83,6 +83,10 @@ class ForwardPass:
         """Hook on what has arrived: predicted messages in the place of missing ones."""
         self.feedback: FixedFeedback | None = None
         """Hook on the network's evaluation: gradients that go back through fixed weights."""
+        self.ages: Ages | None = None
+        """Hook on what is read: agents that observe how old it is."""
+        self.critics: Critics | None = None
+        """Hook on the network's evaluation: values of policies, by networks of their own."""
         self.states: States | None = None
         """Hook on what is sent: states of agents that predictors are conditioned on."""
         self.actions: Actions | None = None
@@ -130,33 +134,21 @@ class ForwardPass:
 
     def _read(self, agent: Agent, step: int, step_signals: StepSignals, window: Window) -> Tick:
         tick = Tick(step, agent.name, step_signals, [], agent.participates(window.number))
-        ages: list[Tensor] = []
-        sees_ages = AGE in agent.inputs.observes
+        newest: list[Read] = []
         for channel in agent.incoming:
             reads = channel.ledger.reads(step)
             if channel.input.model is not None and self.stand_ins is not None:
                 reads[-1] = self.stand_ins.stand_in(channel, reads[-1], step)
             if channel.name == agent.align:
                 tick.step_signals = _aligned(reads[-1])
-            if sees_ages:
-                ages.append(self._age(channel, reads[-1], step))
+            newest.append(reads[-1])
             tick.reads.extend(self.messages.read(channel, read, tick, window) for read in reads)
         if agent.memory is not None:
             (read,) = agent.memory.ledger.reads(step)
             tick.memory = self.messages.read(agent.memory, read, tick, window)
-        if ages:
-            tick.ages = agent.inputs.layout.columns(ages)
+        if self.ages is not None and AGE in agent.inputs.observes:
+            tick.ages = self.ages.of(agent, newest, step)
         return tick
-
-    def _age(self, channel: Channel, read: Read, step: int) -> Tensor:
-        """[rows]: how old what is read is, in ticks of its sender; 0 where nothing has come."""
-        blank, held = torch.zeros_like(channel.zeros[:, 0]), channel.ledger.held
-        if read.message is None or read.available is False:
-            return blank
-        age: Tensor | int = step - read.message.stamp
-        if held is not None and held.stamp is not None and read.predicted is False:
-            age = stamp_number(step) - held.stamp
-        return mask_fill_zero(read.available, (blank + age) / channel.ledger.sender.clock.period)
 
     def evaluate(
         self, ticks: list[Tick], window: Window, buffers: dict[str, Tensor], *, replay: bool = False
@@ -173,11 +165,8 @@ class ForwardPass:
             transports=() if self.feedback is None else self.feedback.transports(ticks, window),
             state=self._states(ticks, window) if learner.network.state_size else None,
         )
-        if first.inputs.critic:
-            observed = torch.cat([self.critic_input(tick) for tick in ticks])
-            training = not learner.frozen
-            ports[VALUE], updated = learner.values(learner.parameters, buffers, observed, training=training)
-            after |= updated
+        if self.critics is not None and first.inputs.critic:
+            after |= self.critics.evaluate(ticks, buffers, ports)
         for i, tick in enumerate(ticks):
             names = self.system.agents[tick.agent].ports
             tick.ports = {n: ports[n] if len(ticks) == 1 else ports[n].chunk(len(ticks))[i] for n in names}
@@ -190,11 +179,11 @@ class ForwardPass:
         agent = self.system.agents[tick.agent]
         flat = len(agent.learner.network.input_shape) == 1
         messages: list[Tensor] = []
-        available: list[EnvMask] = []
+        available: list[RowMask] = []
         reads = iter(tick.reads)
         read = next(reads, None)
         for channel in agent.incoming:
-            side_by_side: list[tuple[Tensor, EnvMask]] = []
+            side_by_side: list[tuple[Tensor, RowMask]] = []
             while read is not None and read.channel == channel.name:
                 value = self._value(read, channel, tick, window)
                 value = value if flat else value.reshape(len(value), *channel.shape)
@@ -208,16 +197,12 @@ class ForwardPass:
     def observations(self, tick: Tick) -> list[Tensor]:
         """What a tick's network reads beside messages, in declared order: see `Agent.observations`."""
         agent = self.system.agents[tick.agent]
-        observations = agent.observations(self._signal_of(tick), self.system.dtype)
+        observations = agent.observations(self.signal_of(tick), self.system.dtype)
         if tick.ages is not None:
             observations.insert(agent.inputs.observes.index(AGE), tick.ages)
         return observations
 
-    def critic_input(self, tick: Tick) -> Tensor:
-        """What the critic of an agent reads at a tick, [rows, …]: observations, some of which it has in training only."""
-        return self.system.agents[tick.agent].critic_input(self._signal_of(tick), self.system.dtype)
-
-    def _signal_of(self, tick: Tick) -> Callable[[str], Tensor]:
+    def signal_of(self, tick: Tick) -> Callable[[str], Tensor]:
         """The signals that a tick works on, as they enter its network."""
         signals, categories = tick.step_signals.signals, self.system.agents[tick.agent].inputs.categories
         return lambda name: self.system.network_input(name, signals.get(name), categories)
@@ -274,7 +259,7 @@ class ForwardPass:
 
     def _annotate(self, channel: Channel, agent: Agent, message: Message) -> None:
         """Note what is known of a message; what would poison its readers is void (looked at under quarantine only)."""
-        void: EnvMask = False
+        void: RowMask = False
         if agent.agent_disabled is not False:
             void = channel.of_sender(agent.agent_disabled)
         if self.system.divergence.quarantine:

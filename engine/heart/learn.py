@@ -32,6 +32,7 @@ from antiphon.engine.heart.updates import Losses, Update, WindowLoss
 
 if TYPE_CHECKING:
     from antiphon.engine.features.auxiliary import AuxiliaryTask
+    from antiphon.engine.features.mixing import Mixing
     from antiphon.engine.policies.trajectories import PolicyEvaluator
 
 __all__ = ["BackwardPass", "ObjectiveEvaluator", "Steering"]
@@ -78,13 +79,10 @@ class ObjectiveEvaluator:
         return window_loss
 
     def _add(self, window_loss: WindowLoss, agent: Agent, tick: TickLoss) -> None:
-        samples, loss, batch = constant(tick.losses), tick.losses.sum() / self.system.batch, self.system.batch
-        own = Losses(
-            constant(loss).view(1) if len(agent.members) == 1 else agent.total(samples) / batch,
-            agent.total(tick.score),
-            batch if tick.present is None else agent.total(tick.present),
-        )
-        window_loss.add(agent.name, loss, samples, own)
+        samples, batch = constant(tick.losses), self.system.batch
+        total = samples.sum().view(1) if len(agent.members) == 1 else agent.total(samples)
+        count = batch if tick.present is None else agent.total(tick.present)
+        window_loss.add(agent.name, tick.losses, Losses(total / batch, agent.total(tick.score), count))
 
     def loss(self, tick: Tick) -> TickLoss | None:
         """An objective at one tick; None if its target is absent everywhere."""
@@ -143,6 +141,9 @@ class BackwardPass:
         self.evaluator = evaluator
         self.predictor_trainer = predictor_trainer
         self.steering: Steering | None = None
+        """Hook on credit: what a probe puts in its place."""
+        self.mixing: Mixing | None = None
+        """Hook on credit: a prediction with what has just come back."""
         self.roots: list[Callable[[Update], Iterable[Injection]]] = []
         """Hooks on windows that are differentiated: what else is injected into the messages that they sent."""
         self.auxiliary: AuxiliaryTask | None = None
@@ -161,7 +162,7 @@ class BackwardPass:
             requests.append(self._request(update, step))
         for update, result in zip(updates, backward_all(requests, self.system.batch), strict=True):
             update.gradients = {**result.parameters}
-            update.window_loss.total = None  # with it goes what is left of the graph
+            update.window_loss.roots.clear()  # with them goes what is left of the graph
             update.returned.update(zip(self._wanted(update), result.leaves, strict=True))
         return updates
 
@@ -179,7 +180,7 @@ class BackwardPass:
         leaves = [value for read in self._wanted(update) if (value := read.value) is not None]
         parameters = {name: self.agents[name].learner.trainable for name in learning}
         return BackwardRequest(
-            update.window_loss.total,
+            update.window_loss.roots,
             self.injections(update, step),
             parameters,
             leaves,
@@ -260,30 +261,14 @@ class BackwardPass:
         return self.credit(channel, message)
 
     def credit(self, channel: Channel, message: Message) -> Tensor | None:
-        """The credit of a message, [rows, size] per sample before `scale`; None: nothing.
-
-        With `trace` and `propagate`, what its receiver has just returned is mixed in (semantics 11; BP(lambda)).
-        """
+        """The credit of a message, [rows, size] per sample before `scale`; None: nothing."""
         if channel.coupling == "delayed":
             return message.gradient if message.complete else None
         if not channel.injects:
             return None
-        credit = self.predictor_trainer.predictions.get(message)
-        if credit is None and channel.gradient.needs_actions:  # actions have only just come back
-            credit = self.predictor_trainer.predict(channel, message)
-            return channel.zeros if credit is None else self._mixed(channel, message, credit)
-        return None if credit is None else self._mixed(channel, message, credit)
-
-    def _mixed(self, channel: Channel, message: Message, credit: Tensor) -> Tensor:
-        """A prediction with what has just come back mixed in, and clipped."""
-        if channel.mixes:
-            gradient = channel.zeros if message.gradient is None else message.gradient
-            credit = (
-                torch.lerp(credit, gradient, channel.gradient.trace) if channel.gradient.trace else credit
-            )
-            returned = channel.gradient.propagate and message.counted is not False
-            example = self.predictor_trainer.example(channel, message) if returned else None
-            if example is not None and channel.gradient.predictor is not None:
-                example.delta = gradient
-                credit = credit + channel.gradient.propagate * channel.gradient.predictor.propagated(example)
-        return credit if channel.gradient.clip is None else clipped(credit, channel.gradient.clip)
+        if channel.mixes and self.mixing is not None:
+            credit = self.mixing.credit(channel, message)
+        else:
+            credit = self.predictor_trainer.predictions.get(message)
+        clip = channel.gradient.clip
+        return credit if credit is None or clip is None else clipped(credit, clip)

@@ -21,13 +21,14 @@ from torch import Tensor
 from antiphon.comms.backward_requests import as_leaf, value_of
 from antiphon.comms.examples import ReturnedAction
 from antiphon.comms.links import Link
-from antiphon.engine.heart.clock import Clock, Sends, Windows, uses_of
+from antiphon.engine.heart.clock import Clock, Windows, uses_of
 from antiphon.engine.heart.message import Message, Read, StepSignals, Window
-from antiphon.engine.heart.rows import EnvMask, mask_and, mask_fill_zero, mask_not, mask_or, simplify
+from antiphon.engine.heart.rows import RowMask, mask_and, mask_fill_zero, mask_not, mask_or, simplify
 from antiphon.errors import EngineError
 
 if TYPE_CHECKING:
     from antiphon.engine.features.held_messages import HeldMessages
+    from antiphon.engine.features.message_rate import Sending
 
 __all__ = ["Ledger"]
 
@@ -57,7 +58,7 @@ class Ledger:
     """
 
     name: str
-    sender: Sends
+    sender: Clock | Sending
     receiver: Clock
     windows: Windows
     link: Link
@@ -102,8 +103,8 @@ class Ledger:
         return message
 
     def _uses(self, stamp: int) -> tuple[int | None, set[int], int]:
-        sender, receiver, delay = self.sender, self.receiver, self.link.delay
-        return uses_of(stamp, sender, receiver, self.windows, delay, read=self.read, state=self.state)
+        following, receiver, delay = self.sender.after(stamp), self.receiver, self.link.delay
+        return uses_of(stamp, following, receiver, self.windows, delay, read=self.read, state=self.state)
 
     def returned_at(self, stamp: int) -> int | None:
         """Step at which a message's gradient is back at its sender over a perfect link; None: it is not read.
@@ -145,7 +146,7 @@ class Ledger:
 
     @staticmethod
     def annotate(
-        message: Message, *, void: EnvMask = False, states: dict[str, Tensor] | None = None, began: int = 0
+        message: Message, *, void: RowMask = False, states: dict[str, Tensor] | None = None, began: int = 0
     ) -> None:
         """Note what is known of a message when it is sent.
 
@@ -235,7 +236,7 @@ class Ledger:
         return window.leaves[key]
 
     @staticmethod
-    def restrict(read: Read, rows: EnvMask) -> None:
+    def restrict(read: Read, rows: RowMask) -> None:
         """Let a read count in `rows` only."""
         read.counted = mask_and(read.counted, rows)
         read.somewhere = None
@@ -257,7 +258,7 @@ class Ledger:
     @staticmethod
     def book_loss(reads: Sequence[Read], loss: Tensor) -> None:
         """Add a window's loss [rows] to each message that it read: once, in however many ticks that was."""
-        used: dict[Message, EnvMask] = {}
+        used: dict[Message, RowMask] = {}
         for read in reads:
             assert read.message is not None
             used[read.message] = mask_or(used.get(read.message, False), read.counted)
@@ -297,7 +298,7 @@ class Ledger:
 
     # --- both ----------------------------------------------------------------------------------------------
 
-    def cut(self, step: int, ended: EnvMask, terminated: EnvMask = False) -> None:
+    def cut(self, step: int, ended: RowMask, terminated: RowMask = False) -> None:
         """Void what was sent in the environments whose episode ended at `step` (semantics 20).
 
         Args:
@@ -316,7 +317,7 @@ class Ledger:
         if self.held is not None:
             self.held.cut(ended)
 
-    def _last_state(self, step: int, terminated: EnvMask) -> None:
+    def _last_state(self, step: int, terminated: RowMask) -> None:
         """Let the gradient of the state that an episode ended with be known: it is zero."""
         stamp = self.sender.latest(step)
         message = None if stamp is None else self.messages.get(stamp)
@@ -359,7 +360,7 @@ class Ledger:
             message.step_signals = step_signals or message.step_signals
 
     def give_back(
-        self, stamp: int, finished: int, counted: EnvMask, gradient: Tensor | None, loss: Tensor | None
+        self, stamp: int, finished: int, counted: RowMask, gradient: Tensor | None, loss: Tensor | None
     ) -> None:
         """Enter what the other half returns for a message.
 

@@ -17,9 +17,10 @@ from torch import Tensor
 from antiphon.agents.network import Tensors
 from antiphon.comms.examples import ContextSpec, ReturnedAction, encode
 from antiphon.engine.heart.clock import Windows
-from antiphon.engine.heart.rows import EnvMask
+from antiphon.engine.heart.rows import RowMask
 
 __all__ = [
+    "NESTED",
     "PLAIN",
     "ROWS",
     "SIGNALS",
@@ -28,15 +29,15 @@ __all__ = [
     "LearningGroup",
     "Message",
     "Read",
-    "ReplicaSignals",
     "StepSignals",
     "Tick",
     "Window",
-    "joined",
 ]
 
 PLAIN = {"role": "plain"}
 """A field of a saved state: a name, numbers, or sets of such."""
+NESTED = {"role": "nested"}
+"""Objects with roles of their own, or several by name or in order; a message is saved by its channel's ledger, and here by stamp."""
 ROWS = {"role": "rows"}
 """A tensor [rows, …], a mask, or several by name: what a stack has row by row of its members."""
 SIGNALS = {"role": "signals"}
@@ -71,39 +72,12 @@ class StepSignals:
         return self._encoded[key]
 
 
-@dataclass(slots=True, eq=False)
-class ReplicaSignals(StepSignals):
-    """One step of several replicas, each in an environment of its own; signals are [replicas * B, …].
-
-    Attributes:
-        each: The same step of each replica, [B, …].
-    """
-
-    each: Sequence[StepSignals] = ()
-
-    def complete(self) -> None:
-        """Add the signals that have become known since."""
-        for name in dict.fromkeys(name for one in self.each for name in one.signals):
-            if name not in self.signals:
-                like = next(one.signals[name] for one in self.each if name in one.signals)
-                # A mask that is absent holds everywhere.
-                default = torch.ones_like(like) if name.startswith("_") else torch.zeros_like(like)
-                self.signals[name] = torch.cat([one.signals.get(name, default) for one in self.each])
-
-
-def joined(each: Sequence[StepSignals]) -> ReplicaSignals:
-    """The signals of one step of several replicas, side by side."""
-    step_signals = ReplicaSignals(each[0].step, {}, each=tuple(each))
-    step_signals.complete()
-    return step_signals
-
-
 @dataclass(frozen=True, slots=True)
 class EpisodeEnds:
     """Which environments' episodes ended at a step."""
 
-    ended: EnvMask = False
-    terminated: EnvMask = False
+    ended: RowMask = False
+    terminated: RowMask = False
     """Those that ended for good, not by a limit of time."""
 
 
@@ -139,11 +113,11 @@ class Message:
     """Step at which its episode began, where that is a window."""
     lost: Tensor | None = field(default=None, metadata=ROWS)
     """[rows] bool: where the link lost it."""
-    void: EnvMask = field(default=False, metadata=ROWS)
+    void: RowMask = field(default=False, metadata=ROWS)
     """Where its episode has ended since it was sent."""
-    no_injection: EnvMask = field(default=False, metadata=ROWS)
+    no_injection: RowMask = field(default=False, metadata=ROWS)
     """Where its episode ended before it could be used: there nothing is injected either."""
-    counted: EnvMask = field(default=False, metadata=ROWS)
+    counted: RowMask = field(default=False, metadata=ROWS)
     """Where a use counted."""
     somewhere: bool | None = None
     """Whether `counted`, as a tensor, holds anywhere, as far as the host knows without a look at it."""
@@ -180,15 +154,15 @@ class Read:
     channel: str = field(metadata=PLAIN)
     value: Tensor | None = field(default=None, metadata=ROWS)
     """[rows, size]; None: zeros, or what the graph of `stamp` gives."""
-    available: EnvMask = field(default=False, metadata=ROWS)
+    available: RowMask = field(default=False, metadata=ROWS)
     """Where there is a message; zeros elsewhere."""
-    message: Message | None = None
+    message: Message | None = field(default=None, metadata=NESTED)
     """The message that is due, if one was sent."""
-    counted: EnvMask = field(default=False, metadata=ROWS)
+    counted: RowMask = field(default=False, metadata=ROWS)
     """Where it is the due message itself, or what stands in for it, and valid."""
     somewhere: bool | None = None
     """Whether `counted`, as a tensor, holds anywhere, as far as the host knows without a look at it."""
-    predicted: EnvMask = False
+    predicted: RowMask = False
     """Where a synthetic input stands in for it."""
     step_signals: StepSignals | None = None
     """The signals that what is read was made from, where they are not the message's own in all environments."""
@@ -212,10 +186,10 @@ class Tick:
     agent: str = field(metadata=PLAIN)
     step_signals: StepSignals = field(metadata=SIGNALS)
     """The signals it worked on (its own step's, or those its aligned message was made from)."""
-    reads: list[Read]
-    participates: EnvMask = field(default=True, metadata=ROWS)
+    reads: list[Read] = field(metadata=NESTED)
+    participates: RowMask = field(default=True, metadata=ROWS)
     """The rows in which the agent learns from this window; in others what it reads is constant."""
-    memory: Read | None = None
+    memory: Read | None = field(default=None, metadata=NESTED)
     """What a recurrent agent read of its own state; None for others."""
     ages: Tensor | None = field(default=None, metadata=ROWS)
     """[rows, channels]: how old the messages are, for an agent that observes it."""
@@ -250,9 +224,9 @@ class Window:
     """
 
     number: int = field(default=-1, metadata=PLAIN)
-    start: dict[str, Tensors] = field(default_factory=dict)
-    calls: list[list[Tick]] = field(default_factory=list)
-    sent: list[tuple[str, Message]] = field(default_factory=list)
+    start: dict[str, Tensors] = field(default_factory=dict, metadata=NESTED)
+    calls: list[list[Tick]] = field(default_factory=list, metadata=NESTED)
+    sent: list[tuple[str, Message]] = field(default_factory=list, metadata=NESTED)
     live: dict[tuple[str, int], Tensor] = field(default_factory=dict)
     leaves: dict[tuple[str, int, int], Read] = field(default_factory=dict)
     given_up: set[str] = field(default_factory=set, metadata=PLAIN)
@@ -288,6 +262,6 @@ class LearningGroup:
     owners: dict[str, int] = field(default_factory=dict)
     late: bool = False
     staleness: int = 0
-    window: Window = field(default_factory=Window)
-    pending: list[Window] = field(default_factory=list)
-    past: list[Window] = field(default_factory=list)
+    window: Window = field(default_factory=Window, metadata=NESTED)
+    pending: list[Window] = field(default_factory=list, metadata=NESTED)
+    past: list[Window] = field(default_factory=list, metadata=NESTED)

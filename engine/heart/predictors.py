@@ -17,13 +17,13 @@ from antiphon.engine.heart.rows import Members, mask_and, mask_fill_zero, mask_n
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate
 from antiphon.nets.optimisers import Skip
-from antiphon.nets.trained_parameters import TrainedParameters, step_all
+from antiphon.nets.trained_parameters import TrainedParameters
 
 if TYPE_CHECKING:
     from antiphon.engine.features.contexts import Contexts
     from antiphon.engine.features.outliers import ClippedReturns
 
-__all__ = ["PredictorTrainer"]
+__all__ = ["PredictorTrainer", "members_of"]
 
 
 class PredictorTrainer:
@@ -226,20 +226,8 @@ class PredictorTrainer:
         }
         for name, update in updates.items():
             channel = self.system.channels[name]
-            update.members = members_and(_union(update.examples), channel.gradient.enabled)
+            update.members = members_and(members_of(update.examples), channel.gradient.enabled)
         return updates
-
-    def input_gradients(self, step: int) -> dict[str, PredictorUpdate]:
-        """Gather what each synthetic input learns from at this step, with the gradients of its parameters."""
-        found: dict[str, PredictorUpdate] = {}
-        for name, channel in self.system.channels.items():
-            examples, channel.input.examples = channel.input.examples, []
-            model = channel.input.model
-            if self.frozen or model is None or model.frozen or not examples or channel.input.all_disabled:
-                continue
-            members, learned = _union(examples), model.gradients(examples)
-            found[name] = PredictorUpdate(examples, *learned, members=members, of_input=True)
-        return found
 
     def apply(self, updates: Mapping[str, PredictorUpdate], step: int, skip: Skip | None) -> None:
         """Take the optimiser step of each synthetic gradient, or input.
@@ -259,7 +247,8 @@ class PredictorTrainer:
             steps.append((model, update.gradients, update.members))
             if not inputs:
                 update.gradients = []  # as large as the predictors, and of no more use
-        step_all(steps, step, skip=skip)
+        for owner, gradients, members in steps:
+            owner.step(gradients, step, members, skip=skip)
 
     def _returned_example(self, channel: Channel, message: Message, step: int) -> Example | None:
         """What a predictor learns from a message whose gradient has come back, with its prediction where still true."""
@@ -277,7 +266,7 @@ class PredictorTrainer:
         return example
 
 
-def _union(examples: Sequence[Example]) -> Members:
+def members_of(examples: Sequence[Example]) -> Members:
     """The members that any of the examples is for."""
     masks = [example.members for example in examples if example.members is not None]
     return torch.stack(masks).any(0) if masks and len(masks) == len(examples) else None

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 __all__ = [
-    "EnvMask",
     "Members",
     "Replicas",
+    "RowMask",
     "mask_and",
     "mask_fill_zero",
     "mask_not",
@@ -25,11 +25,11 @@ __all__ = [
     "simplify",
 ]
 
-EnvMask = bool | Tensor
+RowMask = bool | Tensor
 """All rows, none, or a mask [rows] bool."""
 
 
-def mask_or(a: EnvMask, b: EnvMask) -> EnvMask:
+def mask_or(a: RowMask, b: RowMask) -> RowMask:
     """Union of two masks."""
     if a is True or b is True:
         return True
@@ -38,12 +38,12 @@ def mask_or(a: EnvMask, b: EnvMask) -> EnvMask:
     return a if b is False else torch.logical_or(a, b)
 
 
-def mask_not(a: EnvMask) -> EnvMask:
+def mask_not(a: RowMask) -> RowMask:
     """Complement of a mask."""
     return torch.logical_not(a) if isinstance(a, Tensor) else not a
 
 
-def mask_and(a: EnvMask, b: EnvMask) -> EnvMask:
+def mask_and(a: RowMask, b: RowMask) -> RowMask:
     """Intersection of two masks."""
     if a is False or b is False:
         return False
@@ -52,12 +52,12 @@ def mask_and(a: EnvMask, b: EnvMask) -> EnvMask:
     return a if b is True else torch.logical_and(a, b)
 
 
-def simplify(mask: EnvMask) -> EnvMask:
+def simplify(mask: RowMask) -> RowMask:
     """A mask tensor that holds everywhere as True."""
     return True if isinstance(mask, Tensor) and bool(mask.all()) else mask
 
 
-def mask_fill_zero(mask: EnvMask, value: Tensor) -> Tensor:
+def mask_fill_zero(mask: RowMask, value: Tensor) -> Tensor:
     """`value` [rows, …], or [ticks, rows, …] as the mask, where it holds and zeros elsewhere; filled, never multiplied (NaN x 0 is NaN)."""
     if mask is True:
         return value

@@ -23,7 +23,6 @@ from antiphon.engine.heart.rows import Members, members_and
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate, StepReport, Update
 from antiphon.nets.memory import keep_memory
-from antiphon.nets.trained_parameters import step_all
 
 if TYPE_CHECKING:
     from antiphon.engine.features.divergence import DivergenceCheck
@@ -70,6 +69,8 @@ class Engine:
         """Hook on what has come back: a state's gradient is replaced by a return over several windows."""
         self.reach: Reach | None = None
         """Hook on updates of stacks: the members that a learning signal reaches, and no others, take a step."""
+        self.depths: dict[LearningGroup, int] = {}
+        """Hook on the order of a step's windows: after how many others a group's is differentiated; absent: after none."""
         self.before_move: list[Callable[[Sequence[Update]], None]] = []
         """Hooks on all updates of a step, before any parameter moves."""
         self.after_move: list[Callable[[Sequence[Update], int], None]] = []
@@ -144,7 +145,8 @@ class Engine:
         returns = {} if self.returns is None else self.returns.extend(closing, step)
         gradients = self.predictor_trainer.gradients(local, returns, step, watch=watch, known=self.learned)
         self.divergence.check_predictors(gradients, step)
-        input_gradients = self.predictor_trainer.input_gradients(step)
+        stand_ins = self.forward_pass.stand_ins
+        input_gradients = {} if stand_ins is None else stand_ins.gradients(frozen=self.frozen)
         self.divergence.check_predictors(input_gradients, step)
         self.divergence.disable_stopped_replicas()
         for hook in self.before_move:
@@ -195,8 +197,8 @@ class Engine:
         """
         turns: list[EndedWindows] = []
         taken: dict[LearningGroup, int] = {}
-        for group, window in sorted(closing, key=lambda one: self.system.depths.get(one[0], 0)):
-            turn = taken[group] = max(taken.get(group, -1) + 1, self.system.depths.get(group, 0))
+        for group, window in sorted(closing, key=lambda one: self.depths.get(one[0], 0)):
+            turn = taken[group] = max(taken.get(group, -1) + 1, self.depths.get(group, 0))
             turns.extend([] for _ in range(turn + 1 - len(turns)))
             turns[turn].append((group, window))
         return [turn for turn in turns if turn]
@@ -267,7 +269,8 @@ class Engine:
                     steps.append((agent.learner, gradients, None))
                 else:
                     update.stepping_members[name] = torch.zeros(1, dtype=torch.bool)
-        step_all(steps, step, skip=self.divergence.skip)
+        for learner, gradients, members in steps:
+            learner.step(gradients, step, members, skip=self.divergence.skip)
 
     def synchronize(self) -> None:
         """Wait for the device: see `DivergenceCheck.synchronize`."""

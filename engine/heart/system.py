@@ -5,31 +5,27 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import TYPE_CHECKING
 
-import networkx as nx
 import torch
 from torch import Tensor
 
 from antiphon.agents.learner import Learner
 from antiphon.engine.heart.agent import AGE, Agent, Goal
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.clock import EpisodeWindows, Schedule
+from antiphon.engine.heart.clock import Schedule
 from antiphon.engine.heart.message import EpisodeEnds, LearningGroup
-from antiphon.engine.heart.rows import EnvMask, mask_fill_zero, mask_not
+from antiphon.engine.heart.rows import RowMask, mask_fill_zero, mask_not
 
 if TYPE_CHECKING:
     from antiphon.engine.features.divergence import Divergence
+    from antiphon.engine.features.episode_windows import EpisodeWindows
     from antiphon.envs.signal import Description
 
-__all__ = ["System", "Tie"]
-
-Tie = list[tuple[str, int]]
-"""Agents, and places among their parameters, of what is one weight."""
+__all__ = ["System"]
 
 
-def _rows(part: Agent | Channel, mask: EnvMask) -> EnvMask:
+def _rows(part: Agent | Channel, mask: RowMask) -> RowMask:
     return part.to_rows(mask) if isinstance(mask, Tensor) else mask
 
 
@@ -73,9 +69,6 @@ class System:
     group_of: dict[str, LearningGroup] = field(init=False)
     owner_of: dict[str, str] = field(init=False)
     """The first agent of an agent's learner: the agent itself, unless it is tied to an earlier one."""
-    depths: dict[LearningGroup, int] = field(init=False)
-    """By group: after how many others it is differentiated, where channels mix in what they return."""
-
     nothing: Tensor = field(init=False)
     """[replicas * B] zeros: what a figure is where nothing adds to it."""
 
@@ -87,17 +80,7 @@ class System:
         self.owner_of = {name: first[agent.learner] for name, agent in self.agents.items()}
         for group in self.groups:
             group.owners = dict(Counter(self.owner_of[name] for name in group.members))
-        self.depths = self._depths()
         self.nothing = torch.zeros(self.replicas * self.batch, dtype=self.dtype, device=self.device)
-
-    def _depths(self) -> dict[LearningGroup, int]:
-        waits: nx.DiGraph[LearningGroup] = nx.DiGraph()
-        for channel in self.channels.values():
-            if channel.mixes:
-                waits.add_edge(self.group_of[channel.receiver], self.group_of[channel.sender])
-        return {
-            group: depth for depth, some in enumerate(nx.topological_generations(waits)) for group in some
-        }
 
     def cut(self, step: int, ends: EpisodeEnds) -> None:
         """End the episodes that ended at `step`: what is held, in flight or remembered is void there (semantics 20)."""
@@ -114,20 +97,6 @@ class System:
         """Tell those that learn once an episode how long the one is that begins at `step`; None: they know it."""
         if self.episode is not None and length is not None:
             self.episode.begin(step, length, 0 if step == 0 else self.episode.current + 1)
-
-    def ties(self) -> list[list[Tie]]:
-        """Return what is one weight, by its places; ties with a common agent together, those of other parts left out."""
-        joined: list[list[Tie]] = []
-        for places in self.tied:
-            if places[0][0] not in self.agents:  # a tie is never cut: all of its agents are in another part
-                continue
-            each = [(name, list(self.agents[name].learner.parameters), key) for name, key in places]
-            tie = [(name, keys.index(key)) for name, keys, key in each]
-            names = {name for name, _ in tie}
-            touching = [some for some in joined if any(name in names for one in some for name, _ in one)]
-            joined = [some for some in joined if some not in touching]
-            joined.append([*chain.from_iterable(touching), tie])
-        return joined
 
     @property
     def began(self) -> int:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import Example
 from antiphon.engine.heart.message import LearningGroup, Read, Window
-from antiphon.engine.heart.rows import EnvMask, Members
+from antiphon.engine.heart.rows import Members, RowMask
 
 if TYPE_CHECKING:
     from antiphon.engine.policies.policy_window import PolicyWindow
@@ -47,8 +48,8 @@ class Losses:
 class WindowLoss:
     """All objectives over a window."""
 
-    total: Tensor | None = None
-    """Sum over agents and ticks of the mean over the batch, with its graph; None without any target, or once it has been differentiated."""
+    roots: list[Tensor] = field(default_factory=list)
+    """The losses with their graph, by agent and tick: per sample, [rows], or the mean over the batch, a scalar."""
     by_agent: dict[str, Tensor] = field(default_factory=dict)
     """Per agent and sample, [rows]: the sum over its ticks, without a graph."""
     losses: dict[str, Losses] = field(default_factory=dict)
@@ -58,9 +59,10 @@ class WindowLoss:
     policies: dict[str, PolicyWindow] = field(default_factory=dict)
     """Of the agents that learn from rewards."""
 
-    def add(self, agent: str, total: Tensor, samples: Tensor, losses: Losses) -> None:
-        """Add to an agent's: the mean over the batch, with its graph, the losses [rows] without, and what is reported."""
-        self.total = total if self.total is None else self.total + total
+    def add(self, agent: str, root: Tensor, losses: Losses) -> None:
+        """Add to an agent's: the losses with their graph, [rows], and what is reported."""
+        samples = constant(root)
+        self.roots.append(root)
         before, self.losses[agent] = self.losses.get(agent), losses
         if before is not None:
             samples = self.by_agent[agent] + samples
@@ -83,7 +85,7 @@ class Update:
     window: Window
     gradients: dict[str, Sequence[Tensor | None]] = field(default_factory=dict)
     """By the learner's first agent, in the order of its trainable parameters: of those that learn from the window."""
-    learning: dict[str, EnvMask] = field(default_factory=dict)
+    learning: dict[str, RowMask] = field(default_factory=dict)
     """By agent: the rows in which it learns from the window."""
     window_loss: WindowLoss = field(default_factory=WindowLoss)
     """Of its objectives."""

@@ -47,7 +47,8 @@ def policies(system: System) -> dict[str, Goal]:
 
 def reward_of(goal: Goal) -> str:
     """Return the reward whose return is a policy's own: the only one of the world that it learns from, else `reward`."""
-    names = [name for name, _ in goal.rewards if name.partition(".")[0] == REWARD]
+    weights = () if goal.rewards is None else goal.rewards.weights
+    names = [name for name, _ in weights if name.partition(".")[0] == REWARD]
     return names[0] if len(names) == 1 else REWARD
 
 

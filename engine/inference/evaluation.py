@@ -29,6 +29,7 @@ from antiphon.engine.inference.rollout import (
 )
 from antiphon.engine.metrics.progress import Progress
 from antiphon.envs.base import TorchVectorEnv, check_split
+from antiphon.envs.stream import ExampleStream
 from antiphon.errors import ScenarioError
 from antiphon.nets.random import seed_for
 
@@ -191,7 +192,7 @@ def _score_stream(system: System, env: TorchVectorEnv, split: str, links: Links,
             own = rollout_seed(seed, split, number)
             rollout = ExampleRollout(system, batch, links, seed=own, ends=goals, on_step=bar.advance)
             count += rollout.rows
-            for name, found in rollout.scores(rollout.ports).items():
+            for name, found in rollout.scores().items():
                 for metric, figure in found.items():
                     sums[name][metric] += figure.sum().item()
     return count, {
@@ -297,7 +298,7 @@ def examples(
     Raises:
         ScenarioError: The environment is no stream of examples, or has no such split.
     """
-    if not env.is_stream:
+    if not isinstance(env, ExampleStream):
         raise ScenarioError(
             "env: it is no stream of examples, and only examples can be looked at one by one; evaluate without that"
         )

@@ -3,7 +3,7 @@
 The module is a torch.fx graph of ordinary torch layers, which torch.fx and torch.export accept. Over a stream of
 examples it is unrolled over the steps that an example is shown. Elsewhere it is one round of all clocks, after which
 ticks, sends and reads repeat themselves: from the signals of its steps and the state before it to its outputs and the
-state after it; the module lays as many of them end to end as it is shown.
+state after it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import math
 import operator
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
-from fractions import Fraction
 from typing import Any, final
 
 import torch
 from torch import fx, nn
+from torch.fx.proxy import GraphAppendingTracer
 
 from antiphon.agents.learner import Learner
 from antiphon.agents.network import OBJECTIVE, STATE, Emitter
@@ -55,10 +55,10 @@ def export(system: System, agents: Sequence[str]) -> fx.GraphModule:
         a name becomes `_`), each [batch, *shape], that returns {agent: [batch, outputs]}; it shows them for
         `steps_needed` steps.
 
-        Elsewhere: a module called with such signals, each [steps, batch, *shape], where `steps` is a multiple of its
-        attribute `steps_per_round`, and with `state`: what the call before returned, or None to begin in silence. It
-        returns {agent: [ticks, batch, outputs]} and the new state, a flat dict of tensors: states of agents and
-        messages on their way, [batch, …] each, and `steps`, [] int64, how many have been taken.
+        Elsewhere: a module called with such signals, each [steps, batch, *shape], where `steps` is its attribute
+        `steps_per_round`, and with `state`: what the call before returned, or None to begin in silence. It returns
+        {agent: [ticks, batch, outputs]} and the new state, a flat dict of tensors: states of agents and messages on their
+        way, [batch, …] each, and `steps`, [] int64, how many have been taken.
 
     Raises:
         ScenarioError: No such agent, or one without an output; no agent observes anything; a round is too long.
@@ -70,18 +70,7 @@ def export(system: System, agents: Sequence[str]) -> fx.GraphModule:
         if name not in outputs:
             why = "has a policy over its messages alone" if name in goals else "has no objective"
             raise ScenarioError(f"compose: '{name}' {why}, so it has no output{suggest(name, outputs)}")
-    if not system.description.is_stream:
-        ticks = Ticks(system, steps_per_round(system))
-        return _laid_end_to_end(ticks, ticks.round(agents), agents)
-    ticks = Ticks(system)
-    words = argument_names(ticks.observed).items()
-    ticks.signals = {name: ticks.graph.placeholder(word) for name, word in words}
-    ticks.append(steps_needed(system))
-    ticks.graph.output({name: ticks.outputs[name][-1] for name in agents})
-    module = fx.GraphModule(ticks.root, ticks.graph, class_name="Corporation")
-    module.graph.eliminate_dead_code()
-    module.recompile()
-    return module.eval()
+    return Ticks(system, 0 if system.description.is_stream else steps_per_round(system)).module(agents)
 
 
 def with_output(system: System, names: Iterable[str]) -> list[str]:
@@ -96,9 +85,15 @@ def agent_module(learner: Learner) -> fx.GraphModule:
     """
     root, graph = nn.Module(), fx.Graph()
     emit = learner.network.emit(root, "network", learner.parameters, learner.buffers)
-    x = graph.placeholder("x")
-    graph.output(emit(graph, x, None))
+    graph.output(_emitted(emit, graph.placeholder("x"), None))
     return fx.GraphModule(root, graph, class_name="Agent").eval()
+
+
+def _emitted(emit: Emitter, x: fx.Node, state: fx.Node | None) -> Ports:
+    """Append a network's evaluation to the graph of its input, and return the ports."""
+    tracer = GraphAppendingTracer(x.graph)
+    ports = emit(fx.Proxy(x, tracer), None if state is None else fx.Proxy(state, tracer))
+    return {name: port.node for name, port in ports.items()}
 
 
 def steps_per_round(system: System) -> int:
@@ -108,9 +103,7 @@ def steps_per_round(system: System) -> int:
         ScenarioError: They are too many for a graph.
     """
     lengths = [agent.clock.period for agent in system.agents.values()]
-    for channel in system.channels.values():
-        sends = channel.ledger.sender
-        lengths.append(sends.clock.period * Fraction(str(sends.rate)).denominator)
+    lengths += [channel.ledger.sender.repeats for channel in system.channels.values()]
     found = math.lcm(*lengths)
     if found > _LONGEST:
         raise ScenarioError(
@@ -149,14 +142,6 @@ def argument_names(names: Iterable[str], taken: Collection[str] = ()) -> dict[st
     return found
 
 
-def emitters_of(system: System, root: nn.Module) -> dict[str, Emitter]:
-    """Add copies of all networks to `root`, and return their emitters by the first agent of each."""
-    return {
-        name: a.learner.network.emit(root, f"agent_{name}", a.learner.parameters, a.learner.buffers)
-        for name, a in system.owners().items()
-    }
-
-
 @final
 class Ticks:
     """Ticks of a system, one after the other, as one graph.
@@ -189,30 +174,50 @@ class Ticks:
         self.states: dict[tuple[str, int], fx.Node] = {}
         self.outputs: dict[str, list[fx.Node]] = {}
         self.carried: dict[str, tuple[int, ...]] = {}
-        self._encoded: dict[tuple[str, str], fx.Node] = {}
         self._calls: dict[str, fx.Node] = {}
         self._left: list[tuple[str, Callable[[], fx.Node]]] = []
         ledgers = [channel.ledger for channel in system.channels.values()]
-        spans = [one.link.delay + one.receiver.period + one.sender.clock.period for one in ledgers]
+        spans = [one.link.delay + one.receiver.period + one.sender.period for one in ledgers]
         self._later = (max(spans, default=0) // length + 2) * length if length else 0
         """The graph's start: a round's at which all that is ever due has been made (a sent share of ticks repeats)."""
 
-    def round(self, agents: Sequence[str]) -> fx.GraphModule:
-        """Return one round: (state, outputs so far of each agent) and the signals in, the same out."""
-        so_far, signals = self.graph.placeholder("so_far"), self.graph.placeholder("shown")
-        self.signals = {name: self._item(signals, at) for at, name in enumerate(self.observed)}
-        self._state = self._item(so_far, 0)
+    def module(self, agents: Sequence[str]) -> fx.GraphModule:
+        """Return the ticks of an example, or those of a round, with the outputs of some agents."""
+        words = argument_names(self.observed, taken=["state"]).items()
+        self.signals = {name: self.graph.placeholder(word) for name, word in words}
+        if not self.length:
+            self._append(steps_needed(self.system))
+            self.graph.output({name: self.outputs[name][-1] for name in agents})
+        else:
+            self._append_round(agents)
+        module = fx.GraphModule(self.root, self.graph, class_name="Corporation")
+        module.graph.eliminate_dead_code()
+        module.recompile()
+        module.steps_per_round = self.length  # type: ignore[assignment]
+        return module.eval()
+
+    def _append_round(self, agents: Sequence[str]) -> None:
+        """Append a round's ticks, from the state that is given to the state after it."""
+        given = self.graph.placeholder("state", default_value=None)
+        for name, signal in self.signals.items():  # fails for another number of steps
+            self.signals[name] = self.call(
+                "select", self.call("unflatten", signal, 0, (1, self.length)), 0, 0
+            )
+        stated = _whole(self.graph, filter, None, [given])
+        self._state = _whole(self.graph, next, stated)
         self._steps = self._item(self._state, _STEPS)
-        self.append(self.length)
+        self._append(self.length)
         after = {_STEPS: self.call(torch.add, self._steps, self.length)}
         for key, left in self._left:  # grows as it is read: what lies further back moves up a round at a time
             after[key] = left()
-        outputs = [
-            self.call(operator.add, self._item(so_far, at), (self.call(torch.stack, self.outputs[name]),))
-            for at, name in enumerate(agents, 1)
-        ]
-        self.graph.output((after, *outputs))
-        return fx.GraphModule(self.root, self.graph, class_name="Round").eval()
+        with self.graph.inserting_before(stated):
+            like = self.signals[self.observed[0]]
+            size = _call(self.graph, "size", like, 1)
+            silence = {_STEPS: _call(self.graph, "new_zeros", like, (), dtype=torch.int64)}
+            for key, shape in self.carried.items():
+                silence[key] = _call(self.graph, "new_zeros", like, (size, *shape), dtype=self.system.dtype)
+        stated.args = (None, [given, silence])  # the first that is not None
+        self.graph.output(({name: self.call(torch.stack, self.outputs[name]) for name in agents}, after))
 
     # --- where a tick finds what it reads ---------------------------------------------------------------------
 
@@ -236,10 +241,7 @@ class Ticks:
             categories: Of the agent.
         """
         if not self.length:
-            way = name, categories
-            if way not in self._encoded:
-                self._encoded[way] = self.encoded(name, self.signals[name], categories)
-            return self._encoded[way]
+            return self.encoded(name, self.signals[name], categories)
         shape = self.system.description.signals[name].shape_as(categories)
         if step is None:
             return self.silence(*shape)
@@ -279,25 +281,24 @@ class Ticks:
 
     # --- ticks ---------------------------------------------------------------------------------------------
 
-    def append(self, steps: int) -> None:
+    def _append(self, steps: int) -> None:
         """Append the ticks of steps 0 to `steps` - 1."""
-        emitters = emitters_of(self.system, self.root)
+        emitters: dict[str, Emitter] = {}
+        for name, agent in self.system.owners().items():
+            learner = agent.learner
+            emit = learner.network.emit(self.root, f"agent_{name}", learner.parameters, learner.buffers)
+            emitters[name] = emit
         for step in range(steps):
             for name in self.system.schedule.ticks(step):
-                self.append_tick(emitters[self.system.owner_of[name]], self.system.agents[name], step)
-
-    def append_tick(self, emit: Emitter, agent: Agent, step: int) -> None:
-        """Append an agent's tick; `emit`: the emitter of its network."""
-        state = self.state(agent, step) if agent.memory is not None else None
-        self._deliver(agent, emit(self.graph, self._input(agent, step), state), step)
-
-    def _deliver(self, agent: Agent, ports: Ports, step: int) -> None:
-        if OBJECTIVE in ports:
-            self.outputs.setdefault(agent.name, []).append(ports[OBJECTIVE])
-        if agent.memory is not None:
-            self.states[agent.name, step] = ports[STATE]
-        for channel in agent.outgoing:
-            self.messages[channel.name, step] = self._sent(channel, ports[channel.port])
+                agent = self.system.agents[name]
+                state = self.state(agent, step) if agent.memory is not None else None
+                ports = _emitted(emitters[self.system.owner_of[name]], self._input(agent, step), state)
+                if OBJECTIVE in ports:
+                    self.outputs.setdefault(name, []).append(ports[OBJECTIVE])
+                if agent.memory is not None:
+                    self.states[name, step] = ports[STATE]
+                for channel in agent.outgoing:
+                    self.messages[channel.name, step] = self._sent(channel, ports[channel.port])
 
     def _sent(self, channel: Channel, port: fx.Node) -> fx.Node:
         """The message of a port, [batch, size]: where it is sampled, the most probable one."""
@@ -413,32 +414,7 @@ class Ticks:
 
 def _age(step: int) -> Callable[[Channel, int], float]:
     """How old a message is at a step, in ticks of its sender."""
-    return lambda channel, stamp: (step - stamp) / channel.ledger.sender.clock.period
-
-
-def _laid_end_to_end(ticks: Ticks, module: fx.GraphModule, agents: Sequence[str]) -> fx.GraphModule:
-    """A module that cuts the signals into rounds and folds the state through them.
-
-    fx graphs have no loop. `functools.reduce` is one, and with the other builtins here it stays a single node when
-    the module is pickled and traced again.
-    """
-    root, graph = nn.Module(), fx.Graph()
-    root.round, root.steps_per_round = module, ticks.length  # type: ignore[assignment]
-    signals = [graph.placeholder(word) for word in argument_names(ticks.observed, taken=["state"]).values()]
-    given = graph.placeholder("state", default_value=None)
-    size = _call(graph, "size", signals[0], 1)
-    silence = {_STEPS: _call(graph, "new_zeros", signals[0], (), dtype=torch.int64)}
-    for key, shape in ticks.carried.items():
-        silence[key] = _call(graph, "new_zeros", signals[0], (size, *shape), dtype=ticks.system.dtype)
-    state = _whole(graph, next, _whole(graph, filter, None, [given, silence]))  # the first that is not None
-    length = graph.get_attr("steps_per_round")
-    split = [_call(graph, "unbind", _call(graph, "unflatten", one, 0, (-1, length))) for one in signals]
-    start = (state, *(() for _ in agents))
-    end = _whole(graph, functools.reduce, graph.get_attr("round"), _whole(graph, zip, *split), start)
-    after, *parts = (_call(graph, operator.getitem, end, at) for at in range(len(agents) + 1))
-    outputs = {name: _call(graph, torch.cat, part) for name, part in zip(agents, parts, strict=True)}
-    graph.output((outputs, after))
-    return fx.GraphModule(root, graph, class_name="Corporation").eval()
+    return lambda channel, stamp: (step - stamp) / channel.ledger.sender.period
 
 
 def _call(graph: fx.Graph, function: Callable[..., Any] | str, *args: Any, **settings: Any) -> fx.Node:

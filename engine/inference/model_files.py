@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import uuid
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+import io
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.export import export, observed
 from antiphon.errors import RunError, ScenarioError, suggest
+from antiphon.files import write_bytes, writing
 from antiphon.manifests import VERSION
 
 __all__ = ["SUFFIXES", "write_system"]
@@ -49,12 +47,17 @@ def write_system(system: System, path: Path, agents: Sequence[str] | None, reado
             f"export: '{path.name}' is of no known format; end it in {', '.join(SUFFIXES)} or .gif"
         )
     if path.suffix == ".safetensors":
-        return _write_weights(system, path, agents)
-    return _write_module(system, path, list(dict.fromkeys(readouts if agents is None else agents)))
+        content = _weights(system, agents)
+    else:
+        content = _module(system, path.name, list(dict.fromkeys(readouts if agents is None else agents)))
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, content)
+    return path
 
 
-def _write_weights(system: System, path: Path, agents: Sequence[str] | None) -> Path:
-    """Write parameters and running statistics as `agent.name`; those of tied agents once."""
+def _weights(system: System, agents: Sequence[str] | None) -> bytes:
+    """Return parameters and running statistics as `agent.name`; those of tied agents once."""
     for name in agents or ():
         if name not in system.agents:
             raise ScenarioError(f"export: no agent '{name}'{suggest(name, system.agents)}")
@@ -67,11 +70,11 @@ def _write_weights(system: System, path: Path, agents: Sequence[str] | None) -> 
         for name, tensor in held.items()
     }
     metadata = {"format": "pt", "antiphon": VERSION}
-    return _replace(path, partial(save_file, tensors, metadata=metadata))
+    return save(tensors, metadata=metadata)
 
 
-def _write_module(system: System, path: Path, agents: Sequence[str]) -> Path:
-    """Trace the composed module, and write it."""
+def _module(system: System, name: str, agents: Sequence[str]) -> bytes:
+    """Trace the composed module; `name`: of its file."""
     module = export(system, agents).cpu()
     signals = [system.description.signals[name] for name in observed(system)]
     words = [str(node.target) for node in module.graph.nodes if node.op == "placeholder"][: len(signals)]
@@ -100,21 +103,8 @@ def _write_module(system: System, path: Path, agents: Sequence[str]) -> Path:
             cause = cause.__cause__
         reason = (str(cause) or type(cause).__name__).splitlines()[0]
         raise RunError(
-            f"export: {path.name}: torch cannot trace the module ({reason}); weights alone go into .safetensors"
+            f"export: {name}: torch cannot trace the module ({reason}); weights alone go into .safetensors"
         ) from error
-    return _replace(path, partial(torch.export.save, program))
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> Path:
-    """Write a file beside `path`, and put it in its place once it is whole."""
-    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise RunError(f"{path}: cannot be written ({reason}); choose another path") from None
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    content = io.BytesIO()
+    torch.export.save(program, content)
+    return content.getvalue()

@@ -52,7 +52,6 @@ __all__ = [
     "copied",
     "filled",
     "rewired",
-    "scored",
     "steps_needed",
     "ticks_needed",
     "with_targets",
@@ -209,11 +208,14 @@ class ExampleRollout:
             on_step()
         self._rollout.release()
 
-    def scores(self, ports: Mapping[str, Tensors]) -> Scores:
-        """Return loss and metric per example of every agent with a target."""
-        signals = self._signals.signals
-        goals = with_targets(self.system)
-        return {name: scored(goal, ports[name][OBJECTIVE], signals) for name, goal in goals.items()}
+    def scores(self) -> Scores:
+        """Return loss and metric per example of every agent with a target, [rows] each."""
+        signals, scores = self._signals.signals, Scores()
+        for name, goal in with_targets(self.system).items():
+            objective, output, target = goal.objective, self.ports[name][OBJECTIVE], signals[goal.target]
+            loss, metric = objective.loss(output, target), objective.score(output, target)
+            scores[name] = {"loss": loss, objective.metric: metric}
+        return scores
 
     def _tick(self, step: int, call: Call) -> None:
         """Evaluate a call of a step, keep the ports of the ends whose newest tick it is, and release what is read no more."""
@@ -272,12 +274,6 @@ def ticks_needed(
 def with_targets(system: System) -> dict[str, Goal]:
     """Return the objectives that score an output against a target, by agent: all but policies."""
     return {name: goal for name, goal in system.goals().items() if goal.policy is None}
-
-
-def scored(goal: Goal, output: Tensor, signals: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return `loss` and the objective's metric per example, [rows] each."""
-    objective, target = goal.objective, signals[goal.target]
-    return {"loss": objective.loss(output, target), objective.metric: objective.score(output, target)}
 
 
 # --- environments ------------------------------------------------------------------------------------------
@@ -489,7 +485,7 @@ def _all_there(channel: Channel, stamps: Sequence[int], step: int) -> bool:
     if not stamps:
         return False
     since = step - ledger.receiver.period - ledger.link.delay
-    return ledger.read == "last" or stamps[0] - ledger.sender.clock.period <= since
+    return ledger.read == "last" or stamps[0] - ledger.sender.period <= since
 
 
 def steps_needed(system: System) -> int:

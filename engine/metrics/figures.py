@@ -62,7 +62,7 @@ def write_figures(simulation: BaseSimulation, step: int) -> None:
         rows += [Figure("env", "", *figure) for figure in simulation.world.figures().items()]
         arrays = histograms(simulation) if telemetry.histograms else []
         sampled = sampled_at(step, telemetry.every, simulation.until)
-        messages = samples(simulation.backend.view(), simulation.scenario) if sampled else []
+        messages = samples(simulation.backend.system, simulation.scenario) if sampled else []
         for recorder in simulation.recorders:
             recorder.figures(step + 1, rows)
             if arrays:
@@ -90,14 +90,15 @@ def figures(
         step: The step just taken.
         scores: Loss and metric by agent, means since the last figures.
     """
-    system, learned = simulation.backend.view(), simulation.learned.stacks
+    system, learned = simulation.backend.system, simulation.learned.stacks
     own = [
         Figure("agent", name, metric, value)
         for name, found in (scores or {}).items()
         for metric, value in found.items()
     ]
     agents = _rows("agent", simulation.scenario.agents, of_agents(system, learned))
-    return [*own, *agents, *_rows("channel", simulation.backend.channels, of_channels(system, learned, step))]
+    names = simulation.backend.stacked.base.channels
+    return [*own, *agents, *_rows("channel", names, of_channels(system, learned, step))]
 
 
 class Measured(NamedTuple):
@@ -263,7 +264,7 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measure
     content: float = channel.size * (link.bits or bits)
     if isinstance(channel.sampler, SymbolSampler):
         content = channel.sampler.length * math.log2(channel.sampler.vocabulary)
-    traffic = content * (ledger.sender.rate / ledger.sender.clock.period)
+    traffic = content * (1 / ledger.sender.interval)
     if "to.state" in channel.gradient.ends:
         # The receiver's state crosses the link in full precision at each of its ticks (semantics 25). Phases follow
         # from the clocks, and what is returned has come back with the gradients.
@@ -278,10 +279,11 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measure
 def histograms(simulation: BaseSimulation) -> list[HistogramRow]:
     """Return messages, and true and synthetic gradients of the channels that learned, as arrays."""
     rows: list[tuple[str, str, Tensor]] = []
-    for name in simulation.backend.channels:
-        sent = simulation.backend.sent(name)
+    stacked = simulation.backend.stacked
+    for name in stacked.base.channels:
+        sent = stacked.sent(name)
         if sent is not None:
-            rows.append((name, "message", sent.message))
+            rows.append((name, "message", sent))
         update = simulation.learned.predictor_updates.get(name)
         if update is not None and update.prediction is not None:
             rows.append((name, "synthetic_gradient", update.prediction))

@@ -14,7 +14,7 @@ from antiphon.comms.examples import Example
 from antiphon.engine.build.stacked import Stacked
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import LearningGroup
-from antiphon.engine.heart.rows import EnvMask, Members, members_and
+from antiphon.engine.heart.rows import Members, RowMask, members_and
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Losses, PredictorUpdate, StepReport, Update, WindowLoss
 
@@ -261,11 +261,6 @@ class MeanAccumulator:
                 found[name] |= of_policies.get(name, {})
         return found
 
-    def pop(self) -> dict[str, dict[str, float]]:
-        """Return the means and reset the sums."""
-        found, self._sums, self._figures = self.means(), {}, {}
-        return found
-
     def end_row(self) -> None:
         """Complete a row and reset the sums."""
         self._row = self._sums, self._figures
@@ -308,7 +303,7 @@ def _examples(example: Example, batch: int, count: int) -> list[Example]:
     return [replace(own, members=None, learned=None) for own in each]
 
 
-def injecting_members(channel: Channel, participates: EnvMask) -> Members:
+def injecting_members(channel: Channel, participates: RowMask) -> Members:
     """Return the channels of a stack on whose messages a synthetic gradient was injected; None: all.
 
     Args:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.clock import EpisodeWindows, StepWindows, Windows, uses_of
+from antiphon.engine.heart.clock import StepWindows, Windows, uses_of
 from antiphon.engine.heart.system import System
 from antiphon.errors import ScenarioError
 from antiphon.telemetry.timeline import AgentTimes, ChannelTimes, Timeline
@@ -87,7 +87,7 @@ class _Times:
 
     def _lasting(self, windows: Windows) -> Windows:
         """Episodes to come are taken to be as long as the present one, in windows as elsewhere."""
-        if isinstance(windows, EpisodeWindows):
+        if not isinstance(windows, StepWindows):
             assert self.episodes is not None
             return self.episodes
         return windows
@@ -176,7 +176,7 @@ class _Times:
         ledger, windows = channel.ledger, self.windows[channel.receiver]
         delay, read = ledger.link.delay, ledger.read
         first, _, closes = uses_of(
-            stamp, ledger.sender, ledger.receiver, windows, delay, read=read, state=False
+            stamp, ledger.sender.after(stamp), ledger.receiver, windows, delay, read=read, state=False
         )
         return None if first is None or not self._of_one_window(stamp, first) else (first, closes)
 

@@ -11,15 +11,21 @@ from antiphon.engine.heart.system import System
 __all__ = ["travelling_signals"]
 
 
-def travelling_signals(whole: System, cut: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Return by cut channel the names of the signals that travel with its messages: where the receiver is aligned to it,
-    what this agent needs of them, and those that are aligned to it in turn; where the sender is aligned to another one, what
-    a synthetic input is conditioned on.
+def travelling_signals(whole: System, cut: Iterable[str], free: bool) -> dict[str, tuple[str, ...]]:
+    """Return by cut channel the names of the signals that travel with its messages, for the receiver has not got them.
+
+    In lockstep these are all of an aligned sender, which are not those of the step at which it sends. In parts that do not wait,
+    where the receiver is aligned to the channel, what this agent needs of them, and those that are aligned to it in turn; where
+    the sender is aligned to another one, what a synthetic input is conditioned on.
 
     Args:
         whole: All agents and channels.
         cut: Names of channels.
+        free: Whether parts do not wait.
     """
+    if not free:
+        names = tuple(sorted(whole.signals()))
+        return {name: names for name in cut if whole.agents[whole.channels[name].sender].align is not None}
     needed = {name: _needs(agent) for name, agent in whole.agents.items()}
     aligned = [c for c in reversed(whole.channels.values()) if whole.agents[c.receiver].align == c.name]
     while sum(_add(needed[channel.sender], needed[channel.receiver]) for channel in aligned):

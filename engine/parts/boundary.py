@@ -18,16 +18,17 @@ from torch import Tensor
 
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.message import Message, StepSignals
-from antiphon.engine.heart.rows import EnvMask
 from antiphon.engine.heart.system import System
 from antiphon.errors import EngineError
 
-__all__ = ["Boundary", "CutMessage", "Exchange", "Return", "array_of"]
+__all__ = ["Boundary", "CutMessage", "Exchange", "Origin", "Return"]
 
 Array = NDArray[Any]
+Origin = tuple[int, int]
+"""Incarnation and stamp of a sender."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CutMessage:
     """A message that crosses: of all channels of one stack between two parts.
 
@@ -35,20 +36,20 @@ class CutMessage:
         channel: The first of these channels.
         stamp: The step at which it was sent.
         content: [rows, size], as received.
-        example: The step whose signals it was made from, -1: of none; None: the step at which it was sent.
+        example: The step whose signals it was made from; -1: of none.
         signals: Those that travel with it.
     """
 
     channel: str
     stamp: int
     content: Array
-    example: int | None = None
+    example: int
     signals: Mapping[str, Array] = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:
         """Bytes of its contents."""
-        return int(self.content.nbytes + sum(value.nbytes for value in self.signals.values()))
+        return sum(value.nbytes for value in (self.content, *self.signals.values()))
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,10 @@ class Return:
     incarnation: int = 0
 
     @classmethod
-    def of_message(cls, channel: str, message: Message, stamp: int, incarnation: int = 0) -> Self:
-        """Return what a finished message gives back for the one that its sender sent at `stamp`."""
+    def of_message(cls, channel: str, message: Message, incarnation: int, stamp: int) -> Self:
+        """Return what a finished message gives back for the one that its sender sent at `stamp`, in an incarnation."""
         assert message.finished is not None
-        counted = message.counted if isinstance(message.counted, bool) else array_of(message.counted)
-        gradient, loss = (None if v is None else array_of(v) for v in (message.gradient, message.loss))
+        counted, gradient, loss = map(array_of, (message.counted, message.gradient, message.loss))
         return cls(channel, stamp, message.finished, counted, gradient, loss, incarnation)
 
     @property
@@ -122,20 +122,31 @@ class Boundary:
         system: The part's, of stacks.
         elsewhere: By channel that is cut: the part that its other end is in.
         index: The part.
+        signals: By cut channel: the names of the signals that travel with its messages (`aligned`).
         lookahead: Steps that it may be ahead of what its neighbours have sent.
+
+    Attributes:
+        covered: By neighbour: the step up to which what it sent has arrived.
     """
 
-    def __init__(self, system: System, elsewhere: Mapping[str, int], index: int, lookahead: int) -> None:
+    def __init__(
+        self,
+        system: System,
+        elsewhere: Mapping[str, int],
+        index: int,
+        signals: Mapping[str, tuple[str, ...]],
+        lookahead: int,
+    ) -> None:
         self.system, self.index, self.lookahead = system, index, lookahead
         cut = [channel for channel in system.channels.values() if channel.names[0] in elsewhere]
         self.neighbours = tuple(sorted({elsewhere[channel.names[0]] for channel in cut}))
         self.sending = {c.names[0]: c for c in cut if c.sender in system.agents}
         self.receiving = {c.names[0]: c for c in cut if c.receiver in system.agents}
-        self._part_of = elsewhere
+        self._part_of, self._signals = elsewhere, signals
+        self._due: dict[tuple[str, int], Message] = {}
+        """Messages whose content is missing, by channel and stamp."""
         self._early: dict[tuple[str, int], CutMessage] = {}
-        """What has arrived of steps that this part has not come to, by channel and stamp."""
-        self._missing: dict[tuple[str, int], Message] = {}
-        """Messages whose content has not arrived."""
+        """What has arrived and is not in its message yet."""
         self._outgoing: dict[int, tuple[list[CutMessage], list[Return]]] = {}
         for channel in self.sending.values():
             # What is returned may take so much longer to be known here; and what arrives is held elsewhere.
@@ -146,11 +157,10 @@ class Boundary:
     def reset(self, step: int) -> None:
         """Forget what is on its way: all that was sent before `step` has arrived."""
         self._early.clear()
-        self._missing.clear()
+        self._due.clear()
         self._outgoing = {neighbour: ([], []) for neighbour in self.neighbours}
         self._collected = dict.fromkeys(self.neighbours, step)
         self.covered = dict.fromkeys(self.neighbours, step)
-        """By neighbour: the step up to which what it sent has arrived."""
         # A synthetic gradient is where its sender is, a synthetic input where its receiver is.
         for channel in self.receiving.values():
             if channel.gradient.predictor is not None:
@@ -171,53 +181,56 @@ class Boundary:
         Raises:
             EngineError: What is to be read at this step has not arrived.
         """
+        began = self.system.began if self.system.episode is not None else 0
         for key, channel in self.receiving.items():
-            ledger = channel.ledger
-            if ledger.sender.due(step):
-                began = self.system.began if self.system.episode is not None else 0
-                placeholder = ledger.enter(step, channel.zeros, step_signals, began)
-                arrived = self._early.pop((key, step), None)
-                if arrived is None:
-                    self._missing[key, step] = placeholder
-                else:
-                    self._fill(placeholder, arrived)
-        late = [key for key, message in self._missing.items() if (message.first_use or step + 1) <= step]
-        if late:
-            name, stamp = late[0]
-            raise EngineError(
-                f"part {self.index}: the message of step {stamp} over {name} is read at {step}, not arrived"
-            )
-
-    def note(self, step: int, incarnation: int) -> None:
-        """Note what other parts are to have of `step`, which has been learned from, in this incarnation of the part."""
-        del incarnation  # in lockstep what is sent again is the same
-        for key, channel in self.sending.items():
-            if channel.places.family is not None:
-                channel.places.family.release()
             if channel.ledger.sender.due(step):
-                messages, _ = self._outgoing[self._part_of[key]]
-                messages.append(self._crossing(key, channel.ledger.messages[step]))
-        for key, channel in self.receiving.items():
-            _, returns = self._outgoing[self._part_of[key]]
-            for message in channel.ledger.messages.values():
-                if message.finished == step and message.first_use is not None:
-                    returns.append(Return.of_message(key, message, message.stamp))
+                self._due[key, step] = channel.ledger.enter(step, channel.zeros, step_signals, began)
+        self._fill_due(step)
 
-    def _crossing(self, key: str, message: Message) -> CutMessage:
-        """What crosses of a message that was sent; an aligned agent's signals are not those of the step at which it sends."""
-        content, own = array_of(message.received), message.step_signals
-        if self.system.agents[self.sending[key].sender].align is None:
-            return CutMessage(key, message.stamp, content)
-        signals = {name: array_of(value) for name, value in own.signals.items()}
-        return CutMessage(key, message.stamp, content, own.step, signals)
+    def _fill_due(self, step: int) -> None:
+        """Fill the messages whose content has arrived; none that is read at `step` may be without."""
+        for key, stamp in self._due.keys() & self._early.keys():
+            self._fill(self._due.pop((key, stamp)), self._early.pop((key, stamp)))
+        for (name, stamp), message in self._due.items():
+            if message.first_use is not None and message.first_use <= step:
+                raise EngineError(
+                    f"part {self.index}: the message of step {stamp} over {name} is read at {step}, not arrived"
+                )
 
     def _fill(self, placeholder: Message, arrived: CutMessage) -> None:
         """Put what has arrived in place of a placeholder."""
         signals = None
-        if arrived.example is not None:
+        if arrived.channel in self._signals:
             each = {name: self._tensor(value) for name, value in arrived.signals.items()}
             signals = StepSignals(arrived.example, each)
         self.receiving[arrived.channel].ledger.fill(placeholder, self._tensor(arrived.content), signals)
+
+    def note(self, step: int, incarnation: int) -> None:
+        """Note what other parts are to have of `step`, which has been learned from, in this incarnation of the part."""
+        for key, channel in self.sending.items():
+            if channel.places.family is not None:
+                channel.places.family.release()
+            if channel.ledger.sender.due(step):
+                self._send(key, channel.ledger.messages[step], incarnation)
+        for key, channel in self.receiving.items():
+            _, returns = self._outgoing[self._part_of[key]]
+            for message in channel.ledger.messages.values():
+                if message.finished == step and (origin := self._origin(key, message)) is not None:
+                    returns.append(Return.of_message(key, message, *origin))
+
+    def _send(self, key: str, message: Message, incarnation: int) -> None:
+        """Note that a message is to cross, and the signals that it was made from where they travel with it."""
+        del incarnation  # in lockstep what is sent again is the same
+        own = message.step_signals
+        wanted = (name for signal in self._signals.get(key, ()) for name in (signal, f"_{signal}"))
+        signals = {name: array_of(own.signals[name]) for name in wanted if name in own.signals}
+        messages, _ = self._outgoing[self._part_of[key]]
+        messages.append(CutMessage(key, message.stamp, array_of(message.received), own.step, signals))
+
+    def _origin(self, key: str, message: Message) -> Origin | None:
+        """Which message of the sender is given back; None: nothing is."""
+        del key
+        return None if message.unread else (0, message.stamp)
 
     # --- between parts -------------------------------------------------------------------------------------
 
@@ -242,27 +255,26 @@ class Boundary:
         self.covered[exchange.sender] = exchange.end
         for message in exchange.messages:
             key = message.channel, message.stamp
-            placeholder = self._missing.pop(key, None)
-            if placeholder is not None:
-                self._fill(placeholder, message)
-            elif message.stamp >= now:
+            if key in self._due or message.stamp >= now:
                 self._early[key] = message
+        self._fill_due(now - 1)
         for one in exchange.returns:
-            self.sending[one.channel].ledger.give_back(
-                one.stamp,
-                one.finished,
-                self._mask(one.counted),
-                None if one.gradient is None else self._tensor(one.gradient),
-                None if one.loss is None else self._tensor(one.loss),
-            )
+            self._give_back(one, one.finished)
 
-    def _tensor(self, content: Array) -> Tensor:
-        return torch.from_numpy(content.copy()).to(self.system.device)
+    def _give_back(self, one: Return, finished: int) -> None:
+        """Enter what has come back for a message, finished at a step."""
+        returned = (self._tensor(value) for value in (one.counted, one.gradient, one.loss))
+        self.sending[one.channel].ledger.give_back(one.stamp, finished, *returned)
 
-    def _mask(self, counted: Array | bool) -> EnvMask:
-        return counted if isinstance(counted, bool) else self._tensor(counted)
+    def _tensor(self, content: Any) -> Any:
+        """An array as a tensor of its own on the part's device; anything else as it is."""
+        return (
+            content
+            if not isinstance(content, np.ndarray)
+            else torch.tensor(content, device=self.system.device)
+        )
 
 
-def array_of(tensor: Tensor) -> Array:
-    """Return a copy of a tensor's numbers."""
-    return constant(tensor).cpu().numpy().copy()
+def array_of(value: Any) -> Any:
+    """Return a copy of a tensor's numbers; anything else as it is."""
+    return constant(value).cpu().numpy().copy() if isinstance(value, Tensor) else value

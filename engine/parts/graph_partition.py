@@ -1,9 +1,10 @@
 """Balanced partition of a weighted graph: parts of nearly equal cost, with little weight on the edges between them.
 
 Multilevel recursive bisection (Karypis and Kumar 1998, "A fast and high quality multilevel scheme for partitioning irregular
-graphs"): heavy edges are contracted until the graph is small, it is grown in two from several starts, and on the way back
-each level is refined by moves of single nodes (Fiduccia and Mattheyses 1982, "A linear-time heuristic for improving network
-partitions"). A graph of few nodes is bisected by trying all. The result depends on nothing but the graph.
+graphs"): heavy edges are contracted until the graph is small, it is cut in two along the order of its nodes, from several
+starts, and on the way back each level is refined by moves of single nodes (Fiduccia and Mattheyses 1982, "A linear-time
+heuristic for improving network partitions"). A graph of few nodes is bisected by trying all. The result depends on nothing but
+the graph.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count
 
 __all__ = ["WeightedGraph", "partition_graph"]
 
@@ -20,7 +20,7 @@ _FEW = 12
 _COARSE = 60
 """Nodes of the graph at which contraction ends."""
 _STARTS = 16
-"""Nodes from which a first side is grown."""
+"""Nodes from which a first side begins."""
 _PASSES = 8
 """Passes of refinement on a level, at most."""
 _PATIENCE = 300
@@ -121,35 +121,19 @@ class _Bisection:
     def _initial(self, graph: WeightedGraph) -> list[int]:
         size = len(graph.costs)
         starts = dict.fromkeys(number * size // _STARTS for number in range(_STARTS))
-        found = [self._refined(graph, self._grown(graph, start)) for start in starts]
+        found = [self._refined(graph, self._window(graph, start)) for start in starts]
         return min(found, key=lambda sides: self._quality_of(graph, sides))
 
-    def _grown(self, graph: WeightedGraph, start: int) -> list[int]:
-        """Return the sides where the first is grown from a node, by what cuts least, until it has its cost."""
+    def _window(self, graph: WeightedGraph, start: int) -> list[int]:
+        """Return the sides where the first has the nodes from one on, in their order, until it has its cost."""
         size = len(graph.costs)
         sides, cost = [1] * size, 0.0
-        gains: dict[int, float] = {}
-        waiting = [(0.0, start)]
-        others = count()
         for taken in range(size - self.least[1]):
-            node = -1
-            while waiting and node < 0:
-                gain, found = heapq.heappop(waiting)
-                if sides[found] and -gain == gains.get(found, 0.0):
-                    node = found
-            if node < 0:  # another component
-                node = next(other for other in others if sides[other])
+            node = (start + taken) % size
             after = cost + graph.costs[node]
             if taken >= self.least[0] and abs(after - self.target) > abs(cost - self.target):
                 break
             sides[node], cost = 0, after
-            for other, weight in graph.neighbours[node].items():
-                if sides[other]:
-                    before = gains.get(other)
-                    gains[other] = 2 * weight + (
-                        -sum(graph.neighbours[other].values()) if before is None else before
-                    )
-                    heapq.heappush(waiting, (-gains[other], other))
         return sides
 
     def _refined(self, graph: WeightedGraph, sides: list[int]) -> list[int]:

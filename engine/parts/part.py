@@ -16,7 +16,6 @@ import torch
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.build.builder import build, chosen_device, without_weights
 from antiphon.engine.environment import EnvironmentRunner, environment_state, make_environment
-from antiphon.engine.heart.message import StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.metrics.report import AgentReport, MeanAccumulator
 from antiphon.engine.parts.aligned import travelling_signals
@@ -25,14 +24,13 @@ from antiphon.engine.parts.free_boundary import FreeBoundary, FreeSettings
 from antiphon.engine.parts.halves import part_of
 from antiphon.engine.parts.placement import Placement, lookahead_of
 from antiphon.engine.state.checkpoint import copy_tree
+from antiphon.engine.state.trees import Tree, renumbered
 from antiphon.scenarios import Scenario
 
 __all__ = ["LEARNED", "Part", "merge_states"]
 
 LEARNED = ("learners", "predictors", "inputs", "outliers")
 """Keys of a system's state that are no messages or windows."""
-
-Tree = dict[str, Any]
 
 
 class Part:
@@ -85,12 +83,8 @@ class Part:
         self._groups = [i for i, group in enumerate(whole.groups) if group in part.groups]
         self.backend = StackedBackend(whole, stacked=stacked, part=part)
         self.lookahead, self.free = lookahead_of(whole, placement), free is not None
-        cut = self.backend.system, part.elsewhere, index
-        self.boundary: Boundary = (
-            Boundary(*cut, self.lookahead)
-            if free is None
-            else FreeBoundary(*cut, travelling_signals(whole, part.elsewhere), free)
-        )
+        cut = self.backend.system, part.elsewhere, index, travelling_signals(whole, part.elsewhere, self.free)
+        self.boundary = Boundary(*cut, self.lookahead) if free is None else FreeBoundary(*cut, free)
         self.neighbours = self.boundary.neighbours
         self.world = EnvironmentRunner(self._env, whole.signals(), seed)
         part.next_episode(0, self._env.episode_length)
@@ -191,10 +185,8 @@ class Part:
             "now": self.now,
             "seed": self.seed,
             "diverged": None,
-            "present": dict(self.world.step_signals.signals),
-            "elapsed": self.world.elapsed,
+            **self.world.state_dict(),
             "means": self.train_means.state_dict(),
-            **({} if self.world.episodes is None else {"episodes": self.world.episodes.state_dict()}),
             "system": self.backend.state_dict(),
         }
 
@@ -211,10 +203,7 @@ class Part:
         self._env.load_state_dict(state["env"])
         self.backend.load_state_dict(system)
         self.boundary.reset(self.now)
-        self.world.step_signals = StepSignals(self.now, state["present"])
-        self.world.elapsed = state["elapsed"]
-        if self.world.episodes is not None and "episodes" in state:
-            self.world.episodes.load_state_dict(state["episodes"])
+        self.world.load_state_dict(state)
         agents = self.backend.stacked.base.agents
         self.train_means = MeanAccumulator(self.backend.stacked.base)
         self.train_means.load_state_dict({n: own for n, own in state["means"].items() if n in agents})
@@ -364,28 +353,7 @@ _BY_RECEIVER = ("open", "deadline", "counted", "gradient", "loss", "finished")
 def _renumbered(system: Tree, signals: list[list[Any]]) -> Tree:
     """Return a part's state with its step signals entered among those of all parts, and numbered as they are there."""
     numbers = [_number(entry, signals) for entry in system["signals"]]
-
-    def renumbered(tree: Tree) -> Tree:
-        """A message or a tick with its signals' new numbers."""
-        outcomes = {"outcomes": [numbers[n] for n in tree["outcomes"]]} if "outcomes" in tree else {}
-        return {**tree, **outcomes, "step_signals": numbers[tree["step_signals"]]}
-
-    def window(one: Tree) -> Tree:
-        return {**one, "calls": [list(map(renumbered, call)) for call in one["calls"]]}
-
-    ledgers = {
-        name: {**own, **{key: list(map(renumbered, own[key])) for key in ("messages", "loose")}}
-        for name, own in system["ledgers"].items()
-    }
-    groups = [
-        {
-            "window": window(group["window"]),
-            "pending": list(map(window, group["pending"])),
-            "past": list(map(window, group["past"])),
-        }
-        for group in system["groups"]
-    ]
-    return {**system, "ledgers": ledgers, "groups": groups}
+    return {**system, **{key: renumbered(system[key], numbers) for key in ("ledgers", "groups")}}
 
 
 def _number(entry: Sequence[Any], signals: list[list[Any]]) -> int:

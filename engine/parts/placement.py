@@ -297,7 +297,7 @@ def message_bytes(system: System, channel: Channel) -> float:
             prod(signal.shape) * (system.dtype if signal.classes is None else torch.int64).itemsize
             for signal in signals
         )
-    return size * system.batch * sender.rate / sender.clock.period
+    return size * system.batch / sender.interval
 
 
 def returned_bytes(system: System, channel: Channel) -> float:
@@ -305,7 +305,7 @@ def returned_bytes(system: System, channel: Channel) -> float:
     ledger = channel.ledger
     if not ledger.wants_gradient:
         return 0.0
-    read = min(ledger.sender.rate / ledger.sender.clock.period, channel.slots / ledger.receiver.period)
+    read = min(1 / ledger.sender.interval, channel.slots / ledger.receiver.period)
     numbers = channel.size + (1 if channel.needs_returned_loss else 0)
     return system.dtype.itemsize * system.batch * numbers * read
 

@@ -9,11 +9,11 @@ from math import prod
 
 import networkx as nx
 
-from antiphon.engine.build.learning_groups import group_agents
 from antiphon.engine.heart.clock import Clock
 from antiphon.envs.registry import describe
 from antiphon.envs.signal import Description
 from antiphon.scenarios import ChannelSpec, Scenario, warnings
+from antiphon.scenarios.relations import learning_groups
 
 __all__ = ["advice"]
 
@@ -136,7 +136,7 @@ def _over(scenario: Scenario) -> Iterator[str]:
 
 def _never_learning(scenario: Scenario) -> Iterator[str]:
     """Warnings of agents whose first window ends after the training."""
-    for group in group_agents(scenario):
+    for group in learning_groups(scenario.agents, scenario.channels):
         window = scenario.window(group)
         if window != "episode" and window > scenario.training.steps:
             yield (
@@ -211,7 +211,9 @@ def _lags(scenario: Scenario) -> dict[str, int]:
 
 def _waiting_for_each_other(scenario: Scenario) -> Iterator[str]:
     """Warnings of cycles of delayed channels: each gradient waits for the next one, so none ever comes."""
-    group_of = {name: members for members in group_agents(scenario) for name in members}
+    group_of = {
+        name: members for members in learning_groups(scenario.agents, scenario.channels) for name in members
+    }
     graph: nx.DiGraph[tuple[str, ...]] = nx.DiGraph()
     for channel in scenario.channels:
         if channel.coupling != "delayed":

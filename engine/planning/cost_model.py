@@ -169,7 +169,7 @@ def _read(channel: Channel) -> float:
     """Return how many messages a step of a channel are read: of states, one a window."""
     if channel.state:
         return 1 / channel.ledger.windows.steps()
-    sent = channel.ledger.sender.rate / channel.ledger.sender.clock.period
+    sent = 1 / channel.ledger.sender.interval
     return min(sent, channel.slots / channel.ledger.receiver.period)
 
 

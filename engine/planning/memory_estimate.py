@@ -78,7 +78,7 @@ def slots(channel: Channel, sender: LearningGroup) -> int:
     ledger = channel.ledger
     if channel.state:  # all but the newest of a window are passed on with their graph
         return 3 + (channel.gradient.span if channel.traced else 0)
-    every = ledger.sender.clock.period / ledger.sender.rate
+    every = ledger.sender.interval
     read = max(math.ceil(every), ledger.receiver.period)
     used = ledger.link.delay + read - 1 + ledger.windows.steps() - 1 + ledger.slack
     learned = sender.windows.steps() * (1 + (sender.staleness if sender.late else 0))
@@ -88,7 +88,10 @@ def slots(channel: Channel, sender: LearningGroup) -> int:
 def _activations(system: System, costs: CostModel) -> int:
     """Return the bytes kept for backward at most: with `training.sweep`, of the largest graph and of what has to wait."""
     last = {name: costs.network(agent).saved for name, agent in system.agents.items()}
-    kept = {n: last[n] * system.group_of[n].windows.ticks(agent.clock) for n, agent in system.agents.items()}
+    kept = {
+        n: last[n] * system.group_of[n].windows.ticks(agent.clock.period)
+        for n, agent in system.agents.items()
+    }
     if not system.sweep:
         return sum(kept.values())
     graphs: nx.Graph[str] = nx.Graph()  # of a learning group and of the agents stacked with it

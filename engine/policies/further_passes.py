@@ -126,7 +126,7 @@ class FurtherPasses:
         return self._orders[agent, epoch]
 
     def _update(self, window: _Window, rows: dict[str, Tensor]) -> Update:
-        update, total, ports = window.update, None, window.replay.ports(rows)
+        update, roots, ports = window.update, [], window.replay.ports(rows)
         for agent in window.agents:
             own, policy = rows[agent.name], window.loss.policies[agent.name]
             policies = self.engine.evaluator.policies
@@ -136,11 +136,10 @@ class FurtherPasses:
             losses, stopped = found.losses.sum(0), agent.agent_disabled
             if isinstance(stopped, Tensor):  # members, by an earlier pass
                 losses = mask_fill_zero(mask_not(stopped[own]), losses)
-            loss = losses.sum() * (agent.goal.weight * len(agent.members) / len(own))
-            total = loss if total is None else total + loss
+            roots.append(losses.sum() * (agent.goal.weight * len(agent.members) / len(own)))
             policy.further.append(found.figures)
         parameters = {name: self.system.agents[name].learner.trainable for name in update.gradients}
-        (result,) = backward_all([BackwardRequest(total, [], parameters, [])], self.system.batch)
+        (result,) = backward_all([BackwardRequest(roots, [], parameters, [])], self.system.batch)
         return Update(update.group, update.window, {**result.parameters}, update.learning, window.loss)
 
 

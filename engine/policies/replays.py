@@ -18,7 +18,7 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.message import Read, Tick, Window
-from antiphon.engine.heart.rows import EnvMask, mask_fill_zero, select_rows
+from antiphon.engine.heart.rows import RowMask, mask_fill_zero, select_rows
 from antiphon.engine.policies.trajectories import port_names, rows_through
 
 __all__ = ["AllTicks", "InTurn", "Replay"]
@@ -104,7 +104,7 @@ class _Message:
     channel: Channel
     value: Tensor | None
     """[T, K * B, size]; None: made in the window, by its sender at the same step."""
-    available: EnvMask | Tensor
+    available: RowMask | Tensor
     """[T, K * B] where it is not the same everywhere."""
 
 
@@ -209,7 +209,7 @@ class AllTicks(Replay):
 
 def _message(channel: Channel, reads: tuple[Read, ...]) -> _Message:
     masks = [read.available for read in reads]
-    available: EnvMask | Tensor = True
+    available: RowMask | Tensor = True
     if any(mask is not True for mask in masks):
         rows = torch.ones(len(channel.zeros), dtype=torch.bool, device=channel.zeros.device)
         available = torch.stack([mask if isinstance(mask, Tensor) else rows & mask for mask in masks])
@@ -235,10 +235,12 @@ def _ticks_of(window: Window) -> dict[str, list[Tick]]:
 
 
 def _observed(agent: Agent, ticks: list[Tick], forward_pass: ForwardPass) -> Tensor | None:
-    return torch.stack([forward_pass.critic_input(tick) for tick in ticks]) if agent.inputs.critic else None
+    if forward_pass.critics is None or not agent.inputs.critic:
+        return None
+    return torch.stack([forward_pass.critics.input(tick) for tick in ticks])
 
 
-def _among(mask: EnvMask, rows: Tensor) -> EnvMask:
+def _among(mask: RowMask, rows: Tensor) -> RowMask:
     return mask[rows] if isinstance(mask, Tensor) else mask
 
 

@@ -15,18 +15,16 @@ from torch import Tensor
 from antiphon.agents.network import OBJECTIVE, VALUE, Tensors
 from antiphon.agents.policies import Advantages, PolicyLosses, Trajectory, trajectory_of
 from antiphon.comms.backward_requests import constant
-from antiphon.engine.heart.agent import COSINE, Agent
+from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import StepSignals, Tick, Window
 from antiphon.engine.heart.rows import mask_fill_zero, select_rows
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Losses, WindowLoss
 from antiphon.engine.policies.policy_window import PolicyWindow
+from antiphon.engine.policies.rewards import COSINE, ENDS, Rewards
 
 __all__ = ["PolicyEvaluator", "port_names", "ports_of", "rows_through"]
-
-
-_ENDS = ("terminated", "truncated")
 
 
 class PolicyEvaluator:
@@ -79,7 +77,7 @@ class PolicyEvaluator:
             agent.total(mask_fill_zero(valid, returns).sum(0)),
             count,
         )
-        window_loss.add(agent.name, rows.sum() / batch, samples, own)
+        window_loss.add(agent.name, rows, own)
         window_loss.policies[agent.name] = policy
         window_loss.evaluated.update((tick.step, agent.name) for tick in ticks)
 
@@ -104,6 +102,7 @@ class PolicyEvaluator:
 
     @torch.no_grad()
     def _trajectory(self, agent: Agent, ticks: Sequence[Tick], window: Window) -> Trajectory:
+        each = [rewards_of(member) for member in agent.members]
         outcomes = [tick.outcomes for tick in ticks[:-1]] + [ticks[-1].outcomes[:1]]
         rows = len(agent.members) * agent.batch
         going = torch.ones(len(ticks), rows, dtype=torch.bool, device=self.system.device)
@@ -111,18 +110,14 @@ class PolicyEvaluator:
         rewards = torch.zeros(len(ticks), rows, dtype=self.system.dtype, device=self.system.device)
         experience = going
         for k in range(max(map(len, outcomes))):
-            steps = [each[k] if k < len(each) else None for each in outcomes]
+            steps = [after[k] if k < len(after) else None for after in outcomes]
             if None in steps:
                 going = going & torch.tensor([s is not None for s in steps], device=going.device).unsqueeze(1)
             reward, known = self._reward(agent, steps)
             if k == 0 and known is not None:
                 experience = known
             rewards = rewards + mask_fill_zero(going if known is None else going & known, reward)
-            ends = [
-                self._signal(agent, steps, [m.goal.ends[kind] for m in agent.members if m.goal is not None])
-                > 0
-                for kind in (0, 1)
-            ]
+            ends = [self._signal(agent, steps, [own.ends[kind] for own in each]) > 0 for kind in (0, 1)]
             terminated, truncated = terminated | (going & ends[0]), truncated | (going & ends[1])
             going = going & ~(ends[0] | ends[1])
         rewards = self._with_direction(agent, ticks, window, rewards, going)
@@ -147,16 +142,16 @@ class PolicyEvaluator:
         assert agent.goal.policy is not None
         if isinstance(ticks[0].participates, Tensor):
             return None
-        goals = [member.goal for member in agent.members if member.goal is not None]
-        masks = {"_reward", *(f"_{name}" for goal in goals for name, _ in goal.rewards)}
-        if any(goal.ends != _ENDS for goal in goals):
+        each_own = [rewards_of(member) for member in agent.members]
+        masks = {"_reward", *(f"_{name}" for own in each_own for name, _ in own.weights)}
+        if any(own.ends != ENDS for own in each_own):
             return None
         each: list[tuple[bool, bool]] = []
         for tick in ticks:
             steps = tick.outcomes if tick is not ticks[-1] else tick.outcomes[:1]
             over = (False, False)
             for one in steps:
-                if not masks.isdisjoint(one.signals) or not one.uniform.keys() >= set(_ENDS):
+                if not masks.isdisjoint(one.signals) or not one.uniform.keys() >= set(ENDS):
                     return None
                 if not any(over):
                     over = one.uniform["terminated"], one.uniform["truncated"]
@@ -171,13 +166,12 @@ class PolicyEvaluator:
 
     def _reward(self, agent: Agent, steps: Sequence[StepSignals | None]) -> tuple[Tensor, Tensor | None]:
         """The weighted rewards of some steps, [T, rows], and where they are known; None: everywhere."""
-        assert agent.goal is not None
         total = torch.zeros((), dtype=self.system.dtype, device=self.system.device)
         known: Tensor | None = None
         masks = [("_reward",) * len(agent.members)]
-        for place, (name, weight) in enumerate(agent.goal.rewards):
+        for place, (name, weight) in enumerate(rewards_of(agent).weights):
             if name != COSINE:
-                own = [m.goal.rewards[place][0] for m in agent.members if m.goal is not None]
+                own = [rewards_of(member).weights[place][0] for member in agent.members]
                 total = total + weight * self._signal(agent, steps, own)
                 masks.append(tuple(f"_{name}" for name in own))
         for names in dict.fromkeys(masks):
@@ -206,9 +200,8 @@ class PolicyEvaluator:
         self, agent: Agent, ticks: Sequence[Tick], window: Window, rewards: Tensor, going: Tensor
     ) -> Tensor:
         """Add the reward `goal.cosine`: the cosine of a message and a signal's change to the next tick."""
-        assert agent.goal is not None
-        direction = agent.goal.direction
-        weight = dict(agent.goal.rewards).get(COSINE, 0.0)
+        own = rewards_of(agent)
+        direction, weight = own.direction, dict(own.weights).get(COSINE, 0.0)
         if direction is None or len(ticks) < 2:
             return rewards
         shown = [tick.step_signals.signals[direction.signal].flatten(1) for tick in ticks]
@@ -235,6 +228,13 @@ class PolicyEvaluator:
         wanted = [order[name] for name in names]
         index = None if wanted == list(range(len(order))) else torch.tensor(wanted, device=found.device)
         return select_rows(found, index, agent.batch)
+
+
+def rewards_of(agent: Agent) -> Rewards:
+    """The rewards of an agent with a policy; of a stack, those of its first member."""
+    assert agent.goal is not None
+    assert agent.goal.rewards is not None
+    return agent.goal.rewards
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ same, and losses are compared example by example.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from antiphon.engine.base_simulation import BaseSimulation
-from antiphon.engine.heart.system import System
 from antiphon.engine.inference.evaluation import examples, first_lines, rollout_seed
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import Deliver, ExampleRollout, Scores, with_targets
+from antiphon.engine.probes.truth import chosen_channels
 from antiphon.errors import ScenarioError, suggest
 from antiphon.nets.random import seed_for, uniform
 from antiphon.telemetry.figures import Figure
@@ -61,19 +61,6 @@ class Change:
         return cls(pairs.mean().item(), quantile * pairs.std().item() / math.sqrt(len(pairs)))
 
     @property
-    def resolved(self) -> bool:
-        """Whether the interval leaves zero out, on either side."""
-        return self.half is not None and abs(self.value) > self.half
-
-    @property
-    def sign(self) -> int:
-        """1 where the interval lies above zero, -1 where it lies below, 0 where it holds zero or is not known.
-
-        Of a loss, 1: the channel matters; -1: it harms.
-        """
-        return 0 if not self.resolved else 1 if self.value > 0 else -1
-
-    @property
     def interval(self) -> tuple[float, float] | None:
         """Both ends of the interval; None for a single example."""
         return None if self.half is None else (self.value - self.half, self.value + self.half)
@@ -82,6 +69,14 @@ class Change:
     def verdict(self) -> Verdict:
         """The verdict of a loss's change on the channel; without an interval it is unresolved."""
         return worth(*(self.interval or (None, None))) or "unresolved"
+
+    @property
+    def sign(self) -> int:
+        """1 where the interval lies above zero, -1 where it lies below, 0 where it holds zero or is not known.
+
+        Of a loss, 1: the channel matters; -1: it harms.
+        """
+        return {"matters": 1, "harms": -1}.get(self.verdict, 0)
 
     def __str__(self) -> str:
         return f"{self.value:+.4f}" + ("" if self.half is None else f" ± {self.half:.4f}")
@@ -154,22 +149,25 @@ def ablate(
     """
     system, links = simulation._system, Links.read(links)
     check_kind(kind)
-    names = list(system.channels) if channels is None else list(dict.fromkeys(channels))
-    for name in names:
-        if name not in system.channels:
-            raise ScenarioError(f"channels: no channel '{name}'{suggest(name, system.channels)}")
+    names = chosen_channels(list(system.channels), channels, "ablate: channel")
     if not names:
-        raise ScenarioError("ablate: the scenario has no channel to do without")
+        raise ScenarioError("ablate: there is no channel to do without")
     if limit is not None and limit < 1:
         raise ScenarioError(f"examples: must be at least 1, not {limit}")
     check_readouts(simulation)
     goals = with_targets(system)
-    batches = [
-        _Batch(system, batch, links, rollout_seed(simulation.seed, split, number), goals)
-        for number, batch in enumerate(examples(simulation.world.env, split, limit, _ROWS))
-    ]
-    intact, changes = _scores(batches, kind, names, watch)
-    count = sum(batch.rows for batch in batches)
+    batches = list(examples(simulation.world.env, split, limit, _ROWS))
+    seeds = [rollout_seed(simulation.seed, split, number) for number in range(len(batches))]
+
+    def scores(number: int, deliver: Deliver | None = None) -> Scores:
+        rollout = ExampleRollout(
+            system, batches[number], links, seed=seeds[number], ends=goals, deliver=deliver
+        )
+        return rollout.scores()
+
+    rows = [len(next(iter(batch.values()))) for batch in batches]
+    intact, changes = _compare(scores, list(zip(seeds, rows, strict=True)), kind, names, watch)
+    count = sum(rows)
     quantile = student_t(count - 1) if count > 1 else None
     readouts = simulation.scenario.readouts
     metrics = [goals[readout].objective.metric for readout in readouts]
@@ -209,35 +207,22 @@ def _map(function: Callable[[Tensor], T], scores: Scores) -> dict[str, dict[str,
     return {a: {m: function(v) for m, v in own.items()} for a, own in scores.items()}
 
 
-@dataclass(frozen=True)
-class _Batch:
-    """Examples that are shown at once, in the same way every time: with the same random numbers."""
-
-    system: System
-    signals: Mapping[str, Tensor]
-    links: Links
-    seed: int
-    ends: Collection[str]
-
-    @property
-    def rows(self) -> int:
-        return len(next(iter(self.signals.values())))
-
-    def scores(self, deliver: Deliver | None = None) -> Scores:
-        """Return loss and metric per example with what is sent in place of messages; None: they are."""
-        rollout = ExampleRollout(
-            self.system, self.signals, self.links, seed=self.seed, ends=self.ends, deliver=deliver
-        )
-        return rollout.scores(rollout.ports)
-
-
-def _scores(
-    batches: Sequence[_Batch],
+def _compare(
+    scores: Callable[[int, Deliver | None], Scores],
+    batches: Sequence[tuple[int, int]],
     kind: str,
     names: Sequence[str],
     watch: Callable[[int, int], None] | None,
 ) -> tuple[Scores, dict[str, Scores]]:
-    """Return the scores of the examples with every channel in place, and their changes without each."""
+    """Return the scores of the examples with every channel in place, and their changes without each.
+
+    Args:
+        scores: Of a batch by its number, with what is sent in place of messages; None: they are. It samples the same each time.
+        batches: Seed and rows of each.
+        kind: As of `ablate`, like all else.
+        names: The channels.
+        watch: Called after each rollout.
+    """
     sums: dict[tuple[str, int], Tensor] = {}
 
     def add(name: str, stamp: int, message: Tensor) -> Tensor:
@@ -245,13 +230,13 @@ def _scores(
         sums[name, stamp] = sums[name, stamp] + total if (name, stamp) in sums else total
         return message
 
-    intact = [batch.scores(add if kind == "mean" else None) for batch in batches]
-    means = {place: total / sum(batch.rows for batch in batches) for place, total in sums.items()}
+    intact = [scores(number, add if kind == "mean" else None) for number in range(len(batches))]
+    means = {place: total / sum(rows for _, rows in batches) for place, total in sums.items()}
     changes: dict[str, list[Scores]] = {name: [] for name in names}
-    for number, (batch, before) in enumerate(zip(batches, intact, strict=True)):
-        partner = _partners(batch.rows, batch.seed)
+    for number, ((seed, rows), before) in enumerate(zip(batches, intact, strict=True)):
+        partner = _partners(rows, seed)
         for done, name in enumerate(names, 1):
-            after = batch.scores(_without(name, kind, means, partner))
+            after = scores(number, _without(name, kind, means, partner))
             changes[name].append({a: {m: after[a][m] - v for m, v in before[a].items()} for a in before})
             if watch is not None:
                 watch(number * len(names) + done, len(names) * len(batches))

@@ -11,13 +11,11 @@ from torch import Tensor
 
 from antiphon.comms.alignment import alignment
 from antiphon.comms.examples import encode
-from antiphon.engine.backends import StackedBackend
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.system import System
 from antiphon.engine.installed import predictor_trainer_of
-from antiphon.engine.probes.truth import DifferentiableRollout, ahead_of, look_ahead
-from antiphon.errors import ScenarioError, suggest
+from antiphon.engine.probes.truth import chosen_channels, predicted_channels, rollouts_ahead
 
 __all__ = ["Ceiling", "best_linear", "ceilings"]
 
@@ -73,36 +71,20 @@ def ceilings(
     Raises:
         ScenarioError: There is no such channel, or it has no predictor.
     """
-    with simulation.fork(stacked=False) as twin, simulation.fork(stacked=False) as bench:
-        system = twin._system
-        assert isinstance(twin.backend, StackedBackend)
-        twin.backend.freeze(gradients=False)
-        samples = {name: _Samples() for name in _chosen(system, channels)}
-        while incomplete := [name for name, found in samples.items() if not found.complete()]:
-            due = [name for name in incomplete if system.channels[name].ledger.sender.due(twin.now)]
-            if due:
-                horizon = look_ahead(system, due, twin.now) if ahead is None else ahead
-                rollout = DifferentiableRollout(system, twin.now, horizon, due)
-                world = ahead_of(bench, twin)
-                rollout.run(world, 1)
-                pairs = {
-                    name: _example(rollout.system, name, message) for name, message in rollout.sent.items()
-                }
-                rollout.run(world, horizon)
-                for name, true in rollout.gradients().items():
-                    samples[name].add(pairs[name], true, rollout.sent[name].lost)
-            twin._advance()
+    system = simulation._system
+    names = chosen_channels(predicted_channels(system), channels, "ceilings: channel with a predictor")
+    samples = {name: _Samples() for name in names if _features(system, name) <= _MOST_FEATURES}
+
+    def incomplete() -> list[str]:
+        return [name for name, found in samples.items() if not found.complete()]
+
+    for rollout, world, horizon in rollouts_ahead(simulation, incomplete, ahead):
+        rollout.run(world, 1)
+        pairs = {name: _example(rollout.system, name, message) for name, message in rollout.sent.items()}
+        rollout.run(world, horizon)
+        for name, true in rollout.gradients().items():
+            samples[name].add(pairs[name], true, rollout.sent[name].lost)
     return {name: found.score() for name, found in samples.items()}
-
-
-def _chosen(system: System, channels: Sequence[str] | None) -> list[str]:
-    known = [name for name, channel in system.channels.items() if channel.gradient.predictor is not None]
-    for name in channels or ():
-        if name not in known:
-            what = "has no predictor" if name in system.channels else "is none of the scenario's channels"
-            raise ScenarioError(f"ceilings: '{name}' {what}{suggest(name, known)}")
-    chosen = known if channels is None else [name for name in known if name in channels]
-    return [name for name in chosen if _features(system, name) <= _MOST_FEATURES]
 
 
 def _features(system: System, name: str) -> int:
@@ -116,11 +98,8 @@ def _features(system: System, name: str) -> int:
 @torch.no_grad()
 def _example(system: System, name: str, message: Message) -> tuple[Tensor, Tensor] | None:
     """What a predictor is given of a message, [B, features], and its prediction, [B, size]; None where it has none."""
-    channel, predictor_trainer = system.channels[name], predictor_trainer_of(system)
-    prediction, example = (
-        predictor_trainer.predict(channel, message),
-        predictor_trainer.example(channel, message),
-    )
+    channel, trainer = system.channels[name], predictor_trainer_of(system)
+    prediction, example = trainer.predict(channel, message), trainer.example(channel, message)
     if prediction is None or example is None or channel.gradient.predictor is None:
         return None
     columns = [example.message] if example.context is None else [example.message, example.context]

@@ -28,15 +28,16 @@ from antiphon.agents.objectives import Classification
 from antiphon.agents.policies import PolicyObjective
 from antiphon.comms.symbols import SymbolSampler
 from antiphon.engine.base_simulation import BaseSimulation
-from antiphon.engine.environment import EnvironmentRunner, make_environment
+from antiphon.engine.environment import make_environment
 from antiphon.engine.heart.agent import AGE
 from antiphon.engine.heart.message import StepSignals, Tick
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.evaluation import examples as examples_of
 from antiphon.engine.inference.evaluation import rollout_seed
 from antiphon.engine.inference.links import Links
-from antiphon.engine.inference.rollout import Rollout, filled, steps_needed
-from antiphon.errors import ScenarioError, suggest
+from antiphon.engine.inference.rollout import EnvironmentRollout, Rollout, filled, steps_needed
+from antiphon.engine.probes.truth import chosen_channels
+from antiphon.errors import ScenarioError
 from antiphon.telemetry.figures import Figure
 
 __all__ = [
@@ -236,7 +237,10 @@ def language(
     """
     simulation._synchronize()
     system = simulation._system
-    names, signals = spoken(system, channels), system.description.signals
+    names, signals = (
+        chosen_channels(spoken(system), channels, "language: channel of symbols"),
+        system.description.signals,
+    )
     labels = [name for name, one in signals.items() if one.classes is not None and not one.shape]
     samples = {name: _Sample() for name in names}
     for rollout, ticks in _ticks(simulation, split, examples, {*system.signals(), *labels}):
@@ -251,20 +255,12 @@ def language(
     return {name: _measured(sample) for name, sample in samples.items()}
 
 
-def spoken(system: System, channels: Sequence[str] | None = None) -> list[str]:
-    """Return the channels that carry symbols, or those of them that are named.
-
-    Raises:
-        ScenarioError: One of those named does not, or none does.
-    """
+def spoken(system: System) -> list[str]:
+    """Return the names of the channels that carry symbols; ScenarioError where there is none."""
     found = [name for name, channel in system.channels.items() if isinstance(channel.sampler, SymbolSampler)]
-    for name in channels or ():
-        if name not in found:
-            why = "carries no symbols" if name in system.channels else "does not exist"
-            raise ScenarioError(f"language: channel '{name}' {why}{suggest(name, found)}")
     if not found:
         raise ScenarioError("language: no channel carries symbols; give one `symbols: {vocabulary: …}`")
-    return found if channels is None else list(dict.fromkeys(channels))
+    return found
 
 
 @torch.no_grad()
@@ -294,15 +290,11 @@ def _ticks(
     with closing(
         make_environment(simulation.scenario, simulation.device, simulation.dtype, rows, part_of)
     ) as own:
-        rollout = Rollout(system, rows, links, seed)
-        world, full = EnvironmentRunner(own, names, seed), filled(system)
+        forward, full = EnvironmentRollout(system, own, links, seed, signals=names), filled(system)
         periods = [agent.clock.period for agent in system.agents.values()]
-        for _ in range(max(full.values()) + max(periods) * -(-examples // rows)):
-            shown = world.step_signals
-            ticks = rollout.tick(shown.step, shown)
-            ends = world.advance(rollout.action)
-            yield rollout, [tick for tick in ticks if shown.step >= full[tick.agent]]
-            rollout.system.cut(shown.step, ends)
+        for step in range(max(full.values()) + max(periods) * -(-examples // rows)):
+            ticks = forward.step()
+            yield forward.rollout, [tick for tick in ticks if step >= full[tick.agent]]
 
 
 def _add(sample: _Sample, system: System, name: str, tick: Tick, labels: Sequence[str]) -> None:

@@ -1,12 +1,9 @@
-"""Representations: what agents make of examples, compared within and across agents.
-
-Representational dissimilarity as in Czarnecki et al. 2017, "Understanding synthetic gradients and decoupled neural
-interfaces", section 5: 1 - correlation between the representations of two examples, examples sorted by label.
+"""Representations: what agents make of examples, sorted by label, as in Czarnecki et al. 2017, "Understanding synthetic
+gradients and decoupled neural interfaces", section 5.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +17,7 @@ from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import ExampleRollout
 from antiphon.errors import ScenarioError
 
-__all__ = ["Representations", "dissimilarity", "rdm", "represent", "similarity"]
+__all__ = ["Representations", "represent"]
 
 Array = NDArray[np.float64]
 
@@ -77,39 +74,6 @@ def represent(simulation: BaseSimulation, examples: int = 400, split: str = "tes
         order = np.argsort(whole, kind="stable")
         found, whole = {name: part[order] for name, part in found.items()}, whole[order]
     return Representations(split, found, target, whole)
-
-
-def rdm(simulation: BaseSimulation, examples: int = 400, split: str = "test") -> dict[str, Array]:
-    """Return each agent's representational dissimilarity matrix, [examples, examples]; arguments as of `represent`."""
-    found = represent(simulation, examples, split)
-    return {name: dissimilarity(made) for name, made in found.agents.items()}
-
-
-def dissimilarity(representation: Array) -> Array:
-    """Return 1 - correlation between every two rows of [examples, features], in [0, 2].
-
-    A row without variance correlates with none; every row is itself.
-    """
-    centred = representation - representation.mean(1, keepdims=True)
-    length = np.linalg.norm(centred, axis=1, keepdims=True)
-    unit = np.divide(centred, length, out=np.zeros_like(centred), where=length > 0)
-    found = 1.0 - unit @ unit.T
-    np.fill_diagonal(found, 0.0)
-    bounded: Array = np.clip(found, 0.0, 2.0)
-    return bounded
-
-
-def similarity(matrices: Mapping[str, Array]) -> Array:
-    """Return the correlation of the agents' dissimilarities, [agents, agents].
-
-    A block of ones says that the representation stays the same over these agents.
-
-    Args:
-        matrices: By agent, [examples, examples].
-    """
-    size = len(next(iter(matrices.values())))
-    upper = np.triu_indices(size, 1)
-    return 1.0 - dissimilarity(np.stack([matrix[upper] for matrix in matrices.values()]))
 
 
 def _target(simulation: BaseSimulation) -> str | None:

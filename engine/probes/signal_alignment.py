@@ -17,13 +17,17 @@ from torch import Tensor
 
 from antiphon.comms.alignment import alignment
 from antiphon.comms.backward_requests import as_leaf, clipped
-from antiphon.engine.backends import StackedBackend
 from antiphon.engine.base_simulation import BaseSimulation
+from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.heart.rows import mask_fill_zero, mask_not
-from antiphon.engine.heart.system import System
 from antiphon.engine.installed import predictor_trainer_of
-from antiphon.engine.probes.truth import DifferentiableRollout, ahead_of, look_ahead
-from antiphon.errors import ScenarioError, suggest
+from antiphon.engine.probes.truth import (
+    DifferentiableRollout,
+    chosen_channels,
+    predicted_channels,
+    rollouts_ahead,
+)
+from antiphon.errors import ScenarioError
 from antiphon.telemetry.figures import Figure
 
 __all__ = ["SignalAlignment", "signal_alignment", "signal_rows"]
@@ -86,18 +90,19 @@ def signal_alignment(
     """
     if messages < 1:
         raise ScenarioError(f"signal_alignment: messages is {messages}; it must be at least 1")
-    with simulation.fork(stacked=False) as twin, simulation.fork(stacked=False) as bench:
-        system = twin._system
-        assert isinstance(twin.backend, StackedBackend)
-        twin.backend.freeze(gradients=False)
-        found = {name: _Pairs() for name in _chosen(system, channels)}
-        while open_ones := [name for name, own in found.items() if not own.complete(messages)]:
-            due = [name for name in open_ones if system.channels[name].ledger.sender.due(twin.now)]
-            if due:
-                horizon = look_ahead(system, due, twin.now) if ahead is None else ahead
-                rollout = DifferentiableRollout(system, twin.now, horizon, due)
-                _measure(rollout, ahead_of(bench, twin), horizon, found)
-            twin._advance()
+    system = simulation._system
+    probe = "signal_alignment: channel with a predictor"
+    found = {
+        name: _Pairs()
+        for name in chosen_channels(predicted_channels(system), channels, probe)
+        if not system.agents[system.channels[name].sender].learner.frozen
+    }
+
+    def incomplete() -> list[str]:
+        return [name for name, own in found.items() if not own.complete(messages)]
+
+    for rollout, world, horizon in rollouts_ahead(simulation, incomplete, ahead):
+        _measure(rollout, world, horizon, found)
     return {name: own.score() for name, own in found.items() if own.cosines}
 
 
@@ -106,29 +111,15 @@ def signal_rows(found: dict[str, SignalAlignment]) -> list[Figure]:
     return [Figure("channel", name, "parameter_cosine", own.parameter_cosine) for name, own in found.items()]
 
 
-def _chosen(system: System, channels: Sequence[str] | None) -> list[str]:
-    known = [name for name, channel in system.channels.items() if channel.gradient.predictor is not None]
-    for name in channels or ():
-        if name not in known:
-            what = "has no predictor" if name in system.channels else "is none of the scenario's channels"
-            raise ScenarioError(f"signal_alignment: '{name}' {what}{suggest(name, known)}")
-    return [
-        name
-        for name in known
-        if (channels is None or name in channels)
-        and not system.agents[system.channels[name].sender].learner.frozen
-    ]
-
-
-def _measure(rollout: DifferentiableRollout, world: Any, horizon: int, found: dict[str, _Pairs]) -> None:
+def _measure(
+    rollout: DifferentiableRollout, world: EnvironmentRunner, horizon: int, found: dict[str, _Pairs]
+) -> None:
     """Add the messages of the rollout's first step to the pairs of their channels."""
     system = rollout.system
     senders = {system.owner_of[system.channels[name].sender] for name in found}
     learners = {name: system.agents[name].learner for name in senders}
     constants = {name: learner.parameters for name, learner in learners.items()}
-    for (
-        learner
-    ) in learners.values():  # differentiated by, as they are used at the first step and nowhere else
+    for learner in learners.values():  # leaves at the first step, and constants after it
         learner.parameters = {key: as_leaf(p) for key, p in learner.parameters.items()}
     leaves = {name: list(learner.parameters.values()) for name, learner in learners.items()}
     rollout.run(world, 1)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import networkx as nx
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from antiphon.comms.alignment import alignment
 from antiphon.comms.backward_requests import constant
+from antiphon.engine.backends import StackedBackend
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.heart.channel import Channel, SyntheticInput
@@ -27,9 +28,18 @@ from antiphon.engine.heart.message import Message, Read, StepSignals, Tick, Wind
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.rollout import copied
 from antiphon.engine.installed import forward_pass_of, objectives_of, predictor_trainer_of
-from antiphon.errors import ScenarioError
+from antiphon.errors import ScenarioError, suggest
 
-__all__ = ["DifferentiableRollout", "Probe", "ahead_of", "look_ahead", "true_gradients"]
+__all__ = [
+    "DifferentiableRollout",
+    "Probe",
+    "ahead_of",
+    "chosen_channels",
+    "look_ahead",
+    "predicted_channels",
+    "rollouts_ahead",
+    "true_gradients",
+]
 
 _FARTHEST = 256
 """Steps after which effects that go round a cycle are followed no further, whatever they have missed by then."""
@@ -161,8 +171,9 @@ class DifferentiableRollout:
 
     def losses(self) -> list[Tensor]:
         """Return the summed loss of every group that has one with a gradient."""
-        totals = [self.evaluator.window(group.window).total for group in self.system.groups]
-        return [total for total in totals if total is not None and total.requires_grad]
+        batch, windows = self.system.batch, [group.window for group in self.system.groups]
+        totals = [sum(root.sum() for root in self.evaluator.window(window).roots) for window in windows]
+        return [total / batch for total in totals if isinstance(total, Tensor) and total.requires_grad]
 
     def gradients(self, *, retain: bool = False) -> dict[str, Tensor]:
         """Return B times the gradient of all losses by every marked message that was sent, [B, size].
@@ -198,6 +209,52 @@ def ahead_of(bench: BaseSimulation, simulation: BaseSimulation) -> EnvironmentRu
     world.step_signals = StepSignals(step_signals.step, dict(step_signals.signals))
     world.elapsed = simulation.world.elapsed
     return world
+
+
+def chosen_channels(known: Sequence[str], channels: Sequence[str] | None, probe: str) -> list[str]:
+    """Return those of the channels that can be measured that are named, in canonical order; None: all.
+
+    Args:
+        known: Names of those that can be measured.
+        channels: The names that are asked for; empty: none.
+        probe: The measurement and what it needs of a channel, for errors: `language: channel of symbols`.
+
+    Raises:
+        ScenarioError: One that is named cannot be measured.
+    """
+    what, _, kind = probe.partition(": ")
+    for name in channels or ():
+        if name not in known:
+            raise ScenarioError(f"{what}: '{name}' is no {kind}{suggest(name, known)}")
+    return list(known) if channels is None else [name for name in known if name in channels]
+
+
+def predicted_channels(system: System) -> list[str]:
+    """Return the names of the channels that have a predictor of gradients."""
+    return [name for name, channel in system.channels.items() if channel.gradient.predictor is not None]
+
+
+def rollouts_ahead(
+    simulation: BaseSimulation, wanted: Callable[[], Collection[str]], ahead: int | None
+) -> Iterator[tuple[DifferentiableRollout, EnvironmentRunner, int]]:
+    """Yield rollouts of coming steps, each with its environment and its horizon; nothing learns meanwhile.
+
+    Args:
+        simulation: Forked; no bit of it changes.
+        wanted: Channels whose messages are still to be differentiated, asked before each step; none ends it.
+        ahead: The horizon: further steps whose losses count. None: as many as the messages can reach.
+    """
+    with simulation.fork(stacked=False) as twin, simulation.fork(stacked=False) as bench:
+        system = twin._system
+        assert isinstance(twin.backend, StackedBackend)
+        twin.backend.freeze(gradients=False)
+        while names := wanted():
+            due = [name for name in names if system.channels[name].ledger.sender.due(twin.now)]
+            if due:
+                horizon = look_ahead(system, due, twin.now) if ahead is None else ahead
+                rollout = DifferentiableRollout(system, twin.now, horizon, due)
+                yield rollout, ahead_of(bench, twin), horizon
+            twin._advance()
 
 
 # --- how far effects lie ahead -----------------------------------------------------------------------------

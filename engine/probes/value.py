@@ -38,7 +38,13 @@ from antiphon.engine.heart.updates import StepReport
 from antiphon.engine.inference.evaluation import first_lines
 from antiphon.engine.inference.rollout import rewired
 from antiphon.engine.probes.signal_alignment import signal_alignment, signal_rows
-from antiphon.engine.probes.truth import DifferentiableRollout, ahead_of, look_ahead
+from antiphon.engine.probes.truth import (
+    DifferentiableRollout,
+    ahead_of,
+    chosen_channels,
+    look_ahead,
+    predicted_channels,
+)
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.errors import DivergenceError, ScenarioError, suggest
 from antiphon.nets.schedules import OwnSchedule, Rate
@@ -165,7 +171,11 @@ def value(
         RunError: The environment has no `state_dict`, so there are no forks.
     """
     started = time.monotonic()
-    rows = [_Row(name, members, ahead) for name, members in _groups(simulation, channels).items()]
+    known = list(simulation._system.channels)
+    if not known:
+        raise ScenarioError("value: the scenario has no channels")
+    alone = {name: [name] for name in chosen_channels(known, channels, "value: channel")}
+    rows = [_Row(name, members, ahead) for name, members in {COUPLING: known, **alone}.items()]
     least = {"horizon": (horizon, 1), "repeats": (repeats, 2), "ahead": (ahead or 0, 0)}
     for name, (given, smallest) in least.items():
         if given < smallest:
@@ -180,10 +190,11 @@ def value(
         forks = _Forks(fork, bench, fork._system, _rates(simulation, horizon), horizon)
         for _ in range(repeats):
             state = copy_tree(start._state_dict())
-            synthetic = forks.loss(state)
-            if isinstance(synthetic, str):
+            try:
+                synthetic = forks.loss(state)
+            except _NoLoss as why:
                 for row in rows:
-                    row.failed = f"as it is, {synthetic}"
+                    row.failed = f"as it is, {why}"
                 break
             for row in rows:
                 row.measure(forks, state, synthetic)
@@ -191,17 +202,6 @@ def value(
                 start._advance()
     values = tuple(row.result() for row in rows)
     return Values(values, simulation.now, horizon, repeats, time.monotonic() - started)
-
-
-def _groups(simulation: BaseSimulation, channels: Sequence[str] | None) -> dict[str, list[str]]:
-    known = list(simulation._system.channels)
-    if not known:
-        raise ScenarioError("value: the scenario has no channels")
-    for name in channels or ():
-        if name not in known:
-            raise ScenarioError(f"value: no channel '{name}'{suggest(name, known)}")
-    chosen = known if channels is None else [name for name in known if name in channels]
-    return {COUPLING: known} | {name: [name] for name in chosen}
 
 
 def _falling(base: float, start: int, horizon: int) -> Rate:
@@ -233,6 +233,10 @@ def _rates(simulation: BaseSimulation, horizon: int) -> list[float]:
     return [max(map(model.rate, range(now, now + horizon))) for model in _models(simulation._system)]
 
 
+class _NoLoss(Exception):
+    """Why a fork has no loss."""
+
+
 @dataclass
 class _Forks:
     """Two forks that are used up: one that learns, and one whose environment shows it what is to come."""
@@ -243,8 +247,8 @@ class _Forks:
     rates: list[float]
     horizon: int
 
-    def loss(self, state: dict[str, Any], steered: Callable[[], StackedBackend] | None = None) -> float | str:
-        """Learn from `state` on, and return the readouts' mean loss in the second half, or why there is none."""
+    def loss(self, state: dict[str, Any], steered: Callable[[], StackedBackend] | None = None) -> float:
+        """Learn from `state` on, and return the readouts' mean loss in the second half; _NoLoss where there is none."""
         fork, horizon = self.fork, self.horizon
         fork.backend = StackedBackend(
             self.system, stacked=False
@@ -266,11 +270,13 @@ class _Forks:
                         total = losses.loss.item() * fork._system.batch
                         sums[name] = loss + total, count + int(losses.count)
         except DivergenceError as error:
-            return f"it diverges: {error}"
+            raise _NoLoss(f"it diverges: {error}") from None
         means = [loss / count for loss, count in sums.values() if count]
         if not means:
-            names = ", ".join(sums)
-            return f"no readout ({names}) learns from a loss in the second half of {horizon} steps; use a longer horizon"
+            raise _NoLoss(
+                f"no readout ({', '.join(sums)}) learns from a loss in the second half of {horizon} steps; use a longer "
+                "horizon"
+            )
         return sum(means) / len(means)
 
 
@@ -291,17 +297,15 @@ class _Row:
         """Let a fork go on from `state` twice: with the true signal and with none."""
         if self.failed:
             return
-        started = time.monotonic()
-        true = forks.loss(state, lambda: TrueGradient(forks.fork, self.members, forks.bench, self.ahead))
-        steering = forks.fork.backend
+        started, signal = time.monotonic(), "true"
+        try:
+            true = forks.loss(state, lambda: TrueGradient(forks.fork, self.members, forks.bench, self.ahead))
+            steering, signal = forks.fork.backend, "zero"
+            zero = forks.loss(state, lambda: ZeroGradient(forks.system, self.members, forks.fork.now))
+        except _NoLoss as why:
+            self.failed = f"with a {signal} signal, {why}"
+            return
         assert isinstance(steering, TrueGradient)
-        if isinstance(true, str):
-            self.failed = f"with a true signal, {true}"
-            return
-        zero = forks.loss(state, lambda: ZeroGradient(forks.system, self.members, forks.fork.now))
-        if isinstance(zero, str):
-            self.failed = f"with a zero signal, {zero}"
-            return
         self.farthest = max(self.farthest, steering.farthest)
         self.losses.append((true, synthetic, zero))
         self.seconds += time.monotonic() - started
@@ -345,7 +349,8 @@ def write_value(simulation: BaseSimulation, step: int) -> None:
     started = time.monotonic()
     channels: list[str] | None = None if few else []
     found = value(simulation, channels=channels, horizon=spec.horizon, repeats=_RUN_REPEATS)
-    signals = signal_rows(signal_alignment(simulation, channels=channels))
+    predicted = predicted_channels(simulation._system) if few else []
+    signals = signal_rows(signal_alignment(simulation, channels=predicted))
     seconds = Figure("run", "", "value_seconds", time.monotonic() - started)
     rows = [seconds, *value_rows(found), *signals]
     for recorder in simulation.recorders:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from antiphon.engine.parts.boundary import Exchange
@@ -19,7 +20,7 @@ from antiphon.engine.state.checkpoint import from_bytes, to_bytes
 from antiphon.errors import AntiphonError, DivergenceError, RunError
 from antiphon.telemetry.parts.part_figures import PartFigures
 
-__all__ = ["RayNeighbour", "RayParts"]
+__all__ = ["RayParts"]
 
 
 _GROUPS = {"steps": 1, "exchanges": 1}
@@ -32,14 +33,9 @@ _RESTARTS = 20
 """Of a part, at most."""
 
 
-class RayNeighbour:
-    """A part as its neighbours reach it (`Neighbour`): calls to its actor, whose answers nobody waits for."""
-
-    def __init__(self, actor: Any) -> None:
-        self._actor = actor
-
-    def put(self, epoch: int, exchange: Exchange) -> None:
-        self._actor.put.options(concurrency_group="exchanges", num_returns=0).remote(epoch, exchange)
+def _hand_over(actor: Any, epoch: int, exchange: Exchange) -> None:
+    """Call a part's actor with an exchange (`Neighbour`); nobody waits for its answer."""
+    actor.put.options(concurrency_group="exchanges", num_returns=0).remote(epoch, exchange)
 
 
 class RayParts:
@@ -90,7 +86,7 @@ class RayParts:
             opened = self._resources.enter_context(open_cluster(cluster))
             self._ray = importlib.import_module("ray")
             self._make, self._actors = self._ray.put(make), self._created(opened.own, gpu)
-            self._neighbours = {index: RayNeighbour(one) for index, one in enumerate(self._actors)}
+            self._neighbours = {index: partial(_hand_over, one) for index, one in enumerate(self._actors)}
             self._begin()
         except BaseException:
             self.close()

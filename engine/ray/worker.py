@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from queue import SimpleQueue
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -27,11 +27,8 @@ Answer = tuple[PartFigures, bytes | None]
 """The figures of a part, and a state where one was asked for or is due; its seconds since the run began are not known to it."""
 
 
-class Neighbour(Protocol):
-    """Another part as a worker reaches it."""
-
-    def put(self, epoch: int, exchange: Exchange) -> None:
-        """Hand over an exchange without waiting: in order, and not at all where the other's process is gone."""
+Neighbour = Callable[[int, Exchange], None]
+"""Hands an exchange of an epoch to another part without waiting: in order, and not at all where its process is gone."""
 
 
 class PartWorker:
@@ -147,7 +144,7 @@ class PartWorker:
     # --- calls of neighbours, and of the driver at any time ---------------------------------------------------
 
     def put(self, epoch: int, exchange: Exchange) -> None:
-        """Take an exchange (`Neighbour.put`)."""
+        """Take an exchange (`Neighbour`)."""
         self._inbox.put((epoch, exchange))
 
     def halt(self, call: int) -> None:
@@ -182,7 +179,7 @@ class PartWorker:
             return
         for one in part.neighbours:
             exchange = part.collect(one)
-            self._neighbours[one].put(self._epoch, exchange)
+            self._neighbours[one](self._epoch, exchange)
             sent += exchange.nbytes
         self._sent_at = part.now
         self._count(bytes_sent=sent, calls=self._figures.calls + len(part.neighbours))

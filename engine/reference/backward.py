@@ -47,7 +47,7 @@ def window_loss(state: State, window: Window) -> WindowLoss:
         share = count / state.batch if name in whole.policies else 1.0
         whole.by_agent[name] = samples
         whole.losses[name] = Losses(samples.sum().reshape(1) / state.batch * share, score.reshape(1), count)
-    whole.total = sum(terms[1:], start=terms[0]) if terms else None
+    whole.roots = terms
     return whole
 
 
@@ -75,8 +75,7 @@ def tick_loss(state: State, tick: Tick) -> tuple[Tensor, Tensor, int] | None:
 def window_update(state: State, group: LearningGroup, window: Window, step: int) -> Update | None:
     """Differentiate a window and enter in the ledgers what goes back (rules 2, 4); None: it has diverged (rule 32)."""
     batch, update = state.batch, Update(group, window, window_loss=window_loss(state, window))
-    injections, total = _injections(state, update, step), update.window_loss.total
-    objectives = [] if total is None else [total]
+    injections, objectives = _injections(state, update, step), update.window_loss.roots
     auxiliary = _auxiliary_losses(state, group, window)
     followed = [*objectives, *auxiliary, *(_term(i, i.scale, batch) for i in injections)]
     leaves = {r: r.value for r in window.leaves.values() if r.value is not None and r.value.requires_grad}
@@ -146,9 +145,7 @@ def _injections(state: State, update: Update, step: int) -> list[Injection]:
                 loss = tick_loss(state, tick) if tick.agent == channel.feedback.error_of else None
                 if loss is not None and loss[0].requires_grad and tick.step >= message.stamp:
                     (error,) = gradients_of([loss[0].sum()], [tick.ports[OBJECTIVE]])
-                    found += (
-                        [] if error is None else [Injection(output, channel.feedback.direct.signal(error))]
-                    )
+                    found += [] if error is None else [Injection(output, error @ channel.feedback.direct.T)]
     return found
 
 
@@ -277,7 +274,6 @@ def _returns(state: State, update: Update, traced: list[Channel], beyond: Tensor
             terms.append(
                 _term(Injection(window.live[memory.name, last.stamp], more), memory.gradient.discount, batch)
             )
-    loss = window_loss(state, window).total
-    gradients = gradients_of(terms if loss is None else [loss, *terms], list(leaves.values()))
+    gradients = gradients_of([*window_loss(state, window).roots, *terms], list(leaves.values()))
     release(window)
     return {name: g * batch for name, g in zip(leaves, gradients, strict=True) if g is not None}

@@ -22,7 +22,7 @@ from antiphon.engine.heart.updates import StepReport
 from antiphon.engine.reference import ledger
 from antiphon.engine.reference.backward import depth, fate_of, lambda_returns, window_update
 from antiphon.engine.reference.forward import release, replay, tick_agents
-from antiphon.engine.reference.ledger import EnvMask, mask_fill_zero
+from antiphon.engine.reference.ledger import RowMask, mask_fill_zero
 from antiphon.engine.reference.policies import act, further_passes
 from antiphon.engine.reference.predictors import gradient_updates, input_updates
 from antiphon.engine.reference.state import Closed, State
@@ -69,7 +69,7 @@ class ReferenceEngine(State):
                 if self.agents[name].policy is not None:
                     tick.outcomes.append(signals)
 
-    def cut(self, step: int, ended: EnvMask, terminated: EnvMask) -> None:
+    def cut(self, step: int, ended: RowMask, terminated: RowMask) -> None:
         """Cut the episodes that ended at `step`: what is held, in flight or kept is void there (rule 20)."""
         if not ended.any():
             return

@@ -19,26 +19,26 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Message, Read, StepSignals, Window
 from antiphon.errors import EngineError
 
-EnvMask = Tensor
+RowMask = Tensor
 """[B] bool: the parallel environments that something holds for."""
 
 
-def as_mask(mask: bool | Tensor | None, like: Tensor) -> EnvMask:
+def as_mask(mask: bool | Tensor | None, like: Tensor) -> RowMask:
     """Return a mask that may be one bool for all environments as [B], B the rows of `like`; None: nowhere."""
     return mask if isinstance(mask, Tensor) else torch.full_like(like[:, 0], bool(mask), dtype=torch.bool)
 
 
-def simplified(mask: EnvMask) -> bool | Tensor:
+def simplified(mask: RowMask) -> bool | Tensor:
     """Return a mask as shared messages have it: one bool where all environments agree."""
     return True if mask.all() else mask if mask.any() else False
 
 
-def select(mask: EnvMask, one: Tensor, other: Tensor) -> Tensor:
+def select(mask: RowMask, one: Tensor, other: Tensor) -> Tensor:
     """Return `one` [B, …] where `mask` [B] holds, and `other` elsewhere."""
     return torch.where(mask.view(-1, *([1] * (one.dim() - 1))), one, other)
 
 
-def mask_fill_zero(mask: EnvMask, value: Tensor) -> Tensor:
+def mask_fill_zero(mask: RowMask, value: Tensor) -> Tensor:
     """Return `value` [B, …] where `mask` [B] holds, zeros elsewhere: put, never multiplied (rule 19: NaN x 0)."""
     return select(mask, value, torch.zeros_like(value))
 
@@ -131,7 +131,7 @@ def _read(channel: Channel, due: Message) -> Read:
     return Read(channel.name, value, available, due, counted, step_signals=signals)
 
 
-def mixed(where: EnvMask, one: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, Tensor]:
+def mixed(where: RowMask, one: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return signals `one` where `where` holds, `other` elsewhere; without a mask `_name` a signal is present everywhere."""
     mixed = {}
     for name in dict.fromkeys([*one, *other]) if other else ():
@@ -148,7 +148,7 @@ def age(channel: Channel, read: Read, step: int) -> Tensor:
         stamp = stamp + read.message.stamp
         if held is not None and held.stamp is not None:
             stamp = torch.where(as_mask(read.predicted, channel.zeros), stamp, held.stamp)
-    age = (step - stamp).to(channel.zeros.dtype) / channel.ledger.sender.clock.period
+    age = (step - stamp).to(channel.zeros.dtype) / channel.ledger.sender.period
     return mask_fill_zero(as_mask(read.available, channel.zeros), age)
 
 
@@ -198,7 +198,7 @@ def close(window: Window, receiving: list[Channel], step: int) -> None:
                 ledger.completed.setdefault(step + ledger.back, []).append(message)
 
 
-def cut(channel: Channel, step: int, ended: EnvMask, terminated: EnvMask) -> None:
+def cut(channel: Channel, step: int, ended: RowMask, terminated: RowMask) -> None:
     """Void what was sent where an episode ended; what the last state of a `terminated` one returns is zero (rule 20)."""
     ledger, like, stamp = channel.ledger, channel.zeros, channel.ledger.sender.latest(step)
     final = ledger.messages.get(-1 if stamp is None else stamp)

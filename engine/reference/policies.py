@@ -12,10 +12,11 @@ from torch.nn.functional import cosine_similarity
 from antiphon.agents.network import OBJECTIVE, VALUE
 from antiphon.agents.policies import Advantages, PolicyLosses, Trajectory, trajectory_of
 from antiphon.comms.backward_requests import constant
-from antiphon.engine.heart.agent import Agent, Goal
+from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.message import StepSignals, Tick, Window
 from antiphon.engine.heart.updates import Update
 from antiphon.engine.policies.policy_window import PolicyWindow
+from antiphon.engine.policies.rewards import Rewards
 from antiphon.engine.reference.forward import message_read, replay
 from antiphon.engine.reference.ledger import mask_fill_zero
 from antiphon.engine.reference.state import State
@@ -41,14 +42,19 @@ def act(state: State, tick: Tick) -> None:
 def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | None:
     """Evaluate a policy over a window (rules 38-41); None where no tick teaches anything."""
     ticks = [tick for tick in window.ticks() if tick.agent == agent.name]
-    if agent.goal is None or agent.goal.policy is None or not ticks or not ticks[0].participates:
+    goal, policy = agent.goal, agent.policy
+    if goal is None or policy is None or not ticks or not ticks[0].participates:
         return None
+    assert goal.rewards is not None
     steps = [*(tick.outcomes for tick in ticks[:-1]), ticks[-1].outcomes[:1]]
-    outcomes = zip(*(_outcome(state, agent.goal, some) for some in steps), strict=True)
+    outcomes = zip(*(_outcome(state, goal.rewards, some) for some in steps), strict=True)
     rewards, *ends = (torch.stack(each) for each in outcomes)
-    direction = agent.goal.direction
+    direction = goal.rewards.direction
     if direction is not None:  # rule 39: how far a signal moved where a message points to
-        weight, channel = dict(agent.goal.rewards)["goal.cosine"], agent.incoming[direction.place].name
+        weight, channel = (
+            dict(goal.rewards.weights)["goal.cosine"],
+            agent.incoming[direction.place].name,
+        )
         for t, pair in enumerate(pairwise(ticks)):
             message = [message_read(state, r, window) for r in pair[0].reads if r.channel == channel][-1]
             signals = [tick.step_signals.signals[direction.signal].flatten(1) for tick in pair]
@@ -62,27 +68,27 @@ def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | 
     trajectory = trajectory_of(sampled, rewards, *ends, known_length=known_length)
     values = _port(ticks, VALUE)
     values = None if values is None else constant(values)[..., 0]
-    advantages = agent.goal.policy.advantages(trajectory, values)
+    advantages = policy.advantages(trajectory, values)
     if not advantages.valid.any():
         return None
     first = pass_losses(agent, ticks, (trajectory, advantages, None))
     return PolicyWindow(ticks, trajectory, advantages, first)
 
 
-def _outcome(state: State, goal: Goal, steps: list[StepSignals]) -> tuple[Tensor, ...]:
+def _outcome(state: State, own: Rewards, steps: list[StepSignals]) -> tuple[Tensor, ...]:
     """What followed a tick in its episode (38), [B] each: rewards, termination, truncation; whether it was experience."""
     reward = state.system.nothing
     terminated = truncated = state.nowhere
     going = experience = ~state.nowhere
     for signals in steps:
         known, now = signals.signals.get("_reward", ~state.nowhere), state.system.nothing
-        for name, weight in goal.rewards:
+        for name, weight in own.weights:
             if name in signals.signals:
                 known = known & signals.signals.get(f"_{name}", ~state.nowhere)
                 now = now + weight * signals.signals[name].to(now.dtype)
         reward = reward + mask_fill_zero(going & known, now)
         experience = known if signals is steps[0] else experience
-        final, cut = (signals.signals[name] > 0 for name in goal.ends)
+        final, cut = (signals.signals[name] > 0 for name in own.ends)
         terminated, truncated = terminated | (going & final), truncated | (going & cut & ~final)
         going = going & ~final & ~cut
     return reward, terminated, truncated, experience

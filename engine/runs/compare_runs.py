@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from heapq import merge
-from itertools import chain, groupby
-from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antiphon.engine.runs.directory import RunDirectory
-from antiphon.spec import channel_name
 from antiphon.telemetry.csv_files import read_figures
-from antiphon.telemetry.figures import WALL_CLOCK, Figure
+from antiphon.telemetry.figures import WALL_CLOCK
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,35 +95,25 @@ def compare_runs(first: RunDirectory, second: RunDirectory) -> Comparison:
     Raises:
         RunError: A file cannot be read, or is damaged.
     """
-    settings = _differing({"a": _settings(first), "b": _settings(second)})
+    from antiphon.engine.state.compatibility import differences  # torch
+
+    settings = [
+        SettingDifference(
+            path, {run: value for run, value in zip("ab", values, strict=True) if value is not None}
+        )
+        for path, *values in differences(_settings(first), _settings(second))
+    ]
     not_recorded = list(dict.fromkeys([*first.not_recorded, *second.not_recorded]))
     steps, metric = _compare_metrics(*(run.verified("metrics.csv") for run in (first, second)))
     checkpoints, tensor = _compare_checkpoints(first, second)
-    return Comparison(list(settings), not_recorded, steps, metric, checkpoints, tensor)
+    return Comparison(settings, not_recorded, steps, metric, checkpoints, tensor)
 
 
 def _settings(run: RunDirectory) -> dict[str, Any]:
     """Return the scenario of a run as a tree, with what else decides its numbers."""
-    tree = dict(run.values)
-    channels = tree.get("channels")
-    if isinstance(channels, list) and all(isinstance(entry, dict) for entry in channels):
-        tree["channels"] = {
-            channel_name(each["from"], each["to"], each.get("key", 0)): each for each in channels
-        }
-    tree["run"] = {key: run.facts[key] for key in _FACTS if key in run.facts}
-    tree["changes"] = {f"{key} at step {step}": value for step, key, value in run.facts.get("changes", ())}
-    return tree
-
-
-def _differing(values: Mapping[str, Any], path: _Path = ()) -> Iterator[SettingDifference]:
-    """Yield the leaves in which two trees differ; `values`: by run, without one that has none."""
-    trees = list(values.values())
-    if len(trees) == 2 and all(isinstance(tree, Mapping) for tree in trees):
-        for key in dict.fromkeys(chain.from_iterable(trees)):
-            present = {run: tree[key] for run, tree in values.items() if key in tree}
-            yield from _differing(present, (*path, str(key)))
-    elif len(trees) == 1 or trees[0] != trees[1]:
-        yield SettingDifference(path, values)
+    changes = {f"{key} at step {step}": value for step, key, value in run.facts.get("changes", ())}
+    facts = {key: run.facts[key] for key in _FACTS if key in run.facts}
+    return {**run.values, "run": facts, "changes": changes}
 
 
 def _compare_metrics(first: Path, second: Path) -> tuple[list[int], MetricDifference | None]:
@@ -136,25 +122,24 @@ def _compare_metrics(first: Path, second: Path) -> tuple[list[int], MetricDiffer
     Losses are means since the rows before: compared are steps before which both tables have rows of the same step.
     """
     steps = []
-    tables = (_rows(table, run) for run, table in enumerate((first, second)))
-    before = [0, 0]
-    for step, rows in groupby(merge(*tables, key=itemgetter(0)), key=itemgetter(0)):
-        values: tuple[dict[tuple[str, str, str], float], ...] = ({}, {})
-        for _, run, row in rows:
-            if row.kind != "run" or row.metric not in WALL_CLOCK:
-                values[run][row[:3]] = row.value
-        one, other = values
-        if one and other and before[0] == before[1]:
+    one, other = (_by_step(table) for table in (first, second))
+    before = [dict(zip(sorted(table), [0, *sorted(table)], strict=False)) for table in (one, other)]
+    for step in sorted(one.keys() & other.keys()):
+        if before[0][step] == before[1][step]:
             steps.append(step)
-            for key in one:
-                if key in other and repr(one[key]) != repr(other[key]):  # nan equals itself
-                    return steps, MetricDifference(step, *key, one[key], other[key])
-        before = [step if found else last for found, last in zip(values, before, strict=True)]
+            for key, value in one[step].items():
+                if repr(other[step].get(key, value)) != repr(value):  # nan equals itself
+                    return steps, MetricDifference(step, *key, value, other[step][key])
     return steps, None
 
 
-def _rows(table: Path, run: int) -> Iterator[tuple[int, int, Figure]]:
-    return ((step, run, row) for step, row in read_figures(table))
+def _by_step(table: Path) -> dict[int, dict[tuple[str, str, str], float]]:
+    """Return the figures of a metrics.csv by step and by kind, name and metric, without wall-clock times."""
+    found: dict[int, dict[tuple[str, str, str], float]] = {}
+    for step, row in read_figures(table):
+        if row.kind != "run" or row.metric not in WALL_CLOCK:
+            found.setdefault(step, {})[row[:3]] = row.value
+    return found
 
 
 def _compare_checkpoints(
@@ -191,10 +176,9 @@ def _leaves(state: Any, path: _Path = ()) -> Iterator[tuple[_Path, Tensor]]:
 
 def _equal(one: Tensor, other: Tensor) -> bool:
     """Return whether two tensors are equal to the bit: zeros differ by their sign, and nan equals itself."""
-    import torch
-
-    first, second = (tensor.reshape(-1).contiguous().view(torch.uint8) for tensor in (one, other))
-    return one.shape == other.shape and one.dtype == other.dtype and torch.equal(first, second)
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    return one.contiguous().numpy(force=True).tobytes() == other.contiguous().numpy(force=True).tobytes()
 
 
 def _largest(one: Tensor, other: Tensor) -> float | None:

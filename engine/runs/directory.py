@@ -23,8 +23,6 @@ from typing import TYPE_CHECKING, Any, Self
 from antiphon.engine.runs.lock import LOCK, DirectoryLock
 from antiphon.errors import RunError, ScenarioError
 from antiphon.files import (
-    check_folder,
-    check_regular,
     cut,
     fitting,
     read_bytes,
@@ -51,7 +49,16 @@ from antiphon.scenarios.yaml_text import read, write
 if TYPE_CHECKING:
     from antiphon.engine.base_simulation import BaseSimulation
 
-__all__ = ["RunDirectory", "facts_of", "holds_objects", "is_free", "now", "scenario_text"]
+__all__ = [
+    "RunDirectory",
+    "check_free",
+    "commit",
+    "holds_objects",
+    "is_free",
+    "now",
+    "scenario_text",
+    "versions",
+]
 
 _KEPT = 2
 """How many checkpoints are kept."""
@@ -59,8 +66,6 @@ _SCENARIO, _RUN, _RESULT = "scenario.yaml", "run.json", "result.json"
 _TABLES = ("metrics.csv", "parts.csv")
 _EVENTS = "events.out.tfevents.*.antiphon"
 """Event files that a run writes; others in its directory are let alone."""
-_WRITTEN = ("*.json", "*.yaml", "*.csv", "events.*")
-"""Patterns of all files that are written in a run directory, but for checkpoints."""
 _PACKAGES = ("antiphon", "torch", "numpy", "gymnasium", "networkx", "pydantic", "tensorboard", "safetensors")
 _KINDS: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("scenario", "device", "dtype", "backend", "exit"), str),
@@ -119,9 +124,13 @@ def is_free(path: Path) -> bool:
     return not names or (LOCK in names and names <= {LOCK, _SCENARIO, *begun})
 
 
-def _check_free(path: Path) -> None:
+def check_free(path: Path) -> None:
+    """Raise RunError unless a new run can begin in a folder."""
     if not is_free(path):
-        raise RunError(f"{path}: is there already and not empty; choose another directory for a new run")
+        raise RunError(
+            f"{path}: is there already and not empty; choose another name, or add --resume-if-exists to go on "
+            "(in Python: Simulation.resume)"
+        )
 
 
 def _remove_empty(path: Path) -> None:
@@ -162,13 +171,13 @@ class RunDirectory:
         made = not path.exists()
         directory = cls(path, {"format": FORMAT, **facts, "files": {}, "checkpoints": {}})
         with ExitStack() as undo, writing(path):
-            _check_free(path)
+            check_free(path)
             path.mkdir(parents=True, exist_ok=True)
             if made:
                 undo.callback(_remove_empty, path)
             directory._lock = DirectoryLock(path)
             undo.callback(directory.release)
-            _check_free(path)  # another process may have been faster
+            check_free(path)  # another process may have been faster
             undo.callback(_remove_begun, path)
             remove_temporary(path)
             write_text(path / _SCENARIO, scenario_text(scenario))
@@ -195,12 +204,8 @@ class RunDirectory:
         """Keep others from writing here until `release`, read run.json anew, and remove what a killed process left.
 
         Raises:
-            RunError: Another process writes here, or this one, something is no file or folder of its own, or run.json is damaged.
+            RunError: Another process writes here, or this one, or run.json is damaged.
         """
-        check_folder(self.path / "checkpoints")
-        for pattern in _WRITTEN:
-            for path in self.path.glob(pattern):
-                check_regular(path)
         self._lock = DirectoryLock(self.path)
         try:
             self.facts = type(self).open(self.path).facts
@@ -220,26 +225,11 @@ class RunDirectory:
             self._lock.release()
             self._lock = None
 
-    def tidy(self) -> None:
-        """Remove what a process left that was killed after the run's end was written, if nobody writes here and it can be."""
-        with suppress(RunError, OSError):
-            self.lock()
-            self.release()
-
-    def check_in_place(self) -> None:
-        """Raise RunError where the directory that this process writes in was deleted, moved or replaced by another."""
-        if self._lock is not None and not self._lock.in_place:
-            raise RunError(
-                f"{self.path}: was deleted or moved while the run wrote there, and the run has stopped; one that was moved "
-                "goes on from its latest checkpoint with `antiphon resume`"
-            )
-
     # --- what is written ---------------------------------------------------------------------------------
 
     def note(self, **facts: Any) -> None:
-        """Change facts and rewrite run.json; RunError as of `check_in_place`, or where it cannot be written."""
+        """Change facts and rewrite run.json; RunError where it cannot be written."""
         self.facts.update(facts)
-        self.check_in_place()
         write_checked(self.path / _RUN, self.facts)
 
     def note_running(self, **facts: Any) -> None:
@@ -259,7 +249,6 @@ class RunDirectory:
         Raises:
             RunError: As of `note`; what was there before is there still.
         """
-        self.check_in_place()
         for recorder in simulation.recorders:
             recorder.sync()
         name, grown = _checkpoint_name(simulation.now), self._grown()
@@ -410,43 +399,8 @@ def _checkpoint_name(step: int) -> str:
     return f"step-{step:09d}"
 
 
-def facts_of(
-    scenario: Scenario,
-    *,
-    seed: int,
-    device: str,
-    dtype: str = "float32",
-    threads: int = 1,
-    backend: str = "cohort",
-    variants: Iterable[Scenario] = (),
-) -> dict[str, Any]:
-    """Return the content of run.json for a run that begins now, but for its template; `variants` is that of `advice`."""
-    from torch import get_float32_matmul_precision
-
-    from antiphon.engine.planning.advice import advice
-
-    return {
-        "scenario": scenario.scenario,
-        "seed": seed,
-        "steps": scenario.training.steps,
-        "device": device,
-        "dtype": dtype,
-        "matmul_precision": get_float32_matmul_precision(),
-        "threads": threads,
-        "backend": backend,
-        "versions": _versions(),
-        "git": _commit(),
-        "warnings": advice(scenario, variants),
-        "started": now(),
-        "finished": None,
-        "seconds": 0.0,
-        "step": 0,
-        "exit": "running",
-        "error": None,
-    }
-
-
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that compute."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -456,7 +410,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """Return the commit of the checkout that this code runs from; None where it was installed otherwise."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -34,7 +33,6 @@ class DirectoryLock:
 
         self._path = folder / LOCK
         self._lock = FileLock(self._path, timeout=0, thread_local=False)
-        self._place = os.stat(folder)
         with writing(self._path):
             try:
                 self._lock.acquire()
@@ -44,20 +42,10 @@ class DirectoryLock:
                     "ended, or stop it"
                 ) from None
 
-    @property
-    def in_place(self) -> bool:
-        """Whether the directory is still the one that was locked: not deleted, moved or replaced."""
-        try:
-            return os.path.samestat(os.stat(self._path.parent), self._place)
-        except OSError:
-            return False
-
     def release(self) -> None:
         """Give it up, and remove the file; a second call does nothing."""
         if self._lock.is_locked:
-            if self.in_place:
-                with suppress(OSError):
-                    self._path.unlink()
+            self._path.unlink(missing_ok=True)
             self._lock.release()
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from antiphon.engine.metrics.progress import Progress
-from antiphon.engine.metrics.report import MeanAccumulator
 from antiphon.engine.runs.run_loop import Observer, Outcome, RunLoop
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ __all__ = ["OnStep", "ProgressBar", "Scores", "StepCallback", "TrainingScores"]
 Scores = dict[str, dict[str, float]]
 """Loss and metric by readout."""
 OnStep = Callable[[int, Callable[[], Scores]], None]
-"""Called after each step with the step reached and a function that returns the mean scores since it was last called."""
+"""Called after each step with the step reached and a function that returns the newest scores."""
 
 
 class ProgressBar(Observer):
@@ -51,39 +50,34 @@ class StepCallback(Observer):
 
 
 class TrainingScores(Observer):
-    """Mean loss and metric of each readout on the training data, handed to a function after each step.
+    """Calls a function after each step, with the scores since the newest row of figures, or else of that row.
 
-    The metric of a policy is the return of the newest episodes that have finished, as evaluations have it. Of a simulation in
-    parts the means are over the steps that it takes itself, or else those of the newest row of figures.
+    They are the mean loss and metric of each readout on the training data. The metric of a policy is the return of the newest
+    episodes that have finished, as evaluations have it.
     """
 
     def __init__(self, on_step: OnStep) -> None:
         self._on_step = on_step
-        self._means: dict[BaseSimulation, MeanAccumulator] = {}
-
-    def start(self, loop: RunLoop) -> None:
-        self._means = {one: MeanAccumulator(one._system) for one in loop.simulations}
 
     def step(self, loop: RunLoop) -> None:
-        """Accumulate the newest losses and call the function."""
-        for simulation in loop.running:
-            self._means[simulation].add(simulation.learned)
-        self._on_step(loop.running[0].now, lambda: self._pop_scores(loop))
+        """Call the function."""
+        self._on_step(loop.running[0].now, lambda: _scores(loop.running))
 
     def reads_state_at(self, simulation: BaseSimulation) -> float:
         return math.inf
 
-    def _pop_scores(self, loop: RunLoop) -> Scores:
-        """Return the means since the last call, over the running simulations, of readouts that all of them have."""
-        popped = [self._means[one].pop() or one.train_means.row() for one in loop.running]
-        scores: Scores = {}
-        for name in loop.running[0].scenario.readouts:
-            own = [one[name] for one in popped if name in one]
-            if len(own) == len(popped):
-                scores[name] = {metric: sum(one[metric] for one in own) / len(own) for metric in own[0]}
-                if scores[name].pop("return", None) is not None:
-                    scores[name] |= _episode_return(name, loop.running)
-        return scores
+
+def _scores(simulations: Sequence[BaseSimulation]) -> Scores:
+    """Return the means over the simulations, of readouts that all of them have."""
+    rows = [one.train_means.row() | one.train_means.means() for one in simulations]
+    scores: Scores = {}
+    for name in simulations[0].scenario.readouts:
+        own = [row[name] for row in rows if name in row]
+        if len(own) == len(rows):
+            scores[name] = {metric: sum(one[metric] for one in own) / len(own) for metric in own[0]}
+            if scores[name].pop("return", None) is not None:
+                scores[name] |= _episode_return(name, simulations)
+    return scores
 
 
 def _episode_return(agent: str, simulations: Sequence[BaseSimulation]) -> dict[str, float]:

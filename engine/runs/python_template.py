@@ -10,7 +10,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -21,12 +21,12 @@ from antiphon.problems import DocumentError
 from antiphon.scenarios.document import Scenario, Template
 from antiphon.spec import frozen_data
 
-__all__ = ["Buildable", "PythonTemplate", "imported_object", "in_one_line", "load_python", "other_variants"]
+__all__ = ["Buildable", "PythonTemplate", "load_python", "other_variants"]
 
 _ARGUMENT = re.compile(r"^ +(\w+): (.*)$", re.MULTILINE)
 
-Buildable = Scenario | Template | Callable[..., Scenario]
-"""A scenario, or what makes one of the values of its parameters."""
+Buildable = Scenario | Callable[..., Scenario]
+"""A scenario, or a function that makes one of the values of its parameters."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,49 +67,40 @@ class PythonTemplate:
     @property
     def name(self) -> str:
         """The scenario's name, or the function's."""
-        if isinstance(self.base, Scenario):
-            return self.base.scenario
-        return self.base.name if isinstance(self.base, Template) else _word(self.base)
+        return self.base.scenario if isinstance(self.base, Scenario) else _word(self.base)
 
     @property
     def description(self) -> str:
-        """In words."""
-        return "" if callable(self.base) else self.base.description
+        """The scenario's description, or the first line of the function's docstring."""
+        if isinstance(self.base, Scenario):
+            return self.base.description
+        return (inspect.getdoc(self.base) or "").partition("\n")[0]
 
     @property
-    def summary(self) -> str:
-        """The first line of a function's docstring, or the description."""
-        return (
-            (inspect.getdoc(self.base) or "").partition("\n")[0] if callable(self.base) else self.description
-        )
+    def parameters(self) -> Mapping[str, inspect.Parameter]:
+        """The parameters of the function that can be given by name; a scenario has none."""
+        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        return {name: one for name, one in self._signature.items() if one.kind in named}
 
     @property
     def explained(self) -> dict[str, str]:
         """What the docstring of a function has on its parameters (`Args:`), by name."""
-        text = (inspect.getdoc(self.base) or "").partition("Args:")[2] if callable(self.base) else ""
+        text = (inspect.getdoc(self.base) or "").partition("Args:")[2]
         return {name: text for name, text in _ARGUMENT.findall(text) if name in self.parameters}
 
     @property
-    def parameters(self) -> Mapping[str, Any]:
-        """Names of the base's parameters, with what is known of each."""
-        if isinstance(self.base, Template):
-            return self.base.parameters
-        return _parameters(self.base) if callable(self.base) else {}
+    def _signature(self) -> Mapping[str, inspect.Parameter]:
+        return {} if isinstance(self.base, Scenario) else inspect.signature(self.base).parameters
 
     def resolve_values(
         self, variant: str | None = None, values: Mapping[str, Any] = MappingProxyType({})
     ) -> dict[str, Any]:
         """Return the value of every parameter that is plain data: its default, else the variant's, else the given one."""
-        base, values = self.base, self._with_variant(variant, values)
-        if isinstance(base, Template):
-            return base.resolve_values(None, values)
-        found = {name: one.default for name, one in _parameters(base).items()} if callable(base) else {}
+        defaults = {name: one.default for name, one in self.parameters.items()}
         plain = {}
-        for name, value in {**found, **values}.items():
-            try:
+        for name, value in {**defaults, **self._with_variant(variant, values)}.items():
+            with suppress(DocumentError):  # a Python object
                 plain[name] = frozen_data(value, (name,))
-            except DocumentError:
-                continue  # a Python object
         return plain
 
     def placing(self, variant: str | None, values: Mapping[str, Any]) -> AbstractContextManager[None]:
@@ -142,11 +133,9 @@ class PythonTemplate:
         return {**self.variants[variant], **values}
 
     def _build(self, values: Mapping[str, Any]) -> Scenario:
-        base, source = self.base, self.source
-        if isinstance(base, Template):
-            return base.resolve(None, values)
-        known = _parameters(base) if callable(base) else {}
-        unknown = [name for name in values if name not in known and not _takes_all(base)]
+        base, source, known = self.base, self.source, self.parameters
+        takes_all = any(one.kind is one.VAR_KEYWORD for one in self._signature.values())
+        unknown = [name for name in values if name not in known and not takes_all]
         if unknown:
             mend = suggest(unknown[0], known) or "; give a function of its parameters that returns a Scenario"
             raise ScenarioError(f"{source} has no parameter {unknown[0]!r}{mend}")
@@ -174,7 +163,7 @@ def other_variants(
 
     Those that cannot be resolved are left out. A function is not called only to see what it would return.
     """
-    if isinstance(template, PythonTemplate) and not isinstance(template.base, Template):
+    if isinstance(template, PythonTemplate):
         return
     for settings in (values, {}) if values else ({},):
         for other in (None, *template.variants):
@@ -192,92 +181,60 @@ def load_python(place: str) -> PythonTemplate:
         ScenarioError: There is no such module or function, it is something else, or it cannot be imported or called; one
             line that names where.
     """
-    option = place
-    found = imported_object(place, option)
-    if not isinstance(found, Scenario | Template) and not callable(found):
+    base = _imported(place)
+    if isinstance(base, Scenario):
+        return PythonTemplate(base=base, source=place, importable=True)
+    if not callable(base):
         raise ScenarioError(
-            f"{option}: is of type {type(found).__name__}; must be an antiphon.Scenario or a function that returns one"
+            f"{place}: is of type {type(base).__name__}; must be an antiphon.Scenario or a function that returns one"
         )
-    base = in_one_line(found, option) if callable(found) else found
-    variants = {} if isinstance(found, Scenario | Template) else getattr(found, "variants", {})
-    return PythonTemplate(base=base, source=place, importable=True, variants=variants)
+    function, variants = _in_one_line(place)(base), getattr(base, "variants", {})
+    return PythonTemplate(base=function, source=place, importable=True, variants=variants)
 
 
-def imported_object(place: str, option: str) -> Any:
-    """Import the object of `MODULE:NAME`; modules beside are found too.
-
-    Args:
-        place: Where it is.
-        option: What errors begin with.
-
-    Raises:
-        ScenarioError: There is no such module or name, or the module cannot be imported.
-    """
+def _imported(place: str) -> Any:
+    """Import the object of `MODULE:NAME`; ScenarioError where there is no such module or name, or it cannot be imported."""
     module_name, _, name = place.partition(":")
     if not module_name or not name or Path(module_name).suffix == ".py" or "/" in module_name:
         raise ScenarioError(
-            f"{option}: must be MODULE:FUNCTION, for example train:build for build() in train.py"
+            f"{place}: must be MODULE:FUNCTION, for example train:build for build() in train.py"
         )
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
     try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise ScenarioError(f"{option}: {_reason(error)}") from error
-        raise ScenarioError(
-            f"{option}: no module '{error.name}' in {here} or among what is installed"
-        ) from None
-    except (Exception, SystemExit) as error:
-        raise ScenarioError(f"{option}: {_reason(error)}") from error
+        with _in_one_line(place):
+            module = importlib.import_module(module_name)
+    except ScenarioError as error:
+        missing = getattr(error.__cause__, "name", None)
+        if isinstance(error.__cause__, ModuleNotFoundError) and f"{module_name}.".startswith(f"{missing}."):
+            raise ScenarioError(
+                f"{place}: no module '{missing}' in {here} or among what is installed"
+            ) from None
+        raise
     try:
         return operator.attrgetter(name)(module)
     except AttributeError:
         known = [word for word in vars(module) if word[0] != "_"]
         raise ScenarioError(
-            f"{option}: module '{module_name}' has no '{name}'{suggest(name, known)}"
+            f"{place}: module '{module_name}' has no '{name}'{suggest(name, known)}"
         ) from None
 
 
-def in_one_line(function: Callable[..., Any], option: str) -> Callable[..., Any]:
-    """Return a function whose exceptions are ScenarioErrors."""
-
-    @functools.wraps(function)
-    def called(**values: Any) -> Any:
-        try:
-            return function(**values)
-        except AntiphonError:
-            raise
-        except Exception as error:
-            raise ScenarioError(f"{option}: {_reason(error)}") from error
-
-    return called
-
-
-def _reason(error: BaseException) -> str:
-    """Return an exception in one line, with the last place in the user's own code."""
-    message = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    if isinstance(error, SyntaxError):  # has its place in the message
-        return message
-    frames = traceback.extract_tb(error.__traceback__)
-    theirs = [frame for frame in frames if not re.search("importlib|-packages", frame.filename)]
-    place = [*frames[-1:], *theirs][-1]
-    return f"{message} ({Path(place.filename).name}:{place.lineno})"
-
-
-def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """Return the parameters of a function that can be given by name."""
-    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    found = inspect.signature(function).parameters
-    return {name: parameter for name, parameter in found.items() if parameter.kind in named}
-
-
-def _takes_all(function: Buildable) -> bool:
-    """Whether a function takes any name (`**values`)."""
-    kinds = (
-        [one.kind for one in inspect.signature(function).parameters.values()] if callable(function) else []
-    )
-    return inspect.Parameter.VAR_KEYWORD in kinds
+@contextmanager
+def _in_one_line(place: str) -> Iterator[None]:
+    """Convert exceptions of a user's code to ScenarioErrors of one line, with the last place in that code."""
+    try:
+        yield
+    except AntiphonError:
+        raise
+    except (Exception, SystemExit) as error:
+        line = f"{place}: {type(error).__name__}: {' '.join(str(error).split())}"
+        if not isinstance(error, SyntaxError):  # which has its place in the message
+            frames = traceback.extract_tb(error.__traceback__)
+            theirs = [frame for frame in frames if not re.search("importlib|-packages", frame.filename)]
+            last = [*frames[-1:], *theirs][-1]
+            line += f" ({Path(last.filename).name}:{last.lineno})"
+        raise ScenarioError(line) from error
 
 
 def _word(value: object) -> str:

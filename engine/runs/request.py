@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from antiphon.engine.runs.directory import RunDirectory, facts_of, holds_objects, is_free, scenario_text
+from antiphon.engine.runs.directory import RunDirectory, holds_objects, is_free, scenario_text
 from antiphon.engine.runs.python_template import PythonTemplate, other_variants
 from antiphon.engine.runs.run_loop import Outcome
 from antiphon.engine.virtual.profile import VirtualSettings
 from antiphon.errors import DivergenceError, RunError
 from antiphon.files import finite
+from antiphon.problems import show_value
 from antiphon.scenarios import Scenario, Template
 from antiphon.spec import plain
 
@@ -72,21 +74,19 @@ class Request:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The content of run.json at the start of this run."""
-        variants = other_variants(self.template, self.variant, self.values)
+        """What run.json has of the request, beside what it has of the simulation."""
         return {
             "template": {"source": self.template.source, "text": self.template.text},
             "variant": self.variant,
             "values": self.resolved_values,
             "command": list(self.command),
-            **facts_of(
-                self.scenario,
-                seed=self.seed,
-                device=self.device,
-                backend=self.computing_backend,
-                variants=variants,
-            ),
+            "device": self.device,
         }
+
+    @property
+    def variants(self) -> Iterator[Scenario]:
+        """The template's other variants, for `advice`."""
+        return other_variants(self.template, self.variant, self.values)
 
     def existing(self, path: str | Path) -> RunDirectory | None:
         """Return the run that is at `path`, or None; RunError where it is not this one, with a line that names what differs."""
@@ -106,8 +106,6 @@ class Request:
         result = None if directory is None else directory.result
         if directory is None or result is None:
             return None
-        if directory.facts["exit"] in ("done", "diverged"):
-            directory.tidy()
         if directory.facts["exit"] == "diverged":
             error = f"{path}: diverged and would do so again: {directory.facts['error']}"
             return Outcome("diverged", DivergenceError.exit_code, error, result)
@@ -125,7 +123,7 @@ class Request:
         pairs |= self._of_cluster(facts)
         found = [f"{name}: {old} there, {new} asked" for name, (old, new) in pairs.items() if old != new]
         if not found and directory.document != scenario_text(self.scenario):
-            found += self._scenario_differences(directory)
+            found += islice(self._scenario_differences(directory), 1)
         return found
 
     def _of_cluster(self, facts: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -140,20 +138,10 @@ class Request:
             return {"place": ("another placement", "this one")}
         return {}
 
-    def _scenario_differences(self, directory: RunDirectory) -> list[str]:
-        described = directory.described
-        if described is not None:
-            from antiphon.engine.state.compatibility import check_same_scenario
-            from antiphon.engine.state.described_scenario import described_scenario
+    def _scenario_differences(self, directory: RunDirectory) -> Iterator[str]:
+        from antiphon.engine.state.compatibility import differences
+        from antiphon.engine.state.described_scenario import described_scenario
 
-            try:
-                check_same_scenario(described, described_scenario(self.scenario))
-            except RunError as error:
-                return [str(error)]
-            return []
-        scenario = directory.scenario
-        if scenario.training.steps != self.scenario.training.steps:
-            return [f"steps: {scenario.training.steps} there, {self.scenario.training.steps} asked"]
-        return [f"its scenario.yaml is not what {self.template.source} says now"] * (
-            scenario != self.scenario
-        )
+        there = directory.described or described_scenario(directory.scenario)
+        for path, old, new in differences(there, described_scenario(self.scenario)):
+            yield f"{'.'.join(path)}: {show_value(old)} there, {show_value(new)} asked"

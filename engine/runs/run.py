@@ -11,17 +11,18 @@ from typing import Any
 from antiphon.engine.base_simulation import StepInfo
 from antiphon.engine.build.builder import chosen_device
 from antiphon.engine.parts.settings import PartsSettings
-from antiphon.engine.runs.directory import RunDirectory, is_free
+from antiphon.engine.planning.advice import advice
+from antiphon.engine.runs.directory import RunDirectory, check_free
 from antiphon.engine.runs.observers import OnStep, TrainingScores
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run_loop import Outcome, RunLoop
-from antiphon.engine.runs.run_writer import RunWriter
+from antiphon.engine.runs.run_writer import RunWriter, open_writer
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.virtual.simulation import VirtualSimulation
 from antiphon.errors import RunError
 from antiphon.scenarios import Scenario
 
-__all__ = ["Run", "begin", "check_empty", "resume"]
+__all__ = ["Run", "begin", "resume"]
 
 
 @dataclass(frozen=True)
@@ -30,35 +31,34 @@ class Run:
 
     simulations: Sequence[Simulation]
     """At the step they go on from."""
-    directories: Sequence[RunDirectory]
     until: int
     """The step they stop at."""
     step: Callable[[], Sequence[StepInfo]] | None = None
     """Steps several (`RunLoop`)."""
 
-    def train(self, on_step: OnStep | None = None, checkpoint_every: int | None = None) -> list[Outcome]:
+    @property
+    def writers(self) -> list[RunWriter]:
+        """Those of the simulations."""
+        return [one._writer for one in self.simulations if one._writer is not None]
+
+    def train(self, on_step: OnStep | None = None) -> list[Outcome]:
         """Train to the end, and close the simulations; RunError where a directory cannot be written any more.
 
         Ctrl-C or SIGTERM ends all after the present step, with checkpoints and results; a second one at once.
-        `checkpoint_every` is that of `RunWriter`.
         """
-        writers = [
-            RunWriter(simulation, directory, checkpoint_every)
-            for simulation, directory in zip(self.simulations, self.directories, strict=True)
-        ]
         scores = [] if on_step is None else [TrainingScores(on_step)]
-        loop = RunLoop(self.simulations, [*scores, *writers], self.step)
+        loop = RunLoop(self.simulations, [*scores, *self.writers], self.step)
         for simulation in self.simulations:
             simulation._keeps_messages = bool(simulation.recordings)
         try:
             outcomes = loop.run(max(0, self.until - self.simulations[0].now))
         finally:
             with ExitStack() as closing:
-                for simulation, directory in zip(self.simulations, self.directories, strict=True):
-                    closing.callback(directory.release)
+                for simulation in self.simulations:
                     closing.callback(simulation.close)
         return [
-            replace(outcome, result=writer.result) for outcome, writer in zip(outcomes, writers, strict=True)
+            replace(outcome, result=writer.result)
+            for outcome, writer in zip(outcomes, self.writers, strict=True)
         ]
 
 
@@ -68,6 +68,7 @@ def begin(
     *,
     resume_if_exists: bool = False,
     division: PartsSettings | None = None,
+    checkpoint_every: int | None = None,
 ) -> Run:
     """Begin a run; the request is checked, and its scenario built, before anything is written.
 
@@ -76,34 +77,35 @@ def begin(
         path: Its directory.
         resume_if_exists: The run that is there already is resumed, if it is this one.
         division: The parts that compute it; None: it is computed as a whole, or resumed as it was run.
+        checkpoint_every: As of `RunWriter`.
 
     Raises:
         ScenarioError: The scenario cannot be resolved, built or divided.
         DataError: Its data are missing or broken.
         RunError: The directory holds something else, or cannot be written.
     """
+    until = request.scenario.training.steps
     if not resume_if_exists:
-        check_empty(path)
+        check_free(Path(path))
     elif (there := request.existing(path)) is not None:
-        return _resumed(there, request.scenario.training.steps, request.given, division)
+        return _resumed(there, until, request.given, division, checkpoint_every)
     how: dict[str, Any] = {"seed": request.seed, "device": chosen_device(request.device)}
+    facts = request.facts
     simulation: Simulation
     if (cluster := request.cluster) is not None:
         simulation = VirtualSimulation(request.scenario, cluster.profile, cluster.placement, **how)
+        facts["virtual"] = simulation.facts
+        facts["warnings"] = [*advice(request.scenario, request.variants), *simulation.warnings]
     else:
         simulation = Simulation(request.scenario, backend=request.backend, parts=division, **how)
-    facts = {**request.facts, "backend": simulation.backend.name}  # chosen once, for resuming too
     if simulation._division is not None:
         facts["parts"] = simulation._division
-    if isinstance(simulation, VirtualSimulation):
-        facts["virtual"] = simulation.facts
-        facts["warnings"] = [*facts["warnings"], *simulation.warnings]
     try:
-        directory = RunDirectory.create(path, request.scenario, facts)
+        simulation._writer = open_writer(simulation, Path(path), checkpoint_every, facts, request.variants)
     except BaseException:
         simulation.close()
         raise
-    return Run([simulation], [directory], request.scenario.training.steps)
+    return Run([simulation], until)
 
 
 def resume(
@@ -111,6 +113,7 @@ def resume(
     steps: int | None = None,
     scenario: Scenario | None = None,
     division: PartsSettings | None = None,
+    checkpoint_every: int | None = None,
 ) -> Run | Outcome:
     """Resume a run from its newest checkpoint, to the same bits as if it had never stopped.
 
@@ -120,6 +123,7 @@ def resume(
             is returned where it is at that step already.
         scenario: Needed where it holds Python objects.
         division: The parts that it goes on in; None: as it was run.
+        checkpoint_every: As of `RunWriter`.
 
     Raises:
         ScenarioError: It cannot be divided like this.
@@ -134,31 +138,16 @@ def resume(
     if until < step:
         raise RunError(f"--steps: {until}, but {path} has done {step} already; give more")
     if until == step and done and result is not None:
-        directory.tidy()
         return Outcome("done", result=result)
-    return _resumed(directory, until, scenario, division)
+    return _resumed(directory, until, scenario, division, checkpoint_every)
 
 
 def _resumed(
-    directory: RunDirectory, until: int, scenario: Scenario | None, division: PartsSettings | None
+    directory: RunDirectory,
+    until: int,
+    scenario: Scenario | None,
+    division: PartsSettings | None,
+    checkpoint_every: int | None,
 ) -> Run:
-    directory.lock()
-    try:
-        simulation: Simulation
-        if "virtual" in directory.facts:
-            simulation = VirtualSimulation._of_directory(directory, scenario, division)
-        else:
-            division = division or PartsSettings.of_facts(directory.facts)
-            simulation = Simulation._of_directory(directory, scenario, division)
-    except BaseException:
-        directory.release()
-        raise
-    return Run([simulation], [directory], until)
-
-
-def check_empty(path: str | Path) -> None:
-    """Raise RunError if a directory holds something."""
-    if not is_free(Path(path)):
-        raise RunError(
-            f"{path}: is there already and not empty; choose another name, or add --resume-if-exists to go on"
-        )
+    kind = VirtualSimulation if "virtual" in directory.facts else Simulation
+    return Run([kind._resumed(directory, scenario, division, checkpoint_every, until)], until)

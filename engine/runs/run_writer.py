@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from antiphon.engine.inference.episodes import policies
 from antiphon.engine.inference.evaluation import Evaluation
 from antiphon.engine.metrics.description import describe_run
 from antiphon.engine.metrics.figures import figures
 from antiphon.engine.metrics.timeline import span, timeline
-from antiphon.engine.runs.directory import RunDirectory, facts_of, now
+from antiphon.engine.planning.advice import advice
+from antiphon.engine.runs.directory import RunDirectory, commit, now, versions
 from antiphon.engine.runs.run_loop import Observer, Outcome, RunLoop, SharedClock
 from antiphon.errors import AntiphonError, DivergenceError, RunError, ScenarioError
 from antiphon.extensions import made, name_of
 from antiphon.files import finite
 from antiphon.manifests import read_cache, write_checked
+from antiphon.scenarios import Scenario
 from antiphon.scenarios.training import OF_AGENTS, RecorderSpec
 from antiphon.telemetry.channels.recorder import ChannelsWriter
 from antiphon.telemetry.csv_files import CsvRecorder, read_figures
@@ -139,12 +141,13 @@ def over(readouts: Sequence[str], metric: str, agents: Mapping[str, Mapping[str,
 _CHECKPOINTS = 10
 _FEWEST_STEPS = 100
 """Between checkpoints, where nothing else is set: ten in a run, but at least so many steps apart."""
-_LOOK_EVERY = 1.0
-"""Seconds from one look after the directory to the next."""
 
 
 class RunWriter(Observer):
     """Writes figures, checkpoints, run.json and result.json of a simulation into its run directory.
+
+    Its recorders are attached to the simulation; what an earlier session wrote after its present step is dropped. Where the
+    scenario holds Python objects a checkpoint of step 0 keeps the parameters that they begin with.
 
     Args:
         simulation: At the step it goes on from; its `until` is the step that the run is to reach.
@@ -166,19 +169,8 @@ class RunWriter(Observer):
         self._simulation, self._given_every = simulation, checkpoint_every
         self._ended_at = simulation.now
         self._trained = False
-        self._looked_at = -math.inf
         self._latest = LatestFigures()
-        self._clock: SharedClock | None = None
-        self._seconds_before: float = directory.facts["seconds"]
-        self._timed_at = simulation.now, self._seconds_before
-
-    def attach(self) -> None:
-        """Attach recorders to the simulation; what an earlier session wrote after its present step is dropped.
-
-        Where the scenario holds Python objects a checkpoint of step 0 keeps the parameters that they begin with.
-        """
-        simulation, directory, start = self._simulation, self.directory, self._simulation.now
-        scenario, document = simulation.scenario, directory.document
+        start, scenario, document = simulation.now, simulation.scenario, directory.document
         first = timeline(simulation._system, 0, span(simulation._system))
         description = describe_run(
             scenario, directory.facts, document=document, start=start, until=simulation.until, timeline=first
@@ -200,7 +192,7 @@ class RunWriter(Observer):
             raise
         # A crash leaves run.json behind the table.
         logged = self._latest.of("run", "").get("seconds", 0.0)
-        self._seconds_before = max(directory.facts["seconds"], logged)
+        self._seconds_before: float = max(directory.facts["seconds"], logged)
         self._clock = SharedClock()
         self._clock.divide(1)
         self._timed_at = start, self._seconds()
@@ -210,7 +202,7 @@ class RunWriter(Observer):
 
     def _seconds(self) -> float:
         """Return the seconds of the run so far, all sessions together."""
-        return self._seconds_before + (0.0 if self._clock is None else self._clock())
+        return self._seconds_before + self._clock()
 
     def _times(self, step: int) -> list[Figure]:
         """Return the seconds of the run, and where environments are stepped the steps of all of them in a second since the
@@ -225,9 +217,7 @@ class RunWriter(Observer):
         return rows
 
     def start(self, loop: RunLoop) -> None:
-        """Attach recorders if there are none yet, and note in run.json that the run goes on."""
-        if self._clock is None:
-            self.attach()
+        """Note in run.json that the run goes on."""
         self._trained = True
         self._seconds_before, self._clock = self._seconds() - loop.clock(), loop.clock
         self._note_running()
@@ -247,12 +237,6 @@ class RunWriter(Observer):
         if self._simulation in loop.running and self._simulation.now != self._simulation.until:
             self._write_due_checkpoint()
 
-    def _check_in_place(self) -> None:
-        """Look after the directory once in a while, for what is written into deleted files is lost without an error."""
-        if time.monotonic() - self._looked_at >= _LOOK_EVERY:
-            self._looked_at = time.monotonic()
-            self.directory.check_in_place()
-
     def reads_state_at(self, simulation: BaseSimulation) -> float:
         """Return the step of the next checkpoint."""
         every = self._checkpoint_every
@@ -271,16 +255,13 @@ class RunWriter(Observer):
         return self._given_every or max(_FEWEST_STEPS, -(-self._simulation.until // _CHECKPOINTS))
 
     def _write_due_checkpoint(self) -> None:
-        self._check_in_place()
         if self._simulation.now % self._checkpoint_every == 0:
             self.directory.checkpoint(self._simulation)
 
     def end(self, simulation: BaseSimulation, outcome: Outcome) -> None:
         """Write a checkpoint, run.json and result.json; after an exception only its reason, into run.json."""
-        if simulation is not self._simulation:
-            return
-        if self._clock is None and not self.running:
-            return  # it has ended before, and could not be gone on with: its end stays as it is
+        if simulation is not self._simulation or not self.running:
+            return  # of an end that is written nothing changes
         self._trained, self._ended_at = False, simulation.now
         if outcome.status in ("failed", "interrupted"):
             self._note_end("stopped" if outcome.status == "interrupted" else "failed", outcome.error)
@@ -335,29 +316,52 @@ class RunWriter(Observer):
 
 
 def open_writer(
-    simulation: BaseSimulation, path: Path, checkpoint_every: int | None = None, **facts: Any
+    simulation: BaseSimulation,
+    path: Path,
+    checkpoint_every: int | None,
+    facts: Mapping[str, Any],
+    variants: Iterable[Scenario] = (),
 ) -> RunWriter:
-    """Create a run directory for a simulation made in Python; its figures are written from the first step.
+    """Create the run directory of a simulation; its figures are written from the first step.
 
-    RunError where the folder holds something, or cannot be written. Further `facts` are for run.json.
+    Args:
+        simulation: At its first step.
+        path: The directory.
+        checkpoint_every: As of `RunWriter`.
+        facts: For run.json, beside those of the simulation or in their place.
+        variants: As of `advice`.
+
+    Raises:
+        RunError: The folder holds something, or cannot be written.
     """
     scenario = simulation.scenario
-    known = facts_of(
-        scenario,
-        seed=simulation.seed,
-        device=str(simulation.device),
-        dtype=str(simulation.dtype).removeprefix("torch."),
-        threads=simulation.threads,
-        backend=simulation.backend.name,
-    )
-    directory = RunDirectory.create(path, scenario, known | facts)
-    writer = RunWriter(simulation, directory, checkpoint_every)
+    known = {
+        "scenario": scenario.scenario,
+        "seed": simulation.seed,
+        "steps": scenario.training.steps,
+        "device": str(simulation.device),
+        "dtype": str(simulation.dtype).removeprefix("torch."),
+        "matmul_precision": torch.get_float32_matmul_precision(),
+        "threads": simulation.threads,
+        "backend": simulation.backend.name,
+        "versions": versions(),
+        "git": commit(),
+        "warnings": advice(scenario, variants),
+        "started": now(),
+        "finished": None,
+        "seconds": 0.0,
+        "step": 0,
+        "exit": "running",
+        "error": None,
+    }
+    directory = RunDirectory.create(path, scenario, {**known, **facts})
     try:
-        writer.attach()
-    except BaseException:
+        return RunWriter(simulation, directory, checkpoint_every)
+    except BaseException as error:
+        with suppress(AntiphonError):
+            directory.note(exit="failed", error=str(error) or type(error).__name__, finished=now())
         directory.release()
         raise
-    return writer
 
 
 _MEASURED = "measured.json"

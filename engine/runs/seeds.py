@@ -16,16 +16,17 @@ from antiphon.engine.build.builder import chosen_device, without_weights
 from antiphon.engine.build.join_replicas import sequential_reason_of
 from antiphon.engine.build.stacking import reasons_alone
 from antiphon.engine.environment import EnvironmentRunner, with_own_env
-from antiphon.engine.heart.message import joined
 from antiphon.engine.replicas import Replica, ReplicatedEngine
-from antiphon.engine.runs.directory import RunDirectory
+from antiphon.engine.runs.directory import RunDirectory, check_free
 from antiphon.engine.runs.lock import locked
 from antiphon.engine.runs.observers import OnStep, Scores
 from antiphon.engine.runs.request import Request
-from antiphon.engine.runs.run import Run, begin, check_empty
+from antiphon.engine.runs.run import Run, begin
 from antiphon.engine.runs.run_loop import Outcome, RunLoop
+from antiphon.engine.runs.run_writer import RunWriter, open_writer
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.state.checkpoint import read_simulation
+from antiphon.engine.state.replica_signals import joined
 from antiphon.errors import DivergenceError, ScenarioError
 from antiphon.files import write_json
 from antiphon.scenarios import Scenario, Template, load
@@ -207,7 +208,7 @@ class MultiSeedRun:
         self._existing: dict[int, RunDirectory] = {}
         for index, (request, path) in enumerate(zip(requests, paths, strict=True)):
             if not resume_if_exists:
-                check_empty(path)
+                check_free(path)
             elif (outcome := request.outcome(path)) is not None:
                 self._ended[index] = outcome
             elif (directory := request.existing(path)) is not None:
@@ -315,16 +316,16 @@ class MultiSeedRun:
     def _train_group(self, group: Sequence[int], on_step: OnStep | None, every: int | None) -> list[Outcome]:
         if len(group) == 1 and not self._ends_alone(group[0]):
             request, path = self.requests[group[0]], self.paths[group[0]]
-            run = begin(request, path, resume_if_exists=self._resume)
-            return run.train(on_step, every)
+            run = begin(request, path, resume_if_exists=self._resume, checkpoint_every=every)
+            return run.train(on_step)
         existing = [self._existing[index] for index in group if index in self._existing]
         with ExitStack() as undo:
             for directory in existing:
                 directory.lock()
                 undo.callback(directory.release)
             replicas = self._build(group)
-            run = Run(replicas.simulations, self._directories(group, replicas), self.until, replicas.step)
-            return run.train(on_step, every)
+            self._open_writers(group, replicas, every)
+            return Run(replicas.simulations, self.until, replicas.step).train(on_step)
 
     def _ends_alone(self, index: int) -> bool:
         """Return whether a run has taken its last step together with others, and been killed before its end was written."""
@@ -361,25 +362,26 @@ class MultiSeedRun:
             undo.pop_all()
         return replicas
 
-    def _directories(self, group: Sequence[int], replicas: Seeds) -> list[RunDirectory]:
-        """Return the directories of runs that are trained together; on failure no new one is left."""
+    def _open_writers(self, group: Sequence[int], replicas: Seeds, every: int | None) -> None:
+        """Open the directories of runs that are trained together; on failure no new one is left."""
         seeds = [self.requests[index].seed for index in group]
-        facts = {"backend": self.requests[0].backend, "together": seeds}
-        directories = []
         with ExitStack() as undo:
             undo.callback(replicas.close)
-            for index in group:
+            for index, simulation in zip(group, replicas.simulations, strict=True):
                 directory = self._existing.get(index)
-                if directory is not None and self._steps[index] < self.until:
-                    directory.note(together=seeds)
-                elif directory is None:
+                if directory is None:
                     request, path = self.requests[index], self.paths[index]
-                    directory = RunDirectory.create(path, request.scenario, request.facts | facts)
+                    facts = {**request.facts, "backend": request.backend, "together": seeds}
+                    writer = open_writer(simulation, path, every, facts, request.variants)
                     undo.callback(shutil.rmtree, path, ignore_errors=True)
-                    undo.callback(directory.release)
-                directories.append(directory)
+                    undo.callback(writer.directory.release)
+                else:
+                    if self._steps[index] < self.until:
+                        directory.note(together=seeds)
+                    simulation.until = self.until
+                    writer = RunWriter(simulation, directory, every)
+                simulation._writer = writer
             undo.pop_all()
-        return directories
 
 
 def _newest_steps(directory: RunDirectory) -> set[int]:

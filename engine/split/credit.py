@@ -49,33 +49,17 @@ def _read_by(traced: Trace, path: str) -> Shape:
     return next((tuple(value.shape[1:]) for value in values if isinstance(value, Tensor)), ())
 
 
-def _named(at: str) -> str:
-    if at.startswith(_AFTER):
-        return f"the layers after '{at.removeprefix(_AFTER)}'"
-    return f"the layers from '{at}' on"
-
-
-def _reading_one(part: Part, what: str) -> Part:
-    if part.observes or len(part.reads) != 1:
-        names = [*part.observes, *(wire.message.name for wire in part.reads)]
-        raise ScenarioError(
-            f"gradient: {what} read {', '.join(names)}, and a head reads one message; name where the last layers "
-            "begin with `at`, or use local"
-        )
-    return part
-
-
-def _check_shape(part: Part, what: str, shape: Shape) -> None:
-    reads = tuple(part.reads[0].message.shape)
-    if reads != tuple(shape):
-        raise ScenarioError(
-            f"gradient: {what} read {list(reads)}, and a message is {list(shape)}; name where the last layers "
-            "begin with `at`, or use local"
-        )
-
-
-def _quoted(names: Sequence[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names)
+def _checked(part: Part, at: str, shape: Shape | None = None) -> Part:
+    """A part; ScenarioError unless it reads one message, and of this shape where one is given."""
+    if not part.observes and len(part.reads) == 1 and shape in (None, tuple(part.reads[0].message.shape)):
+        return part
+    what = f"after '{at.removeprefix(_AFTER)}'" if at.startswith(_AFTER) else f"from '{at}' on"
+    reads = [*part.observes, *(f"{w.message.name} {list(w.message.shape)}" for w in part.reads)]
+    of_shape = "" if shape is None else f" of shape {list(shape)}"
+    raise ScenarioError(
+        f"gradient: the layers {what} read {', '.join(reads)}, and a head reads one message{of_shape}; name where the last "
+        "layers begin with `at`, or use local"
+    )
 
 
 def _size(module: nn.Module) -> int:
@@ -189,13 +173,12 @@ class Credit:
         at = at or self._last(kind)
         last = self.tail(at)
         if kind == "lens":
-            _check_shape(last, _named(at), shape)
+            _checked(last, at, shape)
             names = {f"1.{key}": self._owner(key) for key, _ in last.module.named_parameters()}
             return {"head": nn.Sequential(nn.Flatten(), last.module), "parameters": names, **keys}
-        chosen = {f"'{path}'": self.block(path, at) for path in self._chosen(wire, at, layers)}
-        chosen |= {_named(at): last}
-        what, first = next(iter(chosen.items()))
-        _check_shape(first, what, shape)
+        chosen = {path: self.block(path, at) for path in self._chosen(wire, at, layers)} | {at: last}
+        first = next(iter(chosen))
+        _checked(chosen[first], first, shape)
         head = nn.Sequential(nn.Flatten(), *(part.module for part in chosen.values()))
         return {"target": name, "head": head, **keys, "kind": "local"}
 
@@ -211,7 +194,7 @@ class Credit:
             ScenarioError: It reads more than one tensor.
         """
         if at not in self._tails:
-            self._tails[at] = _reading_one(self._parts(self._trace([at]), [at])[-1], _named(at))
+            self._tails[at] = _checked(self._parts(self._trace([at]), [at])[-1], at)
         return self._tails[at]
 
     def block(self, name: str, at: str) -> Part:
@@ -226,7 +209,7 @@ class Credit:
         """
         blocks = self._blocks()
         following = [*blocks, at][blocks.index(name) + 1]
-        return _reading_one(self._parts(self._trace([*blocks, at]), [name, following])[1], f"'{name}'")
+        return _checked(self._parts(self._trace([*blocks, at]), [name, following])[1], name)
 
     def _trace(self, names: Sequence[str]) -> Trace:
         """The model's trace with the containers of submodules opened, and an entry for every `after PATH`."""
@@ -273,7 +256,7 @@ class Credit:
         if not blocks:
             called = [path for path in self._trace(self.cuts).entries if path]
             raise ScenarioError(
-                f"gradient: {kind} needs the model's last layers, and no list of blocks holds {_quoted(self.cuts)}; name "
+                f"gradient: {kind} needs the model's last layers, and no list of blocks holds '{self.cuts[0]}'; name "
                 f"where they begin with `at`: {{'kind': '{kind}', 'at': '{called[-1]}'}}"
             )
         last = blocks[-1]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -19,9 +18,6 @@ from antiphon.engine.split.outputs import prediction_of
 from antiphon.engine.split.plan import plan_parts
 from antiphon.engine.split.tracer import trace
 from antiphon.errors import ScenarioError
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 __all__ = ["Cut", "Cuts", "containers", "cut_names", "cuts"]
 
@@ -52,43 +48,22 @@ class Cut:
         return _BYTES * sum(math.prod(shape) for shape in self.tensors.values())
 
 
-class Cuts(Sequence[Cut]):
+class Cuts(tuple[Cut, ...]):
     """The places where a model can be cut; printed, a table."""
 
-    def __init__(self, found: Iterable[Cut]) -> None:
-        self._cuts = tuple(found)
+    __slots__ = ()
 
-    def __getitem__(self, index: Any) -> Any:
-        return self._cuts[index]
-
-    def __len__(self) -> int:
-        return len(self._cuts)
-
-    def __iter__(self) -> Iterator[Cut]:
-        return iter(self._cuts)
-
-    def __rich__(self) -> Table:
-        from rich import box
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(box=box.SIMPLE, show_edge=False, pad_edge=False, header_style="bold")
-        for heading in ("cut before", "module", "crosses"):
-            table.add_column(heading)
-        for heading in ("bytes/sample", "cost before"):
-            table.add_column(heading, justify="right", no_wrap=True)
+    def __str__(self) -> str:
+        rows = [("cut before", "module", "crosses", "bytes/sample", "cost before")]
         for cut in self:
             crosses = cut.problem or ", ".join(f"{name} {list(shape)}" for name, shape in cut.tensors.items())
             figures = ("–", "–") if cut.problem else (f"{cut.size:,}", f"{100 * cut.share:.0f} %")
-            table.add_row(*(Text(cell) for cell in (cut.name, cut.kind, crosses, *figures)))
-        return table
-
-    def __str__(self) -> str:
-        from rich.console import Console
-
-        out = io.StringIO()
-        Console(file=out, width=120).print(self)
-        return out.getvalue().rstrip("\n")
+            rows.append((cut.name, cut.kind, crosses, *figures))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = (
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
+        )
+        return "\n".join(line.rstrip() for line in lines)
 
 
 def cuts(model: nn.Module, example: Any, *, output: str | int | None = None, inside: bool = False) -> Cuts:

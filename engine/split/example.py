@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from antiphon.engine.split.graph import copied
+from antiphon.engine.split.graph import copied, first_line, own_copies
 from antiphon.envs.signal import Description, Signal
 from antiphon.errors import ScenarioError, suggest
 
 __all__ = ["Inputs", "arguments", "check_model", "inputs_for", "named_example"]
 
 _BATCH = 3
-_PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+_WRAPPERS = (torch.jit.ScriptModule, nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
 @dataclass(frozen=True)
@@ -38,34 +38,28 @@ class Inputs:
 
 def check_model(model: object) -> nn.Module:
     """Return a model; ScenarioError unless it is a module with parameters of numbers, and not a wrapper of one."""
-    name = type(model).__name__
-    if isinstance(model, torch.jit.ScriptModule):
-        raise ScenarioError(f"{name}: a script has no modules to copy; give the module that it was made from")
     if not isinstance(model, nn.Module):
-        raise ScenarioError(f"model is {name}; give a torch.nn.Module, or parts=[module, …]")
-    if isinstance(model, _PARALLEL):
-        raise ScenarioError(f"model is wrapped by {name}; give model.module")
+        raise ScenarioError(f"model is {type(model).__name__}; give a torch.nn.Module, or parts=[module, …]")
+    if isinstance(model, _WRAPPERS):
+        raise ScenarioError(
+            f"model is a {type(model).__name__}; give the module that it was made from (.module)"
+        )
     for path, module in model.named_modules():
         if isinstance(getattr(module, "_orig_mod", None), nn.Module):
             place = f"'{path}'" if path else "model"
             raise ScenarioError(f"{place} is compiled (torch.compile); give it as it was, its _orig_mod")
     for key, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if is_lazy(tensor):
-            raise ScenarioError(f"'{key}' is not initialised yet (a lazy module); call the model once first")
-        if tensor.is_meta:
-            raise ScenarioError(f"'{key}' is on the meta device, without numbers; give a model that has them")
+        if is_lazy(tensor) or tensor.is_meta:
+            what = "a lazy module; call the model once first" if is_lazy(tensor) else "on the meta device"
+            raise ScenarioError(f"'{key}' has no numbers ({what}); give a model that has them")
     return model
 
 
 def arguments(model: nn.Module) -> dict[str, bool]:
     """Return the arguments of a model's forward, and whether it needs each."""
     found = inspect.signature(model.forward).parameters.values()
-    plain = (
-        inspect.Parameter.POSITIONAL_ONLY,
-        inspect.Parameter.POSITIONAL_OR_KEYWORD,
-        inspect.Parameter.KEYWORD_ONLY,
-    )
-    return {one.name: one.default is inspect.Parameter.empty for one in found if one.kind in plain}
+    several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return {one.name: one.default is one.empty for one in found if one.kind not in several}
 
 
 def inputs_for(model: nn.Module, env: Description, inputs: Mapping[str, str] | None) -> Inputs:
@@ -114,28 +108,20 @@ def named_example(model: nn.Module, example: Any) -> dict[str, Any]:
 
 def _signals(model: nn.Module, env: Description, inputs: Mapping[str, str] | None) -> dict[str, str]:
     names = arguments(model)
+    form = f"inputs={{'{next(iter(names), 'x')}': '{env.observations[0]}', …}}"
     if inputs is None:
         needed = [name for name, needs in names.items() if needs]
-        if len(needed) != 1:
-            missing = [name for name in needed if name not in env.signals]
-            if missing or not needed:
-                raise ScenarioError(
-                    f"{type(model).__name__}.forward takes {', '.join(names) or 'no argument'}; give "
-                    f"inputs={{'{next(iter(names), 'x')}': '{env.observations[0]}', …}}"
-                )
-            inputs = {name: name for name in needed}
-        else:
-            only = "image" if "image" in env.observations else env.observations[0]
-            inputs = {needed[0]: needed[0] if needed[0] in env.observations else only}
+        inputs = {name: name for name in needed}
+        if len(needed) == 1 and needed[0] not in env.observations:
+            inputs[needed[0]] = "image" if "image" in env.observations else env.observations[0]
+        if not needed or not env.signals.keys() >= set(inputs.values()):
+            listed = ", ".join(names) or "no argument"
+            raise ScenarioError(f"{type(model).__name__}.forward takes {listed}; give {form}")
     if not isinstance(inputs, Mapping):
-        raise ScenarioError(
-            f"inputs: {inputs!r}; give {{'{next(iter(names), 'x')}': '{env.observations[0]}', …}}"
-        )
+        raise ScenarioError(f"inputs: {inputs!r}; give {form}")
     for name, signal in inputs.items():
         if name not in names:
-            given = inspect.signature(model.forward).parameters.values()
-            listed = ", ".join(str(one.replace(annotation=inspect.Parameter.empty)) for one in given)
-            raise ScenarioError(f"inputs: forward({listed}) names no argument '{name}'{suggest(name, names)}")
+            raise ScenarioError(f"inputs: forward names no argument '{name}'{suggest(name, names)}")
         if signal not in env.signals:
             raise ScenarioError(f"inputs: no signal '{signal}'{suggest(signal, env.signals)}")
     return {name: inputs[name] for name in names if name in inputs}
@@ -158,17 +144,11 @@ def _problem(model: nn.Module, example: Mapping[str, Any]) -> str | None:
     probe = copied(model).cpu().float().eval()
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            probe(
-                **{
-                    name: value.clone() if isinstance(value, Tensor) else value
-                    for name, value in example.items()
-                }
-            )
+            probe(**own_copies(example))
     except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        listed = ", ".join(
-            f"{name} [batch, {', '.join(map(str, value.shape[1:]))}]" if isinstance(value, Tensor) else name
-            for name, value in example.items()
-        )
-        return f"{type(model).__name__} does not take {listed} ({reason})"
+        shapes = {
+            name: f" {list(value.shape)}" for name, value in example.items() if isinstance(value, Tensor)
+        }
+        listed = ", ".join(f"{name}{shapes.get(name, '')}" for name in example)
+        return f"{type(model).__name__} does not take {listed} ({first_line(error)})"
     return None

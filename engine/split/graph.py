@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import operator
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ __all__ = [
     "Fact",
     "Mode",
     "Trace",
-    "call_node",
     "copied",
     "evaluate",
     "first_line",
@@ -94,43 +92,21 @@ def storages(value: object) -> frozenset[int]:
     return frozenset(t.untyped_storage().data_ptr() for t in tensors_in(value) if t.numel())
 
 
-def call_node(root: nn.Module, node: fx.Node, args: Any, kwargs: Any, example: Mapping[str, Any]) -> Any:
-    """Return the value of a node for the values of its arguments."""
-    target = node.target
-    if node.op == "placeholder":
-        return example[str(target)]
-    if node.op == "get_attr":
-        return operator.attrgetter(str(target))(root)
-    if node.op == "call_module":
-        return root.get_submodule(str(target))(*args, **kwargs)
-    if node.op == "call_method":
-        return getattr(args[0], str(target))(*args[1:], **kwargs)
-    assert callable(target)
-    return target(*args, **kwargs)
-
-
 def evaluate(graph: fx.Graph, root: nn.Module, example: Mapping[str, Any]) -> dict[fx.Node, Any]:
     """Return the value of every node of a graph for other arguments, without gradients.
 
     Raises:
         ScenarioError: A node fails: something was frozen in.
     """
-    values: dict[fx.Node, Any] = {}
-    example = own_copies(example)
+    interpreter = fx.Interpreter(root, garbage_collect_values=False, graph=graph)
     torch.manual_seed(1)
-    for node in graph.nodes:
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
-        if node.op == "output":
-            values[node] = args[0]
-            continue
-        try:
-            with torch.no_grad():
-                values[node] = call_node(root, node, args, kwargs, example)
-        except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
-            raise ScenarioError(
-                f"'{node}' fails for another batch size ({first_line(error)}); {SIZES}"
-            ) from None
-    return values
+    try:
+        with torch.no_grad():
+            interpreter.run(*own_copies(example).values())
+    except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
+        node = next(node for node in graph.nodes if node not in interpreter.env)
+        raise ScenarioError(f"'{node}' fails for another batch size ({first_line(error)}); {SIZES}") from None
+    return interpreter.env
 
 
 def copied(model: nn.Module) -> nn.Module:

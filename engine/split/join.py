@@ -64,39 +64,33 @@ def join(run: BaseSimulation, into: nn.Module | None = None) -> nn.Module:
         )
     if not isinstance(into, nn.Module | None):
         raise RunError(f"join: into is {type(into).__name__}; give a torch.nn.Module, or leave it out")
-    origin = _origin(run)
+    origins = _origins(run)
+    origin = next(iter(origins.values()))
     model = copy.deepcopy(origin.model) if into is None else into
     _check(model, origin.model)
     for group in origin.untied:
         for _, key in group[1:]:
             _separate(model, key)
     with torch.no_grad():
-        for name, agent in run._system.agents.items():
-            if not isinstance(_origin_of(run, name), Origin):
-                continue
-            for held in (agent.learner.parameters, agent.learner.buffers):
-                for key, value in held.items():
-                    target = _tensor(model, key.removeprefix(_PREFIX))
-                    if target is not None:
-                        target.copy_(value)
+        for learner in (run._system.agents[name].learner for name in origins):
+            for key, value in [*learner.parameters.items(), *learner.buffers.items()]:
+                target = _tensor(model, key.removeprefix(_PREFIX))
+                if target is not None:
+                    target.copy_(value)
     return model
 
 
-def _origin_of(run: BaseSimulation, agent: str) -> Origin | None:
-    found = getattr(run.scenario.agents[agent].network, "origin", None)
-    return found if isinstance(found, Origin) else None
-
-
-def _origin(run: BaseSimulation) -> Origin:
-    found = next(
-        (origin for name in run.scenario.agents if (origin := _origin_of(run, name)) is not None), None
-    )
-    if found is None:
+def _origins(run: BaseSimulation) -> dict[str, Origin]:
+    """The origin of each agent that is a part of a split model."""
+    networks = {name: agent.network for name, agent in run.scenario.agents.items()}
+    found = {name: getattr(network, "origin", None) for name, network in networks.items()}
+    origins = {name: origin for name, origin in found.items() if isinstance(origin, Origin)}
+    if not origins:
         raise RunError(
             f"join: scenario '{run.scenario.scenario}' was not made by antiphon.split; "
             "agents[name].module is an agent's network"
         )
-    return found
+    return origins
 
 
 def _tensor(model: nn.Module, key: str) -> Tensor | None:
@@ -113,10 +107,8 @@ def _separate(model: nn.Module, key: str) -> None:
 
 
 def _check(model: nn.Module, origin: nn.Module) -> None:
-    if not isinstance(model, nn.Module):
-        raise RunError(f"join: into is {type(model).__name__}; give a torch.nn.Module")
     have, want = (
-        {key: tuple(t.shape) for key, t in [*m.named_parameters(), *m.named_buffers()]}
+        {key: list(t.shape) for key, t in [*m.named_parameters(), *m.named_buffers()]}
         for m in (model, origin)
     )
     for key, tensor in model.named_parameters():
@@ -125,10 +117,6 @@ def _check(model: nn.Module, origin: nn.Module) -> None:
     for key in [*want, *have]:
         if have.get(key) != want.get(key):
             raise RunError(
-                f"join: into: '{key}' is {_size_of(have.get(key))} in {type(model).__name__} and "
-                f"{_size_of(want.get(key))} in the model that was split; give a model of the same class and sizes"
+                f"join: into: '{key}' is {have.get(key, 'missing')} in {type(model).__name__} and "
+                f"{want.get(key, 'missing')} in the model that was split; give a model of the same class and sizes"
             )
-
-
-def _size_of(shape: tuple[int, ...] | None) -> str:
-    return "missing" if shape is None else str(list(shape))

@@ -11,8 +11,7 @@ from typing import Any
 
 import torch
 
-from antiphon.agents.models import GPT, MapDecoder, MapHead, ResNet
-from antiphon.engine.split.credit import SiteHead
+from antiphon.agents.models import GPT, ResNet
 from antiphon.engine.split.split import split
 from antiphon.envs import registry
 from antiphon.scenarios import Scenario
@@ -50,8 +49,7 @@ def gpt(
         dropout: In training.
         tied: Whether the head's weight is the embedding's, kept equal in both agents.
         coupling: Of the blocks: locked, detached or decoupled.
-        gradient: Kind of the synthetic gradients, each made for one token at a time; `infopro`, local losses that also
-            reconstruct the tokens; or a gradient's keys; None: as `split` chooses.
+        gradient: Kind of the synthetic gradients, or a gradient's keys; None: as `split` chooses.
         delay: Steps that a message takes to the next block; with 1, all work at the same time, each on another window.
         batch: Windows in a step.
         lr: Learning rate of the blocks.
@@ -73,7 +71,7 @@ def gpt(
         objective={"kind": "coding", "target": "following"},
         coupling=coupling,
         delay=delay,
-        gradient=None if gradient is None else _gradient(gradient, "following", _OF_TOKENS),
+        gradient=None if gradient is None else _gradient(gradient, "following"),
         tie="together" if tied else None,
         scenario="gpt",
         **_training(batch, steps, lr, sg_lr, schedule),
@@ -102,8 +100,7 @@ def resnet(
         channels: Of the first stage; each further one has twice as many.
         stages: Residual blocks of each stage, each an agent.
         coupling: Of the blocks: locked, detached or decoupled.
-        gradient: Kind of the synthetic gradients; `sobolev_conv`, with a convolutional head, as `local` has; `infopro`, local
-            losses that also reconstruct the picture; `aug_local`, through copies of later blocks; or a gradient's keys.
+        gradient: Kind of the synthetic gradients, or a gradient's keys.
         delay: Steps that a message takes to the next block; with 1, all work at the same time, each on another picture.
         batch: Pictures in a step.
         lr: Learning rate of the blocks.
@@ -125,7 +122,7 @@ def resnet(
         objective={"kind": "classification", "target": "label"},
         coupling=coupling,
         delay=delay,
-        gradient=_gradient(gradient, "label", _OF_PICTURES),
+        gradient=_gradient(gradient, "label"),
         scenario="resnet",
         **_training(batch, steps, lr, sg_lr, schedule),
     )
@@ -138,20 +135,10 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def _gradient(
-    given: str | Mapping[str, Any], target: str, more: Mapping[str, Mapping[str, Any]]
-) -> Mapping[str, Any]:
-    """A synthetic gradient that models the target, or is conditioned on it; in words, or as it is given.
-
-    Args:
-        given: The `gradient` of a scenario.
-        target: Of the objective.
-        more: Gradients of the scenario's own, by their words.
-    """
+def _gradient(given: str | Mapping[str, Any], target: str) -> Mapping[str, Any]:
+    """A synthetic gradient that models the target, or is conditioned on it; in words, or as it is given."""
     if not isinstance(given, str):
         return given
-    if given in more:
-        return {"kind": "local", "target": target, **more[given]}
     if given in ("lens", "aug_local"):
         return {"kind": given}
     models_target = given in ("local", "sobolev_label")
@@ -170,31 +157,12 @@ def _training(batch: int, steps: int, lr: float, sg_lr: float, schedule: str) ->
     }
 
 
-_OF_TOKENS: dict[str, dict[str, Any]] = {"infopro": {"reconstruct": {"target": "tokens", "head": SiteHead}}}
-_OF_PICTURES: dict[str, dict[str, Any]] = {
-    "sobolev_conv": {"kind": "sobolev_label", "head": MapHead},
-    "infopro": {"reconstruct": {"target": "image", "head": MapDecoder}},
-}
 _COUPLINGS: dict[str, dict[str, Any]] = {
     "locked": {"coupling": "locked"},
     "detached": {"coupling": "detached"},
     "local": {"gradient": "local"},
     "decoupled": {},
 }
-_AT_THE_NORM = {"context": ["following"], "normalise": "layer"}
-gpt.variants = {  # type: ignore[attr-defined]
-    **_COUPLINGS,
-    **{kind: {"gradient": kind} for kind in ("lens", "sobolev_label", "infopro")},
-    "aug_local": {"gradient": {"kind": "aug_local", "layers": 1}},
-    "linear": {"gradient": {"kind": "linear", **_AT_THE_NORM}},
-    "mlp": {"gradient": {"kind": "mlp", "hidden": [64], "residual": True, **_AT_THE_NORM}},
-}
-resnet.variants = {  # type: ignore[attr-defined]
-    **_COUPLINGS,
-    "local_linear": {"gradient": {"kind": "local", "target": "label", "pool": "mean"}},
-    **{kind: {"gradient": kind} for kind in ("sobolev_conv", "infopro")},
-    "aug_local": {"gradient": {"kind": "aug_local", "layers": 1}},
-    "aug_local_2": {"gradient": {"kind": "aug_local", "layers": 2}},
-    "conv": {"gradient": {"kind": "conv", "hidden": [16], "context": ["label"]}},
-    "linear": {"gradient": {"kind": "linear", "sites": True, "context": ["label"]}},
-}
+_AUG_LOCAL = {"gradient": {"kind": "aug_local", "layers": 1}}
+gpt.variants = {**_COUPLINGS, "lens": {"gradient": "lens"}, "aug_local": _AUG_LOCAL}  # type: ignore[attr-defined]
+resnet.variants = {**_COUPLINGS, "aug_local": _AUG_LOCAL}  # type: ignore[attr-defined]

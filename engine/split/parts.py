@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from antiphon.engine.split.graph import Trace
 from antiphon.engine.split.plan import Message, PartPlan, Plan, Rows, at_path, plain_size
 
-__all__ = ["Part", "Wire", "build_parts", "compose", "wires_of"]
+__all__ = ["Part", "Wire", "build_parts"]
 
 Shape = tuple[int, ...]
 
@@ -57,7 +57,7 @@ class Part:
     sends: tuple[Message, ...]
 
 
-def wires_of(plan: Plan, names: Sequence[str]) -> list[Wire]:
+def _wires_of(plan: Plan, names: Sequence[str]) -> list[Wire]:
     """Return the channels of a plan in canonical order: by the sender's name, the receiver's and the key."""
     readers: dict[Message, int] = {}
     for part in plan.parts:
@@ -85,7 +85,7 @@ def build_parts(
         names: Of the parts.
         axes: The order in which the axes of a sample of the prediction are given out; None: as they are.
     """
-    wires = wires_of(plan, names)
+    wires = _wires_of(plan, names)
     last = len(plan.parts) - 1
     return [
         _Builder(trace, plan, part, number, wires).build(
@@ -93,28 +93,6 @@ def build_parts(
         )
         for number, part in enumerate(plan.parts)
     ]
-
-
-def compose(parts: Sequence[Part], inputs: Mapping[str, Tensor]) -> Tensor:
-    """Return the prediction of parts one after the other, flat, [B, outputs].
-
-    Args:
-        parts: In order.
-        inputs: The arguments of the model, [B, …] each.
-    """
-    messages: dict[Message, Tensor] = {}
-    prediction: Tensor | None = None
-    for part in parts:
-        observed = [inputs[name].reshape(len(inputs[name]), -1) for name in part.observes]
-        read = [*observed, *(messages[wire.message] for wire in part.reads)]
-        floats = [piece for piece in read if piece.is_floating_point()]
-        x = torch.cat([piece.to(floats[0]) if floats else piece.float() for piece in read], 1)
-        sizes = [math.prod(message.shape) for message in part.sends]
-        y = part.module(x)
-        prediction, *sent = torch.split(y, [y.shape[1] - sum(sizes), *sizes], 1)
-        messages |= dict(zip(part.sends, sent, strict=True))
-    assert prediction is not None
-    return prediction
 
 
 class _Builder:
@@ -154,7 +132,7 @@ class _Builder:
         )
         module = fx.GraphModule(_copies(targets, model, self.trace.root), self.graph, class_name=name)
         module.train(model.training)
-        module.keeps_input = cast(Any, True)  # what it writes to, it copies itself
+        module.keeps_input = cast(Any, True)  # it copies what it reads
         return Part(module, tuple(self.part.observes), tuple(shapes), self.reads, self.sends)
 
     def _inputs(self, observed: Sequence[fx.Node], shapes: Sequence[Shape]) -> None:
@@ -167,15 +145,13 @@ class _Builder:
         sources: list[fx.Node | Message] = [*observed, *(wire.message for wire in self.reads)]
         for source, shape, piece in zip(sources, shapes, pieces, strict=True):
             value = piece
-            if len(shape) != 1:
-                value = self.graph.call_method(
-                    *(("unflatten", (piece, 1, shape)) if shape else ("select", (piece, 1, 0)))
-                )
+            if not shape:
+                value = self.graph.call_method("select", (piece, 1, 0))
+            elif len(shape) > 1:
+                value = self.graph.call_method("unflatten", (piece, 1, shape))
+            # Kernels round differently for rows that are apart, and the part may write to it in place.
+            value = self.graph.call_method("clone", (value,))
             node = source.node if isinstance(source, Message) else source
-            if (
-                len(sizes) > 1 or node in self.part.copied
-            ):  # kernels round differently for rows that are apart
-                value = self.graph.call_method("clone", (value,))
             example = self.trace.facts[node].value
             if isinstance(source, Message):
                 value = self._in_memory_as(value, at_path(example, source.path))
@@ -217,11 +193,7 @@ class _Builder:
             return found
         if self._rows is None:
             self._rows = self.graph.call_method("size", (self.x, 0))
-        return (
-            self._rows
-            if found.times == 1
-            else self.graph.call_function(operator.mul, (self._rows, found.times))
-        )
+        return self.graph.call_function(operator.mul, (self._rows, found.times))
 
     def _outputs(self, axes: Sequence[int] | None) -> None:
         given: list[tuple[Any, Tensor]] = []
@@ -239,21 +211,16 @@ class _Builder:
 
     def _at(self, value: Any, path: tuple[Any, ...]) -> Any:
         for key in path:
-            value = (
-                self.graph.call_function(operator.getitem, (value, key))
-                if isinstance(value, fx.Node)
-                else value[key]
-            )
+            if isinstance(value, fx.Node):
+                value = self.graph.call_function(operator.getitem, (value, key))
+            else:
+                value = value[key]
         return value
 
     def _flat(self, value: Any, axes: int) -> Any:
         if axes == 2:
             return value
-        return (
-            self.graph.call_method("flatten", (value, 1))
-            if axes > 2
-            else self.graph.call_method("unsqueeze", (value, 1))
-        )
+        return self.graph.call_method("flatten" if axes > 2 else "unsqueeze", (value, 1))
 
 
 def _rebuilt(node: fx.Node, value: Any, found: Mapping[Message, fx.Node], path: tuple[Any, ...] = ()) -> Any:
@@ -273,7 +240,7 @@ def _copies(targets: Sequence[str], model: nn.Module, root: nn.Module) -> dict[s
 
     What does not require a gradient becomes a buffer, so that nothing trains it.
     """
-    own = {target: _attribute(model if _has(model, target) else root, target) for target in targets}
+    own = {target: _attribute(model, target, root) for target in targets}
     held = [found for found in own.values() if isinstance(found, nn.Parameter)]
     held += [p for found in own.values() if isinstance(found, nn.Module) for p in found.parameters()]
     copies = copy.deepcopy(own, {id(p): p for p in held})
@@ -289,13 +256,9 @@ def _copies(targets: Sequence[str], model: nn.Module, root: nn.Module) -> dict[s
     return copies
 
 
-def _has(model: nn.Module, target: str) -> bool:
+def _attribute(model: nn.Module, target: str, root: nn.Module) -> Any:
+    """What a model has at a dotted name; what it has not, such as a constant, the root of its trace has."""
     try:
-        _attribute(model, target)
+        return operator.attrgetter(target)(model)
     except AttributeError:
-        return False
-    return True
-
-
-def _attribute(model: nn.Module, target: str) -> Any:
-    return operator.attrgetter(target)(model)
+        return operator.attrgetter(target)(root)

@@ -46,13 +46,11 @@ class PartPlan:
         nodes: What it computes, in order.
         observes: Arguments of the model that it reads.
         reads: The messages that it reads, in the order of their computation.
-        copied: Nodes that it reads and writes to in place, so that it needs copies of its own.
     """
 
     nodes: list[fx.Node] = field(default_factory=list)
     observes: list[str] = field(default_factory=list)
     reads: list[Message] = field(default_factory=list)
-    copied: set[fx.Node] = field(default_factory=set)
 
 
 @dataclass
@@ -225,39 +223,25 @@ class _Planner:
         )
 
     def _check_writes(self, parts: list[PartPlan]) -> None:
-        """Refuse writes in place that another part would have to see, and note what needs a copy of its own."""
+        """Refuse writes in place that another part would have to see; each part reads copies."""
         for number, part in enumerate(parts):
-            own = set(part.nodes)
-            inputs = [n for n in self.order if n.op == "placeholder" and str(n.target) in part.observes]
-            inputs += list(dict.fromkeys(message.node for message in part.reads))
+            inputs = self._inputs(part)
             for node in part.nodes:
                 writes = self.trace.facts[node].writes
-                if not writes:
-                    continue
-                for source in inputs:
-                    if self.held[source] & writes:
-                        part.copied.add(source)
-                        self._check_write(node, source, number, inputs, parts)
-                held = [n for n in own if n.op == "get_attr" and self.held[n] & writes]
-                for source in held:
+                for source in [n for n in part.nodes if n.op == "get_attr" and self.held[n] & writes]:
                     if any(source in other.nodes for other in parts if other is not part):
-                        raise self._write_refused(node, source, "is read in another part too")
+                        raise self._write_refused(node, source, "another part reads too")
+                for source in [n for n in inputs if self.held[n] & writes]:
+                    if any(self.held[n] & self.held[source] for n in inputs if n is not source):
+                        raise self._write_refused(node, source, f"reaches part {number} twice")
+                    later = [n for other in parts[number + 1 :] for n in self._inputs(other, number)]
+                    if not self._free(node) and any(self.held[n] & self.held[source] for n in later):
+                        raise self._write_refused(node, source, "a later part reads again")
 
-    def _check_write(
-        self, node: fx.Node, source: fx.Node, number: int, inputs: list[fx.Node], parts: list[PartPlan]
-    ) -> None:
-        held = self.held[source]
-        if any(other is not source and self.held[other] & held for other in inputs):
-            raise self._write_refused(node, source, f"reaches part {number} twice")
-        if self._free(node):
-            return  # done anew in every part that reads it
-        for later in range(number + 1, len(parts)):
-            read = [message.node for message in parts[later].reads if message.sender < number]
-            read += [
-                n for n in self.order if n.op == "placeholder" and str(n.target) in parts[later].observes
-            ]
-            if any(self.held[other] & held for other in read):
-                raise self._write_refused(node, source, f"is read again in part {later}")
+    def _inputs(self, part: PartPlan, before: int | None = None) -> list[fx.Node]:
+        """What a part reads: arguments of the model, and messages (with `before` of the parts before that one)."""
+        found = [n for n in self.order if n.op == "placeholder" and str(n.target) in part.observes]
+        return found + [m.node for m in part.reads if before is None or m.sender < before]
 
     def _write_refused(self, node: fx.Node, source: fx.Node, why: str) -> ScenarioError:
         return ScenarioError(

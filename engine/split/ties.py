@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import nn
 
 from antiphon.engine.split.parts import Part
 from antiphon.errors import ScenarioError
@@ -32,7 +32,7 @@ def tied_parameters(
             if key in own:
                 groups.setdefault(own[key], []).append((name, key))
     tied = [tuple(group) for group in groups.values() if len(group) > 1]
-    _check_statistics(parts, model, names)
+    _check_statistics(parts, names)
     if not tied:
         return []
     listed = "; ".join(" and ".join(f"'{key}' in {name}" for name, key in group) for group in tied[:3])
@@ -53,25 +53,13 @@ def tied_parameters(
     return tied
 
 
-def _check_statistics(parts: Sequence[Part], model: nn.Module, names: Sequence[str]) -> None:
+def _check_statistics(parts: Sequence[Part], names: Sequence[str]) -> None:
     """Refuse a module with running statistics in two parts: they would be two."""
     holders: dict[str, str] = {}
     for name, part in zip(names, parts, strict=True):
-        for path, key in _statistics(part.module):
-            if (
-                key in holders
-                and holders[key] != name
-                and isinstance(dict(model.named_buffers()).get(key), Tensor)
-            ):
+        for path, module in part.module.named_modules():
+            if getattr(module, "track_running_stats", False) and holders.setdefault(path, name) != name:
                 raise ScenarioError(
-                    f"'{path}' is called in {holders[key]} and in {name}, and its running statistics '{key}' cannot be in "
-                    "both; move the cut, or make it two modules"
+                    f"'{path}' is called in {holders[path]} and in {name}, and its running statistics cannot be in both; move "
+                    "the cut, or make it two modules"
                 )
-            holders[key] = name
-
-
-def _statistics(module: nn.Module) -> Iterator[tuple[str, str]]:
-    for path, inner in module.named_modules():
-        for name, buffer in inner._buffers.items():
-            if buffer is not None and getattr(inner, "track_running_stats", False):
-                yield path, f"{path}.{name}" if path else name

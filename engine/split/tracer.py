@@ -8,7 +8,8 @@ import operator
 import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from types import FrameType, FunctionType
 from typing import Any, cast
 
@@ -20,7 +21,6 @@ from antiphon.engine.split.graph import (
     SIZES,
     Fact,
     Trace,
-    call_node,
     copied,
     evaluate,
     first_line,
@@ -83,6 +83,10 @@ _SELECTIONS = frozenset(
     ]
 )
 """Functions whose results have sizes that depend on numbers: `where` of a condition, `repeat_interleave` by a tensor."""
+_CHECKPOINTING = frozenset(
+    ["use_reentrant", "preserve_rng_state", "context_fn", "determinism_check", "debug", "early_stop"]
+)
+"""Settings of `torch.utils.checkpoint.checkpoint` itself, beside the arguments of the function that it calls."""
 _TORCH = os.path.dirname(torch.__file__)
 _LIBRARIES = (_TORCH, os.path.dirname(__file__), "<")
 NUMBERS = frozenset({"input", "parameter", "buffer", "state", "random"})
@@ -97,17 +101,14 @@ class _Carried(fx.Proxy):
 
     @property
     def _value(self) -> Any:
-        return self.tracer.facts[self.node].value
+        return self.__dict__["tracer"].facts[self.__dict__["node"]].value
 
     def __getattr__(self, name: str) -> Any:
-        value = self.__dict__["tracer"].facts[self.__dict__["node"]].value
+        value = self._value
         if isinstance(value, Mapping) and name in ("keys", "values", "items"):
-            pairs = {key: cast(Any, self)[key] for key in value}
-            return getattr(pairs, name)
+            return getattr({key: cast(Any, self)[key] for key in value}, name)
         if callable(getattr(value, name)):
-            return lambda *args, **kwargs: self.tracer.create_proxy(
-                "call_method", name, (self, *args), kwargs
-            )
+            return lambda *args, **more: self.tracer.create_proxy("call_method", name, (self, *args), more)
         return self.tracer.create_proxy("call_function", getattr, (self, name), {})
 
     def __len__(self) -> int:
@@ -135,17 +136,14 @@ class _Carried(fx.Proxy):
     def __setitem__(self, key: object, value: object) -> None:
         self.tracer.create_proxy("call_function", operator.setitem, (self, key, value), {})
 
-    def __iadd__(self, other: object) -> Any:
-        return self.tracer.create_proxy("call_function", operator.iadd, (self, other), {})
 
-    def __isub__(self, other: object) -> Any:
-        return self.tracer.create_proxy("call_function", operator.isub, (self, other), {})
+def _in_place(name: str) -> Callable[[_Carried, object], fx.Proxy]:
+    function = getattr(operator, name)
+    return lambda self, other: self.tracer.create_proxy("call_function", function, (self, other), {})
 
-    def __imul__(self, other: object) -> Any:
-        return self.tracer.create_proxy("call_function", operator.imul, (self, other), {})
 
-    def __itruediv__(self, other: object) -> Any:
-        return self.tracer.create_proxy("call_function", operator.itruediv, (self, other), {})
+for _name in ("iadd", "isub", "imul", "itruediv"):
+    setattr(_Carried, f"__{_name}__", _in_place(_name))
 
 
 class _Tracer(fx.Tracer):
@@ -230,6 +228,10 @@ class _Tracer(fx.Tracer):
         finally:
             self.evaluating = False
 
+    @cached_property
+    def _interpreter(self) -> fx.Interpreter:
+        return fx.Interpreter(self.root, graph=self.graph)
+
     def _check_context(self, node: fx.Node) -> None:
         """Refuse what is computed under a context of its own, which a graph does not keep."""
         for name, have in _contexts().items():
@@ -253,7 +255,10 @@ class _Tracer(fx.Tracer):
         versions = [(t, t._version) for t in [*tensors_in((args, kwargs)), *held]]
         with self.plainly():
             state = torch.get_rng_state()
-            value = call_node(self.root, node, args, kwargs, self.example)
+            if node.op == "placeholder":
+                value = self.example[str(node.target)]
+            else:
+                value = getattr(self._interpreter, node.op)(node.target, args, kwargs)
             sampled = not torch.equal(state, torch.get_rng_state())
         changed = storages([t for t, version in versions if t._version != version])
         if node.op in ("placeholder", "get_attr"):
@@ -332,49 +337,7 @@ def _patched(tracer: _Tracer, root: nn.Module) -> Iterator[None]:
         return isinstance(tracer.facts[value.node].value if type(value) is _Carried else value, kinds)
 
     def run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        own = (
-            "use_reentrant",
-            "preserve_rng_state",
-            "context_fn",
-            "determinism_check",
-            "debug",
-            "early_stop",
-        )
-        return function(*args, **{key: value for key, value in kwargs.items() if key not in own})
-
-    classes = {type(root.get_submodule(path)) for path in tracer.opened if _exists(root, path)}
-    names = [function.__globals__ for kind in classes if isinstance(function := kind.forward, FunctionType)]
-    plain = [found for found in names if "isinstance" not in found]
-    checkpoint = torch.utils.checkpoint.checkpoint
-    replaced = [found for found in names if found.get("checkpoint") is checkpoint]
-    try:
-        torch.utils.checkpoint.checkpoint = run
-        for found in plain:
-            found["isinstance"] = is_instance
-        for found in replaced:
-            found["checkpoint"] = run
-        with _factories(tracer):
-            yield
-    finally:
-        torch.utils.checkpoint.checkpoint = checkpoint
-        for found in plain:
-            found.pop("isinstance", None)
-        for found in replaced:
-            found["checkpoint"] = checkpoint
-
-
-def _exists(root: nn.Module, path: str) -> bool:
-    try:
-        root.get_submodule(path)
-    except AttributeError:
-        return False
-    return True
-
-
-@contextmanager
-def _factories(tracer: _Tracer) -> Iterator[None]:
-    """Record torch's factories of tensors as nodes."""
-    originals = {name: getattr(torch, name) for name in _FACTORIES}
+        return function(*args, **{key: value for key, value in kwargs.items() if key not in _CHECKPOINTING})
 
     def recorded(original: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -384,13 +347,30 @@ def _factories(tracer: _Tracer) -> Iterator[None]:
 
         return call
 
+    modules = dict(root.named_modules())
+    classes = {type(modules[path]) for path in tracer.opened if path in modules}
+    names = [function.__globals__ for kind in classes if isinstance(function := kind.forward, FunctionType)]
+    checkpoint = torch.utils.checkpoint.checkpoint
+    with ExitStack() as undo:
+        replaced = [(vars(torch), name, recorded(getattr(torch, name))) for name in _FACTORIES]
+        replaced += [(vars(torch.utils.checkpoint), "checkpoint", run)]
+        replaced += [(found, "isinstance", is_instance) for found in names]
+        replaced += [(found, "checkpoint", run) for found in names if found.get("checkpoint") is checkpoint]
+        for found, name, value in replaced:
+            undo.enter_context(_replaced(found, name, value))
+        yield
+
+
+@contextmanager
+def _replaced(names: dict[str, Any], name: str, value: object) -> Iterator[None]:
+    """Replace a name of a module, or add it."""
+    before = {name: names[name]} if name in names else {}
+    names[name] = value
     try:
-        for name, original in originals.items():
-            setattr(torch, name, recorded(original))
         yield
     finally:
-        for name, original in originals.items():
-            setattr(torch, name, original)
+        del names[name]
+        names.update(before)
 
 
 def trace(model: nn.Module, opened: Collection[str], example: Mapping[str, Any]) -> Trace:
@@ -428,12 +408,13 @@ def _traced(root: nn.Module, opened: Collection[str], example: Mapping[str, Any]
     try:
         with _patched(tracer, root):
             tracer.trace(root)
-        for path, buffer in _buffers_of(root):
-            if type(buffer) is _Carried:
-                raise ScenarioError(
-                    f"{name}.forward assigns the buffer '{path}', which a part cannot; write to it in place "
-                    "(self.buffer.copy_(…)), or put those lines into a submodule of their own"
-                )
+        for module in root.modules():
+            for key, buffer in dict[str, Any](module._buffers).items():
+                if type(buffer) is _Carried:
+                    raise ScenarioError(
+                        f"{name}.forward assigns the buffer '{key}', which a part cannot; write to it in place "
+                        "(self.buffer.copy_(…)), or put those lines into a submodule of their own"
+                    )
     except ScenarioError:
         raise
     except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
@@ -442,12 +423,6 @@ def _traced(root: nn.Module, opened: Collection[str], example: Mapping[str, Any]
             "its own, or give split(parts=[module, …])"
         ) from None
     return tracer
-
-
-def _buffers_of(root: nn.Module) -> Iterator[tuple[str, Any]]:
-    for path, module in root.named_modules():
-        for name, buffer in module._buffers.items():
-            yield f"{path}.{name}" if path else name, buffer
 
 
 def _compare(

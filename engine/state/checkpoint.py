@@ -22,7 +22,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save, save_file
 from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
 
+from antiphon.engine.state.trees import mapped
 from antiphon.errors import ResourceError, RunError, ScenarioError
 from antiphon.files import fitting, read_bytes, sync_file, sync_folder, unwritable, write_text
 from antiphon.manifests import checkpoints, is_checkpoint, read_manifest, write_manifest
@@ -49,13 +51,7 @@ _LARGEST = 2**30
 
 def copy_tree(value: Any) -> Any:
     """Return a deep copy of a state, with tensors cloned."""
-    if isinstance(value, Tensor):
-        return value.data.clone()
-    if isinstance(value, dict):
-        return {key: copy_tree(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [copy_tree(item) for item in value]
-    return value
+    return mapped(value, lambda leaf: leaf.data.clone() if isinstance(leaf, Tensor) else leaf)
 
 
 def write(path: Path, facts: dict[str, Any], state: dict[str, Any]) -> None:
@@ -151,13 +147,13 @@ def _load(file: Path, device: torch.device | str, keys: Iterable[str]) -> dict[s
         ) from error
 
 
+def _is_tensor(packed: Any) -> bool:
+    return isinstance(packed, dict) and packed.keys() == {_TENSOR}
+
+
 def _keys(tree: Any) -> list[str]:
     """Return the keys of the tensors in a packed state."""
-    if isinstance(tree, dict):
-        if tree.keys() == {_TENSOR}:
-            return [tree[_TENSOR]]
-        tree = list(tree.values())
-    return [key for item in tree for key in _keys(item)] if isinstance(tree, list) else []
+    return [leaf[_TENSOR] for leaf in tree_leaves(tree, is_leaf=_is_tensor) if _is_tensor(leaf)]
 
 
 def latest(path: str | Path) -> Path:
@@ -196,29 +192,26 @@ def from_bytes(data: bytes) -> dict[str, Any]:
     return state
 
 
-def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
-    if isinstance(value, Tensor):
+def _pack(state: Any, tensors: dict[str, Tensor]) -> Any:
+    """Return a state with a key in the place of each tensor; `tensors` gets them."""
+
+    def packed(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
         key = str(len(tensors))
         tensors[key] = value.data.clone().contiguous()
         return {_TENSOR: key}
-    if isinstance(value, dict):
-        return {_key(key): _pack(item, tensors) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_pack(item, tensors) for item in value]
-    return value
+
+    return tree_map(packed, state)
 
 
-def _key(key: object) -> str:
-    assert isinstance(key, str), key
-    return key
+def _unpack(state: Any, tensors: dict[str, Tensor]) -> Any:
+    """Return a packed state with its tensors."""
 
+    def unpacked(value: Any) -> Any:
+        return tensors[value[_TENSOR]] if _is_tensor(value) else value
 
-def _unpack(value: Any, tensors: dict[str, Tensor]) -> Any:
-    if isinstance(value, dict):
-        if value.keys() == {_TENSOR}:
-            return tensors[value[_TENSOR]]
-        return {key: _unpack(item, tensors) for key, item in value.items()}
-    return [_unpack(item, tensors) for item in value] if isinstance(value, list) else value
+    return tree_map(unpacked, state, is_leaf=_is_tensor)
 
 
 # --- simulations -----------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -13,7 +13,7 @@ from antiphon.errors import RunError
 from antiphon.problems import show_value
 from antiphon.spec import channel_name
 
-__all__ = ["check_compatible", "check_objects", "check_same_scenario"]
+__all__ = ["check_compatible", "check_objects", "check_same_scenario", "differences"]
 
 _NAMED = {
     "learners": "agents",
@@ -25,8 +25,8 @@ _NAMED = {
 _TRAINED = {"learners": "agents", "predictors": "synthetic gradients", "inputs": "synthetic inputs"}
 """Parts of a state whose tensors have the same form at every step, and whose they are."""
 
-Difference = tuple[str, Any, Any]
-"""A place in two trees, the saved value there and the own one; None stands for what is not there."""
+Difference = tuple[tuple[str, ...], Any, Any]
+"""The keys from the root of two trees to a place, and the two values there; None stands for what is not there."""
 
 
 def check_compatible(
@@ -44,9 +44,9 @@ def check_compatible(
         RunError: They differ; the line names the first difference.
     """
     for forms in zip(_forms(state, observed), _forms(snapshot(system), present), strict=True):
-        for place, saved, own in _differences("", *forms, of=_described):
+        for path, saved, own in differences(*forms, of=_described):
             raise _incompatible(
-                f"{place}: {_described(saved)} in the state, {_described(own)} in the scenario"
+                f"{'.'.join(path)}: {_described(saved)} in the state, {_described(own)} in the scenario"
             )
     for group, own in zip(system.groups, state["groups"], strict=True):
         ticked = {tick["agent"] for call in own["window"]["calls"] for tick in call}
@@ -88,23 +88,23 @@ def _described(value: Any) -> str:
     return "nothing" if value is None else "there" if value is True else str(value)
 
 
-def _differences(place: str, saved: Any, own: Any, of: Callable[[Any], Any]) -> Iterator[Difference]:
-    """Yield where two trees differ: in their keys, in their items, or in what `of` makes of two leaves."""
-    saved, own = _by_name(saved), _by_name(own)
-    if isinstance(saved, Mapping) and isinstance(own, Mapping) and not (_is_object(saved) or _is_object(own)):
-        for key in dict.fromkeys([*own, *saved]):
-            yield from _differences(f"{place}.{key}".lstrip("."), saved.get(key), own.get(key), of)
-    elif of(saved) != of(own):
-        yield place, saved, own
+def differences(
+    first: Any, second: Any, of: Callable[[Any], Any] = lambda value: value, path: tuple[str, ...] = ()
+) -> Iterator[Difference]:
+    """Yield where two trees differ: in their keys, in their items (channels by name), or in what `of` makes of two leaves."""
+    one, other = _by_name(first), _by_name(second)
+    if isinstance(one, Mapping) and isinstance(other, Mapping) and not (_is_object(one) or _is_object(other)):
+        for key in dict.fromkeys([*other, *one]):
+            yield from differences(one.get(key), other.get(key), of, (*path, str(key)))
+    elif of(first) != of(second):
+        yield path, first, second
 
 
 def _by_name(value: Any) -> Any:
-    """Return a list by the names of channels, or the places of other items; anything else as it is."""
-    return (
-        {_item_name(item, index): item for index, item in enumerate(value)}
-        if isinstance(value, list)
-        else value
-    )
+    """Return a list by the names of channels, or the places of other items; plain numbers and words as they are."""
+    if not isinstance(value, list) or all(isinstance(item, float | int | str | None) for item in value):
+        return value
+    return {_item_name(item, index): item for index, item in enumerate(value)}
 
 
 def _item_name(item: Any, index: int) -> str:
@@ -125,7 +125,7 @@ def check_same_scenario(saved: Mapping[str, Any], own: Mapping[str, Any]) -> Non
     Raises:
         RunError: They differ; the line names the first difference.
     """
-    for difference in _settings(saved, own):
+    for difference in differences(saved, own):
         raise RunError(f"scenario: {_in_words(*difference)}; give the scenario that it was begun with")
 
 
@@ -135,7 +135,7 @@ def check_objects(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
     Raises:
         RunError: They differ in their data or types; the line names the first one.
     """
-    for difference in _settings(saved, own):
+    for difference in differences(saved, own):
         if any(map(_is_object, difference[1:])):
             raise RunError(
                 f"scenario: {_in_words(*difference)}; give the one that it was saved with, or take single agents from it "
@@ -143,16 +143,13 @@ def check_objects(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
             )
 
 
-def _settings(saved: Mapping[str, Any], own: Mapping[str, Any]) -> Iterator[Difference]:
-    return _differences("", saved, own, of=lambda value: value)
-
-
 def _is_object(value: Any) -> bool:
     return isinstance(value, Mapping) and _OBJECT in value
 
 
-def _in_words(path: str, saved: Any, own: Any) -> str:
+def _in_words(path: Sequence[str], saved: Any, own: Any) -> str:
+    place = ".".join(path)
     if _is_object(saved) and _is_object(own) and saved[_OBJECT] == own[_OBJECT]:
-        return f"{path}: this {own[_OBJECT]} holds other data or settings than the one saved"
+        return f"{place}: this {own[_OBJECT]} holds other data or settings than the one saved"
     words = [f"a Python {each[_OBJECT]}" if _is_object(each) else show_value(each) for each in (saved, own)]
-    return f"{path}: {words[0]} was saved, {words[1]} is given"
+    return f"{place}: {words[0]} was saved, {words[1]} is given"

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.comms.backward_requests import Outliers
 from antiphon.engine.build.stacked import Stacked
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
@@ -21,25 +20,14 @@ from antiphon.engine.heart.message import (
     LearningGroup,
     Message,
     Read,
-    ReplicaSignals,
     StepSignals,
     Tick,
-    joined,
 )
 from antiphon.engine.heart.rows import Replicas
-from antiphon.engine.heart.system import System
+from antiphon.engine.state.replica_signals import ReplicaSignals, joined
 from antiphon.engine.state.trees import Tree, join, join_rows, split, split_rows
-from antiphon.nets.trained_parameters import TrainedParameters
 
-__all__ = ["merge_state", "parts_of", "split_state"]
-
-
-def parts_of(system: System) -> Iterator[TrainedParameters | Outliers]:
-    """Yield what stacks have of their members: parameters of agents and predictors, and bounds of outliers."""
-    channels = system.channels.values()
-    found: list[object] = [agent.learner for agent in system.agents.values()]
-    found += [part for channel in channels for part in (*channel.models, channel.gradient.outliers)]
-    yield from (one for one in found if isinstance(one, TrainedParameters | Outliers) and one.members)
+__all__ = ["merge_state", "split_state"]
 
 
 def _anywhere(mask: Any) -> bool:

@@ -17,7 +17,6 @@ from antiphon.engine.heart.message import Message, Read, StepSignals, Tick, Wind
 from antiphon.engine.heart.rows import Members
 from antiphon.engine.heart.system import System
 from antiphon.engine.state.trees import Tree, from_tree, to_tree
-from antiphon.nets.trained_parameters import TrainedParameters
 
 __all__ = [
     "Tree",
@@ -26,6 +25,8 @@ __all__ = [
     "restore",
     "restore_parameters",
     "snapshot",
+    "stacked_parts",
+    "stateful",
     "with_optimisers_of",
 ]
 
@@ -34,25 +35,30 @@ NumberedSignals = dict[StepSignals, int]
 Number = Callable[[StepSignals], int]
 
 
+def stateful(system: System) -> dict[str, dict[str, Any]]:
+    """Return what learns, with a state of its own, by kind and by agent or channel: networks, predictors and their bounds."""
+    channels = system.channels.items()
+    found: dict[str, dict[str, Any]] = {
+        "learners": {name: agent.learner for name, agent in system.owners().items()},
+        "predictors": {name: channel.gradient.predictor for name, channel in channels},
+        "inputs": {name: channel.input.model for name, channel in channels},
+        "outliers": {name: channel.gradient.outliers for name, channel in channels},
+    }
+    return {key: {n: one for n, one in each.items() if one is not None} for key, each in found.items()}
+
+
+def stacked_parts(system: System) -> list[Any]:
+    """Return what stacks have of their members with a leading axis: of agents, predictors, and bounds of outliers."""
+    return [one for each in stateful(system).values() for one in each.values() if one.members]
+
+
 def snapshot(system: System) -> Tree:
     """Return the state of single agents and channels, without copying a tensor."""
-    episode, channels, found = system.episode, system.channels, messages(system)
-    outliers = {name: c.gradient.outliers for name, c in channels.items() if c.gradient.outliers is not None}
+    episode, found = system.episode, messages(system)
     return {
-        "learners": {name: agent.learner.state_dict() for name, agent in system.owners().items()},
-        "predictors": {
-            n: p.state_dict() for n, c in channels.items() if (p := c.gradient.predictor) is not None
-        },
-        "inputs": {
-            n: model.state_dict() for n, c in channels.items() if (model := c.input.model) is not None
-        },
-        "quarantine": found["quarantine"],
-        "ledgers": found["ledgers"],
-        "groups": found["groups"],
+        **{key: {n: one.state_dict() for n, one in each.items()} for key, each in stateful(system).items()},
+        **found,
         "episode": None if episode is None else [episode.start, episode.length, episode.current],
-        "trails": found["trails"],
-        "actions": found["actions"],
-        "outliers": {name: own.state_dict() for name, own in outliers.items()},
         "signals": [[shared.step, dict(shared.signals)] for shared in found["signals"]],
     }
 
@@ -69,33 +75,19 @@ def restore_parameters(system: System, state: Mapping[str, Any]) -> Tree:
     """Load all of a state but the messages and windows, and return these as `messages` does."""
     if system.episode is not None:
         system.episode.begin(*state["episode"])
-    for name, agent in system.owners().items():
-        agent.learner.load_state_dict(state["learners"][name])
-    for name, channel in system.channels.items():
-        if channel.gradient.predictor is not None:
-            channel.gradient.predictor.load_state_dict(state["predictors"][name])
-        if channel.input.model is not None:
-            channel.input.model.load_state_dict(state["inputs"][name])
-        if channel.gradient.outliers is not None:
-            channel.gradient.outliers.load_state_dict(state["outliers"][name])
+    for key, each in stateful(system).items():
+        for name, own in each.items():
+            own.load_state_dict(state[key][name])
     all_signals = [StepSignals(step, signals) for step, signals in state["signals"]]
     return {**state, "signals": all_signals}
 
 
 def with_optimisers_of(system: System, state: Mapping[str, Any]) -> Tree:
     """Return a state for a system in which other agents or predictors learn: these begin with new optimisers."""
-    channels = system.channels
-    owners: dict[str, dict[str, TrainedParameters]] = {
-        "learners": {name: agent.learner for name, agent in system.owners().items()},
-        "predictors": {
-            name: c.gradient.predictor for name, c in channels.items() if c.gradient.predictor is not None
-        },
-        "inputs": {name: c.input.model for name, c in channels.items() if c.input.model is not None},
-    }
     found = dict(state)
-    for key, each in owners.items():
+    for key, each in stateful(system).items():
         found[key] = dict(state[key])
-        for name, own in each.items():
+        for name, own in each.items() if key != "outliers" else ():
             new, saved = own.state_dict()["optimiser"], state[key][name]
             if any(len(new[moment]) != len(tensors) for moment, tensors in saved["optimiser"].items()):
                 found[key][name] = {**saved, "optimiser": new}
@@ -118,14 +110,6 @@ def messages(system: System) -> Tree:
         held.setdefault(name, []).append(message)
     agents, channels = system.agents.values(), system.channels
     ledgers = {name: _ledger(c.ledger, held.get(name, []), number) for name, c in channels.items()}
-    groups = [
-        {
-            "window": _window(group.window, number),
-            "pending": [_window(window, number) for window in group.pending],
-            "past": [_window(window, number) for window in group.past],
-        }
-        for group in system.groups
-    ]
     return {
         "quarantine": {
             "agents": _among((agent.names, agent.disabled()) for agent in agents),
@@ -134,7 +118,7 @@ def messages(system: System) -> Tree:
             "events": [list(event) for event in system.divergence.events],
         },
         "ledgers": ledgers,
-        "groups": groups,
+        "groups": [to_tree(group, number) for group in system.groups],
         "trails": {
             agent.name: [[step, state] for step, state in agent.trail.items()]
             for agent in agents
@@ -217,22 +201,6 @@ def _load_ledger(
     return known
 
 
-def _window(window: Window, number: Number) -> Tree:
-    def read(one: Read) -> Tree:
-        return {**to_tree(one, number), "message": None if one.message is None else one.message.stamp}
-
-    def tick(one: Tick) -> Tree:
-        memory = None if one.memory is None else read(one.memory)
-        return {**to_tree(one, number), "reads": [read(each) for each in one.reads], "memory": memory}
-
-    return {
-        **to_tree(window, number),
-        "start": {name: dict(buffers) for name, buffers in window.start.items()},
-        "calls": [[tick(one) for one in call] for call in window.calls],
-        "sent": [[name, message.stamp] for name, message in window.sent],
-    }
-
-
 def _load_window(
     saved: Mapping[str, Any],
     system: System,
@@ -241,7 +209,7 @@ def _load_window(
 ) -> Window:
     start = {name: dict(buffers) for name, buffers in saved["start"].items()}
     sent = [(name, known[name][stamp]) for name, stamp in saved["sent"]]
-    window = from_tree(Window, saved, signals, start=start, sent=sent)
+    window = from_tree(Window, saved, signals, start=start, sent=sent, calls=[])
 
     def read(tree: Tree) -> Read:
         if tree["message"] is None:

@@ -1,7 +1,7 @@
 """Objects of a run as trees of plain data and tensors, and trees of stacks as those of their members, by the roles of fields.
 
-A field's role (heart/message.py) says what a saved state has of it; a field without one is not saved. What is nested, or
-refers to something else, is written by state_dict.py.
+A field's role (heart/message.py) says what a saved state has of it; a field without one is not saved. What refers to something
+else is read by state_dict.py.
 """
 
 from __future__ import annotations
@@ -14,13 +14,22 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.backward_requests import constant
-from antiphon.engine.heart.message import PLAIN, ROWS, SIGNALS, StepSignals
+from antiphon.engine.heart.message import PLAIN, ROWS, SIGNALS, Message, Read, StepSignals, Tick, Window
 from antiphon.errors import RunError
 
-__all__ = ["Tree", "from_tree", "join", "join_rows", "split", "split_rows", "to_tree"]
+__all__ = ["Tree", "from_tree", "join", "join_rows", "mapped", "renumbered", "split", "split_rows", "to_tree"]
 
 Tree = dict[str, Any]
 Owner = TypeVar("Owner")
+
+
+def mapped(tree: Any, function: Callable[[Any], Any]) -> Any:
+    """Return a tree of dicts, lists and tuples, these as lists, with `function` of each leaf, called in the tree's order."""
+    if isinstance(tree, dict):
+        return {key: mapped(item, function) for key, item in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [mapped(item, function) for item in tree]
+    return function(tree)
 
 
 def saved_fields(kind: type) -> list[Field[Any]]:
@@ -28,21 +37,32 @@ def saved_fields(kind: type) -> list[Field[Any]]:
     return [one for one in fields(kind) if "role" in one.metadata]
 
 
+_OF_SIGNALS = {one.name for kind in (Message, Tick) for one in saved_fields(kind) if one.metadata == SIGNALS}
+
+
 def to_tree(owner: Any, number: Callable[[StepSignals], int]) -> Tree:
     """Return the saved fields of an object by name; `number`: of step signals."""
-    tree: Tree = {}
-    for one in saved_fields(type(owner)):
-        value = getattr(owner, one.name)
-        if one.metadata == SIGNALS:
-            value = [number(each) for each in value] if isinstance(value, list) else number(value)
-        tree[one.name] = sorted(value) if isinstance(value, set) else value
-    return tree
+    return {one.name: _plain(getattr(owner, one.name), number) for one in saved_fields(type(owner))}
+
+
+def _plain(value: Any, number: Callable[[StepSignals], int]) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(item, number) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item, number) for key, item in value.items()}
+    if isinstance(value, StepSignals):
+        return number(value)
+    if isinstance(value, Message):
+        return value.stamp
+    if isinstance(value, Tick | Read | Window):
+        return to_tree(value, number)
+    return sorted(value) if isinstance(value, set) else value
 
 
 def from_tree(
     kind: type[Owner], tree: Mapping[str, Any], signals: Sequence[StepSignals], **others: Any
 ) -> Owner:
-    """Return an object of saved fields and others; `signals`: by number."""
+    """Return an object of saved fields and others, which are given as they are; `signals`: by number."""
     values: Tree = {}
     for one in saved_fields(kind):
         value = tree[one.name]
@@ -51,7 +71,21 @@ def from_tree(
         elif one.metadata == PLAIN and isinstance(value, list):
             value = set(value)
         values[one.name] = value
-    return kind(**values, **others)
+    return kind(**{**values, **others})
+
+
+def renumbered(tree: Any, numbers: Sequence[int]) -> Any:
+    """Return the trees of messages and ticks within a tree with other numbers of their step signals."""
+    if isinstance(tree, list):
+        return [renumbered(item, numbers) for item in tree]
+    if not isinstance(tree, dict):
+        return tree
+    return {
+        key: mapped(item, lambda leaf: numbers[leaf] if isinstance(leaf, int) else leaf)
+        if key in _OF_SIGNALS
+        else renumbered(item, numbers)
+        for key, item in tree.items()
+    }
 
 
 def split(kind: type, tree: Tree, count: int, batch: int) -> list[Tree]:

@@ -15,7 +15,7 @@ from antiphon.engine.backends import StackedBackend
 from antiphon.engine.base_simulation import StepInfo
 from antiphon.engine.build.builder import build, without_weights
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.rows import EnvMask
+from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
 from antiphon.engine.metrics.report import AgentReport, MeanAccumulator
@@ -101,7 +101,7 @@ class VirtualSimulation(Simulation):
             self._open()
             if logdir is not None:
                 facts = {"parts": self._division, "virtual": self.facts}
-                self._writer = open_writer(self, Path(logdir), checkpoint_every, **facts)
+                self._writer = open_writer(self, Path(logdir), checkpoint_every, facts)
         except BaseException:
             self.close()
             raise
@@ -230,7 +230,7 @@ class VirtualSimulation(Simulation):
                 recorder.parts(step + 1, parts)
         return info
 
-    def _advance(self, *, watch: bool = False, keep: bool = True) -> EnvMask:
+    def _advance(self, *, watch: bool = False, keep: bool = True) -> RowMask:
         """Take as many steps of parts as there are parts, in the order of virtual time; nothing is recorded.
 
         Raises:

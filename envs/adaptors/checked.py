@@ -58,7 +58,6 @@ class Adaptor(TorchVectorEnv):
         self._worlds, self._name, self.actions = list(worlds), name, actions
         description = Description(
             signals={**signals, **OUTCOMES},
-            example_counts={},
             action_space=actions.space,
             can_be_saved=can_be_saved,
         )

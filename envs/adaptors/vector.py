@@ -20,34 +20,12 @@ from antiphon.envs.adaptors.checked import (
     random_state,
     tensor_of,
 )
-from antiphon.envs.adaptors.gymnasium_ids import open_vector
 from antiphon.envs.adaptors.spaces import Actions, Observations
-from antiphon.envs.base import StepResult, TorchVectorEnv, Values
+from antiphon.envs.base import StepResult, Values
 from antiphon.envs.signal import OUTCOMES
 from antiphon.errors import ScenarioError, require
 
-__all__ = ["VectorAdaptor", "vector"]
-
-
-def vector(
-    env: VectorEnv[Any, Any, Any] | str,
-    batch: int,
-    *,
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
-) -> TorchVectorEnv:
-    """Return a Gymnasium vector environment, or the one of an id of its registry, as an environment for a scenario.
-
-    Raises:
-        ScenarioError: An unknown id, another batch, or spaces and autoreset modes that have no translation.
-    """
-    if isinstance(env, str):
-        env = open_vector(env, batch, {})
-    other = f"{batch}, but the environment has {env.num_envs} sub-environments; make them equal"
-    require(env.num_envs == batch, "training.batch", other, ScenarioError)
-    if isinstance(env, TorchVectorEnv):
-        return env
-    return VectorAdaptor(env, device=device, dtype=dtype)
+__all__ = ["VectorAdaptor"]
 
 
 class VectorAdaptor(Adaptor):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from antiphon.envs.base import StepResult, TorchVectorEnv, Values, chosen
+from antiphon.envs.base import StepResult, Values, chosen
 from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description
+from antiphon.envs.worlds.canvas import Pictured
 from antiphon.errors import ScenarioError, require, suggest
 from antiphon.nets.random import integers, seed_for, uniform
 
@@ -26,9 +28,11 @@ Actions = dict[str, Tensor]
 """Choice of each part of the action, int64 `[batch]`; a world whose action has no parts calls it `action`."""
 
 _ONLY = "action"
+_SQUARE = 16
+"""Pixels along a side of a number's square in a picture."""
 
 
-class World(TorchVectorEnv):
+class World(Pictured):
     """Many copies of a world in which agents act, each with episodes of its own.
 
     A subclass has the description of its options, how a state starts, what it becomes, and what is observed of it. All of it is
@@ -50,9 +54,9 @@ class World(TorchVectorEnv):
         """Steps after which an episode is truncated."""
 
     @staticmethod
+    @abstractmethod
     def describe(options: Any) -> Description:
         """Return signals, action space and length of episodes."""
-        raise NotImplementedError
 
     def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
         description = self.describe(options)
@@ -67,21 +71,26 @@ class World(TorchVectorEnv):
         self._tick = 0  # steps of the present episodes, where all copies are in step
         self._state: State = {}
 
+    @abstractmethod
     def start(self, uniforms: Tensor) -> State:
         """Return states in which episodes begin, made of uniform numbers in [0, 1), float64 `[batch, randoms]`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def transition(self, state: State, actions: Actions) -> tuple[State, Tensor, Tensor]:
         """Return the next states, the rewards `[batch]` and which episodes terminate, bool `[batch]`; change no tensor."""
-        raise NotImplementedError
 
+    @abstractmethod
     def observe(self, state: State) -> dict[str, Tensor]:
         """Return the values of at least the requested signals that are known at the tick."""
-        raise NotImplementedError
 
     def picture(self, state: dict[str, NDArray[Any]]) -> NDArray[np.uint8]:
-        """Return a picture `[height, width, 3]` of one copy's state, its tensors as arrays without the batch axis."""
-        raise NotImplementedError
+        """Return a picture `[height, width, 3]` of one copy's state, its tensors as arrays without the batch axis.
+
+        Where a subclass draws none, the numbers of the state are squares side by side, the brighter the larger.
+        """
+        numbers = np.concatenate([value.ravel() for value in state.values()]).astype(float)
+        levels = (127.5 + 127.5 * np.tanh(numbers)).astype(np.uint8)
+        return np.tile(levels.repeat(_SQUARE)[None, :, None], (_SQUARE, 1, 3))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
         """Begin the first episodes of a seed, or without one end all episodes and begin others."""
@@ -100,7 +109,7 @@ class World(TorchVectorEnv):
         Raises:
             ScenarioError: Actions of another shape, choices that do not exist, an unknown part.
         """
-        self._require_reset()
+        self._require_reset("step()")
         choices = self._actions(actions)
         self._step += 1
         reached, reward, terminated = self.transition(self._state, choices)

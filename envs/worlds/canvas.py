@@ -1,19 +1,39 @@
-"""Drawing of worlds into arrays of pixels, without a library of graphics."""
+"""Pictures of worlds: arrays of pixels, drawn without a library of graphics."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BLACK", "Canvas", "Colour"]
+from antiphon.envs.base import TorchVectorEnv
+
+__all__ = ["BLACK", "Canvas", "Colour", "Pictured"]
 
 Colour = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
 BLACK: Colour = (0, 0, 0)
 _FINE = 3
 """Rows and columns of samples per pixel."""
+
+
+class Pictured(TorchVectorEnv):
+    """Environments of which each has a picture."""
+
+    @abstractmethod
+    def _picture(self, row: int) -> NDArray[np.uint8]:
+        """Return the picture `[height, width, 3]` of one environment."""
+
+    def frame(self, row: int = 0) -> NDArray[np.uint8]:
+        """Return a picture `[height, width, 3]` of one environment; ResetNeeded before a reset."""
+        self._require_reset("render()")
+        return self._picture(row)
+
+    def render(self) -> tuple[NDArray[np.uint8], ...]:
+        """Return a picture `[height, width, 3]` of each environment."""
+        return tuple(self.frame(row) for row in range(self.num_envs))
 
 
 class Canvas:

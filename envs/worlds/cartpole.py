@@ -62,7 +62,7 @@ class CartPole(World):
         """Return signals and action space."""
         names = ("position", "velocity", "angle", "angular_velocity")
         signals = {"observation": Signal(shape=(4,)), **{name: Signal(shape=(1,)) for name in names}}
-        return Description(signals=signals, example_counts={}, action_space=Discrete(2))
+        return Description(signals=signals, action_space=Discrete(2))
 
     def start(self, uniforms: Tensor) -> State:
         """Return carts near the middle with their poles near the vertical."""

@@ -54,7 +54,7 @@ class KeyDoor(World):
         """Return signals and action space."""
         shapes = {"observation": (5,), "position": (3,)}
         signals = {name: Signal(shape=shape, low=-1.0, high=1.0) for name, shape in shapes.items()}
-        return Description(signals=signals, example_counts={}, action_space=Discrete(4))
+        return Description(signals=signals, action_space=Discrete(4))
 
     def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
         super().__init__(num_envs, options, **settings)

@@ -17,7 +17,7 @@ from antiphon.envs.images import picture_table
 from antiphon.envs.options import EnvOptions, Split
 from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import ExampleStream
-from antiphon.envs.worlds.canvas import Canvas
+from antiphon.envs.worlds.canvas import Canvas, Pictured
 from antiphon.errors import ScenarioError
 from antiphon.nets.random import integers, seed_for, uniform_many
 
@@ -29,7 +29,7 @@ _VARIETY = 2**40
 """Games in training for each image as target."""
 
 
-class Referential(ExampleStream):
+class Referential(ExampleStream, Pictured):
     """A sender is shown what a listener has to find among candidates (Lewis 1969; Lazaridou et al. 2017).
 
     Description:
@@ -75,7 +75,7 @@ class Referential(ExampleStream):
         def _classes_suffice(self) -> Self:
             if self.concept and self.candidates > _CLASSES:
                 bounds = f"must be a whole number from 2 to {_CLASSES} with concept"
-                raise ScenarioError(f"env.candidates: {self.candidates}; {bounds}")
+                raise ScenarioError(f"candidates: {self.candidates}; {bounds}")
             return self
 
     @staticmethod
@@ -92,7 +92,6 @@ class Referential(ExampleStream):
         return Description(
             signals=signals,
             episode_steps=1,
-            splits=tuple(counts),
             example_counts=counts,
             is_stream=True,
             action_space=Discrete(options.candidates),

@@ -75,7 +75,6 @@ class SpeakerListener(World):
         return Description(
             signals=signals,
             episode_steps=options.limit,
-            example_counts={},
             action_space=Dict(speaker=Discrete(3), listener=moves) if talks else moves,
         )
 

@@ -9,13 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from antiphon.nets.layers import EPSILON, MOMENTUM
 from antiphon.nets.native.layer import ACTIVATIONS, NORMS, Input, Layer
 from antiphon.nets.native.library import address, function
 
 __all__ = ["Form"]
-
-_KINDS = ("sgd", "adam", "adamw")
 
 
 class _Call(ctypes.Structure):
@@ -66,6 +63,15 @@ class Form:
         self.kept = self._places(("output",), ("unit", "inverse"))
         self.back = self._places(("back",), ("of_gain", "of_shift"))
         self.given = self._places(("given",), ())
+        self.before, self.after = (
+            [
+                len(_FIELDS) * i + _FIELDS.index(field)
+                for i, norm in enumerate(self.norms)
+                if norm == "batch"
+                for field in fields
+            ]
+            for fields in (("mean", "var"), ("new_mean", "new_var"))
+        )
 
     def _places(self, fields: Sequence[str], normed: Sequence[str]) -> list[int]:
         """Of these fields, and of some that normalised layers have, of each layer in turn."""
@@ -73,15 +79,6 @@ class Form:
             len(_FIELDS) * i + _FIELDS.index(field)
             for i, norm in enumerate(self.norms)
             for field in (*fields, *(() if norm == "none" else normed))
-        ]
-
-    def statistics(self, fields: Sequence[str]) -> list[int]:
-        """Those of the layers with batch norm."""
-        return [
-            len(_FIELDS) * i + _FIELDS.index(field)
-            for i, norm in enumerate(self.norms)
-            if norm == "batch"
-            for field in fields
         ]
 
     def table(self, *columns: tuple[Sequence[int], Sequence[Tensor | None]]) -> Any:
@@ -112,74 +109,11 @@ class Form:
         )
         function(name, blocks[0].dtype)(ctypes.byref(call), *rest)
 
-    def forward(
-        self,
-        input: Input,
-        parameters: Sequence[Tensor],
-        kept: Sequence[Tensor],
-        statistics: Sequence[Tensor],
-        after: Sequence[Tensor],
-    ) -> None:
-        """Write the layers' results into `kept`, and the running statistics after them into `after`."""
-        table = self.table((self.parameters, parameters), (self.kept, kept))
-        if after:
-            for fields, tensors in ((("mean", "var"), statistics), (("new_mean", "new_var"), after)):
-                for place, tensor in zip(self.statistics(fields), tensors, strict=True):
-                    table[place] = tensor.data_ptr()
-        settings = ctypes.c_double(EPSILON), ctypes.c_double(MOMENTUM)
-        self.call("forward", input, len(parameters[0]), table, *settings)
-
-    def backward(
-        self,
-        input: Input,
-        parameters: Sequence[Tensor],
-        kept: Sequence[Tensor],
-        given: Sequence[Tensor | None],
-        back: Sequence[Tensor],
-        returned: Sequence[Tensor],
-        bounds: Tensor,
-    ) -> None:
-        """Write the gradients of the maps' results into `back`, those of the blocks into `returned`, and `bounds`."""
-        columns = (self.parameters, parameters), (self.kept, kept), (self.given, given), (self.back, back)
-        pointer = ctypes.c_void_p(bounds.data_ptr())
-        self.call("backward", input, len(parameters[0]), self.table(*columns), pointer, back=returned)
-
-    def gradients(
-        self,
-        input: Input,
-        kept: Sequence[Tensor],
-        back: Sequence[Tensor],
-        found: Sequence[Tensor],
-    ) -> None:
-        """Write the gradients of the parameters into `found`."""
-        table = self.table((self.kept, kept), (self.back, back))
-        rest = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_int64(0), (ctypes.c_double * 6)()
-        self.call("update", input, len(found[0]), table, _targets(self, found), *rest)
-
-    def step(
-        self,
-        input: Input,
-        kept: Sequence[Tensor],
-        back: Sequence[Tensor],
-        parameters: Sequence[Tensor],
-        moments: Sequence[Sequence[Tensor]],
-        steps: Tensor | None,
-        members: Tensor | None,
-        kind: str,
-        settings: Sequence[float],
-    ) -> None:
-        """Count a step of the optimiser of `members` in `steps`, and take it."""
-        table = self.table((self.kept, kept), (self.back, back))
-        masks = ctypes.c_void_p(address(members)), ctypes.c_void_p(address(steps))
-        rest = *masks, ctypes.c_int64(_KINDS.index(kind)), (ctypes.c_double * len(settings))(*settings)
-        self.call("update", input, len(parameters[0]), table, _targets(self, (), parameters, *moments), *rest)
-
-
-def _targets(form: Form, *columns: Sequence[Tensor]) -> Any:
-    """Four columns of pointers by parameter: gradient, parameter, first and second moment; four parameters to a layer."""
-    found = (ctypes.c_void_p * (16 * form.count))()
-    places = [4 * i + k for i, norm in enumerate(form.norms) for k in range(2 if norm == "none" else 4)]
-    for column, tensors in enumerate(columns):
-        for place, tensor in zip(places, tensors, strict=False):
-            found[4 * place + column] = tensor.data_ptr()
-    return found
+    def targets(self, *columns: Sequence[Tensor]) -> Any:
+        """Four columns of pointers by parameter: gradient, parameter, first and second moment; four parameters to a layer."""
+        found = (ctypes.c_void_p * (16 * self.count))()
+        places = [4 * i + k for i, norm in enumerate(self.norms) for k in range(2 if norm == "none" else 4)]
+        for column, tensors in enumerate(columns):
+            for place, tensor in zip(places, tensors, strict=False):
+                found[4 * place + column] = tensor.data_ptr()
+        return found

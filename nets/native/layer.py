@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-__all__ = ["ACTIVATIONS", "NORMS", "Input", "Layer", "gradient_like"]
+__all__ = ["ACTIVATIONS", "NORMS", "Input", "Layer"]
 
 NORMS = ("none", "layer", "batch")
 ACTIVATIONS = ("identity", "relu", "tanh")
@@ -34,9 +33,3 @@ class Layer:
     outputs: int
     norm: str = "none"
     activation: str = "identity"
-
-
-def gradient_like(block: Tensor, index: Tensor | None, rows: int) -> Tensor:
-    """Return memory for the gradient of a block: zeros where some of it is not read."""
-    read = index is None or len(index) * rows == len(block)
-    return torch.empty_like(block) if read else torch.zeros_like(block)

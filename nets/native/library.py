@@ -7,8 +7,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,21 +30,13 @@ def _cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "antiphon" / "kernels"
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Let one process at a time compile."""
-    import fcntl  # where there is none, nothing is compiled
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _compiled(instruction_set: str) -> Path:
     folder, name = _cache_folder(), file_name(instruction_set)
     if not (folder / name).is_file():
-        with _locked(folder):
+        from filelock import FileLock  # only where something is compiled
+
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "lock"):  # one process at a time compiles
             if not (folder / name).is_file():
                 return compile_kernel(instruction_set, folder)
     return folder / name

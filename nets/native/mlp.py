@@ -9,6 +9,7 @@ Shapes: N networks, B rows of each, I inputs and O outputs of a layer, P tensors
 from __future__ import annotations
 
 import copy
+import ctypes
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
@@ -17,13 +18,16 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.utils._pytree import tree_map_only
 
-from antiphon.nets.native import by_kernel
-from antiphon.nets.native.layer import Input, Layer, gradient_like
+from antiphon.nets.layers import EPSILON, MOMENTUM
+from antiphon.nets.native.by_kernel import Form
+from antiphon.nets.native.layer import Input, Layer
+from antiphon.nets.native.library import address
 from antiphon.nets.optimisers import Optimiser, Skip
 
 __all__ = ["Block", "Evaluation", "StackedMlp", "evaluate", "fused_step", "map_gradients"]
 
 _FINITE = 1e30
+_KINDS = ("sgd", "adam", "adamw")
 
 
 class Block(NamedTuple):
@@ -46,7 +50,7 @@ class StackedMlp:
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         self.layers = list(layers)
-        self.form = by_kernel.Form(layers)
+        self.form = Form(layers)
 
     def __call__(
         self, parameters: Sequence[Tensor], blocks: Sequence[Block], batch: int, statistics: Sequence[Tensor]
@@ -69,7 +73,10 @@ class StackedMlp:
                 inverse = (rows,) if layer.norm == "layer" else (rows // batch, layer.outputs)
                 kept += [new(rows, layer.outputs), new(inverse)]
         after = [torch.empty_like(statistic) for statistic in statistics]
-        self.form.forward(input, own, kept, statistics, after)
+        form = self.form
+        columns = (form.parameters, own), (form.kept, kept), (form.before, statistics), (form.after, after)
+        settings = ctypes.c_double(EPSILON), ctypes.c_double(MOMENTUM)
+        form.call("forward", input, len(own[0]), form.table(*columns), *settings)
         return Evaluation(self, own, input, kept, after)
 
 
@@ -141,18 +148,21 @@ class Evaluation:
                 self._back.append(new(networks * rows if reached[i] else 0, layer.outputs))
             if layer.norm != "none":
                 self._back += [new(networks if reached[i] else 0, layer.outputs) for _ in range(2)]
-        returned = [
-            gradient_like(block, index, rows) if want else new(0)
-            for block, index, want in zip(blocks, indices, wanted, strict=True)
-        ]
-        bounds = new(networks, dtype=torch.float64)
-        self.network.form.backward(self.input, parameters, self._kept, given, self._back, returned, bounds)
+        returned = [new(0) for _ in blocks]
+        for i, (block, index) in enumerate(zip(blocks, indices, strict=True)):
+            if wanted[i]:  # zeros where some of a block is not read
+                read = index is None or len(index) * rows == len(block)
+                returned[i] = torch.empty_like(block) if read else torch.zeros_like(block)
+        bounds, form = new(networks, dtype=torch.float64), self.network.form
+        columns = (form.parameters, parameters), (form.kept, self._kept)
+        table = form.table(*columns, (form.given, given), (form.back, self._back))
+        form.call("backward", self.input, networks, table, ctypes.c_void_p(bounds.data_ptr()), back=returned)
         return [one if want else None for one, want in zip(returned, wanted, strict=True)], bounds
 
     def gradients(self) -> list[Tensor]:
         """Return the gradients of the parameters, [N, …] each; they do not depend on what parameters are now."""
         found = [torch.empty_like(p) for p in self.parameters]
-        self.network.form.gradients(self.input, self._kept, self._back, found)
+        self._update([found])
         return found
 
     def step(self, optimiser: Optimiser, rate: float, members: Tensor | None) -> None:
@@ -166,9 +176,26 @@ class Evaluation:
         optimiser.count(members)
         moments = [optimiser.state[name] for name in optimiser.moments]
         steps = optimiser.state["steps"][0] if "steps" in optimiser.state else None
+        masks = address(members), address(steps)
         settings = [rate, *optimiser.betas, optimiser.weight_decay, optimiser.momentum, optimiser.EPSILON]
-        made, kind = (self._kept, self._back), optimiser.kind
-        self.network.form.step(self.input, *made, self.parameters, moments, steps, members, kind, settings)
+        columns = (), self.parameters, *moments
+        self._update(columns, *masks, _KINDS.index(optimiser.kind), settings)
+
+    def _update(
+        self,
+        columns: Sequence[Sequence[Tensor]],
+        members: int = 0,
+        steps: int = 0,
+        kind: int = 0,
+        settings: Sequence[float] = (0.0,) * 6,
+    ) -> None:
+        """Make the gradients, and write them or take the step of an optimiser; see `Form.targets`, and `update` in mlp.cpp."""
+        form = self.network.form
+        table = form.table((form.kept, self._kept), (form.back, self._back))
+        masks = ctypes.c_void_p(members), ctypes.c_void_p(steps)
+        numbers = ctypes.c_int64(kind), (ctypes.c_double * len(settings))(*settings)
+        targets = form.targets(*columns)
+        form.call("update", self.input, len(self.parameters[0]), table, targets, *masks, *numbers)
 
 
 class _Gradients:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.proxy import GraphAppendingTracer
 
 from antiphon.agents.network import Network, Tensors
 from tests.tensors import DOUBLE, drawn
@@ -25,7 +26,8 @@ def emitted(network: Network, parameters: Tensors, buffers: Tensors) -> fx.Graph
     """The network as plain torch modules called by a graph."""
     root, graph = nn.Module(), fx.Graph()
     emitter = network.emit(root, "agent", parameters, buffers)
-    graph.output(emitter(graph, graph.placeholder("x"), None))
+    x = fx.Proxy(graph.placeholder("x"), GraphAppendingTracer(graph))
+    graph.output({name: port.node for name, port in emitter(x, None).items()})
     return fx.GraphModule(root, graph)
 
 

@@ -7,6 +7,7 @@ import itertools
 import pytest
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.proxy import GraphAppendingTracer
 
 from antiphon.agents.feedforward import Conv, Mlp
 from antiphon.agents.network import HIDDEN, OBJECTIVE, STATE, Head, Network, Tensors
@@ -69,13 +70,13 @@ def unrolled(network: Network, parameters: Tensors, buffers: Tensors) -> fx.Grap
     """The network as plain torch modules, called once per tick by one graph."""
     root, graph = nn.Module(), fx.Graph()
     emitter = network.emit(root, "agent", parameters, buffers)
-    xs = graph.placeholder("xs")
-    state: fx.Node | None = None
+    xs = fx.Proxy(graph.placeholder("xs"), GraphAppendingTracer(graph))
+    state: fx.Proxy | None = None
     ticks = []
     for tick in range(TICKS):
-        ports = emitter(graph, graph.call_method("select", (xs, 0, tick)), state)
+        ports = emitter(xs.select(0, tick), state)
         state = ports.get(STATE)
-        ticks.append(ports)
+        ticks.append({name: port.node for name, port in ports.items()})
     graph.output(ticks)
     return fx.GraphModule(root, graph)
 

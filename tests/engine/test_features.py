@@ -9,7 +9,8 @@ import pytest
 
 from antiphon.engine import features
 from tests.contracts.builders import Document, levels, ring
-from tests.contracts.documents import LSTM, TRACED, pairs
+from tests.contracts.documents import LSTM, TRACED, pairs, with_critics
+from tests.contracts.themes import EPISODES
 from tests.contracts.twins import differences, facts, made
 
 FEATURES = Path(features.__file__).parent
@@ -20,16 +21,20 @@ A2C: Document = {"kind": "a2c"}
 PPO: Document = {"kind": "ppo", "epochs": 2}
 TIED: Document = {"tied": [["n0.0.weight", "n1.0.weight"]]}
 USERS: dict[str, Document] = {
+    "features.ages": ring(2, agent={"observes": ["x", "age"]}),
     "features.auxiliary": ring(2, agent=LSTM, state=STATE),
     "features.contexts": ring(2, channel={"gradient": {"kind": "linear", "context": ["returned"]}}),
     "features.critics": ring(2, channel={"gradient": {"kind": "critic"}}),
     "features.direct_feedback": levels(
         channel={"coupling": "locked", "feedback": {"kind": "dfa", "of": "b0"}}, count=1
     ),
+    "features.episode_windows": ring(2, env=EPISODES),
     "features.feedback_alignment": ring(2, channel={"coupling": "locked", "feedback": "fa"}),
     "features.held_messages": ring(2, channel={"link": {"delay": 1, "drop": 0.3}}),
     "features.lambda_returns": ring(2, agent=LSTM, state=TRACED),
     "features.late_windows": ring(2, channel=DELAYED),
+    "features.message_rate": ring(2, channel={"link": {"delay": 1, "rate": 0.5}}),
+    "features.mixing": levels(channel={"gradient": {"kind": "linear", "trace": 0.5}}, count=1),
     "policies.local_policy": pairs(A2C, gradient={"kind": "local_policy"}),
     "features.outliers": ring(2, agent=LSTM, state={"gradient": {"kind": "linear"}}),
     "features.stand_ins": ring(2, channel={"link": {"delay": 1, "drop": 0.3}, "input": {"kind": "linear"}}),
@@ -37,6 +42,7 @@ USERS: dict[str, Document] = {
     "features.ties": {**ring(2), **TIED},
     "native.networks": ring(4),
     "policies.actions": pairs(A2C),
+    "policies.critics": with_critics("x"),
     "policies.further_passes": pairs(PPO),
     "policies.trajectories": pairs(A2C),
 }

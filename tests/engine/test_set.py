@@ -213,7 +213,7 @@ def test_what_is_not_there_to_be_changed_is_refused() -> None:
 def test_several_seeds_refuse_it() -> None:
     seeds = seeds_together(Scenario.model_validate(ring(3)), (0, 1))
     assert seeds is not None
-    with one_line("one of several seeds that go on together; change a fork of it"):
+    with one_line("one of several seeds that go on together; use a fork of it"):
         seeds.simulations[0].set("n0.learn", False)
     with seeds.simulations[0].fork() as fork:
         fork.set("n0.learn", False)

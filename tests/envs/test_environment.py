@@ -98,12 +98,20 @@ def test_it_keeps_the_contract_and_is_listed() -> None:
     assert registry.obstacle_to_copies(spec) is None
 
 
+def test_a_world_without_a_picture_shows_its_numbers() -> None:
+    env = envs.make({"id": "my/Line-v0"}, batch=2)
+    env.reset(seed=0)
+    first, second = env.render() or ()
+    assert first.shape == second.shape == (16, 2 * 16, 3)  # the place, and the steps of the episode
+    assert (first[:, 16:] == 127).all()
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"lenght": 4}, "env.lenght: unknown key; did you mean 'length'?"),
-        ({"length": 1}, "env.length: 1; must be a whole number from 2 to 9"),
-        ({"limit": "long"}, "env.limit: 'long'; must be a whole number of at least 1"),
+        ({"lenght": 4}, "env.lenght: unknown key 'lenght'; did you mean 'length'?"),
+        ({"length": 1}, "env.length: must be at least 2, not 1"),
+        ({"limit": "long"}, "env.limit: must be a whole number, not the word 'long'"),
     ],
 )
 def test_its_options_are_checked(options: dict[str, Any], expected: str) -> None:

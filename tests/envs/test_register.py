@@ -121,8 +121,8 @@ def two() -> SyncVectorEnv:
 @pytest.mark.parametrize(
     ("factory", "spec", "expected"),
     [
-        (Walk, {"sise": 3}, "env.sise: unknown key; did you mean 'size'?"),
-        (walks, {"num_envs": 3}, "env.num_envs: unknown key; known: size"),
+        (Walk, {"sise": 3}, "env.sise: unknown key 'sise'; did you mean 'size'?"),
+        (walks, {"num_envs": 3}, "env.num_envs: unknown key 'num_envs'; known: size"),
         (lambda: 3, {}, "env: 'own' makes an object of type int; its factory must return a gymnasium.Env,"),
         (two, {}, "training.batch: 4, but the environment has 2 sub-environments; make them equal"),
     ],

@@ -8,8 +8,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-a-loss-is-divided-by-its-valid-rows",
         "engine/heart/learn.py",
-        "constant(tick.losses), tick.losses.sum() / self.system.batch, self.system.batch\n",
-        "constant(tick.losses), tick.losses.sum() / (self.system.batch if tick.present is None else tick.present.sum()), self.system.batch\n",
+        "window_loss.add(agent.name, tick.losses, ",
+        "window_loss.add(agent.name, tick.losses if tick.present is None else tick.losses * batch / tick.present.sum(), ",
         "tests/contracts/test_contracts.py::test_documents[absent targets-reference]",
     ),
     Fault(
@@ -57,15 +57,15 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-a-gradient-is-not-clipped",
         "engine/heart/learn.py",
-        "return credit if channel.gradient.clip is None else clipped(credit, channel.gradient.clip)",
+        "return credit if credit is None or clip is None else clipped(credit, clip)",
         "return credit",
         "tests/contracts/test_contracts.py::test_documents[clip and schedule-reference]",
     ),
     Fault(
         "backward-a-propagated-gradient-has-the-wrong-sign",
-        "engine/heart/learn.py",
-        "credit = credit + channel.gradient.propagate *",
-        "credit = credit - channel.gradient.propagate *",
+        "engine/features/mixing.py",
+        "credit = credit + own.propagate *",
+        "credit = credit - own.propagate *",
         "tests/contracts/test_contracts.py::test_documents[at once-reference]",
     ),
     Fault(
@@ -91,8 +91,8 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "forward-an-age-is-in-steps",
-        "engine/heart/forward.py",
-        "(blank + age) / channel.ledger.sender.clock.period",
+        "engine/features/ages.py",
+        "(blank + age) / channel.ledger.sender.period",
         "blank + age",
         "tests/contracts/test_contracts.py::test_documents[ages-reference]",
     ),
@@ -140,7 +140,7 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "predictors-examples-of-inputs-are-kept-for-ever",
-        "engine/heart/predictors.py",
+        "engine/features/stand_ins.py",
         "            examples, channel.input.examples = channel.input.examples, []\n",
         "            examples = channel.input.examples\n",
         "tests/contracts/test_contracts.py::test_documents[inputs-reference]",
@@ -259,7 +259,7 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "held-an-age-is-that-of-the-due-message",
-        "engine/heart/forward.py",
+        "engine/features/ages.py",
         "            age = stamp_number(step) - held.stamp\n",
         "            pass\n",
         "tests/contracts/test_contracts.py::test_documents[ages-reference]",
@@ -268,14 +268,28 @@ STEP: tuple[Fault, ...] = (
         "stand-ins-a-void-message-is-predicted",
         "engine/features/stand_ins.py",
         "    valid = mask_not(message.void)\n    if always",
-        "    valid: EnvMask = True\n    if always",
+        "    valid: RowMask = True\n    if always",
         "tests/contracts/test_contracts.py::test_documents[many ends, inputs-reference]",
     ),
     Fault(
         "stand-ins-what-was-lost-is-an-example",
         "engine/features/stand_ins.py",
-        "if message.first_use == step and message.void is not True:\n            channel.add_input_example(context, message, _arrived(message))",
-        "if message.first_use == step and message.void is not True:\n            channel.add_input_example(context, message, None)",
+        "example = Example(message.received, context, None, valid=_arrived(message))",
+        "example = Example(message.received, context, None, valid=None)",
         "tests/contracts/test_contracts.py::test_documents[inputs-reference]",
+    ),
+    Fault(
+        "reach-a-member-without-a-target-steps",
+        "engine/features/reach.py",
+        "return every & (count > 0).cpu() if isinstance(count, Tensor) else every",
+        "return every",
+        "tests/engine/heart/test_reach.py",
+    ),
+    Fault(
+        "reach-a-member-whose-message-is-void-steps",
+        "engine/features/reach.py",
+        "members = channel.members_in(torch.logical_not(silent))",
+        "pass",
+        "tests/engine/heart/test_reach.py",
     ),
 )

@@ -8,7 +8,9 @@ from decimal import Decimal
 
 import pytest
 
-from antiphon.engine.heart.clock import Clock, EpisodeWindows, Sends, StepWindows, TickWindows, Windows
+from antiphon.engine.features.episode_windows import EpisodeWindows
+from antiphon.engine.features.message_rate import Sending
+from antiphon.engine.heart.clock import Clock, StepWindows, Windows
 
 HORIZON = 60
 CLOCKS = [Clock(p, f) for p in (1, 2, 3, 5, 7) for f in range(-p, p)]
@@ -41,7 +43,7 @@ def test_sending_agrees_with_counting(rate: float) -> None:
         ticks = [t for t in range(40 * HORIZON) if clock.due(t)]
         numbers = [math.floor(k / Decimal(str(rate))) for k in range(len(ticks))]
         stamps = [ticks[number] for number in numbers if number < len(ticks)]
-        sends = Sends(clock, rate)
+        sends = Sending(clock, rate)
         for step in range(HORIZON):
             assert sends.due(step) == (step in stamps)
             assert sends.latest(step) == max((s for s in stamps if s <= step), default=None)
@@ -56,7 +58,7 @@ def test_sending_agrees_with_counting(rate: float) -> None:
 
 @pytest.mark.parametrize("rate", RATES)
 def test_a_rate_is_kept_to_the_message_for_ever(rate: float) -> None:
-    sends = Sends(Clock(), rate)
+    sends = Sending(Clock(), rate)
     for message in (10, 1_000, 10**6, 10**9):
         stamp = math.floor(message / Decimal(str(rate)))
         assert sends.due(stamp)
@@ -68,7 +70,7 @@ def test_a_rate_is_kept_to_the_message_for_ever(rate: float) -> None:
 def test_windows_of_ticks_agree_with_counting(clock: Clock, unroll: int) -> None:
     ticks = [t for t in range(12 * HORIZON) if clock.due(t)]
     pieces = [ticks[i : i + unroll] for i in range(0, len(ticks) - unroll, unroll)]
-    windows = TickWindows(clock, unroll)
+    windows = StepWindows.of_ticks(clock, unroll)
     agree(windows, pieces)
     positions(windows, clock, pieces)
 
@@ -106,15 +108,15 @@ def test_windows_of_episodes_agree_with_counting(lengths: tuple[int, ...]) -> No
 def test_positions_in_an_episode_count_from_its_start() -> None:
     windows, clock = EpisodeWindows(7), Clock(2)
     windows.begin(10, 5, 1)
-    assert windows.ticks(clock) == 4
-    assert [windows.position(tick, clock, 10) for tick in (10, 12, 14)] == [0, 1, 2]
-    assert windows.position(18, clock, 10) == 0  # of the episode after, whose length is not known
+    assert windows.ticks(clock.period) == 4
+    assert [windows.position(tick, clock.period, 10) for tick in (10, 12, 14)] == [0, 1, 2]
+    assert windows.position(18, clock.period, 10) == 0  # of the episode after, whose length is not known
 
 
 def positions(windows: Windows, clock: Clock, pieces: list[list[int]]) -> None:
     for ticks in pieces:
-        assert windows.ticks(clock) == len(ticks)
-        assert [windows.position(tick, clock, 0) for tick in ticks] == list(range(len(ticks)))
+        assert windows.ticks(clock.period) == len(ticks)
+        assert [windows.position(tick, clock.period, 0) for tick in ticks] == list(range(len(ticks)))
 
 
 def agree(windows: Windows, pieces: list[list[int]], start: int = 0) -> None:

@@ -56,7 +56,7 @@ def test_a_bar_comes_after_two_seconds_and_goes_at_the_end(
         assert calls == (expected if terminal else [])
 
 
-def test_building_and_evaluating_show_how_far_they_are(calls: list[tuple[str, object]]) -> None:
+def test_evaluating_shows_how_far_it_is(calls: list[tuple[str, object]]) -> None:
     env = from_tensors(x=torch.randn(40, 4), label=torch.arange(40) % 3, training_only=["label"])
     agents = {f"n{i}": {"observes": ["x"], "objective": CLASSIFY} for i in range(8)}
     channels = [{"from": "n0", "to": f"n{i}", "size": 2, "link": {"delay": 4}} for i in range(1, 8)]
@@ -64,5 +64,5 @@ def test_building_and_evaluating_show_how_far_they_are(calls: list[tuple[str, ob
         simulation.evaluate()
         simulation.evaluate(links="as_run")
     tasks = [value for name, value in calls if name == "add_task"]
-    assert tasks == ["building", "stacking", "evaluating", "evaluating"]
+    assert tasks == ["evaluating", "evaluating"]
     assert calls.count(("stop", None)) == len(tasks)

@@ -16,7 +16,6 @@ from antiphon.envs import from_tensors
 from antiphon.errors import RunError, ScenarioError
 from tests.engine.numbers import one_line, unchanged
 from tests.engine.scenes import CLASSIFY, scenario_of
-from tests.kit import seams
 
 Document = dict[str, Any]
 MLP = {"kind": "mlp", "hidden": [6]}
@@ -157,15 +156,13 @@ def test_a_module_that_cannot_be_traced_is_one_line_and_leaves_the_file(tmp_path
 def test_a_file_that_cannot_be_written_leaves_the_one_before(
     suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(_: object, path: Path, **_more: object) -> None:
-        Path(path).write_text("half")
+    def full(_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(torch.export, "save", full)
-    monkeypatch.setattr(seams.SAVE_MODEL, full)
+    monkeypatch.setattr("antiphon.files.os.fsync", full)
     path = tmp_path / f"model{suffix}"
     path.write_text("before")
-    with pytest.raises(RunError, match=r"cannot be written \(No space left on device\); choose another path"):
+    with pytest.raises(RunError, match=r"cannot be written \(No space left on device\); free space there"):
         chain().export(path)
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]

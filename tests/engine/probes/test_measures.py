@@ -6,7 +6,6 @@ import math
 from functools import cache
 from itertools import product
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -22,7 +21,6 @@ from antiphon.engine.probes.language import (
     spearman,
     topographic_similarity,
 )
-from antiphon.engine.probes.representation import dissimilarity, similarity
 from tests.engine.numbers import normal
 
 HALF = 1 + 0.75 * math.log2(0.75) + 0.25 * math.log2(0.25)
@@ -90,28 +88,6 @@ def test_signalling_is_what_symbols_tell_and_listening_what_messages_change() ->
     assert causal_influence(decided, torch.ones(4)) == pytest.approx(2.0)
     assert causal_influence(decided, torch.tensor([2, 1, 1, 0])) == pytest.approx(1.5)
     assert causal_influence(torch.eye(4).expand(3, -1, -1), torch.ones(3)) == pytest.approx(0.0)
-
-
-def test_dissimilarity_is_one_minus_correlation() -> None:
-    made = np.random.default_rng(0).normal(size=(20, 6))
-    found = dissimilarity(made)
-    np.testing.assert_allclose(found, 1 - np.corrcoef(made), atol=1e-12)
-    np.testing.assert_allclose(dissimilarity(3 * made + 1), found, atol=1e-12)
-    made[3] = 2.0
-    found = dissimilarity(made)
-    assert found[3, 3] == 0
-    assert np.all(np.delete(found[3], 3) == 1)
-
-
-def test_similarity_says_who_sees_the_same() -> None:
-    random = np.random.default_rng(0)
-    made, other = random.normal(size=(2, 40, 6))
-    rotated = made @ np.linalg.qr(random.normal(size=(6, 6)))[0]
-    centred = {"a": made - made.mean(1, keepdims=True), "b": rotated, "c": other}
-    found = similarity({name: dissimilarity(one) for name, one in centred.items()})
-    np.testing.assert_allclose(np.diag(found), 1)
-    np.testing.assert_allclose(found, found.T)
-    assert found[0, 1] > 0.5 > abs(found[0, 2])
 
 
 def test_the_best_linear_map_is_found_where_columns_repeat_and_of_noise_nothing_is_predicted() -> None:

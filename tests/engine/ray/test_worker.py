@@ -69,7 +69,8 @@ class Line:
     def begin(self, index: int, state: Any = None, *, incarnation: int = 0) -> None:
         figures = PartFigures(part=index, incarnation=incarnation)
         data = None if state is None else to_bytes(state)
-        assert self.workers[index].call("begin", self.make, self.epoch, self.wires, figures, data)
+        neighbours = {number: wire.put for number, wire in self.wires.items()}
+        assert self.workers[index].call("begin", self.make, self.epoch, neighbours, figures, data)
 
     def begin_all(self, state: Any = None) -> None:
         self.epoch += 1
@@ -181,7 +182,7 @@ def test_a_part_that_does_not_wait_goes_on_alone_and_comes_back_under_a_new_numb
         wait_for(lambda: not any(wire.waiting for wire in line.wires.values()))
         line.all("advance", 61)
         first, second = (worker._part for worker in line.workers)
-        assert second.boundary.state_dict()["newest"]["s0->s1"][1] == 1
+        assert second.boundary.state_dict()["newest"]["s0->s1"][0] == 1
         assert line.gather(61)["now"] == first.now == second.now == 61
 
 

@@ -68,33 +68,20 @@ def test_a_checkpoint_gives_back_the_memory_of_its_copy(tmp_path: Path) -> None:
 # --- the run directory ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("accident", "every"), [("deleted", 4), ("moved", 100), ("replaced", 4), ("replaced", 100)]
-)
-def test_a_run_whose_directory_is_gone_stops_and_says_so(
-    accident: str, every: int, here: Path, monkeypatch: pytest.MonkeyPatch, cli: Commands
+@pytest.mark.parametrize("accident", ["deleted", "moved"])
+def test_a_run_whose_directory_is_gone_stops_at_the_next_checkpoint(
+    accident: str, here: Path, cli: Commands
 ) -> None:
-    """At a checkpoint, or in between."""
     path = here / "a"
 
     def lose(_: object) -> None:
-        if accident == "deleted":
-            shutil.rmtree(path)
-        else:
-            path.rename(here / "elsewhere")
-        if accident == "replaced":
-            shutil.copytree(here / "elsewhere", path)
+        shutil.rmtree(path) if accident == "deleted" else path.rename(here / "elsewhere")
 
-    monkeypatch.setattr(seams.LOOK_EVERY, 0.0)
     with acting(8, lose):
-        words = f"run digits-mlp --steps 5000 --name a --checkpoint-every {every}"
-        assert cli.code(words, TINY) == 2
-    problem = "a: was deleted or moved while the run wrote there, and the run has stopped; "
-    assert cli.err.splitlines()[-1].startswith(f"error: {problem}")
-    assert path.exists() == (accident == "replaced")
-    if accident == "replaced":  # nothing was written into what is not its own
-        assert facts(path) == facts(here / "elsewhere")
-    if accident != "deleted":
+        assert cli.code("run digits-mlp --steps 5000 --name a --checkpoint-every 4", TINY) == 2
+    assert ": cannot be written (No such file or directory)" in cli.err.splitlines()[-1]
+    assert not path.exists()
+    if accident == "moved":
         assert 8 not in checkpoints(here / "elsewhere")
         cli("resume elsewhere --steps 12")
         assert facts(here / "elsewhere")["step"] == 12
@@ -105,7 +92,7 @@ def test_steps_by_hand_stop_where_the_directory_is_gone(tmp_path: Path) -> None:
     simulation.step()
     shutil.rmtree(tmp_path / "a")
     for act in (simulation.step, simulation.close):
-        with pytest.raises(RunError, match="a: was deleted or moved"):
+        with pytest.raises(RunError, match="cannot be written"):
             act()
     assert list(tmp_path.iterdir()) == []
 

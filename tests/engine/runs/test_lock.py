@@ -117,22 +117,6 @@ def test_one_process_writes_in_a_run_directory(tmp_path: Path, cli: Commands) ->
     assert not (run / LOCK).exists()
 
 
-def test_a_run_that_is_done_is_rid_of_what_a_killed_process_left(tmp_path: Path, cli: Commands) -> None:
-    """It was killed after it had written its end: the same command, or `resume`, only reads the result."""
-    words = "run digits-mlp --set width=4 --steps 2 --name run --resume-if-exists --logdir"
-    cli(words, tmp_path)
-    run = tmp_path / "run"
-    for again in ((words, tmp_path), ("resume", run)):
-        with holder(run) as process:
-            cli(*again)  # another process may go on with it to a later step
-            end(process)
-        (run / ".run.json.0123abcd.tmp").write_text("{")
-        (run / "checkpoints/.step-000000002.0123abcd").mkdir()
-        cli(*again)
-        assert not (run / LOCK).exists()
-        assert not list(run.rglob(".*"))
-
-
 def test_a_run_begins_where_a_process_was_killed_as_it_began_one(tmp_path: Path, cli: Commands) -> None:
     """It had the lock, and not yet run.json; a folder of somebody else's is let alone."""
     words = "run digits-mlp --set width=4 --steps 2 --name run --logdir"

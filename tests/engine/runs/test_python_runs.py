@@ -261,7 +261,7 @@ def test_another_scenario_is_not_gone_on_with(whole: tuple[Path, Path], tmp_path
     stepped(Simulation("digits-mlp", logdir=tmp_path / "run"), 1).close()
     for given in ("digits-mlp", load("digits-mlp")):
         Simulation.resume(tmp_path / "run", given).close()
-    with one_line(r"run: scenario: .*hidden\.0: 128 was saved, 9 is given", RunError):
+    with one_line(r"run: scenario: .*hidden: .128. was saved, .9. is given", RunError):
         Simulation.resume(tmp_path / "run", load("digits-mlp").resolve(None, {"width": 9}))
 
 

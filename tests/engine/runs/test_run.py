@@ -179,7 +179,7 @@ REFUSED: dict[str, str] = {
     f"{RUN} --steps 3 --seed 1 --resume-if-exists": "seed: 0 there, 1 asked",
     f"{RUN} --steps 3 --variant locked --resume-if-exists": "coupling: decoupled there, locked asked",
     f"{RUN} --steps 4 --resume-if-exists": "steps: 3 there, 4 asked",
-    f"{RUN.replace('tiny', 'other')} --steps 3 --resume-if-exists": "not what other.yaml says now",
+    f"{RUN.replace('tiny', 'other')} --steps 3 --resume-if-exists": "network.norm: 'batch' there, 'layer' asked",
     RUN: "run: is there already and not empty; choose another name, or add --resume-if-exists",
     RUN.replace("name run", "name mine"): "mine: is there already and not empty",
     f"{RUN.replace('name run', 'name mine')} --resume-if-exists": "mine: no run there",

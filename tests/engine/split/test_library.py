@@ -20,28 +20,11 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 COUPLINGS = {"locked": None, "detached": None, "local": "local", "decoupled": "local"}
 KINDS: dict[str, dict[str, str | None]] = {
-    "gpt": {
-        **COUPLINGS,
-        "lens": "lens",
-        "sobolev_label": "sobolev_label",
-        "infopro": "local",
-        "aug_local": "local",
-        "linear": "linear",
-        "mlp": "mlp",
-    },
-    "resnet": {
-        **COUPLINGS,
-        "local_linear": "local",
-        "sobolev_conv": "sobolev_label",
-        "infopro": "local",
-        "aug_local": "local",
-        "aug_local_2": "local",
-        "conv": "conv",
-        "linear": "linear",
-    },
+    "gpt": {**COUPLINGS, "lens": "lens", "aug_local": "local"},
+    "resnet": {**COUPLINGS, "aug_local": "local"},
 }
 """The kind of gradient of each variant; None: it has none."""
-DAILY = (("gpt", "decoupled"), ("gpt", "infopro"), ("resnet", "detached"), ("resnet", "aug_local"))
+DAILY = (("gpt", "decoupled"), ("gpt", "lens"), ("resnet", "detached"), ("resnet", "aug_local"))
 CASES = [(name, variant) for name, kinds in KINDS.items() for variant in kinds]
 
 

@@ -46,7 +46,7 @@ class CountingPart:
         self.now += 1
 
     def collect(self, neighbour: int) -> Exchange:
-        message = CutMessage("x->y", self.now - 1, HUNDRED_BYTES)
+        message = CutMessage("x->y", self.now - 1, HUNDRED_BYTES, self.now - 1)
         return Exchange(self.index, self.incarnation, self.now - 1, self.now, [message])
 
     def deliver(self, exchange: Exchange) -> None:

@@ -51,7 +51,7 @@ class Broken(gymnasium.Env[Any, Any]):
 
 
 def broken(fault: str) -> envs.TorchVectorEnv:
-    return envs.vector(SyncVectorEnv([lambda: Broken("none"), lambda: Broken(fault)]), 2)
+    return envs.make(SyncVectorEnv([lambda: Broken("none"), lambda: Broken(fault)]), batch=2)
 
 
 FAULTS = [

@@ -99,8 +99,11 @@ def test_a_document_trains_in_one_and_check_and_show_know_its_signals(
     ("spec", "expected"),
     [
         ({"gymnasium": "ALE/Pong-v5"}, "install the package that has 'ALE', and name it:"),
-        ({"gymnasium": "CartPole-v1", "autoreset": "same"}, "env.autoreset: no autoreset 'same'; did you"),
-        ({"gymnasium": "CartPole-v1", "vectorization_mode": "threads"}, "env.vectorization_mode: no"),
+        (
+            {"gymnasium": "CartPole-v1", "autoreset": "same"},
+            "env.autoreset: unknown autoreset 'same'; did you",
+        ),
+        ({"gymnasium": "CartPole-v1", "vectorization_mode": "threads"}, "env.vectorization_mode: unknown"),
         (
             {
                 "gymnasium": "CartPole-v1",

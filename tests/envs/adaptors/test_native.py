@@ -16,7 +16,9 @@ CPU = torch.device("cpu")
 
 
 def mirror() -> tuple[envs.TorchVectorEnv, Native]:
-    env = envs.vector(SyncVectorEnv([lambda: Mirror(NESTED)] * 2, autoreset_mode=AutoresetMode.SAME_STEP), 2)
+    env = envs.make(
+        SyncVectorEnv([lambda: Mirror(NESTED)] * 2, autoreset_mode=AutoresetMode.SAME_STEP), batch=2
+    )
     return env, native_of(env)
 
 

@@ -92,7 +92,7 @@ def test_outcomes_are_of_the_step_that_ended_the_episode(mode: AutoresetMode) ->
     def limited(length: int) -> gymnasium.Env[Any, Any]:
         return TimeLimit(Lasting(length), 3)
 
-    env = envs.vector(SyncVectorEnv([partial(limited, 2), partial(limited, 9)], autoreset_mode=mode), 2)
+    env = envs.make(SyncVectorEnv([partial(limited, 2), partial(limited, 9)], autoreset_mode=mode), batch=2)
     env.reset(seed=0)
     found = [env.step(torch.tensor([1, 1]))[4] for _ in range(4)]
     ends = [(info["terminated"].tolist(), info["truncated"].tolist()) for info in found]
@@ -175,7 +175,7 @@ class Saved(Count):
 def test_sub_environments_of_one_process_may_have_the_state(mode: AutoresetMode) -> None:
     def made(wrapper: Any = None) -> envs.TorchVectorEnv:
         sub = Saved if wrapper is None else lambda: wrapper(Saved())
-        return envs.vector(SyncVectorEnv([sub] * 3, autoreset_mode=mode), 3)
+        return envs.make(SyncVectorEnv([sub] * 3, autoreset_mode=mode), batch=3)
 
     envs.check_vector_env(made, steps=20)
     envs.check_vector_env(lambda: made(partial(TimeLimit, max_episode_steps=2)), steps=20)
@@ -191,13 +191,22 @@ class Odd(Count):
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
-        (lambda: envs.vector("CartPol-v1", 2), "no Gymnasium environment 'CartPol-v1'; did you mean"),
+        (
+            lambda: envs.make({"gymnasium": "CartPol-v1"}, batch=2),
+            "no Gymnasium environment 'CartPol-v1'; did you mean",
+        ),
         (
             lambda: envs.make(counters(AutoresetMode.SAME_STEP), batch=4),
             "training.batch: 4, but the environment has 3",
         ),
-        (lambda: envs.vector(without_mode(), 3), "metadata['autoreset_mode'] is None; make the environment"),
-        (lambda: envs.vector(SyncVectorEnv([Odd]), 1), "the observation 'observation.1' is a Text; flatten"),
+        (
+            lambda: envs.make(without_mode(), batch=3),
+            "metadata['autoreset_mode'] is None; make the environment",
+        ),
+        (
+            lambda: envs.make(SyncVectorEnv([Odd]), batch=1),
+            "the observation 'observation.1' is a Text; flatten",
+        ),
     ],
 )
 def test_what_has_no_translation(make: Any, expected: str) -> None:

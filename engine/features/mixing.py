@@ -1,0 +1,55 @@
+"""Mixing: credit that is a prediction together with what the receiver has just returned (semantics 11; BP(lambda))."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import networkx as nx
+import torch
+from torch import Tensor
+
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.message import LearningGroup, Message
+from antiphon.engine.heart.system import System
+
+if TYPE_CHECKING:
+    from antiphon.engine.heart.predictors import PredictorTrainer
+
+__all__ = ["Mixing", "depths_of"]
+
+
+class Mixing:
+    """The credit of channels with `trace` or `propagate`, or whose predictor is evaluated at returned actions.
+
+    Args:
+        predictor_trainer: Of their synthetic gradients.
+    """
+
+    def __init__(self, predictor_trainer: PredictorTrainer) -> None:
+        self.predictor_trainer = predictor_trainer
+
+    def credit(self, channel: Channel, message: Message) -> Tensor | None:
+        """The credit of a message, [rows, size] per sample before `clip` and `scale`; None: nothing."""
+        own, credit = channel.gradient, self.predictor_trainer.predictions.get(message)
+        if credit is None and own.needs_actions:  # actions have only just come back
+            credit = self.predictor_trainer.predict(channel, message)
+            credit = channel.zeros if credit is None else credit
+        if credit is None:
+            return None
+        gradient = channel.zeros if message.gradient is None else message.gradient
+        credit = torch.lerp(credit, gradient, own.trace) if own.trace else credit
+        returned = own.propagate and message.counted is not False
+        example = self.predictor_trainer.example(channel, message) if returned else None
+        if example is not None and own.predictor is not None:
+            example.delta = gradient
+            credit = credit + own.propagate * own.predictor.propagated(example)
+        return credit
+
+
+def depths_of(system: System) -> dict[LearningGroup, int]:
+    """Return after how many others a group is differentiated: where a channel mixes, its receiver comes before its sender."""
+    waits: nx.DiGraph[LearningGroup] = nx.DiGraph()
+    for channel in system.channels.values():
+        if channel.mixes:
+            waits.add_edge(system.group_of[channel.receiver], system.group_of[channel.sender])
+    return {group: depth for depth, some in enumerate(nx.topological_generations(waits)) for group in some}

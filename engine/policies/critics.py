@@ -1,0 +1,42 @@
+"""Critics: values of policies by networks of their own, which may see more than the agent, in training alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from antiphon.agents.network import VALUE, Tensors
+from antiphon.engine.heart.message import Tick
+from antiphon.engine.heart.system import System
+
+__all__ = ["Critics"]
+
+
+class Critics:
+    """The critics of a system's agents.
+
+    Args:
+        system: The agents.
+        signal_of: Returns, for a tick, what gives each signal it works on by name, as it enters a network.
+    """
+
+    def __init__(self, system: System, signal_of: Callable[[Tick], Callable[[str], Tensor]]) -> None:
+        self.agents, self.dtype, self.signal_of = system.agents, system.dtype, signal_of
+
+    def evaluate(self, ticks: Sequence[Tick], buffers: Tensors, ports: Tensors) -> Tensors:
+        """Add the values at the ticks of one call to its ports, [rows, 1], and return the new running statistics."""
+        learner = self.agents[ticks[0].agent].learner
+        observed = torch.cat([self.input(tick) for tick in ticks])
+        training = not learner.frozen
+        ports[VALUE], after = learner.values(learner.parameters, buffers, observed, training=training)
+        return after
+
+    def input(self, tick: Tick) -> Tensor:
+        """Return what the critics of an agent's members read at a tick, [rows, *input_shape]."""
+        agent, signal = self.agents[tick.agent], self.signal_of(tick)
+        found = [agent.member_rows(names, signal, self.dtype) for names in agent.inputs.critics]
+        if len(agent.learner.critic.input_shape) == 1:
+            found = [rows.reshape(len(rows), -1) for rows in found]
+        return found[0] if len(found) == 1 else torch.cat(found, 1)

@@ -1,0 +1,44 @@
+"""Rewards of a policy: what it learns from, in place of a target (semantics 38, 39)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from antiphon.envs.signal import OUTCOMES
+
+__all__ = ["COSINE", "ENDS", "Direction", "Rewards"]
+
+COSINE = "goal.cosine"
+"""The reward for moving a signal in the direction that a message points to."""
+ENDS = ("terminated", "truncated")
+"""The signals of the ends of the world's episodes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Direction:
+    """What the reward `goal.cosine` is made of."""
+
+    place: int
+    """Of the channel among the agent's incoming ones: its message is the direction."""
+    signal: str
+    """What moves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rewards:
+    """The rewards whose weighted sum is a policy's own."""
+
+    weights: tuple[tuple[str, float], ...]
+    """By name."""
+    direction: Direction | None = None
+    """Of a policy with the reward `goal.cosine`."""
+    ends: tuple[str, str] = ENDS
+    """The signals of the ends of its episodes, which may be its own agent's in the world."""
+
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """Names of the signals that a policy reads."""
+        rewards = [name for name, _ in self.weights if name != COSINE]
+        moves = () if self.direction is None else (self.direction.signal,)
+        # the mask of `reward` is of use where the reward itself is not
+        return *rewards, *OUTCOMES, *self.ends, *moves
