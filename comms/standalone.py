@@ -19,7 +19,7 @@ from antiphon.comms.backward_requests import Injection, as_leaf, backward, const
 from antiphon.comms.examples import ContextSpec, Example, encode
 from antiphon.comms.heads import Reconstruction
 from antiphon.comms.modules import predictor_of
-from antiphon.comms.synthetic_gradients import Predictor
+from antiphon.comms.synthetic_gradients import Critic, Predictor
 from antiphon.errors import ScenarioError, suggest
 from antiphon.kinds import KindSpec, Registered
 from antiphon.nets.random import generator
@@ -273,7 +273,7 @@ class Channel:
         self._open.append(self._newest)
         if message.requires_grad and (self._scale or self._discount):
             self._injections.append(Injection(message, prediction, self._scale, self._discount))
-        if self.predictor.needs_loss and self._discount:
+        if isinstance(self.predictor, Critic) and self._discount:
             self._expected.append(self.predictor.value(example) * self._discount)
 
     def receive(self) -> Tensor:

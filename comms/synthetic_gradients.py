@@ -38,6 +38,7 @@ from antiphon.spec import Sequence as IsSequence
 __all__ = [
     "PREDICTORS",
     "ConvGradient",
+    "Critic",
     "CriticGradient",
     "DirectGradient",
     "LabelGradient",
@@ -183,21 +184,6 @@ class Predictor(Model):
         """Return `predict`, and what training on all rows of the example gives where the same backward pass has that."""
         return self.predict(example), None
 
-    def value(self, example: Example) -> Tensor:
-        """Return the receiver's loss that a critic predicts for the message, [rows]."""
-        raise NotImplementedError(f"{type(self).__name__} expects no loss: only critics have a value")
-
-    def propagated(self, example: Example) -> Tensor:
-        """Return B times the gradient of its own loss by the message, [rows, M], the target constant.
-
-        Added to what the sender follows it is SG+prop of Czarnecki et al. 2017, §4.
-        """
-        return self._as_gradients(self._propagated(self.read(example)))
-
-    def _propagated(self, example: Example) -> Tensor:
-        """Return `propagated` of an example that has been `read`."""
-        raise NotImplementedError(f"{type(self).__name__} has no loss that its sender could follow")
-
 
 def _same(gradient: Tensor) -> Tensor:
     return gradient
@@ -235,8 +221,15 @@ class DirectGradient(Predictor):
         prediction = self.prediction(example.message, example.context, move=True)
         return _error(example, prediction).square().sum((-2, -1)) / prediction.shape[-2]
 
+    def propagated(self, example: Example) -> Tensor:
+        """Return B times the gradient of its own loss by the message, [rows, M], the target constant.
+
+        Added to what the sender follows it is SG+prop of Czarnecki et al. 2017, §4.
+        """
+        return self._as_gradients(self._propagated(self.read(example)))
+
     def _propagated(self, example: Example) -> Tensor:
-        """Return 2 (SG - delta) dSG/dm, the vector-Jacobian product of the whole batch, [B, M]."""
+        """Return 2 (SG - delta) dSG/dm of an example that has been `read`, the vector-Jacobian product of the whole batch, [B, M]."""
 
         def squared(message: Tensor) -> Tensor:
             return _error(example, self.prediction(message, example.context, move=False)).square()
@@ -355,7 +348,7 @@ class ConvGradient(DirectGradient):
         return self.run(torch.cat(channels, -3), move=move).flatten(-3)
 
 
-class _Critic(Predictor):
+class Critic(Predictor):
     """v(m, c): [m, c] through the layers to one output per value of the first categorical signal, which selects.
 
     With the label as an input, a scalar v would have to fit ten functions; with one output per label it has ten.
@@ -414,6 +407,7 @@ class _Critic(Predictor):
 
     @torch.no_grad()
     def value(self, example: Example) -> Tensor:
+        """Return the receiver's loss that it predicts for the message, [rows]."""
         each = self.read(example)
         rows = self.to_rows(self.forward(each.message, each.context, move=False))
         return rows if self.sites is None else self.sites.value(rows)
@@ -434,7 +428,7 @@ def _selects(spec: ContextSpec) -> bool:
 
 @final
 @gradient("critic")
-class CriticGradient(_Critic):
+class CriticGradient(Critic):
     """Critic trained by |v - loss|. A baseline: its derivative is not trained."""
 
     def _loss(self, example: Example) -> Tensor:
@@ -443,7 +437,7 @@ class CriticGradient(_Critic):
 
 @final
 @gradient("sobolev")
-class SobolevGradient(_Critic):
+class SobolevGradient(Critic):
     """Critic trained by |v - loss| + |dv/dm - delta|_1."""
 
     def _loss(self, example: Example) -> Tensor:

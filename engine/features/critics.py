@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from antiphon.comms.backward_requests import constant
+from antiphon.comms.synthetic_gradients import Critic
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Read
 from antiphon.engine.heart.predictors import PredictorTrainer
@@ -44,7 +45,7 @@ class ReturnedLosses:
             loss = self.agents[update.group.members[0]].to_rows(self.system.nothing)
         for name, message in update.window.sent:
             channel = self.system.channels[name]
-            if channel.gradient.predictor is None or not channel.needs_returned_loss:
+            if not isinstance(channel.gradient.predictor, Critic):
                 continue
             if message.unread or message.no_injection is True or channel.gradient.all_disabled:
                 continue

@@ -8,6 +8,7 @@ import networkx as nx
 import torch
 from torch import Tensor
 
+from antiphon.comms.synthetic_gradients import DirectGradient
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import LearningGroup, Message
 from antiphon.engine.heart.system import System
@@ -40,7 +41,7 @@ class Mixing:
         credit = torch.lerp(credit, gradient, own.trace) if own.trace else credit
         returned = own.propagate and message.counted is not False
         example = self.predictor_trainer.example(channel, message) if returned else None
-        if example is not None and own.predictor is not None:
+        if example is not None and isinstance(own.predictor, DirectGradient):
             example.delta = gradient
             credit = credit + own.propagate * own.predictor.propagated(example)
         return credit

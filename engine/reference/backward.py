@@ -16,6 +16,7 @@ from torch import Tensor
 from antiphon.agents.network import AUXILIARY_PORT, OBJECTIVE, Tensors
 from antiphon.comms.backward_requests import Injection, clipped, constant
 from antiphon.comms.examples import ReturnedAction
+from antiphon.comms.synthetic_gradients import Critic, DirectGradient
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import LearningGroup, Message, Tick, Window
 from antiphon.engine.heart.updates import Losses, Update, WindowLoss
@@ -106,7 +107,7 @@ def _return_losses_and_actions(state: State, update: Update) -> None:
         loss = loss + samples
     for name, message in update.window.sent:
         channel, critic = state.channels[name], state.channels[name].gradient.predictor
-        if critic is None or not critic.needs_loss or channel.gradient.all_disabled or message.unread:
+        if not isinstance(critic, Critic) or channel.gradient.all_disabled or message.unread:
             continue
         example = example_of(state, channel, message, answered=False)
         if example is not None and message.no_injection is not True:
@@ -161,9 +162,10 @@ def _credit(state: State, channel: Channel, message: Message) -> Tensor | None:
         gradient = channel.zeros if message.gradient is None else message.gradient
         credit = torch.lerp(credit, gradient, channel.gradient.trace) if channel.gradient.trace else credit
         example = example_of(state, channel, message, answered=True)
-        if channel.gradient.propagate and channel.gradient.predictor is not None and example is not None:
+        own = channel.gradient.predictor
+        if channel.gradient.propagate and isinstance(own, DirectGradient) and example is not None:
             example.delta = gradient
-            credit = credit + channel.gradient.propagate * channel.gradient.predictor.propagated(example)
+            credit = credit + channel.gradient.propagate * own.propagated(example)
     credit = credit if channel.gradient.clip is None else clipped(credit, channel.gradient.clip)
     return injectable(message, credit)
 
