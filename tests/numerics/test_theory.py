@@ -258,7 +258,7 @@ def test_linear_synthetic_gradients_of_a_frozen_linear_chain_explain_all_of_the_
         ("decoupled",) * 3,
         sizes=(3, 3, 2),
         learn=False,
-        training={"steps": 300, "predictor": adam(0.05, kind="linear", factor=0.0)},
+        training={"steps": 300, "predictor": adam(0.05, kind="linear", scale=0.0)},
     )
     untrained = simulation.probe()
     assert all(probe.alignment["r2"] < 0.1 for probe in untrained.values())
