@@ -124,7 +124,7 @@ class Scene:
                 losses = twin.step()["losses"]
                 total += sum(float(losses[name]) for name in self.learners if name in losses)
                 for name, put in self.put.items():
-                    weight = specs[name].get(factor, 1.0) * specs[name].get("apply", True)
+                    weight = specs[name].get(factor, 1.0)
                     if step in put:
                         message = twin.channels[name].messages[step].value
                         total += weight * float((message * put[step]).sum()) / BATCH
