@@ -1,7 +1,19 @@
 """Rows of a stack, (member, environment): masks of them, and what of them belongs to which member.
 
 A mask that is the same everywhere is a Python bool, so that the common cases (every environment, none) cost no tensor
-operation; any other is a tensor of rows, [B] or [N * B] bool.
+operation; any other is a tensor of rows, [B] or [N * B] bool. Where each holds:
+
+    signals["_x"]           the environment shows the signal x
+    EpisodeEnds.ended       an episode ended at the step; `terminated`: for good, not by a limit of time
+    Agent.agent_disabled    the agent has diverged, under quarantine
+    Tick.participates       the agent learns from the window
+    Message.lost            the link lost the message
+    Message.void            its episode has ended since it was sent, or it would poison who reads it
+    Message.no_injection    nothing is injected into it: it was void before its first use
+    Message.counted         a use of it counted: a gradient comes back
+    Read.available          there is something to read; zeros elsewhere
+    Read.counted            that is the due message itself, or what stands in for it: its gradient goes back
+    Read.predicted          a synthetic input stands in for it
 """
 
 from __future__ import annotations
