@@ -6,14 +6,18 @@ State channels connect no agents; locked ones only make an agent's window the ep
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
-from typing import Literal, Protocol
+from itertools import chain
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from antiphon.scenarios.agent_specs import AgentSpec
 from antiphon.scenarios.channel_specs import ChannelSpec, GradientSpec
 from antiphon.scenarios.training import TrainingSpec
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 __all__ = [
     "LONGEST_WINDOW",
@@ -142,19 +146,15 @@ def levels(agents: Collection[str], arcs: Arcs) -> tuple[tuple[tuple[str, ...], 
         agents: The nodes; their order within a level is kept.
         arcs: Pairs (from, to).
     """
-    receivers: dict[str, set[str]] = {agent: set() for agent in agents}
-    for sender, receiver in arcs:
-        receivers[sender].add(receiver)
-    waits = Counter(receiver for found in receivers.values() for receiver in found)
+    import networkx as nx
+
     order = {agent: place for place, agent in enumerate(agents)}
     placed: list[tuple[str, ...]] = []
-    ready = [agent for agent in agents if not waits[agent]]
-    while ready:
-        placed.append(tuple(ready))
-        waits.subtract(receiver for agent in ready for receiver in receivers[agent])
-        freed = {receiver for agent in ready for receiver in receivers[agent] if not waits[receiver]}
-        ready = sorted(freed, key=order.__getitem__)
-    return tuple(placed), tuple(agent for agent in agents if waits[agent])
+    with suppress(nx.NetworkXUnfeasible):  # what is left lies on or behind a cycle
+        for level in nx.topological_generations(_graph(agents, arcs)):
+            placed.append(tuple(sorted(level, key=order.__getitem__)))
+    free = set(chain.from_iterable(placed))
+    return tuple(placed), tuple(agent for agent in agents if agent not in free)
 
 
 def undelayed(channels: Iterable[ChannelSpec]) -> list[tuple[str, str]]:
@@ -199,17 +199,10 @@ def learning_groups(
 
 def joined(agents: Collection[str], pairs: Arcs) -> tuple[tuple[str, ...], ...]:
     """Return the agents partitioned into maximal sets joined by pairs, singletons included."""
-    group = {agent: [agent] for agent in agents}
-    for sender, receiver in pairs:
-        one, other = group[sender], group[receiver]
-        if one is not other:
-            one, other = sorted(
-                (one, other), key=len, reverse=True
-            )  # whoever moves does so log2(agents) times
-            one.extend(other)
-            group.update(dict.fromkeys(other, one))
-    found = {id(members): members for members in group.values()}
-    return tuple(sorted(tuple(sorted(members)) for members in found.values()))
+    import networkx as nx
+
+    found = nx.connected_components(_graph(agents, pairs).to_undirected())
+    return tuple(sorted(tuple(sorted(members)) for members in found))
 
 
 def episode_agents(agents: Mapping[str, AgentSpec], channels: Iterable[ChannelSpec]) -> frozenset[str]:
@@ -237,8 +230,14 @@ def components(agents: Collection[str], arcs: Arcs) -> dict[str, int]:
     """Number the strongly connected components: two agents lie on a common cycle if their numbers agree."""
     import networkx as nx
 
+    found = nx.strongly_connected_components(_graph(agents, arcs))
+    return {agent: number for number, members in enumerate(found) for agent in members}
+
+
+def _graph(agents: Collection[str], arcs: Arcs) -> nx.DiGraph[str]:
+    import networkx as nx
+
     graph: nx.DiGraph[str] = nx.DiGraph()
     graph.add_nodes_from(agents)
     graph.add_edges_from(arcs)
-    found = nx.strongly_connected_components(graph)
-    return {agent: number for number, members in enumerate(found) for agent in members}
+    return graph
