@@ -244,7 +244,7 @@ class ForwardPass:
             self._annotate(channel, agent, message)
             window.live[channel.name, step] = live
             if channel is agent.memory and message.unread:
-                channel.ledger.release([(channel.name, message)])
+                channel.ledger.unpin([(channel.name, message)])
             else:
                 window.sent.append((channel.name, message))
 

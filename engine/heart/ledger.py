@@ -4,7 +4,7 @@ Which receiver ticks may use a message, and which windows must close before its 
 alone; losses and episode ends only decide, per environment, what counts. A message is written here and nowhere else. Its
 life: `send` enters it, `reads` hands it out and `leaf` lets a tick differentiate it, `book` adds what comes back, `close`
 ends a receiver's window and completes it, `take` gives it to the training of predictors; `cut` voids what an ended episode
-sent. What is named `release` frees memory and changes no number.
+sent. A message is pinned while its sender has still to learn from it (`unpin`); it is dropped when nobody needs it.
 
 On a link that loses, and where it is asked for, the newest arrival is held: `held` (engine/features/held_messages.py).
 """
@@ -133,7 +133,7 @@ class Ledger:
                     raise EngineError(
                         f"{self.name}: the message of step {stamp} is still open at step {step}"
                     )
-            elif not message.held_by_sender and newest is not None and stamp < newest:
+            elif not message.pinned and newest is not None and stamp < newest:
                 learned = message.finished + self.back < step or message.counted is False
                 if learned and not self.waits_to_be_held(stamp):
                     del self.messages[stamp]
@@ -160,10 +160,10 @@ class Ledger:
         message.states, message.began = states or {}, began
 
     @staticmethod
-    def release(sent: Iterable[tuple[str, Message]]) -> None:
-        """Note that the sender has learned from messages, by channel, or never will."""
+    def unpin(sent: Iterable[tuple[str, Message]]) -> None:
+        """Note that the sender has learned from messages, by channel, or never will: they may be dropped."""
         for _, message in sent:
-            message.held_by_sender = False
+            message.pinned = False
 
     @staticmethod
     def replace_gradient(message: Message, gradient: Tensor) -> None:
@@ -344,7 +344,7 @@ class Ledger:
             began: Step at which its episode began, where that is a window.
         """
         message = self.send(step, placeholder, step_signals)
-        message.began, message.held_by_sender = began, False  # the other half keeps it for its sender
+        message.began, message.pinned = began, False  # the other half keeps it for its sender
         return message
 
     @staticmethod

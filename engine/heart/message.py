@@ -129,8 +129,8 @@ class Message:
     """What its receiver did at the ticks that read it, for `local_policy`: known only while its windows are learned from."""
     finished: int | None = field(default=None, metadata=PLAIN)
     """Step at which its last window closed."""
-    held_by_sender: bool = field(default=True, metadata=PLAIN)
-    """Whether the sender has still to learn from it."""
+    pinned: bool = field(default=True, metadata=PLAIN)
+    """Whether the sender has still to learn from it, so that it is kept."""
 
     @property
     def unread(self) -> bool:

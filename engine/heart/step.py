@@ -241,7 +241,7 @@ class Engine:
         return [one for one in closing if one[1] not in self.differentiated]
 
     def _close(self, group: LearningGroup, window: Window, step: int) -> None:
-        Ledger.release(window.sent)
+        Ledger.unpin(window.sent)
         for name in group.members:
             for channel in self.system.agents[name].channels:
                 channel.ledger.close(window.number, step)

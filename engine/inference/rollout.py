@@ -122,7 +122,7 @@ class Rollout:
         for group in dict.fromkeys(self.system.group_of[call[0]] for call in calls):
             window, group.window = group.window, Window()
             ticks += window.ticks()
-            Ledger.release(window.sent)
+            Ledger.unpin(window.sent)
         for tick in ticks:
             tick.participates = True  # whoever no longer learns is scored all the same
             for channel in self.system.agents[tick.agent].channels:

@@ -241,7 +241,7 @@ class Part:
                 ledger["held"] = None
             if "sender" not in own:
                 for message in (*ledger["messages"], *ledger["loose"]):
-                    message["held_by_sender"] = False
+                    message["pinned"] = False
         return found
 
 

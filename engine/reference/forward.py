@@ -213,7 +213,7 @@ def _send(state: State, agent: Agent, tick: Tick, window: Window) -> None:
                 ends[f"{end}.state"] = trail[max(past)]
         of = {"void": _poisons(state, agent, live), "states": ends, "began": state.system.began}
         message = ledger.send(channel, step, live, tick.step_signals, **of)
-        if message.held_by_sender:
+        if message.pinned:
             window.sent.append((channel.name, message))
 
 

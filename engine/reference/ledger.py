@@ -59,7 +59,7 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, **of: 
     message.lost = link.lost(step, len(sent), sent.device)
     message.no_injection = message.void
     message.finished = None if ticks else step
-    message.held_by_sender = bool(ticks) or not channel.state
+    message.pinned = bool(ticks) or not channel.state
     _note_newest(channel, step)  # the gradients of this step have come back by now
     message.newest_returned = ledger.newest
     ledger.messages[step] = message
@@ -70,7 +70,7 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, **of: 
             raise EngineError(f"{channel.name}: the message of step {stamp} is still open at step {step}")
         learned = old.finished is not None and (old.finished + ledger.back < step or not old.complete)
         replaced = due is not None and stamp < due and (held is None or stamp <= held.read_up_to)
-        if learned and replaced and not old.held_by_sender:
+        if learned and replaced and not old.pinned:
             del ledger.messages[stamp]
     return message
 
@@ -184,7 +184,7 @@ def replace_gradient(message: Message, gradient: Tensor) -> None:
 def close(window: Window, receiving: list[Channel], step: int) -> None:
     """Close a window: its messages were learned from as sender, and what it used is complete as receiver (rule 17)."""
     for _, message in window.sent:
-        message.held_by_sender = False
+        message.pinned = False
     for ledger in (channel.ledger for channel in receiving):
         for message in ledger.messages.values():
             if message.open != {window.number}:

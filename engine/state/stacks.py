@@ -209,7 +209,7 @@ def _stamps(groups: Iterable[Tree]) -> dict[str, set[int]]:
 
 def _forgotten(ledger: Ledger, message: Tree) -> bool:
     """Whether a channel alone would have dropped a void message that its stack still keeps for others."""
-    if message["finished"] is None or message["counted"] is not False or message["held_by_sender"]:
+    if message["finished"] is None or message["counted"] is not False or message["pinned"]:
         return False
     sent = max(ledger.messages)
     newest = ledger.sender.latest(sent - ledger.link.delay)
@@ -304,7 +304,7 @@ class _Merge:
                 [one["step_signals"] for one in each], stack.places.replicas
             ),
             "open": sorted({window for one in each for window in one["open"]}),
-            "held_by_sender": any(one["held_by_sender"] for one in each),
+            "pinned": any(one["pinned"] for one in each),
         }
 
     # --- windows ----------------------------------------------------------------------------------------
