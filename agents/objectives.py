@@ -13,12 +13,11 @@ from torch import Tensor, nn
 
 from antiphon import extensions, kinds
 from antiphon.errors import ScenarioError
-from antiphon.extensions import Catalogue, key_of, made, name_of
+from antiphon.extensions import key_of, made, name_of
 from antiphon.nets.layers import binary_cross_entropy, cross_entropy, squared_error
 from antiphon.nets.modules import per_sample
 
 __all__ = [
-    "OBJECTIVES",
     "ActionValue",
     "Classification",
     "Coding",
@@ -234,10 +233,6 @@ class OwnObjective(Objective):
                 return "its objective draws random numbers"
         alone = torch.allclose(whole, parts, rtol=1e-9, atol=1e-12, equal_nan=True)
         return None if alone else "the loss of a sample depends on the others in its batch"
-
-
-OBJECTIVES: Mapping[str, Any] = Catalogue("objective")
-"""The classes and factories of objectives by name."""
 
 
 def objective_of(kind: Any, options: Mapping[str, Any]) -> Objective:

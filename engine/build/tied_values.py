@@ -51,7 +51,7 @@ def tie_parameters(scenario: Scenario, agents: Mapping[str, Agent]) -> tuple[tup
             else:
                 if _given(scenario, name) and not tensor.is_meta and not torch.equal(tensor, first):
                     notes.append(
-                        f"tied: {group[place]!r} begins with the values of {group[0]!r}, not with its own"
+                        f"share: {group[place]!r} begins with the values of {group[0]!r}, not with its own"
                     )
                 tensor.copy_(first)
         found.append(places)

@@ -83,7 +83,7 @@ class Inputs:
 
 @dataclass(eq=False)
 class Participation:
-    """Who learns from a window, drawn with a probability (`p_update`, semantics 7)."""
+    """Who learns from a window, drawn with a probability (`learn`, semantics 7)."""
 
     probability: float = 1.0
     seed: int = 0
@@ -184,7 +184,7 @@ class Agent:
     # --- participation -------------------------------------------------------------------------------------
 
     def learning(self, window: int) -> Members:
-        """The members that learn from `window`, diverged or not (`p_update`)."""
+        """The members that learn from `window`, diverged or not (`learn`)."""
         return None if self.participation.probability == 1.0 else self._participating(window)[1]
 
     def participates(self, window: int) -> RowMask:

@@ -183,7 +183,7 @@ class Ticks:
 
     def module(self, agents: Sequence[str]) -> fx.GraphModule:
         """Return the ticks of an example, or those of a round, with the outputs of some agents."""
-        words = argument_names(self.observed, taken=["state"]).items()
+        words = argument_names(self.observed, taken=["state"] if self.length else ()).items()
         self.signals = {name: self.graph.placeholder(word) for name, word in words}
         if not self.length:
             self._append(steps_needed(self.system))
@@ -193,7 +193,10 @@ class Ticks:
         module = fx.GraphModule(self.root, self.graph, class_name="Corporation")
         module.graph.eliminate_dead_code()
         module.recompile()
-        module.steps_per_round = self.length  # type: ignore[assignment]
+        if self.length:
+            module.steps_per_round = self.length  # type: ignore[assignment]
+            # the attributes that a deep copy of a GraphModule keeps
+            module.meta["_user_preserved_attributes"] = {"steps_per_round": self.length}
         return module.eval()
 
     def _append_round(self, agents: Sequence[str]) -> None:

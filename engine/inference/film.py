@@ -128,7 +128,11 @@ def _environment(system: System, scenario: Scenario) -> TorchVectorEnv:
 def _picture(env: Any) -> NDArray[np.uint8]:
     """Return the picture of the first environment, [height, width, 3] bytes."""
     try:
-        picture = np.asarray(env.render()[0], dtype=np.uint8)
+        picture = np.asarray(env.render()[0])
+        if picture.dtype != np.uint8:
+            raise RunError(
+                f"export: the environment renders a picture of {picture.dtype}; make it uint8, 0 to 255"
+            )
         return picture.reshape(*picture.shape[:2], 3)
     except AntiphonError:
         raise

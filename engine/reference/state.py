@@ -87,7 +87,7 @@ class State:
         self.quarantine, self.bound = system.divergence.quarantine, system.divergence.bound
 
     def participates(self, agent: str, window: int) -> bool:
-        """Return whether an agent learns from a window: sampled with `p_update` (rule 7); never once disabled (32)."""
+        """Return whether an agent learns from a window: drawn with its probability (rule 7); never once disabled (32)."""
         own = self.agents[agent]
         drawn = (
             own.participation.probability == 1.0

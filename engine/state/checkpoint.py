@@ -192,17 +192,23 @@ def from_bytes(data: bytes) -> dict[str, Any]:
     return state
 
 
-def _pack(state: Any, tensors: dict[str, Tensor]) -> Any:
-    """Return a state with a key in the place of each tensor; `tensors` gets them."""
+def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """Return a state with a key in the place of each tensor; `tensors` gets them.
 
-    def packed(value: Any) -> Any:
-        if not isinstance(value, Tensor):
-            return value
-        key = str(len(tensors))
-        tensors[key] = value.data.clone().contiguous()
-        return {_TENSOR: key}
-
-    return tree_map(packed, state)
+    RunError where a key is no text, which a user's environment or module may have: it would come back as text.
+    """
+    if isinstance(value, dict):
+        wrong = next((key for key in value if not isinstance(key, str)), None)
+        if wrong is not None:
+            raise RunError(f"a state has the key {wrong!r}; make the keys of what `state_dict` returns text")
+        return {key: _pack(item, tensors) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_pack(item, tensors) for item in value]
+    if not isinstance(value, Tensor):
+        return value
+    key = str(len(tensors))
+    tensors[key] = value.data.clone().contiguous()
+    return {_TENSOR: key}
 
 
 def _unpack(state: Any, tensors: dict[str, Tensor]) -> Any:

@@ -9,7 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from antiphon.agents.objectives import OBJECTIVES, ActionValue, objective_of
+from antiphon.agents.objectives import ActionValue, objective_of
+from antiphon.extensions import Catalogue
+
+OBJECTIVES = Catalogue("objective")
 
 
 def test_classification() -> None:

@@ -70,7 +70,7 @@ def test_the_first_gives_the_values_and_others_given_by_the_user_are_stated(back
         agent["network"] = layer
     with made(scene, backend) as simulation:
         assert torch.equal(of(simulation, "n1.module.weight"), layers[0].weight.double())
-        line = "tied: 'n1.module.weight' begins with the values of 'n0.module.weight', not with its own"
+        line = "share: 'n1.module.weight' begins with the values of 'n0.module.weight', not with its own"
         assert simulation.events == [(0, line)]
 
 

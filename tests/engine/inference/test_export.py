@@ -150,3 +150,11 @@ def test_a_system_that_sees_nothing_cannot_be_composed() -> None:
     simulation = make({"a": {}, "c": {"objective": GOAL}}, pair)
     with pytest.raises(ScenarioError, match="none observes a signal"):
         simulation.compose()
+
+
+def test_a_signal_may_be_called_state() -> None:
+    x = torch.randn(40, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    env = from_tensors(state=x, label=(x[:, 0] > 0).long())
+    agents: dict[str, Document] = {"a": {"observes": ["state"]}, "c": {"objective": GOAL}}
+    simulation = make(agents, [{"from": "a", "to": "c", "size": 3}], env)
+    assert simulation.compose()(state=x)["c"].shape == (40, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -72,7 +73,7 @@ def test_it_is_the_system_run_forward(name: str) -> None:
     agents, channels, length = CASES[name]
     simulation = simulate(agents, channels)
     module = simulation.compose()
-    assert module.steps_per_round == length
+    assert module.steps_per_round == copy.deepcopy(module).steps_per_round == length
     image, expected = rolled(simulation, max(5 * length, 20) // length * length)
     said, state = [], None
     for shown in image.split(length):  # with its state it goes on where it was
