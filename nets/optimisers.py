@@ -4,7 +4,7 @@ parameters, one fused kernel call for any subset.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any
@@ -391,13 +391,39 @@ class Optimiser:
             members: Mask of the members that take the step; None: all.
             skip: Whether the step is skipped; None: it is taken.
         """
-        if not self.parameters:
-            return
-        call = self._call_one(gradients, skip) if self.size is None else self._call(gradients, members, skip)
+        call = self.call(gradients, members, skip)
         if call is not None:
-            self._run(call, rate, skip)
-            for copied in call.copied:
-                copied.write_back()
+            self.run([call], rate, skip)
+
+    def call(self, gradients: Sequence[Tensor], members: Members, skip: Skip | None) -> Call | None:
+        """Count a step and return the kernel's arguments; None: nothing to update. Arguments: see `step`."""
+        if not self.parameters:
+            return None
+        return self._call_one(gradients, skip) if self.size is None else self._call(gradients, members, skip)
+
+    def key(self) -> Hashable:
+        """Return what optimisers have in common whose calls may run as one: tensors do not mix in the kernel."""
+        return (
+            self.kind,
+            self.momentum,
+            self.betas,
+            self.weight_decay,
+            self.kind == "sgd" and self.size is None,
+        )
+
+    def run(self, calls: Sequence[Call], rate: float | Tensor, skip: Skip | None) -> None:
+        """Run the kernel on calls of optimisers of one `key`."""
+        whole = calls[0]
+        for more in calls[1:]:
+            whole.parameters += more.parameters
+            whole.gradients += more.gradients
+            whole.steps = [*whole.steps, *more.steps]
+            whole.copied += more.copied
+            for moments, others in zip(whole.moments, more.moments, strict=True):
+                moments += others
+        self._run(whole, rate, skip)
+        for copied in whole.copied:
+            copied.write_back()
 
     def _call_one(self, gradients: Sequence[Tensor], skip: Skip | None) -> Call:
         """Call for parameters that are no stacks."""
@@ -405,8 +431,8 @@ class Optimiser:
             gradients = clipped(gradients, self.clip)
         counts = self.state.get("steps", [])
         _count(counts, skip)
-        moments = [self.state[name] for name in self.moments]
-        own = self.parameters
+        moments = [list(self.state[name]) for name in self.moments]
+        own = list(self.parameters)
         return Call(own, _laid_out(own, gradients), moments, counts * len(own))
 
     # --- stacks --------------------------------------------------------------------------------------------
@@ -467,7 +493,7 @@ class Optimiser:
         parameters, moments = self._lines()
         laid_out = _laid_out(self.parameters, gradients)
         padded = [_like_lines(g, whole) for g, whole in zip(laid_out, parameters, strict=True)]
-        return Call(parameters, padded, moments, steps)
+        return Call(list(parameters), padded, [list(each) for each in moments], steps)
 
     def _count_all(self, skip: Skip | None) -> list[Tensor]:
         """Count a step of all members, whose counts are equal, and return the count for each parameter."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Self
 
 import torch
@@ -11,12 +11,12 @@ from torch import Tensor
 
 from antiphon.nets.memory import give_back
 from antiphon.nets.native.mlp import fused_step
-from antiphon.nets.optimisers import Optimiser, Skip, padded_zeros
+from antiphon.nets.optimisers import Call, Optimiser, Skip, padded_zeros
 from antiphon.nets.schedules import Rate
 from antiphon.nets.step_numbers import learning_rate
 from antiphon.nets.torch_optimisers import TorchOptimiser
 
-__all__ = ["TrainedParameters"]
+__all__ = ["TrainedParameters", "step_all"]
 
 AnyOptimiser = Optimiser | TorchOptimiser
 
@@ -145,6 +145,12 @@ class TrainedParameters:
             members: Those of a stack that are updated, [N] bool; None: all.
             skip: Whether none is; None: all are.
         """
+        step_all([(self, gradients, members)], now, skip=skip)
+
+    def begin_step(
+        self, gradients: Sequence[Tensor | None], now: int, members: Tensor | None, skip: Skip | None
+    ) -> tuple[Optimiser, Call, float | Tensor] | None:
+        """Count a step; return the optimiser, its call and rate, or None where the step has been taken. Arguments: see `step`."""
         full = [
             torch.zeros_like(p) if g is None else g for p, g in zip(self.trainable, gradients, strict=True)
         ]
@@ -152,8 +158,11 @@ class TrainedParameters:
         self.taken += 1 if members is None else members.long()
         rate = learning_rate(self.rate, now, self.trainable[0].device) if self.trainable else self.rate.base
         own = self.optimiser
-        if not (isinstance(own, Optimiser) and fused_step(full, own, rate, members, skip)):
+        if not isinstance(own, Optimiser):
             own.step(full, rate, members, skip=skip)
+            return None
+        call = None if fused_step(full, own, rate, members, skip) else own.call(full, members, skip)
+        return None if call is None else (own, call, rate)
 
     def read_members(self) -> None:
         """Stack the running statistics and counts of the members again, after a state was loaded into them."""
@@ -177,3 +186,23 @@ class TrainedParameters:
             name: torch.where(members.view(-1, *[1] * (stack.dim() - 1)), buffers[name], stack)
             for name, stack in self.buffers.items()
         }
+
+
+@torch.no_grad()
+def step_all(
+    steps: Sequence[tuple[TrainedParameters, Sequence[Tensor | None], Tensor | None]],
+    now: int,
+    *,
+    skip: Skip | None = None,
+) -> None:
+    """Take the steps of several, each with its gradients and members; those of equal settings and rate in one kernel call."""
+    calls: dict[Hashable, list[tuple[Optimiser, Call, float | Tensor]]] = {}
+    for place, (owner, gradients, members) in enumerate(steps):
+        begun = owner.begin_step(gradients, now, members, skip)
+        if begun is not None:
+            optimiser, _, rate = begun
+            key = ("apart", place) if isinstance(rate, Tensor) else (optimiser.key(), rate)
+            calls.setdefault(key, []).append(begun)
+    for each in calls.values():
+        optimiser, _, rate = each[0]
+        optimiser.run([call for _, call, _ in each], rate, skip)

@@ -17,7 +17,7 @@ from antiphon.engine.heart.rows import Members, mask_and, mask_fill_zero, mask_n
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate
 from antiphon.nets.optimisers import Skip
-from antiphon.nets.trained_parameters import TrainedParameters
+from antiphon.nets.trained_parameters import TrainedParameters, step_all
 
 if TYPE_CHECKING:
     from antiphon.engine.features.contexts import Contexts
@@ -247,8 +247,7 @@ class PredictorTrainer:
             steps.append((model, update.gradients, update.members))
             if not inputs:
                 update.gradients = []  # as large as the predictors, and of no more use
-        for owner, gradients, members in steps:
-            owner.step(gradients, step, members, skip=skip)
+        step_all(steps, step, skip=skip)
 
     def _returned_example(self, channel: Channel, message: Message, step: int) -> Example | None:
         """What a predictor learns from a message whose gradient has come back, with its prediction where still true."""

@@ -23,6 +23,7 @@ from antiphon.engine.heart.rows import Members, members_and
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate, StepReport, Update
 from antiphon.nets.memory import keep_memory
+from antiphon.nets.trained_parameters import step_all
 
 if TYPE_CHECKING:
     from antiphon.engine.features.divergence import DivergenceCheck
@@ -269,8 +270,7 @@ class Engine:
                     steps.append((agent.learner, gradients, None))
                 else:
                     update.stepping_members[name] = torch.zeros(1, dtype=torch.bool)
-        for learner, gradients, members in steps:
-            learner.step(gradients, step, members, skip=self.divergence.skip)
+        step_all(steps, step, skip=self.divergence.skip)
 
     def synchronize(self) -> None:
         """Wait for the device: see `DivergenceCheck.synchronize`."""
