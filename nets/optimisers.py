@@ -187,7 +187,9 @@ class Call:
     moments: list[list[Tensor]]
     """For each kind of moment, in the order of `_MOMENTS`."""
     steps: list[Tensor]
-    """Counts, float32 [], this step included."""
+    """Counts, float32 [], one for each of the parameters, this step included."""
+    counts: list[Tensor] = field(default_factory=list)
+    """Counts that get one more before the kernel runs; those of others have it already."""
     copied: list[_Lines] = field(default_factory=list)
     """What the kernel gets copies of, which are written back."""
 
@@ -396,7 +398,7 @@ class Optimiser:
             self.run([call], rate, skip)
 
     def call(self, gradients: Sequence[Tensor], members: Members, skip: Skip | None) -> Call | None:
-        """Count a step and return the kernel's arguments; None: nothing to update. Arguments: see `step`."""
+        """Begin a step and return the kernel's arguments; None: nothing to update. Arguments: see `step`."""
         if not self.parameters:
             return None
         return self._call_one(gradients, skip) if self.size is None else self._call(gradients, members, skip)
@@ -413,6 +415,7 @@ class Optimiser:
 
     def run(self, calls: Sequence[Call], rate: float | Tensor, skip: Skip | None) -> None:
         """Run the kernel on calls of optimisers of one `key`."""
+        _count([count for call in calls for count in call.counts], skip)
         whole = calls[0]
         for more in calls[1:]:
             whole.parameters += more.parameters
@@ -430,10 +433,9 @@ class Optimiser:
         if self.clip is not None:
             gradients = clipped(gradients, self.clip)
         counts = self.state.get("steps", [])
-        _count(counts, skip)
         moments = [list(self.state[name]) for name in self.moments]
         own = list(self.parameters)
-        return Call(own, _laid_out(own, gradients), moments, counts * len(own))
+        return Call(own, _laid_out(own, gradients), moments, counts * len(own), counts)
 
     # --- stacks --------------------------------------------------------------------------------------------
 

@@ -155,7 +155,8 @@ class TrainedParameters:
             torch.zeros_like(p) if g is None else g for p, g in zip(self.trainable, gradients, strict=True)
         ]
         self.updates += 1
-        self.taken += 1 if members is None else members.long()
+        if self.members:
+            self.taken += 1 if members is None else members.long()
         rate = learning_rate(self.rate, now, self.trainable[0].device) if self.trainable else self.rate.base
         own = self.optimiser
         if not isinstance(own, Optimiser):
