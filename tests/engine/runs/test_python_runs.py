@@ -18,6 +18,7 @@ from torch import nn
 from antiphon import RunError, Scenario, Simulation, load
 from antiphon.engine.runs.compare_runs import compare_runs
 from antiphon.engine.runs.directory import RunDirectory
+from antiphon.engine.state.compatibility import same_bits
 from antiphon.envs import from_tensors
 from antiphon.errors import ResourceError
 from tests.commands import Commands
@@ -207,6 +208,16 @@ def test_seeds_killed_as_they_began_begin_anew(missing: str, here: Path, cli: Co
         assert_same_run(other, one)
         assert checkpoints(one) == [0, 4]
         assert compare_runs(*map(RunDirectory.open, (one, other))).same
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_tensors_are_compared_by_their_bits(dtype: torch.dtype) -> None:
+    """Also of a type that numpy does not have, as a module of one's own may keep."""
+    one = torch.tensor([[1.0, 0.0], [torch.nan, 2.0]], dtype=dtype)
+    assert same_bits(one, one.t().contiguous().t())
+    assert same_bits(one[0, 0], torch.ones((), dtype=dtype))
+    for other in (one.t(), one * torch.tensor([1, -1]), one.flatten(), one.float()):
+        assert not same_bits(one, other)
 
 
 # --- ended by exceptions ----------------------------------------------------------------------------------
