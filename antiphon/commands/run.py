@@ -170,7 +170,7 @@ def _run_seeds(
         remark(f"the seeds run one after the other: {runs.sequential_reason}")
     same = "the same command with --resume-if-exists goes on"
     remedy = same if name else "antiphon resume goes on with each that has begun"
-    with second_signal(remedy), ProgressDisplay(runs.until, runs.done) as display:
+    with second_signal(remedy), ProgressDisplay(runs.until, runs.start) as display:
         outcome = runs.train(display.update, checkpoint_every, summary_dir)
     if json:
         print_json(outcome.result)

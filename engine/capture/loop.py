@@ -29,6 +29,7 @@ from antiphon.engine.capture.recorder import CudaGraphRecorder, NotRecordable, R
 from antiphon.engine.features.divergence import Guard
 from antiphon.engine.installed import check_later
 from antiphon.engine.metrics.report import AgentReport
+from antiphon.engine.state.compatibility import same_bits
 from antiphon.errors import ScenarioError
 from antiphon.nets.step_numbers import StepNumbers, numbers_from
 
@@ -369,7 +370,7 @@ class CapturedLoop:
     def _check(self, recording: _Recording, truth: _Computed) -> None:
         """Compare a recorded or replayed period with the same one taken step by step, bit for bit."""
         left = [*recording.after.tensors, *truth.in_place]
-        if all(map(_same_bits, left, [*truth.state.tensors, *truth.values])):
+        if all(map(same_bits, left, [*truth.state.tensors, *truth.values])):
             recording.checked += 1
         else:
             self._give_up("a replayed period differs from one that is taken step by step", truth)
@@ -435,9 +436,3 @@ def _unshared(snapshot: Snapshot, others: Sequence[Tensor]) -> Snapshot:
     taken = {tensor.untyped_storage().data_ptr() for tensor in others}
     tensors = [t.clone() if t.untyped_storage().data_ptr() in taken else t for t in snapshot.tensors]
     return snapshot.with_leaves(tensors, snapshot.numbers, snapshot.counts)
-
-
-def _same_bits(a: Tensor, b: Tensor) -> bool:
-    """Return whether two tensors are the same, numbers that are none among them."""
-    a, b = (t.contiguous().reshape(-1).view(torch.uint8) for t in (a, b))
-    return torch.equal(a, b)

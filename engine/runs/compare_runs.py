@@ -146,6 +146,8 @@ def _compare_checkpoints(
     first: RunDirectory, second: RunDirectory
 ) -> tuple[list[int], TensorDifference | None]:
     """Return the steps compared, and the first tensor that differs, of those that both checkpoints have."""
+    from antiphon.engine.state.compatibility import same_bits  # torch
+
     steps = []
     others = {path.name: path for path in second.checkpoints}
     for path in first.checkpoints:
@@ -153,7 +155,7 @@ def _compare_checkpoints(
             steps.append(int(path.name.removeprefix("step-")))
             other = _tensors(others[path.name])
             for place, tensor in _tensors(path).items():
-                if place in other and not _equal(tensor, other[place]):
+                if place in other and not same_bits(tensor, other[place]):
                     return steps, TensorDifference(steps[-1], place, _largest(tensor, other[place]))
     return steps, None
 
@@ -172,13 +174,6 @@ def _leaves(state: Any, path: _Path = ()) -> Iterator[tuple[_Path, Tensor]]:
     elif isinstance(state, dict | list):
         for key, item in state.items() if isinstance(state, dict) else enumerate(state):
             yield from _leaves(item, (*path, str(key)))
-
-
-def _equal(one: Tensor, other: Tensor) -> bool:
-    """Return whether two tensors are equal to the bit: zeros differ by their sign, and nan equals itself."""
-    if one.shape != other.shape or one.dtype != other.dtype:
-        return False
-    return one.contiguous().numpy(force=True).tobytes() == other.contiguous().numpy(force=True).tobytes()
 
 
 def _largest(one: Tensor, other: Tensor) -> float | None:

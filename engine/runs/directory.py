@@ -213,12 +213,21 @@ class RunDirectory:
             self._lock.release()
             self._lock = None
 
+    def check_in_place(self) -> None:
+        """Raise RunError where the directory that this process writes in was deleted, moved or replaced by another."""
+        if self._lock is not None and not self._lock.in_place:
+            raise RunError(
+                f"{self.path}: was deleted or moved while the run wrote there, and the run has stopped; one that was moved "
+                "goes on from its latest checkpoint with `antiphon resume`"
+            )
+
     # --- what is written ---------------------------------------------------------------------------------
 
     def note(self, **facts: Any) -> None:
-        """Change facts and rewrite run.json; RunError where it cannot be written."""
+        """Change facts and rewrite run.json; RunError as of `check_in_place`, or where it cannot be written: no fact changes."""
+        self.check_in_place()
+        write_checked(self.path / _RUN, self.facts | facts)
         self.facts.update(facts)
-        write_checked(self.path / _RUN, self.facts)
 
     def note_running(self, **facts: Any) -> None:
         """Note that the run goes on, and has no result."""
@@ -227,6 +236,7 @@ class RunDirectory:
 
     def note_result(self, result: Mapping[str, Any], **facts: Any) -> None:
         """Write result.json and, last, how the run ended: a run that is killed before that has its end again."""
+        self.check_in_place()
         write_json(self.path / _RESULT, result)
         files = {_SCENARIO: self.facts["files"][_SCENARIO], _RESULT: entry_of(self.path / _RESULT)}
         self.note(**facts, files={**files, **self._grown()})
@@ -237,6 +247,7 @@ class RunDirectory:
         Raises:
             RunError: As of `note`; what was there before is there still.
         """
+        self.check_in_place()
         for recorder in simulation.recorders:
             recorder.sync()
         name, grown = _checkpoint_name(simulation.now), self._grown()

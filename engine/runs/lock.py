@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -34,6 +35,7 @@ class DirectoryLock:
         self._lock = FileLock(self._path, timeout=0, thread_local=False)
         with writing(self._path):
             folder.mkdir(parents=True, exist_ok=True)
+            self._place = os.stat(folder)
             try:
                 self._lock.acquire()
             except Timeout:
@@ -41,14 +43,29 @@ class DirectoryLock:
                     f"{folder}: is being written by another process, or by a simulation in this one; wait until it has "
                     "ended, or stop it"
                 ) from None
-        remove_temporary(folder)
+            try:
+                remove_temporary(folder)
+            except OSError:
+                self.release()
+                raise
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the directory is still the one that was locked: not deleted, moved or replaced."""
+        try:
+            return os.path.samestat(os.stat(self._path.parent), self._place)
+        except OSError:
+            return False
 
     def release(self) -> None:
-        """Give it up, and remove the file; a second call does nothing."""
+        """Give it up, and remove the file, if the directory is in place; a second call does nothing."""
         if self._lock.is_locked:
-            self._path.unlink(missing_ok=True)
+            in_place = self.in_place
+            if in_place:
+                with suppress(OSError):  # a file that stays is no lock
+                    self._path.unlink()
             self._lock.release()
-            if self._made:
+            if in_place and self._made:
                 with suppress(OSError):
                     self._path.parent.rmdir()
 

@@ -34,7 +34,15 @@ from antiphon.telemetry.tensorboard import TensorBoardRecorder
 if TYPE_CHECKING:
     from antiphon.engine.base_simulation import BaseSimulation
 
-__all__ = ["LatestFigures", "RunWriter", "keep_measured", "open_writer", "over", "result_of"]
+__all__ = [
+    "LatestFigures",
+    "RunWriter",
+    "create_directory",
+    "keep_measured",
+    "open_writer",
+    "over",
+    "result_of",
+]
 
 _OF_CHANNELS = ("cosine", "norm_ratio", "sg_loss")
 """Figures that every channel has in a result; null where its coupling gives none."""
@@ -197,7 +205,7 @@ class RunWriter(Observer):
         self._clock.divide(1)
         self._timed_at = start, self._seconds()
         simulation.recorders += [files, self._latest]
-        if directory.described is not None and not directory.checkpoints:
+        if directory.described is not None and simulation.now == 0:
             directory.checkpoint(simulation)
 
     def _seconds(self) -> float:
@@ -322,17 +330,41 @@ def open_writer(
     facts: Mapping[str, Any],
     variants: Iterable[Scenario] = (),
 ) -> RunWriter:
-    """Create the run directory of a simulation; its figures are written from the first step.
+    """Create the run directory of a simulation (`create_directory`); its figures are written from the first step.
 
     Args:
         simulation: At its first step.
         path: The directory.
         checkpoint_every: As of `RunWriter`.
-        facts: For run.json, beside those of the simulation or in their place.
+        facts: As of `create_directory`.
         variants: As of `advice`.
 
     Raises:
         RunError: The folder holds something, or cannot be written.
+    """
+    directory = create_directory(simulation, path, facts, variants)
+    try:
+        return RunWriter(simulation, directory, checkpoint_every)
+    except BaseException as error:
+        with suppress(AntiphonError):
+            directory.note(exit="failed", error=str(error) or type(error).__name__, finished=now())
+        directory.release()
+        raise
+
+
+def create_directory(
+    simulation: BaseSimulation, path: Path, facts: Mapping[str, Any], variants: Iterable[Scenario] = ()
+) -> RunDirectory:
+    """Create the run directory of a simulation, locked.
+
+    Args:
+        simulation: At its first step.
+        path: The directory.
+        facts: For run.json, beside those of the simulation or in their place.
+        variants: As of `advice`.
+
+    Raises:
+        RunError: The folder holds something, or cannot be written; nothing is left.
     """
     scenario = simulation.scenario
     known = {
@@ -354,14 +386,7 @@ def open_writer(
         "exit": "running",
         "error": None,
     }
-    directory = RunDirectory.create(path, scenario, {**known, **facts})
-    try:
-        return RunWriter(simulation, directory, checkpoint_every)
-    except BaseException as error:
-        with suppress(AntiphonError):
-            directory.note(exit="failed", error=str(error) or type(error).__name__, finished=now())
-        directory.release()
-        raise
+    return RunDirectory.create(path, scenario, {**known, **facts})
 
 
 _MEASURED = "measured.json"

@@ -23,7 +23,7 @@ from antiphon.engine.runs.observers import OnStep
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import Run, begin
 from antiphon.engine.runs.run_loop import Outcome, RunLoop
-from antiphon.engine.runs.run_writer import RunWriter, open_writer
+from antiphon.engine.runs.run_writer import RunWriter, create_directory
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.state.checkpoint import read_simulation
 from antiphon.engine.state.replica_signals import joined
@@ -190,6 +190,7 @@ class MultiSeedRun:
 
     Attributes:
         until: The step they stop at.
+        start: The step they go on from, a mean over the runs.
         sequential_reason: Why they cannot be trained together; None where they can, or there is only one.
 
     Raises:
@@ -217,6 +218,7 @@ class MultiSeedRun:
         together = self._common_steps()
         begun |= dict.fromkeys(self._ended, self.until) | together
         self._steps = [begun.get(index, 0) for index in range(len(requests))]
+        self.start = sum(self._steps) // len(self._steps)
         self._groups = self._group_runs()
         several = next((group for group in self._groups if len(group) > 1), None)
         self.sequential_reason: str | None = None
@@ -258,11 +260,6 @@ class MultiSeedRun:
                 groups.setdefault(key, []).append(index)
         return list(groups.values())
 
-    @property
-    def done(self) -> int:
-        """How many steps have been taken, a mean over the seeds."""
-        return sum(self._steps) // len(self._steps)
-
     def train(
         self,
         on_step: OnStep | None = None,
@@ -272,7 +269,7 @@ class MultiSeedRun:
         """Train to the end, or until a signal; RunError where a directory cannot be written.
 
         Args:
-            on_step: Called after each step, with `done`.
+            on_step: Called after each step, with the mean step of all runs.
             checkpoint_every: As of `RunWriter`.
             summary_dir: A folder for seeds.json: the object of `--json`.
         """
@@ -327,12 +324,11 @@ class MultiSeedRun:
         """Build the replicas of a group, at the step they go on from."""
         request, existing = self.requests[group[0]], self._existing.get(group[0])
         device, facts = chosen_device(request.device), {} if existing is None else existing.facts
-        step = f"checkpoints/step-{self._steps[group[0]]:09d}"
-        resumed = existing is not None and (existing.path / step).exists()
+        saved = self._saved(group)
         if existing is not None:
             torch.set_float32_matmul_precision(facts.get("matmul_precision", "highest"))
         replicas = Seeds(
-            without_weights(request.scenario) if resumed else request.scenario,
+            without_weights(request.scenario) if saved else request.scenario,
             [self.requests[index].seed for index in group],
             backend=request.backend,
             device=device,
@@ -341,13 +337,18 @@ class MultiSeedRun:
         )
         with ExitStack() as undo:
             undo.callback(replicas.close)
-            for index, simulation in zip(group, replicas.simulations, strict=True) if resumed else ():
-                saved = read_simulation(self._existing[index].path / step, request.given, device)
+            for path, simulation in zip(saved, replicas.simulations, strict=False):
                 simulation.scenario = request.scenario
-                simulation._load_saved(saved)
+                simulation._load_saved(read_simulation(path, request.given, device))
                 check_continues(simulation)
             undo.pop_all()
         return replicas
+
+    def _saved(self, group: Sequence[int]) -> list[Path]:
+        """Return the checkpoints that a group goes on from; none where one of step 0 is missing, and all begin anew."""
+        name = f"checkpoints/step-{self._steps[group[0]]:09d}"
+        found = [self._existing[index].path / name for index in group if index in self._existing]
+        return found if len(found) == len(group) and all(path.exists() for path in found) else []
 
     def _open_writers(self, group: Sequence[int], replicas: Seeds, every: int | None) -> None:
         """Open the directories of runs that are trained together; on failure no new one is left."""
@@ -359,15 +360,13 @@ class MultiSeedRun:
                 if directory is None:
                     request, path = self.requests[index], self.paths[index]
                     facts = {**request.facts, "backend": request.backend, "together": seeds}
-                    writer = open_writer(simulation, path, every, facts, request.variants)
+                    directory = create_directory(simulation, path, facts, request.variants)
                     undo.callback(shutil.rmtree, path, ignore_errors=True)
-                    undo.callback(writer.directory.release)
-                else:
-                    if self._steps[index] < self.until:
-                        directory.note(together=seeds)
-                    simulation.until = self.until
-                    writer = RunWriter(simulation, directory, every)
-                simulation._writer = writer
+                    undo.callback(directory.release)
+                elif self._steps[index] < self.until:
+                    directory.note(together=seeds)
+                simulation.until = self.until
+                simulation._writer = RunWriter(simulation, directory, every)
             undo.pop_all()
 
 

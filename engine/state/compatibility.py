@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from antiphon.engine.heart.system import System
@@ -13,7 +14,7 @@ from antiphon.errors import RunError
 from antiphon.problems import show_value
 from antiphon.spec import channel_name
 
-__all__ = ["check_compatible", "check_objects", "check_same_scenario", "differences", "in_words"]
+__all__ = ["check_compatible", "check_objects", "check_same_scenario", "differences", "in_words", "same_bits"]
 
 _NAMED = {
     "learners": "agents",
@@ -111,6 +112,13 @@ def _item_name(item: Any, index: int) -> str:
     if isinstance(item, Mapping) and {"from", "to"} <= item.keys():
         return channel_name(str(item["from"]), str(item["to"]), item.get("key", 0))
     return str(index)
+
+
+def same_bits(one: Tensor, other: Tensor) -> bool:
+    """Return whether two tensors are equal to the bit: zeros differ by their sign, and nan equals itself."""
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    return torch.equal(*(each.contiguous().reshape(-1).view(torch.uint8) for each in (one, other)))
 
 
 # --- scenarios -------------------------------------------------------------------------------------------

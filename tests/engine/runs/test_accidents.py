@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from antiphon import RunError, Simulation, load
+from antiphon.manifests import write_checked
 from tests.commands import Commands
 from tests.engine.runs.left import acting, assert_same_run, checkpoints, ended, facts, signalled
 from tests.kit import seams
@@ -68,7 +69,7 @@ def test_a_checkpoint_gives_back_the_memory_of_its_copy(tmp_path: Path) -> None:
 # --- the run directory ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("accident", ["deleted", "moved"])
+@pytest.mark.parametrize("accident", ["deleted", "moved", "replaced"])
 def test_a_run_whose_directory_is_gone_stops_at_the_next_checkpoint(
     accident: str, here: Path, cli: Commands
 ) -> None:
@@ -76,12 +77,17 @@ def test_a_run_whose_directory_is_gone_stops_at_the_next_checkpoint(
 
     def lose(_: object) -> None:
         shutil.rmtree(path) if accident == "deleted" else path.rename(here / "elsewhere")
+        if accident == "replaced":
+            shutil.copytree(here / "elsewhere", path)
 
     with acting(8, lose):
         assert cli.code("run digits-mlp --steps 5000 --name a --checkpoint-every 4", TINY) == 2
-    assert ": cannot be written (No such file or directory)" in cli.err.splitlines()[-1]
-    assert not path.exists()
-    if accident == "moved":
+    problem = "a: was deleted or moved while the run wrote there, and the run has stopped; "
+    assert cli.err.splitlines()[-1].startswith(f"error: {problem}")
+    assert path.exists() == (accident == "replaced")
+    if accident == "replaced":
+        assert facts(path) == facts(here / "elsewhere")
+    if accident != "deleted":
         assert 8 not in checkpoints(here / "elsewhere")
         cli("resume elsewhere --steps 12")
         assert facts(here / "elsewhere")["step"] == 12
@@ -92,9 +98,24 @@ def test_steps_by_hand_stop_where_the_directory_is_gone(tmp_path: Path) -> None:
     simulation.step()
     shutil.rmtree(tmp_path / "a")
     for act in (simulation.step, simulation.close):
-        with pytest.raises(RunError, match="cannot be written"):
+        with pytest.raises(RunError, match="a: was deleted or moved"):
             act()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_moved_run_leaves_the_one_in_its_place_alone(tmp_path: Path) -> None:
+    moved = Simulation("digits-mlp", logdir=tmp_path / "a")
+    moved.step()
+    (tmp_path / "a").rename(tmp_path / "elsewhere")
+    with Simulation("digits-mlp", logdir=tmp_path / "a", seed=1) as other:
+        other.step()
+        before = {path: path.read_bytes() for path in (tmp_path / "a").rglob("*") if path.is_file()}
+        with pytest.raises(RunError, match="a: was deleted or moved"):
+            moved.run(2)
+        moved.close()
+        assert before == {path: path.read_bytes() for path in (tmp_path / "a").rglob("*") if path.is_file()}
+    assert (ended(tmp_path / "a"), facts(tmp_path / "a")["seed"]) == (("stopped", 1, None), 1)
+    Simulation.resume(tmp_path / "elsewhere").close()
 
 
 # --- the disk --------------------------------------------------------------------------------------------------
@@ -154,6 +175,21 @@ def test_a_disk_that_takes_no_more_ends_a_run_with_a_line(
         assert [path.name for path in often.iterdir()] == ["often.yaml"]
     cli(OFTEN, TINY, "--name a --resume-if-exists")
     assert_same_run(whole, often / "a")
+
+
+def test_an_end_that_cannot_be_written_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, content: dict[str, Any]) -> None:
+        if content["exit"] == "done":
+            raise RunError(f"{path}: cannot be written (refused)")
+        write_checked(path, content)
+
+    monkeypatch.setattr(seams.WRITE_FACTS, refuse)
+    with (
+        pytest.raises(RunError, match="refused"),
+        Simulation("digits-mlp", logdir=tmp_path / "a") as simulation,
+    ):
+        simulation.run(2)
+    assert ended(tmp_path / "a") == ("failed", 2, f"{tmp_path}/a/run.json: cannot be written (refused)")
 
 
 def test_files_that_may_not_grow_end_a_run_with_a_line(whole: Path, often: Path, cli: Commands) -> None:

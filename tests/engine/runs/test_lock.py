@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from antiphon import Simulation
 from antiphon.engine.runs.lock import LOCK, DirectoryLock
 from antiphon.errors import RunError
@@ -97,6 +99,25 @@ def test_a_folder_of_results_is_made_and_removed_again(tmp_path: Path) -> None:
     with DirectoryLock(folder):
         assert [path.name for path in folder.iterdir()] == [LOCK]
     assert list(folder.iterdir()) == []
+
+
+def test_a_system_that_removes_no_files_holds_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".run.json.0123abcd.tmp").touch()
+    held = DirectoryLock(tmp_path)
+    (tmp_path / ".run.json.0123abcd.tmp").touch()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(1, "refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        held.release()
+        with one_line(r"run\.lock: cannot be written \(refused\)", RunError):
+            DirectoryLock(tmp_path)
+    DirectoryLock(tmp_path).release()
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- run directories -------------------------------------------------------------------------------------------

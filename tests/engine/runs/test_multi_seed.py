@@ -11,7 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from antiphon import RunError, load
+from antiphon.engine.runs.request import Request
+from antiphon.engine.runs.seeds import MultiSeedRun
 from antiphon.manifests import read_checked, write_checked
+from antiphon.telemetry.csv_files import CsvRecorder
 from tests.commands import Commands
 from tests.contracts.twins import differences
 from tests.engine.runs.left import (
@@ -25,6 +29,7 @@ from tests.engine.runs.left import (
     result,
     signalled,
 )
+from tests.kit import seams
 from tests.recorded import metrics
 
 ONE = "run tiny.yaml --set depth=3 --set width=8 --set batch=16 --steps 12"
@@ -101,6 +106,19 @@ def test_a_signal_ends_all_with_checkpoints_and_the_same_again_goes_on(
     first = cli.json(SEVERAL, ". --resume-if-exists")
     assert_same_runs(whole, here)
     assert cli.json(SEVERAL, ". --resume-if-exists") == first
+
+
+def test_progress_goes_on_from_the_mean_step(here: Path, cli: Commands) -> None:
+    with acting(6, signalled()):
+        cli.code(SEVERAL, ".")
+    shutil.rmtree(here / "x-s4")
+    template, values = load(here / "tiny.yaml"), {"depth": 3, "width": 8, "batch": 16}
+    requests = [Request(template=template, values=values, steps=12, seed=seed) for seed in SEEDS]
+    again = MultiSeedRun(requests, runs(here), resume_if_exists=True)
+    shown: list[int] = []
+    again.train(lambda step, _: shown.append(step))
+    assert again.start == 4
+    assert shown == [*(step * 2 // 3 for step in range(7, 13)), *((24 + step) // 3 for step in range(1, 13))]
 
 
 @pytest.mark.parametrize("behind", [(3,), pytest.param((2, 4), marks=pytest.mark.long)])
@@ -188,9 +206,15 @@ def test_what_cannot_begin_leaves_nothing(here: Path, cli: Commands, monkeypatch
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         plain(descriptor)
 
-    with monkeypatch.context() as patch:
-        patch.setattr("antiphon.files.os.fsync", fsync)
-        assert "x-s4" in cli.refused(SEVERAL, ".")
+    def table(path: Path) -> CsvRecorder:
+        if path.parent.name == "x-s4":
+            raise RunError(f"{path}: cannot be written")
+        return CsvRecorder(path)
+
+    for name, refusing in (("antiphon.files.os.fsync", fsync), (seams.CSV_RECORDER, table)):
+        with monkeypatch.context() as patch:
+            patch.setattr(name, refusing)
+            assert "x-s4" in cli.refused(SEVERAL, ".")
     assert sorted(path.name for path in here.iterdir()) == ["broken.yaml", "tiny.yaml"]
     (here / "x-s4").mkdir()
     (here / "x-s4/notes.txt").write_text("mine")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,11 +16,14 @@ import torch
 from torch import nn
 
 from antiphon import RunError, Scenario, Simulation, load
+from antiphon.engine.runs.compare_runs import compare_runs
+from antiphon.engine.runs.directory import RunDirectory
+from antiphon.engine.state.compatibility import same_bits
 from antiphon.envs import from_tensors
 from antiphon.errors import ResourceError
 from tests.commands import Commands
 from tests.engine.numbers import one_line
-from tests.engine.runs.left import assert_same_run, checkpoints, ended, facts, result, signalled
+from tests.engine.runs.left import acting, assert_same_run, checkpoints, ended, facts, result, signalled
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit import seams
 
@@ -182,6 +187,37 @@ def test_steps_by_hand_that_end_early_have_stopped_and_go_on(run: Path) -> None:
         simulation.step()
         assert (facts(run)["exit"], facts(run)["finished"]) == ("running", None)
     assert (ended(run), checkpoints(run)[-1]) == (("done", 56, None), 56)
+
+
+# --- several seeds ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("missing", ["x-s2", "x-s2/checkpoints", "x-s1"])
+def test_seeds_killed_as_they_began_begin_anew(missing: str, here: Path, cli: Commands) -> None:
+    """Not all have the checkpoint of step 0 yet; the parameters are others then, and so is each one's first checkpoint."""
+    words = "run tests.engine.runs.test_python_runs:own --steps 4 --seed 1 --seeds 2 --resume-if-exists --logdir . --name"
+    torch.manual_seed(4)
+    with acting(1, signalled(signal.SIGINT, signal.SIGINT)):
+        assert cli.code(words, "x") == 130
+    shutil.rmtree(here / missing)
+    for name in ("x", "whole"):
+        torch.manual_seed(5)
+        assert cli.json(words, name)["apart"] is None
+    for seed in (1, 2):
+        one, other = here / f"x-s{seed}", here / f"whole-s{seed}"
+        assert_same_run(other, one)
+        assert checkpoints(one) == [0, 4]
+        assert compare_runs(*map(RunDirectory.open, (one, other))).same
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_tensors_are_compared_by_their_bits(dtype: torch.dtype) -> None:
+    """Also of a type that numpy does not have, as a module of one's own may keep."""
+    one = torch.tensor([[1.0, 0.0], [torch.nan, 2.0]], dtype=dtype)
+    assert same_bits(one, one.t().contiguous().t())
+    assert same_bits(one[0, 0], torch.ones((), dtype=dtype))
+    for other in (one.t(), one * torch.tensor([1, -1]), one.flatten(), one.float()):
+        assert not same_bits(one, other)
 
 
 # --- ended by exceptions ----------------------------------------------------------------------------------
