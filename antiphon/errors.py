@@ -87,18 +87,18 @@ def require(holds: bool, place: object, problem: str, error: type[AntiphonError]
         raise error(f"{place}: {problem}")
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
-    """Return "; did you mean 'x'?" for the nearest known name, or the list of known names."""
-    return _suggestion(str(name)[: _LONGEST_NAME + 1], tuple(sorted(str(item) for item in known)))
+def suggest(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """Return "; did you mean 'x'?" for the nearest known name, or the list of known names; each after the prefix."""
+    return _suggestion(str(name)[: _LONGEST_NAME + 1], tuple(sorted(str(item) for item in known)), prefix)
 
 
 @lru_cache(maxsize=256)  # one mistake may be in thousands of agents
-def _suggestion(name: str, names: tuple[str, ...]) -> str:
+def _suggestion(name: str, names: tuple[str, ...], prefix: str) -> str:
     short = [item for item in names if len(item) <= _LONGEST_NAME]
     near = difflib.get_close_matches(name, short[:_MOST_NAMES], n=1)
     if near:
-        return f"; did you mean '{near[0]}'?"
+        return f"; did you mean '{prefix}{near[0]}'?"
     if not names:
         return ""
-    first = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+    first = ", ".join(prefix + item for item in names[:12]) + (", …" if len(names) > 12 else "")
     return f"; known: {first}"

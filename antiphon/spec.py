@@ -229,9 +229,13 @@ def _key(value: object) -> int | str:
 def _learn(value: object) -> bool | float:
     if isinstance(value, bool):
         return value
-    if isinstance(value, str) or not 0 < _real(value) <= 1:
-        fail(f"must be true, false or a probability above 0, not {kind_of(value)}")
-    return _real(value)
+    try:
+        number = _real(value)
+    except DocumentError:
+        number = 0.0
+    if not 0 < number <= 1:
+        fail(f"must be true, false or a probability above 0 and at most 1, not {kind_of(value)}")
+    return number
 
 
 def _delay(value: object) -> int | tuple[int, int]:
@@ -317,7 +321,7 @@ def _head(value: object) -> object:
 
 def _parameter_names(value: object) -> Mapping[str, str]:
     if not isinstance(value, Mapping):
-        fail(f"must be a mapping of the head's parameters to 'agent.parameter', not {show_value(value)}")
+        fail(f"must be a mapping of the network's parameters to 'agent.parameter', not {show_value(value)}")
     for ours, theirs in value.items():
         if not (isinstance(ours, str) and isinstance(theirs, str) and "." in theirs):
             fail(f"{show_value(ours)} must name 'agent.parameter', not {show_value(theirs)}")
@@ -456,8 +460,7 @@ class Spec(BaseModel):
     @classmethod
     def unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
         """Return the line about a key that the part does not have, among `data`."""
-        del data
-        moved = moved_key(key, cls.has_key)
+        moved = moved_key(cls.__name__, key, data)
         if moved is not None:
             return moved
         known = [name for name in cls.model_fields if name not in cls.refused]

@@ -107,7 +107,7 @@ class EnvSpec(Spec):
             return data
         for key in ("gymnasium", "pettingzoo") if "id" not in data else ():
             if key in data:
-                raise DocumentError((key,), str(moved_key(key, cls.has_key)))
+                raise DocumentError((key,), str(moved_key(cls.__name__, key, data)))
         if "file" in data:
             from antiphon.envs.registry import with_paths
 
@@ -368,7 +368,7 @@ class Template:
             known = (*Scenario.model_fields, *_KEYS)
             for key in body:
                 if key not in known:
-                    line = moved_key(key, known.__contains__)
+                    line = moved_key(Scenario.__name__, key, body)
                     mend = section_of(Scenario, key) or suggest(key, known)
                     problems.append(DocumentError((key,), line or f"unknown key {key!r}{mend}"))
             parameters: Mapping[str, ParameterSpec] = {}
