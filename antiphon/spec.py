@@ -13,7 +13,6 @@ from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self, TypeVar, g
 
 from pydantic import (
     AfterValidator,
-    AliasChoices,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -464,7 +463,7 @@ class Spec(BaseModel):
         if moved is not None:
             return moved
         known = [name for name in cls.model_fields if name not in cls.refused]
-        meant = section_of(cls, key) or suggest(key, [_spellings(cls, field)[0] for field in known])
+        meant = section_of(cls, key) or suggest(key, [_key_of(cls, field) for field in known])
         return f"unknown key {key!r}{meant}"
 
 
@@ -479,19 +478,15 @@ def section_of(spec: type[Spec], key: str) -> str:
     return f"; write {' or '.join(sections)}" if sections else ""
 
 
-def _spellings(spec: type[Spec], field: str) -> list[str]:
-    """Accepted names of a field, that of documents first."""
-    alias = spec.model_fields[field].validation_alias
-    if isinstance(alias, AliasChoices):
-        return [str(choice) for choice in alias.choices]
-    return [field]
+def _key_of(spec: type[Spec], field: str) -> str:
+    """Return the key of a field in documents."""
+    return str(spec.model_fields[field].validation_alias or field)
 
 
 @cache
 def accepted_keys(spec: type[Spec]) -> frozenset[str]:
-    """Return all accepted names of a part's fields."""
-    fields = (field for field in spec.model_fields if field not in spec.refused)
-    return frozenset(name for field in fields for name in _spellings(spec, field))
+    """Return the keys of a part."""
+    return frozenset(_key_of(spec, field) for field in spec.model_fields if field not in spec.refused)
 
 
 @cache
@@ -513,7 +508,7 @@ def plain(spec: Spec) -> dict[str, Any]:
     for field in type(spec).model_fields:
         value = getattr(spec, field)
         if field in always_written or field not in plain_values or value != plain_values[field]:
-            data[_spellings(type(spec), field)[0]] = _plain_value(value)
+            data[_key_of(type(spec), field)] = _plain_value(value)
     for key, value in (spec.model_extra or {}).items():
         data[key] = _plain_value(value)
     return data

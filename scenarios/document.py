@@ -530,14 +530,7 @@ class ExplicitDocument:
     def _names(self) -> list[str]:
         """The names of the channels."""
         ends = [one if isinstance(one, dict) else {} for one in self.data.get("channels", ())]
-        return [
-            channel_name(
-                str(one.get("from", one.get("sender"))),
-                str(one.get("to", one.get("receiver"))),
-                one.get("key", 0),
-            )
-            for one in ends
-        ]
+        return [channel_name(str(one.get("from")), str(one.get("to")), one.get("key", 0)) for one in ends]
 
     def _section(self, path: DocumentPath) -> DocumentPath:
         """Return the path in the section that an agent or channel was made from; others are as they are."""

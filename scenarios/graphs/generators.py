@@ -269,7 +269,7 @@ def _undirected(graph: GraphSpec) -> list[tuple[int, int]]:
 
 # --- scenarios as networkx graphs ------------------------------------------------------------------------
 
-_ENDS = ("from", "to", "sender", "receiver")
+_ENDS = ("from", "to")
 
 
 def graph_of(document: Mapping[str, Any]) -> nx.MultiDiGraph[str]:
