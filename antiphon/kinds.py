@@ -63,6 +63,7 @@ _GIVEN = {
     "aggregation": ("size", "senders"),
     "recorder": ("directory",),
     "optimiser": ("lr",),
+    "sample": ("seed",),
 }
 """By point, the arguments that antiphon gives to a factory: they are no keys."""
 _SPECS: dict[str, type[KindSpec]] = {}

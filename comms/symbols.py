@@ -57,8 +57,6 @@ class MessageSampler(ABC):
         greedy: Whether messages are the most probable ones instead of samples.
     """
 
-    Options: ClassVar[type[kinds.Options]] = kinds.Options
-    """The keys that a kind has of its own in a document."""
     learned: ClassVar[bool] = False
     greedy = False
 
@@ -120,7 +118,7 @@ class SymbolOptions(kinds.Options):
     """Keys of symbols.
 
     Attributes:
-        vocabulary: Symbols at each position.
+        vocabulary: Number of symbols at each position.
         size: Positions of a message.
     """
 

@@ -215,7 +215,7 @@ class SampleSpec(KindSpec, sections=("sample",)):
     def symbols(self) -> tuple[int, int] | None:
         """Positions and vocabulary of messages of symbols; None: they are vectors."""
         vocabulary = self.get("vocabulary")
-        return None if vocabulary is None else (self.get("size"), vocabulary)
+        return None if vocabulary is None else (self.get("size", 1), vocabulary)
 
     @property
     def learned(self) -> bool:
