@@ -27,6 +27,8 @@ _LONGEST_NAME = 100
 """Characters of a name for which a similar one is sought."""
 _MOST_NAMES = 1000
 """Known names among which it is."""
+_MOST_LISTED = 16
+"""Known names that are listed where none is similar."""
 
 
 def in_one_line(text: str) -> str:
@@ -100,5 +102,7 @@ def _suggestion(name: str, names: tuple[str, ...], prefix: str) -> str:
         return f"; did you mean '{prefix}{near[0]}'?"
     if not names:
         return ""
-    first = ", ".join(prefix + item for item in names[:12]) + (", …" if len(names) > 12 else "")
+    first = ", ".join(prefix + item for item in names[:_MOST_LISTED]) + (
+        ", …" if len(names) > _MOST_LISTED else ""
+    )
     return f"; known: {first}"

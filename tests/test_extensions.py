@@ -361,6 +361,8 @@ def placed(where: str, kind: Any, options: Document) -> Document:
             {"alhpa": 1},
             "training.optimiser.alhpa: unknown key 'alhpa'; did you mean 'alpha'",
         ),
+        ("optimiser", "Adam", {"betas": "big"}, "optimiser.betas: Adam failed: "),
+        ("optimiser", "Adam", {"betas": [0.9]}, "optimiser.betas: Adam failed: "),
         ("optimiser", "RMSpropp", {}, "optimiser.kind: unknown kind 'RMSpropp'; did you mean 'RMSprop'"),
         ("optimiser", "LBFGS", {}, "training.optimiser.kind: unknown kind 'LBFGS'"),
         ("optimiser", lambda parameters, lr: 3, {}, "<lambda> made int, not a torch.optim.Opt"),
