@@ -130,7 +130,7 @@ class SoftOptions(SymbolOptions):
     """Keys of symbols with a gradient.
 
     Attributes:
-        temperature: Of the softmax that the straight-through gradient passes to.
+        temperature: Temperature of the softmax that the straight-through gradient passes to.
     """
 
     temperature: Annotated[float, Field(gt=0), IsReal] = 1.0
@@ -140,7 +140,7 @@ class SymbolSampler(MessageSampler):
     """Messages of `size` symbols, each one-hot among `vocabulary`, side by side: [rows, size * vocabulary].
 
     Args:
-        temperature: Of the softmax that the gradient passes to, where one passes.
+        temperature: Temperature of the softmax that the gradient passes to, where one passes.
 
     Attributes:
         noisy: Whether noise is added to the logits.
