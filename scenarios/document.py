@@ -458,12 +458,13 @@ class Template:
                 from antiphon.envs.registry import with_paths
 
                 body["env"] = with_paths(body["env"], Path(self.source).parent)
-            sections = {
-                path: part
-                for name in _SECTIONS
-                if name in body
-                for path, part in _sections(name, body.pop(name))
-            }
+            sections: dict[DocumentPath, Any] = {}
+            problems = Problems()
+            for name in _SECTIONS:
+                if name in body:
+                    with problems.gathered():
+                        sections |= _sections(name, body.pop(name))
+            problems.raise_any()
             graph = body.pop("graph", None)
             if graph is not None:
                 return self._generated(body, graph, sections)
