@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         optimiser,
         recorder,
         register,
+        sample,
         schedule,
         synthetic_input,
     )
@@ -54,6 +55,7 @@ __all__ = [
     "optimiser",
     "recorder",
     "register",
+    "sample",
     "schedule",
     "split",
     "study",
@@ -88,6 +90,7 @@ _FROM = {
     "objective": "extensions",
     "optimiser": "extensions",
     "recorder": "extensions",
+    "sample": "extensions",
     "schedule": "extensions",
     "synthetic_input": "extensions",
     "study": "studies",

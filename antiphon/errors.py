@@ -27,6 +27,8 @@ _LONGEST_NAME = 100
 """Characters of a name for which a similar one is sought."""
 _MOST_NAMES = 1000
 """Known names among which it is."""
+_MOST_LISTED = 16
+"""Known names that are listed where none is similar."""
 
 
 def in_one_line(text: str) -> str:
@@ -87,18 +89,20 @@ def require(holds: bool, place: object, problem: str, error: type[AntiphonError]
         raise error(f"{place}: {problem}")
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
-    """Return "; did you mean 'x'?" for the nearest known name, or the list of known names."""
-    return _suggestion(str(name)[: _LONGEST_NAME + 1], tuple(sorted(str(item) for item in known)))
+def suggest(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """Return "; did you mean 'x'?" for the nearest known name, or the list of known names; each after the prefix."""
+    return _suggestion(str(name)[: _LONGEST_NAME + 1], tuple(sorted(str(item) for item in known)), prefix)
 
 
 @lru_cache(maxsize=256)  # one mistake may be in thousands of agents
-def _suggestion(name: str, names: tuple[str, ...]) -> str:
+def _suggestion(name: str, names: tuple[str, ...], prefix: str) -> str:
     short = [item for item in names if len(item) <= _LONGEST_NAME]
     near = difflib.get_close_matches(name, short[:_MOST_NAMES], n=1)
     if near:
-        return f"; did you mean '{near[0]}'?"
+        return f"; did you mean '{prefix}{near[0]}'?"
     if not names:
         return ""
-    first = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+    first = ", ".join(prefix + item for item in names[:_MOST_LISTED]) + (
+        ", …" if len(names) > _MOST_LISTED else ""
+    )
     return f"; known: {first}"

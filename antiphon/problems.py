@@ -204,7 +204,7 @@ def kind_of(value: object) -> str:
 
 
 def placed(error: ScenarioError, path: Path = ()) -> DocumentError:
-    """Convert an error of a lower layer, whose line begins with a place such as `network.filter: `, put under `path`."""
+    """Convert an error of a lower layer, whose line begins with a place such as `network.size: `, put under `path`."""
     place, _, message = str(error).partition(": ")
     if message and _PLACE.fullmatch(place):
         return DocumentError((*path, *place.split(".")), message)

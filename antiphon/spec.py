@@ -13,7 +13,6 @@ from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self, TypeVar, g
 
 from pydantic import (
     AfterValidator,
-    AliasChoices,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -229,9 +228,13 @@ def _key(value: object) -> int | str:
 def _learn(value: object) -> bool | float:
     if isinstance(value, bool):
         return value
-    if isinstance(value, str) or not 0 < _real(value) <= 1:
-        fail(f"must be true, false or a probability above 0, not {kind_of(value)}")
-    return _real(value)
+    try:
+        number = _real(value)
+    except DocumentError:
+        number = 0.0
+    if not 0 < number <= 1:
+        fail(f"must be true, false or a probability above 0 and at most 1, not {kind_of(value)}")
+    return number
 
 
 def _delay(value: object) -> int | tuple[int, int]:
@@ -317,7 +320,7 @@ def _head(value: object) -> object:
 
 def _parameter_names(value: object) -> Mapping[str, str]:
     if not isinstance(value, Mapping):
-        fail(f"must be a mapping of the head's parameters to 'agent.parameter', not {show_value(value)}")
+        fail(f"must be a mapping of the network's parameters to 'agent.parameter', not {show_value(value)}")
     for ours, theirs in value.items():
         if not (isinstance(ours, str) and isinstance(theirs, str) and "." in theirs):
             fail(f"{show_value(ours)} must name 'agent.parameter', not {show_value(theirs)}")
@@ -456,12 +459,11 @@ class Spec(BaseModel):
     @classmethod
     def unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
         """Return the line about a key that the part does not have, among `data`."""
-        del data
-        moved = moved_key(key, cls.has_key)
+        moved = moved_key(cls.__name__, key, data)
         if moved is not None:
             return moved
         known = [name for name in cls.model_fields if name not in cls.refused]
-        meant = section_of(cls, key) or suggest(key, [_spellings(cls, field)[0] for field in known])
+        meant = section_of(cls, key) or suggest(key, [_key_of(cls, field) for field in known])
         return f"unknown key {key!r}{meant}"
 
 
@@ -476,19 +478,15 @@ def section_of(spec: type[Spec], key: str) -> str:
     return f"; write {' or '.join(sections)}" if sections else ""
 
 
-def _spellings(spec: type[Spec], field: str) -> list[str]:
-    """Accepted names of a field, that of documents first."""
-    alias = spec.model_fields[field].validation_alias
-    if isinstance(alias, AliasChoices):
-        return [str(choice) for choice in alias.choices]
-    return [field]
+def _key_of(spec: type[Spec], field: str) -> str:
+    """Return the key of a field in documents."""
+    return str(spec.model_fields[field].validation_alias or field)
 
 
 @cache
 def accepted_keys(spec: type[Spec]) -> frozenset[str]:
-    """Return all accepted names of a part's fields."""
-    fields = (field for field in spec.model_fields if field not in spec.refused)
-    return frozenset(name for field in fields for name in _spellings(spec, field))
+    """Return the keys of a part."""
+    return frozenset(_key_of(spec, field) for field in spec.model_fields if field not in spec.refused)
 
 
 @cache
@@ -510,7 +508,7 @@ def plain(spec: Spec) -> dict[str, Any]:
     for field in type(spec).model_fields:
         value = getattr(spec, field)
         if field in always_written or field not in plain_values or value != plain_values[field]:
-            data[_spellings(type(spec), field)[0]] = _plain_value(value)
+            data[_key_of(type(spec), field)] = _plain_value(value)
     for key, value in (spec.model_extra or {}).items():
         data[key] = _plain_value(value)
     return data

@@ -97,10 +97,12 @@ class LensGradient(LocalGradient):
             sources = dict(self._layers.named_parameters()) if isinstance(self._layers, nn.Module) else own
         for name, p in own.items():
             if name not in sources:
-                raise ScenarioError(f"gradient.parameters: nothing is named for '{name}' of the head; add it")
+                raise ScenarioError(
+                    f"gradient.parameters: nothing is named for '{name}' of the network; add it"
+                )
             if sources[name].shape != p.shape:
                 raise ScenarioError(
-                    f"gradient.parameters: '{name}' of the head is {list(p.shape)}, and what is named for it "
+                    f"gradient.parameters: '{name}' of the network is {list(p.shape)}, and what is named for it "
                     f"{list(sources[name].shape)}; name a parameter of that shape"
                 )
         self.sources = {f"module.{name}": sources[name] for name in own}

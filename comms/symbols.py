@@ -57,8 +57,6 @@ class MessageSampler(ABC):
         greedy: Whether messages are the most probable ones instead of samples.
     """
 
-    Options: ClassVar[type[kinds.Options]] = kinds.Options
-    """The keys that a kind has of its own in a document."""
     learned: ClassVar[bool] = False
     greedy = False
 
@@ -120,7 +118,7 @@ class SymbolOptions(kinds.Options):
     """Keys of symbols.
 
     Attributes:
-        vocabulary: Symbols at each position.
+        vocabulary: Number of symbols at each position.
         size: Positions of a message.
     """
 
@@ -132,7 +130,7 @@ class SoftOptions(SymbolOptions):
     """Keys of symbols with a gradient.
 
     Attributes:
-        temperature: Of the softmax that the straight-through gradient passes to.
+        temperature: Temperature of the softmax that the straight-through gradient passes to.
     """
 
     temperature: Annotated[float, Field(gt=0), IsReal] = 1.0
@@ -142,7 +140,7 @@ class SymbolSampler(MessageSampler):
     """Messages of `size` symbols, each one-hot among `vocabulary`, side by side: [rows, size * vocabulary].
 
     Args:
-        temperature: Of the softmax that the gradient passes to, where one passes.
+        temperature: Temperature of the softmax that the gradient passes to, where one passes.
 
     Attributes:
         noisy: Whether noise is added to the logits.

@@ -500,10 +500,14 @@ class LabelGradient(HeadModel, Predictor):
         @model_validator(mode="after")
         def _layers_or_a_head(self) -> Self:
             if self.reads_whole and self.sites:
-                raise DocumentError(("sites",), "a head and what is pooled read whole messages; leave it out")
+                raise DocumentError(
+                    ("sites",), "a network of your own and what is pooled read whole messages; leave it out"
+                )
             for key in ("hidden", "residual"):
                 if self.has_head and getattr(self, key):
-                    raise DocumentError((key,), "a head is in place of the layers; leave it out")
+                    raise DocumentError(
+                        (key,), "a network of your own is in place of the layers; leave it out"
+                    )
             return self
 
     def _sizes(self) -> tuple[int, int]:

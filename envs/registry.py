@@ -21,6 +21,8 @@ from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError, require, suggest
 from antiphon.extensions import imported
+from antiphon.moved_keys import moved_key
+from antiphon.problems import MISSING, DocumentError, Problems
 
 if TYPE_CHECKING:
     import torch
@@ -109,7 +111,8 @@ def environment(name: str) -> Callable[[_Factory], _Factory]:
 def options_of(name: str) -> type[EnvOptions]:
     """Return the options of an id, those of its class or the arguments of its factory; ScenarioError for an unknown id."""
     if name not in _environments:
-        raise ScenarioError(f"env.id: no environment '{name}'{suggest(str(name), ids())}")
+        theirs = f"; did you mean 'gymnasium/{name}'?" if name in gymnasium.registry else ""
+        raise ScenarioError(f"env.id: no environment '{name}'{theirs or suggest(str(name), ids())}")
     factory = _factory(name)
     return factory.Options if hasattr(factory, "Options") else _arguments(factory)
 
@@ -250,6 +253,10 @@ def _declared(spec: Any) -> tuple[str | None, str, dict[str, Any]]:
     name = keys.pop("id", None) if isinstance(spec, Mapping) else getattr(spec, "id", None)
     if name is None and not isinstance(spec, Mapping):
         return None, "", {}
+    if name is None:
+        lines = {key: moved_key("EnvSpec", key, keys) for key in map(str, keys)}
+        Problems(DocumentError(("env", key), line) for key, line in lines.items() if line).raise_any()
+        raise DocumentError(("env", "id"), MISSING)
     kind, _, rest = str(name).partition("/")
     if kind in _ADAPTORS:
         return kind, rest, keys

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -78,13 +79,24 @@ class TorchOptimiser:
             Catalogue("optimiser")[self.kind] if isinstance(self.kind, str) else self.kind
         )
         name = name_of(self.kind)
+        factory = _over(source, self.parameters)
         try:
-            made = call_factory(_over(source, self.parameters), name, lr=self.lr, **self.options)
+            made = call_factory(factory, name, lr=self.lr, **self.options)
         except ScenarioError as error:
-            raise ScenarioError(f"optimiser: {error}") from None
+            place = self._place_of_failure(factory, name)
+            raise ScenarioError(f"{place}: {error}") from None
         if not isinstance(made, torch.optim.Optimizer):
             raise ScenarioError(f"optimiser: {name} made {type(made).__name__}, not a torch.optim.Optimizer")
         return made
+
+    def _place_of_failure(self, factory: Callable[..., Any], name: str) -> str:
+        """Return the key without which the factory does not fail; where there is none, the section."""
+        for key in self.options:
+            rest = {other: value for other, value in self.options.items() if other != key}
+            with suppress(ScenarioError):
+                call_factory(factory, name, lr=self.lr, **rest)
+                return f"optimiser.{key}"
+        return "optimiser"
 
     def settings(self) -> Tree:
         """Return what optimisers of one kind have in common."""

@@ -59,7 +59,7 @@ def unused_by_channel(channel: ChannelSpec) -> Iterator[str]:
         )
     yield from _ignored(channel, [("horizon", kind == "delayed", coupling)])
     if link.back != link.delay and kind in ("locked", "detached"):
-        yield _unused("link.delay (back)", coupling)
+        yield _unused("the second value of link.delay", coupling)
     yield from _ignored(channel, [("norm", channel.size is not None, "by a channel without a size")])
     yield from _ignored(link, [("noise", link.drop < 1, lost), ("bits", link.drop < 1, lost)], "link.")
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from math import prod
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, AliasChoices, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from antiphon.kinds import KindSpec, Registered
 from antiphon.problems import DocumentError, show_value
@@ -181,7 +181,7 @@ class LinkSpec(Spec):
         rate: The share of the sender's ticks that send, evenly spaced.
     """
 
-    ways: Delay = Field(default=0, validation_alias=AliasChoices("delay", "ways"))
+    ways: Delay = Field(default=0, validation_alias="delay")
     drop: Annotated[float, Field(ge=0, le=1), IsReal] = 0.0
     noise: Annotated[float, Field(ge=0), IsReal] = 0.0
     bits: Annotated[Count, Field(le=16)] | None = None
@@ -215,7 +215,7 @@ class SampleSpec(KindSpec, sections=("sample",)):
     def symbols(self) -> tuple[int, int] | None:
         """Positions and vocabulary of messages of symbols; None: they are vectors."""
         vocabulary = self.get("vocabulary")
-        return None if vocabulary is None else (self.get("size"), vocabulary)
+        return None if vocabulary is None else (self.get("size", 1), vocabulary)
 
     @property
     def learned(self) -> bool:
@@ -255,8 +255,8 @@ class ChannelSpec(Spec):
         horizon: `delayed` only: the windows after which an unfinished gradient is dropped.
     """
 
-    sender: Name = Field(validation_alias=AliasChoices("from", "sender"))
-    receiver: Name = Field(validation_alias=AliasChoices("to", "receiver"))
+    sender: Name = Field(validation_alias="from")
+    receiver: Name = Field(validation_alias="to")
     key: Key = 0
     size: Size = None
     port: Name | None = None

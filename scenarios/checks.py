@@ -295,7 +295,7 @@ def _sampled(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     objective = scene.agents[channel.sender].objective
     policy = objective is not None and objective.policy
     if channel.learned_by_policy and not channel.state and not policy:
-        message = f"are learned by the policy of their sender, and {channel.sender!r} has none"
+        message = f"sampled messages are learned by their sender's policy, but {channel.sender!r} has none"
         yield "sample", f"{message}; give it an objective of kind a2c, ppo or reinforce"
 
 

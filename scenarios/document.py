@@ -59,6 +59,7 @@ from antiphon.spec import (
     Sequence,
     Spec,
     Text,
+    accepted_keys,
     channel_name,
     frozen_data,
     name_problem,
@@ -107,7 +108,7 @@ class EnvSpec(Spec):
             return data
         for key in ("gymnasium", "pettingzoo") if "id" not in data else ():
             if key in data:
-                raise DocumentError((key,), str(moved_key(key, cls.has_key)))
+                raise DocumentError((key,), str(moved_key(cls.__name__, key, data)))
         if "file" in data:
             from antiphon.envs.registry import with_paths
 
@@ -332,6 +333,7 @@ def _python_objects(value: object, path: DocumentPath = ()) -> Iterator[tuple[Do
 _DECLARATIONS = ("parameters", "variants")
 _SECTIONS = {"agent": ("first", "readout", "deal"), "channel": ("split",)}
 """Sections of generated agents and channels, with the sections within them that are of some."""
+_OF_SECTIONS: Mapping[str, type[Spec]] = {"agent": AgentSpec, "channel": ChannelSpec}
 _KEYS = (*_DECLARATIONS, "graph", *_SECTIONS)
 
 
@@ -368,9 +370,7 @@ class Template:
             known = (*Scenario.model_fields, *_KEYS)
             for key in body:
                 if key not in known:
-                    line = moved_key(key, known.__contains__)
-                    mend = section_of(Scenario, key) or suggest(key, known)
-                    problems.append(DocumentError((key,), line or f"unknown key {key!r}{mend}"))
+                    problems.append(DocumentError((key,), _unknown_key(Scenario, key, body, known)))
             parameters: Mapping[str, ParameterSpec] = {}
             variants: Mapping[str, Mapping[str, Any]] = {}
             with problems.gathered():
@@ -458,12 +458,13 @@ class Template:
                 from antiphon.envs.registry import with_paths
 
                 body["env"] = with_paths(body["env"], Path(self.source).parent)
-            sections = {
-                path: part
-                for name in _SECTIONS
-                if name in body
-                for path, part in _sections(name, body.pop(name))
-            }
+            sections: dict[DocumentPath, Any] = {}
+            problems = Problems()
+            for name in _SECTIONS:
+                if name in body:
+                    with problems.gathered():
+                        sections |= _sections(name, body.pop(name))
+            problems.raise_any()
             graph = body.pop("graph", None)
             if graph is not None:
                 return self._generated(body, graph, sections)
@@ -479,6 +480,9 @@ class Template:
             spec = GraphSpec.model_validate(graph)
         except DocumentError as error:
             raise error.under(("graph",)) from None
+        split = ("channel", "split")
+        if split in sections and spec.split is None and not spec.known_to:
+            raise DocumentError(split, "makes no channel without graph.split or graph.known_to; give one")
         refuse_what_is_too_large(body, spec)
         try:
             made = generate(spec, sections)
@@ -530,14 +534,7 @@ class ExplicitDocument:
     def _names(self) -> list[str]:
         """The names of the channels."""
         ends = [one if isinstance(one, dict) else {} for one in self.data.get("channels", ())]
-        return [
-            channel_name(
-                str(one.get("from", one.get("sender"))),
-                str(one.get("to", one.get("receiver"))),
-                one.get("key", 0),
-            )
-            for one in ends
-        ]
+        return [channel_name(str(one.get("from")), str(one.get("to")), one.get("key", 0)) for one in ends]
 
     def _section(self, path: DocumentPath) -> DocumentPath:
         """Return the path in the section that an agent or channel was made from; others are as they are."""
@@ -560,9 +557,19 @@ def _located(source: str, lines: Mapping[DocumentPath, int]) -> Iterator[None]:
         raise error.located(source, lines) from None
 
 
+def _unknown_key(spec: type[Spec], key: str, keys: Mapping[str, Any], known: Iterable[str]) -> str:
+    """Return the line about a key that is neither one of a part, nor one that only a document has there."""
+    line = moved_key(spec.__name__, key, keys)
+    return line or f"unknown key {key!r}{section_of(spec, key) or suggest(key, known)}"
+
+
 def _sections(name: str, value: Any) -> Iterator[tuple[DocumentPath, Any]]:
     """Yield a section of generated agents or channels without those within it, and these, with their paths."""
-    keys = section((name,), value)
+    keys, spec = section((name,), value), _OF_SECTIONS[name]
+    accepted = {*accepted_keys(spec), *_SECTIONS[name]}
+    known = accepted - {"from", "to"}  # which the graph gives
+    unknown = [key for key in keys if key not in accepted]
+    Problems(DocumentError((name, key), _unknown_key(spec, key, keys, known)) for key in unknown).raise_any()
     yield (name,), {key: item for key, item in keys.items() if key not in _SECTIONS[name]}
     for part in _SECTIONS[name]:
         if part not in keys:

@@ -58,7 +58,7 @@ class ParameterSpec(Spec):
         choices: All the values it may have; words beside a number or a list as the default are accepted too.
         min: The smallest number.
         max: The largest number.
-        default: Its value unless set; a whole number accepts whole numbers only, 1.0 all.
+        default: Its value unless set; a whole-number default accepts whole numbers only; write 1.0 to accept any number.
         description: In one line.
     """
 

@@ -5,12 +5,13 @@ the readouts (`accuracy`), of one agent (`A.accuracy`), of the environment (`sol
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PlainValidator
 
 from antiphon.errors import suggest
+from antiphon.extensions import Catalogue, is_built_in
 from antiphon.kinds import KindSpec, Registered
 from antiphon.problems import kind_of, show_value
 from antiphon.spec import (
@@ -19,6 +20,7 @@ from antiphon.spec import (
     IsReal,
     Sequence,
     Spec,
+    accepted_keys,
     fail,
     name_problem,
 )
@@ -74,6 +76,15 @@ class OptimiserSpec(KindSpec, sections=("optimiser", "predictor")):
 
     point = "optimiser"
     written: ClassVar[frozenset[str]] = frozenset({"kind", "lr"})
+
+    @classmethod
+    def unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
+        """Return the line about an unknown key; of one that torch's optimiser of the same name has, that name."""
+        kind = cls.kind_name or ""
+        own = [one for one in Catalogue(cls.point) if one.lower() == kind and not is_built_in(cls.point, one)]
+        if any(key in accepted_keys(cls.section.spec_of(one)) for one in own):
+            return f"{kind} has no {key}; write kind: {own[0]}, torch's own optimiser, which has it"
+        return super().unknown_key(key, data)
 
 
 class DivergenceSpec(Spec):

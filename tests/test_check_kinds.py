@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import antiphon
 from antiphon import ScenarioError
+from antiphon.comms.symbols import MessageSampler
 from antiphon.telemetry import Recorder
 from antiphon.testing import check
 
@@ -60,6 +61,38 @@ def largest(messages: Tensor, present: Tensor) -> Tensor:
     return messages.masked_fill(~present.unsqueeze(2), -9.0).amax(1)
 
 
+class Rounded(MessageSampler):
+    """The port's values, rounded."""
+
+    def __init__(self, seed: int, steps: int = 2) -> None:
+        super().__init__(seed)
+        self.steps = steps
+
+    @property
+    def key(self) -> int:
+        return self.steps
+
+    def send(self, port: Tensor, stamp: int, sent: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if sent is None:
+            sent = (port.detach().flatten(1) * self.steps).round() / self.steps
+        return sent.view_as(port) + (port - port.detach()), sent
+
+    def log_prob(self, port: Tensor, sent: Tensor) -> Tensor:
+        return port.new_zeros(len(port))
+
+    def entropy(self, port: Tensor) -> Tensor:
+        return port.new_zeros(len(port))
+
+
+class Vague(MessageSampler):
+    """One that defines nothing."""
+
+
+class Seedless(Rounded):
+    def __init__(self, steps: int = 2) -> None:
+        super().__init__(0, steps)
+
+
 GOOD: list[tuple[Any, str, dict[str, Any]]] = [
     (Small, "gradient", {"width": 3}),
     (Small, "input", {}),
@@ -94,6 +127,28 @@ def test_one_that_does_not_fails_in_one_line(
 ) -> None:
     with pytest.raises(AssertionError, match=line) as caught:
         check(kind, point=point, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_sampler_has_the_keys_of_its_signature() -> None:
+    antiphon.register("sample", "rounded", Rounded)
+    check("rounded", steps=4)
+    with pytest.raises(AssertionError, match="unknown key 'stpes'; did you mean 'steps'"):
+        check("rounded", stpes=4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        (Vague, r"sample.kind: vague failed: Can't instantiate abstract class Vague"),
+        (Seedless, r"sample.kind: vague cannot be called as vague\(seed="),
+        (dict, r"sample.kind: vague makes a dict; make an antiphon.comms.symbols.MessageSampler"),
+    ],
+)
+def test_a_sampler_that_cannot_be_made_is_refused_in_one_line(kind: Any, line: str) -> None:
+    antiphon.register("sample", "vague", kind)
+    with pytest.raises(AssertionError, match=line) as caught:
+        check("vague")
     assert "\n" not in str(caught.value)
 
 

@@ -197,8 +197,8 @@ def test_a_variant_that_locks_agents_of_different_windows_gives_them_the_longest
     assert cli("check s.yaml").splitlines()[-1] == "s.yaml: ok with variants decoupled, locked"
     shown = cli("show s.yaml --variant locked")
     assert "learn as one network: ear, mouth; window: the episode, in place of 4 steps of ear" in shown
-    assert shown.count("each episode") == 2
-    assert "each 4 ticks" in cli("show s.yaml --variant decoupled")
+    assert shown.count("every episode") == 2
+    assert "every 4 ticks" in cli("show s.yaml --variant decoupled")
 
 
 def test_problems_of_parameters_and_variants_are_listed(here: Path, cli: Commands) -> None:

@@ -361,10 +361,17 @@ def placed(where: str, kind: Any, options: Document) -> Document:
             {"alhpa": 1},
             "training.optimiser.alhpa: unknown key 'alhpa'; did you mean 'alpha'",
         ),
+        ("optimiser", "Adam", {"betas": "big"}, "optimiser.betas: Adam failed: "),
+        ("optimiser", "Adam", {"betas": [0.9]}, "optimiser.betas: Adam failed: "),
         ("optimiser", "RMSpropp", {}, "optimiser.kind: unknown kind 'RMSpropp'; did you mean 'RMSprop'"),
         ("optimiser", "LBFGS", {}, "training.optimiser.kind: unknown kind 'LBFGS'"),
         ("optimiser", lambda parameters, lr: 3, {}, "<lambda> made int, not a torch.optim.Opt"),
-        ("optimiser", "adam", {"amsgrad": True}, "optimiser.amsgrad: unknown key 'amsgrad'"),
+        (
+            "optimiser",
+            "adam",
+            {"amsgrad": True},
+            "optimiser.amsgrad: adam has no amsgrad; write kind: Adam, torch's own",
+        ),
         ("fan_in", "attentoin", {}, "agents.n0.fan_in: unknown kind 'attentoin'; did you mean 'attention'"),
         ("fan_in", "attention", {"heads": 0}, "agents.n0.fan_in.heads: must be at least 1, not 0"),
         (

@@ -29,7 +29,7 @@ from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import LearningGroup
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError
-from antiphon.extensions import key_of, made, name_of
+from antiphon.extensions import call_factory, key_of, made, name_of
 from antiphon.nets.random import generator, seed_for
 from antiphon.nets.schedules import OwnSchedule, Rate
 from antiphon.problems import DocumentError, placed
@@ -164,9 +164,16 @@ class Wiring:
         seed = seed_for(
             self.seed, "message", spec.sender, head_of(spec)
         )  # channels of one port send one message
-        found: MessageSampler | None = (
-            None if spec.sample is None else spec.sample.source(seed=seed, **spec.sample.options)
-        )
+        if spec.sample is None:
+            return None
+        path, name = ("channels", spec.name, "sample", "kind"), name_of(spec.sample.kind)
+        try:
+            found = call_factory(spec.sample.source, name, seed=seed, **spec.sample.options)
+        except ScenarioError as error:
+            raise DocumentError(path, str(error)) from None
+        if not isinstance(found, MessageSampler):
+            kind = type(found).__name__
+            raise DocumentError(path, f"{name} makes a {kind}; make an antiphon.comms.symbols.MessageSampler")
         return found
 
     def _ledger(self, spec: ChannelSpec, returns: bool) -> Ledger:

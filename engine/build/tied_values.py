@@ -25,7 +25,7 @@ def tie_parameters(scenario: Scenario, agents: Mapping[str, Agent]) -> tuple[tup
 
     Returns:
         The ties as agents and parameters, and a line for each parameter that had been given other values: by a module of
-        the user's, or by `weights`.
+        the user's, or by `parameters`.
 
     Raises:
         ScenarioError: There is no such parameter, or the shapes differ.

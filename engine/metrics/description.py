@@ -143,7 +143,7 @@ def _ticks(spec: AgentSpec) -> str:
 
 
 def _learning(scenario: Scenario, name: str) -> str:
-    """Return when an agent learns: `each 4 ticks, p 0.5`; locked to others, by the window of all: `each 12 steps`."""
+    """Return when an agent learns: `every 4 ticks, with probability 0.5`; locked to others, by the window of all."""
     spec = scenario.agents[name]
     if not spec.learn:
         return "never"
@@ -153,7 +153,7 @@ def _learning(scenario: Scenario, name: str) -> str:
         window = scenario.windows[name]
         if window != scenario.window([name]):
             when = window if isinstance(window, str) else f"{window} steps"
-    return f"each {when}" + (f", p {spec.p_update:g}" if spec.p_update != 1 else "")
+    return f"every {when}" + (f", with probability {spec.p_update:g}" if spec.p_update != 1 else "")
 
 
 def about_channel(channel: ChannelSpec) -> dict[str, str]:

@@ -107,11 +107,16 @@ def split(
         "env": env,
         "agents": _agents(cut, given, goal, delay),
         "channels": channels,
-        "training": {**training, "advanced": {"sweep": True, **training.get("advanced", {})}},
+        "training": {**training, "advanced": _sweeping(training.get("advanced", {}))},
     }
     if tied and tie == "together":
         document["share"] = [[f"{name}.module.{key}" for name, key in group] for group in tied]
     return Scenario.model_validate(document)
+
+
+def _sweeping(advanced: Any) -> Any:
+    """Advanced settings of the training, with a sweep unless they say otherwise; what is no mapping as it is."""
+    return {"sweep": True, **advanced} if isinstance(advanced, Mapping) else advanced
 
 
 def _in_sequence(parts: Sequence[nn.Module]) -> tuple[nn.Sequential, list[int]]:

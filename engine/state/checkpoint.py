@@ -244,7 +244,7 @@ class Saved:
             return f"{self.place}: is of a run in virtual time; go on with `antiphon resume`"
         return (
             f"{self.place}: its environment keeps its state to itself, so the run cannot go on; "
-            "take its agents into another one with `weights: RUN:agent`"
+            "take its agents into another one with `parameters: RUN:agent`"
         )
 
 

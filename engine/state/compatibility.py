@@ -147,7 +147,7 @@ def check_objects(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
         if any(map(_is_object, difference[1:])):
             raise RunError(
                 f"scenario: {in_words(*difference)}; give the one that it was saved with, or take single agents from it "
-                "with `weights: RUN:agent`"
+                "with `parameters: RUN:agent`"
             )
 
 

@@ -100,15 +100,15 @@ def failing(name: str, call: str, *, subprocesses: bool = False) -> Iterator[Non
 
 
 @contextmanager
-def making(kind: str, name: str) -> Iterator[None]:
-    """Raise whatever the making of a world of a kind raises as a ScenarioError of one line."""
+def making(name: str) -> Iterator[None]:
+    """Raise whatever the making of a world raises as a ScenarioError of one line."""
     try:
         yield
     except Exception as error:  # noqa: BLE001  (anything somebody's world may raise)
         line = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, ModuleNotFoundError) and error.name:
             line += f"; install {error.name.partition('.')[0]}"
-        raise ScenarioError(f"env.{kind}: '{name}' cannot be made: {line}") from None
+        raise ScenarioError(f"env.id: '{name}' cannot be made: {line}") from None
 
 
 def check_render_mode(name: str, world: Any, options: Mapping[str, Any]) -> None:

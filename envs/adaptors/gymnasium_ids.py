@@ -51,7 +51,7 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
     for key in arguments.keys() & _OWN:
         meaning = "it is training.batch" if key == "num_envs" else "a document has no Python objects"
         raise ScenarioError(f"env.{key}: cannot be given, {meaning}; leave it out")
-    with making("gymnasium", name):
+    with making(name):
         env = _made(name, batch, mode, autoreset, arguments)
     try:
         check_render_mode(name, env, arguments)
@@ -86,5 +86,5 @@ def _nearest(name: str) -> str:
     """Return the nearest ids, or where a namespace that is not registered may come from."""
     namespace, slash, _ = name.rpartition("/")
     if slash and not any(known.startswith(f"{namespace}/") for known in gymnasium.registry):
-        return f"; install the package that has '{namespace}', and name it: 'package:{name}'"
-    return suggest(name, gymnasium.registry)
+        return f"; install the package that has '{namespace}', and name it: 'gymnasium/package:{name}'"
+    return suggest(name, gymnasium.registry, "gymnasium/")

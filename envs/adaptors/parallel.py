@@ -47,7 +47,7 @@ def open_copies(name: str, batch: int, options: Mapping[str, Any]) -> list[Any]:
     factory: Any = getattr(imported_by_name(name, "env.id"), "parallel_env", None)
     fix = "name the module of a parallel world, such as mpe2.simple_speaker_listener_v4"
     require(callable(factory), "env.id", f"{name} has no parallel_env; {fix}", ScenarioError)
-    with making("pettingzoo", name):
+    with making(name):
         worlds = [factory(**options) for _ in range(batch)]
     check_render_mode(name, worlds[0], options)
     return worlds

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from antiphon.errors import suggest
+from antiphon.moved_keys import moved_key
 from antiphon.problems import DocumentError, Path, kind_of
 from antiphon.scenarios.training import TrainingSpec
-from antiphon.spec import Count, IsReal, Signal, Spec, Whole, channel_name, plain
+from antiphon.spec import Count, IsReal, Signal, Spec, Whole, channel_name, plain, section_of
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -114,7 +115,8 @@ class GraphSpec(Spec):
             raise DocumentError(("neighbours",), f"must be even in a small world, not {self.neighbours}")
         if self.split is not None and not (self.kind == "chain" and self.split < self.agents):
             raise DocumentError(
-                ("split",), f"must number one of a chain's channels, from 1, not {self.split}"
+                ("split",),
+                f"must be the number of one of the chain's channels (1 to {self.agents - 1}), not {self.split}",
             )
         return self
 
@@ -269,7 +271,7 @@ def _undirected(graph: GraphSpec) -> list[tuple[int, int]]:
 
 # --- scenarios as networkx graphs ------------------------------------------------------------------------
 
-_ENDS = ("from", "to", "sender", "receiver")
+_ENDS = ("from", "to")
 
 
 def graph_of(document: Mapping[str, Any]) -> nx.MultiDiGraph[str]:
@@ -302,8 +304,9 @@ def document_of(graph: nx.Graph[Any], fields: Mapping[str, Any], keys: list[str]
         elif key in keys:
             given[key] = value
         else:
-            known = suggest(key, [*keys, *TrainingSpec.model_fields])
-            raise DocumentError((key,), f"unknown argument {key!r}{known}")
+            moved = moved_key("Scenario", key, fields) or moved_key("TrainingSpec", key, fields)
+            known = section_of(TrainingSpec, key) or suggest(key, [*keys, *TrainingSpec.model_fields])
+            raise DocumentError((key,), moved or f"unknown argument {key!r}{known}")
     agents: dict[str, Any] = {}
     for node, attributes in graph.nodes(data=True):
         name = _node_name(node)

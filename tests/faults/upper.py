@@ -372,7 +372,7 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "errors-nothing-near-is-suggested",
         "antiphon/errors.py",
-        "    if near:\n        return f\"; did you mean '{near[0]}'?\"\n",
+        "    if near:\n        return f\"; did you mean '{prefix}{near[0]}'?\"\n",
         "",
         "tests/test_errors.py::test_no_similar_name_is_sought_for_a_huge_one",
     ),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from antiphon.errors import ScenarioError
+from antiphon.problems import DocumentError
 from antiphon.scenarios import ChannelSpec, NetworkSpec, Scenario
 from antiphon.scenarios.ties import tied_agents
 from antiphon.spec import plain
@@ -21,7 +22,22 @@ def test_channels_are_known_by_ends_and_key() -> None:
     slugs = ["a__to__b", "a__to__b__2", "a__to__b__10", "a__to__b__x"]
     assert [channel.slug for channel in scenario.channels] == slugs
     assert ChannelSpec.model_validate({"from": "a", "to": "b", "key": "2"}).key == 2
-    assert ChannelSpec(sender="a", receiver="b") == ChannelSpec.model_validate({"from": "a", "to": "b"})
+    assert ChannelSpec(**{"from": "a", "to": "b"}) == ChannelSpec.model_validate({"from": "a", "to": "b"})
+
+
+@pytest.mark.parametrize(
+    ("keys", "line"),
+    [
+        ({"link": {"ways": 2}}, "link.ways: unknown key 'ways'; known: bits, delay"),
+        ({"link": {"delay": 1, "ways": 2}}, "link.ways: unknown key 'ways'; known: bits, delay"),
+        ({"sender": "a"}, "sender: unknown key 'sender'; known: "),
+        ({"receiver": "b"}, "receiver: unknown key 'receiver'; known: "),
+    ],
+)
+def test_a_key_has_one_name(keys: dict[str, Any], line: str) -> None:
+    with pytest.raises(DocumentError) as caught:
+        ChannelSpec.model_validate({"from": "a", "to": "b", **keys})
+    assert str(caught.value).startswith(line)
 
 
 def test_order_of_agents_and_channels_does_not_matter() -> None:

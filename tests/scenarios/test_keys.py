@@ -23,6 +23,7 @@ from antiphon.scenarios import (
     Template,
     TrainingSpec,
 )
+from antiphon.scenarios.channel_specs import SampleSpec
 from antiphon.scenarios.graphs.generators import GraphSpec
 from antiphon.scenarios.parameters import ParameterSpec
 from antiphon.scenarios.schema import json_schema
@@ -46,7 +47,7 @@ OLD: list[tuple[type[Spec], dict[str, Any], str]] = [
     ),
     (ParameterSpec, {"help": "steps", "default": 1}, "help: write description"),
     (ParameterSpec, {"also": ["episode"], "default": 1}, "also: write choices"),
-    (EnvSpec, {"gymnasium": "CartPole-v1"}, "gymnasium: write id: gymnasium/NAME"),
+    (EnvSpec, {"gymnasium": "CartPole-v1"}, "gymnasium: write id: gymnasium/ID"),
     (EnvSpec, {"pettingzoo": "mpe2.spread"}, "pettingzoo: write id: pettingzoo/MODULE"),
     (GraphSpec, {"branching": 2}, "branching: write neighbours"),
     (GraphSpec, {"readouts": 2}, "readouts: write readout"),
@@ -56,20 +57,40 @@ OLD: list[tuple[type[Spec], dict[str, Any], str]] = [
     (NetworkSpec, {"kind": "gru", "encoder": [3]}, "encoder: write hidden"),
     (NetworkSpec, {"kind": "conv", "filter": 3}, "filter: write size"),
     (ObjectiveSpec, {"kind": "coding", "when": "last"}, "when: write read"),
+    (
+        ObjectiveSpec,
+        {"kind": "ppo", "when": "last"},
+        "when: ppo has no read; leave it out, or use classification",
+    ),
     (ObjectiveSpec, {"kind": "coding", "weight": 2}, "weight: write scale"),
     (ObjectiveSpec, {"kind": "ppo", "goal": {"signal": "x"}}, "goal.signal: write observes"),
-    (ChannelSpec, {"carries": "state"}, "carries: write key: state for the channel of a state"),
+    (ChannelSpec, {"carries": "state"}, "carries: write key: state on a state channel"),
     (ChannelSpec, {"staleness": 3}, "staleness: write horizon"),
     (ChannelSpec, {"symbols": {}}, "symbols: write sample: {kind: gumbel, vocabulary: …}"),
+    (
+        ChannelSpec,
+        {"symbols": {"vocabulary": 16, "length": 2, "by": "argmax"}},
+        "symbols: write sample: {kind: argmax, vocabulary: 16, size: 2}",
+    ),
+    (ChannelSpec, {"sample": {"by": "gumbel", "vocabulary": 16}}, "sample.by: write kind"),
+    (ChannelSpec, {"sample": {"deviation": 1}}, "sample.deviation: write kind: gaussian, noise: …"),
     (ChannelSpec, {"link": {"back": 1}}, "link.back: write link: {delay: [there, back]}"),
     (ChannelSpec, {"sample": {"kind": "gaussian", "deviation": 1}}, "sample.deviation: write noise"),
     (GradientSpec, {"apply": False}, "apply: write scale: 0 and discount: 0 for a predictor that is trained"),
+    (GradientSpec, {"apply": True}, "apply: leave it out"),
+    (
+        GradientSpec,
+        {"kind": "linear", "head": None},
+        "head: linear has no network; leave it out, or use local",
+    ),
     (GradientSpec, {"span": 3}, "span: write horizon"),
     (GradientSpec, {"kind": "local", "head": None}, "head: write network"),
-    (OptimiserSpec, {"betas": [0.9, 0.99]}, "betas: use torch's own optimiser by its name"),
+    (OptimiserSpec, {"betas": [0.9, 0.99]}, "betas: adam has no betas; write kind: Adam, torch's own"),
+    (OptimiserSpec, {"kind": "adam", "amsgrad": True}, "amsgrad: adam has no amsgrad; write kind: Adam"),
     (OptimiserSpec, {"schedule": {"kind": "linear", "factor": 0.1}}, "schedule.factor: write scale"),
     (TrainingSpec, {"window_limit": 3}, "window_limit: leave it out; windows may have up to 65,536 steps"),
-    (TrainingSpec, {"bound": 3}, "bound: write advanced: {on_divergence: {kind: stop, max: …}}"),
+    (TrainingSpec, {"bound": 3}, "bound: write advanced: {on_divergence: {max: …}}"),
+    (TrainingSpec, {"advanced": {"on_divergence": {"bound": 3}}}, "advanced.on_divergence.bound: write max"),
     (TelemetrySpec, {"every": 3}, "every: write period"),
     (TelemetrySpec, {"top": 3}, "top: write max"),
     (Scenario, {"tied": []}, "tied: write share"),
@@ -114,6 +135,29 @@ def test_a_key_of_an_earlier_version_is_told_what_it_is_now(
         part.model_validate(keys)
     told = [str(one).replace("is no longer a key; ", "") for one in caught.value.separate()]
     assert any(one.startswith(line) for one in told), told
+
+
+@pytest.mark.parametrize(
+    ("part", "key"),
+    [
+        *((AgentSpec, key) for key in ("back", "bound", "symbols", "apply", "prefix", "head", "tied")),
+        (ChannelSpec, "length"),
+        (NetworkSpec, "type"),
+        (TrainingSpec, "betas"),
+    ],
+)
+def test_a_key_is_unknown_where_no_earlier_version_had_it(part: type[Spec], key: str) -> None:
+    with pytest.raises(DocumentError, match=f"{key}: unknown key '{key}'; known: "):
+        part.model_validate({key: 1})
+
+
+@pytest.mark.parametrize(
+    ("part", "kinds"),
+    [(ObjectiveSpec, "a2c, classification, coding"), (SampleSpec, "argmax, gaussian, gumbel, reinforce")],
+)
+def test_a_missing_kind_is_told_which_there_are(part: type[Spec], kinds: str) -> None:
+    with pytest.raises(DocumentError, match=f"kind: is missing; known: {kinds}"):
+        part.model_validate({"size": 1})
 
 
 @pytest.mark.parametrize(

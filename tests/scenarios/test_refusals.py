@@ -52,7 +52,7 @@ CHANGED: list[tuple[str, Any, str]] = [
     ("agents", {1: {}}, ".1: a name is a word, not 1; put it in quotes"),
     ("channels[0].to", 1, ": a name is a word, not 1; put it in quotes"),
     ("channels[0].key", "a b", ": 'a b' is not a name; use letters, digits, '_' and '-'"),
-    ("agents.a.learn", 0, ": must be true, false or a probability above 0, not 0"),
+    ("agents.a.learn", 0, ": must be true, false or a probability above 0 and at most 1, not 0"),
     (
         "training.advanced",
         {"on_divergence": {"max": 0}},
@@ -92,12 +92,16 @@ CHANGED: list[tuple[str, Any, str]] = [
     ("env", {"id": "x", "f": "$data"}, ".f: '$' begins a template's parameter, which '$data' is not"),
     ("env", {"id": "x", "f": {1: 2}}, ".f: 1 is not a key; keys are words"),
     ("env", {}, ".id: is missing"),
-    ("env", {"gymnasium": "y"}, ".gymnasium: is no longer a key; write id: gymnasium/NAME"),
+    ("env", {"gymnasium": "y"}, ".gymnasium: is no longer a key; write id: gymnasium/ID"),
     ("env", "antiphon/Digits-v0", ": must be a mapping of keys, not the word 'antiphon/Digits-v0'"),
     # the whole
     ("agents.a.clock.period", True, ": must be a whole number, not true"),
     ("agents.a.clock.period", 2.0, ": must be a whole number, not 2.0"),
-    ("agents.a.learn", "no", ": must be true, false or a probability above 0, not the word 'no'"),
+    (
+        "agents.a.learn",
+        "no",
+        ": must be true, false or a probability above 0 and at most 1, not the word 'no'",
+    ),
     ("agents.c", {}, ": observes nothing and no channel leads to it; give it one or the other"),
 ]
 """A place, a value for it, and how the line goes on after the place."""

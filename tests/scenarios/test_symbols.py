@@ -57,7 +57,7 @@ def test_messages_that_a_policy_learns_are_detached() -> None:
     for keys in (spoken, goal):
         document = channels(keys)
         assert refused(document).endswith(
-            "are learned by the policy of their sender, and 'a' has none; give it an objective of kind a2c, ppo or "
+            "sampled messages are learned by their sender's policy, but 'a' has none; give it an objective of kind a2c, ppo or "
             "reinforce"
         )
         document["agents"]["a"]["objective"] = {"kind": "reinforce"}

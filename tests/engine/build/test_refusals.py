@@ -153,7 +153,7 @@ REFUSED: dict[str, Making] = {
     "channels[0].feedback.kind: agent 'm' is a policy, whose error is that of a whole window; use fa": led(
         {}, {"size": 3, "coupling": "locked", "feedback": "dfa"}
     ),
-    "channels[0].sample: are learned by the policy of their sender, and 's' has none": led(
+    "channels[0].sample: sampled messages are learned by their sender's policy, but 's' has none": led(
         {}, {"size": 2, "sample": {"kind": "gaussian", "noise": 0.1}}
     ),
     # critics

@@ -1,4 +1,4 @@
-"""Frozen and pretrained agents: `learn: false` and `weights: RUN:agent`."""
+"""Frozen and pretrained agents: `learn: false` and `parameters: RUN:agent`."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def test_a_cohort_says_what_its_members_have_in_common(planned: Planned) -> None
     (cohort,) = found["cohorts"]
     about = cohort["about"]
     assert (about["network"], about["ticks"]) == ("mlp 5", "every 2, phase 1")
-    assert (about["learns"], cohort["optimiser"]) == ("each 3 ticks, p 0.5", "adam 0.001")
+    assert (about["learns"], cohort["optimiser"]) == ("every 3 ticks, with probability 0.5", "adam 0.001")
     assert (about["objective"], cohort["parameters"]) == ("classification of label", OWN)
     assert [len(channels) for channels in found["channel_stacks"]] == [5]
     assert found["why"] == "all 5 agents run as 1 cohort"

@@ -337,6 +337,7 @@ def test_what_cannot_be_split_is_one_line(name: str, monkeypatch: pytest.MonkeyP
         ({"env": 3}, "split: env: int is no environment"),
         ({"parts": [nn.Linear(7, 5)]}, "split: give a model and where to cut it, or parts, not both"),
         ({"tie": "both"}, "tie.*'both'"),
+        ({"advanced": None}, "training.advanced: must be a mapping of keys, not null"),
     ],
 )
 def test_a_setting_that_cannot_be_names_it(settings: dict[str, Any], expected: str) -> None:

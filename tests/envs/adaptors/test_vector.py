@@ -193,7 +193,7 @@ class Odd(Count):
     [
         (
             lambda: envs.make({"id": "gymnasium/CartPol-v1"}, batch=2),
-            "no Gymnasium environment 'CartPol-v1'; did you mean",
+            "no Gymnasium environment 'CartPol-v1'; did you mean 'gymnasium/CartPole-v1'",
         ),
         (
             lambda: envs.make(counters(AutoresetMode.SAME_STEP), batch=4),

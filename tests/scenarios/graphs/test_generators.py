@@ -178,7 +178,33 @@ CHAIN = {"kind": "chain", "agents": 3}
             {},
             "3: graph.neighbours: must be even in a small world, not 3",
         ),
-        ({**CHAIN, "split": 3}, {}, "3: graph.split: must number one of a chain's channels, from 1, not 3"),
+        (
+            {**CHAIN, "split": 3},
+            {},
+            "3: graph.split: must be the number of one of the chain's channels (1 to 2), not 3",
+        ),
+        (
+            CHAIN,
+            {"channel": {"split": {"coupling": "detached"}}},
+            "5: channel.split: makes no channel without graph.split or graph.known_to; give one",
+        ),
+        (CHAIN, {"agent": {"frist": {}}}, "4: agent.frist: unknown key 'frist'; did you mean 'first'?"),
+        (
+            CHAIN,
+            {"agent": {"xyz": 1}},
+            "4: agent.xyz: unknown key 'xyz'; known: acts, align, categories, clock, deal,",
+        ),
+        (
+            CHAIN,
+            {"agent": {"xyz": 1}, "channel": {"xyz": 1}},
+            "4: agent.xyz: unknown key 'xyz'; known: acts, align, categories, clock, deal, fan_in, first, learn,",
+        ),
+        (CHAIN, {"agent": {"weights": "a:b"}}, "4: agent.weights: is no longer a key; write parameters"),
+        (
+            CHAIN,
+            {"channel": {"xyz": 1}},
+            "5: channel.xyz: unknown key 'xyz'; known: coupling, feedback, gradient,",
+        ),
         ({**CHAIN, "known_to": {"label": "some"}}, {}, "3: graph.known_to.label: unknown label 'some';"),
         (
             CHAIN,
