@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from gymnasium import spaces
 from torch import nn
 
@@ -150,7 +151,7 @@ def test_an_untrained_synthetic_gradient_is_nothing_and_local_is_not_given_its_t
 def test_synthetic_gradients_may_have_an_optimiser_of_their_own() -> None:
     """Adam's first step is its rate; SGD keeps no state."""
     scenario = load("eyes").resolve(values=SMALL)
-    channels = [c.model_dump(by_alias=True) for c in scenario.channels]
+    channels = yaml.safe_load(scenario.to_yaml())["channels"]
     channels[0]["gradient"]["optimiser"] = {"kind": "sgd", "lr": 0.5}
     kinds = {"predictor": {"kind": "adamw", "lr": 0.25}, "optimiser": {"kind": "adam", "lr": 0.125}}
     simulation = Simulation(scenario_of(scenario.agents, channels, scenario.env, **kinds))
