@@ -82,7 +82,7 @@ class Simulation(BaseSimulation):
 
     _writer: RunWriter | None = None
     _history: History | None = None
-    _events: Path | None = None
+    _events: _Recorded | None = None
     _coordinator: Coordinator | None = None
     _captured: CapturedLoop | None = None
 
@@ -445,7 +445,12 @@ class Simulation(BaseSimulation):
         if self._writer is not None:
             view = LiveGraph(partial(read_run, self._writer.directory.path))
         else:
-            view = LiveGraph(partial(_recorded, self))
+            if self._events is None:
+                self._events = _Recorded(self.scenario.scenario)
+                recorder = TensorBoardRecorder(self._events.folder)
+                recorder.begin(described(self, self._division))
+                self.recorders.append(recorder)
+            view = LiveGraph(self._events)
         view.look()  # from here on there is something to look at
         view.display()
         self.recorders.append(view)
@@ -478,15 +483,19 @@ class Simulation(BaseSimulation):
         return value(self, channels=channels, horizon=horizon, repeats=repeats, ahead=ahead)
 
 
-def _recorded(simulation: Simulation) -> RunData:
-    """Return what a simulation without a directory has recorded, in a temporary one, since this was called first."""
-    if simulation._events is None:
-        simulation._events = Path(mkdtemp(prefix="antiphon-"))
-        weakref.finalize(simulation, rmtree, simulation._events, ignore_errors=True)
-        recorder = TensorBoardRecorder(simulation._events)
-        recorder.begin(described(simulation, simulation._division))
-        simulation.recorders.append(recorder)
-    return replace(read_run(simulation._events), name=simulation.scenario.scenario, path="")
+class _Recorded:
+    """Event files of a simulation without a directory, in a temporary folder that is removed with this object.
+
+    A view of them may outlive the simulation, and does not keep it.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.folder = Path(mkdtemp(prefix="antiphon-"))
+        weakref.finalize(self, rmtree, self.folder, ignore_errors=True)
+
+    def __call__(self) -> RunData:
+        return replace(read_run(self.folder), name=self.name, path="")
 
 
 def resumed(

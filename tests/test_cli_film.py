@@ -112,6 +112,7 @@ class Drawn(gymnasium.Env[np.ndarray[Any, Any], int]):
     observation_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
     action_space: gymnasium.Space[Any] = gymnasium.spaces.Discrete(2)
     metadata = {"render_modes": ["rgb_array"], "render_fps": 5}  # noqa: RUF012
+    dtype: type[np.number[Any]] = np.uint8
 
     def __init__(self, render_mode: str | None = None) -> None:
         self.render_mode = render_mode
@@ -125,7 +126,7 @@ class Drawn(gymnasium.Env[np.ndarray[Any, Any], int]):
         return np.zeros(2, np.float32), 0.5, False, self.at == 2, {}
 
     def render(self) -> Any:
-        return None if self.render_mode is None else np.full((4, 6, 3), 80 + self.at, np.uint8)
+        return None if self.render_mode is None else np.full((4, 6, 3), 80 + self.at, self.dtype)
 
 
 def test_a_gymnasium_environment_is_made_again_with_its_render_mode(
@@ -133,11 +134,15 @@ def test_a_gymnasium_environment_is_made_again_with_its_render_mode(
 ) -> None:
     monkeypatch.setattr(gymnasium, "registry", {**gymnasium.registry})
     monkeypatch.setattr(gymnasium.envs.registration, "registry", gymnasium.registry)
-    gymnasium.register("Drawn-v0", Drawn)
+    gymnasium.register("Drawn-v0", Drawn, disable_env_checker=True)
     agent = {"observes": ["observation"], "acts": True, "objective": {"kind": "a2c"}, "clock": {"unroll": 4}}
     training = {"steps": 4, "batch": 3}
     scenario = {"scenario": "drawn", "env": {"id": "gymnasium/Drawn-v0"}, "agents": {"a": agent}}
     with Simulation(Scenario.model_validate({**scenario, "training": training})) as simulation:
         frames = shown(simulation.export(tmp_path / "a.gif", episodes=2))
+        monkeypatch.setattr(Drawn, "dtype", np.float32)
+        with pytest.raises(RunError, match="renders a picture of float32; make it uint8, 0 to 255"):
+            simulation.export(tmp_path / "b.gif")
+        assert not (tmp_path / "b.gif").exists()
     pixels = [int(image[100, 100, 0]) for image in frames]
     assert pixels == pytest.approx([80, 81, 80, 81], abs=2)  # two steps an episode, shade by step

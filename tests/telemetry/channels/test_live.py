@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import html
 import json
 import re
 import sys
+import weakref
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -119,3 +121,14 @@ def test_hostile_names_stay_inside_the_frame() -> None:
     frame = LiveGraph(lambda: RunData(name, graph))._repr_html_()
     assert page_of(frame).count("<script>alert") == 0
     assert data_of(page_of(frame))["run"] == name
+
+
+def test_a_view_outlives_its_simulation_and_does_not_keep_it() -> None:
+    with Simulation("digits-mlp") as simulation:
+        view = simulation.show()
+        simulation.run(steps=1)
+    gone = weakref.ref(simulation)
+    del simulation
+    gc.collect()
+    assert gone() is None
+    assert view.look().messages
