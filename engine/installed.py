@@ -100,7 +100,9 @@ def check_later(engine: Engine) -> None:
     divergence = engine.system.divergence
     if divergence.quarantine or divergence.bound is not None or engine.system.replicas > 1:
         return
-    engine.divergence.guard = Guard(engine.system.device)
+    guard = engine.divergence.guard = Guard(engine.system.device)
+    for owner in engine.divergence.statistics.owners:
+        owner.optimiser.skip = guard.skip
     if engine.predictor_trainer.outliers is not None:
         engine.predictor_trainer.outliers.notes_later = True
 

@@ -243,12 +243,16 @@ class RunningStatistics:
     Args:
         agents: All.
         channels: All.
+
+    Attributes:
+        owners: Learners and predictors, with or without running statistics.
     """
 
     def __init__(self, agents: Mapping[str, Agent], channels: Mapping[str, Channel]) -> None:
         owners: list[TrainedParameters] = [agent.learner for agent in agents.values()]
         owners += [model for channel in channels.values() for model in channel.models]
-        self._owners = list(dict.fromkeys(owner for owner in owners if owner.buffers))
+        self.owners = list(dict.fromkeys(owners))
+        self._owners = [owner for owner in self.owners if owner.buffers]
         self.note()
 
     def note(self) -> None:
@@ -333,11 +337,6 @@ class DivergenceCheck:
         """Updates that have been given to the guard at this step."""
         self._stopped: set[int] = set()
         """Replicas that have been disabled."""
-
-    @property
-    def skip(self) -> Skip | None:
-        """What optimisers are to do, known on the device alone; None: the host has checked."""
-        return None if self.guard is None else self.guard.skip
 
     def synchronize(self) -> None:
         """Wait for the device, and raise if anything was not finite since.
@@ -431,7 +430,7 @@ class DivergenceCheck:
             guard.look(Place("returned", read.channel, turn), members, [gradient])
 
     def decide(self) -> None:
-        """Let the guard, where there is one, check all that it has been given at this step: `skip` has it then."""
+        """Let the guard, where there is one, check all that it has been given at this step: optimisers have it then."""
         self._checked = 0
         if self.guard is not None:
             self.guard.check()

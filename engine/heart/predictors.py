@@ -16,7 +16,6 @@ from antiphon.engine.heart.message import Message, Window
 from antiphon.engine.heart.rows import Members, mask_and, mask_fill_zero, mask_not, members_and
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate
-from antiphon.nets.optimisers import Skip
 from antiphon.nets.trained_parameters import TrainedParameters, step_all
 
 if TYPE_CHECKING:
@@ -229,14 +228,8 @@ class PredictorTrainer:
             update.members = members_and(members_of(update.examples), channel.gradient.enabled)
         return updates
 
-    def apply(self, updates: Mapping[str, PredictorUpdate], step: int, skip: Skip | None) -> None:
-        """Take the optimiser step of each synthetic gradient, or input.
-
-        Args:
-            updates: By channel.
-            step: The step just taken.
-            skip: Whether no step is taken, known on the device alone; None: all are.
-        """
+    def apply(self, updates: Mapping[str, PredictorUpdate], step: int) -> None:
+        """Take the optimiser step of each synthetic gradient, or input, by channel."""
         steps: list[tuple[TrainedParameters, Sequence[Tensor], Members]] = []
         for name, update in updates.items():
             channel, inputs = self.system.channels[name], update.of_input
@@ -247,7 +240,7 @@ class PredictorTrainer:
             steps.append((model, update.gradients, update.members))
             if not inputs:
                 update.gradients = []  # as large as the predictors, and of no more use
-        step_all(steps, step, skip=skip)
+        step_all(steps, step)
 
     def _returned_example(self, channel: Channel, message: Message, step: int) -> Example | None:
         """What a predictor learns from a message whose gradient has come back, with its prediction where still true."""

@@ -156,8 +156,8 @@ class Engine:
         if not self.frozen:  # all is computed and finite: now, and only now, parameters move
             for updates in turns:
                 self.apply(updates, step)
-            self.predictor_trainer.apply(gradients, step, self.divergence.skip)
-            self.predictor_trainer.apply(input_gradients, step, self.divergence.skip)
+            self.predictor_trainer.apply(gradients, step)
+            self.predictor_trainer.apply(input_gradients, step)
             for after in self.after_move:
                 for updates in turns:
                     after(updates, step)
@@ -270,7 +270,7 @@ class Engine:
                     steps.append((agent.learner, gradients, None))
                 else:
                     update.stepping_members[name] = torch.zeros(1, dtype=torch.bool)
-        step_all(steps, step, skip=self.divergence.skip)
+        step_all(steps, step)
 
     def synchronize(self) -> None:
         """Wait for the device: see `DivergenceCheck.synchronize`."""

@@ -134,7 +134,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "engine-synthetic-inputs-never-learn",
         "engine/heart/step.py",
-        "            self.predictor_trainer.apply(input_gradients, step, self.divergence.skip)\n",
+        "            self.predictor_trainer.apply(input_gradients, step)\n",
         "",
         "tests/contracts/test_contracts.py::test_documents[inputs-reference]",
     ),
