@@ -71,7 +71,7 @@ class AgentHandle(ModelHandle):
     _keep: Keep
 
     def __init__(self, agent: Agent, keep: Keep) -> None:
-        super().__init__(agent.learner, quarantined=bool(torch.as_tensor(agent.agent_disabled).any()))
+        super().__init__(agent.learner, quarantined=agent.disabled is not None)
         vars(self).update(_agent=agent, _keep=keep)
 
     def __setattr__(self, name: str, value: object) -> None:

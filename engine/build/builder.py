@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ from antiphon.engine.build.policies import policy_goal
 from antiphon.engine.build.shapes import Shapes, candidates_of, default_norm, memories, resolve
 from antiphon.engine.build.tied_values import tie_parameters
 from antiphon.engine.features.divergence import Divergence
-from antiphon.engine.heart.agent import Agent, Goal, Inputs, Participation
+from antiphon.engine.heart.agent import Agent, Goal, Inputs
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock, Schedule
 from antiphon.engine.heart.message import LearningGroup
@@ -45,6 +46,7 @@ from antiphon.scenarios.ties import tied_agents
 
 if TYPE_CHECKING:
     from antiphon.engine.features.episode_windows import EpisodeWindows
+    from antiphon.engine.features.participation import Participation
 
 __all__ = [
     "build",
@@ -161,13 +163,19 @@ class _Builder:
                 spec.acts,
                 align=self._align(name, spec),
                 seed=seed_for(self.seed, "agent", name),
-                participation=Participation(
-                    spec.p_update, seed_for(self.seed, "update", spec.share or min(tied.get(name, (name,))))
-                ),
+                participation=self._participation(spec, tied.get(name, (name,))),
                 replicas=Replicas.alone(self.scenario.training.batch, self.device),
             )
             progress.advance()
         return agents
+
+    def _participation(self, spec: AgentSpec, tied: Iterable[str]) -> Participation | None:
+        if spec.p_update == 1:
+            return None
+        from antiphon.engine.features.participation import Participation
+
+        seed = seed_for(self.seed, "update", spec.share or min(tied))
+        return Participation(spec.p_update, [seed], self.scenario.training.batch, self.device)
 
     def _categories(self, name: str, spec: AgentSpec) -> str:
         most = int(2 / torch.finfo(self.dtype).eps)  # the integers up to it are numbers of the type

@@ -379,9 +379,8 @@ class DivergenceCheck:
                 members = (channel.places.replicas.index == replica).cpu()
                 for model in channel.models:
                     self.statistics.restore_members(model, members)
-                places = members.nonzero().flatten().tolist()
-                channel.gradient.disable(places, len(channel.members))
-                channel.input.disable(places, len(channel.members))
+                channel.gradient.disable(members)
+                channel.input.disable(members)
 
     # --- agents ----------------------------------------------------------------------------------------------
 
@@ -406,7 +405,7 @@ class DivergenceCheck:
             elif wrong := self._wrong_of(update):
                 self._report_group(update.group, wrong, step)
                 for name in update.group.members:
-                    self.agents[name].agent_disabled = True
+                    self.agents[name].disable(torch.ones(1, dtype=torch.bool))
                 kept.remove(update)
         return kept
 
@@ -463,7 +462,7 @@ class DivergenceCheck:
                 update.window_loss.losses[name] = update.window_loss.losses[name].without(bad)
         for read in update.returned:  # what they would return does not count
             channel = self.channels[read.channel]
-            disabled = self.agents[channel.receiver].agent_disabled
+            disabled = self.agents[channel.receiver].disabled_rows
             if isinstance(disabled, Tensor):
                 disabled = channel.of_receiver(disabled)
             channel.ledger.restrict(read, mask_not(disabled))
@@ -525,7 +524,7 @@ class DivergenceCheck:
             new = [k for k in diverged if models.disabled is None or not models.disabled[k]]
             for k in new:
                 self._report_channel(channel.members[k], diverged[k], step, of_input=of_input)
-            models.disable(new, len(channel.members))
+            models.disable(torch.tensor([k in new for k in range(len(channel.members))]))
             if models.all_disabled:
                 del updates[name]
 

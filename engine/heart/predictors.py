@@ -44,21 +44,22 @@ class PredictorTrainer:
         """What predictors have said of messages since they last moved, [rows, size] per sample."""
         self._learned: dict[Message, Learned] = {}
         """What training on a message gives, where it was computed with its prediction."""
+        self.at_once: dict[str, PredictorUpdate] = {}
+        """By channel: what is learned from windows that have been differentiated at this step's ticks."""
         self.contexts: Contexts | None = None
         self.outliers: ClippedReturns | None = None
 
     def predict_missing(self, requested: list[tuple[Channel, Message]]) -> None:
         """Evaluate the synthetic gradients of messages; `predictions` has them while they stay true."""
-        questions: list[tuple[Predictor, Example]] = []
-        messages: list[tuple[Channel, Message]] = []
-        for channel, message in requested:
-            example = self.example(channel, message, answered=False)  # must not see what has come back
-            if example is not None and channel.gradient.predictor is not None:
-                questions.append((channel.gradient.predictor, example))
-                messages.append((channel, message))
-        for (channel, message), (_, example), prediction in zip(
-            messages, questions, predict_all(questions, learn=not self.frozen), strict=True
-        ):
+        missing = [
+            (channel, message, predictor, example)
+            for channel, message in requested
+            if (predictor := channel.gradient.predictor) is not None
+            # must not see what has come back
+            and (example := self.example(channel, message, answered=False)) is not None
+        ]
+        found = predict_all([(own, example) for *_, own, example in missing], learn=not self.frozen)
+        for (channel, message, _, example), prediction in zip(missing, found, strict=True):
             if example.target is not None and example.valid is not None:  # no own loss, no injection
                 prediction = mask_fill_zero(example.valid, prediction)
             prediction = constant(prediction)
@@ -160,7 +161,6 @@ class PredictorTrainer:
         step: int,
         *,
         watch: bool,
-        known: Mapping[str, PredictorUpdate] | None = None,
     ) -> dict[str, PredictorUpdate]:
         """Gather what reached each synthetic gradient at this step, with the gradients of its parameters.
 
@@ -169,9 +169,8 @@ class PredictorTrainer:
             returns: Messages of states whose return over several windows is known now, by channel.
             step: The step just taken.
             watch: Whether predictions are kept for telemetry.
-            known: Of those that have learned at the tick (`local_updates`).
         """
-        updates = dict(known or {})
+        updates = dict(self.at_once)
         reached: dict[str, tuple[Predictor, list[Example]]] = {}
         for channel in self.system.channels.values():
             predictor = channel.gradient.predictor
@@ -219,14 +218,10 @@ class PredictorTrainer:
 
     def _updates(self, reached: Mapping[str, tuple[Predictor, list[Example]]]) -> dict[str, PredictorUpdate]:
         learned = gradients_all(list(reached.values()))
-        updates = {
-            name: PredictorUpdate(examples, loss, gradients)
-            for (name, (_, examples)), (loss, gradients) in zip(reached.items(), learned, strict=True)
+        return {
+            name: PredictorUpdate(examples, *one, members=members_of(examples))
+            for (name, (_, examples)), one in zip(reached.items(), learned, strict=True)
         }
-        for name, update in updates.items():
-            channel = self.system.channels[name]
-            update.members = members_and(members_of(update.examples), channel.gradient.enabled)
-        return updates
 
     def apply(self, updates: Mapping[str, PredictorUpdate], step: int) -> None:
         """Take the optimiser step of each synthetic gradient, or input, by channel."""

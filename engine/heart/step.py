@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from antiphon.agents.learner import Learner
@@ -21,7 +20,7 @@ from antiphon.engine.heart.message import Action, EpisodeEnds, LearningGroup, St
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.rows import Members, members_and
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import PredictorUpdate, StepReport, Update
+from antiphon.engine.heart.updates import StepReport, Update
 from antiphon.nets.memory import keep_memory
 from antiphon.nets.trained_parameters import step_all
 
@@ -58,10 +57,6 @@ class Engine:
         self.predictor_trainer = PredictorTrainer(self.system)
         self.evaluator = ObjectiveEvaluator(self.system)
         self.backward_pass = BackwardPass(self.system, self.evaluator, self.predictor_trainer)
-        self.differentiated: dict[Window, Update] = {}
-        """Windows of this step that have been differentiated at the tick."""
-        self.learned: dict[str, PredictorUpdate] = {}
-        """By channel: what their messages' own predictors learn."""
         self.sweep: SweepOrder | None = None
         """Hook at the end of a group's tick: its window is differentiated at once."""
         self.late: LateWindows | None = None
@@ -77,11 +72,13 @@ class Engine:
         self.after_move: list[Callable[[Sequence[Update], int], None]] = []
         """Hooks on the updates that have moved together, and the step."""
         self.frozen = False
-        self._stacks = {
-            group: [agent for name in group.members if (agent := self.system.agents[name]).stacked]
+        agents = self.system.agents
+        self._stacked = {
+            group: [agents[name] for name in group.owners]
             for group in self.system.groups
+            if any(agents[name].stacked for name in group.members)
         }
-        """By learning group: its agents with a leading axis of members."""
+        """The agents of the groups in which any has a leading axis of members: not all of them take every step."""
 
     @property
     def action(self) -> Action | None:
@@ -111,17 +108,12 @@ class Engine:
                 order releases those that nothing else reads. It changes no number.
         """
         self.divergence.statistics.note()
-        self.differentiated.clear()
-        self.learned.clear()
-        ticked = None
-        if self.sweep is not None:
-            ticked = self.sweep.ticked(step, self.differentiated, self.learned, keep=keep)
+        ticked = None if self.sweep is None else self.sweep.ticked(step, keep=keep)
         self.forward_pass.tick(step, step_signals, ticked=ticked)
 
     def cut(self, step: int, ends: EpisodeEnds) -> None:
         """End episodes, before anything learns from the step (semantics 20)."""
-        if ends.ended is not False:
-            self.system.cut(step, ends)
+        self.system.cut(step, ends)
 
     def learn(self, step: int, *, watch: bool = False) -> StepReport:
         """Update every agent and predictor whose time has come.
@@ -144,7 +136,7 @@ class Engine:
         for group, window in [*closing, *dropped]:
             self._close(group, window, step)
         returns = {} if self.returns is None else self.returns.extend(closing, step)
-        gradients = self.predictor_trainer.gradients(local, returns, step, watch=watch, known=self.learned)
+        gradients = self.predictor_trainer.gradients(local, returns, step, watch=watch)
         self.divergence.check_predictors(gradients, step)
         stand_ins = self.forward_pass.stand_ins
         input_gradients = {} if stand_ins is None else stand_ins.gradients(frozen=self.frozen)
@@ -210,14 +202,14 @@ class Engine:
         Each update gets the members of stacks that it moves; no parameter moves yet.
         """
         present = iter(self.backward_pass.differentiate(self._not_swept(closing), step))
-        updates = [self.differentiated.get(window) or next(present) for _, window in closing]
+        updates = [self.backward_pass.at_once.get(window) or next(present) for _, window in closing]
         updates = self.checked(updates, step)
         for update in updates:
             self.backward_pass.book(update)
         return updates
 
     def checked(self, updates: list[Update], step: int) -> list[Update]:
-        """Return updates with the members of stacks that they move, as far as they have not diverged."""
+        """Return updates with the members that they move, as far as they have not diverged."""
         for update in updates:
             update.stepping_members = self._stepping(update)
         updates = self.divergence.check_updates(updates, step)
@@ -226,20 +218,17 @@ class Engine:
         return updates
 
     def _stepping(self, update: Update) -> dict[str, Members]:
-        """The members of stacks that an update moves."""
+        """The members that an update moves, where there are stacks: those that learn, and that its signal reaches."""
         return {
             agent.name: members_and(
-                members_and(
-                    agent.learning(update.window.number),
-                    None if self.reach is None else self.reach.members(update, agent),
-                ),
-                agent.enabled(),
+                agent.members_in(update.learning[agent.name]),
+                None if self.reach is None else self.reach.members(update, agent),
             )
-            for agent in self._stacks[update.group]
+            for agent in self._stacked.get(update.group, ())
         }
 
     def _not_swept(self, closing: EndedWindows) -> EndedWindows:
-        return [one for one in closing if one[1] not in self.differentiated]
+        return [one for one in closing if one[1] not in self.backward_pass.at_once]
 
     def _close(self, group: LearningGroup, window: Window, step: int) -> None:
         Ledger.unpin(window.sent)
@@ -257,19 +246,11 @@ class Engine:
                 agent = self.system.agents[name]
                 if not agent.learner.trainable or all(g is None for g in gradients):
                     continue
-                if agent.stacked:
-                    members = members_and(update.stepping_members[name], agent.enabled())
-                    if members is None or bool(members.any()):
-                        steps.append((agent.learner, gradients, members))
-                elif agent.agent_disabled is not True and (
-                    name in update.reached_by_tie
-                    or not self._stacks[update.group]
-                    or self.reach is None
-                    or self.reach.alone(update, name)
-                ):  # beside stacks a lone agent may be given zeros in place of none
-                    steps.append((agent.learner, gradients, None))
-                else:
-                    update.stepping_members[name] = torch.zeros(1, dtype=torch.bool)
+                members = update.stepping_members.get(name)
+                if agent.disabled is not None:
+                    members = update.stepping_members[name] = members_and(members, agent.enabled)
+                if members is None or bool(members.any()):
+                    steps.append((agent.learner, gradients, members if agent.stacked else None))
         step_all(steps, step)
 
     def synchronize(self) -> None:

@@ -162,9 +162,8 @@ def of_agents(system: System, learned: StepReport) -> Iterator[Measured]:
     for agent in system.agents.values():
         yield Measured(agent.names, "updates", agent.learner.counts())
         if system.divergence.quarantine:
-            count, disabled = len(agent.names), agent.agent_disabled
-            each = disabled.view(count, -1)[:, 0].tolist() if isinstance(disabled, Tensor) else None
-            yield Measured(agent.names, "silenced", each or [float(bool(disabled))] * count)
+            disabled = torch.zeros(len(agent.names)) if agent.disabled is None else agent.disabled
+            yield Measured(agent.names, "silenced", disabled.tolist())
         if parameters := list(agent.learner.parameters.values()):
             yield Measured(agent.names, "parameter_norm", _norms(parameters, agent))
 

@@ -219,4 +219,4 @@ def _send(state: State, agent: Agent, tick: Tick, window: Window) -> None:
 
 def _poisons(state: State, agent: Agent, output: Tensor) -> bool:
     """Whether an output would poison whoever reads it: under quarantine it is void (rule 32)."""
-    return agent.agent_disabled is True or (state.quarantine and not bool(output.isfinite().all()))
+    return agent.all_disabled or (state.quarantine and not bool(output.isfinite().all()))

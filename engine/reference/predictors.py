@@ -172,5 +172,5 @@ def _learned(
         models = channel.input
     line = f"agent '{who}': the loss of the synthetic {kind} of its channel {channel.name} at step {step}"
     state.report(step, f"{line} {wrong}; lower {what}")
-    models.disable([0], 1)
+    models.disable(torch.tensor([True]))
     return None

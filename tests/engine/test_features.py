@@ -38,6 +38,7 @@ USERS: dict[str, Document] = {
     "policies.local_policy": pairs(A2C, gradient={"kind": "local_policy"}),
     "features.outliers": ring(2, agent=LSTM, state={"gradient": {"kind": "linear"}}),
     "features.stand_ins": ring(2, channel={"link": {"delay": 1, "drop": 0.3}, "input": {"kind": "linear"}}),
+    "features.participation": ring(2, agent={"learn": 0.5}),
     "features.sweep": ring(2, advanced={"sweep": True}),
     "features.ties": {**ring(2), **TIED},
     "native.networks": ring(4),

@@ -175,9 +175,9 @@ CORE: tuple[Fault, ...] = (
     ),
     Fault(
         "agent-learns-where-it-is-not-drawn",
-        "engine/heart/agent.py",
-        "[:, 0] < own.probability",
-        "[:, 0] >= own.probability",
+        "engine/features/participation.py",
+        "[:, 0] < self.probability",
+        "[:, 0] >= self.probability",
         "tests/engine/heart/test_sparse_updates.py::test_parameters_move_at_the_end_of_drawn_windows_and_else_keep_their_bits[1-decoupled]",
     ),
     Fault(

@@ -120,8 +120,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "engine-undrawn-members-of-a-stack-step",
         "engine/heart/step.py",
-        "                    agent.learning(update.window.number),\n",
-        "                    None,\n",
+        "                agent.members_in(update.learning[agent.name]),\n",
+        "                None,\n",
         "tests/contracts/test_contracts.py::test_documents[p_update-reference]",
     ),
     Fault(
