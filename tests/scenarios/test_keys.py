@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from antiphon.problems import DocumentError
 from antiphon.scenarios import (
@@ -30,14 +32,6 @@ from antiphon.scenarios.schema import json_schema
 from antiphon.spec import Spec
 
 ROOT = Path(__file__).parents[2]
-USES = (
-    *(ROOT / "scenarios").glob("library/*.yaml"),
-    *(ROOT / "scenarios").glob("studies/*.yaml"),
-    *(ROOT / "docs").rglob("*.md"),
-    *(ROOT / "docs/gallery").glob("*.py"),
-    *(ROOT / "tests/contracts").glob("*.py"),
-    *(ROOT / "tests/numerics").glob("*.py"),
-)
 MOST = 100
 OLD: list[tuple[type[Spec], dict[str, Any], str]] = [
     (
@@ -121,10 +115,43 @@ def test_there_are_not_many() -> None:
     assert len(KEYS) <= MOST
 
 
+def keys_of(value: Any) -> Iterator[str]:
+    """Yield the keys of a parsed document, and of all in it."""
+    if isinstance(value, Mapping):
+        yield from value
+    for part in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
+        yield from keys_of(part)
+
+
+def keys_of_code(source: str) -> Iterator[str]:
+    """Yield the keys of the dicts that code writes, and what it calls a class of a document's parts with."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Dict):
+            yield from (str(key.value) for key in node.keys if isinstance(key, ast.Constant))
+        elif isinstance(node, ast.Call):
+            called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            if called.endswith("Spec") or called in ("Scenario", "dict"):
+                yield from (keyword.arg for keyword in node.keywords if keyword.arg)
+
+
 def test_each_is_used_by_a_scenario_a_study_a_document_of_the_tests_or_a_page() -> None:
-    text = "\n".join(path.read_text(encoding="utf-8") for path in USES)
-    unused = [key for key in KEYS if not re.search(rf"(?<![\w-]){key}['\"]?(: |:\n|=)", text)]
-    assert unused == []
+    unused = set(KEYS)
+    documents = [path.read_text(encoding="utf-8") for path in (ROOT / "scenarios").glob("*/*.yaml")]
+    for page in (ROOT / "docs").rglob("*.md"):
+        documents += re.findall(r"^```yaml\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    for text in documents:
+        unused -= {key for document in yaml.load_all(text, yaml.CSafeLoader) for key in keys_of(document)}
+    refused = {
+        Path(__file__),
+        ROOT / "tests/scenarios/test_refusals.py",
+    }  # they write what may not stand there
+    code = [*(ROOT / "docs/gallery").glob("*.py"), *sorted((ROOT / "tests/contracts").glob("*.py"))]
+    for path in dict.fromkeys([*code, *(ROOT / "tests").rglob("*.py")]):
+        if not unused:
+            break
+        if path not in refused:
+            unused -= set(keys_of_code(path.read_text(encoding="utf-8")))
+    assert unused == set()
 
 
 @pytest.mark.parametrize(("part", "keys", "line"), OLD, ids=lambda value: str(value)[:30])
