@@ -125,6 +125,12 @@ class BaseSimulation:
         """The signals of the environment at the present step by name, [batch, …]: observations and targets."""
         return dict(self.world.step_signals.signals)
 
+    @property
+    def epoch(self) -> float | None:
+        """Epochs of examples that have been shown, 1.5 in the middle of the second; None: the environment has none."""
+        epoch = self._env.epoch_at(self.now)
+        return None if epoch is None else float(epoch)
+
     # --- stepping ----------------------------------------------------------------------------------------
 
     def step(self) -> StepInfo:
@@ -194,11 +200,6 @@ class BaseSimulation:
         except DivergenceError as error:
             self.diverged = str(error)
             raise
-
-    def _rerun_on(self, backend: str) -> None:
-        """Change to another backend before the first step; ScenarioError if there is none of this name."""
-        self._backend_name, self._stacked = backend, True
-        self.backend = backend_of(backend, self._system)
 
     def _leave_replicas(self, line: str) -> None:
         """Leave a run of several seeds, for it has diverged (`line`): keep what it is now, whatever the others do.

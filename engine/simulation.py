@@ -19,6 +19,7 @@ import torch
 from antiphon.engine.base_simulation import BaseSimulation, StepInfo, check_continues
 from antiphon.engine.build.builder import chosen_device
 from antiphon.engine.capture.loop import CapturedLoop, captured_loop
+from antiphon.engine.environment import steps_of_epochs
 from antiphon.engine.handles import AgentHandle, ChannelHandle, Named, Recording
 from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.inference.policy import Policy
@@ -32,7 +33,7 @@ from antiphon.engine.probes.truth import Probe, true_gradients
 from antiphon.engine.probes.value import Values, value, write_value
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.observers import ProgressBar, StepCallback
-from antiphon.engine.runs.run_loop import Observer, RunLoop
+from antiphon.engine.runs.run_loop import Observer, RunLoop, check_limit
 from antiphon.engine.runs.run_writer import RunWriter, open_writer
 from antiphon.engine.state.compatibility import check_same_scenario
 from antiphon.engine.state.described_scenario import described_scenario
@@ -316,6 +317,7 @@ class Simulation(BaseSimulation):
         self,
         steps: int | None = None,
         *,
+        epochs: float | None = None,
         episodes: int | None = None,
         seconds: float | None = None,
         on_step: Callable[[Simulation], None] | None = None,
@@ -328,15 +330,21 @@ class Simulation(BaseSimulation):
         Args:
             steps: Environment steps; with nothing given, until `training.steps` have been done (of a resumed simulation, to
                 the step that the run was to reach).
+            epochs: As many steps as show the examples so often, rounded up; a part of one is possible.
             episodes: Until so many episodes of the first environment have ended.
             seconds: At most so long, wall clock.
             on_step: Called after every step.
 
         Raises:
             DivergenceError: A loss or gradient was not finite; what was learned before is kept, also in `logdir`.
-            ScenarioError: A limit that cannot be, or episodes of an environment whose never end.
+            ScenarioError: A limit that cannot be, or episodes of an environment whose never end, or epochs of one without.
             RunError: It has been closed.
         """
+        if epochs is not None:
+            check_limit("epochs", epochs, whole=False)
+            check_limit("steps", steps)
+            needed = steps_of_epochs(self._env, epochs, self.now)
+            steps = needed if steps is None else min(steps, needed)
         if steps is None and episodes is None and seconds is None:
             steps = max(0, self._goal - self.now)
         observers: list[Observer] = [ProgressBar(steps)]

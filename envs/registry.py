@@ -42,7 +42,10 @@ __all__ = [
 ]
 
 _Factory = TypeVar("_Factory", bound=Callable[..., Any])
-_TENSORS = "antiphon/Tensors-v0"
+_FILES = {
+    "antiphon/Tensors-v0": "antiphon.envs.tensors:Tensors",
+    "antiphon/Sequences-v0": "antiphon.envs.sequences:Sequences",
+}
 _environments: dict[str, Callable[..., Any] | str] = {
     "antiphon/Digits-v0": "antiphon.envs.images:Digits",
     "antiphon/Mnist-v0": "antiphon.envs.images:Mnist",
@@ -57,7 +60,7 @@ _environments: dict[str, Callable[..., Any] | str] = {
     "antiphon/SpeakerListener-v0": "antiphon.envs.worlds.speaker:SpeakerListener",
     "antiphon/KeyDoor-v0": "antiphon.envs.worlds.keydoor:KeyDoor",
     "antiphon/Referential-v0": "antiphon.envs.worlds.referential:Referential",
-    _TENSORS: "antiphon.envs.tensors:Tensors",
+    **_FILES,
 }
 """By id, what makes the environments, or its module and name."""
 _ADAPTORS = {
@@ -136,7 +139,7 @@ def _arguments(factory: Callable[..., Any]) -> type[EnvOptions]:
 
 def with_paths(env: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Return a declared environment with the names of its files, if it has any, in a folder."""
-    if env.get("id") != _TENSORS:
+    if env.get("id") not in _FILES:
         return dict(env)
     files = {key for key in ("file", "test", "validation") if isinstance(env.get(key), str)}
     return {key: str((folder / value).absolute()) if key in files else value for key, value in env.items()}

@@ -17,7 +17,7 @@ from torch import Tensor
 from antiphon.envs.base import TorchVectorEnv, check_split
 from antiphon.envs.datasets.columns import read
 from antiphon.envs.datasets.files import SPLITS, Identity, identity
-from antiphon.envs.options import EnvOptions, Episode
+from antiphon.envs.options import EnvOptions, Episode, Sampling
 from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import ExampleStream, Table
 from antiphon.errors import DataError, require, suggest
@@ -27,6 +27,7 @@ __all__ = [
     "ColumnOptions",
     "Columns",
     "ExampleOptions",
+    "FileOptions",
     "Indexable",
     "Names",
     "Source",
@@ -77,6 +78,8 @@ class ExampleOptions(ColumnOptions):
     """Steps for which each example is shown."""
     episode: Episode = "stream"
     """`stream`: never ends; `example`: each example is an episode."""
+    sampling: Sampling = "epochs"
+    """`epochs`: every example once, then again in another order; `with_replacement`: each independently of those before."""
 
 
 class Source:
@@ -119,6 +122,7 @@ def from_tensors(
     classes: Mapping[str, int] | None = None,
     hold: int = 1,
     episode: Episode = "stream",
+    sampling: Sampling = "epochs",
     **tensors: Any,
 ) -> Source:
     """Make an environment of tensors or arrays whose first axis counts the examples.
@@ -133,6 +137,7 @@ def from_tensors(
         classes: Number of classes by name, such as the vocabulary of a model; by default the largest value plus one.
         hold: Steps for which each example is repeated.
         episode: stream (never ends) or example (each example is an episode).
+        sampling: epochs (every example once, then again in another order) or with_replacement.
         tensors: `[examples, …]` each, under the names of the signals.
 
     Returns:
@@ -144,34 +149,35 @@ def from_tensors(
         ScenarioError: A hold or kind of episode that cannot be.
     """
     given: dict[str, Any] = {"training_only": training_only, "classes": classes}
-    options = ExampleOptions(**given, hold=hold, episode=episode)
+    options = ExampleOptions(**given, hold=hold, episode=episode, sampling=sampling)
     return _source(_tensors, "from_tensors", (tensors, test, validation), options)
 
 
 def from_dataset(
     dataset: Indexable,
-    names: Sequence[str] = ("image", "label"),
+    names: Sequence[str] | None = None,
     *,
     test: float | Indexable = 0.2,
     validation: float | Indexable = 0.1,
     **options: Any,
 ) -> Source:
-    """Make an environment of a data set, such as a `torch.utils.data.Dataset`, by reading all of it once.
+    """Make an environment of a data set, of `torch.utils.data` or Hugging Face's `datasets`, by reading all of it once.
 
     Args:
         dataset: Its items are tuples in the order of `names` or dicts that have those keys, of tensors, arrays,
             pictures or numbers.
-        names: Names of an item's parts, and of the signals.
+        names: Names of an item's parts, and of the signals; None: its `column_names`, or else image and label.
         test: Share of the examples that is kept for testing, or the data set for testing.
         validation: Likewise, for validation.
-        options: `training_only`, `classes`, `hold` and `episode`, as of `from_tensors`.
+        options: `training_only`, `classes`, `hold`, `episode` and `sampling`, as of `from_tensors`.
 
     Raises:
         DataError: It has no items by index, or an item has other parts than `names` or than the item before, or as
             `from_tensors`.
         ScenarioError: As `from_tensors`.
     """
-    reader, data = partial(_items, names=names), (dataset, test, validation)
+    parts: Sequence[str] = names or getattr(dataset, "column_names", ("image", "label"))
+    reader, data = partial(_items, names=parts), (dataset, test, validation)
     return _source(reader, "from_dataset", data, ExampleOptions(**options))
 
 
@@ -193,41 +199,49 @@ def _absolute(name: float | str | Path) -> float | str:
     return name if isinstance(name, float) else str(Path(name).absolute())
 
 
+class FileOptions(EnvOptions):
+    """Options of data in a file."""
+
+    file: Annotated[str | Path, AfterValidator(_absolute)]
+    """Name of a `.npz` (nothing is unpickled) or `.safetensors` file."""
+    test: Annotated[float | str | Path, AfterValidator(_absolute)] = 0.2
+    """Share of the examples that is kept for testing, or the name of a file with the same arrays."""
+    validation: Annotated[float | str | Path, AfterValidator(_absolute)] = 0.1
+    """Share of the examples that is kept for validation, or the name of a file with the same arrays."""
+
+    @property
+    def data(self) -> tuple[Any, Any, Any]:
+        """Files of train, test and validation, or the shares of the latter."""
+        return self.file, self.test, self.validation
+
+
 class Tensors(Source):
     """Environments of the data of a file, which is read once while it does not change: see `from_file`."""
 
-    class Options(ExampleOptions):
-        """Options of data in a file."""
+    class Options(FileOptions, ExampleOptions):
+        """Options of examples in a file."""
 
-        file: Annotated[str | Path, AfterValidator(_absolute)]
-        """Name of a `.npz` (nothing is unpickled) or `.safetensors` file."""
-        test: Annotated[float | str | Path, AfterValidator(_absolute)] = 0.2
-        """Share of the examples that is kept for testing, or the name of a file with the same arrays."""
-        validation: Annotated[float | str | Path, AfterValidator(_absolute)] = 0.1
-        """Share of the examples that is kept for validation, or the name of a file with the same arrays."""
-
-        @property
-        def data(self) -> tuple[Any, Any, Any]:
-            """Files of train, test and validation, or the shares of the latter."""
-            return self.file, self.test, self.validation
-
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: FileOptions) -> None:
         files = [Path(data) for data in options.data if isinstance(data, str)]
         known = identity(path for path in files if path.is_file())
-        vars(self).update(vars(_read_once(options.model_dump_json(), known)))
+        vars(self).update(vars(_read_once(type(self), options.model_dump_json(), known)))  # type: ignore[arg-type]
+
+    @staticmethod
+    def read(options: Any) -> Source:
+        """Read the files of some options now."""
+
+        def reader(path: str, place: str) -> Columns:
+            del place  # the file's own name says where
+            return _tensors(read(Path(path)), path)
+
+        return _source(reader, str(options.file), options.data, options, named_in_state=True)
 
 
 @lru_cache(maxsize=8)
-def _read_once(options: str, state: tuple[Identity, ...]) -> Source:
+def _read_once(kind: type[Tensors], options: str, state: tuple[Identity, ...]) -> Source:
     """Read files while none of them changes (`state`)."""
     del state
-    read_in = Tensors.Options(**json.loads(options))
-
-    def reader(path: str, place: str) -> Columns:
-        del place  # the file's own name says where
-        return _tensors(read(Path(path)), path)
-
-    return _source(reader, str(read_in.file), read_in.data, read_in, named_in_state=True)
+    return kind.read(kind.Options(**json.loads(options)))
 
 
 def _source(
@@ -251,6 +265,7 @@ def _source(
         endless=stream,
         example_counts={name: len(rows) for name, rows in splits.items()},
         is_stream=True,
+        sampling=options.sampling,
     )
     table = Table(columns=columns, splits=splits, divisors=divisors)
     digest = (lambda: table.digest) if named_in_state else None

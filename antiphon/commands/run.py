@@ -51,6 +51,9 @@ def run(
     variant: options.Variant = None,
     settings: options.Settings = None,
     steps: options.Steps = None,
+    epochs: Annotated[
+        float | None, options.real("E", "Number of training steps, as epochs of the examples.")
+    ] = None,
     seed: Annotated[int, options.count("S", "Random seed.", "--seed", "-s", least=0)] = 0,
     seeds: Annotated[
         int | None,
@@ -88,6 +91,8 @@ def run(
 
     if resume_if_exists and name is None:
         raise RunError("--resume-if-exists: which run? name it with --name")
+    if steps is not None and epochs is not None:
+        raise RunError("--epochs: the steps are given as well; leave out one of them")
     request = Request(
         template=scenario_template(name_or_file),
         variant=variant,
@@ -98,6 +103,10 @@ def run(
         backend=backend,
         command=("antiphon", *sys.argv[1:]),
     )
+    if epochs is not None:
+        from antiphon.engine.environment import steps_for_epochs
+
+        request = replace(request, steps=steps_for_epochs(request.scenario, seed, epochs))
     division, agents, of_parts = None, request.scenario.agents, {"ray": ray, "mode": mode, "every": every}
     if cluster is not None:
         request = replace(request, cluster=cluster_of(cluster, parts, agents, backend, of_parts))

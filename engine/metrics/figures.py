@@ -33,6 +33,7 @@ from antiphon.telemetry.figures import Figure, HistogramRow, Kind, SampleRow
 __all__ = [
     "LARGEST",
     "channel_figures",
+    "environment_figures",
     "figures",
     "histograms",
     "live_graph",
@@ -59,7 +60,7 @@ def write_figures(simulation: BaseSimulation, step: int) -> None:
     telemetry = simulation.scenario.telemetry
     with uncollected():  # the figures of a large graph would have all there is searched for garbage
         rows = figures(simulation, step, simulation.train_means.row())
-        rows += [Figure("env", "", *figure) for figure in simulation.world.figures().items()]
+        rows += [Figure("env", "", *figure) for figure in environment_figures(simulation).items()]
         arrays = histograms(simulation) if telemetry.histograms else []
         sampled = sampled_at(step, telemetry.period, simulation.until)
         messages = samples(simulation.backend.system, simulation.scenario) if sampled else []
@@ -69,6 +70,12 @@ def write_figures(simulation: BaseSimulation, step: int) -> None:
                 recorder.histograms(step + 1, arrays)
             if messages:
                 recorder.samples(step + 1, messages)
+
+
+def environment_figures(simulation: BaseSimulation) -> dict[str, float]:
+    """Return metrics of progress by name: the epoch, where there are any, and those of the environment."""
+    epoch = simulation.epoch
+    return ({} if epoch is None else {"epoch": epoch}) | simulation.world.figures()
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ import torch
 from antiphon.engine.inference.episodes import policies
 from antiphon.engine.inference.evaluation import Evaluation
 from antiphon.engine.metrics.description import describe_run
-from antiphon.engine.metrics.figures import figures
+from antiphon.engine.metrics.figures import environment_figures, figures
 from antiphon.engine.metrics.timeline import span, timeline
 from antiphon.engine.planning.advice import advice
 from antiphon.engine.runs.directory import RunDirectory, commit, now, versions
@@ -107,7 +107,7 @@ def result_of(
             "examples": scores.examples if scores else None,
             "episodes": asdict(scores.episodes) if scores and scores.episodes else None,
             **({} if problem is None else {"no_return": problem}),
-            "env": simulation.world.figures(),
+            "env": environment_figures(simulation),
             "agents": agents,
             "channels": channels,
             "events": [{"step": step, "event": line} for step, line in simulation.events],

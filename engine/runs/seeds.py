@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from antiphon.engine.backends import backend_of
 from antiphon.engine.base_simulation import StepInfo, check_continues
 from antiphon.engine.build.builder import chosen_device, without_weights
 from antiphon.engine.build.join_replicas import sequential_reason_of
@@ -87,7 +88,8 @@ class Seeds:
                 self._worlds = [simulation.world for simulation in self.simulations]
             elif backend != "reference":
                 for simulation in self.simulations:
-                    simulation._rerun_on(backend)
+                    simulation._backend_name, simulation._stacked = backend, True
+                    simulation.backend = backend_of(backend, simulation._system)
         except BaseException:
             self.close()
             raise
@@ -386,7 +388,8 @@ def summary_of(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]
     counted = counted or [result for result in results if result["exit"] == "stopped"]
     rows = [{metric: one.get(metric) for metric in OF_AGENTS} for one in counted]
     for row, one in zip(rows, counted, strict=True):
-        row |= {metric: value for metric, value in one["env"].items() if row.get(metric) is None}
+        measured = {metric: value for metric, value in one["env"].items() if metric != "epoch"}
+        row |= {metric: value for metric, value in measured.items() if row.get(metric) is None}
     found = {}
     for metric in dict.fromkeys(metric for row in rows for metric in row):
         values = [value for row in rows if (value := row.get(metric)) is not None]
