@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.inference.policy import Policy
 from antiphon.engine.metrics.description import described
 from antiphon.engine.metrics.figures import channel_figures, live_graph, write_figures
+from antiphon.engine.metrics.progress import hidden
 from antiphon.engine.metrics.report import AgentReport
 from antiphon.engine.parts.coordinator import Coordinator
 from antiphon.engine.parts.placement import check_placement
@@ -31,7 +32,7 @@ from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.probes.truth import Probe, true_gradients
 from antiphon.engine.probes.value import Values, value, write_value
 from antiphon.engine.runs.directory import RunDirectory
-from antiphon.engine.runs.observers import ProgressBar, StepCallback
+from antiphon.engine.runs.observers import RunProgress, StepCallback
 from antiphon.engine.runs.run_loop import Observer, RunLoop
 from antiphon.engine.runs.run_writer import RunWriter, open_writer
 from antiphon.engine.state.compatibility import check_same_scenario
@@ -319,11 +320,12 @@ class Simulation(BaseSimulation):
         episodes: int | None = None,
         seconds: float | None = None,
         on_step: Callable[[Simulation], None] | None = None,
+        progress: bool = True,
     ) -> None:
         """Run for a while. Ctrl-C ends it after the present step; a second one at once.
 
         A `logdir` gets the files of a run from the command line: ten checkpoints on the way (the newest two are kept), a
-        result at the end, and after an exception its reason in run.json. On a terminal, progress is shown.
+        result at the end, and after an exception its reason in run.json.
 
         Args:
             steps: Environment steps; with nothing given, until `training.steps` have been done (of a resumed simulation, to
@@ -331,6 +333,7 @@ class Simulation(BaseSimulation):
             episodes: Until so many episodes of the first environment have ended.
             seconds: At most so long, wall clock.
             on_step: Called after every step.
+            progress: Whether standard error shows how far it is: a bar on a terminal, elsewhere a line a minute at most.
 
         Raises:
             DivergenceError: A loss or gradient was not finite; what was learned before is kept, also in `logdir`.
@@ -339,14 +342,15 @@ class Simulation(BaseSimulation):
         """
         if steps is None and episodes is None and seconds is None:
             steps = max(0, self._goal - self.now)
-        observers: list[Observer] = [ProgressBar(steps)]
+        observers: list[Observer] = [RunProgress(None if steps is None else self.now + steps, self.now)]
         if on_step is not None:
             observers.append(StepCallback(partial(on_step, self)))
         if self._writer is not None:
             observers.append(self._writer)
         self._keeps_messages = on_step is not None or bool(self.recordings)
         try:
-            (outcome,) = RunLoop([self], observers).run(steps, episodes=episodes, seconds=seconds)
+            with nullcontext() if progress else hidden():
+                (outcome,) = RunLoop([self], observers).run(steps, episodes=episodes, seconds=seconds)
         except ScenarioError as error:  # refused before it started
             if self._writer is not None:
                 self._writer.close(error)

@@ -21,6 +21,7 @@ from antiphon.commands.arguments import (
     values_of,
 )
 from antiphon.engine.planning.advice import advice
+from antiphon.engine.runs.observers import RunProgress
 from antiphon.engine.runs.python_template import other_variants
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run_loop import Outcome
@@ -37,7 +38,6 @@ from antiphon.terminal.output import (
     write_line,
     written,
 )
-from antiphon.terminal.progress import ProgressDisplay
 
 if TYPE_CHECKING:
     from antiphon.engine.runs.run import Run
@@ -124,11 +124,8 @@ def train(run: Run, json: bool) -> int:
     directory = run.writers[0].directory
     _warn(directory.facts["warnings"])
     path = display_path(directory.path)
-    with (
-        second_signal(f"antiphon resume {path} goes on from its latest checkpoint"),
-        ProgressDisplay(run.until, run.simulations[0].now) as display,
-    ):
-        (outcome,) = run.train(display.update)
+    with second_signal(f"antiphon resume {path} goes on from its latest checkpoint"):
+        (outcome,) = run.train(RunProgress(run.until, run.simulations[0].now))
     return print_outcome(outcome, json)
 
 
@@ -170,8 +167,9 @@ def _run_seeds(
         remark(f"the seeds run one after the other: {runs.sequential_reason}")
     same = "the same command with --resume-if-exists goes on"
     remedy = same if name else "antiphon resume goes on with each that has begun"
-    with second_signal(remedy), ProgressDisplay(runs.until, runs.start) as display:
-        outcome = runs.train(display.update, checkpoint_every, summary_dir)
+    with second_signal(remedy):
+        progress = RunProgress(runs.until, runs.start, len(requests))
+        outcome = runs.train(progress, checkpoint_every=checkpoint_every, summary_dir=summary_dir)
     if json:
         print_json(outcome.result)
     else:

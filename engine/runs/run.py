@@ -13,9 +13,8 @@ from antiphon.engine.build.builder import chosen_device
 from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.planning.advice import advice
 from antiphon.engine.runs.directory import RunDirectory, check_free
-from antiphon.engine.runs.observers import OnStep, TrainingScores
 from antiphon.engine.runs.request import Request
-from antiphon.engine.runs.run_loop import Outcome, RunLoop
+from antiphon.engine.runs.run_loop import Observer, Outcome, RunLoop
 from antiphon.engine.runs.run_writer import RunWriter, open_writer
 from antiphon.engine.simulation import Simulation, resumed
 from antiphon.engine.virtual.simulation import VirtualSimulation
@@ -41,13 +40,12 @@ class Run:
         """Those of the simulations."""
         return [one._writer for one in self.simulations if one._writer is not None]
 
-    def train(self, on_step: OnStep | None = None) -> list[Outcome]:
+    def train(self, *observers: Observer) -> list[Outcome]:
         """Train to the end, and close the simulations; RunError where a directory cannot be written any more.
 
         Ctrl-C or SIGTERM ends all after the present step, with checkpoints and results; a second one at once.
         """
-        scores = [] if on_step is None else [TrainingScores(on_step)]
-        loop = RunLoop(self.simulations, [*scores, *self.writers], self.step)
+        loop = RunLoop(self.simulations, [*observers, *self.writers], self.step)
         for simulation in self.simulations:
             simulation._keeps_messages = bool(simulation.recordings)
         try:

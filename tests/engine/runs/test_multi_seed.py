@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from antiphon import RunError, load
+from antiphon.engine.runs.observers import RunProgress
 from antiphon.engine.runs.request import Request
+from antiphon.engine.runs.run_loop import Observer, RunLoop
 from antiphon.engine.runs.seeds import MultiSeedRun
 from antiphon.manifests import read_checked, write_checked
 from antiphon.telemetry.csv_files import CsvRecorder
@@ -115,10 +117,15 @@ def test_progress_goes_on_from_the_mean_step(here: Path, cli: Commands) -> None:
     template, values = load(here / "tiny.yaml"), {"depth": 3, "width": 8, "batch": 16}
     requests = [Request(template=template, values=values, steps=12, seed=seed) for seed in SEEDS]
     again = MultiSeedRun(requests, runs(here), resume_if_exists=True)
-    shown: list[int] = []
-    again.train(lambda step, _: shown.append(step))
+    progress, shown = RunProgress(12, again.start, len(SEEDS)), list[int]()
+
+    class Shown(Observer):
+        def step(self, loop: RunLoop) -> None:
+            shown.append(round(3 * progress.progress.done))
+
+    again.train(progress, Shown())
     assert again.start == 4
-    assert shown == [*(step * 2 // 3 for step in range(7, 13)), *((24 + step) // 3 for step in range(1, 13))]
+    assert shown == [*(2 * step for step in range(7, 13)), *(24 + step for step in range(1, 13))]
 
 
 @pytest.mark.parametrize("behind", [(3,), pytest.param((2, 4), marks=pytest.mark.long)])
