@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -64,7 +64,7 @@ def begin(
     request: Request,
     path: str | Path,
     *,
-    resume_if_exists: bool = False,
+    exist: str = "error",
     division: PartsSettings | None = None,
     checkpoint_every: int | None = None,
 ) -> Run:
@@ -73,7 +73,7 @@ def begin(
     Args:
         request: What is run.
         path: Its directory.
-        resume_if_exists: The run that is there already is resumed, if it is this one.
+        exist: Where the directory exists and is not empty (`EXIST`); `resume` goes on with the run there if it is this one.
         division: The parts that compute it; None: it is computed as a whole, or resumed as it was run.
         checkpoint_every: As of `RunWriter`.
 
@@ -83,8 +83,8 @@ def begin(
         RunError: The directory holds something else, or cannot be written.
     """
     until = request.scenario.training.steps
-    if not resume_if_exists:
-        check_free(Path(path))
+    if exist != "resume":
+        check_free(Path(path), exist)
     elif (there := request.existing(path)) is not None:
         return _resumed(there, until, request.given, division, checkpoint_every)
     how: dict[str, Any] = {"seed": request.seed, "device": chosen_device(request.device)}
@@ -99,7 +99,9 @@ def begin(
     if simulation._division is not None:
         facts["parts"] = simulation._division
     try:
-        simulation._writer = open_writer(simulation, Path(path), checkpoint_every, facts, request.variants)
+        simulation._writer = open_writer(
+            simulation, Path(path), checkpoint_every, facts, request.variants, exist
+        )
     except BaseException:
         simulation.close()
         raise
@@ -112,6 +114,7 @@ def resume(
     scenario: Scenario | None = None,
     division: PartsSettings | None = None,
     checkpoint_every: int | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> Run | Outcome:
     """Resume a run from its newest checkpoint, to the same bits as if it had never stopped.
 
@@ -122,9 +125,10 @@ def resume(
         scenario: Needed where it holds Python objects.
         division: The parts that it goes on in; None: as it was run.
         checkpoint_every: As of `RunWriter`.
+        changes: Settings that change from here on, by the names of `Simulation.set`.
 
     Raises:
-        ScenarioError: It cannot be divided like this.
+        ScenarioError: It cannot be divided or changed like this.
         RunError: No run is there, it has gone further, it cannot go on, or `scenario` is another one.
         DivergenceError: It diverged and would do so again.
     """
@@ -136,8 +140,19 @@ def resume(
     if until < step:
         raise RunError(f"--steps: {until}, but {path} has done {step} already; give more")
     if until == step and done and result is not None:
+        if changes:
+            raise RunError(
+                f"--set: {path} is done, and nothing is left to change; add --steps N, a later step"
+            )
         return Outcome("done", result=result)
-    return _resumed(directory, until, scenario, division, checkpoint_every)
+    run = _resumed(directory, until, scenario, division, checkpoint_every)
+    try:
+        for key, value in (changes or {}).items():
+            run.simulations[0].set(key, value)
+    except BaseException:
+        run.simulations[0].close()
+        raise
+    return run
 
 
 def _resumed(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from antiphon.engine.build.join_replicas import sequential_reason_of
 from antiphon.engine.build.stacking import reasons_alone
 from antiphon.engine.environment import EnvironmentRunner, with_own_env
 from antiphon.engine.replicas import Replica, ReplicatedEngine
-from antiphon.engine.runs.directory import RunDirectory, check_free
+from antiphon.engine.runs.directory import RunDirectory, check_free, remove_run
 from antiphon.engine.runs.lock import DirectoryLock
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import Run, begin
@@ -185,7 +184,7 @@ class MultiSeedRun:
     Args:
         requests: One for each run, equal but for the seeds.
         paths: Their directories.
-        resume_if_exists: Resume runs that are there already; those that have ended are kept.
+        exist: Where a directory exists and is not empty: `resume` (runs that have ended are kept), `overwrite` or `error`.
 
     Attributes:
         until: The step they stop at.
@@ -198,17 +197,15 @@ class MultiSeedRun:
         RunError: A directory holds something else; nothing has been written.
     """
 
-    def __init__(
-        self, requests: Sequence[Request], paths: Sequence[Path], *, resume_if_exists: bool = False
-    ) -> None:
+    def __init__(self, requests: Sequence[Request], paths: Sequence[Path], *, exist: str = "error") -> None:
         self.requests, self.paths = requests, paths
         self.until = requests[0].scenario.training.steps
-        self._resume = resume_if_exists
+        self._exist = exist
         self._ended: dict[int, Outcome] = {}
         self._existing: dict[int, RunDirectory] = {}
         for index, (request, path) in enumerate(zip(requests, paths, strict=True)):
-            if not resume_if_exists:
-                check_free(path)
+            if exist != "resume":
+                check_free(path, exist)
             elif (directory := request.existing(path)) is not None:
                 self._existing[index] = directory
                 if (outcome := request.outcome(directory)) is not None:
@@ -294,7 +291,7 @@ class MultiSeedRun:
     ) -> list[Outcome]:
         if len(group) == 1 and not self._ends_alone(group[0]):
             request, path = self.requests[group[0]], self.paths[group[0]]
-            run = begin(request, path, resume_if_exists=self._resume, checkpoint_every=every)
+            run = begin(request, path, exist=self._exist, checkpoint_every=every)
             return run.train(*observers)
         existing = [self._existing[index] for index in group if index in self._existing]
         with ExitStack() as undo:
@@ -354,8 +351,8 @@ class MultiSeedRun:
                 if directory is None:
                     request, path = self.requests[index], self.paths[index]
                     facts = {**request.facts, "backend": request.backend, "together": seeds}
-                    directory = create_directory(simulation, path, facts, request.variants)
-                    undo.callback(shutil.rmtree, path, ignore_errors=True)
+                    directory = create_directory(simulation, path, facts, request.variants, self._exist)
+                    undo.callback(remove_run, path)
                     undo.callback(directory.release)
                 elif self._steps[index] < self.until:
                     directory.note(together=seeds)
