@@ -14,9 +14,11 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -49,22 +51,30 @@ if TYPE_CHECKING:
     from antiphon.engine.base_simulation import BaseSimulation
 
 __all__ = [
+    "EXIST",
+    "MEASURED",
     "RunDirectory",
     "check_free",
     "commit",
     "holds_objects",
     "is_free",
     "now",
+    "remove_run",
     "scenario_text",
     "versions",
 ]
 
+EXIST = ("number", "overwrite", "resume", "error")
+"""What a new run does where its directory already exists and is not empty: another name (x-2, x-3, …), the run there is removed or
+resumed, or an error."""
 _KEPT = 2
 """How many checkpoints are kept."""
 _SCENARIO, _RUN, _RESULT = "scenario.yaml", "run.json", "result.json"
+MEASURED = "measured.json"
 _TABLES = ("metrics.csv", "parts.csv")
 _EVENTS = "events.out.tfevents.*.antiphon"
 """Event files that a run writes; others in its directory are let alone."""
+_MEASURED_EVENTS = "events.out.tfevents.*.measured"
 _PACKAGES = ("antiphon", "torch", "numpy", "gymnasium", "networkx", "pydantic", "tensorboard", "safetensors")
 _KINDS: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("scenario", "device", "dtype", "backend", "exit"), str),
@@ -123,13 +133,55 @@ def is_free(path: Path) -> bool:
     return not names or (LOCK in names and names <= {LOCK, _SCENARIO, *begun})
 
 
-def check_free(path: Path) -> None:
-    """Raise RunError unless a new run can begin in a folder."""
-    if not is_free(path):
+def check_free(path: Path, exist: str = "error") -> None:
+    """Raise RunError unless a new run can begin in a folder; ScenarioError where `exist` is none of `EXIST`."""
+    if exist not in EXIST:
+        raise ScenarioError(f"exist: {exist!r}; must be {', '.join(EXIST[:-1])} or {EXIST[-1]}")
+    if exist == "number" or is_free(path):
+        return
+    if exist != "overwrite":
         raise RunError(
-            f"{path}: is there already and not empty; choose another name, or add --resume-if-exists to go on "
-            "(in Python: Simulation.resume)"
+            f"{path}: already exists and is not empty; choose another name, or --exist number ({path.name}-2), resume or "
+            "overwrite (in Python exist=…)"
         )
+    if not (path / _RUN).is_file():
+        raise RunError(
+            f"{path}: already exists and holds no run (no run.json), so that it is not removed; choose another name"
+        )
+
+
+def _claim(path: Path, exist: str) -> tuple[Path, DirectoryLock]:
+    """Return the folder of a new run, `path` or one numbered after it, and its lock; raises as `check_free`."""
+    for place in _numbered(path):
+        try:
+            check_free(place, exist if exist == "overwrite" else "error")
+            lock = DirectoryLock(place)
+        except RunError:
+            taken = not is_free(place) or os.path.lexists(place / LOCK)
+            if exist == "number" and taken:
+                continue
+            raise
+        if exist == "overwrite" or is_free(place):  # else another process was faster
+            return place, lock
+        lock.release()
+    raise AssertionError  # there is no last number
+
+
+def _numbered(path: Path) -> Iterator[Path]:
+    """Yield `path`, and it with a number from 2 on."""
+    yield path
+    named = path if path.name.strip(".") else path.resolve()
+    yield from (named.with_name(f"{named.name}-{number}") for number in count(2))
+
+
+def remove_run(path: Path) -> None:
+    """Remove what a run has written in a folder, run.json last, and the folder if nothing else is in it."""
+    shutil.rmtree(path / "checkpoints", ignore_errors=True)
+    names = [_EVENTS, _MEASURED_EVENTS, _SCENARIO, _RESULT, MEASURED, *_TABLES, _RUN]
+    for file in (file for name in names for file in [*path.glob(name)]):
+        file.unlink()
+    with suppress(OSError):  # a lock, or files of another's
+        path.rmdir()
 
 
 def _remove_begun(path: Path) -> None:
@@ -150,24 +202,29 @@ class RunDirectory:
     _growing: dict[str, GrowingFile] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def create(cls, path: str | Path, scenario: Scenario, facts: Mapping[str, Any]) -> Self:
+    def create(
+        cls, path: str | Path, scenario: Scenario, facts: Mapping[str, Any], exist: str = "number"
+    ) -> Self:
         """Make the folder with scenario.yaml and, last, run.json in it, locked (`lock`); on any failure nothing is left.
 
         Args:
-            path: A folder that is not there yet, or free.
+            path: The folder.
             scenario: Resolved. One that holds Python objects is described, under a comment that says so.
             facts: For run.json.
+            exist: Where the folder exists and is not empty (`EXIST`); another name is printed on standard error.
 
         Raises:
             RunError: The folder holds something, or cannot be written.
         """
-        path = Path(path)
-        directory = cls(path, {"format": FORMAT, **facts, "files": {}, "checkpoints": {}})
-        with ExitStack() as undo, writing(path):
-            check_free(path)
-            directory._lock = DirectoryLock(path)
+        asked = Path(path)
+        with ExitStack() as undo, writing(asked):
+            path, lock = _claim(asked, exist)
+            directory = cls(path, {"format": FORMAT, **facts, "files": {}, "checkpoints": {}}, lock)
             undo.callback(directory.release)
-            check_free(path)  # another process may have been faster
+            if exist == "overwrite":
+                remove_run(path)
+            elif path != asked:
+                print(f"{asked} already exists: this run is written to {path}", file=sys.stderr)
             undo.callback(_remove_begun, path)
             write_text(path / _SCENARIO, scenario_text(scenario))
             directory.note(files={_SCENARIO: entry_of(path / _SCENARIO)})

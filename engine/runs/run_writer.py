@@ -16,7 +16,7 @@ from antiphon.engine.metrics.description import describe_run
 from antiphon.engine.metrics.figures import environment_figures, figures
 from antiphon.engine.metrics.timeline import span, timeline
 from antiphon.engine.planning.advice import advice
-from antiphon.engine.runs.directory import RunDirectory, commit, now, versions
+from antiphon.engine.runs.directory import MEASURED, RunDirectory, commit, now, versions
 from antiphon.engine.runs.run_loop import Observer, Outcome, RunLoop, SharedClock
 from antiphon.errors import AntiphonError, DivergenceError, RunError, ScenarioError
 from antiphon.extensions import made, name_of
@@ -329,6 +329,7 @@ def open_writer(
     checkpoint_every: int | None,
     facts: Mapping[str, Any],
     variants: Iterable[Scenario] = (),
+    exist: str = "number",
 ) -> RunWriter:
     """Create the run directory of a simulation (`create_directory`); its figures are written from the first step.
 
@@ -338,11 +339,12 @@ def open_writer(
         checkpoint_every: As of `RunWriter`.
         facts: As of `create_directory`.
         variants: As of `advice`.
+        exist: As of `RunDirectory.create`.
 
     Raises:
         RunError: The folder holds something, or cannot be written.
     """
-    directory = create_directory(simulation, path, facts, variants)
+    directory = create_directory(simulation, path, facts, variants, exist)
     try:
         return RunWriter(simulation, directory, checkpoint_every)
     except BaseException as error:
@@ -353,7 +355,11 @@ def open_writer(
 
 
 def create_directory(
-    simulation: BaseSimulation, path: Path, facts: Mapping[str, Any], variants: Iterable[Scenario] = ()
+    simulation: BaseSimulation,
+    path: Path,
+    facts: Mapping[str, Any],
+    variants: Iterable[Scenario] = (),
+    exist: str = "number",
 ) -> RunDirectory:
     """Create the run directory of a simulation, locked.
 
@@ -362,6 +368,7 @@ def create_directory(
         path: The directory.
         facts: For run.json, beside those of the simulation or in their place.
         variants: As of `advice`.
+        exist: As of `RunDirectory.create`.
 
     Raises:
         RunError: The folder holds something, or cannot be written; nothing is left.
@@ -386,10 +393,7 @@ def create_directory(
         "exit": "running",
         "error": None,
     }
-    return RunDirectory.create(path, scenario, {**known, **facts})
-
-
-_MEASURED = "measured.json"
+    return RunDirectory.create(path, scenario, {**known, **facts}, exist)
 
 
 def keep_measured(
@@ -408,7 +412,7 @@ def keep_measured(
     Returns:
         Whether the Channels tab shows them.
     """
-    path = directory.path / _MEASURED
+    path = directory.path / MEASURED
     measured = {kind: {"step": simulation.now, **content} for kind, content in found.items()}
     write_checked(path, read_cache(path) | measured)
     try:

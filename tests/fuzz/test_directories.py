@@ -163,7 +163,7 @@ def once_more(case: Case, at: Place) -> list[str | Path]:
     if name == "study":
         return [*RUNS[name].split(), "--steps", str(STEPS), "--logdir", logdir]
     stem = at.run.name.removesuffix("-s0").removesuffix("-s1")
-    return [*RUNS[name].split(), *BEGIN.split(), "--logdir", logdir, "--name", stem, "--resume-if-exists"]
+    return [*RUNS[name].split(), *BEGIN.split(), "--logdir", logdir, "--name", stem, "--exist resume"]
 
 
 ACTIONS: dict[str, Callable[[Case, Place], list[str | Path]]] = {

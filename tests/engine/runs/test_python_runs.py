@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +90,44 @@ def test_torchs_precision_of_matrix_products_is_recorded_and_resumed_with(run: P
             assert torch.get_float32_matmul_precision() == facts(run)["matmul_precision"] == "high"
     finally:
         torch.set_float32_matmul_precision("highest")
+
+
+# --- a script that is run again ---------------------------------------------------------------------------
+
+
+def test_a_script_that_is_run_again_goes_on_to_the_same_bits(whole: tuple[Path, Path], run: Path) -> None:
+    for stop in (7, 13, None, None):
+        begun = partial(Simulation, own(), seed=1, logdir=run, exist="resume", checkpoint_every=10)
+        with suppress(ZeroDivisionError), begun() as simulation:
+            simulation.run(on_step=at(stop, ZeroDivisionError()) if stop else None)
+    assert_same_run(whole[0], run)
+    for changes, line in (
+        ({"seed": 2}, "seed: 1 there, 2 asked"),
+        ({"dtype": torch.float64}, "dtype: float32"),
+    ):
+        with one_line(f"run: holds another run .{line}", RunError):
+            Simulation(own(), logdir=run, exist="resume", **{"seed": 1, **changes})
+    with one_line("scenario: ", RunError):
+        Simulation(own(shift=1.0), seed=1, logdir=run, exist="resume")
+
+
+def test_a_script_that_is_run_again_writes_beside_the_run_or_in_its_place(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(3):
+        with Simulation(own(), logdir=run) as simulation:
+            simulation.run(2)
+        (run / "notes.txt").write_text("keep me")
+        assert simulation.logdir == (run.with_name(f"run-{number + 1}") if number else run)
+    assert capsys.readouterr().err.count("already exists: this run is written to ") == 2
+    with Simulation(own(), logdir=run, exist="overwrite") as simulation:
+        simulation.run(1)
+    assert (result(run)["steps"], checkpoints(run)) == (1, [0, 1])
+    assert (run / "notes.txt").read_text() == "keep me"
+    (run / "run.json").unlink()
+    with one_line("run: already exists and holds no run", RunError):
+        Simulation(own(), logdir=run, exist="overwrite")
+    assert checkpoints(run) == [0, 1]
 
 
 # --- interrupted and resumed ------------------------------------------------------------------------------
@@ -195,7 +235,7 @@ def test_steps_by_hand_that_end_early_have_stopped_and_go_on(run: Path) -> None:
 @pytest.mark.parametrize("missing", ["x-s2", "x-s2/checkpoints", "x-s1"])
 def test_seeds_killed_as_they_began_begin_anew(missing: str, here: Path, cli: Commands) -> None:
     """Not all have the checkpoint of step 0 yet; the parameters are others then, and so is each one's first checkpoint."""
-    words = "run tests.engine.runs.test_python_runs:own --steps 4 --seed 1 --seeds 2 --resume-if-exists --logdir . --name"
+    words = "run tests.engine.runs.test_python_runs:own --steps 4 --seed 1 --seeds 2 --exist resume --logdir . --name"
     torch.manual_seed(4)
     with acting(1, signalled(signal.SIGINT, signal.SIGINT)):
         assert cli.code(words, "x") == 130
