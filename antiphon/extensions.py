@@ -18,6 +18,7 @@ from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
 from antiphon.errors import ScenarioError, suggest
+from antiphon.spellings import spelled
 
 __all__ = [
     "POINTS",
@@ -97,6 +98,7 @@ def register(point: str, name: str, factory: Callable[..., Any]) -> None:
         envs: Any = import_module("antiphon.envs")
         envs.register(name, factory)
         return
+    point = spelled(point, POINTS)
     if point not in POINTS:
         raise ScenarioError(
             f"register: there is no extension point {point!r}{suggest(point, (*POINTS, 'environment'))}"
