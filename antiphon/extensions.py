@@ -69,6 +69,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "optimiser": ("antiphon.nets.optimisers",),
     "schedule": ("antiphon.nets.schedules",),
     "sample": ("antiphon.comms.symbols",),
+    "recorder": ("antiphon.telemetry.loggers",),
 }
 """By extension point, the modules whose classes register themselves, imported at the first use of the point."""
 _WORLDS = {"gymnasium": "gymnasium", "pettingzoo": "'antiphon[worlds]'", "mpe2": "'antiphon[worlds]'"}
