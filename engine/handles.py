@@ -20,6 +20,7 @@ from antiphon.engine.inference.export import agent_module
 from antiphon.engine.metrics.report import AgentReport
 from antiphon.errors import ScenarioError, suggest
 from antiphon.nets.trained_parameters import TrainedParameters
+from antiphon.spellings import either_spelling
 
 __all__ = ["AgentHandle", "ChannelHandle", "Message", "ModelHandle", "Named", "Recording"]
 
@@ -94,12 +95,13 @@ class AgentHandle(ModelHandle):
         """
         return agent_module(self._agent.learner)
 
+    @either_spelling
     def record(self, parameters: Sequence[str], every: int = 1) -> Recording:
         """Keep parameters over time.
 
         Args:
             parameters: Their names.
-            every: Steps between entries.
+            every: Steps between entries; also `period`.
 
         Raises:
             ScenarioError: There is no such parameter, or `every` is less than 1.
@@ -202,12 +204,13 @@ class ChannelHandle:
         """Return its newest figures (`figures` lists them), measured in a fork that is thrown away."""
         return self._measured()[self.name]
 
+    @either_spelling
     def record(self, quantities: Sequence[str], every: int = 1) -> Recording:
         """Keep raw tensors over time.
 
         Args:
             quantities: `message`, `delta` (what its predictor learned from), `prediction` (what was injected).
-            every: Steps between entries.
+            every: Steps between entries; also `period`.
 
         Raises:
             ScenarioError: There is no such quantity, or `every` is less than 1.

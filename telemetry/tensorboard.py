@@ -29,7 +29,8 @@ from antiphon.telemetry.parts.part_figures import PartFigures
 
 _log = logging.getLogger(__name__)
 
-_RESULTS = ("accuracy", "error", "bits", "return", "seconds")
+RESULTS = ("accuracy", "error", "bits", "return", "seconds")
+"""Keys of a run's result that are logged."""
 _RESULT = "result/"
 """Beginning of the tags of a run's result."""
 _TEXT = "scenario/yaml"
@@ -120,7 +121,7 @@ class TensorBoardRecorder(Recorder):
         """Write the result's metric and seconds for the HParams tab."""
         events, _, _ = self._files
         found = [
-            (f"{_RESULT}{key}", result[key]) for key in _RESULTS if isinstance(result.get(key), int | float)
+            (f"{_RESULT}{key}", result[key]) for key in RESULTS if isinstance(result.get(key), int | float)
         ]
         events.scalars(self._last_step, [(tag, tag, value) for tag, value in found])
         events.hparams_done(self._last_step)
@@ -158,7 +159,7 @@ def _describe(events: EventFile, description: RunDescription) -> None:
     if len(text) > _LONGEST_TEXT:
         text = text[:_LONGEST_TEXT] + "\n… (the rest is in scenario.yaml)"
     events.text(description.start_step, _TEXT, text)
-    results = [(f"{_RESULT}{key}", key) for key in _RESULTS]
+    results = [(f"{_RESULT}{key}", key) for key in RESULTS]
     events.hparams(description.start_step, description.hparams, results)
 
 

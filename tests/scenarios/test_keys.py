@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+import antiphon
 from antiphon.problems import DocumentError
 from antiphon.scenarios import (
     AgentSpec,
@@ -32,7 +33,7 @@ from antiphon.scenarios.schema import json_schema
 from antiphon.spec import Spec
 
 ROOT = Path(__file__).parents[2]
-MOST = 100
+MOST = 102
 OLD: list[tuple[type[Spec], dict[str, Any], str]] = [
     (
         ParameterSpec,
@@ -85,7 +86,6 @@ OLD: list[tuple[type[Spec], dict[str, Any], str]] = [
     (TrainingSpec, {"window_limit": 3}, "window_limit: leave it out; windows may have up to 65,536 steps"),
     (TrainingSpec, {"bound": 3}, "bound: write advanced: {on_divergence: {max: …}}"),
     (TrainingSpec, {"advanced": {"on_divergence": {"bound": 3}}}, "advanced.on_divergence.bound: write max"),
-    (TelemetrySpec, {"every": 3}, "every: write period"),
     (TelemetrySpec, {"top": 3}, "top: write max"),
     (Scenario, {"tied": []}, "tied: write share"),
 ]
@@ -193,3 +193,80 @@ def test_a_missing_kind_is_told_which_there_are(part: type[Spec], kinds: str) ->
 def test_a_section_of_an_earlier_version_is_told_where_it_is_now(key: str) -> None:
     with pytest.raises(DocumentError, match=f"{key}: is no longer a key; write (agent|channel): {{"):
         Template.from_yaml(f"scenario: old\n{key}: {{}}\n", "old.yaml")
+
+
+SPELLED = """
+scenario: both
+parameters: {lr: {default: 0.01}, kind: {default: local}}
+variants: {fast: {learning_rate: 0.5}}
+env: {id: antiphon/Digits-v0}
+graph: {kind: tree, agents: 3, neighbors: 2}
+agent:
+  observes: [image]
+  optimizer: {kind: adam}
+  readout: {optimiser: {kind: sgd, learning_rate: 0.25}, objective: {kind: classification, target: label}}
+channel:
+  size: 4
+  gradient:
+    {kind: linear, normalize: layer, optimizer: {learning_rate: 0.125}}
+training:
+  optimizer: {kind: sgd,
+
+    learning_rate: $lr}
+telemetry: {every: 7}
+"""
+
+
+def test_both_spellings_of_a_key_are_one_and_the_standard_one_is_written() -> None:
+    text = Template.from_yaml(SPELLED).resolve("fast").to_yaml()
+    standard = {
+        "learning_rate": "lr",
+        "neighbors": "neighbours",
+        "normalize": "normalise",
+        "optimizer": "optimiser",
+        "every": "period",
+    }
+    plain = SPELLED
+    for other, key in standard.items():
+        plain = plain.replace(f"{other}:", f"{key}:")
+        assert other not in text
+    assert text == Template.from_yaml(plain).resolve(values={"learning_rate": 0.5}).to_yaml()
+    assert Scenario.from_yaml(text).to_yaml() == text
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "line"),
+    [
+        (
+            "normalize: layer",
+            "normalize: layer, normalise: layer",
+            ":14: channel.gradient.normalise: is another spelling of 'normalize', which is given too; keep one",
+        ),
+        ("observes: [image]", "optimiser: {}", "9: agent.optimizer: is another spelling of 'optimiser'"),
+        ("learning_rate: $lr", "learning_rate: -1", ":18: training.optimiser.lr: must be greater than 0"),
+        ("learning_rate: 0.5", "learning_rate: 0.5, lr: 1", ":4: variants.fast.lr: is another spelling of"),
+        ("every: 7", "ever: 7", "unknown key 'ever'"),
+    ],
+)
+def test_two_spellings_at_once_are_refused_and_errors_have_their_line(
+    there: str, here: str, line: str
+) -> None:
+    with pytest.raises(DocumentError, match=re.escape(line)):
+        Template.from_yaml(SPELLED.replace(there, here)).resolve()
+
+
+def test_python_takes_both_spellings() -> None:
+    scenario = antiphon.load("digits-mlp").resolve(values={"learning_rate": 0.5})
+    assert scenario.training.optimiser.lr == 0.5
+    assert scenario.with_training(optimizer={"learning_rate": 0.25}).training.optimiser.lr == 0.25
+    with antiphon.Simulation(scenario.with_training(steps=1, batch=2)) as simulation:
+        name = next(iter(simulation.agents))
+        simulation.set(f"{name}.lr", 0.125)
+        assert simulation.scenario.agents[name].optimiser == OptimiserSpec(lr=0.125)
+    assert antiphon.optimizer is antiphon.optimiser
+    channel = antiphon.comms.Channel(4, learning_rate=0.5)
+    assert channel.predictor is not None
+    assert channel.predictor.rate.base == 0.5
+    assert antiphon.comms.Channel(4, gradient=None).coupling == "detached"
+    with pytest.raises(antiphon.ScenarioError, match="Channel: lr: is another spelling of 'learning_rate'"):
+        antiphon.comms.Channel(4, learning_rate=0.5, lr=0.5)
