@@ -153,12 +153,10 @@ def steps_of_epochs(env: TorchVectorEnv, epochs: float, start: int = 0) -> int:
     """Return the steps that so many epochs take from a step on; ScenarioError where the environment has no epochs."""
     now = env.epoch_at(start)
     if now is None:
-        reason = (
-            "its examples are sampled with replacement" if env.is_stream else "it shows no examples in turn"
-        )
-        raise ScenarioError(
-            f"run: epochs={epochs}, but the environment has no epochs: {reason}; give steps=…"
-        )
+        reason = "its examples cannot be counted" if env.is_stream else "it does not go through a data set"
+        if env.description.sampling == "with_replacement":
+            reason = "its examples are sampled with replacement"
+        raise ScenarioError(f"run: epochs={epochs}, but the environment has no epochs: {reason}; give steps")
     if not math.isfinite(epochs):
         raise ScenarioError(f"run: epochs={epochs}; must be a finite number")
     return math.ceil(env.step_at(now + Fraction(str(float(epochs))))) - start

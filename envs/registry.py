@@ -186,6 +186,8 @@ def obstacle_to_copies(spec: Any) -> str | None:
         return f"'{name}' is a world of {kind}, which may hold more than its seed sets"
     if isinstance(spec, VectorEnv):
         return f"{type(spec).__name__} is one object, of which there are no copies"
+    if (obstacle := getattr(spec, "obstacle_to_copies", None)) is not None:
+        return str(obstacle)
     if kind == "id" and not name.startswith("antiphon/"):
         with closing(make(spec, batch=1)) as env:
             if type(env).__module__.startswith("antiphon.envs.adaptors."):

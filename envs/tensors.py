@@ -34,10 +34,12 @@ __all__ = [
     "Tensors",
     "as_tensor",
     "assembled",
+    "columns_of",
     "from_dataset",
     "from_file",
     "from_tensors",
     "is_whole",
+    "parts_of",
     "signals_of",
 ]
 
@@ -150,7 +152,7 @@ def from_tensors(
     """
     given: dict[str, Any] = {"training_only": training_only, "classes": classes}
     options = ExampleOptions(**given, hold=hold, episode=episode, sampling=sampling)
-    return _source(_tensors, "from_tensors", (tensors, test, validation), options)
+    return _source(columns_of, "from_tensors", (tensors, test, validation), options)
 
 
 def from_dataset(
@@ -176,7 +178,7 @@ def from_dataset(
             `from_tensors`.
         ScenarioError: As `from_tensors`.
     """
-    parts: Sequence[str] = names or getattr(dataset, "column_names", ("image", "label"))
+    parts: Any = names or getattr(dataset, "column_names", ("image", "label"))
     reader, data = partial(_items, names=parts), (dataset, test, validation)
     return _source(reader, "from_dataset", data, ExampleOptions(**options))
 
@@ -232,7 +234,7 @@ class Tensors(Source):
 
         def reader(path: str, place: str) -> Columns:
             del place  # the file's own name says where
-            return _tensors(read(Path(path)), path)
+            return columns_of(read(Path(path)), path)
 
         return _source(reader, str(options.file), options.data, options, named_in_state=True)
 
@@ -280,7 +282,7 @@ class Columns(dict[str, Tensor]):
     @property
     def rows(self) -> int:
         """Number of examples."""
-        return len(next(iter(self.values())))
+        return len(next(iter(self.values()), ()))
 
 
 def assembled(
@@ -334,7 +336,7 @@ def _split_rows(counts: Mapping[str, int], shares: Mapping[str, float], place: s
     return {name: rows[name] for name in SPLITS if len(rows[name])}
 
 
-def _tensors(given: Any, place: str) -> Columns:
+def columns_of(given: Any, place: str) -> Columns:
     """Return columns of one length as tensors."""
     mapping = f"{type(given).__name__}; give a share of the examples, or a mapping of tensors"
     require(isinstance(given, Mapping), place, mapping)
@@ -352,12 +354,14 @@ def _tensors(given: Any, place: str) -> Columns:
 def _items(dataset: Any, place: str, names: Sequence[str]) -> Columns:
     """Return the parts of a data set's items as columns."""
     mapping = isinstance(dataset, Mapping)
-    fix = "its `dataset`" if hasattr(dataset, "dataset") else "list(…) of it, if it ends"
+    fix = (
+        "its `dataset`, or it to from_loader" if hasattr(dataset, "dataset") else "list(…) of it, if it ends"
+    )
     fix = "one of its values, or its tensors to from_tensors(**…)" if mapping else fix
     indexable = not mapping and hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
     require(indexable, place, f"{type(dataset).__name__} has no items by index; pass {fix}")
     require(len(dataset) > 0, place, "the data set is empty")
-    rows = [_parts(dataset[index], names, f"{place}[{index}]") for index in range(len(dataset))]
+    rows = [parts_of(dataset[index], names, f"{place}[{index}]") for index in range(len(dataset))]
     columns = Columns()
     for name, values in zip(names, zip(*rows, strict=True), strict=True):
         tensors = [as_tensor(name, value, place) for value in values]
@@ -368,12 +372,14 @@ def _items(dataset: Any, place: str, names: Sequence[str]) -> Columns:
     return columns
 
 
-def _parts(item: Any, names: Sequence[str], place: str) -> Sequence[Any]:
-    """Return the parts of one item in the order of `names`."""
+def parts_of(item: Any, names: Sequence[str], place: str) -> Sequence[Any]:
+    """Return the parts of an item, or of a batch of them, in the order of `names`; DataError where it has others."""
     if isinstance(item, Mapping):
         for name in names:
             require(name in item, place, f"no '{name}'{suggest(name, item)}; pass names=(…)")
         return [item[name] for name in names]
+    if isinstance(item, Tensor) and len(names) == 1:
+        return [item]
     found = f"{len(item)} parts" if isinstance(item, Sequence) else type(item).__name__
     fits = isinstance(item, Sequence) and len(item) == len(names)
     require(fits, place, f"{found} for the names {', '.join(names)}; pass names=(…)")

@@ -29,7 +29,6 @@ from antiphon.engine.inference.rollout import (
 )
 from antiphon.engine.metrics.progress import Progress
 from antiphon.envs.base import TorchVectorEnv, check_split
-from antiphon.envs.stream import ExampleStream
 from antiphon.errors import ScenarioError
 from antiphon.nets.random import seed_for
 
@@ -298,7 +297,7 @@ def examples(
     Raises:
         ScenarioError: The environment is no stream of examples, or has no such split.
     """
-    if not isinstance(env, ExampleStream):
+    if not hasattr(env, "batches"):
         raise ScenarioError(
             "env: it is no stream of examples, and only examples can be looked at one by one; evaluate without that"
         )
