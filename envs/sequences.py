@@ -60,6 +60,8 @@ class SequenceTable(Table):
 class SequenceOptions(ColumnOptions):
     """Options of sequences of one's own."""
 
+    training_only: Names | None = None
+    """Names that no agent may observe; none: those with a value per sequence."""
     per_sequence: Names = ()
     """Names of signals with a value per sequence."""
     pad_to_multiple: int = Field(1, ge=1)

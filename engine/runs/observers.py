@@ -55,7 +55,8 @@ class StepCallback(Observer):
 def _parts(simulations: Sequence[BaseSimulation]) -> list[str]:
     """Return what progress displays of simulations that are stepped together, beside their step."""
     first = simulations[0]
-    parts = [_updates(first), *_means(training_scores(simulations))]
+    epoch = "" if first.epoch is None else f"epoch {first.epoch:.2f}"
+    parts = [epoch, _updates(first), *_means(training_scores(simulations))]
     return [part for part in parts if part]
 
 

@@ -93,6 +93,7 @@ def test_what_is_shuffled_and_sampled_is_of_the_seed_and_resumed(workers: int, t
         assert workers or simulation.evaluate("train") == simulation.evaluate("train")
     numbers = whole.int().tolist()
     assert [sorted(numbers[start : start + COUNT]) for start in (0, COUNT)] == [list(range(COUNT))] * 2
+    assert numbers[:COUNT] != numbers[COUNT : 2 * COUNT]
     assert torch.equal(torch.get_rng_state(), before[0])
     assert random.getstate() == before[1]
     with Simulation(scene(augmented(workers, **own)), seed=1, logdir=tmp_path / "run") as first:

@@ -97,7 +97,7 @@ def test_a_regression_without_a_test_split_and_what_an_environment_says(
     (agent,) = [agent for agent in found["agents"].values() if "loss" in agent]
     assert (found["error"], agent["error"]) == (None, None)
     assert "accuracy" not in agent
-    assert found["env"] == {"solved": 3.0, "difficulty": None}
+    assert found["env"] == {"epoch": 2.0, "solved": 3.0, "difficulty": None}
 
 
 def test_ten_checkpoints_are_written_in_a_run_and_two_are_kept(
