@@ -40,6 +40,7 @@ from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
 if TYPE_CHECKING:
     from antiphon.engine.features.held_messages import HeldMessages
     from antiphon.engine.features.message_rate import Sending
+    from antiphon.engine.features.newest_returned import NewestReturned
 
 __all__ = ["Wiring", "connect", "optimiser_of", "rate_of"]
 
@@ -148,6 +149,8 @@ class Wiring:
                 needs_actions=predictor is not None and predictor.needs_actions,
             ),
         )
+        if "returned" in ends:
+            ledger.returned = _newest_returned()
         if spec.state and predictor is not None:
             channel.gradient.span = gradient.horizon
             channel.gradient.auxiliary = gradient.auxiliary
@@ -329,6 +332,12 @@ def _sending(clock: Clock, rate: float) -> Clock | Sending:
     from antiphon.engine.features.message_rate import Sending
 
     return Sending(clock, rate)
+
+
+def _newest_returned() -> NewestReturned:
+    from antiphon.engine.features.newest_returned import NewestReturned
+
+    return NewestReturned()
 
 
 def _held(channel: str, aligned: bool) -> HeldMessages:

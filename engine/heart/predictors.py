@@ -88,39 +88,35 @@ class PredictorTrainer:
             message: One of its messages.
             answered: Whether what has come back is in it.
         """
-        if (
-            channel.gradient.target is not None
-            and channel.gradient.target not in message.step_signals.signals
-        ):
+        own, signals = channel.gradient, message.step_signals.signals
+        if own.target is not None and own.target not in signals:
             return None
-        if any(spec.name not in message.step_signals.signals for spec in channel.gradient.context):
+        if any(spec.name not in signals for spec in own.context):
             return None  # of an aligned agent: before its first message, or known only after the step of a mixture
-        if channel.gradient.needs_actions and not message.actions:
+        if own.needs_actions and not message.actions:
             return None
-        context = message.step_signals.context(channel.gradient.context, self.system.dtype)
+        context = message.step_signals.context(own.context, self.system.dtype)
         if context is not None:
             context = channel.places.replicas.to_rows(context)
-        if channel.gradient.ends and self.contexts is not None:
+        if own.ends and self.contexts is not None:
             context = self.contexts.with_ends(context, channel, message)
         example = Example(message.sent, context, None)
-        if channel.gradient.needs_actions:
+        if own.needs_actions:
             example.actions = tuple(message.actions)
-        valid: Tensor | None = None
         if answered and channel.ledger.wants_gradient:
             example.delta, example.loss = message.gradient, message.loss
             if (
-                channel.needs_returned_loss and example.loss is None
+                example.loss is None and channel.needs_returned_loss
             ):  # after an episode's end there is no loss
                 example.loss = torch.zeros_like(message.sent[:, 0])
-            valid = example.valid = message.counted if isinstance(message.counted, Tensor) else None
-            if channel.gradient.needs_actions:  # what teaches nothing is no example
-                valid = example.valid = torch.stack([one.valid for one in message.actions]).any(0)
-        if channel.gradient.target is not None:
-            target = message.step_signals.signals[channel.gradient.target]
-            present = message.step_signals.signals.get(f"_{channel.gradient.target}")
+            example.valid = message.counted if isinstance(message.counted, Tensor) else None
+            if own.needs_actions:  # what teaches nothing is no example
+                example.valid = torch.stack([one.valid for one in message.actions]).any(0)
+        if own.target is not None:
+            target, present = signals[own.target], signals.get(f"_{own.target}")
             if present is not None:
                 target, present = mask_fill_zero(present, target), channel.to_rows(present)
-                example.valid = present if valid is None else present & valid
+                example.valid = present if example.valid is None else present & example.valid
             example.target = channel.to_rows(target)
         return example
 
@@ -130,28 +126,25 @@ class PredictorTrainer:
         for window in windows:
             for name, message in window.sent:
                 channel = self.system.channels[name]
+                own, sender = channel.gradient, self.system.agents[channel.sender]
                 if (
-                    channel.gradient.predictor is None
+                    own.predictor is None
                     or channel.ledger.wants_gradient
-                    or channel.gradient.all_disabled
+                    or own.all_disabled
+                    or message.unread
                 ):
                     continue
-                participates = channel.of_sender(
-                    self.system.agents[channel.sender].participates(window.number)
-                )
-                if participates is False:
+                learning = channel.of_sender(sender.participates(window.number))
+                rows = mask_and(learning, mask_not(message.no_injection))
+                example = None if rows is False else self.example(channel, message)
+                if example is None:
                     continue
-                example = (
-                    None if message.unread or message.no_injection is True else self.example(channel, message)
-                )
-                if example is not None:
-                    rows = mask_and(participates, mask_not(message.no_injection))
-                    if isinstance(rows, Tensor):
-                        example.valid = rows if example.valid is None else rows & example.valid
-                    example.members = channel.examples_for(rows)
-                    learned = self._learned.pop(message, None)
-                    example.learned = learned if example.valid is None else None
-                    found.setdefault(name, []).append(example)
+                if isinstance(rows, Tensor):
+                    example.valid = rows if example.valid is None else rows & example.valid
+                example.members = channel.examples_for(rows)
+                learned = self._learned.pop(message, None)
+                example.learned = learned if example.valid is None else None
+                found.setdefault(name, []).append(example)
         return found
 
     def gradients(
@@ -171,7 +164,7 @@ class PredictorTrainer:
             watch: Whether predictions are kept for telemetry.
         """
         updates = dict(self.at_once)
-        reached: dict[str, tuple[Predictor, list[Example]]] = {}
+        reached: dict[str, list[Example]] = {}
         for channel in self.system.channels.values():
             predictor = channel.gradient.predictor
             messages = channel.ledger.take(step)
@@ -186,41 +179,34 @@ class PredictorTrainer:
                     e for message in messages if (e := self._returned_example(channel, message, step))
                 ]
             if examples:
-                reached[channel.name] = predictor, examples
+                reached[channel.name] = examples
         predictions: dict[str, Tensor] = {}
         if watch:  # with the running statistics of before
-            learning = [(name, self._predictor(name), update.examples) for name, update in updates.items()]
-            learning += [(name, *one) for name, one in reached.items()]
-            newest = [
-                (predictor, newest_returned(examples)) for _, predictor, examples in learning if predictor
-            ]
-            predictions = {
-                name: constant(one) for (name, *_), one in zip(learning, predict_all(newest), strict=True)
-            }
+            learning = {name: update.examples for name, update in updates.items()} | reached
+            newest = [(self._predictor(name), newest_returned(some)) for name, some in learning.items()]
+            predictions = dict(zip(learning, map(constant, predict_all(newest)), strict=True))
         updates |= self._updates(reached)
         for name, update in updates.items():
             update.prediction = predictions.get(name)
         return {name: updates[name] for name in self.system.channels if name in updates}
 
-    def _predictor(self, channel: str) -> Predictor | None:
-        return self.system.channels[channel].gradient.predictor
+    def _predictor(self, channel: str) -> Predictor:
+        predictor = self.system.channels[channel].gradient.predictor
+        assert predictor is not None
+        return predictor
 
     def local_updates(self, window: Window) -> dict[str, PredictorUpdate]:
         """What the predictors of a window's messages to which nothing is returned learn from it, by channel."""
         if self.frozen:
             return {}
-        reached = {
-            name: (predictor, examples)
-            for name, examples in self.local_examples([window]).items()
-            if (predictor := self._predictor(name)) is not None and not predictor.frozen
-        }
-        return self._updates(reached)
+        local = self.local_examples([window])
+        return self._updates({name: own for name, own in local.items() if not self._predictor(name).frozen})
 
-    def _updates(self, reached: Mapping[str, tuple[Predictor, list[Example]]]) -> dict[str, PredictorUpdate]:
-        learned = gradients_all(list(reached.values()))
+    def _updates(self, reached: Mapping[str, list[Example]]) -> dict[str, PredictorUpdate]:
+        learned = gradients_all([(self._predictor(name), examples) for name, examples in reached.items()])
         return {
             name: PredictorUpdate(examples, *one, members=members_of(examples))
-            for (name, (_, examples)), one in zip(reached.items(), learned, strict=True)
+            for (name, examples), one in zip(reached.items(), learned, strict=True)
         }
 
     def apply(self, updates: Mapping[str, PredictorUpdate], step: int) -> None:

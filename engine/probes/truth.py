@@ -198,6 +198,7 @@ def _reopened(ledger: Ledger, horizon: int) -> Ledger:
     return replace(
         ledger,
         held=copy.copy(ledger.held),
+        returned=copy.copy(ledger.returned),
         messages={stamp: copy.copy(message) for stamp, message in ledger.messages.items()},
         completed=dict(ledger.completed),
         slack=ledger.slack + horizon,

@@ -36,6 +36,7 @@ USERS: dict[str, Document] = {
     "features.message_rate": ring(2, channel={"link": {"delay": 1, "rate": 0.5}}),
     "features.mixing": levels(channel={"gradient": {"kind": "linear", "trace": 0.5}}, count=1),
     "policies.local_policy": pairs(A2C, gradient={"kind": "local_policy"}),
+    "features.newest_returned": ring(2, channel={"gradient": {"kind": "linear", "context": ["returned"]}}),
     "features.outliers": ring(2, agent=LSTM, state={"gradient": {"kind": "linear"}}),
     "features.stand_ins": ring(2, channel={"link": {"delay": 1, "drop": 0.3}, "input": {"kind": "linear"}}),
     "features.participation": ring(2, agent={"learn": 0.5}),

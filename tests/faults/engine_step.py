@@ -148,15 +148,15 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "predictors-a-row-without-a-target-is-an-example",
         "engine/heart/predictors.py",
-        "example.valid = present if valid is None else present & valid",
-        "example.valid = valid",
+        "example.valid = present if example.valid is None else present & example.valid",
+        "pass",
         "tests/contracts/test_contracts.py::test_documents[absent targets-reference]",
     ),
     Fault(
         "predictors-an-undrawn-sender-teaches-its-local-predictor",
         "engine/heart/predictors.py",
-        "                if participates is False:\n                    continue\n                example = (",
-        "                example = (",
+        "rows = mask_and(learning, mask_not(message.no_injection))",
+        "rows = mask_not(message.no_injection)",
         "tests/contracts/test_contracts.py::test_documents[local, told to single ones-reference]",
     ),
     Fault(
@@ -224,14 +224,14 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "ledger-the-newest-gradient-outlives-its-episode",
-        "engine/heart/ledger.py",
-        "            self.newest = mask_fill_zero(mask_not(ended), self.newest)\n",
+        "engine/features/newest_returned.py",
+        "            self.value = mask_fill_zero(mask_not(ended), self.value)\n",
         "            pass\n",
         "tests/contracts/test_contracts.py::test_documents[newest gradients, many ends-reference]",
     ),
     Fault(
         "ledger-the-newest-gradient-is-zero-where-none-came-back",
-        "engine/heart/ledger.py",
+        "engine/features/newest_returned.py",
         "newest = torch.where(message.counted.unsqueeze(1), newest, before)",
         "newest = torch.where(message.counted.unsqueeze(1), newest, 0 * before)",
         "tests/numerics/test_returned.py::test_a_predictor_is_told_the_newest_gradient_that_had_come_back[ends0-0.5-0-1]",
