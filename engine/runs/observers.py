@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from antiphon.engine.metrics.progress import Progress
 from antiphon.engine.runs.run_loop import Observer, Outcome, RunLoop
+from antiphon.errors import ScenarioError
+from antiphon.problems import show_value
 
 if TYPE_CHECKING:
     from antiphon.engine.base_simulation import BaseSimulation
 
-__all__ = ["OnStep", "ProgressBar", "Scores", "StepCallback", "TrainingScores"]
+__all__ = ["Callbacks", "OnStep", "ProgressBar", "Scores", "TrainingScores"]
 
 Scores = dict[str, dict[str, float]]
 """Loss and metric by readout."""
@@ -39,14 +41,47 @@ class ProgressBar(Observer):
         self._progress.close()
 
 
-class StepCallback(Observer):
-    """A function that is called after each step."""
+_EVENTS = ("on_start", "on_step", "on_evaluate", "on_checkpoint", "on_end")
 
-    def __init__(self, on_step: Callable[[], None]) -> None:
-        self._on_step = on_step
+
+class Callbacks(Observer):
+    """The callbacks of a run, called with its simulation; `Simulation.run` says when.
+
+    Args:
+        callbacks: Objects with methods of some of the events' names; or functions, which are called after each step.
+
+    Raises:
+        ScenarioError: One of them is neither.
+    """
+
+    def __init__(self, callbacks: Iterable[object]) -> None:
+        self._methods: dict[str, list[Callable[..., object]]] = {event: [] for event in _EVENTS}
+        for callback in callbacks:
+            methods = {event: getattr(callback, event) for event in _EVENTS if hasattr(callback, event)}
+            if isinstance(callback, type) or not (methods or callable(callback)):
+                fix = f"give functions, or objects with any of {', '.join(_EVENTS)}"
+                raise ScenarioError(f"run: callbacks: {show_value(callback)}; {fix}")
+            for event, method in (methods or {"on_step": callback}).items():
+                self._methods[event].append(method)
+
+    def call(self, event: str, simulation: BaseSimulation, *about: object) -> None:
+        """Call the methods of an event, in the order of the callbacks."""
+        for method in self._methods[event]:
+            method(simulation, *about)
+
+    @property
+    def each_step(self) -> bool:
+        """Whether something is called after each step."""
+        return bool(self._methods["on_step"])
+
+    def start(self, loop: RunLoop) -> None:
+        self.call("on_start", loop.running[0])
 
     def step(self, loop: RunLoop) -> None:
-        self._on_step()
+        self.call("on_step", loop.running[0])
+
+    def reads_state_at(self, simulation: BaseSimulation) -> float:
+        return simulation.now + 1 if self.each_step else math.inf
 
 
 class TrainingScores(Observer):

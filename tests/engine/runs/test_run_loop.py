@@ -106,7 +106,7 @@ def test_the_progress_bar_follows_the_steps_and_is_removed(monkeypatch: pytest.M
             raise ZeroDivisionError
 
     with Simulation(SCENARIO) as simulation, pytest.raises(ZeroDivisionError):
-        simulation.run(on_step=fail)
+        simulation.run(callbacks=[fail])
     assert calls == ["start", *["advance"] * 3, "stop"]
 
 
