@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -24,7 +24,7 @@ from antiphon.engine.handles import AgentHandle, ChannelHandle, Named, Recording
 from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.inference.policy import Policy
 from antiphon.engine.metrics.description import described
-from antiphon.engine.metrics.figures import channel_figures, live_graph, write_figures
+from antiphon.engine.metrics.figures import channel_figures, live_graph, write_figures, write_validation
 from antiphon.engine.metrics.progress import hidden
 from antiphon.engine.metrics.report import AgentReport
 from antiphon.engine.parts.coordinator import Coordinator
@@ -33,7 +33,7 @@ from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.probes.truth import Probe, true_gradients
 from antiphon.engine.probes.value import Values, value, write_value
 from antiphon.engine.runs.directory import RunDirectory, check_free, is_free
-from antiphon.engine.runs.observers import RunProgress, StepCallback
+from antiphon.engine.runs.observers import Callbacks, RunProgress
 from antiphon.engine.runs.run_loop import Observer, RunLoop, check_limit
 from antiphon.engine.runs.run_writer import RunWriter, open_writer
 from antiphon.engine.state.checkpoint import read_simulation
@@ -47,6 +47,7 @@ from antiphon.scenarios.document import as_scenario
 from antiphon.telemetry.channels.live import LiveGraph
 from antiphon.telemetry.channels.reading import read_run
 from antiphon.telemetry.channels.series import RunData
+from antiphon.telemetry.csv_files import read_figures
 from antiphon.telemetry.history import History
 from antiphon.telemetry.tensorboard import TensorBoardRecorder
 
@@ -220,6 +221,8 @@ class Simulation(BaseSimulation):
         """Write to the directory of a run that goes on, to step `until` or to the one that it was to reach."""
         if until is not None or directory.facts["exit"] != "done":
             self.until = self._goal = until or directory.facts["steps"]
+        elif directory.facts.get("reason"):  # it was stopped early: it goes on where more steps are asked for
+            self._goal = self.now
         self._writer = RunWriter(self, directory, checkpoint_every)
 
     # --- parts -------------------------------------------------------------------------------------------
@@ -271,6 +274,7 @@ class Simulation(BaseSimulation):
     def _observed(self, step: int) -> bool:
         """Whether something reads the state after a step, or what was learned at it."""
         read = self._watching(step) or bool(self.recordings) or self._valued(step)
+        read = read or (bool(self.recorders) and self.validation.due(step + 1))
         return read or step + 1 >= self.observed_at or step + 1 == self.until
 
     def _synchronize(self) -> None:
@@ -315,6 +319,8 @@ class Simulation(BaseSimulation):
                 self._coordinator.write_statistics(self)
         if self._valued(step):
             write_value(self, step)
+        if self.recorders and self.validation.due(step + 1):
+            write_validation(self, step)
         for recording in self.recordings:
             recording.add(self.backend, self.learned, step)
 
@@ -322,6 +328,10 @@ class Simulation(BaseSimulation):
         """Whether the values of channels are measured after a step."""
         valued = self.scenario.telemetry.value
         return bool(self.recorders) and valued is not None and (step + 1) % valued.period == 0
+
+    def stop(self, reason: str = "stopped by the program") -> None:
+        """End the run after the present step, as done, with the reason in run.json; for callbacks of `run`."""
+        self.stop_reason = self.stop_reason or reason
 
     def set(self, key: str, value: object) -> None:
         """Change a setting from the coming step on, as its base does; a run directory has it in a checkpoint at once."""
@@ -350,10 +360,10 @@ class Simulation(BaseSimulation):
         epochs: float | None = None,
         episodes: int | None = None,
         seconds: float | None = None,
-        on_step: Callable[[Simulation], None] | None = None,
         progress: bool = True,
-    ) -> None:
-        """Run for a while. Ctrl-C ends it after the present step; a second one at once.
+        callbacks: Iterable[object] = (),
+    ) -> History:
+        """Run for a while, and return the history of it. Ctrl-C ends it after the present step; a second one at once.
 
         A `logdir` gets the files of a run from the command line: ten checkpoints on the way (the newest two are kept), a
         result at the end, and after an exception its reason in run.json.
@@ -364,12 +374,18 @@ class Simulation(BaseSimulation):
             epochs: As many steps as show the examples so often, rounded up; a part of one is possible.
             episodes: Until so many episodes of the first environment have ended.
             seconds: At most so long, wall clock.
-            on_step: Called after every step.
             progress: Whether standard error shows how far it is: a bar on a terminal, elsewhere a line a minute at most.
+            callbacks: Functions, which are called with the simulation after every step; or objects with any of the
+                methods `on_start`, `on_evaluate` (called with the evaluation too; it comes before the step's `on_step`),
+                `on_step`, `on_checkpoint` (once it is written) and `on_end` (not after an exception). `simulation.stop()`
+                ends the run after the present step.
+
+        Returns:
+            The log entries of this run; with a `logdir` they are read from metrics.csv when they are first looked at.
 
         Raises:
             DivergenceError: A loss or gradient was not finite; what was learned before is kept, also in `logdir`.
-            ScenarioError: A limit that cannot be, or episodes of an environment whose never end, or epochs of one without.
+            ScenarioError: A limit or callback that cannot be, or episodes of an environment whose never end, or epochs of one without.
             RunError: It has been closed.
         """
         if epochs is not None:
@@ -379,12 +395,15 @@ class Simulation(BaseSimulation):
             steps = needed if steps is None else min(steps, needed)
         if steps is None and episodes is None and seconds is None:
             steps = max(0, self._goal - self.now)
-        observers: list[Observer] = [RunProgress(None if steps is None else self.now + steps, self.now)]
-        if on_step is not None:
-            observers.append(StepCallback(partial(on_step, self)))
+        calls, start = Callbacks(callbacks), self.now
+        total = None if steps is None else self.now + steps
+        observers: list[Observer] = [RunProgress(total, self.now), calls]
         if self._writer is not None:
             observers.append(self._writer)
-        self._keeps_messages = on_step is not None or bool(self.recordings)
+        table = None if self._writer is None else self._writer.directory.path / "metrics.csv"
+        history = _kept_history(self) if table is None else History(partial(read_figures, table))
+        self._keeps_messages = calls.each_step or bool(self.recordings)
+        self.notify = lambda event, *about: calls.call(event, self, *about)
         try:
             with nullcontext() if progress else hidden():
                 (outcome,) = RunLoop([self], observers).run(steps, episodes=episodes, seconds=seconds)
@@ -393,16 +412,19 @@ class Simulation(BaseSimulation):
                 self._writer.close(error)
             raise
         finally:
+            self.notify = lambda *_: None
             self._keeps_messages = True
             if self._coordinator is not None:
                 self._coordinator.release(self)
             if self._captured is not None:
                 self._captured.release(self)
+        calls.call("on_end", self)
         if outcome.error is not None:
             raise DivergenceError(outcome.error)
         for recorder in self.recorders:
             if isinstance(recorder, LiveGraph):
                 recorder.redraw()  # while a simulation runs they are drawn now and then only
+        return history.between(start, self.now)
 
     def close(self) -> None:
         """Close recorders and environment; a second call does nothing.
@@ -470,18 +492,17 @@ class Simulation(BaseSimulation):
     def history(self) -> History:
         """Every figure, a row each: `pandas.DataFrame(simulation.history)` is a table of them.
 
-        With a `logdir` it is what metrics.csv has so far. Else it is kept in memory from the first time that it is asked
-        for: ask before the first step.
+        With a `logdir` it is what metrics.csv has so far. Else it is kept in memory from the first `run`, or from the first
+        time that it is asked for.
         """
         if self._writer is not None:
             return History.read(self._writer.directory.path / "metrics.csv")
-        if self._history is None:
-            if self.now:
-                line = f"history: begins after step {self.now}; ask for it before the first step, or give a logdir"
-                warnings.warn(line, stacklevel=2)
-            self._history = History()
-            self.recorders.append(self._history)
-        return self._history
+        if self._history is None and self.now:
+            line = (
+                f"history: begins after step {self.now}; ask for it before the first step, or give a logdir"
+            )
+            warnings.warn(line, stacklevel=2)
+        return _kept_history(self)
 
     def show(self) -> LiveGraph:
         """Draw the live graph in a notebook, now and while the simulation goes on; elsewhere `save` it as a page.
@@ -527,6 +548,14 @@ class Simulation(BaseSimulation):
     ) -> Values:
         """Return what the learning signal of channels is worth, in forks (semantics 36): see `probes.value.value`."""
         return value(self, channels=channels, horizon=horizon, repeats=repeats, ahead=ahead)
+
+
+def _kept_history(simulation: Simulation) -> History:
+    """Return the history that a simulation without a directory keeps in memory, from here on at the latest."""
+    if simulation._history is None:
+        simulation._history = History()
+        simulation.recorders.append(simulation._history)
+    return simulation._history
 
 
 class _Recorded:

@@ -16,13 +16,13 @@ from antiphon.telemetry.channels.documents import edges_by_name, parts_of
 from antiphon.telemetry.channels.recorder import ChannelsWriter, part_rows
 from antiphon.telemetry.event_file import SUFFIX, EventFile, event_files
 from antiphon.telemetry.figures import (
-    MEASURED,
     Figure,
     HistogramRow,
     Kind,
     Recorder,
     RunDescription,
     SampleRow,
+    is_measured,
 )
 from antiphon.telemetry.names import tag_part
 from antiphon.telemetry.parts.part_figures import PartFigures
@@ -89,7 +89,7 @@ class TensorBoardRecorder(Recorder):
         events, curves, channels = self._files
         self._last_step = step
         if not self._in_events(step):
-            rows = [row for row in rows if row.metric in MEASURED]
+            rows = [row for row in rows if is_measured(row.metric)]
         events.scalars(step, curves.scalars(rows))
         channels.figures(step, rows)
 

@@ -43,6 +43,7 @@ from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.relations import learning_groups
 from antiphon.scenarios.ties import tied_agents
+from antiphon.scenarios.training import SPLITS, split_metric
 
 if TYPE_CHECKING:
     from antiphon.engine.features.episode_windows import EpisodeWindows
@@ -71,7 +72,39 @@ def build(
     Raises:
         ScenarioError: Something does not fit; the line names the place.
     """
-    return _Builder(scenario, env, seed, device, dtype, resolve(scenario, env)).build()
+    system = _Builder(scenario, env, seed, device, dtype, resolve(scenario, env)).build()
+    _check_evaluation(scenario, system)
+    return system
+
+
+def _check_evaluation(scenario: Scenario, system: System) -> None:
+    """Check that the environment and the agents have what is evaluated during the training."""
+    training, env, goals = scenario.training, system.description, system.goals()
+    if training.evaluate is None:
+        return
+    acting = any(goal.policy is not None for goal in goals.values())
+    splits = env.splits or (SPLITS if acting else ())
+    if not splits or (acting and env.endless):
+        why = (
+            "has no splits to evaluate on"
+            if not splits
+            else "has episodes that never end, so they have no return"
+        )
+        raise DocumentError(("training", "evaluate"), f"the environment {why}; leave it out")
+    if (split := training.evaluate.split) not in splits:
+        message = f"no split {split!r}{suggest(split, splits)}"
+        raise DocumentError(("training", "evaluate", "split"), message)
+    for place, metric in training.judged_by.items():
+        agent, what = split_metric(metric)
+        judged = scenario.readouts if agent is None else (agent,)
+        if agent is not None and agent not in goals:
+            message = f"no agent {agent!r} with an objective{suggest(agent, goals)}"
+            raise DocumentError(("training", *place.split(".")), message)
+        known = {goals[name].objective.metric for name in judged}
+        known |= {"loss" for name in judged if goals[name].policy is None}
+        if what not in known:
+            message = f"no metric {what!r} here{suggest(what, known)}"
+            raise DocumentError(("training", *place.split(".")), message)
 
 
 @dataclass(frozen=True)

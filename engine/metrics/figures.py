@@ -41,6 +41,7 @@ __all__ = [
     "sampled_at",
     "samples",
     "write_figures",
+    "write_validation",
 ]
 
 _LOOK_AHEAD = 64
@@ -76,6 +77,26 @@ def environment_figures(simulation: BaseSimulation) -> dict[str, float]:
     """Return metrics of progress by name: the epoch, where there are any, and those of the environment."""
     epoch = simulation.epoch
     return ({} if epoch is None else {"epoch": epoch}) | simulation.world.figures()
+
+
+def write_validation(simulation: BaseSimulation, step: int) -> None:
+    """Evaluate after a step as `training.evaluate` says, record the metrics, and end a run that has stopped getting better.
+
+    The metrics are figures of agents that begin with the split's name: `validation_loss`, `validation_accuracy`, ….
+    """
+    validation = simulation.validation
+    assert validation.training.evaluate is not None
+    simulation.evaluated = found = simulation.evaluate(validation.training.evaluate.split)
+    rows = [
+        Figure("agent", name, f"{found.split}_{metric}", value)
+        for name, metrics in found.agents.items()
+        for metric, value in metrics.items()
+    ]
+    for recorder in simulation.recorders:
+        recorder.figures(step + 1, rows)
+    validation.add(simulation.now, found)
+    simulation.stop_reason = simulation.stop_reason or validation.reason_to_stop
+    simulation.notify("on_evaluate", found)
 
 
 @torch.no_grad()

@@ -39,6 +39,11 @@ def advice(scenario: Scenario, variants: Iterable[Scenario] = ()) -> list[str]:
     if env.is_stream:
         found += _over(scenario) if env.episode_steps == env.hold else _late(scenario, env)
     found += [*_lost_credit(scenario, env), *_mixed(scenario), *_never_learning(scenario)]
+    steps, evaluate = scenario.training.steps, scenario.training.evaluate
+    if evaluate is not None and evaluate.period > steps:
+        found.append(
+            f"training.evaluate.period: {evaluate.period} is more than training.steps, {steps}: nothing is evaluated"
+        )
     found += _wide(scenario, env)
     if not env.can_be_saved:
         found.append(

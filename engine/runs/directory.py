@@ -1,8 +1,8 @@
 """The run directory: what a run leaves on disk, written whole or not at all.
 
 `scenario.yaml` (resolved), `run.json` (where it comes from, how it ended, and the manifest of the other files), `metrics.csv`,
-TensorBoard's event files, `checkpoints/step-000000100/` (the newest two), `result.json` (what `--json` prints). Loads
-without torch.
+TensorBoard's event files, `checkpoints/step-000000100/` (the newest two) and `checkpoints/best/`, `result.json` (what `--json`
+prints). Loads without torch.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from antiphon.engine.runs.lock import LOCK, DirectoryLock
-from antiphon.errors import RunError, ScenarioError
+from antiphon.errors import RunError, ScenarioError, suggest
 from antiphon.files import (
     cut,
     fitting,
@@ -68,7 +68,9 @@ EXIST = ("number", "overwrite", "resume", "error")
 """What a new run does where its directory already exists and is not empty: another name (x-2, x-3, …), the run there is removed or
 resumed, or an error."""
 _KEPT = 2
-"""How many checkpoints are kept."""
+"""How many checkpoints are kept, but for the best one."""
+_BEST = "best"
+"""Name of the checkpoint that was best by `training.keep_best`."""
 _SCENARIO, _RUN, _RESULT = "scenario.yaml", "run.json", "result.json"
 MEASURED = "measured.json"
 _TABLES = ("metrics.csv", "parts.csv")
@@ -258,7 +260,7 @@ class RunDirectory:
         except BaseException:
             self.release()
             raise
-        for path in (self.path / "checkpoints").glob(".step-*"):
+        for path in (self.path / "checkpoints").glob(".*"):
             whole = path.with_name(path.name.removeprefix(".").removesuffix(".old"))
             if path.suffix == ".old" and not whole.exists():  # it was killed while it replaced this one
                 path.rename(whole)
@@ -289,7 +291,7 @@ class RunDirectory:
     def note_running(self, **facts: Any) -> None:
         """Note that the run goes on, and has no result."""
         files = {name: entry for name, entry in self.facts["files"].items() if name != _RESULT}
-        self.note(**facts, exit="running", finished=None, error=None, files=files)
+        self.note(**facts, exit="running", finished=None, error=None, reason=None, files=files)
 
     def note_result(self, result: Mapping[str, Any], **facts: Any) -> None:
         """Write result.json and, last, how the run ended: a run that is killed before that has its end again."""
@@ -318,6 +320,18 @@ class RunDirectory:
         )
         simulation.save(self.path / "checkpoints" / name)
         self._remove(self.checkpoints[:-_KEPT])
+
+    def keep_best(self, simulation: BaseSimulation, best: Mapping[str, Any]) -> None:
+        """Save the simulation as the checkpoint `best`, in place of the one before, and then note what it is.
+
+        No run goes on from it: it may be of a step that a resumed run takes anew, to the same bits.
+
+        Raises:
+            RunError: As of `note`.
+        """
+        self.check_in_place()
+        simulation.save(self.path / "checkpoints" / _BEST)
+        self.note(best=dict(best))
 
     def _grown(self) -> dict[str, Entry]:
         """Return the entries of the files that grow, as they are now."""
@@ -443,6 +457,21 @@ class RunDirectory:
     def checkpoints(self) -> list[Path]:
         """The checkpoints, oldest first."""
         return checkpoints(self.path)
+
+    def checkpoint_path(self, name: str | None = None) -> Path:
+        """Return the path of a checkpoint by its name, such as `best`; None: of the newest, as `Simulation.load` takes it.
+
+        Raises:
+            RunError: There is none of this name.
+        """
+        if name is None:
+            return self.path
+        names = [
+            path.name for path in (*self.checkpoints, self.path / "checkpoints" / _BEST) if path.is_dir()
+        ]
+        if name not in names:
+            raise RunError(f"{self.path}: no checkpoint '{name}'{suggest(name, names)}")
+        return self.path / "checkpoints" / name
 
     @property
     def checkpoint_step(self) -> int:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from antiphon.engine.metrics.progress import Progress
 from antiphon.engine.runs.run_loop import Observer, Outcome, RunLoop
+from antiphon.errors import ScenarioError
+from antiphon.problems import show_value
 
 if TYPE_CHECKING:
     from antiphon.engine.base_simulation import BaseSimulation
 
-__all__ = ["RunProgress", "StepCallback", "training_scores"]
+__all__ = ["Callbacks", "RunProgress", "training_scores"]
 
 
 class RunProgress(Observer):
@@ -42,14 +44,47 @@ class RunProgress(Observer):
         self.progress.close()
 
 
-class StepCallback(Observer):
-    """A function that is called after each step."""
+_EVENTS = ("on_start", "on_step", "on_evaluate", "on_checkpoint", "on_end")
 
-    def __init__(self, on_step: Callable[[], None]) -> None:
-        self._on_step = on_step
+
+class Callbacks(Observer):
+    """The callbacks of a run, called with its simulation; `Simulation.run` says when.
+
+    Args:
+        callbacks: Objects with methods of some of the events' names; or functions, which are called after each step.
+
+    Raises:
+        ScenarioError: One of them is neither.
+    """
+
+    def __init__(self, callbacks: Iterable[object]) -> None:
+        self._methods: dict[str, list[Callable[..., object]]] = {event: [] for event in _EVENTS}
+        for callback in callbacks:
+            methods = {event: getattr(callback, event) for event in _EVENTS if hasattr(callback, event)}
+            if isinstance(callback, type) or not (methods or callable(callback)):
+                fix = f"give functions, or objects with any of {', '.join(_EVENTS)}"
+                raise ScenarioError(f"run: callbacks: {show_value(callback)}; {fix}")
+            for event, method in (methods or {"on_step": callback}).items():
+                self._methods[event].append(method)
+
+    def call(self, event: str, simulation: BaseSimulation, *about: object) -> None:
+        """Call the methods of an event, in the order of the callbacks."""
+        for method in self._methods[event]:
+            method(simulation, *about)
+
+    @property
+    def each_step(self) -> bool:
+        """Whether something is called after each step."""
+        return bool(self._methods["on_step"])
+
+    def start(self, loop: RunLoop) -> None:
+        self.call("on_start", loop.running[0])
 
     def step(self, loop: RunLoop) -> None:
-        self._on_step()
+        self.call("on_step", loop.running[0])
+
+    def reads_state_at(self, simulation: BaseSimulation) -> float:
+        return simulation.now + 1 if self.each_step else math.inf
 
 
 def _parts(simulations: Sequence[BaseSimulation]) -> list[str]:
@@ -57,6 +92,9 @@ def _parts(simulations: Sequence[BaseSimulation]) -> list[str]:
     first = simulations[0]
     epoch = "" if first.epoch is None else f"epoch {first.epoch:.2f}"
     parts = [epoch, _updates(first), *_means(training_scores(simulations))]
+    if (found := first.evaluated) is not None:
+        scores = {name: found.agents[name] for name in found.readout if name in found.agents}
+        parts += [f"{found.split} {mean}" for mean in _means(scores)]
     return [part for part in parts if part]
 
 

@@ -121,7 +121,7 @@ def resume(
     Args:
         path: The run directory.
         steps: The step to stop at; schedules keep the scenario's `training.steps`. None: that of the run, whose outcome
-            is returned where it is at that step already.
+            is returned where it is at that step already, or was stopped early.
         scenario: Needed where it holds Python objects.
         division: The parts that it goes on in; None: as it was run.
         checkpoint_every: As of `RunWriter`.
@@ -139,7 +139,8 @@ def resume(
     step = facts["step"] if done else directory.checkpoint_step
     if until < step:
         raise RunError(f"--steps: {until}, but {path} has done {step} already; give more")
-    if until == step and done and result is not None:
+    ended = until == step or (steps is None and facts.get("reason"))
+    if ended and done and result is not None:
         if changes:
             raise RunError(
                 f"--set: {path} is done, and nothing is left to change; add --steps N, a later step"

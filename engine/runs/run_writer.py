@@ -79,7 +79,8 @@ def result_of(
         readouts that have them, else None; loss and metric of agents are of the test split too (None where the
         environment has none), returns of whole episodes (`episodes`), with the most likely actions; other figures of
         agents and those of channels are the latest of the training. `env` is what the environment says of progress;
-        `no_return`, why policies could not be evaluated.
+        `no_return`, why policies could not be evaluated; `reason`, why it was stopped early. With `training.evaluate`,
+        `evaluated` has the metrics of the newest evaluation during the training, and `best` is the best checkpoint.
     """
     scenario = simulation.scenario
     readouts = list(scenario.readouts)
@@ -102,11 +103,13 @@ def result_of(
             "seconds": round(facts["seconds"], 3),
             "run_dir": run_dir,
             "exit": facts["exit"],
+            "reason": facts["reason"],
             "readout": readouts[0] if len(readouts) == 1 else readouts,
             **{metric: over(readouts, metric, agents) for metric in OF_AGENTS},
             "examples": scores.examples if scores else None,
             "episodes": asdict(scores.episodes) if scores and scores.episodes else None,
             **({} if problem is None else {"no_return": problem}),
+            **_during_training(scenario, agents, facts),
             "env": environment_figures(simulation),
             "agents": agents,
             "channels": channels,
@@ -114,6 +117,18 @@ def result_of(
         }
     )
     return result
+
+
+def _during_training(
+    scenario: Scenario, agents: Mapping[str, Mapping[str, Any]], facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the metrics of the newest evaluation during the training, and the best checkpoint; empty without any."""
+    if scenario.training.evaluate is None:
+        return {}
+    split = scenario.training.evaluate.split
+    means = {metric: over(scenario.readouts, f"{split}_{metric}", agents) for metric in OF_AGENTS}
+    scores = {metric: value for metric, value in means.items() if value is not None}
+    return {"evaluated": {"split": split, **scores}, "best": facts.get("best")}
 
 
 def _test_scores(simulation: BaseSimulation) -> tuple[Evaluation | None, str | None]:
@@ -241,9 +256,11 @@ class RunWriter(Observer):
         self.directory.note_running(**facts)
 
     def step(self, loop: RunLoop) -> None:
-        """Write a checkpoint if one is due; the last step's is written by `end`."""
-        if self._simulation in loop.running and self._simulation.now != self._simulation.until:
-            self._write_due_checkpoint()
+        """Write a checkpoint if one is due, or the best so far; the last step's is written by `end`."""
+        if self._simulation in loop.running:
+            self._keep_best()
+            if self._simulation.now != self._simulation.until:
+                self._write_due_checkpoint()
 
     def reads_state_at(self, simulation: BaseSimulation) -> float:
         """Return the step of the next checkpoint."""
@@ -256,6 +273,7 @@ class RunWriter(Observer):
             return
         if not self.running:
             self._note_running()
+        self._keep_best()
         self._write_due_checkpoint()
 
     @property
@@ -265,6 +283,13 @@ class RunWriter(Observer):
     def _write_due_checkpoint(self) -> None:
         if self._simulation.now % self._checkpoint_every == 0:
             self.directory.checkpoint(self._simulation)
+            self._simulation.notify("on_checkpoint")
+
+    def _keep_best(self) -> None:
+        best = self._simulation.validation.new_best(self._simulation.now)
+        if best is not None:
+            self.directory.keep_best(self._simulation, best)
+            self._simulation.notify("on_checkpoint")
 
     def end(self, simulation: BaseSimulation, outcome: Outcome) -> None:
         """Write a checkpoint, run.json and result.json; after an exception only its reason, into run.json."""
@@ -278,6 +303,7 @@ class RunWriter(Observer):
         ended = {
             "exit": outcome.status,
             "error": outcome.error,
+            "reason": outcome.reason,
             "seconds": self._seconds(),
             "finished": now(),
         }
@@ -291,6 +317,7 @@ class RunWriter(Observer):
             recorder.sync()
         directory.note_result(result, **ended)
         self.result = result
+        simulation.notify("on_checkpoint")
 
     @property
     def running(self) -> bool:
@@ -315,7 +342,9 @@ class RunWriter(Observer):
         elif simulation.now == self._ended_at:
             self._note_end("stopped", None)
         else:
-            self.end(simulation, Outcome("done" if simulation.now >= simulation.until else "stopped"))
+            reason = simulation.stop_reason
+            done = reason is not None or simulation.now >= simulation.until
+            self.end(simulation, Outcome("done" if done else "stopped", reason=reason))
 
     def _note_end(self, status: str, error: str | None) -> None:
         with suppress(AntiphonError):  # the failure itself matters more than that of its note
@@ -392,6 +421,7 @@ def create_directory(
         "step": 0,
         "exit": "running",
         "error": None,
+        "reason": None,
     }
     return RunDirectory.create(path, scenario, {**known, **facts}, exist)
 

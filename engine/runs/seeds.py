@@ -93,8 +93,14 @@ class Seeds:
             raise
 
     def step(self) -> list[StepInfo]:
-        """Take one step of all replicas that have not diverged, and return its info for each; DivergenceError where all have."""
-        running = [simulation for simulation in self.simulations if simulation.diverged is None]
+        """Take one step of all replicas that have not diverged or been stopped, and return its info for each.
+
+        DivergenceError where there is none.
+        """
+        for simulation in self.simulations:
+            if simulation.stop_reason is not None and isinstance(simulation.backend, Replica):
+                simulation._leave_replicas(None)
+        running = [one for one in self.simulations if one.diverged is None and one.stop_reason is None]
         if not running:
             raise DivergenceError(str(self.simulations[0].diverged))
         infos: list[StepInfo] = []
@@ -118,6 +124,8 @@ class Seeds:
         learned = joint.learn(step, watch=any(watched))
         for world, (simulation, watch, ended) in enumerate(zip(self.simulations, watched, ends, strict=True)):
             share: object = simulation.backend
+            if simulation.stop_reason is not None:
+                continue
             if simulation.diverged is None and world in joint.stopped:
                 simulation._leave_replicas(joint.stopped[world])
             elif simulation.diverged is None:
@@ -237,7 +245,7 @@ class MultiSeedRun:
         groups: dict[tuple[int, ...], list[int]] = {}
         for index, directory in self._existing.items():
             facts = directory.facts
-            if "alone_from" not in facts and facts["exit"] != "diverged":
+            if "alone_from" not in facts and facts["exit"] != "diverged" and not facts.get("reason"):
                 groups.setdefault(tuple(facts.get("together") or ()), []).append(index)
         found: dict[int, int] = {}
         for seeds, members in groups.items():

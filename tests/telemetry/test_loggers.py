@@ -163,7 +163,7 @@ def trained(recorder: str, logdir: Path) -> None:
         pytest.raises(OSError, match="broken off"),
         antiphon.Simulation(scenario, logdir=logdir, checkpoint_every=3) as simulation,
     ):
-        simulation.run(on_step=break_off)
+        simulation.run(callbacks=[break_off])
     with antiphon.Simulation.resume(logdir) as simulation:
         simulation.run()
 

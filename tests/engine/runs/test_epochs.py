@@ -134,7 +134,7 @@ def test_sequences_of_unequal_lengths_have_epochs() -> None:
         for epoch in (1, 2):
             simulation.run(
                 epochs=1,
-                on_step=lambda one: seen.update(one.signals["x"][one.signals["x"] > 0].int().tolist()),
+                callbacks=[lambda one: seen.update(one.signals["x"][one.signals["x"] > 0].int().tolist())],
             )
             ends.append(simulation.now)
             assert simulation.epoch == epoch

@@ -99,7 +99,7 @@ def test_a_script_that_is_run_again_goes_on_to_the_same_bits(whole: tuple[Path, 
     for stop in (7, 13, None, None):
         begun = partial(Simulation, own(), seed=1, logdir=run, exist="resume", checkpoint_every=10)
         with suppress(ZeroDivisionError), begun() as simulation:
-            simulation.run(on_step=at(stop, ZeroDivisionError()) if stop else None)
+            simulation.run(callbacks=[at(stop, ZeroDivisionError())] if stop else [])
     assert_same_run(whole[0], run)
     for changes, line in (
         ({"seed": 2}, "seed: 1 there, 2 asked"),
@@ -139,7 +139,7 @@ def test_a_run_of_python_objects_goes_on_to_the_same_bits(whole: tuple[Path, Pat
         pytest.raises(ZeroDivisionError),
         Simulation(own(), seed=1, logdir=run, checkpoint_every=10) as simulation,
     ):
-        simulation.run(on_step=at(crash, ZeroDivisionError("by nought")))
+        simulation.run(callbacks=[at(crash, ZeroDivisionError("by nought"))])
     assert ended(run) == ("failed", crash, "by nought")
     with Simulation.resume(run, own(), checkpoint_every=10) as simulation:  # modules of other parameters
         assert simulation.now == crash // 10 * 10
@@ -152,7 +152,7 @@ def test_the_command_line_goes_on_with_a_python_run_given_its_objects(
 ) -> None:
     stop = signalled()
     with Simulation(own(), seed=1, logdir=run, checkpoint_every=10) as simulation:
-        simulation.run(on_step=lambda one: stop(one) if one.now == 13 else None)
+        simulation.run(callbacks=[lambda one: stop(one) if one.now == 13 else None])
     assert (ended(run), facts(run)["steps"]) == (("stopped", 13, None), 40)
     assert "scenario holds Python objects" in cli.refused("resume", run)
     cli("resume", run, "--scenario tests.engine.runs.test_python_runs:own --checkpoint-every 10")
@@ -177,7 +177,7 @@ def train(run, stop, begun):
     if stop == "while a checkpoint is written":
         mock.patch(seams.SAVE_CHECKPOINT, die).start()
     with simulation:
-        simulation.run(on_step=lambda s: die() if s.now == stop else None)
+        simulation.run(callbacks=[lambda s: die() if s.now == stop else None])
 
 for number, stop in enumerate([3, 20, 27, "while a checkpoint is written", None]):
     child = os.fork()
@@ -219,7 +219,7 @@ def test_steps_by_hand_that_end_early_have_stopped_and_go_on(run: Path) -> None:
     assert (ended(run), facts(run)["steps"], checkpoints(run)) == (("stopped", 12, None), 40, [0, 12])
     assert (result(run)["steps"], result(run)["exit"]) == (12, "stopped")
     with pytest.raises(ZeroDivisionError), Simulation.resume(run, own()) as simulation:
-        simulation.run(steps=43, on_step=at(20, ZeroDivisionError()))
+        simulation.run(steps=43, callbacks=[at(20, ZeroDivisionError())])
     assert facts(run)["steps"] == 55
     with Simulation.resume(run, own()) as simulation:
         simulation.run()  # ends where the interrupted call would have
@@ -278,13 +278,13 @@ def test_an_exception_is_noted_with_its_step_and_the_run_goes_on(
     assert ended(run) == ("running", 0, None)
     shortage = isinstance(error, MemoryError | torch.OutOfMemoryError)
     with pytest.raises(ResourceError if shortage else type(error)) as caught:
-        simulation.run(on_step=at(7, error))
+        simulation.run(callbacks=[at(7, error)])
     assert (caught.value.__cause__ if shortage else caught.value) is error
     exit, step, line = ended(run)
     assert (exit, step, str(line)[: len(reason)]) == (status, 7, reason)
     assert facts(run)["finished"] is not None
     seen: set[Any] = set()
-    simulation.run(steps=2, on_step=lambda _: seen.add((*ended(run)[::2], facts(run)["finished"])))
+    simulation.run(steps=2, callbacks=[lambda _: seen.add((*ended(run)[::2], facts(run)["finished"]))])
     assert seen == {("running", None, None)}
     assert ended(run) == ("done", 9, None)
     simulation.close()

@@ -107,7 +107,7 @@ def test_ten_checkpoints_are_written_in_a_run_and_two_are_kept(
     seen: dict[int, list[int]] = {}
     scenario = load("digits-mlp").resolve(None, {"depth": 2, "width": 8, "steps": 42})  # a tenth, rounded up
     with Simulation(scenario, logdir=tmp_path / "run") as simulation:
-        simulation.run(on_step=lambda one: seen.update({one.now: checkpoints(tmp_path / "run")}))
+        simulation.run(callbacks=[lambda one: seen.update({one.now: checkpoints(tmp_path / "run")})])
     assert [steps[-1] for step, steps in seen.items() if steps and step % 5 == 1] == [*range(5, 41, 5)]
     assert {len(steps) for step, steps in seen.items() if step > 11} == {2}
 

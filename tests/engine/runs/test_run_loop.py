@@ -112,7 +112,7 @@ def test_the_progress_bar_follows_the_steps_and_is_removed(monkeypatch: pytest.M
     with Simulation(SCENARIO) as simulation:
         calls.clear()  # those of building
         with pytest.raises(ZeroDivisionError):
-            simulation.run(on_step=fail)
+            simulation.run(callbacks=[fail])
     assert calls == ["start", *["update"] * 4, "stop"]
 
 
