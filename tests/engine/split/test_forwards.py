@@ -262,10 +262,10 @@ Pair = namedtuple("Pair", ["logits", "hidden"])
 @pytest.mark.parametrize(
     ("answer", "outputs"),
     [
-        (lambda y, h: Output(y, h), (None, "logits")),
-        (lambda y, h: OrderedDict(logits=y, hidden=h), (None, "logits")),
+        (lambda y, h: Output(y, h), ("logits",)),
+        (lambda y, h: OrderedDict(logits=y, hidden=h), ("logits",)),
         (lambda y, h: {"out": {"logits": y}, "hidden": h}, ("out", "out.logits")),
-        (lambda y, h: Pair(y, h), (None, 0)),
+        (lambda y, h: Pair(y, h), (0,)),
         (lambda y, h: [h, y], (1,)),
         (lambda y, h: (y, None, 3, "text"), (None, 0)),
     ],
