@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -199,6 +200,13 @@ class _Planner:
 
     def _messages(self, node: fx.Node, number: int) -> Iterator[Message]:
         assert self.part[node] < number
+        whole = self.trace.facts[node].value
+        if isinstance(whole, dict) and type(whole) is not dict:  # its reader has a plain one
+            for user in node.users:
+                by_key = user.target is operator.getitem and user.args[1] in list(whole)
+                if user in self.needed and self.part[user] == number and not by_key:
+                    what = f"is a {type(whole).__name__}, of which '{user}' ({self.trace.facts[user].where}) reads no item"
+                    raise self._refused(node, number, what)
         for path, value in leaves(self.trace.facts[node].value):
             if value is None or not isinstance(value, Tensor):
                 if value is not None and self.trace.facts[node].depends:
