@@ -184,7 +184,7 @@ class Scenario(Spec):
     @cached_property
     def readouts(self) -> tuple[str, ...]:
         """The agents whose metric, averaged, is the scenario's."""
-        return self.readout or tuple(name for name, agent in self.agents.items() if agent.objective)
+        return self.readout or tuple(name for name, agent in self.agents.items() if agent.goals)
 
     @cached_property
     def locked_agents(self) -> frozenset[str]:

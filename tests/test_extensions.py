@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from antiphon.nets.attention import Attention
 from antiphon.scenarios import Scenario
 from tests.commands import Commands
-from tests.contracts.builders import Document, Play, levels, ring
+from tests.contracts.builders import LABEL, Document, Play, levels, ring
 from tests.contracts.twins import hold, made
 from tests.engine.numbers import one_line
 
@@ -228,10 +228,19 @@ SCENES: dict[str, Document] = {
         for key, keys in STATES.items()
     },
     "alone contrastive": ring(agent=goal(contrastive)),
+    "alone contrastive of several": ring(
+        agent={
+            "objective": None,
+            "objectives": [LABEL, {"kind": contrastive, "target": "aim", "scale": 0.5}],
+            "clock": {"unroll": 2},
+        },
+        env=OFTEN,
+    ),
     "alone branching": ring(channel=predicted(Branching)),
 }
 ALONE = {
     "alone contrastive": "the loss of a sample depends on the others in its batch",
+    "alone contrastive of several": "the loss of a sample depends on the others in its batch",
     "alone branching": "its synthetic gradient: vmap refuses it",
 }
 """Why some of them are computed one after another."""

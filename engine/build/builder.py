@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,6 +17,7 @@ from antiphon.agents.feedforward import Conv, Mlp
 from antiphon.agents.learner import Learner
 from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import VALUE, Head, Network, features_of
+from antiphon.agents.objectives import Objective, Weighted
 from antiphon.agents.pointer import Pointer
 from antiphon.agents.recurrent import Recurrent
 from antiphon.comms.links import FanIn
@@ -38,7 +39,7 @@ from antiphon.envs.signal import Description
 from antiphon.errors import RunError, ScenarioError, suggest
 from antiphon.nets.random import generator, seed_for
 from antiphon.problems import DocumentError, Path, placed
-from antiphon.scenarios.agent_specs import AgentSpec, CriticSpec, NetworkSpec
+from antiphon.scenarios.agent_specs import AgentSpec, CriticSpec, NetworkSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.relations import learning_groups
@@ -310,16 +311,31 @@ class _Builder:
             )
 
     def _goal(self, name: str, spec: AgentSpec, shapes: Shapes) -> Goal | None:
-        goal = spec.objective
-        if goal is None:
+        if not spec.goals:
             return None
-        if goal.target is None:
+        if spec.objective is not None and spec.objective.target is None:
             return policy_goal(name, self.scenario, self.env, shapes)
+        objective = shapes.objectives[name]
+        own = [objective] if not isinstance(objective, Weighted) else objective.parts
+        found = [
+            self._target_goal(name, spec, *goal, one)
+            for goal, one in zip(spec.goals.items(), own, strict=True)
+        ]
+        if not isinstance(objective, Weighted):
+            return found[0]
+        shares = zip(found, objective.outputs, strict=True)
+        return Goal(objective, "", False, 1.0, parts=tuple(replace(goal, outputs=o) for goal, o in shares))
+
+    def _target_goal(
+        self, name: str, spec: AgentSpec, place: Path, goal: ObjectiveSpec, objective: Objective
+    ) -> Goal:
+        """Bind an objective, at a place in its agent's spec, to its target."""
+        assert goal.target is not None
         episodes = self.env.is_stream and self.env.episode_steps == self.env.hold
         last = goal.read == "last" or (goal.read is None and episodes)
         if last and not self.env.is_stream:
             raise DocumentError(
-                ("agents", name, "objective", "read"), "'last' needs a stream of examples; use 'each'"
+                ("agents", name, *place, "read"), "'last' needs a stream of examples; use 'each'"
             )
         if (
             not spec.align
@@ -337,12 +353,12 @@ class _Builder:
                 )
             if (phase + 1) % math.gcd(period, every):
                 raise DocumentError(
-                    ("agents", name, "objective", "target"),
+                    ("agents", name, *place, "target"),
                     f"'{goal.target}' has a value every {every} steps, at {every - 1}, "
                     f"{2 * every - 1}, …, and the agent ticks at {phase}, {phase + period}, …, never then; "
                     "change its phase or period",
                 )
-        return Goal(shapes.objectives[name], goal.target, last, goal.scale)
+        return Goal(objective, goal.target, last, goal.scale)
 
     def _align(self, name: str, spec: AgentSpec) -> str | None:
         if not spec.align:

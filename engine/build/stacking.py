@@ -84,12 +84,11 @@ def reasons_alone(system: System) -> dict[str, str]:
             quarantine or agent.participation is not None or len(group.members) > 1
         ):
             return "returns reach over windows that not everybody may learn from"
-        if (goal := agent.goal) is not None and goal.policy is None:
-            signal, outputs = (
-                system.description.all_signals[goal.target],
-                agent.learner.network.port_shape(OBJECTIVE),
-            )
-            mixed = goal.objective.stackable(outputs[0], signal.shape, signal.classes)
+        goals = () if agent.goal is None or agent.goal.policy is not None else agent.goal.each
+        for goal in goals:
+            signal = system.description.all_signals[goal.target]
+            outputs = range(agent.learner.network.port_shape(OBJECTIVE)[0])[goal.outputs or slice(None)]
+            mixed = goal.objective.stackable(len(outputs), signal.shape, signal.classes)
             if mixed is not None:
                 return mixed
         if system.sweep and not agent.learner.network.pure:
@@ -151,7 +150,8 @@ def _goal_kind(goal: Goal) -> Hashable:
     """Return what the objectives of one stack have in common; each member may have rewards of its own."""
     own = goal.rewards
     rewards = None if own is None else (tuple(weight for _, weight in own.weights), own.direction)
-    return goal.objective.key, goal.target, goal.last_only, goal.weight, rewards
+    parts = tuple(_goal_kind(part) for part in goal.parts)
+    return goal.objective.key, goal.target, goal.last_only, goal.weight, rewards, parts
 
 
 def aligned_kind(system: System, agent: Agent, behind: tuple[str, ...] = ()) -> Hashable | None:

@@ -120,8 +120,10 @@ def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
         agent = system.agents[name]
         if agent.goal is not None and agent.goal.policy is not None:
             yield "rewards are known after the step"
-        elif agent.goal is not None and late(agent.goal.target):
-            yield f"the target {agent.goal.target} is known after the step"
+        elif agent.goal is not None:
+            yield from (
+                f"the target {name} is known after the step" for name in agent.goal.signals if late(name)
+            )
         for channel in agent.sends:
             if channel.mixes:
                 yield f"{channel.names[0]} mixes in what its receiver returns at the same step"

@@ -39,11 +39,15 @@ class Goal:
 
     objective: Objective
     target: str
-    """The target signal; "" of a policy."""
+    """The target signal; "" of a policy and of several."""
     last_only: bool
     weight: float
     rewards: Rewards | None = None
     """What a policy learns from in place of a target."""
+    outputs: slice | None = None
+    """Its share of the agent's outputs; None: all."""
+    parts: tuple[Goal, ...] = ()
+    """The objectives that it is the weighted sum of (`Weighted`); empty: it is one."""
 
     @property
     def policy(self) -> PolicyObjective | None:
@@ -51,8 +55,15 @@ class Goal:
         return self.objective if isinstance(self.objective, PolicyObjective) else None
 
     @property
+    def each(self) -> tuple[Goal, ...]:
+        """The objectives with a target of their own: itself, or its parts."""
+        return self.parts or (self,)
+
+    @property
     def signals(self) -> tuple[str, ...]:
         """Names of the signals that it reads."""
+        if self.parts:
+            return tuple(part.target for part in self.parts)
         return (self.target,) if self.rewards is None else self.rewards.signals
 
 
@@ -145,8 +156,8 @@ class Agent(Quarantine):
         return self.replicas.to_rows(signal)
 
     def total(self, rows: Tensor) -> Tensor:
-        """The sum of a figure over each member's rows, [N]."""
-        return rows.view(len(self.members), self.batch).sum(1)
+        """The sum of a figure over each member's rows, [N]; of several figures in columns [N, columns]."""
+        return rows.view(len(self.members), self.batch, *rows.shape[1:]).sum(1)
 
     def rows_of(self, members: Tensor) -> Tensor:
         """A mask of members, [N] bool, as one of their rows."""

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE
+from antiphon.agents.objectives import Weighted
 from antiphon.comms.backward_requests import BackwardRequest, Injection, backward_all, clipped, constant
-from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.agent import Agent, Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import LearningGroup, Message, Tick, Window
@@ -44,7 +45,7 @@ class TickLoss(NamedTuple):
     losses: Tensor
     """[rows], zero where its target is absent."""
     score: Tensor
-    """Likewise."""
+    """Likewise; [rows, columns] of several objectives."""
     present: Tensor | None
     """Where there is a target; None: everywhere."""
 
@@ -90,11 +91,24 @@ class ObjectiveEvaluator:
         goal = agent.goal
         if goal is None or tick.participates is False or goal.policy is not None:
             return None
+        if not isinstance(goal.objective, Weighted):
+            found = self._loss(tick, agent, goal, tick.ports[OBJECTIVE])
+        else:
+            terms = [
+                self._loss(tick, agent, one, tick.ports[OBJECTIVE][:, one.outputs]) for one in goal.parts
+            ]
+            found = TickLoss(*goal.objective.combined(terms)) if any(terms) else None
+        if found is None or goal.weight == 1.0:
+            return found
+        return found._replace(losses=found.losses * goal.weight)
+
+    def _loss(self, tick: Tick, agent: Agent, goal: Goal, output: Tensor) -> TickLoss | None:
+        """A single objective at one tick, without its weight."""
         if goal.target not in tick.step_signals.signals:
             return None
         if goal.last_only and (tick.step_signals.step + 1) % self._hold:
             return None
-        output, target = tick.ports[OBJECTIVE], tick.step_signals.signals[goal.target]
+        target = tick.step_signals.signals[goal.target]
         present = tick.step_signals.signals.get(f"_{goal.target}")
         known = tick.step_signals.uniform.get(f"_{goal.target}")
         if known is False or (known is None and present is not None and not bool(present.any())):
@@ -112,7 +126,7 @@ class ObjectiveEvaluator:
         )
         if present is not None:
             losses, score = mask_fill_zero(present, losses), mask_fill_zero(present, score)
-        return TickLoss(losses if goal.weight == 1.0 else losses * goal.weight, score, present)
+        return TickLoss(losses, score, present)
 
 
 class Steering(Protocol):

@@ -27,7 +27,7 @@ class Losses:
     loss: Tensor
     """Sum over ticks of the mean over the batch; of a stack [N], like the others."""
     score: Tensor
-    """Sum over ticks and environments of the objective's metric."""
+    """Sum over ticks and environments of the objective's metric; of several objectives [N, columns] (`Weighted`)."""
     count: int | Tensor
     """Ticks and environments that there was a target for."""
 
@@ -40,8 +40,8 @@ class Losses:
         """Those of a stack as if `members`, [N] bool, had had no target."""
         members = members.to(self.loss.device)
         count = torch.as_tensor(self.count, device=members.device).expand(len(members))
-        found = [torch.where(members, torch.zeros_like(t), t) for t in (self.loss, self.score, count)]
-        return Losses(*found)
+        places = members.nonzero().view(-1)
+        return Losses(*(t.index_fill(0, places, 0) for t in (self.loss, self.score, count)))
 
 
 @dataclass(slots=True)

@@ -65,8 +65,8 @@ class Evaluation:
         split: The split.
         examples: How many examples it has, each shown once; elsewhere the targets that a readout was scored on.
         readout: The agents whose metric, averaged, is the scenario's.
-        agents: By agent with an objective: `loss` and the metric of its objective (`accuracy`, `error` or `bits`);
-            NaN where it never had a target. By agent with a policy: `return`, that of its own reward where it has one.
+        agents: By agent with an objective: `loss` and the metric of its objective (`accuracy`, `error` or `bits`), of
+            several also each one's, such as `label_loss`; NaN where it never had a target. By agent with a policy: `return`, that of its own reward where it has one.
         links: How messages travelled.
         episodes: The episodes that returns are of; None: no agent has a policy.
     """
@@ -188,7 +188,7 @@ Scored = tuple[int, dict[str, dict[str, float]]]
 def _score_stream(system: System, env: TorchVectorEnv, split: str, links: Links, seed: int) -> Scored:
     """Show every example of a split once."""
     goals = with_targets(system)
-    sums = {name: {"loss": 0.0, goal.objective.metric: 0.0} for name, goal in goals.items()}
+    sums = {name: dict.fromkeys(("loss", *goal.objective.metrics), 0.0) for name, goal in goals.items()}
     count = 0
     rows = _rows_at_once(system, goals) if links.kind == "perfect" else _ROWS
     with Progress("evaluating", -(-env.example_count(split) // rows) * steps_needed(system)) as bar:
@@ -285,7 +285,7 @@ def _play(
 def _means(score: Score, goal: Goal) -> dict[str, float]:
     """Return loss and metric over all targets; NaN where there was none."""
     count = score.count or float("nan")
-    return {"loss": score.loss / count, goal.objective.metric: score.metric / count}
+    return {"loss": score.loss / count} | goal.objective.means(score.metric, count)
 
 
 def examples(

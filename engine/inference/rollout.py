@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -214,9 +215,10 @@ class ExampleRollout:
         """Return loss and metric per example of every agent with a target, [rows] each."""
         signals, scores = self._signals.signals, Scores()
         for name, goal in with_targets(self.system).items():
-            objective, output, target = goal.objective, self.ports[name][OBJECTIVE], signals[goal.target]
-            loss, metric = objective.loss(output, target), objective.score(output, target)
-            scores[name] = {"loss": loss, objective.metric: metric}
+            objective, output = goal.objective, self.ports[name][OBJECTIVE]
+            target: Any = signals if goal.parts else signals[goal.target]
+            metrics = objective.by_metric(objective.score(output, target))
+            scores[name] = {"loss": objective.loss(output, target), **metrics}
         return scores
 
     def _tick(self, step: int, call: Call) -> None:
@@ -286,7 +288,8 @@ class Score:
     """An agent's loss and metric, summed over ticks and environments, and how many targets there were."""
 
     loss: float = 0.0
-    metric: float = 0.0
+    metric: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
+    """Sums of what the objective's `score` returns."""
     count: int = 0
 
 
@@ -342,7 +345,7 @@ class EnvironmentRollout:
         for name, found in self._evaluator.window(Window(calls=[counted])).losses.items():
             score = self.scores[name]
             score.loss += found.loss.item() * self.system.batch
-            score.metric += found.score.item()
+            score.metric = score.metric + found.score[0].double().cpu()
             score.count += int(found.count)
         self.system.cut(step, ends)
         return ticks

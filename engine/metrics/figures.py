@@ -331,8 +331,8 @@ def samples(system: System, scenario: Scenario) -> list[SampleRow]:
     Those to readouts come first, then the others, in canonical order. The label of a message is the class that the first
     readout with a classification should name for the example that the message was made from; nan where there is none.
     """
-    goals = [scenario.agents[name].objective for name in scenario.readouts]
-    target = next((goal.target for goal in goals if goal is not None and goal.kind == "classification"), None)
+    goals = [goal for name in scenario.readouts for goal in scenario.agents[name].goals.values()]
+    target = next((goal.target for goal in goals if goal.kind == "classification"), None)
     channels = sorted(scenario.channels, key=lambda channel: channel.receiver not in scenario.readouts)
     held = {
         name: (channel, place)

@@ -169,8 +169,8 @@ def ablate(
     count = sum(rows)
     quantile = student_t(count - 1) if count > 1 else None
     readouts = simulation.scenario.readouts
-    metrics = [goals[readout].objective.metric for readout in readouts]
-    shared = ["loss", *set(metrics)] if len(set(metrics)) == 1 else ["loss"]
+    metrics = {goals[readout].objective.metrics for readout in readouts}
+    shared = ["loss", *(metrics.pop() if len(metrics) == 1 else ())]
     found = Ablation(kind, split, links, count, readouts, _map(lambda v: v.mean().item(), intact))
     for name, pairs in changes.items():
         found.channels[name] = _map(lambda pair: Change.of(pair, quantile), pairs)

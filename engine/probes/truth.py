@@ -312,9 +312,13 @@ def _counts(system: System, name: str, step: int) -> bool:
     assert agent.goal is not None
     if agent.goal.policy is not None:
         return True
-    if (step + 1) % system.description.all_signals[agent.goal.target].every and agent.align is None:
-        return False
-    return not agent.goal.last_only or agent.align is not None or (step + 1) % system.hold == 0
+    if agent.align is not None:
+        return True
+    signals = system.description.all_signals
+    return any(
+        (step + 1) % signals[goal.target].every == 0 and (not goal.last_only or (step + 1) % system.hold == 0)
+        for goal in agent.goal.each
+    )
 
 
 def _known_at(system: System, name: str, step: int) -> int:

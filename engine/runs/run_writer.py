@@ -90,7 +90,7 @@ def result_of(
         # Scores are of the test split, not of the training.
         training = {k: v for k, v in latest.of("agent", name).items() if k not in OF_AGENTS}
         goal = simulation._system.agents[name].goal
-        objective = dict.fromkeys(("loss", goal.objective.metric)) if goal else {}
+        objective = dict.fromkeys(("loss", *goal.objective.metrics)) if goal else {}
         agents[name] = {**objective, **(scores.agents.get(name, {}) if scores else {}), **training}
     nothing = dict.fromkeys(_OF_CHANNELS)
     channels = {c.name: {**nothing, **latest.of("channel", c.name)} for c in scenario.channels}

@@ -190,8 +190,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "agent-a-figure-is-summed-over-members",
         "engine/heart/agent.py",
-        "return rows.view(len(self.members), self.batch).sum(1)",
-        "return rows.view(self.batch, len(self.members)).sum(0)",
+        "return rows.view(len(self.members), self.batch, *rows.shape[1:]).sum(1)",
+        "return rows.view(self.batch, len(self.members), *rows.shape[1:]).sum(0)",
         "tests/contracts/test_contracts.py::test_documents[goals-reference]",
     ),
     Fault(
@@ -295,8 +295,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "updates-losses-of-members-without-a-target-stay",
         "engine/heart/updates.py",
-        "found = [torch.where(members, torch.zeros_like(t), t) for t in (self.loss, self.score, count)]",
-        "found = [self.loss, self.score, count]",
+        "return Losses(*(t.index_fill(0, places, 0) for t in (self.loss, self.score, count)))",
+        "return Losses(self.loss, self.score, count)",
         "tests/contracts/test_contracts.py::test_documents[bound-reference]",
     ),
     Fault(

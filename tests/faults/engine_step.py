@@ -36,8 +36,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-the-weight-of-an-objective-is-forgotten",
         "engine/heart/learn.py",
-        "losses if goal.weight == 1.0 else losses * goal.weight,",
-        "losses,",
+        "return found._replace(losses=found.losses * goal.weight)",
+        "return found",
         "tests/contracts/test_contracts.py::test_documents[goals-reference]",
     ),
     Fault(

@@ -148,9 +148,7 @@ def test_the_best_checkpoint_is_evaluated_and_exported(curve: None, here: Path, 
     assert cli.json("evaluate x --checkpoint best")["steps"] == 8
     assert cli.json("export x best.safetensors --checkpoint best")["steps"] == 8
     assert "no checkpoint 'bset'; did you mean 'best'?" in cli.refused("evaluate x --checkpoint bset")
-    assert cli("run mine.yaml --name x --logdir . --resume-if-exists").startswith(
-        "\nscene · seed 0 · 16 steps"
-    )
+    assert cli("run mine.yaml --name x --logdir . --exist resume").startswith("\nscene · seed 0 · 16 steps")
 
 
 def test_a_seed_that_stops_early_ends_alone(curve: None, here: Path, cli: Commands) -> None:
@@ -159,7 +157,7 @@ def test_a_seed_that_stops_early_ends_alone(curve: None, here: Path, cli: Comman
     with acting(20, signalled(2, 2)):
         assert cli.code(several) == 130
     assert ended(here / "x-s0") == ("done", 16, None)
-    found = cli.json(several, "--resume-if-exists")
+    found = cli.json(several, "--exist resume")
     assert (found["apart"], [one["steps"] for one in found["seeds"]]) == (None, [16, 24])
     assert [facts(here / f"x-s{seed}")["best"]["step"] for seed in (0, 1)] == [8, 16]
     assert History.read(here / "x-s0/metrics.csv")[-1].step == 16
