@@ -14,6 +14,7 @@ from antiphon import Scenario, Simulation
 from antiphon.engine.runs.seeds import Seeds
 from antiphon.envs import Source, from_dataset, from_sequences, from_tensors
 from antiphon.errors import ScenarioError
+from tests.commands import Commands
 from tests.engine.scenes import CLASSIFY, scenario_of
 
 COUNT = 21
@@ -119,6 +120,22 @@ def test_the_epoch_is_a_figure_and_in_the_result(tmp_path: Path) -> None:
     epochs = [(row.step, row.value) for row in history if row.metric == "epoch"]
     assert epochs == [(step, pytest.approx(4 * step / COUNT)) for step in (1, 4, 6)]
     assert json.loads((tmp_path / "run/result.json").read_text())["env"] == {"epoch": pytest.approx(24 / 21)}
+
+
+def test_the_command_counts_in_epochs_and_schedules_end_with_them(here: Path, cli: Commands) -> None:
+    agents = "{mind: {observes: [image], objective: {kind: classification, target: label}}}"
+    document = f"scenario: own\nenv: {{id: antiphon/Digits-v0}}\nagents: {agents}\ntraining: {{batch: 256}}\n"
+    (here / "own.yaml").write_text(document)
+    found = cli.json("run own.yaml --epochs 1.5 --logdir . --name a")
+    assert (found["steps"], found["env"]["epoch"]) == (8, pytest.approx(8 * 256 / 1293))
+    assert Scenario.from_yaml((here / "a/scenario.yaml").read_text()).training.steps == 8
+    assert cli.refused("run own.yaml --epochs 1 --steps 3").startswith(
+        "--epochs: the steps are given as well"
+    )
+    expected = (
+        "run: epochs=1.0, but the environment has no epochs: it does not go through a data set; give steps"
+    )
+    assert expected in cli.refused("run cartpole-team --epochs 1")
 
 
 LENGTHS = [1 + 5 * number % 4 for number in range(10)]
