@@ -138,7 +138,9 @@ def test_each_is_used_by_a_scenario_a_study_a_document_of_the_tests_or_a_page() 
     unused = set(KEYS)
     documents = [path.read_text(encoding="utf-8") for path in (ROOT / "scenarios").glob("*/*.yaml")]
     for page in (ROOT / "docs").rglob("*.md"):
-        documents += re.findall(r"^```yaml\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+        documents += re.findall(
+            r"^```yaml\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+        )
     for text in documents:
         unused -= {key for document in yaml.load_all(text, yaml.CSafeLoader) for key in keys_of(document)}
     refused = {
