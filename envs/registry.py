@@ -134,7 +134,8 @@ def _arguments(factory: Callable[..., Any]) -> type[EnvOptions]:
             extra = "allow"
         elif parameter.kind is not parameter.VAR_POSITIONAL and key not in _SETTINGS and key[0] != "_":
             keys[key] = Any, ... if parameter.default is parameter.empty else parameter.default
-    return create_model("Options", __base__=EnvOptions, __cls_kwargs__={"extra": extra}, **keys)
+    config = {"extra": extra, "use_attribute_docstrings": False}  # there is no source to search for them
+    return create_model("Options", __base__=EnvOptions, __cls_kwargs__=config, **keys)
 
 
 def with_paths(env: Mapping[str, Any], folder: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -484,6 +485,7 @@ def _checkpoint_name(step: int) -> str:
     return f"step-{step:09d}"
 
 
+@cache
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that compute."""
     found = {"python": platform.python_version()}
@@ -495,6 +497,7 @@ def versions() -> dict[str, str]:
     return found
 
 
+@cache
 def commit() -> str | None:
     """Return the commit of the checkout that this code runs from; None where it was installed otherwise."""
     root = Path(__file__).resolve().parents[2]

@@ -62,7 +62,13 @@ def unchanged() -> dict[str, Any]:
     return {**facts(changed_at(6, "", None)), "events": []}
 
 
-@pytest.mark.parametrize("key", CHANGES)
+FURTHER = ("n*.learning_rate", f"{NAME}.schedule", f"{NAME}.input.learning_rate", f"{NAME}.input.schedule")
+"""What other keys try in another place."""
+
+
+@pytest.mark.parametrize(
+    "key", [pytest.param(key, marks=pytest.mark.long if key in FURTHER else ()) for key in CHANGES]
+)
 def test_both_backends_go_on_alike(key: str) -> None:
     """Within a window: at step 6 of windows of 4."""
     ours, theirs = (facts(changed_at(6, key, CHANGES[key], backend)) for backend in ("cohort", "reference"))

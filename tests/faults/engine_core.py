@@ -185,7 +185,7 @@ CORE: tuple[Fault, ...] = (
         "engine/heart/agent.py",
         "return members.to(self.replicas.index.device).repeat_interleave(self.batch)",
         "return members.to(self.replicas.index.device).repeat(self.batch)",
-        "tests/contracts/test_contracts.py::test_documents[p_update-reference]",
+        "tests/contracts/test_contracts.py::test_documents[p_update, locked-reference]",
     ),
     Fault(
         "agent-a-figure-is-summed-over-members",

@@ -122,7 +122,7 @@ STEP: tuple[Fault, ...] = (
         "engine/heart/step.py",
         "                agent.members_in(update.learning[agent.name]),\n",
         "                None,\n",
-        "tests/contracts/test_contracts.py::test_documents[p_update-reference]",
+        "tests/contracts/test_contracts.py::test_documents[p_update, locked-reference]",
     ),
     Fault(
         "late-a-window-is-not-replayed",
