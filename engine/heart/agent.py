@@ -148,10 +148,6 @@ class Agent(Quarantine):
         """The sum of a figure over each member's rows, [N]."""
         return rows.view(len(self.members), self.batch).sum(1)
 
-    def rows_of(self, members: Tensor) -> Tensor:
-        """A mask of members, [N] bool, as one of their rows."""
-        return members.to(self.replicas.index.device).repeat_interleave(self.batch)
-
     def members_in(self, rows: RowMask) -> Members:
         """The members whose rows are in a mask that holds for members as wholes; None: all."""
         if isinstance(rows, Tensor):
@@ -162,7 +158,9 @@ class Agent(Quarantine):
     def disabled_rows(self) -> RowMask:
         """The rows of members that have diverged."""
         return (
-            self.all_disabled if self.disabled is None or self.all_disabled else self.rows_of(self.disabled)
+            self.all_disabled
+            if self.disabled is None or self.all_disabled
+            else self.replicas.rows_of(self.disabled)
         )
 
     def participates(self, window: int) -> RowMask:
