@@ -96,17 +96,17 @@ class AgentHandle(ModelHandle):
         return agent_module(self._agent.learner)
 
     @either_spelling
-    def record(self, parameters: Sequence[str], every: int = 1) -> Recording:
+    def record(self, parameters: Sequence[str], period: int = 1) -> Recording:
         """Keep parameters over time.
 
         Args:
             parameters: Their names.
-            every: Steps between entries; also `period`.
+            period: Steps between entries; also `every`.
 
         Raises:
-            ScenarioError: There is no such parameter, or `every` is less than 1.
+            ScenarioError: There is no such parameter, or `period` is less than 1.
         """
-        return self._keep(self.name, parameters, every)
+        return self._keep(self.name, parameters, period)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -205,17 +205,17 @@ class ChannelHandle:
         return self._measured()[self.name]
 
     @either_spelling
-    def record(self, quantities: Sequence[str], every: int = 1) -> Recording:
+    def record(self, quantities: Sequence[str], period: int = 1) -> Recording:
         """Keep raw tensors over time.
 
         Args:
             quantities: `message`, `delta` (what its predictor learned from), `prediction` (what was injected).
-            every: Steps between entries; also `period`.
+            period: Steps between entries; also `every`.
 
         Raises:
-            ScenarioError: There is no such quantity, or `every` is less than 1.
+            ScenarioError: There is no such quantity, or `period` is less than 1.
         """
-        return self._keep(self.name, quantities, every)
+        return self._keep(self.name, quantities, period)
 
 
 class Named(dict[str, T]):
@@ -243,22 +243,22 @@ class Recording:
         values: The entries, by quantity: copies, in order.
     """
 
-    def __init__(self, system: System, name: str, quantities: tuple[str, ...], every: int) -> None:
+    def __init__(self, system: System, name: str, quantities: tuple[str, ...], period: int) -> None:
         offered = _CHANNEL if name in system.channels else tuple(system.agents[name].learner.parameters)
         for quantity in quantities:
             if quantity not in offered:
                 raise ScenarioError(f"record: '{name}' has no '{quantity}'{suggest(quantity, offered)}")
-        if every < 1:
-            raise ScenarioError(f"record: every is {every}; it must be at least 1")
+        if period < 1:
+            raise ScenarioError(f"record: period is {period}; it must be at least 1")
         self.name = name
         self.quantities = quantities
-        self.every = every
+        self.period = period
         self.steps: dict[str, list[int]] = {quantity: [] for quantity in quantities}
         self.values: dict[str, list[Tensor]] = {quantity: [] for quantity in quantities}
 
     def add(self, backend: Backend, learned: AgentReport, step: int) -> None:
         """Keep what there is at `step`; called by the simulation."""
-        if (step + 1) % self.every:
+        if (step + 1) % self.period:
             return
         for quantity in self.quantities:
             value = self._value(backend, learned, quantity, step)

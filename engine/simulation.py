@@ -527,9 +527,9 @@ class Simulation(BaseSimulation):
         with self.fork(stacked=False) as twin:
             return channel_figures(twin)
 
-    def _keep(self, name: str, quantities: Sequence[str], every: int) -> Recording:
+    def _keep(self, name: str, quantities: Sequence[str], period: int) -> Recording:
         """Begin a recording (`AgentHandle.record`, `ChannelHandle.record`)."""
-        recording = Recording(self._system, name, tuple(quantities), every)
+        recording = Recording(self._system, name, tuple(quantities), period)
         self.recordings.append(recording)
         return recording
 

@@ -77,7 +77,7 @@ class RunDescription:
     names: Names
     scenario: str = ""
     """Name of the scenario."""
-    every: int = 1
+    period: int = 1
     """Steps from one row of figures to the next."""
     until: int = 0
     """The step the run stops at."""
@@ -85,7 +85,7 @@ class RunDescription:
     """Parallel environments; 0: unknown."""
     start_step: int = 0
     """Steps done before this session: 0 for a new run, the checkpoint's step for a resumed one."""
-    top: int = 32
+    max: int = 32
     """Agents, and channels, that get curves of their own in a graph with more than so many."""
     timeline: Timeline | None = None
     """Timeline of the first steps; None: not computed."""

@@ -68,7 +68,7 @@ class TensorBoardRecorder(Recorder):
 
     def begin(self, description: RunDescription) -> None:
         """Open an event file and describe the run."""
-        self._every, self._until = description.every, description.until
+        self._every, self._until = description.period, description.until
         self._last_step = description.start_step
         first = all(path.suffix != SUFFIX for path in event_files(self._logdir))
         events = EventFile(self._logdir)
@@ -184,12 +184,12 @@ class Curves:
         channels = sorted(description.names["channels"], key=lambda pair: pair[0] not in to_readout)
         slugs, parts = dict(channels), range(parts_of(graph))
         self._tags: dict[Kind, dict[str, str]] = {
-            "agent": {name: tag_part(name) for name in agents[: description.top]},
-            "channel": {name: tag_part(slugs[name]) for name, _ in channels[: description.top]},
-            "part": {str(number): str(number) for number in parts[: description.top]},
+            "agent": {name: tag_part(name) for name in agents[: description.max]},
+            "channel": {name: tag_part(slugs[name]) for name, _ in channels[: description.max]},
+            "part": {str(number): str(number) for number in parts[: description.max]},
         }
         counts = {"agent": len(agents), "channel": len(channels), "part": len(parts)}
-        self._bounded = {kind for kind, count in counts.items() if count > description.top}
+        self._bounded = {kind for kind, count in counts.items() if count > description.max}
 
     def tag(self, kind: Kind, name: str, metric: str) -> tuple[str, str] | None:
         """Return (tag, pretty name) of a curve, or None for a figure without one."""

@@ -181,6 +181,7 @@ class _Builder:
                 self._check_tied(name, learners[key], shapes)
             own = spec.aggregation is not None
             fan_in = ("own" if self.scenario.inputs_of(name) else "concat") if own else str(spec.fan_in)
+            replicas = Replicas.alone(self.scenario.training.batch, self.device)
             agents[name] = Agent(
                 name,
                 Clock(spec.clock.period, spec.clock.phase),
@@ -197,19 +198,21 @@ class _Builder:
                 spec.acts,
                 align=self._align(name, spec),
                 seed=seed_for(self.seed, "agent", name),
-                participation=self._participation(spec, tied.get(name, (name,))),
-                replicas=Replicas.alone(self.scenario.training.batch, self.device),
+                participation=self._participation(spec, tied.get(name, (name,)), replicas),
+                replicas=replicas,
             )
             progress.advance()
         return agents
 
-    def _participation(self, spec: AgentSpec, tied: Iterable[str]) -> Participation | None:
+    def _participation(
+        self, spec: AgentSpec, tied: Iterable[str], replicas: Replicas
+    ) -> Participation | None:
         if spec.p_update == 1:
             return None
         from antiphon.engine.features.participation import Participation
 
         seed = seed_for(self.seed, "update", spec.share or min(tied))
-        return Participation(spec.p_update, [seed], self.scenario.training.batch, self.device)
+        return Participation(spec.p_update, [seed], replicas)
 
     def _categories(self, name: str, spec: AgentSpec) -> str:
         most = int(2 / torch.finfo(self.dtype).eps)  # the integers up to it are numbers of the type

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.distributions import Distribution
+from antiphon.agents.feedforward import HeadedNetwork
 from antiphon.agents.network import OBJECTIVE, STATE, Tensors
 from antiphon.comms.backward_requests import Outliers
 from antiphon.comms.examples import ContextSpec
@@ -304,10 +305,13 @@ class Wiring:
         random = generator(self.seed, "channel", spec.name, "feedback")
         if feedback.kind == "fa":
             network = self.agents[spec.receiver].learner.network
-            try:
-                weights: Tensors = network.feedback_weights(channel.shape, random)
-            except ScenarioError as error:
-                raise placed(error, ("channels", spec.name, "feedback")) from None
+            if not isinstance(network, HeadedNetwork) or not network.reads_messages:
+                raise DocumentError(
+                    ("channels", spec.name, "feedback"),
+                    f"fa replaces weights of the layer that reads the message, and '{spec.receiver}' reads it by an "
+                    "aggregation or a pointer; use dfa, or a network of another kind",
+                )
+            weights: Tensors = network.feedback_weights(channel.shape, random)
             channel.feedback.weights = {
                 k: v.to(device=self.device, dtype=self.dtype) for k, v in weights.items()
             }

@@ -316,6 +316,7 @@ def _rewired(agent: Agent) -> Agent:
 
 def _stack_agents(name: str, members: Sequence[Agent], base: System) -> Agent:
     learner = Learner.stacked([agent.learner for agent in members])
+    replicas = _replicas(base, [agent.name for agent in members])
     first, draws = members[0], [own for agent in members if (own := agent.participation) is not None]
     return replace(
         members[0],
@@ -331,8 +332,8 @@ def _stack_agents(name: str, members: Sequence[Agent], base: System) -> Agent:
             critics=tuple(zip(*(agent.inputs.critic for agent in members), strict=True)),
             order={},
         ),
-        replicas=_replicas(base, [agent.name for agent in members]),
-        participation=draws[0].of_stack(draws) if draws else None,
+        replicas=replicas,
+        participation=draws[0].of_stack(draws, replicas) if draws else None,
     )
 
 

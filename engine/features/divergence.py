@@ -492,7 +492,7 @@ class DivergenceCheck:
             channel = self.channels[read.channel]
             members = update.stepping_members.get(channel.receiver)
             if members is not None:  # a member that nothing reached returns nothing
-                rows = self.agents[channel.receiver].rows_of(members)
+                rows = self.agents[channel.receiver].replicas.rows_of(members)
                 gradient = mask_fill_zero(channel.of_receiver(rows), gradient)
                 update.returned[read] = gradient
             for k in self.divergence.members(len(channel.members), [], [gradient]):

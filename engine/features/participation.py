@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from antiphon.engine.heart.rows import RowMask
+from antiphon.engine.heart.rows import Replicas, RowMask
 from antiphon.nets.random import uniform_many
 
 __all__ = ["Participation"]
@@ -18,29 +18,25 @@ class Participation:
     Args:
         probability: Of each.
         seeds: Of the members' draws; tied agents have the same.
-        batch: B, the rows of a member.
-        device: Of masks.
+        replicas: The members' rows.
     """
 
-    def __init__(
-        self, probability: float, seeds: Sequence[int], batch: int, device: torch.device | str
-    ) -> None:
+    def __init__(self, probability: float, seeds: Sequence[int], replicas: Replicas) -> None:
         self.probability, self.seeds = probability, tuple(seeds)
-        self._seeds, self._batch, self._device = torch.tensor(seeds), batch, device
+        self._seeds, self._replicas = torch.tensor(seeds), replicas
         self._newest: tuple[int, RowMask] = (-1, True)
         """The newest window asked for, and who learns from it."""
 
     @staticmethod
-    def of_stack(members: Sequence[Participation]) -> Participation:
+    def of_stack(members: Sequence[Participation], replicas: Replicas) -> Participation:
         """Return that of a stack of agents with the same probability."""
-        seeds = [seed for own in members for seed in own.seeds]
-        return Participation(members[0].probability, seeds, members[0]._batch, members[0]._device)
+        return Participation(members[0].probability, [own.seeds[0] for own in members], replicas)
 
     def rows(self, window: int) -> RowMask:
         """Return the rows of those that learn from `window`."""
         if self._newest[0] != window:
             members = uniform_many(self._seeds, window, 1)[:, 0] < self.probability
             drawn = int(members.sum())
-            rows = members.to(self._device).repeat_interleave(self._batch)
-            self._newest = window, rows if 0 < drawn < len(members) else drawn > 0
+            rows = self._replicas.rows_of(members) if 0 < drawn < len(members) else drawn > 0
+            self._newest = window, rows
         return self._newest[1]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.message import Tick
-from antiphon.engine.heart.rows import Members, RowMask
+from antiphon.engine.heart.rows import Members, RowMask, members_and
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 
@@ -28,9 +28,23 @@ class Reach:
 
     def __init__(self, system: System) -> None:
         self.system = system
+        self._stacked = {
+            group: [system.agents[name] for name in group.owners]
+            for group in system.groups
+            if any(system.agents[name].stacked for name in group.members)
+        }
+        """The agents of the groups in which any is stacked."""
 
-    def members(self, update: Update, agent: Agent) -> Members:
-        """Return the members of an agent that an update's learning signal reaches; None: all."""
+    def stepping_members(self, update: Update) -> dict[str, Members]:
+        """Return the members of agents that learn from an update, and that its signal reaches; absent, None: all."""
+        return {
+            agent.name: members_and(
+                agent.members_in(update.learning[agent.name]), self._reached(update, agent)
+            )
+            for agent in self._stacked.get(update.group, ())
+        }
+
+    def _reached(self, update: Update, agent: Agent) -> Members:
         losses = update.window_loss.losses.get(agent.name)
         if losses is not None and not (agent.stacked and isinstance(losses.count, Tensor)):
             return None

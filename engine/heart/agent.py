@@ -159,10 +159,6 @@ class Agent(Quarantine):
         """The sum of a figure over each member's rows, [N]; of several figures in columns [N, columns]."""
         return rows.view(len(self.members), self.batch, *rows.shape[1:]).sum(1)
 
-    def rows_of(self, members: Tensor) -> Tensor:
-        """A mask of members, [N] bool, as one of their rows."""
-        return members.to(self.replicas.index.device).repeat_interleave(self.batch)
-
     def members_in(self, rows: RowMask) -> Members:
         """The members whose rows are in a mask that holds for members as wholes; None: all."""
         if isinstance(rows, Tensor):
@@ -173,7 +169,9 @@ class Agent(Quarantine):
     def disabled_rows(self) -> RowMask:
         """The rows of members that have diverged."""
         return (
-            self.all_disabled if self.disabled is None or self.all_disabled else self.rows_of(self.disabled)
+            self.all_disabled
+            if self.disabled is None or self.all_disabled
+            else self.replicas.rows_of(self.disabled)
         )
 
     def participates(self, window: int) -> RowMask:

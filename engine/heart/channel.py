@@ -208,10 +208,6 @@ class Channel:
         """A signal of the environment, [B, …], for the channel's rows."""
         return self.places.replicas.to_rows(signal)
 
-    def rows_of(self, members: Tensor) -> Tensor:
-        """A mask of channels, [K] bool, as one of their rows."""
-        return members.to(self.zeros.device).repeat_interleave(self.batch)
-
     def members_in(self, mask: Tensor) -> Tensor:
         """The channels, [K] bool, any of whose rows are in a mask."""
         return mask.view(len(self.members), self.batch).any(1).cpu()
@@ -238,7 +234,11 @@ class Channel:
     def enabled_predictions(self, rows: Tensor) -> Tensor:
         """Synthetic gradients, zeros where the predictor is disabled."""
         disabled = self.gradient.disabled
-        return rows if disabled is None else mask_fill_zero(mask_not(self.rows_of(disabled)), rows)
+        return (
+            rows
+            if disabled is None
+            else mask_fill_zero(mask_not(self.places.replicas.rows_of(disabled)), rows)
+        )
 
     # --- what follows from its settings --------------------------------------------------------------------
 

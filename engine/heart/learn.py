@@ -29,7 +29,7 @@ from antiphon.engine.heart.message import LearningGroup, Message, Tick, Window
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.rows import mask_and, mask_fill_zero, mask_not
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import Losses, Update, WindowLoss
+from antiphon.engine.heart.updates import EndedWindows, Losses, Update, WindowLoss
 
 if TYPE_CHECKING:
     from antiphon.engine.features.auxiliary import AuxiliaryTask
@@ -167,10 +167,14 @@ class BackwardPass:
         self.answered: list[Callable[[Update], None]] = []
         """Hooks on windows whose gradients are booked: what else goes back to the senders of what they read."""
 
-    def differentiate(self, closing: list[tuple[LearningGroup, Window]], step: int) -> list[Update]:
+    def differentiate(self, closing: EndedWindows, step: int) -> list[Update]:
         """The gradients of closed windows by parameters and by the messages that were read; nothing is booked yet."""
-        updates, wanted, requests = [], [], []
+        updates: list[Update] = []
+        made, requests = [], []
         for group, window in closing:
+            if window in self.at_once:
+                updates.append(self.at_once[window])
+                continue
             update = self.update_of(group, window)
             update.window_loss = self.evaluator.window(window)
             update.returned = dict.fromkeys(window.leaves.values())
@@ -188,10 +192,10 @@ class BackwardPass:
                 None if self.auxiliary is None else self.auxiliary.loss(update),
             )
             updates.append(update)
-            wanted.append(reads)
+            made.append((update, reads))
             requests.append(request)
         results = backward_all(requests, self.system.batch)
-        for update, reads, result in zip(updates, wanted, results, strict=True):
+        for (update, reads), result in zip(made, results, strict=True):
             update.gradients = {**result.parameters}
             update.window_loss.roots.clear()  # with them goes what is left of the graph
             update.returned.update(zip(reads, result.leaves, strict=True))
@@ -209,15 +213,7 @@ class BackwardPass:
             hook(update)
         update.returned = {}  # as large as the messages, and of no more use
 
-    @staticmethod
-    def average_tied(update: Update) -> None:
-        """Make the summed gradients of tied agents their mean (semantics 27a)."""
-        for name, gradients in update.gradients.items():
-            sharing = update.group.owners[name]
-            if sharing > 1:
-                update.gradients[name] = [None if g is None else g / sharing for g in gradients]
-
-    def predict(self, closing: list[tuple[LearningGroup, Window]]) -> None:
+    def predict(self, closing: EndedWindows) -> None:
         """Evaluate the synthetic gradients of all messages of closed windows that are injected into, at once."""
         self.predictor_trainer.predict_missing(
             [

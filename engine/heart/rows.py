@@ -156,6 +156,10 @@ class Replicas:
         """A signal of all replicas for the members' rows, [members * B, …]."""
         return signal if self._shared else self.by_member(signal).flatten(0, 1)
 
+    def rows_of(self, members: Tensor) -> Tensor:
+        """A mask of members, [members] bool, as one of their rows."""
+        return members.to(self.index.device).repeat_interleave(self.batch)
+
 
 def select_rows(rows: Tensor, index: Tensor | None, batch: int) -> Tensor:
     """The rows of the members at `index`, [len(index) * B, …]; None: all of them, unchanged."""

@@ -20,7 +20,7 @@ from antiphon.engine.heart.message import Action, EpisodeEnds, LearningGroup, St
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.rows import Members, members_and
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import StepReport, Update
+from antiphon.engine.heart.updates import EndedWindows, StepReport, Update
 from antiphon.nets.memory import keep_memory
 from antiphon.nets.trained_parameters import step_all
 
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from antiphon.engine.features.sweep import SweepOrder
 
 __all__ = ["Engine"]
-
-EndedWindows = list[tuple[LearningGroup, Window]]
-"""Windows that have ended, with whose they are."""
 
 
 class Engine:
@@ -64,7 +61,7 @@ class Engine:
         self.returns: LambdaReturns | None = None
         """Hook on what has come back: a state's gradient is replaced by a return over several windows."""
         self.reach: Reach | None = None
-        """Hook on updates of stacks: the members that a learning signal reaches, and no others, take a step."""
+        """Hook on updates of stacks: the members that learn, and that a signal reaches, and no others, take a step."""
         self.depths: dict[LearningGroup, int] = {}
         """Hook on the order of a step's windows: after how many others a group's is differentiated; absent: after none."""
         self.before_move: list[Callable[[Sequence[Update]], None]] = []
@@ -72,13 +69,6 @@ class Engine:
         self.after_move: list[Callable[[Sequence[Update], int], None]] = []
         """Hooks on the updates that have moved together, and the step."""
         self.frozen = False
-        agents = self.system.agents
-        self._stacked = {
-            group: [agents[name] for name in group.owners]
-            for group in self.system.groups
-            if any(agents[name].stacked for name in group.members)
-        }
-        """The agents of the groups in which any has a leading axis of members: not all of them take every step."""
 
     @property
     def action(self) -> Action | None:
@@ -130,9 +120,15 @@ class Engine:
             DivergenceError: A number is not finite, or longer than the bound, and the scenario says stop.
         """
         closing, dropped = self._take_ended_windows(step)
-        self.backward_pass.predict(self._not_swept(closing))
-        turns = [self._differentiate(turn, step) for turn in self._turns(closing)]
-        local = self.predictor_trainer.local_examples([window for _, window in self._not_swept(closing)])
+        at_once = self.backward_pass.at_once
+        learning = [(group, window) for group, window in closing if window not in at_once]
+        self.backward_pass.predict(learning)
+        turns: list[list[Update]] = []
+        for turn in self._turns(closing):
+            turns.append(self.checked(self.backward_pass.differentiate(turn, step), step))
+            for update in turns[-1]:
+                self.backward_pass.book(update)
+        local = self.predictor_trainer.local_examples([window for _, window in learning])
         for group, window in [*closing, *dropped]:
             self._close(group, window, step)
         returns = {} if self.returns is None else self.returns.extend(closing, step)
@@ -196,39 +192,19 @@ class Engine:
             turns[turn].append((group, window))
         return [turn for turn in turns if turn]
 
-    def _differentiate(self, closing: EndedWindows, step: int) -> list[Update]:
-        """Pull the learning signal of closed windows back to parameters and leaves, and book it in the ledgers.
-
-        Each update gets the members of stacks that it moves; no parameter moves yet.
-        """
-        present = iter(self.backward_pass.differentiate(self._not_swept(closing), step))
-        updates = [self.backward_pass.at_once.get(window) or next(present) for _, window in closing]
-        updates = self.checked(updates, step)
-        for update in updates:
-            self.backward_pass.book(update)
-        return updates
-
     def checked(self, updates: list[Update], step: int) -> list[Update]:
         """Return updates with the members that they move, as far as they have not diverged."""
         for update in updates:
-            update.stepping_members = self._stepping(update)
+            update.stepping_members = {} if self.reach is None else self.reach.stepping_members(update)
         updates = self.divergence.check_updates(updates, step)
         for update in updates:
-            self.backward_pass.average_tied(update)
+            for name, sharing in update.group.owners.items():
+                if (
+                    sharing > 1 and name in update.gradients
+                ):  # tied agents follow the mean of theirs (semantics 27a)
+                    gradients = update.gradients[name]
+                    update.gradients[name] = [None if g is None else g / sharing for g in gradients]
         return updates
-
-    def _stepping(self, update: Update) -> dict[str, Members]:
-        """The members that an update moves, where there are stacks: those that learn, and that its signal reaches."""
-        return {
-            agent.name: members_and(
-                agent.members_in(update.learning[agent.name]),
-                None if self.reach is None else self.reach.members(update, agent),
-            )
-            for agent in self._stacked.get(update.group, ())
-        }
-
-    def _not_swept(self, closing: EndedWindows) -> EndedWindows:
-        return [one for one in closing if one[1] not in self.backward_pass.at_once]
 
     def _close(self, group: LearningGroup, window: Window, step: int) -> None:
         Ledger.unpin(window.sent)

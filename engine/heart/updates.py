@@ -17,7 +17,10 @@ from antiphon.engine.heart.rows import Members, RowMask
 if TYPE_CHECKING:
     from antiphon.engine.policies.policy_window import PolicyWindow
 
-__all__ = ["Losses", "PredictorUpdate", "StepReport", "Update", "WindowLoss"]
+__all__ = ["EndedWindows", "Losses", "PredictorUpdate", "StepReport", "Update", "WindowLoss"]
+
+EndedWindows = list[tuple[LearningGroup, Window]]
+"""Windows that have ended, with whose they are."""
 
 
 @dataclass(slots=True)

@@ -43,13 +43,6 @@ def replay(state: State, window: Window) -> None:
         buffers[owner] = _evaluate(state, ticks, window, buffers[owner])
 
 
-def release(window: Window) -> None:
-    """Drop a window's graph: none outlives it (rule 15)."""
-    window.live.clear()
-    for tick in window.ticks():
-        tick.ports = {}
-
-
 def _read(state: State, agent: Agent, signals: StepSignals, window: Window) -> Tick:
     step = signals.step
     tick = Tick(step, agent.name, signals, [], state.participates(agent.name, window.number))

@@ -12,15 +12,12 @@ from torch import Tensor
 
 from antiphon.agents.learner import Learner
 from antiphon.comms.model import Model
-from antiphon.engine.heart.message import LearningGroup, Window
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 from antiphon.errors import DivergenceError
 from antiphon.nets.random import uniform
 from antiphon.nets.torch_optimisers import TorchOptimiser, plain_optimiser, rate_shares
 
-Closed = list[tuple[LearningGroup, Window]]
-"""Windows that have ended."""
 MOMENTS = {"momentum": "momentum_buffer", "mean": "exp_avg", "square": "exp_avg_sq"}
 """Names of an optimiser's moments where they are saved, and in torch."""
 

@@ -182,9 +182,9 @@ CORE: tuple[Fault, ...] = (
     ),
     Fault(
         "agent-rows-of-a-member-are-another-member's",
-        "engine/heart/agent.py",
-        "return members.to(self.replicas.index.device).repeat_interleave(self.batch)",
-        "return members.to(self.replicas.index.device).repeat(self.batch)",
+        "engine/heart/rows.py",
+        "return members.to(self.index.device).repeat_interleave(self.batch)",
+        "return members.to(self.index.device).repeat(self.batch)",
         "tests/contracts/test_contracts.py::test_documents[p_update, locked-reference]",
     ),
     Fault(

@@ -28,7 +28,7 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "backward-tied-gradients-are-summed",
-        "engine/heart/learn.py",
+        "engine/heart/step.py",
         "[None if g is None else g / sharing for g in gradients]",
         "[None if g is None else g for g in gradients]",
         "tests/contracts/test_contracts.py::test_documents[tied-reference]",
@@ -119,9 +119,9 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "engine-undrawn-members-of-a-stack-step",
-        "engine/heart/step.py",
-        "                agent.members_in(update.learning[agent.name]),\n",
-        "                None,\n",
+        "engine/features/reach.py",
+        "agent.members_in(update.learning[agent.name])",
+        "None",
         "tests/contracts/test_contracts.py::test_documents[p_update, locked-reference]",
     ),
     Fault(
