@@ -123,6 +123,8 @@ class TrainingSpec(Spec):
         steps: How many environment steps a run takes; the horizon of all schedules.
         optimiser: Of every agent that names none.
         predictor: Of every channel's predictor that names none; None: as `optimiser`.
+        precision: `bf16`: agents and predictors are evaluated and differentiated under autocast to bfloat16; parameters,
+            messages, losses and optimisers stay float32. Or `float32`.
         advanced: Settings that few scenarios need.
     """
 
@@ -130,6 +132,7 @@ class TrainingSpec(Spec):
     steps: Count = 1000
     optimiser: OptimiserSpec = Field(default_factory=OptimiserSpec)
     predictor: OptimiserSpec | None = None
+    precision: Literal["float32", "bf16"] = "float32"
     advanced: AdvancedSpec = AdvancedSpec()
 
     written: ClassVar[frozenset[str]] = frozenset({"batch", "steps", "optimiser"})
