@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PlainValidator
 
@@ -120,8 +120,9 @@ class TrainingSpec(Spec):
 
     Attributes:
         batch: Number of parallel environments.
-        steps: How many environment steps a run takes; the horizon of all schedules.
-        optimiser: Of every agent that names none.
+        steps: How many environment steps a run takes; the horizon of all schedules. With `a2c` or `ppo` by default 4,000.
+        optimiser: Of every agent that names none. With `a2c` or `ppo` by default Adam at 0.003, falling linearly to zero,
+            with gradients clipped at 0.5.
         predictor: Of every channel's predictor that names none; None: as `optimiser`.
         advanced: Settings that few scenarios need.
     """
@@ -133,6 +134,16 @@ class TrainingSpec(Spec):
     advanced: AdvancedSpec = AdvancedSpec()
 
     written: ClassVar[frozenset[str]] = frozenset({"batch", "steps", "optimiser"})
+
+    def of_policies(self, *, tied: bool) -> Self:
+        """Return the same with what is not named as policies need it.
+
+        Args:
+            tied: Whether single parameters of agents are tied: a clip would act on the gradients of each agent on its own.
+        """
+        keys = {"lr": 0.003, "clip": None if tied else 0.5, "schedule": {"kind": "linear", "scale": 0.0}}
+        defaults = {"steps": 4000, "optimiser": OptimiserSpec.model_validate(keys)}
+        return self.model_copy(update={k: v for k, v in defaults.items() if k not in self.model_fields_set})
 
 
 class ValueSpec(Spec):
