@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import VALUE, CallSettings, Network, Tensors, sub, with_prefix
+from antiphon.agents.policies import RETURNS
 from antiphon.nets import random
 from antiphon.nets.layers import Transport
 from antiphon.nets.trained_parameters import TrainedParameters
@@ -30,11 +31,18 @@ class Learner(TrainedParameters):
         generator: Samples the initial parameters.
         critic: A second network that estimates values in training, whose only head is `VALUE`; those of the first do not
             depend on it.
+        returns: Whether running statistics of a policy's returns are kept among its own.
         settings: The other arguments of `TrainedParameters`.
     """
 
     def __init__(
-        self, network: Network, generator: torch.Generator, critic: Network | None = None, **settings: Any
+        self,
+        network: Network,
+        generator: torch.Generator,
+        critic: Network | None = None,
+        *,
+        returns: bool = False,
+        **settings: Any,
     ) -> None:
         self.network = network
         self.critic: Any = critic
@@ -43,6 +51,8 @@ class Learner(TrainedParameters):
             own = random.generator(generator.initial_seed(), CRITIC)
             parameters |= with_prefix(CRITIC, critic.parameters(own))
             buffers |= with_prefix(CRITIC, critic.buffers())
+        if returns:
+            buffers |= {RETURNS: torch.zeros(3)}
         super().__init__(parameters, buffers, **settings)
 
     def evaluate(

@@ -78,6 +78,8 @@ def install(engine: Engine, base: System, *, native: bool = False) -> None:
         from antiphon.engine.policies.further_passes import FurtherPasses
 
         engine.after_move.append(FurtherPasses(engine, base).learn)
+    if engine.evaluator.policies is not None:
+        engine.before_move.append(engine.evaluator.policies.update_statistics)
     if system.device.type == "cuda":
         check_later(engine)
 

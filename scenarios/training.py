@@ -148,8 +148,9 @@ class TrainingSpec(Spec):
 
     Attributes:
         batch: Number of parallel environments.
-        steps: How many environment steps a run takes; the horizon of all schedules.
-        optimiser: Of every agent that names none.
+        steps: How many environment steps a run takes; the horizon of all schedules. With `a2c` or `ppo` by default 4,000.
+        optimiser: Of every agent that names none. With `a2c` or `ppo` by default Adam at 0.003, falling linearly to zero,
+            with gradients clipped at 0.5.
         predictor: Of every channel's predictor that names none; None: as `optimiser`.
         evaluate: Evaluation during the training; None: at its end only.
         keep_best: The metric of these evaluations whose best checkpoint a run keeps; None: it keeps the newest ones only.
@@ -185,6 +186,16 @@ class TrainingSpec(Spec):
         """The metrics of `keep_best` and `stop`, by the place that names them."""
         found = {} if self.keep_best is None else {"keep_best": self.keep_best}
         return found if self.stop is None else {**found, "stop.metric": self.stop.metric}
+
+    def of_policies(self, *, tied: bool) -> Self:
+        """Return the same with what is not named as policies need it.
+
+        Args:
+            tied: Whether single parameters of agents are tied: a clip would act on the gradients of each agent on its own.
+        """
+        keys = {"lr": 0.003, "clip": None if tied else 0.5, "schedule": {"kind": "linear", "scale": 0.0}}
+        defaults = {"steps": 4000, "optimiser": OptimiserSpec.model_validate(keys)}
+        return self.model_copy(update={k: v for k, v in defaults.items() if k not in self.model_fields_set})
 
 
 class ValueSpec(Spec):

@@ -247,6 +247,7 @@ class _Builder:
                 network,
                 generator(self.seed, "agent", owner, "parameters"),
                 self._critic(name, spec, shapes),
+                returns=spec.objective is not None and spec.objective.get("normalise") == "returns",
                 optimiser=kind,
                 rate=rate,
                 frozen=not spec.learn,

@@ -158,7 +158,7 @@ class ForwardPass:
             tick.ports = {n: ports[n] if len(ticks) == 1 else ports[n].chunk(len(ticks))[i] for n in names}
             if replay:
                 self._send_again(tick, window)
-        return after
+        return buffers | after
 
     def inputs(self, tick: Tick, window: Window) -> Tensor:
         """The network's input [rows, …]: observations and messages, joined by the agent's fan-in."""

@@ -23,7 +23,7 @@ from antiphon.engine.reference import ledger
 from antiphon.engine.reference.backward import depth, fate_of, lambda_returns, window_update
 from antiphon.engine.reference.forward import replay, tick_agents
 from antiphon.engine.reference.ledger import RowMask, mask_fill_zero
-from antiphon.engine.reference.policies import act, further_passes
+from antiphon.engine.reference.policies import act, further_passes, update_returns
 from antiphon.engine.reference.predictors import gradient_updates, input_updates
 from antiphon.engine.reference.state import State
 
@@ -96,6 +96,8 @@ class ReferenceEngine(State):
         gradients = gradient_updates(self, closed, returns, step, watch=watch)
         inputs = input_updates(self, step)
         # ... then everything moves: the order cannot matter.
+        for update in updates:
+            update_returns(self, update)
         for update in updates:
             for name, own in update.gradients.items():
                 self.optimizers[self.agents[name].learner].step(own, step)

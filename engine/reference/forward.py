@@ -28,7 +28,7 @@ def tick_agents(state: State, names: tuple[str, ...], signals: StepSignals) -> l
         window.number = group.windows.number(signals.step)
         window.start = {name: dict(state.agents[name].learner.buffers) for name in group.owners}
     ticks = [_read(state, agent, signals, window) for agent in agents]
-    learner.buffers = _evaluate(state, ticks, window, learner.buffers)
+    learner.buffers = learner.buffers | _evaluate(state, ticks, window, learner.buffers)
     window.calls.append(ticks)
     for agent, tick in zip(agents, ticks, strict=True):
         _send(state, agent, tick, window)
@@ -40,7 +40,7 @@ def replay(state: State, window: Window) -> None:
     buffers = dict(window.start)
     for ticks in window.calls:
         owner = state.system.owner_of[ticks[0].agent]
-        buffers[owner] = _evaluate(state, ticks, window, buffers[owner])
+        buffers[owner] = buffers[owner] | _evaluate(state, ticks, window, buffers[owner])
 
 
 def _read(state: State, agent: Agent, signals: StepSignals, window: Window) -> Tick:
