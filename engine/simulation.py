@@ -454,7 +454,7 @@ class Simulation(BaseSimulation):
     def channels(self) -> dict[str, ChannelHandle]:
         """The channels by name, as they are now: messages, synthetic gradient and input, and figures."""
         channels = self._system.channels.items()
-        make = partial(ChannelHandle, measured=self._channel_figures, keep=self._keep)
+        make = partial(ChannelHandle, measured=partial(_figures_of_channels, self), keep=self._keep)
         return Named("channel", {name: make(each) for name, each in channels})
 
     @property
@@ -502,10 +502,6 @@ class Simulation(BaseSimulation):
         self.recorders.append(view)
         return view
 
-    def _channel_figures(self) -> dict[str, dict[str, float]]:
-        with self.fork(stacked=False) as twin:
-            return channel_figures(twin)
-
     def _keep(self, name: str, quantities: Sequence[str], period: int) -> Recording:
         """Begin a recording (`AgentHandle.record`, `ChannelHandle.record`)."""
         recording = Recording(self._system, name, tuple(quantities), period)
@@ -527,6 +523,11 @@ class Simulation(BaseSimulation):
     ) -> Values:
         """Return what the learning signal of channels is worth, in forks (semantics 36): see `probes.value.value`."""
         return value(self, channels=channels, horizon=horizon, repeats=repeats, ahead=ahead)
+
+
+def _figures_of_channels(simulation: Simulation) -> dict[str, dict[str, float]]:
+    with simulation.fork(stacked=False) as twin:
+        return channel_figures(twin)
 
 
 def _kept_history(simulation: Simulation) -> History:
