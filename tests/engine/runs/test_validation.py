@@ -269,6 +269,15 @@ def test_what_is_no_callback_is_refused(callback: object) -> None:
         simulation.run(callbacks=[callback])
 
 
+def test_many_agents_have_a_history_in_memory_where_it_is_asked_for() -> None:
+    few = {"period": 3, "max": 1}
+    with Simulation(scenario_of(AGENTS, CHANNELS, telemetry=few, steps=4)) as simulation:
+        assert len(simulation.run(2)) == 0
+        with pytest.warns(UserWarning, match="begins after step 2"):
+            assert len(simulation.history) == 0
+        assert {row.step for row in simulation.run(2)} == {3, 4}
+
+
 def test_the_history_of_a_run_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     with Simulation(scene()) as simulation:
         first, second = simulation.run(4), simulation.run(3)
