@@ -360,7 +360,9 @@ class Simulation(BaseSimulation):
                 ends the run after the present step.
 
         Returns:
-            The log entries of this run; with a `logdir` they are read from metrics.csv when they are first looked at.
+            The log entries of this run. With a `logdir` they are read from metrics.csv when they are first looked at.
+            Without one there are none of more than `telemetry.max` agents or channels, unless `simulation.history` was
+            asked for before or `training.evaluate` is set.
 
         Raises:
             DivergenceError: A loss or gradient was not finite; what was learned before is kept, also in `logdir`.
@@ -379,8 +381,7 @@ class Simulation(BaseSimulation):
         observers: list[Observer] = [RunProgress(total, self.now), calls]
         if self._writer is not None:
             observers.append(self._writer)
-        table = None if self._writer is None else self._writer.directory.path / "metrics.csv"
-        history = _kept_history(self) if table is None else History(partial(read_figures, table))
+        history = _history_of_run(self)
         self._keeps_messages = calls.each_step or bool(self.recordings)
         self.notify = lambda event, *about: calls.call(event, self, *about)
         try:
@@ -471,8 +472,8 @@ class Simulation(BaseSimulation):
     def history(self) -> History:
         """Every figure, a row each: `pandas.DataFrame(simulation.history)` is a table of them.
 
-        With a `logdir` it is what metrics.csv has so far. Else it is kept in memory from the first `run`, or from the first
-        time that it is asked for.
+        With a `logdir` it is what metrics.csv has so far. Else it is kept in memory from the first time that it is asked for,
+        or from the first `run` that returns one.
         """
         if self._writer is not None:
             return History.read(self._writer.directory.path / "metrics.csv")
@@ -536,6 +537,17 @@ def _kept_history(simulation: Simulation) -> History:
         simulation._history = History()
         simulation.recorders.append(simulation._history)
     return simulation._history
+
+
+def _history_of_run(simulation: Simulation) -> History:
+    """Return what a run's history is taken of: metrics.csv, or what is kept in memory, which few agents are by default."""
+    if simulation._writer is not None:
+        return History(partial(read_figures, simulation._writer.directory.path / "metrics.csv"))
+    scenario = simulation.scenario
+    few = max(len(scenario.agents), len(scenario.channels)) <= scenario.telemetry.max
+    if simulation._history is None and not few and scenario.training.evaluate is None:
+        return History()
+    return _kept_history(simulation)
 
 
 class _Recorded:
