@@ -324,7 +324,16 @@ class Simulation(BaseSimulation):
         source: str | Path,
         agents: Iterable[str] | Mapping[str, str] | None = None,
     ) -> TakenWeights:
-        """Take weights of another run, as its base does; a run directory has them in a checkpoint at once."""
+        """Take weights of another run, as its base does; a run directory has them in a checkpoint at once.
+
+        Raises:
+            ScenarioError: Also where parts that do not wait have begun: they have the parameters, and what is under way.
+        """
+        if self._coordinator is not None and self._coordinator.free and self._coordinator.begun:
+            raise ScenarioError(
+                "load_weights: parts that do not wait have begun, and keep their parameters; call it before the first run, or "
+                "use parts in lockstep"
+            )
         found = super().load_weights(source, agents)
         if self._writer is not None:
             directory = self._writer.directory

@@ -33,10 +33,13 @@ class StandIns:
 
     Args:
         system: The channels.
+
+    Attributes:
+        training: Whether batch norm uses the statistics of the rows; deployed, it uses the running ones.
     """
 
     def __init__(self, system: System) -> None:
-        self.system = system
+        self.system, self.training = system, True
         self.contexts = Contexts(system)
 
     def stand_in(self, channel: Channel, read: Read, step: int) -> Read:
@@ -60,7 +63,8 @@ class StandIns:
             missing = mask_and(missing, channel.places.replicas.rows_of(channel.input.enabled))
         if missing is False:
             return read
-        return _filled(read, message, constant(channel.input.model.predict(context, channel.rows)), missing)
+        prediction = channel.input.model.predict(context, channel.rows, training=self.training)
+        return _filled(read, message, constant(prediction), missing)
 
     def gradients(self, *, frozen: bool = False) -> dict[str, PredictorUpdate]:
         """Gather what each synthetic input learns from at this step, with the gradients of its parameters; nothing if frozen."""

@@ -61,7 +61,8 @@ def export(system: System, agents: Sequence[str]) -> fx.GraphModule:
         way, [batch, …] each, and `steps`, [] int64, how many have been taken.
 
     Raises:
-        ScenarioError: No such agent, or one without an output; no agent observes anything; a round is too long.
+        ScenarioError: No such agent, or one without an output; no agent observes anything; a round is too long; a channel
+            that loses every message has a synthetic input.
     """
     goals, outputs = system.goals(), with_output(system, system.agents)
     for name in agents:
@@ -235,7 +236,17 @@ class Ticks:
     # --- where a tick finds what it reads ---------------------------------------------------------------------
 
     def due(self, channel: Channel, step: int) -> list[int]:
-        """Return the stamps that the receiver's tick at `step` reads, oldest first; empty before the first."""
+        """Return the stamps that the receiver's tick at `step` reads, oldest first; empty before the first.
+
+        Raises:
+            ScenarioError: A link that loses every message has a synthetic input.
+        """
+        if channel.ledger.link.drop == 1 and not channel.state:
+            if channel.input.model is not None:
+                raise ScenarioError(
+                    f"compose: {channel.name} loses every message, and its synthetic input is not exported"
+                )
+            return []
         return [stamp - self._later for stamp in channel.ledger.due(step + self._later)]
 
     def made(self, stamps: Sequence[int]) -> fx.Node | None:

@@ -18,8 +18,9 @@ class Links:
     """How messages travel in a rollout.
 
     Attributes:
-        kind: `perfect`: delays and rates are kept, nothing is lost, nothing is added; `as_run`: as in the run, with
-            synthetic inputs where a message is missing.
+        kind: `perfect`: delays and rates are kept, nothing is lost, nothing is added, but for links that lose every message,
+            which are cut as they are in the run; `as_run`: all as in the run, with synthetic inputs where a message is
+            missing.
         drop: With `as_run`, the probability of loss on every link; None: its own.
         inputs: With `as_run`, whether synthetic inputs stand in.
 
@@ -52,6 +53,6 @@ class Links:
 
     def of(self, link: Link, seed: int) -> Link:
         """Return what stands for one of the run's links."""
-        if self.kind == "perfect":
+        if self.kind == "perfect" and link.drop < 1:
             return dataclasses.replace(link, drop=0.0, noise=0.0, bits=None)
         return dataclasses.replace(link, seed=seed, drop=link.drop if self.drop is None else self.drop)

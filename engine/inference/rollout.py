@@ -103,6 +103,8 @@ class Rollout:
         install_forward(self._forward_pass)
         if self._forward_pass.actions is not None:
             self._forward_pass.actions.greedy = not sampled
+        if self._forward_pass.stand_ins is not None:
+            self._forward_pass.stand_ins.training = False
 
     def release(self) -> None:
         """Let all messages go: they are in circles, which Python would search for later."""
@@ -416,7 +418,7 @@ def _link(channel: Channel, links: Links, seed: int) -> Link:
 def _silent(channel: Channel, batch: int, links: Links, seed: int) -> Channel:
     """A channel over which nothing has been sent, and no gradient returns."""
     link = _link(channel, links, seed)
-    stands_in = links.kind == "as_run" and links.inputs
+    stands_in = links.inputs and (links.kind == "as_run" or link.drop == 1)
     held = (
         HeldMessages(channel.name, channel.ledger.aligned) if link.drop or channel.ledger.remembers else None
     )

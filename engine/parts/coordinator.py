@@ -113,6 +113,11 @@ class Coordinator:
         """Whether the parts take all steps, and never wait."""
         return self.settings.mode == "free"
 
+    @property
+    def begun(self) -> bool:
+        """Whether the parts have a state of their own."""
+        return self._parts_at is not None
+
     def _bring_parts(self, simulation: BaseSimulation) -> Parts:
         """Return the parts, not further from the simulation's step than by one that they take themselves."""
         parts = self._open(simulation)

@@ -120,6 +120,40 @@ def test_with_every_message_lost_synthetic_inputs_are_alone() -> None:
     assert losses[True] != losses[False]
 
 
+def test_a_link_that_loses_every_message_is_cut_over_perfect_links_too() -> None:
+    agents = {"a": {"observes": ["x"], "network": MLP}, "b": {"network": MLP, "objective": CLASSIFY}}
+    cut = {"from": "a", "to": "b", "size": 3, "coupling": "detached", "link": {"drop": 1.0}}
+    simulation = Simulation(scenario_of(agents, [cut], source(test=0.5), batch=8))
+    (batch,) = simulation.world.env.batches("test", 650)
+    outputs = simulation.agents["b"].module(torch.zeros(650, 3))["objective"]
+    perfect = simulation.evaluate("test")
+    assert perfect.loss == pytest.approx(F.cross_entropy(outputs, batch["label"]).item(), rel=1e-5)
+    assert perfect.agents == simulation.evaluate("test", "as_run").agents
+    torch.testing.assert_close(simulation.compose()(x=batch["x"])["b"], outputs)
+    cut |= {"coupling": "decoupled", "input": {"kind": "linear", "context": []}}
+    simulation = Simulation(scenario_of(agents, [cut], source(test=0.5), batch=8))
+    for parameter in some(simulation.channels["a->b"].synthetic_input).parameters.values():
+        parameter.data.fill_(0.5)
+    assert simulation.evaluate("test").agents == simulation.evaluate("test", "as_run").agents
+    with one_line("compose: a->b loses every message, and its synthetic input is not exported"):
+        simulation.compose()
+
+
+def test_a_synthetic_input_with_batch_norm_uses_its_running_statistics() -> None:
+    """So that an example's score does not depend on the others that are shown with it."""
+    agents = {"a": {"observes": ["x"], "network": MLP}, "b": {"network": MLP, "objective": CLASSIFY}}
+    model = {"kind": "mlp", "hidden": [4], "norm": "batch", "context": ["x"]}
+    channel = {"from": "a", "to": "b", "size": 3, "input": model, "link": {"drop": 0.5}}
+    simulation = Simulation(scenario_of(agents, [channel], source(test=0.5), batch=8))
+    simulation.run(steps=20)
+    everything = Links("as_run", drop=1.0)
+    whole = simulation.evaluate("test", everything)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("antiphon.engine.inference.evaluation._ROWS", 50)
+        parts = simulation.evaluate("test", everything)
+    assert parts.loss == pytest.approx(whole.loss, rel=1e-5)
+
+
 # --- environments to run forward in ------------------------------------------------------------------------
 
 LSTM = {"kind": "lstm", "size": 8}

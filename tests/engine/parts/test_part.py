@@ -5,10 +5,13 @@ tests/contracts cuts every document in two. Here are cuts through rows of aligne
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from antiphon import Scenario, Simulation, load
 from tests.contracts.twins import differences, facts
+from tests.engine.numbers import one_line
 from tests.engine.parts.rings import ring
 from tests.engine.parts.stages import different, learned, stages
 
@@ -82,3 +85,19 @@ def test_where_nothing_is_late_parts_that_do_not_wait_learn_the_bits_of_delay_1(
             divided.run(steps)
             assert not different(learned(whole), learned(divided))
         assert not list(differences(whole.train_means.means(), divided.train_means.means(), tolerance=1e-6))
+
+
+def test_parts_that_do_not_wait_take_weights_before_they_begin_and_then_no_more(tmp_path: Path) -> None:
+    scenario = stages(2)
+    with Simulation(scenario, seed=5, logdir=tmp_path / "run") as source:
+        source.run(3)
+    free = {"placement": in_turn(scenario, 2), "mode": "free"}
+    with Simulation(scenario) as whole, Simulation(scenario, parts=free) as divided:
+        for one in (whole, divided):
+            one.load_weights(tmp_path / "run")
+            one.run(4)
+        assert not different(learned(whole), learned(divided))
+        with one_line(
+            "load_weights: parts that do not wait have begun, and keep their parameters; call it before"
+        ):
+            divided.load_weights(tmp_path / "run")
