@@ -120,7 +120,7 @@ FAILURES: dict[str, tuple[Callable[[Path], object], tuple[str, ...], int]] = {
     "directory": (
         lambda path: Simulation(SCENARIO, logdir=path.parent, exist="error"),
         (),
-        1,
+        0,
     ),  # it holds something
     "checkpoint": (of_another_batch, (), 2),
     "seeds": (lambda path: seeds_together(SCENARIO, (3, 4, 5)), ("reset",), 3),
