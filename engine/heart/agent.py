@@ -127,8 +127,6 @@ class Agent:
     """The rows of members that have diverged: they learn no more, and their messages are void."""
     members: tuple[Agent, ...] = ()
     """The agents that it is a stack of; a lone agent is its own."""
-    watched: tuple[str, ...] = ()
-    """Ports that are kept though no channel and no objective reads them."""
     replicas: Replicas = field(default_factory=Replicas)
 
     def __post_init__(self) -> None:
@@ -248,8 +246,8 @@ class Agent:
 
     @cached_property
     def ports(self) -> tuple[str, ...]:
-        """The ports that a channel or objective reads, and those watched."""
-        names = [*self.watched, *(channel.port for channel in self.outgoing)]
+        """The ports that a channel or objective reads."""
+        names = [channel.port for channel in self.outgoing]
         if self.goal is not None:
             names += [port for port in (OBJECTIVE, VALUE) if port in self.learner.network.heads]
             names += [VALUE] if self.inputs.critic else []
