@@ -46,7 +46,6 @@ _RENAMED: Mapping[str, Mapping[str, str]] = {
     "NetworkSpec": {"encoder": "hidden", "filter": "size"},
     "ObjectiveSpec": {"weight": "scale", "when": "read"},
     "ParameterSpec": {"also": "choices", "help": "description"},
-    "ReconstructionSpec": {"head": "network", "weight": "scale"},
     "SampleSpec": {"by": "kind", "length": "size"},
     "Scenario": {"tied": "share"},
     "ScheduleSpec": {"factor": "scale"},

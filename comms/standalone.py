@@ -17,7 +17,6 @@ from torch import Tensor
 from antiphon.comms.alignment import alignment
 from antiphon.comms.backward_requests import Injection, as_leaf, backward, constant, value_of
 from antiphon.comms.examples import ContextSpec, Example, encode
-from antiphon.comms.heads import Reconstruction
 from antiphon.comms.modules import predictor_of
 from antiphon.comms.synthetic_gradients import Critic, Predictor
 from antiphon.errors import ScenarioError, suggest
@@ -30,7 +29,7 @@ from antiphon.spellings import either_spelling
 
 __all__ = ["Channel", "GradientSettings", "learn", "read_gradient"]
 
-_RESOLVED = ("target", "reconstruct", "of", "parameters", "sites", "normalise")
+_RESOLVED = ("target", "of", "parameters", "sites", "normalise")
 """Options that `Channel` gives to the predictor itself."""
 
 
@@ -98,9 +97,6 @@ def read_gradient(
         raise error(
             f"gradient.kind: {settings.kind} needs a receiver that acts, in a scenario; use another kind"
         )
-    reconstruct = settings.get("reconstruct")
-    if reconstruct is not None:
-        one_of("gradient.reconstruct.target", reconstruct.target, list(context))
     target = settings.get("target", target)
     if target is not None or settings.kind == "lens":
         one_of("gradient.target", target, list(context))
@@ -149,7 +145,7 @@ class Channel:
             `local`, `lens`, a registered name, or a module or factory called with `inputs` and `outputs`), or the keys of a
             scenario's `gradient`: `kind`, `target` (the name in `context` of what `local` and
             `sobolev_label` predict), `network` (of a `lens` the receiver's own layers, whose present parameters it has),
-            `pool`, `reconstruct`, `normalise`, `residual`, `scale`, `discount`, `hidden`, `size`, `norm`, `sites` and `optimiser`
+            `pool`, `normalise`, `residual`, `scale`, `discount`, `hidden`, `size`, `norm`, `sites` and `optimiser`
             (`kind`, `lr`, `momentum`, `weight_decay`, `clip`).
         context: What the predictor is conditioned on: a number of classes for integers [B], the shape of one
             sample for floats [B, *shape], or both, as (shape, classes), for integers [B, *shape].
@@ -198,10 +194,7 @@ class Channel:
         given = "linear" if gradient is None else gradient
         settings, self._target = read_gradient(given, specs, self._error)
         self._names = tuple(specs)
-        reconstruct = settings.get("reconstruct")
-        rebuilt = None if reconstruct is None else specs[reconstruct.target]
-        others = [spec for spec in specs.values() if spec.name != self._target and spec is not rebuilt]
-        self._context = (*([] if rebuilt is None else [rebuilt]), *others)
+        self._context = tuple(spec for spec in specs.values() if spec.name != self._target)
         self._scale = settings.scale
         self._discount = settings.discount
         self.predictor: Predictor | None = None
@@ -227,9 +220,6 @@ class Channel:
         optimiser: dict[str, Any] = {"kind": chosen.kind, "clip": chosen.clip}
         optimiser |= chosen.options if chosen.built_in else {"options": chosen.options, "lr": rate.base}
         options = {key: value for key, value in settings.options.items() if key not in _RESOLVED}
-        reconstruct = settings.get("reconstruct")
-        if reconstruct is not None:
-            options["reconstruct"] = Reconstruction(self._context[0], reconstruct.network, reconstruct.scale)
         try:
             return predictor_of(
                 settings.kind,

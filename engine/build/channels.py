@@ -117,7 +117,6 @@ class Wiring:
             ends = tuple(name for name in gradient.context if name in GRADIENT_ENDS)
             if not own.returned:
                 ends = tuple(name for name in ends if name != "returned")
-            context = (*own.context, *context)
             predictor = self._predictor(spec, shape, (*context, *self._ends(spec, ends, shape)), own)
         returns = spec.coupling == "delayed" or (
             predictor is not None and (predictor.needs_delta or predictor.needs_loss)

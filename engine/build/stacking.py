@@ -216,8 +216,8 @@ def _model(model: Predictor | InputModel) -> Hashable:
     if model.stackable() is not None:
         return model
     shapes = tuple((name, tuple(p.shape)) for name, p in model.parameters.items())
-    own = getattr(model, "pool", None), getattr(model, "reconstruct", None)
-    kind = type(model), model.function, model.sites, model.hidden, model.norm, model.rate, model.frozen, own
+    pool = getattr(model, "pool", None)
+    kind = type(model), model.function, model.sites, model.hidden, model.norm, model.rate, model.frozen, pool
     return kind, _optimiser(model.optimiser), shapes
 
 

@@ -124,8 +124,6 @@ class Agent(Quarantine):
     """Draws who learns from a window; None: all do."""
     members: tuple[Agent, ...] = ()
     """The agents that it is a stack of; a lone agent is its own."""
-    watched: tuple[str, ...] = ()
-    """Ports that are kept though no channel and no objective reads them."""
     replicas: Replicas = field(default_factory=Replicas)
 
     def __post_init__(self) -> None:
@@ -224,8 +222,8 @@ class Agent(Quarantine):
 
     @cached_property
     def ports(self) -> tuple[str, ...]:
-        """The ports that a channel or objective reads, and those watched."""
-        names = [*self.watched, *(channel.port for channel in self.outgoing)]
+        """The ports that a channel or objective reads."""
+        names = [channel.port for channel in self.outgoing]
         if self.goal is not None:
             names += [port for port in (OBJECTIVE, VALUE) if port in self.learner.network.heads]
             names += [VALUE] if self.inputs.critic else []

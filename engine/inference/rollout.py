@@ -170,7 +170,6 @@ class ExampleRollout:
         links: How messages travel.
         seed: Of what is lost and added on the way: with the same one, the same.
         ends: The agents whose newest outputs are wanted; ticks that do not reach these are left out. None: all agents.
-        watched: By agent: ports that are wanted beside those that a channel or objective reads.
         deliver: What is sent in place of messages; None: they are.
         on_step: Called after each of the steps for which the examples are shown.
 
@@ -187,7 +186,6 @@ class ExampleRollout:
         *,
         seed: int,
         ends: Collection[str] | None = None,
-        watched: Mapping[str, tuple[str, ...]] | None = None,
         deliver: Deliver | None = None,
         on_step: Callable[[], None] = lambda: None,
     ) -> None:
@@ -200,9 +198,8 @@ class ExampleRollout:
         needed = ticks_needed(system, self._ticks(), self._newest, self._behind)
         self.ports: dict[str, Tensors] = {}
         self._rollout = Rollout(system, self.rows, links, seed, deliver)
-        for name, agent in self._rollout.system.agents.items():
-            agent.watched = (watched or {}).get(name, ())
-            if links.kind == "perfect":  # all steps show the same, and nothing is lost
+        if links.kind == "perfect":  # all steps show the same, and nothing is lost
+            for agent in self._rollout.system.agents.values():
                 agent.align = None
         for channel in self._rollout.system.channels.values():
             channel.ledger.slack = len(self._calls)  # ticks that would close a message may be left out
