@@ -181,6 +181,10 @@ class KindSpec(Spec):
     closed: ClassVar[bool] = False
     """Whether the keys of the kind are part of it."""
 
+    def __repr_name__(self) -> str:
+        """Return the section, such as `gradient`: the kind is among the values."""
+        return self.point
+
     def __init_subclass__(cls, *, sections: tuple[str, ...] = (), **settings: Any) -> None:
         super().__init_subclass__(**settings)
         _SPECS.update(dict.fromkeys(sections, cls))

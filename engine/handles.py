@@ -24,6 +24,8 @@ from antiphon.spellings import either_spelling
 
 __all__ = ["AgentHandle", "ChannelHandle", "Message", "ModelHandle", "Named", "Recording"]
 
+_PREDICTED = ("sg_loss", "cosine", "norm_ratio", "r2")
+"""Figures of a prediction."""
 _CHANNEL = ("message", "delta", "prediction")
 T = TypeVar("T")
 Keep = Callable[[str, Sequence[str], int], "Recording"]
@@ -200,9 +202,13 @@ class ChannelHandle:
         """The messages that it still holds by the step at which they were sent, oldest first."""
         return {stamp: Message.of(message) for stamp, message in self._channel.ledger.messages.items()}
 
-    def figures(self) -> dict[str, float]:
-        """Return its newest figures (`figures` lists them), measured in a fork that is thrown away."""
-        return self._measured()[self.name]
+    def figures(self) -> Figures:
+        """Return its newest figures by metric (docs/telemetry.md), measured in a fork that is thrown away; None: not measured.
+
+        Channels whose gradients are predicted have those of the prediction in any case.
+        """
+        always = _PREDICTED if self._channel.coupling in ("decoupled", "unlocked") else ()
+        return Figures({**dict.fromkeys(always), **self._measured()[self.name]})
 
     @either_spelling
     def record(self, quantities: Sequence[str], period: int = 1) -> Recording:
@@ -216,6 +222,15 @@ class ChannelHandle:
             ScenarioError: There is no such quantity, or `period` is less than 1.
         """
         return self._keep(self.name, quantities, period)
+
+
+class Figures(dict[str, float | None]):
+    """Figures of a channel by metric; None: not measured. They are printed as a table."""
+
+    def __repr__(self) -> str:
+        width = max(map(len, self), default=0)
+        values = {name: "–" if value is None else f"{value:.4g}" for name, value in self.items()}
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in values.items())
 
 
 class Named(dict[str, T]):

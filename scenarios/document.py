@@ -4,11 +4,12 @@ library's by name, a user's by the file's path.
 
 from __future__ import annotations
 
+import copy
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -262,6 +263,20 @@ class Scenario(Spec):
             raise DocumentError(path, message)
         return write(document)
 
+    def __repr__(self) -> str:
+        """The scenario in one line: `<Scenario digits-mlp: 4 agents, 3 channels, antiphon/Digits-v0, 1,000 steps of batch 64>`."""
+        env = self.env.id if isinstance(self.env, EnvSpec) else type(self.env).__name__
+        counts = f"{len(self.agents):,} agents, {len(self.channels):,} channels"
+        return f"<Scenario {self.scenario}: {counts}, {env}, {self.training.steps:,} steps of batch {self.training.batch:,}>"
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        """Return the graph and the tables of agents and channels, for notebooks."""
+        from antiphon.scenarios.html import html_of
+
+        return html_of(self)
+
     @classmethod
     def from_yaml(cls, text: str, source: str = "scenario") -> Scenario:
         """Read a document; the parameters of a template have their defaults.
@@ -389,6 +404,38 @@ class Template:
                 problems.append(DocumentError(("description",), message))
             problems.raise_any()
         return cls(body["scenario"], description, parameters, variants, text, source, body, document.lines)
+
+    def with_couplings(self) -> Template:
+        """Return the document with the variants `locked` and `decoupled` of its decoupled channels, where it has no variants.
+
+        Where it classifies by one target and the channels have one kind of gradient, `local` too.
+        """
+        if self.variants or {"coupling", "gradient"} & self.parameters.keys():
+            return self
+        self.resolve()  # what is not accepted is refused first
+        body = copy.deepcopy(dict(self._body))
+        channels = [body["channel"]] if "channel" in body else list(body.get("channels", ()))
+        chosen = [
+            one for one in channels if one.get("coupling", "decoupled") == "decoupled" and "key" not in one
+        ]
+        objectives = [agent.get("objective") for agent in dict(body.get("agents", {})).values()]
+        targets = {one["target"] for one in objectives if isinstance(one, dict) and "target" in one}
+        classify = all(one["kind"] == "classification" for one in objectives if isinstance(one, dict))
+        gradients = [
+            own if isinstance(own := one.get("gradient", {}), dict) else {"kind": own} for one in chosen
+        ]
+        kinds = {gradient.get("kind", "linear") for gradient in gradients}
+        parameters = {"coupling": ParameterSpec(choices=("decoupled", "locked"), default="decoupled")}
+        variants: dict[str, dict[str, Any]] = {"locked": {"coupling": "locked"}, "decoupled": {}}
+        for channel, gradient in zip(chosen, gradients, strict=True):
+            channel["coupling"] = "$coupling"
+            if len(targets) == len(kinds) == 1 and classify:
+                channel["gradient"] = {**gradient, "kind": "$gradient", "target": next(iter(targets))}
+                variants["local"] = {"gradient": "local"}
+                kind = next(iter(kinds))
+                parameters["gradient"] = ParameterSpec(choices=(kind, "local"), default=kind)
+        parameters = {**self.parameters, **parameters}
+        return replace(self, parameters=parameters, variants=variants, _body=body) if chosen else self
 
     def resolve_values(
         self, variant: str | None = None, values: Mapping[str, Any] = MappingProxyType({})

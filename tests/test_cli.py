@@ -64,7 +64,8 @@ def test_the_end_of_a_run_tells_bits_errors_figures_of_the_environment_and_retur
     assert "test bits" in text
     assert "bits         0.412   (a; test split, 360 examples)" in text
     assert "accuracy" not in text
-    assert "quiet" not in text
+    assert "updates      3 (quiet)" in text
+    assert text.count("quiet") == 1
     both = {"a": {"accuracy": 0.5, "loss": 1.0}, "b": {"error": 2.0, "loss": 2.0}}
     assert "on the test split" in closing(capsys, both)
     unread = {"a": {"bits": None, "loss": None}}

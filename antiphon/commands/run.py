@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -26,9 +28,13 @@ from antiphon.engine.runs.observers import RunProgress
 from antiphon.engine.runs.python_template import other_variants
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run_loop import Outcome
-from antiphon.errors import RunError
+from antiphon.errors import AntiphonError, RunError
+from antiphon.files import finite
+from antiphon.problems import show_value
+from antiphon.scenarios import Scenario, Template
 from antiphon.terminal.output import (
     console,
+    decimal,
     display_path,
     how_to_look,
     print_json,
@@ -36,6 +42,7 @@ from antiphon.terminal.output import (
     second_signal,
     show_result,
     show_table,
+    some,
     write_line,
     written,
 )
@@ -139,7 +146,42 @@ def train(run: Run, json: bool) -> int:
     path = display_path(directory.path)
     with second_signal(f"antiphon resume {path} goes on from its latest checkpoint"):
         (outcome,) = run.train(RunProgress(run.until, run.simulations[0].now))
-    return print_outcome(outcome, json)
+    code = print_outcome(outcome, json)
+    if not json:
+        _show_decoupling(run.simulations[0].scenario, outcome.result, directory.facts)
+    return code
+
+
+_COMPARED = ("locked", "decoupled", "local")
+"""Variants that show what decoupling costs."""
+
+
+def _show_decoupling(scenario: Scenario, result: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Print what is known of what decoupled channels cost, and the command that compares them with locked ones."""
+    names = [c.name for c in scenario.channels if c.coupling in ("decoupled", "unlocked")]
+    figures = [channel for name, channel in result.get("channels", {}).items() if name in names]
+    if not figures:
+        return
+    known = []
+    for metric in ("cosine", "value"):
+        found = [one[metric] for one in figures if one.get(metric) is not None]
+        known.append(f"{metric} {decimal(sum(found) / len(found))}" if found else f"{metric} not measured")
+    write_line(f"\ndecoupled    {some(names)}: mean {', '.join(known)}")
+    with suppress(AntiphonError):  # a file that is gone
+        source = str((facts.get("template") or {}).get("source"))
+        source = source if Path(source).is_file() else source.removesuffix(".yaml")
+        template = scenario_template(source)
+        template = template.with_couplings() if isinstance(template, Template) else template
+        variants = [name for name in _COMPARED if name in template.variants]
+        varied = {"steps", *(key for name in variants for key in template.variants[name])}
+        defaults, values = finite(template.resolve_values()), facts.get("values") or {}
+        changed = {k: v for k, v in values.items() if k not in varied and v != defaults.get(k)}
+        for name in variants:
+            template.resolve(name, changed)
+        settings = "".join(f" --set {shlex.quote(f'{k}={show_value(v)}')}" for k, v in changed.items())
+        if len(variants) > 1:
+            compared = f"{shlex.quote(source)} --variant {','.join(variants)}{settings}"
+            write_line(f"its cost     antiphon study {compared} --steps {result['steps']}")
 
 
 def print_outcome(outcome: Outcome, json: bool) -> int:

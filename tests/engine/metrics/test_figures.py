@@ -160,6 +160,18 @@ def eyes(**values: Any) -> Simulation:
     return Simulation(load("eyes").resolve(values={"width": 5, "size": 3, "batch": 4, **values}))
 
 
+def test_figures_of_a_channel_keep_their_keys_and_are_a_table() -> None:
+    with eyes() as simulation:
+        simulation.set("left->mind.learn", False)
+        simulation.set("mind.learn", False)
+        found = simulation.channels["left->mind"].figures()
+        assert found["sg_loss"] is None
+        assert {"cosine", "norm_ratio", "r2"} <= found.keys()
+        lines = str(found).splitlines()
+    assert lines[0].split() == ["sg_loss", "–"]
+    assert len(lines) == len(found)
+
+
 def test_the_graph_and_the_figures_of_a_channel_are_taken_in_a_fork() -> None:
     simulation = eyes()
     simulation.run(3)
