@@ -5,13 +5,16 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
 
 from antiphon import extensions, kinds
+from antiphon.comms.backward_requests import constant
 from antiphon.errors import ScenarioError
 from antiphon.extensions import key_of, made, name_of
 from antiphon.nets.layers import binary_cross_entropy, cross_entropy, squared_error
@@ -24,6 +27,7 @@ __all__ = [
     "Objective",
     "OwnObjective",
     "Regression",
+    "Weighted",
     "objective_of",
 ]
 
@@ -62,6 +66,24 @@ class Objective(ABC):
     def key(self) -> Hashable:
         """A key of the function that it computes."""
         return type(self)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of all that it reports beside the loss."""
+        return (self.metric,)
+
+    def by_metric(self, score: Tensor) -> dict[str, Tensor]:
+        """Return what `score` returned by the names of `metrics`, [B] each."""
+        return {self.metric: score}
+
+    def means(self, score: Tensor, count: float) -> dict[str, float]:
+        """Return the mean of each metric that there was a target for.
+
+        Args:
+            score: The sum over samples of what `score` returned.
+            count: How many samples had a target.
+        """
+        return {self.metric: float(score) / count}
 
     def stackable(self, outputs: int, target: tuple[int, ...], classes: int | None) -> str | None:
         """Return why the rows of several agents cannot be one batch, in one line; None: they can.
@@ -233,6 +255,103 @@ class OwnObjective(Objective):
                 return "its objective draws random numbers"
         alone = torch.allclose(whole, parts, rtol=1e-9, atol=1e-12, equal_nan=True)
         return None if alone else "the loss of a sample depends on the others in its batch"
+
+
+Term = tuple[Tensor, Tensor, Tensor | None]
+"""An objective's loss and metric, [B] each, and where there was a target, [B] bool; None: everywhere."""
+
+
+@final
+class Weighted(Objective):
+    """Weighted sum of objectives, each of a target and a share of the outputs.
+
+    Its target is a mapping of targets by name. Its score has three columns for each objective, [B, 3 objectives]: loss,
+    metric and whether there was a target.
+
+    Args:
+        targets: The signals, by which the objectives are named.
+        parts: The objectives; their outputs are side by side in this order.
+        sizes: Outputs of each.
+        weights: Factors of their losses.
+    """
+
+    metric = "loss"
+    scores_loss = True
+
+    def __init__(
+        self,
+        targets: Sequence[str],
+        parts: Sequence[Objective],
+        sizes: Sequence[int],
+        weights: Sequence[float],
+    ) -> None:
+        self.targets, self.parts, self.weights = tuple(targets), tuple(parts), tuple(weights)
+        ends = accumulate(sizes)
+        self.outputs = tuple(slice(end - size, end) for size, end in zip(sizes, ends, strict=True))
+        shared, before = Counter(part.metric for part in self.parts), Counter[str]()
+        self._names = []
+        for target, part in zip(self.targets, self.parts, strict=True):
+            before[target] += 1
+            name = target if before[target] == 1 else f"{target}_{before[target]}"
+            metric = part.metric if shared[part.metric] == 1 else f"{name}_{part.metric}"
+            self._names.append((f"{name}_loss", metric))
+
+    @property
+    def key(self) -> Hashable:
+        parts = tuple(part.key for part in self.parts)
+        return type(self), self.targets, parts, tuple(share.stop for share in self.outputs), self.weights
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return tuple(name for names in self._names for name in names)
+
+    def loss(self, output: Tensor, target: Any) -> Tensor:
+        return self.combined(self._terms(output, target))[0]
+
+    def score(self, output: Tensor, target: Any) -> Tensor:
+        return self.combined(self._terms(output, target))[1]
+
+    def _terms(self, output: Tensor, target: Mapping[str, Tensor]) -> list[Term | None]:
+        terms: list[Term | None] = []
+        for name, part, outputs in zip(self.targets, self.parts, self.outputs, strict=True):
+            own = output[:, outputs], target[name]
+            terms.append((part.loss(*own), part.score(*own), None))
+        return terms
+
+    def combined(self, terms: Sequence[Term | None]) -> Term:
+        """Return loss and score of the whole, and where any objective had a target.
+
+        Args:
+            terms: Of each objective, the loss and metric zero where its target is absent; None: absent everywhere.
+        """
+        found = [
+            (weight, *term) for weight, term in zip(self.weights, terms, strict=True) if term is not None
+        ]
+        losses = torch.stack([weight * loss for weight, loss, _, _ in found]).sum(0)
+        nothing, columns = torch.zeros_like(losses), []
+        for term in terms:
+            loss, metric, present = (nothing, nothing, nothing) if term is None else term
+            there = torch.ones_like(nothing) if present is None else present.to(losses.dtype)
+            columns += [constant(loss), constant(metric), there]
+        masks = [present for *_, present in found if present is not None]
+        everywhere = len(masks) < len(found)
+        return losses, torch.stack(columns, 1), None if everywhere else torch.stack(masks).any(0)
+
+    def by_metric(self, score: Tensor) -> dict[str, Tensor]:
+        columns = zip(self._names, score.view(len(score), -1, 3).unbind(1), strict=True)
+        return {name: own[:, i] for names, own in columns for i, name in enumerate(names)}
+
+    def means(self, score: Tensor, count: float) -> dict[str, float]:
+        rows = zip(self._names, score.view(-1, 3).tolist(), strict=True)
+        return {
+            name: total / there
+            for names, (*totals, there) in rows
+            for name, total in zip(names, totals, strict=True)
+            if there
+        }
+
+    def size(self, shape: tuple[int, ...], classes: int | None) -> int | None:
+        return None  # the sum of its objectives' sizes
 
 
 def objective_of(kind: Any, options: Mapping[str, Any]) -> Objective:

@@ -50,8 +50,7 @@ _RENAMED: Mapping[str, Mapping[str, str]] = {
     "SampleSpec": {"by": "kind", "length": "size"},
     "Scenario": {"tied": "share"},
     "ScheduleSpec": {"factor": "scale"},
-    "TelemetrySpec": {"every": "period", "top": "max"},
-    "ValueSpec": {"every": "period"},
+    "TelemetrySpec": {"top": "max"},
 }
 """By the spec of a section and the old key the new one."""
 _REWRITTEN: Mapping[str, Mapping[str, str | Callable[[Mapping[str, Any]], str]]] = {

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from antiphon.nets.memory import give_back
 from antiphon.nets.native.mlp import fused_step
-from antiphon.nets.optimisers import Call, Optimiser, Skip, padded_zeros
+from antiphon.nets.optimisers import Call, Optimiser, padded_zeros
 from antiphon.nets.schedules import Rate
 from antiphon.nets.step_numbers import learning_rate
 from antiphon.nets.torch_optimisers import TorchOptimiser
@@ -129,26 +129,18 @@ class TrainedParameters:
         self.updates = state["updates"]
 
     @torch.no_grad()
-    def step(
-        self,
-        gradients: Sequence[Tensor | None],
-        now: int,
-        members: Tensor | None = None,
-        *,
-        skip: Skip | None = None,
-    ) -> None:
+    def step(self, gradients: Sequence[Tensor | None], now: int, members: Tensor | None = None) -> None:
         """Take one optimiser step.
 
         Args:
             gradients: In the order of `trainable`; a parameter without one (None) gets zeros.
             now: The step, for the learning rate.
             members: Those of a stack that are updated, [N] bool; None: all.
-            skip: Whether none is; None: all are.
         """
-        step_all([(self, gradients, members)], now, skip=skip)
+        step_all([(self, gradients, members)], now)
 
     def begin_step(
-        self, gradients: Sequence[Tensor | None], now: int, members: Tensor | None, skip: Skip | None
+        self, gradients: Sequence[Tensor | None], now: int, members: Tensor | None
     ) -> tuple[Optimiser, Call, float | Tensor] | None:
         """Count a step; return the optimiser, its call and rate, or None where the step has been taken. Arguments: see `step`."""
         full = [
@@ -160,9 +152,9 @@ class TrainedParameters:
         rate = learning_rate(self.rate, now, self.trainable[0].device) if self.trainable else self.rate.base
         own = self.optimiser
         if not isinstance(own, Optimiser):
-            own.step(full, rate, members, skip=skip)
+            own.step(full, rate, members)
             return None
-        call = None if fused_step(full, own, rate, members, skip) else own.call(full, members, skip)
+        call = None if fused_step(full, own, rate, members) else own.call(full, members)
         return None if call is None else (own, call, rate)
 
     def read_members(self) -> None:
@@ -193,17 +185,15 @@ class TrainedParameters:
 def step_all(
     steps: Sequence[tuple[TrainedParameters, Sequence[Tensor | None], Tensor | None]],
     now: int,
-    *,
-    skip: Skip | None = None,
 ) -> None:
     """Take the steps of several, each with its gradients and members; those of equal settings and rate in one kernel call."""
     calls: dict[Hashable, list[tuple[Optimiser, Call, float | Tensor]]] = {}
     for place, (owner, gradients, members) in enumerate(steps):
-        begun = owner.begin_step(gradients, now, members, skip)
+        begun = owner.begin_step(gradients, now, members)
         if begun is not None:
             optimiser, _, rate = begun
             key = ("apart", place) if isinstance(rate, Tensor) else (optimiser.key(), rate)
             calls.setdefault(key, []).append(begun)
     for each in calls.values():
         optimiser, _, rate = each[0]
-        optimiser.run([call for _, call, _ in each], rate, skip)
+        optimiser.run([call for _, call, _ in each], rate)

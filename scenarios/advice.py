@@ -159,8 +159,7 @@ def _all(scenario: Scenario) -> Iterator[Finding]:
         )
         yield from (("channel", channel.name, message) for message in found)
     for name, agent in scenario.agents.items():
-        if agent.objective is not None and agent.objective.target in agent.observes:
-            target = agent.objective.target
+        for target in (goal.target for goal in agent.goals.values() if goal.target in agent.observes):
             message = f"observes its own target {target!r} and need only copy it; leave out one of them"
             yield "agent", name, message
         yield from (("agent", name, message) for message in unused_by_agent(agent))
@@ -207,8 +206,8 @@ class _Reach:
         return self._to(lambda objective: objective.policy) - self._to(lambda objective: not objective.policy)
 
     def _to(self, counts: Callable[[ObjectiveSpec], bool]) -> set[str]:
-        objectives = {name: agent.objective for name, agent in self.scenario.agents.items()}
-        goals = [name for name, own in objectives.items() if own is not None and counts(own)]
+        agents = self.scenario.agents.items()
+        goals = [name for name, agent in agents if any(map(counts, agent.goals.values()))]
         return _closure(goals, [(c.receiver, c.sender) for c in self.scenario.channels])
 
 
@@ -228,7 +227,7 @@ def _unreached(scenario: Scenario) -> Iterator[Finding]:
     blocked = _blocked(scenario)
     for name in sorted(blocked):
         yield "channel", name, "no credit passes, the delay being a whole window; use unroll: episode"
-    with_signal = {name for name, agent in scenario.agents.items() if agent.objective}
+    with_signal = {name for name, agent in scenario.agents.items() if agent.goals}
     back: list[tuple[str, str]] = []
     for channel in scenario.channels:
         if _has_signal_of_its_own(channel) and channel.name not in blocked:

@@ -9,7 +9,7 @@ from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
 
 from antiphon.extensions import Catalogue, name_of
 from antiphon.kinds import KindSpec, Registered
-from antiphon.problems import MISSING, DocumentError, show_value
+from antiphon.problems import MISSING, DocumentError, Path, show_value
 from antiphon.scenarios.training import OptimiserSpec
 from antiphon.spec import (
     Acts,
@@ -20,6 +20,7 @@ from antiphon.spec import (
     Name,
     OrObject,
     Rewards,
+    Sequence,
     Signal,
     Signals,
     Spec,
@@ -230,6 +231,8 @@ class AgentSpec(Spec):
             by default two hidden layers of 64 tanh units without a norm.
         clock: When it ticks and learns.
         objective: Of the agent; None: only gradients from its channels.
+        objectives: Several in place of one, whose losses are added, each times its `scale`; their outputs are side by side in
+            this order.
         acts: Whether the objective's output is the environment's action: True, or the part of a Dict of actions that is
             the agent's. That of a policy is sampled.
         optimiser: Its own; None: `training.optimiser`.
@@ -248,6 +251,7 @@ class AgentSpec(Spec):
     )
     clock: ClockSpec = ClockSpec()
     objective: ObjectiveSpec | None = None
+    objectives: Annotated[tuple[ObjectiveSpec, ...], Sequence] = ()
     acts: Acts = False
     optimiser: OptimiserSpec | None = None
     learn: Learn = True
@@ -257,6 +261,12 @@ class AgentSpec(Spec):
     fan_in: Annotated[
         str | FanInSpec | Callable[..., Any], PlainValidator(_fan_in), WithJsonSchema(_FAN_IN)
     ] = "concat"
+
+    @property
+    def goals(self) -> dict[Path, ObjectiveSpec]:
+        """Its objectives by their places in it: one, several or none."""
+        several: dict[Path, ObjectiveSpec] = {("objectives", i): one for i, one in enumerate(self.objectives)}
+        return several if self.objective is None else {("objective",): self.objective}
 
     @property
     def p_update(self) -> float:
@@ -301,6 +311,19 @@ class AgentSpec(Spec):
                 self.__dict__["network"] = policy_network()
             if "unroll" not in self.clock.model_fields_set:
                 self.__dict__["clock"] = self.clock.model_copy(update={"unroll": POLICY_WINDOW})
+        return self
+
+    @model_validator(mode="after")
+    def _objectives_fit(self) -> Self:
+        if self.objectives and self.objective is not None:
+            raise DocumentError(("objectives",), "take the place of `objective`; leave out one of the two")
+        if self.objectives and self.acts:
+            message = "an action is the output of one objective; write `objective`, or give the others to other agents"
+            raise DocumentError(("objectives",), message)
+        for i, one in enumerate(self.objectives):
+            if one.target is None or one.policy:
+                message = f"a policy ({name_of(one.kind)}) is an agent's only objective; write `objective`"
+                raise DocumentError(("objectives", i, "kind"), message)
         return self
 
     @model_validator(mode="after")

@@ -204,18 +204,18 @@ def _feedback(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
         yield "feedback.of", f"no agent {name!r}{suggest(name, scene.agents)}"
         return
     objective, apart = scene.agents[name].objective, scene.locked[name] is not group
-    if apart or objective is None:
+    if apart or not scene.agents[name].goals:
         why = f"learns apart from {channel.name}" if apart else "has no objective"
         choices = _with_objective(scene, group)
         known = suggest(name, choices) if choices else "; give an agent of its locked group an objective"
         yield "feedback.of", f"agent {name!r} {why}{known}"
-    elif objective.policy:
+    elif objective is not None and objective.policy:
         message = f"agent {name!r} is a policy, whose error is that of a whole window; use fa"
         yield "feedback.kind", message
 
 
 def _with_objective(scene: Relations, group: Iterable[str]) -> list[str]:
-    return [name for name in group if scene.agents[name].objective is not None]
+    return [name for name in group if scene.agents[name].goals]
 
 
 def _some(names: Sequence[str]) -> str:
@@ -371,13 +371,13 @@ def _readout(scene: Relations) -> Iterator[DocumentError]:
     """Rule 27: some agent has an objective, and each readout."""
     if not scene.agents:
         yield DocumentError(("agents",), "there is none; name at least one agent")
-    if not any(agent.objective for agent in scene.agents.values()):
+    if not any(agent.goals for agent in scene.agents.values()):
         message = "none has an objective, so nothing would be learned; give one to an agent, such as"
         yield DocumentError(("agents",), f"{message} {{kind: classification, target: label}}")
     for name in scene.scenario.readout or ():
         if name not in scene.agents:
             yield DocumentError(("readout",), f"no agent {name!r}{suggest(name, scene.agents)}")
-        elif scene.agents[name].objective is None:
+        elif not scene.agents[name].goals:
             yield DocumentError(("readout",), f"agent {name!r} has no objective to be read; give it one")
 
 

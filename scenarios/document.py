@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -66,6 +66,7 @@ from antiphon.spec import (
     plain,
     section_of,
 )
+from antiphon.spellings import spelled, standard_keys
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -185,7 +186,7 @@ class Scenario(Spec):
     @cached_property
     def readouts(self) -> tuple[str, ...]:
         """The agents whose metric, averaged, is the scenario's."""
-        return self.readout or tuple(name for name, agent in self.agents.items() if agent.objective)
+        return self.readout or tuple(name for name, agent in self.agents.items() if agent.goals)
 
     @cached_property
     def locked_agents(self) -> frozenset[str]:
@@ -234,7 +235,8 @@ class Scenario(Spec):
             ScenarioError: The change is not accepted.
         """
         fields = {name: getattr(self, name) for name in type(self).model_fields}
-        return Scenario(**{**fields, "training": {**plain(self.training), **changes}})
+        changed = standard_keys(changes, TrainingSpec.model_fields)
+        return Scenario(**{**fields, "training": {**plain(self.training), **changed}})
 
     def to_yaml(self) -> str:
         """Write the scenario as a document.
@@ -404,6 +406,7 @@ class Template:
                 )
             resolved |= self.variants[variant]
         for name, value in values.items():
+            name = spelled(name, self.parameters)
             if name not in self.parameters:
                 raise DocumentError(
                     (), f"{self.name} has no parameter {name!r}{suggest(name, self.parameters)}"
@@ -567,8 +570,9 @@ def _unknown_key(spec: type[Spec], key: str, keys: Mapping[str, Any], known: Ite
 
 def _sections(name: str, value: Any) -> Iterator[tuple[DocumentPath, Any]]:
     """Yield a section of generated agents or channels without those within it, and these, with their paths."""
-    keys, spec = section((name,), value), _OF_SECTIONS[name]
+    spec = _OF_SECTIONS[name]
     accepted = {*accepted_keys(spec), *_SECTIONS[name]}
+    keys = _standard_section((name,), value, accepted)
     known = accepted - {"from", "to"}  # which the graph gives
     unknown = [key for key in keys if key not in accepted]
     Problems(DocumentError((name, key), _unknown_key(spec, key, keys, known)) for key in unknown).raise_any()
@@ -578,13 +582,21 @@ def _sections(name: str, value: Any) -> Iterator[tuple[DocumentPath, Any]]:
             continue
         path, items = (name, part), keys[part]
         if part != "deal":
-            section(path, items)
+            items = _standard_section(path, items, accepted)
         elif not isinstance(items, list) or not items:
             raise DocumentError(path, f"must be a list of agents' keys, not {kind_of(items)}")
         else:
-            for index, item in enumerate(items):
-                section((*path, index), item)
+            items = [_standard_section((*path, index), item, accepted) for index, item in enumerate(items)]
         yield path, items
+
+
+def _standard_section(path: DocumentPath, value: Any, known: Collection[str]) -> dict[str, Any]:
+    """Return a section with the standard spelling of its keys: sections of some agents are merged with that of all."""
+    keys = section(path, value)
+    try:
+        return standard_keys(keys, known)
+    except DocumentError as error:
+        raise error.under(path) from None
 
 
 _LIBRARY = Path(__file__).with_name("library")

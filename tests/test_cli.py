@@ -43,7 +43,6 @@ def test_run_prints_tables_and_where_to_look(here: Path, cli: Commands) -> None:
     assert "digits-mlp · local · seed 0 · 6 steps" in cli.out
     assert "n0->n1" in cli.out
     assert "TensorBoard  antiphon tb mine/exp1" in cli.out
-    assert "6/6 steps  100 %  loss" in cli.err
     assert "\x1b" not in cli.out + cli.err
     assert (here / "mine/exp1/result.json").exists()
 
@@ -103,11 +102,10 @@ def test_json_is_the_last_line_of_stdout(here: Path, cli: Commands) -> None:
     assert result == json.loads((here / "a/result.json").read_text())
 
 
-def test_resume_if_exists_starts_returns_and_refuses(here: Path, cli: Commands) -> None:
-    results = [cli.json(RUN, "--resume-if-exists") for _ in range(2)]
+def test_exist_resume_starts_returns_and_refuses(here: Path, cli: Commands) -> None:
+    results = [cli.json(RUN, "--exist resume") for _ in range(2)]
     assert results[0] == results[1]
-    assert "add --resume-if-exists" in cli.refused(RUN, "--json")
-    assert "seed: 0 there, 4 asked" in cli.refused(RUN, "--json --resume-if-exists --seed 4")
+    assert "seed: 0 there, 4 asked" in cli.refused(RUN, "--json --exist resume --seed 4")
 
 
 def test_a_run_is_shown_resumed_and_evaluated(here: Path, cli: Commands) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from antiphon.nets.attention import Attention
 from antiphon.scenarios import Scenario
 from tests.commands import Commands
-from tests.contracts.builders import Document, Play, levels, ring
+from tests.contracts.builders import LABEL, Document, Play, levels, ring
 from tests.contracts.twins import hold, made
 from tests.engine.numbers import one_line
 
@@ -228,13 +228,24 @@ SCENES: dict[str, Document] = {
         for key, keys in STATES.items()
     },
     "alone contrastive": ring(agent=goal(contrastive)),
+    "alone contrastive of several": ring(
+        agent={
+            "objective": None,
+            "objectives": [LABEL, {"kind": contrastive, "target": "aim", "scale": 0.5}],
+            "clock": {"unroll": 2},
+        },
+        env=OFTEN,
+    ),
     "alone branching": ring(channel=predicted(Branching)),
 }
 ALONE = {
     "alone contrastive": "the loss of a sample depends on the others in its batch",
+    "alone contrastive of several": "the loss of a sample depends on the others in its batch",
     "alone branching": "its synthetic gradient: vmap refuses it",
 }
 """Why some of them are computed one after another."""
+FURTHER = {*(f"optimiser {name}" for name in LIBRARY), "objective an object", "aggregation two heads"}
+"""Further cases of what others try."""
 
 
 def scenario(name: str = "") -> Scenario:
@@ -244,10 +255,7 @@ def scenario(name: str = "") -> Scenario:
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(n, marks=pytest.mark.long if n.removeprefix("optimiser ") in LIBRARY else ())
-        for n in SCENES
-    ],
+    [pytest.param(n, marks=pytest.mark.long if n in FURTHER else ()) for n in SCENES],
 )
 def test_backends_agree_and_what_can_be_stacked_is(name: str, cli: Commands) -> None:
     planned = cli.json(["plan", "tests.test_extensions:scenario", "--set", f"name={name}"])
@@ -255,7 +263,7 @@ def test_backends_agree_and_what_can_be_stacked_is(name: str, cli: Commands) -> 
     ends = "channels" if name.endswith("branching") else "agents"
     everyone = [f"{c['from']}->{c['to']}" if ends == "channels" else c for c in SCENES[name][ends]]
     assert reasons == ({ALONE[name]: everyone} if name in ALONE else {})
-    hold(SCENES[name], steps=8)
+    hold(SCENES[name], steps=5)
 
 
 def test_an_aggregation_is_trained_over_a_locked_channel_too() -> None:

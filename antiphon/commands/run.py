@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
 from rich.text import Text
 
 from antiphon.commands import options
@@ -21,6 +21,8 @@ from antiphon.commands.arguments import (
     values_of,
 )
 from antiphon.engine.planning.advice import advice
+from antiphon.engine.runs.directory import EXIST, is_free
+from antiphon.engine.runs.observers import RunProgress
 from antiphon.engine.runs.python_template import other_variants
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run_loop import Outcome
@@ -37,7 +39,6 @@ from antiphon.terminal.output import (
     write_line,
     written,
 )
-from antiphon.terminal.progress import ProgressDisplay
 
 if TYPE_CHECKING:
     from antiphon.engine.runs.run import Run
@@ -51,6 +52,9 @@ def run(
     variant: options.Variant = None,
     settings: options.Settings = None,
     steps: options.Steps = None,
+    epochs: Annotated[
+        float | None, options.real("E", "Number of training steps, as epochs of the examples.")
+    ] = None,
     seed: Annotated[int, options.count("S", "Random seed.", "--seed", "-s", least=0)] = 0,
     seeds: Annotated[
         int | None,
@@ -61,10 +65,13 @@ def run(
         ),
     ] = None,
     name: Annotated[str | None, options.text("RUN", "Name of the run (default: scenario and time).")] = None,
-    resume_if_exists: Annotated[
-        bool,
-        typer.Option("--resume-if-exists", help="Resume an existing run, or print its result."),
-    ] = False,
+    exist: Annotated[
+        str,
+        options.text(
+            "|".join(EXIST),
+            "What to do where the run exists: write to RUN-2 (default), remove it, resume it or print its result, stop.",
+        ),
+    ] = "number",
     logdir: options.LogDir = None,
     device: options.Device = "cpu",
     backend: options.Backend = "cohort",
@@ -86,8 +93,10 @@ def run(
     """Run a scenario, with one seed or several; return the exit code."""
     from antiphon.engine.runs.run import begin
 
-    if resume_if_exists and name is None:
-        raise RunError("--resume-if-exists: which run? name it with --name")
+    if steps is not None and epochs is not None:
+        raise RunError("--epochs: the steps are given as well; leave out one of them")
+    if exist in ("resume", "overwrite") and name is None:
+        raise RunError(f"--exist {exist}: which run? name it with --name")
     request = Request(
         template=scenario_template(name_or_file),
         variant=variant,
@@ -98,6 +107,10 @@ def run(
         backend=backend,
         command=("antiphon", *sys.argv[1:]),
     )
+    if epochs is not None:
+        from antiphon.engine.environment import steps_for_epochs
+
+        request = replace(request, steps=steps_for_epochs(request.scenario, seed, epochs))
     division, agents, of_parts = None, request.scenario.agents, {"ray": ray, "mode": mode, "every": every}
     if cluster is not None:
         request = replace(request, cluster=cluster_of(cluster, parts, agents, backend, of_parts))
@@ -106,16 +119,16 @@ def run(
     if seeds is not None and (division or request.cluster) is not None:
         raise RunError("--seeds: several seeds are not divided into parts; run each with --seed S")
     if seeds is not None:
-        return _run_seeds(request, seeds, name, logdir, checkpoint_every, resume_if_exists, json)
+        return _run_seeds(request, seeds, name, logdir, checkpoint_every, exist, json)
     stem = f"{request.scenario.scenario}-{variant or 'default'}-s{seed}"
     path = new_directory(logdir, name, stem)
-    there = request.existing(path) if resume_if_exists else None
+    there = request.existing(path) if exist == "resume" else None
     outcome = None if there is None else request.outcome(there)
     if outcome is not None and outcome.status == "done":
         return print_outcome(outcome, json)
     with request.template.placing(variant, request.values):
         how: dict[str, Any] = {"division": division, "checkpoint_every": checkpoint_every}
-        started = begin(request, path, resume_if_exists=resume_if_exists, **how)
+        started = begin(request, path, exist=exist, **how)
     return train(started, json)
 
 
@@ -124,11 +137,8 @@ def train(run: Run, json: bool) -> int:
     directory = run.writers[0].directory
     _warn(directory.facts["warnings"])
     path = display_path(directory.path)
-    with (
-        second_signal(f"antiphon resume {path} goes on from its latest checkpoint"),
-        ProgressDisplay(run.until, run.simulations[0].now) as display,
-    ):
-        (outcome,) = run.train(display.update)
+    with second_signal(f"antiphon resume {path} goes on from its latest checkpoint"):
+        (outcome,) = run.train(RunProgress(run.until, run.simulations[0].now))
     return print_outcome(outcome, json)
 
 
@@ -155,23 +165,24 @@ def _run_seeds(
     name: str | None,
     logdir: Path | None,
     checkpoint_every: int | None,
-    resume_if_exists: bool,
+    exist: str,
     json: bool,
 ) -> int:
     """Run a scenario with seeds from that of the request on; `name` begins the run directories' names."""
     from antiphon.engine.runs.seeds import MultiSeedRun
 
     requests = [replace(request, seed=seed) for seed in range(request.seed, request.seed + count)]
-    paths, summary_dir = _directories(requests, name, logdir)
+    paths, summary_dir = _directories(requests, name, logdir, exist)
     with request.template.placing(request.variant, request.values):
-        runs = MultiSeedRun(requests, paths, resume_if_exists=resume_if_exists)
+        runs = MultiSeedRun(requests, paths, exist="error" if exist == "number" else exist)
     _warn(advice(request.scenario, other_variants(request.template, request.variant, request.values)))
     if runs.sequential_reason is not None:
         remark(f"the seeds run one after the other: {runs.sequential_reason}")
-    same = "the same command with --resume-if-exists goes on"
+    same = "the same command with --exist resume goes on"
     remedy = same if name else "antiphon resume goes on with each that has begun"
-    with second_signal(remedy), ProgressDisplay(runs.until, runs.start) as display:
-        outcome = runs.train(display.update, checkpoint_every, summary_dir)
+    with second_signal(remedy):
+        progress = RunProgress(runs.until, runs.start, len(requests))
+        outcome = runs.train(progress, checkpoint_every=checkpoint_every, summary_dir=summary_dir)
     if json:
         print_json(outcome.result)
     else:
@@ -192,14 +203,22 @@ def _warn(lines: Sequence[str]) -> None:
 
 
 def _directories(
-    requests: Sequence[Request], name: str | None, logdir: Path | None
+    requests: Sequence[Request], name: str | None, logdir: Path | None, exist: str
 ) -> tuple[list[Path], Path]:
     """Return the directory of each run, and that of the summary over seeds."""
     first = requests[0]
     stem = name or f"{first.scenario.scenario}-{first.variant or 'default'}"
     summary_dir = new_directory(logdir, name and f"{stem}-seeds", f"{stem}-seeds")
     ending = summary_dir.name.removeprefix(f"{stem}-seeds")  # the time, without a name
-    return [summary_dir.with_name(f"{stem}-s{one.seed}{ending}") for one in requests], summary_dir
+    for number in count(1):
+        numbered = stem if number == 1 else f"{stem}-{number}"
+        summary_dir = summary_dir.with_name(f"{numbered}-seeds{ending}")
+        paths = [summary_dir.with_name(f"{numbered}-s{one.seed}{ending}") for one in requests]
+        if exist != "number" or all(map(is_free, (*paths, summary_dir))):
+            break
+    if numbered != stem:
+        remark(f"{stem} already exists: these runs are called {numbered}")
+    return paths, summary_dir
 
 
 def show_seeds(outcome: MultiSeedOutcome, summary_dir: Path, root: Path) -> None:

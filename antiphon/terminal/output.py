@@ -165,11 +165,24 @@ def show_result(result: Mapping[str, Any]) -> None:
             console().print(Text(f"   ({by}; {where})"))
     if result.get("no_return"):
         write_line(f"{'return':<12} –   ({result['no_return']})")
+    _show_evaluated(result)
     if result["env"]:
         figures = ", ".join(f"{name} {counted(value)}" for name, value in result["env"].items())
         console().print(Text(f"environment  {figures}", style=style))
     write_line(f"run          {display_path(result['run_dir'])}")
     how_to_look(result["run_dir"])
+
+
+def _show_evaluated(result: Mapping[str, Any]) -> None:
+    """Print the newest evaluation during the training, the best checkpoint, and why the run was stopped early."""
+    if newest := result.get("evaluated"):
+        scores = [f"{name} {written(name, value)}" for name, value in newest.items() if name != "split"]
+        write_line(f"{newest['split']:<12} {', '.join(scores) or '–'}")
+    if best := result.get("best"):
+        value = written(best["metric"].rpartition(".")[2], best["value"])
+        write_line(f"best         {best['metric']} {value} at step {best['step']:,} (--checkpoint best)")
+    if result.get("reason"):
+        write_line(f"stopped      {result['reason']}")
 
 
 def episodes_in_words(episodes: Mapping[str, Any]) -> str:

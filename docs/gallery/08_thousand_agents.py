@@ -19,7 +19,7 @@ for agent in graph.nodes.values():
 for channel in graph.edges.values():
     channel.update(size=8, link={"delay": 1}, gradient={"kind": "linear"})
 scenario = antiphon.Scenario.from_graph(graph, env=env, batch=32)
-simulation = antiphon.Simulation(scenario, seed=0)  # on a terminal, building and evaluating show progress
+simulation = antiphon.Simulation(scenario, seed=0)  # building and evaluating show progress
 print(f"{len(scenario.agents)} agents and {len(scenario.channels)} channels")
 print(f"made, checked and built in {time.process_time() - start:.1f} s of CPU time")
 

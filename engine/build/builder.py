@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,6 +17,7 @@ from antiphon.agents.feedforward import Conv, Mlp
 from antiphon.agents.learner import Learner
 from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import VALUE, Head, Network, features_of
+from antiphon.agents.objectives import Objective, Weighted
 from antiphon.agents.pointer import Pointer
 from antiphon.agents.recurrent import Recurrent
 from antiphon.comms.links import FanIn
@@ -25,7 +27,7 @@ from antiphon.engine.build.policies import policy_goal
 from antiphon.engine.build.shapes import Shapes, candidates_of, default_norm, memories, resolve
 from antiphon.engine.build.tied_values import tie_parameters
 from antiphon.engine.features.divergence import Divergence
-from antiphon.engine.heart.agent import Agent, Goal, Inputs, Participation
+from antiphon.engine.heart.agent import Agent, Goal, Inputs
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock, Schedule
 from antiphon.engine.heart.message import LearningGroup
@@ -37,14 +39,16 @@ from antiphon.envs.signal import Description
 from antiphon.errors import RunError, ScenarioError, suggest
 from antiphon.nets.random import generator, seed_for
 from antiphon.problems import DocumentError, Path, placed
-from antiphon.scenarios.agent_specs import AgentSpec, CriticSpec, NetworkSpec
+from antiphon.scenarios.agent_specs import AgentSpec, CriticSpec, NetworkSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.relations import learning_groups
 from antiphon.scenarios.ties import tied_agents
+from antiphon.scenarios.training import SPLITS, split_metric
 
 if TYPE_CHECKING:
     from antiphon.engine.features.episode_windows import EpisodeWindows
+    from antiphon.engine.features.participation import Participation
 
 __all__ = [
     "build",
@@ -69,7 +73,39 @@ def build(
     Raises:
         ScenarioError: Something does not fit; the line names the place.
     """
-    return _Builder(scenario, env, seed, device, dtype, resolve(scenario, env)).build()
+    system = _Builder(scenario, env, seed, device, dtype, resolve(scenario, env)).build()
+    _check_evaluation(scenario, system)
+    return system
+
+
+def _check_evaluation(scenario: Scenario, system: System) -> None:
+    """Check that the environment and the agents have what is evaluated during the training."""
+    training, env, goals = scenario.training, system.description, system.goals()
+    if training.evaluate is None:
+        return
+    acting = any(goal.policy is not None for goal in goals.values())
+    splits = env.splits or (SPLITS if acting else ())
+    if not splits or (acting and env.endless):
+        why = (
+            "has no splits to evaluate on"
+            if not splits
+            else "has episodes that never end, so they have no return"
+        )
+        raise DocumentError(("training", "evaluate"), f"the environment {why}; leave it out")
+    if (split := training.evaluate.split) not in splits:
+        message = f"no split {split!r}{suggest(split, splits)}"
+        raise DocumentError(("training", "evaluate", "split"), message)
+    for place, metric in training.judged_by.items():
+        agent, what = split_metric(metric)
+        judged = scenario.readouts if agent is None else (agent,)
+        if agent is not None and agent not in goals:
+            message = f"no agent {agent!r} with an objective{suggest(agent, goals)}"
+            raise DocumentError(("training", *place.split(".")), message)
+        known = {goals[name].objective.metric for name in judged}
+        known |= {"loss" for name in judged if goals[name].policy is None}
+        if what not in known:
+            message = f"no metric {what!r} here{suggest(what, known)}"
+            raise DocumentError(("training", *place.split(".")), message)
 
 
 @dataclass(frozen=True)
@@ -145,6 +181,7 @@ class _Builder:
                 self._check_tied(name, learners[key], shapes)
             own = spec.aggregation is not None
             fan_in = ("own" if self.scenario.inputs_of(name) else "concat") if own else str(spec.fan_in)
+            replicas = Replicas.alone(self.scenario.training.batch, self.device)
             agents[name] = Agent(
                 name,
                 Clock(spec.clock.period, spec.clock.phase),
@@ -161,13 +198,21 @@ class _Builder:
                 spec.acts,
                 align=self._align(name, spec),
                 seed=seed_for(self.seed, "agent", name),
-                participation=Participation(
-                    spec.p_update, seed_for(self.seed, "update", spec.share or min(tied.get(name, (name,))))
-                ),
-                replicas=Replicas.alone(self.scenario.training.batch, self.device),
+                participation=self._participation(spec, tied.get(name, (name,)), replicas),
+                replicas=replicas,
             )
             progress.advance()
         return agents
+
+    def _participation(
+        self, spec: AgentSpec, tied: Iterable[str], replicas: Replicas
+    ) -> Participation | None:
+        if spec.p_update == 1:
+            return None
+        from antiphon.engine.features.participation import Participation
+
+        seed = seed_for(self.seed, "update", spec.share or min(tied))
+        return Participation(spec.p_update, [seed], replicas)
 
     def _categories(self, name: str, spec: AgentSpec) -> str:
         most = int(2 / torch.finfo(self.dtype).eps)  # the integers up to it are numbers of the type
@@ -270,16 +315,31 @@ class _Builder:
             )
 
     def _goal(self, name: str, spec: AgentSpec, shapes: Shapes) -> Goal | None:
-        goal = spec.objective
-        if goal is None:
+        if not spec.goals:
             return None
-        if goal.target is None:
+        if spec.objective is not None and spec.objective.target is None:
             return policy_goal(name, self.scenario, self.env, shapes)
+        objective = shapes.objectives[name]
+        own = [objective] if not isinstance(objective, Weighted) else objective.parts
+        found = [
+            self._target_goal(name, spec, *goal, one)
+            for goal, one in zip(spec.goals.items(), own, strict=True)
+        ]
+        if not isinstance(objective, Weighted):
+            return found[0]
+        shares = zip(found, objective.outputs, strict=True)
+        return Goal(objective, "", False, 1.0, parts=tuple(replace(goal, outputs=o) for goal, o in shares))
+
+    def _target_goal(
+        self, name: str, spec: AgentSpec, place: Path, goal: ObjectiveSpec, objective: Objective
+    ) -> Goal:
+        """Bind an objective, at a place in its agent's spec, to its target."""
+        assert goal.target is not None
         episodes = self.env.is_stream and self.env.episode_steps == self.env.hold
         last = goal.read == "last" or (goal.read is None and episodes)
         if last and not self.env.is_stream:
             raise DocumentError(
-                ("agents", name, "objective", "read"), "'last' needs a stream of examples; use 'each'"
+                ("agents", name, *place, "read"), "'last' needs a stream of examples; use 'each'"
             )
         if (
             not spec.align
@@ -297,12 +357,12 @@ class _Builder:
                 )
             if (phase + 1) % math.gcd(period, every):
                 raise DocumentError(
-                    ("agents", name, "objective", "target"),
+                    ("agents", name, *place, "target"),
                     f"'{goal.target}' has a value every {every} steps, at {every - 1}, "
                     f"{2 * every - 1}, …, and the agent ticks at {phase}, {phase + period}, …, never then; "
                     "change its phase or period",
                 )
-        return Goal(shapes.objectives[name], goal.target, last, goal.scale)
+        return Goal(objective, goal.target, last, goal.scale)
 
     def _align(self, name: str, spec: AgentSpec) -> str | None:
         if not spec.align:

@@ -96,6 +96,8 @@ class LocalLoss:
             raise self._error(
                 "of", f"agent '{name}' has no objective that a lens could read; name one that has"
             )
+        if goal.parts:
+            raise self._error("of", f"agent '{name}' has several objectives, and a lens reads one; use local")
         return goal
 
     def _sources(self) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from antiphon.agents.distributions import distribution_of
 from antiphon.agents.feedforward import Conv
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, VALUE, Head, features_of
-from antiphon.agents.objectives import ActionValue, Objective, objective_of
+from antiphon.agents.objectives import ActionValue, Objective, Weighted, objective_of
 from antiphon.agents.policies import PolicyObjective
 from antiphon.engine.heart.agent import AGE
 from antiphon.envs.signal import Description
@@ -20,7 +20,7 @@ from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import name_of
 from antiphon.nets.recurrent import Cell
 from antiphon.problems import DocumentError, Path, Problems, placed
-from antiphon.scenarios.agent_specs import AgentSpec, CriticSpec
+from antiphon.scenarios.agent_specs import AgentSpec, CriticSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import STATE, ChannelSpec
 from antiphon.scenarios.document import Scenario
 
@@ -219,12 +219,12 @@ def _readers(scenario: Scenario) -> Iterator[tuple[str, Path, str]]:
     for name, agent in scenario.agents.items():
         place: Path = ("agents", name)
         yield from ((signal, (*place, "observes"), "agent") for signal in agent.observes if signal != AGE)
-        goal = agent.objective
-        if goal is not None and goal.target is not None:
-            yield goal.target, (*place, "objective", "target"), "loss"
-        if goal is not None and goal.critic is not None:
-            where = (*place, "objective", "critic", "observes")
-            yield from ((signal, where, "value") for signal in goal.critic.observes)
+        for where, goal in agent.goals.items():
+            if goal.target is not None:
+                yield goal.target, (*place, *where, "target"), "loss"
+            if goal.critic is not None:
+                seen = (*place, *where, "critic", "observes")
+                yield from ((signal, seen, "value") for signal in goal.critic.observes)
     for channel in scenario.channels:
         if channel.coupling in ("decoupled", "unlocked"):
             place, gradient = ("channels", channel.name), channel.gradient
@@ -312,22 +312,19 @@ def objective_in(name: str, agent: AgentSpec, env: Description) -> tuple[Objecti
         ScenarioError: It cannot be made, or the target or the action does not fit.
     """
     goal = agent.objective
-    if goal is None:
-        return None
-    if goal.target is None:
+    if goal is not None and goal.target is None:
         return _policy_in(name, agent, env)
-    signal = env.all_signals[goal.target]
-    try:
-        objective = objective_of(goal.kind, goal.options)
-    except ScenarioError as error:
-        raise placed(error, ("agents", name, "objective")) from None
-    size = objective.size(signal.shape, signal.classes)
-    if size is None:
-        have = f"{signal.classes} classes" if signal.classes is not None else "floats"
-        raise DocumentError(
-            ("agents", name, "objective"),
-            f"{name_of(goal.kind)} does not fit the target '{goal.target}' ({have}, shape {list(signal.shape)})",
-        )
+    found = [_on_target(("agents", name, *place), one, env) for place, one in agent.goals.items()]
+    if not found:
+        return None
+    if len(found) > 1:
+        objectives, sizes = zip(*found, strict=True)
+        targets, weights = zip(*((str(one.target), one.scale) for one in agent.objectives), strict=True)
+        return Weighted(targets, objectives, sizes, weights), sum(sizes)
+    objective, size = found[0]
+    if goal is None:
+        return found[0]
+    signal = env.all_signals[str(goal.target)]
     space = _space_of(name, agent, env)
     if not agent.acts or space is None:
         return objective, size
@@ -355,6 +352,23 @@ def objective_in(name: str, agent: AgentSpec, env: Description) -> tuple[Objecti
             ("agents", name, "acts"),
             f"actions of {space}; learn them by a policy (a2c, ppo, reinforce), or wrap the environment so that they are "
             "Discrete or a Box",
+        )
+    return objective, size
+
+
+def _on_target(path: Path, goal: ObjectiveSpec, env: Description) -> tuple[Objective, int]:
+    """Return the objective at a place of the document, and the size that its target needs."""
+    signal = env.all_signals[str(goal.target)]
+    try:
+        objective = objective_of(goal.kind, goal.options)
+    except ScenarioError as error:
+        raise placed(error, path) from None
+    size = objective.size(signal.shape, signal.classes)
+    if size is None:
+        have = f"{signal.classes} classes" if signal.classes is not None else "floats"
+        raise DocumentError(
+            path,
+            f"{name_of(goal.kind)} does not fit the target '{goal.target}' ({have}, shape {list(signal.shape)})",
         )
     return objective, size
 

@@ -81,15 +81,14 @@ def reasons_alone(system: System) -> dict[str, str]:
         if quarantine and agent.align is not None:
             return "it works on the signals of whoever may fall silent"
         if group in traced_groups and (
-            quarantine or agent.participation.probability < 1.0 or len(group.members) > 1
+            quarantine or agent.participation is not None or len(group.members) > 1
         ):
             return "returns reach over windows that not everybody may learn from"
-        if (goal := agent.goal) is not None and goal.policy is None:
-            signal, outputs = (
-                system.description.all_signals[goal.target],
-                agent.learner.network.port_shape(OBJECTIVE),
-            )
-            mixed = goal.objective.stackable(outputs[0], signal.shape, signal.classes)
+        goals = () if agent.goal is None or agent.goal.policy is not None else agent.goal.each
+        for goal in goals:
+            signal = system.description.all_signals[goal.target]
+            outputs = range(agent.learner.network.port_shape(OBJECTIVE)[0])[goal.outputs or slice(None)]
+            mixed = goal.objective.stackable(len(outputs), signal.shape, signal.classes)
             if mixed is not None:
                 return mixed
         if system.sweep and not agent.learner.network.pure:
@@ -134,7 +133,7 @@ def agent_kind(system: System, agent: Agent, place: Hashable) -> Hashable:
         frozenset(read) if agent.inputs.fan_in in REDUCED else tuple(read),
         None if goal is None else _goal_kind(goal),
         bool(agent.acts),
-        agent.participation.probability,
+        None if agent.participation is None else agent.participation.probability,
         None if agent.memory is None else channel_kind(system, agent.memory),
         agent.trail is None,
         agent.looked_back,
@@ -151,7 +150,8 @@ def _goal_kind(goal: Goal) -> Hashable:
     """Return what the objectives of one stack have in common; each member may have rewards of its own."""
     own = goal.rewards
     rewards = None if own is None else (tuple(weight for _, weight in own.weights), own.direction)
-    return goal.objective.key, goal.target, goal.last_only, goal.weight, rewards
+    parts = tuple(_goal_kind(part) for part in goal.parts)
+    return goal.objective.key, goal.target, goal.last_only, goal.weight, rewards, parts
 
 
 def aligned_kind(system: System, agent: Agent, behind: tuple[str, ...] = ()) -> Hashable | None:
@@ -316,7 +316,8 @@ def _rewired(agent: Agent) -> Agent:
 
 def _stack_agents(name: str, members: Sequence[Agent], base: System) -> Agent:
     learner = Learner.stacked([agent.learner for agent in members])
-    first, seeds = members[0], [agent.participation.seed for agent in members]
+    replicas = _replicas(base, [agent.name for agent in members])
+    first, draws = members[0], [own for agent in members if (own := agent.participation) is not None]
     return replace(
         members[0],
         name=name,
@@ -331,8 +332,8 @@ def _stack_agents(name: str, members: Sequence[Agent], base: System) -> Agent:
             critics=tuple(zip(*(agent.inputs.critic for agent in members), strict=True)),
             order={},
         ),
-        replicas=_replicas(base, [agent.name for agent in members]),
-        participation=replace(first.participation, seeds=torch.tensor(seeds), newest=(-1, None, True)),
+        replicas=replicas,
+        participation=draws[0].of_stack(draws, replicas) if draws else None,
     )
 
 

@@ -57,7 +57,7 @@ class StandIns:
             _add_example(channel, context, message)
         missing = _missing(read, message, always=channel.coupling == "unlocked")
         if channel.input.enabled is not None:
-            missing = mask_and(missing, channel.rows_of(channel.input.enabled))
+            missing = mask_and(missing, channel.places.replicas.rows_of(channel.input.enabled))
         if missing is False:
             return read
         return _filled(read, message, constant(channel.input.model.predict(context, channel.rows)), missing)

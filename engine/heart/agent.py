@@ -21,13 +21,13 @@ from antiphon.agents.policies import PolicyObjective
 from antiphon.comms.links import FanIn
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock
-from antiphon.engine.heart.rows import Members, Replicas, RowMask, mask_and, mask_not, mask_or, simplify
-from antiphon.nets.random import uniform_many
+from antiphon.engine.heart.rows import Members, Quarantine, Replicas, RowMask, mask_and, mask_not
 
 if TYPE_CHECKING:
+    from antiphon.engine.features.participation import Participation
     from antiphon.engine.policies.rewards import Rewards
 
-__all__ = ["AGE", "Agent", "Goal", "Inputs", "Participation"]
+__all__ = ["AGE", "Agent", "Goal", "Inputs"]
 
 AGE = "age"
 """The observation of an agent that sees how old its messages are."""
@@ -39,11 +39,15 @@ class Goal:
 
     objective: Objective
     target: str
-    """The target signal; "" of a policy."""
+    """The target signal; "" of a policy and of several."""
     last_only: bool
     weight: float
     rewards: Rewards | None = None
     """What a policy learns from in place of a target."""
+    outputs: slice | None = None
+    """Its share of the agent's outputs; None: all."""
+    parts: tuple[Goal, ...] = ()
+    """The objectives that it is the weighted sum of (`Weighted`); empty: it is one."""
 
     @property
     def policy(self) -> PolicyObjective | None:
@@ -51,8 +55,15 @@ class Goal:
         return self.objective if isinstance(self.objective, PolicyObjective) else None
 
     @property
+    def each(self) -> tuple[Goal, ...]:
+        """The objectives with a target of their own: itself, or its parts."""
+        return self.parts or (self,)
+
+    @property
     def signals(self) -> tuple[str, ...]:
         """Names of the signals that it reads."""
+        if self.parts:
+            return tuple(part.target for part in self.parts)
         return (self.target,) if self.rewards is None else self.rewards.signals
 
 
@@ -82,21 +93,8 @@ class Inputs:
 
 
 @dataclass(eq=False)
-class Participation:
-    """Who learns from a window, drawn with a probability (`learn`, semantics 7)."""
-
-    probability: float = 1.0
-    seed: int = 0
-    """Of the draws; tied agents have the same."""
-    seeds: Tensor | None = None
-    """[N] int64, of a stack."""
-    newest: tuple[int, Members, RowMask] = (-1, None, True)
-    """The newest window asked for, who learns from it, and their rows."""
-
-
-@dataclass(eq=False)
-class Agent:
-    """A stack of N >= 1 agents."""
+class Agent(Quarantine):
+    """A stack of N >= 1 agents; members that have diverged learn no more, and their messages are void."""
 
     name: str
     clock: Clock
@@ -122,9 +120,8 @@ class Agent:
     """Steps that the oldest state lies back which a predictor is conditioned on."""
     seed: int = 0
     """Of what a user's module samples."""
-    participation: Participation = field(default_factory=Participation)
-    agent_disabled: RowMask = False
-    """The rows of members that have diverged: they learn no more, and their messages are void."""
+    participation: Participation | None = None
+    """Draws who learns from a window; None: all do."""
     members: tuple[Agent, ...] = ()
     """The agents that it is a stack of; a lone agent is its own."""
     watched: tuple[str, ...] = ()
@@ -159,49 +156,28 @@ class Agent:
         return self.replicas.to_rows(signal)
 
     def total(self, rows: Tensor) -> Tensor:
-        """The sum of a figure over each member's rows, [N]."""
-        return rows.view(len(self.members), self.batch).sum(1)
+        """The sum of a figure over each member's rows, [N]; of several figures in columns [N, columns]."""
+        return rows.view(len(self.members), self.batch, *rows.shape[1:]).sum(1)
 
-    def rows_of(self, members: Tensor) -> Tensor:
-        """A mask of members, [N] bool, as one of their rows."""
-        return members.to(self.replicas.index.device).repeat_interleave(self.batch)
+    def members_in(self, rows: RowMask) -> Members:
+        """The members whose rows are in a mask that holds for members as wholes; None: all."""
+        if isinstance(rows, Tensor):
+            return rows.view(len(self.members), -1)[:, 0].cpu()
+        return None if rows else torch.zeros(len(self.members), dtype=torch.bool)
 
-    def disable(self, members: Tensor) -> None:
-        """Stop `members`, [N] bool, from learning and void what they send."""
-        self.agent_disabled = simplify(mask_or(self.agent_disabled, self.rows_of(members)))
-
-    def enabled(self) -> Members:
-        """The members that have not diverged."""
-        if isinstance(self.agent_disabled, bool):
-            return torch.zeros(len(self.members), dtype=torch.bool) if self.agent_disabled else None
-        return torch.logical_not(self.agent_disabled.view(len(self.members), -1)[:, 0]).cpu()
-
-    def disabled(self) -> Members:
-        """The members that have diverged; None: none has."""
-        enabled = self.enabled()
-        return None if enabled is None else torch.logical_not(enabled)
-
-    # --- participation -------------------------------------------------------------------------------------
-
-    def learning(self, window: int) -> Members:
-        """The members that learn from `window`, diverged or not (`learn`)."""
-        return None if self.participation.probability == 1.0 else self._participating(window)[1]
+    @property
+    def disabled_rows(self) -> RowMask:
+        """The rows of members that have diverged."""
+        return (
+            self.all_disabled
+            if self.disabled is None or self.all_disabled
+            else self.replicas.rows_of(self.disabled)
+        )
 
     def participates(self, window: int) -> RowMask:
         """The rows in which it learns from `window`."""
-        if self.participation.probability == 1.0:
-            return mask_not(self.agent_disabled)
-        return mask_and(self._participating(window)[2], mask_not(self.agent_disabled))
-
-    def _participating(self, window: int) -> tuple[int, Members, RowMask]:
-        own = self.participation
-        if own.newest[0] != window:
-            seeds = torch.tensor([own.seed]) if own.seeds is None else own.seeds
-            members = uniform_many(seeds, window, 1)[:, 0] < own.probability
-            drawn = int(members.sum())
-            rows: RowMask = self.rows_of(members) if 0 < drawn < len(members) else drawn > 0
-            own.newest = window, members, rows
-        return own.newest
+        enabled = self.disabled is None or mask_not(self.disabled_rows)
+        return enabled if self.participation is None else mask_and(self.participation.rows(window), enabled)
 
     # --- what it observes ----------------------------------------------------------------------------------
 

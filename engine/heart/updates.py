@@ -17,7 +17,10 @@ from antiphon.engine.heart.rows import Members, RowMask
 if TYPE_CHECKING:
     from antiphon.engine.policies.policy_window import PolicyWindow
 
-__all__ = ["Losses", "PredictorUpdate", "StepReport", "Update", "WindowLoss"]
+__all__ = ["EndedWindows", "Losses", "PredictorUpdate", "StepReport", "Update", "WindowLoss"]
+
+EndedWindows = list[tuple[LearningGroup, Window]]
+"""Windows that have ended, with whose they are."""
 
 
 @dataclass(slots=True)
@@ -27,7 +30,7 @@ class Losses:
     loss: Tensor
     """Sum over ticks of the mean over the batch; of a stack [N], like the others."""
     score: Tensor
-    """Sum over ticks and environments of the objective's metric."""
+    """Sum over ticks and environments of the objective's metric; of several objectives [N, columns] (`Weighted`)."""
     count: int | Tensor
     """Ticks and environments that there was a target for."""
 
@@ -40,8 +43,8 @@ class Losses:
         """Those of a stack as if `members`, [N] bool, had had no target."""
         members = members.to(self.loss.device)
         count = torch.as_tensor(self.count, device=members.device).expand(len(members))
-        found = [torch.where(members, torch.zeros_like(t), t) for t in (self.loss, self.score, count)]
-        return Losses(*found)
+        places = members.nonzero().view(-1)
+        return Losses(*(t.index_fill(0, places, 0) for t in (self.loss, self.score, count)))
 
 
 @dataclass(slots=True)
@@ -97,11 +100,9 @@ class Update:
     """What it returns for each leaf that the window read, [rows, size] per sample; None: its losses do not depend on it, or
     the channel wants none."""
     stepping_members: dict[str, Members] = field(default_factory=dict)
-    """By stack, or lone agent beside stacks: the members that take a step, [N] bool; None or absent: all."""
+    """By agent: the members that take a step, [N] bool; None or absent: all."""
     auxiliary: set[str] = field(default_factory=set)
     """Agents with an auxiliary loss."""
-    reached_by_tie: set[str] = field(default_factory=set)
-    """Agents with tied parameters that step because a gradient reaches one of those they are tied to."""
 
 
 @dataclass(slots=True)

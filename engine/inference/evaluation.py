@@ -29,9 +29,9 @@ from antiphon.engine.inference.rollout import (
 )
 from antiphon.engine.metrics.progress import Progress
 from antiphon.envs.base import TorchVectorEnv, check_split
-from antiphon.envs.stream import ExampleStream
 from antiphon.errors import ScenarioError
 from antiphon.nets.random import seed_for
+from antiphon.scenarios.training import SPLITS, split_metric
 
 __all__ = ["Evaluation", "Make", "evaluate", "examples", "first_lines", "rollout_seed"]
 
@@ -44,8 +44,6 @@ _MEMORY = 1 << 31
 """Bytes that messages and outputs of all agents may take at a time; of more agents fewer examples are shown at once."""
 _ENVS = 64
 """Environments side by side in which a system runs forward, whatever the run's batch."""
-_SPLITS = ("train", "validation", "test")
-"""What seeds the episodes in an environment without splits."""
 _STRETCH = 2
 """Examples for each of them, at least, where that takes fewer."""
 _PERFECT = Links()
@@ -67,8 +65,8 @@ class Evaluation:
         split: The split.
         examples: How many examples it has, each shown once; elsewhere the targets that a readout was scored on.
         readout: The agents whose metric, averaged, is the scenario's.
-        agents: By agent with an objective: `loss` and the metric of its objective (`accuracy`, `error` or `bits`);
-            NaN where it never had a target. By agent with a policy: `return`, that of its own reward where it has one.
+        agents: By agent with an objective: `loss` and the metric of its objective (`accuracy`, `error` or `bits`), of
+            several also each one's, such as `label_loss`; NaN where it never had a target. By agent with a policy: `return`, that of its own reward where it has one.
         links: How messages travelled.
         episodes: The episodes that returns are of; None: no agent has a policy.
     """
@@ -80,36 +78,42 @@ class Evaluation:
     links: Links = _PERFECT
     episodes: Episodes | None = None
 
-    def _mean(self, metric: str) -> float:
-        values = [self.agents[name][metric] for name in self.readout if metric in self.agents[name]]
+    def score(self, metric: str) -> float:
+        """Return a metric by name: the mean over the readouts that have it, or that of one agent (`AGENT.accuracy`).
+
+        NaN where there is none.
+        """
+        agent, what = split_metric(metric)
+        names = self.readout if agent is None else (agent,)
+        values = [own[what] for name in names if what in (own := self.agents.get(name, {}))]
         return sum(values) / len(values) if values else float("nan")
 
     @property
     def accuracy(self) -> float:
         """Mean accuracy of the readouts in [0, 1]; NaN where none classifies."""
-        return self._mean("accuracy")
+        return self.score("accuracy")
 
     @property
     def bits(self) -> float:
         """Mean bits that a target costs the readouts; NaN where none codes."""
-        return self._mean("bits")
+        return self.score("bits")
 
     @property
     def return_(self) -> float:
         """Mean return of the readouts' episodes, undiscounted; NaN where none has a policy."""
-        return self._mean("return")
+        return self.score("return")
 
     @property
     def loss(self) -> float:
         """Mean loss of the readouts."""
-        return self._mean("loss")
+        return self.score("loss")
 
     def __str__(self) -> str:
         head = f"{self.split}: {self.examples:,} examples"
         if self.episodes is not None:
             head = f"{self.episodes.count:,} whole episodes of {self.episodes.length:.1f} steps, {self.episodes.actions}"
         if len(self.agents) > _LINES:
-            means = {metric: self._mean(metric) for metric in self.agents[self.readout[0]]}
+            means = {metric: self.score(metric) for metric in self.agents[self.readout[0]]}
             head += f"; mean of {len(self.readout):,} readouts: {_written(means)}"
         marks = dict.fromkeys(self.readout, " (readout)")
         lines = [f"  {name}{marks.get(name, '')}: {_written(own)}" for name, own in self.agents.items()]
@@ -184,7 +188,7 @@ Scored = tuple[int, dict[str, dict[str, float]]]
 def _score_stream(system: System, env: TorchVectorEnv, split: str, links: Links, seed: int) -> Scored:
     """Show every example of a split once."""
     goals = with_targets(system)
-    sums = {name: {"loss": 0.0, goal.objective.metric: 0.0} for name, goal in goals.items()}
+    sums = {name: dict.fromkeys(("loss", *goal.objective.metrics), 0.0) for name, goal in goals.items()}
     count = 0
     rows = _rows_at_once(system, goals) if links.kind == "perfect" else _ROWS
     with Progress("evaluating", -(-env.example_count(split) // rows) * steps_needed(system)) as bar:
@@ -264,7 +268,7 @@ def _play(
     """
     if episodes is not None and episodes < 1:
         raise ScenarioError(f"evaluate: episodes={episodes}; must be at least 1")
-    check_split(split, env.splits or _SPLITS)
+    check_split(split, env.splits or SPLITS)
     if env.endless:
         raise ScenarioError("evaluate: the environment's episodes never end, so they have no return")
     if episodes is None:
@@ -281,7 +285,7 @@ def _play(
 def _means(score: Score, goal: Goal) -> dict[str, float]:
     """Return loss and metric over all targets; NaN where there was none."""
     count = score.count or float("nan")
-    return {"loss": score.loss / count, goal.objective.metric: score.metric / count}
+    return {"loss": score.loss / count} | goal.objective.means(score.metric, count)
 
 
 def examples(
@@ -298,7 +302,7 @@ def examples(
     Raises:
         ScenarioError: The environment is no stream of examples, or has no such split.
     """
-    if not isinstance(env, ExampleStream):
+    if not hasattr(env, "batches"):
         raise ScenarioError(
             "env: it is no stream of examples, and only examples can be looked at one by one; evaluate without that"
         )

@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,9 +21,10 @@ from antiphon.agents.network import OBJECTIVE, Tensors
 from antiphon.comms.links import Link
 from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.features.held_messages import HeldMessages
-from antiphon.engine.heart.agent import Goal, Participation
+from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.channel import Channel, SyntheticGradient, SyntheticInput
 from antiphon.engine.heart.clock import Call, StepWindows
+from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import (
     Action,
@@ -37,7 +39,7 @@ from antiphon.engine.heart.message import (
 from antiphon.engine.heart.rows import Replicas
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.links import Links
-from antiphon.engine.installed import forward_pass_of, objectives_of
+from antiphon.engine.installed import install_forward, objectives_of
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.nets.random import seed_for
 from antiphon.scenarios.relations import components
@@ -97,8 +99,8 @@ class Rollout:
             if channel.sampler is not None:
                 own = channel.sampler.seeded(seed_for(seed, "message", channel.sender, channel.port))
                 channel.sampler = own if sampled and own.learned else own.most_probable()
-        self._messages = _DeliveredMessages(deliver)
-        self._forward_pass = forward_pass_of(self.system, self._messages)
+        self._forward_pass = _Deliveries(self.system, deliver)
+        install_forward(self._forward_pass)
         if self._forward_pass.actions is not None:
             self._forward_pass.actions.greedy = not sampled
 
@@ -138,13 +140,14 @@ class Rollout:
         return tick.ports
 
 
-class _DeliveredMessages:
-    """Messages as constants, replaced before they go out."""
+class _Deliveries(ForwardPass):
+    """Ticks that read messages as constants, replaced before they go out."""
 
-    def __init__(self, deliver: Deliver | None) -> None:
+    def __init__(self, system: System, deliver: Deliver | None) -> None:
+        super().__init__(system)
         self.deliver = deliver
 
-    def read(self, channel: Channel, read: Read, tick: Tick, window: Window) -> Read:
+    def follow(self, channel: Channel, read: Read, tick: Tick, window: Window) -> Read:
         return Read(channel.name, read.value, read.available)
 
     def send(self, channel: Channel, step: int, live: Tensor, step_signals: StepSignals) -> Message:
@@ -212,9 +215,10 @@ class ExampleRollout:
         """Return loss and metric per example of every agent with a target, [rows] each."""
         signals, scores = self._signals.signals, Scores()
         for name, goal in with_targets(self.system).items():
-            objective, output, target = goal.objective, self.ports[name][OBJECTIVE], signals[goal.target]
-            loss, metric = objective.loss(output, target), objective.score(output, target)
-            scores[name] = {"loss": loss, objective.metric: metric}
+            objective, output = goal.objective, self.ports[name][OBJECTIVE]
+            target: Any = signals if goal.parts else signals[goal.target]
+            metrics = objective.by_metric(objective.score(output, target))
+            scores[name] = {"loss": objective.loss(output, target), **metrics}
         return scores
 
     def _tick(self, step: int, call: Call) -> None:
@@ -284,7 +288,8 @@ class Score:
     """An agent's loss and metric, summed over ticks and environments, and how many targets there were."""
 
     loss: float = 0.0
-    metric: float = 0.0
+    metric: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
+    """Sums of what the objective's `score` returns."""
     count: int = 0
 
 
@@ -340,7 +345,7 @@ class EnvironmentRollout:
         for name, found in self._evaluator.window(Window(calls=[counted])).losses.items():
             score = self.scores[name]
             score.loss += found.loss.item() * self.system.batch
-            score.metric += found.score.item()
+            score.metric = score.metric + found.score[0].double().cpu()
             score.count += int(found.count)
         self.system.cut(step, ends)
         return ticks
@@ -384,7 +389,7 @@ def copied(system: System, channels: dict[str, Channel]) -> System:
     groups = [replace(group, window=Window(), pending=[], past=[]) for group in system.groups]
     found = rewired(system, channels, learners, groups)
     for agent in found.agents.values():
-        agent.participation = Participation()
+        agent.participation = None
     return found
 
 
@@ -398,7 +403,7 @@ def _silent_copy(system: System, batch: int, links: Links, seed: int) -> System:
         agent.batch, agent.replicas = batch, Replicas(batch=batch, device=agent.replicas.index.device)
         agent.seed = seed_for(seed, "agent", name)
         agent.trail = agent.action = None
-        agent.agent_disabled &= links.kind == "as_run"
+        agent.disabled = agent.disabled if links.kind == "as_run" else None
         if agent.goal is not None:
             agent.goal = replace(agent.goal, weight=1.0)
     return found

@@ -50,11 +50,11 @@ def describe_run(
             "channels": [(channel.name, channel.slug) for channel in scenario.channels],
         },
         scenario=scenario.scenario,
-        every=scenario.telemetry.period,
+        period=scenario.telemetry.period,
         until=scenario.training.steps if until is None else until,
         batch=scenario.training.batch,
         start_step=start,
-        top=scenario.telemetry.max,
+        max=scenario.telemetry.max,
         timeline=timeline,
     )
 
@@ -99,11 +99,10 @@ def graph_of(scenario: Scenario) -> nx.MultiDiGraph[str]:
 def about_agent(scenario: Scenario, name: str) -> dict[str, str]:
     """Return an agent in words, by heading."""
     agent = scenario.agents[name]
-    objective = agent.objective
     about = {
         "network": _network(agent),
         "observes": ", ".join(agent.observes) or "nothing",
-        "objective": "none" if objective is None else objective.in_words,
+        "objective": " + ".join(goal.in_words for goal in agent.goals.values()) or "none",
         "ticks": _ticks(agent),
         "learns": _learning(scenario, name),
     }

@@ -109,7 +109,8 @@ class AgentReport:
         for name in update.group.members:
             agent = agents[name]
             losses = update.window_loss.losses.get(name)
-            participating = agent.learning(update.window.number) if agent.stacked else None
+            drawn = True if agent.participation is None else agent.participation.rows(update.window.number)
+            participating = agent.members_in(drawn)
             for n, member in enumerate(agent.members):
                 group = base.group_of[member.name]
                 own = found.setdefault(group, Update(group, update.window, window_loss=WindowLoss()))
@@ -224,8 +225,8 @@ class MeanAccumulator:
         some = next((sums for sums in each if sums is not None), None)
         if some is None:
             return None
-        zero = torch.zeros_like(some[0])
-        full = [(zero, zero, 0) if sums is None else sums for sums in each]
+        zero, nothing = torch.zeros_like(some[0]), torch.zeros_like(some[1])
+        full = [(zero, nothing, 0) if sums is None else sums for sums in each]
         counts = [torch.as_tensor(count, device=zero.device).reshape(1) for _, _, count in full]
         return (
             torch.cat([loss for loss, _, _ in full]),
@@ -257,7 +258,7 @@ class MeanAccumulator:
             samples = int(count)
             if samples:
                 mean = loss.item() * self._system.batch / samples
-                found[name] = {"loss": mean, goal.objective.metric: score.item() / samples}
+                found[name] = {"loss": mean} | goal.objective.means(score[0], samples)
                 found[name] |= of_policies.get(name, {})
         return found
 
@@ -288,7 +289,7 @@ class MeanAccumulator:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the sums; older checkpoints have single numbers, the count as a tensor too where a signal marks targets."""
         self._sums = {
-            (name,): (loss.reshape(1), score.reshape(1), int(count))
+            (name,): (loss.reshape(1), score.unsqueeze(0), int(count))
             for name, (loss, score, count, *_) in state.items()
         }
         self._figures = {name: own[3] for name, own in state.items() if len(own) > 3}

@@ -39,6 +39,11 @@ def advice(scenario: Scenario, variants: Iterable[Scenario] = ()) -> list[str]:
     if env.is_stream:
         found += _over(scenario) if env.episode_steps == env.hold else _late(scenario, env)
     found += [*_lost_credit(scenario, env), *_mixed(scenario), *_never_learning(scenario)]
+    steps, evaluate = scenario.training.steps, scenario.training.evaluate
+    if evaluate is not None and evaluate.period > steps:
+        found.append(
+            f"training.evaluate.period: {evaluate.period} is more than training.steps, {steps}: nothing is evaluated"
+        )
     found += _wide(scenario, env)
     if not env.can_be_saved:
         found.append(
@@ -84,7 +89,7 @@ def _late(scenario: Scenario, env: Description) -> Iterator[str]:
     walks = max(1, _MOST_WALKED // (len(scenario.agents) + len(scenario.channels)))
     order = list(nx.topological_sort(graph)) if nx.is_directed_acyclic_graph(graph) else []
     for name, agent in scenario.agents.items():
-        if agent.objective is None or agent.align:
+        if not agent.goals or agent.align:
             continue
         if not walks:
             return
@@ -127,7 +132,8 @@ def _over(scenario: Scenario) -> Iterator[str]:
     """Warnings of aligned objectives that count at an example's last step, which reaches them after its episode's end."""
     lags = _lags(scenario)
     for name, agent in scenario.agents.items():
-        if agent.objective is not None and agent.align and agent.objective.read != "each" and lags[name]:
+        late = any(goal.read != "each" for goal in agent.goals.values())
+        if late and agent.align and lags[name]:
             yield (
                 f"agent {name}: receives an example's last step {lags[name]} steps later, when its episode has ended, "
                 "so that its objective never counts; take the delays away, or use `read: each`"

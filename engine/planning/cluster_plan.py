@@ -205,7 +205,9 @@ def plan_on_cluster(
 def _target_of(scenario: Scenario, value: float | None) -> Target:
     """Return the target of a scenario's readouts; ScenarioError: they have several metrics, or the value cannot be."""
     goals = build_to_look(scenario, describe(scenario.env)).goals()
-    metrics = {goals[name].objective.metric for name in scenario.readouts if name in goals}
+    metrics = {
+        metric for name in scenario.readouts if name in goals for metric in goals[name].objective.metrics
+    }
     if len(metrics) != 1:
         found = ", ".join(sorted(metrics)) or "none"
         raise ScenarioError(f"--target: the readouts have no one metric ({found}); name one readout")

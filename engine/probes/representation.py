@@ -81,6 +81,8 @@ def _target(simulation: BaseSimulation) -> str | None:
     agents, signals = simulation._system.agents, simulation._system.description.signals
     for name in (*simulation.scenario.readouts, *agents):
         goal = agents[name].goal
-        if goal is not None and goal.policy is None and signals[goal.target].classes is not None:
-            return goal.target
+        targets = () if goal is None or goal.policy is not None else goal.signals
+        for target in targets:
+            if signals[target].classes is not None:
+                return target
     return None

@@ -17,15 +17,16 @@ from antiphon.agents.network import AUXILIARY_PORT, OBJECTIVE, Tensors
 from antiphon.comms.backward_requests import Injection, clipped, constant
 from antiphon.comms.examples import ReturnedAction
 from antiphon.comms.synthetic_gradients import Critic, DirectGradient
+from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import LearningGroup, Message, Tick, Window
-from antiphon.engine.heart.updates import Losses, Update, WindowLoss
+from antiphon.engine.heart.updates import EndedWindows, Losses, Update, WindowLoss
 from antiphon.engine.reference import ledger
-from antiphon.engine.reference.forward import release, replay
+from antiphon.engine.reference.forward import replay
 from antiphon.engine.reference.ledger import as_mask, mask_fill_zero
 from antiphon.engine.reference.policies import policy_window
 from antiphon.engine.reference.predictors import example_of, synthetic_gradient
-from antiphon.engine.reference.state import Closed, State, gradients_of
+from antiphon.engine.reference.state import State, gradients_of
 
 
 def window_loss(state: State, window: Window) -> WindowLoss:
@@ -47,7 +48,7 @@ def window_loss(state: State, window: Window) -> WindowLoss:
         # The losses of a policy are divided by how many are valid already (rule 41).
         share = count / state.batch if name in whole.policies else 1.0
         whole.by_agent[name] = samples
-        whole.losses[name] = Losses(samples.sum().reshape(1) / state.batch * share, score.reshape(1), count)
+        whole.losses[name] = Losses(samples.sum().reshape(1) / state.batch * share, score.unsqueeze(0), count)
     whole.roots = terms
     return whole
 
@@ -57,20 +58,43 @@ def tick_loss(state: State, tick: Tick) -> tuple[Tensor, Tensor, int] | None:
 
     None where nothing counts: no objective, no target at this step, or an agent that does not participate (rule 7).
     """
-    goal, signals = state.agents[tick.agent].goal, tick.step_signals.signals
-    if goal is None or goal.policy is not None or goal.target not in signals or not tick.participates:
+    goal = state.agents[tick.agent].goal
+    if goal is None or goal.policy is not None or not tick.participates:
+        return None
+    if not goal.parts:
+        found = _target_loss(state, tick, goal, tick.ports[OBJECTIVE])
+        return None if found is None else (found[0] * goal.weight, found[1].sum(), int(found[2].sum()))
+    losses, anywhere, columns = tick.ports[OBJECTIVE].new_zeros(state.batch), state.nowhere, []
+    for part in goal.parts:
+        found = _target_loss(state, tick, part, tick.ports[OBJECTIVE][:, part.outputs])
+        if found is None:
+            columns += [losses.new_zeros(3)]
+            continue
+        own, scores, present = found
+        losses, anywhere = losses + own * part.weight, anywhere | present
+        columns += [torch.stack([constant(own).sum(), scores.sum(), present.to(own.dtype).sum()])]
+    if not anywhere.any():
+        return None
+    return losses * goal.weight, torch.cat(columns), int(anywhere.sum())
+
+
+def _target_loss(
+    state: State, tick: Tick, goal: Goal, output: Tensor
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Return an objective's losses, its metric and where there is a target, [B] each; None where nothing counts."""
+    signals = tick.step_signals.signals
+    if goal.target not in signals:
         return None
     if goal.last_only and (tick.step_signals.step + 1) % state.system.hold:
         return None  # rule 21: `read: last`
     present = signals.get(f"_{goal.target}", ~state.nowhere)
     if not present.any():
         return None
-    output, target = tick.ports[OBJECTIVE], mask_fill_zero(present, signals[goal.target])
+    target = mask_fill_zero(present, signals[goal.target])
     losses = goal.objective.loss(output, target)  # rule 19: before the loss too, what is absent may be NaN
     score = goal.objective.score
     scores = constant(losses) if goal.objective.scores_loss else score(constant(output), target)
-    losses, scores = mask_fill_zero(present, losses) * goal.weight, mask_fill_zero(present, scores)
-    return losses, scores.sum(), int(present.sum())
+    return mask_fill_zero(present, losses), mask_fill_zero(present, scores), present
 
 
 def window_update(state: State, group: LearningGroup, window: Window, step: int) -> Update | None:
@@ -222,7 +246,7 @@ def fate_of(state: State, group: LearningGroup, window: Window, step: int) -> st
     return "closed" if reached else "dropped"
 
 
-def lambda_returns(state: State, closed: Closed, step: int) -> dict[str, list[Message]]:
+def lambda_returns(state: State, closed: EndedWindows, step: int) -> dict[str, list[Message]]:
     """Return the messages of states, by channel, whose return over K windows is known with the windows just closed.
 
     With g_j the gradient of window j's losses by the state it starts from, J_j the Jacobian of the state it ends with
@@ -277,5 +301,5 @@ def _returns(state: State, update: Update, traced: list[Channel], beyond: Tensor
                 _term(Injection(window.live[memory.name, last.stamp], more), memory.gradient.discount, batch)
             )
     gradients = gradients_of([*window_loss(state, window).roots, *terms], list(leaves.values()))
-    release(window)
+    window.release()
     return {name: g * batch for name, g in zip(leaves, gradients, strict=True) if g is not None}

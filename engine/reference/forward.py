@@ -43,13 +43,6 @@ def replay(state: State, window: Window) -> None:
         buffers[owner] = buffers[owner] | _evaluate(state, ticks, window, buffers[owner])
 
 
-def release(window: Window) -> None:
-    """Drop a window's graph: none outlives it (rule 15)."""
-    window.live.clear()
-    for tick in window.ticks():
-        tick.ports = {}
-
-
 def _read(state: State, agent: Agent, signals: StepSignals, window: Window) -> Tick:
     step = signals.step
     tick = Tick(step, agent.name, signals, [], state.participates(agent.name, window.number))
@@ -219,4 +212,4 @@ def _send(state: State, agent: Agent, tick: Tick, window: Window) -> None:
 
 def _poisons(state: State, agent: Agent, output: Tensor) -> bool:
     """Whether an output would poison whoever reads it: under quarantine it is void (rule 32)."""
-    return agent.agent_disabled is True or (state.quarantine and not bool(output.isfinite().all()))
+    return agent.all_disabled or (state.quarantine and not bool(output.isfinite().all()))

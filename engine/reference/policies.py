@@ -58,10 +58,7 @@ def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | 
     rewards, *ends = (torch.stack(each) for each in outcomes)
     direction = goal.rewards.direction
     if direction is not None:  # rule 39: how far a signal moved where a message points to
-        weight, channel = (
-            dict(goal.rewards.weights)["goal.cosine"],
-            agent.incoming[direction.place].name,
-        )
+        weight, channel = dict(goal.rewards.weights)["goal.cosine"], agent.incoming[direction.place].name
         for t, pair in enumerate(pairwise(ticks)):
             message = [message_read(state, r, window) for r in pair[0].reads if r.channel == channel][-1]
             signals = [tick.step_signals.signals[direction.signal].flatten(1) for tick in pair]

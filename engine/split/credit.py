@@ -225,8 +225,8 @@ class Credit:
         prediction = prediction_of(traced, self.output, self.size)
         shape = tuple(at_path(traced.facts[prediction[0]].value, prediction[1]).shape[1:])
         axes = axes_for(shape, self.target[1].shape, self.target[1].classes)
-        plan = plan_parts(traced, at, prediction)
-        return build_parts(traced, plan, self.model, [f"layers{i}" for i in range(len(at) + 1)], axes)
+        plan = plan_parts(traced, at, [prediction])
+        return build_parts(traced, plan, self.model, [f"layers{i}" for i in range(len(at) + 1)], [axes])
 
     # --- names ---------------------------------------------------------------------------------------------
 

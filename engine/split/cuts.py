@@ -14,8 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from antiphon.engine.split.example import check_model, named_example
 from antiphon.engine.split.graph import Trace
-from antiphon.engine.split.outputs import prediction_of
-from antiphon.engine.split.plan import plan_parts
+from antiphon.engine.split.outputs import outputs_of, prediction_of
+from antiphon.engine.split.plan import Place, plan_parts
 from antiphon.engine.split.tracer import trace
 from antiphon.errors import ScenarioError
 
@@ -73,7 +73,7 @@ def cuts(model: nn.Module, example: Any, *, output: str | int | None = None, ins
         model: It is not changed.
         example: Its argument, a tuple of its arguments or a mapping by their names; tensors [batch, …], a batch of at
             least 2.
-        output: Of several outputs, the key or index of the prediction; None: `logits`, or the only one.
+        output: Of several outputs, the key or index of the prediction; None: all.
         inside: Whether cuts inside the blocks are listed too.
 
     Raises:
@@ -82,7 +82,8 @@ def cuts(model: nn.Module, example: Any, *, output: str | int | None = None, ins
     check_model(model)
     given = named_example(model, example)
     traced = _traced(model, given, inside=inside)
-    prediction = prediction_of(traced, output, None)
+    several = output is None and len(outputs_of(traced)) > 1
+    predictions = [*outputs_of(traced).values()] if several else [prediction_of(traced, output, None)]
     shares = _shares(traced)
     order = {node: i for i, node in enumerate(traced.graph.nodes)}
     entries = sorted((order[node], path) for path, node in traced.entries.items() if path)
@@ -90,18 +91,18 @@ def cuts(model: nn.Module, example: Any, *, output: str | int | None = None, ins
     for position, path in entries:
         if position in found or shares is None:
             continue
-        cut = _cut_at(traced, path, prediction, shares)
+        cut = _cut_at(traced, path, predictions, shares)
         if cut is not None:
             found[position] = cut
     return Cuts(found.values())
 
 
 def _cut_at(
-    traced: Trace, path: str, prediction: tuple[fx.Node, tuple[Any, ...]], shares: Mapping[fx.Node, float]
+    traced: Trace, path: str, predictions: Sequence[Place], shares: Mapping[fx.Node, float]
 ) -> Cut | None:
     kind = type(traced.root.get_submodule(path)).__name__
     try:
-        plan = plan_parts(traced, [path], prediction)
+        plan = plan_parts(traced, [path], predictions)
     except ScenarioError as error:
         return None if "computes nothing" in str(error) else Cut(path, kind, problem=str(error))
     tensors = {message.name: message.shape for message in plan.parts[1].reads}

@@ -42,12 +42,13 @@ class Part:
     """One part of a cut model.
 
     Attributes:
-        module: [B, inputs] to [B, outputs]: the model's argument that it observes, then its messages; the prediction,
+        module: [B, inputs] to [B, outputs]: the model's argument that it observes, then its messages; its predictions,
             then its messages. Parameters and buffers have the names that they have in the model.
         observes: The arguments of the model that it reads, in order.
         shapes: Of one sample of each input.
         reads: The channels that it reads, in order.
         sends: The messages that it sends, in order.
+        predictions: Which of the predictions it computes, in order.
     """
 
     module: fx.GraphModule
@@ -55,6 +56,7 @@ class Part:
     shapes: tuple[Shape, ...]
     reads: tuple[Wire, ...]
     sends: tuple[Message, ...]
+    predictions: tuple[int, ...]
 
 
 def _wires_of(plan: Plan, names: Sequence[str]) -> list[Wire]:
@@ -74,7 +76,7 @@ def _wires_of(plan: Plan, names: Sequence[str]) -> list[Wire]:
 
 
 def build_parts(
-    trace: Trace, plan: Plan, model: nn.Module, names: Sequence[str], axes: Sequence[int] | None
+    trace: Trace, plan: Plan, model: nn.Module, names: Sequence[str], axes: Sequence[Sequence[int] | None]
 ) -> list[Part]:
     """Build the modules of a plan.
 
@@ -83,13 +85,12 @@ def build_parts(
         plan: Of its parts.
         model: The model whose submodules are copied, once for each part; the copies share its parameters.
         names: Of the parts.
-        axes: The order in which the axes of a sample of the prediction are given out; None: as they are.
+        axes: Of each prediction, the order in which the axes of a sample are given out; None: as they are.
     """
     wires = _wires_of(plan, names)
-    last = len(plan.parts) - 1
     return [
         _Builder(trace, plan, part, number, wires).build(
-            model, names[number], axes if number == last else None
+            model, names[number], [axes[i] for i in part.predictions]
         )
         for number, part in enumerate(plan.parts)
     ]
@@ -110,13 +111,13 @@ class _Builder:
         self.reads = tuple(wire for wire in wires if wire.receiver == number)
         sent = (wire.message for wire in wires if wire.message.sender == number)
         self.sends = tuple(dict.fromkeys(sent))
-        self.prediction = plan.prediction if number == len(plan.parts) - 1 else None
+        self.predictions = [plan.predictions[i] for i in part.predictions]
         self.graph = fx.Graph()
         self.x = self.graph.placeholder("x")
         self.values: dict[fx.Node, Any] = {}
         self._rows: fx.Node | None = None
 
-    def build(self, model: nn.Module, name: str, axes: Sequence[int] | None) -> Part:
+    def build(self, model: nn.Module, name: str, axes: Sequence[Sequence[int] | None]) -> Part:
         """Return the part."""
         nodes = {str(node.target): node for node in self.trace.facts if node.op == "placeholder"}
         observed = [nodes[argument] for argument in self.part.observes]
@@ -133,7 +134,8 @@ class _Builder:
         module = fx.GraphModule(_copies(targets, model, self.trace.root), self.graph, class_name=name)
         module.train(model.training)
         module.keeps_input = cast(Any, True)  # it copies what it reads
-        return Part(module, tuple(self.part.observes), tuple(shapes), self.reads, self.sends)
+        predictions = tuple(self.part.predictions)
+        return Part(module, tuple(self.part.observes), tuple(shapes), self.reads, self.sends, predictions)
 
     def _inputs(self, observed: Sequence[fx.Node], shapes: Sequence[Shape]) -> None:
         sizes = [math.prod(shape) for shape in shapes]
@@ -195,13 +197,12 @@ class _Builder:
             self._rows = self.graph.call_method("size", (self.x, 0))
         return self.graph.call_function(operator.mul, (self._rows, found.times))
 
-    def _outputs(self, axes: Sequence[int] | None) -> None:
+    def _outputs(self, axes: Sequence[Sequence[int] | None]) -> None:
         given: list[tuple[Any, Tensor]] = []
-        if self.prediction is not None:
-            node, path = self.prediction
+        for (node, path), order in zip(self.predictions, axes, strict=True):
             value, example = self._at(self.values[node], path), at_path(self.trace.facts[node].value, path)
-            if axes is not None:
-                value = self.graph.call_method("permute", (value, 0, *(axis + 1 for axis in axes)))
+            if order is not None:
+                value = self.graph.call_method("permute", (value, 0, *(axis + 1 for axis in order)))
             given.append((value, example))
         for message in self.sends:
             example = at_path(self.trace.facts[message.node].value, message.path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,10 +14,12 @@ from torch import Tensor, fx
 from antiphon.engine.split.graph import Trace, storages, tensors_in
 from antiphon.errors import ScenarioError, suggest
 
-__all__ = ["Message", "PartPlan", "Plan", "Rows", "at_path", "leaves", "plain_size", "plan_parts"]
+__all__ = ["Message", "PartPlan", "Place", "Plan", "Rows", "at_path", "leaves", "plain_size", "plan_parts"]
 
 Where = tuple[Any, ...]
 """The place of a tensor in a value of nested tuples, lists and dicts: indices and keys."""
+Place = tuple[fx.Node, Where]
+"""A tensor of a trace: a node, and the place in its value."""
 
 
 @dataclass(frozen=True)
@@ -46,19 +49,21 @@ class PartPlan:
         nodes: What it computes, in order.
         observes: Arguments of the model that it reads.
         reads: The messages that it reads, in the order of their computation.
+        predictions: Which of the predictions it computes.
     """
 
     nodes: list[fx.Node] = field(default_factory=list)
     observes: list[str] = field(default_factory=list)
     reads: list[Message] = field(default_factory=list)
+    predictions: list[int] = field(default_factory=list)
 
 
 @dataclass
 class Plan:
-    """A cut model: its parts, and the prediction as (node, place in its value)."""
+    """A cut model: its parts, and the predictions."""
 
     parts: list[PartPlan]
-    prediction: tuple[fx.Node, Where]
+    predictions: Sequence[Place]
 
 
 def at_path(value: Any, path: Where) -> Any:
@@ -74,18 +79,16 @@ class _Planner:
     Args:
         trace: Of the model.
         starts: By the submodule of each cut, in order: the first node after it.
-        prediction: The output that is kept.
+        predictions: The outputs that are kept.
     """
 
-    def __init__(
-        self, trace: Trace, starts: Mapping[str, fx.Node], prediction: tuple[fx.Node, Where]
-    ) -> None:
-        self.trace, self.names, self.prediction = trace, list(starts), prediction
+    def __init__(self, trace: Trace, starts: Mapping[str, fx.Node], predictions: Sequence[Place]) -> None:
+        self.trace, self.names, self.predictions = trace, list(starts), predictions
         self.order = {node: i for i, node in enumerate(trace.graph.nodes)}
         self.held = {node: storages(fact.value) for node, fact in trace.facts.items()}
         self.writers = [node for node in self.order if node in trace.facts and trace.facts[node].writes]
         self.kept = frozenset[int]().union(*(self.held[node] for node in self.held if node.op == "get_attr"))
-        self.needed = self._needed(prediction[0])
+        self.needed = self._needed({node for node, _ in predictions})
         bounds = [self.order[start] for start in starts.values()]
         self.count = len(starts) + 1
         self.part = {node: sum(bound <= i for bound in bounds) for node, i in self.order.items()}
@@ -100,11 +103,11 @@ class _Planner:
                 self._pin(number)
         parts = [self._gather(number) for number in range(self.count)]
         self._check_writes(parts)
-        return Plan(parts, self.prediction)
+        return Plan(parts, self.predictions)
 
-    def _needed(self, output: fx.Node) -> set[fx.Node]:
-        """The nodes that the prediction depends on, also by way of what is written in place; and writes to buffers."""
-        needed = {output, *(node for node in self.writers if self.trace.facts[node].writes & self.kept)}
+    def _needed(self, outputs: set[fx.Node]) -> set[fx.Node]:
+        """The nodes that the predictions depend on, also by way of what is written in place; and writes to buffers."""
+        needed = {*outputs, *(node for node in self.writers if self.trace.facts[node].writes & self.kept)}
         written = set[int]().union(*(self.held[node] for node in needed))
         for node in reversed(self.order):
             if node.op == "output":
@@ -157,8 +160,11 @@ class _Planner:
         observed: set[fx.Node] = set()
         reads: set[Message] = set()
         waiting = [node for node in self.order if node in self.needed and self._owned(node, number)]
-        if self.part[self.prediction[0]] == number or number == self.count - 1:
-            waiting.append(self.prediction[0])
+        for i, (node, _) in enumerate(self.predictions):
+            alone = len(self.predictions) == 1 or self._free(node)
+            if number == (self.count - 1 if alone else self.part[node]):
+                found.predictions.append(i)
+                waiting.append(node)
         while waiting:
             node = waiting.pop()
             if node in included or node in observed:
@@ -194,6 +200,13 @@ class _Planner:
 
     def _messages(self, node: fx.Node, number: int) -> Iterator[Message]:
         assert self.part[node] < number
+        whole = self.trace.facts[node].value
+        if isinstance(whole, dict) and type(whole) is not dict:  # its reader has a plain one
+            for user in node.users:
+                by_key = user.target is operator.getitem and user.args[1] in list(whole)
+                if user in self.needed and self.part[user] == number and not by_key:
+                    what = f"is a {type(whole).__name__}, of which '{user}' ({self.trace.facts[user].where}) reads no item"
+                    raise self._refused(node, number, what)
         for path, value in leaves(self.trace.facts[node].value):
             if value is None or not isinstance(value, Tensor):
                 if value is not None and self.trace.facts[node].depends:
@@ -293,13 +306,13 @@ def _plain(have: Any, other: Any, batches: tuple[int, int]) -> Any:
     return NotImplemented
 
 
-def plan_parts(trace: Trace, at: Sequence[str], prediction: tuple[fx.Node, Where]) -> Plan:
+def plan_parts(trace: Trace, at: Sequence[str], predictions: Sequence[Place]) -> Plan:
     """Plan the parts of a model that is cut before some of its submodules.
 
     Args:
         trace: Of the model, with the forwards of all containers of `at` opened.
         at: Paths of submodules.
-        prediction: The output that is kept: a node, and the place in its value.
+        predictions: The outputs that are kept; of several each is of the part that computes it.
 
     Raises:
         ScenarioError: A cut is no call of the forward, a part would be empty, or something cannot cross.
@@ -323,4 +336,4 @@ def plan_parts(trace: Trace, at: Sequence[str], prediction: tuple[fx.Node, Where
         if first == second:
             raise ScenarioError(f"at: nothing is computed between '{early}' and '{late}'; leave one out")
     nodes = list(order)
-    return _Planner(trace, {name: nodes[start] for start, name in starts}, prediction).plan()
+    return _Planner(trace, {name: nodes[start] for start, name in starts}, predictions).plan()

@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from antiphon.agents.objectives import objective_of
-from antiphon.engine.split.credit import Credit
+from antiphon.engine.split.credit import WORDS, Credit
 from antiphon.engine.split.cuts import containers, cut_names
 from antiphon.engine.split.example import Inputs, check_model, inputs_for
 from antiphon.engine.split.graph import copied
 from antiphon.engine.split.join import Origin
-from antiphon.engine.split.outputs import axes_for, prediction_of
+from antiphon.engine.split.outputs import axes_for, prediction_of, predictions_of
 from antiphon.engine.split.parts import Part, build_parts
 from antiphon.engine.split.plan import at_path, plan_parts
 from antiphon.engine.split.ties import tied_parameters
@@ -42,6 +42,7 @@ def split(
     inputs: Mapping[str, str] | None = None,
     output: str | int | None = None,
     objective: str | Mapping[str, Any] | None = None,
+    objectives: Mapping[str | int, str | Mapping[str, Any] | None] | None = None,
     coupling: str = "decoupled",
     gradient: str | Mapping[str, Any] | None = None,
     delay: int = 0,
@@ -63,12 +64,14 @@ def split(
         env: As a scenario has it: `{"id": …}`, `antiphon.envs.from_tensors(…)`, …
         inputs: Arguments of the forward, and the signals they are: `{"idx": "tokens"}`. None: each argument without a
             default is the observation of its name, or the only one the `image`, or the first observation.
-        output: Of several outputs, the key or index of the prediction; None: the one that fits the objective.
+        output: Of several outputs, the key or index of the prediction, where the others are dropped.
         objective: Of the prediction; None: classification of `label`; a word names the target to classify.
+        objectives: In place of both, an objective for each output by its key or index, which the part has that computes the
+            output; None drops one.
         coupling: Of every channel.
         gradient: Of every channel. None, if the objective is to classify or code a categorical target: of tokens and maps
             `aug_local` with one block, or `lens` if the model's last layers are larger than that; `local` of other messages, and
-            where no later blocks read them (docs/results/split-credit.md). Else `linear` at every site. `local` without a head
+            where no later blocks read them (docs/results/split-credit.md). Else, and with several objectives, `linear` at every site. `local` without a head
             gets a small one; `aug_local` one of copies of the model's later blocks
             (`{"kind": "aug_local", "layers": 2}`) and its last layers; `lens` is these themselves, with their present
             parameters. `at` names the submodule where they begin, if not after the blocks.
@@ -89,13 +92,12 @@ def split(
             model, at = _in_sequence(parts)
         model = copied(check_model(model))  # the parts and what `join` begins with share its parameters
         description = registry.describe(env)
-        goal = _objective(objective)
+        heads = _heads(objective, objectives, output, description)
         given = inputs_for(model, description, inputs)
-        size, target = _size(goal, description)
-        cut = _cut(model, at, given, output, size, target)
+        dropped = None if objectives is None else [name for name, one in objectives.items() if one is None]
+        cut = _cut(model, at, given, heads, dropped)
         tied = tied_parameters(cut.parts, model, cut.names, tie)
-        coded = goal.kind in _CODED
-        credit = Credit(model, given.example, cut.at, target, output, size, cut.members, coded=coded)
+        credit = _credit(model, given, cut, heads, gradient)
         channels = _channels(cut, coupling, gradient, credit, delay)
     except ScenarioError as error:
         raise ScenarioError(f"split: {str(error).removeprefix('split: ')}") from None
@@ -105,7 +107,7 @@ def split(
     document = {
         "scenario": scenario,
         "env": env,
-        "agents": _agents(cut, given, goal, delay),
+        "agents": _agents(cut, given, heads, delay),
         "channels": channels,
         "training": {**training, "advanced": _sweeping(training.get("advanced", {}))},
     }
@@ -138,22 +140,84 @@ class _Cut:
         return dict(zip(self.names, self.parts, strict=True))
 
 
+@dataclass(frozen=True)
+class _Head:
+    """An output of a model with its objective."""
+
+    output: str | int | None
+    """Its key or index; None: the only one."""
+    goal: ObjectiveSpec
+    size: int | None
+    """The numbers per sample that the objective needs; None: not known here."""
+    target: tuple[str, Signal]
+
+
+def _heads(objective: Any, objectives: Any, output: str | int | None, env: Description) -> list[_Head]:
+    if objectives is None:
+        goal = _objective(objective)
+        return [_Head(output, goal, *_size(goal, env))]
+    if objective is not None or output is not None:
+        raise ScenarioError("objectives: they take the place of objective and output; leave these out")
+    kept = [one for one in objectives.values() if one is not None] if isinstance(objectives, Mapping) else []
+    if not kept:
+        raise ScenarioError(
+            f"objectives: {objectives!r}; give one for each output by its key or index, such as {{'logits': 'label'}}"
+        )
+    goals = {name: _objective(one) for name, one in objectives.items() if one is not None}
+    return [_Head(name, goal, *_size(goal, env)) for name, goal in goals.items()]
+
+
+def _credit(
+    model: nn.Module,
+    given: Inputs,
+    cut: _Cut,
+    heads: Sequence[_Head],
+    gradient: str | Mapping[str, Any] | None,
+) -> Credit:
+    """What makes the gradients of the cuts: of several objectives, losses there are of the one with their target."""
+    keys = gradient if isinstance(gradient, Mapping) else {"kind": gradient}
+    main, several = heads[0], len(heads) > 1
+    if several and keys.get("kind") in WORDS:
+        found = [head for head in heads if keys.get("target") == head.target[0] and keys["kind"] != "lens"]
+        if not found:
+            raise ScenarioError(
+                f"gradient: {keys['kind']} is of one of several objectives; use local or aug_local with its `target`, or "
+                "linear, which takes the gradients of all"
+            )
+        main = found[0]
+    coded = main.goal.kind in _CODED and not (several and gradient is None)
+    return Credit(model, given.example, cut.at, main.target, main.output, main.size, cut.members, coded=coded)
+
+
 def _cut(
     model: nn.Module,
     at: int | Sequence[int | str],
     given: Inputs,
-    output: str | int | None,
-    size: int | None,
-    target: tuple[str, Signal],
+    heads: Sequence[_Head],
+    dropped: Sequence[str | int] | None,
 ) -> _Cut:
-    """Trace a model and build its parts."""
+    """Trace a model and build its parts.
+
+    Args:
+        model: The model.
+        at: As of `split`.
+        given: Its arguments.
+        heads: The outputs that are kept.
+        dropped: Those that are not; None: all others.
+    """
     names = cut_names(model, at, given.example)
     traced = trace(model, containers(names), given.example)
-    prediction = prediction_of(traced, output, size, target)
-    plan = plan_parts(traced, names, prediction)
+    if dropped is None:
+        places = [prediction_of(traced, one.output, one.size, one.target) for one in heads]
+    else:
+        places = predictions_of(traced, {one.output: one.size for one in heads}, dropped)
+    plan = plan_parts(traced, names, places)
     agents = [f"part{i}" for i in range(len(plan.parts))]
-    shape = tuple(at_path(traced.facts[prediction[0]].value, prediction[1]).shape[1:])
-    axes = axes_for(shape, target[1].shape, target[1].classes)
+    shapes = [tuple(at_path(traced.facts[node].value, path).shape[1:]) for node, path in places]
+    axes = [
+        axes_for(shape, one.target[1].shape, one.target[1].classes)
+        for shape, one in zip(shapes, heads, strict=True)
+    ]
     order = {node: i for i, node in enumerate(traced.graph.nodes)}
     before = sorted(dict.fromkeys(names), key=lambda name: order[traced.entries[name]])
     return _Cut(build_parts(traced, plan, model, agents, axes), agents, before)
@@ -181,7 +245,7 @@ def _size(goal: ObjectiveSpec, description: Description) -> tuple[int | None, tu
     return objective_of(goal.kind, goal.options).size(signal.shape, signal.classes), (goal.target, signal)
 
 
-def _agents(cut: _Cut, given: Inputs, goal: ObjectiveSpec, delay: int) -> dict[str, dict[str, Any]]:
+def _agents(cut: _Cut, given: Inputs, heads: Sequence[_Head], delay: int) -> dict[str, dict[str, Any]]:
     agents: dict[str, dict[str, Any]] = {}
     for name, part in zip(cut.names, cut.parts, strict=True):
         agents[name] = {
@@ -192,7 +256,9 @@ def _agents(cut: _Cut, given: Inputs, goal: ObjectiveSpec, delay: int) -> dict[s
             agents[name]["categories"] = "index"
         if delay and part.reads:
             agents[name]["align"] = True
-    agents[cut.names[-1]]["objective"] = goal
+        goals = [heads[i].goal for i in part.predictions]
+        if goals:
+            agents[name] |= {"objective": goals[0]} if len(goals) == 1 else {"objectives": goals}
     return agents
 
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 import operator
 import os
 import sys
+import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from types import FrameType, FunctionType
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.utils.checkpoint
@@ -105,11 +106,23 @@ class _Carried(fx.Proxy):
 
     def __getattr__(self, name: str) -> Any:
         value = self._value
-        if isinstance(value, Mapping) and name in ("keys", "values", "items"):
-            return getattr({key: cast(Any, self)[key] for key in value}, name)
+        if isinstance(value, Mapping) and name in ("values", "items"):
+            return getattr({key: self[key] for key in value}, name)
+        if isinstance(value, Mapping) and name in value and getattr(value, name) is value[name]:
+            return self[name]  # an item that is an attribute too: what crosses a cut is a plain dict
         if callable(getattr(value, name)):
             return lambda *args, **more: self.tracer.create_proxy("call_method", name, (self, *args), more)
         return self.tracer.create_proxy("call_function", getattr, (self, name), {})
+
+    def keys(self) -> Any:
+        """Return the keys of a mapping, which are plain values."""
+        return self._value.keys()
+
+    def __getitem__(self, key: Any) -> Any:
+        value = self._value
+        if isinstance(value, Mapping) and isinstance(key, int) and key not in value:
+            key = list(value)[key]
+        return self.tracer.create_proxy("call_function", operator.getitem, (self, key), {})
 
     def __len__(self) -> int:
         if self.tracer.facts[self.node].ragged:
@@ -119,7 +132,7 @@ class _Carried(fx.Proxy):
     def __iter__(self) -> Iterator[Any]:
         if isinstance(self._value, Mapping):
             return iter(self._value)
-        return (cast(Any, self)[i] for i in range(len(self._value)))
+        return (self[i] for i in range(len(self._value)))
 
     def __contains__(self, item: object) -> bool:
         return self.tracer.plain(self, f"whether it contains {item!r}") and item in self._value
@@ -177,8 +190,7 @@ class _Tracer(fx.Tracer):
     def create_arg(self, a: Any) -> Any:
         if type(a) is _Carried:
             return a.node
-        if hasattr(a, "__dataclass_fields__") and not isinstance(a, type):
-            a = {name: getattr(a, name) for name in a.__dataclass_fields__}
+        a = _as_dict(a)
         found = super().create_arg(a)
         if isinstance(found, fx.Node) and found not in self.facts:
             self._evaluate(found)  # a parameter or constant
@@ -275,6 +287,14 @@ class _Tracer(fx.Tracer):
         for fact in self.facts.values():
             if changed & storages(fact.value):
                 fact.depends |= depends
+
+
+def _as_dict(value: Any) -> Any:
+    """A dataclass or mapping of any class as a dict; all else as it is."""
+    fields = getattr(type(value), "__dataclass_fields__", None)
+    if fields is not None:
+        return {name: getattr(value, name) for name in fields}
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 def _contexts() -> dict[str, Any]:
@@ -417,10 +437,20 @@ def _traced(root: nn.Module, opened: Collection[str], example: Mapping[str, Any]
         raise
     except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
         raise ScenarioError(
-            f"{name}.forward cannot be traced for the example ({first_line(error)}); put what fails into a submodule of "
-            "its own, or give split(parts=[module, …])"
+            f"{name}.forward cannot be traced for the example ({first_line(error)}, at {_line(error, root)}); put what "
+            "fails into a submodule of its own, or give split(parts=[module, …])"
         ) from None
     return tracer
+
+
+def _line(error: Exception, root: nn.Module) -> str:
+    """The newest line of a user's that an error passed; of what forward returns, where forward begins."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [
+        f"{os.path.basename(f.filename)}:{f.lineno}" for f in frames if not f.filename.startswith(_LIBRARIES)
+    ]
+    code = type(root).forward.__code__
+    return own[-1] if own else f"{os.path.basename(code.co_filename)}:{code.co_firstlineno}"
 
 
 def _compare(
@@ -430,9 +460,7 @@ def _compare(
     torch.manual_seed(1)
     with torch.no_grad():
         returned = root(**own_copies(example))
-    if hasattr(returned, "__dataclass_fields__"):
-        returned = {key: getattr(returned, key) for key in returned.__dataclass_fields__}
-    expected = tensors_in(dict(returned) if isinstance(returned, Mapping) else returned)
+    expected = tensors_in(_as_dict(returned))
     found = tensors_in(next(values[node] for node in graph.nodes if node.op == "output"))
     same = len(found) == len(expected) and all(
         a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from antiphon.agents.objectives import ActionValue, objective_of
+from antiphon.agents.objectives import ActionValue, Weighted, objective_of
 from antiphon.extensions import Catalogue
 
 OBJECTIVES = Catalogue("objective")
@@ -124,3 +124,40 @@ def test_an_own_objective_is_copied_and_gets_the_target_as_it_is() -> None:
     found = objective.loss(torch.ones(5, 12, dtype=torch.float64), torch.zeros(5, 4, dtype=torch.int64))
     assert found.tolist() == [2.0] * 5
     assert own.factor.dtype == torch.float32
+
+
+def test_a_weighted_sum_masks_each_objective_on_its_own() -> None:
+    kinds = {"label": "classification", "parity": "classification", "angle": "regression"}
+    parts = {name: objective_of(kind, {}) for name, kind in kinds.items()}
+    whole = Weighted(list(parts), list(parts.values()), [3, 2, 1], [1.0, 0.5, 2.0])
+    assert whole.metrics == (
+        *("label_loss", "label_accuracy", "parity_loss", "parity_accuracy"),
+        *("angle_loss", "error"),
+    )
+    output = torch.randn(4, 6, dtype=torch.float64)
+    target = {
+        "label": torch.randint(3, (4,)),
+        "parity": torch.randint(2, (4,)),
+        "angle": torch.randn(4, 1).double(),
+    }
+    label, parity, angle = (
+        part.loss(output[:, outputs], target[name])
+        for (name, part), outputs in zip(parts.items(), whole.outputs, strict=True)
+    )
+    torch.testing.assert_close(whole.loss(output, target), label + 0.5 * parity + 2.0 * angle)
+    there = torch.tensor([True, False, False, True])
+    losses, score, present = whole.combined(
+        [(label * there, label * there, there), None, (angle, angle, None)]
+    )
+    torch.testing.assert_close(losses, label * there + 2.0 * angle)
+    assert present is None
+    means = whole.means(score.sum(0), 4)
+    assert means == pytest.approx(
+        {
+            "label_loss": label[there].mean().item(),
+            "label_accuracy": label[there].mean().item(),
+            "angle_loss": angle.mean().item(),
+            "error": angle.mean().item(),
+        }
+    )
+    assert whole.combined([(label, label, there), None, None])[2] is not None

@@ -24,6 +24,12 @@ BATCH: Document = {"network": {"kind": "mlp", "hidden": [4], "norm": "batch"}}
 DEEP: Document = {"gradient": {"kind": "mlp", "hidden": [4], "context": ["label", "returned"]}}
 TRACED: Document = {"gradient": {"kind": "linear", "context": ["label"], "trace": 0.5, "horizon": 3}}
 OFTEN = Play(share=0.35)
+SEVERAL: list[Document] = [
+    LABEL,
+    {"kind": "regression", "target": "aim", "scale": 0.3},
+    {**GOAL, "scale": 2.0},
+]
+LOCKED_LATER: Document = {"coupling": "locked", "link": {"delay": 1}}
 MLP: Document = {"kind": "mlp", "hidden": [4], "norm": "none", "activation": "tanh"}
 
 
@@ -434,6 +440,15 @@ DOCUMENTS: dict[str, Document | Callable[[], Scenario]] = {
         env=OFTEN,
         channel={"gradient": {"kind": "linear", "context": ["returned"]}},
         high={"clock": {"unroll": 3}},
+    ),
+    "several objectives": levels(
+        high={"objective": None, "objectives": SEVERAL, "clock": {"unroll": 2}},
+        env=Play(gaps=0.5, share=0.2),
+    ),
+    "several objectives, locked": ring(
+        agent={"objective": None, "objectives": SEVERAL[:2], "clock": {"unroll": 2}, "learn": 0.7},
+        channel=LOCKED_LATER,
+        env=Play(gaps=0.7),
     ),
 }
 """A document, or a function that makes a scenario: of the library (its data are there when a test runs), or of a model."""

@@ -175,23 +175,23 @@ CORE: tuple[Fault, ...] = (
     ),
     Fault(
         "agent-learns-where-it-is-not-drawn",
-        "engine/heart/agent.py",
-        "[:, 0] < own.probability",
-        "[:, 0] >= own.probability",
+        "engine/features/participation.py",
+        "[:, 0] < self.probability",
+        "[:, 0] >= self.probability",
         "tests/engine/heart/test_sparse_updates.py::test_parameters_move_at_the_end_of_drawn_windows_and_else_keep_their_bits[1-decoupled]",
     ),
     Fault(
         "agent-rows-of-a-member-are-another-member's",
-        "engine/heart/agent.py",
-        "return members.to(self.replicas.index.device).repeat_interleave(self.batch)",
-        "return members.to(self.replicas.index.device).repeat(self.batch)",
-        "tests/contracts/test_contracts.py::test_documents[p_update-reference]",
+        "engine/heart/rows.py",
+        "return members.to(self.index.device).repeat_interleave(self.batch)",
+        "return members.to(self.index.device).repeat(self.batch)",
+        "tests/contracts/test_contracts.py::test_documents[p_update, locked-reference]",
     ),
     Fault(
         "agent-a-figure-is-summed-over-members",
         "engine/heart/agent.py",
-        "return rows.view(len(self.members), self.batch).sum(1)",
-        "return rows.view(self.batch, len(self.members)).sum(0)",
+        "return rows.view(len(self.members), self.batch, *rows.shape[1:]).sum(1)",
+        "return rows.view(self.batch, len(self.members), *rows.shape[1:]).sum(0)",
         "tests/contracts/test_contracts.py::test_documents[goals-reference]",
     ),
     Fault(
@@ -295,8 +295,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "updates-losses-of-members-without-a-target-stay",
         "engine/heart/updates.py",
-        "found = [torch.where(members, torch.zeros_like(t), t) for t in (self.loss, self.score, count)]",
-        "found = [self.loss, self.score, count]",
+        "return Losses(*(t.index_fill(0, places, 0) for t in (self.loss, self.score, count)))",
+        "return Losses(self.loss, self.score, count)",
         "tests/contracts/test_contracts.py::test_documents[bound-reference]",
     ),
     Fault(

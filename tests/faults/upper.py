@@ -36,7 +36,7 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "scenarios-nothing-needs-an-objective",
         "scenarios/checks.py",
-        "if not any(agent.objective for agent in scene.agents.values()):",
+        "if not any(agent.goals for agent in scene.agents.values()):",
         "if not scene.agents and scene.channels:",
         "tests/scenarios/test_refusals.py::test_refused[agents: none has an objective, so nothing would be]",
     ),

@@ -86,6 +86,12 @@ CHANGED: list[tuple[str, Any, str]] = [
         {"kind": "conv", "hidden": [8, 8], "pool": ["max"]},
         ".pool: has 1 entries for 2 hidden layers; give one for each",
     ),
+    # objectives
+    ("agents.b.objectives", [OBJECTIVE], ": take the place of `objective`; leave out one of the two"),
+    ("agents.a.objectives", OBJECTIVE, ": must be a list, not {kind: …, target: …}"),
+    ("agents.a.objectives", [{**OBJECTIVE, "scale": -1}], "[0].scale: must be greater than 0, not -1.0"),
+    ("agents.a.objectives", [{**OBJECTIVE, "weight": 1}], "[0].weight: is no longer a key; write scale"),
+    ("agents.a.objectives", [OBJECTIVE, {"kind": "ppo"}], "[1].kind: a policy (ppo) is an agent's only obj"),
     # environments
     ("env", {"id": "x", "f": network}, ".f: must be plain data (numbers, words, lists), not a Python"),
     ("env", {"id": "x", "f": [float("nan")]}, ".f[0]: must be a number, not nan"),
@@ -309,6 +315,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         ("channels[0].gradient.trace: needs what the receiver returns at the same step, but the link's way"),
     ),
     (slow({}, a={"acts": True}), "agents.a.acts: the action is the output that an objective reads, and it"),
+    (
+        slow({}, a={"acts": True, "objectives": [OBJECTIVE]}),
+        "agents.a.objectives: an action is the output of",
+    ),
     (
         slow({}, a={"acts": True, "objective": OBJECTIVE}, b={"acts": True}),
         ("agents.b.acts: 'a' acts already, and the environment takes the actions of one; leave it out, or"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections import OrderedDict, namedtuple
+from collections import OrderedDict, UserDict, namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import antiphon
-from antiphon import Simulation
+from antiphon import ScenarioError, Simulation
 from tests.engine.split.models import ARCHITECTURES, numbers
 from tests.engine.split.parts import Chain, assert_composed, chain_split, composed, split_of
 from tests.tensors import same
@@ -259,13 +259,35 @@ class Output:
 Pair = namedtuple("Pair", ["logits", "hidden"])
 
 
+@dataclass
+class Answer(OrderedDict[str, Any]):
+    """An output that is a dict with attributes, as Hugging Face's models have."""
+
+    loss: Tensor | None = None
+    logits: Any = None
+    hidden: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("loss", "logits", "hidden"):
+            if getattr(self, name) is not None:
+                self[name] = getattr(self, name)
+
+    def __getitem__(self, key: Any) -> Any:
+        return super().__getitem__(key) if isinstance(key, str) else self.to_tuple()[key]
+
+    def to_tuple(self) -> tuple[Any, ...]:
+        return tuple(self.values())
+
+
 @pytest.mark.parametrize(
     ("answer", "outputs"),
     [
-        (lambda y, h: Output(y, h), (None, "logits")),
-        (lambda y, h: OrderedDict(logits=y, hidden=h), (None, "logits")),
+        (lambda y, h: Output(y, h), ("logits",)),
+        (lambda y, h: OrderedDict(logits=y, hidden=h), ("logits",)),
+        (lambda y, h: Answer(logits=y, hidden=h), ("logits",)),
+        (lambda y, h: UserDict(logits=y, hidden=h), ("logits",)),
         (lambda y, h: {"out": {"logits": y}, "hidden": h}, ("out", "out.logits")),
-        (lambda y, h: Pair(y, h), (None, 0)),
+        (lambda y, h: Pair(y, h), (0,)),
         (lambda y, h: [h, y], (1,)),
         (lambda y, h: (y, None, 3, "text"), (None, 0)),
     ],
@@ -283,3 +305,51 @@ def test_the_prediction_is_found_among_the_outputs(
     for output in outputs:
         found = composed(chain_split(model, output=output), {"x": x}, training=False)
         same(found, model.third(model.second(model.first(x))))
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(7, 7)
+
+    def forward(self, x: Tensor) -> Answer:
+        return Answer(logits=self.linear(x))
+
+
+def reading(read: Callable[[Any], Any]) -> Chain:
+    """A model of which a submodule returns a dict with attributes, which is read behind the cut."""
+
+    class Reading(Chain):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block = Block()
+
+        def forward(self, x: Tensor) -> Any:
+            found = self.block(x)
+            return self.third(self.second(x) + read(found))
+
+    return Reading()
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda found: found.logits,
+        lambda found: found["logits"],
+        lambda found: found[0],
+        lambda found: {**found}["logits"],
+        lambda found: dict(found.items())["logits"],
+    ],
+)
+def test_a_dict_with_attributes_is_read_behind_a_cut(read: Callable[[Any], Any]) -> None:
+    assert_composed(reading(read))
+
+
+@pytest.mark.parametrize("read", [lambda found: found.to_tuple()[0], lambda found: found[:1][0]])
+def test_what_of_a_dict_cannot_be_read_behind_a_cut_is_refused_with_its_line(
+    read: Callable[[Any], Any],
+) -> None:
+    with pytest.raises(
+        ScenarioError, match=r"'block' \(test_forwards.py:\d+\) .* is a Answer, of which .*py:\d+"
+    ):
+        chain_split(reading(read))
