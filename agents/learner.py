@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -75,7 +76,8 @@ class Learner(TrainedParameters):
         settings: CallSettings = {"training": not self.frozen, "state": state}
         if not self.members:
             settings |= {"seed": seed, "transports": transports}
-        return self.network.on_rows(self.parameters, buffers, x, len(self.members), **settings)
+        evaluate = partial(self.network.on_rows, self.parameters, buffers, members=len(self.members))
+        return self.evaluated(evaluate, x, **settings)
 
     def values(
         self, parameters: Tensors, buffers: Tensors, x: Tensor, *, training: bool
@@ -89,5 +91,6 @@ class Learner(TrainedParameters):
             training: Whether batch statistics are used and updated.
         """
         own, before, count = sub(parameters, CRITIC), sub(buffers, CRITIC), len(self.members)
-        ports, after = self.critic.on_rows(own, before, x, count, training=training)
+        evaluate = partial(self.critic.on_rows, own, before, members=count)
+        ports, after = self.evaluated(evaluate, x, training=training)
         return ports[VALUE], with_prefix(CRITIC, after)

@@ -262,7 +262,8 @@ class LinearGradient(DirectGradient):
     """
 
     def linear_maps(self, parameters: Numbers) -> LinearMaps | None:
-        return LinearMaps.of(parameters, self.size, reuses=True) if self.normalise == "none" else None
+        written_out = self.normalise == "none" and not self.bf16
+        return LinearMaps.of(parameters, self.size, reuses=True) if written_out else None
 
     def written_out(self) -> LinearMaps | None:
         return self.maps if self.members else self.linear_maps(self.parameters)
@@ -561,7 +562,7 @@ class LocalGradient(LabelGradient):
     def linear_maps(self, parameters: Numbers) -> LinearMaps | None:
         if self.hidden or self.own_module or self.reconstruct is not None:
             return None
-        if self.normalise != "none" or self.pool != "none":
+        if self.normalise != "none" or self.pool != "none" or self.bf16:
             return None
         return LinearMaps.of(parameters, self.size, label="classes" if self.classes else "numbers")
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, fx
@@ -21,6 +21,7 @@ from antiphon.engine.inference.export import export, with_output
 from antiphon.engine.inference.film import film
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.model_files import write_system
+from antiphon.engine.inference.policy import policy_module
 from antiphon.engine.inference.validation import Validation
 from antiphon.engine.metrics.report import AgentReport, MeanAccumulator
 from antiphon.engine.replicas import Replica
@@ -340,16 +341,25 @@ class BaseSimulation:
             self._system, with_output(self._system, self.scenario.readouts) if agents is None else agents
         )
 
-    def export(self, path: str | Path, agents: Sequence[str] | None = None, *, episodes: int = 1) -> Path:
+    def export(
+        self,
+        path: str | Path,
+        agents: Sequence[str] | None = None,
+        *,
+        episodes: int = 1,
+        actions: Literal["greedy", "sampled"] | None = None,
+    ) -> Path:
         """Write the composed system, weights, or a film to a file that is read without antiphon, and return its path.
 
         Args:
             path: `*.pt2`: the module of `compose`, for `torch.export.load`, which takes any batch; in time one round of
-                steps and the state by name, zeros in silence. `*.safetensors`: parameters and running statistics, as `agent.name`; tied agents have them once. `*.gif`: whole episodes,
+                steps and the state by name, zeros in silence. `*.onnx`: the same, with the extra `onnx`. `*.safetensors`: parameters and running statistics, as `agent.name`; tied agents have them once. `*.gif`: whole episodes,
                 the environment's pictures beside bars of the messages.
             agents: Of a module, whose outputs it returns; None: the readouts. Of weights, whose; None: all. Of a film, whose
                 messages are drawn; None: all.
             episodes: Of a film.
+            actions: Of a module of agents that act and have no memory: it returns the action of an observation, [batch, …]
+                both, the most likely one (`greedy`: the largest logit, the mean) or a sample; None: the agents' outputs.
 
         Raises:
             ScenarioError: No such agent; a module's output is asked of one without an objective; as of `compose`; the
@@ -359,12 +369,19 @@ class BaseSimulation:
             DivergenceError: As of `synchronize`.
         """
         self._synchronize()
-        path = Path(path)
+        path, policy = Path(path), None
+        if actions is not None:
+            if actions not in ("greedy", "sampled") or agents or path.suffix not in (".pt2", ".onnx"):
+                raise ScenarioError(
+                    f"export: actions={actions!r}; write greedy or sampled, for a .pt2 or .onnx and without agents"
+                )
+            policy = policy_module(self._system, self._env, greedy=actions == "greedy")
         if path.suffix == ".gif":
             return film(
                 self._system, self.scenario, path, self.now, seed=self.seed, episodes=episodes, senders=agents
             )
-        return write_system(self._system, path, agents, with_output(self._system, self.scenario.readouts))
+        readouts = with_output(self._system, self.scenario.readouts)
+        return write_system(self._system, path, agents, readouts, policy)
 
     # --- forking and saving ------------------------------------------------------------------------------
 

@@ -131,8 +131,8 @@ class Simulation(BaseSimulation):
             if before is not None:
                 if loads:
                     self._load_saved(read_simulation(before.path, scenario, self.device))
-                self._go_on(before, division)
-                self._record_in(before, checkpoint_every)
+                _go_on(self, before, division)
+                _record_in(self, before, checkpoint_every)
             else:
                 if division is not None:
                     self._divide(division)
@@ -198,32 +198,11 @@ class Simulation(BaseSimulation):
         else:  # it ended before its first checkpoint
             simulation = cls(given or directory.scenario, seed=facts["seed"], dtype=dtype, **settings)
         try:
-            simulation._go_on(directory, division)
+            _go_on(simulation, directory, division)
         except BaseException:
             simulation.close()
             raise
         return simulation
-
-    def _go_on(self, directory: RunDirectory, division: PartsSettings | None) -> None:
-        """Go on with a run at its newest checkpoint, in these parts or as it was divided."""
-        check_continues(self)
-        facts = directory.facts
-        division = division or PartsSettings.of_facts(facts)
-        if division is not None:
-            self._divide(division)
-            facts["parts"] = self._division
-        if len(facts.get("together") or []) > 1 and "alone_from" not in facts:
-            facts["alone_from"] = self.now  # its last bits differ from here on
-
-    def _record_in(
-        self, directory: RunDirectory, checkpoint_every: int | None, until: int | None = None
-    ) -> None:
-        """Write to the directory of a run that goes on, to step `until` or to the one that it was to reach."""
-        if until is not None or directory.facts["exit"] != "done":
-            self.until = self._goal = until or directory.facts["steps"]
-        elif directory.facts.get("reason"):  # it was stopped early: it goes on where more steps are asked for
-            self._goal = self.now
-        self._writer = RunWriter(self, directory, checkpoint_every)
 
     # --- parts -------------------------------------------------------------------------------------------
 
@@ -475,7 +454,7 @@ class Simulation(BaseSimulation):
     def channels(self) -> dict[str, ChannelHandle]:
         """The channels by name, as they are now: messages, synthetic gradient and input, and figures."""
         channels = self._system.channels.items()
-        make = partial(ChannelHandle, measured=self._channel_figures, keep=self._keep)
+        make = partial(ChannelHandle, measured=partial(_figures_of_channels, self), keep=self._keep)
         return Named("channel", {name: make(each) for name, each in channels})
 
     @property
@@ -523,10 +502,6 @@ class Simulation(BaseSimulation):
         self.recorders.append(view)
         return view
 
-    def _channel_figures(self) -> dict[str, dict[str, float]]:
-        with self.fork(stacked=False) as twin:
-            return channel_figures(twin)
-
     def _keep(self, name: str, quantities: Sequence[str], period: int) -> Recording:
         """Begin a recording (`AgentHandle.record`, `ChannelHandle.record`)."""
         recording = Recording(self._system, name, tuple(quantities), period)
@@ -548,6 +523,11 @@ class Simulation(BaseSimulation):
     ) -> Values:
         """Return what the learning signal of channels is worth, in forks (semantics 36): see `probes.value.value`."""
         return value(self, channels=channels, horizon=horizon, repeats=repeats, ahead=ahead)
+
+
+def _figures_of_channels(simulation: Simulation) -> dict[str, dict[str, float]]:
+    with simulation.fork(stacked=False) as twin:
+        return channel_figures(twin)
 
 
 def _kept_history(simulation: Simulation) -> History:
@@ -587,9 +567,32 @@ def resumed(
         directory.lock()
         simulation = kind._of_directory(directory, scenario, division)
         undo.callback(simulation.close)
-        simulation._record_in(directory, checkpoint_every, until)
+        _record_in(simulation, directory, checkpoint_every, until)
         undo.pop_all()
     return simulation
+
+
+def _go_on(simulation: Simulation, directory: RunDirectory, division: PartsSettings | None) -> None:
+    """Go on with a run at its newest checkpoint, in these parts or as it was divided."""
+    check_continues(simulation)
+    facts = directory.facts
+    division = division or PartsSettings.of_facts(facts)
+    if division is not None:
+        simulation._divide(division)
+        facts["parts"] = simulation._division
+    if len(facts.get("together") or []) > 1 and "alone_from" not in facts:
+        facts["alone_from"] = simulation.now  # its last bits differ from here on
+
+
+def _record_in(
+    simulation: Simulation, directory: RunDirectory, checkpoint_every: int | None, until: int | None = None
+) -> None:
+    """Write to the directory of a run that goes on, to step `until` or to the one that it was to reach."""
+    if until is not None or directory.facts["exit"] != "done":
+        simulation.until = simulation._goal = until or directory.facts["steps"]
+    elif directory.facts.get("reason"):  # it was stopped early: it goes on where more steps are asked for
+        simulation._goal = simulation.now
+    simulation._writer = RunWriter(simulation, directory, checkpoint_every)
 
 
 def _check_same_run(directory: RunDirectory, scenario: Scenario, seed: int, dtype: torch.dtype) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from antiphon.nets.memory import give_back
 from antiphon.nets.native.mlp import fused_step
@@ -19,6 +20,7 @@ from antiphon.nets.torch_optimisers import TorchOptimiser
 __all__ = ["TrainedParameters", "step_all"]
 
 AnyOptimiser = Optimiser | TorchOptimiser
+Evaluated = TypeVar("Evaluated")
 
 
 def _optimiser(parameters: Sequence[Tensor], **settings: Any) -> AnyOptimiser:
@@ -44,12 +46,15 @@ class TrainedParameters:
         dtype: Of parameters and float buffers.
 
     Attributes:
+        bf16: Whether it is evaluated under autocast to bfloat16; parameters, results and gradients are of `dtype`.
         parameters: Those of a stack are to be changed in place only.
         trainable: The parameters that the optimiser changes.
         updates: Optimiser steps taken; of a stack, by any of its members.
         members: Those stacked; none: it is no stack.
         taken: Of a stack, [N]: optimiser steps taken since the members' own counts were written.
     """
+
+    bf16 = False
 
     def __init__(
         self,
@@ -100,6 +105,15 @@ class TrainedParameters:
         found.taken = torch.zeros(len(members), dtype=torch.int64)
         found.read_members()
         return found
+
+    def evaluated(self, function: Callable[..., Evaluated], x: Tensor, **settings: Any) -> Evaluated:
+        """Return what a function makes of an input and this one's parameters and statistics, in its precision."""
+        if not self.bf16:
+            return function(x=x, **settings)
+        with torch.autocast(x.device.type, torch.bfloat16):
+            found = function(x=x, **settings)
+        full: Evaluated = tree_map_only(Tensor, lambda t: t.float() if t.is_floating_point() else t, found)
+        return full
 
     def counts(self) -> list[int]:
         """Return the optimiser steps that each member has taken; where there are none, a list of one."""

@@ -155,6 +155,8 @@ class TrainingSpec(Spec):
         evaluate: Evaluation during the training; None: at its end only.
         keep_best: The metric of these evaluations whose best checkpoint a run keeps; None: it keeps the newest ones only.
         stop: Early stopping by these evaluations; None: none.
+        precision: `bf16`: agents and predictors are evaluated and differentiated under autocast to bfloat16; parameters,
+            messages, losses and optimisers stay float32. Or `float32`.
         advanced: Settings that few scenarios need.
     """
 
@@ -165,6 +167,7 @@ class TrainingSpec(Spec):
     evaluate: EvaluateSpec | None = None
     keep_best: Text | None = None
     stop: StopSpec | None = None
+    precision: Literal["float32", "bf16"] = "float32"
     advanced: AdvancedSpec = AdvancedSpec()
 
     written: ClassVar[frozenset[str]] = frozenset({"batch", "steps", "optimiser"})

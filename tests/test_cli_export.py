@@ -48,3 +48,22 @@ def test_a_run_is_exported(cli: Commands, tmp_path: Path, monkeypatch: pytest.Mo
             "--agent: no agent 'eey'; did you mean 'eye'?"
         )
     assert "no run there" in cli.refused("export runs/none m.pt2")
+
+
+def test_a_policy_is_exported_as_its_action_for_an_observation(
+    cli: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("pole.yaml").write_text("""
+scenario: pole
+env: {id: antiphon/CartPole-v0}
+agents: {hand: {observes: [observation], acts: true, objective: {kind: a2c}, clock: {unroll: 4}}}
+training: {batch: 4, steps: 4}
+""")
+    cli("run pole.yaml --name once --logdir runs")
+    cli("export runs/once hand.pt2 --actions greedy")
+    action = torch.export.load("hand.pt2").module()(observation=torch.rand(3, 4))
+    assert (action.shape, action.dtype) == ((3,), torch.int64)
+    assert cli.refused("export runs/once hand.pt2 --actions mean").startswith(
+        "export: actions='mean'; write greedy or sampled"
+    )

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,7 +24,9 @@ def export(
     path: options.Run,
     file: Annotated[
         Path,
-        typer.Argument(metavar="FILE", help="The suffix selects the format: .pt2, .safetensors or .gif."),
+        typer.Argument(
+            metavar="FILE", help="The suffix selects the format: .pt2, .onnx, .safetensors or .gif."
+        ),
     ],
     python: options.PythonObjects = None,
     checkpoint: options.Checkpoint = None,
@@ -37,6 +39,13 @@ def export(
         ),
     ] = None,
     episodes: Annotated[int | None, options.count("K", "Of a .gif: number of episodes (default: 1).")] = None,
+    actions: Annotated[
+        str | None,
+        options.text(
+            "KIND",
+            "Of agents that act without memory: write their action for an observation, greedy (most likely) or sampled.",
+        ),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Write the composed system of a run, its weights, or a film of episodes, as the file's suffix says."""
@@ -47,7 +56,9 @@ def export(
     saved = directory.checkpoint_path(checkpoint)
     with antiphon.Simulation.load(saved, scenario, threads=directory.facts["threads"]) as simulation:
         _check_agents(simulation, file, agents or ())
-        written, steps = simulation.export(file, agents or None, episodes=episodes or 1), simulation.now
+        kind: Any = actions
+        written = simulation.export(file, agents or None, episodes=episodes or 1, actions=kind)
+        steps = simulation.now
     size = written.stat().st_size
     if json:
         print_json({"run_dir": str(path), "steps": steps, "file": str(written), "bytes": size})

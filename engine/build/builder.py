@@ -137,6 +137,7 @@ class _Builder:
             connect(channels[spec.name], agents)
             progress.advance()
         self._trails(agents, channels)
+        self._set_precision(agents, channels)
         return System(
             agents,
             channels,
@@ -155,6 +156,18 @@ class _Builder:
             tied=tied,
             sweep=self.scenario.training.advanced.sweep,
         )
+
+    def _set_precision(self, agents: dict[str, Agent], channels: dict[str, Channel]) -> None:
+        """Let networks and predictors be evaluated as `training.precision` has it."""
+        if self.scenario.training.precision == "float32":
+            return
+        if self.dtype is not torch.float32:
+            message = f"bf16 is of parameters in float32, not {str(self.dtype).removeprefix('torch.')}; leave it out"
+            raise DocumentError(("training", "precision"), message)
+        models = [one for c in channels.values() for one in (c.gradient.predictor, c.input.model)]
+        for trained in (*(agent.learner for agent in agents.values()), *models):
+            if trained is not None:
+                trained.bf16 = True
 
     @staticmethod
     def _trails(agents: dict[str, Agent], channels: dict[str, Channel]) -> None:

@@ -181,13 +181,23 @@ class Ticks:
         self._later = (max(spans, default=0) // length + 2) * length if length else 0
         """The graph's start: a round's at which all that is ever due has been made (a sent share of ticks repeats)."""
 
-    def module(self, agents: Sequence[str]) -> fx.GraphModule:
-        """Return the ticks of an example, or those of a round, with the outputs of some agents."""
+    def module(self, agents: Sequence[str], result: nn.Module | None = None) -> fx.GraphModule:
+        """Return the ticks of an example, or those of a round, with the outputs of some agents.
+
+        Args:
+            agents: These.
+            result: Of an example: what is made of their outputs and returned in their place; None: they are.
+        """
         words = argument_names(self.observed, taken=["state"] if self.length else ()).items()
         self.signals = {name: self.graph.placeholder(word) for name, word in words}
         if not self.length:
             self._append(steps_needed(self.system))
-            self.graph.output({name: self.outputs[name][-1] for name in agents})
+            newest = {name: self.outputs[name][-1] for name in agents}
+            if result is not None:
+                self.root.add_module("result", result)
+            self.graph.output(
+                newest if result is None else self.graph.call_module("result", tuple(newest.values()))
+            )
         else:
             self._append_round(agents)
         module = fx.GraphModule(self.root, self.graph, class_name="Corporation")

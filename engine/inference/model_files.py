@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
+import logging
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save
+from torch import fx
 
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.system import System
@@ -19,13 +23,19 @@ from antiphon.manifests import VERSION
 
 __all__ = ["SUFFIXES", "write_system"]
 
-SUFFIXES = (".pt2", ".safetensors")
+SUFFIXES = (".pt2", ".onnx", ".safetensors")
 """Suffixes of the files."""
 _ROWS = 2
 """Of the example that a module is traced with; files take any number."""
 
 
-def write_system(system: System, path: Path, agents: Sequence[str] | None, readouts: Sequence[str]) -> Path:
+def write_system(
+    system: System,
+    path: Path,
+    agents: Sequence[str] | None,
+    readouts: Sequence[str],
+    policy: fx.GraphModule | None = None,
+) -> Path:
     """Write a system over perfect links as one file, whole or not at all, and return its path.
 
     Args:
@@ -33,10 +43,11 @@ def write_system(system: System, path: Path, agents: Sequence[str] | None, reado
         path: Its suffix, one of `SUFFIXES`, is the format.
         agents: Of a module, whose outputs it returns; None: the `readouts`. Of weights, whose; None: all.
         readouts: The scenario's.
+        policy: A module from observations to actions in place of the system's.
 
     Raises:
         ScenarioError: No such agent, or as of `export`.
-        RunError: Another suffix; torch cannot trace a module; the file cannot be written.
+        RunError: Another suffix; torch cannot trace a module; a package is missing; the file cannot be written.
     """
     if isinstance(agents, str) or not isinstance(agents, Iterable | None):
         raise ScenarioError(f"export: agents: {agents!r}; must be a list of names")
@@ -49,7 +60,12 @@ def write_system(system: System, path: Path, agents: Sequence[str] | None, reado
     if path.suffix == ".safetensors":
         content = _weights(system, agents)
     else:
-        content = _module(system, path.name, list(dict.fromkeys(readouts if agents is None else agents)))
+        if path.suffix == ".onnx" and importlib.util.find_spec("onnxscript") is None:
+            raise RunError("export: an .onnx file needs onnxscript: pip install 'antiphon[onnx]'")
+        module = policy
+        if module is None:
+            module = export(system, list(dict.fromkeys(readouts if agents is None else agents)))
+        content = _module(system, path, module.cpu())
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, content)
@@ -73,12 +89,12 @@ def _weights(system: System, agents: Sequence[str] | None) -> bytes:
     return save(tensors, metadata=metadata)
 
 
-def _module(system: System, name: str, agents: Sequence[str]) -> bytes:
-    """Trace the composed module; `name`: of its file."""
-    module = export(system, agents).cpu()
+def _module(system: System, path: Path, module: fx.GraphModule) -> bytes:
+    """Trace a module of a system, for a file."""
     signals = [system.description.signals[name] for name in observed(system)]
     words = [str(node.target) for node in module.graph.nodes if node.op == "placeholder"][: len(signals)]
-    steps = () if system.description.is_stream else (int(module.steps_per_round),)  # type: ignore[arg-type]
+    rounds: Any = getattr(module, "steps_per_round", None)
+    steps = () if rounds is None else (int(rounds),)
     arguments: dict[str, Any] = {
         word: torch.zeros(
             *steps, _ROWS, *signal.shape, dtype=system.dtype if signal.classes is None else torch.int64
@@ -95,6 +111,8 @@ def _module(system: System, name: str, agents: Sequence[str]) -> bytes:
     try:
         with torch.no_grad():
             program = torch.export.export(module, (), arguments, dynamic_shapes=sizes)
+        if path.suffix == ".onnx":
+            return _onnx(program)
         for node in program.graph.nodes:  # which would tell the folders of this machine
             node.meta.pop("stack_trace", None)
     except Exception as error:
@@ -103,8 +121,21 @@ def _module(system: System, name: str, agents: Sequence[str]) -> bytes:
             cause = cause.__cause__
         reason = (str(cause) or type(cause).__name__).splitlines()[0]
         raise RunError(
-            f"export: {name}: torch cannot trace the module ({reason}); weights alone go into .safetensors"
+            f"export: {path.name}: torch cannot trace the module ({reason}); weights alone go into .safetensors"
         ) from error
     content = io.BytesIO()
     torch.export.save(program, content)
     return content.getvalue()
+
+
+def _onnx(program: torch.export.ExportedProgram) -> bytes:
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # torch's own, of what is not there and not needed
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            found = torch.onnx.export(program, dynamo=True, verbose=False)
+    finally:
+        logging.disable(level)
+    assert found is not None
+    content: bytes = found.model_proto.SerializeToString()
+    return content

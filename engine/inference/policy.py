@@ -1,25 +1,32 @@
-"""A system as a policy: observations of a world in, actions out, with state and messages kept between calls."""
+"""A system as a policy: observations of a world in, actions out, with state and messages kept between calls; one without
+memory as a module too.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, fx, nn
 
+from antiphon.agents.distributions import Gaussian
 from antiphon.comms.backward_requests import constant
-from antiphon.engine.heart.agent import AGE
+from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.message import EpisodeEnds, StepSignals
 from antiphon.engine.heart.system import System
+from antiphon.engine.inference.export import Ticks, steps_per_round
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import Rollout
 from antiphon.envs.adaptors.native import native_of
+from antiphon.envs.adaptors.spaces import Actions
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.errors import ScenarioError
 
-__all__ = ["Policy"]
+__all__ = ["Policy", "policy_module"]
 
 
 class Policy:
@@ -39,9 +46,7 @@ class Policy:
     """
 
     def __init__(self, system: System, env: TorchVectorEnv, *, greedy: bool = True, seed: int = 0) -> None:
-        actors = [agent for agent in system.agents.values() if agent.acts]
-        if not actors:
-            raise ScenarioError("policy: no agent acts; give one `acts: true`")
+        _actors(system)
         self.greedy, self.seed = greedy, seed
         self._native = native_of(env)
         observed = {name for agent in system.agents.values() for name in agent.inputs.observes if name != AGE}
@@ -112,3 +117,78 @@ class Policy:
         self._space = self._native.space(batch)
         self._space.seed(self.seed)
         self._rollout = Rollout(self._system, batch, Links(), self.seed, sampled=not self.greedy)
+
+
+def _actors(system: System) -> list[Agent]:
+    actors = [agent for agent in system.agents.values() if agent.acts]
+    if not actors:
+        raise ScenarioError("policy: no agent acts; give one `acts: true`")
+    return actors
+
+
+def policy_module(system: System, env: TorchVectorEnv, *, greedy: bool) -> fx.GraphModule:
+    """Return a system without memory as one module from observations to the action.
+
+    Args:
+        system: The agents, over perfect links; the module has copies of their parameters.
+        env: Its environment, whose actions it returns.
+        greedy: Whether the action is the most likely one (of a Box the mean), instead of a sample by torch's generator.
+
+    Returns:
+        A module called with the observed signals by name, [batch, *shape] each, that returns the action as the world takes
+        it, [batch, …]: that of a Box within its bounds, that of a Dict by part.
+
+    Raises:
+        ScenarioError: No agent acts, or none for a part of the action; what it does depends on more than the present step;
+            messages are sampled too.
+    """
+    actors, actions = _actors(system), native_of(env).actions
+    parts = actions.space.spaces.keys() if isinstance(actions.space, spaces.Dict) else ()
+    missing = [part for part in parts if part not in [agent.acts for agent in actors]]
+    if missing:
+        raise ScenarioError(f"policy: no agent acts for '{missing[0]}'; a file has no random actions")
+    if not greedy and any(channel.sampler is not None for channel in system.channels.values()):
+        raise ScenarioError("policy: messages are sampled too, which a file does not do; export it greedy")
+    rounds = Ticks(system, steps_per_round(system))
+    rounds.module([agent.name for agent in actors])
+    if rounds.length > 1 or rounds.carried:
+        held = ", ".join(rounds.carried) or f"clocks that repeat themselves after {rounds.length} steps"
+        raise ScenarioError(
+            f"policy: it has memory ({held}), and a file from observation to action has none; use simulation.policy(), or "
+            "export the system"
+        )
+    ticks = Ticks(system)
+    return ticks.module([agent.name for agent in actors], _Choice(actors, actions, greedy=greedy))
+
+
+class _Choice(nn.Module):
+    """The action of a world, from the outputs of its actors.
+
+    Args:
+        actors: These.
+        actions: Of the world.
+        greedy: As of `policy_module`.
+    """
+
+    def __init__(self, actors: Sequence[Agent], actions: Actions, *, greedy: bool) -> None:
+        super().__init__()
+        self.acts = [agent.acts for agent in actors]
+        policies = [agent.policy for agent in actors]
+        self.distributions = [None if policy is None else policy.distribution for policy in policies]
+        self.actions, self.greedy = actions, greedy
+
+    def forward(self, *outputs: Tensor) -> Any:
+        """Return the action of outputs [batch, …]."""
+        chosen: dict[Any, Tensor] = {}
+        for acts, distribution, own in zip(self.acts, self.distributions, outputs, strict=True):
+            chosen[acts] = own
+            if distribution is not None and self.greedy:
+                chosen[acts] = distribution.mode(own)
+            elif isinstance(distribution, Gaussian):
+                chosen[acts] = distribution.with_noise(own, torch.randn_like(distribution.mode(own)))
+            elif distribution is not None:
+                size = (own.shape[0], distribution.draws)
+                chosen[acts] = distribution.sample(
+                    own, torch.rand(size, dtype=torch.float64, device=own.device)
+                )
+        return self.actions.translated(chosen.get(True, chosen), lambda: None, arrays=False)

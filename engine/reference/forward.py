@@ -119,9 +119,7 @@ def _evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors)
     states = [_value(state, tick.memory, tick, window) for tick in ticks if tick.memory is not None]
     before = torch.cat(states) if states else None
     x = torch.cat([_network_input(state, tick, window) for tick in ticks])
-    ports, after = learner.network(
-        learner.parameters, buffers, x, training=training, seed=seed, transports=transports, state=before
-    )
+    ports, after = learner.evaluate(buffers, x, seed=seed, transports=transports, state=before)
     if agents[0].inputs.critic:
         flat = len(learner.critic.input_shape) == 1
         seen = torch.cat([torch.cat(_observed(state, t, agents[0].inputs.critic, flat), 1) for t in ticks])

@@ -170,7 +170,9 @@ def test_a_file_that_cannot_be_written_leaves_the_one_before(
 
 def test_what_cannot_be_exported_is_one_line(tmp_path: Path) -> None:
     simulation = chain()
-    with pytest.raises(RunError, match=r"^export: 'model.pth' is of no known format; end it in .pt2, .safet"):
+    with pytest.raises(
+        RunError, match=r"^export: 'model.pth' is of no known format; end it in .pt2, .onnx, .safet"
+    ):
         simulation.export(tmp_path / "model.pth")
     with one_line("export: agents is empty; name one, or leave it out"):
         simulation.export(tmp_path / "model.pt2", [])

@@ -1,6 +1,7 @@
 """A trained system as a policy: what it does in a world's own loop is what it does in a rollout of the engine."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from antiphon import Simulation, envs
 from antiphon.errors import RunError, ScenarioError
 from antiphon.nets.random import seed_for
 from antiphon.scenarios import Scenario
+from tests.engine.numbers import one_line
 from tests.envs.adaptors import parallel_worlds
 
 WORLDS = {
@@ -168,3 +170,86 @@ def test_what_cannot_be_observed_is_named_in_one_line() -> None:
         pytest.raises(ScenarioError, match=r"policy: no agent acts; give one `acts: true`"),
     ):
         simulation.policy()
+
+
+def reflex(world: str, hand: str = "") -> Scenario:
+    """An eye and a hand that act on what is there now."""
+    return Scenario.from_yaml(f"""\
+scenario: reflex
+env: {{id: {world}}}
+agents:
+  eye: {{observes: [observation], network: {{kind: mlp, hidden: [5]}}}}
+  hand: {{observes: [observation], objective: {{kind: ppo}}, acts: true, clock: {{unroll: 4}}{hand}}}
+channels: [{{from: eye, to: hand, size: 3}}]
+training: {{batch: 4, steps: 8}}
+""")
+
+
+@pytest.mark.parametrize(
+    ("world", "size"),
+    [("gymnasium/CartPole-v1", 4), ("gymnasium/Pendulum-v1", 3), ("antiphon/CartPole-v0", 4)],
+)
+def test_without_memory_it_is_a_file_from_observation_to_action(
+    world: str, size: int, tmp_path: Path
+) -> None:
+    seen = torch.randn(64, size)
+    with Simulation(reflex(world)) as simulation:
+        simulation.run()
+        files = {
+            how: simulation.export(tmp_path / f"{how}.pt2", actions=how) for how in ("greedy", "sampled")
+        }
+        given: Any = seen.numpy() if world.startswith("gymnasium") else {"observation": seen.numpy()}
+        expected = simulation.policy().act(given)
+    greedy, sampled = (torch.export.load(file).module() for file in files.values())
+    action = greedy(observation=seen)
+    # Of a batch of another size: kernels may round otherwise.
+    np.testing.assert_allclose(action.detach().numpy(), expected, rtol=0, atol=1e-5)
+    assert action.shape[0] == 64
+    draws = [sampled(observation=seen) for _ in range(2)]
+    assert draws[0].shape == action.shape
+    assert not torch.equal(*draws)
+    if "Pendulum" in world:
+        assert max(draw.abs().max() for draw in draws) <= 2.0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("world", ["gymnasium/CartPole-v1", "gymnasium/Pendulum-v1"])
+def test_without_memory_it_is_an_onnx_file_too(world: str, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    from onnx.reference import ReferenceEvaluator
+
+    seen = np.random.default_rng(0).normal(size=(6, 4 if "Cart" in world else 3)).astype(np.float32)
+    with Simulation(reflex(world)) as simulation:
+        simulation.export(tmp_path / "sampled.onnx", actions="sampled")
+        file = simulation.export(tmp_path / "greedy.onnx", actions="greedy")
+        expected = simulation.policy().act(seen)
+    model = onnx.load(file)
+    assert [one.name for one in model.graph.input] == ["observation"]
+    (found,) = ReferenceEvaluator(model).run(None, {"observation": seen})
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("hand", "settings", "line"),
+    [
+        (
+            ", network: gru",
+            {},
+            "policy: it has memory .hand->hand:state., and a file from observation to action has",
+        ),
+        (
+            "",
+            {"actions": "argmax"},
+            "export: actions='argmax'; write greedy or sampled, for a .pt2 or .onnx and",
+        ),
+        (
+            "",
+            {"agents": ["hand"]},
+            "export: actions='greedy'; write greedy or sampled, for a .pt2 or .onnx and",
+        ),
+    ],
+)
+def test_a_file_with_memory_is_refused(hand: str, settings: Any, line: str, tmp_path: Path) -> None:
+    with Simulation(reflex("antiphon/CartPole-v0", hand)) as simulation, one_line(line):
+        simulation.export(tmp_path / "p.pt2", **{"actions": "greedy", **settings})
