@@ -56,7 +56,7 @@ def from_loader(
 
     Returns:
         The `env` of an `antiphon.Scenario`. An iterator, such as a generator, can be iterated once only, which a warning says: such
-        a run cannot be resumed or forked, and ends with an error where the iterator does.
+        a run cannot be resumed or forked, and fails where the iterator ends: what it learned since its newest checkpoint is lost.
 
     Raises:
         DataError: A loader is empty, its batches have other parts than `names`, or as `from_tensors`.
