@@ -166,11 +166,9 @@ class Agent(Quarantine):
     @property
     def disabled_rows(self) -> RowMask:
         """The rows of members that have diverged."""
-        return (
-            self.all_disabled
-            if self.disabled is None or self.all_disabled
-            else self.replicas.rows_of(self.disabled)
-        )
+        if self.disabled is None or self.all_disabled:
+            return self.disabled is not None
+        return self.replicas.rows_of(self.disabled)
 
     def participates(self, window: int) -> RowMask:
         """The rows in which it learns from `window`."""

@@ -21,7 +21,6 @@ from antiphon.engine.heart.rows import (
     Replicas,
     RowMask,
     mask_fill_zero,
-    mask_not,
     members_and,
     select_rows,
 )
@@ -233,12 +232,8 @@ class Channel:
 
     def enabled_predictions(self, rows: Tensor) -> Tensor:
         """Synthetic gradients, zeros where the predictor is disabled."""
-        disabled = self.gradient.disabled
-        return (
-            rows
-            if disabled is None
-            else mask_fill_zero(mask_not(self.places.replicas.rows_of(disabled)), rows)
-        )
+        enabled = self.gradient.enabled
+        return rows if enabled is None else mask_fill_zero(self.places.replicas.rows_of(enabled), rows)
 
     # --- what follows from its settings --------------------------------------------------------------------
 
