@@ -300,6 +300,8 @@ class Simulation(BaseSimulation):
             write_value(self, step)
         if self.recorders and self.validation.due(step + 1):
             write_validation(self, step)
+        if self._env.exhausted:
+            self.stop("the examples of the loader have ended")
         for recording in self.recordings:
             recording.add(self.backend, self.learned, step)
 

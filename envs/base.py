@@ -44,9 +44,11 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
         hold, episode_steps, longest_episode, endless, splits, is_stream: Those of the description.
         requested: Names of the signals that are computed, in the order of `signals`.
         epoch_examples: Examples of an epoch; None: there are no epochs.
+        exhausted: Whether its data have ended, so that a run ends with this step.
     """
 
     epoch_examples: int | None = None
+    exhausted: bool = False
 
     def __init__(
         self,

@@ -56,7 +56,7 @@ def from_loader(
 
     Returns:
         The `env` of an `antiphon.Scenario`. An iterator, such as a generator, can be iterated once only, which a warning says: such
-        a run cannot be resumed or forked, and fails where the iterator ends: what it learned since its newest checkpoint is lost.
+        a run cannot be resumed or forked, and ends with the iterator.
 
     Raises:
         DataError: A loader is empty, its batches have other parts than `names`, or as `from_tensors`.
@@ -258,7 +258,13 @@ class LoaderStream(SeededEnv):
     def _open(self) -> None:
         rest = self._rest
         while rest.rows < self.num_envs:
-            rest = _joined(rest, self._next_batch())
+            batch = self._next_batch()
+            if batch is None and self._rows.rows and not self.exhausted:
+                self.exhausted = True  # what was shown stays, and no step follows
+                return
+            if batch is None:
+                raise DataError("env: the loader has ended; pass a DataLoader or a list of batches")
+            rest = _joined(rest, batch)
         self._rows, self._rest = _cut(rest, 0, self.num_envs), _cut(rest, self.num_envs)
         self._shown = self._divide(self._signals(self._rows))
 
@@ -273,8 +279,8 @@ class LoaderStream(SeededEnv):
             found[name] = value / self._source.divisors[name] if name in self._source.divisors else value
         return found
 
-    def _next_batch(self) -> Columns:
-        """Return the next batch, of another epoch where there is no more."""
+    def _next_batch(self) -> Columns | None:
+        """Return the next batch, of another epoch where there is no more; None: the loader has ended."""
         if self._batches is None:
             self._batches = self._begin_epoch()
             self._go_to_place(self._batches)
@@ -283,12 +289,7 @@ class LoaderStream(SeededEnv):
             self._epoch, self._taken = self._epoch + 1, 0
             self._batches = self._begin_epoch()
             batch = next(self._batches, None)
-        if batch is None:
-            shown = f"has ended after {self._number * self.num_envs:,} examples were shown, and gives no more"
-            raise DataError(
-                f"env: the loader {shown}; pass a DataLoader or a list of batches, or run fewer steps"
-            )
-        self._taken += 1
+        self._taken += batch is not None
         return batch
 
     def _begin_epoch(self) -> Iterator[Columns]:

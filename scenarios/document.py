@@ -266,7 +266,8 @@ class Scenario(Spec):
     def __repr__(self) -> str:
         """The scenario in one line: `<Scenario digits-mlp: 4 agents, 3 channels, antiphon/Digits-v0, 1,000 steps of batch 64>`."""
         env = self.env.id if isinstance(self.env, EnvSpec) else type(self.env).__name__
-        counts = f"{len(self.agents):,} agents, {len(self.channels):,} channels"
+        parts = {"agent": len(self.agents), "channel": len(self.channels)}
+        counts = ", ".join(f"{count:,} {name}{'s' * (count != 1)}" for name, count in parts.items())
         return f"<Scenario {self.scenario}: {counts}, {env}, {self.training.steps:,} steps of batch {self.training.batch:,}>"
 
     __str__ = __repr__

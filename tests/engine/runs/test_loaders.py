@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -133,8 +134,12 @@ def test_an_iterator_is_read_once_and_its_run_cannot_be_repeated(tmp_path: Path)
         for call in (simulation.fork, lambda: Simulation(scene(env))):
             with pytest.raises(AntiphonError, match="its iterator is read by another simulation already"):
                 call()
-        with pytest.raises(AntiphonError, match="the loader has ended after 20 examples were shown"):
-            simulation.run(steps=10)
+        simulation.run(steps=10)
+        assert simulation.now == 5
+        result = json.loads((tmp_path / "run/result.json").read_text(encoding="utf-8"))
+        assert (result["exit"], result["reason"]) == ("done", "the examples of the loader have ended")
+        with pytest.raises(AntiphonError, match="the loader has ended; pass a DataLoader"):
+            simulation.step()
     with pytest.raises(
         AntiphonError, match="its environment keeps its state to itself, so the run cannot go on"
     ):
