@@ -87,11 +87,6 @@ class Aggregated(Network):
     def buffers(self) -> Tensors:
         return self.inner.buffers() | with_prefix(_PREFIX, self.aggregator.initial_values()[1])
 
-    def feedback_weights(self, message: tuple[int, ...], generator: torch.Generator) -> Tensors:
-        raise ScenarioError(
-            "fan_in: feedback fa needs the first layer that reads a message, and here an aggregation does; use dfa"
-        )
-
     def __call__(
         self, parameters: Tensors, buffers: Tensors, x: Tensor, **settings: Unpack[CallSettings]
     ) -> tuple[Tensors, Tensors]:

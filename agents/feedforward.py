@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Hashable
-from typing import Annotated, Any, Literal, Self, Unpack, final
+from typing import Annotated, Any, ClassVar, Literal, Self, Unpack, final
 
 import torch
 from pydantic import model_validator
@@ -115,6 +115,9 @@ def head_module(head: Head, parameters: Tensors, buffers: Tensors, *layers: nn.M
 class HeadedNetwork(Network):
     """Networks of a trunk and heads: base of the built-in kinds."""
 
+    reads_messages: ClassVar[bool] = True
+    """Whether the first layer reads messages as they are."""
+
     @abstractmethod
     def trunk_shape(self) -> tuple[int, ...]:
         """Shape of one sample of the last hidden activation (of the input, where there is no hidden layer)."""
@@ -169,6 +172,16 @@ class HeadedNetwork(Network):
         return buffers
 
     def feedback_weights(self, message: tuple[int, ...], generator: torch.Generator) -> Tensors:
+        """Sample fixed weights (float32) through which a message's gradient returns, like initial weights.
+
+        Args:
+            message: Shape of one sample of the message.
+            generator: Of the weights.
+
+        Returns:
+            For each linear map that reads the input, by the name of its weight, the columns of its replacement
+            that meet the message: [outputs, size], or [filters, channels, side, side] for a convolution.
+        """
         inputs = features_of(self.input_shape)
         heads: dict[str, tuple[int, ...]] = {h.name: (h.features, inputs) for h in self.heads.values()}
         size = message[0] if len(self.input_shape) > 1 else features_of(message)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from antiphon.agents.network import VALUE, CallSettings, Network, Tensors, sub, with_prefix
+from antiphon.agents.policies import RETURNS
 from antiphon.nets import random
 from antiphon.nets.layers import Transport
 from antiphon.nets.trained_parameters import TrainedParameters
@@ -29,11 +31,18 @@ class Learner(TrainedParameters):
         generator: Samples the initial parameters.
         critic: A second network that estimates values in training, whose only head is `VALUE`; those of the first do not
             depend on it.
+        returns: Whether running statistics of a policy's returns are kept among its own.
         settings: The other arguments of `TrainedParameters`.
     """
 
     def __init__(
-        self, network: Network, generator: torch.Generator, critic: Network | None = None, **settings: Any
+        self,
+        network: Network,
+        generator: torch.Generator,
+        critic: Network | None = None,
+        *,
+        returns: bool = False,
+        **settings: Any,
     ) -> None:
         self.network = network
         self.critic: Any = critic
@@ -42,6 +51,8 @@ class Learner(TrainedParameters):
             own = random.generator(generator.initial_seed(), CRITIC)
             parameters |= with_prefix(CRITIC, critic.parameters(own))
             buffers |= with_prefix(CRITIC, critic.buffers())
+        if returns:
+            buffers |= {RETURNS: torch.zeros(3)}
         super().__init__(parameters, buffers, **settings)
 
     def evaluate(
@@ -65,7 +76,8 @@ class Learner(TrainedParameters):
         settings: CallSettings = {"training": not self.frozen, "state": state}
         if not self.members:
             settings |= {"seed": seed, "transports": transports}
-        return self.network.on_rows(self.parameters, buffers, x, len(self.members), **settings)
+        evaluate = partial(self.network.on_rows, self.parameters, buffers, members=len(self.members))
+        return self.evaluated(evaluate, x, **settings)
 
     def values(
         self, parameters: Tensors, buffers: Tensors, x: Tensor, *, training: bool
@@ -79,5 +91,6 @@ class Learner(TrainedParameters):
             training: Whether batch statistics are used and updated.
         """
         own, before, count = sub(parameters, CRITIC), sub(buffers, CRITIC), len(self.members)
-        ports, after = self.critic.on_rows(own, before, x, count, training=training)
+        evaluate = partial(self.critic.on_rows, own, before, members=count)
+        ports, after = self.evaluated(evaluate, x, training=training)
         return ports[VALUE], with_prefix(CRITIC, after)

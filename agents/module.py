@@ -105,12 +105,6 @@ class ModuleNetwork(Network):
             buffers |= norm_buffers(head.norm, head.features, f"{head.name}.norm.")
         return buffers
 
-    def feedback_weights(self, message: tuple[int, ...], generator: torch.Generator) -> Tensors:
-        raise ScenarioError(
-            f"network: feedback fa needs the first layer of a built-in network, and {type(self.module).__name__} "
-            "is a module of your own; use dfa, or a network of a built-in kind"
-        )
-
     def __call__(
         self, parameters: Tensors, buffers: Tensors, x: Tensor, **settings: Unpack[CallSettings]
     ) -> tuple[Tensors, Tensors]:

@@ -153,21 +153,6 @@ class Network(ABC):
         """Return initial running statistics (float32), by name."""
 
     @abstractmethod
-    def feedback_weights(self, message: tuple[int, ...], generator: torch.Generator) -> Tensors:
-        """Sample fixed weights (float32) through which a message's gradient returns, like initial weights.
-
-        Args:
-            message: Shape of one sample of the message.
-
-        Returns:
-            For each linear map that reads the input, by the name of its weight, the columns of its replacement
-            that meet the message: [outputs, size], or [filters, channels, side, side] for a convolution.
-
-        Raises:
-            ScenarioError: The network is a user's module, of which no first layer is known.
-        """
-
-    @abstractmethod
     def __call__(
         self, parameters: Tensors, buffers: Tensors, x: Tensor, **settings: Unpack[CallSettings]
     ) -> tuple[Tensors, Tensors]:

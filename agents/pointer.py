@@ -62,6 +62,8 @@ class Pointer(HeadedNetwork):
 
         size: Count = 128
 
+    reads_messages = False
+
     def __init__(
         self,
         inputs: int,
@@ -100,11 +102,6 @@ class Pointer(HeadedNetwork):
 
     def first_layer(self) -> dict[str, tuple[int, ...]]:
         return {}
-
-    def feedback_weights(self, message: tuple[int, ...], generator: torch.Generator) -> Tensors:
-        raise ScenarioError(
-            "feedback needs a first layer that reads the message, which a pointer network has not"
-        )
 
     def trunk_signature(self) -> Hashable:
         return self.count, *(part.signature() for part in self.parts.values())

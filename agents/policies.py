@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import astuple, dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -36,6 +36,10 @@ __all__ = [
 
 NORMALISED_FROM = 32
 """Samples of a window from which advantages are normalised; the deviation of fewer is too uncertain."""
+RETURNS = "value.returns"
+"""Name of the running statistics of a policy's returns among those of its learner, [3]: weight, mean and variance."""
+WINDOW_WEIGHT = 0.01
+"""Weight of a window in the running statistics of returns."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,13 +105,18 @@ class Advantages:
     advantages: Tensor
     """Normalised; zero where not valid."""
     returns: Tensor
-    """What values are to predict."""
+    """Discounted, as rewarded."""
     valid: Tensor
     """bool: the ticks that teach something."""
+    targets: Tensor
+    """What values are to predict: the returns, normalised where the objective says so."""
+    moments: Tensor | None = None
+    """[N, 3], of all rows: how many valid returns each member has, their mean and variance; None: not normalised."""
 
     def of(self, rows: Tensor | slice) -> Advantages:
         """Return those of some of the rows."""
-        return Advantages(self.advantages[:, rows], self.returns[:, rows], self.valid[:, rows])
+        each = (self.advantages, self.returns, self.valid, self.targets)
+        return Advantages(*(values[:, rows] for values in each))
 
     def weighted(self, members: int = 1) -> Tensor:
         """Return the advantages as losses count them: a member's sum, divided by its B, is a mean over its valid ticks."""
@@ -174,6 +183,29 @@ def _monte_carlo(trajectory: Trajectory, discount: float) -> tuple[Tensor, Tenso
     return torch.stack(returns[::-1]), torch.stack(valid[::-1])
 
 
+def running_returns(statistics: Tensor, moments: Tensor) -> Tensor:
+    """Return the running statistics of returns after a window: averages that forget earlier windows exponentially.
+
+    Args:
+        statistics: Before it, [N, 3]: the weight of all windows so far (0 … 1), mean, variance.
+        moments: Of the window's returns, [N, 3]: how many, mean, variance. A member without any keeps its statistics.
+    """
+    weight, mean, variance = statistics.unbind(-1)
+    count, window_mean, window_variance = moments.unbind(-1)
+    after = weight + WINDOW_WEIGHT * (1 - weight)
+    share = WINDOW_WEIGHT / after
+    change = window_mean - mean
+    spread = (1 - share) * (variance + share * change.square()) + share * window_variance
+    found = torch.stack([after, mean + share * change, spread], -1)
+    return torch.where((count > 0).unsqueeze(-1), found, statistics)
+
+
+def _mean_and_deviation(statistics: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean and standard deviation of returns, [N] each; 0 and 1 before the first window."""
+    weight, mean, variance = statistics.unbind(-1)
+    return mean, torch.where(weight > 0, (variance + 1e-8).sqrt(), torch.ones_like(variance))
+
+
 class _Means:
     """Means per member over the valid ticks and environments of a window.
 
@@ -193,6 +225,13 @@ class _Means:
     def of(self, values: Tensor, less: int = 0) -> Tensor:
         """[N]: the sum of values [T, rows] over each member's valid samples by their number less `less`."""
         return self._sum(values.where(self.valid, torch.zeros_like(values))) / (self.count - less)
+
+    def moments(self, values: Tensor) -> Tensor:
+        """[N, 3]: how many valid samples each member has, their mean and variance."""
+        mean = self.of(values)
+        return torch.stack(
+            [self.count.to(mean.dtype), mean, self.of((values - self.to_rows(mean)).square())], -1
+        )
 
     def shares(self, dtype: torch.dtype) -> Tensor:
         """[rows]: B by the number of the member's valid samples."""
@@ -231,6 +270,8 @@ class PolicyObjective(Objective):
     """Passes over a window (`ppo`), the first one included."""
     minibatches: int = 4
     """Parts of the environments in each pass after the first (`ppo`)."""
+    normalise: str = "none"
+    """`returns`: values predict returns in units of their running deviation from their running mean (`a2c`, `ppo`)."""
 
     metric = "return"
     needs_rewards: ClassVar[bool] = True
@@ -264,7 +305,12 @@ class PolicyObjective(Objective):
         return None
 
     def advantages(
-        self, trajectory: Trajectory, values: Tensor | None = None, *, members: int = 1
+        self,
+        trajectory: Trajectory,
+        values: Tensor | None = None,
+        *,
+        members: int = 1,
+        statistics: Tensor | None = None,
     ) -> Advantages:
         """Return advantages, normalised per member over its valid samples where these are 32 or more.
 
@@ -272,6 +318,7 @@ class PolicyObjective(Objective):
             trajectory: Of the window.
             values: [T, rows], constants from here on; None for `reinforce`, whose baseline is the mean return.
             members: N, side by side in the rows.
+            statistics: Running statistics of returns before the window, [N, 3]; None: values predict returns as they are.
 
         Raises:
             ValueError: Values are missing, or there are some that nobody reads.
@@ -284,14 +331,23 @@ class PolicyObjective(Objective):
             advantages = returns - means.to_rows(means.of(returns))
         else:
             valid, ends = ~trajectory.unseen, (trajectory.terminated, trajectory.unseen)
+            means = _Means(valid, members)
+            if statistics is not None:
+                mean, deviation = map(means.to_rows, _mean_and_deviation(statistics))
+                values = mean + deviation * values
             advantages = gae(trajectory.rewards, values, *ends, self.discount, self.trace)
             returns = advantages + constant(values)
-            means = _Means(valid, members)
+        targets, moments = returns, None
+        if statistics is not None:
+            moments = means.moments(returns)
+            mean, deviation = map(means.to_rows, _mean_and_deviation(running_returns(statistics, moments)))
+            targets, advantages = (returns - mean) / deviation, advantages / deviation
         shifted = advantages - means.to_rows(means.of(advantages))
         deviation = means.to_rows(means.of(shifted.square(), less=1).sqrt())
         enough = means.to_rows(means.count >= NORMALISED_FROM)
         advantages = torch.where(enough, shifted / (deviation + 1e-8), advantages)
-        return Advantages(advantages.where(valid, torch.zeros_like(advantages)), returns, valid)
+        advantages = advantages.where(valid, torch.zeros_like(advantages))
+        return Advantages(advantages, returns, valid, targets, moments)
 
     def losses(
         self,
@@ -338,10 +394,10 @@ class PolicyObjective(Objective):
         total = policy - self.entropy * entropy
         figures |= {"policy_loss": means.of(constant(policy)), "entropy": means.of(constant(entropy))}
         if values is not None:
-            error = (values - advantages.returns).square()
+            error = (values - advantages.targets).square()
             total = total + self.value * error
             figures["value_loss"] = means.of(constant(error))
-            figures["explained_variance"] = _explained(constant(values), advantages.returns, means)
+            figures["explained_variance"] = _explained(constant(values), advantages.targets, means)
         losses = (total * means.shares(total.dtype)).where(advantages.valid, torch.zeros_like(total))
         return PolicyLosses(losses, constant(log_prob), figures)
 
@@ -395,10 +451,12 @@ class A2c(PolicyObjective):
         Attributes:
             trace: The lambda of generalised advantages.
             value: Weight of the value's squared error.
+            normalise: `returns`: values predict returns in units of their running deviation from their running mean.
         """
 
         trace: Annotated[float, Field(ge=0, le=1), IsReal] = 0.95
         value: Annotated[float, Field(ge=0), IsReal] = 0.5
+        normalise: Literal["returns", "none"] = "returns"
 
 
 @extensions.objective("ppo")

@@ -100,6 +100,8 @@ _FROM = {
 def __getattr__(name: str) -> Any:
     if name in _FROM:
         return getattr(_import_module(f"antiphon.{_FROM[name]}"), name)
+    if name == "optimizer":
+        return __getattr__("optimiser")
     if name in ("agents", "comms", "engine", "envs", "nets", "scenarios", "telemetry", "testing"):
         return _import_module(f"antiphon.{name}")
     raise AttributeError(f"module 'antiphon' has no attribute {name!r}")

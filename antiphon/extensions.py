@@ -18,6 +18,7 @@ from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
 from antiphon.errors import ScenarioError, suggest
+from antiphon.spellings import spelled
 
 __all__ = [
     "POINTS",
@@ -68,6 +69,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "optimiser": ("antiphon.nets.optimisers",),
     "schedule": ("antiphon.nets.schedules",),
     "sample": ("antiphon.comms.symbols",),
+    "recorder": ("antiphon.telemetry.loggers",),
 }
 """By extension point, the modules whose classes register themselves, imported at the first use of the point."""
 _WORLDS = {"gymnasium": "gymnasium", "pettingzoo": "'antiphon[worlds]'", "mpe2": "'antiphon[worlds]'"}
@@ -97,6 +99,7 @@ def register(point: str, name: str, factory: Callable[..., Any]) -> None:
         envs: Any = import_module("antiphon.envs")
         envs.register(name, factory)
         return
+    point = spelled(point, POINTS)
     if point not in POINTS:
         raise ScenarioError(
             f"register: there is no extension point {point!r}{suggest(point, (*POINTS, 'environment'))}"

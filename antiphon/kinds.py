@@ -31,6 +31,7 @@ from antiphon.extensions import Catalogue, imported, is_built_in, name_of, regis
 from antiphon.moved_keys import moved_key, new_name
 from antiphon.problems import MISSING, DocumentError, Problems, kind_of, show_value, translate
 from antiphon.spec import Spec, accepted_keys, fail, frozen_data, strict
+from antiphon.spellings import spelled
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -179,6 +180,10 @@ class KindSpec(Spec):
     """Keys that the kind gives to its class or factory."""
     closed: ClassVar[bool] = False
     """Whether the keys of the kind are part of it."""
+
+    def __repr_name__(self) -> str:
+        """Return the section, such as `gradient`: the kind is among the values."""
+        return self.point
 
     def __init_subclass__(cls, *, sections: tuple[str, ...] = (), **settings: Any) -> None:
         super().__init_subclass__(**settings)
@@ -377,7 +382,8 @@ def is_known_by_keys(point: str, name: str) -> bool:
 def _kinds_with(section: type[KindSpec], key: str) -> list[str]:
     """Return the kinds of a section that have a key."""
     names = [name for name in Catalogue(section.point) if is_known_by_keys(section.point, name)]
-    return [name for name in names if key in accepted_keys(section.spec_of(name))]
+    keys = {name: accepted_keys(section.spec_of(name)) for name in names}
+    return [name for name in names if spelled(key, keys[name]) in keys[name]]
 
 
 def _documented(
@@ -414,14 +420,14 @@ def fitting(section: str, data: Mapping[str, Any]) -> dict[str, Any]:
         section: Its name in the document.
         data: Its keys; those that no kind has stay, to be refused.
     """
-    spec = _SPECS.get(section)
+    spec = _SPECS.get(spelled(section, _SPECS))
     if spec is None:
         return dict(data)
     try:
         accepted = accepted_keys(spec.spec_of(data["kind"]))
     except DocumentError:  # there is no such kind
         return dict(data)
-    return {key: value for key, value in data.items() if key in accepted or not _kinds_with(spec, key)}
+    return {k: v for k, v in data.items() if spelled(k, accepted) in accepted or not _kinds_with(spec, k)}
 
 
 def kinds_of(section: str) -> tuple[str, ...]:

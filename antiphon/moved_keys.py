@@ -46,12 +46,10 @@ _RENAMED: Mapping[str, Mapping[str, str]] = {
     "NetworkSpec": {"encoder": "hidden", "filter": "size"},
     "ObjectiveSpec": {"weight": "scale", "when": "read"},
     "ParameterSpec": {"also": "choices", "help": "description"},
-    "ReconstructionSpec": {"head": "network", "weight": "scale"},
     "SampleSpec": {"by": "kind", "length": "size"},
     "Scenario": {"tied": "share"},
     "ScheduleSpec": {"factor": "scale"},
-    "TelemetrySpec": {"every": "period", "top": "max"},
-    "ValueSpec": {"every": "period"},
+    "TelemetrySpec": {"top": "max"},
 }
 """By the spec of a section and the old key the new one."""
 _REWRITTEN: Mapping[str, Mapping[str, str | Callable[[Mapping[str, Any]], str]]] = {

@@ -28,6 +28,7 @@ from pydantic_core import core_schema
 from antiphon.errors import suggest
 from antiphon.moved_keys import moved_key
 from antiphon.problems import DocumentError, Path, Problems, kind_of, show_value, translate
+from antiphon.spellings import standard_keys
 
 __all__ = [
     "Align",
@@ -444,8 +445,12 @@ class Spec(BaseModel):
         first = next(iter(cls.model_fields), "")
         if isinstance(data, str) and first in ("id", "kind"):
             fail(f"must be a mapping of keys, not {kind_of(data)}; write {{{first}: {data}}}")
-        if isinstance(data, Mapping) and cls.model_config["extra"] == "forbid":
-            accepted = accepted_keys(cls)
+        if not isinstance(data, Mapping):
+            return data
+        accepted = accepted_keys(cls)
+        if not data.keys() <= accepted:
+            data = standard_keys(data, accepted)
+        if cls.model_config["extra"] == "forbid":
             unknown = [str(key) for key in data if key not in accepted]
             if unknown:
                 Problems(DocumentError((key,), cls.unknown_key(key, data)) for key in unknown).raise_any()

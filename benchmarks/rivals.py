@@ -108,7 +108,7 @@ def chain(stages: int, way: str) -> Scenario:
     return Scenario.model_validate(
         {
             "scenario": "stages",
-            "env": {"id": "antiphon/Digits-v0"},
+            "env": {"id": "antiphon/Digits-v0", "sampling": "with_replacement"},
             "agents": agents,
             "channels": [{"from": one, "to": other, "link": link, **keys} for one, other in pairwise(names)],
             "training": {"batch": BATCH, "optimiser": {"kind": "adam", "lr": RATE}},

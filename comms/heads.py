@@ -3,18 +3,15 @@
 A network of one's own trained by a local loss in place of a returned gradient is that of Nøkland & Eidnes 2019
 ("Training Neural Networks with Local Error Signals", 1901.06656) and Belilovsky et al. 2019, 2020 ("Greedy Layerwise
 Learning Can Scale to ImageNet", 1812.11446; "Decoupled Greedy Learning of CNNs", 1901.08164); initialised from copies of
-the model's own later layers it is AugLocal's (Ma et al. 2024, 2402.17318); with a reconstruction of the input beside the
-target's loss, InfoPro's (Wang et al. 2021, "Revisiting Locally Supervised Learning", 2101.10832).
+the model's own later layers it is AugLocal's (Ma et al. 2024, 2402.17318).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon.comms.examples import ContextSpec, Numbers
@@ -23,27 +20,9 @@ from antiphon.errors import ScenarioError
 from antiphon.nets.modules import check_module, module_of
 from antiphon.nets.site_axes import features_first, site_features
 
-__all__ = ["Head", "HeadModel", "Reconstruction", "head_of", "output_shape"]
+__all__ = ["Head", "HeadModel", "head_of", "output_shape"]
 
 HeadSource = Callable[..., nn.Module] | nn.Module
-
-
-@dataclass(frozen=True)
-class Reconstruction:
-    """A second term of a local loss: reconstruction of a signal, whose features come first in `Example.context`."""
-
-    target: ContextSpec
-    source: HeadSource | None = None
-    """The decoder; None: a linear map."""
-    weight: float = 1.0
-
-    def losses(self, output: Tensor, truth: Tensor) -> Tensor:
-        """Return the mean over components of squared error, over sites of cross-entropy, [B], of [B, features] each."""
-        if self.target.classes is None:
-            return (output - truth).square().mean(-1)
-        sites = (*output.shape[:-1], -1, self.target.classes)
-        logs = F.log_softmax(output.reshape(sites), -1)
-        return -(logs * truth.reshape(sites)).sum(-1).mean(-1)
 
 
 def output_shape(target: ContextSpec) -> tuple[int, ...]:
@@ -85,8 +64,6 @@ def head_of(
     shape: tuple[int, ...],
     outputs: tuple[int, ...],
     seed: int,
-    *,
-    key: str = "gradient.network",
 ) -> Head:
     """Return a head made of a copy of a module, or by a factory called with `shape` and `outputs`.
 
@@ -95,10 +72,9 @@ def head_of(
         shape: Of a message.
         outputs: Of the head, for one message.
         seed: Of the random state under which a factory samples its initial parameters.
-        key: Where the scenario has it, for errors.
 
     Raises:
-        ScenarioError: It does not fit; the line begins with the key.
+        ScenarioError: It does not fit; the line begins with its key, `gradient.network`.
     """
     try:
         module = module_of(source, seed, shape=shape, outputs=outputs)
@@ -106,7 +82,7 @@ def head_of(
         head = Head(module, shape)
         check_module(head, size, features, f"outputs of {list(outputs)} for messages of {list(shape)}")
     except ScenarioError as error:
-        raise ScenarioError(f"{key}: {error}") from None
+        raise ScenarioError(f"gradient.network: {error}") from None
     return head
 
 
@@ -115,10 +91,9 @@ class HeadModel(Model):
 
     Args:
         shape: Of a message.
-        context: As of `Predictor`; with `reconstruct` its signal comes first.
+        context: As of `Predictor`.
         network: A module or factory in place of the layers; it reads no context.
         pool: `mean` over the message's sites before the layers or the head; or `none`.
-        reconstruct: A second term of the loss.
         settings: The others of `Predictor`.
 
     Attributes:
@@ -138,10 +113,9 @@ class HeadModel(Model):
         *,
         network: HeadSource | None = None,
         pool: str = "none",
-        reconstruct: Reconstruction | None = None,
         **settings: Any,
     ) -> None:
-        self.source, self.pool, self.reconstruct = network, pool, reconstruct
+        self.source, self.pool = network, pool
         if pool == "mean" and len(shape) < 2:
             raise ScenarioError(
                 f"gradient.pool: messages of {list(shape)} have no sites to pool; give the channel a size of "
@@ -158,8 +132,7 @@ class HeadModel(Model):
     @property
     def own_module(self) -> bool:
         """Whether its layers are a head."""
-        decoder = None if self.reconstruct is None else self.reconstruct.source
-        return self.source is not None or decoder is not None
+        return self.source is not None
 
     def pooled(self, message: Tensor) -> Tensor:
         """Return messages [..., M] as the layers read them, [..., features]."""
@@ -172,40 +145,9 @@ class HeadModel(Model):
     def initial_values(
         self, inputs: int, outputs: int, generator: torch.Generator
     ) -> tuple[Numbers, Numbers]:
-        if not self.own_module:
+        if self.source is None:
             return super().initial_values(inputs, outputs, generator)
         assert self.target is not None
         seed = generator.initial_seed() % 2**63
-        parts = [self._part(self.source, self.target, seed, "gradient.network")]
-        if self.reconstruct is not None:
-            source, target = self.reconstruct.source, self.reconstruct.target
-            parts.append(self._part(source, target, seed, "gradient.reconstruct.network"))
-        module = parts[0] if len(parts) == 1 else _Heads(parts)
+        module = head_of(self.source, self.read_shape, output_shape(self.target), seed)
         return self.values_of_module(module, torch.Size(self.read_shape).numel())
-
-    def _part(self, source: HeadSource | None, target: ContextSpec, seed: int, key: str) -> Head:
-        return head_of(source or _linear, self.read_shape, output_shape(target), seed, key=key)
-
-
-class _Heads(nn.Module):
-    """Several heads side by side."""
-
-    def __init__(self, heads: Sequence[Head]) -> None:
-        super().__init__()
-        self.heads = nn.ModuleList(heads)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([head(x) for head in self.heads], -1)
-
-    def train(self, mode: bool = True) -> _Heads:
-        for head in self.heads:
-            head.train(mode)
-        return self
-
-
-def _linear(*, shape: tuple[int, ...], outputs: tuple[int, ...]) -> nn.Module:
-    """A linear map of all components, zero at first, as the last layer of every predictor."""
-    last = nn.Linear(torch.Size(shape).numel(), torch.Size(outputs).numel())
-    nn.init.zeros_(last.weight)
-    nn.init.zeros_(last.bias)
-    return nn.Sequential(nn.Flatten(), last)

@@ -108,7 +108,7 @@ class LensGradient(LocalGradient):
         self.sources = {f"module.{name}": sources[name] for name in own}
         return {}, {}
 
-    def run(self, x: Tensor, *, move: bool, training: bool = True) -> Tensor:
+    def _run(self, x: Tensor, *, move: bool, training: bool) -> Tensor:
         numbers = {name: constant(p) for name, p in self.sources.items()}
         return called(self._head.train(training), numbers, dict(self._head.named_buffers()), x)[0]
 

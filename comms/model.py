@@ -211,6 +211,9 @@ class Model(TrainedParameters, ABC):
             move: Whether running statistics are updated.
             training: Whether batch norm uses the statistics of these rows, or the running ones.
         """
+        return self.evaluated(self._run, x, move=move, training=training)
+
+    def _run(self, x: Tensor, *, move: bool, training: bool) -> Tensor:
         if self.layers is not None:
             y, updated = self.layers(self.parameters, self.buffers, x, training=training)
             if move:

@@ -8,7 +8,6 @@ gradient or the message, [B, outputs]. Its loss is the squared error, unless it 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar, final
 
@@ -16,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from antiphon.comms.examples import ContextSpec, Example, Numbers
-from antiphon.comms.heads import Reconstruction
 from antiphon.comms.model import Model
 from antiphon.comms.sites import sites_of
 from antiphon.comms.synthetic_gradients import (
@@ -180,9 +178,6 @@ def predictor_of(
     if at is not None:
         shape, context = (at.features,), [at.at_site(spec) for spec in context]
         target = None if target is None else at.at_site(target)
-        reconstruct: Reconstruction | None = settings.get("reconstruct")
-        if reconstruct is not None:
-            settings["reconstruct"] = replace(reconstruct, target=at.at_site(reconstruct.target))
     predictor = made(shape, context, target=target, **settings)
     predictor.kind, predictor.sites = name_of(kind), at
     return predictor
@@ -190,9 +185,7 @@ def predictor_of(
 
 def _reads_whole(settings: Mapping[str, Any]) -> bool:
     """Whether a head reads a message's sites together, or they are pooled."""
-    reconstruct: Reconstruction | None = settings.get("reconstruct")
-    head = settings.get("network") is not None or (reconstruct is not None and reconstruct.source is not None)
-    return head or settings.get("pool", "none") != "none"
+    return settings.get("network") is not None or settings.get("pool", "none") != "none"
 
 
 def input_of(

@@ -17,7 +17,6 @@ from torch import Tensor
 from antiphon.comms.alignment import alignment
 from antiphon.comms.backward_requests import Injection, as_leaf, backward, constant, value_of
 from antiphon.comms.examples import ContextSpec, Example, encode
-from antiphon.comms.heads import Reconstruction
 from antiphon.comms.modules import predictor_of
 from antiphon.comms.synthetic_gradients import Critic, Predictor
 from antiphon.errors import ScenarioError, suggest
@@ -26,10 +25,11 @@ from antiphon.nets.random import generator
 from antiphon.nets.schedules import Rate
 from antiphon.nets.torch_optimisers import copied
 from antiphon.spec import Real
+from antiphon.spellings import either_spelling
 
 __all__ = ["Channel", "GradientSettings", "learn", "read_gradient"]
 
-_RESOLVED = ("target", "reconstruct", "of", "parameters", "sites", "normalise")
+_RESOLVED = ("target", "of", "parameters", "sites", "normalise")
 """Options that `Channel` gives to the predictor itself."""
 
 
@@ -97,9 +97,6 @@ def read_gradient(
         raise error(
             f"gradient.kind: {settings.kind} needs a receiver that acts, in a scenario; use another kind"
         )
-    reconstruct = settings.get("reconstruct")
-    if reconstruct is not None:
-        one_of("gradient.reconstruct.target", reconstruct.target, list(context))
     target = settings.get("target", target)
     if target is not None or settings.kind == "lens":
         one_of("gradient.target", target, list(context))
@@ -144,17 +141,17 @@ class Channel:
     Args:
         size: Components of one message, or up to four axes such as [tokens, features] or [channels, height, width];
             messages are [B, size], or [B, ...] with as many components.
-        gradient: The kind of the synthetic gradient (`linear`, `mlp`, `conv`, `critic`, `sobolev`, `sobolev_label`,
+        gradient: None: no gradient comes back, as `detached`; else the kind of the synthetic gradient (`linear`, `mlp`, `conv`, `critic`, `sobolev`, `sobolev_label`,
             `local`, `lens`, a registered name, or a module or factory called with `inputs` and `outputs`), or the keys of a
             scenario's `gradient`: `kind`, `target` (the name in `context` of what `local` and
             `sobolev_label` predict), `network` (of a `lens` the receiver's own layers, whose present parameters it has),
-            `pool`, `reconstruct`, `normalise`, `residual`, `scale`, `discount`, `hidden`, `size`, `norm`, `sites` and `optimiser`
+            `pool`, `normalise`, `residual`, `scale`, `discount`, `hidden`, `size`, `norm`, `sites` and `optimiser`
             (`kind`, `lr`, `momentum`, `weight_decay`, `clip`).
         context: What the predictor is conditioned on: a number of classes for integers [B], the shape of one
             sample for floats [B, *shape], or both, as (shape, classes), for integers [B, *shape].
         coupling: `decoupled`; `detached` (nothing comes back); or `locked` (true backpropagation: one `learn`
             for both networks together).
-        lr: The learning rate of the predictor's Adam, where `gradient` names no optimiser.
+        lr: The learning rate of the predictor's Adam, where `gradient` names no optimiser; also `learning_rate`.
         seed: Of the predictor's hidden layers, together with `name`.
         name: Shown in errors.
         device: Where the predictor lives.
@@ -167,11 +164,12 @@ class Channel:
         ScenarioError: An argument that cannot be; the line names the channel and the fix.
     """
 
+    @either_spelling
     def __init__(
         self,
         size: int | Sequence[int],
         *,
-        gradient: str | Mapping[str, Any] | Callable[..., Any] = "linear",
+        gradient: str | Mapping[str, Any] | Callable[..., Any] | None = "linear",
         context: Mapping[str, Context] | None = None,
         coupling: str = "decoupled",
         lr: float = 1e-3,
@@ -187,20 +185,20 @@ class Channel:
         self.dtype = dtype
         if coupling not in _COUPLINGS:
             raise self._error(f"coupling: there is no {coupling!r}{suggest(coupling, _COUPLINGS)}")
+        if gradient is None and coupling == "decoupled":
+            self.coupling = "detached"
         if any(extent < 1 for extent in self.shape):
             extents = size if isinstance(size, int) else list(size)
             raise self._error(f"size: {extents} is not a number of components; use 1 or more")
         specs = {key: _context_spec(key, given) for key, given in (context or {}).items()}
-        settings, self._target = read_gradient(gradient, specs, self._error)
+        given = "linear" if gradient is None else gradient
+        settings, self._target = read_gradient(given, specs, self._error)
         self._names = tuple(specs)
-        reconstruct = settings.get("reconstruct")
-        rebuilt = None if reconstruct is None else specs[reconstruct.target]
-        others = [spec for spec in specs.values() if spec.name != self._target and spec is not rebuilt]
-        self._context = (*([] if rebuilt is None else [rebuilt]), *others)
+        self._context = tuple(spec for spec in specs.values() if spec.name != self._target)
         self._scale = settings.scale
         self._discount = settings.discount
         self.predictor: Predictor | None = None
-        if coupling == "decoupled":
+        if self.coupling == "decoupled":
             target = None if self._target is None else specs[self._target]
             self.predictor = self._make_predictor(settings, target, lr, seed, device)
         self._live: Tensor | None = None
@@ -222,9 +220,6 @@ class Channel:
         optimiser: dict[str, Any] = {"kind": chosen.kind, "clip": chosen.clip}
         optimiser |= chosen.options if chosen.built_in else {"options": chosen.options, "lr": rate.base}
         options = {key: value for key, value in settings.options.items() if key not in _RESOLVED}
-        reconstruct = settings.get("reconstruct")
-        if reconstruct is not None:
-            options["reconstruct"] = Reconstruction(self._context[0], reconstruct.network, reconstruct.scale)
         try:
             return predictor_of(
                 settings.kind,

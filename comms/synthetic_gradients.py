@@ -32,7 +32,7 @@ from antiphon.extensions import Catalogue, gradient
 from antiphon.nets.layer_norm import layer_norm
 from antiphon.nets.layers import convolution, cross_entropy, squared_error
 from antiphon.problems import DocumentError
-from antiphon.spec import Count, Flag, HeadModule, IsReal, Signal, Spec
+from antiphon.spec import Count, Flag, HeadModule, Signal
 from antiphon.spec import Sequence as IsSequence
 
 __all__ = [
@@ -262,7 +262,8 @@ class LinearGradient(DirectGradient):
     """
 
     def linear_maps(self, parameters: Numbers) -> LinearMaps | None:
-        return LinearMaps.of(parameters, self.size, reuses=True) if self.normalise == "none" else None
+        written_out = self.normalise == "none" and not self.bf16
+        return LinearMaps.of(parameters, self.size, reuses=True) if written_out else None
 
     def written_out(self) -> LinearMaps | None:
         return self.maps if self.members else self.linear_maps(self.parameters)
@@ -449,21 +450,6 @@ class SobolevGradient(Critic):
         return self._absolute_error(example, value) + mismatch
 
 
-class ReconstructionSpec(Spec):
-    """A second term of a local loss: reconstruction of a signal from the message (InfoPro, Wang et al. 2021, 2101.10832).
-
-    Attributes:
-        target: The signal, such as the sender's observation: squared error of floats, cross-entropy of classes.
-        network: The decoder, from Python: a module from the message in its own shape to the signal's, or a factory called
-            with `shape` and `outputs`; None: a linear map.
-        scale: Factor of the term.
-    """
-
-    target: Signal
-    network: HeadModule = None
-    scale: Annotated[float, Field(gt=0), IsReal] = 1.0
-
-
 class LabelGradient(HeadModel, Predictor):
     """A classifier of the target (log loss), or a regressor (squared error), of message and context, or by a head.
 
@@ -478,24 +464,16 @@ class LabelGradient(HeadModel, Predictor):
             network: From Python: a module from the message in its own shape to the target's outputs, or a factory called with
                 `shape` and `outputs`. It reads no context.
             pool: `mean` over a message's sites (the T of [T, D], the pixels of [C, H, W]) before the own loss.
-            reconstruct: A second term of the loss, the reconstruction of a signal from the message.
         """
 
         target: Signal
         network: HeadModule = None
         pool: Literal["mean", "none"] = "none"
-        reconstruct: ReconstructionSpec | None = None
 
         @property
         def reads_whole(self) -> bool:
             """Whether the own loss is of a message's sites together."""
-            return self.pool != "none" or self.has_head
-
-        @property
-        def has_head(self) -> bool:
-            """Whether a module of a user's is in place of the layers."""
-            decoder = None if self.reconstruct is None else self.reconstruct.network
-            return self.network is not None or decoder is not None
+            return self.pool != "none" or self.network is not None
 
         @model_validator(mode="after")
         def _layers_or_a_head(self) -> Self:
@@ -504,7 +482,7 @@ class LabelGradient(HeadModel, Predictor):
                     ("sites",), "a network of your own and what is pooled read whole messages; leave it out"
                 )
             for key in ("hidden", "residual"):
-                if self.has_head and getattr(self, key):
+                if self.network is not None and getattr(self, key):
                     raise DocumentError(
                         (key,), "a network of your own is in place of the layers; leave it out"
                     )
@@ -513,10 +491,7 @@ class LabelGradient(HeadModel, Predictor):
     def _sizes(self) -> tuple[int, int]:
         assert self.target is not None
         features = torch.Size(self.read_shape).numel() + sum(spec.features for spec in self.context)
-        if self.reconstruct is None:
-            return features, self.target.features
-        rebuilt = self.reconstruct.target.features
-        return features - rebuilt, self.target.features + rebuilt
+        return features, self.target.features
 
     @property
     def classes(self) -> bool:
@@ -529,22 +504,9 @@ class LabelGradient(HeadModel, Predictor):
     def _losses(self, example: Example, message: Tensor, *, move: bool) -> Tensor:
         """Losses per sample, [B]."""
         assert example.target is not None
-        context = example.context
         read = self.pooled(self.normalised(message)[0])
-        if self.reconstruct is None:
-            return self.own_losses(self.forward(read, self._given(context), move=move), example.target)
-        assert self.target is not None
-        assert context is not None
-        rebuilt = self.reconstruct.target.features
-        rest = context[..., rebuilt:] if context.shape[-1] > rebuilt else None
-        output = self.forward(read, self._given(rest), move=move)
-        own = self.own_losses(output[..., : self.target.features], example.target)
-        reconstruction = self.reconstruct.losses(output[..., self.target.features :], context[..., :rebuilt])
-        return own + self.reconstruct.weight * reconstruction
-
-    def _given(self, context: Tensor | None) -> Tensor | None:
-        """The context as the layers read it: a head reads none."""
-        return None if self.own_module else context
+        context = None if self.own_module else example.context  # a head reads none
+        return self.own_losses(self.forward(read, context, move=move), example.target)
 
     def own_losses(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the losses per sample, [B], of outputs [B, K] for the target."""
@@ -559,9 +521,9 @@ class LocalGradient(LabelGradient):
     refuses: ClassVar[frozenset[str]] = frozenset({"trace", "propagate"})
 
     def linear_maps(self, parameters: Numbers) -> LinearMaps | None:
-        if self.hidden or self.own_module or self.reconstruct is not None:
+        if self.hidden or self.own_module:
             return None
-        if self.normalise != "none" or self.pool != "none":
+        if self.normalise != "none" or self.pool != "none" or self.bf16:
             return None
         return LinearMaps.of(parameters, self.size, label="classes" if self.classes else "numbers")
 

@@ -89,7 +89,7 @@ class _LayeredInput(InputModel):
     """A synthetic input by layers of antiphon's own."""
 
     def linear_maps(self, parameters: Numbers) -> LinearMaps | None:
-        return None if self.hidden else LinearMaps.of(parameters, self.size)
+        return None if self.hidden or self.bf16 else LinearMaps.of(parameters, self.size)
 
 
 @final

@@ -107,6 +107,8 @@ def backend_of(name: str, system: System, *, stacked: bool = True) -> Backend:
     name = checked_backend(name)
     if name == "reference":
         return ReferenceBackend(system)
+    if name == "native" and any(agent.learner.bf16 for agent in system.agents.values()):
+        raise ScenarioError("training.precision: the native kernel computes in float32; use backend cohort")
     return StackedBackend(system, stacked=stacked, native=name == "native")
 
 

@@ -22,6 +22,7 @@ from antiphon.engine.inference.film import film
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.model_files import write_system
 from antiphon.engine.inference.policy import policy_module
+from antiphon.engine.inference.validation import Validation
 from antiphon.engine.metrics.report import AgentReport, MeanAccumulator
 from antiphon.engine.replicas import Replica
 from antiphon.engine.state import checkpoint
@@ -66,6 +67,10 @@ class BaseSimulation:
         observed_at: Steps taken when something besides its recorders reads its state next, as the run loop knows; others
             may take the steps before. 0: it is read after every step.
         stopping: Whether the run loop is to end now.
+        validation: The best values of its evaluations during the training.
+        evaluated: The newest of them; None: there was none in this session.
+        stop_reason: Why its run ends early; None: it does not.
+        notify: Calls the callbacks of the run with the name of an event, and what it is about.
     """
 
     def __init__(
@@ -88,6 +93,9 @@ class BaseSimulation:
         self.closed = False
         self.observed_at: float = 0
         self.stopping: Callable[[], bool] = lambda: False
+        self.evaluated: Evaluation | None = None
+        self.stop_reason: str | None = None
+        self.notify: Callable[..., None] = lambda *_: None
         self._env = make_environment(scenario, self.device, dtype, scenario.training.batch)
         try:
             with uncollected(kept=True), refusals_named():
@@ -110,6 +118,7 @@ class BaseSimulation:
         self.diverged: str | None = None
         self.obstacle: str | None = None
         self.until = self.scenario.training.steps
+        self.validation = Validation(self.scenario.training)
 
     @property
     def _system(self) -> System:
@@ -125,6 +134,12 @@ class BaseSimulation:
     def signals(self) -> dict[str, Tensor]:
         """The signals of the environment at the present step by name, [batch, …]: observations and targets."""
         return dict(self.world.step_signals.signals)
+
+    @property
+    def epoch(self) -> float | None:
+        """Epochs of examples that have been shown, 1.5 in the middle of the second; None: the environment has none."""
+        epoch = self._env.epoch_at(self.now)
+        return None if epoch is None else float(epoch)
 
     # --- stepping ----------------------------------------------------------------------------------------
 
@@ -196,13 +211,8 @@ class BaseSimulation:
             self.diverged = str(error)
             raise
 
-    def _rerun_on(self, backend: str) -> None:
-        """Change to another backend before the first step; ScenarioError if there is none of this name."""
-        self._backend_name, self._stacked = backend, True
-        self.backend = backend_of(backend, self._system)
-
-    def _leave_replicas(self, line: str) -> None:
-        """Leave a run of several seeds, for it has diverged (`line`): keep what it is now, whatever the others do.
+    def _leave_replicas(self, line: str | None) -> None:
+        """Leave a run of several seeds, diverged (`line`) or stopped early: keep what it is now, whatever the others do.
 
         It goes on to own an environment that nobody steps; the former one belongs to the caller.
         """
@@ -393,6 +403,7 @@ class BaseSimulation:
             **self.world.state_dict(),
             "means": self.train_means.state_dict(),
             "system": self.backend.state_dict(),
+            **self.validation.state_dict(),
             **({"changes": [list(change) for change in self.changes]} if self.changes else {}),
         }
 
@@ -431,6 +442,7 @@ class BaseSimulation:
             self.backend.load_state_dict(state["system"])
             self.world.load_state_dict(state)
             self.train_means.load_state_dict(state["means"])
+            self.validation.load_state_dict(state)
             self.diverged = state["diverged"]
 
     def _load_saved(self, saved: Saved) -> None:

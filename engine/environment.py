@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from contextlib import closing
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -13,10 +16,17 @@ from antiphon.engine.metrics.episodes import REWARD, EpisodeStatistics
 from antiphon.envs import registry
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import OUTCOMES
-from antiphon.errors import RunError
+from antiphon.errors import RunError, ScenarioError
 from antiphon.scenarios.document import Scenario
 
-__all__ = ["EnvironmentRunner", "environment_state", "make_environment", "with_own_env"]
+__all__ = [
+    "EnvironmentRunner",
+    "environment_state",
+    "make_environment",
+    "steps_for_epochs",
+    "steps_of_epochs",
+    "with_own_env",
+]
 
 
 class EnvironmentRunner:
@@ -139,6 +149,19 @@ def environment_state(env: TorchVectorEnv) -> dict[str, Any] | None:
         return None
 
 
+def steps_of_epochs(env: TorchVectorEnv, epochs: float, start: int = 0) -> int:
+    """Return the steps that so many epochs take from a step on; ScenarioError where the environment has no epochs."""
+    now = env.epoch_at(start)
+    if now is None:
+        reason = "its examples cannot be counted" if env.is_stream else "it does not go through a data set"
+        if env.description.sampling == "with_replacement":
+            reason = "its examples are sampled with replacement"
+        raise ScenarioError(f"run: epochs={epochs}, but the environment has no epochs: {reason}; give steps")
+    if not math.isfinite(epochs):
+        raise ScenarioError(f"run: epochs={epochs}; must be a finite number")
+    return math.ceil(env.step_at(now + Fraction(str(float(epochs))))) - start
+
+
 def make_environment(
     scenario: Scenario, device: torch.device, dtype: torch.dtype, batch: int, split: str | None = None
 ) -> TorchVectorEnv:
@@ -156,6 +179,14 @@ def make_environment(
         DataError: The data are missing or broken.
     """
     return registry.make(scenario.env, batch=batch, device=device, dtype=dtype, split=split)
+
+
+def steps_for_epochs(scenario: Scenario, seed: int, epochs: float) -> int:
+    """Return the steps that so many epochs of a scenario take from the first; errors as of both above."""
+    env = make_environment(scenario, torch.device("cpu"), torch.float32, scenario.training.batch)
+    with closing(env):
+        env.reset(seed=seed)
+        return steps_of_epochs(env, epochs)
 
 
 def with_own_env(scenario: Scenario, reason: str) -> Scenario:

@@ -20,9 +20,12 @@ from antiphon.engine.inference.export import agent_module
 from antiphon.engine.metrics.report import AgentReport
 from antiphon.errors import ScenarioError, suggest
 from antiphon.nets.trained_parameters import TrainedParameters
+from antiphon.spellings import either_spelling
 
 __all__ = ["AgentHandle", "ChannelHandle", "Message", "ModelHandle", "Named", "Recording"]
 
+_PREDICTED = ("sg_loss", "cosine", "norm_ratio", "r2")
+"""Figures of a prediction."""
 _CHANNEL = ("message", "delta", "prediction")
 T = TypeVar("T")
 Keep = Callable[[str, Sequence[str], int], "Recording"]
@@ -71,7 +74,7 @@ class AgentHandle(ModelHandle):
     _keep: Keep
 
     def __init__(self, agent: Agent, keep: Keep) -> None:
-        super().__init__(agent.learner, quarantined=bool(torch.as_tensor(agent.agent_disabled).any()))
+        super().__init__(agent.learner, quarantined=agent.disabled is not None)
         vars(self).update(_agent=agent, _keep=keep)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -94,17 +97,18 @@ class AgentHandle(ModelHandle):
         """
         return agent_module(self._agent.learner)
 
-    def record(self, parameters: Sequence[str], every: int = 1) -> Recording:
+    @either_spelling
+    def record(self, parameters: Sequence[str], period: int = 1) -> Recording:
         """Keep parameters over time.
 
         Args:
             parameters: Their names.
-            every: Steps between entries.
+            period: Steps between entries; also `every`.
 
         Raises:
-            ScenarioError: There is no such parameter, or `every` is less than 1.
+            ScenarioError: There is no such parameter, or `period` is less than 1.
         """
-        return self._keep(self.name, parameters, every)
+        return self._keep(self.name, parameters, period)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -198,21 +202,35 @@ class ChannelHandle:
         """The messages that it still holds by the step at which they were sent, oldest first."""
         return {stamp: Message.of(message) for stamp, message in self._channel.ledger.messages.items()}
 
-    def figures(self) -> dict[str, float]:
-        """Return its newest figures (`figures` lists them), measured in a fork that is thrown away."""
-        return self._measured()[self.name]
+    def figures(self) -> Figures:
+        """Return its newest figures by metric (docs/telemetry.md), measured in a fork that is thrown away; None: not measured.
 
-    def record(self, quantities: Sequence[str], every: int = 1) -> Recording:
+        Channels whose gradients are predicted have those of the prediction in any case.
+        """
+        always = _PREDICTED if self._channel.coupling in ("decoupled", "unlocked") else ()
+        return Figures({**dict.fromkeys(always), **self._measured()[self.name]})
+
+    @either_spelling
+    def record(self, quantities: Sequence[str], period: int = 1) -> Recording:
         """Keep raw tensors over time.
 
         Args:
             quantities: `message`, `delta` (what its predictor learned from), `prediction` (what was injected).
-            every: Steps between entries.
+            period: Steps between entries; also `every`.
 
         Raises:
-            ScenarioError: There is no such quantity, or `every` is less than 1.
+            ScenarioError: There is no such quantity, or `period` is less than 1.
         """
-        return self._keep(self.name, quantities, every)
+        return self._keep(self.name, quantities, period)
+
+
+class Figures(dict[str, float | None]):
+    """Figures of a channel by metric; None: not measured. They are printed as a table."""
+
+    def __repr__(self) -> str:
+        width = max(map(len, self), default=0)
+        values = {name: "–" if value is None else f"{value:.4g}" for name, value in self.items()}
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in values.items())
 
 
 class Named(dict[str, T]):
@@ -240,22 +258,22 @@ class Recording:
         values: The entries, by quantity: copies, in order.
     """
 
-    def __init__(self, system: System, name: str, quantities: tuple[str, ...], every: int) -> None:
+    def __init__(self, system: System, name: str, quantities: tuple[str, ...], period: int) -> None:
         offered = _CHANNEL if name in system.channels else tuple(system.agents[name].learner.parameters)
         for quantity in quantities:
             if quantity not in offered:
                 raise ScenarioError(f"record: '{name}' has no '{quantity}'{suggest(quantity, offered)}")
-        if every < 1:
-            raise ScenarioError(f"record: every is {every}; it must be at least 1")
+        if period < 1:
+            raise ScenarioError(f"record: period is {period}; it must be at least 1")
         self.name = name
         self.quantities = quantities
-        self.every = every
+        self.period = period
         self.steps: dict[str, list[int]] = {quantity: [] for quantity in quantities}
         self.values: dict[str, list[Tensor]] = {quantity: [] for quantity in quantities}
 
     def add(self, backend: Backend, learned: AgentReport, step: int) -> None:
         """Keep what there is at `step`; called by the simulation."""
-        if (step + 1) % self.every:
+        if (step + 1) % self.period:
             return
         for quantity in self.quantities:
             value = self._value(backend, learned, quantity, step)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from antiphon.engine.features.divergence import DivergenceCheck, Guard
 from antiphon.engine.heart.agent import AGE
-from antiphon.engine.heart.forward import ForwardPass, MessagePolicy
+from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.learn import ObjectiveEvaluator
 from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 
-__all__ = ["check_later", "depths_of", "forward_pass_of", "install", "objectives_of", "predictor_trainer_of"]
+__all__ = ["check_later", "depths_of", "install", "install_forward", "objectives_of", "predictor_trainer_of"]
 
 
 def install(engine: Engine, base: System, *, native: bool = False) -> None:
@@ -24,7 +24,7 @@ def install(engine: Engine, base: System, *, native: bool = False) -> None:
     """
     system = engine.system
     engine.divergence = DivergenceCheck(system.divergence, system.agents, system.channels, base.groups)
-    _install_forward(engine.forward_pass)
+    install_forward(engine.forward_pass)
     _install_objectives(engine.evaluator)
     _install_predictors(engine.predictor_trainer)
     if native:
@@ -73,11 +73,13 @@ def install(engine: Engine, base: System, *, native: bool = False) -> None:
     if system.tied:
         from antiphon.engine.features.ties import TiedGradients
 
-        engine.before_move.append(TiedGradients(system, engine.reach).sum_updates)
+        engine.before_move.append(TiedGradients(system).sum_updates)
     if any(policy.passes > 1 for agent in system.agents.values() if (policy := agent.policy) is not None):
         from antiphon.engine.policies.further_passes import FurtherPasses
 
         engine.after_move.append(FurtherPasses(engine, base).learn)
+    if engine.evaluator.policies is not None:
+        engine.before_move.append(engine.evaluator.policies.update_statistics)
     if system.device.type == "cuda":
         check_later(engine)
 
@@ -100,16 +102,11 @@ def check_later(engine: Engine) -> None:
     divergence = engine.system.divergence
     if divergence.quarantine or divergence.bound is not None or engine.system.replicas > 1:
         return
-    engine.divergence.guard = Guard(engine.system.device)
+    guard = engine.divergence.guard = Guard(engine.system.device)
+    for owner in engine.divergence.statistics.owners:
+        owner.optimiser.skip = guard.skip
     if engine.predictor_trainer.outliers is not None:
         engine.predictor_trainer.outliers.notes_later = True
-
-
-def forward_pass_of(system: System, messages: MessagePolicy | None = None) -> ForwardPass:
-    """Return the forward pass of a system with its features; arguments as of `ForwardPass`."""
-    found = ForwardPass(system, messages)
-    _install_forward(found)
-    return found
 
 
 def objectives_of(system: System) -> ObjectiveEvaluator:
@@ -126,7 +123,8 @@ def predictor_trainer_of(system: System) -> PredictorTrainer:
     return found
 
 
-def _install_forward(forward_pass: ForwardPass) -> None:
+def install_forward(forward_pass: ForwardPass) -> None:
+    """Put the features of its system on a forward pass's hooks."""
     system = forward_pass.system
     if any(channel.input.model is not None for channel in system.channels.values()):
         from antiphon.engine.features.stand_ins import StandIns

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,23 +17,26 @@ import networkx as nx
 import torch
 
 from antiphon.engine.base_simulation import BaseSimulation, StepInfo, check_continues
-from antiphon.engine.build.builder import chosen_device
+from antiphon.engine.build.builder import chosen_device, without_weights
 from antiphon.engine.capture.loop import CapturedLoop, captured_loop
+from antiphon.engine.environment import steps_of_epochs
 from antiphon.engine.handles import AgentHandle, ChannelHandle, Named, Recording
 from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.inference.policy import Policy
 from antiphon.engine.metrics.description import described
-from antiphon.engine.metrics.figures import channel_figures, live_graph, write_figures
+from antiphon.engine.metrics.figures import channel_figures, live_graph, write_figures, write_validation
+from antiphon.engine.metrics.progress import hidden
 from antiphon.engine.metrics.report import AgentReport
 from antiphon.engine.parts.coordinator import Coordinator
 from antiphon.engine.parts.placement import check_placement
 from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.probes.truth import Probe, true_gradients
 from antiphon.engine.probes.value import Values, value, write_value
-from antiphon.engine.runs.directory import RunDirectory
-from antiphon.engine.runs.observers import ProgressBar, StepCallback
-from antiphon.engine.runs.run_loop import Observer, RunLoop
+from antiphon.engine.runs.directory import RunDirectory, check_free, is_free
+from antiphon.engine.runs.observers import Callbacks, RunProgress
+from antiphon.engine.runs.run_loop import Observer, RunLoop, check_limit
 from antiphon.engine.runs.run_writer import RunWriter, open_writer
+from antiphon.engine.state.checkpoint import read_simulation
 from antiphon.engine.state.compatibility import check_same_scenario
 from antiphon.engine.state.described_scenario import described_scenario
 from antiphon.engine.state.weights import TakenWeights
@@ -44,6 +47,7 @@ from antiphon.scenarios.document import as_scenario
 from antiphon.telemetry.channels.live import LiveGraph
 from antiphon.telemetry.channels.reading import read_run
 from antiphon.telemetry.channels.series import RunData
+from antiphon.telemetry.csv_files import read_figures
 from antiphon.telemetry.history import History
 from antiphon.telemetry.tensorboard import TensorBoardRecorder
 
@@ -61,6 +65,8 @@ class Simulation(BaseSimulation):
         device: Where the numbers live.
         dtype: Of all floats.
         logdir: A run directory to be written from the first step; None: nothing is written.
+        exist: What is done where `logdir` already exists and is not empty: `number` writes to the first free of logdir-2, …;
+            `overwrite` removes the run there, `resume` goes on with it as `Simulation.resume` does, `error` raises.
         checkpoint_every: Steps between checkpoints in `logdir`; None: ten in a run, at least 100 steps apart.
         threads: Of torch, in this process: small networks lose more to a second one than they gain.
         backend: `cohort` computes agents of one kind as one; `reference` is the specification, one agent at a time. They
@@ -76,7 +82,7 @@ class Simulation(BaseSimulation):
     Raises:
         ScenarioError: The scenario cannot be built, or not divided; the line names the place.
         DataError: Its environment's data are missing or broken.
-        RunError: `logdir` cannot be written, or a part cannot be started.
+        RunError: `logdir` cannot be written, holds another run than the one to resume, or a part cannot be started.
         ResourceError: It needs more memory than there is; from a step too.
     """
 
@@ -94,6 +100,7 @@ class Simulation(BaseSimulation):
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         logdir: str | Path | None = None,
+        exist: str = "number",
         checkpoint_every: int | None = None,
         threads: int = 1,
         backend: str = "cohort",
@@ -102,21 +109,38 @@ class Simulation(BaseSimulation):
         capture: bool | CapturedLoop | None = None,
     ) -> None:
         _check_interval(checkpoint_every, logdir)
-        division = PartsSettings.of(parts)
+        division, scenario = PartsSettings.of(parts), as_scenario(scenario)
         settings: dict[str, Any] = {"threads": threads, "backend": backend, "stacked": stacked}
-        super().__init__(scenario, seed=seed, device=device, dtype=dtype, **settings)
-        self._goal = self.scenario.training.steps
-        self.recordings: list[Recording] = []
-        try:
-            self._captured = captured_loop(self.device, backend, capture)
-            if division is not None:
-                self._divide(division)
+        settings |= {"seed": seed, "device": device, "dtype": dtype}
+        with ExitStack() as undo:
+            before = None
             if logdir is not None:
-                facts = {} if self._division is None else {"parts": self._division}
-                self._writer = open_writer(self, Path(logdir), checkpoint_every, facts)
-        except BaseException:
-            self.close()
-            raise
+                check_free(Path(logdir), "number" if exist == "resume" else exist)
+                if exist == "resume" and not is_free(Path(logdir)):
+                    before = RunDirectory.open(logdir)
+                    undo.callback(before.release)
+                    before.lock()
+                    _check_same_run(before, scenario, seed, dtype)
+            loads = before is not None and bool(before.checkpoints)
+            super().__init__(without_weights(scenario) if loads else scenario, **settings)
+            undo.callback(self.close)
+            self.scenario = scenario
+            self._goal = self.scenario.training.steps
+            self.recordings: list[Recording] = []
+            self._captured = captured_loop(self.device, backend, capture)
+            if before is not None:
+                if loads:
+                    self._load_saved(read_simulation(before.path, scenario, self.device))
+                _go_on(self, before, division)
+                _record_in(self, before, checkpoint_every)
+            else:
+                if division is not None:
+                    self._divide(division)
+                if logdir is not None:
+                    facts = {} if self._division is None else {"parts": self._division}
+                    path = Path(logdir)
+                    self._writer = open_writer(self, path, checkpoint_every, facts, exist=exist)
+            undo.pop_all()
 
     @classmethod
     def resume(
@@ -164,31 +188,20 @@ class Simulation(BaseSimulation):
             DivergenceError: It diverged and would do so again.
         """
         facts, given = directory.facts, given_scenario(directory, scenario)
-        division = division or PartsSettings.of_facts(facts)
         with fitting(directory.path / "run.json"):
             torch.set_float32_matmul_precision(facts.get("matmul_precision", "highest"))
             dtype = getattr(torch, facts["dtype"])
         settings = {"threads": facts["threads"], "backend": facts["backend"]}
         settings["device"] = chosen_device(facts["device"])
         if directory.checkpoints:
-            if (facts.get("parts") or {}).get("mode") == "free":
-                raise RunError(
-                    f"{directory.path}: its parts did not wait, and what was under way between them is in no checkpoint; "
-                    "start another run, with its weights if you like"
-                )
             simulation = cls.load(directory.path, given, **settings)
         else:  # it ended before its first checkpoint
             simulation = cls(given or directory.scenario, seed=facts["seed"], dtype=dtype, **settings)
         try:
-            check_continues(simulation)
-            if division is not None:
-                simulation._divide(division)
-                directory.facts["parts"] = simulation._division
+            _go_on(simulation, directory, division)
         except BaseException:
             simulation.close()
             raise
-        if len(facts.get("together") or []) > 1 and "alone_from" not in facts:
-            directory.facts["alone_from"] = simulation.now  # its last bits differ from here on
         return simulation
 
     # --- parts -------------------------------------------------------------------------------------------
@@ -240,6 +253,7 @@ class Simulation(BaseSimulation):
     def _observed(self, step: int) -> bool:
         """Whether something reads the state after a step, or what was learned at it."""
         read = self._watching(step) or bool(self.recordings) or self._valued(step)
+        read = read or (bool(self.recorders) and self.validation.due(step + 1))
         return read or step + 1 >= self.observed_at or step + 1 == self.until
 
     def _synchronize(self) -> None:
@@ -284,6 +298,8 @@ class Simulation(BaseSimulation):
                 self._coordinator.write_statistics(self)
         if self._valued(step):
             write_value(self, step)
+        if self.recorders and self.validation.due(step + 1):
+            write_validation(self, step)
         for recording in self.recordings:
             recording.add(self.backend, self.learned, step)
 
@@ -291,6 +307,10 @@ class Simulation(BaseSimulation):
         """Whether the values of channels are measured after a step."""
         valued = self.scenario.telemetry.value
         return bool(self.recorders) and valued is not None and (step + 1) % valued.period == 0
+
+    def stop(self, reason: str = "stopped by the program") -> None:
+        """End the run after the present step, as done, with the reason in run.json; for callbacks of `run`."""
+        self.stop_reason = self.stop_reason or reason
 
     def set(self, key: str, value: object) -> None:
         """Change a setting from the coming step on, as its base does; a run directory has it in a checkpoint at once."""
@@ -325,52 +345,75 @@ class Simulation(BaseSimulation):
         self,
         steps: int | None = None,
         *,
+        epochs: float | None = None,
         episodes: int | None = None,
         seconds: float | None = None,
-        on_step: Callable[[Simulation], None] | None = None,
-    ) -> None:
-        """Run for a while. Ctrl-C ends it after the present step; a second one at once.
+        progress: bool = True,
+        callbacks: Iterable[object] = (),
+    ) -> History:
+        """Run for a while, and return the history of it. Ctrl-C ends it after the present step; a second one at once.
 
         A `logdir` gets the files of a run from the command line: ten checkpoints on the way (the newest two are kept), a
-        result at the end, and after an exception its reason in run.json. On a terminal, progress is shown.
+        result at the end, and after an exception its reason in run.json.
 
         Args:
             steps: Environment steps; with nothing given, until `training.steps` have been done (of a resumed simulation, to
                 the step that the run was to reach).
+            epochs: As many steps as show the examples so often, rounded up; a part of one is possible.
             episodes: Until so many episodes of the first environment have ended.
             seconds: At most so long, wall clock.
-            on_step: Called after every step.
+            progress: Whether standard error shows how far it is: a bar on a terminal, elsewhere a line a minute at most.
+            callbacks: Functions, which are called with the simulation after every step; or objects with any of the
+                methods `on_start`, `on_evaluate` (called with the evaluation too; it comes before the step's `on_step`),
+                `on_step`, `on_checkpoint` (once it is written) and `on_end` (not after an exception). `simulation.stop()`
+                ends the run after the present step.
+
+        Returns:
+            The log entries of this run. With a `logdir` they are read from metrics.csv when they are first looked at.
+            Without one there are none of more than `telemetry.max` agents or channels, unless `simulation.history` was
+            asked for before or `training.evaluate` is set.
 
         Raises:
             DivergenceError: A loss or gradient was not finite; what was learned before is kept, also in `logdir`.
-            ScenarioError: A limit that cannot be, or episodes of an environment whose never end.
+            ScenarioError: A limit or callback that cannot be, or episodes of an environment whose never end, or epochs of one without.
             RunError: It has been closed.
         """
+        if epochs is not None:
+            check_limit("epochs", epochs, whole=False)
+            check_limit("steps", steps)
+            needed = steps_of_epochs(self._env, epochs, self.now)
+            steps = needed if steps is None else min(steps, needed)
         if steps is None and episodes is None and seconds is None:
             steps = max(0, self._goal - self.now)
-        observers: list[Observer] = [ProgressBar(steps)]
-        if on_step is not None:
-            observers.append(StepCallback(partial(on_step, self)))
+        calls, start = Callbacks(callbacks), self.now
+        total = None if steps is None else self.now + steps
+        observers: list[Observer] = [RunProgress(total, self.now), calls]
         if self._writer is not None:
             observers.append(self._writer)
-        self._keeps_messages = on_step is not None or bool(self.recordings)
+        history = _history_of_run(self)
+        self._keeps_messages = calls.each_step or bool(self.recordings)
+        self.notify = lambda event, *about: calls.call(event, self, *about)
         try:
-            (outcome,) = RunLoop([self], observers).run(steps, episodes=episodes, seconds=seconds)
+            with nullcontext() if progress else hidden():
+                (outcome,) = RunLoop([self], observers).run(steps, episodes=episodes, seconds=seconds)
         except ScenarioError as error:  # refused before it started
             if self._writer is not None:
                 self._writer.close(error)
             raise
         finally:
+            self.notify = lambda *_: None
             self._keeps_messages = True
             if self._coordinator is not None:
                 self._coordinator.release(self)
             if self._captured is not None:
                 self._captured.release(self)
+        calls.call("on_end", self)
         if outcome.error is not None:
             raise DivergenceError(outcome.error)
         for recorder in self.recorders:
             if isinstance(recorder, LiveGraph):
                 recorder.redraw()  # while a simulation runs they are drawn now and then only
+        return history.between(start, self.now)
 
     def close(self) -> None:
         """Close recorders and environment; a second call does nothing.
@@ -421,8 +464,13 @@ class Simulation(BaseSimulation):
     def channels(self) -> dict[str, ChannelHandle]:
         """The channels by name, as they are now: messages, synthetic gradient and input, and figures."""
         channels = self._system.channels.items()
-        make = partial(ChannelHandle, measured=self._channel_figures, keep=self._keep)
+        make = partial(ChannelHandle, measured=partial(_figures_of_channels, self), keep=self._keep)
         return Named("channel", {name: make(each) for name, each in channels})
+
+    @property
+    def logdir(self) -> Path | None:
+        """The run directory, with the number that `exist` gave it; None: nothing is written."""
+        return None if self._writer is None else self._writer.directory.path
 
     @property
     def graph(self) -> nx.MultiDiGraph[str]:
@@ -433,18 +481,17 @@ class Simulation(BaseSimulation):
     def history(self) -> History:
         """Every figure, a row each: `pandas.DataFrame(simulation.history)` is a table of them.
 
-        With a `logdir` it is what metrics.csv has so far. Else it is kept in memory from the first time that it is asked
-        for: ask before the first step.
+        With a `logdir` it is what metrics.csv has so far. Else it is kept in memory from the first time that it is asked for,
+        or from the first `run` that returns one.
         """
         if self._writer is not None:
             return History.read(self._writer.directory.path / "metrics.csv")
-        if self._history is None:
-            if self.now:
-                line = f"history: begins after step {self.now}; ask for it before the first step, or give a logdir"
-                warnings.warn(line, stacklevel=2)
-            self._history = History()
-            self.recorders.append(self._history)
-        return self._history
+        if self._history is None and self.now:
+            line = (
+                f"history: begins after step {self.now}; ask for it before the first step, or give a logdir"
+            )
+            warnings.warn(line, stacklevel=2)
+        return _kept_history(self)
 
     def show(self) -> LiveGraph:
         """Draw the live graph in a notebook, now and while the simulation goes on; elsewhere `save` it as a page.
@@ -465,13 +512,9 @@ class Simulation(BaseSimulation):
         self.recorders.append(view)
         return view
 
-    def _channel_figures(self) -> dict[str, dict[str, float]]:
-        with self.fork(stacked=False) as twin:
-            return channel_figures(twin)
-
-    def _keep(self, name: str, quantities: Sequence[str], every: int) -> Recording:
+    def _keep(self, name: str, quantities: Sequence[str], period: int) -> Recording:
         """Begin a recording (`AgentHandle.record`, `ChannelHandle.record`)."""
-        recording = Recording(self._system, name, tuple(quantities), every)
+        recording = Recording(self._system, name, tuple(quantities), period)
         self.recordings.append(recording)
         return recording
 
@@ -490,6 +533,30 @@ class Simulation(BaseSimulation):
     ) -> Values:
         """Return what the learning signal of channels is worth, in forks (semantics 36): see `probes.value.value`."""
         return value(self, channels=channels, horizon=horizon, repeats=repeats, ahead=ahead)
+
+
+def _figures_of_channels(simulation: Simulation) -> dict[str, dict[str, float]]:
+    with simulation.fork(stacked=False) as twin:
+        return channel_figures(twin)
+
+
+def _kept_history(simulation: Simulation) -> History:
+    """Return the history that a simulation without a directory keeps in memory, from here on at the latest."""
+    if simulation._history is None:
+        simulation._history = History()
+        simulation.recorders.append(simulation._history)
+    return simulation._history
+
+
+def _history_of_run(simulation: Simulation) -> History:
+    """Return what a run's history is taken of: metrics.csv, or what is kept in memory, which few agents are by default."""
+    if simulation._writer is not None:
+        return History(partial(read_figures, simulation._writer.directory.path / "metrics.csv"))
+    scenario = simulation.scenario
+    few = max(len(scenario.agents), len(scenario.channels)) <= scenario.telemetry.max
+    if simulation._history is None and not few and scenario.training.evaluate is None:
+        return History()
+    return _kept_history(simulation)
 
 
 class _Recorded:
@@ -521,11 +588,42 @@ def resumed(
         directory.lock()
         simulation = kind._of_directory(directory, scenario, division)
         undo.callback(simulation.close)
-        if until is not None or directory.facts["exit"] != "done":
-            simulation.until = simulation._goal = until or directory.facts["steps"]
-        simulation._writer = RunWriter(simulation, directory, checkpoint_every)
+        _record_in(simulation, directory, checkpoint_every, until)
         undo.pop_all()
     return simulation
+
+
+def _go_on(simulation: Simulation, directory: RunDirectory, division: PartsSettings | None) -> None:
+    """Go on with a run at its newest checkpoint, in these parts or as it was divided."""
+    check_continues(simulation)
+    facts = directory.facts
+    division = division or PartsSettings.of_facts(facts)
+    if division is not None:
+        simulation._divide(division)
+        facts["parts"] = simulation._division
+    if len(facts.get("together") or []) > 1 and "alone_from" not in facts:
+        facts["alone_from"] = simulation.now  # its last bits differ from here on
+
+
+def _record_in(
+    simulation: Simulation, directory: RunDirectory, checkpoint_every: int | None, until: int | None = None
+) -> None:
+    """Write to the directory of a run that goes on, to step `until` or to the one that it was to reach."""
+    if until is not None or directory.facts["exit"] != "done":
+        simulation.until = simulation._goal = until or directory.facts["steps"]
+    elif directory.facts.get("reason"):  # it was stopped early: it goes on where more steps are asked for
+        simulation._goal = simulation.now
+    simulation._writer = RunWriter(simulation, directory, checkpoint_every)
+
+
+def _check_same_run(directory: RunDirectory, scenario: Scenario, seed: int, dtype: torch.dtype) -> None:
+    """Raise RunError where a run that is to be resumed is another one; else as `given_scenario`."""
+    given_scenario(directory, scenario)
+    for name, asked in (("seed", seed), ("dtype", str(dtype).removeprefix("torch."))):
+        if (there := directory.facts[name]) != asked:
+            line = f"{name}: {there} there, {asked} asked"
+            raise RunError(f"{directory.path}: holds another run ({line}); choose another name or directory")
+    torch.set_float32_matmul_precision(directory.facts.get("matmul_precision", "highest"))
 
 
 def given_scenario(
@@ -535,9 +633,15 @@ def given_scenario(
 
     Raises:
         ScenarioError: `scenario` is not one, or not found.
-        RunError: `scenario` is another one than the run's.
+        RunError: `scenario` is another one than the run's, or its parts did not wait for one another.
         DivergenceError: The run diverged and would do so again.
     """
+    free = "virtual" not in directory.facts and (directory.facts.get("parts") or {}).get("mode") == "free"
+    if free and directory.checkpoints:
+        raise RunError(
+            f"{directory.path}: its parts did not wait, and what was under way between them is in no checkpoint; "
+            "start another run, with its weights if you like"
+        )
     if directory.facts["exit"] == "diverged":
         error = directory.facts["error"]
         raise DivergenceError(f"{directory.path}: diverged and would do so again: {error}")

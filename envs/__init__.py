@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from antiphon.envs.base import TorchVectorEnv
     from antiphon.envs.conformance import check_vector_env
     from antiphon.envs.datasets.catalogue import download
+    from antiphon.envs.loaders import from_loader
     from antiphon.envs.sequences import from_sequences
     from antiphon.envs.stream import ExampleStream
     from antiphon.envs.tensors import Source, from_dataset, from_file, from_tensors
@@ -30,6 +31,7 @@ __all__ = [
     "environment",
     "from_dataset",
     "from_file",
+    "from_loader",
     "from_sequences",
     "from_tensors",
     "ids",
@@ -47,6 +49,7 @@ _LAZY = {
     "download": "datasets.catalogue",
     "from_dataset": "tensors",
     "from_file": "tensors",
+    "from_loader": "loaders",
     "from_sequences": "sequences",
     "from_tensors": "tensors",
 }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from fractions import Fraction
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -18,7 +19,7 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from antiphon.envs.signal import Description, Signal
-from antiphon.errors import ScenarioError, require, suggest
+from antiphon.errors import RunError, ScenarioError, require, suggest
 
 __all__ = ["SeededEnv", "StepResult", "TorchVectorEnv", "Values", "check_split", "chosen"]
 
@@ -42,7 +43,10 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
     Attributes:
         hold, episode_steps, longest_episode, endless, splits, is_stream: Those of the description.
         requested: Names of the signals that are computed, in the order of `signals`.
+        epoch_examples: Examples of an epoch; None: there are no epochs.
     """
+
+    epoch_examples: int | None = None
 
     def __init__(
         self,
@@ -104,6 +108,17 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
     def evaluation_steps(self) -> int | None:
         """Steps from the last reset that go through the environment's split once; None: there is no such pass."""
         return None
+
+    def epoch_at(self, step: int) -> Fraction | None:
+        """Return how often the examples have been shown in so many steps from the first; None: there are no epochs."""
+        if self.epoch_examples is None:
+            return None
+        return Fraction(step * self.num_envs, self.hold * self.epoch_examples)
+
+    def step_at(self, epoch: Fraction) -> Fraction:
+        """Return in how many steps from the first the examples have been shown so often, where there are epochs."""
+        assert self.epoch_examples is not None
+        return epoch * self.hold * self.epoch_examples / self.num_envs
 
     def figures(self) -> dict[str, float]:
         """Return the environment's own metrics of progress, such as the difficulty, by name."""
@@ -167,11 +182,13 @@ class SeededEnv(TorchVectorEnv):
 
     It lasts `episode_length` steps, or else `hold`, and is followed by that of the next number. A subclass looks it up
     (`_open`) and computes its signals at each tick (`_values`). A reset goes to number 0 of a seed, or without one to the next
-    number; a state is a place, as long as a subclass adds nothing.
+    number; a state is a place, as long as a subclass adds nothing, and of a file (`_digest`) which data they are.
     """
 
     _place: ClassVar[tuple[str, ...]] = ("example", "tick")
     """What number and tick are called in a state."""
+    _digest: Callable[[], str] | None = None
+    """Returns that of the data, for its state; None: the scenario says which they are."""
     _number = 0
     """Examples or episodes since the last seed."""
     _tick = 0
@@ -202,11 +219,17 @@ class SeededEnv(TorchVectorEnv):
         return self._step_result((observations, {**known, **info}), reward, last if over else None)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the seed, and the place in what it names."""
-        return dict(zip(("seed", *self._place), (self._seed, self._number, self._tick), strict=False))
+        """Return the seed, and the place in what it names; of a file the digest of its `data`."""
+        place = zip(("seed", *self._place), (self._seed, self._number, self._tick), strict=False)
+        return dict(place) | ({} if self._digest is None else {"data": self._digest()})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a place."""
+        """Load a place; RunError where it is of other data."""
+        saved = state.get("data")
+        if saved is not None and self._digest is not None:
+            other = f"the state is of other data or splits (SHA-256 {saved[:12]}…), not of these ({self._digest()[:12]}…)"
+            fix = "put the file back that it was saved with, or begin a new run"
+            require(saved == self._digest(), "env", f"{other}; {fix}", RunError)
         self._seed = state["seed"]
         self._number, self._tick = int(state[self._place[0]]), int(state.get("tick", 0))
         if self._seed is not None:

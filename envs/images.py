@@ -17,7 +17,7 @@ from torch import Tensor
 
 from antiphon.envs.datasets.catalogue import DATA_SETS, DataName, DataSet
 from antiphon.envs.datasets.files import Identity, identity
-from antiphon.envs.options import EnvOptions, Episode, Split
+from antiphon.envs.options import EnvOptions, Episode, Sampling, Split
 from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import ExampleStream, Table
 from antiphon.errors import ScenarioError
@@ -70,7 +70,7 @@ class Digits(ExampleStream):
     """Labelled pictures, whole, in halves or in patches, each repeated for `hold` steps.
 
     Description:
-        Independent pictures, sampled with replacement from a split.
+        The pictures of a split, in epochs or sampled with replacement.
     Action space:
         `Discrete(10)`: a guess at the class.
     Observation space:
@@ -99,6 +99,8 @@ class Digits(ExampleStream):
         """Steps for which each example is shown."""
         episode: Episode = "stream"
         """`stream`: never ends; `example`: each example is an episode."""
+        sampling: Sampling = "epochs"
+        """`epochs`: every example once, then again in another order; `with_replacement`: each independently of those before."""
         patches: int | None = Field(None, ge=1, le=1024)
         """Number of patches, which are signals `patch_0`, `patch_1`, …"""
         patch_size: int | None = Field(None, ge=1)
@@ -140,6 +142,7 @@ class Digits(ExampleStream):
             endless=options.episode == "stream",
             example_counts=counts,
             is_stream=True,
+            sampling=options.sampling,
         )
 
     def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:

@@ -9,12 +9,14 @@ from pydantic import ConfigDict
 from antiphon.kinds import Options
 from antiphon.problems import DocumentError
 
-__all__ = ["EnvOptions", "Episode", "Split"]
+__all__ = ["EnvOptions", "Episode", "Sampling", "Split"]
 
 Split = Literal["train", "validation", "test"]
 """The part of a data set that is streamed."""
 Episode = Literal["stream", "example"]
 """`stream`: never ends; `example`: each example is an episode of `hold` steps."""
+Sampling = Literal["epochs", "with_replacement"]
+"""`epochs`: every example once, then again in another order; `with_replacement`: each independently of those before."""
 
 
 class EnvOptions(Options):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -73,7 +72,7 @@ class CharText(SeededEnv):
         super().__init__(num_envs, self.describe(options), Discrete(1), **settings)
         self.split, self._text = options.split, options.text
         read = texts.load(self._text)
-        self._digest = read.digest
+        self._digest = lambda: read.digest
         self._codes = torch.from_numpy(read.splits[self.split]).to(self.device)
         self._stretch = len(self._codes) // num_envs
         found = f"the {self.split} split of '{self._text}' has {len(self._codes)} characters"
@@ -86,18 +85,6 @@ class CharText(SeededEnv):
     def evaluation_steps(self) -> int:
         """Steps in which every character of every stretch but the first is a target."""
         return self._stretch - 1
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the place in the text, and which `text` it is."""
-        return super().state_dict() | {"text": self._digest}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a place in the text; DataError where the state is of another text."""
-        changed = (
-            "is not the text of before, its file having changed; put the old one back, or begin a new run"
-        )
-        require(state["text"] == self._digest, "env.text", f"'{self._text}' {changed}")
-        super().load_state_dict(state)
 
     def _open(self) -> None:
         assert self._seed is not None
@@ -162,6 +149,7 @@ class TextWindows(ExampleStream):
             example_counts=counts,
             endless=True,
             is_stream=True,
+            sampling="with_replacement",
         )
 
     def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:

@@ -42,7 +42,10 @@ __all__ = [
 ]
 
 _Factory = TypeVar("_Factory", bound=Callable[..., Any])
-_TENSORS = "antiphon/Tensors-v0"
+_FILES = {
+    "antiphon/Tensors-v0": "antiphon.envs.tensors:Tensors",
+    "antiphon/Sequences-v0": "antiphon.envs.sequences:Sequences",
+}
 _environments: dict[str, Callable[..., Any] | str] = {
     "antiphon/Digits-v0": "antiphon.envs.images:Digits",
     "antiphon/Mnist-v0": "antiphon.envs.images:Mnist",
@@ -57,7 +60,7 @@ _environments: dict[str, Callable[..., Any] | str] = {
     "antiphon/SpeakerListener-v0": "antiphon.envs.worlds.speaker:SpeakerListener",
     "antiphon/KeyDoor-v0": "antiphon.envs.worlds.keydoor:KeyDoor",
     "antiphon/Referential-v0": "antiphon.envs.worlds.referential:Referential",
-    _TENSORS: "antiphon.envs.tensors:Tensors",
+    **_FILES,
 }
 """By id, what makes the environments, or its module and name."""
 _ADAPTORS = {
@@ -131,12 +134,13 @@ def _arguments(factory: Callable[..., Any]) -> type[EnvOptions]:
             extra = "allow"
         elif parameter.kind is not parameter.VAR_POSITIONAL and key not in _SETTINGS and key[0] != "_":
             keys[key] = Any, ... if parameter.default is parameter.empty else parameter.default
-    return create_model("Options", __base__=EnvOptions, __cls_kwargs__={"extra": extra}, **keys)
+    config = {"extra": extra, "use_attribute_docstrings": False}  # there is no source to search for them
+    return create_model("Options", __base__=EnvOptions, __cls_kwargs__=config, **keys)
 
 
 def with_paths(env: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Return a declared environment with the names of its files, if it has any, in a folder."""
-    if env.get("id") != _TENSORS:
+    if env.get("id") not in _FILES:
         return dict(env)
     files = {key for key in ("file", "test", "validation") if isinstance(env.get(key), str)}
     return {key: str((folder / value).absolute()) if key in files else value for key, value in env.items()}
@@ -183,6 +187,8 @@ def obstacle_to_copies(spec: Any) -> str | None:
         return f"'{name}' is a world of {kind}, which may hold more than its seed sets"
     if isinstance(spec, VectorEnv):
         return f"{type(spec).__name__} is one object, of which there are no copies"
+    if (obstacle := getattr(spec, "obstacle_to_copies", None)) is not None:
+        return str(obstacle)
     if kind == "id" and not name.startswith("antiphon/"):
         with closing(make(spec, batch=1)) as env:
             if type(env).__module__.startswith("antiphon.envs.adaptors."):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from bisect import bisect
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import partial
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -13,21 +16,25 @@ from pydantic import Field
 from torch import Tensor
 
 from antiphon.envs.base import SeededEnv, Values, check_split
+from antiphon.envs.datasets.columns import read
 from antiphon.envs.signal import Description
 from antiphon.envs.stream import Table
 from antiphon.envs.tensors import (
     ColumnOptions,
     Columns,
+    FileOptions,
     Names,
     Source,
+    Tensors,
     as_tensor,
     assembled,
+    is_whole,
     signals_of,
 )
 from antiphon.errors import require, suggest
 from antiphon.nets.random import seed_for, uniform
 
-__all__ = ["SequenceStream", "SequenceTable", "from_sequences"]
+__all__ = ["SequenceStream", "SequenceTable", "Sequences", "from_sequences"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +57,11 @@ class SequenceTable(Table):
         return replace(placed, **each)
 
 
-class _Options(ColumnOptions):
+class SequenceOptions(ColumnOptions):
     """Options of sequences of one's own."""
 
+    training_only: Names | None = None
+    """Names that no agent may observe; none: those with a value per sequence."""
     per_sequence: Names = ()
     """Names of signals with a value per sequence."""
     pad_to_multiple: int = Field(1, ge=1)
@@ -94,15 +103,64 @@ def from_sequences(
         DataError: Numbers or lengths of sequences disagree, a sequence is empty, or as `from_tensors`.
         ScenarioError: A multiple that cannot be.
     """
-    place = "from_sequences"
     names: dict[str, Any] = {"training_only": training_only, "per_sequence": per_sequence, "classes": classes}
-    options = _Options(**names, pad_to_multiple=pad_to_multiple)
-    reader = partial(_packed, per_sequence=options.per_sequence)
-    columns, splits, packed = assembled(reader, place, (sequences, test, validation))
+    options = SequenceOptions(**names, pad_to_multiple=pad_to_multiple)
+    return _source(_packed, "from_sequences", (sequences, test, validation), options)
+
+
+class Sequences(Tensors):
+    """Environments of the sequences of a file, which is read once while it does not change: `antiphon/Sequences-v0`.
+
+    The file has `lengths`, the steps of each sequence. Other columns have a row per step, the sequences end to end, or a row per
+    sequence.
+    """
+
+    class Options(FileOptions, SequenceOptions):
+        """Options of sequences in a file."""
+
+    @staticmethod
+    def read(options: Any) -> Source:
+        """Read the files of some options now."""
+        return _source(_packed_file, str(options.file), options.data, options, named_in_state=True)
+
+
+def _packed_file(file: str, place: str, per_sequence: Collection[str]) -> _Packed:
+    """Return the columns of a file, of which `lengths` says how many rows are a sequence."""
+    del place  # the file's own name says where
+    columns = {name: as_tensor(name, value, file) for name, value in read(Path(file)).items()}
+    require(
+        "lengths" in columns, file, "has no 'lengths', the steps of each sequence; save them with the rest"
+    )
+    lengths = columns.pop("lengths")
+    counts = lengths.dim() == 1 and is_whole(lengths) and bool((lengths > 0).all())
+    require(counts, file, "lengths: must be whole numbers from 1, one for each sequence")
+    steps, sequences = int(lengths.sum()), len(lengths)
+    each: dict[str, Any] = {}
+    whole = set(per_sequence)
+    for name, column in columns.items():
+        rows = len(column) if column.dim() else 0
+        wrong = f"{name} has {rows} rows; give one per step ({steps}) or one per sequence ({sequences})"
+        require(rows in (steps, sequences), file, wrong)
+        if rows != steps:
+            whole.add(name)
+        each[name] = column.unbind() if name in whole else torch.split(column, lengths.tolist())
+    return _packed(each, file, whole)
+
+
+def _source(
+    reader: Callable[..., _Packed],
+    place: str,
+    data: tuple[Any, Any, Any],
+    options: Any,
+    *,
+    named_in_state: bool = False,
+) -> Source:
+    """Return the source of the sequences that `reader` packs of the data of each split: train, test and validation."""
+    columns, splits, packed = assembled(partial(reader, per_sequence=options.per_sequence), place, data)
     lengths, whole = torch.cat([part.lengths for part in packed]), packed[0].whole
     masks = {name: columns.pop(name) for name in list(columns) if name.startswith("_")}
     signals, columns, divisors = signals_of(columns, options, [n for n in columns if n in whole], place)
-    padded = -(-lengths // pad_to_multiple) * pad_to_multiple
+    padded = -(-lengths // options.pad_to_multiple) * options.pad_to_multiple
     longest, even = int(padded.max()), bool((padded == padded[0]).all())
     description = Description(
         signals=signals,
@@ -119,7 +177,8 @@ def from_sequences(
         starts=lengths.cumsum(0) - lengths,
         whole=whole,
     )
-    return Source(table, description, SequenceStream)
+    digest = (lambda: table.digest) if named_in_state else None
+    return Source(table, description, partial(SequenceStream, digest=digest))
 
 
 class _Packed(Columns):
@@ -212,12 +271,16 @@ class SequenceStream(SeededEnv):
         description: Description,
         *,
         split: str = "train",
+        digest: Callable[[], str] | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(num_envs, description, Discrete(1), **settings)
         check_split(split, self.splits)
         self.split = split
-        self._table = table
+        self._table, self._digest = table, digest
+        self._ends = [0]
+        """Steps from the first to the beginning of each epoch, as far as they have been counted."""
+        self._ends_of: int | None = None  # the seed of which they are
         self._rows = self._steps = self._padded = torch.empty(0)
         """Of the present sequences, [batch] int64: numbers in the table, and lengths, 0 where there is no sequence."""
         self._length = 0
@@ -232,8 +295,27 @@ class SequenceStream(SeededEnv):
     @property
     def evaluation_steps(self) -> int:
         """Steps of the present epoch."""
-        lengths = self._table.padded[self._order(self._number // self._per_epoch)]
-        longest = [part.max() for part in torch.split(lengths, self.num_envs)]
+        return self._epoch_steps(self._number // self._per_epoch)
+
+    def epoch_at(self, step: int) -> Fraction:
+        """Return how often the sequences have been shown in so many steps from the first."""
+        while self._ends[-1] <= step:
+            self._count_epoch()
+        epoch = bisect(self._ends, step) - 1
+        return epoch + Fraction(step - self._ends[epoch], self._ends[epoch + 1] - self._ends[epoch])
+
+    def step_at(self, epoch: Fraction) -> Fraction:
+        """Return in how many steps from the first the sequences have been shown so often."""
+        whole = int(epoch)
+        while len(self._ends) <= whole + 1:
+            self._count_epoch()
+        return self._ends[whole] + (epoch - whole) * (self._ends[whole + 1] - self._ends[whole])
+
+    def _count_epoch(self) -> None:
+        self._ends.append(self._ends[-1] + self._epoch_steps(len(self._ends) - 1))
+
+    def _epoch_steps(self, epoch: int) -> int:
+        longest = [part.max() for part in torch.split(self._table.padded[self._order(epoch)], self.num_envs)]
         return int(torch.stack(longest).sum())
 
     @property
@@ -250,6 +332,8 @@ class SequenceStream(SeededEnv):
 
     def _open(self) -> None:
         """Look up the sequences of the present episode."""
+        if self._ends_of != self._seed:
+            self._ends, self._ends_of = [0], self._seed
         epoch, place = divmod(self._number, self._per_epoch)
         rows = self._order(epoch)[place * self.num_envs : (place + 1) * self.num_envs]
         rest = self.num_envs - len(rows)

@@ -78,6 +78,8 @@ class Description:
     """Examples of each split: parts of a data set that never mix, such as train, validation and test."""
     is_stream: bool = False
     """True: a stream of independent examples, on which actions have no effect."""
+    sampling: Literal["epochs", "with_replacement"] = "epochs"
+    """Of a stream of examples: how they are sampled in training."""
     action_space: gymnasium.Space[Any] | None = None
     """Of one environment, where what an agent's objective makes has to fit it; None: any output is an action."""
     can_be_saved: bool = True

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Self
 
 import torch
@@ -18,10 +18,9 @@ from torch import Tensor
 from antiphon.envs.base import SeededEnv, Values, check_split, chosen
 from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description, Signal
-from antiphon.errors import RunError, require
 from antiphon.nets.random import integers, normal, seed_for, uniform
 
-__all__ = ["Draws", "ExampleStream", "Hyperplane", "Table"]
+__all__ = ["Draws", "Epochs", "ExampleStream", "Hyperplane", "Table"]
 
 _BLOCK = 64
 """Examples per environment that are sampled in one call; changes the meaning of a seed."""
@@ -40,9 +39,11 @@ class Table:
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 of the columns and splits, by which a checkpoint names its data."""
+        """SHA-256 of all tensors, by which a checkpoint names its data."""
         found = hashlib.sha256()
-        for name, tensor in [*self.columns.items(), *self.splits.items()]:
+        own = {one.name: getattr(self, one.name) for one in fields(self)}
+        others = [(name, value) for name, value in own.items() if isinstance(value, Tensor)]
+        for name, tensor in [*self.columns.items(), *self.splits.items(), *others]:
             found.update(f"{name} {tensor.dtype} {list(tensor.shape)} ".encode())
             found.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         return found.hexdigest()
@@ -81,11 +82,43 @@ class Draws:
         return self._block[place]
 
 
+class Epochs:
+    """Rows of a split in epochs, each once, in an order that is a pure function of (seed, epoch).
+
+    The environments share one epoch after the other: the rest of an incomplete batch is of the next.
+
+    Args:
+        rows: Of the split, int64.
+    """
+
+    def __init__(self, rows: Tensor, num_envs: int) -> None:
+        self._rows = rows
+        self._num_envs = num_envs
+        self._orders: dict[tuple[int, int], Tensor] = {}
+        """Of the epochs that the newest batch touches, by seed and epoch."""
+
+    def rows(self, seed: int, number: int) -> Tensor:
+        """Return the row of each environment's example of that number, int64 `[batch]`."""
+        first = number * self._num_envs
+        last, count = first + self._num_envs - 1, len(self._rows)
+        each = [(seed, epoch) for epoch in range(first // count, last // count + 1)]
+        self._orders = {key: self._orders[key] if key in self._orders else self._order(*key) for key in each}
+        orders = [*self._orders.values()]
+        start = first % count
+        return (orders[0] if len(orders) == 1 else torch.cat(orders))[start : start + self._num_envs]
+
+    def _order(self, seed: int, epoch: int) -> Tensor:
+        chance = uniform(seed_for(seed, "env"), epoch, len(self._rows), self._rows.device)
+        return self._rows[chance.argsort(stable=True)]
+
+
 class ExampleStream(SeededEnv):
-    """A stream of independent examples, sampled with replacement, each repeated for `hold` steps.
+    """A stream of independent examples, each repeated for `hold` steps.
 
     Description:
-        Example k of environment b is a pure function of (seed, k, b), independent of history and batch.
+        Every example once in an epoch, in an order that is a pure function of seed and epoch: example k of environment b is
+        number k * batch + b of all epochs. Where the description's `sampling` is `with_replacement`, it is a pure function of
+        (seed, k, b), independent of history and batch, and there are no epochs.
     Action space:
         A guess at the `answer`, `Discrete(classes)`, as classes `[batch]` or their logits `[batch, classes]`; without an
         answer there is one action, without effect. `step(None)` makes no guess.
@@ -125,7 +158,9 @@ class ExampleStream(SeededEnv):
         self._divisors = {name: torch.tensor(own, dtype=self.dtype) for name, own in table.divisors.items()}
         self._answer = answer
         self._digest = digest
-        self._draws = Draws(self._table.splits[split], num_envs)
+        rows = self._table.splits[split]
+        self._sampler = Epochs(rows, num_envs) if description.sampling == "epochs" else Draws(rows, num_envs)
+        self.epoch_examples = len(rows) if description.sampling == "epochs" else None
         self._rows = torch.empty(0)
         self._shown: Values = {}, {}
 
@@ -135,19 +170,6 @@ class ExampleStream(SeededEnv):
         rows = self._table.splits[split]
         for start in range(0, len(rows), size):
             yield self.signals_at(rows[start : start + size])
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the place in the stream, and of a file the digest of its `data`."""
-        return super().state_dict() | ({} if self._digest is None else {"data": self._digest()})
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a place in the stream; RunError where it is of other data."""
-        saved = state.get("data")
-        if saved is not None and self._digest is not None:
-            other = f"the state is of other data or splits (SHA-256 {saved[:12]}…), not of these ({self._digest()[:12]}…)"
-            fix = "put the file back that it was saved with, or begin a new run"
-            require(saved == self._digest(), "env", f"{other}; {fix}", RunError)
-        super().load_state_dict(state)
 
     def _open(self) -> None:
         self._rows = self.rows_of(self._number)
@@ -159,7 +181,7 @@ class ExampleStream(SeededEnv):
     def rows_of(self, example: int) -> Tensor:
         """Return the table row of each environment's example of that number, int64 `[batch]`."""
         assert self._seed is not None
-        return self._draws.rows(self._seed, example)
+        return self._sampler.rows(self._seed, example)
 
     def signals_at(self, rows: Tensor) -> dict[str, Tensor]:
         """Return the requested signals of some rows of the table, in the order of `requested`.
@@ -242,16 +264,6 @@ class Hyperplane(ExampleStream):
         device, dtype = torch.device(settings.get("device", "cpu")), settings.get("dtype", torch.float32)
         table, description = _placed(options, device, dtype), self.describe(options)
         super().__init__(num_envs, table, description, answer="label", split=options.split, **settings)
-
-    def rows_of(self, example: int) -> Tensor:
-        """Return the rows of the environments' share of the present epoch."""
-        assert self._seed is not None
-        seed, rows = seed_for(self._seed, "env"), self._table.splits[self.split]
-        first = example * self.num_envs
-        epochs = range(first // len(rows), (first + self.num_envs - 1) // len(rows) + 1)
-        orders = [uniform(seed, epoch, len(rows), self.device).argsort(stable=True) for epoch in epochs]
-        start = first % len(rows)
-        return rows[torch.cat(orders)[start : start + self.num_envs]]
 
 
 @functools.lru_cache(maxsize=16)

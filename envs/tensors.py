@@ -17,7 +17,7 @@ from torch import Tensor
 from antiphon.envs.base import TorchVectorEnv, check_split
 from antiphon.envs.datasets.columns import read
 from antiphon.envs.datasets.files import SPLITS, Identity, identity
-from antiphon.envs.options import EnvOptions, Episode
+from antiphon.envs.options import EnvOptions, Episode, Sampling
 from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import ExampleStream, Table
 from antiphon.errors import DataError, require, suggest
@@ -27,16 +27,19 @@ __all__ = [
     "ColumnOptions",
     "Columns",
     "ExampleOptions",
+    "FileOptions",
     "Indexable",
     "Names",
     "Source",
     "Tensors",
     "as_tensor",
     "assembled",
+    "columns_of",
     "from_dataset",
     "from_file",
     "from_tensors",
     "is_whole",
+    "parts_of",
     "signals_of",
 ]
 
@@ -77,6 +80,8 @@ class ExampleOptions(ColumnOptions):
     """Steps for which each example is shown."""
     episode: Episode = "stream"
     """`stream`: never ends; `example`: each example is an episode."""
+    sampling: Sampling = "epochs"
+    """`epochs`: every example once, then again in another order; `with_replacement`: each independently of those before."""
 
 
 class Source:
@@ -119,6 +124,7 @@ def from_tensors(
     classes: Mapping[str, int] | None = None,
     hold: int = 1,
     episode: Episode = "stream",
+    sampling: Sampling = "epochs",
     **tensors: Any,
 ) -> Source:
     """Make an environment of tensors or arrays whose first axis counts the examples.
@@ -133,6 +139,7 @@ def from_tensors(
         classes: Number of classes by name, such as the vocabulary of a model; by default the largest value plus one.
         hold: Steps for which each example is repeated.
         episode: stream (never ends) or example (each example is an episode).
+        sampling: epochs (every example once, then again in another order) or with_replacement.
         tensors: `[examples, …]` each, under the names of the signals.
 
     Returns:
@@ -144,34 +151,35 @@ def from_tensors(
         ScenarioError: A hold or kind of episode that cannot be.
     """
     given: dict[str, Any] = {"training_only": training_only, "classes": classes}
-    options = ExampleOptions(**given, hold=hold, episode=episode)
-    return _source(_tensors, "from_tensors", (tensors, test, validation), options)
+    options = ExampleOptions(**given, hold=hold, episode=episode, sampling=sampling)
+    return _source(columns_of, "from_tensors", (tensors, test, validation), options)
 
 
 def from_dataset(
     dataset: Indexable,
-    names: Sequence[str] = ("image", "label"),
+    names: Sequence[str] | None = None,
     *,
     test: float | Indexable = 0.2,
     validation: float | Indexable = 0.1,
     **options: Any,
 ) -> Source:
-    """Make an environment of a data set, such as a `torch.utils.data.Dataset`, by reading all of it once.
+    """Make an environment of a data set, of `torch.utils.data` or Hugging Face's `datasets`, by reading all of it once.
 
     Args:
         dataset: Its items are tuples in the order of `names` or dicts that have those keys, of tensors, arrays,
             pictures or numbers.
-        names: Names of an item's parts, and of the signals.
+        names: Names of an item's parts, and of the signals; None: its `column_names`, or else image and label.
         test: Share of the examples that is kept for testing, or the data set for testing.
         validation: Likewise, for validation.
-        options: `training_only`, `classes`, `hold` and `episode`, as of `from_tensors`.
+        options: `training_only`, `classes`, `hold`, `episode` and `sampling`, as of `from_tensors`.
 
     Raises:
         DataError: It has no items by index, or an item has other parts than `names` or than the item before, or as
             `from_tensors`.
         ScenarioError: As `from_tensors`.
     """
-    reader, data = partial(_items, names=names), (dataset, test, validation)
+    parts: Any = names or getattr(dataset, "column_names", ("image", "label"))
+    reader, data = partial(_items, names=parts), (dataset, test, validation)
     return _source(reader, "from_dataset", data, ExampleOptions(**options))
 
 
@@ -193,41 +201,49 @@ def _absolute(name: float | str | Path) -> float | str:
     return name if isinstance(name, float) else str(Path(name).absolute())
 
 
+class FileOptions(EnvOptions):
+    """Options of data in a file."""
+
+    file: Annotated[str | Path, AfterValidator(_absolute)]
+    """Name of a `.npz` (nothing is unpickled) or `.safetensors` file."""
+    test: Annotated[float | str | Path, AfterValidator(_absolute)] = 0.2
+    """Share of the examples that is kept for testing, or the name of a file with the same arrays."""
+    validation: Annotated[float | str | Path, AfterValidator(_absolute)] = 0.1
+    """Share of the examples that is kept for validation, or the name of a file with the same arrays."""
+
+    @property
+    def data(self) -> tuple[Any, Any, Any]:
+        """Files of train, test and validation, or the shares of the latter."""
+        return self.file, self.test, self.validation
+
+
 class Tensors(Source):
     """Environments of the data of a file, which is read once while it does not change: see `from_file`."""
 
-    class Options(ExampleOptions):
-        """Options of data in a file."""
+    class Options(FileOptions, ExampleOptions):
+        """Options of examples in a file."""
 
-        file: Annotated[str | Path, AfterValidator(_absolute)]
-        """Name of a `.npz` (nothing is unpickled) or `.safetensors` file."""
-        test: Annotated[float | str | Path, AfterValidator(_absolute)] = 0.2
-        """Share of the examples that is kept for testing, or the name of a file with the same arrays."""
-        validation: Annotated[float | str | Path, AfterValidator(_absolute)] = 0.1
-        """Share of the examples that is kept for validation, or the name of a file with the same arrays."""
-
-        @property
-        def data(self) -> tuple[Any, Any, Any]:
-            """Files of train, test and validation, or the shares of the latter."""
-            return self.file, self.test, self.validation
-
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: FileOptions) -> None:
         files = [Path(data) for data in options.data if isinstance(data, str)]
         known = identity(path for path in files if path.is_file())
-        vars(self).update(vars(_read_once(options.model_dump_json(), known)))
+        vars(self).update(vars(_read_once(type(self), options.model_dump_json(), known)))  # type: ignore[arg-type]
+
+    @staticmethod
+    def read(options: Any) -> Source:
+        """Read the files of some options now."""
+
+        def reader(path: str, place: str) -> Columns:
+            del place  # the file's own name says where
+            return columns_of(read(Path(path)), path)
+
+        return _source(reader, str(options.file), options.data, options, named_in_state=True)
 
 
 @lru_cache(maxsize=8)
-def _read_once(options: str, state: tuple[Identity, ...]) -> Source:
+def _read_once(kind: type[Tensors], options: str, state: tuple[Identity, ...]) -> Source:
     """Read files while none of them changes (`state`)."""
     del state
-    read_in = Tensors.Options(**json.loads(options))
-
-    def reader(path: str, place: str) -> Columns:
-        del place  # the file's own name says where
-        return _tensors(read(Path(path)), path)
-
-    return _source(reader, str(read_in.file), read_in.data, read_in, named_in_state=True)
+    return kind.read(kind.Options(**json.loads(options)))
 
 
 def _source(
@@ -251,6 +267,7 @@ def _source(
         endless=stream,
         example_counts={name: len(rows) for name, rows in splits.items()},
         is_stream=True,
+        sampling=options.sampling,
     )
     table = Table(columns=columns, splits=splits, divisors=divisors)
     digest = (lambda: table.digest) if named_in_state else None
@@ -265,7 +282,7 @@ class Columns(dict[str, Tensor]):
     @property
     def rows(self) -> int:
         """Number of examples."""
-        return len(next(iter(self.values())))
+        return len(next(iter(self.values()), ()))
 
 
 def assembled(
@@ -319,7 +336,7 @@ def _split_rows(counts: Mapping[str, int], shares: Mapping[str, float], place: s
     return {name: rows[name] for name in SPLITS if len(rows[name])}
 
 
-def _tensors(given: Any, place: str) -> Columns:
+def columns_of(given: Any, place: str) -> Columns:
     """Return columns of one length as tensors."""
     mapping = f"{type(given).__name__}; give a share of the examples, or a mapping of tensors"
     require(isinstance(given, Mapping), place, mapping)
@@ -337,12 +354,14 @@ def _tensors(given: Any, place: str) -> Columns:
 def _items(dataset: Any, place: str, names: Sequence[str]) -> Columns:
     """Return the parts of a data set's items as columns."""
     mapping = isinstance(dataset, Mapping)
-    fix = "its `dataset`" if hasattr(dataset, "dataset") else "list(…) of it, if it ends"
+    fix = (
+        "its `dataset`, or it to from_loader" if hasattr(dataset, "dataset") else "list(…) of it, if it ends"
+    )
     fix = "one of its values, or its tensors to from_tensors(**…)" if mapping else fix
     indexable = not mapping and hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
     require(indexable, place, f"{type(dataset).__name__} has no items by index; pass {fix}")
     require(len(dataset) > 0, place, "the data set is empty")
-    rows = [_parts(dataset[index], names, f"{place}[{index}]") for index in range(len(dataset))]
+    rows = [parts_of(dataset[index], names, f"{place}[{index}]") for index in range(len(dataset))]
     columns = Columns()
     for name, values in zip(names, zip(*rows, strict=True), strict=True):
         tensors = [as_tensor(name, value, place) for value in values]
@@ -353,12 +372,14 @@ def _items(dataset: Any, place: str, names: Sequence[str]) -> Columns:
     return columns
 
 
-def _parts(item: Any, names: Sequence[str], place: str) -> Sequence[Any]:
-    """Return the parts of one item in the order of `names`."""
+def parts_of(item: Any, names: Sequence[str], place: str) -> Sequence[Any]:
+    """Return the parts of an item, or of a batch of them, in the order of `names`; DataError where it has others."""
     if isinstance(item, Mapping):
         for name in names:
             require(name in item, place, f"no '{name}'{suggest(name, item)}; pass names=(…)")
         return [item[name] for name in names]
+    if isinstance(item, Tensor) and len(names) == 1:
+        return [item]
     found = f"{len(item)} parts" if isinstance(item, Sequence) else type(item).__name__
     fits = isinstance(item, Sequence) and len(item) == len(names)
     require(fits, place, f"{found} for the names {', '.join(names)}; pass names=(…)")

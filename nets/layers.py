@@ -187,7 +187,7 @@ class _StackedLinear(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
-        x, weight = ctx.saved_tensors
+        x, weight = (saved.to(gradient.dtype) for saved in ctx.saved_tensors)  # of bfloat16 under autocast
         back = stacked_product(gradient, weight) if ctx.needs_input_grad[0] else None
         of_bias = gradient.sum(-2) if ctx.needs_input_grad[2] else None
         return back, stacked_product(gradient.transpose(-1, -2), x), of_bias
@@ -267,6 +267,7 @@ def normalise(
     if kind == "unit":
         return unit_length(x), {}
     gain, bias = parameters[f"{prefix}gain"], parameters[f"{prefix}bias"]
+    x = x.to(gain.dtype)  # under autocast too statistics are of full precision
     held = (buffers[f"{prefix}mean"], buffers[f"{prefix}var"]) if kind == "batch" else None
     if gain.dim() == 2:
         y, updated = _normalise_stacked(x, gain, bias, held, bias_before, training=training)
@@ -427,7 +428,7 @@ class _Feedback(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        (weight,) = ctx.saved_tensors
+        weight = ctx.saved_tensors[0].to(gradient.dtype)
         part = gradient if ctx.rows is None else gradient[ctx.rows]
         if weight.dim() == 2:
             back = part @ weight

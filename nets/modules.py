@@ -29,6 +29,7 @@ __all__ = [
     "called",
     "called_stacked",
     "check_module",
+    "check_trainable",
     "described",
     "draws",
     "module_of",
@@ -76,16 +77,40 @@ def module_of(source: Callable[..., nn.Module] | nn.Module, seed: int, **argumen
         arguments: Of the factory.
 
     Raises:
-        ScenarioError: The factory does not take the arguments, fails, or returns something else.
+        ScenarioError: The factory does not take the arguments, fails, or returns something else; or as `check_trainable`.
     """
     if isinstance(source, nn.Module):
+        check_trainable(source, "the module")
         return _plain(copy.deepcopy(source))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = call_factory(source, name_of(source), **arguments)
     if not isinstance(module, nn.Module):
         raise ScenarioError(f"the factory returned {type(module).__name__}, not a torch.nn.Module")
+    check_trainable(module, "the module")
     return _plain(module)
+
+
+def check_trainable(module: nn.Module, name: str) -> None:
+    """Check that a module is not compiled and has no parameters of less than 32 bits.
+
+    Args:
+        module: The module.
+        name: Of it, for the error.
+
+    Raises:
+        ScenarioError: It is, or has.
+    """
+    for path, part in module.named_modules():
+        if isinstance(getattr(part, "_orig_mod", None), nn.Module):
+            place = f"'{path}'" if path else name
+            raise ScenarioError(f"{place} is compiled (torch.compile); give it as it was, its _orig_mod")
+    for key, p in module.named_parameters():
+        if p.dtype in (torch.bfloat16, torch.float16):
+            raise ScenarioError(
+                f"'{key}' is of {str(p.dtype).removeprefix('torch.')}, and parameters are trained in float32; give {name} as "
+                "float(), and for bfloat16 write training.precision: bf16"
+            )
 
 
 def _plain(module: nn.Module) -> nn.Module:

@@ -207,12 +207,6 @@ class Skip:
     count: Tensor
 
 
-def _count(counts: list[Tensor], skip: Skip | None) -> None:
-    """Count a step of many optimisers, by their counts; as a list: the value of a single tensor would be read on the host."""
-    if counts:
-        torch._foreach_add_(counts, 1 if skip is None else [skip.count] * len(counts))
-
-
 Members = Sequence[bool] | Tensor | None
 """Mask of the members that take a step: a bool for each, on the host, or None: all of them."""
 
@@ -233,6 +227,7 @@ class Optimiser:
 
     Attributes:
         size: N; None: the parameters are no stacks.
+        skip: Whether steps are skipped; None: all are taken.
     """
 
     EPSILON = 1e-8
@@ -254,6 +249,7 @@ class Optimiser:
         self.betas = betas
         self.weight_decay = weight_decay
         self.clip = clip
+        self.skip: Skip | None = None
         self.moments = _MOMENTS[kind] if kind != "sgd" or momentum else ()
         self.size = (len(parameters[0]) if parameters else 0) if stacked else None
         self._row: tuple[Optimiser, int] | None = None
@@ -328,10 +324,10 @@ class Optimiser:
         for tensors in self.state.values():
             yield from tensors
 
-    def _run(self, call: Call, rate: float | Tensor, skip: Skip | None) -> None:
+    def _run(self, call: Call, rate: float | Tensor) -> None:
         """Run the kernel on `call`; lone SGD is computed without it, where nothing is to be read on the device."""
-        found_inf = None if skip is None else skip.flag
-        if self.kind == "sgd" and self.size is None and skip is None:
+        found_inf = None if self.skip is None else self.skip.flag
+        if self.kind == "sgd" and self.size is None and self.skip is None:
             self._run_sgd(call, rate)
             return
         if self.kind == "sgd":
@@ -377,31 +373,23 @@ class Optimiser:
             p.add_(g, alpha=-rate)  # type: ignore[arg-type]
 
     @torch.no_grad()
-    def step(
-        self,
-        gradients: Sequence[Tensor],
-        rate: float | Tensor,
-        members: Members = None,
-        *,
-        skip: Skip | None = None,
-    ) -> None:
+    def step(self, gradients: Sequence[Tensor], rate: float | Tensor, members: Members = None) -> None:
         """Update the parameters along `-gradients`, of a stack those of `members`: others and their state are unchanged.
 
         Args:
             gradients: One per parameter, in order; those of other members are not read into any result.
             rate: Learning rate; a tensor [] (float32 on a GPU) is read on the device.
             members: Mask of the members that take the step; None: all.
-            skip: Whether the step is skipped; None: it is taken.
         """
-        call = self.call(gradients, members, skip)
+        call = self.call(gradients, members)
         if call is not None:
-            self.run([call], rate, skip)
+            self.run([call], rate)
 
-    def call(self, gradients: Sequence[Tensor], members: Members, skip: Skip | None) -> Call | None:
+    def call(self, gradients: Sequence[Tensor], members: Members) -> Call | None:
         """Begin a step and return the kernel's arguments; None: nothing to update. Arguments: see `step`."""
         if not self.parameters:
             return None
-        return self._call_one(gradients, skip) if self.size is None else self._call(gradients, members, skip)
+        return self._call_one(gradients) if self.size is None else self._call(gradients, members)
 
     def key(self) -> Hashable:
         """Return what optimisers have in common whose calls may run as one: tensors do not mix in the kernel."""
@@ -413,9 +401,9 @@ class Optimiser:
             self.kind == "sgd" and self.size is None,
         )
 
-    def run(self, calls: Sequence[Call], rate: float | Tensor, skip: Skip | None) -> None:
-        """Run the kernel on calls of optimisers of one `key`."""
-        _count([count for call in calls for count in call.counts], skip)
+    def run(self, calls: Sequence[Call], rate: float | Tensor) -> None:
+        """Run the kernel on calls of optimisers of one `key` and `skip`."""
+        self._count_once([count for call in calls for count in call.counts])
         whole = calls[0]
         for more in calls[1:]:
             whole.parameters += more.parameters
@@ -424,11 +412,16 @@ class Optimiser:
             whole.copied += more.copied
             for moments, others in zip(whole.moments, more.moments, strict=True):
                 moments += others
-        self._run(whole, rate, skip)
+        self._run(whole, rate)
         for copied in whole.copied:
             copied.write_back()
 
-    def _call_one(self, gradients: Sequence[Tensor], skip: Skip | None) -> Call:
+    def _count_once(self, counts: list[Tensor]) -> None:
+        """Count a step in each of some counts; as a list: the value of a single tensor would be read on the host."""
+        if counts:
+            torch._foreach_add_(counts, 1 if self.skip is None else [self.skip.count] * len(counts))
+
+    def _call_one(self, gradients: Sequence[Tensor]) -> Call:
         """Call for parameters that are no stacks."""
         if self.clip is not None:
             gradients = clipped(gradients, self.clip)
@@ -444,7 +437,7 @@ class Optimiser:
         if members is not None:
             stepping = [n for n, moves in enumerate(members) if moves]
             if len(stepping) < len(members):
-                self._count_of(stepping, None)
+                self._count_of(stepping)
 
     def refresh(self) -> None:
         """Read step counts and stacks again, after a state was loaded or a member stepped alone."""
@@ -458,7 +451,7 @@ class Optimiser:
             self._offsets = [int(count) for count in counts.tolist()]  # the host waits, here only
         self._equal_counts = self._uniform()
 
-    def _call(self, gradients: Sequence[Tensor], members: Members, skip: Skip | None) -> Call | None:
+    def _call(self, gradients: Sequence[Tensor], members: Members) -> Call | None:
         """Count a step of `members` and return the kernel's arguments; None: nothing to update."""
         if isinstance(members, Tensor):
             members = members.tolist()
@@ -467,14 +460,14 @@ class Optimiser:
         if not stepping:
             return None
         if len(stepping) < count:
-            self._count_of(stepping, skip)
+            self._count_of(stepping)
         elif self._equal_counts:
-            return self._call_all(gradients, skip)
-        return self._call_some(gradients, stepping, skip)
+            return self._call_all(gradients)
+        return self._call_some(gradients, stepping)
 
-    def _count_of(self, stepping: Sequence[int], skip: Skip | None) -> None:
+    def _count_of(self, stepping: Sequence[int]) -> None:
         """Track relative step counts on the host, unless they depend on the device."""
-        if skip is not None:
+        if self.skip is not None:
             self._offsets = None
         if self._offsets is not None:
             for n in stepping:
@@ -487,21 +480,21 @@ class Optimiser:
             return True
         return self._offsets is not None and min(self._offsets) == max(self._offsets)
 
-    def _call_all(self, gradients: Sequence[Tensor], skip: Skip | None) -> Call:
+    def _call_all(self, gradients: Sequence[Tensor]) -> Call:
         """Call for all members with equal counts: the kernel's tensors are the stacks."""
         if self.clip is not None:
             gradients = _clipped_each(gradients, self.clip)
-        steps = self._count_all(skip)
+        steps = self._count_all()
         parameters, moments = self._lines()
         laid_out = _laid_out(self.parameters, gradients)
         padded = [_like_lines(g, whole) for g, whole in zip(laid_out, parameters, strict=True)]
         return Call(list(parameters), padded, [list(each) for each in moments], steps)
 
-    def _count_all(self, skip: Skip | None) -> list[Tensor]:
+    def _count_all(self) -> list[Tensor]:
         """Count a step of all members, whose counts are equal, and return the count for each parameter."""
         if "steps" not in self.state:
             return []
-        self.state["steps"][0].add_(1 if skip is None else skip.count)
+        self.state["steps"][0].add_(1 if self.skip is None else self.skip.count)
         return [self._count] * len(self.parameters)
 
     def _lines(self) -> tuple[list[Tensor], list[list[Tensor]]]:
@@ -512,14 +505,14 @@ class Optimiser:
             self._whole = whole, [_as_whole(own, whole) for own in moments]
         return self._whole
 
-    def _call_some(self, gradients: Sequence[Tensor], stepping: Sequence[int], skip: Skip | None) -> Call:
+    def _call_some(self, gradients: Sequence[Tensor], stepping: Sequence[int]) -> Call:
         """Call for some members, or for differing counts: every updated slice is a tensor with its own count."""
         parameters, moments, counts = self._slices()
         steps = []
         index = torch.tensor(list(stepping), device=self.parameters[0].device)
         if "steps" in self.state:
             once = [counts[n] for n in stepping]
-            _count(once, skip)
+            self._count_once(once)
             steps = once * len(self.parameters)
         call = Call([], [], [[] for _ in moments], steps)
         for i, rows in enumerate(self._gradients(gradients, stepping)):

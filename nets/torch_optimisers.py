@@ -32,6 +32,7 @@ class TorchOptimiser:
 
     Attributes:
         members: Of a stack, whose parameters are views into the stacks, those that step one after the other.
+        skip: As of `Optimiser`.
 
     Args:
         parameters: The tensors that it changes in place; none: it does nothing.
@@ -58,6 +59,7 @@ class TorchOptimiser:
         self.torch = self.make()
         self._shares = rate_shares(self.torch, lr)
         self.members: tuple[TorchOptimiser, ...] = ()
+        self.skip: Skip | None = None
         self._checked = False
 
     @classmethod
@@ -127,16 +129,9 @@ class TorchOptimiser:
         return [*self.parameters, *self.parameters]
 
     @torch.no_grad()
-    def step(
-        self,
-        gradients: Sequence[Tensor],
-        rate: float | Tensor,
-        members: Members = None,
-        *,
-        skip: Skip | None = None,
-    ) -> None:
-        """Update the parameters along `-gradients`: arguments as of `Optimiser`; a `skip` is read on the host."""
-        if skip is not None and bool(skip.flag):
+    def step(self, gradients: Sequence[Tensor], rate: float | Tensor, members: Members = None) -> None:
+        """Update the parameters along `-gradients`: arguments as of `Optimiser`; its `skip` is read on the host."""
+        if self.skip is not None and bool(self.skip.flag):
             return
         for n, one in enumerate(self.members):
             if members is None or members[n]:

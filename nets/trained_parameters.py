@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from antiphon.nets.memory import give_back
 from antiphon.nets.native.mlp import fused_step
-from antiphon.nets.optimisers import Call, Optimiser, Skip, padded_zeros
+from antiphon.nets.optimisers import Call, Optimiser, padded_zeros
 from antiphon.nets.schedules import Rate
 from antiphon.nets.step_numbers import learning_rate
 from antiphon.nets.torch_optimisers import TorchOptimiser
@@ -19,6 +20,7 @@ from antiphon.nets.torch_optimisers import TorchOptimiser
 __all__ = ["TrainedParameters", "step_all"]
 
 AnyOptimiser = Optimiser | TorchOptimiser
+Evaluated = TypeVar("Evaluated")
 
 
 def _optimiser(parameters: Sequence[Tensor], **settings: Any) -> AnyOptimiser:
@@ -44,12 +46,15 @@ class TrainedParameters:
         dtype: Of parameters and float buffers.
 
     Attributes:
+        bf16: Whether it is evaluated under autocast to bfloat16; parameters, results and gradients are of `dtype`.
         parameters: Those of a stack are to be changed in place only.
         trainable: The parameters that the optimiser changes.
         updates: Optimiser steps taken; of a stack, by any of its members.
         members: Those stacked; none: it is no stack.
         taken: Of a stack, [N]: optimiser steps taken since the members' own counts were written.
     """
+
+    bf16 = False
 
     def __init__(
         self,
@@ -101,6 +106,15 @@ class TrainedParameters:
         found.read_members()
         return found
 
+    def evaluated(self, function: Callable[..., Evaluated], x: Tensor, **settings: Any) -> Evaluated:
+        """Return what a function makes of an input and this one's parameters and statistics, in its precision."""
+        if not self.bf16:
+            return function(x=x, **settings)
+        with torch.autocast(x.device.type, torch.bfloat16):
+            found = function(x=x, **settings)
+        full: Evaluated = tree_map_only(Tensor, lambda t: t.float() if t.is_floating_point() else t, found)
+        return full
+
     def counts(self) -> list[int]:
         """Return the optimiser steps that each member has taken; where there are none, a list of one."""
         if not self.members:
@@ -129,26 +143,18 @@ class TrainedParameters:
         self.updates = state["updates"]
 
     @torch.no_grad()
-    def step(
-        self,
-        gradients: Sequence[Tensor | None],
-        now: int,
-        members: Tensor | None = None,
-        *,
-        skip: Skip | None = None,
-    ) -> None:
+    def step(self, gradients: Sequence[Tensor | None], now: int, members: Tensor | None = None) -> None:
         """Take one optimiser step.
 
         Args:
             gradients: In the order of `trainable`; a parameter without one (None) gets zeros.
             now: The step, for the learning rate.
             members: Those of a stack that are updated, [N] bool; None: all.
-            skip: Whether none is; None: all are.
         """
-        step_all([(self, gradients, members)], now, skip=skip)
+        step_all([(self, gradients, members)], now)
 
     def begin_step(
-        self, gradients: Sequence[Tensor | None], now: int, members: Tensor | None, skip: Skip | None
+        self, gradients: Sequence[Tensor | None], now: int, members: Tensor | None
     ) -> tuple[Optimiser, Call, float | Tensor] | None:
         """Count a step; return the optimiser, its call and rate, or None where the step has been taken. Arguments: see `step`."""
         full = [
@@ -160,9 +166,9 @@ class TrainedParameters:
         rate = learning_rate(self.rate, now, self.trainable[0].device) if self.trainable else self.rate.base
         own = self.optimiser
         if not isinstance(own, Optimiser):
-            own.step(full, rate, members, skip=skip)
+            own.step(full, rate, members)
             return None
-        call = None if fused_step(full, own, rate, members, skip) else own.call(full, members, skip)
+        call = None if fused_step(full, own, rate, members) else own.call(full, members)
         return None if call is None else (own, call, rate)
 
     def read_members(self) -> None:
@@ -193,17 +199,15 @@ class TrainedParameters:
 def step_all(
     steps: Sequence[tuple[TrainedParameters, Sequence[Tensor | None], Tensor | None]],
     now: int,
-    *,
-    skip: Skip | None = None,
 ) -> None:
     """Take the steps of several, each with its gradients and members; those of equal settings and rate in one kernel call."""
     calls: dict[Hashable, list[tuple[Optimiser, Call, float | Tensor]]] = {}
     for place, (owner, gradients, members) in enumerate(steps):
-        begun = owner.begin_step(gradients, now, members, skip)
+        begun = owner.begin_step(gradients, now, members)
         if begun is not None:
             optimiser, _, rate = begun
             key = ("apart", place) if isinstance(rate, Tensor) else (optimiser.key(), rate)
             calls.setdefault(key, []).append(begun)
     for each in calls.values():
         optimiser, _, rate = each[0]
-        optimiser.run([call for _, call, _ in each], rate, skip)
+        optimiser.run([call for _, call, _ in each], rate)

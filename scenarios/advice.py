@@ -20,7 +20,7 @@ from antiphon.scenarios.channel_specs import (
 from antiphon.scenarios.document import Scenario
 from antiphon.spec import Spec, defaults, plain
 
-__all__ = ["unused_by_agent", "unused_by_channel", "warnings"]
+__all__ = ["listed", "unused_by_agent", "unused_by_channel", "warnings"]
 
 
 _IS_NOT_USED = " is not used "
@@ -120,10 +120,11 @@ def warnings(scenario: Scenario, variants: Iterable[Scenario] = ()) -> list[str]
         if finding in compared or not _subject(finding):
             kind, name, message = finding
             found.setdefault((kind, message), []).append(name)
-    return [f"{_listed(kind, names)}: {message}" for (kind, message), names in found.items()]
+    return [f"{listed(kind, names)}: {message}" for (kind, message), names in found.items()]
 
 
-def _listed(kind: str, names: list[str]) -> str:
+def listed(kind: str, names: list[str]) -> str:
+    """Return the first of some agents or channels, and their count: `agents a, b, c, d, … (9 in all)`."""
     if kind == "training":
         return names[0]
     shown = ", ".join(names[:_MOST_NAMED])

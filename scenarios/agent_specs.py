@@ -44,6 +44,8 @@ __all__ = [
 Norm = Literal["batch", "layer", "none"]
 _FAN_IN = {"anyOf": [{"type": "string"}, {"type": "object"}]}
 _RECURRENT = ("rnn", "leaky", "gru", "lstm")
+POLICY_WINDOW = 16
+"""Ticks in the window of an agent that learns from rewards and values, where its clock names none."""
 COSINE = "goal.cosine"
 """The reward of an agent with a `goal`."""
 
@@ -72,18 +74,29 @@ class NetworkSpec(KindSpec, sections=("network",)):
         return frozenset({"kind", *sizes & set(self.own_keys)} if self.built_in else {"kind"})
 
 
+def policy_network() -> NetworkSpec:
+    """Return the network of a policy with values, and of a critic, where the document names none."""
+    keys = {"kind": "mlp", "hidden": [64, 64], "activation": "tanh", "norm": "none"}
+    return NetworkSpec.model_validate(keys)
+
+
 class ClockSpec(Spec):
     """Clock of an agent: when it ticks and learns.
 
     Attributes:
         period: Steps from one tick to the next.
         phase: The step of its first tick; negative counts from the period's end (-1 is its last step).
-        unroll: Ticks in a window, at whose end the agent learns; `episode` makes the window the episode.
+        unroll: Ticks in a window, at whose end the agent learns; `episode` makes the window the episode. Of `a2c` and `ppo`
+            by default 16.
     """
 
     period: Count = 1
     phase: Whole = 0
     unroll: Unroll = 1
+
+    def always_written(self) -> frozenset[str]:
+        """Return the window where it is named: by default it depends on the objective."""
+        return frozenset({"unroll"} & self.model_fields_set)
 
     @model_validator(mode="after")
     def _phase_in_period(self) -> Self:
@@ -98,11 +111,11 @@ class CriticSpec(Spec):
 
     Attributes:
         observes: The observed signals, in order; training-only signals that are known at the tick may be among them.
-        network: An `mlp`, or a `conv` where all that it observes are images.
+        network: An `mlp`, or a `conv` where all that it observes are images; by default that of a policy.
     """
 
     observes: Annotated[Signals, Field(min_length=1)]
-    network: NetworkSpec = Field(default_factory=NetworkSpec)
+    network: NetworkSpec = Field(default_factory=policy_network)
 
     @model_validator(mode="after")
     def _feedforward(self) -> Self:
@@ -214,7 +227,8 @@ class AgentSpec(Spec):
     Attributes:
         observes: The observed signals, in order; `age`: the ages of the messages that it reads.
         categories: How categorical observations enter the network: `one_hot`, or as their values (`index`).
-        network: A built-in network, or from Python a module or a factory called with `inputs`, `outputs`.
+        network: A built-in network, or from Python a module or a factory called with `inputs`, `outputs`. Of `a2c` and `ppo`
+            by default two hidden layers of 64 tanh units without a norm.
         clock: When it ticks and learns.
         objective: Of the agent; None: only gradients from its channels.
         objectives: Several in place of one, whose losses are added, each times its `scale`; their outputs are side by side in
@@ -284,6 +298,20 @@ class AgentSpec(Spec):
         """Components of the state that a user's network hands to its next tick: its attribute `state_size`, or 0."""
         size = 0 if self.layers is not None else getattr(self.source, "state_size", 0)
         return size if isinstance(size, int) and size > 0 else 0
+
+    def always_written(self) -> frozenset[str]:
+        """Return the parts that a policy has other defaults for."""
+        valued = self.objective is not None and self.objective.valued
+        return frozenset({"network", "clock"}) if valued else frozenset()
+
+    @model_validator(mode="after")
+    def _defaults_of_policies(self) -> Self:
+        if self.objective is not None and self.objective.valued:
+            if "network" not in self.model_fields_set:
+                self.__dict__["network"] = policy_network()
+            if "unroll" not in self.clock.model_fields_set:
+                self.__dict__["clock"] = self.clock.model_copy(update={"unroll": POLICY_WINDOW})
+        return self
 
     @model_validator(mode="after")
     def _objectives_fit(self) -> Self:

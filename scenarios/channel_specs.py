@@ -96,11 +96,6 @@ class GradientSpec(KindSpec, sections=("gradient",)):
         return found
 
     @property
-    def reconstruction(self) -> Any:
-        """The second term of a loss of the kind's own; None: there is none."""
-        return self.get("reconstruct")
-
-    @property
     def returned(self) -> bool:
         """Whether it learns from what the receiver returns."""
         return bool(self.declared("needs_delta", True) or self.declared("needs_loss", False))

@@ -150,10 +150,6 @@ def _gradient(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
         elif receiver.objective is None or not receiver.objective.policy or not receiver.acts:
             message = f"{gradient.kind} follows the actions of the receiver, and {channel.receiver!r} has no policy that acts"
             yield "gradient.kind", f"{message} (a2c, ppo, reinforce); use another kind"
-    reconstruct = gradient.reconstruction
-    if reconstruct is not None and reconstruct.target in gradient.context:
-        message = f"{reconstruct.target!r} is in the context, and need only be copied; leave it out there"
-        yield "gradient.reconstruct.target", message
     if gradient.declared("needs_map"):
         network = scene.agents[channel.sender].layers
         flat = isinstance(channel.size, int) or (channel.size is not None and len(channel.size) != 3)

@@ -4,11 +4,12 @@ library's by name, a user's by the file's path.
 
 from __future__ import annotations
 
+import copy
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -66,6 +67,7 @@ from antiphon.spec import (
     plain,
     section_of,
 )
+from antiphon.spellings import spelled, standard_keys
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -175,6 +177,8 @@ class Scenario(Spec):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
+        if any(agent.objective is not None and agent.objective.valued for agent in self.agents.values()):
+            self.__dict__["training"] = self.training.of_policies(tied=bool(self.share))
         check(self)
         channels = (_conditioned(channel, self.agents[channel.sender]) for channel in self.channels)
         self.__dict__["channels"] = tuple(sorted(channels, key=lambda channel: channel.order))
@@ -232,7 +236,8 @@ class Scenario(Spec):
             ScenarioError: The change is not accepted.
         """
         fields = {name: getattr(self, name) for name in type(self).model_fields}
-        return Scenario(**{**fields, "training": {**plain(self.training), **changes}})
+        changed = standard_keys(changes, TrainingSpec.model_fields)
+        return Scenario(**{**fields, "training": {**plain(self.training), **changed}})
 
     def to_yaml(self) -> str:
         """Write the scenario as a document.
@@ -257,6 +262,20 @@ class Scenario(Spec):
             )
             raise DocumentError(path, message)
         return write(document)
+
+    def __repr__(self) -> str:
+        """The scenario in one line: `<Scenario digits-mlp: 4 agents, 3 channels, antiphon/Digits-v0, 1,000 steps of batch 64>`."""
+        env = self.env.id if isinstance(self.env, EnvSpec) else type(self.env).__name__
+        counts = f"{len(self.agents):,} agents, {len(self.channels):,} channels"
+        return f"<Scenario {self.scenario}: {counts}, {env}, {self.training.steps:,} steps of batch {self.training.batch:,}>"
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        """Return the graph and the tables of agents and channels, for notebooks."""
+        from antiphon.scenarios.html import html_of
+
+        return html_of(self)
 
     @classmethod
     def from_yaml(cls, text: str, source: str = "scenario") -> Scenario:
@@ -386,6 +405,38 @@ class Template:
             problems.raise_any()
         return cls(body["scenario"], description, parameters, variants, text, source, body, document.lines)
 
+    def with_couplings(self) -> Template:
+        """Return the document with the variants `locked` and `decoupled` of its decoupled channels, where it has no variants.
+
+        Where it classifies by one target and the channels have one kind of gradient, `local` too.
+        """
+        if self.variants or {"coupling", "gradient"} & self.parameters.keys():
+            return self
+        self.resolve()  # what is not accepted is refused first
+        body = copy.deepcopy(dict(self._body))
+        channels = [body["channel"]] if "channel" in body else list(body.get("channels", ()))
+        chosen = [
+            one for one in channels if one.get("coupling", "decoupled") == "decoupled" and "key" not in one
+        ]
+        objectives = [agent.get("objective") for agent in dict(body.get("agents", {})).values()]
+        targets = {one["target"] for one in objectives if isinstance(one, dict) and "target" in one}
+        classify = all(one["kind"] == "classification" for one in objectives if isinstance(one, dict))
+        gradients = [
+            own if isinstance(own := one.get("gradient", {}), dict) else {"kind": own} for one in chosen
+        ]
+        kinds = {gradient.get("kind", "linear") for gradient in gradients}
+        parameters = {"coupling": ParameterSpec(choices=("decoupled", "locked"), default="decoupled")}
+        variants: dict[str, dict[str, Any]] = {"locked": {"coupling": "locked"}, "decoupled": {}}
+        for channel, gradient in zip(chosen, gradients, strict=True):
+            channel["coupling"] = "$coupling"
+            if len(targets) == len(kinds) == 1 and classify:
+                channel["gradient"] = {**gradient, "kind": "$gradient", "target": next(iter(targets))}
+                variants["local"] = {"gradient": "local"}
+                kind = next(iter(kinds))
+                parameters["gradient"] = ParameterSpec(choices=(kind, "local"), default=kind)
+        parameters = {**self.parameters, **parameters}
+        return replace(self, parameters=parameters, variants=variants, _body=body) if chosen else self
+
     def resolve_values(
         self, variant: str | None = None, values: Mapping[str, Any] = MappingProxyType({})
     ) -> dict[str, Any]:
@@ -402,6 +453,7 @@ class Template:
                 )
             resolved |= self.variants[variant]
         for name, value in values.items():
+            name = spelled(name, self.parameters)
             if name not in self.parameters:
                 raise DocumentError(
                     (), f"{self.name} has no parameter {name!r}{suggest(name, self.parameters)}"
@@ -565,8 +617,9 @@ def _unknown_key(spec: type[Spec], key: str, keys: Mapping[str, Any], known: Ite
 
 def _sections(name: str, value: Any) -> Iterator[tuple[DocumentPath, Any]]:
     """Yield a section of generated agents or channels without those within it, and these, with their paths."""
-    keys, spec = section((name,), value), _OF_SECTIONS[name]
+    spec = _OF_SECTIONS[name]
     accepted = {*accepted_keys(spec), *_SECTIONS[name]}
+    keys = _standard_section((name,), value, accepted)
     known = accepted - {"from", "to"}  # which the graph gives
     unknown = [key for key in keys if key not in accepted]
     Problems(DocumentError((name, key), _unknown_key(spec, key, keys, known)) for key in unknown).raise_any()
@@ -576,13 +629,21 @@ def _sections(name: str, value: Any) -> Iterator[tuple[DocumentPath, Any]]:
             continue
         path, items = (name, part), keys[part]
         if part != "deal":
-            section(path, items)
+            items = _standard_section(path, items, accepted)
         elif not isinstance(items, list) or not items:
             raise DocumentError(path, f"must be a list of agents' keys, not {kind_of(items)}")
         else:
-            for index, item in enumerate(items):
-                section((*path, index), item)
+            items = [_standard_section((*path, index), item, accepted) for index, item in enumerate(items)]
         yield path, items
+
+
+def _standard_section(path: DocumentPath, value: Any, known: Collection[str]) -> dict[str, Any]:
+    """Return a section with the standard spelling of its keys: sections of some agents are merged with that of all."""
+    keys = section(path, value)
+    try:
+        return standard_keys(keys, known)
+    except DocumentError as error:
+        raise error.under(path) from None
 
 
 _LIBRARY = Path(__file__).with_name("library")

@@ -13,6 +13,7 @@ from antiphon.errors import suggest
 from antiphon.kinds import fitting
 from antiphon.problems import DocumentError, Path, Problems, kind_of, show_value
 from antiphon.spec import FrozenMap, Real, Spec, Text, frozen_data, name_problem
+from antiphon.spellings import standard_keys
 
 __all__ = ["ParameterSpec", "read_parameters", "read_variants", "section", "substitute"]
 
@@ -193,6 +194,8 @@ def read_variants(declared: Any, parameters: Mapping[str, ParameterSpec]) -> Map
             message = f"must be a mapping of parameters, not {kind_of(values)}"
             problems.append(DocumentError(path, message))
             continue
+        with problems.gathered(path):
+            values = standard_keys(values, parameters)
         for name, value in values.items():
             if name not in parameters:
                 problem: str | None = f"no parameter {name!r}{suggest(name, parameters)}"

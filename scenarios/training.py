@@ -6,20 +6,21 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, PlainValidator
+from pydantic import Field, PlainValidator, model_validator
 
 from antiphon.errors import suggest
 from antiphon.extensions import Catalogue, is_built_in
 from antiphon.kinds import KindSpec, Registered
-from antiphon.problems import kind_of, show_value
+from antiphon.problems import DocumentError, kind_of, show_value
 from antiphon.spec import (
     Count,
     Flag,
     IsReal,
     Sequence,
     Spec,
+    Text,
     accepted_keys,
     fail,
     name_problem,
@@ -28,10 +29,13 @@ from antiphon.spec import (
 __all__ = [
     "OF_AGENTS",
     "RETURN",
+    "SPLITS",
+    "EvaluateSpec",
     "Metrics",
     "OptimiserSpec",
     "RecorderSpec",
     "ScheduleSpec",
+    "StopSpec",
     "TelemetrySpec",
     "TrainingSpec",
     "ValueSpec",
@@ -115,14 +119,44 @@ class AdvancedSpec(Spec):
     sweep: Flag = False
 
 
+class EvaluateSpec(Spec):
+    """Evaluation during the training.
+
+    Attributes:
+        period: Steps from one evaluation to the next.
+        split: The part of the data; where policies learn without data, the name of the episodes.
+    """
+
+    period: Count
+    split: Text = "validation"
+
+
+class StopSpec(Spec):
+    """Early stopping: the end of a run whose evaluations no longer get better.
+
+    Attributes:
+        metric: A metric of the evaluations, such as `accuracy`, or `AGENT.accuracy` of one agent.
+        patience: Evaluations in a row without a new best value after which the run ends.
+    """
+
+    metric: Text
+    patience: Count
+
+
 class TrainingSpec(Spec):
     """Settings of the whole training.
 
     Attributes:
         batch: Number of parallel environments.
-        steps: How many environment steps a run takes; the horizon of all schedules.
-        optimiser: Of every agent that names none.
+        steps: How many environment steps a run takes; the horizon of all schedules. With `a2c` or `ppo` by default 4,000.
+        optimiser: Of every agent that names none. With `a2c` or `ppo` by default Adam at 0.003, falling linearly to zero,
+            with gradients clipped at 0.5.
         predictor: Of every channel's predictor that names none; None: as `optimiser`.
+        evaluate: Evaluation during the training; None: at its end only.
+        keep_best: The metric of these evaluations whose best checkpoint a run keeps; None: it keeps the newest ones only.
+        stop: Early stopping by these evaluations; None: none.
+        precision: `bf16`: agents and predictors are evaluated and differentiated under autocast to bfloat16; parameters,
+            messages, losses and optimisers stay float32. Or `float32`.
         advanced: Settings that few scenarios need.
     """
 
@@ -130,9 +164,38 @@ class TrainingSpec(Spec):
     steps: Count = 1000
     optimiser: OptimiserSpec = Field(default_factory=OptimiserSpec)
     predictor: OptimiserSpec | None = None
+    evaluate: EvaluateSpec | None = None
+    keep_best: Text | None = None
+    stop: StopSpec | None = None
+    precision: Literal["float32", "bf16"] = "float32"
     advanced: AdvancedSpec = AdvancedSpec()
 
     written: ClassVar[frozenset[str]] = frozenset({"batch", "steps", "optimiser"})
+
+    @model_validator(mode="after")
+    def _evaluated(self) -> Self:
+        for key in ("keep_best", "stop"):
+            if getattr(self, key) is not None and self.evaluate is None:
+                raise DocumentError(
+                    (key,), "is by evaluations during the training; add evaluate: {period: 500}"
+                )
+        return self
+
+    @property
+    def judged_by(self) -> dict[str, str]:
+        """The metrics of `keep_best` and `stop`, by the place that names them."""
+        found = {} if self.keep_best is None else {"keep_best": self.keep_best}
+        return found if self.stop is None else {**found, "stop.metric": self.stop.metric}
+
+    def of_policies(self, *, tied: bool) -> Self:
+        """Return the same with what is not named as policies need it.
+
+        Args:
+            tied: Whether single parameters of agents are tied: a clip would act on the gradients of each agent on its own.
+        """
+        keys = {"lr": 0.003, "clip": None if tied else 0.5, "schedule": {"kind": "linear", "scale": 0.0}}
+        defaults = {"steps": 4000, "optimiser": OptimiserSpec.model_validate(keys)}
+        return self.model_copy(update={k: v for k, v in defaults.items() if k not in self.model_fields_set})
 
 
 class ValueSpec(Spec):
@@ -182,6 +245,8 @@ RETURN = "return"
 """The metric of policies: the sum of an episode's rewards."""
 OF_AGENTS = ("accuracy", "error", "bits", RETURN, "loss")
 """Metrics of an agent with an objective, and of the readouts."""
+SPLITS = ("train", "validation", "test")
+"""Names of splits; in an environment without data, of episodes that differ from those of the others."""
 _LESS = ("error", "bits", "loss")
 """Metrics of which less is better; of all others more is."""
 

@@ -21,6 +21,7 @@ from antiphon.errors import ScenarioError
 from antiphon.nets.memory import uncollected
 from antiphon.problems import DocumentError, Path, show_value
 from antiphon.spec import Spec
+from antiphon.spellings import standard
 
 __all__ = ["Document", "DocumentSpec", "read", "read_file", "write"]
 
@@ -177,7 +178,8 @@ def _read(text: str, source: str, kind: str) -> Document:
         raise error.located(source, builder.lines) from None
     if not isinstance(data, dict):
         raise ScenarioError(f"{source}:1: a {kind} is a mapping of keys, not {show_value(data)}")
-    return Document(data, builder.lines, source)
+    lines = {standard(path): line for path, line in builder.lines.items()}
+    return Document(data, builder.lines | lines, source)
 
 
 def read_file(path: FilePath) -> str:

@@ -16,8 +16,16 @@ if TYPE_CHECKING:
 
 WALL_CLOCK = ("seconds", "steps_per_second", "value_seconds")
 """Figures of a run that differ from one machine, and one time, to the next."""
-MEASURED = ("value", "value_low", "value_high", "parameter_cosine", "value_seconds")
-"""Figures that are measured at an interval of their own, seldom, since each takes long."""
+EVALUATED = ("train", "validation", "test")
+"""Splits by whose name the figures of an evaluation during the training begin: `validation_loss`."""
+_MEASURED = ("value", "value_low", "value_high", "parameter_cosine", "value_seconds")
+
+
+def is_measured(metric: str) -> bool:
+    """Whether a figure is measured at an interval of its own, seldom: a value, or one of an evaluation (`validation_loss`)."""
+    return metric in _MEASURED or metric.startswith(tuple(f"{split}_" for split in EVALUATED))
+
+
 Kind: TypeAlias = Literal["agent", "channel", "part", "env", "run"]
 """Kind of a figure. Figures of the environment or the whole run have an empty name; a part's is its number."""
 
@@ -69,7 +77,7 @@ class RunDescription:
     names: Names
     scenario: str = ""
     """Name of the scenario."""
-    every: int = 1
+    period: int = 1
     """Steps from one row of figures to the next."""
     until: int = 0
     """The step the run stops at."""
@@ -77,7 +85,7 @@ class RunDescription:
     """Parallel environments; 0: unknown."""
     start_step: int = 0
     """Steps done before this session: 0 for a new run, the checkpoint's step for a resumed one."""
-    top: int = 32
+    max: int = 32
     """Agents, and channels, that get curves of their own in a graph with more than so many."""
     timeline: Timeline | None = None
     """Timeline of the first steps; None: not computed."""

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple, overload
+from typing import TYPE_CHECKING, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from antiphon.errors import RunError
 from antiphon.files import fitting
 from antiphon.telemetry.csv_files import read_figures
 from antiphon.telemetry.figures import Figure, Kind, Recorder
+
+if TYPE_CHECKING:
+    from pandas import DataFrame  # type: ignore[import-untyped]
 
 __all__ = ["History", "HistoryRow"]
 
@@ -31,9 +36,13 @@ class History(Recorder, Sequence[HistoryRow]):
     """Table of figures in the order of writing: `pandas.DataFrame(history)` has a column for each attribute of a row.
 
     A figure takes 24 bytes. Where a run restarts at an earlier step, later figures are dropped.
+
+    Args:
+        read: Returns steps and figures that it begins with; it is called when they are first looked at.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, read: Callable[[], Iterable[tuple[int, Figure]]] = tuple) -> None:
+        self._read: Callable[[], Iterable[tuple[int, Figure]]] | None = read
         self._steps = array("q")
         self._about = array("q")
         self._values = array("d")
@@ -47,14 +56,14 @@ class History(Recorder, Sequence[HistoryRow]):
         Raises:
             RunError: The file cannot be read.
         """
-        history = cls()
+        history = cls(partial(read_figures, table))
         with fitting(table):
-            for step, figure in read_figures(table):
-                history._add(step, figure)
+            history._load()
         return history
 
     def figures(self, step: int, rows: Sequence[Figure]) -> None:
         """Add the figures of a step."""
+        self._load()
         if self._steps and step < self._steps[-1]:
             self._forget(step)
         for row in rows:
@@ -62,11 +71,35 @@ class History(Recorder, Sequence[HistoryRow]):
 
     def of(self, name: str, metric: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return steps and values, [rows] each, of a figure of an agent, a channel or (empty name) the environment or run."""
+        self._load()
         wanted = [place for place, about in enumerate(self._names) if about[1:] == (name, metric)]
         chosen = np.isin(np.array(self._about, dtype=np.int64), wanted)
         return np.array(self._steps, dtype=np.int64)[chosen], np.array(self._values)[chosen]
 
+    def rows(self) -> list[dict[str, float]]:
+        """Return the log entries: `step`, and by name (`AGENT.loss`, `A->B.cosine`, `seconds`) what was logged at it."""
+        entries: dict[int, dict[str, float]] = {}
+        for row in self:
+            entry = entries.setdefault(row.step, {"step": row.step})
+            entry[f"{row.name}.{row.metric}" if row.name else row.metric] = row.value
+        return list(entries.values())
+
+    def to_pandas(self) -> DataFrame:
+        """Return the log entries as a pandas.DataFrame by step; RunError where pandas is not installed."""
+        try:
+            from pandas import DataFrame
+        except ImportError:
+            raise RunError(
+                "to_pandas: needs pandas; install it (pip install pandas), or use rows()"
+            ) from None
+        return DataFrame(self.rows(), columns=None if len(self) else ["step"]).set_index("step")
+
+    def between(self, after: int, until: int) -> History:
+        """Return the history of the steps after one, up to another; it is read when it is first looked at."""
+        return History(lambda: ((row[0], Figure(*row[1:])) for row in self if after < row.step <= until))
+
     def __len__(self) -> int:
+        self._load()
         return len(self._steps)
 
     @overload
@@ -76,15 +109,22 @@ class History(Recorder, Sequence[HistoryRow]):
     def __getitem__(self, place: int | slice) -> HistoryRow | list[HistoryRow]:
         if isinstance(place, slice):
             return [self[i] for i in range(*place.indices(len(self)))]
+        self._load()
         return HistoryRow(self._steps[place], *self._names[self._about[place]], self._values[place])
 
     def __iter__(self) -> Iterator[HistoryRow]:
+        self._load()
         for step, about, value in zip(self._steps, self._about, self._values, strict=True):
             yield HistoryRow(step, *self._names[about], value)
 
     def __repr__(self) -> str:
         steps = f", steps {self._steps[0]} to {self._steps[-1]}" if len(self) else ""
         return f"<History of {len(self):,} figures{steps}; pandas.DataFrame(history) is a table>"
+
+    def _load(self) -> None:
+        read, self._read = self._read, None
+        for step, figure in read() if read is not None else ():
+            self._add(step, figure)
 
     def _add(self, step: int, row: Figure) -> None:
         about = row[:3]

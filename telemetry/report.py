@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from antiphon.telemetry.channels.explanations import EXPLANATIONS
 from antiphon.telemetry.channels.page import MOST, page
 from antiphon.telemetry.channels.series import RunData, Series
+from antiphon.telemetry.figures import EVALUATED
 from antiphon.telemetry.statistics import standard_error
 from antiphon.telemetry.verdicts import MEASURES, Measure, bounds, worth
 
@@ -22,6 +23,8 @@ __all__ = ["Curve", "ReportRun", "grouped", "report"]
 
 METRICS = ("accuracy", "error", "bits", "return", "loss")
 """Metrics of readouts, in order of display."""
+_CURVES = (*METRICS, *(f"{split}_{metric}" for split in EVALUATED for metric in METRICS))
+"""Metrics of readouts with a curve."""
 _SIGNALS = ("cosine", "sg_loss")
 """Metrics of channels with a curve, the mean over channels."""
 _LIVE = 24
@@ -236,7 +239,7 @@ def _charts(groups: Mapping[str, Sequence[ReportRun]]) -> Iterator[dict[str, Any
     """Yield the charts as plain data: of readouts, of the environment, of synthetic gradients; a line per group."""
     env = dict.fromkeys(chain.from_iterable(run.env for runs in groups.values() for run in runs))
     wanted: list[tuple[str, str, Callable[[ReportRun], Curve]]] = [
-        *((metric, EXPLANATIONS["agent"][metric].says, _of("agent", metric)) for metric in METRICS),
+        *((metric, EXPLANATIONS["agent"][metric].says, _of("agent", metric)) for metric in _CURVES),
         *((metric, "What the environment says of progress.", _of_env(metric)) for metric in env),
         *((metric, EXPLANATIONS["channel"][metric].says, _of("channel", metric)) for metric in _SIGNALS),
     ]

@@ -16,20 +16,21 @@ from antiphon.telemetry.channels.documents import edges_by_name, parts_of
 from antiphon.telemetry.channels.recorder import ChannelsWriter, part_rows
 from antiphon.telemetry.event_file import SUFFIX, EventFile, event_files
 from antiphon.telemetry.figures import (
-    MEASURED,
     Figure,
     HistogramRow,
     Kind,
     Recorder,
     RunDescription,
     SampleRow,
+    is_measured,
 )
 from antiphon.telemetry.names import tag_part
 from antiphon.telemetry.parts.part_figures import PartFigures
 
 _log = logging.getLogger(__name__)
 
-_RESULTS = ("accuracy", "error", "bits", "return", "seconds")
+RESULTS = ("accuracy", "error", "bits", "return", "seconds")
+"""Keys of a run's result that are logged."""
 _RESULT = "result/"
 """Beginning of the tags of a run's result."""
 _TEXT = "scenario/yaml"
@@ -67,7 +68,7 @@ class TensorBoardRecorder(Recorder):
 
     def begin(self, description: RunDescription) -> None:
         """Open an event file and describe the run."""
-        self._every, self._until = description.every, description.until
+        self._every, self._until = description.period, description.until
         self._last_step = description.start_step
         first = all(path.suffix != SUFFIX for path in event_files(self._logdir))
         events = EventFile(self._logdir)
@@ -88,7 +89,7 @@ class TensorBoardRecorder(Recorder):
         events, curves, channels = self._files
         self._last_step = step
         if not self._in_events(step):
-            rows = [row for row in rows if row.metric in MEASURED]
+            rows = [row for row in rows if is_measured(row.metric)]
         events.scalars(step, curves.scalars(rows))
         channels.figures(step, rows)
 
@@ -120,7 +121,7 @@ class TensorBoardRecorder(Recorder):
         """Write the result's metric and seconds for the HParams tab."""
         events, _, _ = self._files
         found = [
-            (f"{_RESULT}{key}", result[key]) for key in _RESULTS if isinstance(result.get(key), int | float)
+            (f"{_RESULT}{key}", result[key]) for key in RESULTS if isinstance(result.get(key), int | float)
         ]
         events.scalars(self._last_step, [(tag, tag, value) for tag, value in found])
         events.hparams_done(self._last_step)
@@ -158,7 +159,7 @@ def _describe(events: EventFile, description: RunDescription) -> None:
     if len(text) > _LONGEST_TEXT:
         text = text[:_LONGEST_TEXT] + "\n… (the rest is in scenario.yaml)"
     events.text(description.start_step, _TEXT, text)
-    results = [(f"{_RESULT}{key}", key) for key in _RESULTS]
+    results = [(f"{_RESULT}{key}", key) for key in RESULTS]
     events.hparams(description.start_step, description.hparams, results)
 
 
@@ -183,12 +184,12 @@ class Curves:
         channels = sorted(description.names["channels"], key=lambda pair: pair[0] not in to_readout)
         slugs, parts = dict(channels), range(parts_of(graph))
         self._tags: dict[Kind, dict[str, str]] = {
-            "agent": {name: tag_part(name) for name in agents[: description.top]},
-            "channel": {name: tag_part(slugs[name]) for name, _ in channels[: description.top]},
-            "part": {str(number): str(number) for number in parts[: description.top]},
+            "agent": {name: tag_part(name) for name in agents[: description.max]},
+            "channel": {name: tag_part(slugs[name]) for name, _ in channels[: description.max]},
+            "part": {str(number): str(number) for number in parts[: description.max]},
         }
         counts = {"agent": len(agents), "channel": len(channels), "part": len(parts)}
-        self._bounded = {kind for kind, count in counts.items() if count > description.top}
+        self._bounded = {kind for kind, count in counts.items() if count > description.max}
 
     def tag(self, kind: Kind, name: str, metric: str) -> tuple[str, str] | None:
         """Return (tag, pretty name) of a curve, or None for a figure without one."""

@@ -82,6 +82,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 def _own_folders(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Send runs that name no folder to a temporary one, and show local data to the tests marked `data` alone."""
     monkeypatch.setenv("ANTIPHON_LOGDIR", str(tmp_path / "runs"))
+    monkeypatch.setenv("ANTIPHON_PROGRESS", "0")  # how much is displayed depends on the time
     if request.node.get_closest_marker("data") is None:
         monkeypatch.delenv("ANTIPHON_DATA", raising=False)
     elif not os.environ.get("ANTIPHON_DATA"):

@@ -93,6 +93,21 @@ def test_without_them_the_document_is_accepted(here: Path, cli: Commands) -> Non
     assert cli.err == ""
 
 
+def test_updates_of_agents_are_counted_and_few_of_many_steps_warned_of(here: Path, cli: Commands) -> None:
+    Path("s.yaml").write_text(
+        "scenario: s\nenv: {id: antiphon/Digits-v0, hold: 16}\n"
+        "agents:\n  a: {observes: [image], clock: {unroll: 16}}\n"
+        "  b: {objective: {kind: classification, target: label}}\n"
+        "channels: [{from: a, to: b, size: 4, gradient: {context: [label]}}]\ntraining: {steps: 500, batch: 2}\n"
+    )
+    assert cli.json("check s.yaml")["updates"] == {"a": 31, "b": 500}
+    assert "agent a: 31 updates in 500 steps, one in 16 steps; use a shorter unroll" in cli("check s.yaml")
+    assert "updates in 500 steps: 31 (a), 500 (b)" in cli.out
+    assert "updates of each agent: 31 (a), 500 (b)" in cli("show s.yaml")
+    cli("run s.yaml --steps 40")
+    assert "updates      2 (a), 40 (b)" in cli.out
+
+
 @pytest.mark.parametrize(
     ("before", "after", "line"),
     [
@@ -240,6 +255,6 @@ def test_the_library_and_its_studies_warn_of_nothing_but_of_controls(
 
 
 def test_a_study_is_checked_by_name(cli: Commands) -> None:
-    assert cli("check lossy-links").startswith("lossy-links: ok with variants ")
+    assert "lossy-links: ok with variants " in cli("check lossy-links")
     line = cli.refused("check lossy-links --variant lockt")
     assert "has no variant 'lockt'; did you mean 'locked'?" in line

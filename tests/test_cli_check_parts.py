@@ -57,7 +57,7 @@ def test_with_a_delay_more_of_them_are_cut(words: str, lookahead: int, cli: Comm
 
 def test_the_table_and_json(cli: Commands) -> None:
     lines = cli("check ring-of-many --set agents=8 --parts 2").splitlines()
-    assert lines[0] == "ring-of-many.yaml: ok"
+    assert lines[1] == "ring-of-many.yaml: ok"
     assert [line.split() for line in lines if line[:1].isdigit() and "%" in line] == [
         ["0", "n0,", "n1,", "…", "(4)", "50.00", "%"],
         ["1", "n4,", "n5,", "…", "(4)", "50.00", "%"],

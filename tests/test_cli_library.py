@@ -18,7 +18,7 @@ def test_a_run_is_resumed_evaluated_reported_and_shown_by_its_directory_alone(
     assert (result["scenario"], result["steps"], result["exit"]) == ("gpt", 4, "done")
     facts = json.loads((here / "a/run.json").read_text())
     assert (facts["variant"], facts["values"]["gradient"], facts["values"]["width"]) == ("local", "local", 8)
-    assert cli.json(f"{run} --resume-if-exists") == result
+    assert cli.json(f"{run} --exist resume") == result
     assert cli.json("resume a --steps 6")["steps"] == 6
     assert cli.json("evaluate a --split validation --ablate zero")["agents"]["part1"]["bits"] > 0
     assert cli.json("show a")["agents"].keys() == {"part0", "part1"}

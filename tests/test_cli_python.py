@@ -66,7 +66,7 @@ def test_a_python_scenario_is_run_resumed_and_evaluated(here: Path, cli: Command
     assert facts["template"] == {"source": "own:build", "text": ""}
     assert facts["values"] == {"width": 3, "coupling": "decoupled", "shift": 0.0}
     assert sys.modules["own"].CALLS == [3]
-    again = "run own:build --set width=3 --steps 10 --name a --logdir . --resume-if-exists"
+    again = "run own:build --set width=3 --steps 10 --name a --logdir . --exist resume"
     assert cli.json(again) == result
     assert cli.json("resume a --scenario own:build --steps 14")["steps"] == 14
     found = cli.json("evaluate a --scenario own:build --ablate zero --value --horizon 2 --repeats 2")

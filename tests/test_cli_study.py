@@ -67,3 +67,33 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     (here / "broken.yaml").write_text("study: toy\nscenario: a\nset: 3\nbudgets: {small: {}}\n")
     assert problem in cli.refused("study", words)
     assert sorted(path.name for path in here.iterdir()) == ["broken.yaml", "toy.yaml"]
+
+
+PLAIN = """\
+scenario: plain
+env: {id: antiphon/Digits-v0}
+agents:
+  a: {observes: [image]}
+  b: {objective: {kind: classification, target: label}}
+channels: [{from: a, to: b, size: 4}]
+training: {steps: 3, batch: 4}
+"""
+
+
+@pytest.mark.parametrize("scenario", ["plain.yaml", "digits-mlp --set width=8 --set batch=4"])
+def test_the_command_that_a_run_with_decoupled_channels_ends_with(
+    here: Path, cli: Commands, scenario: str
+) -> None:
+    (here / "plain.yaml").write_text(PLAIN)
+    known, command = cli(f"run {scenario} --steps 3").splitlines()[-2:]
+    assert known.startswith("decoupled    ")
+    assert "mean cosine " in known
+    assert known.endswith(", value not measured")
+    words = command.removeprefix("its cost     antiphon ")
+    assert words.startswith(f"study {scenario.split()[0]} --variant locked,decoupled,local ")
+    lines = cli.json(words, "--seeds 1 --jobs 1")["lines"]
+    assert [(line["variant"], line["n"]) for line in lines] == [
+        ("locked", 1),
+        ("decoupled", 1),
+        ("local", 1),
+    ]

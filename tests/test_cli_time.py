@@ -86,8 +86,8 @@ def test_a_run_does_not_go_on_with_another_text(here: Path, cli: Commands) -> No
     cli.json("run", text(here, "mine", PROSE))
     text(here, "mine", PROSE.replace("best", "tesb"))  # the same classes
     line = cli.refused("resume a --steps 9")
-    assert "env.text: 'mine' is not the text of before, its file having changed; put the old one" in line
-    assert "'mine' is not the text of before" in cli.refused("evaluate a")
+    assert "env: the state is of other data or splits (SHA-256 " in line
+    assert "put the file back that it was saved with" in cli.refused("evaluate a")
     (here / "data/text/mine.txt").unlink()
     assert "no text 'mine'" in cli.refused("resume a --steps 9")
     text(here, "mine", PROSE)

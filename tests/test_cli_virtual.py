@@ -58,7 +58,7 @@ def test_the_run_directory_says_where_it_was_and_every_command_reads_it(cli: Com
     assert cli.json("evaluate runs/one")["examples"] == 360
     cli("report runs/one --output one.html")
     assert "m-1" in Path("one.html").read_text(encoding="utf-8")
-    assert cli.json(f"{RUN} --name one --parts s0=0 --parts s[12]=1 --resume-if-exists")["exit"] == "done"
+    assert cli.json(f"{RUN} --name one --parts s0=0 --parts s[12]=1 --exist resume")["exit"] == "done"
     assert cli.json("resume runs/one --steps 44")["steps"] == 44
 
 
@@ -85,9 +85,9 @@ def test_what_cannot_be_is_one_line_and_leaves_nothing(words: str, line: str, cl
 
 def test_another_cluster_or_other_parts_do_not_go_on_with_a_run(cli: Commands) -> None:
     cli(f"{RUN} --name one --steps 12")
-    line = cli.refused("run stages.yaml --cluster datacentre-100 --name one --steps 12 --resume-if-exists")
+    line = cli.refused("run stages.yaml --cluster datacentre-100 --name one --steps 12 --exist resume")
     assert "(cluster: mine there, datacentre-100 asked)" in line
     assert "(cluster: mine there, no cluster asked)" in cli.refused(
-        "run stages.yaml --name one --steps 12 --resume-if-exists"
+        "run stages.yaml --name one --steps 12 --exist resume"
     )
     assert "a run in virtual time keeps its parts" in cli.refused("resume runs/one --steps 20 --parts 2")

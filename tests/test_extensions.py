@@ -244,6 +244,8 @@ ALONE = {
     "alone branching": "its synthetic gradient: vmap refuses it",
 }
 """Why some of them are computed one after another."""
+FURTHER = {*(f"optimiser {name}" for name in LIBRARY), "objective an object", "aggregation two heads"}
+"""Further cases of what others try."""
 
 
 def scenario(name: str = "") -> Scenario:
@@ -253,10 +255,7 @@ def scenario(name: str = "") -> Scenario:
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(n, marks=pytest.mark.long if n.removeprefix("optimiser ") in LIBRARY else ())
-        for n in SCENES
-    ],
+    [pytest.param(n, marks=pytest.mark.long if n in FURTHER else ()) for n in SCENES],
 )
 def test_backends_agree_and_what_can_be_stacked_is(name: str, cli: Commands) -> None:
     planned = cli.json(["plan", "tests.test_extensions:scenario", "--set", f"name={name}"])
@@ -264,7 +263,7 @@ def test_backends_agree_and_what_can_be_stacked_is(name: str, cli: Commands) -> 
     ends = "channels" if name.endswith("branching") else "agents"
     everyone = [f"{c['from']}->{c['to']}" if ends == "channels" else c for c in SCENES[name][ends]]
     assert reasons == ({ALONE[name]: everyone} if name in ALONE else {})
-    hold(SCENES[name], steps=8)
+    hold(SCENES[name], steps=5)
 
 
 def test_an_aggregation_is_trained_over_a_locked_channel_too() -> None:

@@ -102,7 +102,17 @@ def layer(name: str) -> str | None:
     if first != "antiphon":
         return None
     second = rest.partition(".")[0]
-    if second in {"errors", "extensions", "files", "kinds", "manifests", "moved_keys", "problems", "spec"}:
+    if second in {
+        "errors",
+        "extensions",
+        "files",
+        "kinds",
+        "manifests",
+        "moved_keys",
+        "problems",
+        "spec",
+        "spellings",
+    }:
         return None
     return second if second in LAYERS else "antiphon"
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from antiphon.commands import options
 from antiphon.commands.arguments import division_of, scenario_template, values_of
-from antiphon.engine.planning.advice import advice
+from antiphon.engine.planning.advice import advice, expected_updates
 from antiphon.engine.runs.library import scenario_names
 from antiphon.engine.runs.python_template import PythonTemplate, other_variants
 from antiphon.engine.studies.plan import StudyOptions, plan
@@ -22,7 +22,15 @@ from antiphon.errors import ScenarioError, in_one_line
 from antiphon.problems import placed
 from antiphon.scenarios import DocumentError, Scenario, Template
 from antiphon.scenarios.study import DEFAULT, StudySpec, find_study
-from antiphon.terminal.output import console, percent, print_json, show_table, some, write_line
+from antiphon.terminal.output import (
+    console,
+    percent,
+    print_json,
+    show_table,
+    some,
+    updates_in_words,
+    write_line,
+)
 
 if TYPE_CHECKING:
     from antiphon.engine.parts.division import Division
@@ -47,6 +55,7 @@ class Findings:
         checked: The variants that were checked; of a study, the labels of its runs.
         problems: Lines, each with those that it is about.
         warnings: The same; of those that have no problem.
+        updates: The steps of the first variant without problems, and the updates of each agent that learns.
         placement: The part of each agent, where a division into parts was checked and there is one.
         division: What it cuts.
     """
@@ -56,6 +65,7 @@ class Findings:
     checked: list[str] = field(default_factory=list)
     problems: dict[str, list[str]] = field(default_factory=dict)
     warnings: dict[str, list[str]] = field(default_factory=dict)
+    updates: tuple[int, Mapping[str, int | None]] | None = None
     placement: Mapping[str, int] | None = None
     division: Division | None = None
 
@@ -148,6 +158,10 @@ def _examine(
         return None
     others = islice(other_variants(template, variant, values), _MOST_COMPARED)
     found.add(label, [], advice(scenario, others))
+    found.updates = found.updates or (
+        scenario.training.steps,
+        expected_updates(scenario, describe(scenario.env)),
+    )
     return scenario
 
 
@@ -176,6 +190,8 @@ def _as_dict(found: Findings) -> dict[str, Any]:
     warnings = [{"warning": line, "variants": where} for line, where in found.warnings.items()]
     result = {"scenario": found.name, "ok": not problems, "checked": found.checked}
     result |= {"problems": problems, "warnings": warnings}
+    if found.updates is not None:
+        result["updates"] = found.updates[1]
     if found.division is not None:
         result["parts"] = {"placement": found.placement, "division": asdict(found.division)}
     return result
@@ -188,6 +204,9 @@ def _print(found: Findings) -> None:
     for line, where in found.warnings.items():
         only = "" if len(where) == len(found.checked) else f"{_listed(where)}: "
         write_line(in_one_line(f"warning: {only}{line}"), "yellow")
+    if found.updates is not None and not found.problems:
+        steps, updates = found.updates
+        write_line(f"updates in {steps:,} steps: {updates_in_words(updates)}")
     if not found.problems:
         variants = [label for label in found.checked if label != DEFAULT]
         checked = f" with variants {_listed(variants)}" if len(found.checked) > 1 else ""

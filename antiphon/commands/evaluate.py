@@ -23,6 +23,7 @@ __all__ = ["evaluate"]
 def evaluate(
     path: options.Run,
     python: options.PythonObjects = None,
+    checkpoint: options.Checkpoint = None,
     split: Annotated[str, options.text("S", "Split of the data: test, validation or train.")] = "test",
     links: Annotated[
         str, options.text("L", "perfect, or as_run: lossy and noisy as in the run.")
@@ -68,10 +69,10 @@ def evaluate(
     repeats: Annotated[int | None, options.count("R", "With --value: number of repeats.", least=2)] = None,
     json: options.Json = False,
 ) -> int:
-    """Score the newest checkpoint of a run on a split, with optional measurements; return the exit code.
+    """Score a checkpoint of a run on a split, with optional measurements; return the exit code.
 
     Raises:
-        RunError: An option without effect on the requested measurements, or nothing to measure.
+        RunError: An option without effect on the requested measurements, nothing to measure, or no such checkpoint.
     """
     from antiphon.engine.inference.links import Links
     from antiphon.engine.simulation import Simulation
@@ -84,7 +85,8 @@ def evaluate(
     _check_users("repeats", repeats, asked, ("value",))
     over, only, directory = Links(links, drop, inputs), channels or None, RunDirectory.open(path)
     scenario = given_scenario(directory, python)
-    with Simulation.load(path, scenario, threads=directory.facts["threads"]) as simulation:
+    saved = directory.checkpoint_path(checkpoint)
+    with Simulation.load(saved, scenario, threads=directory.facts["threads"]) as simulation:
         measurements.check_measurable(simulation, kind=ablate, languages=language, channels=only)
         found = simulation.evaluate(split, over, episodes=episodes, sampled=sampled)
         result = measurements.result_of(directory, path, simulation, found)

@@ -1,4 +1,4 @@
-"""The command `export`: the newest checkpoint of a run as a file that is read without antiphon: its system, its weights, or
+"""The command `export`: a checkpoint of a run as a file that is read without antiphon: its system, its weights, or
 episodes as an animated GIF.
 """
 
@@ -29,6 +29,7 @@ def export(
         ),
     ],
     python: options.PythonObjects = None,
+    checkpoint: options.Checkpoint = None,
     agents: Annotated[
         list[str] | None,
         options.text(
@@ -52,7 +53,8 @@ def export(
         raise ScenarioError(f"--episodes: has no effect on {file.name}; it is of a .gif")
     directory = RunDirectory.open(path)
     scenario = given_scenario(directory, python)
-    with antiphon.Simulation.load(path, scenario, threads=directory.facts["threads"]) as simulation:
+    saved = directory.checkpoint_path(checkpoint)
+    with antiphon.Simulation.load(saved, scenario, threads=directory.facts["threads"]) as simulation:
         _check_agents(simulation, file, agents or ())
         kind: Any = actions
         written = simulation.export(file, agents or None, episodes=episodes or 1, actions=kind)

@@ -9,6 +9,7 @@ import typer
 
 __all__ = [
     "Backend",
+    "Checkpoint",
     "CheckpointEvery",
     "Device",
     "Every",
@@ -118,5 +119,9 @@ Ray = Annotated[
 ]
 CheckpointEvery = Annotated[
     int | None, count("N", "Steps between checkpoints; the latest two are kept (default: ten per run).")
+]
+Checkpoint = Annotated[
+    str | None,
+    text("NAME", "A checkpoint of the run, such as best (training.keep_best); default: the newest."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")]

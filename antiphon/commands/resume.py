@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from antiphon.commands import options
-from antiphon.commands.arguments import given_scenario, parts_of
+from antiphon.commands.arguments import given_scenario, parts_of, values_of
 from antiphon.commands.run import print_outcome, train
 from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.runs.directory import RunDirectory
@@ -21,6 +21,14 @@ def resume(
     steps: Annotated[
         int | None, options.count("N", "The step at which to stop; schedules are unchanged.")
     ] = None,
+    settings: Annotated[
+        list[str] | None,
+        options.text(
+            "NAME.KEY=VALUE",
+            "Change a setting from here on, such as eye.learning_rate=1e-4; repeatable.",
+            "--set",
+        ),
+    ] = None,
     parts: options.Parts = None,
     mode: options.Mode = None,
     every: options.Every = None,
@@ -34,7 +42,8 @@ def resume(
     directory = RunDirectory.open(path)
     agents, of_parts = directory.values.get("agents", {}), {"ray": ray, "mode": mode, "every": every}
     division = parts_of(parts, agents, of_parts, PartsSettings.of_facts(directory.facts))
-    resumed = resume_run(path, steps, given_scenario(directory, python), division, checkpoint_every)
+    scenario, changes = given_scenario(directory, python), values_of(settings or ())
+    resumed = resume_run(path, steps, scenario, division, checkpoint_every, changes)
     if isinstance(resumed, Outcome):
         remark(f"{display_path(path)}: is done; --steps N goes on to a later step")
         return print_outcome(resumed, json)

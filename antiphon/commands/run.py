@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
 from rich.text import Text
 
 from antiphon.commands import options
@@ -21,12 +23,18 @@ from antiphon.commands.arguments import (
     values_of,
 )
 from antiphon.engine.planning.advice import advice
+from antiphon.engine.runs.directory import EXIST, is_free
+from antiphon.engine.runs.observers import RunProgress
 from antiphon.engine.runs.python_template import other_variants
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run_loop import Outcome
-from antiphon.errors import RunError
+from antiphon.errors import AntiphonError, RunError
+from antiphon.files import finite
+from antiphon.problems import show_value
+from antiphon.scenarios import Scenario, Template
 from antiphon.terminal.output import (
     console,
+    decimal,
     display_path,
     how_to_look,
     print_json,
@@ -34,10 +42,10 @@ from antiphon.terminal.output import (
     second_signal,
     show_result,
     show_table,
+    some,
     write_line,
     written,
 )
-from antiphon.terminal.progress import ProgressDisplay
 
 if TYPE_CHECKING:
     from antiphon.engine.runs.run import Run
@@ -51,6 +59,9 @@ def run(
     variant: options.Variant = None,
     settings: options.Settings = None,
     steps: options.Steps = None,
+    epochs: Annotated[
+        float | None, options.real("E", "Number of training steps, as epochs of the examples.")
+    ] = None,
     seed: Annotated[int, options.count("S", "Random seed.", "--seed", "-s", least=0)] = 0,
     seeds: Annotated[
         int | None,
@@ -61,10 +72,13 @@ def run(
         ),
     ] = None,
     name: Annotated[str | None, options.text("RUN", "Name of the run (default: scenario and time).")] = None,
-    resume_if_exists: Annotated[
-        bool,
-        typer.Option("--resume-if-exists", help="Resume an existing run, or print its result."),
-    ] = False,
+    exist: Annotated[
+        str,
+        options.text(
+            "|".join(EXIST),
+            "What to do where the run exists: write to RUN-2 (default), remove it, resume it or print its result, stop.",
+        ),
+    ] = "number",
     logdir: options.LogDir = None,
     device: options.Device = "cpu",
     backend: options.Backend = "cohort",
@@ -86,8 +100,10 @@ def run(
     """Run a scenario, with one seed or several; return the exit code."""
     from antiphon.engine.runs.run import begin
 
-    if resume_if_exists and name is None:
-        raise RunError("--resume-if-exists: which run? name it with --name")
+    if steps is not None and epochs is not None:
+        raise RunError("--epochs: the steps are given as well; leave out one of them")
+    if exist in ("resume", "overwrite") and name is None:
+        raise RunError(f"--exist {exist}: which run? name it with --name")
     request = Request(
         template=scenario_template(name_or_file),
         variant=variant,
@@ -98,6 +114,10 @@ def run(
         backend=backend,
         command=("antiphon", *sys.argv[1:]),
     )
+    if epochs is not None:
+        from antiphon.engine.environment import steps_for_epochs
+
+        request = replace(request, steps=steps_for_epochs(request.scenario, seed, epochs))
     division, agents, of_parts = None, request.scenario.agents, {"ray": ray, "mode": mode, "every": every}
     if cluster is not None:
         request = replace(request, cluster=cluster_of(cluster, parts, agents, backend, of_parts))
@@ -106,16 +126,16 @@ def run(
     if seeds is not None and (division or request.cluster) is not None:
         raise RunError("--seeds: several seeds are not divided into parts; run each with --seed S")
     if seeds is not None:
-        return _run_seeds(request, seeds, name, logdir, checkpoint_every, resume_if_exists, json)
+        return _run_seeds(request, seeds, name, logdir, checkpoint_every, exist, json)
     stem = f"{request.scenario.scenario}-{variant or 'default'}-s{seed}"
     path = new_directory(logdir, name, stem)
-    there = request.existing(path) if resume_if_exists else None
+    there = request.existing(path) if exist == "resume" else None
     outcome = None if there is None else request.outcome(there)
     if outcome is not None and outcome.status == "done":
         return print_outcome(outcome, json)
     with request.template.placing(variant, request.values):
         how: dict[str, Any] = {"division": division, "checkpoint_every": checkpoint_every}
-        started = begin(request, path, resume_if_exists=resume_if_exists, **how)
+        started = begin(request, path, exist=exist, **how)
     return train(started, json)
 
 
@@ -124,12 +144,44 @@ def train(run: Run, json: bool) -> int:
     directory = run.writers[0].directory
     _warn(directory.facts["warnings"])
     path = display_path(directory.path)
-    with (
-        second_signal(f"antiphon resume {path} goes on from its latest checkpoint"),
-        ProgressDisplay(run.until, run.simulations[0].now) as display,
-    ):
-        (outcome,) = run.train(display.update)
-    return print_outcome(outcome, json)
+    with second_signal(f"antiphon resume {path} goes on from its latest checkpoint"):
+        (outcome,) = run.train(RunProgress(run.until, run.simulations[0].now))
+    code = print_outcome(outcome, json)
+    if not json:
+        _show_decoupling(run.simulations[0].scenario, outcome.result, directory.facts)
+    return code
+
+
+_COMPARED = ("locked", "decoupled", "local")
+"""Variants that show what decoupling costs."""
+
+
+def _show_decoupling(scenario: Scenario, result: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Print what is known of what decoupled channels cost, and the command that compares them with locked ones."""
+    names = [c.name for c in scenario.channels if c.coupling in ("decoupled", "unlocked")]
+    figures = [channel for name, channel in result.get("channels", {}).items() if name in names]
+    if not figures:
+        return
+    known = []
+    for metric in ("cosine", "value"):
+        found = [one[metric] for one in figures if one.get(metric) is not None]
+        known.append(f"{metric} {decimal(sum(found) / len(found))}" if found else f"{metric} not measured")
+    write_line(f"\ndecoupled    {some(names)}: mean {', '.join(known)}")
+    with suppress(AntiphonError):  # a file that is gone
+        source = str((facts.get("template") or {}).get("source"))
+        source = source if Path(source).is_file() else source.removesuffix(".yaml")
+        template = scenario_template(source)
+        template = template.with_couplings() if isinstance(template, Template) else template
+        variants = [name for name in _COMPARED if name in template.variants]
+        varied = {"steps", *(key for name in variants for key in template.variants[name])}
+        defaults, values = finite(template.resolve_values()), facts.get("values") or {}
+        changed = {k: v for k, v in values.items() if k not in varied and v != defaults.get(k)}
+        for name in variants:
+            template.resolve(name, changed)
+        settings = "".join(f" --set {shlex.quote(f'{k}={show_value(v)}')}" for k, v in changed.items())
+        if len(variants) > 1:
+            compared = f"{shlex.quote(source)} --variant {','.join(variants)}{settings}"
+            write_line(f"its cost     antiphon study {compared} --steps {result['steps']}")
 
 
 def print_outcome(outcome: Outcome, json: bool) -> int:
@@ -155,23 +207,24 @@ def _run_seeds(
     name: str | None,
     logdir: Path | None,
     checkpoint_every: int | None,
-    resume_if_exists: bool,
+    exist: str,
     json: bool,
 ) -> int:
     """Run a scenario with seeds from that of the request on; `name` begins the run directories' names."""
     from antiphon.engine.runs.seeds import MultiSeedRun
 
     requests = [replace(request, seed=seed) for seed in range(request.seed, request.seed + count)]
-    paths, summary_dir = _directories(requests, name, logdir)
+    paths, summary_dir = _directories(requests, name, logdir, exist)
     with request.template.placing(request.variant, request.values):
-        runs = MultiSeedRun(requests, paths, resume_if_exists=resume_if_exists)
+        runs = MultiSeedRun(requests, paths, exist="error" if exist == "number" else exist)
     _warn(advice(request.scenario, other_variants(request.template, request.variant, request.values)))
     if runs.sequential_reason is not None:
         remark(f"the seeds run one after the other: {runs.sequential_reason}")
-    same = "the same command with --resume-if-exists goes on"
+    same = "the same command with --exist resume goes on"
     remedy = same if name else "antiphon resume goes on with each that has begun"
-    with second_signal(remedy), ProgressDisplay(runs.until, runs.start) as display:
-        outcome = runs.train(display.update, checkpoint_every, summary_dir)
+    with second_signal(remedy):
+        progress = RunProgress(runs.until, runs.start, len(requests))
+        outcome = runs.train(progress, checkpoint_every=checkpoint_every, summary_dir=summary_dir)
     if json:
         print_json(outcome.result)
     else:
@@ -192,14 +245,22 @@ def _warn(lines: Sequence[str]) -> None:
 
 
 def _directories(
-    requests: Sequence[Request], name: str | None, logdir: Path | None
+    requests: Sequence[Request], name: str | None, logdir: Path | None, exist: str
 ) -> tuple[list[Path], Path]:
     """Return the directory of each run, and that of the summary over seeds."""
     first = requests[0]
     stem = name or f"{first.scenario.scenario}-{first.variant or 'default'}"
     summary_dir = new_directory(logdir, name and f"{stem}-seeds", f"{stem}-seeds")
     ending = summary_dir.name.removeprefix(f"{stem}-seeds")  # the time, without a name
-    return [summary_dir.with_name(f"{stem}-s{one.seed}{ending}") for one in requests], summary_dir
+    for number in count(1):
+        numbered = stem if number == 1 else f"{stem}-{number}"
+        summary_dir = summary_dir.with_name(f"{numbered}-seeds{ending}")
+        paths = [summary_dir.with_name(f"{numbered}-s{one.seed}{ending}") for one in requests]
+        if exist != "number" or all(map(is_free, (*paths, summary_dir))):
+            break
+    if numbered != stem:
+        remark(f"{stem} already exists: these runs are called {numbered}")
+    return paths, summary_dir
 
 
 def show_seeds(outcome: MultiSeedOutcome, summary_dir: Path, root: Path) -> None:

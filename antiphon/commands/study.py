@@ -49,7 +49,12 @@ def study(
     ] = None,
     variants: Annotated[
         list[str] | None,
-        options.text("V", "A variant to run; may be repeated (default: all).", "--variant", "-v"),
+        options.text(
+            "V,…",
+            "Variants to run (default: all); of a scenario that has none: locked, decoupled, local.",
+            "--variant",
+            "-v",
+        ),
     ] = None,
     settings: options.Settings = None,
     seeds: Annotated[
@@ -75,7 +80,7 @@ def study(
         return 0
     asked = StudyOptions(
         budget=budget,
-        variants=variants or [],
+        variants=[name for names in variants or () for name in names.split(",")],
         values=values_of(settings or ()),
         seeds=seeds,
         steps=steps,

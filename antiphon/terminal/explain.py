@@ -11,6 +11,7 @@ from gymnasium import Space, spaces
 from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.heart.system import System
 from antiphon.engine.metrics.description import about_agent, about_channel
+from antiphon.engine.planning.advice import expected_updates
 from antiphon.engine.runs.python_template import PythonTemplate
 from antiphon.envs import Description, Signal, describe, options_of
 from antiphon.errors import RunError
@@ -42,6 +43,7 @@ def explain(scenario: Scenario, system: System, variants: Iterable[Scenario] = (
         "batch": scenario.training.batch,
         "steps": scenario.training.steps,
         "parameters": sum(p.numel() for numbers in counted.values() for p in numbers.values()),
+        "updates": expected_updates(scenario, system.description),
         "agents": agents,
         "channels": {channel.name: _channel(channel, system) for channel in scenario.channels},
         "waves": [list(wave) for wave in scenario.waves()],

@@ -42,7 +42,6 @@ from antiphon.terminal.output import (
     scored,
     show_table,
 )
-from antiphon.terminal.progress import ProgressDisplay
 
 __all__ = [
     "Measured",
@@ -165,16 +164,7 @@ def measured_ablation(
     limit: int | None,
 ) -> Measured:
     """Rank channels by the loss without their messages."""
-    with ProgressDisplay(1, unit="rollouts") as bar:
-        found = ablate(
-            simulation,
-            kind,
-            split=split,
-            channels=channels,
-            links=links,
-            limit=limit or _ABLATED,
-            watch=lambda done, total: bar.update(done, total=total),
-        )
+    found = ablate(simulation, kind, split=split, channels=channels, links=links, limit=limit or _ABLATED)
     plain = _ablation(found)
     return Measured(
         "ablation", plain, {"split": split, **plain}, ablation_rows(found), lambda: _show_ablation(found)

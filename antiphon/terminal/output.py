@@ -32,6 +32,7 @@ __all__ = [
     "show_result",
     "show_table",
     "some",
+    "updates_in_words",
     "write_line",
     "written",
 ]
@@ -165,11 +166,27 @@ def show_result(result: Mapping[str, Any]) -> None:
             console().print(Text(f"   ({by}; {where})"))
     if result.get("no_return"):
         write_line(f"{'return':<12} –   ({result['no_return']})")
+    _show_evaluated(result)
     if result["env"]:
         figures = ", ".join(f"{name} {counted(value)}" for name, value in result["env"].items())
         console().print(Text(f"environment  {figures}", style=style))
+    updates = {name: int(agent["updates"]) for name, agent in result["agents"].items() if "updates" in agent}
+    if updates:
+        write_line(f"updates      {updates_in_words(updates)}")
     write_line(f"run          {display_path(result['run_dir'])}")
     how_to_look(result["run_dir"])
+
+
+def _show_evaluated(result: Mapping[str, Any]) -> None:
+    """Print the newest evaluation during the training, the best checkpoint, and why the run was stopped early."""
+    if newest := result.get("evaluated"):
+        scores = [f"{name} {written(name, value)}" for name, value in newest.items() if name != "split"]
+        write_line(f"{newest['split']:<12} {', '.join(scores) or '–'}")
+    if best := result.get("best"):
+        value = written(best["metric"].rpartition(".")[2], best["value"])
+        write_line(f"best         {best['metric']} {value} at step {best['step']:,} (--checkpoint best)")
+    if result.get("reason"):
+        write_line(f"stopped      {result['reason']}")
 
 
 def episodes_in_words(episodes: Mapping[str, Any]) -> str:
@@ -179,6 +196,17 @@ def episodes_in_words(episodes: Mapping[str, Any]) -> str:
     length = f"{mean:,.0f}" if mean == round(mean) else f"{mean:,.1f}"
     steps = "step" if length == "1" else "steps"
     return f"{count:,} whole episode{plural} of {length} {steps}, {episodes['actions']}"
+
+
+def updates_in_words(counts: Mapping[str, int | None]) -> str:
+    """Format the optimiser steps of agents: `31 (eye, mind), 500 (ear)`; None: one in each episode, of varying lengths."""
+    agents: dict[str, list[str]] = {}
+    for name, count in counts.items():
+        agents.setdefault("one an episode" if count is None else f"{count:,}", []).append(name)
+    if len(agents) > 3:
+        known = [count for count in counts.values() if count is not None]
+        return f"{min(known):,} to {max(known):,}"
+    return ", ".join(f"{count} ({some(names)})" for count, names in agents.items())
 
 
 def how_to_look(directory: str | Path) -> None:

@@ -25,6 +25,7 @@ from antiphon.terminal.output import (
     remark,
     show_table,
     some,
+    updates_in_words,
     write_line,
 )
 
@@ -257,6 +258,7 @@ def _order(explained: Mapping[str, Any]) -> str:
     lines = [
         f"{explained['parameters']:,} parameters · batch {explained['batch']} · {explained['steps']:,} steps"
     ]
+    lines.append(f"updates of each agent: {updates_in_words(explained['updates'])}")
     lines.append(
         "ticks in order: " + " | ".join(waves)
         if len(waves) > 1

@@ -22,7 +22,7 @@ scenario = antiphon.Scenario(
 
 if sys.argv[1:] == ["train"]:  # the child: slowed down, so that it is killed in the middle
     with antiphon.Simulation(scenario, seed=0, logdir=LOGDIR, checkpoint_every=25) as simulation:
-        simulation.run(on_step=lambda _: time.sleep(0.02))
+        simulation.run(callbacks=[lambda _: time.sleep(0.02)])
     sys.exit()
 
 with subprocess.Popen([sys.executable, __file__, "train"]) as child:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ from antiphon.engine.build.policies import policy_goal
 from antiphon.engine.build.shapes import Shapes, candidates_of, default_norm, memories, resolve
 from antiphon.engine.build.tied_values import tie_parameters
 from antiphon.engine.features.divergence import Divergence
-from antiphon.engine.heart.agent import Agent, Goal, Inputs, Participation
+from antiphon.engine.heart.agent import Agent, Goal, Inputs
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock, Schedule
 from antiphon.engine.heart.message import LearningGroup
@@ -43,9 +44,11 @@ from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.relations import learning_groups
 from antiphon.scenarios.ties import tied_agents
+from antiphon.scenarios.training import SPLITS, split_metric
 
 if TYPE_CHECKING:
     from antiphon.engine.features.episode_windows import EpisodeWindows
+    from antiphon.engine.features.participation import Participation
 
 __all__ = [
     "build",
@@ -70,7 +73,39 @@ def build(
     Raises:
         ScenarioError: Something does not fit; the line names the place.
     """
-    return _Builder(scenario, env, seed, device, dtype, resolve(scenario, env)).build()
+    system = _Builder(scenario, env, seed, device, dtype, resolve(scenario, env)).build()
+    _check_evaluation(scenario, system)
+    return system
+
+
+def _check_evaluation(scenario: Scenario, system: System) -> None:
+    """Check that the environment and the agents have what is evaluated during the training."""
+    training, env, goals = scenario.training, system.description, system.goals()
+    if training.evaluate is None:
+        return
+    acting = any(goal.policy is not None for goal in goals.values())
+    splits = env.splits or (SPLITS if acting else ())
+    if not splits or (acting and env.endless):
+        why = (
+            "has no splits to evaluate on"
+            if not splits
+            else "has episodes that never end, so they have no return"
+        )
+        raise DocumentError(("training", "evaluate"), f"the environment {why}; leave it out")
+    if (split := training.evaluate.split) not in splits:
+        message = f"no split {split!r}{suggest(split, splits)}"
+        raise DocumentError(("training", "evaluate", "split"), message)
+    for place, metric in training.judged_by.items():
+        agent, what = split_metric(metric)
+        judged = scenario.readouts if agent is None else (agent,)
+        if agent is not None and agent not in goals:
+            message = f"no agent {agent!r} with an objective{suggest(agent, goals)}"
+            raise DocumentError(("training", *place.split(".")), message)
+        known = {goals[name].objective.metric for name in judged}
+        known |= {"loss" for name in judged if goals[name].policy is None}
+        if what not in known:
+            message = f"no metric {what!r} here{suggest(what, known)}"
+            raise DocumentError(("training", *place.split(".")), message)
 
 
 @dataclass(frozen=True)
@@ -102,6 +137,7 @@ class _Builder:
             connect(channels[spec.name], agents)
             progress.advance()
         self._trails(agents, channels)
+        self._set_precision(agents, channels)
         return System(
             agents,
             channels,
@@ -120,6 +156,18 @@ class _Builder:
             tied=tied,
             sweep=self.scenario.training.advanced.sweep,
         )
+
+    def _set_precision(self, agents: dict[str, Agent], channels: dict[str, Channel]) -> None:
+        """Let networks and predictors be evaluated as `training.precision` has it."""
+        if self.scenario.training.precision == "float32":
+            return
+        if self.dtype is not torch.float32:
+            message = f"bf16 is of parameters in float32, not {str(self.dtype).removeprefix('torch.')}; leave it out"
+            raise DocumentError(("training", "precision"), message)
+        models = [one for c in channels.values() for one in (c.gradient.predictor, c.input.model)]
+        for trained in (*(agent.learner for agent in agents.values()), *models):
+            if trained is not None:
+                trained.bf16 = True
 
     @staticmethod
     def _trails(agents: dict[str, Agent], channels: dict[str, Channel]) -> None:
@@ -146,6 +194,7 @@ class _Builder:
                 self._check_tied(name, learners[key], shapes)
             own = spec.aggregation is not None
             fan_in = ("own" if self.scenario.inputs_of(name) else "concat") if own else str(spec.fan_in)
+            replicas = Replicas.alone(self.scenario.training.batch, self.device)
             agents[name] = Agent(
                 name,
                 Clock(spec.clock.period, spec.clock.phase),
@@ -162,13 +211,21 @@ class _Builder:
                 spec.acts,
                 align=self._align(name, spec),
                 seed=seed_for(self.seed, "agent", name),
-                participation=Participation(
-                    spec.p_update, seed_for(self.seed, "update", spec.share or min(tied.get(name, (name,))))
-                ),
-                replicas=Replicas.alone(self.scenario.training.batch, self.device),
+                participation=self._participation(spec, tied.get(name, (name,)), replicas),
+                replicas=replicas,
             )
             progress.advance()
         return agents
+
+    def _participation(
+        self, spec: AgentSpec, tied: Iterable[str], replicas: Replicas
+    ) -> Participation | None:
+        if spec.p_update == 1:
+            return None
+        from antiphon.engine.features.participation import Participation
+
+        seed = seed_for(self.seed, "update", spec.share or min(tied))
+        return Participation(spec.p_update, [seed], replicas)
 
     def _categories(self, name: str, spec: AgentSpec) -> str:
         most = int(2 / torch.finfo(self.dtype).eps)  # the integers up to it are numbers of the type
@@ -190,6 +247,7 @@ class _Builder:
                 network,
                 generator(self.seed, "agent", owner, "parameters"),
                 self._critic(name, spec, shapes),
+                returns=spec.objective is not None and spec.objective.get("normalise") == "returns",
                 optimiser=kind,
                 rate=rate,
                 frozen=not spec.learn,

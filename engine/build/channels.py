@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.distributions import Distribution
+from antiphon.agents.feedforward import HeadedNetwork
 from antiphon.agents.network import OBJECTIVE, STATE, Tensors
 from antiphon.comms.backward_requests import Outliers
 from antiphon.comms.examples import ContextSpec
@@ -40,6 +41,7 @@ from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
 if TYPE_CHECKING:
     from antiphon.engine.features.held_messages import HeldMessages
     from antiphon.engine.features.message_rate import Sending
+    from antiphon.engine.features.newest_returned import NewestReturned
 
 __all__ = ["Wiring", "connect", "optimiser_of", "rate_of"]
 
@@ -115,7 +117,6 @@ class Wiring:
             ends = tuple(name for name in gradient.context if name in GRADIENT_ENDS)
             if not own.returned:
                 ends = tuple(name for name in ends if name != "returned")
-            context = (*own.context, *context)
             predictor = self._predictor(spec, shape, (*context, *self._ends(spec, ends, shape)), own)
         returns = spec.coupling == "delayed" or (
             predictor is not None and (predictor.needs_delta or predictor.needs_loss)
@@ -148,6 +149,8 @@ class Wiring:
                 needs_actions=predictor is not None and predictor.needs_actions,
             ),
         )
+        if "returned" in ends:
+            ledger.returned = _newest_returned()
         if spec.state and predictor is not None:
             channel.gradient.span = gradient.horizon
             channel.gradient.auxiliary = gradient.auxiliary
@@ -301,10 +304,13 @@ class Wiring:
         random = generator(self.seed, "channel", spec.name, "feedback")
         if feedback.kind == "fa":
             network = self.agents[spec.receiver].learner.network
-            try:
-                weights: Tensors = network.feedback_weights(channel.shape, random)
-            except ScenarioError as error:
-                raise placed(error, ("channels", spec.name, "feedback")) from None
+            if not isinstance(network, HeadedNetwork) or not network.reads_messages:
+                raise DocumentError(
+                    ("channels", spec.name, "feedback"),
+                    f"fa replaces weights of the layer that reads the message, and '{spec.receiver}' reads it by an "
+                    "aggregation or a pointer; use dfa, or a network of another kind",
+                )
+            weights: Tensors = network.feedback_weights(channel.shape, random)
             channel.feedback.weights = {
                 k: v.to(device=self.device, dtype=self.dtype) for k, v in weights.items()
             }
@@ -329,6 +335,12 @@ def _sending(clock: Clock, rate: float) -> Clock | Sending:
     from antiphon.engine.features.message_rate import Sending
 
     return Sending(clock, rate)
+
+
+def _newest_returned() -> NewestReturned:
+    from antiphon.engine.features.newest_returned import NewestReturned
+
+    return NewestReturned()
 
 
 def _held(channel: str, aligned: bool) -> HeldMessages:

@@ -131,7 +131,7 @@ class Union:
             for name, agent in system.agents.items():
                 pair = (agent, union.agents[named(name, replica)])
                 source, target = pair if to_union else pair[::-1]
-                target.agent_disabled, target.trail = source.agent_disabled, source.trail
+                target.disabled, target.trail = source.disabled, source.trail
                 target.action = source.action
             for name, channel in system.channels.items():
                 ends = (channel, union.channels[named(name, replica)])

@@ -1,6 +1,4 @@
-"""Local losses of channels, as their gradients declare them: targets, heads, reconstructions, and whose layers a lens reads
-through. `local`, `aug_local` and `lens` of split models become such declarations in `engine/split/credit.py`.
-"""
+"""Local losses of channels, as their gradients declare them: targets, heads, and whose layers a lens reads through. `local`, `aug_local` and `lens` of split models become such declarations in `engine/split/credit.py`."""
 
 from __future__ import annotations
 
@@ -10,7 +8,6 @@ from typing import Any
 from torch import Tensor
 
 from antiphon.comms.examples import ContextSpec
-from antiphon.comms.heads import Reconstruction
 from antiphon.comms.lens import LensGradient
 from antiphon.comms.modules import predictor_class
 from antiphon.comms.synthetic_gradients import LabelGradient
@@ -22,7 +19,7 @@ from antiphon.scenarios.channel_specs import ChannelSpec
 __all__ = ["LocalLoss"]
 
 
-_RESOLVED = ("target", "of", "parameters", "reconstruct")
+_RESOLVED = ("target", "of", "parameters")
 """Options that name signals or agents."""
 
 
@@ -37,7 +34,6 @@ class LocalLoss:
 
     Attributes:
         target: The signal it is on; None: there is no own loss.
-        context: Signals that the loss needs beside the target; they come first in the predictor's context.
         returned: Whether the receiver returns anything.
 
     Raises:
@@ -58,13 +54,10 @@ class LocalLoss:
         self.lens = kind is LensGradient
         self.labelled = issubclass(kind, LabelGradient)
         self.target: str | None = None
-        self.context: tuple[ContextSpec, ...] = ()
         if self.lens:
             self.target = self._goal().target
         elif self.labelled:
             self.target = self.gradient.own_target
-            if self.gradient.reconstruction is not None:
-                self.context = (signal(self.gradient.reconstruction.target),)
 
     def settings(self) -> dict[str, Any]:
         """Return the options of the predictor, names of signals and agents resolved."""
@@ -78,9 +71,6 @@ class LocalLoss:
             found["sources"] = self._sources()
             found["losses"] = losses if weight == 1 else lambda out, target: weight * losses(out, target)
             return found
-        reconstruct = self.gradient.reconstruction
-        if reconstruct is not None:
-            found["reconstruct"] = Reconstruction(self.context[0], reconstruct.network, reconstruct.scale)
         return found
 
     def _error(self, key: str, message: str) -> DocumentError:

@@ -232,8 +232,6 @@ def _readers(scenario: Scenario) -> Iterator[tuple[str, Path, str]]:
             if gradient.own_target is not None:
                 named.append((gradient.own_target, "target"))
             yield from ((signal, (*place, "gradient", key), "loss") for signal, key in named)
-            if gradient.reconstruction is not None:
-                yield gradient.reconstruction.target, (*place, "gradient", "reconstruct", "target"), "loss"
             for signal in () if channel.input is None else channel.input.context:
                 if signal not in INPUT_ENDS:
                     yield signal, (*place, "input", "context"), "synthetic input"

@@ -81,7 +81,7 @@ def reasons_alone(system: System) -> dict[str, str]:
         if quarantine and agent.align is not None:
             return "it works on the signals of whoever may fall silent"
         if group in traced_groups and (
-            quarantine or agent.participation.probability < 1.0 or len(group.members) > 1
+            quarantine or agent.participation is not None or len(group.members) > 1
         ):
             return "returns reach over windows that not everybody may learn from"
         goals = () if agent.goal is None or agent.goal.policy is not None else agent.goal.each
@@ -133,7 +133,7 @@ def agent_kind(system: System, agent: Agent, place: Hashable) -> Hashable:
         frozenset(read) if agent.inputs.fan_in in REDUCED else tuple(read),
         None if goal is None else _goal_kind(goal),
         bool(agent.acts),
-        agent.participation.probability,
+        None if agent.participation is None else agent.participation.probability,
         None if agent.memory is None else channel_kind(system, agent.memory),
         agent.trail is None,
         agent.looked_back,
@@ -216,8 +216,8 @@ def _model(model: Predictor | InputModel) -> Hashable:
     if model.stackable() is not None:
         return model
     shapes = tuple((name, tuple(p.shape)) for name, p in model.parameters.items())
-    own = getattr(model, "pool", None), getattr(model, "reconstruct", None)
-    kind = type(model), model.function, model.sites, model.hidden, model.norm, model.rate, model.frozen, own
+    pool = getattr(model, "pool", None)
+    kind = type(model), model.function, model.sites, model.hidden, model.norm, model.rate, model.frozen, pool
     return kind, _optimiser(model.optimiser), shapes
 
 
@@ -316,7 +316,8 @@ def _rewired(agent: Agent) -> Agent:
 
 def _stack_agents(name: str, members: Sequence[Agent], base: System) -> Agent:
     learner = Learner.stacked([agent.learner for agent in members])
-    first, seeds = members[0], [agent.participation.seed for agent in members]
+    replicas = _replicas(base, [agent.name for agent in members])
+    first, draws = members[0], [own for agent in members if (own := agent.participation) is not None]
     return replace(
         members[0],
         name=name,
@@ -331,8 +332,8 @@ def _stack_agents(name: str, members: Sequence[Agent], base: System) -> Agent:
             critics=tuple(zip(*(agent.inputs.critic for agent in members), strict=True)),
             order={},
         ),
-        replicas=_replicas(base, [agent.name for agent in members]),
-        participation=replace(first.participation, seeds=torch.tensor(seeds), newest=(-1, None, True)),
+        replicas=replicas,
+        participation=draws[0].of_stack(draws, replicas) if draws else None,
     )
 
 

@@ -56,7 +56,7 @@ def _obstacles(system: System) -> Iterator[str]:
             yield f"agent '{name}' acts in the environment"
         if agent.goal is not None and agent.goal.policy is not None:
             yield f"agent '{name}' learns from rewards"
-        if agent.participation.probability < 1:
+        if agent.participation is not None:
             yield f"agent '{name}' learns from some of its windows only (learn)"
         if not agent.learner.network.pure:
             yield f"agent '{name}' is a module of a user's"

@@ -138,7 +138,7 @@ class States:
         if agent.trail is None:
             return
         state = constant(tick.ports[STATE])
-        void = agent.agent_disabled
+        void = agent.disabled_rows
         if self.system.divergence.quarantine and agent.memory is not None:
             void = mask_or(void, agent.memory.not_finite(state))
         state = mask_fill_zero(mask_not(void), state)  # what is void is so for predictors too

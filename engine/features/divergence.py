@@ -243,12 +243,16 @@ class RunningStatistics:
     Args:
         agents: All.
         channels: All.
+
+    Attributes:
+        owners: Learners and predictors, with or without running statistics.
     """
 
     def __init__(self, agents: Mapping[str, Agent], channels: Mapping[str, Channel]) -> None:
         owners: list[TrainedParameters] = [agent.learner for agent in agents.values()]
         owners += [model for channel in channels.values() for model in channel.models]
-        self._owners = list(dict.fromkeys(owner for owner in owners if owner.buffers))
+        self.owners = list(dict.fromkeys(owners))
+        self._owners = [owner for owner in self.owners if owner.buffers]
         self.note()
 
     def note(self) -> None:
@@ -334,11 +338,6 @@ class DivergenceCheck:
         self._stopped: set[int] = set()
         """Replicas that have been disabled."""
 
-    @property
-    def skip(self) -> Skip | None:
-        """What optimisers are to do, known on the device alone; None: the host has checked."""
-        return None if self.guard is None else self.guard.skip
-
     def synchronize(self) -> None:
         """Wait for the device, and raise if anything was not finite since.
 
@@ -380,9 +379,8 @@ class DivergenceCheck:
                 members = (channel.places.replicas.index == replica).cpu()
                 for model in channel.models:
                     self.statistics.restore_members(model, members)
-                places = members.nonzero().flatten().tolist()
-                channel.gradient.disable(places, len(channel.members))
-                channel.input.disable(places, len(channel.members))
+                channel.gradient.disable(members)
+                channel.input.disable(members)
 
     # --- agents ----------------------------------------------------------------------------------------------
 
@@ -407,7 +405,7 @@ class DivergenceCheck:
             elif wrong := self._wrong_of(update):
                 self._report_group(update.group, wrong, step)
                 for name in update.group.members:
-                    self.agents[name].agent_disabled = True
+                    self.agents[name].disable(torch.ones(1, dtype=torch.bool))
                 kept.remove(update)
         return kept
 
@@ -431,7 +429,7 @@ class DivergenceCheck:
             guard.look(Place("returned", read.channel, turn), members, [gradient])
 
     def decide(self) -> None:
-        """Let the guard, where there is one, check all that it has been given at this step: `skip` has it then."""
+        """Let the guard, where there is one, check all that it has been given at this step: optimisers have it then."""
         self._checked = 0
         if self.guard is not None:
             self.guard.check()
@@ -464,7 +462,7 @@ class DivergenceCheck:
                 update.window_loss.losses[name] = update.window_loss.losses[name].without(bad)
         for read in update.returned:  # what they would return does not count
             channel = self.channels[read.channel]
-            disabled = self.agents[channel.receiver].agent_disabled
+            disabled = self.agents[channel.receiver].disabled_rows
             if isinstance(disabled, Tensor):
                 disabled = channel.of_receiver(disabled)
             channel.ledger.restrict(read, mask_not(disabled))
@@ -494,7 +492,7 @@ class DivergenceCheck:
             channel = self.channels[read.channel]
             members = update.stepping_members.get(channel.receiver)
             if members is not None:  # a member that nothing reached returns nothing
-                rows = self.agents[channel.receiver].rows_of(members)
+                rows = self.agents[channel.receiver].replicas.rows_of(members)
                 gradient = mask_fill_zero(channel.of_receiver(rows), gradient)
                 update.returned[read] = gradient
             for k in self.divergence.members(len(channel.members), [], [gradient]):
@@ -526,7 +524,7 @@ class DivergenceCheck:
             new = [k for k in diverged if models.disabled is None or not models.disabled[k]]
             for k in new:
                 self._report_channel(channel.members[k], diverged[k], step, of_input=of_input)
-            models.disable(new, len(channel.members))
+            models.disable(torch.tensor([k in new for k in range(len(channel.members))]))
             if models.all_disabled:
                 del updates[name]
 

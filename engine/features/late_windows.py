@@ -10,10 +10,9 @@ from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.learn import BackwardPass
 from antiphon.engine.heart.message import LearningGroup, Message, Window
 from antiphon.engine.heart.system import System
+from antiphon.engine.heart.updates import EndedWindows
 
 __all__ = ["LateWindows"]
-
-EndedWindows = list[tuple[LearningGroup, Window]]
 
 
 class LateWindows:

@@ -1,7 +1,8 @@
 """Reach: the members of a stack that a learning signal reaches, and no others take an optimiser step.
 
-An agent takes an optimiser step only where a gradient reaches it. The members of a stack share one gradient tensor, so
-this follows from where signals were injected, where objectives had a target, and what the window passed on.
+An agent takes an optimiser step only where a gradient reaches it. The members of a stack share one gradient tensor, and an
+agent beside stacks may be given zeros in place of none, so this follows from where signals were injected, where objectives
+had a target, and what the window passed on.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.message import Tick
-from antiphon.engine.heart.rows import Members, RowMask
+from antiphon.engine.heart.rows import Members, RowMask, members_and
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 
@@ -27,34 +28,37 @@ class Reach:
 
     def __init__(self, system: System) -> None:
         self.system = system
+        self._stacked = {
+            group: [system.agents[name] for name in group.owners]
+            for group in system.groups
+            if any(system.agents[name].stacked for name in group.members)
+        }
+        """The agents of the groups in which any is stacked."""
 
-    def alone(self, update: Update, agent: str) -> bool:
-        """Return whether an update's learning signal reaches a lone agent that learns with stacks."""
-        if agent in update.window_loss.losses:
-            return True
-        ticks = _read_backwards(self.system, update).by_tick.items()
-        return any(bool(members.any()) for (name, _), members in ticks if name == agent)
+    def stepping_members(self, update: Update) -> dict[str, Members]:
+        """Return the members of agents that learn from an update, and that its signal reaches; absent, None: all."""
+        return {
+            agent.name: members_and(
+                agent.members_in(update.learning[agent.name]), self._reached(update, agent)
+            )
+            for agent in self._stacked.get(update.group, ())
+        }
 
-    def members(self, update: Update, agent: Agent) -> Members:
-        """Return the members of a stack that an update's learning signal reaches; None: all."""
+    def _reached(self, update: Update, agent: Agent) -> Members:
         losses = update.window_loss.losses.get(agent.name)
-        if losses is not None and not isinstance(losses.count, Tensor):
+        if losses is not None and not (agent.stacked and isinstance(losses.count, Tensor)):
             return None
         sent = {(name, message.stamp): message for name, message in update.window.sent}
         for name, stamp in update.injected_messages:
             channel = self.system.channels[name]
-            if channel.sender != agent.name or not channel.every_sender_sends:
-                continue
+            if channel.sender != agent.name or channel.places.sender_index is not None:
+                continue  # not every member sends over it
             silent = sent[name, stamp].no_injection
             if channel.gradient.disabled is None and not isinstance(silent, Tensor):
                 return None
-        return _read_backwards(self.system, update).of(agent)
-
-
-def _read_backwards(system: System, update: Update) -> _Window:
-    window = _Window(system, update)
-    window.read()
-    return window
+        window = _Window(self.system, update)
+        window.read()
+        return window.of(agent)
 
 
 class _Window:

@@ -60,7 +60,7 @@ class StandIns:
             _add_example(channel, context, message)
         missing = _missing(read, message, always=channel.coupling == "unlocked")
         if channel.input.enabled is not None:
-            missing = mask_and(missing, channel.rows_of(channel.input.enabled))
+            missing = mask_and(missing, channel.places.replicas.rows_of(channel.input.enabled))
         if missing is False:
             return read
         prediction = channel.input.model.predict(context, channel.rows, training=self.training)

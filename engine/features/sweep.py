@@ -48,17 +48,15 @@ class SweepOrder:
             if group in self.groups and group.windows.ending(step) is not None
         }
 
-    def ticked(
-        self, step: int, updates: dict[Window, Update], learned: dict[str, PredictorUpdate], *, keep: bool
-    ) -> Callable[[Call], None] | None:
+    def ticked(self, step: int, *, keep: bool) -> Callable[[Call], None] | None:
         """Return what is done after each call of a step; None: nothing, as a probe replaces learning signals.
 
         Args:
             step: The step.
-            updates: Gets what the windows learn.
-            learned: Gets what their messages' own predictors learn, by channel.
             keep: As of `Engine.tick`.
         """
+        self.backward_pass.at_once.clear()
+        self.predictor_trainer.at_once.clear()
         if self.backward_pass.steering is not None:
             return None
         complete = self.complete(step)
@@ -68,12 +66,13 @@ class SweepOrder:
                 group = complete[call]
                 window = group.window
                 self.backward_pass.predict([(group, window)])
-                (updates[window],) = self.backward_pass.differentiate([(group, window)], step)
+                (update,) = self.backward_pass.differentiate([(group, window)], step)
                 local = self.predictor_trainer.local_updates(window)
-                learned.update(local)
+                self.predictor_trainer.at_once |= local
                 window.release()
+                self.backward_pass.at_once[window] = update
                 if not keep:
-                    self._release(window, updates[window], local)
+                    self._release(window, update, local)
 
         return ticked
 

@@ -9,7 +9,6 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from antiphon.engine.features.reach import Reach
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
@@ -76,14 +75,13 @@ class TiedGradients:
 
     Args:
         system: Its ties, of agents that are not stacked.
-        reach: Of learning signals; None: there are no stacks.
 
     Attributes:
         agents: Those with tied parameters.
     """
 
-    def __init__(self, system: System, reach: Reach | None = None) -> None:
-        self.system, self.reach = system, reach
+    def __init__(self, system: System) -> None:
+        self.system = system
         self._ties = ties_of(system)
         self.agents = {name for groups in self._ties for tie in groups for name, _ in tie}
 
@@ -93,10 +91,11 @@ class TiedGradients:
             (update, name)
             for update in updates
             for name in update.gradients.keys() & self.agents
-            if self.system.agents[name].agent_disabled is not True
+            if not self.system.agents[name].all_disabled
         ]
         for update, name in tied:
-            if not self._reached(update, name):
+            members = update.stepping_members.get(name)
+            if members is not None and not bool(members.any()):
                 update.gradients[name] = [None] * len(update.gradients[name])
         each = [
             {
@@ -109,9 +108,4 @@ class TiedGradients:
         sum_tied(self._ties, self.system.agents, each)
         for update, name in tied:
             if any(g is not None for g in update.gradients[name]):
-                update.reached_by_tie.add(name)
-
-    def _reached(self, update: Update, name: str) -> bool:
-        """Whether a gradient reaches an agent; beside stacks it may be given zeros in place of none."""
-        stacks = any(self.system.agents[member].stacked for member in update.group.members)
-        return not stacks or self.reach is None or self.reach.alone(update, name)
+                update.stepping_members[name] = None

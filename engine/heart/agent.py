@@ -21,13 +21,13 @@ from antiphon.agents.policies import PolicyObjective
 from antiphon.comms.links import FanIn
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock
-from antiphon.engine.heart.rows import Members, Replicas, RowMask, mask_and, mask_not, mask_or, simplify
-from antiphon.nets.random import uniform_many
+from antiphon.engine.heart.rows import Members, Quarantine, Replicas, RowMask, mask_and, mask_not
 
 if TYPE_CHECKING:
+    from antiphon.engine.features.participation import Participation
     from antiphon.engine.policies.rewards import Rewards
 
-__all__ = ["AGE", "Agent", "Goal", "Inputs", "Participation"]
+__all__ = ["AGE", "Agent", "Goal", "Inputs"]
 
 AGE = "age"
 """The observation of an agent that sees how old its messages are."""
@@ -93,21 +93,8 @@ class Inputs:
 
 
 @dataclass(eq=False)
-class Participation:
-    """Who learns from a window, drawn with a probability (`learn`, semantics 7)."""
-
-    probability: float = 1.0
-    seed: int = 0
-    """Of the draws; tied agents have the same."""
-    seeds: Tensor | None = None
-    """[N] int64, of a stack."""
-    newest: tuple[int, Members, RowMask] = (-1, None, True)
-    """The newest window asked for, who learns from it, and their rows."""
-
-
-@dataclass(eq=False)
-class Agent:
-    """A stack of N >= 1 agents."""
+class Agent(Quarantine):
+    """A stack of N >= 1 agents; members that have diverged learn no more, and their messages are void."""
 
     name: str
     clock: Clock
@@ -133,13 +120,10 @@ class Agent:
     """Steps that the oldest state lies back which a predictor is conditioned on."""
     seed: int = 0
     """Of what a user's module samples."""
-    participation: Participation = field(default_factory=Participation)
-    agent_disabled: RowMask = False
-    """The rows of members that have diverged: they learn no more, and their messages are void."""
+    participation: Participation | None = None
+    """Draws who learns from a window; None: all do."""
     members: tuple[Agent, ...] = ()
     """The agents that it is a stack of; a lone agent is its own."""
-    watched: tuple[str, ...] = ()
-    """Ports that are kept though no channel and no objective reads them."""
     replicas: Replicas = field(default_factory=Replicas)
 
     def __post_init__(self) -> None:
@@ -173,46 +157,23 @@ class Agent:
         """The sum of a figure over each member's rows, [N]; of several figures in columns [N, columns]."""
         return rows.view(len(self.members), self.batch, *rows.shape[1:]).sum(1)
 
-    def rows_of(self, members: Tensor) -> Tensor:
-        """A mask of members, [N] bool, as one of their rows."""
-        return members.to(self.replicas.index.device).repeat_interleave(self.batch)
+    def members_in(self, rows: RowMask) -> Members:
+        """The members whose rows are in a mask that holds for members as wholes; None: all."""
+        if isinstance(rows, Tensor):
+            return rows.view(len(self.members), -1)[:, 0].cpu()
+        return None if rows else torch.zeros(len(self.members), dtype=torch.bool)
 
-    def disable(self, members: Tensor) -> None:
-        """Stop `members`, [N] bool, from learning and void what they send."""
-        self.agent_disabled = simplify(mask_or(self.agent_disabled, self.rows_of(members)))
-
-    def enabled(self) -> Members:
-        """The members that have not diverged."""
-        if isinstance(self.agent_disabled, bool):
-            return torch.zeros(len(self.members), dtype=torch.bool) if self.agent_disabled else None
-        return torch.logical_not(self.agent_disabled.view(len(self.members), -1)[:, 0]).cpu()
-
-    def disabled(self) -> Members:
-        """The members that have diverged; None: none has."""
-        enabled = self.enabled()
-        return None if enabled is None else torch.logical_not(enabled)
-
-    # --- participation -------------------------------------------------------------------------------------
-
-    def learning(self, window: int) -> Members:
-        """The members that learn from `window`, diverged or not (`learn`)."""
-        return None if self.participation.probability == 1.0 else self._participating(window)[1]
+    @property
+    def disabled_rows(self) -> RowMask:
+        """The rows of members that have diverged."""
+        if self.disabled is None or self.all_disabled:
+            return self.disabled is not None
+        return self.replicas.rows_of(self.disabled)
 
     def participates(self, window: int) -> RowMask:
         """The rows in which it learns from `window`."""
-        if self.participation.probability == 1.0:
-            return mask_not(self.agent_disabled)
-        return mask_and(self._participating(window)[2], mask_not(self.agent_disabled))
-
-    def _participating(self, window: int) -> tuple[int, Members, RowMask]:
-        own = self.participation
-        if own.newest[0] != window:
-            seeds = torch.tensor([own.seed]) if own.seeds is None else own.seeds
-            members = uniform_many(seeds, window, 1)[:, 0] < own.probability
-            drawn = int(members.sum())
-            rows: RowMask = self.rows_of(members) if 0 < drawn < len(members) else drawn > 0
-            own.newest = window, members, rows
-        return own.newest
+        enabled = self.disabled is None or mask_not(self.disabled_rows)
+        return enabled if self.participation is None else mask_and(self.participation.rows(window), enabled)
 
     # --- what it observes ----------------------------------------------------------------------------------
 
@@ -259,8 +220,8 @@ class Agent:
 
     @cached_property
     def ports(self) -> tuple[str, ...]:
-        """The ports that a channel or objective reads, and those watched."""
-        names = [*self.watched, *(channel.port for channel in self.outgoing)]
+        """The ports that a channel or objective reads."""
+        names = [channel.port for channel in self.outgoing]
         if self.goal is not None:
             names += [port for port in (OBJECTIVE, VALUE) if port in self.learner.network.heads]
             names += [VALUE] if self.inputs.critic else []

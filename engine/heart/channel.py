@@ -6,7 +6,6 @@ Shapes: K channels, B environments.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -18,10 +17,10 @@ from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Read, Window
 from antiphon.engine.heart.rows import (
     Members,
+    Quarantine,
     Replicas,
     RowMask,
     mask_fill_zero,
-    mask_not,
     members_and,
     select_rows,
 )
@@ -41,33 +40,6 @@ Coupling = Literal["decoupled", "unlocked", "delayed", "locked", "detached"]
 """How a gradient crosses: predicted by a synthetic gradient (`decoupled`; `unlocked` reads a synthetic input too), as it comes
 back later (`delayed`), by backpropagation within a window (`locked`), or not at all (`detached`)."""
 _ONE = Rate(base=1.0, horizon=1)
-
-
-@dataclass(slots=True, eq=False)
-class Quarantine:
-    """Which models of a stack of channels have diverged: they learn no more, and what they say counts for nothing."""
-
-    disabled: Members = None
-    """[K] bool, by channel; None: none."""
-
-    @property
-    def all_disabled(self) -> bool:
-        """Whether the models of all channels have diverged."""
-        return self.disabled is not None and bool(self.disabled.all())
-
-    @property
-    def enabled(self) -> Members:
-        """The channels whose model has not diverged."""
-        return None if self.disabled is None else torch.logical_not(self.disabled)
-
-    def disable(self, places: Sequence[int], count: int) -> None:
-        """Stop the models of some channels, of `count`, by place."""
-        if places:
-            disabled = (
-                torch.zeros(count, dtype=torch.bool) if self.disabled is None else self.disabled.clone()
-            )
-            disabled[list(places)] = True
-            self.disabled = disabled
 
 
 @dataclass(slots=True, eq=False)
@@ -197,11 +169,6 @@ class Channel:
         """Its synthetic gradient and synthetic input, as far as it has them."""
         return [model for model in (self.gradient.predictor, self.input.model) if model is not None]
 
-    @property
-    def every_sender_sends(self) -> bool:
-        """Whether every member of the sending stack has a channel in it."""
-        return self.places.sender_index is None
-
     def message_of(self, port: Tensor) -> Tensor:
         """What the channel carries of its sender's port: [rows, …] of the channel."""
         places = self.places
@@ -240,10 +207,6 @@ class Channel:
         """A signal of the environment, [B, …], for the channel's rows."""
         return self.places.replicas.to_rows(signal)
 
-    def rows_of(self, members: Tensor) -> Tensor:
-        """A mask of channels, [K] bool, as one of their rows."""
-        return members.to(self.zeros.device).repeat_interleave(self.batch)
-
     def members_in(self, mask: Tensor) -> Tensor:
         """The channels, [K] bool, any of whose rows are in a mask."""
         return mask.view(len(self.members), self.batch).any(1).cpu()
@@ -269,8 +232,8 @@ class Channel:
 
     def enabled_predictions(self, rows: Tensor) -> Tensor:
         """Synthetic gradients, zeros where the predictor is disabled."""
-        disabled = self.gradient.disabled
-        return rows if disabled is None else mask_fill_zero(mask_not(self.rows_of(disabled)), rows)
+        enabled = self.gradient.enabled
+        return rows if enabled is None else mask_fill_zero(self.places.replicas.rows_of(enabled), rows)
 
     # --- what follows from its settings --------------------------------------------------------------------
 

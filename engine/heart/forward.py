@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from itertools import groupby
+from operator import attrgetter
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -26,39 +28,7 @@ if TYPE_CHECKING:
     from antiphon.engine.policies.actions import Actions
     from antiphon.engine.policies.critics import Critics
 
-__all__ = ["ForwardPass", "MessagePolicy", "TrainingMessages"]
-
-
-class MessagePolicy(Protocol):
-    """How messages enter a tick's graph, and what is sent."""
-
-    def read(self, channel: Channel, read: Read, tick: Tick, window: Window) -> Read:
-        """Return what a tick reads, as it will be differentiated."""
-
-    def send(self, channel: Channel, step: int, live: Tensor, step_signals: StepSignals) -> Message:
-        """Enter a message, [rows, …] with its graph, in the channel's ledger and return it."""
-
-
-class TrainingMessages:
-    """The policy of a run: gradients end where the couplings let them, and come back through the ledgers."""
-
-    def read(self, channel: Channel, read: Read, tick: Tick, window: Window) -> Read:
-        """Return a message made in this window, a leaf, or a constant."""
-        message, passed_on = read.message, channel.coupling == "locked" or channel.state
-        if message is not None and passed_on and (channel.name, message.stamp) in window.live:
-            there = message.void is False or mask_not(message.void)
-            return Read(channel.name, available=there, stamp=message.stamp)
-        # Over a locked channel it was made in an earlier window, where its credit is lost.
-        constant_only = channel.coupling == "locked" or tick.participates is False
-        if isinstance(tick.participates, Tensor) and not constant_only:
-            channel.ledger.restrict(read, channel.of_receiver(tick.participates))
-        if constant_only or message is None or read.value is None or read.counted is False:
-            return Read(channel.name, read.value, read.available)
-        return channel.ledger.leaf(read, tick.step, window)
-
-    def send(self, channel: Channel, step: int, live: Tensor, step_signals: StepSignals) -> Message:
-        """Enter a message and return it."""
-        return channel.ledger.send(step, live, step_signals)
+__all__ = ["ForwardPass"]
 
 
 def _aligned(read: Read) -> StepSignals:
@@ -69,16 +39,14 @@ def _aligned(read: Read) -> StepSignals:
 
 
 class ForwardPass:
-    """Evaluates the agents of a system, one call at a time.
+    """Evaluates the agents of a system, one call at a time; `follow` and `send` are a run's own.
 
     Args:
         system: The agents, channels and groups.
-        messages: How messages are read and sent; None: as in a run.
     """
 
-    def __init__(self, system: System, messages: MessagePolicy | None = None) -> None:
+    def __init__(self, system: System) -> None:
         self.system = system
-        self.messages = messages or TrainingMessages()
         self.stand_ins: StandIns | None = None
         """Hook on what has arrived: predicted messages in the place of missing ones."""
         self.feedback: FixedFeedback | None = None
@@ -142,13 +110,31 @@ class ForwardPass:
             if channel.name == agent.align:
                 tick.step_signals = _aligned(reads[-1])
             newest.append(reads[-1])
-            tick.reads.extend(self.messages.read(channel, read, tick, window) for read in reads)
+            tick.reads.extend(self.follow(channel, read, tick, window) for read in reads)
         if agent.memory is not None:
             (read,) = agent.memory.ledger.reads(step)
-            tick.memory = self.messages.read(agent.memory, read, tick, window)
+            tick.memory = self.follow(agent.memory, read, tick, window)
         if self.ages is not None and AGE in agent.inputs.observes:
             tick.ages = self.ages.of(agent, newest, step)
         return tick
+
+    def follow(self, channel: Channel, read: Read, tick: Tick, window: Window) -> Read:
+        """Return what a tick reads as it is differentiated: a message made in this window, a leaf, or a constant."""
+        message, passed_on = read.message, channel.coupling == "locked" or channel.state
+        if message is not None and passed_on and (channel.name, message.stamp) in window.live:
+            there = message.void is False or mask_not(message.void)
+            return Read(channel.name, available=there, stamp=message.stamp)
+        # Over a locked channel it was made in an earlier window, where its credit is lost.
+        constant_only = channel.coupling == "locked" or tick.participates is False
+        if isinstance(tick.participates, Tensor) and not constant_only:
+            channel.ledger.restrict(read, channel.of_receiver(tick.participates))
+        if constant_only or message is None or read.value is None or read.counted is False:
+            return Read(channel.name, read.value, read.available)
+        return channel.ledger.leaf(read, tick.step, window)
+
+    def send(self, channel: Channel, step: int, live: Tensor, step_signals: StepSignals) -> Message:
+        """Enter a message, [rows, …] with its graph, in the channel's ledger and return it."""
+        return channel.ledger.send(step, live, step_signals)
 
     def evaluate(
         self, ticks: list[Tick], window: Window, buffers: dict[str, Tensor], *, replay: bool = False
@@ -172,7 +158,7 @@ class ForwardPass:
             tick.ports = {n: ports[n] if len(ticks) == 1 else ports[n].chunk(len(ticks))[i] for n in names}
             if replay:
                 self._send_again(tick, window)
-        return after
+        return buffers | after
 
     def inputs(self, tick: Tick, window: Window) -> Tensor:
         """The network's input [rows, …]: observations and messages, joined by the agent's fan-in."""
@@ -180,15 +166,13 @@ class ForwardPass:
         flat = len(agent.learner.network.input_shape) == 1
         messages: list[Tensor] = []
         available: list[RowMask] = []
-        reads = iter(tick.reads)
-        read = next(reads, None)
-        for channel in agent.incoming:
+        by_channel = groupby(tick.reads, key=attrgetter("channel"))
+        for channel, (_, reads) in zip(agent.incoming, by_channel, strict=True):
             side_by_side: list[tuple[Tensor, RowMask]] = []
-            while read is not None and read.channel == channel.name:
+            for read in reads:
                 value = self._value(read, channel, tick, window)
                 value = value if flat else value.reshape(len(value), *channel.shape)
                 side_by_side.append((value, read.available))
-                read = next(reads, None)
             message, there = combine_reads(channel.ledger.read, side_by_side, channel.slots)
             messages.append(message)
             available.append(there)
@@ -240,7 +224,7 @@ class ForwardPass:
             if not channel.ledger.sender.due(step):
                 continue
             live = self._message(channel, tick)
-            message = self.messages.send(channel, step, live, tick.step_signals)
+            message = self.send(channel, step, live, tick.step_signals)
             self._annotate(channel, agent, message)
             window.live[channel.name, step] = live
             if channel is agent.memory and message.unread:
@@ -260,8 +244,8 @@ class ForwardPass:
     def _annotate(self, channel: Channel, agent: Agent, message: Message) -> None:
         """Note what is known of a message; what would poison its readers is void (looked at under quarantine only)."""
         void: RowMask = False
-        if agent.agent_disabled is not False:
-            void = channel.of_sender(agent.agent_disabled)
+        if agent.disabled is not None:
+            void = channel.of_sender(agent.disabled_rows)
         if self.system.divergence.quarantine:
             void = mask_or(void, channel.not_finite(message.sent))
         if void is not False or channel.gradient.ends or self.system.episode is not None:

@@ -25,11 +25,11 @@ from antiphon.comms.backward_requests import BackwardRequest, Injection, backwar
 from antiphon.engine.heart.agent import Agent, Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import LearningGroup, Message, Read, Tick, Window
+from antiphon.engine.heart.message import LearningGroup, Message, Tick, Window
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.rows import mask_and, mask_fill_zero, mask_not
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import Losses, Update, WindowLoss
+from antiphon.engine.heart.updates import EndedWindows, Losses, Update, WindowLoss
 
 if TYPE_CHECKING:
     from antiphon.engine.features.auxiliary import AuxiliaryTask
@@ -154,6 +154,8 @@ class BackwardPass:
         self.system, self.agents = system, system.agents
         self.evaluator = evaluator
         self.predictor_trainer = predictor_trainer
+        self.at_once: dict[Window, Update] = {}
+        """Windows that have been differentiated at this step's ticks, and what they learn."""
         self.steering: Steering | None = None
         """Hook on credit: what a probe puts in its place."""
         self.mixing: Mixing | None = None
@@ -165,41 +167,43 @@ class BackwardPass:
         self.answered: list[Callable[[Update], None]] = []
         """Hooks on windows whose gradients are booked: what else goes back to the senders of what they read."""
 
-    def differentiate(self, closing: list[tuple[LearningGroup, Window]], step: int) -> list[Update]:
+    def differentiate(self, closing: EndedWindows, step: int) -> list[Update]:
         """The gradients of closed windows by parameters and by the messages that were read; nothing is booked yet."""
-        updates, requests = [], []
+        updates: list[Update] = []
+        made, requests = [], []
         for group, window in closing:
+            if window in self.at_once:
+                updates.append(self.at_once[window])
+                continue
             update = self.update_of(group, window)
             update.window_loss = self.evaluator.window(window)
             update.returned = dict.fromkeys(window.leaves.values())
+            channels, owners = self.system.channels, group.owners
+            reads = [read for read in update.returned if channels[read.channel].ledger.wants_gradient]
+            request = BackwardRequest(
+                update.window_loss.roots,
+                self.injections(update, step),
+                {
+                    name: self.agents[name].learner.trainable
+                    for name in owners
+                    if update.learning[name] is not False
+                },
+                [read.value for read in reads if read.value is not None],
+                None if self.auxiliary is None else self.auxiliary.loss(update),
+            )
             updates.append(update)
-            requests.append(self._request(update, step))
-        for update, result in zip(updates, backward_all(requests, self.system.batch), strict=True):
+            made.append((update, reads))
+            requests.append(request)
+        results = backward_all(requests, self.system.batch)
+        for (update, reads), result in zip(made, results, strict=True):
             update.gradients = {**result.parameters}
             update.window_loss.roots.clear()  # with them goes what is left of the graph
-            update.returned.update(zip(self._wanted(update), result.leaves, strict=True))
+            update.returned.update(zip(reads, result.leaves, strict=True))
         return updates
 
     def update_of(self, group: LearningGroup, window: Window) -> Update:
         learning = {name: self.agents[name].participates(window.number) for name in group.members}
         return Update(group, window, learning=learning)
-
-    def _wanted(self, update: Update) -> list[Read]:
-        """The leaves of a window whose gradient is wanted."""
-        channels = self.system.channels
-        return [read for read in update.returned if channels[read.channel].ledger.wants_gradient]
-
-    def _request(self, update: Update, step: int) -> BackwardRequest:
-        learning = [name for name in update.group.owners if update.learning[name] is not False]
-        leaves = [value for read in self._wanted(update) if (value := read.value) is not None]
-        parameters = {name: self.agents[name].learner.trainable for name in learning}
-        return BackwardRequest(
-            update.window_loss.roots,
-            self.injections(update, step),
-            parameters,
-            leaves,
-            None if self.auxiliary is None else self.auxiliary.loss(update),
-        )
 
     def book(self, update: Update) -> None:
         """Enter the returned gradients for the messages that a window read."""
@@ -209,15 +213,7 @@ class BackwardPass:
             hook(update)
         update.returned = {}  # as large as the messages, and of no more use
 
-    @staticmethod
-    def average_tied(update: Update) -> None:
-        """Make the summed gradients of tied agents their mean (semantics 27a)."""
-        for name, gradients in update.gradients.items():
-            sharing = update.group.owners[name]
-            if sharing > 1:
-                update.gradients[name] = [None if g is None else g / sharing for g in gradients]
-
-    def predict(self, closing: list[tuple[LearningGroup, Window]]) -> None:
+    def predict(self, closing: EndedWindows) -> None:
         """Evaluate the synthetic gradients of all messages of closed windows that are injected into, at once."""
         self.predictor_trainer.predict_missing(
             [

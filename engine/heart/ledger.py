@@ -29,6 +29,7 @@ from antiphon.errors import EngineError
 if TYPE_CHECKING:
     from antiphon.engine.features.held_messages import HeldMessages
     from antiphon.engine.features.message_rate import Sending
+    from antiphon.engine.features.newest_returned import NewestReturned
 
 __all__ = ["Ledger"]
 
@@ -54,7 +55,7 @@ class Ledger:
         remembers: Whether messages wait until `held` has taken them in, on a perfect link too.
         messages: By stamp.
         completed: Complete messages by the step at which their gradient reaches the sender.
-        newest: [rows, size]: the newest gradient that has come back, zeros where that episode has ended.
+        returned: The newest gradient that has come back, where a predictor is conditioned on it.
     """
 
     name: str
@@ -73,7 +74,7 @@ class Ledger:
     remembers: bool = False
     messages: dict[int, Message] = field(default_factory=dict)
     completed: dict[int, list[Message]] = field(default_factory=dict)
-    newest: Tensor | None = None
+    returned: NewestReturned | None = None
 
     def __post_init__(self) -> None:
         if self.back < 0:
@@ -81,8 +82,12 @@ class Ledger:
 
     def emptied(self, **settings: Any) -> Ledger:
         """Return a ledger of the same clocks without messages, with other settings."""
-        held = None if self.held is None else self.held.emptied(settings.get("name", self.name))
-        return replace(self, **{"held": held, "messages": {}, "completed": {}, "newest": None, **settings})
+        empty: dict[str, Any] = {"messages": {}, "completed": {}}
+        if self.held is not None:
+            empty["held"] = self.held.emptied(settings.get("name", self.name))
+        if self.returned is not None:
+            empty["returned"] = type(self.returned)()
+        return replace(self, **{**empty, **settings})
 
     # --- the sender's half: a message goes out, its gradient arrives ----------------------------------------
 
@@ -94,8 +99,9 @@ class Ledger:
         message = Message(step, sent, received, step_signals, first, windows, deadline)
         if link.drop:
             message.lost = link.lost(step, sent.shape[0], sent.device)
-        self._note_newest(step)
-        message.newest_returned = self.newest
+        if self.returned is not None:
+            self.returned.note(self.completed.get(step, ()))
+            message.newest_returned = self.returned.value
         if first is None:
             message.finished = step
         self._forget(step)
@@ -113,16 +119,6 @@ class Ledger:
         """
         first, _, complete = self._uses(stamp)
         return None if first is None else complete + self.back
-
-    def _note_newest(self, step: int) -> None:
-        """Note the gradients that reach the sender at `step`."""
-        for message in self.completed.get(step, ()):
-            assert message.gradient is not None
-            newest = message.gradient
-            if isinstance(message.counted, Tensor):  # where nothing came back, the one before is the newest
-                before = torch.zeros_like(newest) if self.newest is None else self.newest
-                newest = torch.where(message.counted.unsqueeze(1), newest, before)
-            self.newest = newest if message.void is False else mask_fill_zero(mask_not(message.void), newest)
 
     def _forget(self, step: int) -> None:
         """Drop messages of no more use, and check that none has been left open."""
@@ -172,9 +168,10 @@ class Ledger:
 
     def take(self, step: int) -> list[Message]:
         """Return the messages whose gradient reaches the sender at `step`, once."""
-        if not (self.back and self.sender.due(step)):  # else they have been noted when it sent
-            self._note_newest(step)
-        return self.completed.pop(step, [])
+        messages = self.completed.pop(step, [])
+        if self.returned is not None and not (self.back and self.sender.due(step)):  # else noted when it sent
+            self.returned.note(messages)
+        return messages
 
     # --- the receiver's half: what arrives, and what goes back ----------------------------------------------
 
@@ -312,8 +309,8 @@ class Ledger:
             message.void = simplify(mask_or(message.void, ended))
             if message.first_use is not None and message.first_use > step:
                 message.no_injection = simplify(mask_or(message.no_injection, ended))
-        if self.newest is not None:
-            self.newest = mask_fill_zero(mask_not(ended), self.newest)
+        if self.returned is not None:
+            self.returned.cut(ended)
         if self.held is not None:
             self.held.cut(ended)
 

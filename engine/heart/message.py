@@ -147,7 +147,7 @@ class Message:
 class Read:
     """What a tick reads over a channel: a message, what stands in for it, or nothing.
 
-    How it is differentiated is decided as the tick begins (`TrainingMessages`): as a leaf, whose gradient goes back for
+    How it is differentiated is decided as the tick begins (`ForwardPass.follow`): as a leaf, whose gradient goes back for
     `message`; with the graph of the message of `stamp`, made in the same window; or, with neither, as a constant.
     """
 

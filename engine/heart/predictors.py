@@ -16,7 +16,6 @@ from antiphon.engine.heart.message import Message, Window
 from antiphon.engine.heart.rows import Members, mask_and, mask_fill_zero, mask_not, members_and
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate
-from antiphon.nets.optimisers import Skip
 from antiphon.nets.trained_parameters import TrainedParameters, step_all
 
 if TYPE_CHECKING:
@@ -45,21 +44,22 @@ class PredictorTrainer:
         """What predictors have said of messages since they last moved, [rows, size] per sample."""
         self._learned: dict[Message, Learned] = {}
         """What training on a message gives, where it was computed with its prediction."""
+        self.at_once: dict[str, PredictorUpdate] = {}
+        """By channel: what is learned from windows that have been differentiated at this step's ticks."""
         self.contexts: Contexts | None = None
         self.outliers: ClippedReturns | None = None
 
     def predict_missing(self, requested: list[tuple[Channel, Message]]) -> None:
         """Evaluate the synthetic gradients of messages; `predictions` has them while they stay true."""
-        questions: list[tuple[Predictor, Example]] = []
-        messages: list[tuple[Channel, Message]] = []
-        for channel, message in requested:
-            example = self.example(channel, message, answered=False)  # must not see what has come back
-            if example is not None and channel.gradient.predictor is not None:
-                questions.append((channel.gradient.predictor, example))
-                messages.append((channel, message))
-        for (channel, message), (_, example), prediction in zip(
-            messages, questions, predict_all(questions, learn=not self.frozen), strict=True
-        ):
+        missing = [
+            (channel, message, predictor, example)
+            for channel, message in requested
+            if (predictor := channel.gradient.predictor) is not None
+            # must not see what has come back
+            and (example := self.example(channel, message, answered=False)) is not None
+        ]
+        found = predict_all([(own, example) for *_, own, example in missing], learn=not self.frozen)
+        for (channel, message, _, example), prediction in zip(missing, found, strict=True):
             if example.target is not None and example.valid is not None:  # no own loss, no injection
                 prediction = mask_fill_zero(example.valid, prediction)
             prediction = constant(prediction)
@@ -88,39 +88,35 @@ class PredictorTrainer:
             message: One of its messages.
             answered: Whether what has come back is in it.
         """
-        if (
-            channel.gradient.target is not None
-            and channel.gradient.target not in message.step_signals.signals
-        ):
+        own, signals = channel.gradient, message.step_signals.signals
+        if own.target is not None and own.target not in signals:
             return None
-        if any(spec.name not in message.step_signals.signals for spec in channel.gradient.context):
+        if any(spec.name not in signals for spec in own.context):
             return None  # of an aligned agent: before its first message, or known only after the step of a mixture
-        if channel.gradient.needs_actions and not message.actions:
+        if own.needs_actions and not message.actions:
             return None
-        context = message.step_signals.context(channel.gradient.context, self.system.dtype)
+        context = message.step_signals.context(own.context, self.system.dtype)
         if context is not None:
             context = channel.places.replicas.to_rows(context)
-        if channel.gradient.ends and self.contexts is not None:
+        if own.ends and self.contexts is not None:
             context = self.contexts.with_ends(context, channel, message)
         example = Example(message.sent, context, None)
-        if channel.gradient.needs_actions:
+        if own.needs_actions:
             example.actions = tuple(message.actions)
-        valid: Tensor | None = None
         if answered and channel.ledger.wants_gradient:
             example.delta, example.loss = message.gradient, message.loss
             if (
-                channel.needs_returned_loss and example.loss is None
+                example.loss is None and channel.needs_returned_loss
             ):  # after an episode's end there is no loss
                 example.loss = torch.zeros_like(message.sent[:, 0])
-            valid = example.valid = message.counted if isinstance(message.counted, Tensor) else None
-            if channel.gradient.needs_actions:  # what teaches nothing is no example
-                valid = example.valid = torch.stack([one.valid for one in message.actions]).any(0)
-        if channel.gradient.target is not None:
-            target = message.step_signals.signals[channel.gradient.target]
-            present = message.step_signals.signals.get(f"_{channel.gradient.target}")
+            example.valid = message.counted if isinstance(message.counted, Tensor) else None
+            if own.needs_actions:  # what teaches nothing is no example
+                example.valid = torch.stack([one.valid for one in message.actions]).any(0)
+        if own.target is not None:
+            target, present = signals[own.target], signals.get(f"_{own.target}")
             if present is not None:
                 target, present = mask_fill_zero(present, target), channel.to_rows(present)
-                example.valid = present if valid is None else present & valid
+                example.valid = present if example.valid is None else present & example.valid
             example.target = channel.to_rows(target)
         return example
 
@@ -130,28 +126,25 @@ class PredictorTrainer:
         for window in windows:
             for name, message in window.sent:
                 channel = self.system.channels[name]
+                own, sender = channel.gradient, self.system.agents[channel.sender]
                 if (
-                    channel.gradient.predictor is None
+                    own.predictor is None
                     or channel.ledger.wants_gradient
-                    or channel.gradient.all_disabled
+                    or own.all_disabled
+                    or message.unread
                 ):
                     continue
-                participates = channel.of_sender(
-                    self.system.agents[channel.sender].participates(window.number)
-                )
-                if participates is False:
+                learning = channel.of_sender(sender.participates(window.number))
+                rows = mask_and(learning, mask_not(message.no_injection))
+                example = None if rows is False else self.example(channel, message)
+                if example is None:
                     continue
-                example = (
-                    None if message.unread or message.no_injection is True else self.example(channel, message)
-                )
-                if example is not None:
-                    rows = mask_and(participates, mask_not(message.no_injection))
-                    if isinstance(rows, Tensor):
-                        example.valid = rows if example.valid is None else rows & example.valid
-                    example.members = channel.examples_for(rows)
-                    learned = self._learned.pop(message, None)
-                    example.learned = learned if example.valid is None else None
-                    found.setdefault(name, []).append(example)
+                if isinstance(rows, Tensor):
+                    example.valid = rows if example.valid is None else rows & example.valid
+                example.members = channel.examples_for(rows)
+                learned = self._learned.pop(message, None)
+                example.learned = learned if example.valid is None else None
+                found.setdefault(name, []).append(example)
         return found
 
     def gradients(
@@ -161,7 +154,6 @@ class PredictorTrainer:
         step: int,
         *,
         watch: bool,
-        known: Mapping[str, PredictorUpdate] | None = None,
     ) -> dict[str, PredictorUpdate]:
         """Gather what reached each synthetic gradient at this step, with the gradients of its parameters.
 
@@ -170,10 +162,9 @@ class PredictorTrainer:
             returns: Messages of states whose return over several windows is known now, by channel.
             step: The step just taken.
             watch: Whether predictions are kept for telemetry.
-            known: Of those that have learned at the tick (`local_updates`).
         """
-        updates = dict(known or {})
-        reached: dict[str, tuple[Predictor, list[Example]]] = {}
+        updates = dict(self.at_once)
+        reached: dict[str, list[Example]] = {}
         for channel in self.system.channels.values():
             predictor = channel.gradient.predictor
             messages = channel.ledger.take(step)
@@ -188,55 +179,38 @@ class PredictorTrainer:
                     e for message in messages if (e := self._returned_example(channel, message, step))
                 ]
             if examples:
-                reached[channel.name] = predictor, examples
+                reached[channel.name] = examples
         predictions: dict[str, Tensor] = {}
         if watch:  # with the running statistics of before
-            learning = [(name, self._predictor(name), update.examples) for name, update in updates.items()]
-            learning += [(name, *one) for name, one in reached.items()]
-            newest = [
-                (predictor, newest_returned(examples)) for _, predictor, examples in learning if predictor
-            ]
-            predictions = {
-                name: constant(one) for (name, *_), one in zip(learning, predict_all(newest), strict=True)
-            }
+            learning = {name: update.examples for name, update in updates.items()} | reached
+            newest = [(self._predictor(name), newest_returned(some)) for name, some in learning.items()]
+            predictions = dict(zip(learning, map(constant, predict_all(newest)), strict=True))
         updates |= self._updates(reached)
         for name, update in updates.items():
             update.prediction = predictions.get(name)
         return {name: updates[name] for name in self.system.channels if name in updates}
 
-    def _predictor(self, channel: str) -> Predictor | None:
-        return self.system.channels[channel].gradient.predictor
+    def _predictor(self, channel: str) -> Predictor:
+        predictor = self.system.channels[channel].gradient.predictor
+        assert predictor is not None
+        return predictor
 
     def local_updates(self, window: Window) -> dict[str, PredictorUpdate]:
         """What the predictors of a window's messages to which nothing is returned learn from it, by channel."""
         if self.frozen:
             return {}
-        reached = {
-            name: (predictor, examples)
-            for name, examples in self.local_examples([window]).items()
-            if (predictor := self._predictor(name)) is not None and not predictor.frozen
+        local = self.local_examples([window])
+        return self._updates({name: own for name, own in local.items() if not self._predictor(name).frozen})
+
+    def _updates(self, reached: Mapping[str, list[Example]]) -> dict[str, PredictorUpdate]:
+        learned = gradients_all([(self._predictor(name), examples) for name, examples in reached.items()])
+        return {
+            name: PredictorUpdate(examples, *one, members=members_of(examples))
+            for (name, examples), one in zip(reached.items(), learned, strict=True)
         }
-        return self._updates(reached)
 
-    def _updates(self, reached: Mapping[str, tuple[Predictor, list[Example]]]) -> dict[str, PredictorUpdate]:
-        learned = gradients_all(list(reached.values()))
-        updates = {
-            name: PredictorUpdate(examples, loss, gradients)
-            for (name, (_, examples)), (loss, gradients) in zip(reached.items(), learned, strict=True)
-        }
-        for name, update in updates.items():
-            channel = self.system.channels[name]
-            update.members = members_and(members_of(update.examples), channel.gradient.enabled)
-        return updates
-
-    def apply(self, updates: Mapping[str, PredictorUpdate], step: int, skip: Skip | None) -> None:
-        """Take the optimiser step of each synthetic gradient, or input.
-
-        Args:
-            updates: By channel.
-            step: The step just taken.
-            skip: Whether no step is taken, known on the device alone; None: all are.
-        """
+    def apply(self, updates: Mapping[str, PredictorUpdate], step: int) -> None:
+        """Take the optimiser step of each synthetic gradient, or input, by channel."""
         steps: list[tuple[TrainedParameters, Sequence[Tensor], Members]] = []
         for name, update in updates.items():
             channel, inputs = self.system.channels[name], update.of_input
@@ -247,7 +221,7 @@ class PredictorTrainer:
             steps.append((model, update.gradients, update.members))
             if not inputs:
                 update.gradients = []  # as large as the predictors, and of no more use
-        step_all(steps, step, skip=skip)
+        step_all(steps, step)
 
     def _returned_example(self, channel: Channel, message: Message, step: int) -> Example | None:
         """What a predictor learns from a message whose gradient has come back, with its prediction where still true."""

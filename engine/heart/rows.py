@@ -5,7 +5,7 @@ operation; any other is a tensor of rows, [B] or [N * B] bool. Where each holds:
 
     signals["_x"]           the environment shows the signal x
     EpisodeEnds.ended       an episode ended at the step; `terminated`: for good, not by a limit of time
-    Agent.agent_disabled    the agent has diverged, under quarantine
+    Agent.disabled_rows     the agent has diverged, under quarantine
     Tick.participates       the agent learns from the window
     Message.lost            the link lost the message
     Message.void            its episode has ended since it was sent, or it would poison who reads it
@@ -19,6 +19,7 @@ operation; any other is a tensor of rows, [B] or [N * B] bool. Where each holds:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import torch
@@ -26,6 +27,7 @@ from torch import Tensor
 
 __all__ = [
     "Members",
+    "Quarantine",
     "Replicas",
     "RowMask",
     "mask_and",
@@ -94,6 +96,29 @@ def members_and(a: Members, b: Members) -> Members:
     return a & b
 
 
+@dataclass(slots=True, eq=False)
+class Quarantine:
+    """What has diverged of a stack: it learns no more, and what it says counts for nothing (semantics 32)."""
+
+    disabled: Members = field(default=None, kw_only=True)
+    """[N] bool: the members that have; None: none has."""
+
+    @property
+    def all_disabled(self) -> bool:
+        """Whether all members have diverged."""
+        return self.disabled is not None and bool(self.disabled.all())
+
+    @property
+    def enabled(self) -> Members:
+        """The members that have not diverged; None: all."""
+        return None if self.disabled is None else torch.logical_not(self.disabled)
+
+    def disable(self, members: Tensor) -> None:
+        """Disable `members`, [N] bool, too."""
+        if bool(members.any()):
+            self.disabled = members if self.disabled is None else self.disabled | members
+
+
 class Replicas:
     """The replica of each member of a stack, and so which lanes of a signal are its own; it does not change.
 
@@ -130,6 +155,10 @@ class Replicas:
     def to_rows(self, signal: Tensor) -> Tensor:
         """A signal of all replicas for the members' rows, [members * B, …]."""
         return signal if self._shared else self.by_member(signal).flatten(0, 1)
+
+    def rows_of(self, members: Tensor) -> Tensor:
+        """A mask of members, [members] bool, as one of their rows."""
+        return members.to(self.index.device).repeat_interleave(self.batch)
 
 
 def select_rows(rows: Tensor, index: Tensor | None, batch: int) -> Tensor:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from antiphon.agents.learner import Learner
@@ -21,7 +20,7 @@ from antiphon.engine.heart.message import Action, EpisodeEnds, LearningGroup, St
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.rows import Members, members_and
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import PredictorUpdate, StepReport, Update
+from antiphon.engine.heart.updates import EndedWindows, StepReport, Update
 from antiphon.nets.memory import keep_memory
 from antiphon.nets.trained_parameters import step_all
 
@@ -33,9 +32,6 @@ if TYPE_CHECKING:
     from antiphon.engine.features.sweep import SweepOrder
 
 __all__ = ["Engine"]
-
-EndedWindows = list[tuple[LearningGroup, Window]]
-"""Windows that have ended, with whose they are."""
 
 
 class Engine:
@@ -58,10 +54,6 @@ class Engine:
         self.predictor_trainer = PredictorTrainer(self.system)
         self.evaluator = ObjectiveEvaluator(self.system)
         self.backward_pass = BackwardPass(self.system, self.evaluator, self.predictor_trainer)
-        self.differentiated: dict[Window, Update] = {}
-        """Windows of this step that have been differentiated at the tick."""
-        self.learned: dict[str, PredictorUpdate] = {}
-        """By channel: what their messages' own predictors learn."""
         self.sweep: SweepOrder | None = None
         """Hook at the end of a group's tick: its window is differentiated at once."""
         self.late: LateWindows | None = None
@@ -69,7 +61,7 @@ class Engine:
         self.returns: LambdaReturns | None = None
         """Hook on what has come back: a state's gradient is replaced by a return over several windows."""
         self.reach: Reach | None = None
-        """Hook on updates of stacks: the members that a learning signal reaches, and no others, take a step."""
+        """Hook on updates of stacks: the members that learn, and that a signal reaches, and no others, take a step."""
         self.depths: dict[LearningGroup, int] = {}
         """Hook on the order of a step's windows: after how many others a group's is differentiated; absent: after none."""
         self.before_move: list[Callable[[Sequence[Update]], None]] = []
@@ -77,11 +69,6 @@ class Engine:
         self.after_move: list[Callable[[Sequence[Update], int], None]] = []
         """Hooks on the updates that have moved together, and the step."""
         self.frozen = False
-        self._stacks = {
-            group: [agent for name in group.members if (agent := self.system.agents[name]).stacked]
-            for group in self.system.groups
-        }
-        """By learning group: its agents with a leading axis of members."""
 
     @property
     def action(self) -> Action | None:
@@ -111,17 +98,12 @@ class Engine:
                 order releases those that nothing else reads. It changes no number.
         """
         self.divergence.statistics.note()
-        self.differentiated.clear()
-        self.learned.clear()
-        ticked = None
-        if self.sweep is not None:
-            ticked = self.sweep.ticked(step, self.differentiated, self.learned, keep=keep)
+        ticked = None if self.sweep is None else self.sweep.ticked(step, keep=keep)
         self.forward_pass.tick(step, step_signals, ticked=ticked)
 
     def cut(self, step: int, ends: EpisodeEnds) -> None:
         """End episodes, before anything learns from the step (semantics 20)."""
-        if ends.ended is not False:
-            self.system.cut(step, ends)
+        self.system.cut(step, ends)
 
     def learn(self, step: int, *, watch: bool = False) -> StepReport:
         """Update every agent and predictor whose time has come.
@@ -138,13 +120,19 @@ class Engine:
             DivergenceError: A number is not finite, or longer than the bound, and the scenario says stop.
         """
         closing, dropped = self._take_ended_windows(step)
-        self.backward_pass.predict(self._not_swept(closing))
-        turns = [self._differentiate(turn, step) for turn in self._turns(closing)]
-        local = self.predictor_trainer.local_examples([window for _, window in self._not_swept(closing)])
+        at_once = self.backward_pass.at_once
+        learning = [(group, window) for group, window in closing if window not in at_once]
+        self.backward_pass.predict(learning)
+        turns: list[list[Update]] = []
+        for turn in self._turns(closing):
+            turns.append(self.checked(self.backward_pass.differentiate(turn, step), step))
+            for update in turns[-1]:
+                self.backward_pass.book(update)
+        local = self.predictor_trainer.local_examples([window for _, window in learning])
         for group, window in [*closing, *dropped]:
             self._close(group, window, step)
         returns = {} if self.returns is None else self.returns.extend(closing, step)
-        gradients = self.predictor_trainer.gradients(local, returns, step, watch=watch, known=self.learned)
+        gradients = self.predictor_trainer.gradients(local, returns, step, watch=watch)
         self.divergence.check_predictors(gradients, step)
         stand_ins = self.forward_pass.stand_ins
         input_gradients = {} if stand_ins is None else stand_ins.gradients(frozen=self.frozen)
@@ -156,8 +144,8 @@ class Engine:
         if not self.frozen:  # all is computed and finite: now, and only now, parameters move
             for updates in turns:
                 self.apply(updates, step)
-            self.predictor_trainer.apply(gradients, step, self.divergence.skip)
-            self.predictor_trainer.apply(input_gradients, step, self.divergence.skip)
+            self.predictor_trainer.apply(gradients, step)
+            self.predictor_trainer.apply(input_gradients, step)
             for after in self.after_move:
                 for updates in turns:
                     after(updates, step)
@@ -204,42 +192,19 @@ class Engine:
             turns[turn].append((group, window))
         return [turn for turn in turns if turn]
 
-    def _differentiate(self, closing: EndedWindows, step: int) -> list[Update]:
-        """Pull the learning signal of closed windows back to parameters and leaves, and book it in the ledgers.
-
-        Each update gets the members of stacks that it moves; no parameter moves yet.
-        """
-        present = iter(self.backward_pass.differentiate(self._not_swept(closing), step))
-        updates = [self.differentiated.get(window) or next(present) for _, window in closing]
-        updates = self.checked(updates, step)
-        for update in updates:
-            self.backward_pass.book(update)
-        return updates
-
     def checked(self, updates: list[Update], step: int) -> list[Update]:
-        """Return updates with the members of stacks that they move, as far as they have not diverged."""
+        """Return updates with the members that they move, as far as they have not diverged."""
         for update in updates:
-            update.stepping_members = self._stepping(update)
+            update.stepping_members = {} if self.reach is None else self.reach.stepping_members(update)
         updates = self.divergence.check_updates(updates, step)
         for update in updates:
-            self.backward_pass.average_tied(update)
+            for name, sharing in update.group.owners.items():
+                if (
+                    sharing > 1 and name in update.gradients
+                ):  # tied agents follow the mean of theirs (semantics 27a)
+                    gradients = update.gradients[name]
+                    update.gradients[name] = [None if g is None else g / sharing for g in gradients]
         return updates
-
-    def _stepping(self, update: Update) -> dict[str, Members]:
-        """The members of stacks that an update moves."""
-        return {
-            agent.name: members_and(
-                members_and(
-                    agent.learning(update.window.number),
-                    None if self.reach is None else self.reach.members(update, agent),
-                ),
-                agent.enabled(),
-            )
-            for agent in self._stacks[update.group]
-        }
-
-    def _not_swept(self, closing: EndedWindows) -> EndedWindows:
-        return [one for one in closing if one[1] not in self.differentiated]
 
     def _close(self, group: LearningGroup, window: Window, step: int) -> None:
         Ledger.unpin(window.sent)
@@ -257,20 +222,12 @@ class Engine:
                 agent = self.system.agents[name]
                 if not agent.learner.trainable or all(g is None for g in gradients):
                     continue
-                if agent.stacked:
-                    members = members_and(update.stepping_members[name], agent.enabled())
-                    if members is None or bool(members.any()):
-                        steps.append((agent.learner, gradients, members))
-                elif agent.agent_disabled is not True and (
-                    name in update.reached_by_tie
-                    or not self._stacks[update.group]
-                    or self.reach is None
-                    or self.reach.alone(update, name)
-                ):  # beside stacks a lone agent may be given zeros in place of none
-                    steps.append((agent.learner, gradients, None))
-                else:
-                    update.stepping_members[name] = torch.zeros(1, dtype=torch.bool)
-        step_all(steps, step, skip=self.divergence.skip)
+                members = update.stepping_members.get(name)
+                if agent.disabled is not None:
+                    members = update.stepping_members[name] = members_and(members, agent.enabled)
+                if members is None or bool(members.any()):
+                    steps.append((agent.learner, gradients, members if agent.stacked else None))
+        step_all(steps, step)
 
     def synchronize(self) -> None:
         """Wait for the device: see `DivergenceCheck.synchronize`."""

@@ -17,7 +17,10 @@ from antiphon.engine.heart.rows import Members, RowMask
 if TYPE_CHECKING:
     from antiphon.engine.policies.policy_window import PolicyWindow
 
-__all__ = ["Losses", "PredictorUpdate", "StepReport", "Update", "WindowLoss"]
+__all__ = ["EndedWindows", "Losses", "PredictorUpdate", "StepReport", "Update", "WindowLoss"]
+
+EndedWindows = list[tuple[LearningGroup, Window]]
+"""Windows that have ended, with whose they are."""
 
 
 @dataclass(slots=True)
@@ -97,11 +100,9 @@ class Update:
     """What it returns for each leaf that the window read, [rows, size] per sample; None: its losses do not depend on it, or
     the channel wants none."""
     stepping_members: dict[str, Members] = field(default_factory=dict)
-    """By stack, or lone agent beside stacks: the members that take a step, [N] bool; None or absent: all."""
+    """By agent: the members that take a step, [N] bool; None or absent: all."""
     auxiliary: set[str] = field(default_factory=set)
     """Agents with an auxiliary loss."""
-    reached_by_tie: set[str] = field(default_factory=set)
-    """Agents with tied parameters that step because a gradient reaches one of those they are tied to."""
 
 
 @dataclass(slots=True)

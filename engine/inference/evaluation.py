@@ -29,9 +29,9 @@ from antiphon.engine.inference.rollout import (
 )
 from antiphon.engine.metrics.progress import Progress
 from antiphon.envs.base import TorchVectorEnv, check_split
-from antiphon.envs.stream import ExampleStream
 from antiphon.errors import ScenarioError
 from antiphon.nets.random import seed_for
+from antiphon.scenarios.training import SPLITS, split_metric
 
 __all__ = ["Evaluation", "Make", "evaluate", "examples", "first_lines", "rollout_seed"]
 
@@ -44,8 +44,6 @@ _MEMORY = 1 << 31
 """Bytes that messages and outputs of all agents may take at a time; of more agents fewer examples are shown at once."""
 _ENVS = 64
 """Environments side by side in which a system runs forward, whatever the run's batch."""
-_SPLITS = ("train", "validation", "test")
-"""What seeds the episodes in an environment without splits."""
 _STRETCH = 2
 """Examples for each of them, at least, where that takes fewer."""
 _PERFECT = Links()
@@ -80,36 +78,42 @@ class Evaluation:
     links: Links = _PERFECT
     episodes: Episodes | None = None
 
-    def _mean(self, metric: str) -> float:
-        values = [self.agents[name][metric] for name in self.readout if metric in self.agents[name]]
+    def score(self, metric: str) -> float:
+        """Return a metric by name: the mean over the readouts that have it, or that of one agent (`AGENT.accuracy`).
+
+        NaN where there is none.
+        """
+        agent, what = split_metric(metric)
+        names = self.readout if agent is None else (agent,)
+        values = [own[what] for name in names if what in (own := self.agents.get(name, {}))]
         return sum(values) / len(values) if values else float("nan")
 
     @property
     def accuracy(self) -> float:
         """Mean accuracy of the readouts in [0, 1]; NaN where none classifies."""
-        return self._mean("accuracy")
+        return self.score("accuracy")
 
     @property
     def bits(self) -> float:
         """Mean bits that a target costs the readouts; NaN where none codes."""
-        return self._mean("bits")
+        return self.score("bits")
 
     @property
     def return_(self) -> float:
         """Mean return of the readouts' episodes, undiscounted; NaN where none has a policy."""
-        return self._mean("return")
+        return self.score("return")
 
     @property
     def loss(self) -> float:
         """Mean loss of the readouts."""
-        return self._mean("loss")
+        return self.score("loss")
 
     def __str__(self) -> str:
         head = f"{self.split}: {self.examples:,} examples"
         if self.episodes is not None:
             head = f"{self.episodes.count:,} whole episodes of {self.episodes.length:.1f} steps, {self.episodes.actions}"
         if len(self.agents) > _LINES:
-            means = {metric: self._mean(metric) for metric in self.agents[self.readout[0]]}
+            means = {metric: self.score(metric) for metric in self.agents[self.readout[0]]}
             head += f"; mean of {len(self.readout):,} readouts: {_written(means)}"
         marks = dict.fromkeys(self.readout, " (readout)")
         lines = [f"  {name}{marks.get(name, '')}: {_written(own)}" for name, own in self.agents.items()]
@@ -264,7 +268,7 @@ def _play(
     """
     if episodes is not None and episodes < 1:
         raise ScenarioError(f"evaluate: episodes={episodes}; must be at least 1")
-    check_split(split, env.splits or _SPLITS)
+    check_split(split, env.splits or SPLITS)
     if env.endless:
         raise ScenarioError("evaluate: the environment's episodes never end, so they have no return")
     if episodes is None:
@@ -298,7 +302,7 @@ def examples(
     Raises:
         ScenarioError: The environment is no stream of examples, or has no such split.
     """
-    if not isinstance(env, ExampleStream):
+    if not hasattr(env, "batches"):
         raise ScenarioError(
             "env: it is no stream of examples, and only examples can be looked at one by one; evaluate without that"
         )

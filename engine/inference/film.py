@@ -60,7 +60,7 @@ def film(
         RunError: It cannot render them here; the episodes do not end within 10,000 steps; Pillow is not installed.
     """
     pillow()
-    with closing(_environment(system, scenario)) as env, Progress("steps", None) as bar:
+    with closing(_environment(system, scenario)) as env, Progress("filming", None) as bar:
         if env.endless:
             raise ScenarioError("export: the environment's episodes never end")
         frames: list[FilmFrame] = []

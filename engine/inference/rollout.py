@@ -21,9 +21,10 @@ from antiphon.agents.network import OBJECTIVE, Tensors
 from antiphon.comms.links import Link
 from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.features.held_messages import HeldMessages
-from antiphon.engine.heart.agent import Goal, Participation
+from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.channel import Channel, SyntheticGradient, SyntheticInput
 from antiphon.engine.heart.clock import Call, StepWindows
+from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import (
     Action,
@@ -38,7 +39,7 @@ from antiphon.engine.heart.message import (
 from antiphon.engine.heart.rows import Replicas
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.links import Links
-from antiphon.engine.installed import forward_pass_of, objectives_of
+from antiphon.engine.installed import install_forward, objectives_of
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.nets.random import seed_for
 from antiphon.scenarios.relations import components
@@ -98,8 +99,8 @@ class Rollout:
             if channel.sampler is not None:
                 own = channel.sampler.seeded(seed_for(seed, "message", channel.sender, channel.port))
                 channel.sampler = own if sampled and own.learned else own.most_probable()
-        self._messages = _DeliveredMessages(deliver)
-        self._forward_pass = forward_pass_of(self.system, self._messages)
+        self._forward_pass = _Deliveries(self.system, deliver)
+        install_forward(self._forward_pass)
         if self._forward_pass.actions is not None:
             self._forward_pass.actions.greedy = not sampled
         if self._forward_pass.stand_ins is not None:
@@ -141,13 +142,14 @@ class Rollout:
         return tick.ports
 
 
-class _DeliveredMessages:
-    """Messages as constants, replaced before they go out."""
+class _Deliveries(ForwardPass):
+    """Ticks that read messages as constants, replaced before they go out."""
 
-    def __init__(self, deliver: Deliver | None) -> None:
+    def __init__(self, system: System, deliver: Deliver | None) -> None:
+        super().__init__(system)
         self.deliver = deliver
 
-    def read(self, channel: Channel, read: Read, tick: Tick, window: Window) -> Read:
+    def follow(self, channel: Channel, read: Read, tick: Tick, window: Window) -> Read:
         return Read(channel.name, read.value, read.available)
 
     def send(self, channel: Channel, step: int, live: Tensor, step_signals: StepSignals) -> Message:
@@ -168,7 +170,6 @@ class ExampleRollout:
         links: How messages travel.
         seed: Of what is lost and added on the way: with the same one, the same.
         ends: The agents whose newest outputs are wanted; ticks that do not reach these are left out. None: all agents.
-        watched: By agent: ports that are wanted beside those that a channel or objective reads.
         deliver: What is sent in place of messages; None: they are.
         on_step: Called after each of the steps for which the examples are shown.
 
@@ -185,7 +186,6 @@ class ExampleRollout:
         *,
         seed: int,
         ends: Collection[str] | None = None,
-        watched: Mapping[str, tuple[str, ...]] | None = None,
         deliver: Deliver | None = None,
         on_step: Callable[[], None] = lambda: None,
     ) -> None:
@@ -198,9 +198,8 @@ class ExampleRollout:
         needed = ticks_needed(system, self._ticks(), self._newest, self._behind)
         self.ports: dict[str, Tensors] = {}
         self._rollout = Rollout(system, self.rows, links, seed, deliver)
-        for name, agent in self._rollout.system.agents.items():
-            agent.watched = (watched or {}).get(name, ())
-            if links.kind == "perfect":  # all steps show the same, and nothing is lost
+        if links.kind == "perfect":  # all steps show the same, and nothing is lost
+            for agent in self._rollout.system.agents.values():
                 agent.align = None
         for channel in self._rollout.system.channels.values():
             channel.ledger.slack = len(self._calls)  # ticks that would close a message may be left out
@@ -389,7 +388,7 @@ def copied(system: System, channels: dict[str, Channel]) -> System:
     groups = [replace(group, window=Window(), pending=[], past=[]) for group in system.groups]
     found = rewired(system, channels, learners, groups)
     for agent in found.agents.values():
-        agent.participation = Participation()
+        agent.participation = None
     return found
 
 
@@ -403,7 +402,7 @@ def _silent_copy(system: System, batch: int, links: Links, seed: int) -> System:
         agent.batch, agent.replicas = batch, Replicas(batch=batch, device=agent.replicas.index.device)
         agent.seed = seed_for(seed, "agent", name)
         agent.trail = agent.action = None
-        agent.agent_disabled &= links.kind == "as_run"
+        agent.disabled = agent.disabled if links.kind == "as_run" else None
         if agent.goal is not None:
             agent.goal = replace(agent.goal, weight=1.0)
     return found

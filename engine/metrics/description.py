@@ -50,11 +50,11 @@ def describe_run(
             "channels": [(channel.name, channel.slug) for channel in scenario.channels],
         },
         scenario=scenario.scenario,
-        every=scenario.telemetry.period,
+        period=scenario.telemetry.period,
         until=scenario.training.steps if until is None else until,
         batch=scenario.training.batch,
         start_step=start,
-        top=scenario.telemetry.max,
+        max=scenario.telemetry.max,
         timeline=timeline,
     )
 

@@ -33,6 +33,7 @@ from antiphon.telemetry.figures import Figure, HistogramRow, Kind, SampleRow
 __all__ = [
     "LARGEST",
     "channel_figures",
+    "environment_figures",
     "figures",
     "histograms",
     "live_graph",
@@ -40,6 +41,7 @@ __all__ = [
     "sampled_at",
     "samples",
     "write_figures",
+    "write_validation",
 ]
 
 _LOOK_AHEAD = 64
@@ -59,7 +61,7 @@ def write_figures(simulation: BaseSimulation, step: int) -> None:
     telemetry = simulation.scenario.telemetry
     with uncollected():  # the figures of a large graph would have all there is searched for garbage
         rows = figures(simulation, step, simulation.train_means.row())
-        rows += [Figure("env", "", *figure) for figure in simulation.world.figures().items()]
+        rows += [Figure("env", "", *figure) for figure in environment_figures(simulation).items()]
         arrays = histograms(simulation) if telemetry.histograms else []
         sampled = sampled_at(step, telemetry.period, simulation.until)
         messages = samples(simulation.backend.system, simulation.scenario) if sampled else []
@@ -69,6 +71,32 @@ def write_figures(simulation: BaseSimulation, step: int) -> None:
                 recorder.histograms(step + 1, arrays)
             if messages:
                 recorder.samples(step + 1, messages)
+
+
+def environment_figures(simulation: BaseSimulation) -> dict[str, float]:
+    """Return metrics of progress by name: the epoch, where there are any, and those of the environment."""
+    epoch = simulation.epoch
+    return ({} if epoch is None else {"epoch": epoch}) | simulation.world.figures()
+
+
+def write_validation(simulation: BaseSimulation, step: int) -> None:
+    """Evaluate after a step as `training.evaluate` says, record the metrics, and end a run that has stopped getting better.
+
+    The metrics are figures of agents that begin with the split's name: `validation_loss`, `validation_accuracy`, ….
+    """
+    validation = simulation.validation
+    assert validation.training.evaluate is not None
+    simulation.evaluated = found = simulation.evaluate(validation.training.evaluate.split)
+    rows = [
+        Figure("agent", name, f"{found.split}_{metric}", value)
+        for name, metrics in found.agents.items()
+        for metric, value in metrics.items()
+    ]
+    for recorder in simulation.recorders:
+        recorder.figures(step + 1, rows)
+    validation.add(simulation.now, found)
+    simulation.stop_reason = simulation.stop_reason or validation.reason_to_stop
+    simulation.notify("on_evaluate", found)
 
 
 @torch.no_grad()
@@ -162,9 +190,8 @@ def of_agents(system: System, learned: StepReport) -> Iterator[Measured]:
     for agent in system.agents.values():
         yield Measured(agent.names, "updates", agent.learner.counts())
         if system.divergence.quarantine:
-            count, disabled = len(agent.names), agent.agent_disabled
-            each = disabled.view(count, -1)[:, 0].tolist() if isinstance(disabled, Tensor) else None
-            yield Measured(agent.names, "silenced", each or [float(bool(disabled))] * count)
+            disabled = torch.zeros(len(agent.names)) if agent.disabled is None else agent.disabled
+            yield Measured(agent.names, "silenced", disabled.tolist())
         if parameters := list(agent.learner.parameters.values()):
             yield Measured(agent.names, "parameter_norm", _norms(parameters, agent))
 

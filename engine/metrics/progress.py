@@ -1,68 +1,133 @@
-"""Progress of what takes long: a bar on standard error."""
+"""Progress of what takes long, on standard error: a bar on a terminal, elsewhere a line now and then."""
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sys
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "hidden"]
 
-_AFTER = 2.0
-"""Seconds for which nothing is displayed."""
+_BAR_AFTER = 2.0
+"""Seconds for which no bar is displayed."""
+_REFRESH = 0.5
+"""Seconds between two updates of a bar."""
+_LINE_AFTER, _LINE_EVERY = 5.0, 60.0
+"""Seconds to the first line, and at most to the next one: the time between lines doubles up to there."""
 
 
 class Progress(AbstractContextManager["Progress"]):
-    """A bar on standard error once something has taken long, if that is a terminal on which no other is displayed.
+    """How much has been done: on a terminal a bar, unless one is displayed already; in files, pipes and notebooks lines.
+
+    Nothing is displayed of what ends within seconds, in worker processes, within `hidden`, or with ANTIPHON_PROGRESS=0.
 
     Args:
-        what: Done, in one word.
+        what: Is done, in one word.
         total: How much there is to do; None: not known.
+        done: How much has been done before.
+        at_once: Whether a bar is displayed from the beginning.
+
+    Attributes:
+        done: How much has been done.
     """
 
     displayed: ClassVar[bool] = False
-    """Whether something of this process is on the terminal already."""
+    """Whether a bar of this process is on the terminal already."""
+    enabled: ClassVar[bool] = True
+    """Whether anything is displayed (`hidden`)."""
 
-    def __init__(self, what: str, total: int | None) -> None:
-        self._what, self._total = what, total
-        self._done = 0
+    def __init__(self, what: str, total: int | None, done: float = 0, *, at_once: bool = False) -> None:
+        self._what, self._total, self.done = what, total, done
         self._bar: Bar | None = None
-        self._start = time.monotonic()
+        self._interval = _LINE_AFTER
+        self._line_at = time.monotonic(), done
+        """When the newest line was printed, and how much had been done then."""
+        self._next = self._line_at[0] + (0.0 if at_once else _BAR_AFTER)
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Remove the bar; a second call does nothing."""
+        """Remove the bar; the next call of `advance` may display it again."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
             Progress.displayed = False
 
-    def advance(self, count: int = 1) -> None:
-        """Note that so much more has been done."""
-        if self._bar is None and time.monotonic() - self._start > _AFTER:
-            self.display()
-        if self._bar is not None:
-            self._bar.advance(self._bar.task_ids[0], count)
-        self._done += count
+    def advance(self, count: float = 1, about: Callable[[], str] | None = None) -> None:
+        """Note that so much more has been done.
 
-    def display(self) -> None:
-        """Display the bar now, if there is a terminal for it."""
-        if Progress.displayed or not sys.stderr.isatty() or multiprocessing.parent_process() is not None:
-            self._start = time.monotonic()  # there may be one later
+        Args:
+            count: How much.
+            about: What else is displayed.
+        """
+        self.done += count
+        now = time.monotonic()
+        if now < self._next:
             return
+        if not sys.stderr.isatty():
+            self._next = self._line_at[0] + self._interval
+            if now >= self._next and _shown():
+                self._print(now, "" if about is None else about())
+            return
+        self._next = now + _REFRESH
+        if self._bar is None and not Progress.displayed and _shown():
+            self._open()
+        if self._bar is not None:
+            text = "" if about is None else about()
+            self._bar.update(self._bar.task_ids[0], completed=self.done, description=text, refresh=True)
+
+    def _open(self) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
-        columns = (TextColumn(self._what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
-        self._bar.add_task(self._what, total=self._total, completed=self._done)
+        columns = (
+            TextColumn(self._what),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+        )
+        console = Console(stderr=True, highlight=False)
+        self._bar = Bar(*columns, TimeRemainingColumn(), console=console, transient=True)
+        self._bar.add_task("", total=self._total)
         self._bar.start()
         Progress.displayed = True
+
+    def _print(self, now: float, about: str) -> None:
+        """Print a line: `steps 1,200/5,000 · loss 0.312 · 14.2 steps/s · 4:28 left`."""
+        then, before = self._line_at
+        rate = (self.done - before) / (now - then)
+        total = "" if self._total is None else f"{self._total:,}"
+        parts = [f"{self._what} {int(self.done):>{len(total)},}" + (total and f"/{total}"), about]
+        parts.append(f"{rate:.3g} {self._what}/s" if self._what == "steps" else "")
+        if self._total is not None and rate > 0:
+            minutes, seconds = divmod(round((self._total - self.done) / rate), 60)
+            hours, minutes = divmod(minutes, 60)
+            parts.append(f"{hours}:{minutes:02}:{seconds:02} left")
+        print(" · ".join(filter(None, parts)), file=sys.stderr, flush=True)
+        self._line_at = now, self.done
+        self._interval = min(2 * self._interval, _LINE_EVERY)
+        self._next = now + self._interval
+
+
+@contextmanager
+def hidden() -> Iterator[None]:
+    """Display no progress within."""
+    before, Progress.enabled = Progress.enabled, False
+    try:
+        yield
+    finally:
+        Progress.enabled = before
+
+
+def _shown() -> bool:
+    wanted = Progress.enabled and os.environ.get("ANTIPHON_PROGRESS") != "0"
+    return wanted and multiprocessing.parent_process() is None

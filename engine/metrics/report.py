@@ -109,7 +109,8 @@ class AgentReport:
         for name in update.group.members:
             agent = agents[name]
             losses = update.window_loss.losses.get(name)
-            participating = agent.learning(update.window.number) if agent.stacked else None
+            drawn = True if agent.participation is None else agent.participation.rows(update.window.number)
+            participating = agent.members_in(drawn)
             for n, member in enumerate(agent.members):
                 group = base.group_of[member.name]
                 own = found.setdefault(group, Update(group, update.window, window_loss=WindowLoss()))

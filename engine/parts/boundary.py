@@ -164,10 +164,10 @@ class Boundary:
         # A synthetic gradient is where its sender is, a synthetic input where its receiver is.
         for channel in self.receiving.values():
             if channel.gradient.predictor is not None:
-                channel.gradient.disable(range(len(channel.members)), len(channel.members))
+                channel.gradient.disable(torch.ones(len(channel.members), dtype=torch.bool))
         for channel in self.sending.values():
             if channel.input.model is not None:
-                channel.input.disable(range(len(channel.members)), len(channel.members))
+                channel.input.disable(torch.ones(len(channel.members), dtype=torch.bool))
 
     # --- a step --------------------------------------------------------------------------------------------
 

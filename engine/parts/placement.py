@@ -280,7 +280,7 @@ def _always_returns(system: System, channel: Channel) -> bool:
     late = system.group_of[channel.receiver].late
     return (
         system.description.endless
-        and receiver.participation.probability == 1
+        and receiver.participation is None
         and not channel.ledger.link.drop
         and not late
     )

@@ -9,17 +9,23 @@ from math import prod
 
 import networkx as nx
 
+from antiphon.engine.build.learning_groups import windows_of
 from antiphon.engine.heart.clock import Clock
 from antiphon.envs.registry import describe
 from antiphon.envs.signal import Description
 from antiphon.scenarios import ChannelSpec, Scenario, warnings
+from antiphon.scenarios.advice import listed
 from antiphon.scenarios.relations import learning_groups
 
-__all__ = ["advice"]
+__all__ = ["advice", "expected_updates"]
 
 _MOST_WALKED = 300_000
 """Agents and channels that are walked through, at most, in search of late messages."""
 
+_FEW = 100
+"""Updates of an agent, below which a warning asks whether it learns often enough."""
+_LONGER, _FASTER = 8, 50
+"""How many times longer a receiver's window than its sender's, and how many times higher a predictor's rate, is warned of."""
 _WIDE = 4096
 """Zeros and ones of a one-hot observation of several values, at most, without a warning."""
 
@@ -38,8 +44,13 @@ def advice(scenario: Scenario, variants: Iterable[Scenario] = ()) -> list[str]:
     found = warnings(scenario, variants)
     if env.is_stream:
         found += _over(scenario) if env.episode_steps == env.hold else _late(scenario, env)
-    found += [*_lost_credit(scenario, env), *_mixed(scenario), *_never_learning(scenario)]
-    found += _wide(scenario, env)
+    found += [*_lost_credit(scenario, env), *_mixed(scenario), *_seldom_learning(scenario, env)]
+    steps, evaluate = scenario.training.steps, scenario.training.evaluate
+    if evaluate is not None and evaluate.period > steps:
+        found.append(
+            f"training.evaluate.period: {evaluate.period} is more than training.steps, {steps}: nothing is evaluated"
+        )
+    found += [*_weak_signals(scenario, env), *_wide(scenario, env)]
     if not env.can_be_saved:
         found.append(
             "env: it has no state_dict, so that a run in it cannot be resumed or forked: resume, evaluate --value, "
@@ -52,6 +63,36 @@ def advice(scenario: Scenario, variants: Iterable[Scenario] = ()) -> list[str]:
             "give an agent `acts: true`, or the environment threshold 0"
         )
     return [*found, *_waiting_for_each_other(scenario)]
+
+
+def _weak_signals(scenario: Scenario, env: Description) -> Iterator[str]:
+    """Warnings of decoupled channels, the most usual causes of what decoupling costs: one line for each cause."""
+    targets = {
+        agent.objective.target
+        for agent in scenario.agents.values()
+        if agent.objective is not None and agent.objective.kind == "classification"
+    }
+    known = [name for name in targets if name in env.signals and env.is_stream]
+    found: dict[str, list[str]] = {}
+    for channel in scenario.channels:
+        gradient = channel.gradient
+        if channel.coupling not in ("decoupled", "unlocked") or channel.state or not gradient.apply:
+            continue
+        if gradient.direct and known and not gradient.context:
+            line = f"predicts gradients without {known[0]!r}, on which they depend; give gradient.context [{known[0]}]"
+            found.setdefault(line, []).append(channel.name)
+        ends = [scenario.windows[name] for name in (channel.sender, channel.receiver)]
+        alike = scenario.agents[channel.receiver].clock.period == scenario.agents[channel.sender].clock.period
+        if alike and isinstance(ends[0], int) and isinstance(ends[1], int) and ends[1] >= _LONGER * ends[0]:
+            line = f"its sender learns every {ends[0]} steps, its receiver every {ends[1]}; give the sender the same unroll"
+            found.setdefault(line, []).append(channel.name)
+        training = scenario.training
+        own = scenario.agents[channel.sender].optimiser or training.optimiser
+        predictor = gradient.optimiser or training.predictor or training.optimiser
+        if gradient.learn and predictor.lr > _FASTER * own.lr:
+            line = f"its predictor's learning rate, {predictor.lr:g}, is far above its sender's, {own.lr:g}; lower it"
+            found.setdefault(line, []).append(channel.name)
+    yield from (f"{listed('channel', names)}: {line}" for line, names in found.items())
 
 
 def _wide(scenario: Scenario, env: Description) -> Iterator[str]:
@@ -135,15 +176,40 @@ def _over(scenario: Scenario) -> Iterator[str]:
             )
 
 
-def _never_learning(scenario: Scenario) -> Iterator[str]:
-    """Warnings of agents whose first window ends after the training."""
+def expected_updates(scenario: Scenario, env: Description) -> dict[str, int | None]:
+    """Return how many optimiser steps each agent that learns takes in the training, by its windows (their mean with `learn: P`).
+
+    None: it learns once an episode, and their lengths vary. Where windows wait for late gradients the last ones are missing.
+    """
+    found: dict[str, int | None] = {}
     for group in learning_groups(scenario.agents, scenario.channels):
-        window = scenario.window(group)
-        if window != "episode" and window > scenario.training.steps:
-            yield (
-                f"agent {', '.join(group)}: learns after {window} steps for the first time, and training.steps is "
-                f"{scenario.training.steps}; use a shorter unroll, or train for longer"
-            )
+        goals = filter(None, (scenario.agents[name].objective for name in group))
+        passes = [1 + (goal.get("epochs", 1) - 1) * goal.get("minibatches", 1) for goal in goals]
+        count = None
+        if scenario.window(group) != "episode" or env.episode_steps is not None:
+            windows, last = windows_of(scenario, group, env, None), scenario.training.steps - 1
+            number = windows.number(last)
+            count = max(0, number + (windows.end(number) <= last)) * max(passes, default=1)
+        found |= dict.fromkeys(group, count)
+    learning = {name: agent.p_update for name, agent in scenario.agents.items() if agent.learn}
+    return {name: None if (n := found[name]) is None else round(n * p) for name, p in learning.items()}
+
+
+def _seldom_learning(scenario: Scenario, env: Description) -> Iterator[str]:
+    """Warnings of agents that learn seldom: at no step of the training, or in less than 100 of at least as many steps."""
+    steps, updates = scenario.training.steps, expected_updates(scenario, env)
+    seldom: dict[tuple[int, object], list[str]] = {}
+    for name, count in updates.items():
+        if count is not None and (not count or count < _FEW <= steps):
+            seldom.setdefault((count, scenario.windows[name]), []).append(name)
+    for (count, window), names in seldom.items():
+        fix = "use a shorter unroll, or train for longer"
+        if count:
+            length = "an episode" if window == "episode" else f"{window} steps"
+            yield f"{listed('agent', names)}: {count} updates in {steps:,} steps, one in {length}; {fix}"
+        elif window != "episode":
+            line = f"learns after {window} steps for the first time, and training.steps is {steps}"
+            yield f"{listed('agent', names)}: {line}; {fix}"
 
 
 def _lost_credit(scenario: Scenario, env: Description) -> Iterator[str]:

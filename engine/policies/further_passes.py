@@ -133,14 +133,16 @@ class FurtherPasses:
             assert policies is not None
             found = policies.further(agent, policy, own, ports[agent.name])
             assert agent.goal is not None
-            losses, stopped = found.losses.sum(0), agent.agent_disabled
+            losses, stopped = found.losses.sum(0), agent.disabled_rows
             if isinstance(stopped, Tensor):  # members, by an earlier pass
                 losses = mask_fill_zero(mask_not(stopped[own]), losses)
             roots.append(losses.sum() * (agent.goal.weight * len(agent.members) / len(own)))
             policy.further.append(found.figures)
         parameters = {name: self.system.agents[name].learner.trainable for name in update.gradients}
         (result,) = backward_all([BackwardRequest(roots, [], parameters, [])], self.system.batch)
-        return Update(update.group, update.window, {**result.parameters}, update.learning, window.loss)
+        again = self.engine.backward_pass.update_of(update.group, update.window)
+        again.gradients, again.window_loss = {**result.parameters}, window.loss
+        return again
 
 
 def _passes(agent: Agent) -> int:
@@ -165,4 +167,4 @@ class _Window:
     @property
     def learns(self) -> bool:
         """Whether some agent has not been stopped by an earlier pass."""
-        return any(agent.agent_disabled is not True for agent in self.agents)
+        return not all(agent.all_disabled for agent in self.agents)

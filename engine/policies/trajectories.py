@@ -7,20 +7,27 @@ comes before; a step whose reward is masked was no experience. What is seen of w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE, VALUE, Tensors
-from antiphon.agents.policies import Advantages, PolicyLosses, Trajectory, trajectory_of
+from antiphon.agents.policies import (
+    RETURNS,
+    Advantages,
+    PolicyLosses,
+    Trajectory,
+    running_returns,
+    trajectory_of,
+)
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import StepSignals, Tick, Window
 from antiphon.engine.heart.rows import mask_fill_zero, select_rows
 from antiphon.engine.heart.system import System
-from antiphon.engine.heart.updates import Losses, WindowLoss
+from antiphon.engine.heart.updates import Losses, Update, WindowLoss
 from antiphon.engine.policies.policy_window import PolicyWindow
 from antiphon.engine.policies.rewards import COSINE, ENDS, Rewards
 
@@ -51,7 +58,10 @@ class PolicyEvaluator:
         trajectory, ports = self._trajectory(agent, ticks, window), ports_of(agent, ticks)
         values, members = values_in(ports), len(agent.members)
         known = None if values is None else constant(values)
-        advantages = policy.advantages(trajectory, known, members=members)
+        statistics = window.start[self.system.owner_of[agent.name]].get(RETURNS)
+        if statistics is not None:
+            statistics = statistics.view(members, -1)
+        advantages = policy.advantages(trajectory, known, members=members, statistics=statistics)
         if isinstance(ticks[0].participates, Tensor):
             advantages = _where(ticks[0].participates, advantages)
         teaches = None if self.system.device.type == "cpu" else self._teaches(agent, ticks)
@@ -97,6 +107,20 @@ class PolicyEvaluator:
         messages = [sampled.log_probs(ports, window.ticks, rows) for sampled in sampled_of(agent)]
         outputs, values = ports.get(OBJECTIVE), values_in(ports)
         return policy.losses(outputs, values, *constants, members=len(agent.members), messages=messages)
+
+    def update_statistics(self, updates: Sequence[Update]) -> None:
+        """Add the returns of the windows learned from to the running statistics of the agents that normalise them."""
+        for update in updates:
+            for name, policy in update.window_loss.policies.items():
+                agent, moments = self.system.agents[name], policy.advantages.moments
+                if moments is None or agent.learner.frozen:
+                    continue
+                before = agent.learner.buffers[RETURNS]
+                after = running_returns(before.view(len(agent.members), -1), moments).view_as(before)
+                members = update.stepping_members.get(name) if agent.stacked else None
+                if members is not None:
+                    after = torch.where(members.to(after.device).unsqueeze(1), after, before)
+                agent.learner.buffers = {**agent.learner.buffers, RETURNS: after}
 
     # --- what was done, and what followed ------------------------------------------------------------------
 
@@ -332,7 +356,8 @@ def values_in(ports: Tensors) -> Tensor | None:
 def _where(rows: Tensor, advantages: Advantages) -> Advantages:
     """Advantages that teach in some rows only."""
     valid = advantages.valid & rows
-    return Advantages(mask_fill_zero(rows.expand_as(valid), advantages.advantages), advantages.returns, valid)
+    own = mask_fill_zero(rows.expand_as(valid), advantages.advantages)
+    return replace(advantages, advantages=own, valid=valid)
 
 
 def rows_through(rows: Tensor, index: Tensor | None, members: int, batch: int) -> Tensor:

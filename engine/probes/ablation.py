@@ -18,6 +18,7 @@ from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.inference.evaluation import examples, first_lines, rollout_seed
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import Deliver, ExampleRollout, Scores, with_targets
+from antiphon.engine.metrics.progress import Progress
 from antiphon.engine.probes.truth import chosen_channels
 from antiphon.errors import ScenarioError, suggest
 from antiphon.nets.random import seed_for, uniform
@@ -130,7 +131,6 @@ def ablate(
     channels: Sequence[str] | None = None,
     links: Links | str = _PERFECT,
     limit: int | None = None,
-    watch: Callable[[int, int], None] | None = None,
 ) -> Ablation:
     """Evaluate a system with the messages of one channel after the other replaced.
 
@@ -142,7 +142,6 @@ def ablate(
         links: How messages travel, with or without the channel (a word for their kind will do); what they lose is
             drawn from the run's seed.
         limit: At most so many examples, spread evenly over the split; None: all.
-        watch: Called with how many rollouts are done, and of how many.
 
     Raises:
         ScenarioError: No such channel or split, or nothing to do without.
@@ -166,7 +165,7 @@ def ablate(
         return rollout.scores()
 
     rows = [len(next(iter(batch.values()))) for batch in batches]
-    intact, changes = _compare(scores, list(zip(seeds, rows, strict=True)), kind, names, watch)
+    intact, changes = _compare(scores, list(zip(seeds, rows, strict=True)), kind, names)
     count = sum(rows)
     quantile = student_t(count - 1) if count > 1 else None
     readouts = simulation.scenario.readouts
@@ -212,7 +211,6 @@ def _compare(
     batches: Sequence[tuple[int, int]],
     kind: str,
     names: Sequence[str],
-    watch: Callable[[int, int], None] | None,
 ) -> tuple[Scores, dict[str, Scores]]:
     """Return the scores of the examples with every channel in place, and their changes without each.
 
@@ -221,7 +219,6 @@ def _compare(
         batches: Seed and rows of each.
         kind: As of `ablate`, like all else.
         names: The channels.
-        watch: Called after each rollout.
     """
     sums: dict[tuple[str, int], Tensor] = {}
 
@@ -233,13 +230,13 @@ def _compare(
     intact = [scores(number, add if kind == "mean" else None) for number in range(len(batches))]
     means = {place: total / sum(rows for _, rows in batches) for place, total in sums.items()}
     changes: dict[str, list[Scores]] = {name: [] for name in names}
-    for number, ((seed, rows), before) in enumerate(zip(batches, intact, strict=True)):
-        partner = _partners(rows, seed)
-        for done, name in enumerate(names, 1):
-            after = scores(number, _without(name, kind, means, partner))
-            changes[name].append({a: {m: after[a][m] - v for m, v in before[a].items()} for a in before})
-            if watch is not None:
-                watch(number * len(names) + done, len(names) * len(batches))
+    with Progress("ablating", len(names) * len(batches)) as progress:
+        for number, ((seed, rows), before) in enumerate(zip(batches, intact, strict=True)):
+            partner = _partners(rows, seed)
+            for name in names:
+                after = scores(number, _without(name, kind, means, partner))
+                changes[name].append({a: {m: after[a][m] - v for m, v in before[a].items()} for a in before})
+                progress.advance()
     return _joined(intact), {name: _joined(found) for name, found in changes.items()}
 
 

@@ -23,11 +23,12 @@ from antiphon.engine.backends import StackedBackend
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.heart.channel import Channel, SyntheticInput
+from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Message, Read, StepSignals, Tick, Window
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.rollout import copied
-from antiphon.engine.installed import forward_pass_of, objectives_of, predictor_trainer_of
+from antiphon.engine.installed import install_forward, objectives_of, predictor_trainer_of
 from antiphon.errors import ScenarioError, suggest
 
 __all__ = [
@@ -103,15 +104,16 @@ def _probe(true: Tensor, synthetic: Tensor | None) -> Probe:
     return Probe(true, synthetic, {k: v.item() for k, v in alignment(synthetic, true).items()})
 
 
-class _GraphMessages:
-    """Passes every message on with its graph: by the ledger's rules, but cut nowhere."""
+class _GraphPass(ForwardPass):
+    """Ticks that pass every message on with its graph: by the ledger's rules, but cut nowhere."""
 
-    def __init__(self, start: int, marked: Collection[str]) -> None:
+    def __init__(self, system: System, start: int, marked: Collection[str]) -> None:
+        super().__init__(system)
         self.start = start
         self.marked = marked
         self.sent: dict[str, Message] = {}
 
-    def read(self, channel: Channel, read: Read, tick: Tick, window: Window) -> Read:
+    def follow(self, channel: Channel, read: Read, tick: Tick, window: Window) -> Read:
         return Read(channel.name, read.value, read.available)
 
     def send(self, channel: Channel, step: int, live: Tensor, step_signals: StepSignals) -> Message:
@@ -154,9 +156,9 @@ class DifferentiableRollout:
             learner.parameters = {name: constant(p) for name, p in learner.parameters.items()}
             learner.trainable = []
         self.evaluator = objectives_of(self.system)
-        messages = _GraphMessages(start, marked)
-        self.sent = messages.sent
-        self.forward_pass = forward_pass_of(self.system, messages)
+        self.forward_pass = _GraphPass(self.system, start, marked)
+        self.sent = self.forward_pass.sent
+        install_forward(self.forward_pass)
 
     def tick(self, step: int, step_signals: StepSignals) -> None:
         """Tick all agents due at `step`."""
@@ -196,6 +198,7 @@ def _reopened(ledger: Ledger, horizon: int) -> Ledger:
     return replace(
         ledger,
         held=copy.copy(ledger.held),
+        returned=copy.copy(ledger.returned),
         messages={stamp: copy.copy(message) for stamp, message in ledger.messages.items()},
         completed=dict(ledger.completed),
         slack=ledger.slack + horizon,

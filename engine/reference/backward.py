@@ -20,13 +20,13 @@ from antiphon.comms.synthetic_gradients import Critic, DirectGradient
 from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import LearningGroup, Message, Tick, Window
-from antiphon.engine.heart.updates import Losses, Update, WindowLoss
+from antiphon.engine.heart.updates import EndedWindows, Losses, Update, WindowLoss
 from antiphon.engine.reference import ledger
-from antiphon.engine.reference.forward import release, replay
+from antiphon.engine.reference.forward import replay
 from antiphon.engine.reference.ledger import as_mask, mask_fill_zero
 from antiphon.engine.reference.policies import policy_window
 from antiphon.engine.reference.predictors import example_of, synthetic_gradient
-from antiphon.engine.reference.state import Closed, State, gradients_of
+from antiphon.engine.reference.state import State, gradients_of
 
 
 def window_loss(state: State, window: Window) -> WindowLoss:
@@ -246,7 +246,7 @@ def fate_of(state: State, group: LearningGroup, window: Window, step: int) -> st
     return "closed" if reached else "dropped"
 
 
-def lambda_returns(state: State, closed: Closed, step: int) -> dict[str, list[Message]]:
+def lambda_returns(state: State, closed: EndedWindows, step: int) -> dict[str, list[Message]]:
     """Return the messages of states, by channel, whose return over K windows is known with the windows just closed.
 
     With g_j the gradient of window j's losses by the state it starts from, J_j the Jacobian of the state it ends with
@@ -301,5 +301,5 @@ def _returns(state: State, update: Update, traced: list[Channel], beyond: Tensor
                 _term(Injection(window.live[memory.name, last.stamp], more), memory.gradient.discount, batch)
             )
     gradients = gradients_of([*window_loss(state, window).roots, *terms], list(leaves.values()))
-    release(window)
+    window.release()
     return {name: g * batch for name, g in zip(leaves, gradients, strict=True) if g is not None}

@@ -18,14 +18,14 @@ from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE
 from antiphon.engine.heart.message import Action, LearningGroup, StepSignals, Window
-from antiphon.engine.heart.updates import StepReport
+from antiphon.engine.heart.updates import EndedWindows, StepReport
 from antiphon.engine.reference import ledger
 from antiphon.engine.reference.backward import depth, fate_of, lambda_returns, window_update
-from antiphon.engine.reference.forward import release, replay, tick_agents
+from antiphon.engine.reference.forward import replay, tick_agents
 from antiphon.engine.reference.ledger import RowMask, mask_fill_zero
-from antiphon.engine.reference.policies import act, further_passes
+from antiphon.engine.reference.policies import act, further_passes, update_returns
 from antiphon.engine.reference.predictors import gradient_updates, input_updates
-from antiphon.engine.reference.state import Closed, State
+from antiphon.engine.reference.state import State
 
 
 class ReferenceEngine(State):
@@ -97,6 +97,8 @@ class ReferenceEngine(State):
         inputs = input_updates(self, step)
         # ... then everything moves: the order cannot matter.
         for update in updates:
+            update_returns(self, update)
+        for update in updates:
             for name, own in update.gradients.items():
                 self.optimizers[self.agents[name].learner].step(own, step)
         for name, learned in gradients.items():
@@ -106,12 +108,12 @@ class ReferenceEngine(State):
         for update in updates:
             further_passes(self, update, step)
         for _, window in [*closed, *dropped]:
-            release(window)
+            window.release()
         return StepReport(updates, gradients, inputs)
 
-    def _closed_windows(self, step: int) -> tuple[Closed, Closed]:
+    def _closed_windows(self, step: int) -> tuple[EndedWindows, EndedWindows]:
         """Windows that are learned from at `step`, and those that nothing reaches any more (27b)."""
-        ended = {"closed": Closed(), "dropped": Closed()}
+        ended = {"closed": EndedWindows(), "dropped": EndedWindows()}
         for group in self.system.groups:
             number = group.windows.ending(step)
             if number is None:
@@ -124,7 +126,7 @@ class ReferenceEngine(State):
             for window in waiting:
                 fate = fate_of(self, group, window, step)
                 if fate == "waits":
-                    release(window)
+                    window.release()
                     group.pending.append(window)
                     continue
                 if fate == "closed" and window is not newest:

@@ -28,7 +28,7 @@ def tick_agents(state: State, names: tuple[str, ...], signals: StepSignals) -> l
         window.number = group.windows.number(signals.step)
         window.start = {name: dict(state.agents[name].learner.buffers) for name in group.owners}
     ticks = [_read(state, agent, signals, window) for agent in agents]
-    learner.buffers = _evaluate(state, ticks, window, learner.buffers)
+    learner.buffers = learner.buffers | _evaluate(state, ticks, window, learner.buffers)
     window.calls.append(ticks)
     for agent, tick in zip(agents, ticks, strict=True):
         _send(state, agent, tick, window)
@@ -40,14 +40,7 @@ def replay(state: State, window: Window) -> None:
     buffers = dict(window.start)
     for ticks in window.calls:
         owner = state.system.owner_of[ticks[0].agent]
-        buffers[owner] = _evaluate(state, ticks, window, buffers[owner])
-
-
-def release(window: Window) -> None:
-    """Drop a window's graph: none outlives it (rule 15)."""
-    window.live.clear()
-    for tick in window.ticks():
-        tick.ports = {}
+        buffers[owner] = buffers[owner] | _evaluate(state, ticks, window, buffers[owner])
 
 
 def _read(state: State, agent: Agent, signals: StepSignals, window: Window) -> Tick:
@@ -126,9 +119,7 @@ def _evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors)
     states = [_value(state, tick.memory, tick, window) for tick in ticks if tick.memory is not None]
     before = torch.cat(states) if states else None
     x = torch.cat([_network_input(state, tick, window) for tick in ticks])
-    ports, after = learner.network(
-        learner.parameters, buffers, x, training=training, seed=seed, transports=transports, state=before
-    )
+    ports, after = learner.evaluate(buffers, x, seed=seed, transports=transports, state=before)
     if agents[0].inputs.critic:
         flat = len(learner.critic.input_shape) == 1
         seen = torch.cat([torch.cat(_observed(state, t, agents[0].inputs.critic, flat), 1) for t in ticks])
@@ -219,4 +210,4 @@ def _send(state: State, agent: Agent, tick: Tick, window: Window) -> None:
 
 def _poisons(state: State, agent: Agent, output: Tensor) -> bool:
     """Whether an output would poison whoever reads it: under quarantine it is void (rule 32)."""
-    return agent.agent_disabled is True or (state.quarantine and not bool(output.isfinite().all()))
+    return agent.all_disabled or (state.quarantine and not bool(output.isfinite().all()))

@@ -61,7 +61,7 @@ def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, **of: 
     message.finished = None if ticks else step
     message.pinned = bool(ticks) or not channel.state
     _note_newest(channel, step)  # the gradients of this step have come back by now
-    message.newest_returned = ledger.newest
+    message.newest_returned = None if ledger.returned is None else ledger.returned.value
     ledger.messages[step] = message
     # Messages of no more use are dropped, unless newest arrivals are held and it is not among them (rule 17).
     due, held = ledger.sender.latest(step - link.delay), ledger.held
@@ -82,11 +82,13 @@ def take(channel: Channel, step: int) -> list[Message]:
 
 
 def _note_newest(channel: Channel, step: int) -> None:
+    known = channel.ledger.returned
     for message in channel.ledger.completed.get(step, []):
-        assert message.gradient is not None
-        before = channel.zeros if channel.ledger.newest is None else channel.ledger.newest
+        if known is None or message.gradient is None:
+            continue
+        before = channel.zeros if known.value is None else known.value
         newest = select(as_mask(message.counted, before), message.gradient, before)
-        channel.ledger.newest = mask_fill_zero(~as_mask(message.void, before), newest)
+        known.value = mask_fill_zero(~as_mask(message.void, before), newest)
 
 
 def reads(channel: Channel, step: int) -> list[Read]:
@@ -213,8 +215,8 @@ def cut(channel: Channel, step: int, ended: RowMask, terminated: RowMask) -> Non
         message.void = simplified(as_mask(message.void, like) | ended)
         if message.first_use is not None and message.first_use > step:
             message.no_injection = simplified(as_mask(message.no_injection, like) | ended)
-    if ledger.newest is not None:
-        ledger.newest = mask_fill_zero(~ended, ledger.newest)
+    if (back := ledger.returned) is not None and back.value is not None:
+        back.value = mask_fill_zero(~ended, back.value)
     if (held := ledger.held) is not None:
         held.stamp = None if held.stamp is None else torch.where(ended, -1, held.stamp)
         held.prior_stamp = None if held.prior_stamp is None else torch.where(ended, -1, held.prior_stamp)

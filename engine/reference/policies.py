@@ -10,7 +10,14 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from antiphon.agents.network import OBJECTIVE, VALUE
-from antiphon.agents.policies import Advantages, PolicyLosses, Trajectory, trajectory_of
+from antiphon.agents.policies import (
+    RETURNS,
+    Advantages,
+    PolicyLosses,
+    Trajectory,
+    running_returns,
+    trajectory_of,
+)
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.message import StepSignals, Tick, Window
@@ -51,10 +58,7 @@ def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | 
     rewards, *ends = (torch.stack(each) for each in outcomes)
     direction = goal.rewards.direction
     if direction is not None:  # rule 39: how far a signal moved where a message points to
-        weight, channel = (
-            dict(goal.rewards.weights)["goal.cosine"],
-            agent.incoming[direction.place].name,
-        )
+        weight, channel = dict(goal.rewards.weights)["goal.cosine"], agent.incoming[direction.place].name
         for t, pair in enumerate(pairwise(ticks)):
             message = [message_read(state, r, window) for r in pair[0].reads if r.channel == channel][-1]
             signals = [tick.step_signals.signals[direction.signal].flatten(1) for tick in pair]
@@ -68,7 +72,9 @@ def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | 
     trajectory = trajectory_of(sampled, rewards, *ends, known_length=known_length)
     values = _port(ticks, VALUE)
     values = None if values is None else constant(values)[..., 0]
-    advantages = policy.advantages(trajectory, values)
+    statistics = window.start[state.system.owner_of[agent.name]].get(RETURNS)
+    before = None if statistics is None else statistics.unsqueeze(0)
+    advantages = policy.advantages(trajectory, values, statistics=before)
     if not advantages.valid.any():
         return None
     first = pass_losses(agent, ticks, (trajectory, advantages, None))
@@ -126,6 +132,15 @@ def _messages(agent: Agent, ticks: Sequence[Tick]) -> Iterator[tuple[Tensor, ...
                 pair = sent.sampler.log_prob(output, sample), sent.sampler.entropy(output)
             pairs.append(pair)
         yield tuple(torch.stack(each) for each in zip(*pairs, strict=True))
+
+
+def update_returns(state: State, update: Update) -> None:
+    """Add a window's returns to the running statistics of the agents that normalise them (rule 41)."""
+    for name, policy in update.window_loss.policies.items():
+        learner, moments = state.agents[name].learner, policy.advantages.moments
+        if moments is not None and not learner.frozen:
+            after = running_returns(learner.buffers[RETURNS].unsqueeze(0), moments)[0]
+            learner.buffers = learner.buffers | {RETURNS: after}
 
 
 def further_passes(state: State, update: Update, step: int) -> None:

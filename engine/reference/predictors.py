@@ -11,46 +11,40 @@ from antiphon.comms.model import Model
 from antiphon.comms.synthetic_gradients import newest_returned
 from antiphon.engine.heart.channel import Channel, SyntheticGradient, SyntheticInput
 from antiphon.engine.heart.message import Message
-from antiphon.engine.heart.updates import PredictorUpdate
+from antiphon.engine.heart.updates import EndedWindows, PredictorUpdate
 from antiphon.engine.reference import ledger
 from antiphon.engine.reference.ledger import as_mask, mask_fill_zero
-from antiphon.engine.reference.state import Closed, State
+from antiphon.engine.reference.state import State
 
 
 def synthetic_gradient(state: State, channel: Channel, message: Message) -> Tensor | None:
     """Return SG(m, c) of a message, [B, size] per sample; None where nothing is injected (rules 5, 20)."""
-    if (
-        channel.gradient.predictor is None
-        or not channel.injects
-        or message.unread
-        or message.no_injection is True
-    ):
+    predictor = channel.gradient.predictor
+    if predictor is None or not channel.injects or message.unread or message.no_injection is True:
         return None
     example = example_of(state, channel, message, answered=False)
     if example is None:  # of `local_policy`, before anything has come back, it is zero
         return channel.zeros if channel.gradient.needs_actions else None
-    predicted = constant(channel.gradient.predictor.predict(example))
+    predicted = constant(predictor.predict(example))
     # Without a target a predictor has no loss of its own, and no slope.
     return predicted if example.valid is None else mask_fill_zero(example.valid, predicted)
 
 
 def example_of(state: State, channel: Channel, message: Message, *, answered: bool) -> Example | None:
     """Return what a predictor reads of a message, if `answered` with what has come back; None: its signals are absent."""
-    signals, target = message.step_signals.signals, channel.gradient.target
-    needed = [spec.name for spec in channel.gradient.context] + ([] if target is None else [target])
-    if any(name not in signals for name in needed) or (
-        channel.gradient.needs_actions and not message.actions
-    ):
+    signals, own, target = message.step_signals.signals, channel.gradient, channel.gradient.target
+    needed = [spec.name for spec in own.context] + ([] if target is None else [target])
+    if any(name not in signals for name in needed) or (own.needs_actions and not message.actions):
         return None
     example = Example(message.sent, context_of(state, channel, message, message.first_use), None)
-    if channel.gradient.needs_actions:
+    if own.needs_actions:
         example.actions = tuple(message.actions)
     if answered and channel.ledger.wants_gradient:
         example.delta, example.loss = message.gradient, message.loss
         example.valid = as_mask(message.counted, message.sent)
         if example.loss is None and channel.needs_returned_loss:
             example.loss = torch.zeros_like(message.sent[:, 0])  # nothing is lost after an end (rule 20)
-        if channel.gradient.needs_actions:
+        if own.needs_actions:
             example.valid = torch.stack([one.valid for one in message.actions]).any(0)
     if target is not None:
         example.target, present = signals[target], signals.get(f"_{target}")
@@ -65,18 +59,14 @@ def context_of(
 ) -> Tensor | None:
     """Return the context of a message's synthetic gradient, or if `far` of its input, used at `tick`: [B, features]."""
     columns, held = [], channel.ledger.held
-    signals, ends = (
-        (channel.input.context, channel.input.ends)
-        if far
-        else (channel.gradient.context, channel.gradient.ends)
-    )
-    encoded = encode(signals, message.step_signals.signals, state.system.dtype)
+    own: SyntheticGradient | SyntheticInput = channel.input if far else channel.gradient
+    encoded = encode(own.context, message.step_signals.signals, state.system.dtype)
     if encoded is not None:
         columns.append(encoded)
     prior, stamps = channel.zeros, as_mask(False, channel.zeros).long() - 1
     if held is not None and held.prior is not None and held.prior_stamp is not None:
         prior, stamps = held.prior, held.prior_stamp
-    for end in ends:
+    for end in own.ends:
         agent = state.agents[channel.sender if end.startswith("from") else channel.receiver]
         if end == "returned":
             column = channel.zeros if message.newest_returned is None else message.newest_returned
@@ -97,7 +87,7 @@ def context_of(
 
 
 def gradient_updates(
-    state: State, closed: Closed, returns: dict[str, list[Message]], step: int, *, watch: bool
+    state: State, closed: EndedWindows, returns: dict[str, list[Message]], step: int, *, watch: bool
 ) -> dict[str, PredictorUpdate]:
     """Compute the training step of every synthetic gradient that something reached at `step` (rules 6, 7)."""
     updates: dict[str, PredictorUpdate] = {}
@@ -141,9 +131,8 @@ def _examples(state: State, channel: Channel, messages: list[Message], step: int
                 line = f"channel {channel.name}: a gradient came back more than ten times as long as the median; "
                 state.system.divergence.events.append((step, line + "it is shortened, as all such will be"))
         example = example_of(state, channel, message, answered=True)
-        if example is None or (
-            channel.gradient.needs_actions and not any(a.valid.any() for a in message.actions)
-        ):
+        acted = not channel.gradient.needs_actions or any(a.valid.any() for a in message.actions)
+        if example is None or not acted:
             continue
         if not channel.ledger.wants_gradient:
             valid = ~as_mask(message.no_injection, message.sent)
@@ -166,11 +155,9 @@ def _learned(
     if not wrong:
         return constant(loss), gradients
     who, kind, what = channel.sender, "gradient", "its learning rate, or that of its synthetic gradients"
-    models: SyntheticGradient | SyntheticInput = channel.gradient
     if model is channel.input.model:
         who, kind, what = channel.receiver, "input", "the learning rate of the synthetic input"
-        models = channel.input
     line = f"agent '{who}': the loss of the synthetic {kind} of its channel {channel.name} at step {step}"
     state.report(step, f"{line} {wrong}; lower {what}")
-    models.disable([0], 1)
+    (channel.input if kind == "input" else channel.gradient).disable(torch.tensor([True]))
     return None

@@ -12,15 +12,12 @@ from torch import Tensor
 
 from antiphon.agents.learner import Learner
 from antiphon.comms.model import Model
-from antiphon.engine.heart.message import LearningGroup, Window
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 from antiphon.errors import DivergenceError
 from antiphon.nets.random import uniform
 from antiphon.nets.torch_optimisers import TorchOptimiser, plain_optimiser, rate_shares
 
-Closed = list[tuple[LearningGroup, Window]]
-"""Windows that have ended."""
 MOMENTS = {"momentum": "momentum_buffer", "mean": "exp_avg", "square": "exp_avg_sq"}
 """Names of an optimiser's moments where they are saved, and in torch."""
 
@@ -88,12 +85,9 @@ class State:
 
     def participates(self, agent: str, window: int) -> bool:
         """Return whether an agent learns from a window: drawn with its probability (rule 7); never once disabled (32)."""
-        own = self.agents[agent]
-        drawn = (
-            own.participation.probability == 1.0
-            or uniform(own.participation.seed, window, 1).item() < own.participation.probability
-        )
-        return own.agent_disabled is False and drawn
+        draws = self.agents[agent].participation
+        drawn = draws is None or uniform(draws.seeds[0], window, 1).item() < draws.probability
+        return self.agents[agent].disabled is None and drawn
 
     def gradients(
         self, update: Update, losses: list[Tensor], step: int, returned: Sequence[Tensor | None] = ()
@@ -111,7 +105,7 @@ class State:
                 line = f"agent {', '.join(map(repr, group.members))}: the {what} at step {step} {wrong}; lower its "
                 self.report(step, line + "learning rate, or the scale of the synthetic gradients it receives")
                 for name in group.members:
-                    self.agents[name].agent_disabled = True
+                    self.agents[name].disable(torch.tensor([True]))
                 return None
         gradients_by = {}
         for name, own in parameters.items():

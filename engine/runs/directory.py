@@ -1,8 +1,8 @@
 """The run directory: what a run leaves on disk, written whole or not at all.
 
 `scenario.yaml` (resolved), `run.json` (where it comes from, how it ended, and the manifest of the other files), `metrics.csv`,
-TensorBoard's event files, `checkpoints/step-000000100/` (the newest two), `result.json` (what `--json` prints). Loads
-without torch.
+TensorBoard's event files, `checkpoints/step-000000100/` (the newest two) and `checkpoints/best/`, `result.json` (what `--json`
+prints). Loads without torch.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from antiphon.engine.runs.lock import LOCK, DirectoryLock
-from antiphon.errors import RunError, ScenarioError
+from antiphon.errors import RunError, ScenarioError, suggest
 from antiphon.files import (
     cut,
     fitting,
@@ -49,22 +52,32 @@ if TYPE_CHECKING:
     from antiphon.engine.base_simulation import BaseSimulation
 
 __all__ = [
+    "EXIST",
+    "MEASURED",
     "RunDirectory",
     "check_free",
     "commit",
     "holds_objects",
     "is_free",
     "now",
+    "remove_run",
     "scenario_text",
     "versions",
 ]
 
+EXIST = ("number", "overwrite", "resume", "error")
+"""What a new run does where its directory already exists and is not empty: another name (x-2, x-3, …), the run there is removed or
+resumed, or an error."""
 _KEPT = 2
-"""How many checkpoints are kept."""
+"""How many checkpoints are kept, but for the best one."""
+_BEST = "best"
+"""Name of the checkpoint that was best by `training.keep_best`."""
 _SCENARIO, _RUN, _RESULT = "scenario.yaml", "run.json", "result.json"
+MEASURED = "measured.json"
 _TABLES = ("metrics.csv", "parts.csv")
 _EVENTS = "events.out.tfevents.*.antiphon"
 """Event files that a run writes; others in its directory are let alone."""
+_MEASURED_EVENTS = "events.out.tfevents.*.measured"
 _PACKAGES = ("antiphon", "torch", "numpy", "gymnasium", "networkx", "pydantic", "tensorboard", "safetensors")
 _KINDS: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("scenario", "device", "dtype", "backend", "exit"), str),
@@ -123,13 +136,55 @@ def is_free(path: Path) -> bool:
     return not names or (LOCK in names and names <= {LOCK, _SCENARIO, *begun})
 
 
-def check_free(path: Path) -> None:
-    """Raise RunError unless a new run can begin in a folder."""
-    if not is_free(path):
+def check_free(path: Path, exist: str = "error") -> None:
+    """Raise RunError unless a new run can begin in a folder; ScenarioError where `exist` is none of `EXIST`."""
+    if exist not in EXIST:
+        raise ScenarioError(f"exist: {exist!r}; must be {', '.join(EXIST[:-1])} or {EXIST[-1]}")
+    if exist == "number" or is_free(path):
+        return
+    if exist != "overwrite":
         raise RunError(
-            f"{path}: is there already and not empty; choose another name, or add --resume-if-exists to go on "
-            "(in Python: Simulation.resume)"
+            f"{path}: already exists and is not empty; choose another name, or --exist number ({path.name}-2), resume or "
+            "overwrite (in Python exist=…)"
         )
+    if not (path / _RUN).is_file():
+        raise RunError(
+            f"{path}: already exists and holds no run (no run.json), so that it is not removed; choose another name"
+        )
+
+
+def _claim(path: Path, exist: str) -> tuple[Path, DirectoryLock]:
+    """Return the folder of a new run, `path` or one numbered after it, and its lock; raises as `check_free`."""
+    for place in _numbered(path):
+        try:
+            check_free(place, exist if exist == "overwrite" else "error")
+            lock = DirectoryLock(place)
+        except RunError:
+            taken = not is_free(place) or os.path.lexists(place / LOCK)
+            if exist == "number" and taken:
+                continue
+            raise
+        if exist == "overwrite" or is_free(place):  # else another process was faster
+            return place, lock
+        lock.release()
+    raise AssertionError  # there is no last number
+
+
+def _numbered(path: Path) -> Iterator[Path]:
+    """Yield `path`, and it with a number from 2 on."""
+    yield path
+    named = path if path.name.strip(".") else path.resolve()
+    yield from (named.with_name(f"{named.name}-{number}") for number in count(2))
+
+
+def remove_run(path: Path) -> None:
+    """Remove what a run has written in a folder, run.json last, and the folder if nothing else is in it."""
+    shutil.rmtree(path / "checkpoints", ignore_errors=True)
+    names = [_EVENTS, _MEASURED_EVENTS, _SCENARIO, _RESULT, MEASURED, *_TABLES, _RUN]
+    for file in (file for name in names for file in [*path.glob(name)]):
+        file.unlink()
+    with suppress(OSError):  # a lock, or files of another's
+        path.rmdir()
 
 
 def _remove_begun(path: Path) -> None:
@@ -150,24 +205,29 @@ class RunDirectory:
     _growing: dict[str, GrowingFile] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def create(cls, path: str | Path, scenario: Scenario, facts: Mapping[str, Any]) -> Self:
+    def create(
+        cls, path: str | Path, scenario: Scenario, facts: Mapping[str, Any], exist: str = "number"
+    ) -> Self:
         """Make the folder with scenario.yaml and, last, run.json in it, locked (`lock`); on any failure nothing is left.
 
         Args:
-            path: A folder that is not there yet, or free.
+            path: The folder.
             scenario: Resolved. One that holds Python objects is described, under a comment that says so.
             facts: For run.json.
+            exist: Where the folder exists and is not empty (`EXIST`); another name is printed on standard error.
 
         Raises:
             RunError: The folder holds something, or cannot be written.
         """
-        path = Path(path)
-        directory = cls(path, {"format": FORMAT, **facts, "files": {}, "checkpoints": {}})
-        with ExitStack() as undo, writing(path):
-            check_free(path)
-            directory._lock = DirectoryLock(path)
+        asked = Path(path)
+        with ExitStack() as undo, writing(asked):
+            path, lock = _claim(asked, exist)
+            directory = cls(path, {"format": FORMAT, **facts, "files": {}, "checkpoints": {}}, lock)
             undo.callback(directory.release)
-            check_free(path)  # another process may have been faster
+            if exist == "overwrite":
+                remove_run(path)
+            elif path != asked:
+                print(f"{asked} already exists: this run is written to {path}", file=sys.stderr)
             undo.callback(_remove_begun, path)
             write_text(path / _SCENARIO, scenario_text(scenario))
             directory.note(files={_SCENARIO: entry_of(path / _SCENARIO)})
@@ -201,7 +261,7 @@ class RunDirectory:
         except BaseException:
             self.release()
             raise
-        for path in (self.path / "checkpoints").glob(".step-*"):
+        for path in (self.path / "checkpoints").glob(".*"):
             whole = path.with_name(path.name.removeprefix(".").removesuffix(".old"))
             if path.suffix == ".old" and not whole.exists():  # it was killed while it replaced this one
                 path.rename(whole)
@@ -232,7 +292,7 @@ class RunDirectory:
     def note_running(self, **facts: Any) -> None:
         """Note that the run goes on, and has no result."""
         files = {name: entry for name, entry in self.facts["files"].items() if name != _RESULT}
-        self.note(**facts, exit="running", finished=None, error=None, files=files)
+        self.note(**facts, exit="running", finished=None, error=None, reason=None, files=files)
 
     def note_result(self, result: Mapping[str, Any], **facts: Any) -> None:
         """Write result.json and, last, how the run ended: a run that is killed before that has its end again."""
@@ -261,6 +321,18 @@ class RunDirectory:
         )
         simulation.save(self.path / "checkpoints" / name)
         self._remove(self.checkpoints[:-_KEPT])
+
+    def keep_best(self, simulation: BaseSimulation, best: Mapping[str, Any]) -> None:
+        """Save the simulation as the checkpoint `best`, in place of the one before, and then note what it is.
+
+        No run goes on from it: it may be of a step that a resumed run takes anew, to the same bits.
+
+        Raises:
+            RunError: As of `note`.
+        """
+        self.check_in_place()
+        simulation.save(self.path / "checkpoints" / _BEST)
+        self.note(best=dict(best))
 
     def _grown(self) -> dict[str, Entry]:
         """Return the entries of the files that grow, as they are now."""
@@ -387,6 +459,21 @@ class RunDirectory:
         """The checkpoints, oldest first."""
         return checkpoints(self.path)
 
+    def checkpoint_path(self, name: str | None = None) -> Path:
+        """Return the path of a checkpoint by its name, such as `best`; None: of the newest, as `Simulation.load` takes it.
+
+        Raises:
+            RunError: There is none of this name.
+        """
+        if name is None:
+            return self.path
+        names = [
+            path.name for path in (*self.checkpoints, self.path / "checkpoints" / _BEST) if path.is_dir()
+        ]
+        if name not in names:
+            raise RunError(f"{self.path}: no checkpoint '{name}'{suggest(name, names)}")
+        return self.path / "checkpoints" / name
+
     @property
     def checkpoint_step(self) -> int:
         """The step that the run goes on from: that of the newest checkpoint, else 0."""
@@ -398,6 +485,7 @@ def _checkpoint_name(step: int) -> str:
     return f"step-{step:09d}"
 
 
+@cache
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that compute."""
     found = {"python": platform.python_version()}
@@ -409,6 +497,7 @@ def versions() -> dict[str, str]:
     return found
 
 
+@cache
 def commit() -> str | None:
     """Return the commit of the checkout that this code runs from; None where it was installed otherwise."""
     root = Path(__file__).resolve().parents[2]

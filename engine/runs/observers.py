@@ -1,76 +1,129 @@
-"""Observers of the run loop that write nothing: progress bar, callbacks, training scores."""
+"""Observers of the run loop that write nothing: progress, callbacks."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from antiphon.engine.metrics.progress import Progress
 from antiphon.engine.runs.run_loop import Observer, Outcome, RunLoop
+from antiphon.errors import ScenarioError
+from antiphon.problems import show_value
 
 if TYPE_CHECKING:
     from antiphon.engine.base_simulation import BaseSimulation
 
-__all__ = ["OnStep", "ProgressBar", "Scores", "StepCallback", "TrainingScores"]
-
-Scores = dict[str, dict[str, float]]
-"""Loss and metric by readout."""
-OnStep = Callable[[int, Callable[[], Scores]], None]
-"""Called after each step with the step reached and a function that returns the newest scores."""
+__all__ = ["Callbacks", "RunProgress", "training_scores"]
 
 
-class ProgressBar(Observer):
-    """A progress bar on standard error, if that is a terminal; without `steps` its end is not known."""
+class RunProgress(Observer):
+    """Progress of a run on standard error (`Progress`), with what the simulations have come to.
 
-    def __init__(self, steps: int | None) -> None:
-        self._progress = Progress("steps", steps)
+    Args:
+        until: The step it stops at; None: not known.
+        start: The step it goes on from.
+        runs: How many runs there are, which may be stepped one after the other: their mean step is displayed.
+    """
+
+    def __init__(self, until: int | None, start: int, runs: int = 1) -> None:
+        self.progress, self._runs = Progress("steps", until, start, at_once=True), runs
 
     def start(self, loop: RunLoop) -> None:
-        self._progress.display()
+        self.progress.advance(0)
 
     def step(self, loop: RunLoop) -> None:
-        self._progress.advance()
+        share = len(loop.simulations) / self._runs
+        self.progress.advance(share, lambda: " · ".join(_parts(loop.running)))
 
     def reads_state_at(self, simulation: BaseSimulation) -> float:
         return math.inf
 
     def end(self, simulation: BaseSimulation, outcome: Outcome) -> None:
-        self._progress.close()
+        self.progress.close()
 
 
-class StepCallback(Observer):
-    """A function that is called after each step."""
-
-    def __init__(self, on_step: Callable[[], None]) -> None:
-        self._on_step = on_step
-
-    def step(self, loop: RunLoop) -> None:
-        self._on_step()
+_EVENTS = ("on_start", "on_step", "on_evaluate", "on_checkpoint", "on_end")
 
 
-class TrainingScores(Observer):
-    """Calls a function after each step, with the scores since the newest row of figures, or else of that row.
+class Callbacks(Observer):
+    """The callbacks of a run, called with its simulation; `Simulation.run` says when.
 
-    They are the mean loss and metric of each readout on the training data. The metric of a policy is the return of the newest
-    episodes that have finished, as evaluations have it.
+    Args:
+        callbacks: Objects with methods of some of the events' names; or functions, which are called after each step.
+
+    Raises:
+        ScenarioError: One of them is neither.
     """
 
-    def __init__(self, on_step: OnStep) -> None:
-        self._on_step = on_step
+    def __init__(self, callbacks: Iterable[object]) -> None:
+        self._methods: dict[str, list[Callable[..., object]]] = {event: [] for event in _EVENTS}
+        for callback in callbacks:
+            methods = {event: getattr(callback, event) for event in _EVENTS if hasattr(callback, event)}
+            if isinstance(callback, type) or not (methods or callable(callback)):
+                fix = f"give functions, or objects with any of {', '.join(_EVENTS)}"
+                raise ScenarioError(f"run: callbacks: {show_value(callback)}; {fix}")
+            for event, method in (methods or {"on_step": callback}).items():
+                self._methods[event].append(method)
+
+    def call(self, event: str, simulation: BaseSimulation, *about: object) -> None:
+        """Call the methods of an event, in the order of the callbacks."""
+        for method in self._methods[event]:
+            method(simulation, *about)
+
+    @property
+    def each_step(self) -> bool:
+        """Whether something is called after each step."""
+        return bool(self._methods["on_step"])
+
+    def start(self, loop: RunLoop) -> None:
+        self.call("on_start", loop.running[0])
 
     def step(self, loop: RunLoop) -> None:
-        """Call the function."""
-        self._on_step(loop.running[0].now, lambda: _scores(loop.running))
+        self.call("on_step", loop.running[0])
 
     def reads_state_at(self, simulation: BaseSimulation) -> float:
-        return math.inf
+        return simulation.now + 1 if self.each_step else math.inf
 
 
-def _scores(simulations: Sequence[BaseSimulation]) -> Scores:
-    """Return the means over the simulations, of readouts that all of them have."""
+def _parts(simulations: Sequence[BaseSimulation]) -> list[str]:
+    """Return what progress displays of simulations that are stepped together, beside their step."""
+    first = simulations[0]
+    epoch = "" if first.epoch is None else f"epoch {first.epoch:.2f}"
+    parts = [epoch, _updates(first), *_means(training_scores(simulations))]
+    if (found := first.evaluated) is not None:
+        scores = {name: found.agents[name] for name in found.readout if name in found.agents}
+        parts += [f"{found.split} {mean}" for mean in _means(scores)]
+    return [part for part in parts if part]
+
+
+def _updates(simulation: BaseSimulation) -> str:
+    """Return the fewest and most updates of the agents that learn: `31 updates`."""
+    if getattr(simulation, "_coordinator", None) is not None:
+        return ""  # parts have taken some that nobody has counted here
+    learners = [a.learner for a in simulation.backend.system.agents.values() if not a.learner.frozen]
+    counts = {*chain.from_iterable(learner.counts() for learner in learners)}
+    return " to ".join(f"{n:,}" for n in sorted({min(counts), max(counts)})) + " updates" if counts else ""
+
+
+def _means(scores: dict[str, dict[str, float]]) -> list[str]:
+    """Return each metric of the readouts' scores, a mean over the readouts: `loss 0.312`."""
+    found: dict[str, list[float]] = {}
+    for metric, value in chain.from_iterable(own.items() for own in scores.values()):
+        found.setdefault(metric, []).append(value)
+    means = {metric: sum(values) / len(values) for metric, values in found.items()}
+    return [f"{m} {mean:.1%}" if m == "accuracy" else f"{m} {mean:.4g}" for m, mean in means.items()]
+
+
+def training_scores(simulations: Sequence[BaseSimulation]) -> dict[str, dict[str, float]]:
+    """Return loss and metric on the training data by readout, since the newest row of figures, or else of that row.
+
+    They are means over the simulations, of readouts that all of them have. The metric of a policy is the return of the newest
+    episodes that have finished, as evaluations have it.
+    """
     rows = [one.train_means.row() | one.train_means.means() for one in simulations]
-    scores: Scores = {}
+    scores: dict[str, dict[str, float]] = {}
     for name in simulations[0].scenario.readouts:
         own = [row[name] for row in rows if name in row]
         if len(own) == len(rows):

@@ -100,7 +100,8 @@ class Request:
         if directory.facts["exit"] == "diverged":
             error = f"{directory.path}: diverged and would do so again: {directory.facts['error']}"
             return Outcome("diverged", DivergenceError.exit_code, error, result)
-        done = directory.facts["exit"] == "done" and result["steps"] >= self.scenario.training.steps
+        at_end = result["steps"] >= self.scenario.training.steps or directory.facts.get("reason")
+        done = directory.facts["exit"] == "done" and at_end
         return Outcome("done", result=result) if done else None
 
     def _differences(self, directory: RunDirectory) -> list[str]:

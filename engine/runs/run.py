@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,9 +13,8 @@ from antiphon.engine.build.builder import chosen_device
 from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.planning.advice import advice
 from antiphon.engine.runs.directory import RunDirectory, check_free
-from antiphon.engine.runs.observers import OnStep, TrainingScores
 from antiphon.engine.runs.request import Request
-from antiphon.engine.runs.run_loop import Outcome, RunLoop
+from antiphon.engine.runs.run_loop import Observer, Outcome, RunLoop
 from antiphon.engine.runs.run_writer import RunWriter, open_writer
 from antiphon.engine.simulation import Simulation, resumed
 from antiphon.engine.virtual.simulation import VirtualSimulation
@@ -41,13 +40,12 @@ class Run:
         """Those of the simulations."""
         return [one._writer for one in self.simulations if one._writer is not None]
 
-    def train(self, on_step: OnStep | None = None) -> list[Outcome]:
+    def train(self, *observers: Observer) -> list[Outcome]:
         """Train to the end, and close the simulations; RunError where a directory cannot be written any more.
 
         Ctrl-C or SIGTERM ends all after the present step, with checkpoints and results; a second one at once.
         """
-        scores = [] if on_step is None else [TrainingScores(on_step)]
-        loop = RunLoop(self.simulations, [*scores, *self.writers], self.step)
+        loop = RunLoop(self.simulations, [*observers, *self.writers], self.step)
         for simulation in self.simulations:
             simulation._keeps_messages = bool(simulation.recordings)
         try:
@@ -66,7 +64,7 @@ def begin(
     request: Request,
     path: str | Path,
     *,
-    resume_if_exists: bool = False,
+    exist: str = "error",
     division: PartsSettings | None = None,
     checkpoint_every: int | None = None,
 ) -> Run:
@@ -75,7 +73,7 @@ def begin(
     Args:
         request: What is run.
         path: Its directory.
-        resume_if_exists: The run that is there already is resumed, if it is this one.
+        exist: Where the directory exists and is not empty (`EXIST`); `resume` goes on with the run there if it is this one.
         division: The parts that compute it; None: it is computed as a whole, or resumed as it was run.
         checkpoint_every: As of `RunWriter`.
 
@@ -85,8 +83,8 @@ def begin(
         RunError: The directory holds something else, or cannot be written.
     """
     until = request.scenario.training.steps
-    if not resume_if_exists:
-        check_free(Path(path))
+    if exist != "resume":
+        check_free(Path(path), exist)
     elif (there := request.existing(path)) is not None:
         return _resumed(there, until, request.given, division, checkpoint_every)
     how: dict[str, Any] = {"seed": request.seed, "device": chosen_device(request.device)}
@@ -101,7 +99,9 @@ def begin(
     if simulation._division is not None:
         facts["parts"] = simulation._division
     try:
-        simulation._writer = open_writer(simulation, Path(path), checkpoint_every, facts, request.variants)
+        simulation._writer = open_writer(
+            simulation, Path(path), checkpoint_every, facts, request.variants, exist
+        )
     except BaseException:
         simulation.close()
         raise
@@ -114,19 +114,21 @@ def resume(
     scenario: Scenario | None = None,
     division: PartsSettings | None = None,
     checkpoint_every: int | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> Run | Outcome:
     """Resume a run from its newest checkpoint, to the same bits as if it had never stopped.
 
     Args:
         path: The run directory.
         steps: The step to stop at; schedules keep the scenario's `training.steps`. None: that of the run, whose outcome
-            is returned where it is at that step already.
+            is returned where it is at that step already, or was stopped early.
         scenario: Needed where it holds Python objects.
         division: The parts that it goes on in; None: as it was run.
         checkpoint_every: As of `RunWriter`.
+        changes: Settings that change from here on, by the names of `Simulation.set`.
 
     Raises:
-        ScenarioError: It cannot be divided like this.
+        ScenarioError: It cannot be divided or changed like this.
         RunError: No run is there, it has gone further, it cannot go on, or `scenario` is another one.
         DivergenceError: It diverged and would do so again.
     """
@@ -137,9 +139,21 @@ def resume(
     step = facts["step"] if done else directory.checkpoint_step
     if until < step:
         raise RunError(f"--steps: {until}, but {path} has done {step} already; give more")
-    if until == step and done and result is not None:
+    ended = until == step or (steps is None and facts.get("reason"))
+    if ended and done and result is not None:
+        if changes:
+            raise RunError(
+                f"--set: {path} is done, and nothing is left to change; add --steps N, a later step"
+            )
         return Outcome("done", result=result)
-    return _resumed(directory, until, scenario, division, checkpoint_every)
+    run = _resumed(directory, until, scenario, division, checkpoint_every)
+    try:
+        for key, value in (changes or {}).items():
+            run.simulations[0].set(key, value)
+    except BaseException:
+        run.simulations[0].close()
+        raise
+    return run
 
 
 def _resumed(

@@ -60,6 +60,8 @@ class Outcome:
     """What went wrong; None where it is done or stopped."""
     result: Mapping[str, Any] = field(default_factory=dict)
     """The object of result.json, where there is a run directory."""
+    reason: str | None = None
+    """Why it was done before its last step: `BaseSimulation.stop`; None: it was not."""
 
 
 class Observer:
@@ -147,7 +149,7 @@ class RunLoop:
     def run(
         self, steps: int | None = None, *, episodes: int | None = None, seconds: float | None = None
     ) -> list[Outcome]:
-        """Step until a limit is met or all simulations have diverged.
+        """Step until a limit is met or all simulations have diverged or were stopped.
 
         SIGINT or SIGTERM ends it after the present step; a second one raises KeyboardInterrupt at once.
 
@@ -204,8 +206,9 @@ class RunLoop:
         return [self._outcomes[simulation] for simulation in self.simulations]
 
     def _start(self, steps: int | None) -> None:
-        if steps is not None:
-            for simulation in self.simulations:
+        for simulation in self.simulations:
+            simulation.stop_reason = None
+            if steps is not None:
                 simulation.until = simulation.now + steps
         for observer in self._observers:
             observer.start(self)
@@ -218,13 +221,16 @@ class RunLoop:
             simulation.observed_at = min(reads, default=math.inf)
 
     def _take_step(self) -> Sequence[StepInfo]:
-        """Take one step, end the simulations that diverged at it, and call the observers for the others."""
+        """Take one step, end the simulations that diverged at it, call the observers for the others, and end those stopped."""
         infos: Sequence[StepInfo] = ()
         try:
             infos = self._step()
             self._end_diverged()
             for observer in self._observers if self.running else ():
                 observer.step(self)
+            for simulation in [*self.running]:
+                if simulation.stop_reason is not None:
+                    self._end([simulation], Outcome("done", reason=simulation.stop_reason))
         except DivergenceError:
             if all(simulation.diverged is None for simulation in self.running):
                 raise

@@ -13,10 +13,10 @@ import torch
 from antiphon.engine.inference.episodes import policies
 from antiphon.engine.inference.evaluation import Evaluation
 from antiphon.engine.metrics.description import describe_run
-from antiphon.engine.metrics.figures import figures
+from antiphon.engine.metrics.figures import environment_figures, figures
 from antiphon.engine.metrics.timeline import span, timeline
 from antiphon.engine.planning.advice import advice
-from antiphon.engine.runs.directory import RunDirectory, commit, now, versions
+from antiphon.engine.runs.directory import MEASURED, RunDirectory, commit, now, versions
 from antiphon.engine.runs.run_loop import Observer, Outcome, RunLoop, SharedClock
 from antiphon.errors import AntiphonError, DivergenceError, RunError, ScenarioError
 from antiphon.extensions import made, name_of
@@ -79,7 +79,8 @@ def result_of(
         readouts that have them, else None; loss and metric of agents are of the test split too (None where the
         environment has none), returns of whole episodes (`episodes`), with the most likely actions; other figures of
         agents and those of channels are the latest of the training. `env` is what the environment says of progress;
-        `no_return`, why policies could not be evaluated.
+        `no_return`, why policies could not be evaluated; `reason`, why it was stopped early. With `training.evaluate`,
+        `evaluated` has the metrics of the newest evaluation during the training, and `best` is the best checkpoint.
     """
     scenario = simulation.scenario
     readouts = list(scenario.readouts)
@@ -102,18 +103,32 @@ def result_of(
             "seconds": round(facts["seconds"], 3),
             "run_dir": run_dir,
             "exit": facts["exit"],
+            "reason": facts["reason"],
             "readout": readouts[0] if len(readouts) == 1 else readouts,
             **{metric: over(readouts, metric, agents) for metric in OF_AGENTS},
             "examples": scores.examples if scores else None,
             "episodes": asdict(scores.episodes) if scores and scores.episodes else None,
             **({} if problem is None else {"no_return": problem}),
-            "env": simulation.world.figures(),
+            **_during_training(scenario, agents, facts),
+            "env": environment_figures(simulation),
             "agents": agents,
             "channels": channels,
             "events": [{"step": step, "event": line} for step, line in simulation.events],
         }
     )
     return result
+
+
+def _during_training(
+    scenario: Scenario, agents: Mapping[str, Mapping[str, Any]], facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the metrics of the newest evaluation during the training, and the best checkpoint; empty without any."""
+    if scenario.training.evaluate is None:
+        return {}
+    split = scenario.training.evaluate.split
+    means = {metric: over(scenario.readouts, f"{split}_{metric}", agents) for metric in OF_AGENTS}
+    scores = {metric: value for metric, value in means.items() if value is not None}
+    return {"evaluated": {"split": split, **scores}, "best": facts.get("best")}
 
 
 def _test_scores(simulation: BaseSimulation) -> tuple[Evaluation | None, str | None]:
@@ -241,9 +256,11 @@ class RunWriter(Observer):
         self.directory.note_running(**facts)
 
     def step(self, loop: RunLoop) -> None:
-        """Write a checkpoint if one is due; the last step's is written by `end`."""
-        if self._simulation in loop.running and self._simulation.now != self._simulation.until:
-            self._write_due_checkpoint()
+        """Write a checkpoint if one is due, or the best so far; the last step's is written by `end`."""
+        if self._simulation in loop.running:
+            self._keep_best()
+            if self._simulation.now != self._simulation.until:
+                self._write_due_checkpoint()
 
     def reads_state_at(self, simulation: BaseSimulation) -> float:
         """Return the step of the next checkpoint."""
@@ -256,6 +273,7 @@ class RunWriter(Observer):
             return
         if not self.running:
             self._note_running()
+        self._keep_best()
         self._write_due_checkpoint()
 
     @property
@@ -265,6 +283,13 @@ class RunWriter(Observer):
     def _write_due_checkpoint(self) -> None:
         if self._simulation.now % self._checkpoint_every == 0:
             self.directory.checkpoint(self._simulation)
+            self._simulation.notify("on_checkpoint")
+
+    def _keep_best(self) -> None:
+        best = self._simulation.validation.new_best(self._simulation.now)
+        if best is not None:
+            self.directory.keep_best(self._simulation, best)
+            self._simulation.notify("on_checkpoint")
 
     def end(self, simulation: BaseSimulation, outcome: Outcome) -> None:
         """Write a checkpoint, run.json and result.json; after an exception only its reason, into run.json."""
@@ -278,6 +303,7 @@ class RunWriter(Observer):
         ended = {
             "exit": outcome.status,
             "error": outcome.error,
+            "reason": outcome.reason,
             "seconds": self._seconds(),
             "finished": now(),
         }
@@ -291,6 +317,7 @@ class RunWriter(Observer):
             recorder.sync()
         directory.note_result(result, **ended)
         self.result = result
+        simulation.notify("on_checkpoint")
 
     @property
     def running(self) -> bool:
@@ -315,7 +342,9 @@ class RunWriter(Observer):
         elif simulation.now == self._ended_at:
             self._note_end("stopped", None)
         else:
-            self.end(simulation, Outcome("done" if simulation.now >= simulation.until else "stopped"))
+            reason = simulation.stop_reason
+            done = reason is not None or simulation.now >= simulation.until
+            self.end(simulation, Outcome("done" if done else "stopped", reason=reason))
 
     def _note_end(self, status: str, error: str | None) -> None:
         with suppress(AntiphonError):  # the failure itself matters more than that of its note
@@ -329,6 +358,7 @@ def open_writer(
     checkpoint_every: int | None,
     facts: Mapping[str, Any],
     variants: Iterable[Scenario] = (),
+    exist: str = "number",
 ) -> RunWriter:
     """Create the run directory of a simulation (`create_directory`); its figures are written from the first step.
 
@@ -338,11 +368,12 @@ def open_writer(
         checkpoint_every: As of `RunWriter`.
         facts: As of `create_directory`.
         variants: As of `advice`.
+        exist: As of `RunDirectory.create`.
 
     Raises:
         RunError: The folder holds something, or cannot be written.
     """
-    directory = create_directory(simulation, path, facts, variants)
+    directory = create_directory(simulation, path, facts, variants, exist)
     try:
         return RunWriter(simulation, directory, checkpoint_every)
     except BaseException as error:
@@ -353,7 +384,11 @@ def open_writer(
 
 
 def create_directory(
-    simulation: BaseSimulation, path: Path, facts: Mapping[str, Any], variants: Iterable[Scenario] = ()
+    simulation: BaseSimulation,
+    path: Path,
+    facts: Mapping[str, Any],
+    variants: Iterable[Scenario] = (),
+    exist: str = "number",
 ) -> RunDirectory:
     """Create the run directory of a simulation, locked.
 
@@ -362,6 +397,7 @@ def create_directory(
         path: The directory.
         facts: For run.json, beside those of the simulation or in their place.
         variants: As of `advice`.
+        exist: As of `RunDirectory.create`.
 
     Raises:
         RunError: The folder holds something, or cannot be written; nothing is left.
@@ -385,11 +421,9 @@ def create_directory(
         "step": 0,
         "exit": "running",
         "error": None,
+        "reason": None,
     }
-    return RunDirectory.create(path, scenario, {**known, **facts})
-
-
-_MEASURED = "measured.json"
+    return RunDirectory.create(path, scenario, {**known, **facts}, exist)
 
 
 def keep_measured(
@@ -408,7 +442,7 @@ def keep_measured(
     Returns:
         Whether the Channels tab shows them.
     """
-    path = directory.path / _MEASURED
+    path = directory.path / MEASURED
     measured = {kind: {"step": simulation.now, **content} for kind, content in found.items()}
     write_checked(path, read_cache(path) | measured)
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass
@@ -11,18 +10,18 @@ from typing import Any
 
 import torch
 
+from antiphon.engine.backends import backend_of
 from antiphon.engine.base_simulation import StepInfo, check_continues
 from antiphon.engine.build.builder import chosen_device, without_weights
 from antiphon.engine.build.join_replicas import sequential_reason_of
 from antiphon.engine.build.stacking import reasons_alone
 from antiphon.engine.environment import EnvironmentRunner, with_own_env
 from antiphon.engine.replicas import Replica, ReplicatedEngine
-from antiphon.engine.runs.directory import RunDirectory, check_free
+from antiphon.engine.runs.directory import RunDirectory, check_free, remove_run
 from antiphon.engine.runs.lock import DirectoryLock
-from antiphon.engine.runs.observers import OnStep
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import Run, begin
-from antiphon.engine.runs.run_loop import Outcome, RunLoop
+from antiphon.engine.runs.run_loop import Observer, Outcome, RunLoop
 from antiphon.engine.runs.run_writer import RunWriter, create_directory
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.state.checkpoint import read_simulation
@@ -87,14 +86,21 @@ class Seeds:
                 self._worlds = [simulation.world for simulation in self.simulations]
             elif backend != "reference":
                 for simulation in self.simulations:
-                    simulation._rerun_on(backend)
+                    simulation._backend_name, simulation._stacked = backend, True
+                    simulation.backend = backend_of(backend, simulation._system)
         except BaseException:
             self.close()
             raise
 
     def step(self) -> list[StepInfo]:
-        """Take one step of all replicas that have not diverged, and return its info for each; DivergenceError where all have."""
-        running = [simulation for simulation in self.simulations if simulation.diverged is None]
+        """Take one step of all replicas that have not diverged or been stopped, and return its info for each.
+
+        DivergenceError where there is none.
+        """
+        for simulation in self.simulations:
+            if simulation.stop_reason is not None and isinstance(simulation.backend, Replica):
+                simulation._leave_replicas(None)
+        running = [one for one in self.simulations if one.diverged is None and one.stop_reason is None]
         if not running:
             raise DivergenceError(str(self.simulations[0].diverged))
         infos: list[StepInfo] = []
@@ -118,6 +124,8 @@ class Seeds:
         learned = joint.learn(step, watch=any(watched))
         for world, (simulation, watch, ended) in enumerate(zip(self.simulations, watched, ends, strict=True)):
             share: object = simulation.backend
+            if simulation.stop_reason is not None:
+                continue
             if simulation.diverged is None and world in joint.stopped:
                 simulation._leave_replicas(joint.stopped[world])
             elif simulation.diverged is None:
@@ -186,7 +194,7 @@ class MultiSeedRun:
     Args:
         requests: One for each run, equal but for the seeds.
         paths: Their directories.
-        resume_if_exists: Resume runs that are there already; those that have ended are kept.
+        exist: Where a directory exists and is not empty: `resume` (runs that have ended are kept), `overwrite` or `error`.
 
     Attributes:
         until: The step they stop at.
@@ -199,17 +207,15 @@ class MultiSeedRun:
         RunError: A directory holds something else; nothing has been written.
     """
 
-    def __init__(
-        self, requests: Sequence[Request], paths: Sequence[Path], *, resume_if_exists: bool = False
-    ) -> None:
+    def __init__(self, requests: Sequence[Request], paths: Sequence[Path], *, exist: str = "error") -> None:
         self.requests, self.paths = requests, paths
         self.until = requests[0].scenario.training.steps
-        self._resume = resume_if_exists
+        self._exist = exist
         self._ended: dict[int, Outcome] = {}
         self._existing: dict[int, RunDirectory] = {}
         for index, (request, path) in enumerate(zip(requests, paths, strict=True)):
-            if not resume_if_exists:
-                check_free(path)
+            if exist != "resume":
+                check_free(path, exist)
             elif (directory := request.existing(path)) is not None:
                 self._existing[index] = directory
                 if (outcome := request.outcome(directory)) is not None:
@@ -239,7 +245,7 @@ class MultiSeedRun:
         groups: dict[tuple[int, ...], list[int]] = {}
         for index, directory in self._existing.items():
             facts = directory.facts
-            if "alone_from" not in facts and facts["exit"] != "diverged":
+            if "alone_from" not in facts and facts["exit"] != "diverged" and not facts.get("reason"):
                 groups.setdefault(tuple(facts.get("together") or ()), []).append(index)
         found: dict[int, int] = {}
         for seeds, members in groups.items():
@@ -262,21 +268,21 @@ class MultiSeedRun:
 
     def train(
         self,
-        on_step: OnStep | None = None,
+        *observers: Observer,
         checkpoint_every: int | None = None,
         summary_dir: Path | None = None,
     ) -> MultiSeedOutcome:
         """Train to the end, or until a signal; RunError where a directory cannot be written.
 
         Args:
-            on_step: Called after each step, with the mean step of all runs.
+            observers: Of the run loops, which may follow one another (`RunProgress`).
             checkpoint_every: As of `RunWriter`.
             summary_dir: A folder for seeds.json: the object of `--json`.
         """
         with nullcontext() if summary_dir is None else DirectoryLock(summary_dir):
             outcomes = dict(self._ended)
             for group in self._groups:
-                found = self._train_group(group, self._mean_progress(on_step, group), checkpoint_every)
+                found = self._train_group(group, observers, checkpoint_every)
                 outcomes |= dict(zip(group, found, strict=True))
                 for index in group:
                     self._steps[index] = self.until
@@ -290,18 +296,13 @@ class MultiSeedRun:
                 write_json(summary_dir / "seeds.json", outcome.result)
             return outcome
 
-    def _mean_progress(self, on_step: OnStep | None, group: Sequence[int]) -> OnStep | None:
-        """Return the callback for a group: it passes on the mean step of all runs."""
-        if on_step is None:
-            return None
-        others = sum(step for index, step in enumerate(self._steps) if index not in group)
-        return lambda step, scores: on_step((others + step * len(group)) // len(self._steps), scores)
-
-    def _train_group(self, group: Sequence[int], on_step: OnStep | None, every: int | None) -> list[Outcome]:
+    def _train_group(
+        self, group: Sequence[int], observers: Sequence[Observer], every: int | None
+    ) -> list[Outcome]:
         if len(group) == 1 and not self._ends_alone(group[0]):
             request, path = self.requests[group[0]], self.paths[group[0]]
-            run = begin(request, path, resume_if_exists=self._resume, checkpoint_every=every)
-            return run.train(on_step)
+            run = begin(request, path, exist=self._exist, checkpoint_every=every)
+            return run.train(*observers)
         existing = [self._existing[index] for index in group if index in self._existing]
         with ExitStack() as undo:
             for directory in existing:
@@ -309,7 +310,7 @@ class MultiSeedRun:
                 undo.callback(directory.release)
             replicas = self._build(group)
             self._open_writers(group, replicas, every)
-            return Run(replicas.simulations, self.until, replicas.step).train(on_step)
+            return Run(replicas.simulations, self.until, replicas.step).train(*observers)
 
     def _ends_alone(self, index: int) -> bool:
         """Return whether a run has taken its last step together with others, and been killed before its end was written."""
@@ -360,8 +361,8 @@ class MultiSeedRun:
                 if directory is None:
                     request, path = self.requests[index], self.paths[index]
                     facts = {**request.facts, "backend": request.backend, "together": seeds}
-                    directory = create_directory(simulation, path, facts, request.variants)
-                    undo.callback(shutil.rmtree, path, ignore_errors=True)
+                    directory = create_directory(simulation, path, facts, request.variants, self._exist)
+                    undo.callback(remove_run, path)
                     undo.callback(directory.release)
                 elif self._steps[index] < self.until:
                     directory.note(together=seeds)
@@ -386,7 +387,8 @@ def summary_of(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]
     counted = counted or [result for result in results if result["exit"] == "stopped"]
     rows = [{metric: one.get(metric) for metric in OF_AGENTS} for one in counted]
     for row, one in zip(rows, counted, strict=True):
-        row |= {metric: value for metric, value in one["env"].items() if row.get(metric) is None}
+        measured = {metric: value for metric, value in one["env"].items() if metric != "epoch"}
+        row |= {metric: value for metric, value in measured.items() if row.get(metric) is None}
     found = {}
     for metric in dict.fromkeys(metric for row in rows for metric in row):
         values = [value for row in rows if (value := row.get(metric)) is not None]

@@ -14,6 +14,7 @@ from torch.nn.parameter import is_lazy
 from antiphon.engine.split.graph import copied, first_line, own_copies
 from antiphon.envs.signal import Description, Signal
 from antiphon.errors import ScenarioError, suggest
+from antiphon.nets.modules import check_trainable
 
 __all__ = ["Inputs", "arguments", "check_model", "inputs_for", "named_example"]
 
@@ -44,10 +45,7 @@ def check_model(model: object) -> nn.Module:
         raise ScenarioError(
             f"model is a {type(model).__name__}; give the module that it was made from (.module)"
         )
-    for path, module in model.named_modules():
-        if isinstance(getattr(module, "_orig_mod", None), nn.Module):
-            place = f"'{path}'" if path else "model"
-            raise ScenarioError(f"{place} is compiled (torch.compile); give it as it was, its _orig_mod")
+    check_trainable(model, "model")
     for key, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if is_lazy(tensor) or tensor.is_meta:
             what = "a lazy module; call the model once first" if is_lazy(tensor) else "on the meta device"

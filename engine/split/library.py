@@ -109,7 +109,7 @@ def resnet(
         schedule: Of the learning rates: constant, or cosine, which ends at zero after `steps`.
         initial: Seed of the model's initial parameters, which a run's seed does not change.
     """
-    env = {"id": "antiphon/Digits-v0", "data": data}
+    env = {"id": "antiphon/Digits-v0", "data": data, "sampling": "with_replacement"}
     signals = registry.describe(env).signals
     classes = signals["label"].classes
     assert classes is not None

@@ -13,6 +13,7 @@ from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.ties import tied_agents
 from antiphon.spec import frozen_data, plain
+from antiphon.spellings import spelled
 
 __all__ = ["AGENT_KEYS", "CHANNEL_KEYS", "changed"]
 
@@ -55,6 +56,7 @@ def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
         pattern, _, what = key.partition(".")
         of_agents = "->" not in pattern
         keys = AGENT_KEYS if of_agents else CHANNEL_KEYS
+        what = spelled(what, keys)
         names = [name for name in (agents if of_agents else channels) if fnmatchcase(name, pattern)]
         if not names:
             kind = "agent" if of_agents else "channel"

@@ -112,7 +112,7 @@ def messages(system: System) -> Tree:
     ledgers = {name: _ledger(c.ledger, held.get(name, []), number) for name, c in channels.items()}
     return {
         "quarantine": {
-            "agents": _among((agent.names, agent.disabled()) for agent in agents),
+            "agents": _among((agent.names, agent.disabled) for agent in agents),
             "gradients": _among((c.names, c.gradient.disabled) for c in channels.values()),
             "inputs": _among((c.names, c.input.disabled) for c in channels.values()),
             "events": [list(event) for event in system.divergence.events],
@@ -143,9 +143,7 @@ def load_messages(system: System, state: Mapping[str, Any]) -> None:
         known[name] = _load_ledger(channel.ledger, state["ledgers"][name], signals)
     for name, agent in system.agents.items():
         agent.action = state["actions"].get(name)
-        agent.agent_disabled = False
-        if (members := _members(agent.names, agents)) is not None:
-            agent.disable(members)
+        agent.disabled = _members(agent.names, agents)
     system.divergence.events = [(step, line) for step, line in quarantine["events"]]
     for group, saved in zip(system.groups, state["groups"], strict=True):
         group.window = _load_window(saved["window"], system, signals, known)
@@ -178,7 +176,7 @@ def _ledger(ledger: Ledger, held: Sequence[Message], number: Number) -> Tree:
         "messages": [to_tree(message, number) for message in ledger.messages.values()],
         "loose": [to_tree(message, number) for message in loose.values()],
         "completed": [[step, [m.stamp for m in messages]] for step, messages in ledger.completed.items()],
-        "newest": ledger.newest,
+        "newest": None if ledger.returned is None else ledger.returned.value,
         "held": None if ledger.held is None else to_tree(ledger.held, number),
     }
 
@@ -194,7 +192,8 @@ def _load_ledger(
     ledger.messages = loaded("messages")
     known = loaded("loose") | ledger.messages
     ledger.completed = {step: [known[stamp] for stamp in stamps] for step, stamps in saved["completed"]}
-    ledger.newest = saved["newest"]
+    if ledger.returned is not None:
+        ledger.returned.value = saved["newest"]
     if ledger.held is not None and saved["held"] is not None:
         own = {"channel": ledger.name, "aligned": ledger.aligned}
         ledger.held = from_tree(type(ledger.held), saved["held"], signals, **own)

@@ -25,10 +25,14 @@ _ACROSS = 3
 _MOST_TICKS = 10
 _BESIDE = 0.6
 """The share of the way from word to word over which the variants stand side by side."""
+_MARGIN = 0.08
+"""The share of an axis that is left free at each end, so that no marker is on the frame."""
+_FAINT = 0.4
+"""Opacity of the points of single seeds, behind their mean."""
 
 
 def draw_figure(study: Mapping[str, Any], path: Path | None = None) -> Figure:
-    """Draw the figure of a study, with its intervals: a panel for each metric and point of the other axes.
+    """Draw the figure of a study, with its intervals and the single seeds as faint points: a panel for each metric and point of the other axes.
 
     Args:
         study: Its result.
@@ -97,7 +101,13 @@ def _draw(
         shown = [line for line in lines if line["variant"] == variant and line["mean"]]
         means, errors = _estimates(shown)
         look = {**style, "label": variant, "linestyle": "none" if words else "-"}
-        axes.errorbar([aside + at[place(line)] for line in shown], means, yerr=errors, **look)
+        where = [aside + at[place(line)] for line in shown]
+        axes.errorbar(where, means, yerr=errors, **look)
+        factor = _factor(shown)
+        for across, line in zip(where, shown, strict=True):
+            seeds = [factor * value for value in line["values"]]
+            axes.scatter([across] * len(seeds), seeds, s=9, color=style["color"], alpha=_FAINT)
+    axes.margins(_MARGIN)
     axes.set(xlabel=x or "", ylabel=metric_name(lines))
     if words or len(at) <= _MOST_TICKS:
         axes.set_xticks(list(at.values()), [worded(value) for value in at])
@@ -105,9 +115,14 @@ def _draw(
         axes.tick_params("x", rotation=90, labelsize=8)
 
 
+def _factor(lines: Sequence[Mapping[str, Any]]) -> int:
+    """Return what a metric is multiplied by: a share is drawn in per cent."""
+    return 100 if all(line["share"] for line in lines) else 1
+
+
 def _estimates(lines: Sequence[Mapping[str, Any]]) -> tuple[list[float], tuple[list[float], list[float]]]:
     """Return the means of lines, and how far their intervals reach below and above; nothing where there is none."""
-    factor = 100 if all(line["share"] for line in lines) else 1
+    factor = _factor(lines)
     means = [line["mean"] for line in lines]
     below = [factor * (m["value"] - m["low"]) if m["low"] is not None else 0.0 for m in means]
     above = [factor * (m["high"] - m["value"]) if m["high"] is not None else 0.0 for m in means]

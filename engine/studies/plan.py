@@ -18,6 +18,7 @@ from antiphon.errors import ScenarioError, suggest
 from antiphon.problems import show_value
 from antiphon.scenarios import Template
 from antiphon.scenarios.study import DEFAULT, StudySpec, VariantSpec
+from antiphon.spec import plain
 
 __all__ = ["Line", "Plan", "PlannedRuns", "StudyOptions", "plan", "worded"]
 
@@ -152,7 +153,7 @@ def plan(spec: StudySpec, options: StudyOptions, template: Template | PythonTemp
             words = [f"{axis}={worded(value)}" for axis, value in (*point.items(), *tuned.items())]
             label = " ".join([*words[: len(point)], of_line, *words[len(point) :]])
             try:
-                key = str(id(request.scenario)) if request.given else repr(request.scenario)
+                key = str(id(request.scenario)) if request.given else repr(plain(request.scenario))
             except ScenarioError as error:
                 if spec.study == template.name:
                     raise

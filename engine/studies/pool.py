@@ -62,7 +62,7 @@ def train(chunk: Chunk) -> list[Answer]:
     answers = []
     try:
         requests, wanted = chunk.requests, chunk.runs.scorings
-        outcome = MultiSeedRun(requests, chunk.paths, resume_if_exists=True).train()
+        outcome = MultiSeedRun(requests, chunk.paths, exist="resume").train()
         for request, path in zip(requests, chunk.paths, strict=True):
             run = outcome.outcomes.get(request.seed)
             if run is None:

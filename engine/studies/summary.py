@@ -71,7 +71,7 @@ def summary(plan: Plan, runs: Runs) -> list[dict[str, Any]]:
 
     Returns:
         Plain data, None where there is no such number: `metric`, `point`, `variant`, `runs` (their name), `tuned`
-        (chosen values), `validation` (the mean of the first metric that they were chosen by), `n`, `diverged`, `mean`
+        (chosen values), `validation` (the mean of the first metric that they were chosen by), `n`, `values` (by seed), `diverged`, `mean`
         (value, interval, sd), `iqm` (value and interval; of five seeds or more), `recovered`, `contrast` (locked -
         detached of its group, its standard error or None, whether it is resolved), `share` (whether the metric is a share of
         examples), `of_env` (whether it is the environment's) and `seconds` (mean per run).
@@ -131,6 +131,7 @@ def _row(one: _Chosen, group: Mapping[str, _Chosen], metric: str) -> dict[str, A
         "tuned": dict(line.candidates[one.name]),
         "validation": one.validation,
         "n": len(values),
+        "values": values,
         "diverged": sum(result["exit"] == "diverged" for result in results),
         "mean": asdict(mean(values, examples, share=share)) if values else None,
         "iqm": iqm,

@@ -326,6 +326,7 @@ class VirtualSimulation(Simulation):
             "elapsed": 0,
             "means": self.train_means.state_dict(),
             "system": system,
+            **self.validation.state_dict(),
             "virtual": {
                 "placement": dict(self.placement),
                 "before": vars(self._before),
@@ -356,6 +357,7 @@ class VirtualSimulation(Simulation):
         self._newest = {}
         self.train_means = MeanAccumulator(self.backend.system)
         self.train_means.load_state_dict(state["means"])
+        self.validation.load_state_dict(state)
 
     @classmethod
     def _of_directory(

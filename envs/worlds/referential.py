@@ -94,6 +94,7 @@ class Referential(ExampleStream, Pictured):
             episode_steps=1,
             example_counts=counts,
             is_stream=True,
+            sampling="with_replacement",
             action_space=Discrete(options.candidates),
         )
 

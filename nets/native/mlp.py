@@ -22,7 +22,7 @@ from antiphon.nets.layers import EPSILON, MOMENTUM
 from antiphon.nets.native.by_kernel import Form
 from antiphon.nets.native.layer import Input, Layer
 from antiphon.nets.native.library import address
-from antiphon.nets.optimisers import Optimiser, Skip
+from antiphon.nets.optimisers import Optimiser
 
 __all__ = ["Block", "Evaluation", "StackedMlp", "evaluate", "fused_step", "map_gradients"]
 
@@ -306,11 +306,7 @@ def map_gradients(
 
 
 def fused_step(
-    gradients: Sequence[Tensor],
-    optimiser: Optimiser,
-    rate: float | Tensor,
-    members: Tensor | None,
-    skip: Skip | None,
+    gradients: Sequence[Tensor], optimiser: Optimiser, rate: float | Tensor, members: Tensor | None
 ) -> bool:
     """Take an optimiser's step in the kernel, which makes each gradient where it is used; arguments as of its own `step`.
 
@@ -321,7 +317,7 @@ def fused_step(
     of = gradients[0].of if gradients and isinstance(gradients[0], _Gradient) else None
     if of is None or of.made is not None:
         return False
-    if optimiser.clip is not None or skip is not None or isinstance(rate, Tensor):
+    if optimiser.clip is not None or optimiser.skip is not None or isinstance(rate, Tensor):
         return False
     places = [g.place if isinstance(g, _Gradient) and g.of is of else -1 for g in gradients]
     if places != list(range(len(of.evaluation.parameters))):

@@ -15,6 +15,7 @@ from antiphon.moved_keys import moved_key
 from antiphon.problems import DocumentError, Path, kind_of
 from antiphon.scenarios.training import TrainingSpec
 from antiphon.spec import Count, IsReal, Signal, Spec, Whole, channel_name, plain, section_of
+from antiphon.spellings import standard_keys
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -297,15 +298,16 @@ def document_of(graph: nx.Graph[Any], fields: Mapping[str, Any], keys: list[str]
     if not graph.is_directed():
         raise DocumentError((), "channels have a direction, the graph has none; use graph.to_directed()")
     given = {key: value for key, value in graph.graph.items() if key in keys}
-    training = dict(_as_mapping(fields.get("training", given.get("training", {}))))
-    for key, value in fields.items():
-        if key in TrainingSpec.model_fields:
+    of_training = TrainingSpec.model_fields
+    training = standard_keys(_as_mapping(fields.get("training", given.get("training", {}))), of_training)
+    for key, value in standard_keys(fields, [*keys, *of_training]).items():
+        if key in of_training:
             training[key] = value
         elif key in keys:
             given[key] = value
         else:
             moved = moved_key("Scenario", key, fields) or moved_key("TrainingSpec", key, fields)
-            known = section_of(TrainingSpec, key) or suggest(key, [*keys, *TrainingSpec.model_fields])
+            known = section_of(TrainingSpec, key) or suggest(key, [*keys, *of_training])
             raise DocumentError((key,), moved or f"unknown argument {key!r}{known}")
     agents: dict[str, Any] = {}
     for node, attributes in graph.nodes(data=True):

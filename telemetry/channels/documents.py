@@ -38,7 +38,7 @@ def graph_document(description: RunDescription) -> dict[str, Any]:
         "format": FORMAT,
         "scenario": description.scenario,
         "seed": description.hparams.get("seed"),
-        "every": description.every,
+        "every": description.period,
         "until": description.until,
         "batch": description.batch,
         "by_timescale": by_timescale,

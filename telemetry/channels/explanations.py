@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import Any, Literal, NamedTuple
 
 from antiphon.telemetry.channels.tags import Family
+from antiphon.telemetry.figures import EVALUATED
 from antiphon.telemetry.verdicts import FLAGS, MEASURES, VERDICTS, bounds, measuring_command
 
 __all__ = ["EXPLANATIONS", "Explanation", "verdicts_document"]
@@ -186,6 +187,19 @@ _AGENT: dict[str, Explanation] = {
     "gradient_norm": Explanation("gradient norm", "Norm of the gradient of its newest update."),
     "parameter_norm": Explanation("parameter norm", "Norm of all its parameters."),
     "silenced": Explanation("in quarantine", "1 once it is in quarantine: it learns no more.", "share"),
+}
+_AGENT |= {
+    f"{split}_{metric}": _AGENT[metric]._replace(
+        title=f"{split} {metric}", says=f"{what} on the {split} split."
+    )
+    for split in EVALUATED
+    for metric, what in (
+        ("loss", "Its objective's mean loss"),
+        ("accuracy", "Share of right answers"),
+        ("error", "Share of wrong answers"),
+        ("bits", "Its objective's loss in bits"),
+        ("return", "Mean sum of the rewards of a whole episode"),
+    )
 }
 _PART: dict[str, Explanation] = {
     "steps_taken": Explanation("step", "Environment steps that the part has taken."),

@@ -280,7 +280,8 @@ def test_ratios_beyond_the_clip_have_no_gradient(advantage: float, change: float
     """`change` of the ratio from 1; the slope of the loss by the log-probability is -A times the ratio, or 0."""
     objective = PolicyObjective("ppo", None, clip=0.2, entropy=0.0)
     window = trajectory(torch.zeros(1, 1), torch.ones(1, 1, dtype=torch.bool), known_length=True)
-    known = Advantages(torch.full((1, 1), advantage), torch.zeros(1, 1), torch.ones(1, 1, dtype=torch.bool))
+    zero, valid = torch.zeros(1, 1), torch.ones(1, 1, dtype=torch.bool)
+    known = Advantages(torch.full((1, 1), advantage), zero, valid, zero)
     log_prob = torch.full((1, 1), 1.0 + change).log().requires_grad_()
     message = (log_prob, torch.zeros(1, 1))
     found = objective.losses(None, None, window, known, torch.zeros(1, 1), messages=[message])

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from antiphon.agents.feedforward import Conv, Mlp
-from antiphon.agents.module import ModuleNetwork
-from antiphon.agents.network import OBJECTIVE, Head, Network, Tensors
+from antiphon.agents.feedforward import Conv, HeadedNetwork, Mlp
+from antiphon.agents.network import OBJECTIVE, Head, Tensors
 from antiphon.agents.recurrent import Recurrent
-from antiphon.errors import ScenarioError
 from antiphon.nets.layers import Transport
 from tests.tensors import drawn, same
 
@@ -19,15 +17,15 @@ OBSERVED, TOLD = 3, 4
 """Of the seven inputs of a flat network, and of the seven channels of a convolution's."""
 
 
-def flat(hidden: tuple[int, ...]) -> Network:
+def flat(hidden: tuple[int, ...]) -> HeadedNetwork:
     return Mlp((OBSERVED + TOLD,), hidden, HEADS, norm="layer", activation="tanh")
 
 
-def conv() -> Network:
+def conv() -> HeadedNetwork:
     return Conv((OBSERVED + TOLD, 6, 5), (4, 3), HEADS, size=3, pool=("max", "none"))
 
 
-def recurrent(encoder: tuple[int, ...]) -> Network:
+def recurrent(encoder: tuple[int, ...]) -> HeadedNetwork:
     return Recurrent((OBSERVED + TOLD,), 5, HEADS, kind="gru", encoder=encoder, cell_norm="layer")
 
 
@@ -41,34 +39,34 @@ NETWORKS = {
 each_network = pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
 
 
-def message_shape(network: Network) -> tuple[int, ...]:
+def message_shape(network: HeadedNetwork) -> tuple[int, ...]:
     return (TOLD, *network.input_shape[1:])
 
 
-def weights_of(network: Network, seed: int = 3) -> Tensors:
+def weights_of(network: HeadedNetwork, seed: int = 3) -> Tensors:
     drawn = network.feedback_weights(message_shape(network), torch.Generator().manual_seed(seed))
     return {name: weight.double() for name, weight in drawn.items()}
 
 
-def numbers(network: Network) -> tuple[Tensors, Tensors]:
+def numbers(network: HeadedNetwork) -> tuple[Tensors, Tensors]:
     parameters = network.parameters(torch.Generator().manual_seed(0))
     return {k: v.double().requires_grad_() for k, v in parameters.items()}, {
         k: v.double() for k, v in network.buffers().items()
     }
 
 
-def inputs(network: Network) -> tuple[Tensor, Tensor]:
+def inputs(network: HeadedNetwork) -> tuple[Tensor, Tensor]:
     """An observation and a message, [8, …] each."""
     space = network.input_shape[1:]
     return drawn(1, 8, OBSERVED, *space).requires_grad_(), drawn(2, 8, TOLD, *space).requires_grad_()
 
 
-def loss_of(network: Network, numbers: tuple[Tensors, Tensors], x: Tensor, *ways: Transport) -> Tensor:
+def loss_of(network: HeadedNetwork, numbers: tuple[Tensors, Tensors], x: Tensor, *ways: Transport) -> Tensor:
     ports, _ = network(*numbers, x, training=True, transports=ways)
     return sum((ports[head.name] * drawn(5, *ports[head.name].shape)).sum() for head in HEADS)  # type: ignore[return-value]
 
 
-def gradients(network: Network, weights: Tensors | None) -> dict[str, Tensor]:
+def gradients(network: HeadedNetwork, weights: Tensors | None) -> dict[str, Tensor]:
     """Of the parameters, the observation and the message, by backpropagation or with feedback `weights`."""
     own = numbers(network)
     observed, told = inputs(network)
@@ -82,7 +80,7 @@ def gradients(network: Network, weights: Tensors | None) -> dict[str, Tensor]:
 
 
 @each_network
-def test_with_the_networks_own_weights_it_is_backpropagation(network: Network) -> None:
+def test_with_the_networks_own_weights_it_is_backpropagation(network: HeadedNetwork) -> None:
     own, _ = numbers(network)
     weights = {name: own[name].data[:, OBSERVED:] for name in weights_of(network)}
     expected, found = gradients(network, None), gradients(network, weights)
@@ -90,7 +88,7 @@ def test_with_the_networks_own_weights_it_is_backpropagation(network: Network) -
 
 
 @each_network
-def test_only_what_the_message_is_told_depends_on_the_weights(network: Network) -> None:
+def test_only_what_the_message_is_told_depends_on_the_weights(network: HeadedNetwork) -> None:
     expected, found = gradients(network, None), gradients(network, weights_of(network))
     assert not torch.allclose(found.pop("told"), expected.pop("told"))
     torch.testing.assert_close(found, expected)
@@ -106,9 +104,3 @@ def test_weights_are_drawn_as_the_layer_they_replace_and_follow_the_generator() 
     assert not torch.equal(first["to_b.weight"], other["to_b.weight"])
     fewer = Mlp((7,), (), HEADS[1:]).feedback_weights((TOLD,), torch.Generator().manual_seed(3))
     assert torch.equal(fewer["to_b.weight"].double(), first["to_b.weight"])  # another head changes nothing
-
-
-def test_a_module_of_the_users_own_is_refused() -> None:
-    network = ModuleNetwork(nn.Linear(3, 10), (3,), HEADS[:1], seed=0)
-    with pytest.raises(ScenarioError, match=r"feedback fa needs the first layer .* Linear is a module"):
-        network.feedback_weights((3,), torch.Generator())

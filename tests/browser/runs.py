@@ -85,7 +85,7 @@ def description(
         graph=graph,
         names={"agents": list(agents), "channels": named},
         scenario=scenario,
-        every=10,
+        period=10,
         until=100,
     )
 

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon.comms.examples import ContextSpec, Example
-from antiphon.comms.heads import Reconstruction
 from antiphon.comms.synthetic_gradients import PREDICTORS, Predictor
 from antiphon.nets.schedules import Rate
 
@@ -97,7 +96,6 @@ class PixelHead(nn.Module):
         return found
 
 
-AGAIN = Reconstruction(LABEL, weight=0.5)
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "linear": ("linear", {}),
     "mlp": ("mlp", {}),
@@ -127,9 +125,6 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "local, a head": ("local", {"network": PixelHead}),
     "local, a head, pooled": ("local", {"network": PixelHead, "pool": "mean"}),
     "sobolev_label, a head": ("sobolev_label", {"network": PixelHead}),
-    "local, reconstruction": ("local", {"reconstruct": AGAIN}),
-    "local, a head and reconstruction": ("local", {"network": PixelHead, "reconstruct": AGAIN}),
-    "local, regression and reconstruction": ("local", {"regression": True, "reconstruct": AGAIN}),
 }
 """Every kind in the forms that differ, by a name for test ids."""
 

@@ -291,7 +291,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     ({"gradient": {**LOCAL, "pool": "max"}}, "gradient.pool: unknown pool 'max'"),
     ({"gradient": {**LOCAL, "pool": "mean"}}, "gradient.pool: messages of [4] have no sites to pool"),
-    ({"gradient": {**LOCAL, "reconstruct": {"target": "y"}}}, "gradient.reconstruct.target"),
     ({"gradient": {**LOCAL, "network": nn.Linear(7, 3)}}, "gradient.network: Linear does not take inputs of"),
     (
         {"gradient": {**LOCAL, "network": nn.Linear(4, 5)}},

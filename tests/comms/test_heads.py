@@ -1,4 +1,4 @@
-"""Losses of models of a named target: of linear maps and of heads, pooled, with a reconstruction and with slopes."""
+"""Losses of models of a named target: of linear maps and of heads, pooled, and with slopes."""
 
 from __future__ import annotations
 
@@ -10,21 +10,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from antiphon.comms.examples import ContextSpec, Example
-from antiphon.comms.heads import Reconstruction
+from antiphon.comms.examples import Example
 from antiphon.comms.synthetic_gradients import LocalGradient
 from tests.comms.made import (
     BATCH,
     SIZE,
     case,
-    draw,
     example,
     make,
 )
 from tests.some import some
 
 TOKENS = (3, 6)
-IMAGE = ContextSpec("image", (5,))
 
 
 def linear_head(outputs: int = 4, size: int = SIZE) -> nn.Module:
@@ -35,21 +32,6 @@ def linear_head(outputs: int = 4, size: int = SIZE) -> nn.Module:
 def weights(own: Any, place: str = "") -> tuple[Tensor, Tensor]:
     found = [p for name, p in own.parameters.items() if name.startswith(place)]
     return found[0].detach(), found[1].detach()
-
-
-def test_a_reconstruction_adds_its_own_error_times_its_weight() -> None:
-    image = draw(BATCH, 5, seed=8)
-    again = Reconstruction(IMAGE, linear_head(5), weight=0.5)
-    own = make("local", network=linear_head(), reconstruct=again, context=(IMAGE,))
-    each = example()
-    each.context = image
-    alone = make("local", network=linear_head(), context=())
-    bare = Example(each.message, None, None, target=each.target)
-    weight, bias = weights(own, "heads.1")
-    rest = each.message @ weight.T + bias - image
-    expected = alone.predict(bare) + 0.5 * 2 / 5 * rest @ weight
-    torch.testing.assert_close(own.predict(each), expected)
-    torch.testing.assert_close(own.loss(each), alone.loss(bare) + 0.5 * rest.square().mean())
 
 
 def test_a_head_runs_without_dropout_and_with_the_statistics_of_the_rows() -> None:
@@ -63,9 +45,7 @@ def test_a_head_runs_without_dropout_and_with_the_statistics_of_the_rows() -> No
     assert not torch.equal(own.buffers["module.0.running_mean"], before["module.0.running_mean"])
 
 
-@pytest.mark.parametrize(
-    "name", ["local", "local, a hidden layer", "local, sites", "local, a head and reconstruction"]
-)
+@pytest.mark.parametrize("name", ["local", "local, a hidden layer", "local, sites", "local, a head"])
 def test_slope_and_training_of_one_pass_are_those_of_two(name: str) -> None:
     own, each = case(name)
     assert isinstance(own, LocalGradient)

@@ -55,18 +55,6 @@ class Head(nn.Module):
         return found
 
 
-class Decoder(nn.Module):
-    """Tokens from tokens, one by one."""
-
-    def __init__(self, shape: tuple[int, ...], outputs: tuple[int, ...]) -> None:
-        super().__init__()
-        self.linear = nn.Linear(shape[-1], outputs[-1])
-
-    def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = self.linear(x)
-        return found
-
-
 def lenses() -> Document:
     """Chains whose senders look through the layers of the one that reads at last."""
     agents: Document = {}
@@ -79,18 +67,9 @@ def lenses() -> Document:
     return document(agents, channels, Play())
 
 
-AGAIN: Document = {"target": "words", "scale": 0.5}
 OWN_LOSSES: dict[str, Document] = {
     "head": {"kind": "local", "target": "label", "network": Head},
     "pooled": {"kind": "local", "target": "label", "pool": "mean", "hidden": [4], "norm": "layer"},
-    "reconstruction": {"kind": "local", "target": "label", "reconstruct": AGAIN, "context": []},
-    "head and decoder": {
-        "kind": "local",
-        "target": "label",
-        "network": Head,
-        "reconstruct": {**AGAIN, "network": Decoder},
-        "context": [],
-    },
     "sobolev_label, head": {"kind": "sobolev_label", "target": "label", "network": Head},
     "normalised": {"normalise": "layer"},
     "normalised, residual": {

@@ -19,6 +19,7 @@ PAGES = {
     "fan_in": "agents.md",
     "objective": "agents.md",
     "optimiser": "scenarios.md",
+    "recorders": "telemetry.md",
     "sample": "symbols.md",
     "schedule": "scenarios.md",
 }

@@ -31,8 +31,8 @@ training: {batch: 16, steps: 5}
 COMMANDS = (
     "run digits-mlp --set widht=3",
     "run mnist-mlp",
-    "run runs/../mine.yaml --name a",
-    "run mine.yaml --name a --seed 4 --resume-if-exists",
+    "run runs/../mine.yaml --name a --exist error",
+    "run mine.yaml --name a --seed 4 --exist resume",
     "run digits-mlp --set lr=1e30 --steps 20",
     "run digits-mlp --set width=1000000000",
 )

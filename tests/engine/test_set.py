@@ -62,7 +62,13 @@ def unchanged() -> dict[str, Any]:
     return {**facts(changed_at(6, "", None)), "events": []}
 
 
-@pytest.mark.parametrize("key", CHANGES)
+FURTHER = ("n*.learning_rate", f"{NAME}.schedule", f"{NAME}.input.learning_rate", f"{NAME}.input.schedule")
+"""What other keys try in another place."""
+
+
+@pytest.mark.parametrize(
+    "key", [pytest.param(key, marks=pytest.mark.long if key in FURTHER else ()) for key in CHANGES]
+)
 def test_both_backends_go_on_alike(key: str) -> None:
     """Within a window: at step 6 of windows of 4."""
     ours, theirs = (facts(changed_at(6, key, CHANGES[key], backend)) for backend in ("cohort", "reference"))
@@ -228,6 +234,8 @@ def test_a_run_has_it_at_once_and_is_resumed_with_it(tmp_path: Path, cli: Comman
     for name in ("whole", "command", "python"):
         with Simulation(scenario, logdir=tmp_path / name) as simulation:
             simulation.run(steps=4)
+            if name == "command":
+                continue
             simulation.set("n0.learn", False)
             simulation.set("n1.learning_rate", 0.01)
             facts_there = json.loads((tmp_path / name / "run.json").read_text())
@@ -238,7 +246,8 @@ def test_a_run_has_it_at_once_and_is_resumed_with_it(tmp_path: Path, cli: Comman
                 whole = [p.detach().clone() for p in all_parameters(simulation)]
     result = json.loads((tmp_path / "whole" / "result.json").read_text())
     assert {"step": 4, "event": "n1.learning_rate is 0.01 from here on"} in result["events"]
-    cli("resume", tmp_path / "command", "--steps 12")
+    cli("resume", tmp_path / "command", "--steps 12 --set n0.learn=false --set n1.learning_rate=1e-2")
+    assert "--set: " in cli.refused("resume", tmp_path / "command", "--set n0.learn=true")
     with Simulation.load(tmp_path / "command") as resumed:
         assert (resumed.now, equal(all_parameters(resumed), whole)) == (12, True)
     with Simulation.resume(tmp_path / "python") as resumed:

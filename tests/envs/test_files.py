@@ -143,3 +143,46 @@ def test_a_checkpoint_says_which_data_it_is_of_and_refuses_others(folder: Path) 
     (folder / "data.npz").unlink()
     with pytest.raises(DataError, match=r"data\.npz: no such file"):
         Simulation.load(saved)
+
+
+STEPS = np.array([3, 1, 4, 2, 2])
+SEQUENCES = {"lengths": STEPS, "x": X[:12], "label": LABEL[:5], "place": X[20:25]}
+
+
+def test_a_file_of_sequences_is_its_sequences_and_a_checkpoint_says_which(folder: Path) -> None:
+    np.savez(folder / "sequences.npz", **SEQUENCES)
+    env = {"id": "antiphon/Sequences-v0", "file": "sequences.npz", "pad_to_multiple": 2}
+    ends = STEPS.cumsum()[:-1]
+    direct = envs.from_sequences(
+        x=np.split(X[:12], ends), label=LABEL[:5], place=X[20:25], per_sequence=["place"], pad_to_multiple=2
+    )
+    assert envs.describe(env) == direct.description
+    made, twin = envs.make(env, batch=2), direct.make(batch=2)
+    for one, other in zip(made.reset(seed=3), twin.reset(seed=3), strict=True):
+        assert all(torch.equal(value, other[name]) for name, value in one.items())
+    envs.check_vector_env(lambda: envs.make(env, batch=2))
+    agents = {"a": {"observes": ["x"], "objective": {"kind": "classification", "target": "label"}}}
+    scenario = Scenario.model_validate(
+        {"scenario": "read", "env": env, "agents": agents, "training": {"batch": 2}}
+    )
+    with Simulation(scenario) as simulation:
+        simulation.run(epochs=2)
+        saved = simulation.save(folder / "saved")
+    np.savez(folder / "sequences.npz", **{**SEQUENCES, "lengths": STEPS[::-1]})
+    with pytest.raises(RunError, match="env: the state is of other data or splits"):
+        Simulation.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"lengths": None}, "has no 'lengths', the steps of each sequence; save them with the rest"),
+        ({"lengths": np.array([3, 0, 9])}, "lengths: must be whole numbers from 1, one for each sequence"),
+        ({"x": X[:11]}, "x has 11 rows; give one per step (12) or one per sequence (5)"),
+    ],
+)
+def test_files_that_are_no_sequences_are_named(folder: Path, changes: dict[str, Any], expected: str) -> None:
+    columns = {name: value for name, value in {**SEQUENCES, **changes}.items() if value is not None}
+    np.savez(folder / "bad.npz", **columns)
+    env = {"id": "antiphon/Sequences-v0", "file": "bad.npz"}
+    assert f"/bad.npz: {expected}" in message(lambda: envs.make(env, batch=2))

@@ -69,7 +69,7 @@ def test_a_factory_of_any_kind_keeps_the_contract(name: str) -> None:
     envs.register(name, FACTORIES[name])
     assert name in envs.ids()
     spec = {"id": name}
-    envs.check_vector_env(lambda: envs.make(spec, batch=3), steps=30)
+    envs.check_vector_env(lambda: envs.make(spec, batch=3))
     description = envs.describe(spec)
     with closing(envs.make(spec, batch=5)) as env:
         assert (env.num_envs, env.description) == (5, description)

@@ -97,7 +97,7 @@ def test_items_that_have_no_place_are_refused_with_the_way_to_read_them() -> Non
     )
     loader: Any = DataLoader(TensorDataset(IMAGES, LABELS))
     assert message(lambda: envs.from_dataset(loader)) == (
-        "from_dataset: DataLoader has no items by index; pass its `dataset`"
+        "from_dataset: DataLoader has no items by index; pass its `dataset`, or it to from_loader"
     )
     line = message(lambda: envs.from_dataset(TensorDataset(IMAGES, LABELS), test=Stream()))  # type: ignore[arg-type]
     assert line == "from_dataset: test: Stream has no items by index; pass list(…) of it, if it ends"

@@ -206,7 +206,7 @@ REST: tuple[Fault, ...] = (
         "engine/inference/evaluation.py",
         "chosen = torch.arange(wanted) * count // wanted",
         "chosen = torch.arange(wanted)",
-        "tests/engine/probes/test_representation.py::test_examples_are_sorted_by_label_and_shown_as_the_agents_see_them",
+        "tests/engine/inference/test_evaluation.py::test_a_limit_spreads_examples_evenly_over_the_split",
     ),
     Fault(
         "inference-a-mean-counts-a-batch-as-an-example",
@@ -291,13 +291,6 @@ REST: tuple[Fault, ...] = (
         "shifted = torch.minimum(distances[:, j + 1], following[j]) + 1",
         "shifted = torch.minimum(distances[:, j + 1], following[j] + 1)",
         "tests/engine/probes/test_measures.py::test_edit_distances",
-    ),
-    Fault(
-        "representation-examples-are-not-sorted",
-        "engine/probes/representation.py",
-        'order = np.argsort(whole, kind="stable")',
-        "order = np.arange(len(whole))",
-        "tests/engine/probes/test_representation.py::test_examples_are_sorted_by_label_and_shown_as_the_agents_see_them",
     ),
     Fault(
         "signal-alignment-norms-are-not-divided-out",

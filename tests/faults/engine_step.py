@@ -28,7 +28,7 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "backward-tied-gradients-are-summed",
-        "engine/heart/learn.py",
+        "engine/heart/step.py",
         "[None if g is None else g / sharing for g in gradients]",
         "[None if g is None else g for g in gradients]",
         "tests/contracts/test_contracts.py::test_documents[tied-reference]",
@@ -119,10 +119,10 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "engine-undrawn-members-of-a-stack-step",
-        "engine/heart/step.py",
-        "                    agent.learning(update.window.number),\n",
-        "                    None,\n",
-        "tests/contracts/test_contracts.py::test_documents[p_update-reference]",
+        "engine/features/reach.py",
+        "agent.members_in(update.learning[agent.name])",
+        "None",
+        "tests/contracts/test_contracts.py::test_documents[p_update, locked-reference]",
     ),
     Fault(
         "late-a-window-is-not-replayed",
@@ -134,7 +134,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "engine-synthetic-inputs-never-learn",
         "engine/heart/step.py",
-        "            self.predictor_trainer.apply(input_gradients, step, self.divergence.skip)\n",
+        "            self.predictor_trainer.apply(input_gradients, step)\n",
         "",
         "tests/contracts/test_contracts.py::test_documents[inputs-reference]",
     ),
@@ -148,15 +148,15 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "predictors-a-row-without-a-target-is-an-example",
         "engine/heart/predictors.py",
-        "example.valid = present if valid is None else present & valid",
-        "example.valid = valid",
+        "example.valid = present if example.valid is None else present & example.valid",
+        "pass",
         "tests/contracts/test_contracts.py::test_documents[absent targets-reference]",
     ),
     Fault(
         "predictors-an-undrawn-sender-teaches-its-local-predictor",
         "engine/heart/predictors.py",
-        "                if participates is False:\n                    continue\n                example = (",
-        "                example = (",
+        "rows = mask_and(learning, mask_not(message.no_injection))",
+        "rows = mask_not(message.no_injection)",
         "tests/contracts/test_contracts.py::test_documents[local, told to single ones-reference]",
     ),
     Fault(
@@ -224,14 +224,14 @@ STEP: tuple[Fault, ...] = (
     ),
     Fault(
         "ledger-the-newest-gradient-outlives-its-episode",
-        "engine/heart/ledger.py",
-        "            self.newest = mask_fill_zero(mask_not(ended), self.newest)\n",
+        "engine/features/newest_returned.py",
+        "            self.value = mask_fill_zero(mask_not(ended), self.value)\n",
         "            pass\n",
         "tests/contracts/test_contracts.py::test_documents[newest gradients, many ends-reference]",
     ),
     Fault(
         "ledger-the-newest-gradient-is-zero-where-none-came-back",
-        "engine/heart/ledger.py",
+        "engine/features/newest_returned.py",
         "newest = torch.where(message.counted.unsqueeze(1), newest, before)",
         "newest = torch.where(message.counted.unsqueeze(1), newest, 0 * before)",
         "tests/numerics/test_returned.py::test_a_predictor_is_told_the_newest_gradient_that_had_come_back[ends0-0.5-0-1]",

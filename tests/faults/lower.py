@@ -490,7 +490,7 @@ LOWER: tuple[Fault, ...] = (
     ),
     Fault(
         "envs-a-state-of-other-data-is-loaded",
-        "envs/stream.py",
+        "envs/base.py",
         "if saved is not None and self._digest is not None:",
         "if saved is None and self._digest is not None:",
         "tests/envs/test_files.py::test_a_checkpoint_says_which_data_it_is_of_and_refuses_others",
@@ -498,9 +498,23 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "envs-epochs-have-the-same-order",
         "envs/stream.py",
-        "orders = [uniform(seed, epoch, len(rows), self.device).argsort(stable=True) for epoch in epochs]",
-        "orders = [uniform(seed, 0, len(rows), self.device).argsort(stable=True) for _ in epochs]",
+        'chance = uniform(seed_for(seed, "env"), epoch, len(self._rows), self._rows.device)',
+        'chance = uniform(seed_for(seed, "env"), 0, len(self._rows), self._rows.device)',
         "tests/envs/test_hyperplane.py::test_epochs_miss_and_repeat_no_point",
+    ),
+    Fault(
+        "envs-the-rest-of-a-loader-s-batch-is-dropped",
+        "envs/loaders.py",
+        "self._rows, self._rest = _cut(rest, 0, self.num_envs), _cut(rest, self.num_envs)",
+        "self._rows, self._rest = _cut(rest, 0, self.num_envs), Columns()",
+        "tests/engine/runs/test_loaders.py::test_batches_are_cut_to_that_of_the_run_and_nothing_is_left_out",
+    ),
+    Fault(
+        "envs-a-loader-has-one-order",
+        "envs/loaders.py",
+        "torch.default_generator.manual_seed(seed)",
+        "torch.default_generator.manual_seed(0)",
+        "tests/engine/runs/test_loaders.py::test_what_is_shuffled_and_sampled_is_of_the_seed_and_resumed[0]",
     ),
     Fault(
         "envs-padding-has-targets",

@@ -93,12 +93,15 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Originals:
 
 
 class Watch:
-    """What Python's audit events say is done while a command runs: programs, connections, files written outside."""
+    """What Python's audit events say is done while a command runs: programs, connections, files written outside.
+
+    A hook stays until the process ends and slows down all that it does, so that the first block to be watched adds it.
+    """
 
     def __init__(self) -> None:
         self.inside: Path | None = None
         self.found: list[str] = []
-        sys.addaudithook(self._event)
+        self.added = False
 
     def _event(self, name: str, arguments: tuple[Any, ...]) -> None:
         if self.inside is None:
@@ -114,6 +117,9 @@ class Watch:
     @contextlib.contextmanager
     def on(self, folder: Path) -> Iterator[None]:
         """Watch a block, which may write into this folder alone."""
+        if not self.added:
+            sys.addaudithook(self._event)
+            self.added = True
         self.inside, self.found = folder, []
         try:
             yield
@@ -163,7 +169,7 @@ def once_more(case: Case, at: Place) -> list[str | Path]:
     if name == "study":
         return [*RUNS[name].split(), "--steps", str(STEPS), "--logdir", logdir]
     stem = at.run.name.removesuffix("-s0").removesuffix("-s1")
-    return [*RUNS[name].split(), *BEGIN.split(), "--logdir", logdir, "--name", stem, "--resume-if-exists"]
+    return [*RUNS[name].split(), *BEGIN.split(), "--logdir", logdir, "--name", stem, "--exist resume"]
 
 
 ACTIONS: dict[str, Callable[[Case, Place], list[str | Path]]] = {

@@ -37,7 +37,7 @@ scenario: pair
 description: An eye and an ear, with a synthetic gradient, over a link that delays messages.
 variants: {wide: {width: 3}}
 parameters: {width: {default: 2}, batch: {default: 3}, steps: {default: 12}}
-env: {id: antiphon/Digits-v0}
+env: {id: antiphon/Digits-v0, sampling: with_replacement}
 agents:
   eye: {observes: [right_half], network: {kind: mlp, hidden: [$width], norm: layer}}
   ear: {objective: {kind: classification, target: label}, network: {kind: mlp, hidden: [$width]}}
@@ -71,7 +71,7 @@ def objects() -> Scenario:
     x = torch.arange(24.0).view(8, 3).sin()
     return Scenario(
         scenario="objects",
-        env=from_tensors(x=x, label=(x[:, 0] > 0).long()),
+        env=from_tensors(x=x, label=(x[:, 0] > 0).long(), sampling="with_replacement"),
         agents={
             "eye": {"observes": ["x"], "network": {"kind": "mlp", "hidden": [2], "norm": "none"}},
             "ear": {

@@ -7,7 +7,6 @@ from antiphon.engine.metrics.timeline import timeline
 from antiphon.engine.probes.ablation import ABLATIONS, ablate
 from antiphon.engine.probes.ceiling import ceilings
 from antiphon.engine.probes.language import language
-from antiphon.engine.probes.representation import represent
 from antiphon.engine.probes.signal_alignment import signal_alignment
 from antiphon.engine.runs.seeds import Seeds
 from antiphon.engine.split.library import gpt, resnet
@@ -20,7 +19,6 @@ __all__ = [
     "ceilings",
     "gpt",
     "language",
-    "represent",
     "resnet",
     "signal_alignment",
     "timeline",

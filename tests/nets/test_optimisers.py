@@ -92,9 +92,11 @@ def test_what_is_to_be_skipped_on_the_device_changes_nothing_and_is_not_counted(
         gradients = [several(step + 5), several(step + 9)]
         poisoned = [[torch.full_like(g, math.nan) for g in own] for own in gradients]
         for one, own in zip(mine, poisoned, strict=True):
-            one.step(own, 0.1, skip=skipped)
+            one.skip = skipped
+            one.step(own, 0.1)
         for one, own in zip(mine, gradients, strict=True):
-            one.step(own, 0.1, skip=taken)
+            one.skip = taken
+            one.step(own, 0.1)
         for one, own in zip(theirs, gradients, strict=True):
             one.step(own, 0.1)
     for one, other in zip(mine, theirs, strict=True):

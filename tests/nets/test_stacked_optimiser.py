@@ -149,8 +149,10 @@ def test_where_told_to_skip_nobody_moves_and_no_step_is_counted(kind: str, optio
         if step % 3 == 0:
             before = [t.clone() for t in numbers_of(mine)]
             poisoned = [torch.full_like(x, torch.nan) for x in gradients]
-            mine.step(poisoned, 0.1, members, skip=skipped)
+            mine.skip = skipped
+            mine.step(poisoned, 0.1, members)
             same(before, numbers_of(mine))
-        mine.step(gradients, torch.tensor(0.1, dtype=DOUBLE), members, skip=taken)
+        mine.skip = taken
+        mine.step(gradients, torch.tensor(0.1, dtype=DOUBLE), members)
         theirs.step(gradients, 0.1, members)
     theirs.equal(parameters)

@@ -131,37 +131,42 @@ class Scene:
         return total
 
     def check_parameters(self) -> None:
-        """Hold what each parameter followed to the slope in a direction drawn at random."""
-        for number, ((agent, key), gradient) in enumerate(self.gradients.items()):
-            way = drawn_like(number, gradient)
+        """Hold what the parameters of each learner followed to the slope in a direction of all that is drawn at random."""
+        for agent in self.learners:
+            gradients = {key: g for (name, key), g in self.gradients.items() if name == agent}
+            ways = {key: drawn_like(number, g) for number, (key, g) in enumerate(gradients.items())}
 
-            def moved(by: float, agent: str = agent, key: str = key, way: Tensor = way) -> float:
-                return self.surrogate(
-                    "scale", lambda twin: twin.agents[agent].parameters[key].data.add_(by * way)
-                )
+            def moved(by: float, agent: str = agent, ways: dict[str, Tensor] = ways) -> float:
+                def move(twin: Simulation) -> None:
+                    for key, way in ways.items():
+                        twin.agents[agent].parameters[key].data.add_(by * way)
+
+                return self.surrogate("scale", move)
 
             slope = (moved(EPSILON) - moved(-EPSILON)) / (2 * EPSILON)
-            assert float((gradient * way).sum()) == pytest.approx(slope, abs=1e-8, rel=1e-6), (agent, key)
+            followed = sum(float((g * ways[key]).sum()) for key, g in gradients.items())
+            assert followed == pytest.approx(slope, abs=1e-8, rel=1e-6), agent
         assert max(float(g.abs().max()) for g in self.gradients.values()) > 1e-3
 
     def check_returned(self, least: int = 1) -> None:
-        """Hold what came back for messages of the window, at least so many of each channel, to the slope in such a direction."""
-        for number, ((name, stamp), returned) in enumerate(self.returned.items()):
-            nudge, way = (
-                self.source.shown[f"nudge_{name.partition('->')[0]}"][stamp],
-                drawn_like(number, returned),
-            )
+        """Hold what came back for the messages of each channel, at least so many, to the slope in such a direction."""
+        names = [name for name, _ in self.returned]
+        assert names
+        for name in dict.fromkeys(names):
+            returned = {stamp: g for (channel, stamp), g in self.returned.items() if channel == name}
+            assert len(returned) >= least
+            nudge = self.source.shown[f"nudge_{name.partition('->')[0]}"]
+            ways = {stamp: drawn_like(stamp, g) for stamp, g in returned.items()}
             found = []
             for sign in (1, -1):
-                nudge.copy_((sign * EPSILON * way).view_as(nudge))
+                for stamp, way in ways.items():
+                    nudge[stamp] = (sign * EPSILON * way).view_as(nudge[stamp])
                 found.append(self.surrogate("discount"))
             nudge.zero_()
             slope = BATCH * (found[0] - found[1]) / (2 * EPSILON)
-            assert float((returned * way).sum()) == pytest.approx(slope, abs=1e-7, rel=1e-6), (name, stamp)
-            assert float(returned.abs().max()) > 1e-4
-        names = [name for name, _ in self.returned]
-        assert names
-        assert min(map(names.count, names)) >= least
+            came = sum(float((g * ways[stamp]).sum()) for stamp, g in returned.items())
+            assert came == pytest.approx(slope, abs=1e-7, rel=1e-6), name
+            assert min(float(g.abs().max()) for g in returned.values()) > 1e-4
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,13 @@ class Window:
     terminated: list[Tensor] = field(default_factory=list)
     truncated: list[Tensor] = field(default_factory=list)
     known: list[Tensor] = field(default_factory=list)
+    before: list[tuple[float, float]] = field(default_factory=list)
+    """Mean and variance of the returns of earlier windows."""
+    normalise: bool = True
+
+    def following(self) -> Window:
+        """The next window of the same policy."""
+        return Window(before=self.before, normalise=self.normalise)
 
     def add(
         self,
@@ -117,6 +124,8 @@ class Window:
         the episode goes on, the agent has left it.
         """
         ticks = len(values)
+        mean, deviation = self.statistics()
+        values = mean + deviation * values
         advantages, valid = torch.zeros_like(values), torch.zeros_like(values, dtype=torch.bool)
         for b in range(BATCH):
             known, cut, over = (
@@ -136,7 +145,22 @@ class Window:
                     factor *= discount * trace
                     if over[k]:
                         break
-        return _normalised(advantages, valid), advantages + values, valid
+        returns = advantages + values
+        if valid.any():
+            self.before.append((returns[valid].mean().item(), returns[valid].var(correction=0).item()))
+        mean, deviation = self.statistics()
+        return _normalised(advantages / deviation, valid), (returns - mean) / deviation, valid
+
+    def statistics(self) -> tuple[float, float]:
+        """Mean and deviation of all returns so far, of which a window's weigh .99 times those of the next."""
+        if not self.before or not self.normalise:
+            return 0.0, 1.0
+        weights = [0.99 ** (len(self.before) - k) for k in range(len(self.before))]
+        shares = [weight / sum(weights) for weight in weights]
+        mean = sum(share * own for share, (own, _) in zip(shares, self.before, strict=True))
+        each = zip(shares, self.before, strict=True)
+        variance = sum(share * (spread + (own - mean) ** 2) for share, (own, spread) in each)
+        return mean, (variance + 1e-8) ** 0.5
 
     def returned(self, discount: float) -> tuple[Tensor, ...]:
         """Of reinforce: returns, less their mean, of the ticks whose episode's end is seen."""
@@ -196,7 +220,7 @@ def orders(agent: str, step: int, epochs: int, minibatches: int) -> list[Tensor]
 OPTIONS: Document = {"discount": 0.9, "entropy": 0.05}
 CRITIC: Document = {**OPTIONS, "trace": 0.8, "value": 0.7}
 KINDS: dict[str, Document] = {
-    "a2c": CRITIC,
+    "a2c": {**CRITIC, "normalise": "none"},
     "ppo": {**CRITIC, "clip": 0.1, "epochs": 3, "minibatches": 3},
     "reinforce": OPTIONS,
 }
@@ -206,7 +230,8 @@ KINDS: dict[str, Document] = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_actor_alone(kind: str, backend: str) -> None:
     source, options = Game(share=0.3), KINDS[kind]
-    counts = {key: value for key, value in options.items() if key not in ("epochs", "minibatches")}
+    counts = {k: v for k, v in options.items() if k not in ("epochs", "minibatches", "normalise")}
+    following = Window(normalise=kind == "ppo")
     agent = {
         "observes": ["x"],
         "acts": True,
@@ -218,7 +243,7 @@ def test_an_actor_alone(kind: str, backend: str) -> None:
     optimiser = by_torch(p)
     env, seen = world_of(source)
     for w in range(4):
-        window, sights = Window(), []
+        window, sights = following.following(), []
         for step in range(w * TICKS, (w + 1) * TICKS):
             sights.append(seen["x"])
             action = chosen(ports_of(p, seen["x"])["objective"], "m", step)
@@ -282,8 +307,9 @@ def test_a_sender_and_an_actor(channel: str, epochs: int) -> None:
     actor = by_torch(s, m) if locked else by_torch(m)
     sender = by_torch(s)
     env, seen = world_of(source)
+    of_m, of_s = Window(), Window()
     for w in range(3):
-        window, views, places, messages = Window(), [], [], []
+        window, views, places, messages = of_m.following(), [], [], []
         for step in range(w * TICKS, (w + 1) * TICKS):
             message = ports_of(s, seen["y"])["to_m"].detach()
             simulation.step()
@@ -329,8 +355,9 @@ def test_a_sender_and_an_actor(channel: str, epochs: int) -> None:
         elif channel == "sampled":
             family = Independent(Normal(from_s["to_m"], torch.full_like(read, 0.4)), 1)
             values = from_s["value"][..., 0]
-            of_s = window.judged(values.detach(), **DEFAULTS)
-            follow(sender, loss_of(family.log_prob(read.detach()), family.entropy(), values, of_s))
+            window.before = of_s.before
+            own = window.judged(values.detach(), **DEFAULTS)
+            follow(sender, loss_of(family.log_prob(read.detach()), family.entropy(), values, own))
         follow(actor, loss)
         for rows in orders("m", step, epochs, 2):
             again = ports_of(s, view[:, rows])["to_m"] if locked else read[:, rows].detach()
@@ -380,7 +407,7 @@ def test_a_slower_agent_holds_its_action_and_sums_what_follows() -> None:
             values, logits = ports["value"][..., 0], ports["objective"]
             judged = window.judged(values.detach(), **DEFAULTS)
             follow(optimiser, loss_of(log_prob(logits, actions), entropy(logits), values, judged))
-            window, sights = Window(), []
+            window, sights = window.following(), []
     assert simulation.agents["m"].updates == 3
     assert_close(simulation.agents["m"], p, 1e-9)
 
@@ -398,13 +425,14 @@ def test_several_actors_each_for_its_part(space: str) -> None:
     parameters = {name: leaves(simulation.agents[name]) for name in agents}
     optimisers = {name: by_torch(p) for name, p in parameters.items()}
     env, seen = world_of(source)
+    windows = {name: Window() for name in agents}
 
     def family(outputs: Tensor) -> Independent:
         mean, deviation = outputs.chunk(2, -1)
         return Independent(Normal(mean, deviation.clamp(-5, 2).exp()), 1)
 
     for w in range(3):
-        windows, sights = {name: Window() for name in agents}, []
+        windows, sights = {name: window.following() for name, window in windows.items()}, list[Tensor]()
         for step in range(w * TICKS, (w + 1) * TICKS):
             actions = {}
             for name, p in parameters.items():

@@ -137,7 +137,13 @@ def observed(scenario: Scenario) -> list[tuple[str, ...]]:
     return [agent.observes for agent in scenario.agents.values()]
 
 
-CORPORATION = {"data": "digits", "patches": 32, "hold": 6, "episode": "example"}
+CORPORATION = {
+    "data": "digits",
+    "patches": 32,
+    "hold": 6,
+    "episode": "example",
+    "sampling": "with_replacement",
+}
 COUNTING = {"data": "digits", "levels": 2, "window": 4}
 FACTS: list[tuple[str, str | None, dict[str, Any], Callable[[Scenario], Any], Any]] = [
     ("digits-mlp", None, {}, layers, [("mlp", (128,))] * 3 + [("mlp", ())]),

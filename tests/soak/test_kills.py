@@ -76,7 +76,7 @@ class Killed:
 
 def single(text: Callable[[], str], more: str = "") -> Killed:
     """A command that is one run."""
-    words = f"run it.yaml --name it --logdir runs --resume-if-exists {CHECKPOINTS} {more}"
+    words = f"run it.yaml --name it --logdir runs --exist resume {CHECKPOINTS} {more}"
     return Killed(lambda: {"it.yaml": text()}, words, "runs/it")
 
 
@@ -90,7 +90,7 @@ COMMANDS = {
     "valued": single(lambda: library("digits-mlp", "decoupled", VALUED, width=8, batch=16)),
     "seeds": Killed(
         lambda: {"it.yaml": library("digits-mlp", "decoupled", width=8, batch=16)},
-        f"run it.yaml --seeds 3 --name it --logdir runs --resume-if-exists {CHECKPOINTS}",
+        f"run it.yaml --seeds 3 --name it --logdir runs --exist resume {CHECKPOINTS}",
     ),
     "parts": single(ring, "--parts 3"),
     "study": Killed(lambda: {"toy.yaml": STUDY}, "study toy.yaml --budget small --jobs 1 --logdir runs/toy"),

@@ -59,7 +59,8 @@ def test_it_is_the_same_in_memory_and_from_a_directory_and_moves_no_bit(tmp_path
 
 def test_who_asks_late_is_told_so() -> None:
     with Simulation("digits-mlp") as simulation:
-        simulation.run(steps=2)
+        for _ in range(2):
+            simulation.step()
         with pytest.warns(
             UserWarning, match=r"^history: begins after step 2; ask for it before the first step"
         ):

@@ -52,7 +52,7 @@ def describe(
             "channels": [(f"{a}->{b}", f"{a}__to__{b}") for a, b in sorted(graph.edges())],
         },
         start_step=start,
-        top=top,
+        max=top,
     )
 
 
@@ -278,7 +278,7 @@ def test_event_files_grow_with_the_logarithm_of_the_steps() -> None:
 
 def test_a_long_run_has_some_rows_and_all_that_is_measured_and_its_last(tmp_path: Path) -> None:
     """In one session, and in two of which each goes on with the same rows."""
-    description = replace(describe(), every=10, until=40_030)
+    description = replace(describe(), period=10, until=40_030)
     wanted = [19_990, 20_000, 20_010, 20_020, 20_025, 39_980, 39_990, 40_000, 40_010, 40_020, 40_030]
     value = Figure("channel", "n0000->n0001", "value", 0.5)
     for folder, sessions in (("whole", [wanted]), ("parts", [wanted[:4], wanted[4:]])):

@@ -75,6 +75,11 @@ REFUSED: dict[str, Making] = {
     "channels[a->b].gradient.target: no signal 'labels'": told(
         size=3, gradient={"kind": "local", "target": "labels"}
     ),
+    "channels[a->b].feedback: fa replaces weights of the layer that reads the message, and 'b' reads it by an": digits(
+        SEES,
+        {**NAMES, "fan_in": "attention"},
+        {"from": "a", "to": "b", "size": 3, "coupling": "locked", "feedback": "fa"},
+    ),
     "agents.b.fan_in: sum needs messages of one size, got a->b [128], a->b:1 [3]": digits(
         SEES,
         {**NAMES, "fan_in": "sum"},

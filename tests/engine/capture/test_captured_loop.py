@@ -114,7 +114,7 @@ def test_a_divergence_within_replays_has_its_own_step_and_moves_nothing() -> Non
 def test_every_step_that_somebody_reads_is_taken_by_itself() -> None:
     replaying, loop = simulation_of(ring())
     seen: list[int] = []
-    replaying.run(40, on_step=lambda simulation: seen.append(simulation.now))
+    replaying.run(40, callbacks=[lambda simulation: seen.append(simulation.now)])
     assert seen == list(range(1, 41))
     assert loop.replayed == 0
 

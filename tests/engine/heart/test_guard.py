@@ -152,7 +152,7 @@ LOOKS: dict[str, Callable[[Simulation, Path], object]] = {
     "probe": lambda simulation, _: simulation.probe(),
     "export": lambda simulation, path: simulation.export(path / "weights.safetensors"),
     "run": lambda simulation, _: simulation.run(
-        seconds=3600, on_step=lambda one: os.kill(os.getpid(), signal.SIGINT) if one.now == 18 else None
+        seconds=3600, callbacks=[lambda one: os.kill(os.getpid(), signal.SIGINT) if one.now == 18 else None]
     ),
 }
 
@@ -171,7 +171,7 @@ def test_a_look_finds_a_divergence_that_no_sync_has_found(look: str, tmp_path: P
 def test_a_run_whose_checkpoint_comes_before_the_sync_has_diverged(tmp_path: Path) -> None:
     with later(Simulation(ring().scenario, logdir=tmp_path / "run", checkpoint_every=8)) as simulation:
         with pytest.raises(DivergenceError, match="step 13"):
-            simulation.run(on_step=lambda one: poison(one) if one.now == 12 else None)
+            simulation.run(callbacks=[lambda one: poison(one) if one.now == 12 else None])
         assert simulation.now == 16
     assert json.loads((tmp_path / "run/run.json").read_text())["exit"] == "diverged"
     assert Simulation.load(tmp_path / "run").diverged == simulation.diverged

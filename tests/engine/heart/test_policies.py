@@ -28,11 +28,13 @@ env: {id: pettingzoo/mines_of_a_test, mine: 2, limit: 5}
 agents:
   low:
     observes: [low.observation]
+    network: mlp
     acts: low
     clock: {unroll: 12}
     objective: {kind: a2c}
   high:
     observes: [high.place, high.sign]
+    network: mlp
     acts: high
     clock: {unroll: 6}
     objective: {kind: ppo, epochs: 2, minibatches: 2, critic: {observes: [state]}}

@@ -1,59 +1,62 @@
-"""Progress of what takes long (`engine/metrics/progress.py`): a bar on a terminal, after two seconds, one at a time."""
+"""Progress of what takes long (`engine/metrics/progress.py`): a bar on a terminal, one at a time; elsewhere lines."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from itertools import count
 
 import pytest
 import torch
-from rich.progress import Progress as RichProgress
 
-from antiphon import Simulation
+from antiphon import Simulation, load
 from antiphon.engine.metrics import progress
+from antiphon.engine.runs.observers import RunProgress
+from antiphon.engine.runs.run_loop import RunLoop
 from antiphon.envs import from_tensors
 from tests.engine.scenes import CLASSIFY, scenario_of
 
 
+@pytest.fixture(autouse=True)
+def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every look at the clock takes a second."""
+    clock = count(0.0)
+    monkeypatch.delenv("ANTIPHON_PROGRESS")
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+
+
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, object]]:
-    """What happens to bars on a terminal; every look at the clock takes a second."""
+    """What happens to bars on a terminal."""
     found: list[tuple[str, object]] = []
-    clock = iter(range(10_000))
 
-    def noted(name: str) -> Callable[..., object]:
-        original = getattr(RichProgress, name)
+    class Bar:
+        task_ids = (0,)
 
-        def call(bar: object, *values: object, **more: object) -> object:
-            found.append((name, values[0] if name == "add_task" else values[-1] if values else None))
-            return original(bar, *values, **more) if name == "add_task" else None
+        def __init__(self, column: object, *_: object, **__: object) -> None:
+            found.append(("bar", column.text_format))  # type: ignore[attr-defined]
 
-        return call
+        def update(self, *_: object, completed: float, **__: object) -> None:
+            found.append(("update", completed))
 
-    for name in ("add_task", "start", "advance", "stop"):
-        monkeypatch.setattr(RichProgress, name, noted(name))
+        add_task = start = lambda *_, **__: None
+
+        def stop(self) -> None:
+            found.append(("stop", None))
+
+    monkeypatch.setattr("rich.progress.Progress", Bar)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))
     return found
 
 
-def test_a_bar_comes_after_two_seconds_and_goes_at_the_end(
-    calls: list[tuple[str, object]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected: list[tuple[str, object]] = [("add_task", "building"), ("start", None)]
-    expected += [("advance", 2), ("advance", 2), ("stop", None)]
-    for terminal in (True, False):
-        monkeypatch.setattr("sys.stderr.isatty", lambda terminal=terminal: terminal, raising=False)
-        calls.clear()
-        with progress.Progress("building", 6) as bar:
-            for _ in range(2):
-                bar.advance()
-            assert not calls
-            for _ in range(2):
-                bar.advance(2)
-            with progress.Progress("evaluating", 2) as inner:
-                for _ in range(6):
-                    inner.advance()
-        assert calls == (expected if terminal else [])
+def test_a_bar_comes_after_two_seconds_and_goes_at_the_end(calls: list[tuple[str, object]]) -> None:
+    with progress.Progress("building", 6) as bar:
+        bar.advance()
+        assert not calls
+        for _ in range(2):
+            bar.advance(2)
+        with progress.Progress("evaluating", 2) as inner:
+            for _ in range(6):
+                inner.advance()
+    assert calls == [("bar", "building"), ("update", 3), ("update", 5), ("stop", None)]
 
 
 def test_building_and_evaluating_show_how_far_they_are(calls: list[tuple[str, object]]) -> None:
@@ -63,6 +66,37 @@ def test_building_and_evaluating_show_how_far_they_are(calls: list[tuple[str, ob
     with Simulation(scenario_of(agents, channels, env, batch=2)) as simulation:
         simulation.evaluate()
         simulation.evaluate(links="as_run")
-    tasks = [value for name, value in calls if name == "add_task"]
-    assert tasks == ["building", "stacking", "evaluating", "evaluating"]
-    assert calls.count(("stop", None)) == len(tasks)
+    shown = [value for name, value in calls if name == "bar"]
+    assert shown == ["building", "stacking", "evaluating", "evaluating"]
+    assert calls.count(("stop", None)) == len(shown)
+
+
+def test_elsewhere_the_time_between_lines_doubles_up_to_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress.Progress("steps", 400) as steps:
+        for _ in range(240):
+            steps.advance(about=lambda: "loss 0.5")
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split()[1] for line in lines] == [
+        "5/400",
+        "15/400",
+        "35/400",
+        "75/400",
+        "135/400",
+        "195/400",
+    ]
+    assert lines[0] == "steps   5/400 · loss 0.5 · 1 steps/s · 0:06:35 left"
+
+
+def test_a_line_of_a_run_says_what_it_has_come_to(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = {"depth": 2, "width": 8, "batch": 16, "steps": 6}
+    with Simulation(load("digits-mlp").resolve(None, words)) as simulation:
+        capsys.readouterr()
+        simulation.run(5)
+        simulation.run(12, progress=False)
+        monkeypatch.setenv("ANTIPHON_PROGRESS", "0")
+        RunLoop([simulation], [RunProgress(None, simulation.now)]).run(12)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("steps 3/5 · 3 updates · loss ")
+    assert " · accuracy " in line

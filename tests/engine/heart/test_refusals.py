@@ -74,14 +74,6 @@ REFUSED: dict[str, tuple[Document, str]] = {
         told(kind="local", target="label", network="mlp"),
         r"network: must be a torch module or a factory, from Python",
     ),
-    "what is in the context is reconstructed": (
-        told(kind="local", target="label", reconstruct={"target": "words"}, context=["words"]),
-        r"'words' is in the context, and need only be copied",
-    ),
-    "what there is not is reconstructed": (
-        told(kind="local", target="label", reconstruct={"target": "word"}, context=[]),
-        r"reconstruct.*target: no signal 'word'.*words",
-    ),
     "a local policy of who does not act": (
         levels(high={"objective": GOAL}, count=1, channel={"gradient": POLICY}),
         r"local_policy follows the actions of the receiver, and 'b0' has no policy that acts",

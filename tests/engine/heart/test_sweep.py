@@ -92,7 +92,7 @@ def test_modules_with_dropout_learn_what_they_do_in_the_joint_order() -> None:
 def test_spent_messages_are_released_unless_they_are_looked_at(
     channel: Document, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those to which nothing returns, once read: within a run where nobody takes figures or recordings."""
+    """Those to which nothing returns, once read: within a run, but for the steps of figures and recordings."""
     with made(swept(chain(3, channel)), "cohort") as simulation:
         held: list[int] = []
         env = simulation.world.env
@@ -106,7 +106,7 @@ def test_spent_messages_are_released_unless_they_are_looked_at(
         monkeypatch.setattr(env, "step", noted)
         simulation.run(5)
         simulation.step()
-    assert held == [0, 0, 0, 0, 48, 48]  # a run's last step is kept, and one by hand after it
+    assert held == [48, 0, 0, 0, 48, 48]  # the first and last step of a run are logged; one by hand is kept
 
 
 def slower(scene: Document, *names: str) -> Document:

@@ -12,12 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon import Simulation
+from antiphon.engine.inference.evaluation import examples
 from antiphon.envs import from_tensors
 from antiphon.envs.tensors import Source
 from tests.engine.numbers import one_line, unchanged
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit import seams
-from tests.kit.documented import Links, represent
+from tests.kit.documented import Links, ablate
 from tests.some import some
 
 COUNT = 1300
@@ -243,4 +244,13 @@ def test_what_cannot_be_evaluated_is_one_clear_line() -> None:
     with one_line("has no splits to evaluate on; its own figures in the run show progress: .*difficulty, so"):
         forward({"id": "antiphon/Copy-v0"}, {"a": agent}).evaluate()
     with one_line("no stream of examples, and only examples can be looked at"):
-        represent(counting())
+        ablate(counting(), "zero")
+
+
+def test_a_limit_spreads_examples_evenly_over_the_split() -> None:
+    with simulate(source(test=0.4)) as simulation:
+        env = simulation.world.env
+        whole, some_of_it = (
+            torch.cat([batch["x"] for batch in examples(env, "test", limit, 100)]) for limit in (None, 30)
+        )
+    assert torch.equal(some_of_it, whole[torch.arange(30) * len(whole) // 30])

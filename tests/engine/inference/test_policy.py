@@ -31,7 +31,7 @@ agents:
   eye: {{observes: [observation], network: {{kind: lstm, size: 5}}}}
   hand:
     network: {{kind: gru, size: 4}}
-    objective: {{kind: a2c}}
+    objective: {{kind: a2c, normalise: none}}
     acts: true
     clock: {{unroll: 4}}
 channels:
@@ -159,7 +159,12 @@ def test_what_cannot_be_observed_is_named_in_one_line() -> None:
     with pytest.raises(ScenarioError, match="policy: the observation has no 'observation'"):
         policy.act({"angle": np.zeros(1)})
     goal = "{kind: regression, target: reward}"
-    text = pole("ours").to_yaml().replace("{kind: a2c}", goal).replace("acts: true", "acts: false")
+    text = (
+        pole("ours")
+        .to_yaml()
+        .replace("{kind: a2c, normalise: none}", goal)
+        .replace("acts: true", "acts: false")
+    )
     with (
         Simulation(Scenario.from_yaml(text)) as simulation,
         pytest.raises(ScenarioError, match=r"policy: no agent acts; give one `acts: true`"),

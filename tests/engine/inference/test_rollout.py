@@ -235,8 +235,8 @@ def test_messages_of_a_disabled_agent_are_void_as_the_run_goes() -> None:
     simulation = remembering()
     signals = dict(simulation.signals)
     found: dict[str, list[Tensor]] = {"perfect": [], "as_run": []}
-    for disabled in (False, True):
-        simulation._system.agents["a"].agent_disabled = disabled
+    for disabled in (None, torch.tensor([True])):
+        simulation._system.agents["a"].disabled = disabled
         for kind, outputs in found.items():
             rollout = ExampleRollout(simulation._system, signals, Links(kind), seed=0)
             outputs.append(rollout.ports["b"][OBJECTIVE])

@@ -77,7 +77,7 @@ def test_a_run_is_described_by_its_facts(parts: dict[str, int] | None, tmp_path:
         simulation.step()
     found = Told.description
     assert found.hparams == {"scenario": "scene", "seed": 3}
-    assert (found.until, found.start_step, found.every) == (70, 0, 7)
+    assert (found.until, found.start_step, found.period) == (70, 0, 7)
     assert dict(found.graph.nodes(data="part")) == (parts or {"a": None, "b": None})
 
 

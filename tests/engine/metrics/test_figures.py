@@ -160,6 +160,18 @@ def eyes(**values: Any) -> Simulation:
     return Simulation(load("eyes").resolve(values={"width": 5, "size": 3, "batch": 4, **values}))
 
 
+def test_figures_of_a_channel_keep_their_keys_and_are_a_table() -> None:
+    with eyes() as simulation:
+        simulation.set("left->mind.learn", False)
+        simulation.set("mind.learn", False)
+        found = simulation.channels["left->mind"].figures()
+        assert found["sg_loss"] is None
+        assert {"cosine", "norm_ratio", "r2"} <= found.keys()
+        lines = str(found).splitlines()
+    assert lines[0].split() == ["sg_loss", "–"]
+    assert len(lines) == len(found)
+
+
 def test_the_graph_and_the_figures_of_a_channel_are_taken_in_a_fork() -> None:
     simulation = eyes()
     simulation.run(3)
@@ -182,7 +194,7 @@ def test_the_graph_and_the_figures_of_a_channel_are_taken_in_a_fork() -> None:
 def test_a_recording_keeps_copies_of_what_there_was_at_each_step() -> None:
     simulation = eyes()
     channel = simulation.channels["left->mind"].record(["message", "delta", "prediction"])
-    weights = simulation.agents["mind"].record(["objective.weight"], every=2)
+    weights = simulation.agents["mind"].record(["objective.weight"], period=2)
     messages, last = [], []
     for step in range(6):
         simulation.step()
@@ -207,7 +219,7 @@ def test_a_recording_keeps_copies_of_what_there_was_at_each_step() -> None:
         ("lft->mind", "message", 1, "no channel 'lft->mind'; did you mean 'left->mind'"),
         ("left->mind", "mesage", 1, "'left->mind' has no 'mesage'; did you mean 'message'"),
         ("mind", "objective", 1, "'mind' has no 'objective'; did you mean"),
-        ("left->mind", "message", 0, "every is 0; it must be at least 1"),
+        ("left->mind", "message", 0, "period is 0; it must be at least 1"),
     ],
 )
 def test_what_cannot_be_recorded_is_one_line(name: str, quantity: str, every: int, expected: str) -> None:

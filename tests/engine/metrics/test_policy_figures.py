@@ -58,7 +58,8 @@ def test_only_what_the_kind_has_and_what_is_finite_is_there() -> None:
 
 def test_a_resumed_run_has_the_same_rows(tmp_path: Path) -> None:
     with Simulation(poles()) as simulation:
-        simulation.run(5)  # a window has ended, a row has not
+        for _ in range(5):  # a window has ended, a row has not
+            simulation.step()
         path = simulation.save(tmp_path / "saved")
         with Simulation.load(path) as loaded, simulation.fork() as fork:
             expected = rows(simulation, 7)

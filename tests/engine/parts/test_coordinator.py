@@ -126,7 +126,7 @@ def test_steps_that_are_read_are_the_wholes() -> None:
     """An observer of every step, and a recording."""
     read: list[int] = []
     with Simulation(scenario(), parts=2) as simulation:
-        simulation.run(3, on_step=lambda one: read.append(one.now))
+        simulation.run(3, callbacks=[lambda one: read.append(one.now)])
         assert read == [1, 2, 3]
         recording = simulation.agents["a"].record(["0.weight"])
         simulation.run(3)

@@ -54,6 +54,11 @@ def locked(clock: dict[str, Any], **more: Any) -> Scenario:
     return scenario_of(agents, [channel("az", "locked", **more)])
 
 
+def decoupled(unroll: int = 1, hold: int = 16, **gradient: Any) -> Scenario:
+    agents = {"a": {"observes": ["image"]}, "z": {"objective": CLASSIFY, "clock": {"unroll": unroll}}}
+    return scenario_of(agents, [channel("az", "decoupled", gradient=gradient)], {"hold": hold}, steps=2000)
+
+
 def cycle(*channels: dict[str, Any]) -> Scenario:
     agents: dict[str, Any] = {"a": {"observes": ["image"]}, "b": {"objective": CLASSIFY}, "c": {}}
     used = {end for one in channels for end in (one["from"], one["to"])}
@@ -126,6 +131,19 @@ SAID: dict[str, tuple[Scenario | str, str]] = {
     ),
     "half a window": (locked({"unroll": 4}, link={"delay": 1}), "channel a->z: 2 of 4 messages"),
     "never learns": (library("char-lm", T=40, steps=39), "agent reader: learns after 40 steps for the first"),
+    "no target": (
+        decoupled(),
+        r"channel a->z: predicts gradients without 'label', .* gradient.context \[label\]",
+    ),
+    "a short window": (
+        decoupled(13, 13),
+        "channel a->z: its sender learns every 1 steps, its receiver every 13",
+    ),
+    "a high rate": (
+        decoupled(optimiser={"kind": "adam", "lr": 1.0}),
+        "channel a->z: its predictor's learning rate, 1, is far above its sender's",
+    ),
+    "seldom": (decoupled(40, 40), "agent z: 50 updates in 2,000 steps, one in 40 steps"),
     "nobody acts": (acting(False), ".*none acts"),
     "quantities": (
         "word_as_index",
@@ -147,6 +165,7 @@ SILENT: dict[str, tuple[Scenario | str, str]] = {
     "delayed": (library("digits-mlp", coupling="delayed"), "wait for each other"),
     "read in time": (locked({"period": 2, "unroll": 2}), "credit is lost"),
     "learns": (library("char-lm", T=40, steps=40), "learns after"),
+    "given the target": (decoupled(4, context=["label"]), "predicts|learns every|far above|updates"),
     "acts": (acting(True), "none acts"),
     "embedded": ("embedded_pixels", ""),
     "real": ("real_pixels", ""),

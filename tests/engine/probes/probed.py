@@ -28,6 +28,7 @@ def make(
     """A simulation on the embedded digits; channels are linear, decoupled and know the label."""
     usual = {"gradient": {"kind": "linear", "context": ["label"]}}
     trained = {"batch": batch, "optimiser": {"kind": "adam", "lr": 0.01}, **(training or {})}
+    env = {"sampling": "with_replacement", **env}  # what is expected of these probes was measured so
     scenario = scenario_of(agents, [{**usual, **channel} for channel in channels], env, **trained)
     return Simulation(scenario, dtype=dtype)
 

@@ -91,8 +91,7 @@ def test_over_links_as_they_run_losses_are_common() -> None:
 
 
 def test_only_some_channels_and_examples_and_no_bit_of_the_run_changes(trained: Simulation) -> None:
-    seen: list[tuple[int, int]] = []
     some = {"channels": ["ear->judge"], "limit": 50}
     with unchanged(trained):
-        found = ablate(trained, "resample", **some, watch=lambda done, total: seen.append((done, total)))
-    assert (list(found.channels), found.examples, seen) == (["ear->judge"], 50, [(1, 1)])
+        found = ablate(trained, "resample", **some)
+    assert (list(found.channels), found.examples) == (["ear->judge"], 50)

@@ -12,7 +12,7 @@ from tests.engine.numbers import one_line
 from tests.engine.probes.probed import EYE, JUDGE, chain, make
 from tests.engine.probes.test_language import talking
 from tests.engine.scenes import CLASSIFY
-from tests.kit.documented import ablate, ceilings, language, represent, signal_alignment
+from tests.kit.documented import ablate, ceilings, language, signal_alignment
 
 Scenes = dict[str, Simulation]
 REFUSED: list[tuple[str, Callable[[Simulation], Any], str]] = [
@@ -34,8 +34,6 @@ REFUSED: list[tuple[str, Callable[[Simulation], Any], str]] = [
     ("plain", lambda s: ablate(s, "zero", split="tset"), "no split 'tset'; did you mean 'test'"),
     ("plain", lambda s: ablate(s, "zero", limit=0), "examples: must be at least 1, not 0"),
     ("alone", lambda s: ablate(s, "zero"), "ablate: there is no channel to do without"),
-    ("plain", lambda s: represent(s, examples=0), "examples: must be at least 1, not 0"),
-    ("plain", lambda s: represent(s, split="tset"), "no split 'tset'; did you mean 'test'"),
 ]  # fmt: skip
 
 

@@ -27,7 +27,7 @@ TINY = "--set depth=2 --set width=8 --set batch=16 --logdir ."
     ("words", "runs", "remedy"),
     [
         ("run digits-mlp --name a", ["a"], "antiphon resume a goes on from its latest checkpoint"),
-        ("run digits-mlp --name a --seeds 2", ["a-s0", "a-s1"], "the same command with --resume-if-exists goes on"),
+        ("run digits-mlp --name a --seeds 2", ["a-s0", "a-s1"], "the same command with --exist resume goes on"),
         (
             "study digits-mlp --seeds 1 --variant local --jobs 1",
             ["local-s0"],
@@ -47,7 +47,7 @@ def test_a_second_signal_is_a_line_and_exit_code_130(
         line = "stopped at once by a second signal, without a checkpoint"
         assert ended(here / name) == ("stopped", 3, line)
         assert checkpoints(here / name) == []
-    cli(words, "" if words.startswith("study") else "--resume-if-exists")  # from the beginning
+    cli(words, "" if words.startswith("study") else "--exist resume")  # from the beginning
 
 
 @pytest.mark.long
@@ -173,7 +173,7 @@ def test_a_disk_that_takes_no_more_ends_a_run_with_a_line(
     if not (often / "a").exists():  # nothing is left of a run that could not begin
         assert call < 6
         assert [path.name for path in often.iterdir()] == ["often.yaml"]
-    cli(OFTEN, TINY, "--name a --resume-if-exists")
+    cli(OFTEN, TINY, "--name a --exist resume")
     assert_same_run(whole, often / "a")
 
 

@@ -117,7 +117,11 @@ def of_a_broken_network(path: Path) -> object:
 FAILURES: dict[str, tuple[Callable[[Path], object], tuple[str, ...], int]] = {
     "network": (of_a_broken_network, (), 1),
     "environment": (lambda path: Simulation(SCENARIO), ("reset",), 1),
-    "directory": (lambda path: Simulation(SCENARIO, logdir=path.parent), (), 1),  # it holds something
+    "directory": (
+        lambda path: Simulation(SCENARIO, logdir=path.parent, exist="error"),
+        (),
+        0,
+    ),  # it holds something
     "checkpoint": (of_another_batch, (), 2),
     "seeds": (lambda path: seeds_together(SCENARIO, (3, 4, 5)), ("reset",), 3),
 }

@@ -140,7 +140,7 @@ def test_one_process_writes_in_a_run_directory(tmp_path: Path, cli: Commands) ->
 
 def test_a_run_begins_where_a_process_was_killed_as_it_began_one(tmp_path: Path, cli: Commands) -> None:
     """It had the lock, and not yet run.json; a folder of somebody else's is let alone."""
-    words = "run digits-mlp --set width=4 --steps 2 --name run --logdir"
+    words = "run digits-mlp --set width=4 --steps 2 --name run --exist error --logdir"
     run = tmp_path / "run"
     for names in (
         [],
@@ -160,7 +160,7 @@ def test_a_run_begins_where_a_process_was_killed_as_it_began_one(tmp_path: Path,
         run.mkdir()
         for name in names:
             (run / name).write_text("mine")
-        assert "run: is there already and not empty" in cli.refused(words, tmp_path)
+        assert "run: already exists and is not empty" in cli.refused(words, tmp_path)
         assert sorted(path.name for path in run.iterdir()) == sorted(names)
         for name in names:
             (run / name).unlink()

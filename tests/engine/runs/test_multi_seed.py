@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from antiphon import RunError, load
+from antiphon.engine.runs.observers import RunProgress
 from antiphon.engine.runs.request import Request
+from antiphon.engine.runs.run_loop import Observer, RunLoop
 from antiphon.engine.runs.seeds import MultiSeedRun
 from antiphon.manifests import read_checked, write_checked
 from antiphon.telemetry.csv_files import CsvRecorder
@@ -103,9 +105,9 @@ def test_a_signal_ends_all_with_checkpoints_and_the_same_again_goes_on(
     with acting(7, signalled()):
         assert cli.code(SEVERAL, ".") == 130
     assert {(ended(run), *checkpoints(run)) for run in runs(here)} == {(("stopped", 7, None), 7)}
-    first = cli.json(SEVERAL, ". --resume-if-exists")
+    first = cli.json(SEVERAL, ". --exist resume")
     assert_same_runs(whole, here)
-    assert cli.json(SEVERAL, ". --resume-if-exists") == first
+    assert cli.json(SEVERAL, ". --exist resume") == first
 
 
 def test_progress_goes_on_from_the_mean_step(here: Path, cli: Commands) -> None:
@@ -114,11 +116,16 @@ def test_progress_goes_on_from_the_mean_step(here: Path, cli: Commands) -> None:
     shutil.rmtree(here / "x-s4")
     template, values = load(here / "tiny.yaml"), {"depth": 3, "width": 8, "batch": 16}
     requests = [Request(template=template, values=values, steps=12, seed=seed) for seed in SEEDS]
-    again = MultiSeedRun(requests, runs(here), resume_if_exists=True)
-    shown: list[int] = []
-    again.train(lambda step, _: shown.append(step))
+    again = MultiSeedRun(requests, runs(here), exist="resume")
+    progress, shown = RunProgress(12, again.start, len(SEEDS)), list[int]()
+
+    class Shown(Observer):
+        def step(self, loop: RunLoop) -> None:
+            shown.append(round(3 * progress.progress.done))
+
+    again.train(progress, Shown())
     assert again.start == 4
-    assert shown == [*(step * 2 // 3 for step in range(7, 13)), *((24 + step) // 3 for step in range(1, 13))]
+    assert shown == [*(2 * step for step in range(7, 13)), *(24 + step for step in range(1, 13))]
 
 
 @pytest.mark.parametrize("behind", [(3,), pytest.param((2, 4), marks=pytest.mark.long)])
@@ -131,7 +138,7 @@ def test_runs_killed_between_their_checkpoints_go_on_together(
     for seed in behind:
         shutil.rmtree(here / f"x-s{seed}/checkpoints/step-000000008")
     with acting(4, bool) as fourth, acting(5, bool) as fifth:
-        cli(SEVERAL, ". --checkpoint-every 4 --resume-if-exists")
+        cli(SEVERAL, ". --checkpoint-every 4 --exist resume")
     assert (fourth, fifth) == ([], [5])
     assert_same_runs(whole, here)
 
@@ -149,7 +156,7 @@ def test_runs_killed_between_their_ends_end_together(
         if reached == 8:
             shutil.rmtree(run / "checkpoints/step-000000012")
     words = SEVERAL.replace("tiny.yaml", str(whole / "tiny.yaml"))
-    assert len(cli.json(words, ". --checkpoint-every 4 --resume-if-exists")["seeds"]) == 3
+    assert len(cli.json(words, ". --checkpoint-every 4 --exist resume")["seeds"]) == 3
     assert_same_runs(whole, here)
 
 
@@ -157,7 +164,7 @@ def test_those_at_the_same_step_go_on_together(here: Path, cli: Commands) -> Non
     with acting(5, signalled()):
         cli.code(ONE, "--seed 2 --name x-s2 --logdir .")
     cli(ONE, "--seed 3 --name x-s3 --logdir .")
-    cli(SEVERAL.replace("--seeds 3", "--seeds 4"), ". --resume-if-exists")
+    cli(SEVERAL.replace("--seeds 3", "--seeds 4"), ". --exist resume")
     found = {seed: facts(here / f"x-s{seed}") for seed in (*SEEDS, 5)}
     joint = {seed: one.get("together") for seed, one in found.items()}
     assert joint == {2: None, 3: None, 4: [4, 5], 5: [4, 5]}
@@ -175,7 +182,7 @@ def test_one_that_diverges_ends_by_itself(here: Path, whole: Path, cli: Commands
     values = [one["accuracy"] for one in found["seeds"] if one["seed"] != 3]
     summary = found["summary"]["accuracy"]
     assert (summary["n"], summary["mean"]) == (2, pytest.approx(statistics.fmean(values)))
-    again = cli.json(SEVERAL, ". --resume-if-exists")
+    again = cli.json(SEVERAL, ". --exist resume")
     assert again["summary"] == found["summary"]
 
 
@@ -188,7 +195,7 @@ def test_what_cannot_be_joined_runs_one_after_the_other_to_the_same_bits(here: P
     with acting(2, signalled()):
         assert cli.code(f"{COPIES} --name x") == 130
     assert not (here / "x-s1").exists()
-    cli(f"{COPIES} --name x --resume-if-exists")
+    cli(f"{COPIES} --name x --exist resume")
     cli("run copy --steps 6 --seed 1 --name alone --logdir .")
     for one, other in (("whole-s0", "x-s0"), ("whole-s1", "x-s1"), ("alone", "x-s1")):
         assert_same_run(here / one, here / other)
@@ -218,6 +225,8 @@ def test_what_cannot_begin_leaves_nothing(here: Path, cli: Commands, monkeypatch
     assert sorted(path.name for path in here.iterdir()) == ["broken.yaml", "tiny.yaml"]
     (here / "x-s4").mkdir()
     (here / "x-s4/notes.txt").write_text("mine")
-    assert "x-s4: is there already and not empty; choose another name" in cli.refused(SEVERAL, ".")
-    assert "no run there" in cli.refused(SEVERAL, ". --resume-if-exists")
+    assert "x-s4: already exists and is not empty; choose another name" in cli.refused(
+        SEVERAL, ". --exist error"
+    )
+    assert "no run there" in cli.refused(SEVERAL, ". --exist resume")
     assert sorted(path.name for path in here.iterdir()) == ["broken.yaml", "tiny.yaml", "x-s4"]

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +92,44 @@ def test_torchs_precision_of_matrix_products_is_recorded_and_resumed_with(run: P
         torch.set_float32_matmul_precision("highest")
 
 
+# --- a script that is run again ---------------------------------------------------------------------------
+
+
+def test_a_script_that_is_run_again_goes_on_to_the_same_bits(whole: tuple[Path, Path], run: Path) -> None:
+    for stop in (7, 13, None, None):
+        begun = partial(Simulation, own(), seed=1, logdir=run, exist="resume", checkpoint_every=10)
+        with suppress(ZeroDivisionError), begun() as simulation:
+            simulation.run(callbacks=[at(stop, ZeroDivisionError())] if stop else [])
+    assert_same_run(whole[0], run)
+    for changes, line in (
+        ({"seed": 2}, "seed: 1 there, 2 asked"),
+        ({"dtype": torch.float64}, "dtype: float32"),
+    ):
+        with one_line(f"run: holds another run .{line}", RunError):
+            Simulation(own(), logdir=run, exist="resume", **{"seed": 1, **changes})
+    with one_line("scenario: ", RunError):
+        Simulation(own(shift=1.0), seed=1, logdir=run, exist="resume")
+
+
+def test_a_script_that_is_run_again_writes_beside_the_run_or_in_its_place(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(3):
+        with Simulation(own(), logdir=run) as simulation:
+            simulation.run(2)
+        (run / "notes.txt").write_text("keep me")
+        assert simulation.logdir == (run.with_name(f"run-{number + 1}") if number else run)
+    assert capsys.readouterr().err.count("already exists: this run is written to ") == 2
+    with Simulation(own(), logdir=run, exist="overwrite") as simulation:
+        simulation.run(1)
+    assert (result(run)["steps"], checkpoints(run)) == (1, [0, 1])
+    assert (run / "notes.txt").read_text() == "keep me"
+    (run / "run.json").unlink()
+    with one_line("run: already exists and holds no run", RunError):
+        Simulation(own(), logdir=run, exist="overwrite")
+    assert checkpoints(run) == [0, 1]
+
+
 # --- interrupted and resumed ------------------------------------------------------------------------------
 
 
@@ -99,7 +139,7 @@ def test_a_run_of_python_objects_goes_on_to_the_same_bits(whole: tuple[Path, Pat
         pytest.raises(ZeroDivisionError),
         Simulation(own(), seed=1, logdir=run, checkpoint_every=10) as simulation,
     ):
-        simulation.run(on_step=at(crash, ZeroDivisionError("by nought")))
+        simulation.run(callbacks=[at(crash, ZeroDivisionError("by nought"))])
     assert ended(run) == ("failed", crash, "by nought")
     with Simulation.resume(run, own(), checkpoint_every=10) as simulation:  # modules of other parameters
         assert simulation.now == crash // 10 * 10
@@ -112,7 +152,7 @@ def test_the_command_line_goes_on_with_a_python_run_given_its_objects(
 ) -> None:
     stop = signalled()
     with Simulation(own(), seed=1, logdir=run, checkpoint_every=10) as simulation:
-        simulation.run(on_step=lambda one: stop(one) if one.now == 13 else None)
+        simulation.run(callbacks=[lambda one: stop(one) if one.now == 13 else None])
     assert (ended(run), facts(run)["steps"]) == (("stopped", 13, None), 40)
     assert "scenario holds Python objects" in cli.refused("resume", run)
     cli("resume", run, "--scenario tests.engine.runs.test_python_runs:own --checkpoint-every 10")
@@ -137,7 +177,7 @@ def train(run, stop, begun):
     if stop == "while a checkpoint is written":
         mock.patch(seams.SAVE_CHECKPOINT, die).start()
     with simulation:
-        simulation.run(on_step=lambda s: die() if s.now == stop else None)
+        simulation.run(callbacks=[lambda s: die() if s.now == stop else None])
 
 for number, stop in enumerate([3, 20, 27, "while a checkpoint is written", None]):
     child = os.fork()
@@ -179,7 +219,7 @@ def test_steps_by_hand_that_end_early_have_stopped_and_go_on(run: Path) -> None:
     assert (ended(run), facts(run)["steps"], checkpoints(run)) == (("stopped", 12, None), 40, [0, 12])
     assert (result(run)["steps"], result(run)["exit"]) == (12, "stopped")
     with pytest.raises(ZeroDivisionError), Simulation.resume(run, own()) as simulation:
-        simulation.run(steps=43, on_step=at(20, ZeroDivisionError()))
+        simulation.run(steps=43, callbacks=[at(20, ZeroDivisionError())])
     assert facts(run)["steps"] == 55
     with Simulation.resume(run, own()) as simulation:
         simulation.run()  # ends where the interrupted call would have
@@ -195,7 +235,7 @@ def test_steps_by_hand_that_end_early_have_stopped_and_go_on(run: Path) -> None:
 @pytest.mark.parametrize("missing", ["x-s2", "x-s2/checkpoints", "x-s1"])
 def test_seeds_killed_as_they_began_begin_anew(missing: str, here: Path, cli: Commands) -> None:
     """Not all have the checkpoint of step 0 yet; the parameters are others then, and so is each one's first checkpoint."""
-    words = "run tests.engine.runs.test_python_runs:own --steps 4 --seed 1 --seeds 2 --resume-if-exists --logdir . --name"
+    words = "run tests.engine.runs.test_python_runs:own --steps 4 --seed 1 --seeds 2 --exist resume --logdir . --name"
     torch.manual_seed(4)
     with acting(1, signalled(signal.SIGINT, signal.SIGINT)):
         assert cli.code(words, "x") == 130
@@ -238,13 +278,13 @@ def test_an_exception_is_noted_with_its_step_and_the_run_goes_on(
     assert ended(run) == ("running", 0, None)
     shortage = isinstance(error, MemoryError | torch.OutOfMemoryError)
     with pytest.raises(ResourceError if shortage else type(error)) as caught:
-        simulation.run(on_step=at(7, error))
+        simulation.run(callbacks=[at(7, error)])
     assert (caught.value.__cause__ if shortage else caught.value) is error
     exit, step, line = ended(run)
     assert (exit, step, str(line)[: len(reason)]) == (status, 7, reason)
     assert facts(run)["finished"] is not None
     seen: set[Any] = set()
-    simulation.run(steps=2, on_step=lambda _: seen.add((*ended(run)[::2], facts(run)["finished"])))
+    simulation.run(steps=2, callbacks=[lambda _: seen.add((*ended(run)[::2], facts(run)["finished"]))])
     assert seen == {("running", None, None)}
     assert ended(run) == ("done", 9, None)
     simulation.close()

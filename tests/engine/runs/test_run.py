@@ -97,7 +97,7 @@ def test_a_regression_without_a_test_split_and_what_an_environment_says(
     (agent,) = [agent for agent in found["agents"].values() if "loss" in agent]
     assert (found["error"], agent["error"]) == (None, None)
     assert "accuracy" not in agent
-    assert found["env"] == {"solved": 3.0, "difficulty": None}
+    assert found["env"] == {"epoch": 2.0, "solved": 3.0, "difficulty": None}
 
 
 def test_ten_checkpoints_are_written_in_a_run_and_two_are_kept(
@@ -107,7 +107,7 @@ def test_ten_checkpoints_are_written_in_a_run_and_two_are_kept(
     seen: dict[int, list[int]] = {}
     scenario = load("digits-mlp").resolve(None, {"depth": 2, "width": 8, "steps": 42})  # a tenth, rounded up
     with Simulation(scenario, logdir=tmp_path / "run") as simulation:
-        simulation.run(on_step=lambda one: seen.update({one.now: checkpoints(tmp_path / "run")}))
+        simulation.run(callbacks=[lambda one: seen.update({one.now: checkpoints(tmp_path / "run")})])
     assert [steps[-1] for step, steps in seen.items() if steps and step % 5 == 1] == [*range(5, 41, 5)]
     assert {len(steps) for step, steps in seen.items() if step > 11} == {2}
 
@@ -153,7 +153,7 @@ def test_a_run_stopped_by_signals_goes_on_to_the_same_bits(whole: Path, here: Pa
     with acting(16, signalled(number)):
         assert cli.code("resume run") == code
     assert checkpoints(here / "run") == [7, 16]
-    cli(RUN, "--steps 24 --resume-if-exists")
+    cli(RUN, "--steps 24 --exist resume")
     assert_same_run(whole, here / "run")
 
 
@@ -175,14 +175,16 @@ def test_divergence_keeps_what_was_learned_and_says_who_and_when(here: Path, cli
 # --- refused ----------------------------------------------------------------------------------------------
 
 REFUSED: dict[str, str] = {
-    f"{RUN.replace('width=8', 'width=9')} --steps 3 --resume-if-exists": "width: 8 there, 9 asked",
-    f"{RUN} --steps 3 --seed 1 --resume-if-exists": "seed: 0 there, 1 asked",
-    f"{RUN} --steps 3 --variant locked --resume-if-exists": "coupling: decoupled there, locked asked",
-    f"{RUN} --steps 4 --resume-if-exists": "steps: 3 there, 4 asked",
-    f"{RUN.replace('tiny', 'other')} --steps 3 --resume-if-exists": "network.norm: 'batch' was saved, 'layer' is given",
-    RUN: "run: is there already and not empty; choose another name, or add --resume-if-exists",
-    RUN.replace("name run", "name mine"): "mine: is there already and not empty",
-    f"{RUN.replace('name run', 'name mine')} --resume-if-exists": "mine: no run there",
+    f"{RUN.replace('width=8', 'width=9')} --steps 3 --exist resume": "width: 8 there, 9 asked",
+    f"{RUN} --steps 3 --seed 1 --exist resume": "seed: 0 there, 1 asked",
+    f"{RUN} --steps 3 --variant locked --exist resume": "coupling: decoupled there, locked asked",
+    f"{RUN} --steps 4 --exist resume": "steps: 3 there, 4 asked",
+    f"{RUN.replace('tiny', 'other')} --steps 3 --exist resume": "network.norm: 'batch' was saved, 'layer' is given",
+    f"{RUN} --exist error": "run: already exists and is not empty; choose another name, or --exist number (run-2), resume",
+    f"{RUN.replace('name run', 'name mine')} --exist error": "mine: already exists and is not empty",
+    f"{RUN.replace('name run', 'name mine')} --exist overwrite": "mine: already exists and holds no run",
+    f"{RUN} --exist never": "exist: 'never'; must be number, overwrite, resume or error",
+    f"{RUN.replace('name run', 'name mine')} --exist resume": "mine: no run there",
     RUN.replace("logdir .", "logdir mine/mine.txt"): "cannot be written (Not a directory)",
     f"{RUN}2 --device tpu9": "there is no device 'tpu9' here",
 }
@@ -219,6 +221,6 @@ def test_a_folder_with_more_than_a_lock_is_no_new_run(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "run.lock").touch()
     (folder / "notes.txt").write_text("keep me", encoding="utf-8")
-    with pytest.raises(RunError, match="is there already and not empty"):
-        Simulation("digits-mlp", logdir=folder)
+    with pytest.raises(RunError, match="already exists and is not empty"):
+        Simulation("digits-mlp", logdir=folder, exist="error")
     assert {each.name for each in folder.iterdir()} == {"run.lock", "notes.txt"}

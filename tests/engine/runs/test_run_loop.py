@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from antiphon import DivergenceError, ScenarioError, Simulation, load
+from antiphon.engine.runs.observers import training_scores
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import begin
 from antiphon.engine.runs.run_loop import Observer, Outcome, RunLoop, SharedClock
@@ -97,29 +98,35 @@ def test_time_is_divided_between_those_that_run(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_progress_bar_follows_the_steps_and_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
+    monkeypatch.delenv("ANTIPHON_PROGRESS")
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    for name in ("start", "advance", "stop"):
-        monkeypatch.setattr(f"rich.progress.Progress.{name}", lambda *_, name=name: calls.append(name))
+    times = iter(range(1000))
+    monkeypatch.setattr("antiphon.engine.metrics.progress.time.monotonic", lambda: next(times))
+    for name in ("start", "update", "stop"):
+        monkeypatch.setattr(f"rich.progress.Progress.{name}", lambda *_, name=name, **__: calls.append(name))
 
     def fail(simulation: Simulation) -> None:
         if simulation.now == 3:
             raise ZeroDivisionError
 
-    with Simulation(SCENARIO) as simulation, pytest.raises(ZeroDivisionError):
-        simulation.run(on_step=fail)
-    assert calls == ["start", *["advance"] * 3, "stop"]
+    with Simulation(SCENARIO) as simulation:
+        calls.clear()  # those of building
+        with pytest.raises(ZeroDivisionError):
+            simulation.run(callbacks=[fail])
+    assert calls == ["start", *["update"] * 4, "stop"]
 
 
 def test_the_return_on_the_way_is_that_of_finished_episodes(tmp_path: Path) -> None:
     """As evaluations have it: not that of windows, with rewards weighed and discounted."""
     lines: dict[int, dict[str, float]] = {}
 
-    def on_step(step: int, scores: Callable[[], Any]) -> None:
-        if step in (4, 60):
-            lines[step] = scores().get("motor", {})
+    class Scores(Observer):
+        def step(self, loop: RunLoop) -> None:
+            if (step := loop.running[0].now) in (4, 60):
+                lines[step] = training_scores(loop.running).get("motor", {})
 
     values = {"batch": 4, "width": 4, "unroll": 4}
-    begin(Request(template=load("cartpole-team"), steps=60, values=values), tmp_path / "run").train(on_step)
+    begin(Request(template=load("cartpole-team"), steps=60, values=values), tmp_path / "run").train(Scores())
     assert "loss" in lines[4]
     assert "return" not in lines[4]  # no pole has fallen
     assert lines[60]["return"] > 5

@@ -193,7 +193,9 @@ def test_five_seeds_have_an_interquartile_mean() -> None:
 
 def drawn_line(variant: str, value: float | None, metric: str = "error", **point: Any) -> dict[str, Any]:
     mean = None if value is None else {"value": value, "low": value - 0.1, "high": value + 0.2}
-    return {"metric": metric, "point": point, "variant": variant, "mean": mean, "share": metric == "error"}
+    seeds = [] if value is None else [value - 0.2, value + 0.2]
+    found = {"metric": metric, "point": point, "variant": variant, "mean": mean, "values": seeds}
+    return {**found, "share": metric == "error"}
 
 
 def test_the_figure_has_a_line_for_every_variant_with_its_interval(tmp_path: Path) -> None:
@@ -210,6 +212,10 @@ def test_the_figure_has_a_line_for_every_variant_with_its_interval(tmp_path: Pat
     assert local[0].get_xydata().tolist() == [[3.0, 40.0]]
     ends = locked[2][0].get_segments()[0]
     assert ends.tolist() == [[3.0, pytest.approx(40.0)], [3.0, pytest.approx(70.0)]]
+    points = [dots.get_offsets().tolist() for dots in axes.collections if len(dots.get_offsets()) == 2]
+    assert [[3.0, pytest.approx(30.0)], [3.0, pytest.approx(70.0)]] == points[0]  # the single seeds
+    assert axes.get_xlim()[0] < 3.0
+    assert axes.get_ylim()[0] < 20.0  # local's lowest seed is not on the frame
     assert (locked[0].get_color(), locked[0].get_marker()) != (local[0].get_color(), local[0].get_marker())
     assert "<svg" in (tmp_path / "figure.svg").read_text()
     draw_figure(study_of(lines, x="depth"), tmp_path / "again.svg")

@@ -208,7 +208,7 @@ def test_a_step_is_fused_until_a_gradient_is_read() -> None:
         assert all(getattr(g, "finite", False) for g in gradients)
         if read:
             assert float(gradients[0].norm()) > 0
-        assert fused_step(gradients, optimiser, 0.01, None, None) is not read
+        assert fused_step(gradients, optimiser, 0.01, None) is not read
         if read:
             optimiser.step(gradients, 0.01)
         moved.append(own)

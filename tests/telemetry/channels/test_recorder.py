@@ -45,7 +45,7 @@ def description(**changes: Any) -> RunDescription:
         "graph": graph,
         "names": {"agents": ["a", "b"], "channels": channels},
         "scenario": "pair",
-        "every": 10,
+        "period": 10,
         "until": 40,
     }
     return RunDescription(**(given | changes))

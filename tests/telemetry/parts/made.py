@@ -30,7 +30,7 @@ def description(**changes: Any) -> RunDescription:
         "graph": graph,
         "names": {"agents": AGENTS, "channels": [(f"{a}->{b}", f"{a}__to__{b}") for a, b in CHANNELS]},
         "scenario": "ring",
-        "every": 10,
+        "period": 10,
         "until": 100,
     }
     return RunDescription(**(given | changes))

@@ -44,7 +44,7 @@ def test_every_part_has_its_curves(folder: Path) -> None:
 
 def test_many_parts_have_bounded_tags(tmp_path: Path) -> None:
     recorder = TensorBoardRecorder(tmp_path)
-    recorder.begin(replace(description(), top=2))
+    recorder.begin(replace(description(), max=2))
     recorder.parts(10, [part(number, 10, computing=float(number)) for number in range(3)])
     recorder.close()
     found = read(tmp_path)

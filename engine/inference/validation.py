@@ -1,0 +1,77 @@
+"""Evaluation during the training (`training.evaluate`): when it is due, and the best values so far."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from antiphon.engine.inference.evaluation import Evaluation
+from antiphon.scenarios.training import TrainingSpec, less_is_better
+
+__all__ = ["Validation"]
+
+
+@dataclass
+class Validation:
+    """The best values of the metrics by which a training keeps a checkpoint and ends.
+
+    Attributes:
+        training: What is evaluated when.
+        at: Steps taken at the newest evaluation; None: there was none in this session.
+        best: Best value by metric.
+        since: Evaluations since the best value, by metric.
+    """
+
+    training: TrainingSpec
+    at: int | None = None
+    best: dict[str, float] = field(default_factory=dict)
+    since: dict[str, int] = field(default_factory=dict)
+
+    def due(self, steps: int) -> bool:
+        """Whether an evaluation follows so many steps."""
+        spec = self.training.evaluate
+        return spec is not None and steps % spec.period == 0
+
+    def add(self, steps: int, found: Evaluation) -> None:
+        """Add the newest evaluation; a value that is not a number is no better than any."""
+        self.at = steps
+        for metric in set(self.training.judged_by.values()):
+            value, best = found.score(metric), self.best.get(metric, math.nan)
+            better = value < best if less_is_better(metric) else value > best
+            if better or (math.isnan(best) and not math.isnan(value)):
+                self.best[metric], self.since[metric] = value, 0
+            else:
+                self.since[metric] = self.since.get(metric, 0) + 1
+
+    def new_best(self, steps: int) -> dict[str, Any] | None:
+        """Return step, metric and value where the evaluation after so many steps is the best by `keep_best`."""
+        metric = self.training.keep_best
+        if metric is None or steps != self.at or self.since[metric]:
+            return None
+        return {"step": steps, "metric": metric, "value": self.best[metric]}
+
+    @property
+    def reason_to_stop(self) -> str | None:
+        """Why the run ends by `stop`, in one line; None: it goes on."""
+        stop, spec = self.training.stop, self.training.evaluate
+        if stop is None or spec is None or self.since.get(stop.metric, 0) < stop.patience:
+            return None
+        since = self.since[stop.metric]
+        line = f"{spec.split} {stop.metric} has not improved in {since} evaluation{'s' * (since > 1)}"
+        if self.at is None or stop.metric not in self.best:
+            return line
+        return f"{line} (best: {self.best[stop.metric]:.4g} at step {self.at - since * spec.period:,})"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best values and the counts under `validation`; nothing where nothing is evaluated."""
+        if self.training.evaluate is None:
+            return {}
+        return {"validation": {"best": dict(self.best), "since": dict(self.since)}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load what `state_dict` returned; the state of parts has none, and changes nothing."""
+        if "validation" in state:
+            saved = state["validation"]
+            self.at, self.best, self.since = None, dict(saved["best"]), dict(saved["since"])

@@ -1,0 +1,337 @@
+"""Environments of loaders: batches of examples as they come, such as those of a `torch.utils.data.DataLoader`."""
+
+from __future__ import annotations
+
+import copy
+import random
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
+from itertools import count
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.spaces import Discrete
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from antiphon.envs.base import SeededEnv, Values, check_split
+from antiphon.envs.options import Episode
+from antiphon.envs.signal import Description
+from antiphon.envs.tensors import Columns, ExampleOptions, columns_of, is_whole, parts_of, signals_of
+from antiphon.errors import DataError, RunError, require
+from antiphon.nets.random import seed_for
+
+__all__ = ["LoaderSource", "LoaderStream", "from_loader"]
+
+
+def from_loader(
+    loader: Iterable[Any],
+    names: Sequence[str] | None = None,
+    *,
+    test: Iterable[Any] | None = None,
+    validation: Iterable[Any] | None = None,
+    training_only: Iterable[str] | None = None,
+    classes: Mapping[str, int] | None = None,
+    hold: int = 1,
+    episode: Episode = "stream",
+) -> LoaderSource:
+    """Make an environment of a loader: a `torch.utils.data.DataLoader`, or any iterable of batches.
+
+    The loader is iterated again and again, and its batches, of any size, are cut to `training.batch`; the rest of one is
+    shown with the next. Values are kept as by `from_tensors`. Each batch is taken with the global random numbers of Python, numpy
+    and torch, and the `generator` of a DataLoader, seeded by run, epoch and batch: what a DataLoader shuffles and its workers
+    sample is a function of the seed. A resumed run iterates the present epoch from its beginning to where it was.
+
+    Args:
+        loader: Its batches are tuples in the order of `names`, or dicts that have those keys.
+        names: Names of a batch's parts, and of the signals; None: the keys of a dict, or else image and label.
+        test: A loader for testing, which ends.
+        validation: Likewise, for validation.
+        training_only: Names that no agent may observe; by default the classes with a single axis (labels).
+        classes: Number of classes of each part of whole numbers: a loader is not read in advance.
+        hold: Steps for which each example is shown.
+        episode: stream (never ends) or example (each example is an episode).
+
+    Returns:
+        The `env` of an `antiphon.Scenario`. An iterator, such as a generator, can be iterated once only, which a warning says: such
+        a run cannot be resumed or forked, and fails where the iterator ends: what it learned since its newest checkpoint is lost.
+
+    Raises:
+        DataError: A loader is empty, its batches have other parts than `names`, or as `from_tensors`.
+        ScenarioError: A hold or kind of episode that cannot be.
+    """
+    given: dict[str, Any] = {"training_only": training_only, "classes": classes}
+    loaders = {"train": loader, "validation": validation, "test": test}
+    given_loaders = {split: one for split, one in loaders.items() if one is not None}
+    return LoaderSource(given_loaders, names, ExampleOptions(**given, hold=hold, episode=episode))
+
+
+class LoaderSource:
+    """Factory of environments of loaders: the `env` of a scenario written in Python, see `from_loader`."""
+
+    obstacle_to_copies = "a loader may give each of several processes other batches"
+
+    def __init__(
+        self, loaders: Mapping[str, Iterable[Any]], names: Sequence[str] | None, options: ExampleOptions
+    ) -> None:
+        self._options, self._loaders = options, dict(loaders)
+        self._pending: list[Any] = []
+        """The first batch of an iterator, which was read to see what there is."""
+        self._in_use = False
+        for split, loader in loaders.items():
+            self._check(loader, "from_loader" if split == "train" else f"from_loader: {split}")
+        with _seeded(0):
+            first = next(batches := iter(self.own("train")), None)
+        require(first is not None, "from_loader", "the loader gives no batches; give it examples")
+        once = isinstance(loaders["train"], Iterator)
+        if once:
+            self._pending = [first]
+        del batches  # with its workers
+        self._names = names or (tuple(first) if isinstance(first, Mapping) else ("image", "label"))
+        columns = self._columns(first, "from_loader")
+        known = options.classes or {}
+        for name, column in columns.items():
+            seen = f"{name}: whole numbers are classes, up to {int(column.max()) if len(column) else 0} in the first batch"
+            fix = f"give their number, classes={{'{name}': …}}: a loader is not read in advance"
+            needed = is_whole(column) and (column.dtype != torch.uint8 or column.dim() < 2)
+            require(name in known or not needed, "from_loader", f"{seen}; {fix}")
+        self._labels = [name for name, column in columns.items() if column.dim() == 1 and is_whole(column)]
+        signals, _, self.divisors = signals_of(columns, options, self._labels, "from_loader")
+        stream = options.episode == "stream"
+        counts = {split: self._count(split) for split in loaders}
+        self.description = Description(
+            signals=signals,
+            hold=options.hold,
+            episode_steps=None if stream else options.hold,
+            endless=stream,
+            example_counts={split: rows for split, rows in counts.items() if rows is not None},
+            is_stream=True,
+            can_be_saved=not once,
+        )
+
+    @staticmethod
+    def _check(loader: Any, place: str) -> None:
+        batches = f"{type(loader).__name__} gives no batches; pass a DataLoader, or a list of batches"
+        require(
+            isinstance(loader, Iterable) and not isinstance(loader, Tensor | Mapping | str), place, batches
+        )
+        if isinstance(loader, Iterator):
+            once = f"{type(loader).__name__} can be iterated once only"
+            require(place == "from_loader", place, f"{once}; pass list(…) of it")
+            lost = "so this run cannot be resumed, forked or probed; pass a DataLoader or a list of batches if it shall be"
+            warnings.warn(f"{place}: {once}, {lost}", stacklevel=4)
+        elif getattr(loader, "persistent_workers", False) and place == "from_loader":
+            kept = "persistent workers keep their random numbers from one epoch to the next, so that a run resumed"
+            fix = (
+                "is the same to the bit only where they sample nothing; persistent_workers=False makes it so"
+            )
+            warnings.warn(f"{place}: {kept} {fix}", stacklevel=4)
+
+    def make(
+        self,
+        *,
+        batch: int,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        split: str = "train",
+    ) -> LoaderStream:
+        """Return an environment of one split; DataError where another reads its iterator already."""
+        check_split(split, tuple(self._loaders))
+        if not self.description.can_be_saved and split == "train":
+            taken = (
+                "its iterator is read by another simulation already; pass a DataLoader or a list of batches"
+            )
+            require(not self._in_use, "from_loader", taken)
+            self._in_use = True
+        return LoaderStream(batch, self, split, device=device, dtype=dtype)
+
+    def own(self, split: str) -> Any:
+        """Return the loader of a split; of a DataLoader a copy, whose persistent workers serve nobody else."""
+        loader: Any = self._loaders[split]
+        if isinstance(loader, DataLoader):
+            loader = copy.copy(loader)
+            loader._iterator = None
+        return loader
+
+    def batches(self, split: str, loader: Any, seed: int, epoch: int) -> Iterator[Columns]:
+        """Yield the batches of an epoch that are not empty, checked; DataError where one is not like the first."""
+        root = seed_for(seed, "loader", split, str(epoch))
+        with _seeded(root):
+            if isinstance(own := getattr(loader, "generator", None), torch.Generator):
+                own.manual_seed(root)
+            iterator = iter(loader)
+        for number in count():
+            with _seeded(seed_for(root, str(number))):
+                batch = self._pending.pop() if self._pending else next(iterator, None)
+            if batch is None:
+                return
+            place = f"from_loader: {split}, batch {number}"
+            signals, columns, _ = signals_of(self._columns(batch, place), self._options, self._labels, place)
+            for name, found in signals.items():
+                wanted = self.description.signals[name]
+                shapes = f"{name} is {list(found.shape)}, in the first batch {list(wanted.shape)}"
+                kinds = f"{name} is of another type than in the first batch"
+                difference = shapes if found.shape != wanted.shape else kinds
+                require(found == wanted, place, f"{difference}; make them equal")
+            rows = Columns(columns)
+            if rows.rows:
+                yield rows
+
+    def _columns(self, batch: Any, place: str) -> Columns:
+        return columns_of(dict(zip(self._names, parts_of(batch, self._names, place), strict=True)), place)
+
+    def _count(self, split: str) -> int | None:
+        """Return the examples of a pass; None: only training on them will show how many there are."""
+        loader, sampler = self._loaders[split], getattr(self._loaders[split], "sampler", None)
+        if isinstance(loader, DataLoader) and loader.batch_size and isinstance(sampler, Sized):
+            return len(loader) * loader.batch_size if loader.drop_last else len(sampler)
+        if split == "train" and not isinstance(loader, Sequence):
+            return None
+        rows = sum(self._columns(batch, f"from_loader: {split}").rows for batch in loader)
+        require(rows > 0, f"from_loader: {split}", "the loader gives no examples; leave it out")
+        return rows
+
+
+class LoaderStream(SeededEnv):
+    """A stream of the examples of a loader, each repeated for `hold` steps.
+
+    Description:
+        The batches of the loader, one epoch after the other, cut to the number of environments.
+    Action space:
+        One action, without effect.
+    Observation space:
+        The requested signals that are not training-only; the others are in `info`.
+    Rewards:
+        None: 0.0.
+    Episode end:
+        Never; where `episode_steps` is the hold, every environment terminates with its example.
+    """
+
+    def __init__(self, num_envs: int, source: LoaderSource, split: str, **settings: Any) -> None:
+        super().__init__(num_envs, source.description, Discrete(1), **settings)
+        self.split, self._source, self._loader = split, source, source.own(split)
+        self.epoch_examples = source.description.example_counts.get(split)
+        self._batches: Iterator[Columns] | None = None
+        self._epoch = self._taken = 0
+        """The present epoch, and how many of its batches have been taken."""
+        self._rows, self._rest = Columns(), Columns()
+        """Examples that are shown, and those that follow them in the newest batch."""
+        self._shown: Values = {}, {}
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
+        """Begin the first epoch of a seed, or without one go on to the next examples."""
+        if seed is not None:
+            self._epoch, self._taken, self._batches, self._rest = 0, 0, None, Columns()
+        return super().reset(seed=seed)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the place in the loader, and the examples that have been taken from it; RunError of an iterator."""
+        once = "an iterator cannot be iterated again; pass a DataLoader or a list of batches to from_loader"
+        require(self.description.can_be_saved, "env", once, RunError)
+        taken = {"rows": self._rows, "rest": self._rest}
+        place = super().state_dict() | {"epoch": self._epoch, "taken": self._taken}
+        return place | {key: {name: each.clone() for name, each in own.items()} for key, own in taken.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load a place; the loader is iterated up to it when the next batch is needed, with a warning where it gives others."""
+        self._seed, self._number, self._tick = state["seed"], int(state["example"]), int(state["tick"])
+        self._epoch, self._taken, self._batches = int(state["epoch"]), int(state["taken"]), None
+        self._rows, self._rest = (
+            Columns({name: each.cpu() for name, each in state[key].items()}) for key in ("rows", "rest")
+        )
+        self._shown = self._present = self._divide(self._signals(self._rows))
+
+    def batches(self, split: str, size: int) -> Iterator[dict[str, Tensor]]:
+        """Yield every example of a split once, in the loader's order: the requested signals, the last batch ragged."""
+        check_split(split, self.splits)
+        rest = Columns()
+        for batch in self._source.batches(split, self._source.own(split), 0, 0):
+            rest = _joined(rest, batch)
+            while rest.rows >= size:
+                yield self._signals(_cut(rest, 0, size))
+                rest = _cut(rest, size)
+        if rest.rows:
+            yield self._signals(rest)
+
+    def _open(self) -> None:
+        rest = self._rest
+        while rest.rows < self.num_envs:
+            rest = _joined(rest, self._next_batch())
+        self._rows, self._rest = _cut(rest, 0, self.num_envs), _cut(rest, self.num_envs)
+        self._shown = self._divide(self._signals(self._rows))
+
+    def _values(self) -> Values:
+        return self._shown  # the same tensors while an example is held
+
+    def _signals(self, rows: Columns) -> dict[str, Tensor]:
+        found = {}
+        for name in self.requested:
+            value = rows[name].to(self.device)
+            value = value if self.signals[name].classes else value.to(self.dtype)
+            found[name] = value / self._source.divisors[name] if name in self._source.divisors else value
+        return found
+
+    def _next_batch(self) -> Columns:
+        """Return the next batch, of another epoch where there is no more."""
+        if self._batches is None:
+            self._batches = self._begin_epoch()
+            self._go_to_place(self._batches)
+        batch = next(self._batches, None)
+        if batch is None:
+            self._epoch, self._taken = self._epoch + 1, 0
+            self._batches = self._begin_epoch()
+            batch = next(self._batches, None)
+        if batch is None:
+            shown = f"has ended after {self._number * self.num_envs:,} examples were shown, and gives no more"
+            raise DataError(
+                f"env: the loader {shown}; pass a DataLoader or a list of batches, or run fewer steps"
+            )
+        self._taken += 1
+        return batch
+
+    def _begin_epoch(self) -> Iterator[Columns]:
+        assert self._seed is not None
+        return self._source.batches(self.split, self._loader, self._seed, self._epoch)
+
+    def _go_to_place(self, batches: Iterator[Columns]) -> None:
+        """Take the batches of the present epoch that had been taken before the state was saved."""
+        last = Columns()
+        for _ in range(self._taken):
+            last = next(batches, Columns())
+        before = _joined(self._rows, self._rest)
+        known = min(last.rows, before.rows)
+        ends = [_cut(one, one.rows - known) for one in (last, before)]
+        if self._taken and not (known and all(torch.equal(ends[0][name], ends[1][name]) for name in before)):
+            warnings.warn(
+                "env: the loader gives other batches than when the state was saved; the run goes on with these",
+                stacklevel=2,
+            )
+
+
+def _joined(first: Columns, second: Columns) -> Columns:
+    return (
+        Columns({name: torch.cat([first[name], each]) for name, each in second.items()})
+        if first.rows
+        else second
+    )
+
+
+def _cut(rows: Columns, start: int, stop: int | None = None) -> Columns:
+    return Columns({name: each[start:stop] for name, each in rows.items()})
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed the global random numbers of Python, numpy and torch within the block, and restore them after it."""
+    python, arrays = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(arrays)

@@ -1,0 +1,80 @@
+"""A scenario in a notebook: its graph and its tables, as HTML without scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from antiphon.extensions import name_of
+from antiphon.scenarios.relations import Graph
+
+__all__ = ["html_of"]
+
+_DRAWN = 60
+"""Most agents in the drawing."""
+_ROWS = 20
+"""Most rows of a table."""
+_WIDE, _HIGH = 150, 40
+"""Pixels between the agents of the drawing."""
+
+
+def html_of(scenario: Graph) -> str:
+    """Return the graph and the agents and channels of a scenario as HTML."""
+    agents = [
+        [
+            name,
+            ", ".join(agent.observes) or "–",
+            "Python" if agent.layers is None else agent.layers.kind,
+            f"every {agent.clock.period}, unroll {agent.clock.unroll}",
+            "–" if agent.objective is None else agent.objective.in_words,
+        ]
+        for name, agent in scenario.agents.items()
+    ]
+    channels = [
+        [
+            channel.name,
+            channel.coupling,
+            str(name_of(channel.gradient.kind)) if channel.coupling in ("decoupled", "unlocked") else "–",
+            str(channel.size or "–"),
+            str(channel.link.delay),
+        ]
+        for channel in scenario.channels
+    ]
+    parts = [f"<b>{escape(repr(scenario))}</b>", _graph(scenario)]
+    parts.append(_table(("agent", "observes", "network", "ticks", "objective"), agents))
+    parts.append(_table(("channel", "coupling", "gradient", "size", "delay"), channels))
+    return "\n".join(parts)
+
+
+def _graph(scenario: Graph) -> str:
+    """Draw agents in columns, by how many channels lead to them from those that observe, and arrows between them."""
+    if len(scenario.agents) > _DRAWN:
+        return ""
+    pairs = [(c.sender, c.receiver) for c in scenario.channels if c.sender != c.receiver]
+    observing = [name for name, agent in scenario.agents.items() if agent.observes]
+    places: dict[str, tuple[int, int]] = {}
+    column, names = 0, observing or list(scenario.agents)[:1]
+    while names:
+        places |= {name: (column * _WIDE + 60, row * _HIGH + 25) for row, name in enumerate(names)}
+        reached = dict.fromkeys(to for start, to in pairs if start in names and to not in places)
+        column, names = column + 1, list(reached) or [n for n in scenario.agents if n not in places]
+    width, height = (max(place[axis] for place in places.values()) + 60 for axis in (0, 1))
+    lines = [
+        f'<line x1="{places[a][0]}" y1="{places[a][1]}" x2="{places[b][0]}" y2="{places[b][1]}" stroke="#999"/>'
+        for a, b in pairs
+    ]
+    texts = [
+        f'<circle cx="{x}" cy="{y}" r="6" fill="#4477aa"/><text x="{x}" y="{y - 9}" font-size="11" '
+        f'text-anchor="middle" fill="currentColor">{escape(name)}</text>'
+        for name, (x, y) in places.items()
+    ]
+    return f'<svg width="{width}" height="{height}">{"".join(lines + texts)}</svg>'
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    def row(cells: Iterable[str], tag: str) -> str:
+        return f"<tr>{''.join(f'<{tag}>{escape(cell)}</{tag}>' for cell in cells)}</tr>"
+
+    shown = [row(heads, "th"), *(row(cells, "td") for cells in rows[:_ROWS])]
+    more = f"<p>… and {len(rows) - _ROWS} more</p>" if len(rows) > _ROWS else ""
+    return f"<table>{''.join(shown)}</table>{more}"

@@ -1,0 +1,223 @@
+"""Recorders of services that log runs: Weights & Biases and MLflow. Their packages are imported when a run begins with them.
+
+Metrics have TensorBoard's names (`agent/mind/loss`). The id of a run at the service is kept in the run directory, so that a
+resumed run goes on in the same one.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from antiphon import kinds
+from antiphon.errors import RunError, ScenarioError
+from antiphon.extensions import recorder
+from antiphon.files import write_text
+from antiphon.telemetry.figures import Figure, Recorder, RunDescription
+from antiphon.telemetry.tensorboard import RESULTS, Curves
+
+__all__ = ["MlflowRecorder", "WandbRecorder"]
+
+_log = logging.getLogger(__name__)
+_MOST_METRICS, _MOST_PARAMETERS = 1000, 100
+"""What MLflow accepts in one call."""
+
+
+class _Service(Recorder):
+    """Recorder of a service: one call for the metrics of a step. A service that fails during a run is logged once; metrics.csv has all.
+
+    Args:
+        directory: The run directory.
+
+    Raises:
+        ScenarioError: The package is not installed.
+    """
+
+    name: str
+    """Of the kind, the package and its extra."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._next_step = self._last_step = 0
+        self._curves: Curves | None = None
+        self._failed = self._done = False
+        try:
+            self.package: Any = import_module(self.name)
+        except ImportError:
+            raise ScenarioError(
+                f"{self.name} is not installed; pip install 'antiphon[{self.name}]'"
+            ) from None
+
+    def open(self, description: RunDescription, run_id: str | None) -> tuple[str, int]:
+        """Begin a run, or go on with that of an id; return its id and the first step that it does not have yet."""
+        raise NotImplementedError
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Log the metrics of one step by name."""
+        raise NotImplementedError
+
+    def finish(self, *, done: bool) -> None:
+        """End the run at the service, as finished or failed."""
+        raise NotImplementedError
+
+    def begin(self, description: RunDescription) -> None:
+        """Begin or resume the run at the service; RunError where it cannot."""
+        kept = self.directory / f"{self.name}.id"
+        before = kept.read_text(encoding="utf-8").strip() if kept.exists() else None
+        try:
+            run_id, self._next_step = self.open(description, before)
+        except Exception as error:  # noqa: BLE001  (anything a service may raise)
+            raise RunError(f"recorder {self.name}: {_line(error)}") from None
+        self._curves, self._done = Curves(description), False
+        if run_id != before:
+            write_text(kept, run_id + "\n")
+
+    def figures(self, step: int, rows: Sequence[Figure]) -> None:
+        """Log the metrics of one step that are finite, unless an earlier session did."""
+        assert self._curves is not None, "begin() comes first"
+        self._last_step = step
+        self._logged(step, {tag: value for tag, _, value in self._curves.scalars(rows)})
+
+    def end(self, result: Mapping[str, Any]) -> None:
+        """Log the run's result at its last step."""
+        self._done = True
+        found = {key: result[key] for key in RESULTS if isinstance(result.get(key), int | float)}
+        self._logged(self._last_step, {f"result/{key}": value for key, value in found.items()})
+
+    def close(self) -> None:
+        """End the run at the service."""
+        if self._curves is not None:
+            self._curves = None
+            with suppress(Exception):
+                self.finish(done=self._done)
+
+    def _logged(self, step: int, metrics: Mapping[str, float]) -> None:
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        if step < self._next_step or not finite or self._failed:
+            return
+        try:
+            self.log(step, finite)
+        except Exception as error:  # noqa: BLE001  (anything a service may raise)
+            self._failed = True
+            _log.warning("recorder %s: %s; no more is logged there", self.name, _line(error))
+
+
+def _line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+@recorder("wandb")
+class WandbRecorder(_Service):
+    """Weights & Biases; further settings are its environment variables, such as `WANDB_MODE`.
+
+    Args:
+        directory: The run directory, which also has W&B's files.
+        project: None: that of `WANDB_PROJECT`, or W&B's choice.
+    """
+
+    class Options(kinds.Options):
+        """Keys of `wandb`.
+
+        Attributes:
+            project: Of W&B; null: that of `WANDB_PROJECT`.
+        """
+
+        project: str | None = None
+
+    name = "wandb"
+
+    def __init__(self, directory: Path, project: str | None = None) -> None:
+        super().__init__(directory)
+        self.project = project
+
+    def open(self, description: RunDescription, run_id: str | None) -> tuple[str, int]:
+        """Begin or resume a run of its own, beside others of the process."""
+        self.run = self.package.init(
+            project=self.project,
+            dir=str(self.directory.resolve()),
+            id=run_id or uuid.uuid4().hex[:12],
+            name=None if "WANDB_NAME" in os.environ else self.directory.name,
+            config={**description.hparams, "scenario": description.scenario},
+            resume="allow",
+            reinit="create_new",
+        )
+        return self.run.id, self.run.step
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Log the metrics of one step."""
+        self.run.log(dict(metrics), step=step)
+
+    def finish(self, *, done: bool) -> None:
+        """End the run; a run that is not done can be resumed."""
+        self.run.finish(exit_code=0 if done else 1)
+
+
+@recorder("mlflow")
+class MlflowRecorder(_Service):
+    """MLflow, at the tracking URI of `MLFLOW_TRACKING_URI` or `mlflow.set_tracking_uri`.
+
+    Args:
+        directory: The run directory.
+        experiment: None: that of `MLFLOW_EXPERIMENT_NAME`, or the scenario's name.
+    """
+
+    class Options(kinds.Options):
+        """Keys of `mlflow`.
+
+        Attributes:
+            experiment: Of MLflow; null: that of `MLFLOW_EXPERIMENT_NAME`, or the scenario's name.
+        """
+
+        experiment: str | None = None
+
+    name = "mlflow"
+
+    def __init__(self, directory: Path, experiment: str | None = None) -> None:
+        super().__init__(directory)
+        self.experiment = experiment
+
+    def open(self, description: RunDescription, run_id: str | None) -> tuple[str, int]:
+        """Begin or resume a run by a client of its own: MLflow's active run is untouched, and a process may have several."""
+        self.client = self.package.MlflowClient()
+        self.run_id = run_id or self._created(description)
+        if run_id is None:
+            return self.run_id, 0
+        self.client.update_run(run_id, status="RUNNING")
+        steps = [one.step for one in self.client.get_metric_history(run_id, "run/seconds")]
+        return run_id, max(steps, default=-1) + 1
+
+    def _created(self, description: RunDescription) -> str:
+        name = self.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or description.scenario
+        found = self.client.get_experiment_by_name(name)
+        experiment = self.client.create_experiment(name) if found is None else found.experiment_id
+        run = self.client.create_run(experiment, run_name=self.directory.name)
+        parameters = [self.package.entities.Param(k, str(v)) for k, v in description.hparams.items()]
+        for some in _in_parts(parameters, _MOST_PARAMETERS):
+            self.client.log_batch(run.info.run_id, params=some)
+        return str(run.info.run_id)
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Log the metrics of one step."""
+        now = int(time.time() * 1000)
+        entities = [
+            self.package.entities.Metric(key, float(value), now, step) for key, value in metrics.items()
+        ]
+        for some in _in_parts(entities, _MOST_METRICS):
+            self.client.log_batch(self.run_id, metrics=some)
+
+    def finish(self, *, done: bool) -> None:
+        """End the run; one that is not done can be resumed."""
+        self.client.set_terminated(self.run_id, status="FINISHED" if done else "KILLED")
+
+
+def _in_parts(items: Sequence[Any], most: int) -> Iterable[Sequence[Any]]:
+    """Yield items in order, at most so many at once."""
+    return (items[start : start + most] for start in range(0, len(items), most))

@@ -1,0 +1,183 @@
+"""Loaders as environments: batches of any size, cut to the run's; seeded, resumed, evaluated; and what is refused."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from antiphon import Scenario, Simulation
+from antiphon.envs import check_vector_env, from_loader
+from antiphon.errors import AntiphonError
+from tests.engine.scenes import CLASSIFY, scenario_of
+
+COUNT = 20
+NUMBERS = torch.arange(COUNT).float().unsqueeze(1)
+LABELS = torch.arange(COUNT) % 3
+CLASSES = {"label": 3}
+BATCHES = [
+    {"x": NUMBERS[start:stop], "label": LABELS[start:stop]}
+    for start, stop in ((0, 7), (7, 7), (7, 18), (18, COUNT))
+]
+
+
+class Augmented(Dataset[Any]):
+    """Numbers with noise of three kinds of global random numbers: the number is what is before the point."""
+
+    def __len__(self) -> int:
+        return COUNT
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        noise = torch.rand(1) + random.random() + np.random.rand()
+        return index + noise / 3, index % 3
+
+
+class Endless(IterableDataset[Any]):
+    """A stream without a length."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(zip(NUMBERS, LABELS, strict=True))
+
+
+def augmented(workers: int = 0, **options: Any) -> Any:
+    loader = DataLoader(Augmented(), batch_size=6, shuffle=True, num_workers=workers, **options)
+    return from_loader(loader, ("x", "label"), classes=CLASSES, test=BATCHES)
+
+
+def scene(env: Any, batch: int = 4) -> Scenario:
+    """An eye and a mind, a step apart."""
+    agents = {"eye": {"observes": ["x"]}, "mind": {"objective": CLASSIFY}}
+    channel = {"from": "eye", "to": "mind", "size": 2, "norm": "none", "link": {"delay": 1}}
+    return scenario_of(agents, [channel], env, batch=batch, steps=20)
+
+
+def shown(simulation: Simulation, steps: int) -> torch.Tensor:
+    """What the coming steps show, one example after the other."""
+    found = []
+    for _ in range(steps):
+        found.append(simulation.signals["x"].flatten().clone())
+        simulation.step()
+    return torch.cat(found)
+
+
+def test_batches_are_cut_to_that_of_the_run_and_nothing_is_left_out() -> None:
+    for batch in (3, 33):
+        with Simulation(scene(from_loader(BATCHES, classes=CLASSES), batch)) as simulation:
+            rows = shown(simulation, 2 * COUNT // batch + 1)
+            assert torch.equal(rows, NUMBERS.flatten().repeat(len(rows) // COUNT + 1)[: len(rows)])
+            assert simulation.epoch == len(rows) / COUNT
+
+
+def test_it_keeps_the_contract() -> None:
+    check_vector_env(lambda: augmented().make(batch=3), steps=15)
+    check_vector_env(lambda: augmented().make(batch=9, dtype=torch.float64), steps=15)
+    held = from_loader(
+        augmented()._loaders["train"], ("x", "label"), classes=CLASSES, hold=2, episode="example"
+    )
+    check_vector_env(lambda: held.make(batch=3), steps=15)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_is_shuffled_and_sampled_is_of_the_seed_and_resumed(workers: int, tmp_path: Path) -> None:
+    own = {"generator": torch.Generator().manual_seed(5)} if workers else {}
+    before = torch.get_rng_state(), random.getstate()
+    with Simulation(scene(augmented(workers, **own)), seed=1) as simulation:
+        whole = shown(simulation, 12)
+        assert simulation.evaluate().examples == COUNT
+        assert workers or simulation.evaluate("train") == simulation.evaluate("train")
+    numbers = whole.int().tolist()
+    assert [sorted(numbers[start : start + COUNT]) for start in (0, COUNT)] == [list(range(COUNT))] * 2
+    assert numbers[:COUNT] != numbers[COUNT : 2 * COUNT]
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
+    with Simulation(scene(augmented(workers, **own)), seed=1, logdir=tmp_path / "run") as first:
+        first.run(steps=8)
+    with (
+        Simulation.resume(tmp_path / "run", scene(augmented(workers, **own))) as second,
+        second.fork() as fork,
+    ):
+        assert torch.equal(shown(second, 4), whole[32:])
+        assert torch.equal(shown(fork, 4), whole[32:])
+    with Simulation(scene(augmented(workers, **own)), seed=2) as other:
+        assert not torch.equal(shown(other, 12), whole)
+
+
+def test_a_loader_with_an_order_of_its_own_says_so_where_a_run_goes_on(tmp_path: Path) -> None:
+    orders = [BATCHES, [BATCHES[2], BATCHES[0], BATCHES[3]]]
+    with Simulation(scene(from_loader(orders[0], classes=CLASSES))) as simulation:
+        simulation.run(steps=2)
+        simulation.save(tmp_path / "saved")
+    line = "^env: the loader gives other batches than when the state was saved"
+    other = scene(from_loader(orders[1], classes=CLASSES))
+    with Simulation.load(tmp_path / "saved", other) as loaded, pytest.warns(UserWarning, match=line):
+        loaded.run(epochs=1)
+
+
+def test_an_iterator_is_read_once_and_its_run_cannot_be_repeated(tmp_path: Path) -> None:
+    def source() -> Any:
+        with pytest.warns(
+            UserWarning, match="list_iterator can be iterated once only, so this run cannot be resumed"
+        ):
+            return from_loader(iter(BATCHES), classes=CLASSES)
+
+    env = source()
+    with Simulation(scene(env), logdir=tmp_path / "run") as simulation:
+        simulation.run(steps=3)
+        assert torch.equal(simulation.signals["x"], NUMBERS[12:16])
+        for call in (simulation.fork, lambda: Simulation(scene(env))):
+            with pytest.raises(AntiphonError, match="its iterator is read by another simulation already"):
+                call()
+        with pytest.raises(AntiphonError, match="the loader has ended after 20 examples were shown"):
+            simulation.run(steps=10)
+    with pytest.raises(
+        AntiphonError, match="its environment keeps its state to itself, so the run cannot go on"
+    ):
+        Simulation.resume(tmp_path / "run", scene(source()))
+
+
+def test_a_loader_without_a_length_has_no_epochs() -> None:
+    endless: Any = DataLoader(Endless(), batch_size=8)
+    env = from_loader(endless, ("x", "label"), classes=CLASSES, validation=endless)
+    assert env.description.example_counts == {"validation": COUNT}
+    with Simulation(scene(env)) as simulation:
+        simulation.run(steps=9)
+        assert simulation.epoch is None
+        assert simulation.evaluate("validation").examples == COUNT
+        with pytest.raises(
+            AntiphonError, match=r"^run: epochs=1, but .*: its examples cannot be counted; give steps"
+        ):
+            simulation.run(epochs=1)
+        with pytest.raises(
+            AntiphonError, match=r"^env: a loader may give each of several processes other batches"
+        ):
+            Simulation(scene(env), parts=2)
+
+
+@pytest.mark.parametrize(
+    ("loader", "options", "expected"),
+    [
+        ([], {}, "from_loader: the loader gives no batches"),
+        (3, {}, "from_loader: int gives no batches; pass a DataLoader, or a list"),
+        (BATCHES, {"classes": {}}, "from_loader: label: whole numbers are classes, up to 2 in the first batch; give"),
+        (BATCHES, {"names": ("image",)}, "from_loader: no 'image'; known: label, x; pass names=(…)"),
+        (BATCHES, {"test": []}, "from_loader: test: the loader gives no examples; leave it out"),
+        (BATCHES, {"test": iter(BATCHES)}, "from_loader: test: list_iterator can be iterated once only; pass list(…)"),
+        ([*BATCHES, {"x": NUMBERS, "label": LABELS + 1}], {}, "train, batch 4: label: class 3 of 3; give classes="),
+        ([*BATCHES, {"x": NUMBERS[0:1, 0], "label": LABELS[:1]}], {}, "train, batch 4: x is [], in the first batch [1];"),
+        ([*BATCHES, {"x": NUMBERS.bool(), "label": LABELS[:1]}], {}, "lengths disagree: x 20, label 1; pass one row"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused_in_a_line(loader: Any, options: dict[str, Any], expected: str) -> None:
+    with (
+        pytest.raises(AntiphonError) as caught,
+        Simulation(scene(from_loader(loader, **{"classes": CLASSES, **options}))) as simulation,
+    ):
+        simulation.run(epochs=2)
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
