@@ -26,7 +26,7 @@ def html_of(scenario: Graph) -> str:
             ", ".join(agent.observes) or "–",
             "Python" if agent.layers is None else agent.layers.kind,
             f"every {agent.clock.period}, unroll {agent.clock.unroll}",
-            "–" if agent.objective is None else agent.objective.in_words,
+            " + ".join(goal.in_words for goal in agent.goals.values()) or "–",
         ]
         for name, agent in scenario.agents.items()
     ]

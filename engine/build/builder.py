@@ -101,7 +101,7 @@ def _check_evaluation(scenario: Scenario, system: System) -> None:
         if agent is not None and agent not in goals:
             message = f"no agent {agent!r} with an objective{suggest(agent, goals)}"
             raise DocumentError(("training", *place.split(".")), message)
-        known = {goals[name].objective.metric for name in judged}
+        known = {metric for name in judged for metric in goals[name].objective.metrics}
         known |= {"loss" for name in judged if goals[name].policy is None}
         if what not in known:
             message = f"no metric {what!r} here{suggest(what, known)}"

@@ -67,11 +67,8 @@ def advice(scenario: Scenario, variants: Iterable[Scenario] = ()) -> list[str]:
 
 def _weak_signals(scenario: Scenario, env: Description) -> Iterator[str]:
     """Warnings of decoupled channels, the most usual causes of what decoupling costs: one line for each cause."""
-    targets = {
-        agent.objective.target
-        for agent in scenario.agents.values()
-        if agent.objective is not None and agent.objective.kind == "classification"
-    }
+    goals = (goal for agent in scenario.agents.values() for goal in agent.goals.values())
+    targets = dict.fromkeys(goal.target for goal in goals if goal.kind == "classification")
     known = [name for name in targets if name in env.signals and env.is_stream]
     found: dict[str, list[str]] = {}
     for channel in scenario.channels:
