@@ -1,6 +1,6 @@
 """Gymnasium's classic control by documents that name the environment alone: returns of greedy policies over five seeds.
 
-    python benchmarks/gymnasium_defaults.py [--seeds 5] [ENVIRONMENT …]
+    python benchmarks/gymnasium_defaults.py [--seeds 5] [--steps N] [ENVIRONMENT …]
 
 The seeds of an environment are trained together, and each is evaluated on the first whole episode of 64 environments. The
 results are written to benchmarks/results/gymnasium_defaults.json after each environment; those of others are kept.
@@ -13,6 +13,8 @@ import json
 import statistics
 from pathlib import Path
 from typing import Any
+
+from machine import machine
 
 from antiphon import Scenario
 from antiphon.engine.runs.seeds import Seeds
@@ -30,9 +32,11 @@ def scenario_of(environment: str) -> Scenario:
     )
 
 
-def measured(environment: str, seeds: int) -> dict[str, Any]:
+def measured(environment: str, seeds: int, steps: int | None) -> dict[str, Any]:
     """Train some seeds and return what their greedy policies reach."""
     scenario = scenario_of(environment)
+    if steps is not None:
+        scenario = scenario.with_training(steps=steps)
     runs = Seeds(scenario, range(seeds))
     try:
         runs.run()
@@ -40,7 +44,7 @@ def measured(environment: str, seeds: int) -> dict[str, Any]:
     finally:
         runs.close()
     return {
-        "environment_steps": scenario.training.steps * scenario.training.batch,
+        "environment_steps": runs.simulations[0].now * scenario.training.batch,
         "returns": returns,
         "mean": statistics.mean(returns),
         "deviation": statistics.stdev(returns) if seeds > 1 else 0.0,
@@ -53,10 +57,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("environments", nargs="*", metavar="ENVIRONMENT", help="default: all three")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--steps", type=int, help="`training.steps`; default: not named")
     options = parser.parse_args()
     for environment in options.environments or SOLVED:
         results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-        found = results[environment] = measured(environment, options.seeds)
+        found = results[environment] = measured(environment, options.seeds, options.steps)
+        results["machine"] = machine()
         RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         spread = f"{found['mean']:.1f} +- {found['deviation']:.1f}"
         print(f"{environment}: {spread}, solved by {found['solved']} of {options.seeds}", flush=True)

@@ -51,8 +51,9 @@ def _obstacles(system: System, agent: Agent) -> Iterator[str]:
         yield "it sends its input, having no hidden layer"
     if learner.frozen or not isinstance(learner.optimiser, Optimiser):
         yield "it is frozen" if learner.frozen else "its optimiser is torch's, or your own"
-    if learner.critic is not None or (agent.goal is not None and agent.goal.policy is not None):
-        yield "it learns from rewards"
+    together = [system.agents[name] for name in system.group_of[agent.name].members]
+    if learner.critic is not None or any(one.policy is not None for one in together):
+        yield "it learns from rewards"  # or with one that does, whose passes evaluate it again
 
 
 def _network_obstacles(network: Mlp, batch: int) -> Iterator[str]:
