@@ -638,8 +638,9 @@ def given_scenario(
         RunError: `scenario` is another one than the run's, or its parts did not wait for one another.
         DivergenceError: The run diverged and would do so again.
     """
-    free = "virtual" not in directory.facts and (directory.facts.get("parts") or {}).get("mode") == "free"
-    if free and directory.checkpoints:
+    with fitting(directory.path / "run.json"):
+        division = PartsSettings.of_facts(directory.facts)
+    if division is not None and division.mode == "free" and directory.checkpoints:
         raise RunError(
             f"{directory.path}: its parts did not wait, and what was under way between them is in no checkpoint; "
             "start another run, with its weights if you like"
