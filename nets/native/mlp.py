@@ -176,6 +176,7 @@ class Evaluation:
         optimiser.count(members)
         moments = [optimiser.state[name] for name in optimiser.moments]
         steps = optimiser.state["steps"][0] if "steps" in optimiser.state else None
+        members = None if members is None else members.contiguous()  # a view of rows is strided
         masks = address(members), address(steps)
         settings = [rate, *optimiser.betas, optimiser.weight_decay, optimiser.momentum, optimiser.EPSILON]
         columns = (), self.parameters, *moments
