@@ -50,7 +50,7 @@ SOUND = (
     .replace("lable, imag", "label")
     .replace("lable", "label")
     .replace("period: 0", "period: 1")
-    .replace("{from: a, to: B, size: 8}", "{from: a, to: c, size: 8}")
+    .replace("{from: a, to: B, size: 8}", "{from: a, to: c, size: 8, gradient: {context: [label]}}")
     .replace("drop: 0.1", "drop: 0")
     .replace("batch: 0", "batch: 4")
 )

@@ -75,7 +75,7 @@ def _weak_signals(scenario: Scenario, env: Description) -> Iterator[str]:
         gradient = channel.gradient
         if channel.coupling not in ("decoupled", "unlocked") or channel.state or not gradient.apply:
             continue
-        if gradient.direct and known and not gradient.context:
+        if gradient.direct and known and "context" not in gradient.model_fields_set:  # [] is a decision
             line = f"predicts gradients without {known[0]!r}, on which they depend; give gradient.context [{known[0]}]"
             found.setdefault(line, []).append(channel.name)
         ends = [scenario.windows[name] for name in (channel.sender, channel.receiver)]
