@@ -135,7 +135,6 @@ class Model(TrainedParameters, ABC):
         generator: Samples the hidden layers' initial parameters.
         hidden: Widths of the hidden layers.
         norm: Of the hidden layers.
-        residual: Whether a linear map of the input is added to the output; it starts at zero too.
         settings: `optimiser`, `rate`, `device` and `dtype`, as of `TrainedParameters`.
     """
 
@@ -161,12 +160,10 @@ class Model(TrainedParameters, ABC):
         generator: torch.Generator,
         hidden: tuple[int, ...] = (),
         norm: str = "batch",
-        residual: bool = False,
         **settings: Any,
     ) -> None:
         self.hidden = hidden
         self.norm = norm
-        self.residual = residual and bool(hidden)
         super().__init__(*self.initial_values(inputs, outputs, generator), **settings)
 
     def initial_values(
@@ -181,8 +178,6 @@ class Model(TrainedParameters, ABC):
         """
         initial: Numbers = {}
         buffers: Numbers = {}
-        if self.residual:
-            initial["skip.weight"] = torch.zeros(self.weight_shape(outputs, inputs))
         for i, width in enumerate(self.hidden):
             shape = self.weight_shape(width, inputs)
             fan_in = shape[1:].numel()
@@ -219,7 +214,6 @@ class Model(TrainedParameters, ABC):
             if move:
                 self.buffers |= updated
             return y
-        first = x
         for i in range(len(self.hidden)):
             x, updated = layer(
                 self.apply, x, self.parameters, self.buffers, str(i), self.norm, training=training
@@ -227,8 +221,7 @@ class Model(TrainedParameters, ABC):
             if move:
                 self.buffers |= updated
             x = torch.relu(x)
-        y = self.apply(x, self.parameters["last.weight"], self.parameters["last.bias"])
-        return y + self.apply(first, self.parameters["skip.weight"], None) if self.residual else y
+        return self.apply(x, self.parameters["last.weight"], self.parameters["last.bias"])
 
     def stackable(self) -> str | None:
         """Return why it cannot be called with stacked parameters, in one line; None: it can."""

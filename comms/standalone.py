@@ -145,7 +145,7 @@ class Channel:
             `local`, `lens`, a registered name, or a module or factory called with `inputs` and `outputs`), or the keys of a
             scenario's `gradient`: `kind`, `target` (the name in `context` of what `local` and
             `sobolev_label` predict), `network` (of a `lens` the receiver's own layers, whose present parameters it has),
-            `pool`, `normalise`, `residual`, `scale`, `discount`, `hidden`, `size`, `norm`, `sites` and `optimiser`
+            `pool`, `normalise`, `scale`, `discount`, `hidden`, `size`, `norm`, `sites` and `optimiser`
             (`kind`, `lr`, `momentum`, `weight_decay`, `clip`).
         context: What the predictor is conditioned on: a number of classes for integers [B], the shape of one
             sample for floats [B, *shape], or both, as (shape, classes), for integers [B, *shape].

@@ -97,12 +97,10 @@ class LayerOptions(kinds.Options):
     Attributes:
         hidden: Widths of the hidden layers, or their filters (`conv`).
         norm: After each hidden layer.
-        residual: Adds a linear prediction to that of the hidden layers.
     """
 
     hidden: Hidden = ()
     norm: Norm = "batch"
-    residual: Flag = False
 
 
 class Predictor(Model):
@@ -481,11 +479,10 @@ class LabelGradient(HeadModel, Predictor):
                 raise DocumentError(
                     ("sites",), "a network of your own and what is pooled read whole messages; leave it out"
                 )
-            for key in ("hidden", "residual"):
-                if self.network is not None and getattr(self, key):
-                    raise DocumentError(
-                        (key,), "a network of your own is in place of the layers; leave it out"
-                    )
+            if self.network is not None and self.hidden:
+                raise DocumentError(
+                    ("hidden",), "a network of your own is in place of the layers; leave it out"
+                )
             return self
 
     def _sizes(self) -> tuple[int, int]:

@@ -204,7 +204,7 @@ _LEDGER = attrgetter(
     *("sender", "link.delay", "link.drop", "link.noise", "link.bits", "wants_gradient", "back", "slack"),
     *("remembers", "read", "state"),
 )
-_PREDICTOR = attrgetter("shape", "context", "target", "filter", "normalise", "residual")
+_PREDICTOR = attrgetter("shape", "context", "target", "filter", "normalise")
 """Fields in which members of a stack are equal."""
 
 

@@ -72,12 +72,11 @@ OWN_LOSSES: dict[str, Document] = {
     "pooled": {"kind": "local", "target": "label", "pool": "mean", "hidden": [4], "norm": "layer"},
     "sobolev_label, head": {"kind": "sobolev_label", "target": "label", "network": Head},
     "normalised": {"normalise": "layer"},
-    "normalised, residual": {
+    "normalised mlp": {
         "kind": "mlp",
         "hidden": [5],
         "norm": "layer",
         "normalise": "layer",
-        "residual": True,
     },
 }
 
