@@ -33,8 +33,8 @@ def test_the_standard_tabs_still_show_the_runs(page: Page, address: str, name: s
     """The fixtures see to it that nothing is wrong in their consoles."""
     page.goto(f"{address}/#{name}")
     page.get_by_text("other/seed1").first.wait_for()
+    page.get_by_text("made", exact=True).first.wait_for()
     page.wait_for_load_state("networkidle")
-    assert page.get_by_text("made", exact=True).first.is_visible()
     assert not page.get_by_text("No dashboards are active").is_visible()
 
 
