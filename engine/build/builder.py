@@ -17,7 +17,7 @@ from antiphon.agents.feedforward import Conv, Mlp
 from antiphon.agents.learner import Learner
 from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import VALUE, Head, Network, features_of
-from antiphon.agents.objectives import Objective, Weighted
+from antiphon.agents.objectives import AnyObjective, Weighted
 from antiphon.agents.pointer import Pointer
 from antiphon.agents.recurrent import Recurrent
 from antiphon.comms.links import FanIn
@@ -344,7 +344,7 @@ class _Builder:
         return Goal(objective, "", False, 1.0, parts=tuple(replace(goal, outputs=o) for goal, o in shares))
 
     def _target_goal(
-        self, name: str, spec: AgentSpec, place: Path, goal: ObjectiveSpec, objective: Objective
+        self, name: str, spec: AgentSpec, place: Path, goal: ObjectiveSpec, objective: AnyObjective
     ) -> Goal:
         """Bind an objective, at a place in its agent's spec, to its target."""
         assert goal.target is not None
