@@ -22,6 +22,7 @@ from antiphon.nets.modules import per_sample
 
 __all__ = [
     "ActionValue",
+    "AnyObjective",
     "Classification",
     "Coding",
     "Objective",
@@ -36,19 +37,43 @@ def _components(shape: tuple[int, ...]) -> int:
     return torch.Size(shape).numel()
 
 
-class Objective(ABC):
-    """Loss per sample, and its metric for reports."""
+class AnyObjective(ABC):
+    """What objectives of every kind declare: those of outputs and targets, and policies."""
 
     metric: str
-    """Name of what `score` returns: higher is better for `accuracy`, lower for `error` and `bits`."""
-    scores_loss: bool = False
-    """Whether the metric is the loss itself."""
+    """Name of what it reports: higher is better for `accuracy` and `return`, lower for `error` and `bits`."""
     needs_rewards: ClassVar[bool] = False
     """Whether it learns from rewards what to do."""
     refuses: ClassVar[frozenset[str]] = frozenset({"reward", "critic", "goal"})
     """Keys of every objective that the kind does not have."""
     Options: ClassVar[type[kinds.Options]] = kinds.Options
     """The keys that it has of its own."""
+
+    @property
+    def key(self) -> Hashable:
+        """A key of the function that it computes."""
+        return type(self)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of all that it reports beside the loss."""
+        return (self.metric,)
+
+    def means(self, score: Tensor, count: float) -> dict[str, float]:
+        """Return the mean of each metric that there was a target for.
+
+        Args:
+            score: The sum over samples of the metric, of several in columns.
+            count: How many samples had a target.
+        """
+        return {self.metric: float(score) / count}
+
+
+class Objective(AnyObjective):
+    """Loss per sample of an output and a target, and its metric for reports."""
+
+    scores_loss: bool = False
+    """Whether the metric is the loss itself."""
 
     @abstractmethod
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
@@ -62,28 +87,9 @@ class Objective(ABC):
     def size(self, shape: tuple[int, ...], classes: int | None) -> int | None:
         """Return the output size that a target of this shape needs, or None where the target does not fit."""
 
-    @property
-    def key(self) -> Hashable:
-        """A key of the function that it computes."""
-        return type(self)
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """Names of all that it reports beside the loss."""
-        return (self.metric,)
-
     def by_metric(self, score: Tensor) -> dict[str, Tensor]:
         """Return what `score` returned by the names of `metrics`, [B] each."""
         return {self.metric: score}
-
-    def means(self, score: Tensor, count: float) -> dict[str, float]:
-        """Return the mean of each metric that there was a target for.
-
-        Args:
-            score: The sum over samples of what `score` returned.
-            count: How many samples had a target.
-        """
-        return {self.metric: float(score) / count}
 
     def stackable(self, outputs: int, target: tuple[int, ...], classes: int | None) -> str | None:
         """Return why the rows of several agents cannot be one batch, in one line; None: they can.

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from antiphon import extensions, kinds
 from antiphon.agents.distributions import Distribution
-from antiphon.agents.objectives import Objective
+from antiphon.agents.objectives import AnyObjective
 from antiphon.comms.backward_requests import constant
 from antiphon.spec import Count, IsReal
 
@@ -243,7 +243,7 @@ class _Means:
 
 
 @dataclass(frozen=True)
-class PolicyObjective(Objective):
+class PolicyObjective(AnyObjective):
     """Objective of an agent whose outputs are a distribution over its actions: the rewards that follow.
 
     It is of a whole window: `advantages`, then `losses`; the losses of one pass are
@@ -291,18 +291,6 @@ class PolicyObjective(Objective):
     def key(self) -> Hashable:
         """Equal for objectives that are the same function."""
         return astuple(self)
-
-    def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """Not of single ticks: see `losses`."""
-        raise TypeError(f"{self.kind} is an objective of windows, not of outputs and targets")
-
-    def score(self, output: Tensor, target: Tensor) -> Tensor:
-        """Not of single ticks: see `losses`."""
-        raise TypeError(f"{self.kind} is an objective of windows, not of outputs and targets")
-
-    def size(self, shape: tuple[int, ...], classes: int | None) -> int | None:
-        """None: it has no target; there are as many outputs as the distribution has parameters."""
-        return None
 
     def advantages(
         self,

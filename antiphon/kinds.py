@@ -54,7 +54,7 @@ _RUNNERS = {
     "gradient": ("antiphon.comms.synthetic_gradients:Predictor", "antiphon.comms.modules:ModuleGradient"),
     "input": ("antiphon.comms.synthetic_inputs:InputModel", "antiphon.comms.modules:ModuleInput"),
     "network": ("antiphon.agents.network:Network", "antiphon.agents.module:ModuleNetwork"),
-    "objective": ("antiphon.agents.objectives:Objective", "antiphon.agents.objectives:OwnObjective"),
+    "objective": ("antiphon.agents.objectives:AnyObjective", "antiphon.agents.objectives:OwnObjective"),
 }
 """By point, the base of classes that are kinds, and the class that runs all others: its `Options` are theirs too."""
 _GIVEN = {

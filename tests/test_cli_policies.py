@@ -68,6 +68,8 @@ def test_a_policy_is_exported_without_its_critic_and_taken_with_it_or_without(
             assert all(torch.equal(p, own[name]) for name, p in taken.items() if "critic" not in name)
     headed["agents"]["motor"]["parameters"] = "runs/team:motor"
     assert "parameters value.weight None, this agent needs" in cli.refused("run", _written(headed))
+    same["agents"]["motor"]["objective"]["normalise"] = "none"
+    assert "give both the same objective.normalise" in cli.refused("run", _written(same))
 
 
 Change = Callable[[dict[str, Any]], object]

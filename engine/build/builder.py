@@ -17,8 +17,9 @@ from antiphon.agents.feedforward import Conv, Mlp
 from antiphon.agents.learner import Learner
 from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import VALUE, Head, Network, features_of
-from antiphon.agents.objectives import Objective, Weighted
+from antiphon.agents.objectives import AnyObjective, Weighted
 from antiphon.agents.pointer import Pointer
+from antiphon.agents.policies import RETURNS
 from antiphon.agents.recurrent import Recurrent
 from antiphon.comms.links import FanIn
 from antiphon.engine.build.channels import Wiring, connect, optimiser_of
@@ -344,7 +345,7 @@ class _Builder:
         return Goal(objective, "", False, 1.0, parts=tuple(replace(goal, outputs=o) for goal, o in shares))
 
     def _target_goal(
-        self, name: str, spec: AgentSpec, place: Path, goal: ObjectiveSpec, objective: Objective
+        self, name: str, spec: AgentSpec, place: Path, goal: ObjectiveSpec, objective: AnyObjective
     ) -> Goal:
         """Bind an objective, at a place in its agent's spec, to its target."""
         assert goal.target is not None
@@ -445,10 +446,11 @@ def read_weights(learner: Learner, source: str, place: Path) -> None:
         want = {key: tuple(t.shape) for key, t in own.items()}
         if have != want:
             key = next(k for k in [*want, *have] if have.get(k) != want.get(k))
+            same = "objective.normalise" if key == RETURNS else "network and ports"
             raise DocumentError(
                 place,
                 f"'{name}' of {run} has {part} {key} {have.get(key)}, this agent needs {want.get(key)}; "
-                "give both the same network and ports",
+                f"give both the same {same}",
             )
     for key, parameter in learner.parameters.items():
         parameter.data.copy_(saved["parameters"][key])

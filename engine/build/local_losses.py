@@ -67,7 +67,7 @@ class LocalLoss:
             return found
         if self.lens:
             goal = self._goal()
-            weight, losses = goal.weight, goal.objective.loss
+            weight, losses = goal.weight, goal.of_outputs.loss
             found["sources"] = self._sources()
             found["losses"] = losses if weight == 1 else lambda out, target: weight * losses(out, target)
             return found

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from antiphon.agents.distributions import distribution_of
 from antiphon.agents.feedforward import Conv
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, VALUE, Head, features_of
-from antiphon.agents.objectives import ActionValue, Objective, Weighted, objective_of
+from antiphon.agents.objectives import ActionValue, AnyObjective, Objective, Weighted, objective_of
 from antiphon.agents.policies import PolicyObjective
 from antiphon.engine.heart.agent import AGE
 from antiphon.envs.signal import Description
@@ -59,7 +59,7 @@ class Shapes:
     """Each agent's heads, in canonical order: the objective's, its value's, then its ports."""
     critics: dict[str, Shape]
     """What the critic of each agent takes in that has one of its own, by agent."""
-    objectives: dict[str, Objective]
+    objectives: dict[str, AnyObjective]
     """Of the agents that have one, by agent."""
 
 
@@ -182,7 +182,7 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
         )
     heads: dict[str, tuple[Head, ...]] = {}
     critics: dict[str, Shape] = {}
-    objectives: dict[str, Objective] = {}
+    objectives: dict[str, AnyObjective] = {}
     problems = Problems()
     for name, agent in scenario.agents.items():
         with problems.gathered():
@@ -303,7 +303,7 @@ def _map_shape(shapes: Sequence[Shape], path: Path) -> Shape:
     return (sum(shape[0] for shape in shapes), *shapes[0][1:])
 
 
-def objective_in(name: str, agent: AgentSpec, env: Description) -> tuple[Objective, int] | None:
+def objective_in(name: str, agent: AgentSpec, env: Description) -> tuple[AnyObjective, int] | None:
     """Return an agent's objective and the size of its output: that of the target, or an acting agent's of its actions.
 
     Raises:

@@ -88,7 +88,7 @@ def reasons_alone(system: System) -> dict[str, str]:
         for goal in goals:
             signal = system.description.all_signals[goal.target]
             outputs = range(agent.learner.network.port_shape(OBJECTIVE)[0])[goal.outputs or slice(None)]
-            mixed = goal.objective.stackable(len(outputs), signal.shape, signal.classes)
+            mixed = goal.of_outputs.stackable(len(outputs), signal.shape, signal.classes)
             if mixed is not None:
                 return mixed
         if system.sweep and not agent.learner.network.pure:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from antiphon.agents.learner import Learner
 from antiphon.agents.network import AUXILIARY_PORT, OBJECTIVE, STATE, VALUE
-from antiphon.agents.objectives import Objective
+from antiphon.agents.objectives import AnyObjective, Objective
 from antiphon.agents.policies import PolicyObjective
 from antiphon.comms.links import FanIn
 from antiphon.engine.heart.channel import Channel
@@ -37,7 +37,7 @@ AGE = "age"
 class Goal:
     """An agent's objective bound to its target, or a policy's to its rewards."""
 
-    objective: Objective
+    objective: AnyObjective
     target: str
     """The target signal; "" of a policy and of several."""
     last_only: bool
@@ -53,6 +53,12 @@ class Goal:
     def policy(self) -> PolicyObjective | None:
         """The objective, where it is a policy's."""
         return self.objective if isinstance(self.objective, PolicyObjective) else None
+
+    @property
+    def of_outputs(self) -> Objective:
+        """The objective, where it is of outputs and a target."""
+        assert isinstance(self.objective, Objective)
+        return self.objective
 
     @property
     def each(self) -> tuple[Goal, ...]:

@@ -120,10 +120,9 @@ class ObjectiveEvaluator:
         if isinstance(tick.participates, Tensor):
             present = tick.participates if present is None else present & tick.participates
         target = agent.to_rows(target)
-        losses = goal.objective.loss(output, target)
-        score = (
-            constant(losses) if goal.objective.scores_loss else goal.objective.score(constant(output), target)
-        )
+        objective = goal.of_outputs
+        losses = objective.loss(output, target)
+        score = constant(losses) if objective.scores_loss else objective.score(constant(output), target)
         if present is not None:
             losses, score = mask_fill_zero(present, losses), mask_fill_zero(present, score)
         return TickLoss(losses, score, present)

@@ -214,7 +214,7 @@ class ExampleRollout:
         """Return loss and metric per example of every agent with a target, [rows] each."""
         signals, scores = self._signals.signals, Scores()
         for name, goal in with_targets(self.system).items():
-            objective, output = goal.objective, self.ports[name][OBJECTIVE]
+            objective, output = goal.of_outputs, self.ports[name][OBJECTIVE]
             target: Any = signals if goal.parts else signals[goal.target]
             metrics = objective.by_metric(objective.score(output, target))
             scores[name] = {"loss": objective.loss(output, target), **metrics}

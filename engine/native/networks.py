@@ -15,7 +15,7 @@ from torch import Tensor
 
 from antiphon.agents.feedforward import Mlp
 from antiphon.agents.network import HIDDEN, Tensors
-from antiphon.agents.objectives import Classification, Objective, Regression
+from antiphon.agents.objectives import AnyObjective, Classification, Objective, Regression
 from antiphon.comms.examples import Example
 from antiphon.comms.links import BlockFanIn
 from antiphon.comms.model import LinearMaps
@@ -177,7 +177,7 @@ class NativeRegression(Regression):
         )
 
 
-_OBJECTIVES: dict[type[Objective], Callable[[float], Objective]] = {
+_OBJECTIVES: dict[type[AnyObjective], Callable[[float], Objective]] = {
     Classification: NativeClassification,
     Regression: NativeRegression,
 }

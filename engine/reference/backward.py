@@ -91,9 +91,9 @@ def _target_loss(
     if not present.any():
         return None
     target = mask_fill_zero(present, signals[goal.target])
-    losses = goal.objective.loss(output, target)  # rule 19: before the loss too, what is absent may be NaN
-    score = goal.objective.score
-    scores = constant(losses) if goal.objective.scores_loss else score(constant(output), target)
+    objective = goal.of_outputs
+    losses = objective.loss(output, target)  # rule 19: before the loss too, what is absent may be NaN
+    scores = constant(losses) if objective.scores_loss else objective.score(constant(output), target)
     return mask_fill_zero(present, losses), mask_fill_zero(present, scores), present
 
 
