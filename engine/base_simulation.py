@@ -211,12 +211,17 @@ class BaseSimulation:
             self.diverged = str(error)
             raise
 
+    def _change_backend(self, backend: str) -> None:
+        """Change to another backend before the first step; ScenarioError if there is none of this name."""
+        self._backend_name, self._stacked = backend, True
+        self.backend = backend_of(backend, self._system)
+
     def _leave_replicas(self, line: str | None) -> None:
         """Leave a run of several seeds, diverged (`line`) or stopped early: keep what it is now, whatever the others do.
 
         It goes on to own an environment that nobody steps; the former one belongs to the caller.
         """
-        state = checkpoint.copy_tree({"env": environment_state(self._env), **self._own_state()})
+        state = checkpoint.copy_tree(self._state_dict(whole=False))
         quiet: dict[str, list[str]] = {"agents": [], "gradients": [], "inputs": []}  # only in what it leaves
         state["system"]["quarantine"] = {**state["system"]["quarantine"], **quiet}
         kept = self.until, self.train_means, self.learned
@@ -385,18 +390,19 @@ class BaseSimulation:
 
     # --- forking and saving ------------------------------------------------------------------------------
 
-    def _state_dict(self) -> dict[str, Any]:
-        """Return the whole state, without copying a tensor.
+    def _state_dict(self, *, whole: bool = True) -> dict[str, Any]:
+        """Return the state, without copying a tensor.
+
+        Args:
+            whole: Whether an environment that keeps its state to itself is an error; else its state is None.
 
         Raises:
             RunError: The environment keeps its state to itself.
             DivergenceError: As of `synchronize`.
         """
-        return {"env": self._env.state_dict(), **self._own_state()}
-
-    def _own_state(self) -> dict[str, Any]:
         self._synchronize()
         return {
+            "env": self._env.state_dict() if whole else environment_state(self._env),
             "now": self.now,
             "seed": self.seed,
             "diverged": self.diverged,
@@ -500,7 +506,7 @@ class BaseSimulation:
             DivergenceError: As of `synchronize`; once it has been raised, the diverged simulation can be saved.
         """
         with uncollected():
-            state = {"env": environment_state(self._env), **self._own_state()}
+            state = self._state_dict(whole=False)
             return write_simulation(Path(path), self.scenario, self.dtype, state, self._described)
 
     @cached_property

@@ -49,12 +49,15 @@ class _Service(Recorder):
         self._next_step = self._last_step = 0
         self._curves: Curves | None = None
         self._failed = self._done = False
+        self.package = self.imported()
+
+    @classmethod
+    def imported(cls) -> Any:
+        """Return the package of the service; ScenarioError where it is not installed."""
         try:
-            self.package: Any = import_module(self.name)
+            return import_module(cls.name)
         except ImportError:
-            raise ScenarioError(
-                f"{self.name} is not installed; pip install 'antiphon[{self.name}]'"
-            ) from None
+            raise ScenarioError(f"{cls.name} is not installed; pip install 'antiphon[{cls.name}]'") from None
 
     def open(self, description: RunDescription, run_id: str | None) -> tuple[str, int]:
         """Begin a run, or go on with that of an id; return its id and the first step that it does not have yet."""

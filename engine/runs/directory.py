@@ -78,6 +78,8 @@ _TABLES = ("metrics.csv", "parts.csv")
 _EVENTS = "events.out.tfevents.*.antiphon"
 """Event files that a run writes; others in its directory are let alone."""
 _MEASURED_EVENTS = "events.out.tfevents.*.measured"
+_SERVICES = ("wandb.id", "mlflow.id")
+"""The ids of its run at services, which another run does not go on with."""
 _PACKAGES = ("antiphon", "torch", "numpy", "gymnasium", "networkx", "pydantic", "tensorboard", "safetensors")
 _KINDS: Mapping[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("scenario", "device", "dtype", "backend", "exit"), str),
@@ -180,7 +182,7 @@ def _numbered(path: Path) -> Iterator[Path]:
 def remove_run(path: Path) -> None:
     """Remove what a run has written in a folder, run.json last, and the folder if nothing else is in it."""
     shutil.rmtree(path / "checkpoints", ignore_errors=True)
-    names = [_EVENTS, _MEASURED_EVENTS, _SCENARIO, _RESULT, MEASURED, *_TABLES, _RUN]
+    names = [_EVENTS, _MEASURED_EVENTS, _SCENARIO, _RESULT, MEASURED, *_TABLES, *_SERVICES, _RUN]
     for file in (file for name in names for file in [*path.glob(name)]):
         file.unlink()
     with suppress(OSError):  # a lock, or files of another's

@@ -59,7 +59,7 @@ class Callbacks(Observer):
 
     def __init__(self, callbacks: Iterable[object]) -> None:
         self._methods: dict[str, list[Callable[..., object]]] = {event: [] for event in _EVENTS}
-        for callback in callbacks:
+        for callback in callbacks if isinstance(callbacks, Iterable) else (callbacks,):
             methods = {event: getattr(callback, event) for event in _EVENTS if hasattr(callback, event)}
             if isinstance(callback, type) or not (methods or callable(callback)):
                 fix = f"give functions, or objects with any of {', '.join(_EVENTS)}"

@@ -214,6 +214,7 @@ class RunLoop:
             observer.start(self)
         self.clock.divide(len(self.running))
         self._end_diverged()
+        self._end_stopped()
 
     def _note_observed(self) -> None:
         for simulation in self.running:
@@ -228,9 +229,7 @@ class RunLoop:
             self._end_diverged()
             for observer in self._observers if self.running else ():
                 observer.step(self)
-            for simulation in [*self.running]:
-                if simulation.stop_reason is not None:
-                    self._end([simulation], Outcome("done", reason=simulation.stop_reason))
+            self._end_stopped()
         except DivergenceError:
             if all(simulation.diverged is None for simulation in self.running):
                 raise
@@ -249,6 +248,11 @@ class RunLoop:
             if simulation.diverged is not None:
                 outcome = Outcome("diverged", DivergenceError.exit_code, simulation.diverged)
                 self._end([simulation], outcome)
+
+    def _end_stopped(self) -> None:
+        for simulation in [*self.running]:
+            if simulation.stop_reason is not None:
+                self._end([simulation], Outcome("done", reason=simulation.stop_reason))
 
     def _end(self, simulations: Sequence[BaseSimulation], outcome: Outcome) -> None:
         for simulation in [*simulations]:

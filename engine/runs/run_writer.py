@@ -19,7 +19,7 @@ from antiphon.engine.planning.advice import advice
 from antiphon.engine.runs.directory import MEASURED, RunDirectory, commit, now, versions
 from antiphon.engine.runs.run_loop import Observer, Outcome, RunLoop, SharedClock
 from antiphon.errors import AntiphonError, DivergenceError, RunError, ScenarioError
-from antiphon.extensions import made, name_of
+from antiphon.extensions import Catalogue, made, name_of
 from antiphon.files import finite
 from antiphon.manifests import read_cache, write_checked
 from antiphon.scenarios import Scenario
@@ -153,6 +153,16 @@ def _recorder(spec: RecorderSpec, directory: Path) -> Recorder:
             f"telemetry.recorders: {name} made {type(recorder).__name__}; make it a subclass of antiphon.telemetry.Recorder"
         )
     return recorder
+
+
+def _check_recorders(scenario: Scenario) -> None:
+    """Raise ScenarioError where a recorder is not registered, or its package is not installed."""
+    try:
+        for spec in scenario.telemetry.recorders:
+            source = Catalogue("recorder")[spec.kind] if isinstance(spec.kind, str) else spec.kind
+            getattr(source, "imported", lambda: None)()
+    except ScenarioError as error:
+        raise ScenarioError(f"telemetry.recorders: {error}") from None
 
 
 def over(readouts: Sequence[str], metric: str, agents: Mapping[str, Mapping[str, Any]]) -> float | None:
@@ -401,8 +411,10 @@ def create_directory(
 
     Raises:
         RunError: The folder holds something, or cannot be written; nothing is left.
+        ScenarioError: There is no such recorder, or its package is not installed; a run to be overwritten is still there.
     """
     scenario = simulation.scenario
+    _check_recorders(scenario)
     known = {
         "scenario": scenario.scenario,
         "seed": simulation.seed,

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from antiphon.engine.backends import backend_of
 from antiphon.engine.base_simulation import StepInfo, check_continues
 from antiphon.engine.build.builder import chosen_device, without_weights
 from antiphon.engine.build.join_replicas import sequential_reason_of
@@ -86,8 +85,7 @@ class Seeds:
                 self._worlds = [simulation.world for simulation in self.simulations]
             elif backend != "reference":
                 for simulation in self.simulations:
-                    simulation._backend_name, simulation._stacked = backend, True
-                    simulation.backend = backend_of(backend, simulation._system)
+                    simulation._change_backend(backend)
         except BaseException:
             self.close()
             raise

@@ -306,7 +306,7 @@ class VirtualSimulation(Simulation):
 
     # --- state -------------------------------------------------------------------------------------------
 
-    def _state_dict(self) -> dict[str, Any]:
+    def _state_dict(self, *, whole: bool = True) -> dict[str, Any]:
         """Return the whole state with that of the cluster, without copying a tensor.
 
         What is learned is where the state of any simulation has it, so that it can be evaluated and exported as one.

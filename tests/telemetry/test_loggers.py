@@ -228,3 +228,21 @@ def test_a_package_that_is_not_installed_is_named_with_its_extra(
         antiphon.ScenarioError, match=rf"{kind} is not installed; pip install 'antiphon\[{kind}\]'"
     ):
         trained(kind, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_overwriting_begins_another_run_of_the_service_and_a_missing_package_removes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenario = antiphon.Scenario.from_yaml(DOCUMENT.replace("RECORDER", "wandb"))
+    wandb, identities = Wandb(), []
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    for _ in range(2):
+        with antiphon.Simulation(scenario, logdir=tmp_path / "run", exist="overwrite") as simulation:
+            simulation.run()
+        identities.append((tmp_path / "run/wandb.id").read_text(encoding="utf-8"))
+    assert identities[0] != identities[1]
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(antiphon.ScenarioError, match="wandb is not installed"):
+        antiphon.Simulation(scenario, logdir=tmp_path / "run", exist="overwrite")
+    assert (tmp_path / "run/result.json").exists()

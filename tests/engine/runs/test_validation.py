@@ -258,6 +258,24 @@ def test_callbacks_are_called_in_order_and_stop_the_run(curve: None, tmp_path: P
     assert history.rows()[2]["b.validation_accuracy"] == 0.96
 
 
+def test_a_single_callback_is_no_list() -> None:
+    steps: list[int] = []
+    with Simulation(scene()) as simulation:
+        simulation.run(2, callbacks=lambda one: steps.append(one.now))  # type: ignore[arg-type]
+    assert steps == [1, 2]
+
+
+def test_a_run_that_is_stopped_at_its_start_takes_no_step(tmp_path: Path) -> None:
+    class Stop:
+        def on_start(self, simulation: Simulation) -> None:
+            simulation.stop("not today")
+
+    with Simulation(scene(), logdir=tmp_path / "run") as simulation:
+        assert len(simulation.run(callbacks=[Stop()])) == 0
+        assert simulation.now == 0
+    assert facts(tmp_path / "run")["reason"] == "not today"
+
+
 @pytest.mark.parametrize("callback", [3, Log, object()])
 def test_what_is_no_callback_is_refused(callback: object) -> None:
     with (
