@@ -158,7 +158,8 @@ def policy_module(system: System, env: TorchVectorEnv, *, greedy: bool) -> fx.Gr
             "export the system"
         )
     ticks = Ticks(system)
-    return ticks.module([agent.name for agent in actors], _Choice(actors, actions, greedy=greedy))
+    module = ticks.module([agent.name for agent in actors], _Choice(actors, actions, greedy=greedy))
+    return module.requires_grad_(requires_grad=False)
 
 
 class _Choice(nn.Module):
