@@ -203,7 +203,7 @@ def test_without_memory_it_is_a_file_from_observation_to_action(
     greedy, sampled = (torch.export.load(file).module() for file in files.values())
     action = greedy(observation=seen)
     # Of a batch of another size: kernels may round otherwise.
-    np.testing.assert_allclose(action.detach().numpy(), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(action.numpy(), expected, rtol=0, atol=1e-5)
     assert action.shape[0] == 64
     draws = [sampled(observation=seen) for _ in range(2)]
     assert draws[0].shape == action.shape
