@@ -32,7 +32,7 @@ from antiphon.engine.parts.placement import check_placement
 from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.probes.truth import Probe, true_gradients
 from antiphon.engine.probes.value import Values, value, write_value
-from antiphon.engine.runs.directory import RunDirectory, check_free, is_free
+from antiphon.engine.runs.directory import RunDirectory, check_exist, check_free, is_free
 from antiphon.engine.runs.observers import Callbacks, RunProgress
 from antiphon.engine.runs.run_loop import Observer, RunLoop, check_limit
 from antiphon.engine.runs.run_writer import RunWriter, open_writer
@@ -114,6 +114,7 @@ class Simulation(BaseSimulation):
         settings |= {"seed": seed, "device": device, "dtype": dtype}
         with ExitStack() as undo:
             before = None
+            check_exist(exist)
             if logdir is not None:
                 check_free(Path(logdir), "number" if exist == "resume" else exist)
                 if exist == "resume" and not is_free(Path(logdir)):

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import count
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,7 +31,6 @@ from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run_loop import Outcome
 from antiphon.errors import AntiphonError, RunError
 from antiphon.files import finite
-from antiphon.problems import show_value
 from antiphon.scenarios import Scenario, Template
 from antiphon.terminal.output import (
     console,
@@ -178,7 +178,7 @@ def _show_decoupling(scenario: Scenario, result: Mapping[str, Any], facts: Mappi
         changed = {k: v for k, v in values.items() if k not in varied and v != defaults.get(k)}
         for name in variants:
             template.resolve(name, changed)
-        settings = "".join(f" --set {shlex.quote(f'{k}={show_value(v)}')}" for k, v in changed.items())
+        settings = "".join(f" --set {shlex.quote(f'{k}={dumps(v)}')}" for k, v in changed.items())
         if len(variants) > 1:
             compared = f"{shlex.quote(source)} --variant {','.join(variants)}{settings}"
             write_line(f"its cost     antiphon study {compared} --steps {result['steps']}")

@@ -55,6 +55,7 @@ __all__ = [
     "EXIST",
     "MEASURED",
     "RunDirectory",
+    "check_exist",
     "check_free",
     "commit",
     "holds_objects",
@@ -138,10 +139,15 @@ def is_free(path: Path) -> bool:
     return not names or (LOCK in names and names <= {LOCK, _SCENARIO, *begun})
 
 
-def check_free(path: Path, exist: str = "error") -> None:
-    """Raise RunError unless a new run can begin in a folder; ScenarioError where `exist` is none of `EXIST`."""
+def check_exist(exist: str) -> None:
+    """Raise ScenarioError where `exist` is none of `EXIST`."""
     if exist not in EXIST:
         raise ScenarioError(f"exist: {exist!r}; must be {', '.join(EXIST[:-1])} or {EXIST[-1]}")
+
+
+def check_free(path: Path, exist: str = "error") -> None:
+    """Raise RunError unless a new run can begin in a folder; ScenarioError where `exist` is none of `EXIST`."""
+    check_exist(exist)
     if exist == "number" or is_free(path):
         return
     if exist != "overwrite":

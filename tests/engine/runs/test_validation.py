@@ -276,6 +276,11 @@ def test_a_run_that_is_stopped_at_its_start_takes_no_step(tmp_path: Path) -> Non
     assert facts(tmp_path / "run")["reason"] == "not today"
 
 
+def test_exist_is_checked_without_a_directory_too() -> None:
+    with one_line(r"^exist: 'replace'; must be number, overwrite, resume or error$"):
+        Simulation(scene(), exist="replace")
+
+
 @pytest.mark.parametrize("callback", [3, Log, object()])
 def test_what_is_no_callback_is_refused(callback: object) -> None:
     with (
