@@ -31,6 +31,8 @@ from antiphon.problems import DocumentError, Path, Problems, kind_of, show_value
 from antiphon.spellings import standard_keys
 
 __all__ = [
+    "AUTO",
+    "LONGEST_DELAY",
     "Align",
     "Count",
     "Counts",
@@ -90,7 +92,9 @@ def channel_slug(sender: str, receiver: str, key: int | str) -> str:
 
 _LARGEST = 2**53
 _MOST = 2**31 - 1
-_LONGEST_DELAY = 1024
+LONGEST_DELAY = 1024
+AUTO = "auto"
+"""A delay that a run in parts chooses."""
 Value = TypeVar("Value")
 
 
@@ -238,13 +242,16 @@ def _learn(value: object) -> bool | float:
     return number
 
 
-def _delay(value: object) -> int | tuple[int, int]:
-    ways = tuple(_whole(one) for one in (value if isinstance(value, list | tuple) else (value,)))
-    if len(ways) not in (1, 2):
-        fail(f"must be steps, or [there, back], not {show_value(value)}")
+def _delay(value: object) -> int | tuple[int, int] | str:
+    if value == AUTO:
+        return AUTO
+    given = value if isinstance(value, list | tuple) else (value,)
+    if len(given) not in (1, 2) or isinstance(value, str):
+        fail(f"must be steps, [there, back] or {AUTO}, not {show_value(value)}")
+    ways = tuple(map(_whole, given))
     for steps in ways:
-        if not 0 <= steps <= _LONGEST_DELAY:
-            bound = "at least 0" if steps < 0 else f"at most {_LONGEST_DELAY}"
+        if not 0 <= steps <= LONGEST_DELAY:
+            bound = "at least 0" if steps < 0 else f"at most {LONGEST_DELAY}"
             fail(f"must be {bound}, not {steps}")
     return ways[0] if len(ways) == 1 else (ways[0], ways[1])
 
@@ -352,9 +359,13 @@ _SIZE_SCHEMA = {
 _KEY_SCHEMA = {"type": ["integer", "string"]}
 _ALIGN_SCHEMA = {"type": ["string", "boolean", "null"]}
 _LEARN_SCHEMA = {"type": ["boolean", "number"]}
-_STEPS_SCHEMA = {"type": "integer", "minimum": 0, "maximum": _LONGEST_DELAY}
+_STEPS_SCHEMA = {"type": "integer", "minimum": 0, "maximum": LONGEST_DELAY}
 _DELAY_SCHEMA = {
-    "anyOf": [_STEPS_SCHEMA, {"type": "array", "items": _STEPS_SCHEMA, "minItems": 1, "maxItems": 2}]
+    "anyOf": [
+        _STEPS_SCHEMA,
+        {"type": "array", "items": _STEPS_SCHEMA, "minItems": 1, "maxItems": 2},
+        {"const": AUTO},
+    ]
 }
 _ACTS_SCHEMA = {"type": ["string", "boolean"]}
 _REWARDS_SCHEMA = {
@@ -390,7 +401,7 @@ ParameterNames = Annotated[
     WithJsonSchema({"type": "object", "additionalProperties": {"type": "string"}}),
 ]
 Learn = Annotated[bool | float, PlainValidator(_learn), WithJsonSchema(_LEARN_SCHEMA)]
-Delay = Annotated[int | tuple[int, int], PlainValidator(_delay), WithJsonSchema(_DELAY_SCHEMA)]
+Delay = Annotated[int | tuple[int, int] | str, PlainValidator(_delay), WithJsonSchema(_DELAY_SCHEMA)]
 Acts = Annotated[bool | str, PlainValidator(_acts), WithJsonSchema(_ACTS_SCHEMA)]
 Rewards = Annotated[Mapping[str, float] | None, PlainValidator(_rewards), WithJsonSchema(_REWARDS_SCHEMA)]
 Align = Annotated[str | bool | None, PlainValidator(_align), WithJsonSchema(_ALIGN_SCHEMA)]

@@ -27,6 +27,7 @@ from antiphon.engine.metrics.description import described
 from antiphon.engine.metrics.figures import channel_figures, live_graph, write_figures, write_validation
 from antiphon.engine.metrics.progress import hidden
 from antiphon.engine.metrics.report import AgentReport
+from antiphon.engine.parts.automatic_delay import with_chosen_delay
 from antiphon.engine.parts.coordinator import Coordinator
 from antiphon.engine.parts.placement import check_placement
 from antiphon.engine.parts.settings import PartsSettings
@@ -37,7 +38,7 @@ from antiphon.engine.runs.observers import Callbacks, RunProgress
 from antiphon.engine.runs.run_loop import Observer, RunLoop, check_limit
 from antiphon.engine.runs.run_writer import RunWriter, open_writer
 from antiphon.engine.state.checkpoint import read_simulation
-from antiphon.engine.state.compatibility import check_same_scenario
+from antiphon.engine.state.compatibility import check_same_scenario, with_saved_delays
 from antiphon.engine.state.described_scenario import described_scenario
 from antiphon.engine.state.weights import TakenWeights
 from antiphon.errors import DivergenceError, RunError, ScenarioError
@@ -121,7 +122,9 @@ class Simulation(BaseSimulation):
                     before = RunDirectory.open(logdir)
                     undo.callback(before.release)
                     before.lock()
-                    _check_same_run(before, scenario, seed, dtype)
+                    scenario = _check_same_run(before, scenario, seed, dtype)
+            if before is None and division is not None:
+                scenario, division = with_chosen_delay(scenario, division, **settings)
             loads = before is not None and bool(before.checkpoints)
             super().__init__(without_weights(scenario) if loads else scenario, **settings)
             undo.callback(self.close)
@@ -619,14 +622,15 @@ def _record_in(
     simulation._writer = RunWriter(simulation, directory, checkpoint_every)
 
 
-def _check_same_run(directory: RunDirectory, scenario: Scenario, seed: int, dtype: torch.dtype) -> None:
-    """Raise RunError where a run that is to be resumed is another one; else as `given_scenario`."""
-    given_scenario(directory, scenario)
+def _check_same_run(directory: RunDirectory, scenario: Scenario, seed: int, dtype: torch.dtype) -> Scenario:
+    """Return the scenario of a run that is to be resumed; RunError where it is another one, else as `given_scenario`."""
+    found = given_scenario(directory, scenario) or directory.scenario
     for name, asked in (("seed", seed), ("dtype", str(dtype).removeprefix("torch."))):
         if (there := directory.facts[name]) != asked:
             line = f"{name}: {there} there, {asked} asked"
             raise RunError(f"{directory.path}: holds another run ({line}); choose another name or directory")
     torch.set_float32_matmul_precision(directory.facts.get("matmul_precision", "highest"))
+    return found
 
 
 def given_scenario(
@@ -650,9 +654,9 @@ def given_scenario(
         error = directory.facts["error"]
         raise DivergenceError(f"{directory.path}: diverged and would do so again: {error}")
     described = directory.described  # None: it is a document
-    scenario = None if scenario is None else as_scenario(scenario)
     if scenario is not None:
         saved = described_scenario(directory.scenario) if described is None else described
+        scenario = with_saved_delays(as_scenario(scenario), saved)
         try:
             check_same_scenario(saved, described_scenario(scenario))
         except RunError as error:

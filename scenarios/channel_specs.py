@@ -169,7 +169,8 @@ class LinkSpec(Spec):
 
     Attributes:
         ways: Steps from sending to arrival (`delay` in documents), or [there, back]: the gradient's way back to the sender
-            takes as many, or those given.
+            takes as many, or those given. `auto`: none in one process; in parts the fewest that hide the line between them
+            (`Scenario.with_delay`).
         drop: The probability that a message is lost.
         noise: Standard deviation of the noise added to every component.
         bits: Bits per component, evenly spaced over the message's own range; None: not quantised.
@@ -185,12 +186,17 @@ class LinkSpec(Spec):
     @property
     def delay(self) -> int:
         """Steps from sending to arrival."""
-        return self.ways if isinstance(self.ways, int) else self.ways[0]
+        return self._way(0)
 
     @property
     def back(self) -> int:
         """Steps of the gradient's way back to the sender."""
-        return self.ways if isinstance(self.ways, int) else self.ways[1]
+        return self._way(1)
+
+    def _way(self, place: int) -> int:
+        if isinstance(self.ways, str):
+            return 0
+        return self.ways if isinstance(self.ways, int) else self.ways[place]
 
 
 class SampleSpec(KindSpec, sections=("sample",)):

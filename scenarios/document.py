@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -53,6 +54,7 @@ from antiphon.scenarios.relations import (
 from antiphon.scenarios.training import TelemetrySpec, TrainingSpec
 from antiphon.scenarios.yaml_text import read, read_file, write
 from antiphon.spec import (
+    AUTO,
     FrozenMap,
     Name,
     Names,
@@ -238,6 +240,49 @@ class Scenario(Spec):
         fields = {name: getattr(self, name) for name in type(self).model_fields}
         changed = standard_keys(changes, TrainingSpec.model_fields)
         return Scenario(**{**fields, "training": {**plain(self.training), **changed}})
+
+    @cached_property
+    def has_automatic_delays(self) -> bool:
+        """Whether a link's delay is `auto`."""
+        return any(channel.link.ways == AUTO for channel in self.channels)
+
+    def with_delay(self, delay: int, placement: Mapping[str, int] | None = None) -> Scenario:
+        """Return this scenario with steps in place of every delay that is `auto`, so that samples meet: pipelined.
+
+        A message takes `delay` steps for each change of the part on its longest way from where no such message is read; agents
+        that read it then work on the sample that it was made from (`align`).
+
+        Args:
+            delay: Steps from one part to the next.
+            placement: The part of each agent; None: each agent is a part.
+        """
+        automatic = [channel for channel in self.channels if channel.link.ways == AUTO]
+        depth = dict.fromkeys(self.agents, 0)
+        for name in chain(*self.waves()):
+            for channel in automatic:
+                if channel.receiver == name:
+                    crosses = placement is None or placement[channel.sender] != placement[name]
+                    depth[name] = max(depth[name], depth[channel.sender] + crosses)
+        steps = {c.name: delay * (depth[c.receiver] - depth[c.sender]) for c in automatic}
+        return self.with_delays(steps, {c.receiver for c in automatic if depth[c.receiver]})
+
+    def with_delays(self, steps: Mapping[str, Any], aligned: Collection[str]) -> Scenario:
+        """Return this scenario with other delays.
+
+        Args:
+            steps: By channel, as `link.delay` has them.
+            aligned: The agents that work on the samples of what they read, beside those that do so here.
+        """
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        fields["agents"] = {
+            name: agent.model_copy(update={"align": agent.align or name in aligned or None})
+            for name, agent in self.agents.items()
+        }
+        links = {
+            c.name: c.link.model_copy(update={"ways": steps.get(c.name, c.link.ways)}) for c in self.channels
+        }
+        fields["channels"] = [c.model_copy(update={"link": links[c.name]}) for c in self.channels]
+        return Scenario(**fields)
 
     def to_yaml(self) -> str:
         """Write the scenario as a document.

@@ -171,6 +171,7 @@ def _divide(found: Findings, scenario: Scenario, parts: int | dict[str, int] | N
     from antiphon.engine.parts.placement import placement_for
     from antiphon.terminal.explain import built
 
+    scenario = scenario.with_delay(1)
     system = built(scenario)
     count, placement = (parts, None) if isinstance(parts, int) else (None, parts)
     try:

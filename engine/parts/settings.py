@@ -32,13 +32,15 @@ class PartsSettings:
     """`lockstep`: parts wait for one another, to the bits of one machine. `free`: parts never wait."""
     every: int | None = None
     """Steps between the exchanges of two parts; None: half the lookahead, so that they have as long to travel."""
+    delay: int | None = None
+    """Steps of a delay that is `auto`, from one part to the next; None: the fewest that hide the line between them."""
     ray: str | None = None
     """Each part in a process of a Ray cluster: `local`, or HOST:PORT of one to join; None: all in this process, in turn."""
 
     def __post_init__(self) -> None:
         if self.mode not in _MODES:
             raise ScenarioError(f"parts: there is no mode '{self.mode}'{suggest(self.mode, _MODES)}")
-        for name, number in (("count", self.count), ("every", self.every)):
+        for name, number in (("count", self.count), ("every", self.every), ("delay", self.delay)):
             if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 1):
                 raise ScenarioError(f"parts: {name} is {number!r}; must be a whole number, at least 1")
         if self.placement is None and self.count is None:

@@ -146,6 +146,10 @@ class RayParts:
         seconds = time.monotonic() - self._began
         return [replace(figures, seconds=seconds) for figures in self._figures]
 
+    def line_seconds(self) -> float:
+        """See `Parts.line_seconds`."""
+        return 0.1
+
     def close(self) -> None:
         """See `Parts.close`."""
         for actor in self._actors:

@@ -26,6 +26,7 @@ from antiphon.envs.signal import Description, Signal
 from antiphon.errors import ScenarioError, suggest
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.agent_specs import ObjectiveSpec
+from antiphon.spec import AUTO
 
 __all__ = ["split"]
 
@@ -45,7 +46,7 @@ def split(
     objectives: Mapping[str | int, str | Mapping[str, Any] | None] | None = None,
     coupling: str = "decoupled",
     gradient: str | Mapping[str, Any] | None = None,
-    delay: int = 0,
+    delay: int | Literal["auto"] = "auto",
     tie: Literal["copy", "together"] | None = None,
     parts: Sequence[nn.Module] | None = None,
     scenario: str = "split",
@@ -76,7 +77,8 @@ def split(
             (`{"kind": "aug_local", "layers": 2}`) and its last layers; `lens` is these themselves, with their present
             parameters. `at` names the submodule where they begin, if not after the blocks.
         delay: Steps that a message takes from a part to the next. With 1, in every step all parts work at the same time, each on
-            another sample: pipelined. Labels and inputs belong to the sample (`align`).
+            another sample: pipelined. Labels and inputs belong to the sample (`align`). `auto`: none in one process; where parts
+            compute it, the fewest that hide the line between them, measured.
         tie: Parameters that several parts share: `copy` makes them independent, `together` keeps them equal; None: an error.
         parts: In place of a model whose forward cannot be traced: modules, each fed with what the one before returns.
         scenario: The scenario's name; its agents are `part0`, `part1`, ….
@@ -245,7 +247,7 @@ def _size(goal: ObjectiveSpec, description: Description) -> tuple[int | None, tu
     return objective_of(goal.kind, goal.options).size(signal.shape, signal.classes), (goal.target, signal)
 
 
-def _agents(cut: _Cut, given: Inputs, heads: Sequence[_Head], delay: int) -> dict[str, dict[str, Any]]:
+def _agents(cut: _Cut, given: Inputs, heads: Sequence[_Head], delay: int | str) -> dict[str, dict[str, Any]]:
     agents: dict[str, dict[str, Any]] = {}
     for name, part in zip(cut.names, cut.parts, strict=True):
         agents[name] = {
@@ -254,7 +256,7 @@ def _agents(cut: _Cut, given: Inputs, heads: Sequence[_Head], delay: int) -> dic
         }
         if any(argument in given.indices for argument in part.observes):
             agents[name]["categories"] = "index"
-        if delay and part.reads:
+        if delay not in (0, AUTO) and part.reads:
             agents[name]["align"] = True
         goals = [heads[i].goal for i in part.predictions]
         if goals:
@@ -264,7 +266,7 @@ def _agents(cut: _Cut, given: Inputs, heads: Sequence[_Head], delay: int) -> dic
 
 @torch.random.fork_rng(devices=[])  # heads sample their initial parameters
 def _channels(
-    cut: _Cut, coupling: str, gradient: str | Mapping[str, Any] | None, credit: Credit, delay: int
+    cut: _Cut, coupling: str, gradient: str | Mapping[str, Any] | None, credit: Credit, delay: int | str
 ) -> list[dict[str, Any]]:
     channels = []
     for place, (name, part) in enumerate(zip(cut.names, cut.parts, strict=True)):
@@ -279,7 +281,8 @@ def _channels(
                 "coupling": coupling,
             }
             if delay:  # a skip waits for what goes through every part on its way
-                channel["link"] = {"delay": delay * (place - wire.message.sender)}
+                steps = delay if isinstance(delay, str) else delay * (place - wire.message.sender)
+                channel["link"] = {"delay": steps}
             if coupling in _PREDICTED:
                 channel["gradient"] = (
                     credit.default(wire) if gradient is None else credit.gradient(gradient, wire)

@@ -24,6 +24,7 @@ from safetensors.torch import load, save, save_file
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
+from antiphon.engine.state.compatibility import with_saved_delays
 from antiphon.engine.state.trees import mapped
 from antiphon.errors import ResourceError, RunError, ScenarioError
 from antiphon.files import fitting, read_bytes, sync_file, sync_folder, unwritable, write_text
@@ -298,4 +299,7 @@ def read_simulation(path: Path, scenario: Scenario | None, device: torch.device 
             )
         if scenario is None:
             scenario = Scenario.from_yaml(document, str(place / _STATE))
-    return Saved(place, scenario, seed, dtype, state, facts.get("described"))
+        described = facts.get("described")
+        if described is not None:
+            scenario = with_saved_delays(scenario, described)
+    return Saved(place, scenario, seed, dtype, state, described)

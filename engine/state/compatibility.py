@@ -12,9 +12,18 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.state.state_dict import snapshot
 from antiphon.errors import RunError
 from antiphon.problems import show_value
-from antiphon.spec import channel_name
+from antiphon.scenarios import Scenario
+from antiphon.spec import AUTO, channel_name
 
-__all__ = ["check_compatible", "check_objects", "check_same_scenario", "differences", "in_words", "same_bits"]
+__all__ = [
+    "check_compatible",
+    "check_objects",
+    "check_same_scenario",
+    "differences",
+    "in_words",
+    "same_bits",
+    "with_saved_delays",
+]
 
 _NAMED = {
     "learners": "agents",
@@ -135,6 +144,25 @@ def check_same_scenario(saved: Mapping[str, Any], own: Mapping[str, Any]) -> Non
     """
     for difference in differences(saved, own):
         raise RunError(f"scenario: {in_words(*difference)}; give the scenario that it was begun with")
+
+
+def with_saved_delays(scenario: Scenario, saved: Mapping[str, Any]) -> Scenario:
+    """Return a scenario with the steps that a run in parts chose for delays that are `auto`, and what came with them.
+
+    Args:
+        scenario: As it is given again.
+        saved: The run's, as `described_scenario` returns it.
+    """
+    if not scenario.has_automatic_delays:
+        return scenario
+    links = {name: one.get("link", {}) for name, one in _by_name(saved.get("channels", [])).items()}
+    steps = {
+        c.name: links[c.name].get("delay", 0)
+        for c in scenario.channels
+        if c.link.ways == AUTO and c.name in links
+    }
+    aligned = {name for name, agent in saved.get("agents", {}).items() if agent.get("align")}
+    return scenario.with_delays(steps, aligned)
 
 
 def check_objects(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:

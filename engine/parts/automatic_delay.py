@@ -1,0 +1,67 @@
+"""The delay of a run in parts: the fewest steps that hide the line between them, measured before the run begins."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+from math import ceil
+from typing import Any
+
+from antiphon.engine.base_simulation import BaseSimulation
+from antiphon.engine.metrics.progress import Progress
+from antiphon.engine.parts.coordinator import open_parts
+from antiphon.engine.parts.placement import placement_for
+from antiphon.engine.parts.settings import PartsSettings
+from antiphon.engine.parts.transport import Parts
+from antiphon.scenarios import Scenario
+from antiphon.spec import LONGEST_DELAY
+
+__all__ = ["with_chosen_delay"]
+
+_WARM, _MEASURED = 4, 8
+"""Steps of the parts before those that are timed, and these."""
+
+
+def with_chosen_delay(
+    scenario: Scenario, settings: PartsSettings, **how: Any
+) -> tuple[Scenario, PartsSettings]:
+    """Return a scenario with steps in place of delays that are `auto`, and the division with its placement and these steps.
+
+    Where parts wait for one another across a line, it is measured: the parts take steps with delays of 1, and the fewest steps are
+    chosen in which an exchange crosses while both its ends compute; elsewhere 1.
+
+    Args:
+        scenario: Resolved.
+        settings: The division.
+        **how: As of `BaseSimulation`.
+
+    Raises:
+        ScenarioError: It cannot be divided like this.
+        RunError: A part cannot be started.
+    """
+    if settings.one_process or not scenario.has_automatic_delays:
+        return scenario, settings
+    with (
+        Progress("measuring the line", None),
+        closing(BaseSimulation(scenario.with_delay(1), **how)) as trial,
+    ):
+        placement = placement_for(trial._system, trial.scenario, settings.count, settings.placement)
+        settings = replace(settings, placement=placement)
+        delay = settings.delay or 1
+        if settings.delay is None and settings.ray is not None and settings.mode != "free":
+            parts = open_parts(trial, settings)
+            try:
+                delay = _hiding(parts)
+            finally:
+                parts.close()
+    return scenario.with_delay(delay, placement), replace(settings, delay=delay)
+
+
+def _hiding(parts: Parts) -> int:
+    """Return the fewest steps that hide the line between parts: what is sent after a step is there before it is waited for."""
+    parts.advance(_WARM)
+    before = parts.statistics()
+    parts.advance(_WARM + _MEASURED)
+    both = zip(before, parts.statistics(), strict=True)
+    step = max(after.computing - one.computing for one, after in both) / _MEASURED
+    return min(LONGEST_DELAY, 1 + ceil(parts.line_seconds() / step))
