@@ -243,8 +243,12 @@ class Scenario(Spec):
 
     @cached_property
     def has_automatic_delays(self) -> bool:
-        """Whether a link's delay is `auto`."""
-        return any(channel.link.ways == AUTO for channel in self.channels)
+        """Whether the delay of a channel that can have one is `auto`."""
+        return bool(self._automatic)
+
+    @cached_property
+    def _automatic(self) -> list[ChannelSpec]:
+        return [c for c in self.channels if c.link.ways == AUTO and c.coupling != "locked"]
 
     def with_delay(self, delay: int, placement: Mapping[str, int] | None = None) -> Scenario:
         """Return this scenario with steps in place of every delay that is `auto`, so that samples meet: pipelined.
@@ -256,15 +260,14 @@ class Scenario(Spec):
             delay: Steps from one part to the next.
             placement: The part of each agent; None: each agent is a part.
         """
-        automatic = [channel for channel in self.channels if channel.link.ways == AUTO]
         depth = dict.fromkeys(self.agents, 0)
         for name in chain(*self.waves()):
-            for channel in automatic:
+            for channel in self._automatic:
                 if channel.receiver == name:
                     crosses = placement is None or placement[channel.sender] != placement[name]
                     depth[name] = max(depth[name], depth[channel.sender] + crosses)
-        steps = {c.name: delay * (depth[c.receiver] - depth[c.sender]) for c in automatic}
-        return self.with_delays(steps, {c.receiver for c in automatic if depth[c.receiver]})
+        steps = {c.name: delay * (depth[c.receiver] - depth[c.sender]) for c in self._automatic}
+        return self.with_delays(steps, {c.receiver for c in self._automatic if depth[c.receiver]})
 
     def with_delays(self, steps: Mapping[str, Any], aligned: Collection[str]) -> Scenario:
         """Return this scenario with other delays.

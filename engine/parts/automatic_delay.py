@@ -16,7 +16,7 @@ from antiphon.engine.parts.transport import Parts
 from antiphon.scenarios import Scenario
 from antiphon.spec import LONGEST_DELAY
 
-__all__ = ["with_chosen_delay"]
+__all__ = ["hiding_delay", "with_chosen_delay"]
 
 _WARM, _MEASURED = 4, 8
 """Steps of the parts before those that are timed, and these."""
@@ -51,17 +51,26 @@ def with_chosen_delay(
         if settings.delay is None and settings.ray is not None and settings.mode != "free":
             parts = open_parts(trial, settings)
             try:
-                delay = _hiding(parts)
+                delay = _measured(parts)
             finally:
                 parts.close()
     return scenario.with_delay(delay, placement), replace(settings, delay=delay)
 
 
-def _hiding(parts: Parts) -> int:
-    """Return the fewest steps that hide the line between parts: what is sent after a step is there before it is waited for."""
+def hiding_delay(line: float, step: float) -> int:
+    """Return the fewest steps from part to part that hide a line: what leaves after a step is there before it is waited for.
+
+    Args:
+        line: Seconds that an exchange takes one way.
+        step: Seconds that the slowest part computes a step.
+    """
+    return min(LONGEST_DELAY, 1 + ceil(line / step))
+
+
+def _measured(parts: Parts) -> int:
     parts.advance(_WARM)
     before = parts.statistics()
     parts.advance(_WARM + _MEASURED)
     both = zip(before, parts.statistics(), strict=True)
     step = max(after.computing - one.computing for one, after in both) / _MEASURED
-    return min(LONGEST_DELAY, 1 + ceil(parts.line_seconds() / step))
+    return hiding_delay(parts.line_seconds(), step)

@@ -76,9 +76,8 @@ def split(
             gets a small one; `aug_local` one of copies of the model's later blocks
             (`{"kind": "aug_local", "layers": 2}`) and its last layers; `lens` is these themselves, with their present
             parameters. `at` names the submodule where they begin, if not after the blocks.
-        delay: Steps that a message takes from a part to the next. With 1, in every step all parts work at the same time, each on
-            another sample: pipelined. Labels and inputs belong to the sample (`align`). `auto`: none in one process; where parts
-            compute it, the fewest that hide the line between them, measured.
+        delay: Steps that a message takes from a part to the next. With 1 all parts work at the same time, each on another sample
+            with its labels (`align`): pipelined. `auto`: none in one process; in parts the fewest that hide the line between.
         tie: Parameters that several parts share: `copy` makes them independent, `together` keeps them equal; None: an error.
         parts: In place of a model whose forward cannot be traced: modules, each fed with what the one before returns.
         scenario: The scenario's name; its agents are `part0`, `part1`, ….
