@@ -143,6 +143,11 @@ def train(run: Run, json: bool) -> int:
     """Train a run to its end, showing progress; print its result and return the exit code."""
     directory = run.writers[0].directory
     _warn(directory.facts["warnings"])
+    parts = directory.facts.get("parts", {})
+    if delay := parts.get("delay"):
+        remark(
+            f"parts: {parts['count']}; a message is read {delay} step{'s' * (delay > 1)} later in the next part (delay: auto)"
+        )
     path = display_path(directory.path)
     with second_signal(f"antiphon resume {path} goes on from its latest checkpoint"):
         (outcome,) = run.train(RunProgress(run.until, run.simulations[0].now))

@@ -133,9 +133,10 @@ class Request:
         return {}
 
     def _scenario_differences(self, directory: RunDirectory) -> Iterator[str]:
-        from antiphon.engine.state.compatibility import differences, in_words
+        from antiphon.engine.state.compatibility import differences, in_words, with_saved_delays
         from antiphon.engine.state.described_scenario import described_scenario
 
         there = directory.described or described_scenario(directory.scenario)
-        for difference in differences(there, described_scenario(self.scenario)):
+        own = with_saved_delays(self.scenario, there)
+        for difference in differences(there, described_scenario(own)):
             yield in_words(*difference)
