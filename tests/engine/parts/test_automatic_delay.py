@@ -60,7 +60,8 @@ def test_parts_are_pipelined(placement: dict[str, int] | None, tmp_path: Path) -
         )
         divided.run(6)
     with Simulation(split(), logdir=tmp_path / "run", exist="resume") as resumed:
-        assert resumed.now == 6 and delays(resumed.scenario) == steps
+        assert resumed.now == 6
+        assert delays(resumed.scenario) == steps
         resumed.run(4)
     with Simulation.load(tmp_path / "run", split()) as again, Simulation(divided.scenario) as whole:
         assert delays(again.scenario) == steps
