@@ -94,8 +94,6 @@ def check_divisible(system: System, scenario: Scenario) -> None:
         training["on_divergence"] = (
             "parts do not agree on a divergence at the step that it happens; leave it out"
         )
-    elif system.sweep:
-        training["sweep"] = "parts differentiate all windows of a step together; make it false"
     for key, message in training.items():
         raise DocumentError(("training", "advanced", key), f"{message}, or run the scenario as one part")
     if system.replicas > 1:

@@ -107,10 +107,6 @@ INDIVISIBLE: list[tuple[Document, str]] = [
         pair(advanced={"on_divergence": {"max": 2.0}}),
         "training.advanced.on_divergence: parts do not agree on a divergence at the step that it happens",
     ),
-    (
-        pair(advanced={"sweep": True}),
-        "training.advanced.sweep: parts differentiate all windows of a step together; make it false",
-    ),
     (pair(b=ACTS), "agents.b.acts: what the environment shows depends on the action"),
     (POLE, "env: 'CartPole-v1' is a world of gymnasium, which may hold more than its seed sets"),
 ]
