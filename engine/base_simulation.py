@@ -23,7 +23,7 @@ from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.model_files import write_system
 from antiphon.engine.inference.policy import policy_module
 from antiphon.engine.inference.validation import Validation
-from antiphon.engine.metrics.report import AgentReport, MeanAccumulator
+from antiphon.engine.metrics.report import AgentReport, MeanAccumulator, RowSteps
 from antiphon.engine.replicas import Replica
 from antiphon.engine.state import checkpoint
 from antiphon.engine.state.changes import changed
@@ -162,9 +162,13 @@ class BaseSimulation:
     """Whether messages and injections of every step are kept until the next one; else `training.advanced.sweep` may release them."""
 
     def _watching(self, step: int) -> bool:
-        """Figures are taken at fixed steps: the first, every `telemetry.period`th, and the last of the run."""
-        every = self.scenario.telemetry.period
-        return bool(self.recorders) and (step == 0 or (step + 1) % every == 0 or step + 1 == self.until)
+        """Whether figures are recorded at a step."""
+        return bool(self.recorders) and self.row_steps.due(step)
+
+    @property
+    def row_steps(self) -> RowSteps:
+        """The steps at which figures are recorded, where there are recorders."""
+        return RowSteps(self.scenario.telemetry.period, self.until)
 
     def _advance(self, *, watch: bool = False, keep: bool = True) -> RowMask:
         """Take one step and return which episodes ended; nothing is recorded.

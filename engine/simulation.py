@@ -239,7 +239,7 @@ class Simulation(BaseSimulation):
         if self._observed(self.now) and not coordinator.free:
             self._synchronize()
             ended = super()._advance(watch=watch, keep=keep)
-            coordinator.observe(self, row=watch)
+            coordinator.observe(self)
             return ended
         if self.diverged is not None:
             raise DivergenceError(self.diverged)
@@ -252,11 +252,13 @@ class Simulation(BaseSimulation):
         if self.diverged is not None:
             raise DivergenceError(self.diverged)
         every = self.scenario.telemetry.period
-        return captured.advance(self, lambda step: self._observed(step) or (step + 1) % every == 0)
+        return captured.advance(
+            self, lambda step: self._watching(step) or self._observed(step) or (step + 1) % every == 0
+        )
 
     def _observed(self, step: int) -> bool:
-        """Whether something reads the state after a step, or what was learned at it."""
-        read = self._watching(step) or bool(self.recordings) or self._valued(step)
+        """Whether something besides figures reads the state after a step, or what was learned at it."""
+        read = bool(self.recordings) or self._valued(step)
         read = read or (bool(self.recorders) and self.validation.due(step + 1))
         return read or step + 1 >= self.observed_at or step + 1 == self.until
 
@@ -296,8 +298,9 @@ class Simulation(BaseSimulation):
 
     def _record(self, step: int, *, watch: bool) -> None:
         if watch:
+            row = None if self._coordinator is None else self._coordinator.row(self)
             self.train_means.end_row()
-            write_figures(self, step)
+            write_figures(self, step, row)
             if self._coordinator is not None:
                 self._coordinator.write_statistics(self)
         if self._valued(step):

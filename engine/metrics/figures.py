@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, Self
 
 import networkx as nx
 import numpy as np
@@ -19,26 +19,28 @@ from antiphon.comms.alignment import alignment
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.symbols import SymbolSampler
 from antiphon.comms.synthetic_gradients import newest_returned
+from antiphon.engine.backends import Backend
 from antiphon.engine.base_simulation import BaseSimulation
+from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import PredictorUpdate, StepReport
 from antiphon.engine.metrics.description import graph_of
-from antiphon.engine.metrics.report import injecting_members
+from antiphon.engine.metrics.report import AgentReport, injecting_members
 from antiphon.nets.memory import uncollected
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.figures import Figure, HistogramRow, Kind, SampleRow
 
 __all__ = [
     "LARGEST",
+    "Row",
     "channel_figures",
     "environment_figures",
     "figures",
     "histograms",
     "live_graph",
     "of_channels",
-    "sampled_at",
     "samples",
     "write_figures",
     "write_validation",
@@ -46,8 +48,6 @@ __all__ = [
 
 _LOOK_AHEAD = 64
 """Steps that a look at the channels takes at most, in a fork."""
-_ROWS = 10
-"""Rows of figures from one sample of messages to the next."""
 _MOST = 128
 """Messages of a channel in a sample."""
 _NUMBERS = 8192
@@ -56,27 +56,79 @@ LARGEST = 256
 """Components of a sampled message; longer ones are left out."""
 
 
-def write_figures(simulation: BaseSimulation, step: int) -> None:
-    """Hand the figures, histograms and samples of the step just taken to the simulation's recorders."""
-    telemetry = simulation.scenario.telemetry
-    with uncollected():  # the figures of a large graph would have all there is searched for garbage
-        rows = figures(simulation, step, simulation.train_means.row())
-        rows += [Figure("env", "", *figure) for figure in environment_figures(simulation).items()]
-        arrays = histograms(simulation) if telemetry.histograms else []
-        sampled = sampled_at(step, telemetry.period, simulation.until)
-        messages = samples(simulation.backend.system, simulation.scenario) if sampled else []
-        for recorder in simulation.recorders:
-            recorder.figures(step + 1, rows)
-            if arrays:
-                recorder.histograms(step + 1, arrays)
-            if messages:
-                recorder.samples(step + 1, messages)
+class Computed(Protocol):
+    """A simulation, or a part of one: what has taken a step."""
+
+    scenario: Scenario
+    backend: Backend
+    learned: AgentReport
+    world: EnvironmentRunner
+
+
+class Row(NamedTuple):
+    """What is recorded of a step: of a whole simulation, or of a part."""
+
+    figures: list[Figure]
+    """Of agents and channels, but for means of losses."""
+    histograms: list[HistogramRow]
+    samples: list[SampleRow]
+    env: dict[str, float]
+    """Metrics of the environment by name."""
+
+    @classmethod
+    def of(cls, computed: Computed, step: int, *, sampled: bool) -> Self:
+        """Return that of the step just taken.
+
+        Args:
+            computed: Just after `step`.
+            step: The step.
+            sampled: Whether messages are sampled.
+        """
+        with uncollected():  # the figures of a large graph would have all there is searched for garbage
+            return cls(
+                figures(computed, step),
+                histograms(computed) if computed.scenario.telemetry.histograms else [],
+                samples(computed.backend.system, computed.scenario) if sampled else [],
+                computed.world.figures(),
+            )
+
+
+def write_figures(simulation: BaseSimulation, step: int, row: Row | None = None) -> None:
+    """Hand the figures, histograms and samples of the step just taken to the simulation's recorders.
+
+    Args:
+        simulation: Just after `step`.
+        step: The step.
+        row: As parts of the simulation have it; None: as the simulation itself has.
+    """
+    if row is None:
+        row = Row.of(simulation, step, sampled=simulation.row_steps.sampled(step))
+    found = [*_means(simulation.train_means.row()), *row.figures]
+    env = _progress(simulation) | row.env
+    found += [Figure("env", "", *figure) for figure in env.items()]
+    for recorder in simulation.recorders:
+        recorder.figures(step + 1, found)
+        if row.histograms:
+            recorder.histograms(step + 1, row.histograms)
+        if row.samples:
+            recorder.samples(step + 1, row.samples)
+
+
+def _means(scores: Mapping[str, Mapping[str, float]]) -> list[Figure]:
+    return [
+        Figure("agent", name, metric, value)
+        for name, found in scores.items()
+        for metric, value in found.items()
+    ]
+
+
+def _progress(simulation: BaseSimulation) -> dict[str, float]:
+    return {} if simulation.epoch is None else {"epoch": simulation.epoch}
 
 
 def environment_figures(simulation: BaseSimulation) -> dict[str, float]:
     """Return metrics of progress by name: the epoch, where there are any, and those of the environment."""
-    epoch = simulation.epoch
-    return ({} if epoch is None else {"epoch": epoch}) | simulation.world.figures()
+    return _progress(simulation) | simulation.world.figures()
 
 
 def write_validation(simulation: BaseSimulation, step: int) -> None:
@@ -101,7 +153,7 @@ def write_validation(simulation: BaseSimulation, step: int) -> None:
 
 @torch.no_grad()
 def figures(
-    simulation: BaseSimulation, step: int, scores: Mapping[str, Mapping[str, float]] | None = None
+    computed: Computed, step: int, scores: Mapping[str, Mapping[str, float]] | None = None
 ) -> list[Figure]:
     """Return the figures of one step.
 
@@ -114,19 +166,14 @@ def figures(
     bits `distortion`.
 
     Args:
-        simulation: Just after `step`.
+        computed: Just after `step`.
         step: The step just taken.
         scores: Loss and metric by agent, means since the last figures.
     """
-    system, learned = simulation.backend.system, simulation.learned.stacks
-    own = [
-        Figure("agent", name, metric, value)
-        for name, found in (scores or {}).items()
-        for metric, value in found.items()
-    ]
-    agents = _rows("agent", simulation.scenario.agents, of_agents(system, learned))
-    names = simulation.backend.stacked.base.channels
-    return [*own, *agents, *_rows("channel", names, of_channels(system, learned, step))]
+    system, learned = computed.backend.system, computed.learned.stacks
+    agents = _rows("agent", computed.scenario.agents, of_agents(system, learned))
+    names = computed.backend.stacked.base.channels
+    return [*_means(scores or {}), *agents, *_rows("channel", names, of_channels(system, learned, step))]
 
 
 class Measured(NamedTuple):
@@ -197,11 +244,11 @@ def of_agents(system: System, learned: StepReport) -> Iterator[Measured]:
 
 
 def _norms(tensors: Sequence[Tensor], agent: Agent) -> list[float]:
-    """Return the norm over all tensors of each member."""
-    if agent.stacked:
-        squares = [torch.linalg.vector_norm(t.flatten(1), dim=1).square() for t in tensors]
-        return torch.stack(squares).sum(0).sqrt().tolist()
-    return [torch.stack(torch._foreach_norm(list(tensors))).norm().item()]
+    """Return the norm over all tensors of each member, to the same bits in a stack and alone."""
+    total = torch.zeros(len(agent.names), dtype=tensors[0].dtype, device=tensors[0].device)
+    for tensor in tensors:
+        total += torch.linalg.vector_norm(tensor.reshape(len(total), -1), dim=1).square()
+    return total.sqrt().tolist()
 
 
 # --- channels ----------------------------------------------------------------------------------------------
@@ -303,26 +350,21 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measure
 # --- arrays ------------------------------------------------------------------------------------------------
 
 
-def histograms(simulation: BaseSimulation) -> list[HistogramRow]:
+def histograms(computed: Computed) -> list[HistogramRow]:
     """Return messages, and true and synthetic gradients of the channels that learned, as arrays."""
     rows: list[tuple[str, str, Tensor]] = []
-    stacked = simulation.backend.stacked
+    stacked = computed.backend.stacked
     for name in stacked.base.channels:
         sent = stacked.sent(name)
         if sent is not None:
             rows.append((name, "message", sent))
-        update = simulation.learned.predictor_updates.get(name)
+        update = computed.learned.predictor_updates.get(name)
         if update is not None and update.prediction is not None:
             rows.append((name, "synthetic_gradient", update.prediction))
             delta = newest_returned(update.examples).delta
             if delta is not None:
                 rows.append((name, "returned_gradient", delta))
     return [("channel", name, metric, constant(tensor).cpu().numpy()) for name, metric, tensor in rows]
-
-
-def sampled_at(step: int, every: int, until: int) -> bool:
-    """Whether messages are sampled at a step: the first (0), every tenth one with figures, and the last of the run."""
-    return step == 0 or (step + 1) % (_ROWS * every) == 0 or step + 1 == until
 
 
 def samples(system: System, scenario: Scenario) -> list[SampleRow]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from antiphon.engine.heart.rows import Members, RowMask, members_and
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Losses, PredictorUpdate, StepReport, Update, WindowLoss
 
-__all__ = ["AgentReport", "LossesByAgent", "MeanAccumulator", "injecting_members"]
+__all__ = ["AgentReport", "LossesByAgent", "MeanAccumulator", "RowSteps", "injecting_members"]
 
 
 class AgentReport:
@@ -187,6 +187,26 @@ def _figure_means(totals: FigureSums) -> dict[str, dict[str, float]]:
         each = zip(own["names"], own["sums"].tolist(), own["counts"].tolist(), strict=True)
         means[agent] = {name: total / count for name, total, count in each if count}
     return means
+
+
+_ROWS = 10
+"""Rows of figures from one sample of messages to the next."""
+
+
+class RowSteps(NamedTuple):
+    """The steps at which figures are recorded: the first, every `telemetry.period`th, and the last of a run."""
+
+    period: int
+    until: int
+    """Steps taken at the end of the run."""
+
+    def due(self, step: int) -> bool:
+        """Whether figures are recorded at a step."""
+        return step == 0 or (step + 1) % self.period == 0 or step + 1 == self.until
+
+    def sampled(self, step: int) -> bool:
+        """Whether messages are sampled at a step too: at the first, at every tenth with figures, and at the last."""
+        return step == 0 or (step + 1) % (_ROWS * self.period) == 0 or step + 1 == self.until
 
 
 class MeanAccumulator:

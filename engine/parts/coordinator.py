@@ -15,8 +15,9 @@ from itertools import count
 from typing import Any
 
 from antiphon.engine.base_simulation import BaseSimulation
+from antiphon.engine.metrics.figures import Row
 from antiphon.engine.parts.free_boundary import FreeSettings
-from antiphon.engine.parts.part import LEARNED, Part
+from antiphon.engine.parts.part import LEARNED, Part, merge_rows
 from antiphon.engine.parts.placement import check_free, lookahead_of, placement_for
 from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.parts.transport import LocalParts, Parts
@@ -53,14 +54,12 @@ class Coordinator:
         self._held_at = simulation.now
         """Steps of the state that the simulation holds itself."""
         self._parts: Parts | None = None
+        self._row_at: int | None = None
+        """The newest step that the parts have recorded."""
         self._parts_of: tuple[Scenario, int] | None = None
         """Scenario and seed of the parts."""
         self._parts_at: int | None = None
         """Steps that the parts have taken; None: their state is not that of the simulation."""
-        self._counted: dict[str, Any] = {}
-        """In free mode: the sums of losses of the parts that the simulation has in its own."""
-        self._row_at: int | None = None
-        """The step of the newest row of figures, where the parts have not taken it yet."""
         parts = self._open(simulation)
         self._alive = [True] * (max(parts.placement.values()) + 1)
         """Whether each part ran in the newest figures that were written, and their step."""
@@ -77,7 +76,7 @@ class Coordinator:
     # --- steps -------------------------------------------------------------------------------------------
 
     def advance(self, simulation: BaseSimulation, observed: Callable[[int], bool]) -> None:
-        """Take a step that nothing observes; the parts take those after it too, up to one that is observed.
+        """Take a step that nothing observes; the parts take those after it too, up to one with a row or before an observed one.
 
         Args:
             simulation: The whole; its `now` counts the step.
@@ -92,18 +91,25 @@ class Coordinator:
             self._held_at = step
         if self._parts_at is None or self._parts_at <= step:
             parts = self._bring_parts(simulation)
+            rows = simulation.row_steps if simulation.recorders else None
             last = 1 if self.free else 0  # in free mode an observed step is the parts' too
-            until = next(n for n in count(step + 1) if observed(n - last) or n == step + _LONGEST)
-            row, self._row_at = self._row_at, None
+
+            def ends(n: int) -> bool:
+                recorded = rows is not None and rows.due(n - 1)
+                return recorded or observed(n - last) or n == step + _LONGEST
+
+            until = next(n for n in count(step + 1) if ends(n))
             try:
                 stop = simulation.stopping
                 if self.settings.ray is not None:
                     stop = partial(self._stop, simulation, parts)
-                self._parts_at = parts.advance(until, stop=stop, row_at=row)
+                self._parts_at = parts.advance(until, stop=stop, rows=rows)
                 if self._parts_at <= step:  # stopped after the step that the whole has taken too
-                    self._parts_at = parts.advance(until, stop=stop)
+                    self._parts_at = parts.advance(until, stop=stop, rows=rows)
             except DivergenceError as error:
                 self._diverge(simulation, error, until)
+            if rows is not None and rows.due(self._parts_at - 1):
+                self._row_at = self._parts_at - 1
         simulation.now = step + 1
         if self.free and observed(step):
             self.gather(simulation)
@@ -122,21 +128,22 @@ class Coordinator:
         """Return the parts, not further from the simulation's step than by one that they take themselves."""
         parts = self._open(simulation)
         if self._parts_at is None or self._parts_at < simulation.now - 1:
-            state = simulation._state_dict()
-            parts.scatter(state)
-            self._parts_at, self._row_at, self._counted = simulation.now, None, copy_tree(state["means"])
+            parts.scatter(simulation._state_dict())
+            self._parts_at = simulation.now
         return parts
 
-    def observe(self, simulation: BaseSimulation, *, row: bool) -> None:
-        """Note that the whole simulation has taken a step itself.
+    def row(self, simulation: BaseSimulation) -> Row | None:
+        """Return what the parts record of the step just taken, and load their sums of losses; None: it was not theirs."""
+        if self._parts is None or self._row_at != simulation.now - 1:
+            return None
+        channels = [*simulation.backend.stacked.base.channels]
+        found = merge_rows(self._parts.rows(), simulation.scenario, channels)
+        simulation.train_means.load_state_dict(found.sums)
+        return found.row
 
-        Args:
-            simulation: The whole, after the step.
-            row: Whether its sums of losses have begun anew.
-        """
+    def observe(self, simulation: BaseSimulation) -> None:
+        """Note that the whole simulation has taken a step itself."""
         self._held_at = simulation.now
-        if row:
-            self._row_at = simulation.now - 1
         if not simulation.observed_at:  # by hand: what is done to it between two steps, the parts do not have
             self._parts_at = None
 
@@ -195,18 +202,12 @@ class Coordinator:
         self._held_at = reached
 
     def _take_parameters(self, simulation: BaseSimulation, state: dict[str, Any]) -> None:
-        """Take parameters, optimisers and statistics, and add the sums of losses since they were last taken."""
+        """Take parameters, optimisers and statistics, and the sums of losses since the newest row."""
         state = copy_tree(state)
         own = simulation.backend.state_dict()
         learned = {key: state["system"][key] for key in LEARNED}
         simulation.backend.load_state_dict({**copy_tree(own), **learned})
-        before, self._counted = self._counted, state["means"]
-        held, nothing = simulation.train_means.state_dict(), (0, 0, 0)  # held: of steps since the newest row
-        sums = {}
-        for name, new in state["means"].items():
-            each = zip(held.get(name, nothing), new, before.get(name, nothing), strict=True)
-            sums[name] = [total + (now - then) for total, now, then in each]
-        simulation.train_means.load_state_dict(sums)
+        simulation.train_means.load_state_dict(state["means"])
         simulation.now = state["now"]
 
     def _diverge(self, simulation: BaseSimulation, error: DivergenceError, until: int) -> None:
@@ -219,6 +220,8 @@ class Coordinator:
         if not self.free:
             while simulation.now < until:
                 simulation._advance()
+                if simulation.recorders and simulation.row_steps.due(simulation.now - 1):
+                    simulation.train_means.end_row()
             simulation._synchronize()
         simulation.diverged = str(error)
         raise error

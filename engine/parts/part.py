@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -17,7 +17,8 @@ from antiphon.engine.backends import StackedBackend
 from antiphon.engine.build.builder import build, chosen_device, without_weights
 from antiphon.engine.environment import EnvironmentRunner, environment_state, make_environment
 from antiphon.engine.heart.system import System
-from antiphon.engine.metrics.report import AgentReport, MeanAccumulator
+from antiphon.engine.metrics.figures import Row
+from antiphon.engine.metrics.report import AgentReport, MeanAccumulator, RowSteps
 from antiphon.engine.parts.aligned import travelling_signals
 from antiphon.engine.parts.boundary import Boundary, Exchange
 from antiphon.engine.parts.free_boundary import FreeBoundary, FreeSettings
@@ -26,11 +27,20 @@ from antiphon.engine.parts.placement import Placement, lookahead_of
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.state.trees import Tree, renumbered
 from antiphon.scenarios import Scenario
+from antiphon.telemetry.figures import Figure
 
-__all__ = ["LEARNED", "Part", "merge_states"]
+__all__ = ["LEARNED", "Part", "PartRow", "merge_rows", "merge_states"]
 
 LEARNED = ("learners", "predictors", "inputs", "outliers")
 """Keys of a system's state that are no messages or windows."""
+
+
+class PartRow(NamedTuple):
+    """What a part records of a step: of its agents, and of the channels that they send over."""
+
+    row: Row
+    sums: dict[str, Any]
+    """Of the losses since the row before (`MeanAccumulator.state_dict`)."""
 
 
 class Part:
@@ -53,6 +63,7 @@ class Part:
         neighbours: The parts at the other ends of its cut channels.
         free: Whether it does not wait for them.
         learned: What was learned at the newest step.
+        row: What is recorded of it; None: nothing.
 
     Raises:
         ScenarioError: Something does not fit; the line names the place.
@@ -91,6 +102,7 @@ class Part:
         part.next_episode(0, self._env.episode_length)
         self.train_means = MeanAccumulator(part)
         self.learned = AgentReport.empty(self.backend.stacked)
+        self.row: PartRow | None = None
         self.now = 0
 
     # --- stepping ------------------------------------------------------------------------------------------
@@ -109,17 +121,18 @@ class Part:
         """The neighbours whose exchanges the coming step needs and has not got."""
         return self.boundary.waits_for(self.now)
 
-    def step(self, *, watch: bool = False) -> None:
+    def step(self, rows: RowSteps | None = None) -> None:
         """Take one environment step (semantics 13).
 
         Args:
-            watch: Whether predictions are kept in `learned`; it changes no number.
+            rows: The steps at which figures are recorded, in `row` where this is one; None: none. They change no number.
 
         Raises:
             DivergenceError: A loss or gradient was not finite. No parameter of this part has been touched by this step.
             EngineError: It waits for a neighbour (`waits_for`).
         """
         step = self.now
+        watch = rows is not None and rows.due(step)
         self.boundary.enter(step, self.world.step_signals)
         self.backend.tick(step, self.world.step_signals)
         ends = self.world.advance()
@@ -130,6 +143,23 @@ class Part:
             self.backend.system.next_episode(self.world.step_signals.step, self._env.episode_length)
         self.train_means.add(self.learned)
         self.now = step + 1
+        self.row = None
+        if rows is not None and watch:
+            self.backend.synchronize()
+            self.row = self._row(step, sampled=rows.sampled(step))
+
+    def _row(self, step: int, *, sampled: bool) -> PartRow:
+        base, row = self.backend.stacked.base, Row.of(self, step, sampled=sampled)
+        own = {name for name, channel in base.channels.items() if channel.sender in base.agents}
+        row = Row(
+            [f for f in row.figures if f.kind == "agent" or f.name in own or f.metric == "si_loss"],
+            [one for one in row.histograms if one[1] in own],
+            [one for one in row.samples if one[0] in own],
+            row.env,
+        )
+        sums = self.train_means.state_dict()
+        self.train_means.end_row()
+        return PartRow(row, sums)
 
     def collect(self, neighbour: int) -> Exchange:
         """Return what a neighbour has not been handed yet, up to the newest step."""
@@ -245,7 +275,33 @@ class Part:
         return found
 
 
-# --- the states of all parts as one ------------------------------------------------------------------------
+# --- all parts as one --------------------------------------------------------------------------------------
+
+
+def merge_rows(rows: Iterable[PartRow], scenario: Scenario, channels: Sequence[str]) -> PartRow:
+    """Return what all parts record of a step as the whole simulation does.
+
+    Args:
+        rows: Of all parts in order.
+        scenario: Of the whole.
+        channels: All, states too, in canonical order.
+    """
+    found: dict[tuple[str, str], list[Figure]] = {}
+    known = [*rows]
+    # What only the receiver of a channel has, its synthetic input's loss, comes before what its sender has.
+    for one in sorted((f for own in known for f in own.row.figures), key=lambda f: f.metric != "si_loss"):
+        found.setdefault((one.kind, one.name), []).append(one)
+    order = [*(("agent", name) for name in scenario.agents), *(("channel", name) for name in channels)]
+    readouts_first = sorted(scenario.channels, key=lambda channel: channel.receiver not in scenario.readouts)
+    sampled = [channel.name for channel in readouts_first]
+    row = Row(
+        [figure for key in order for figure in found.get(key, ())],
+        sorted((one for own in known for one in own.row.histograms), key=lambda one: channels.index(one[1])),
+        sorted((one for own in known for one in own.row.samples), key=lambda one: sampled.index(one[0])),
+        known[0].row.env,
+    )
+    return PartRow(row, {name: sums for own in known for name, sums in own.sums.items()})
+
 
 _BY_NAME = {
     "learners": "agents",

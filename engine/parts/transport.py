@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
-from antiphon.engine.parts.part import Part, merge_states
+from antiphon.engine.metrics.report import RowSteps
+from antiphon.engine.parts.part import Part, PartRow, merge_states
 from antiphon.engine.parts.placement import Placement
 from antiphon.errors import EngineError
 from antiphon.telemetry.parts.part_figures import PartFigures
@@ -37,19 +38,21 @@ class Parts(Protocol):
     placement: Placement
     every: int
 
-    def advance(self, until: int, *, stop: Stop = never, row_at: int | None = None) -> int:
+    def advance(self, until: int, *, stop: Stop = never, rows: RowSteps | None = None) -> int:
         """Have all parts take the steps up to `until`, at least one, and return the step that all of them have reached.
 
         Args:
             until: Steps taken in the end.
             stop: Looked at now and then; once it holds, all parts end at a step they can all reach soon.
-            row_at: A step, the first one they take if any, after which their sums of losses begin anew: the
-                whole simulation has written a row of figures there.
+            rows: The steps at which figures are recorded (`row`); None: none.
 
         Raises:
             DivergenceError: A loss or gradient of a part was not finite.
             RunError: A part is gone and does not come back.
         """
+
+    def rows(self) -> list[PartRow]:
+        """Return what each part records of the newest step, which is one at which figures are recorded."""
 
     def gather(self) -> dict[str, Any]:
         """Return the state of the whole simulation (`BaseSimulation.state_dict`), everything delivered; raises as `advance`."""
@@ -88,25 +91,23 @@ class LocalParts:
         self._began = time.perf_counter()
         self._figures = [PartFigures(part=part.index, machine=platform.node()) for part in self.parts]
 
-    def advance(self, until: int, *, stop: Stop = never, row_at: int | None = None) -> int:
+    def advance(self, until: int, *, stop: Stop = never, rows: RowSteps | None = None) -> int:
         """See `Parts.advance`."""
         while True:
             step = self.parts[0].now
             end = min(until, step - step % self.every + self.every)
             while any(part.now < end for part in self.parts):
-                if not sum(self._take_steps(part, end, row_at) for part in self.parts):
+                if not sum(self._take_steps(part, end, rows) for part in self.parts):
                     raise EngineError(f"parts: none can take its step before {end}, each waits for another")
                 self._exchange()
             if end >= until or stop():
                 return end
 
-    def _take_steps(self, part: Part, end: int, row_at: int | None) -> int:
+    def _take_steps(self, part: Part, end: int, rows: RowSteps | None) -> int:
         """Have a part take its steps up to `end`, as far as nothing is missing; return how many it has taken."""
         first, start = part.now, time.perf_counter()
         while part.now < end and not part.waits_for():
-            part.step()
-            if part.now - 1 == row_at:
-                part.train_means.end_row()
+            part.step(rows)
         self._count(part.index, computing=time.perf_counter() - start)
         return part.now - first
 
@@ -123,6 +124,10 @@ class LocalParts:
         figures = self._figures[index]
         totals = {name: getattr(figures, name) + value for name, value in more.items()}
         self._figures[index] = replace(figures, steps_taken=self.parts[index].now, **totals)
+
+    def rows(self) -> list[PartRow]:
+        """See `Parts.rows`."""
+        return [part.row for part in self.parts if part.row is not None]
 
     def gather(self) -> dict[str, Any]:
         """See `Parts.gather`; every exchange has been delivered at the end of `advance`."""
