@@ -97,7 +97,10 @@ class OnRay:
     ) -> None:
         from antiphon.engine.ray.ray_parts import RayParts
 
-        self.parts = RayParts(make, placement, every=every, keep_every=math.inf)
+        makes = [make] * (max(placement.values()) + 1)
+        self.parts = RayParts(
+            makes, [], placement, every=every, keep_every=math.inf
+        )  # no state is handed over
         self._at = 0
         names = sorted(Path(folder).glob("*.pid"), key=lambda path: int(path.stem))
         self._processes = [int(path.read_text(encoding="utf-8")) for path in names]

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from antiphon.comms.examples import ContextSpec, Numbers
 from antiphon.comms.model import Model
 from antiphon.errors import ScenarioError
-from antiphon.nets.modules import check_module, module_of
+from antiphon.nets.modules import check_module, hollow, module_of
 from antiphon.nets.site_axes import features_first, site_features
 
-__all__ = ["Head", "HeadModel", "head_of", "output_shape"]
+__all__ = ["Head", "HeadModel", "HeadSource", "head_of", "output_shape"]
 
 HeadSource = Callable[..., nn.Module] | nn.Module
 
@@ -105,6 +105,8 @@ class HeadModel(Model):
 
     shape: tuple[int, ...]
     target: ContextSpec | None
+    own_module = False
+    """Whether its layers are a head."""
 
     def __init__(
         self,
@@ -115,7 +117,8 @@ class HeadModel(Model):
         pool: str = "none",
         **settings: Any,
     ) -> None:
-        self.source, self.pool = network, pool
+        self._given, self.pool = network, pool
+        self.own_module = self.own_module or network is not None
         if pool == "mean" and len(shape) < 2:
             raise ScenarioError(
                 f"gradient.pool: messages of {list(shape)} have no sites to pool; give the channel a size of "
@@ -129,11 +132,6 @@ class HeadModel(Model):
             self.frozen or not self.parameters
         )  # a head without parameters, or whose own are constants
 
-    @property
-    def own_module(self) -> bool:
-        """Whether its layers are a head."""
-        return self.source is not None
-
     def pooled(self, message: Tensor) -> Tensor:
         """Return messages [..., M] as the layers read them, [..., features]."""
         if self.pool == "none":
@@ -145,9 +143,12 @@ class HeadModel(Model):
     def initial_values(
         self, inputs: int, outputs: int, generator: torch.Generator
     ) -> tuple[Numbers, Numbers]:
-        if self.source is None:
+        if self._given is None:
             return super().initial_values(inputs, outputs, generator)
         assert self.target is not None
         seed = generator.initial_seed() % 2**63
-        module = head_of(self.source, self.read_shape, output_shape(self.target), seed)
-        return self.values_of_module(module, torch.Size(self.read_shape).numel())
+        module = head_of(self._given, self.read_shape, output_shape(self.target), seed)
+        values = self.values_of_module(module, torch.Size(self.read_shape).numel())
+        assert self.layers is not None
+        self._given, self.layers.module = None, hollow(module)  # its parameters are there once
+        return values

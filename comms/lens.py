@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from antiphon import kinds
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import ContextSpec, Example, Numbers
-from antiphon.comms.heads import head_of, output_shape
+from antiphon.comms.heads import Head, HeadSource, head_of, output_shape
 from antiphon.comms.model import LossAndGradients
 from antiphon.comms.synthetic_gradients import LocalGradient
 from antiphon.errors import ScenarioError
 from antiphon.extensions import gradient
-from antiphon.nets.modules import called
+from antiphon.nets.modules import called, hollow
 from antiphon.spec import FrozenMap, HeadModule, Name, ParameterNames
 
 __all__ = ["LensGradient"]
@@ -49,6 +49,7 @@ class LensGradient(LocalGradient):
     """
 
     refuses: ClassVar[frozenset[str]] = frozenset({"trace", "propagate"})
+    own_module = True
 
     class Options(kinds.Options):
         """Keys of a lens.
@@ -74,21 +75,25 @@ class LensGradient(LocalGradient):
         losses: Callable[[Tensor, Tensor], Tensor] | None = None,
         **settings: Any,
     ) -> None:
+        self._head: Head
         if network is None:
             raise ScenarioError(
                 "gradient.network: a lens needs layers from the message to the target's outputs; give a torch module, from "
                 "Python, with `parameters` that say whose they are"
             )
         self._given_sources, self._loss_of = sources, losses
-        self._layers = network
+        self._layers: HeadSource | None = network
         super().__init__(shape, context, **{**settings, "hidden": (), "frozen": True})
+        self._layers = None
         self._head.to(device=settings.get("device", "cpu"), dtype=settings.get("dtype", torch.float32))
+        self._head = hollow(self._head)  # called with the parameters of others
 
     def initial_values(
         self, inputs: int, outputs: int, generator: torch.Generator
     ) -> tuple[Numbers, Numbers]:
         """Return no parameters: those of its layers are other networks'."""
         assert self.target is not None
+        assert self._layers is not None
         seed, needed = generator.initial_seed() % 2**63, output_shape(self.target)
         sources = self._given_sources
         self._head = head_of(self._layers, self.shape, needed, seed)
@@ -114,10 +119,6 @@ class LensGradient(LocalGradient):
 
     def stackable(self) -> str | None:
         return "its parameters are another agent's"
-
-    @property
-    def own_module(self) -> bool:
-        return True
 
     def own_losses(self, output: Tensor, target: Tensor) -> Tensor:
         return super().own_losses(output, target) if self._loss_of is None else self._loss_of(output, target)

@@ -14,7 +14,7 @@ import types
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ __all__ = [
     "check_trainable",
     "described",
     "draws",
+    "hollow",
     "module_of",
     "output_size",
     "per_sample",
@@ -39,6 +40,7 @@ __all__ = [
 ]
 
 Tensors = dict[str, Tensor]
+Own = TypeVar("Own", bound=nn.Module)
 
 _ROWS = 4
 _TOLERANCE = 1e-4
@@ -113,8 +115,18 @@ def check_trainable(module: nn.Module, name: str) -> None:
             )
 
 
+def hollow(module: Own) -> Own:
+    """Return a copy of a module whose parameters take no memory (torch's meta device): it says what the module computes."""
+    empty = {id(p): nn.Parameter(p.data.to("meta"), p.requires_grad) for p in module.parameters()}
+    return copy.deepcopy(module, dict(empty))
+
+
+def _is_hollow(module: nn.Module) -> bool:
+    return any(p.is_meta for p in module.parameters())
+
+
 def _plain(module: nn.Module) -> nn.Module:
-    return module.cpu().to(_dtype(module))
+    return (module if _is_hollow(module) else module.cpu()).to(_dtype(module))
 
 
 def _dtype(module: nn.Module) -> torch.dtype:
@@ -153,7 +165,7 @@ def draws(module: nn.Module, inputs: int) -> bool:
 
 
 def check_module(module: nn.Module, inputs: int, outputs: int, needs: str, *, random: bool = False) -> None:
-    """Check that a module turns [2, inputs] into [2, outputs], without random numbers.
+    """Check that a module turns [2, inputs] into [2, outputs], without random numbers; one without memory was checked with it.
 
     Args:
         module: The module.
@@ -165,6 +177,8 @@ def check_module(module: nn.Module, inputs: int, outputs: int, needs: str, *, ra
     Raises:
         ScenarioError: It does not, in one line.
     """
+    if _is_hollow(module):
+        return
     name = type(getattr(module, "module", module)).__name__  # of what is wrapped
     try:
         shape = _output_shape(module, inputs)
@@ -411,8 +425,12 @@ def _try(module: nn.Module, xs: Tensor) -> None:
 
 
 def _numbers(module: nn.Module) -> tuple[Tensors, Tensors]:
-    """Parameters and buffers, perturbed from the module's own."""
-    parameters = {name: p.data + 0.1 * torch.randn_like(p.data) for name, p in module.named_parameters()}
+    """Parameters and buffers, perturbed from the module's own; from zeros where these have no memory."""
+    own = {
+        name: torch.zeros(p.shape, dtype=p.dtype) if p.is_meta else p.data
+        for name, p in module.named_parameters()
+    }
+    parameters = {name: p + 0.1 * torch.randn_like(p) for name, p in own.items()}
     buffers = {
         name: b * (1 + 0.1 * torch.rand_like(b)) if b.is_floating_point() else b.clone()
         for name, b in module.named_buffers()

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from antiphon.agents.pointer import Pointer
 from antiphon.agents.policies import RETURNS
 from antiphon.agents.recurrent import Recurrent
 from antiphon.comms.links import FanIn
-from antiphon.engine.build.channels import Wiring, connect, optimiser_of
+from antiphon.engine.build.channels import Devices, Wiring, connect, optimiser_of
 from antiphon.engine.build.learning_groups import windows_of
 from antiphon.engine.build.policies import policy_goal
 from antiphon.engine.build.shapes import Shapes, candidates_of, default_norm, memories, resolve
@@ -68,13 +68,23 @@ def build(
     seed: int,
     device: torch.device,
     dtype: torch.dtype,
+    here: Container[str] | None = None,
 ) -> System:
     """Make a system; every part samples from `seed`, that of the run, by its own name.
+
+    Args:
+        scenario: Resolved.
+        env: Its environment.
+        seed: Of the run.
+        device: Of all tensors.
+        dtype: Of all floats.
+        here: The agents that are computed; others, and the predictors of their messages, have shapes and no memory. None: all.
 
     Raises:
         ScenarioError: Something does not fit; the line names the place.
     """
-    system = _Builder(scenario, env, seed, device, dtype, resolve(scenario, env)).build()
+    found = Devices(device, here)
+    system = _Builder(scenario, env, seed, found, dtype, resolve(scenario, env)).build()
     _check_evaluation(scenario, system)
     return system
 
@@ -114,7 +124,7 @@ class _Builder:
     scenario: Scenario
     env: Description
     seed: int
-    device: torch.device
+    devices: Devices
     dtype: torch.dtype
     shapes: Shapes
 
@@ -131,7 +141,9 @@ class _Builder:
         groups = self._groups(episode)
         group_of = {name: group for group in groups for name in group.members}
         clocks = {name: agent.clock for name, agent in agents.items()}
-        wiring = Wiring(self.scenario, self.env, shapes, agents, group_of, self.seed, self.device, self.dtype)
+        wiring = Wiring(
+            self.scenario, self.env, shapes, agents, group_of, self.seed, self.devices, self.dtype
+        )
         channels: dict[str, Channel] = {}
         for spec in sorted(specs, key=lambda channel: channel.order):
             channels[spec.name] = wiring.channel(spec)
@@ -147,7 +159,7 @@ class _Builder:
             self.env,
             self.scenario.training.batch,
             self.dtype,
-            self.device,
+            self.devices.whole,
             Divergence(
                 self.scenario.training.advanced.on_divergence.kind == "quarantine",
                 self.scenario.training.advanced.on_divergence.max,
@@ -195,7 +207,7 @@ class _Builder:
                 self._check_tied(name, learners[key], shapes)
             own = spec.aggregation is not None
             fan_in = ("own" if self.scenario.inputs_of(name) else "concat") if own else str(spec.fan_in)
-            replicas = Replicas.alone(self.scenario.training.batch, self.device)
+            replicas = Replicas.alone(self.scenario.training.batch, self.devices.whole)
             agents[name] = Agent(
                 name,
                 Clock(spec.clock.period, spec.clock.phase),
@@ -252,7 +264,7 @@ class _Builder:
                 optimiser=kind,
                 rate=rate,
                 frozen=not spec.learn,
-                device=self.device,
+                device=self.devices.of(name),
                 dtype=self.dtype,
             )
         except ScenarioError as error:  # of its optimiser

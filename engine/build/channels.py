@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from antiphon.engine.features.message_rate import Sending
     from antiphon.engine.features.newest_returned import NewestReturned
 
-__all__ = ["Wiring", "connect", "optimiser_of", "rate_of"]
+__all__ = ["Devices", "Wiring", "connect", "optimiser_of", "rate_of"]
 
 
 def rate_of(base: float, schedule: ScheduleSpec | None, scenario: Scenario) -> Rate:
@@ -85,6 +85,18 @@ _MOST_STAMPS = 10_000
 
 
 @dataclass(frozen=True)
+class Devices:
+    """Where the tensors of agents are: those of agents that are not `here` (None: all are) have no memory."""
+
+    whole: torch.device
+    here: Container[str] | None = None
+
+    def of(self, agent: str) -> torch.device:
+        """Return the device of an agent's parameters, and of the predictors at its end of channels."""
+        return self.whole if self.here is None or agent in self.here else torch.device("meta")
+
+
+@dataclass(frozen=True)
 class Wiring:
     """Makes the channels of a scenario whose agents have been made."""
 
@@ -94,13 +106,13 @@ class Wiring:
     agents: Mapping[str, Agent]
     group_of: Mapping[str, LearningGroup]
     seed: int
-    device: torch.device
+    devices: Devices
     dtype: torch.dtype
 
     @cached_property
     def _zero(self) -> Tensor:
         """What the zeros of all channels are views of, []."""
-        return torch.zeros((), dtype=self.dtype, device=self.device)
+        return torch.zeros((), dtype=self.dtype, device=self.devices.whole)
 
     def channel(self, spec: ChannelSpec) -> Channel:
         """Make a channel; ScenarioError where something does not fit."""
@@ -242,7 +254,7 @@ class Wiring:
     ) -> Predictor:
         gradient, options = spec.gradient, own.settings()
         target = options.pop("target")
-        settings = self._settings(spec.name, "gradient", gradient)
+        settings = self._settings(spec, spec.sender, "gradient", gradient)
         if gradient.follows_actions:
             settings["distribution"] = self._distribution(spec)
         for key in {"sites", "normalise"} & set(type(gradient).model_fields):  # a user's kinds have them too
@@ -274,22 +286,24 @@ class Wiring:
         assert policy.distribution is not None
         return policy.distribution
 
-    def _settings(self, channel: str, part: str, spec: GradientSpec | InputSpec) -> dict[str, Any]:
-        """What every kind of predictor takes."""
+    def _settings(
+        self, channel: ChannelSpec, end: str, part: str, spec: GradientSpec | InputSpec
+    ) -> dict[str, Any]:
+        """What every kind of predictor takes; `end`: the agent where it is computed."""
         optimiser, rate = optimiser_of(spec.optimiser or self.scenario.training.predictor, self.scenario)
         return {
-            "generator": generator(self.seed, "channel", channel, part),
+            "generator": generator(self.seed, "channel", channel.name, part),
             "optimiser": optimiser,
             "rate": rate,
             "frozen": not spec.learn,
-            "device": self.device,
+            "device": self.devices.of(end),
             "dtype": self.dtype,
         }
 
     def _input(self, spec: ChannelSpec, channel: Channel) -> InputModel:
         assert spec.input is not None
         context = (*channel.input.context, *self._ends(spec, channel.input.ends, channel.shape))
-        settings = self._settings(spec.name, "input", spec.input)
+        settings = self._settings(spec, spec.receiver, "input", spec.input)
         options = {key: value for key, value in spec.input.options.items() if key != "sites"}
         sites = spec.input.get("sites")
         try:
@@ -312,7 +326,7 @@ class Wiring:
                 )
             weights: Tensors = network.feedback_weights(channel.shape, random)
             channel.feedback.weights = {
-                k: v.to(device=self.device, dtype=self.dtype) for k, v in weights.items()
+                k: v.to(device=self.devices.of(spec.receiver), dtype=self.dtype) for k, v in weights.items()
             }
             return
         channel.feedback.error_of = feedback.of or self.scenario.readouts[0]
@@ -325,7 +339,7 @@ class Wiring:
         heads = self.shapes.heads[channel.feedback.error_of]
         outputs = next(head.features for head in heads if head.name == OBJECTIVE)
         matrix = feedback_matrix(channel.size, outputs, random if feedback.kind == "dfa" else None)
-        channel.feedback.direct = matrix.to(device=self.device, dtype=self.dtype)
+        channel.feedback.direct = matrix.to(device=self.devices.of(spec.receiver), dtype=self.dtype)
 
 
 def _sending(clock: Clock, rate: float) -> Clock | Sending:

@@ -235,9 +235,11 @@ def stacks_of(system: System) -> tuple[list[list[Agent]], dict[str, str]]:
         place = waves[name], depths.get(system.group_of[name], 0)
         kind: Hashable = name if name in reasons else agent_kind(system, agent, place)
         kinds.setdefault(kind, []).append(agent)
-    for members in kinds.values():
-        name, read = members[0].name, [channel_kind(system, channel) for channel in members[0].incoming]
-        if len(members) == 1 and name not in reasons and len(set(read)) == len(read):
+    for name in [members[0].name for members in kinds.values() if len(members) == 1]:
+        if name in reasons:
+            continue
+        read = [channel_kind(system, channel) for channel in system.agents[name].incoming]
+        if len(set(read)) == len(read):
             reasons[name] = "no other is like it"
     return list(kinds.values()), reasons
 
@@ -453,8 +455,10 @@ class _Channels:
         if stacked:
             settings["name"] = name
             settings["zeros"] = first.zeros.new_zeros(()).expand(len(members) * batch, first.size)
-            settings["gradient"].predictor = _stacked([c.gradient.predictor for c in members])
-            settings["input"].model = _stacked([c.input.model for c in members])
+            if first.sender in self.place:  # elsewhere a predictor is computed there, and so for an input
+                settings["gradient"].predictor = _stacked([c.gradient.predictor for c in members])
+            if first.receiver in self.place:
+                settings["input"].model = _stacked([c.input.model for c in members])
             if first.sampler is not None:
                 settings["sampler"] = first.sampler.stack(
                     [c.sampler for c in members if c.sampler is not None]

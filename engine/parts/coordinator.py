@@ -15,11 +15,13 @@ from itertools import count
 from typing import Any
 
 from antiphon.engine.base_simulation import BaseSimulation
+from antiphon.engine.build.builder import without_weights
 from antiphon.engine.metrics.figures import Row
 from antiphon.engine.parts.free_boundary import FreeSettings
 from antiphon.engine.parts.part import LEARNED, Part, merge_rows
 from antiphon.engine.parts.placement import check_free, lookahead_of, placement_for
 from antiphon.engine.parts.settings import PartsSettings
+from antiphon.engine.parts.share import Share, scenario_of_part
 from antiphon.engine.parts.transport import LocalParts, Parts
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.errors import DivergenceError, ScenarioError
@@ -253,18 +255,15 @@ def open_parts(simulation: BaseSimulation, settings: PartsSettings) -> Parts:
             f"parts: every is {every}, and parts of this placement may be {most} steps apart; give at most {most}, "
             "or longer delays"
         )
-    make = partial(
-        Part,
-        simulation.scenario,
-        placement,
-        seed=simulation.seed,
-        device=simulation.device,
-        dtype=simulation.dtype,
-        free=bounds,
-    )
+    own: dict[str, Any] = {"seed": simulation.seed, "device": simulation.device, "dtype": simulation.dtype}
+    own["free"] = bounds
+    scenario, parts = simulation.scenario, range(max(placement.values()) + 1)
     if settings.ray is None:
-        return LocalParts(make, placement, every=every)
+        return LocalParts(partial(Part, scenario, placement, **own), placement, every=every)
+    scenario = without_weights(scenario)
+    makes = [partial(Part, scenario_of_part(scenario, placement, i), placement, **own) for i in parts]
+    shares = [Share.of(system, placement, i) for i in parts]
     from antiphon.engine.ray.ray_parts import RayParts
 
     gpu = simulation.device.type == "cuda"
-    return RayParts(make, placement, every=every, free=free, cluster=settings.ray, gpu=gpu)
+    return RayParts(makes, shares, placement, every=every, free=free, cluster=settings.ray, gpu=gpu)

@@ -24,6 +24,7 @@ from antiphon.engine.parts.boundary import Boundary, Exchange
 from antiphon.engine.parts.free_boundary import FreeBoundary, FreeSettings
 from antiphon.engine.parts.halves import part_of
 from antiphon.engine.parts.placement import Placement, lookahead_of
+from antiphon.engine.parts.share import Share, scenario_of_part
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.state.trees import Tree, renumbered
 from antiphon.scenarios import Scenario
@@ -55,7 +56,8 @@ class Part:
         dtype: Of all floats.
         stacked: Whether agents of one kind are computed as one.
         free: It waits for nothing but messages that an agent is aligned to, within these bounds; None: lockstep.
-        whole: All agents, shared with the other parts of this process (`halved`); None: they are built for this part.
+        whole: All agents, shared with the other parts of this process (`halved`); None: they are built for this part, with
+            parameters of its own agents only.
 
     Attributes:
         now: Steps taken.
@@ -82,15 +84,16 @@ class Part:
         free: FreeSettings | None = None,
         whole: System | None = None,
     ) -> None:
-        self.scenario, self.index, self.incarnation, self.seed = scenario, index, 0, seed
+        self.index, self.incarnation, self.seed = index, 0, seed
+        self.scenario = scenario_of_part(scenario, placement, -1)  # without weights: names and settings
         place = chosen_device(device)
         self._env = make_environment(scenario, place, dtype, scenario.training.batch)
         if whole is None:
             numbers: dict[str, Any] = {"seed": seed, "device": place, "dtype": dtype}
-            whole = build(without_weights(scenario), self._env.description, **numbers)
-        part = part_of(whole, placement, index)
-        self._order = {"agents": list(whole.agents), "channels": list(whole.channels)}
-        self._groups = [i for i, group in enumerate(whole.groups) if group in part.groups]
+            here = {name for name, part in placement.items() if part == index}
+            own = scenario_of_part(without_weights(scenario), placement, index)
+            whole = build(own, self._env.description, here=here, **numbers)
+        part, self._share = part_of(whole, placement, index), Share.of(whole, placement, index)
         self.backend = StackedBackend(whole, stacked=stacked, part=part)
         self.free = free is not None
         cut = self.backend.system, part.elsewhere, index, travelling_signals(whole, part.elsewhere, self.free)
@@ -133,6 +136,7 @@ class Part:
         """
         step = self.now
         watch = rows is not None and rows.due(step)
+        self.learned = AgentReport.empty(self.backend.stacked)  # as large as the parameters
         self.boundary.enter(step, self.world.step_signals)
         self.backend.tick(step, self.world.step_signals)
         ends = self.world.advance()
@@ -185,17 +189,14 @@ class Part:
         Raises:
             DivergenceError: The device has found a number that is not finite at an earlier step.
         """
-        state, ends = self._state(), self._ends()
+        state, ends = self._state(), self._share.ends
         system = state["system"]
-        for key, end in (("predictors", "sender"), ("inputs", "receiver")):
-            system[key] = {name: own for name, own in system[key].items() if end in ends[name]}
         for key, end in (("gradients", "sender"), ("inputs", "receiver")):
             names = system["quarantine"][key]
             system["quarantine"][key] = [name for name in names if end in ends[name]]
         if self.free:
             state["system"] = {key: system[key] for key in LEARNED}
-        state["part"] |= {"order": self._order, "groups": self._groups}
-        state["part"]["ends"] = {name: sorted(own) for name, own in ends.items()}
+        state["part"] |= {"order": self._share.order, "groups": list(self._share.groups), "ends": dict(ends)}
         state["env"] = state["env"] if self.index == 0 else None
         return state
 
@@ -212,18 +213,20 @@ class Part:
             "system": self.backend.state_dict(),
         }
 
-    def load_state_dict(self, whole: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take its share of the state of a whole simulation of the same scenario (`BaseSimulation.state_dict`).
 
         All that is on its way between parts is in that state: every part takes its share of the same one.
-        """
-        whole = copy_tree(dict(whole))
-        self._load(whole, self._share(whole["system"]))
 
-    def _load(self, state: Mapping[str, Any], system: Tree) -> None:
+        Args:
+            state: The whole's; or the share of it (`Share.state`), whose tensors are used as they are, so hand in copies.
+        """
+        self._load(state if "part" in state else copy_tree(self._share.state(state)))
+
+    def _load(self, state: Mapping[str, Any]) -> None:
         self.now = state["now"]
         self._env.load_state_dict(state["env"])
-        self.backend.load_state_dict(system)
+        self.backend.load_state_dict(state["system"])
         self.boundary.reset(self.now)
         self.world.load_state_dict(state)
         agents = self.backend.stacked.base.agents
@@ -241,38 +244,12 @@ class Part:
     def load_own_state(self, state: Tree) -> None:
         """Load an `own_state` of this part; its tensors are used as they are, so hand in copies."""
         assert isinstance(self.boundary, FreeBoundary)
-        self._load(state, state["system"])
+        self._load(state)
         self.boundary.load_state_dict(state["boundary"])
 
     def close(self) -> None:
         """Close its environment."""
         self._env.close()
-
-    def _ends(self) -> dict[str, set[str]]:
-        """Which ends of each of its channels are here."""
-        base = self.backend.stacked.base
-        found: dict[str, set[str]] = {}
-        for name, channel in base.channels.items():
-            ends = {"sender": channel.sender, "receiver": channel.receiver}
-            found[name] = {end for end, agent in ends.items() if agent in base.agents}
-        return found
-
-    def _share(self, system: Mapping[str, Any]) -> Tree:
-        """The share of a whole system's state that is this part's."""
-        base, ends = self.backend.stacked.base, self._ends()
-        found = dict(system)
-        for key in ("trails", "actions"):
-            found[key] = {name: own for name, own in system[key].items() if name in base.agents}
-        found["groups"] = [system["groups"][i] for i in self._groups]
-        found["ledgers"] = {name: dict(system["ledgers"][name]) for name in base.channels}
-        for name, own in ends.items():
-            ledger = found["ledgers"][name]
-            if "receiver" not in own:
-                ledger["held"] = None
-            if "sender" not in own:
-                for message in (*ledger["messages"], *ledger["loose"]):
-                    message["pinned"] = False
-        return found
 
 
 # --- all parts as one --------------------------------------------------------------------------------------

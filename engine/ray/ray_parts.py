@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -13,6 +13,7 @@ from typing import Any
 from antiphon.engine.parts.boundary import Exchange
 from antiphon.engine.parts.part import Part, merge_states
 from antiphon.engine.parts.placement import Placement
+from antiphon.engine.parts.share import Share
 from antiphon.engine.parts.transport import Stop, never
 from antiphon.engine.ray.ray_cluster import first_line, open_cluster
 from antiphon.engine.ray.worker import Answer, PartWorker
@@ -46,7 +47,8 @@ class RayParts:
     that it handed over last, and the others do not wait for it.
 
     Args:
-        make: Builds part `index`, at step 0; it is called in the part's process.
+        makes: For each part, what builds it by its number, at step 0; it is called in the part's process.
+        shares: What of a state of the whole is each part's.
         placement: The part of each agent.
         every: Steps between the exchanges of two parts; in lockstep at most the lookahead.
         free: Whether parts do not wait.
@@ -61,7 +63,8 @@ class RayParts:
 
     def __init__(
         self,
-        make: Callable[[int], Part],
+        makes: Sequence[Callable[[int], Part]],
+        shares: Sequence[Share],
         placement: Placement,
         *,
         every: int,
@@ -70,14 +73,14 @@ class RayParts:
         gpu: bool = False,
         keep_every: float = 30.0,
     ) -> None:
-        self.placement, self.every = placement, every
+        self.placement, self.every, self._shares = placement, every, shares
         self._free, self._keep_every = free, keep_every
         self._count = max(placement.values()) + 1
         self._at = self._calls = 0
         self._epoch = -1
         self._row_at: int | None = None
         self._states: list[Any] = [None] * self._count
-        """What each part begins from: a reference to the newest state of the whole, or its own; None: that of step 0."""
+        """What each part begins from: a reference to its share of the newest state of the whole, or its own; None: that of step 0."""
         self._began = self._kept_at = time.monotonic()
         self._figures = [PartFigures(part=index) for index in range(self._count)]
         self._actors: list[Any] = []
@@ -85,7 +88,8 @@ class RayParts:
         try:
             opened = self._resources.enter_context(open_cluster(cluster))
             self._ray = importlib.import_module("ray")
-            self._make, self._actors = self._ray.put(make), self._created(opened.own, gpu)
+            self._makes = [self._ray.put(make) for make in makes]
+            self._actors = self._created(opened.own, gpu)
             self._neighbours = {index: partial(_hand_over, one) for index, one in enumerate(self._actors)}
             self._begin()
         except BaseException:
@@ -138,7 +142,7 @@ class RayParts:
 
     def _keep(self, whole: dict[str, Any]) -> None:
         """Keep a state of the whole to go back to."""
-        self._states = [self._ray.put(to_bytes(whole))] * self._count
+        self._states = [self._ray.put(to_bytes(share.state(whole))) for share in self._shares]
         self._kept_at = time.monotonic()
 
     def statistics(self) -> list[PartFigures]:
@@ -175,8 +179,8 @@ class RayParts:
 
     def _submit_begin(self, index: int) -> Any:
         """Have a part begin from its newest state, once Ray has started it."""
-        arguments = self._make, self._epoch, self._neighbours, self._figures[index], self._states[index]
-        return self._submit(index, "begin", *arguments, max_task_retries=-1)
+        own = self._neighbours, self._figures[index], self._states[index]
+        return self._submit(index, "begin", self._makes[index], self._epoch, *own, max_task_retries=-1)
 
     def _submit(self, index: int, method: str, *arguments: Any, **options: Any) -> Any:
         call = self._actors[index].call.options(concurrency_group="steps", **options)

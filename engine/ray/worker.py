@@ -86,7 +86,7 @@ class PartWorker:
             epoch: Grows whenever all parts begin from one state together.
             neighbours: By number of the part.
             figures: Totals of former processes of the part, and its incarnation.
-            state: Of the whole (`Part.load_state_dict`), or its own (`Part.load_own_state`); None: that of step 0.
+            state: Of the whole or its share of it (`Part.load_state_dict`), or its own (`Part.load_own_state`); None: that of step 0.
         """
         if not self._figures.machine:
             torch.set_num_threads(1)

@@ -36,12 +36,15 @@ Number = Callable[[StepSignals], int]
 
 
 def stateful(system: System) -> dict[str, dict[str, Any]]:
-    """Return what learns, with a state of its own, by kind and by agent or channel: networks, predictors and their bounds."""
-    channels = system.channels.items()
+    """Return what learns, with a state of its own, by kind and by agent or channel: networks, predictors and their bounds.
+
+    A synthetic gradient is computed where its sender is, a synthetic input where its receiver is.
+    """
+    agents, channels = system.agents, system.channels.items()
     found: dict[str, dict[str, Any]] = {
         "learners": {name: agent.learner for name, agent in system.owners().items()},
-        "predictors": {name: channel.gradient.predictor for name, channel in channels},
-        "inputs": {name: channel.input.model for name, channel in channels},
+        "predictors": {name: c.gradient.predictor for name, c in channels if c.sender in agents},
+        "inputs": {name: c.input.model for name, c in channels if c.receiver in agents},
         "outliers": {name: channel.gradient.outliers for name, channel in channels},
     }
     return {key: {n: one for n, one in each.items() if one is not None} for key, each in found.items()}

@@ -1,0 +1,111 @@
+"""What of a scenario, and of its states, is one part's: what a process needs that computes this part alone."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from torch import nn
+
+from antiphon.engine.heart.system import System
+from antiphon.engine.parts.halves import part_of
+from antiphon.engine.parts.placement import Placement
+from antiphon.engine.state.trees import Tree
+from antiphon.nets.modules import hollow
+from antiphon.scenarios import Scenario
+
+__all__ = ["Share", "scenario_of_part"]
+
+_BY_AGENT = ("learners", "trails", "actions")
+
+
+@dataclass(frozen=True)
+class Share:
+    """The agents of a part and its ends of channels.
+
+    Attributes:
+        index: The part.
+        agents: Its agents.
+        ends: Which ends of each of its channels are its own, `receiver` or `sender`, in order.
+        groups: Places of its learning groups among all of them.
+        order: All agents and all channels, in canonical order.
+    """
+
+    index: int
+    agents: frozenset[str]
+    ends: Mapping[str, list[str]]
+    groups: tuple[int, ...]
+    order: Mapping[str, list[str]]
+
+    @classmethod
+    def of(cls, whole: System, placement: Placement, index: int) -> Self:
+        """Return the share of a part in a system as built."""
+        part = part_of(whole, placement, index)
+        each = {
+            name: {"receiver": channel.receiver, "sender": channel.sender}
+            for name, channel in part.channels.items()
+        }
+        return cls(
+            index,
+            frozenset(part.agents),
+            {
+                name: [end for end, agent in both.items() if agent in part.agents]
+                for name, both in each.items()
+            },
+            tuple(i for i, group in enumerate(whole.groups) if group in part.groups),
+            {"agents": list(whole.agents), "channels": list(whole.channels)},
+        )
+
+    def state(self, whole: Mapping[str, Any]) -> Tree:
+        """Return this part's share of the state of a whole simulation (`BaseSimulation.state_dict`), without copying a tensor."""
+        system = dict(whole["system"])
+        for key in _BY_AGENT:
+            system[key] = {name: own for name, own in system[key].items() if name in self.agents}
+        for key, end in (("predictors", "sender"), ("inputs", "receiver")):
+            own = {name for name, ends in self.ends.items() if end in ends}
+            system[key] = {name: state for name, state in system[key].items() if name in own}
+        system["groups"] = [system["groups"][i] for i in self.groups]
+        system["ledgers"] = {name: dict(system["ledgers"][name]) for name in self.ends}
+        for name, ends in self.ends.items():
+            ledger = system["ledgers"][name]
+            if "receiver" not in ends:
+                ledger["held"] = None
+            if "sender" not in ends:
+                for key in ("messages", "loose"):
+                    ledger[key] = [{**message, "pinned": False} for message in ledger[key]]
+        return {**whole, "system": system, "part": {"index": self.index}}
+
+
+def scenario_of_part(scenario: Scenario, placement: Placement, index: int) -> Scenario:
+    """Return a scenario whose modules take no memory where another part computes them."""
+
+    def of_part(spec: Any, agent: str) -> Any:
+        """A specification with other modules, which are computed where an agent is."""
+        module = _without_origin if placement[agent] == index else hollow
+        modules = {name: module(one) for name, one in vars(spec).items() if isinstance(one, nn.Module)}
+        return spec.model_copy(update=modules)
+
+    channels = []
+    for spec in scenario.channels:
+        own = {"gradient": of_part(spec.gradient, spec.sender)}
+        if spec.input is not None:
+            own["input"] = of_part(spec.input, spec.receiver)
+        channels.append(
+            spec.model_copy(update={key: one for key, one in own.items() if one != getattr(spec, key)})
+        )
+    agents = {name: of_part(spec, name) for name, spec in scenario.agents.items()}
+    found = scenario.model_copy(update={"agents": agents, "channels": tuple(channels)})
+    for name in vars(found).keys() - type(found).model_fields.keys():  # what has been derived of the others
+        del vars(found)[name]
+    return found
+
+
+def _without_origin(module: nn.Module) -> nn.Module:
+    """A module without the model that it was cut from, with the same parameters."""
+    if getattr(module, "origin", None) is None:
+        return module
+    found = copy.copy(module)
+    found.__dict__ = {key: value for key, value in vars(module).items() if key != "origin"}
+    return found
