@@ -242,9 +242,8 @@ def open_parts(simulation: BaseSimulation, settings: PartsSettings) -> Parts:
     if free:
         check_free(system)
     bounds = FreeSettings() if free else None
-    lookahead = lookahead_of(system, placement)
-    most = lookahead if bounds is None else bounds.queue
-    every = settings.every or max(1, min(lookahead // 2, most))
+    most = lookahead_of(system, placement) if bounds is None else bounds.queue
+    every = settings.every or 1
     if every > most:
         raise ScenarioError(
             f"parts: every is {every}, and parts of this placement may be {most} steps apart; give at most {most}, "

@@ -31,7 +31,7 @@ class PartsSettings:
     mode: str = "lockstep"
     """`lockstep`: parts wait for one another, to the bits of one machine. `free`: parts never wait."""
     every: int | None = None
-    """Steps between the exchanges of two parts; None: half the lookahead, so that they have as long to travel."""
+    """Steps between the exchanges of two parts; None: 1."""
     ray: str | None = None
     """Each part in a process of a Ray cluster: `local`, or HOST:PORT of one to join; None: all in this process, in turn."""
 
