@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -110,9 +111,11 @@ def assert_whole(state: dict[str, Any], scenario: Scenario, steps: int, *, row_a
         assert whole.train_means.state_dict() == joined.train_means.state_dict()
 
 
-@pytest.mark.parametrize("every", [1, 3])
-def test_lockstep_has_the_bits_of_the_uncut_run_and_goes_back_to_any_state(every: int) -> None:
-    scenario = ring(delay=3)
+@pytest.mark.parametrize(("every", "link"), [(1, {"bits": 16}), (3, {})])
+def test_lockstep_has_the_bits_of_the_uncut_run_and_goes_back_to_any_state(
+    every: int, link: dict[str, Any]
+) -> None:
+    scenario = ring(delay=3, **link)
     with line_of(scenario, THIRDS, every) as line:
         line.begin_all()
         line.all("advance", 10, row_at=6)
@@ -122,6 +125,28 @@ def test_lockstep_has_the_bits_of_the_uncut_run_and_goes_back_to_any_state(every
         assert line.workers[1].call("advance", 9, 17, None) is None  # it has not begun
         line.begin_all(first)
         assert_whole(line.gather(17), scenario, 17, row_at=6)
+
+
+def test_where_a_connection_breaks_the_call_ends_with_a_line_and_all_begin_again() -> None:
+    scenario = ring(delay=2)
+    with line_of(scenario, {"a": 0, "b": 0, "c": 1, "d": 1}, 1) as line:
+        line.begin_all()
+        state = line.gather(4)
+        for _, seconds in line.all("measure", 4, 100_000):
+            assert 0 < seconds < PATIENCE
+        first, second = line.workers
+        for connection in [*first._connections._incoming]:
+            connection.shutdown(socket.SHUT_RDWR)
+        with ThreadPoolExecutor(2) as pool:
+            answers = [pool.submit(worker.call, "advance", 9, 40, None) for worker in line.workers]
+            answer = answers[0].result()
+            assert answer is not None
+            assert answer[0].steps_taken < 40
+            assert answer[1].startswith("the connection from part 1 to part 0 has broken (")
+            second.halt(9)
+        line.calls = 9
+        line.begin_all(state)
+        assert_whole(line.gather(9), scenario, 9)
 
 
 def test_a_halted_call_ends_early_and_the_next_goes_on() -> None:
