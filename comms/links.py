@@ -24,6 +24,8 @@ __all__ = [
     "Segment",
     "combine_reads",
     "join",
+    "levels_of",
+    "of_levels",
     "quantised",
 ]
 
@@ -69,6 +71,11 @@ class Link:
         seeds = self._seeds("link", device)
         return (uniform_many(seeds, stamp, rows // len(seeds)) < self.drop).flatten()
 
+    @property
+    def in_levels(self) -> bool:
+        """Whether a received message is one of levels, and no noise is added to it (`levels_of`)."""
+        return self.bits is not None and self.noise == 0.0
+
     def arrives(self, stamp: int, rows: int) -> bool:
         """Return whether the message of `stamp` arrives in any row, computed on the host."""
         lost = self.lost(stamp, rows, "cpu")
@@ -101,10 +108,19 @@ class Link:
 
 def quantised(message: Tensor, bits: int) -> Tensor:
     """Round [B, M] to 2^bits levels evenly spaced over [-s, s], s the largest magnitude of each sample."""
-    intervals = (1 << bits) - 1
+    return of_levels(*levels_of(message, bits), bits)
+
+
+def levels_of(message: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    """Return the level of each component of [B, M], from 0 to 2^bits - 1 as floats, and s of each sample, [B, 1]."""
     largest = message.abs().amax(1, keepdim=True)
     share = message / torch.where(largest > 0, largest, torch.ones_like(largest))  # of a zero message: zeros
-    level = ((share + 1) * (intervals / 2)).round()
+    return ((share + 1) * (((1 << bits) - 1) / 2)).round(), largest
+
+
+def of_levels(level: Tensor, largest: Tensor, bits: int) -> Tensor:
+    """Return the message of these levels, as `quantised` does."""
+    intervals = (1 << bits) - 1
     return largest * ((2 * level - intervals) / intervals)
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import networkx as nx
 import torch
@@ -51,6 +51,9 @@ from antiphon.telemetry.channels.series import RunData
 from antiphon.telemetry.csv_files import read_figures
 from antiphon.telemetry.history import History
 from antiphon.telemetry.tensorboard import TensorBoardRecorder
+
+if TYPE_CHECKING:
+    from antiphon.engine.ray.ray_parts import RayParts
 
 __all__ = ["Simulation", "given_scenario", "resumed"]
 
@@ -123,8 +126,11 @@ class Simulation(BaseSimulation):
                     undo.callback(before.release)
                     before.lock()
                     scenario = _check_same_run(before, scenario, seed, dtype)
+            opened = None
             if before is None and division is not None:
-                scenario, division = with_chosen_delay(scenario, division, **settings)
+                scenario, division, opened = with_chosen_delay(scenario, division, **settings)
+                if opened is not None:
+                    undo.callback(opened.close)
             loads = before is not None and bool(before.checkpoints)
             super().__init__(without_weights(scenario) if loads else scenario, **settings)
             undo.callback(self.close)
@@ -139,7 +145,7 @@ class Simulation(BaseSimulation):
                 _record_in(self, before, checkpoint_every)
             else:
                 if division is not None:
-                    self._divide(division)
+                    self._divide(division, opened)
                 if logdir is not None:
                     facts = {} if self._division is None else {"parts": self._division}
                     path = Path(logdir)
@@ -210,7 +216,7 @@ class Simulation(BaseSimulation):
 
     # --- parts -------------------------------------------------------------------------------------------
 
-    def _divide(self, division: PartsSettings) -> None:
+    def _divide(self, division: PartsSettings, opened: RayParts | None = None) -> None:
         """Have parts take the steps from here on that nothing observes; one part in this process divides nothing.
 
         Raises:
@@ -222,7 +228,7 @@ class Simulation(BaseSimulation):
             self._coordinator.close()
         if division.placement is not None:
             check_placement(self._system, division.placement)
-        self._coordinator = None if division.one_process else Coordinator(self, division)
+        self._coordinator = None if division.one_process else Coordinator(self, division, opened)
 
     @property
     def _division(self) -> dict[str, Any] | None:

@@ -60,9 +60,12 @@ class Computed(Protocol):
     """A simulation, or a part of one: what has taken a step."""
 
     scenario: Scenario
-    backend: Backend
     learned: AgentReport
     world: EnvironmentRunner
+
+    @property
+    def backend(self) -> Backend:
+        """What has computed it."""
 
 
 class Row(NamedTuple):

@@ -5,16 +5,17 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import replace
 from math import ceil
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from antiphon.engine.base_simulation import BaseSimulation
-from antiphon.engine.metrics.progress import Progress
 from antiphon.engine.parts.coordinator import open_parts
 from antiphon.engine.parts.placement import placement_for
 from antiphon.engine.parts.settings import PartsSettings
-from antiphon.engine.parts.transport import Parts
 from antiphon.scenarios import Scenario
 from antiphon.spec import LONGEST_DELAY
+
+if TYPE_CHECKING:
+    from antiphon.engine.ray.ray_parts import RayParts
 
 __all__ = ["hiding_delay", "with_chosen_delay"]
 
@@ -24,11 +25,12 @@ _WARM, _MEASURED = 4, 8
 
 def with_chosen_delay(
     scenario: Scenario, settings: PartsSettings, **how: Any
-) -> tuple[Scenario, PartsSettings]:
-    """Return a scenario with steps in place of delays that are `auto`, and the division with its placement and these steps.
+) -> tuple[Scenario, PartsSettings, RayParts | None]:
+    """Return a scenario with steps in place of delays that are `auto`, its division with placement and steps, and open parts.
 
     Where parts wait for one another across a line, it is measured: the parts take steps with delays of 1, and the fewest steps are
-    chosen in which an exchange crosses while both its ends compute; elsewhere 1.
+    chosen in which an exchange crosses while both its ends compute; elsewhere 1. The parts that were opened to measure it stay
+    open (`open_parts`).
 
     Args:
         scenario: Resolved.
@@ -40,21 +42,19 @@ def with_chosen_delay(
         RunError: A part cannot be started.
     """
     if settings.one_process or not scenario.has_automatic_delays:
-        return scenario, settings
-    with (
-        Progress("measuring the line", None),
-        closing(BaseSimulation(scenario.with_delay(1), **how)) as trial,
-    ):
+        return scenario, settings, None
+    with closing(BaseSimulation(scenario.with_delay(1), **how)) as trial:
         placement = placement_for(trial._system, trial.scenario, settings.count, settings.placement)
-        settings = replace(settings, placement=placement)
+        settings, opened = replace(settings, placement=placement), None
         delay = settings.delay or 1
         if settings.delay is None and settings.ray is not None and settings.mode != "free":
-            parts = open_parts(trial, settings)
+            opened = cast("RayParts", open_parts(trial, settings))
             try:
-                delay = _measured(parts)
-            finally:
-                parts.close()
-    return scenario.with_delay(delay, placement), replace(settings, delay=delay)
+                delay = _measured(opened)
+            except BaseException:
+                opened.close()
+                raise
+    return scenario.with_delay(delay, placement), replace(settings, delay=delay), opened
 
 
 def hiding_delay(line: float, step: float) -> int:
@@ -67,7 +67,7 @@ def hiding_delay(line: float, step: float) -> int:
     return min(LONGEST_DELAY, 1 + ceil(line / step))
 
 
-def _measured(parts: Parts) -> int:
+def _measured(parts: RayParts) -> int:
     parts.advance(_WARM)
     before = parts.statistics()
     parts.advance(_WARM + _MEASURED)

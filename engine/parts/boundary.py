@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from antiphon.comms.backward_requests import constant
+from antiphon.comms.links import Link, levels_of, of_levels
 from antiphon.engine.heart.message import Message, StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.errors import EngineError
@@ -35,9 +36,10 @@ class CutMessage:
     Attributes:
         channel: The first of these channels.
         stamp: The step at which it was sent.
-        content: [rows, size], as received.
+        content: [rows, size], as received; or its levels as integers around 0, on a link of so many bits.
         example: The step whose signals it was made from; -1: of none.
         signals: Those that travel with it.
+        largest: [rows, 1], of levels: the largest magnitude of each sample; None: they are none.
     """
 
     channel: str
@@ -45,11 +47,13 @@ class CutMessage:
     content: Array
     example: int
     signals: Mapping[str, Array] = field(default_factory=dict)
+    largest: Array | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes of its contents."""
-        return sum(value.nbytes for value in (self.content, *self.signals.values()))
+        values = (self.content, self.largest, *self.signals.values())
+        return sum(value.nbytes for value in values if value is not None)
 
 
 @dataclass(frozen=True)
@@ -203,7 +207,13 @@ class Boundary:
         if arrived.channel in self._signals:
             each = {name: self._tensor(value) for name, value in arrived.signals.items()}
             signals = StepSignals(arrived.example, each)
-        self.receiving[arrived.channel].ledger.fill(placeholder, self._tensor(arrived.content), signals)
+        ledger, content = self.receiving[arrived.channel].ledger, self._tensor(arrived.content)
+        if arrived.largest is not None:
+            assert ledger.link.bits is not None
+            largest = self._tensor(arrived.largest)
+            level = content.to(largest.dtype) + (1 << ledger.link.bits - 1)
+            content = of_levels(level, largest, ledger.link.bits)
+        ledger.fill(placeholder, content, signals)
 
     def note(self, step: int, incarnation: int) -> None:
         """Note what other parts are to have of `step`, which has been learned from, in this incarnation of the part."""
@@ -225,7 +235,8 @@ class Boundary:
         wanted = (name for signal in self._signals.get(key, ()) for name in (signal, f"_{signal}"))
         signals = {name: array_of(own.signals[name]) for name in wanted if name in own.signals}
         messages, _ = self._outgoing[self._part_of[key]]
-        messages.append(CutMessage(key, message.stamp, array_of(message.received), own.step, signals))
+        content, largest = _on_line(message, self.sending[key].ledger.link)
+        messages.append(CutMessage(key, message.stamp, content, own.step, signals, largest))
 
     def _origin(self, key: str, message: Message) -> Origin | None:
         """Which message of the sender is given back; None: nothing is."""
@@ -273,6 +284,17 @@ class Boundary:
             if not isinstance(content, np.ndarray)
             else torch.tensor(content, device=self.system.device)
         )
+
+
+def _on_line(message: Message, link: Link) -> tuple[Array, Array | None]:
+    """Return the content of a message as it crosses, and the largest magnitudes where that is its levels."""
+    if link.in_levels:
+        assert link.bits is not None
+        level, largest = levels_of(message.sent, link.bits)
+        if bool(largest.isfinite().all()):  # else there are no levels, and some step diverges
+            whole = torch.int8 if link.bits <= 8 else torch.int16
+            return array_of((level - (1 << link.bits - 1)).to(whole)), array_of(largest)
+    return array_of(message.received), None
 
 
 def array_of(value: Any) -> Any:

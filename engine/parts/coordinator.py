@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.build.builder import without_weights
@@ -28,6 +28,9 @@ from antiphon.errors import DivergenceError, ScenarioError
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.parts.part_figures import PartFigures
 
+if TYPE_CHECKING:
+    from antiphon.engine.ray.ray_parts import RayParts
+
 __all__ = ["Coordinator", "open_parts"]
 
 _LONGEST = 1000
@@ -40,6 +43,7 @@ class Coordinator:
     Args:
         simulation: The whole, at the step it goes on from; its parts are opened.
         settings: The division.
+        opened: Parts of another scenario in the same division, in processes that go on as those of this one.
 
     Attributes:
         facts: What run.json says of the parts.
@@ -49,15 +53,16 @@ class Coordinator:
         RunError: A part cannot be started.
     """
 
-    def __init__(self, simulation: BaseSimulation, settings: PartsSettings) -> None:
+    def __init__(
+        self, simulation: BaseSimulation, settings: PartsSettings, opened: RayParts | None = None
+    ) -> None:
         if (name := simulation.backend.name) != "cohort":
             raise ScenarioError(f"parts: the {name} backend computes in one process; leave out backend")
         self.settings = settings
         self._held_at = simulation.now
         """Steps of the state that the simulation holds itself."""
         self._parts: Parts | None = None
-        self._row_at: int | None = None
-        """The newest step that the parts have recorded."""
+        self._opened = opened
         self._parts_of: tuple[Scenario, int] | None = None
         """Scenario and seed of the parts."""
         self._parts_at: int | None = None
@@ -72,7 +77,8 @@ class Coordinator:
         key = simulation.scenario, simulation.seed
         if self._parts is None or self._parts_of != key:
             self.close()
-            self._parts, self._parts_of = open_parts(simulation, self.settings), key
+            opened, self._opened = self._opened, None
+            self._parts, self._parts_of = open_parts(simulation, self.settings, opened), key
         return self._parts
 
     # --- steps -------------------------------------------------------------------------------------------
@@ -110,8 +116,6 @@ class Coordinator:
                     self._parts_at = parts.advance(until, stop=stop, rows=rows)
             except DivergenceError as error:
                 self._diverge(simulation, error, until)
-            if rows is not None and rows.due(self._parts_at - 1):
-                self._row_at = self._parts_at - 1
         simulation.now = step + 1
         if self.free and observed(step):
             self.gather(simulation)
@@ -136,10 +140,10 @@ class Coordinator:
 
     def row(self, simulation: BaseSimulation) -> Row | None:
         """Return what the parts record of the step just taken, and load their sums of losses; None: it was not theirs."""
-        if self._parts is None or self._row_at != simulation.now - 1:
+        rows = [] if self._parts is None or self._parts_at != simulation.now else self._parts.rows()
+        if not rows:
             return None
-        channels = [*simulation.backend.stacked.base.channels]
-        found = merge_rows(self._parts.rows(), simulation.scenario, channels)
+        found = merge_rows(rows, simulation.scenario, [*simulation.backend.stacked.base.channels])
         simulation.train_means.load_state_dict(found.sums)
         return found.row
 
@@ -235,8 +239,13 @@ class Coordinator:
             parts.close()
 
 
-def open_parts(simulation: BaseSimulation, settings: PartsSettings) -> Parts:
+def open_parts(simulation: BaseSimulation, settings: PartsSettings, opened: RayParts | None = None) -> Parts:
     """Start the parts of a simulation's scenario, at step 0.
+
+    Args:
+        simulation: The whole.
+        settings: The division.
+        opened: Parts in the same division whose processes are to compute them; None: they are started.
 
     Raises:
         ScenarioError: The scenario cannot be divided like this; the line says what and the fix.
@@ -247,9 +256,8 @@ def open_parts(simulation: BaseSimulation, settings: PartsSettings) -> Parts:
     if free:
         check_free(system)
     bounds = FreeSettings() if free else None
-    lookahead = lookahead_of(system, placement)
-    most = lookahead if bounds is None else bounds.queue
-    every = settings.every or max(1, min(lookahead // 2, most))
+    most = lookahead_of(system, placement) if bounds is None else bounds.queue
+    every = settings.every or 1
     if every > most:
         raise ScenarioError(
             f"parts: every is {every}, and parts of this placement may be {most} steps apart; give at most {most}, "
@@ -263,6 +271,9 @@ def open_parts(simulation: BaseSimulation, settings: PartsSettings) -> Parts:
     scenario = without_weights(scenario)
     makes = [partial(Part, scenario_of_part(scenario, placement, i), placement, **own) for i in parts]
     shares = [Share.of(system, placement, i) for i in parts]
+    if opened is not None:
+        opened.rebuild(makes, shares)
+        return opened
     from antiphon.engine.ray.ray_parts import RayParts
 
     gpu = simulation.device.type == "cuda"

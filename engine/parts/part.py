@@ -124,31 +124,32 @@ class Part:
         """The neighbours whose exchanges the coming step needs and has not got."""
         return self.boundary.waits_for(self.now)
 
-    def step(self, rows: RowSteps | None = None) -> None:
+    def step(self, rows: RowSteps | None = None, *, watch: bool = False) -> None:
         """Take one environment step (semantics 13).
 
         Args:
             rows: The steps at which figures are recorded, in `row` where this is one; None: none. They change no number.
+            watch: Whether predictions are kept in `learned`; for figures they are.
 
         Raises:
             DivergenceError: A loss or gradient was not finite. No parameter of this part has been touched by this step.
             EngineError: It waits for a neighbour (`waits_for`).
         """
         step = self.now
-        watch = rows is not None and rows.due(step)
+        recorded = rows is not None and rows.due(step)
         self.learned = AgentReport.empty(self.backend.stacked)  # as large as the parameters
         self.boundary.enter(step, self.world.step_signals)
         self.backend.tick(step, self.world.step_signals)
         ends = self.world.advance()
         self.backend.cut(step, ends)
-        self.learned = AgentReport(self.backend.learn(step, watch=watch), self.backend.stacked)
+        self.learned = AgentReport(self.backend.learn(step, watch=watch or recorded), self.backend.stacked)
         self.boundary.note(step, self.incarnation)
         if ends.ended is True:
             self.backend.system.next_episode(self.world.step_signals.step, self._env.episode_length)
         self.train_means.add(self.learned)
         self.now = step + 1
         self.row = None
-        if rows is not None and watch:
+        if rows is not None and recorded:
             self.backend.synchronize()
             self.row = self._row(step, sampled=rows.sampled(step))
 

@@ -287,10 +287,12 @@ def _always_returns(system: System, channel: Channel) -> bool:
 def message_bytes(system: System, channel: Channel) -> float:
     """Return the bytes a step of a channel's messages, and of the signals that cross with those of an aligned sender.
 
-    The mean over steps.
+    The mean over steps. A link of bits without noise has integers of one or two bytes, and a float for each sample.
     """
-    sender = channel.ledger.sender
+    sender, link = channel.ledger.sender, channel.ledger.link
     size = system.dtype.itemsize * channel.size
+    if link.in_levels:
+        size = system.dtype.itemsize + channel.size * (1 if (link.bits or 0) <= 8 else 2)
     if system.agents[channel.sender].align is not None:
         signals = [system.description.all_signals[name] for name in system.signals()]
         size += sum(

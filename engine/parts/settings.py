@@ -31,7 +31,7 @@ class PartsSettings:
     mode: str = "lockstep"
     """`lockstep`: parts wait for one another, to the bits of one machine. `free`: parts never wait."""
     every: int | None = None
-    """Steps between the exchanges of two parts; None: half the lookahead, so that they have as long to travel."""
+    """Steps between the exchanges of two parts; None: 1."""
     delay: int | None = None
     """Steps of a delay that is `auto`, from one part to the next; None: the fewest that hide the line between them."""
     ray: str | None = None

@@ -63,9 +63,6 @@ class Parts(Protocol):
     def statistics(self) -> list[PartFigures]:
         """Return the figures of each part, in order, as they are known without waiting for a part."""
 
-    def line_seconds(self) -> float:
-        """Return the seconds that the exchange of a step takes from a part to another one, over the slowest line between two."""
-
     def close(self) -> None:
         """End all parts and what was started for them; a second call does nothing."""
 
@@ -142,10 +139,6 @@ class LocalParts:
         """See `Parts.statistics`; nobody waits, as the parts take turns."""
         seconds = time.perf_counter() - self._began
         return [replace(figures, seconds=seconds) for figures in self._figures]
-
-    def line_seconds(self) -> float:
-        """See `Parts.line_seconds`; there is no line."""
-        return 0.0
 
     def close(self) -> None:
         """See `Parts.close`."""

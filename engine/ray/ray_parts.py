@@ -1,21 +1,22 @@
-"""Parts as actors of a Ray cluster, each in a process of its own; what they exchange goes from actor to actor."""
+"""Parts as actors of a Ray cluster, each in a process of its own; what they exchange goes over sockets of theirs."""
 
 from __future__ import annotations
 
 import importlib
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
-from antiphon.engine.parts.boundary import Exchange
-from antiphon.engine.parts.part import Part, merge_states
+from antiphon.engine.metrics.report import RowSteps
+from antiphon.engine.parts.part import Part, PartRow, merge_states
 from antiphon.engine.parts.placement import Placement
 from antiphon.engine.parts.share import Share
 from antiphon.engine.parts.transport import Stop, never
 from antiphon.engine.ray.ray_cluster import first_line, open_cluster
+from antiphon.engine.ray.sockets import Address
 from antiphon.engine.ray.worker import Answer, PartWorker
 from antiphon.engine.state.checkpoint import from_bytes, to_bytes
 from antiphon.errors import AntiphonError, DivergenceError, RunError
@@ -24,27 +25,24 @@ from antiphon.telemetry.parts.part_figures import PartFigures
 __all__ = ["RayParts"]
 
 
-_GROUPS = {"steps": 1, "exchanges": 1}
-"""Threads of an actor: one steps its part, one takes what is sent meanwhile."""
+_GROUPS = {"steps": 1, "notes": 1}
+"""Threads of an actor: one steps its part, one takes calls of the driver meanwhile."""
 _STARTED_WITHIN = 120.0
 """Seconds in which the process of a part must be there, at first and after it died."""
 _POLL = 0.2
 """Seconds between two looks at whether the run is to end."""
 _RESTARTS = 20
 """Of a part, at most."""
-
-
-def _hand_over(actor: Any, epoch: int, exchange: Exchange) -> None:
-    """Call a part's actor with an exchange (`Neighbour`); nobody waits for its answer."""
-    actor.put.options(concurrency_group="exchanges", num_returns=0).remote(epoch, exchange)
+_BREAKS = 3
+"""Times one after the other that connections break and nobody has died, at most."""
 
 
 class RayParts:
     """All parts of a scenario in a Ray cluster (`Parts`).
 
     Ray starts a part again whose process dies. In lockstep all parts then go back to the newest state of the whole, which is that
-    of the newest `gather` or `scatter`, and take the steps since once more. In free mode a part goes on alone, from the state
-    that it handed over last, and the others do not wait for it.
+    of the newest `gather` or `scatter`, and take the steps since once more; also where a connection breaks. In free mode
+    a part goes on alone, from the state that it handed over last, and the others do not wait for it.
 
     Args:
         makes: For each part, what builds it by its number, at step 0; it is called in the part's process.
@@ -76,21 +74,23 @@ class RayParts:
         self.placement, self.every, self._shares = placement, every, shares
         self._free, self._keep_every = free, keep_every
         self._count = max(placement.values()) + 1
-        self._at = self._calls = 0
+        self._at = self._calls = self._breaks = 0
         self._epoch = -1
-        self._row_at: int | None = None
+        self._row_steps: RowSteps | None = None
+        self._rows: list[PartRow] = []
         self._states: list[Any] = [None] * self._count
         """What each part begins from: a reference to its share of the newest state of the whole, or its own; None: that of step 0."""
         self._began = self._kept_at = time.monotonic()
         self._figures = [PartFigures(part=index) for index in range(self._count)]
         self._actors: list[Any] = []
+        self._addresses: dict[int, Address] = {}
+        """At which each part takes exchanges."""
         self._resources = ExitStack()
         try:
             opened = self._resources.enter_context(open_cluster(cluster))
             self._ray = importlib.import_module("ray")
             self._makes = [self._ray.put(make) for make in makes]
             self._actors = self._created(opened.own, gpu)
-            self._neighbours = {index: partial(_hand_over, one) for index, one in enumerate(self._actors)}
             self._begin()
         except BaseException:
             self.close()
@@ -106,29 +106,37 @@ class RayParts:
             concurrency_groups=_GROUPS,
             scheduling_strategy="DEFAULT" if alone else "SPREAD",
         )(PartWorker)
-        return [actor.remote(index, self.every, self._keep_every) for index in range(self._count)]
+        same = self.every, self._keep_every, secrets.token_bytes(32), "127.0.0.1" if alone else None
+        return [actor.remote(index, *same) for index in range(self._count)]
 
     # --- the protocol ------------------------------------------------------------------------------------
 
-    def advance(self, until: int, *, stop: Stop = never, row_at: int | None = None) -> int:
+    def advance(self, until: int, *, stop: Stop = never, rows: RowSteps | None = None) -> int:
         """See `Parts.advance`."""
-        if row_at is not None:
-            self._row_at = row_at
-        first = self._at
-        answers = self._all("advance", until, stop)
-        self._states = [own or state for (_, own), state in zip(answers, self._states, strict=True)]
-        reached = {figures.steps_taken for figures, _ in answers}
-        self._at = max(*reached, first + 1)
+        self._row_steps = rows
+        reached = self._take_steps(until, stop)
+        self._at = max(*reached, self._at + 1)
         if reached != {self._at}:  # they were stopped: all go on to where the first one is
-            self._all("advance", self._at)
+            self._take_steps(self._at)
         if not self._free and time.monotonic() >= self._kept_at + self._keep_every:
             self.gather()
         return self._at
 
+    def _take_steps(self, until: int, stop: Stop = never) -> set[int]:
+        """Have all parts take steps, keep what comes of them, and return the steps that they have reached."""
+        answers = self._all("advance", until, self._row_steps, stop)
+        self._states = [own.state or state for (_, own), state in zip(answers, self._states, strict=True)]
+        self._rows = [own.row for _, own in answers if own.row is not None]
+        return {figures.steps_taken for figures, _ in answers}
+
+    def rows(self) -> list[PartRow]:
+        """See `Parts.rows`."""
+        return self._rows
+
     def gather(self) -> dict[str, Any]:
         """See `Parts.gather`."""
-        states = [state for _, state in self._all("gather", self._at) if state is not None]
-        whole = merge_states([from_bytes(state) for state in states])
+        states = [own.state for _, own in self._all("gather", self._at, self._row_steps)]
+        whole = merge_states([from_bytes(state) for state in states if state is not None])
         if not self._free:
             self._keep(whole)
         return whole
@@ -136,7 +144,6 @@ class RayParts:
     def scatter(self, state: Mapping[str, Any]) -> None:
         """See `Parts.scatter`."""
         self._keep(dict(state))
-        self._row_at = None
         self._begin()
         self._at = self._figures[0].steps_taken
 
@@ -145,14 +152,34 @@ class RayParts:
         self._states = [self._ray.put(to_bytes(share.state(whole))) for share in self._shares]
         self._kept_at = time.monotonic()
 
+    def rebuild(self, makes: Sequence[Callable[[int], Part]], shares: Sequence[Share]) -> None:
+        """Have all parts begin anew at step 0, as these build them.
+
+        Raises:
+            RunError: As of `RayParts`.
+            AntiphonError: Likewise.
+        """
+        self._makes, self._shares = [self._ray.put(make) for make in makes], shares
+        self._states, self._at = [None] * self._count, 0
+        self._begin()
+
+    def line_seconds(self, nbytes: int | None = None) -> float:
+        """Return the seconds from when a part has an exchange until its neighbour has it, for the two that are furthest apart.
+
+        It is measured over the connections that parts exchange over, all at once: medians of echoes.
+
+        Args:
+            nbytes: Bytes of an exchange; None: of the largest that each part has sent to each neighbour since all began.
+
+        Raises:
+            RunError: A part is gone and does not come back, or does not answer.
+        """
+        return max(float(seconds) for _, seconds in self._all("measure", self._at, nbytes))
+
     def statistics(self) -> list[PartFigures]:
         """See `Parts.statistics`."""
         seconds = time.monotonic() - self._began
         return [replace(figures, seconds=seconds) for figures in self._figures]
-
-    def line_seconds(self) -> float:
-        """See `Parts.line_seconds`."""
-        return 0.1
 
     def close(self) -> None:
         """See `Parts.close`."""
@@ -166,50 +193,67 @@ class RayParts:
     def _begin(self) -> None:
         """Have all parts begin from the newest state of the whole; RunError where one does not start."""
         self._epoch += 1
-        refs = [self._submit_begin(index) for index in range(self._count)]
-        _, late = self._ray.wait(refs, num_returns=len(refs), timeout=_STARTED_WITHIN)
-        if late:
-            there = self._ray.available_resources()
-            raise RunError(
-                f"ray: part {refs.index(late[0])} has not started within {_STARTED_WITHIN:g} s; "
-                f"{there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs of the cluster are free"
-            )
-        if None in [self._answer(index, ref) for index, ref in enumerate(refs)]:
-            self._begin()
+        for submit in (self._submit_listen, self._submit_begin):
+            refs = [submit(index) for index in range(self._count)]
+            _, late = self._ray.wait(refs, num_returns=len(refs), timeout=_STARTED_WITHIN)
+            if late:
+                there = self._ray.available_resources()
+                raise RunError(
+                    f"ray: part {refs.index(late[0])} has not started within {_STARTED_WITHIN:g} s; "
+                    f"{there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs of the cluster are free"
+                )
+            answers = [self._answer(index, ref) for index, ref in enumerate(refs)]
+            if None in answers:
+                return self._begin()
+            if submit == self._submit_listen:
+                self._addresses = {index: answer[1] for index, answer in enumerate(answers) if answer}
+        return None
+
+    def _submit_listen(self, index: int) -> Any:
+        """Have a part open its address, once Ray has started it."""
+        return self._submit(index, "listen", self._figures[index], max_task_retries=-1)
 
     def _submit_begin(self, index: int) -> Any:
-        """Have a part begin from its newest state, once Ray has started it."""
-        own = self._neighbours, self._figures[index], self._states[index]
-        return self._submit(index, "begin", self._makes[index], self._epoch, *own, max_task_retries=-1)
+        """Have a part begin from its newest state."""
+        own = self._makes[index], self._epoch, self._addresses, self._states[index]
+        return self._submit(index, "begin", *own, max_task_retries=-1)
 
     def _submit(self, index: int, method: str, *arguments: Any, **options: Any) -> Any:
         call = self._actors[index].call.options(concurrency_group="steps", **options)
         return call.remote(method, *arguments)
 
-    def _all(self, method: str, until: int, stop: Stop = never) -> list[Answer]:
+    def _note(self, index: int, method: str, *arguments: Any) -> None:
+        """Call a method of an actor whose answer nobody waits for, also while it steps."""
+        getattr(self._actors[index], method).options(concurrency_group="notes", num_returns=0).remote(
+            *arguments
+        )
+
+    def _all(self, method: str, until: int, argument: object, stop: Stop = never) -> list[Answer]:
         """Call a method of all workers and return their answers; in lockstep all go back if one dies, and are called again.
 
         Args:
-            method: `advance` or `gather`.
+            method: `advance`, `gather` or `measure`.
             until: The step that they are to reach.
+            argument: What else the method takes.
             stop: As of `Parts.advance`.
 
         Raises:
             AntiphonError: What a worker raises, a divergence first; all others have ended the call.
             RunError: A part has died and not come back, or none goes on.
         """
-        while (answers := self._call(method, until, stop)) is None:
+        while (answers := self._call(method, until, argument, stop)) is None:
             self._begin()
         return answers
 
-    def _call(self, method: str, until: int, stop: Stop) -> list[Answer] | None:
-        """Call a method of all workers once; None: one has died, and the others have ended the call."""
+    def _call(self, method: str, until: int, argument: object, stop: Stop) -> list[Answer] | None:
+        """Call a method of all workers once; None: one has died or is cut off, and the others have ended the call."""
         self._calls += 1
-        call = method, self._calls, until, self._row_at
+        call = method, self._calls, until, argument
         pending = {self._submit(index, *call): index for index in range(self._count)}
         answers: dict[int, Answer] = {}
         errors: list[AntiphonError] = []
         died = halted = False
+        broken = ""
         while pending:
             for ref in self._ray.wait([*pending], timeout=_POLL)[0]:
                 index = pending.pop(ref)
@@ -219,22 +263,34 @@ class RayParts:
                     errors.append(error)
                     continue
                 if answer is None and self._free:
-                    pending[self._submit_begin(index)] = index
+                    pending[self._submit_listen(index)] = index
                 elif answer is None:
                     died = True
+                elif isinstance(answer[1], tuple):  # in free mode: its address; it is there again
+                    pending[self._submit_begin_alone(index, answer[1])] = index
+                elif isinstance(answer[1], str):
+                    broken = answer[1]
                 elif answer[0].steps_taken < until and self._free and not halted:  # it has begun again
-                    # The others repeat the call, and take no step in it: what they sent last may not have come to the part.
-                    pending[[self._submit(one, *call) for one in range(self._count)][index]] = index
+                    pending[self._submit(index, *call)] = index
                 else:
                     answers[index] = answer
-            halted = stop() or halted or died or bool(errors)
-            for actor in (
-                self._actors if halted else ()
-            ):  # all of them: one that could not be reached may be at work
-                actor.halt.options(concurrency_group="exchanges", num_returns=0).remote(self._calls)
+            halted = stop() or halted or died or bool(broken or errors)
+            if halted:  # all of them: one that could not be reached may be at work
+                for one in range(self._count):
+                    self._note(one, "halt", self._calls)
         if errors:
             raise min(errors, key=lambda error: not isinstance(error, DivergenceError))
-        return None if died else [answers[index] for index in range(self._count)]
+        self._breaks = self._breaks + 1 if broken and not died else 0
+        if self._breaks > _BREAKS:
+            raise RunError(f"ray: {broken}; machines of the cluster must reach one another at all ports")
+        return None if died or broken else [answers[index] for index in range(self._count)]
+
+    def _submit_begin_alone(self, index: int, address: Address) -> Any:
+        """Have a part begin that does not wait and has been started again, at an address that the others are told."""
+        self._addresses = {**self._addresses, index: address}
+        for one in range(self._count):
+            self._note(one, "meet", index, address)
+        return self._submit_begin(index)
 
     def _answer(self, index: int, ref: Any) -> Answer | None:
         """Return a worker's answer, which is there; None: its process has died, and Ray starts another one.

@@ -6,50 +6,73 @@ from a state that is handed to it.
 
 from __future__ import annotations
 
+import importlib
 import socket
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from queue import SimpleQueue
+from statistics import median
 from typing import Any
 
 import torch
 
 from antiphon import errors
+from antiphon.engine.metrics.report import RowSteps
 from antiphon.engine.parts.boundary import Exchange
-from antiphon.engine.parts.part import Part
+from antiphon.engine.parts.part import Part, PartRow
+from antiphon.engine.ray.sockets import Address, Sockets
 from antiphon.engine.state.checkpoint import from_bytes, to_bytes
 from antiphon.telemetry.parts.part_figures import PartFigures
 
-__all__ = ["Answer", "Neighbour", "PartWorker"]
+__all__ = ["Answer", "PartWorker", "Taken"]
 
-Answer = tuple[PartFigures, bytes | None]
-"""The figures of a part, and a state where one was asked for or is due; its seconds since the run began are not known to it."""
+Answer = tuple[PartFigures, Any]
+"""The figures of a part; its seconds since the run began are not known to it. And what a method returns, or instead of it a line of
+text that says which connection has broken: then all parts have to begin a new epoch."""
 
 
-Neighbour = Callable[[int, Exchange], None]
-"""Hands an exchange of an epoch to another part without waiting: in order, and not at all where its process is gone."""
+@dataclass(frozen=True)
+class Taken:
+    """What comes of steps: what is recorded of the newest one, and the part's state, where they are asked for."""
+
+    row: PartRow | None = None
+    state: bytes | None = None
+
+
+_ECHOES = 5
+"""Times that a line is measured."""
+_ECHO_WITHIN = 60.0
+"""Seconds."""
 
 
 class PartWorker:
-    """A part and its exchanges. The driver's calls come one at a time, `put` and `halt` at any time.
+    """A part and its exchanges. The driver's calls come one at a time, `meet` and `halt` at any time.
 
     Args:
         index: The part's number.
         every: Steps between its exchanges.
         keep_every: Seconds after which a part that does not wait hands over its own state, at the end of a call.
+        token: Of the run, which parts prove to one another that they have.
+        host: Where it takes exchanges; None: at the address of the Ray node that it is on.
     """
 
-    def __init__(self, index: int, every: int, keep_every: float) -> None:
-        self._every, self._keep_every = every, keep_every
+    def __init__(
+        self, index: int, every: int, keep_every: float, token: bytes, host: str | None = None
+    ) -> None:
+        self._every, self._keep_every, self._token, self._host = every, keep_every, token, host
         self._built: Part | None = None
-        self._neighbours: Mapping[int, Neighbour] = {}
+        self._sockets: Sockets | None = None
         self._epoch = -1
-        self._inbox: SimpleQueue[tuple[int, Exchange] | None] = SimpleQueue()
-        """Exchanges with their epochs, and None to wake the one who waits for them."""
-        self._arrived: list[tuple[int, Exchange]] = []
+        self._inbox: SimpleQueue[tuple[int, Exchange | str] | None] = SimpleQueue()
+        """Exchanges, and breaks of connections, with their epochs; and None to wake the one who waits for them."""
+        self._arrived: list[tuple[int, Exchange | str]] = []
         """Taken from the inbox and not delivered."""
+        self._broken: str | None = None
+        """Which connection of this epoch has broken, in lockstep, where an exchange may be lost."""
         self._figures = PartFigures(part=index)
+        self._bytes_before = 0, 0
+        """Sent and received by former processes of the part."""
         self._sent_at = 0
         """The step up to which exchanges have been sent."""
         self._due_at = 0.0
@@ -61,7 +84,7 @@ class PartWorker:
 
     def call(self, method: str, *arguments: Any) -> Answer | None:
         """Return what another method does, or raise its error as one that any process can load; None: it has not begun."""
-        if self._built is None and method != "begin":
+        if self._built is None and method not in ("listen", "begin"):
             return None
         try:
             answer: Answer | None = getattr(self, method)(*arguments)
@@ -71,48 +94,60 @@ class PartWorker:
             line = str(error) if known else f"{type(error).__name__}: {error}"
             raise (known or errors.RunError)(line) from error
 
+    def listen(self, figures: PartFigures) -> Answer:
+        """Return the address at which the part takes exchanges (`Address`).
+
+        Args:
+            figures: Totals of former processes of the part, and its incarnation.
+        """
+        if self._sockets is None:
+            torch.set_num_threads(1)
+            host = self._host or importlib.import_module("ray").util.get_node_ip_address()
+            self._sockets = Sockets(figures.part, self._token, host, self._take)
+            self._bytes_before = figures.bytes_sent, figures.bytes_received
+            unseen = bool(figures.machine) and figures.alive  # its process has died between two calls
+            number = figures.incarnation + unseen
+            self._figures = replace(figures, machine=socket.gethostname(), incarnation=number, alive=True)
+        else:
+            self._figures = replace(self._figures, incarnation=figures.incarnation)
+        return self._figures, (self._figures.incarnation, self._sockets.host, self._sockets.port)
+
     def begin(
-        self,
-        make: Callable[[int], Part],
-        epoch: int,
-        neighbours: Mapping[int, Neighbour],
-        figures: PartFigures,
-        state: bytes | None,
-    ) -> Answer:
-        """Begin an epoch from a state; exchanges of former ones are dropped.
+        self, make: Callable[[int], Part], epoch: int, addresses: Mapping[int, Address], state: bytes | None
+    ) -> Answer | None:
+        """Begin an epoch from a state; exchanges of former ones are dropped. None: its process does not listen yet.
 
         Args:
             make: Builds a part by its number, at step 0.
             epoch: Grows whenever all parts begin from one state together.
-            neighbours: By number of the part.
-            figures: Totals of former processes of the part, and its incarnation.
+            addresses: By number of the part.
             state: Of the whole or its share of it (`Part.load_state_dict`), or its own (`Part.load_own_state`); None: that of step 0.
         """
-        if not self._figures.machine:
-            torch.set_num_threads(1)
-            self._figures = replace(figures, machine=socket.gethostname(), alive=True)
+        if self._sockets is None:
+            return None
         if self._built is not None and state is None:
             self._built.close()
             self._built = None
         if self._built is None:
-            self._built = make(figures.part)
+            self._built = make(self._figures.part)
         part = self._built
         if state is not None:
             found = from_bytes(state)
             (part.load_own_state if "boundary" in found else part.load_state_dict)(found)
-        part.incarnation = figures.incarnation
-        self._figures = replace(self._figures, incarnation=figures.incarnation, steps_taken=part.now)
-        self._epoch, self._neighbours, self._sent_at = epoch, neighbours, part.now
+        part.incarnation = self._figures.incarnation
+        self._figures = replace(self._figures, steps_taken=part.now)
+        self._epoch, self._broken, self._sent_at = epoch, None, part.now
+        self._sockets.connect(epoch, {one: addresses[one] for one in part.neighbours}, free=part.free)
         self._due_at = time.monotonic() + self._keep_every
         return self._figures, None
 
-    def advance(self, call: int, until: int, row_at: int | None) -> Answer:
+    def advance(self, call: int, until: int, rows: RowSteps | None) -> Answer:
         """Take steps up to one, or fewer where the call is halted; with its own state, where that is due in free mode.
 
         Args:
             call: A number that grows from call to call, for `halt`.
             until: Steps taken in the end.
-            row_at: The step after which sums of losses begin anew.
+            rows: The steps at which figures are recorded.
 
         Raises:
             DivergenceError: As of `Part.step`.
@@ -120,32 +155,60 @@ class PartWorker:
         part = self._part
         while part.now < until and self._receive(call, lambda: self._late(until)):
             start = time.perf_counter()
-            part.step()
+            part.step(rows)
             self._count(computing=self._figures.computing + time.perf_counter() - start)
-            if part.now - 1 == row_at:
-                part.train_means.end_row()
             if part.now % self._every == 0:
                 self._send()
         self._send()
-        if not part.free or part.now < until or time.monotonic() < self._due_at:
-            return self._figures, None
+        if part.now < until:
+            return self._figures, self._broken or Taken()
+        if not part.free or time.monotonic() < self._due_at:
+            return self._figures, Taken(part.row)
         self._due_at = time.monotonic() + self._keep_every
-        return self._figures, to_bytes(part.own_state())
+        return self._figures, Taken(part.row, to_bytes(part.own_state()))
 
-    def gather(self, call: int, step: int, row_at: int | None) -> Answer:
+    def gather(self, call: int, step: int, rows: RowSteps | None) -> Answer:
         """Return the part's state at a step (`Part.state_dict`), with all exchanges before it; None: it was halted."""
-        answer, part = self.advance(call, step, row_at), self._part
+        answer, part = self.advance(call, step, rows), self._part
         expected = () if part.free else part.neighbours
         late = lambda: [one for one in expected if part.covered[one] < step]
-        if part.now < step or not self._receive(call, late):
+        if part.now < step:
             return answer
-        return self._figures, to_bytes(part.state_dict())
+        if not self._receive(call, late):
+            return self._figures, self._broken or Taken()
+        return self._figures, Taken(state=to_bytes(part.state_dict()))
 
-    # --- calls of neighbours, and of the driver at any time ---------------------------------------------------
+    def measure(self, call: int, until: int, nbytes: int | None) -> Answer:
+        """Return the seconds that an exchange takes to the neighbour for which that is longest; 0 without neighbours.
 
-    def put(self, epoch: int, exchange: Exchange) -> None:
-        """Take an exchange (`Neighbour`)."""
-        self._inbox.put((epoch, exchange))
+        Args:
+            call: As of `advance`.
+            until: The step at which it is.
+            nbytes: Of an exchange; None: those of the largest to each neighbour so far.
+        """
+        del call, until
+        sockets, longest = self._connections, 0.0
+        for one in self._part.neighbours:
+            medians = []
+            for size in (0, sockets.largest(one) if nbytes is None else nbytes):
+                echoes = [sockets.echo(one, size, _ECHO_WITHIN) for _ in range(_ECHOES)]
+                if None in echoes:
+                    return self._figures, f"part {one} does not answer part {self._part.index}"
+                medians.append(median(filter(None, echoes)))
+            there_and_back, full = medians
+            longest = max(longest, full - there_and_back / 2, there_and_back / 2)
+        return self._figures, longest
+
+    # --- calls at any time -----------------------------------------------------------------------------------
+
+    def _take(self, epoch: int, item: Exchange | str) -> None:
+        """Take what has come from a neighbour (`sockets.Take`)."""
+        self._inbox.put((epoch, item))
+
+    def meet(self, neighbour: int, address: Address) -> None:
+        """Take note of the new address of a part that was started again; for parts that do not wait."""
+        if self._sockets is not None:
+            self._sockets.meet(neighbour, address)
 
     def halt(self, call: int) -> None:
         """End a call early, and all before it."""
@@ -159,9 +222,19 @@ class PartWorker:
         assert self._built is not None
         return self._built
 
+    @property
+    def _connections(self) -> Sockets:
+        assert self._sockets is not None
+        return self._sockets
+
     def _count(self, **totals: Any) -> None:
         """Bring the figures up to date; by the thread that takes steps alone."""
         now, behind = self._part.now, self._part.behind
+        sent, received = self._bytes_before
+        totals |= {
+            "bytes_sent": sent + self._connections.written,
+            "bytes_received": received + self._connections.read,
+        }
         self._figures = replace(self._figures, steps_taken=now, staleness=behind, **totals)
 
     def _late(self, until: int) -> list[int]:
@@ -173,45 +246,42 @@ class PartWorker:
         return [one for one in part.waits_for() if not part.free or part.covered[one] < until]
 
     def _send(self) -> None:
-        """Hand every neighbour what it has to get up to the present step; in lockstep unless it has it."""
-        part, sent = self._part, self._figures.bytes_sent
+        """Send every neighbour what it has to get up to the present step; in lockstep unless it has it."""
+        part = self._part
         if self._sent_at == part.now and not part.free:
             return
         for one in part.neighbours:
-            exchange = part.collect(one)
-            self._neighbours[one](self._epoch, exchange)
-            sent += exchange.nbytes
+            self._connections.send(one, part.collect(one))
         self._sent_at = part.now
-        self._count(bytes_sent=sent, calls=self._figures.calls + len(part.neighbours))
+        self._count(calls=self._figures.calls + len(part.neighbours))
 
     def _receive(self, call: int, late: Callable[[], list[int]]) -> bool:
-        """Deliver what has come, and wait while someone is late; False: the call was halted."""
+        """Deliver what has come, and wait while someone is late; False: the call was halted, or a connection has broken."""
         while True:
             self._deliver()
             missing = late()
-            if call <= self._halted:
+            if call <= self._halted or self._broken is not None:
                 return False
             if not missing:
                 return True
             self._wait(missing)
 
     def _deliver(self) -> None:
-        """Deliver the exchanges of this epoch: in lockstep in order, and none of a step that the part has not taken."""
-        part, received = self._part, 0
+        """Deliver the exchanges of this epoch: in lockstep none of a step that the part has not taken."""
+        part = self._part
         while not self._inbox.empty():
             item = self._inbox.get()
             if item is not None:
                 self._arrived.append(item)
         arrived, self._arrived = self._arrived, []
-        for epoch, exchange in sorted(arrived, key=lambda item: item[1].first):
-            next_one = exchange.end <= part.now and exchange.first == part.covered.get(exchange.sender)
-            if epoch == self._epoch and (part.free or next_one):
-                part.deliver(exchange)
-                received += exchange.nbytes
-            elif epoch >= self._epoch:
-                self._arrived.append((epoch, exchange))
-        if received:
-            self._count(bytes_received=self._figures.bytes_received + received)
+        for epoch, content in arrived:
+            early = not part.free and isinstance(content, Exchange) and content.end > part.now
+            if epoch > self._epoch or (epoch == self._epoch and early):
+                self._arrived.append((epoch, content))
+            elif epoch == self._epoch and isinstance(content, Exchange):
+                part.deliver(content)
+            elif epoch == self._epoch and not part.free:
+                self._broken = self._broken or str(content)
 
     def _wait(self, missing: Collection[int]) -> None:
         """Wait until something has come."""
@@ -221,3 +291,10 @@ class PartWorker:
             self._arrived.append(item)
         each = (time.monotonic() - start) / len(missing)
         self._count(waiting={**before, **{one: before.get(one, 0.0) + each for one in missing}})
+
+    def close(self) -> None:
+        """End its connections and threads, and close its environment."""
+        if self._sockets is not None:
+            self._sockets.close()
+        if self._built is not None:
+            self._built.close()

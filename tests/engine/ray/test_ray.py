@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ import pytest
 import yaml
 
 from antiphon import RunError, Scenario, Simulation
+from antiphon.engine.parts.part import Part
+from antiphon.engine.ray.ray_parts import RayParts
 from antiphon.envs.base import StepResult, TorchVectorEnv
 from tests.commands import Commands
 from tests.contracts.builders import Play
@@ -189,6 +192,14 @@ def kill() -> None:
     os.kill(parts_of(os.getpid())[0], signal.SIGKILL)
 
 
+def parts_on(simulation: Simulation) -> RayParts:
+    """The parts of a simulation on Ray."""
+    assert simulation._coordinator is not None
+    parts = simulation._coordinator._parts
+    assert isinstance(parts, RayParts)
+    return parts
+
+
 @needs_ray
 def test_parts_have_the_bits_of_one_process_also_when_they_are_killed(tmp_path: Path) -> None:
     document = noise_ring(channel={"link": {"delay": 4}}, env=Slow()) | {"telemetry": {"period": 60}}
@@ -205,6 +216,7 @@ def test_parts_have_the_bits_of_one_process_also_when_they_are_killed(tmp_path: 
         for steps in (31, 119):
             whole.run(steps)
         assert not list(differences(facts(whole), facts(divided), tolerance=0.0))
+        assert 0 < parts_on(divided).line_seconds(100_000) < PATIENCE
     assert metrics(tmp_path / "whole") == metrics(tmp_path / "run")
     rows = read_parts(tmp_path / "run" / "parts.csv")
     last = rows[max(rows)]
@@ -221,7 +233,12 @@ def test_parts_have_the_bits_of_one_process_also_when_they_are_killed(tmp_path: 
 def test_it_listens_on_this_machine_alone_and_a_process_that_does_not_come_is_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with on("local"):
+    with on("local") as simulation:
+        parts = parts_on(simulation)
+        parts.advance(9)
+        assert 0 < parts.line_seconds() < PATIENCE
+        parts.rebuild(partial(Part, ring(delay=3), parts.placement))
+        assert (parts.advance(4), parts.gather()["now"]) == (4, 4)
         found = listening({os.getpid(), *children_of(os.getpid())})
         assert sum(found.values()) >= 6
         assert set(found) <= LOOPBACK

@@ -1,10 +1,9 @@
-"""A part's worker without Ray: lockstep whatever the order of exchanges, halts, beginnings, errors, and parts that do not wait."""
+"""A part's worker without Ray: lockstep halts, beginnings, errors, and parts that do not wait."""
 
 from __future__ import annotations
 
 import pickle
-import random
-import threading
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from antiphon.engine.parts.boundary import Exchange
 from antiphon.engine.parts.free_boundary import FreeSettings
 from antiphon.engine.parts.part import Part, merge_states
 from antiphon.engine.ray.worker import PartWorker
@@ -32,26 +30,8 @@ from tests.engine.ray.conftest import PATIENCE
 THIRDS = {"a": 0, "b": 1, "c": 2, "d": 2}
 
 
-class Wire:
-    """The way to a worker: a thread that hands over what is on it, in an order of chance."""
-
-    def __init__(self, worker: PartWorker, chance: random.Random) -> None:
-        self.worker, self.chance = worker, chance
-        self.lock, self.waiting = threading.Lock(), list[tuple[int, Exchange]]()
-
-    def put(self, epoch: int, exchange: Exchange) -> None:
-        with self.lock:
-            self.waiting.append((epoch, exchange))
-
-    def carry(self, stopped: threading.Event) -> None:
-        while not stopped.wait(0.0005):
-            with self.lock:
-                if self.waiting:
-                    self.worker.put(*self.waiting.pop(self.chance.randrange(len(self.waiting))))
-
-
 class Line:
-    """Workers of all parts of a scenario in this process."""
+    """Workers of all parts of a scenario in this process, and what they exchange over sockets."""
 
     def __init__(
         self,
@@ -62,23 +42,42 @@ class Line:
     ) -> None:
         self.make = partial(Part, scenario, placement, free=free)
         self.every, self.count = every, max(placement.values()) + 1
-        self.workers = [PartWorker(index, every, 0.0) for index in range(self.count)]
-        self.wires = {index: Wire(worker, random.Random(index)) for index, worker in enumerate(self.workers)}
+        self.workers = [self.worker(index) for index in range(self.count)]
+        self.incarnations = [0] * self.count
+        self.addresses: dict[int, Any] = {}
         self.calls = self.epoch = 0
 
-    def begin(self, index: int, state: Any = None, *, incarnation: int = 0) -> None:
-        figures = PartFigures(part=index, incarnation=incarnation)
+    def worker(self, index: int) -> PartWorker:
+        return PartWorker(index, self.every, 0.0, b"token", "127.0.0.1")
+
+    def listen(self, index: int) -> None:
+        figures = PartFigures(part=index, incarnation=self.incarnations[index])
+        answer = self.workers[index].call("listen", figures)
+        assert answer is not None
+        self.addresses[index] = answer[1]
+
+    def begin(self, index: int, state: Any = None) -> None:
         data = None if state is None else to_bytes(state)
-        neighbours = {number: wire.put for number, wire in self.wires.items()}
-        assert self.workers[index].call("begin", self.make, self.epoch, neighbours, figures, data)
+        assert self.workers[index].call("begin", self.make, self.epoch, self.addresses, data)
 
     def begin_all(self, state: Any = None) -> None:
         self.epoch += 1
         for index in range(self.count):
+            self.listen(index)
+        for index in range(self.count):
             self.begin(index, state)
 
     def restart(self, index: int) -> None:
-        self.workers[index] = self.wires[index].worker = PartWorker(index, self.every, 0.0)
+        self.workers[index].close()
+        self.workers[index] = self.worker(index)
+        self.incarnations[index] += 1
+
+    def come_back(self, index: int, state: Any = None) -> None:
+        """Begin again alone, as a part that does not wait."""
+        self.listen(index)
+        for worker in self.workers:
+            worker.meet(index, self.addresses[index])
+        self.begin(index, state)
 
     def all(self, method: str, until: int, row_at: int | None = None) -> list[Any]:
         self.calls += 1
@@ -92,16 +91,12 @@ class Line:
 
 @contextmanager
 def line_of(*args: Any, **settings: Any) -> Iterator[Line]:
-    line, stopped = Line(*args, **settings), threading.Event()
-    threads = [threading.Thread(target=wire.carry, args=(stopped,)) for wire in line.wires.values()]
-    for thread in threads:
-        thread.start()
+    line = Line(*args, **settings)
     try:
         yield line
     finally:
-        stopped.set()
-        for thread in threads:
-            thread.join()
+        for worker in line.workers:
+            worker.close()
 
 
 def assert_whole(state: dict[str, Any], scenario: Scenario, steps: int, *, row_at: int | None = None) -> None:
@@ -116,9 +111,11 @@ def assert_whole(state: dict[str, Any], scenario: Scenario, steps: int, *, row_a
         assert whole.train_means.state_dict() == joined.train_means.state_dict()
 
 
-@pytest.mark.parametrize("every", [1, 3])
-def test_lockstep_has_the_bits_of_the_uncut_run_and_goes_back_to_any_state(every: int) -> None:
-    scenario = ring(delay=3)
+@pytest.mark.parametrize(("every", "link"), [(1, {"bits": 16}), (3, {})])
+def test_lockstep_has_the_bits_of_the_uncut_run_and_goes_back_to_any_state(
+    every: int, link: dict[str, Any]
+) -> None:
+    scenario = ring(delay=3, **link)
     with line_of(scenario, THIRDS, every) as line:
         line.begin_all()
         line.all("advance", 10, row_at=6)
@@ -128,6 +125,28 @@ def test_lockstep_has_the_bits_of_the_uncut_run_and_goes_back_to_any_state(every
         assert line.workers[1].call("advance", 9, 17, None) is None  # it has not begun
         line.begin_all(first)
         assert_whole(line.gather(17), scenario, 17, row_at=6)
+
+
+def test_where_a_connection_breaks_the_call_ends_with_a_line_and_all_begin_again() -> None:
+    scenario = ring(delay=2)
+    with line_of(scenario, {"a": 0, "b": 0, "c": 1, "d": 1}, 1) as line:
+        line.begin_all()
+        state = line.gather(4)
+        for _, seconds in line.all("measure", 4, 100_000):
+            assert 0 < seconds < PATIENCE
+        first, second = line.workers
+        for connection in [*first._connections._incoming]:
+            connection.shutdown(socket.SHUT_RDWR)
+        with ThreadPoolExecutor(2) as pool:
+            answers = [pool.submit(worker.call, "advance", 9, 40, None) for worker in line.workers]
+            answer = answers[0].result()
+            assert answer is not None
+            assert answer[0].steps_taken < 40
+            assert answer[1].startswith("the connection from part 1 to part 0 has broken (")
+            second.halt(9)
+        line.calls = 9
+        line.begin_all(state)
+        assert_whole(line.gather(9), scenario, 9)
 
 
 def test_a_halted_call_ends_early_and_the_next_goes_on() -> None:
@@ -161,9 +180,11 @@ def test_errors_are_those_that_any_process_can_load(
     def make(index: int) -> Part:
         raise error
 
-    worker = PartWorker(0, 1, 0.0)
+    worker = PartWorker(0, 1, 0.0, b"", "127.0.0.1")
+    assert worker.call("listen", PartFigures(part=0))
     with pytest.raises(kind) as found:
-        worker.call("begin", make, 0, {}, PartFigures(part=0), None)
+        worker.call("begin", make, 0, {}, None)
+    worker.close()
     loaded = pickle.loads(pickle.dumps(found.value))
     assert (type(loaded), str(loaded)) == (kind, line)
 
@@ -176,10 +197,10 @@ def test_a_part_that_does_not_wait_goes_on_alone_and_comes_back_under_a_new_numb
         line.restart(0)
         line.workers[1].call("advance", line.calls + 1, 40, None)
         assert line.workers[1]._figures.steps_taken == 40
-        line.begin(0, from_bytes(own), incarnation=1)
+        line.come_back(0, from_bytes(own))
         assert line.workers[0]._figures.steps_taken == 12
         line.all("advance", 60)
-        wait_for(lambda: not any(wire.waiting for wire in line.wires.values()))
+        wait_for(lambda: line.workers[1]._deliver() or line.workers[1]._part.covered[0] == 60)
         line.all("advance", 61)
         first, second = (worker._part for worker in line.workers)
         assert dict(second.boundary.state_dict()["_newest"])["s0->s1"][0] == 1
@@ -192,19 +213,12 @@ def test_a_part_that_does_not_wait_needs_nothing_of_one_at_the_end_of_the_call()
     with line_of(scenario, placement, 1, free=FreeSettings(queue=2)) as line:
         line.begin_all()
         line.workers[0].call("advance", 1, 40, None)
-        wait_for(lambda: not line.wires[1].waiting)
         line.workers[1].call("advance", 1, 40, None)
         assert line.workers[1]._figures.steps_taken == 40
         line.restart(1)
-        line.begin(1, incarnation=1)
-        second = line.workers[1]
-        call = threading.Thread(target=partial(second.call, "advance", 2, 40, None))
-        call.start()  # what the first has sent is lost
-        time.sleep(0.1)
-        assert call.is_alive()
-        line.workers[0].call("advance", 2, 40, None)
-        call.join(PATIENCE)
-        assert second._figures.steps_taken == 40
+        line.come_back(1)
+        line.workers[1].call("advance", 2, 40, None)  # what the first has sent is lost
+        assert line.workers[1]._figures.steps_taken == 40
 
 
 def wait_for(holds: Callable[[], bool]) -> None:
