@@ -21,6 +21,8 @@ __all__ = ["hiding_delay", "with_chosen_delay"]
 
 _WARM, _MEASURED = 4, 8
 """Steps of the parts before those that are timed, and these."""
+_UNHIDDEN = 0.05
+"""Share of a step by which the line may stay unhidden."""
 
 
 def with_chosen_delay(
@@ -64,7 +66,7 @@ def hiding_delay(line: float, step: float) -> int:
         line: Seconds that an exchange takes one way.
         step: Seconds that the slowest part computes a step.
     """
-    return min(LONGEST_DELAY, 1 + ceil(line / step))
+    return min(LONGEST_DELAY, 1 + max(0, ceil(line / step - _UNHIDDEN)))
 
 
 def _measured(parts: RayParts) -> int:

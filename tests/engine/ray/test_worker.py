@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from antiphon.engine.metrics.report import RowSteps
 from antiphon.engine.parts.free_boundary import FreeSettings
 from antiphon.engine.parts.part import Part, merge_states
 from antiphon.engine.ray.worker import PartWorker
@@ -79,14 +80,14 @@ class Line:
             worker.meet(index, self.addresses[index])
         self.begin(index, state)
 
-    def all(self, method: str, until: int, row_at: int | None = None) -> list[Any]:
+    def all(self, method: str, until: int, argument: Any = None) -> list[Any]:
         self.calls += 1
         with ThreadPoolExecutor(self.count) as pool:
-            call = (method, self.calls, until, row_at)
+            call = (method, self.calls, until, argument)
             return list(pool.map(lambda worker: worker.call(*call), self.workers))
 
-    def gather(self, step: int) -> dict[str, Any]:
-        return merge_states([from_bytes(state) for _, state in self.all("gather", step)])
+    def gather(self, step: int, rows: RowSteps | None = None) -> dict[str, Any]:
+        return merge_states([from_bytes(taken.state) for _, taken in self.all("gather", step, rows)])
 
 
 @contextmanager
@@ -99,12 +100,12 @@ def line_of(*args: Any, **settings: Any) -> Iterator[Line]:
             worker.close()
 
 
-def assert_whole(state: dict[str, Any], scenario: Scenario, steps: int, *, row_at: int | None = None) -> None:
+def assert_whole(state: dict[str, Any], scenario: Scenario, steps: int, rows: RowSteps | None = None) -> None:
     """Check that a gathered state is that of the uncut simulation."""
     with Simulation(scenario) as whole, Simulation(scenario) as joined:
         for step in range(steps):
             whole.step()
-            if step == row_at:
+            if rows is not None and rows.due(step):
                 whole.train_means.end_row()
         joined._load_state_dict(state)
         assert not list(differences(facts(whole), facts(joined), tolerance=0.0))
@@ -118,13 +119,17 @@ def test_lockstep_has_the_bits_of_the_uncut_run_and_goes_back_to_any_state(
     scenario = ring(delay=3, **link)
     with line_of(scenario, THIRDS, every) as line:
         line.begin_all()
-        line.all("advance", 10, row_at=6)
-        assert_whole(first := line.gather(10), scenario, 10, row_at=6)
-        line.all("advance", 13)
+        rows = RowSteps(period=7, until=0)
+        newest = [taken.row for _, taken in line.all("advance", 7, rows)]
+        assert {figure.name for row in newest for figure in row.row.figures if figure.kind == "agent"} == {
+            *THIRDS
+        }
+        assert_whole(first := line.gather(10, rows), scenario, 10, rows)
+        line.all("advance", 13, rows)
         line.restart(1)
         assert line.workers[1].call("advance", 9, 17, None) is None  # it has not begun
         line.begin_all(first)
-        assert_whole(line.gather(17), scenario, 17, row_at=6)
+        assert_whole(line.gather(17, rows), scenario, 17, rows)
 
 
 def test_where_a_connection_breaks_the_call_ends_with_a_line_and_all_begin_again() -> None:
@@ -193,11 +198,11 @@ def test_a_part_that_does_not_wait_goes_on_alone_and_comes_back_under_a_new_numb
     scenario, placement = stages(2, aligned=False, env={"hold": 50}), {"s0": 0, "s1": 1}
     with line_of(scenario, placement, 1, free=FreeSettings()) as line:
         line.begin_all()
-        (_, own), _ = line.all("advance", 12)
+        (_, taken), _ = line.all("advance", 12)
         line.restart(0)
         line.workers[1].call("advance", line.calls + 1, 40, None)
         assert line.workers[1]._figures.steps_taken == 40
-        line.come_back(0, from_bytes(own))
+        line.come_back(0, from_bytes(taken.state))
         assert line.workers[0]._figures.steps_taken == 12
         line.all("advance", 60)
         wait_for(lambda: line.workers[1]._deliver() or line.workers[1]._part.covered[0] == 60)
