@@ -113,9 +113,11 @@ def quantised(message: Tensor, bits: int) -> Tensor:
 
 def levels_of(message: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """Return the level of each component of [B, M], from 0 to 2^bits - 1 as floats, and s of each sample, [B, 1]."""
+    intervals = (1 << bits) - 1
     largest = message.abs().amax(1, keepdim=True)
     share = message / torch.where(largest > 0, largest, torch.ones_like(largest))  # of a zero message: zeros
-    return ((share + 1) * (((1 << bits) - 1) / 2)).round(), largest
+    level = ((share + 1) * (intervals / 2)).round()
+    return level, largest
 
 
 def of_levels(level: Tensor, largest: Tensor, bits: int) -> Tensor:

@@ -247,14 +247,14 @@ class _Line:
         self._changed.notify()
 
     def _run(self) -> None:
-        """Connect and write; again where that fails, unless in lockstep the neighbour had been reached or is not reached."""
+        """Connect and write, again and again; in lockstep until a connection breaks, or there is none for too long."""
         given_up = time.monotonic() + _REACHED_WITHIN
         reason = ""
         while not self._closed:
             try:
                 with self._connect() as connection:
                     given_up = 0.0
-                    if self._watermark is not None:  # what it had been written with may be lost
+                    if self._watermark is not None:  # what was written with it may be lost
                         self._write(connection, self._watermark)
                     while (item := self._next()) is not None:
                         self._write(connection, item)
@@ -279,10 +279,6 @@ class _Line:
         with self._changed:
             if address == self.address and not self._closed:
                 self._connection = connection
-            if (
-                self.free and self._watermark is not None
-            ):  # what was under way may be lost, but not how far the part is
-                self._queue.append(self._watermark)
         return connection
 
     def _next(self) -> Exchange | bytes | None:
