@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from antiphon.engine.split.plan import Place, plan_parts
 from antiphon.engine.split.tracer import trace
 from antiphon.errors import ScenarioError
 
-__all__ = ["Cut", "Cuts", "containers", "cut_names", "cuts"]
+__all__ = ["Cut", "Cuts", "containers", "cut_names", "cuts", "flop_of"]
 
 _BYTES = 4
 
@@ -109,20 +109,23 @@ def _cut_at(
     return Cut(path, kind, tensors, shares[traced.entries[path]])
 
 
-def cut_names(model: nn.Module, at: Any, example: Mapping[str, Any]) -> list[str]:
+def cut_names(
+    model: nn.Module, at: Any, example: Mapping[str, Any], heads: Callable[[list[str]], Sequence[float]]
+) -> list[str]:
     """Return the paths of the submodules to cut before.
 
     Args:
         model: The model.
         at: Paths; positions of an `nn.Sequential`; or a number of parts.
         example: Arguments of the forward, by name.
+        heads: Returns for cuts in order the floating-point operations of the heads on what crosses each, for the example.
 
     Raises:
         ScenarioError: It is none of these.
     """
     first = next(iter(dict(model.named_children())), "blocks.1")
     if isinstance(at, int) and not isinstance(at, bool):
-        return _balanced(model, at, example)
+        return _balanced(model, at, example, heads)
     if isinstance(at, str) or not isinstance(at, Sequence):
         raise ScenarioError(f"at is {at!r}; give a list such as ['{first}'], or a number of parts")
     if at and all(isinstance(item, str) and item for item in at):
@@ -153,8 +156,13 @@ def containers(names: Iterable[str]) -> set[str]:
     return found
 
 
-def _balanced(model: nn.Module, count: int, example: Mapping[str, Any]) -> list[str]:
-    """Return the cuts that make a number of parts of about equal cost, in floating-point operations.
+def _balanced(
+    model: nn.Module,
+    count: int,
+    example: Mapping[str, Any],
+    heads: Callable[[list[str]], Sequence[float]],
+) -> list[str]:
+    """Return the cuts that make a number of parts of about equal cost: each computes its own share and the heads on what it sends.
 
     Raises:
         ScenarioError: There are too few places to cut.
@@ -167,6 +175,8 @@ def _balanced(model: nn.Module, count: int, example: Mapping[str, Any]) -> list[
             f"at={count}: {type(model).__name__} can be cut at {len(places)} places; name submodules inside its blocks"
         )
     bounds = [0.0, *(cut.share for cut in places), 1.0]
+    total = flop_of(model, **example) or 1
+    costs = [0.0, *(flop / total for flop in heads([cut.name for cut in places])), 0.0]
     last = len(bounds) - 1
     best: dict[tuple[int, int], tuple[float, int, tuple[int, ...]]] = {(0, 0): (0.0, 0, ())}
     for parts in range(1, count + 1):
@@ -176,9 +186,8 @@ def _balanced(model: nn.Module, count: int, example: Mapping[str, Any]) -> list[
                 if (parts - 1, start) in best:
                     cost, size, chosen = best[parts - 1, start]
                     crossing = places[end - 1].size if end < last else 0
-                    options.append(
-                        (max(cost, round(bounds[end] - bounds[start], 3)), size + crossing, (*chosen, end))
-                    )
+                    own = round(bounds[end] - bounds[start] + costs[end], 3)
+                    options.append((max(cost, own), size + crossing, (*chosen, end)))
             if options:
                 best[parts, end] = min(options)
     return [places[end - 1].name for end in best[count, last][2][:-1]]
@@ -214,6 +223,13 @@ def _around_blocks(model: nn.Module) -> set[str]:
     return containers(lists)
 
 
+def flop_of(module: nn.Module, *args: Any, **kwargs: Any) -> int:
+    """Return the floating-point operations of a forward."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module(*args, **kwargs)
+    return int(counter.get_total_flops())
+
+
 def _shares(traced: Trace) -> dict[fx.Node, float]:
     """The share of the forward's operations that is before each node."""
     total, before = 0, {}
@@ -223,8 +239,5 @@ def _shares(traced: Trace) -> dict[fx.Node, float]:
             continue
         args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: traced.facts[n].value)
         if node.op == "call_module":
-            module = traced.root.get_submodule(str(node.target)).eval()
-            with torch.no_grad(), FlopCounterMode(display=False) as counter:
-                module(*args, **kwargs)
-            total += counter.get_total_flops()
+            total += flop_of(traced.root.get_submodule(str(node.target)).eval(), *args, **kwargs)
     return {node: cost / max(total, 1) for node, cost in before.items()}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -12,13 +14,13 @@ from torch import nn
 
 from antiphon.agents.objectives import objective_of
 from antiphon.engine.split.credit import WORDS, Credit
-from antiphon.engine.split.cuts import containers, cut_names
+from antiphon.engine.split.cuts import containers, cut_names, flop_of
 from antiphon.engine.split.example import Inputs, check_model, inputs_for
 from antiphon.engine.split.graph import copied
 from antiphon.engine.split.join import Origin
 from antiphon.engine.split.outputs import axes_for, prediction_of, predictions_of
 from antiphon.engine.split.parts import Part, build_parts
-from antiphon.engine.split.plan import at_path, plan_parts
+from antiphon.engine.split.plan import Message, at_path, plan_parts
 from antiphon.engine.split.ties import tied_parameters
 from antiphon.engine.split.tracer import trace
 from antiphon.envs import registry
@@ -32,6 +34,8 @@ __all__ = ["split"]
 
 _PREDICTED = ("decoupled", "unlocked")
 _CODED = ("classification", "coding")
+_LENS = 2 / 3
+"""Of a head's operations: those of its forward and of the message's gradient, without its parameters'."""
 
 
 @torch.inference_mode(mode=False)
@@ -61,7 +65,7 @@ def split(
     Args:
         model: Its forward takes tensors [batch, …].
         at: Submodules before which to cut (`["blocks.1", "blocks.2.mlp"]`), positions of an `nn.Sequential`, or a number
-            of parts of about equal cost (floating-point operations of the example's forward).
+            of parts of about equal cost (floating-point operations of the example, the gradients' heads among them).
         env: As a scenario has it: `{"id": …}`, `antiphon.envs.from_tensors(…)`, …
         inputs: Arguments of the forward, and the signals they are: `{"idx": "tokens"}`. None: each argument without a
             default is the observation of its name, or the only one the `image`, or the first observation.
@@ -96,7 +100,7 @@ def split(
         heads = _heads(objective, objectives, output, description)
         given = inputs_for(model, description, inputs)
         dropped = None if objectives is None else [name for name, one in objectives.items() if one is None]
-        cut = _cut(model, at, given, heads, dropped)
+        cut = _cut(model, at, given, heads, dropped, coupling, gradient)
         tied = tied_parameters(cut.parts, model, cut.names, tie)
         credit = _credit(model, given, cut, heads, gradient)
         channels = _channels(cut, coupling, gradient, credit, delay)
@@ -190,12 +194,44 @@ def _credit(
     return Credit(model, given.example, cut.at, main.target, main.output, main.size, cut.members, coded=coded)
 
 
+@torch.random.fork_rng(devices=[])  # as in `_channels`
+def _flop_of_heads(
+    model: nn.Module,
+    names: list[str],
+    given: Inputs,
+    heads: Sequence[_Head],
+    dropped: Sequence[str | int] | None,
+    coupling: str,
+    gradient: str | Mapping[str, Any] | None,
+) -> list[float]:
+    """Return the operations of the heads on what crosses each of some cuts, for the example; of channels without heads none.
+
+    In units of a forward whose gradients are computed too. Arguments as of `_cut`.
+    """
+    crossing: list[dict[Message, float]] = [{} for _ in names]
+    rows = len(next(iter(given.example.values())))
+    with suppress(ScenarioError):  # `_cut` and `_channels` report what is wrong with the cuts that are chosen
+        cut = _cut(model, names, given, heads, dropped, coupling, gradient)
+        credit = _credit(model, given, cut, heads, gradient)
+        for wire in (wire for part in cut.parts for wire in part.reads if coupling in _PREDICTED):
+            with suppress(ScenarioError):
+                keys = credit.default(wire) if gradient is None else credit.gradient(gradient, wire)
+                if isinstance(keys, str) or not isinstance(head := keys.get("network"), nn.Module):
+                    continue
+                flop = flop_of(head, torch.zeros(rows, *wire.message.shape))
+                for place in range(wire.message.sender, wire.receiver):
+                    crossing[place].setdefault(wire.message, flop * (_LENS if keys["kind"] == "lens" else 1))
+    return [sum(each.values()) for each in crossing]
+
+
 def _cut(
     model: nn.Module,
     at: int | Sequence[int | str],
     given: Inputs,
     heads: Sequence[_Head],
     dropped: Sequence[str | int] | None,
+    coupling: str,
+    gradient: str | Mapping[str, Any] | None,
 ) -> _Cut:
     """Trace a model and build its parts.
 
@@ -205,8 +241,13 @@ def _cut(
         given: Its arguments.
         heads: The outputs that are kept.
         dropped: Those that are not; None: all others.
+        coupling: As of `split`.
+        gradient: Likewise.
     """
-    names = cut_names(model, at, given.example)
+    flop = partial(
+        _flop_of_heads, model, given=given, heads=heads, dropped=dropped, coupling=coupling, gradient=gradient
+    )
+    names = cut_names(model, at, given.example, flop)
     traced = trace(model, containers(names), given.example)
     if dropped is None:
         places = [prediction_of(traced, one.output, one.size, one.target) for one in heads]

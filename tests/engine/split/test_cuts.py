@@ -38,11 +38,22 @@ def test_what_cannot_be_cut_is_listed_with_the_reason() -> None:
     assert not cut["c"].problem
 
 
-@pytest.mark.parametrize(("count", "sizes"), [(1, [8]), (3, [3, 3, 2]), (4, [2, 2, 2, 2])])
+@pytest.mark.parametrize(("count", "sizes"), [(1, [8]), (3, [2, 3, 3]), (4, [2, 2, 2, 2])])
 def test_a_number_of_parts_makes_their_costs_about_equal(count: int, sizes: list[int]) -> None:
     scenario = split_text(Logits(blocks=8), count)
     keys = [dict(agent.network.named_parameters()) for agent in scenario.agents.values()]
     assert [sum(key.endswith("ln1.weight") for key in part) for part in keys] == sizes
+
+
+def test_the_heads_of_a_number_of_parts_count() -> None:
+    """The first of two parts computes a copy of a block and of the last layers too, and begins as with a cut that is named."""
+    model, gradient = Logits(blocks=9), {"kind": "aug_local", "layers": 1}
+    counted, named = (split_text(model, at, gradient=gradient) for at in (2, ["blocks.4"]))
+    keys = [dict(agent.network.named_parameters()) for agent in counted.agents.values()]
+    assert [sum(key.endswith("ln1.weight") for key in part) for part in keys] == [4, 5]
+    heads = [scenario.channels[0].gradient.get("network").state_dict() for scenario in (counted, named)]
+    assert heads[0].keys() == heads[1].keys()
+    assert all(torch.equal(heads[0][key], value) for key, value in heads[1].items())
 
 
 def test_parts_of_a_chain_are_split_where_it_cannot_be_traced() -> None:
