@@ -144,14 +144,13 @@ def summary(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return means over the runs of a way on a line; the interval is Student's t over seeds."""
     each = [record["bits"] for record in records]
     whole = None if None in each else mean(each, share=False)
+    ends = None if whole is None or whole.low is None or whole.high is None else (whole.low, whole.high)
     columns = list(zip(*(record["bytes"] for record in records), strict=True))
     memory = list(zip(*(record["rss_mb"] for record in records), strict=True))
     return {
         "ms": round(fmean(record["ms"] for record in records), 2),
         "bits": None if whole is None else round(whole.value, 4),
-        "interval": None
-        if whole is None or whole.low is None
-        else [round(whole.low, 4), round(whole.high, 4)],
+        "interval": None if ends is None else [round(end, 4) for end in ends],
         "bits_each": each,
         "ms_each": [record["ms"] for record in records],
         "steps": round(fmean(record["steps"] for record in records)),

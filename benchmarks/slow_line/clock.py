@@ -71,7 +71,7 @@ class Clock:
     def _row(self) -> NDArray[np.float64]:
         """Return the row of this process, which is the first free one at first."""
         own = os.getpid()
-        row = next(row for row in self._rows if row[_PROCESS] in (0, own))
+        row: NDArray[np.float64] = next(row for row in self._rows if row[_PROCESS] in (0, own))
         row[_PROCESS] = own
         return row
 

@@ -194,7 +194,9 @@ class Pair:
             resources.callback(shutil.rmtree, self.folder, ignore_errors=True)
             try:
                 self._program = self._compiled()
-                self.ends = [_closed_by(resources, Namespace(address, mtu)) for address in ADDRESSES]
+                self.ends: list[Namespace] = [
+                    _closed_by(resources, Namespace(address, mtu)) for address in ADDRESSES
+                ]
                 self.line = Line(self.ends, self._program, Setting(0, 0))
             except (OSError, subprocess.CalledProcessError) as error:
                 reason = getattr(error, "stderr", None) or error

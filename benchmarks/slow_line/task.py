@@ -17,8 +17,8 @@ __all__ = ["BATCH", "BLOCKS", "LENGTH", "TEXT", "Windows", "bits", "mean_state",
 
 LENGTH, BATCH, BLOCKS, WIDTH, HEADS = 64, 16, 8, 96, 4
 TEXT = "moby_dick" if os.environ.get("ANTIPHON_DATA") else texts.EMBEDDED
-_HELD_OUT = 384
-"""Windows of the validation split, evenly spaced."""
+_HELD_OUT, _AT_ONCE = 384, 64
+"""Windows of the validation split, evenly spaced, and how many are evaluated at a time."""
 
 
 def new_model(seed: int) -> GPT:
@@ -68,10 +68,10 @@ def bits(state: dict[str, Tensor]) -> float:
     """Return the bits per character of held-out text that a model with these parameters needs."""
     model, codes = new_model(0), _codes("validation")
     model.load_state_dict(state)
-    chosen = torch.linspace(0, (len(codes) - 1) // LENGTH - 1, _HELD_OUT).long().unique()
-    places = chosen[:, None] * LENGTH + torch.arange(LENGTH)
-    total = sum(
-        F.cross_entropy(model(codes[some]).flatten(0, 1), codes[some + 1].flatten(), reduction="sum").item()
-        for some in places.split(64)
-    )
-    return total / places.numel() / math.log(2)
+    chosen = sorted({*torch.linspace(0, (len(codes) - 1) // LENGTH - 1, _HELD_OUT).long().tolist()})
+    total = 0.0
+    for start in range(0, len(chosen), _AT_ONCE):
+        places = torch.tensor(chosen[start : start + _AT_ONCE])[:, None] * LENGTH + torch.arange(LENGTH)
+        logits = model(codes[places]).flatten(0, 1)
+        total += F.cross_entropy(logits, codes[places + 1].flatten(), reduction="sum").item()
+    return total / (len(chosen) * LENGTH) / math.log(2)
