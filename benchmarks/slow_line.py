@@ -26,8 +26,8 @@ The table of the results, on an idle machine:
     ANTIPHON_DATA=… python benchmarks/slow_line.py --line 1000:25 --line 1000:100 --line 100:25 --line 100:100 \
         --seconds 60 --seeds 5 --ways all --out slow_line.jsonl --json
 
-It takes about 6 hours, and can be cut: with the same `--out` it goes on. For each rate of `GRID`, `--tune` trains a seed that
-is not among those reported.
+It takes about 6 hours (without `--ways all` 3), and can be cut: with the same `--out` it goes on. With `--tune` the same command
+trains a seed that is not among those reported at each rate of `GRID`, in 3.5 hours.
 """
 
 from __future__ import annotations
@@ -70,9 +70,12 @@ WAYS = {
 DEFAULT = "plain,ddp,1f1b,averaging,antiphon"
 GRID = (1e-3, 2e-3, 4e-3)
 RATES: dict[str, float] = {}
-"""Learning rates of ways, by way or name, where they are not `RATE`: the best of GRID for seed TUNED (`--tune`)."""
+"""Learning rates by WAY@LINE or WAY, for averaging and diloco also without their H: the best of GRID with seed TUNED.
+
+None is tuned yet. `--tune` with the lines, seconds and ways that are to be reported prints them.
+"""
 RATE = 2e-3
-"""Of the ways whose rate has not been tuned."""
+"""Where RATES has none."""
 TUNED = 1000
 """The seed of `--tune`."""
 
@@ -189,10 +192,11 @@ def ways_of(name: str) -> tuple[str, ...]:
     return WAYS[name]
 
 
-def rate_of(way: str, given: Mapping[str, float]) -> float:
-    """Return the learning rate of a way: as given, as tuned, or `RATE`."""
+def rate_of(way: str, line: str, given: Mapping[str, float]) -> float:
+    """Return the learning rate of a way on a line: as given, as tuned, or `RATE`."""
     kind = way.partition(":")[0]
-    return next((rates[key] for rates in (given, RATES) for key in (way, kind) if key in rates), RATE)
+    keys = (f"{way}@{line}", f"{kind}@{line}", way, kind)
+    return next((rates[key] for rates in (given, RATES) for key in keys if key in rates), RATE)
 
 
 def arguments_of(command: Sequence[str] | None = None) -> argparse.Namespace:
@@ -206,7 +210,9 @@ def arguments_of(command: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=60.0, help="of training")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--ways", default=DEFAULT, help=f"with commas, or all; default: {DEFAULT}")
-    parser.add_argument("--lr", action="append", default=[], metavar="WAY=RATE", help="in place of the tuned")
+    parser.add_argument(
+        "--lr", action="append", default=[], metavar="WAY[@LINE]=RATE", help="in place of the tuned"
+    )
     parser.add_argument("--tune", action="store_true", help=f"try the rates {GRID} with seed {TUNED}")
     parser.add_argument("--out", type=Path, help="file of JSON lines: runs that it has are not taken again")
     parser.add_argument("--mtu", type=int, default=16_000, help="bytes of a packet")
@@ -238,7 +244,7 @@ def main() -> None:
         for seed in ([TUNED] if arguments.tune else range(arguments.seeds))
         for line in arguments.line
         for way in arguments.ways
-        for rate in (GRID if arguments.tune else [rate_of(way, arguments.rates)])
+        for rate in (GRID if arguments.tune else [rate_of(way, line, arguments.rates)])
     ]
     records = Records(arguments.out)
     try:
@@ -250,23 +256,29 @@ def main() -> None:
         if (record := records.get(run)) is not None:
             found[run["line"]][run["way"]].append(record)
     if arguments.tune:
-        results: dict[str, Any] = {line: best_rates(each) for line, each in found.items()}
-        print("\n".join(f"{line}: {rates}" for line, rates in results.items()))
+        results: dict[str, Any] = best_rates(found)
+        print("\n".join(f"{place}: {each}" for place, each in results.items()))
     else:
         results = {line: by_way(arguments.names, found[line]) for line in arguments.line}
         print("\n".join(lines_of(results)))
     if arguments.json:
-        print(json.dumps(results if len(arguments.line) > 1 else results.get(arguments.line[0])))
+        one = not arguments.tune and len(arguments.line) == 1
+        print(json.dumps(results[arguments.line[0]] if one else results))
     sys.exit(1 if failed else 0)
 
 
-def best_rates(records: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
-    """Return by way the bits of each rate, and the rate with the fewest."""
-    found: dict[str, dict[str, Any]] = {}
-    for way, each in records.items():
-        known = {record["lr"]: record["bits"] for record in each if record["bits"] is not None}
-        found[way] = {"best": min(known, key=known.__getitem__, default=None), "bits": known}
-    return found
+def best_rates(found: Mapping[str, Mapping[str, Sequence[Any]]]) -> dict[str, dict[str, Any]]:
+    """Return by WAY@LINE the rate with the fewest bits, and the bits of each.
+
+    Args:
+        found: Records by line and way.
+    """
+    best: dict[str, dict[str, Any]] = {}
+    for line, each in found.items():
+        for way, records in each.items():
+            known = {record["lr"]: record["bits"] for record in records if record["bits"] is not None}
+            best[f"{way}@{line}"] = {"lr": min(known, key=known.__getitem__, default=None), "bits": known}
+    return best
 
 
 def lines_of(results: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -93,20 +93,14 @@ class Namespace:
 
     def __init__(self, address: str, mtu: int) -> None:
         home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-        self.tun = self._file = -1
         try:
             _system_call("unshare", _CLONE_NEWNET)
-            self._file = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-            self.tun = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
-            fcntl.ioctl(self.tun, _TUNSETIFF, struct.pack("16sH", INTERFACE.encode(), _TUN_WITHOUT_HEADER))
-            up = f"link set {INTERFACE} up mtu {mtu} txqueuelen 20000"
-            cubic = f"route replace {_NETWORK} dev {INTERFACE} src {address} congctl cubic"  # whatever is the default
-            for command in ("link set lo up", f"addr add {address}/24 dev {INTERFACE}", up, cubic):
-                subprocess.run(["ip", *command.split()], check=True, capture_output=True, text=True)
-            for name, value in _TCP.items():
-                Path("/proc/sys/net/ipv4", name).write_text(value, encoding="ascii")
+            try:
+                self._file = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+                self.tun = _device(address, mtu)
+            finally:
+                _system_call("setns", home, _CLONE_NEWNET)
         finally:
-            _system_call("setns", home, _CLONE_NEWNET)
             os.close(home)
 
     def start(self, command: Sequence[str], **settings: Any) -> subprocess.Popen[str]:
@@ -189,6 +183,8 @@ class Pair:
     """
 
     def __init__(self, mtu: int) -> None:
+        if sys.platform != "linux":
+            raise NetworkError(f"no line can be emulated on {sys.platform}; it takes Linux")
         with ExitStack() as resources:
             self.folder = Path(tempfile.mkdtemp(prefix="line-", dir="/tmp"))  # short: sockets are in it
             resources.callback(shutil.rmtree, self.folder, ignore_errors=True)
@@ -288,6 +284,23 @@ def _system_call(name: str, *arguments: int) -> None:
     if getattr(_LIBC, name)(*arguments):
         number = ctypes.get_errno()
         raise OSError(number, f"{name}: {os.strerror(number)}")
+
+
+def _device(address: str, mtu: int) -> int:
+    """Return the file of a new TUN device in the namespace of this thread."""
+    file = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
+    fcntl.ioctl(file, _TUNSETIFF, struct.pack("16sH", INTERFACE.encode(), _TUN_WITHOUT_HEADER))
+    commands = (
+        "link set lo up",
+        f"addr add {address}/24 dev {INTERFACE}",
+        f"link set {INTERFACE} up mtu {mtu} txqueuelen 20000",
+        f"route replace {_NETWORK} dev {INTERFACE} src {address} congctl cubic",  # whatever the machine's default is
+    )
+    for command in commands:
+        subprocess.run(["ip", *command.split()], check=True, capture_output=True, text=True)
+    for name, value in _TCP.items():
+        Path("/proc/sys/net/ipv4", name).write_text(value, encoding="ascii")
+    return file
 
 
 def _numbers() -> list[str]:
