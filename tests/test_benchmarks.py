@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks import agents_scaling, building, parts, shuffled_credit, split
+from antiphon import Simulation
+from benchmarks import agents_scaling, building, parts, shuffled_credit, slow_line, split
 
 
 @pytest.mark.long
@@ -56,3 +58,52 @@ def test_a_shuffled_prediction_is_that_of_the_next_environment(
     monkeypatch.setattr(sys, "argv", words.split())
     shuffled_credit.main()
     assert '"shuffled": true' in capsys.readouterr().out
+
+
+def test_the_processes_of_a_way_end_at_the_newest_step_that_one_has_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, time = import_module("clock"), 0.0  # of benchmarks/slow_line, which the script makes importable
+    clock, warm = module.Clock(tmp_path / "clock", processes=2, seconds=10.0), module.WARM
+    monkeypatch.setattr("time.monotonic", lambda: time)
+
+    def goes_on(process: int, taken: int) -> bool:
+        monkeypatch.setattr("os.getpid", lambda: process)
+        return clock.step(taken)
+
+    assert all(goes_on(process, taken) for taken in range(warm) for process in (7, 8))
+    time = 50.0
+    assert goes_on(7, warm)
+    assert clock.began is None
+    time = 60.0
+    assert goes_on(8, warm)
+    assert clock.began == 60.0
+    assert goes_on(7, warm + 1)
+    time = 71.0
+    assert goes_on(8, warm + 1)  # the other one is in its next step
+    assert not goes_on(7, warm + 2)
+    assert not goes_on(8, warm + 2)
+    assert (clock.steps, clock.seconds, clock.processes) == (warm + 2, 11.0, [7, 8])
+
+
+@pytest.mark.long
+def test_the_parts_of_the_slow_line_take_steps_and_note_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = import_module("antiphon_way")
+    monkeypatch.setenv(import_module("timed_windows").CLOCK, str(tmp_path / "clock"))
+    for way in module.WAYS:
+        clock = import_module("clock").Clock(tmp_path / "clock", processes=1, seconds=1e6)
+        with Simulation(module.scenario(way, 0, 1e-3), parts=2) as simulation:
+            simulation.run(6, progress=False)
+        assert clock.steps >= 6
+
+
+def test_the_best_number_of_steps_between_two_meetings_is_that_of_the_way() -> None:
+    record = {"ms": 50.0, "steps": 100, "bytes": [1, 2], "rss_mb": [3], "forwarder": 0.1, "lr": 1e-3}
+    runs = {"averaging:16": [3.0, 3.2], "averaging:64": [2.9, 3.0], "plain": [None, 3.0]}
+    records = {way: [{**record, "bits": bits} for bits in each] for way, each in runs.items()}
+    found = slow_line.by_way(["plain", "averaging"], records)
+    assert found["averaging"] == {**found["averaging:64"], "every": 64}
+    assert found["averaging"]["interval"] == pytest.approx([2.95 - 0.6353, 2.95 + 0.6353])
+    assert found["plain"]["bits"] is None

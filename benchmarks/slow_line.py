@@ -1,0 +1,303 @@
+"""One GPT, trained for equal seconds by two processes with a slow line between them: bits per character of held-out text.
+
+The line is emulated (`slow_line/network.py`): two network namespaces, and a process that passes their packets on at MBIT megabits
+per second in each direction, MS milliseconds later, each lost with probability LOSS. Needs root on Linux, and a C compiler. TCP
+is cubic with large buffers; packets have `--mtu` bytes (16,000), which spares the processor, and of which fewer are lost than of
+1,500. The forwarder takes a share of a core, which is reported: two cores are the least.
+
+Ways, each with one thread a process and 16 windows a step:
+
+    plain, plain2     one process, with one thread and with two; the line does not matter
+    ddp, ddp16        DistributedDataParallel over gloo; its gradients as float16
+    1f1b              torch.distributed.pipelining, half of the blocks each, 4 micro-batches
+    averaging:H       parameters averaged every H steps; `averaging` is H = 16, 64 and 256, and in the result the best of them
+    diloco:H          the same with an outer Nesterov momentum of 0.9 at a rate of 0.7 (Douillard et al. 2023)
+    antiphon          `antiphon.split(model, at=2, …)` in two parts on a Ray cluster, one node in each namespace
+    antiphon-local    the same with small local heads; antiphon-free: the parts do not wait for each other
+
+The clock is the same for all: it starts when the last process of a way has taken its first 8 steps, so that building, connecting
+and the first allocations count for nobody. The step in which it runs out is finished. The model is then judged outside of the
+time: of ways that average, the mean of the two. A run leaves `ms` (a step), `bytes` (a step, from the first end and from the
+second), `rss_mb` (the most memory of each process above that after `import torch`; of antiphon two parts and the process that
+started them, without Ray's own), `forwarder` (its share of a core) and `bits`. Ways, lines and seeds take turns, seed by seed.
+
+The table of the results, on an idle machine:
+
+    ANTIPHON_DATA=… python benchmarks/slow_line.py --line 1000:25 --line 1000:100 --line 100:25 --line 100:100 \
+        --seconds 60 --seeds 5 --ways all --out slow_line.jsonl --json
+
+It takes about 6 hours (without `--ways all` 3), and can be cut: with the same `--out` it goes on. With `--tune` the same command
+trains a seed that is not among those reported at each rate of `GRID`, in 3.5 hours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from antiphon.telemetry.statistics import mean
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE / "slow_line")]
+from interleaved import table
+from machine import machine
+from network import NetworkError, Pair, Setting
+from training import Training, WayError, megabytes_after_import
+
+EVERY = (16, 64, 256)
+"""Steps between two meetings of ways that average."""
+WAYS = {
+    "plain": ("plain",),
+    "plain2": ("plain2",),
+    "ddp": ("ddp",),
+    "ddp16": ("ddp16",),
+    "1f1b": ("1f1b",),
+    "averaging": tuple(f"averaging:{every}" for every in EVERY),
+    "diloco": tuple(f"diloco:{every}" for every in EVERY),
+    "antiphon": ("antiphon",),
+    "antiphon-local": ("antiphon-local",),
+    "antiphon-free": ("antiphon-free",),
+}
+"""What the names of ways stand for."""
+DEFAULT = "plain,ddp,1f1b,averaging,antiphon"
+GRID = (1e-3, 2e-3, 4e-3)
+RATES: dict[str, float] = {}
+"""Learning rates by WAY@LINE or WAY, for averaging and diloco also without their H: the best of GRID with seed TUNED.
+
+None is tuned yet. `--tune` with the lines, seconds and ways that are to be reported prints them.
+"""
+RATE = 2e-3
+"""Where RATES has none."""
+TUNED = 1000
+"""The seed of `--tune`."""
+
+
+class Records:
+    """Results of single runs, kept in a file of JSON lines.
+
+    Args:
+        path: Of the file; None: they are kept in memory.
+    """
+
+    _KEYS = ("line", "way", "seed", "seconds", "lr", "mtu")
+
+    def __init__(self, path: Path | None) -> None:
+        self._path, self._found = path, dict[tuple[Any, ...], dict[str, Any]]()
+        if path is not None and path.exists():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                self._take(json.loads(line))
+
+    def _take(self, record: dict[str, Any]) -> None:
+        self._found[tuple(record[key] for key in self._KEYS)] = record
+
+    def get(self, about: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the record of a run; None: there is none."""
+        return self._found.get(tuple(about[key] for key in self._KEYS))
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Keep a record."""
+        self._take(record)
+        if self._path is not None:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+
+
+def run_all(runs: Sequence[dict[str, Any]], records: Records, mtu: int) -> int:
+    """Take the runs that have no record, and return how many have failed.
+
+    Args:
+        runs: Their line, way, seed, seconds, learning rate and MTU.
+        records: Each is kept as soon as it is there.
+        mtu: Bytes of a packet.
+
+    Raises:
+        NetworkError: No line can be emulated here.
+    """
+    missing, failed = [run for run in runs if records.get(run) is None], 0
+    if not missing:
+        return 0
+    about, after_import = machine(), megabytes_after_import()
+    with Pair(mtu) as pair:
+        for number, run in enumerate(missing, 1):
+            start, setting = time.monotonic(), Setting.parsed(run["line"])
+            try:
+                with Training(pair, setting, run["way"], run["seed"], run["lr"], run["seconds"]) as training:
+                    found = training.measured(after_import)
+            except (WayError, NetworkError) as error:
+                failed += 1
+                note = f"fails ({error})"
+            else:
+                records.add({**run, **found, "load": round(os.getloadavg()[0], 1), "machine": about})
+                note = f"{found['ms']:g} ms a step, {found['bits']} bits"
+            took = time.monotonic() - start
+            place = f"{run['line']} {run['way']} lr {run['lr']:g} seed {run['seed']}"
+            print(f"{number}/{len(missing)} {place}: {note} ({took:.0f} s)", file=sys.stderr, flush=True)
+    return failed
+
+
+def summary(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return means over the runs of a way on a line; the interval is Student's t over seeds."""
+    each = [record["bits"] for record in records]
+    whole = None if None in each else mean(each, share=False)
+    ends = None if whole is None or whole.low is None or whole.high is None else (whole.low, whole.high)
+    columns = list(zip(*(record["bytes"] for record in records), strict=True))
+    memory = list(zip(*(record["rss_mb"] for record in records), strict=True))
+    return {
+        "ms": round(fmean(record["ms"] for record in records), 2),
+        "bits": None if whole is None else round(whole.value, 4),
+        "interval": None if ends is None else [round(end, 4) for end in ends],
+        "bits_each": each,
+        "ms_each": [record["ms"] for record in records],
+        "steps": round(fmean(record["steps"] for record in records)),
+        "bytes": [round(fmean(column)) for column in columns],
+        "rss_mb": [round(fmean(column)) for column in memory],
+        "forwarder": round(fmean(record["forwarder"] for record in records), 3),
+        "lr": records[0]["lr"],
+    }
+
+
+def by_way(names: Sequence[str], records: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    """Return the results of a line by way; those that average have one each, and that of the best under their name.
+
+    Args:
+        names: Names of ways.
+        records: Of the runs on the line, by way.
+    """
+    found: dict[str, Any] = {}
+    for name in names:
+        rows = {way: summary(records[way]) for way in ways_of(name) if records.get(way)}
+        known = {way: row for way, row in rows.items() if row["bits"] is not None}
+        found |= {name: {"ms": None, "bits": None}} | rows
+        if name in ("averaging", "diloco") and known:
+            best = min(known, key=lambda way: known[way]["bits"])
+            found[name] = {**known[best], "every": int(best.partition(":")[2])}
+    return found
+
+
+def ways_of(name: str) -> tuple[str, ...]:
+    """Return the ways that a name stands for; ValueError: there is none."""
+    kind, _, every = name.partition(":")
+    if every.isdecimal() and int(every) and kind in ("averaging", "diloco"):
+        return (name,)
+    if name not in WAYS:
+        raise ValueError(f"no way {name!r}; there are {', '.join(WAYS)}, averaging:H, diloco:H and all")
+    return WAYS[name]
+
+
+def rate_of(way: str, line: str, given: Mapping[str, float]) -> float:
+    """Return the learning rate of a way on a line: as given, as tuned, or `RATE`."""
+    kind = way.partition(":")[0]
+    keys = (f"{way}@{line}", f"{kind}@{line}", way, kind)
+    return next((rates[key] for rates in (given, RATES) for key in keys if key in rates), RATE)
+
+
+def arguments_of(command: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the arguments; `names` are those of ways, `rates` those given by way."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--line", action="append", metavar="MBIT:MS[:LOSS]", help="may be given several times"
+    )
+    parser.add_argument("--seconds", type=float, default=60.0, help="of training")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--ways", default=DEFAULT, help=f"with commas, or all; default: {DEFAULT}")
+    parser.add_argument(
+        "--lr", action="append", default=[], metavar="WAY[@LINE]=RATE", help="in place of the tuned"
+    )
+    parser.add_argument("--tune", action="store_true", help=f"try the rates {GRID} with seed {TUNED}")
+    parser.add_argument("--out", type=Path, help="file of JSON lines: runs that it has are not taken again")
+    parser.add_argument("--mtu", type=int, default=16_000, help="bytes of a packet")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON in the last line")
+    arguments = parser.parse_args(command)
+    try:
+        arguments.line = [str(Setting.parsed(line)) for line in arguments.line or ["100:25"]]
+        arguments.names = list(WAYS) if arguments.ways == "all" else arguments.ways.split(",")
+        arguments.ways = [way for name in arguments.names for way in ways_of(name)]
+        pairs = (text.partition("=") for text in arguments.lr)
+        arguments.rates = {way: float(rate) for way, _, rate in pairs}
+    except ValueError as error:
+        parser.error(str(error))
+    return arguments
+
+
+def main() -> None:
+    """Parse arguments, train, print."""
+    arguments = arguments_of()
+    runs = [
+        {
+            "line": line,
+            "way": way,
+            "seed": seed,
+            "seconds": arguments.seconds,
+            "lr": rate,
+            "mtu": arguments.mtu,
+        }
+        for seed in ([TUNED] if arguments.tune else range(arguments.seeds))
+        for line in arguments.line
+        for way in arguments.ways
+        for rate in (GRID if arguments.tune else [rate_of(way, line, arguments.rates)])
+    ]
+    records = Records(arguments.out)
+    try:
+        failed = run_all(runs, records, arguments.mtu)
+    except NetworkError as error:
+        sys.exit(f"slow_line: {error}")
+    found: dict[str, dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
+    for run in runs:
+        if (record := records.get(run)) is not None:
+            found[run["line"]][run["way"]].append(record)
+    if arguments.tune:
+        results: dict[str, Any] = best_rates(found)
+        print("\n".join(f"{place}: {each}" for place, each in results.items()))
+    else:
+        results = {line: by_way(arguments.names, found[line]) for line in arguments.line}
+        print("\n".join(lines_of(results)))
+    if arguments.json:
+        one = not arguments.tune and len(arguments.line) == 1
+        print(json.dumps(results[arguments.line[0]] if one else results))
+    sys.exit(1 if failed else 0)
+
+
+def best_rates(found: Mapping[str, Mapping[str, Sequence[Any]]]) -> dict[str, dict[str, Any]]:
+    """Return by WAY@LINE the rate with the fewest bits, and the bits of each.
+
+    Args:
+        found: Records by line and way.
+    """
+    best: dict[str, dict[str, Any]] = {}
+    for line, each in found.items():
+        for way, records in each.items():
+            known = {record["lr"]: record["bits"] for record in records if record["bits"] is not None}
+            best[f"{way}@{line}"] = {"lr": min(known, key=known.__getitem__, default=None), "bits": known}
+    return best
+
+
+def lines_of(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the lines of the table."""
+    rows = [
+        {
+            "line": line,
+            "way": way if "every" not in row else f"{way} (best: {row['every']})",
+            **{key: row.get(key) for key in ("lr", "ms", "bits", "interval", "steps", "forwarder")},
+            "kB_a_step": " + ".join(f"{each / 1e3:.0f}" for each in row.get("bytes", [])) or None,
+            "MB": " + ".join(map(str, row.get("rss_mb", []))) or None,
+        }
+        for line, each in results.items()
+        for way, row in each.items()
+    ]
+    return table(
+        rows, ["line", "way", "lr", "ms", "bits", "interval", "steps", "kB_a_step", "MB", "forwarder"]
+    )
+
+
+if __name__ == "__main__":
+    main()

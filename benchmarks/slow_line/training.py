@@ -1,0 +1,156 @@
+"""A way of training as processes in the two namespaces, and what is measured of it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from clock import WARM, Clock
+from network import ADDRESSES, INTERFACE, Pair, Setting
+from task import bits, mean_state
+from timed_windows import CLOCK
+
+__all__ = ["Training", "WayError", "megabytes_after_import"]
+
+HERE = Path(__file__).resolve().parent
+_PORT = 29500
+_POLL = 0.02
+_BEGUN_WITHIN, _ENDED_WITHIN = 900.0, 600.0
+"""Seconds to build a way and take its first steps, and to end it and collect its parameters."""
+
+
+class WayError(RuntimeError):
+    """A way of training has failed."""
+
+
+class Training:
+    """The processes of a way, from their start to the parameters that they have learned; a context manager.
+
+    Args:
+        pair: They are in its namespaces, and are killed at the end.
+        setting: The line between them.
+        way: The way.
+        seed: Of the model and its data.
+        rate: The learning rate.
+        seconds: Of training.
+
+    Raises:
+        NetworkError: There is no Ray cluster.
+    """
+
+    def __init__(
+        self, pair: Pair, setting: Setting, way: str, seed: int, rate: float, seconds: float
+    ) -> None:
+        self.pair, self._seconds = pair, seconds
+        with ExitStack() as resources:
+            self._folder = Path(resources.enter_context(tempfile.TemporaryDirectory(dir=pair.folder)))
+            resources.callback(pair.renew, Setting(0, 0))
+            self._antiphon = way.startswith("antiphon")
+            workers = 1 if way.startswith("plain") else 2
+            self.clock = Clock(self._folder / "clock", workers, seconds)
+            settings = {"way": way, "seed": seed, "lr": rate, "threads": 2 if way == "plain2" else 1}
+            environment = {**os.environ, "OMP_NUM_THREADS": str(settings["threads"])}
+            environment["GLOO_SOCKET_IFNAME"] = INTERFACE
+            paths = [str(HERE), os.environ.get("PYTHONPATH")]
+            environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+            pair.renew(Setting(0, 0) if self._antiphon else setting)
+            if self._antiphon:  # the cluster starts over an idle line without delay
+                timed = {CLOCK: str(self._folder / "clock")}
+                address = resources.enter_context(pair.ray(environment, timed))
+                pair.line.set(setting)
+                starts = [("antiphon_way.py", {**settings, "address": address})]
+            else:
+                settings |= {"address": f"{ADDRESSES[0]}:{_PORT}", "clock": str(self._folder / "clock")}
+                settings["processes"] = workers
+                starts = [("torch_way.py", {**settings, "index": index}) for index in range(workers)]
+            self._processes = [
+                self._started(index, program, own, environment) for index, (program, own) in enumerate(starts)
+            ]
+            self._resources = resources.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._resources.close()
+
+    def _started(
+        self, index: int, program: str, settings: Mapping[str, Any], environment: Mapping[str, str]
+    ) -> subprocess.Popen[str]:
+        settings = {**settings, "state": str(self._folder / f"{index}.pt")}
+        command = [sys.executable, str(HERE / program), json.dumps(settings)]
+        with (self._folder / f"{index}.log").open("wb") as log:
+            return self.pair.ends[index].start(command, env=environment, stdout=log, stderr=log)
+
+    def _wait(self, reached: Callable[[], bool], within: float, what: str) -> None:
+        """Wait until something is reached; WayError: a process has failed, or the time is over."""
+        end = time.monotonic() + within
+        while not reached():
+            for index, process in enumerate(self._processes):
+                if process.poll():
+                    text = (self._folder / f"{index}.log").read_text(encoding="utf-8", errors="replace")
+                    lines = [line for line in text.splitlines() if line.strip()][-1:]
+                    raise WayError(f"process {index} ended with code {process.returncode}: {' '.join(lines)}")
+            if time.monotonic() > end:
+                raise WayError(f"{what} within {within:g} s")
+            time.sleep(_POLL)
+
+    def measured(self, after_import: float) -> dict[str, Any]:
+        """Return what the way comes to in its time.
+
+        Args:
+            after_import: Megabytes of a process that has imported torch.
+
+        Raises:
+            WayError: It fails.
+        """
+        clock, line = self.clock, self.pair.line
+        self._wait(lambda: clock.began is not None, _BEGUN_WITHIN, f"has not taken {WARM} steps")
+        before = clock.steps, line.bytes, line.cpu, time.monotonic()
+        self._wait(lambda: clock.over, self._seconds + 60, "the clock has stopped")
+        steps, now = clock.steps - before[0], time.monotonic()
+        sent = [round((new - old) / max(1, steps)) for new, old in zip(line.bytes, before[1], strict=True)]
+        share = (line.cpu - before[2]) / (now - before[3])
+        processes = [*clock.processes, *(process.pid for process in self._processes if self._antiphon)]
+        memory = [round(peak(number) - after_import) for number in processes]
+        if self._antiphon:
+            self._processes[0].send_signal(signal.SIGINT)
+        states = [self._folder / f"{index}.pt" for index in range(len(self._processes))]
+        self._wait(lambda: all(state.exists() for state in states), _ENDED_WITHIN, "has not ended")
+        found = bits(mean_state([torch.load(state, weights_only=True) for state in states]))
+        return {
+            "ms": round(1e3 * clock.seconds / max(1, clock.steps - WARM), 2),
+            "bits": round(found, 4) if math.isfinite(found) else None,
+            "steps": clock.steps,
+            "trained": round(clock.seconds, 2),
+            "bytes": sent,
+            "rss_mb": memory,
+            "forwarder": round(share, 3),
+        }
+
+
+def peak(process: int) -> float:
+    """Return the most megabytes that a process has had."""
+    return _status(Path(f"/proc/{process}/status").read_text(encoding="ascii"), "VmHWM")
+
+
+def megabytes_after_import() -> float:
+    """Return the megabytes of a process that has imported torch."""
+    program = "import torch; print(open('/proc/self/status').read())"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    return _status(done.stdout, "VmRSS")
+
+
+def _status(text: str, name: str) -> float:
+    return next(int(line.split()[1]) for line in text.splitlines() if line.startswith(name)) / 1024
