@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 import torch
+from clock import Clock
 from task import BATCH, LENGTH, TEXT, new_model, save
 from timed_windows import TimedWindows
 
@@ -17,11 +18,6 @@ import antiphon
 from antiphon import Simulation
 from antiphon.scenarios import Scenario
 
-SHIPPED: dict[str, Any] = {
-    "delay": 8,  # goes with delay="auto"
-    "advanced": {"sweep": False},  # goes when parts take a sweep
-}
-"""What is said beside the line that a user needs, as long as the library does not find it by itself."""
 WAYS: dict[str, dict[str, Any]] = {
     "antiphon": {},
     "antiphon-local": {"gradient": {"kind": "local", "target": "following"}},
@@ -32,9 +28,9 @@ _ENDLESS = 10**7
 
 
 def scenario(way: str, seed: int, rate: float) -> Scenario:
-    """Return the model cut in two; nothing is recorded, as in the other ways."""
+    """Return the model cut in two."""
     adam = {"kind": "adam", "lr": rate}
-    found = antiphon.split(
+    return antiphon.split(
         new_model(seed),
         at=2,
         env=TimedWindows(TEXT, LENGTH),  # {"id": "antiphon/TextWindows-v0", "text": TEXT, "length": LENGTH}
@@ -44,10 +40,8 @@ def scenario(way: str, seed: int, rate: float) -> Scenario:
         steps=_ENDLESS,
         optimiser=adam,
         predictor=adam,
-        **SHIPPED,
         **WAYS[way],
     )
-    return found.model_copy(update={"telemetry": found.telemetry.model_copy(update={"period": _ENDLESS})})
 
 
 def main() -> None:
@@ -58,6 +52,7 @@ def main() -> None:
     parts = {"count": 2, "ray": settings["address"]}
     parts |= {"mode": "free"} if way == "antiphon-free" else {}
     with Simulation(scenario(way, seed, settings["lr"]), seed=seed, parts=parts) as simulation:
+        Clock(settings["clock"]).open()  # the steps before have measured the line
         simulation.run(progress=False)
         save(dict(antiphon.join(simulation).named_parameters()), settings["state"])
 

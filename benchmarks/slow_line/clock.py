@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 __all__ = ["WARM", "Clock"]
 
 WARM = 8
-_SECONDS, _UNTIL = 0, 1
-"""In row 0: how long the training takes, and the step at which it ends (0: not known yet)."""
+_SECONDS, _UNTIL, _OPEN = 0, 1, 2
+"""In row 0: how long the training takes, the step at which it ends (0: not known yet), and whether steps count."""
 _PROCESS, _STEPS, _BEGAN, _NEWEST, _BEGUN = range(5)
 """In the row of a process: its number, the steps it has taken, when it had taken `WARM`, when the newest, the steps begun."""
 
@@ -32,16 +32,23 @@ class Clock:
         path: Of the file.
         processes: How many there are; None: the file is there already.
         seconds: Of training.
+        measuring: Whether steps are taken before those of the training, up to `open`.
     """
 
-    def __init__(self, path: str | Path, processes: int | None = None, seconds: float = 0.0) -> None:
+    def __init__(
+        self, path: str | Path, processes: int | None = None, seconds: float = 0.0, *, measuring: bool = False
+    ) -> None:
         if processes is not None:
             Path(path).write_bytes(bytes(8 * 5 * (processes + 1)))
         self._page: NDArray[np.float64] = np.memmap(path, np.float64, "r+").reshape(-1, 5)
         self._file = os.open(path, os.O_RDWR)
         self._rows = self._page[1:]
         if processes is not None:
-            self._page[0, _SECONDS] = seconds
+            self._page[0, _SECONDS], self._page[0, _OPEN] = seconds, not measuring
+
+    def open(self) -> None:
+        """Let steps count from now on."""
+        self._page[0, _OPEN] = 1
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -55,7 +62,7 @@ class Clock:
         """Note that this process has taken so many steps, and return whether it is to take another."""
         with self._locked():
             row = self._row()
-            if taken < row[_STEPS]:  # of an environment that was made anew
+            if not self._page[0, _OPEN] or taken < row[_STEPS]:  # of an environment that was made anew
                 return True
             row[_STEPS], row[_NEWEST] = taken, time.monotonic()
             if taken >= WARM and not row[_BEGAN]:

@@ -58,8 +58,9 @@ class Training:
             resources.callback(pair.renew, Setting(0, 0))
             self._antiphon = way.startswith("antiphon")
             workers = 1 if way.startswith("plain") else 2
-            self.clock = Clock(self._folder / "clock", workers, seconds)
+            self.clock = Clock(self._folder / "clock", workers, seconds, measuring=self._antiphon)
             settings = {"way": way, "seed": seed, "lr": rate, "threads": 2 if way == "plain2" else 1}
+            settings["clock"] = str(self._folder / "clock")
             environment = {**os.environ, "OMP_NUM_THREADS": str(settings["threads"])}
             environment["GLOO_SOCKET_IFNAME"] = INTERFACE
             paths = [str(HERE), os.environ.get("PYTHONPATH")]
@@ -71,7 +72,7 @@ class Training:
                 pair.line.set(setting)
                 starts = [("antiphon_way.py", {**settings, "address": address})]
             else:
-                settings |= {"address": f"{ADDRESSES[0]}:{_PORT}", "clock": str(self._folder / "clock")}
+                settings["address"] = f"{ADDRESSES[0]}:{_PORT}"
                 settings["processes"] = workers
                 starts = [("torch_way.py", {**settings, "index": index}) for index in range(workers)]
             self._processes = [
