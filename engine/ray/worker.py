@@ -191,10 +191,13 @@ class PartWorker:
         for one in self._part.neighbours:
             medians = []
             for size in (0, sockets.largest(one) if nbytes is None else nbytes):
-                echoes = [sockets.echo(one, size, _ECHO_WITHIN) for _ in range(_ECHOES)]
-                if None in echoes:
-                    return self._figures, f"part {one} does not answer part {self._part.index}"
-                medians.append(median(filter(None, echoes)))
+                echoes: list[float] = []
+                while len(echoes) < _ECHOES:
+                    echo = sockets.echo(one, size, _ECHO_WITHIN)
+                    if echo is None:
+                        return self._figures, f"part {one} does not answer part {self._part.index}"
+                    echoes.append(echo)
+                medians.append(median(echoes))
             there_and_back, full = medians
             longest = max(longest, full - there_and_back / 2, there_and_back / 2)
         return self._figures, longest

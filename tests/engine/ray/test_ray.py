@@ -31,6 +31,7 @@ from tests.contracts.builders import Play
 from tests.contracts.builders import ring as noise_ring
 from tests.contracts.twins import differences, facts
 from tests.engine.parts.rings import document, ring
+from tests.engine.parts.stages import stages
 from tests.engine.ray.conftest import PATIENCE
 from tests.parts_table import read_parts
 from tests.recorded import metrics
@@ -226,6 +227,23 @@ def test_parts_have_the_bits_of_one_process_also_when_they_are_killed(tmp_path: 
         assert row.steps_taken >= 119
         assert min(row.calls, row.bytes_sent, row.bytes_received) > 0
         assert row.computing > 50 * 0.02
+
+
+@needs_ray
+@pytest.mark.nightly
+def test_a_part_that_does_not_wait_comes_back_at_another_address() -> None:
+    scenario = stages(2, env={"hold": 50})
+    with Simulation(scenario, parts={"count": 2, "mode": "free", "ray": "local"}) as simulation:
+        parts = parts_on(simulation)
+        assert parts.advance(50) == 50
+        with later(0.5, kill):
+            assert parts.advance(3000) == 3000
+        before = parts.statistics()
+        assert sum(row.incarnation for row in before) == 1
+        parts.advance(3100)
+        for row, earlier in zip(parts.statistics(), before, strict=True):
+            assert row.alive
+            assert row.bytes_received > earlier.bytes_received
 
 
 @needs_ray
