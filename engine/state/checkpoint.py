@@ -45,6 +45,8 @@ __all__ = [
 ]
 
 _TENSOR = "\x00tensor"
+_TREE = "tree"
+"""Key of a state's tree among its tensors, in bytes."""
 _STATE, _TENSORS = "state.json", "state.safetensors"
 _LARGEST = 2**30
 """Bytes of state.json, at most."""
@@ -69,7 +71,7 @@ def write(path: Path, facts: dict[str, Any], state: dict[str, Any]) -> None:
     if path.exists() and not is_checkpoint(path) and not (path.is_dir() and not any(path.iterdir())):
         raise RunError(f"{path}: is there and no checkpoint; choose another path")
     tensors: dict[str, Tensor] = {}
-    tree = _pack(state, tensors)
+    tree = _pack(state, tensors, set())
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         temporary.mkdir(parents=True)
@@ -173,10 +175,10 @@ def latest(path: str | Path) -> Path:
 
 
 def to_bytes(state: dict[str, Any]) -> bytes:
-    """Return a state as `write` takes it, in one piece: the length of its tree, the tree as JSON, its tensors."""
+    """Return a state as `write` takes it, in one piece: its tensors as safetensors has them, the tree as JSON among them."""
     tensors: dict[str, Tensor] = {}
-    tree = json.dumps(_pack(state, tensors)).encode()
-    return b"".join((len(tree).to_bytes(8, "little"), tree, save(tensors)))
+    tree = json.dumps(_pack(state, tensors, set())).encode()
+    return save({**tensors, _TREE: torch.frombuffer(bytearray(tree), dtype=torch.uint8)})
 
 
 def from_bytes(data: bytes) -> dict[str, Any]:
@@ -185,16 +187,16 @@ def from_bytes(data: bytes) -> dict[str, Any]:
     Raises:
         ValueError: It is damaged.
     """
-    end = 8 + int.from_bytes(data[:8], "little")
     try:
-        state: dict[str, Any] = _unpack(json.loads(data[8:end]), load(data[end:]))
+        tensors = load(data)
+        state: dict[str, Any] = _unpack(json.loads(bytes(tensors.pop(_TREE).numpy())), tensors)
     except (KeyError, SafetensorError) as error:
         raise ValueError(f"a damaged state: {error}") from None
     return state
 
 
-def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """Return a state with a key in the place of each tensor; `tensors` gets them.
+def _pack(value: Any, tensors: dict[str, Tensor], held: set[int]) -> Any:
+    """Return a state with a key in the place of each tensor; `tensors` gets them, none in the memory of another (`held`).
 
     RunError where a key is no text, which a user's environment or module may have: it would come back as text.
     """
@@ -202,13 +204,16 @@ def _pack(value: Any, tensors: dict[str, Tensor]) -> Any:
         wrong = next((key for key in value if not isinstance(key, str)), None)
         if wrong is not None:
             raise RunError(f"a state has the key {wrong!r}; make the keys of what `state_dict` returns text")
-        return {key: _pack(item, tensors) for key, item in value.items()}
+        return {key: _pack(item, tensors, held) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_pack(item, tensors) for item in value]
+        return [_pack(item, tensors, held) for item in value]
     if not isinstance(value, Tensor):
         return value
-    key = str(len(tensors))
-    tensors[key] = value.data.clone().contiguous()
+    key, found = str(len(tensors)), value.data.contiguous()
+    memory = found.untyped_storage()
+    shared = memory.nbytes() != found.nbytes or memory.data_ptr() in held
+    held.add(memory.data_ptr())
+    tensors[key] = found.clone() if shared else found
     return {_TENSOR: key}
 
 
