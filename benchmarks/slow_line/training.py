@@ -130,11 +130,12 @@ class Training:
         states = [self._folder / f"{index}.pt" for index in range(len(self._processes))]
         self._wait(lambda: all(state.exists() for state in states), _ENDED_WITHIN, "has not ended")
         found = bits(mean_state([torch.load(state, weights_only=True) for state in states]))
+        trained = max(clock.seconds, self._seconds)  # parts may have waited at the end
         return {
-            "ms": round(1e3 * clock.seconds / max(1, clock.steps - WARM), 2),
+            "ms": round(1e3 * trained / max(1, clock.steps - WARM), 2),
             "bits": round(found, 4) if math.isfinite(found) else None,
             "steps": clock.steps,
-            "trained": round(clock.seconds, 2),
+            "trained": round(trained, 2),
             "bytes": sent,
             "rss_mb": memory,
             "forwarder": round(share, 3),
@@ -142,8 +143,11 @@ class Training:
 
 
 def peak(process: int) -> float:
-    """Return the most megabytes that a process has had."""
-    return _status(Path(f"/proc/{process}/status").read_text(encoding="ascii"), "VmHWM")
+    """Return the most megabytes that a process has had; WayError: it is gone."""
+    try:
+        return _status(Path(f"/proc/{process}/status").read_text(encoding="ascii"), "VmHWM")
+    except (OSError, StopIteration):
+        raise WayError(f"process {process} is gone") from None
 
 
 def megabytes_after_import() -> float:
