@@ -162,9 +162,13 @@ class BaseSimulation:
     """Whether messages and injections of every step are kept until the next one; else `training.advanced.sweep` may release them."""
 
     def _watching(self, step: int) -> bool:
-        """Figures are taken at fixed steps: the first, every `telemetry.period`th, and the last of the run."""
-        every = self.scenario.telemetry.period
-        return bool(self.recorders) and (step == 0 or (step + 1) % every == 0 or step + 1 == self.until)
+        """Figures are taken at fixed steps: the first, every `telemetry.period`th, and the last of the run.
+
+        Where an evaluation can end the run (`training.stop`), each may be the last.
+        """
+        every, may_end = self.scenario.telemetry.period, self.scenario.training.stop is not None
+        due = step == 0 or (step + 1) % every == 0 or step + 1 == self.until
+        return bool(self.recorders) and (due or (may_end and self.validation.due(step + 1)))
 
     def _advance(self, *, watch: bool = False, keep: bool = True) -> RowMask:
         """Take one step and return which episodes ended; nothing is recorded.
