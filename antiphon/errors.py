@@ -89,14 +89,22 @@ def require(holds: bool, place: object, problem: str, error: type[AntiphonError]
         raise error(f"{place}: {problem}")
 
 
-def suggest(name: str, known: Iterable[str], prefix: str = "") -> str:
-    """Return "; did you mean 'x'?" for the nearest known name, or the list of known names; each after the prefix."""
-    return _suggestion(str(name)[: _LONGEST_NAME + 1], tuple(sorted(str(item) for item in known)), prefix)
+def suggest(name: str, known: Iterable[str], prefix: str = "", also: Iterable[str] = ()) -> str:
+    """Return "; did you mean 'x'?" for the nearest known name, or the list of known names; each after the prefix.
+
+    Args:
+        name: The unknown name.
+        known: The known ones.
+        prefix: Of each.
+        also: Other spellings of known ones, which may be the nearest, and are not listed.
+    """
+    names, others = (tuple(sorted(str(item) for item in items)) for items in (known, also))
+    return _suggestion(str(name)[: _LONGEST_NAME + 1], names, prefix, others)
 
 
 @lru_cache(maxsize=256)  # one mistake may be in thousands of agents
-def _suggestion(name: str, names: tuple[str, ...], prefix: str) -> str:
-    short = [item for item in names if len(item) <= _LONGEST_NAME]
+def _suggestion(name: str, names: tuple[str, ...], prefix: str, others: tuple[str, ...]) -> str:
+    short = [item for item in (*names, *others) if len(item) <= _LONGEST_NAME]
     near = difflib.get_close_matches(name, short[:_MOST_NAMES], n=1)
     if near:
         return f"; did you mean '{prefix}{near[0]}'?"

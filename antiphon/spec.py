@@ -25,10 +25,9 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
-from antiphon.errors import suggest
 from antiphon.moved_keys import moved_key
 from antiphon.problems import DocumentError, Path, Problems, kind_of, show_value, translate
-from antiphon.spellings import standard_keys
+from antiphon.spellings import standard_keys, suggest_key
 
 __all__ = [
     "AUTO",
@@ -479,7 +478,7 @@ class Spec(BaseModel):
         if moved is not None:
             return moved
         known = [name for name in cls.model_fields if name not in cls.refused]
-        meant = section_of(cls, key) or suggest(key, [_key_of(cls, field) for field in known])
+        meant = section_of(cls, key) or suggest_key(key, [_key_of(cls, field) for field in known])
         return f"unknown key {key!r}{meant}"
 
 

@@ -7,10 +7,10 @@ from functools import wraps
 from inspect import signature
 from typing import Any, ParamSpec, TypeVar
 
-from antiphon.errors import ScenarioError
+from antiphon.errors import ScenarioError, suggest
 from antiphon.problems import DocumentError, Path
 
-__all__ = ["either_spelling", "spelled", "standard", "standard_keys"]
+__all__ = ["either_spelling", "spelled", "standard", "standard_keys", "suggest_key"]
 
 _STANDARD: Mapping[str, str] = {
     "color": "colour",
@@ -39,6 +39,11 @@ def spelled(key: str, known: Collection[str]) -> str:
         return key
     meant = standard(tuple(key.split(".")))
     return next((name for name in known if standard(tuple(name.split("."))) == meant), key)
+
+
+def suggest_key(key: str, known: Collection[str]) -> str:
+    """Return "; did you mean 'x'?" for the known name that is nearest to a key in some spelling, or the list of known names."""
+    return suggest(key, known, also=[other for other, name in _STANDARD.items() if name in known])
 
 
 def standard_keys(keys: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:

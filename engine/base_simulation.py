@@ -168,7 +168,9 @@ class BaseSimulation:
     @property
     def row_steps(self) -> RowSteps:
         """The steps at which figures are recorded, where there are recorders."""
-        return RowSteps(self.scenario.telemetry.period, self.until)
+        training = self.scenario.training
+        may_end = 0 if training.stop is None or training.evaluate is None else training.evaluate.period
+        return RowSteps(self.scenario.telemetry.period, self.until, may_end)
 
     def _advance(self, *, watch: bool = False, keep: bool = True) -> RowMask:
         """Take one step and return which episodes ended; nothing is recorded.

@@ -24,7 +24,7 @@ from antiphon.spellings import either_spelling
 
 __all__ = ["AgentHandle", "ChannelHandle", "Message", "ModelHandle", "Named", "Recording"]
 
-_PREDICTED = ("sg_loss", "cosine", "norm_ratio", "r2")
+_PREDICTED = ("sg_loss", "cosine", "norm_ratio", "r2", "pooled_cosine", "bias2", "variance")
 """Figures of a prediction."""
 _CHANNEL = ("message", "delta", "prediction")
 T = TypeVar("T")

@@ -55,7 +55,7 @@ from antiphon.telemetry.tensorboard import TensorBoardRecorder
 if TYPE_CHECKING:
     from antiphon.engine.ray.ray_parts import RayParts
 
-__all__ = ["Simulation", "given_scenario", "resumed"]
+__all__ = ["Simulation", "given_scenario", "resumed", "steps_to_take"]
 
 Resumed = TypeVar("Resumed", bound="Simulation")
 
@@ -324,7 +324,10 @@ class Simulation(BaseSimulation):
         return bool(self.recorders) and valued is not None and (step + 1) % valued.period == 0
 
     def stop(self, reason: str = "stopped by the program") -> None:
-        """End the run after the present step, as done, with the reason in run.json; for callbacks of `run`."""
+        """End the run after the present step, as done, with the reason in run.json; for callbacks of `run`.
+
+        It stops the run that is going on: before `run` it has no effect.
+        """
         self.stop_reason = self.stop_reason or reason
 
     def set(self, key: str, value: object) -> None:
@@ -372,9 +375,10 @@ class Simulation(BaseSimulation):
         result at the end, and after an exception its reason in run.json.
 
         Args:
-            steps: Environment steps; with nothing given, until `training.steps` have been done (of a resumed simulation, to
+            steps: Further environment steps; with nothing given, until `training.steps` have been done (of a resumed simulation, to
                 the step that the run was to reach).
-            epochs: As many steps as show the examples so often, rounded up; a part of one is possible.
+            epochs: As many further steps as show the examples so often, rounded up; a part of one is possible. Of several
+                limits the first one that is reached ends the run.
             episodes: Until so many episodes of the first environment have ended.
             seconds: At most so long, wall clock.
             progress: Whether standard error shows how far it is: a bar on a terminal, elsewhere a line a minute at most.
@@ -393,11 +397,7 @@ class Simulation(BaseSimulation):
             ScenarioError: A limit or callback that cannot be, or episodes of an environment whose never end, or epochs of one without.
             RunError: It has been closed.
         """
-        if epochs is not None:
-            check_limit("epochs", epochs, whole=False)
-            check_limit("steps", steps)
-            needed = steps_of_epochs(self._env, epochs, self.now)
-            steps = needed if steps is None else min(steps, needed)
+        steps = steps_to_take(self, steps, epochs)
         if steps is None and episodes is None and seconds is None:
             steps = max(0, self._goal - self.now)
         calls, start = Callbacks(callbacks), self.now
@@ -640,6 +640,20 @@ def _check_same_run(directory: RunDirectory, scenario: Scenario, seed: int, dtyp
             raise RunError(f"{directory.path}: holds another run ({line}); choose another name or directory")
     torch.set_float32_matmul_precision(directory.facts.get("matmul_precision", "highest"))
     return found
+
+
+def steps_to_take(simulation: BaseSimulation, steps: int | None, epochs: float | None) -> int | None:
+    """Return the steps of a run whichever of both limits is less; None: there is none.
+
+    Raises:
+        ScenarioError: A limit that cannot be, or epochs of an environment without.
+    """
+    check_limit("steps", steps)
+    if epochs is None:
+        return steps
+    check_limit("epochs", epochs, whole=False)
+    needed = steps_of_epochs(simulation._env, epochs, simulation.now)
+    return needed if steps is None else min(steps, needed)
 
 
 def given_scenario(

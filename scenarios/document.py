@@ -69,7 +69,7 @@ from antiphon.spec import (
     plain,
     section_of,
 )
-from antiphon.spellings import spelled, standard_keys
+from antiphon.spellings import spelled, standard_keys, suggest_key
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -497,16 +497,17 @@ class Template:
         resolved = {name: parameter.default for name, parameter in self.parameters.items()}
         if variant is not None:
             if variant not in self.variants:
-                raise DocumentError(
-                    (), f"{self.name} has no variant {variant!r}{suggest(variant, self.variants)}"
-                )
+                fix = suggest(variant, self.variants) or "; it has none: declare it under `variants`"
+                raise DocumentError((), f"{self.name} has no variant {variant!r}{fix}")
             resolved |= self.variants[variant]
         for name, value in values.items():
             name = spelled(name, self.parameters)
             if name not in self.parameters:
-                raise DocumentError(
-                    (), f"{self.name} has no parameter {name!r}{suggest(name, self.parameters)}"
+                fix = (
+                    suggest(name, self.parameters)
+                    or "; it has none: change it in the file, or declare it under `parameters`"
                 )
+                raise DocumentError((), f"{self.name} has no parameter {name!r}{fix}")
             problem = self.parameters[name].problem(value)
             if problem is not None:
                 raise DocumentError((), f"parameter {name!r}: {problem}")
@@ -661,7 +662,7 @@ def _located(source: str, lines: Mapping[DocumentPath, int]) -> Iterator[None]:
 def _unknown_key(spec: type[Spec], key: str, keys: Mapping[str, Any], known: Iterable[str]) -> str:
     """Return the line about a key that is neither one of a part, nor one that only a document has there."""
     line = moved_key(spec.__name__, key, keys)
-    return line or f"unknown key {key!r}{section_of(spec, key) or suggest(key, known)}"
+    return line or f"unknown key {key!r}{section_of(spec, key) or suggest_key(key, [*known])}"
 
 
 def _sections(name: str, value: Any) -> Iterator[tuple[DocumentPath, Any]]:

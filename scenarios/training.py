@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, PlainValidator, model_validator
+from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
 from antiphon.errors import suggest
 from antiphon.extensions import Catalogue, is_built_in
@@ -41,6 +41,7 @@ __all__ = [
     "ValueSpec",
     "is_of_env",
     "less_is_better",
+    "metric_of_agents",
     "on_validation",
     "split_metric",
 ]
@@ -143,6 +144,10 @@ class StopSpec(Spec):
     patience: Count
 
 
+_PRECISIONS = {"bfloat16": "bf16"}
+"""Other names of precisions: torch's own."""
+
+
 class TrainingSpec(Spec):
     """Settings of the whole training.
 
@@ -167,7 +172,9 @@ class TrainingSpec(Spec):
     evaluate: EvaluateSpec | None = None
     keep_best: Text | None = None
     stop: StopSpec | None = None
-    precision: Literal["float32", "bf16"] = "float32"
+    precision: Annotated[
+        Literal["float32", "bf16"], BeforeValidator(lambda name: _PRECISIONS.get(str(name), name))
+    ] = "float32"
     advanced: AdvancedSpec = AdvancedSpec()
 
     written: ClassVar[frozenset[str]] = frozenset({"batch", "steps", "optimiser"})
@@ -177,7 +184,7 @@ class TrainingSpec(Spec):
         for key in ("keep_best", "stop"):
             if getattr(self, key) is not None and self.evaluate is None:
                 raise DocumentError(
-                    (key,), "is by evaluations during the training; add evaluate: {period: 500}"
+                    (key,), "needs evaluations during the training; add evaluate: {period: 500}"
                 )
         return self
 
@@ -263,14 +270,20 @@ def is_of_env(metric: str) -> bool:
     return agent is None and what not in OF_AGENTS
 
 
+def metric_of_agents(what: str) -> str | None:
+    """Return which metric of agents a name is, also of one of several objectives (`label_accuracy`); None: none."""
+    return next((metric for metric in OF_AGENTS if what == metric or what.endswith(f"_{metric}")), None)
+
+
 def on_validation(metric: str) -> bool:
     """Whether a metric exists on the validation split: those of the environment do not."""
-    return split_metric(metric)[1] in OF_AGENTS
+    agent, what = split_metric(metric)
+    return what in OF_AGENTS or (agent is not None and metric_of_agents(what) is not None)
 
 
 def less_is_better(metric: str) -> bool:
     """Whether less of a metric is better."""
-    return split_metric(metric)[1] in _LESS
+    return metric_of_agents(split_metric(metric)[1]) in _LESS
 
 
 def _metric(value: object) -> str:
@@ -278,11 +291,11 @@ def _metric(value: object) -> str:
     if not isinstance(value, str):
         fail(f"must be a metric, not {kind_of(value)}")
     agent, what = split_metric(value)
-    if agent is not None and (name_problem(agent) is not None or what not in OF_AGENTS):
+    if agent is not None and (name_problem(agent) is not None or metric_of_agents(what) is None):
         fail(f"unknown metric {show_value(value)}; write AGENT.METRIC{suggest(what, OF_AGENTS)}")
     if name_problem(what) is not None:
         fail(f"unknown metric {show_value(value)}{suggest(what, OF_AGENTS)}")
-    if what not in OF_AGENTS and difflib.get_close_matches(what, OF_AGENTS, n=1):
+    if metric_of_agents(what) is None and difflib.get_close_matches(what, OF_AGENTS, n=1):
         fail(f"unknown metric {show_value(value)}{suggest(what, OF_AGENTS)}")
     return value
 

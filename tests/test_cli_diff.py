@@ -73,7 +73,7 @@ def test_equal_runs(cli: Commands) -> None:
             "settings: equal (scenario, changes in mid-run, seed, device, backend, versions, commit)",
             "metrics.csv: equal at step 1, 6, 12",
             "checkpoints: equal at step 12",
-            "The runs are equal to the last bit.",
+            "All that both runs recorded is equal to the last bit.",
         ],
     )
     found = as_json(cli, "a b")

@@ -80,7 +80,9 @@ training: {steps: 3, batch: 4}
 """
 
 
-@pytest.mark.parametrize("scenario", ["plain.yaml", "digits-mlp --set width=8 --set batch=4"])
+@pytest.mark.parametrize(
+    "scenario", ["plain.yaml", "plain.yaml --seeds 2", "digits-mlp --set width=8 --set batch=4"]
+)
 def test_the_command_that_a_run_with_decoupled_channels_ends_with(
     here: Path, cli: Commands, scenario: str
 ) -> None:

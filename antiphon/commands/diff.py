@@ -54,7 +54,9 @@ def diff(
     _show_settings(comparison)
     write_line(f"metrics.csv: {_metrics(comparison)}")
     write_line(f"checkpoints: {_checkpoints(comparison)}")
-    verdict = "The runs are equal to the last bit." if comparison.same else "The runs differ."
+    verdict = (
+        "All that both runs recorded is equal to the last bit." if comparison.same else "The runs differ."
+    )
     write_line("Nothing can be compared." if comparison.same is None else verdict, "bold")
     return 0 if comparison.same else 1
 

@@ -24,7 +24,7 @@ from antiphon.commands.arguments import (
     values_of,
 )
 from antiphon.engine.planning.advice import advice
-from antiphon.engine.runs.directory import EXIST, is_free
+from antiphon.engine.runs.directory import EXIST, RunDirectory, is_free
 from antiphon.engine.runs.observers import RunProgress
 from antiphon.engine.runs.python_template import other_variants
 from antiphon.engine.runs.request import Request
@@ -102,6 +102,8 @@ def run(
 
     if steps is not None and epochs is not None:
         raise RunError("--epochs: the steps are given as well; leave out one of them")
+    if epochs is not None and not epochs > 0:
+        raise RunError(f"--epochs: must be above 0, not {epochs:g}")
     if exist in ("resume", "overwrite") and name is None:
         raise RunError(f"--exist {exist}: which run? name it with --name")
     request = Request(
@@ -153,7 +155,7 @@ def train(run: Run, json: bool) -> int:
         (outcome,) = run.train(RunProgress(run.until, run.simulations[0].now))
     code = print_outcome(outcome, json)
     if not json:
-        _show_decoupling(run.simulations[0].scenario, outcome.result, directory.facts)
+        _show_decoupling(run.simulations[0].scenario, [outcome.result], directory.facts)
     return code
 
 
@@ -161,10 +163,19 @@ _COMPARED = ("locked", "decoupled", "local")
 """Variants that show what decoupling costs."""
 
 
-def _show_decoupling(scenario: Scenario, result: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Print what is known of what decoupled channels cost, and the command that compares them with locked ones."""
+def _show_decoupling(
+    scenario: Scenario, results: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]
+) -> None:
+    """Print what is known of what decoupled channels cost, and the command that compares them with locked ones.
+
+    Args:
+        scenario: The scenario.
+        results: Of one seed or several.
+        facts: Those of one of the runs (run.json).
+    """
     names = [c.name for c in scenario.channels if c.coupling in ("decoupled", "unlocked")]
-    figures = [channel for name, channel in result.get("channels", {}).items() if name in names]
+    channels = [pair for result in results for pair in result.get("channels", {}).items()]
+    figures = [channel for name, channel in channels if name in names]
     if not figures:
         return
     known = []
@@ -186,7 +197,7 @@ def _show_decoupling(scenario: Scenario, result: Mapping[str, Any], facts: Mappi
         settings = "".join(f" --set {shlex.quote(f'{k}={dumps(v)}')}" for k, v in changed.items())
         if len(variants) > 1:
             compared = f"{shlex.quote(source)} --variant {','.join(variants)}{settings}"
-            write_line(f"its cost     antiphon study {compared} --steps {result['steps']}")
+            write_line(f"its cost     antiphon study {compared} --steps {results[0]['steps']}")
 
 
 def print_outcome(outcome: Outcome, json: bool) -> int:
@@ -234,6 +245,9 @@ def _run_seeds(
         print_json(outcome.result)
     else:
         show_seeds(outcome, summary_dir, logdir_root(logdir))
+    if not json and outcome.exit_code == 0:
+        results = [one.result for one in outcome.outcomes.values()]
+        _show_decoupling(request.scenario, results, RunDirectory.open(paths[0]).facts)
     for seed, one in outcome.outcomes.items():
         if one.error is not None:
             remark(f"error: seed {seed}: {one.error}")

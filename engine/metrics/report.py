@@ -194,15 +194,18 @@ _ROWS = 10
 
 
 class RowSteps(NamedTuple):
-    """The steps at which figures are recorded: the first, every `telemetry.period`th, and the last of a run."""
+    """The steps at which figures are recorded: the first, every `telemetry.period`th, and those that may be the last of a run."""
 
     period: int
     until: int
     """Steps taken at the end of the run."""
+    may_end: int = 0
+    """Steps from one evaluation that can end the run to the next; 0: none can."""
 
     def due(self, step: int) -> bool:
         """Whether figures are recorded at a step."""
-        return step == 0 or (step + 1) % self.period == 0 or step + 1 == self.until
+        periods = filter(None, (self.period, self.may_end))
+        return step == 0 or step + 1 == self.until or any((step + 1) % every == 0 for every in periods)
 
     def sampled(self, step: int) -> bool:
         """Whether messages are sampled at a step too: at the first, at every tenth with figures, and at the last."""

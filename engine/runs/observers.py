@@ -99,12 +99,13 @@ def _parts(simulations: Sequence[BaseSimulation]) -> list[str]:
 
 
 def _updates(simulation: BaseSimulation) -> str:
-    """Return the fewest and most updates of the agents that learn: `31 updates`."""
+    """Return the fewest and most updates of the agents that learn: `31 updates`, `1 update`."""
     if getattr(simulation, "_coordinator", None) is not None:
         return ""  # parts have taken some that nobody has counted here
     learners = [a.learner for a in simulation.backend.system.agents.values() if not a.learner.frozen]
     counts = {*chain.from_iterable(learner.counts() for learner in learners)}
-    return " to ".join(f"{n:,}" for n in sorted({min(counts), max(counts)})) + " updates" if counts else ""
+    numbers = " to ".join(f"{n:,}" for n in sorted({min(counts), max(counts)})) if counts else ""
+    return numbers and f"{numbers} update{'s' * (counts != {1})}"
 
 
 def _means(scores: dict[str, dict[str, float]]) -> list[str]:

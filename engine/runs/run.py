@@ -17,6 +17,7 @@ from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run_loop import Observer, Outcome, RunLoop
 from antiphon.engine.runs.run_writer import RunWriter, open_writer
 from antiphon.engine.simulation import Simulation, resumed
+from antiphon.engine.state.changes import changed
 from antiphon.engine.virtual.simulation import VirtualSimulation
 from antiphon.errors import RunError
 from antiphon.scenarios import Scenario
@@ -142,6 +143,9 @@ def resume(
     ended = until == step or (steps is None and facts.get("reason"))
     if ended and done and result is not None:
         if changes:
+            changed(
+                scenario or directory.scenario, changes.items()
+            )  # a misspelt name is the first thing to mend
             raise RunError(
                 f"--set: {path} is done, and nothing is left to change; add --steps N, a later step"
             )

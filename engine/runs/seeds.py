@@ -22,7 +22,7 @@ from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import Run, begin
 from antiphon.engine.runs.run_loop import Observer, Outcome, RunLoop
 from antiphon.engine.runs.run_writer import RunWriter, create_directory
-from antiphon.engine.simulation import Simulation
+from antiphon.engine.simulation import Simulation, steps_to_take
 from antiphon.engine.state.checkpoint import read_simulation
 from antiphon.engine.state.replica_signals import joined
 from antiphon.errors import DivergenceError, ScenarioError
@@ -135,12 +135,13 @@ class Seeds:
         """Take `count` steps, one at a time."""
         return (self.step() for _ in range(count))
 
-    def run(self, steps: int | None = None) -> None:
-        """Run for `steps`; None: until `training.steps` have been done.
+    def run(self, steps: int | None = None, *, epochs: float | None = None) -> None:
+        """Run for `steps` or `epochs`, as of `Simulation.run`; with neither, until `training.steps` have been done.
 
         DivergenceError where all replicas have diverged; if some have, `simulation.diverged` is the message of each.
         """
         first = self.simulations[0]
+        steps = steps_to_take(first, steps, epochs)
         if steps is None:
             steps = max(0, first.scenario.training.steps - first.now)
         outcomes = RunLoop(self.simulations, step=self.step).run(steps)

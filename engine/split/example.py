@@ -109,7 +109,7 @@ def _signals(model: nn.Module, env: Description, inputs: Mapping[str, str] | Non
     form = f"inputs={{'{next(iter(names), 'x')}': '{env.observations[0]}', …}}"
     if inputs is None:
         needed = [name for name, needs in names.items() if needs]
-        inputs = {name: name for name in needed}
+        inputs = {name: name for name in names if name in needed or name in env.observations}
         if len(needed) == 1 and needed[0] not in env.observations:
             inputs[needed[0]] = "image" if "image" in env.observations else env.observations[0]
         if not needed or not env.signals.keys() >= set(inputs.values()):
@@ -117,6 +117,9 @@ def _signals(model: nn.Module, env: Description, inputs: Mapping[str, str] | Non
             raise ScenarioError(f"{type(model).__name__}.forward takes {listed}; give {form}")
     if not isinstance(inputs, Mapping):
         raise ScenarioError(f"inputs: {inputs!r}; give {form}")
+    inputs = {name: name for name, needs in names.items() if needs and name in env.observations} | dict(
+        inputs
+    )
     for name, signal in inputs.items():
         if name not in names:
             raise ScenarioError(f"inputs: forward names no argument '{name}'{suggest(name, names)}")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from typing import Any, Literal
 
 import torch
@@ -28,7 +29,9 @@ from antiphon.envs.signal import Description, Signal
 from antiphon.errors import ScenarioError, suggest
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.agent_specs import ObjectiveSpec
-from antiphon.spec import AUTO
+from antiphon.scenarios.training import TrainingSpec
+from antiphon.spec import AUTO, section_of
+from antiphon.spellings import spelled, suggest_key
 
 __all__ = ["split"]
 
@@ -67,8 +70,8 @@ def split(
         at: Submodules before which to cut (`["blocks.1", "blocks.2.mlp"]`), positions of an `nn.Sequential`, or a number
             of parts of about equal cost (floating-point operations of the example, the gradients' heads among them).
         env: As a scenario has it: `{"id": …}`, `antiphon.envs.from_tensors(…)`, …
-        inputs: Arguments of the forward, and the signals they are: `{"idx": "tokens"}`. None: each argument without a
-            default is the observation of its name, or the only one the `image`, or the first observation.
+        inputs: Arguments of the forward, and the signals they are: `{"idx": "tokens"}`. None: the observations of their
+            names, also of an `attention_mask` with a default; a single one else the `image`, or the first.
         output: Of several outputs, the key or index of the prediction, where the others are dropped.
         objective: Of the prediction; None: classification of `label`; a word names the target to classify.
         objectives: In place of both, an objective for each output by its key or index, which the part has that computes the
@@ -114,16 +117,22 @@ def split(
         "env": env,
         "agents": _agents(cut, given, heads, delay),
         "channels": channels,
-        "training": {**training, "advanced": _sweeping(training.get("advanced", {}))},
+        "training": _training(training),
     }
     if tied and tie == "together":
         document["share"] = [[f"{name}.module.{key}" for name, key in group] for group in tied]
     return Scenario.model_validate(document)
 
 
-def _sweeping(advanced: Any) -> Any:
-    """Advanced settings of the training, with a sweep unless they say otherwise; what is no mapping as it is."""
-    return {"sweep": True, **advanced} if isinstance(advanced, Mapping) else advanced
+def _training(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the training of further keywords of `split`, with a sweep unless its advanced settings say otherwise."""
+    known = [*signature(split).parameters, *TrainingSpec.model_fields]
+    for name in given:
+        if spelled(name, known) not in known:
+            meant = section_of(TrainingSpec, name) or suggest_key(name, known)
+            raise ScenarioError(f"split: no argument {name!r}{meant}")
+    advanced = given.get("advanced", {})
+    return {**given, "advanced": {"sweep": True, **advanced} if isinstance(advanced, Mapping) else advanced}
 
 
 def _in_sequence(parts: Sequence[nn.Module]) -> tuple[nn.Sequential, list[int]]:

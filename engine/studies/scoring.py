@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from antiphon.errors import RunError
 from antiphon.files import fitting
 from antiphon.manifests import read_cache, write_checked
-from antiphon.scenarios.training import OF_AGENTS
+from antiphon.scenarios.training import metric_of_agents
 
 if TYPE_CHECKING:
     from antiphon.scenarios import Scenario
@@ -79,14 +79,14 @@ def metrics_of(
     names = [readouts] if isinstance(readouts, str) else readouts
     means = {
         metric: mean_of([agents[name].get(metric) for name in names])
-        for metric in OF_AGENTS
-        if any(metric in agents[name] for name in names)
+        for metric in dict.fromkeys(metric for name in names for metric in agents[name])
+        if metric_of_agents(metric)
     }
     found = {
         f"{name}.{metric}": value
         for name, metrics in agents.items()
         for metric, value in _with_error(metrics).items()
-        if metric in OF_AGENTS
+        if metric_of_agents(metric)
     }
     found |= _with_error(means)
     return {**env, **{name: value for name, value in found.items() if value is not None or name not in env}}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import operator
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from antiphon.engine.studies.plan import Line, Plan
 from antiphon.engine.studies.scoring import Finished, Scoring, mean_of
-from antiphon.scenarios.training import OF_AGENTS, is_of_env, less_is_better, split_metric
+from antiphon.scenarios.training import OF_AGENTS, is_of_env, less_is_better, metric_of_agents
 from antiphon.telemetry.statistics import (
     FEWEST,
     bootstrap,
@@ -43,10 +44,11 @@ class _Chosen:
 
     def is_share(self, metric: str) -> bool:
         """Whether the metric is a share of examples: then it lies in [0, 1]."""
-        agent, what = split_metric(metric)
-        accuracy = "accuracy" if agent is None else f"{agent}.accuracy"
+        accuracy = re.sub("error$", "accuracy", metric)
         metrics = [run.metrics(self.line.scoring) for run in self.runs.values()]
-        return what in ("accuracy", "error") and all(accuracy in found for found in metrics if found)
+        return metric_of_agents(accuracy.rpartition(".")[2]) == "accuracy" and all(
+            accuracy in found for found in metrics if found
+        )
 
     @property
     def examples(self) -> int | None:

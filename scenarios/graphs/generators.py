@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from antiphon.errors import suggest
 from antiphon.moved_keys import moved_key
 from antiphon.problems import DocumentError, Path, kind_of
 from antiphon.scenarios.training import TrainingSpec
 from antiphon.spec import Count, IsReal, Signal, Spec, Whole, channel_name, plain, section_of
-from antiphon.spellings import standard_keys
+from antiphon.spellings import standard_keys, suggest_key
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -307,7 +306,7 @@ def document_of(graph: nx.Graph[Any], fields: Mapping[str, Any], keys: list[str]
             given[key] = value
         else:
             moved = moved_key("Scenario", key, fields) or moved_key("TrainingSpec", key, fields)
-            known = section_of(TrainingSpec, key) or suggest(key, [*keys, *of_training])
+            known = section_of(TrainingSpec, key) or suggest_key(key, [*keys, *of_training])
             raise DocumentError((key,), moved or f"unknown argument {key!r}{known}")
     agents: dict[str, Any] = {}
     for node, attributes in graph.nodes(data=True):

@@ -247,7 +247,8 @@ def test_both_spellings_of_a_key_are_one_and_the_standard_one_is_written() -> No
         ("observes: [image]", "optimiser: {}", "9: agent.optimizer: is another spelling of 'optimiser'"),
         ("learning_rate: $lr", "learning_rate: -1", ":18: training.optimiser.lr: must be greater than 0"),
         ("learning_rate: 0.5", "learning_rate: 0.5, lr: 1", ":4: variants.fast.lr: is another spelling of"),
-        ("every: 7", "ever: 7", "unknown key 'ever'"),
+        ("every: 7", "evry: 7", "unknown key 'evry'; did you mean 'every'?"),
+        ("learning_rate: $lr", "learning_rte: $lr", "'learning_rte'; did you mean 'learning_rate'?"),
     ],
 )
 def test_two_spellings_at_once_are_refused_and_errors_have_their_line(

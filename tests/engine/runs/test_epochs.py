@@ -77,6 +77,11 @@ def test_the_order_is_of_the_seed_and_the_same_in_every_computation(tmp_path: Pa
     assert seeds.sequential_reason is None
     for step, _ in enumerate(seeds.steps(13), 1):
         assert seeds.simulations[1].signals["x"][:, 0].int().tolist() == whole[step]
+    seeds.run(epochs=1)
+    with Simulation(scene(), seed=1) as alone:
+        alone.run(13)
+        alone.run(epochs=1)
+        assert seeds.simulations[1].now == alone.now
     seeds.close()
 
 

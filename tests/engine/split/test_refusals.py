@@ -337,6 +337,8 @@ def test_what_cannot_be_split_is_one_line(name: str, monkeypatch: pytest.MonkeyP
         ({"env": 3}, "split: env: int is no environment"),
         ({"parts": [nn.Linear(7, 5)]}, "split: give a model and where to cut it, or parts, not both"),
         ({"tie": "both"}, "tie.*'both'"),
+        ({"gradeint": "local"}, "split: no argument 'gradeint'; did you mean 'gradient'?"),
+        ({"learning_rte": 1}, "split: no argument 'learning_rte'; known: "),
         ({"advanced": None}, "training.advanced: must be a mapping of keys, not null"),
     ],
 )

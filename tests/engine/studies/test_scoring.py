@@ -10,8 +10,13 @@ import pytest
 
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.studies.scoring import Finished, Scoring, add_scores, kept_scores, metrics_of
+from antiphon.errors import ScenarioError
 from antiphon.manifests import read_cache, write_checked
 from antiphon.scenarios import load
+from antiphon.scenarios.study import StudySpec
+from antiphon.scenarios.training import less_is_better, on_validation
+
+DOCUMENT = "study: two\nscenario: digits-mlp\nmetric: {}\nbudgets: {{small: {{steps: 1, seeds: 1}}}}\n"
 
 
 @pytest.fixture
@@ -40,6 +45,20 @@ def test_metrics_are_means_over_readouts_those_of_agents_and_of_the_environment(
     assert Finished(result, {}).known.keys() - found.keys() == {"quiet", "c.loss"}
     assert Finished(result | {"exit": "diverged"}, {}).metrics(Scoring()) == {}
     assert metrics_of(["a", "c"], agents)["accuracy"] is None
+
+
+def test_metrics_of_several_objectives_have_their_names() -> None:
+    agents = {"a": {"loss": 1.0, "label_accuracy": 0.5, "box_loss": 0.5, "policy": 2.0}, "b": {"loss": 2.0}}
+    found = metrics_of("a", agents)
+    assert found.keys() - {"b.loss"} == {
+        f"{of}{name}" for name in agents["a"] if name != "policy" for of in ("", "a.")
+    }
+    study = StudySpec.from_yaml(DOCUMENT.format("[a.label_accuracy, a.box_loss]"), "two.yaml")
+    assert study.metric == ("a.label_accuracy", "a.box_loss")
+    assert [less_is_better(metric) for metric in study.metric] == [False, True]
+    assert all(map(on_validation, study.metric))
+    with pytest.raises(ScenarioError, match=r"unknown metric .a.label_acuracy.; write AGENT\.METRIC"):
+        StudySpec.from_yaml(DOCUMENT.format("a.label_acuracy"), "two.yaml")
 
 
 def test_scores_are_those_of_the_simulation_and_are_kept(run: Path) -> None:
