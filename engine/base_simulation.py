@@ -153,7 +153,7 @@ class BaseSimulation:
         """
         self._check_open()
         _check_alone(self, "step")
-        step, watch = self.now, self._watching(self.now)
+        step, watch = self.now, self.row_steps.due(self.now)
         with refusals_named():
             ended = self._advance(watch=watch, keep=watch or self._keeps_messages or step + 1 == self.until)
         return {"step": step, "ended": ended, "losses": self.learned.by_agent()}
@@ -161,13 +161,11 @@ class BaseSimulation:
     _keeps_messages: bool = True
     """Whether messages and injections of every step are kept until the next one; else `training.advanced.sweep` may release them."""
 
-    def _watching(self, step: int) -> bool:
-        """Whether figures are recorded at a step."""
-        return bool(self.recorders) and self.row_steps.due(step)
-
     @property
     def row_steps(self) -> RowSteps:
-        """The steps at which figures are recorded, where there are recorders."""
+        """The steps at which figures are recorded."""
+        if not self.recorders:
+            return RowSteps(0, 0)
         training = self.scenario.training
         may_end = 0 if training.stop is None or training.evaluate is None else training.evaluate.period
         return RowSteps(self.scenario.telemetry.period, self.until, may_end)

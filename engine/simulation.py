@@ -259,7 +259,7 @@ class Simulation(BaseSimulation):
             raise DivergenceError(self.diverged)
         every = self.scenario.telemetry.period
         return captured.advance(
-            self, lambda step: self._watching(step) or self._observed(step) or (step + 1) % every == 0
+            self, lambda step: self.row_steps.due(step) or self._observed(step) or (step + 1) % every == 0
         )
 
     def _observed(self, step: int) -> bool:
@@ -280,7 +280,7 @@ class Simulation(BaseSimulation):
 
     def step(self) -> StepInfo:
         """Take one environment step with its figures and recordings, and return what happened; raises as its base."""
-        step, watch = self.now, self._watching(self.now)
+        step, watch = self.now, self.row_steps.due(self.now)
         info = super().step()
         self._record(step, watch=watch)
         if self._writer is not None:

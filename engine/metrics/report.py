@@ -197,6 +197,7 @@ class RowSteps(NamedTuple):
     """The steps at which figures are recorded: the first, every `telemetry.period`th, and those that may be the last of a run."""
 
     period: int
+    """0: nothing is recorded."""
     until: int
     """Steps taken at the end of the run."""
     may_end: int = 0
@@ -204,6 +205,8 @@ class RowSteps(NamedTuple):
 
     def due(self, step: int) -> bool:
         """Whether figures are recorded at a step."""
+        if not self.period:
+            return False
         periods = filter(None, (self.period, self.may_end))
         return step == 0 or step + 1 == self.until or any((step + 1) % every == 0 for every in periods)
 

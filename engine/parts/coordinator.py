@@ -99,12 +99,11 @@ class Coordinator:
             self._held_at = step
         if self._parts_at is None or self._parts_at <= step:
             parts = self._bring_parts(simulation)
-            rows = simulation.row_steps if simulation.recorders else None
+            rows = simulation.row_steps
             last = 1 if self.free else 0  # in free mode an observed step is the parts' too
 
             def ends(n: int) -> bool:
-                recorded = rows is not None and rows.due(n - 1)
-                return recorded or observed(n - last) or n == step + _LONGEST
+                return rows.due(n - 1) or observed(n - last) or n == step + _LONGEST
 
             until = next(n for n in count(step + 1) if ends(n))
             try:
@@ -226,7 +225,7 @@ class Coordinator:
         if not self.free:
             while simulation.now < until:
                 simulation._advance()
-                if simulation.recorders and simulation.row_steps.due(simulation.now - 1):
+                if simulation.row_steps.due(simulation.now - 1):
                     simulation.train_means.end_row()
             simulation._synchronize()
         simulation.diverged = str(error)

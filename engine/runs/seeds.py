@@ -111,7 +111,7 @@ class Seeds:
         step = running[0].now
         if any(simulation.now != step for simulation in running):
             raise ScenarioError("seeds: they are at different steps; give all of them states of one step")
-        watched = [simulation._watching(step) for simulation in self.simulations]
+        watched = [simulation.row_steps.due(step) for simulation in self.simulations]
         step_signals = joined([world.step_signals for world in self._worlds])
         joint.tick(step, step_signals)
         actions = joint.engine.forward_pass.actions

@@ -220,7 +220,7 @@ class VirtualSimulation(Simulation):
 
     def step(self) -> StepInfo:
         """Take as many steps of parts as there are parts, and return what happened; raises as its base."""
-        step, watch = self.now, self._watching(self.now)
+        step, watch = self.now, self.row_steps.due(self.now)
         info = super().step()
         if watch:
             rows = [Figure("run", "", name, value) for name, value in self.figures().items()]
