@@ -12,14 +12,12 @@ from tests.commands import Commands
 
 ACTING = "acts: what the environment shows depends on the action"
 UNDELAYED = "link.delay: 0: a message is read at the step at which it is sent"
-SWEEP = "training.advanced.sweep: parts differentiate all windows of a step together"
 LOCKED = "coupling: locked: both ends learn as one"
 CUT = {"big-corporation": 1, "corporation": 1, "lossy": 3, "pipelined": 1, "ring-of-many": 4}
 """Scenarios that are cut in two as they are, with their lookahead."""
 REFUSED = {
     **dict.fromkeys(("cartpole-team", "copy", "feudal-keydoor", "referential-reward"), ACTING),
     **dict.fromkeys(("repeat-copy", "speaker-listener"), ACTING),
-    **dict.fromkeys(("gpt", "resnet"), SWEEP),
     "char-lm": "the number of agents is 1; use at most 1",
     "mnist-split": LOCKED,
 }
