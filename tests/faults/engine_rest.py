@@ -120,8 +120,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "simulation-figures-are-a-step-off",
         "engine/base_simulation.py",
-        "(step == 0 or (step + 1) % every == 0 or step + 1 == self.until)",
-        "(step == 0 or step % every == 0 or step + 1 == self.until)",
+        "due = step == 0 or (step + 1) % every == 0 or step + 1 == self.until",
+        "due = step == 0 or step % every == 0 or step + 1 == self.until",
         "tests/engine/metrics/test_figures.py::test_a_loss_is_the_mean_since_the_row_before",
     ),
     Fault(
