@@ -387,6 +387,9 @@ class Channel:
         for name in self._names if self.predictor is not None else ():
             if name not in context:
                 raise self._error(f"context: '{name}' is missing; pass {name}= to send")
+            if len(context[name]) != len(message):
+                rows = f"{len(context[name])} rows, the message {len(message)}"
+                raise self._error(f"context: '{name}' has {rows}; send both of one batch")
 
     def _error(self, problem: str) -> ScenarioError:
         return ScenarioError(f"channel {self.name}: {problem}")

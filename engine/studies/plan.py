@@ -115,12 +115,20 @@ class Plan:
         return sorted({runs.request.scenario.training.steps for runs in self.runs.values()})
 
 
+_COUPLINGS = ("locked", "decoupled", "local")
+"""Variants that a scenario without any may have."""
+
+
 def plan(spec: StudySpec, options: StudyOptions, template: Template | PythonTemplate | None = None) -> Plan:
     """Plan every run of a study; None: the template is loaded by the name in the document.
 
+    A scenario without variants has those of its channels' couplings, where they are asked for (`Template.with_couplings`).
     ScenarioError where there is no such budget, variant, parameter or value; nothing has been run.
     """
     template = template or template_named(spec.scenario)
+    asked = any(name in _COUPLINGS for name in spec.variants) if spec.variants else options.variants
+    if asked and isinstance(template, Template):
+        template = template.with_couplings()
     name = options.budget or next(iter(spec.budgets))
     if name not in spec.budgets:
         alone = list(spec.budgets) == [DEFAULT]

@@ -47,12 +47,7 @@ class Study:
     def of_template(
         cls, template: Template | PythonTemplate, directory: Path, options: StudyOptions, **keys: Any
     ) -> Study:
-        """Return the study that a scenario alone is: its variants over three seeds; `keys`: more of the document's.
-
-        A document without variants has those of its channels' couplings, where they are asked for (`Template.with_couplings`).
-        """
-        if options.variants and isinstance(template, Template):
-            template = template.with_couplings()
+        """Return the study that a scenario alone is: its variants over three seeds; `keys`: more of the document's."""
         spec = StudySpec(
             study=template.name,
             description=template.description,

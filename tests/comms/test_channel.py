@@ -315,6 +315,11 @@ def test_settings_that_cannot_be_are_refused_in_one_line(settings: dict[str, Any
         (torch.zeros(8, 4).double(), {}, "message: it is torch.float64, the channel torch.float32"),
         (torch.zeros(8, 4), {}, "context: 'label' is missing; pass label= to send"),
         (torch.zeros(8, 4), {"lable": torch.zeros(8)}, "context: none is called 'lable'; did you mean"),
+        (
+            torch.zeros(8, 4),
+            {"label": torch.zeros(3)},
+            "context: 'label' has 3 rows, the message 8; send both of one",
+        ),
     ],
 )
 def test_messages_that_do_not_fit_are_refused(message: Tensor, context: dict[str, Tensor], line: str) -> None:

@@ -88,6 +88,7 @@ def scenario_of(network: Any) -> antiphon.Scenario:
 def test_what_cannot_be_is_refused_with_the_way_out() -> None:
     document = DOCUMENT.format(network=NETWORKS[0], channel=CHANNELS[2], precision="bf16")
     scenario = antiphon.Scenario.from_yaml(document)
+    assert antiphon.Scenario.from_yaml(document.replace("bf16", "bfloat16")) == scenario
     with pytest.raises(
         antiphon.ScenarioError, match="precision: bf16 is of parameters in float32, not float64"
     ):

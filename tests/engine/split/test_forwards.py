@@ -351,3 +351,23 @@ def test_what_of_a_dict_cannot_be_read_behind_a_cut_is_refused_with_its_line(
         ScenarioError, match=r"'block' \(test_forwards.py:\d+\) .* is a Answer, of which .*py:\d+"
     ):
         chain_split(reading(read))
+
+
+class Masked(Chain):
+    """A chain with an input that a call may leave out."""
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Any:
+        return super().forward(x if mask is None else x * mask)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "observed"),
+    [(None, ("x", "mask")), ({"x": "x"}, ("x",)), ({"mask": "mask"}, ("x", "mask"))],
+    ids=["all", "named", "the other"],
+)
+def test_an_argument_with_a_default_is_the_observation_of_its_name(
+    inputs: Any, observed: tuple[str, ...]
+) -> None:
+    env = antiphon.envs.from_tensors(x=numbers(7)(20, 0), mask=numbers(7)(20, 1), label=torch.arange(20) % 5)
+    scenario = antiphon.split(Masked(), at=["second"], env=env, inputs=inputs)
+    assert scenario.agents["part0"].observes == observed
