@@ -13,7 +13,7 @@ import re
 import types
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NoReturn, Self, get_args, get_origin
 
 from pydantic import (
     ConfigDict,
@@ -28,7 +28,8 @@ from pydantic import (
 
 from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import Catalogue, imported, is_built_in, name_of, registered
-from antiphon.problems import MISSING, DocumentError, kind_of, show_value, translate
+from antiphon.moved_keys import moved_key, new_name
+from antiphon.problems import MISSING, DocumentError, Problems, kind_of, show_value, translate
 from antiphon.spec import Spec, accepted_keys, fail, frozen_data, strict
 from antiphon.spellings import spelled
 
@@ -233,8 +234,15 @@ class KindSpec(Spec):
             fail(f"must be a mapping of keys, not {kind_of(data)}")
         field = cls.model_fields["kind"]
         if "kind" not in keys and field.is_required():
-            raise DocumentError(("kind",), MISSING + suggest("", Catalogue(cls.point)))
+            cls._without_kind(keys)
         return cls._chosen(keys.get("kind", field.default)).model_validate(keys)
+
+    @classmethod
+    def _without_kind(cls, keys: Mapping[str, Any]) -> NoReturn:
+        """Raise the problems of a section without a kind: keys of earlier versions, one of which may be it; else that."""
+        lines = {key: moved_key(cls.__name__, key, keys) for key in map(str, keys)}
+        Problems(DocumentError((key,), line) for key, line in lines.items() if line).raise_any()
+        raise DocumentError(("kind",), MISSING + suggest("", Catalogue(cls.point)))
 
     @classmethod
     def _needed(cls, error: DocumentError) -> DocumentError:
@@ -258,10 +266,13 @@ class KindSpec(Spec):
     @classmethod
     def unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
         """Return the line about a key that the kind does not have: which kinds do, or what is meant."""
-        if others := _kinds_with(cls.section, key):
+        section = cls.section.__name__
+        wanted = key if _kinds_with(cls.section, key) else new_name(section, key)
+        others = _kinds_with(cls.section, wanted) if wanted and wanted not in accepted_keys(cls) else []
+        if others:
             kind = name_of(data.get("kind", cls.model_fields["kind"].default))
-            return f"{kind} has no {key}; leave it out, or use {', '.join(others)}"
-        return super().unknown_key(key, data)
+            return f"{kind} has no {wanted}; leave it out, or use {', '.join(others)}"
+        return moved_key(section, key, data) or super().unknown_key(key, data)
 
     @property
     def built_in(self) -> bool:

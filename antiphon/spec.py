@@ -25,6 +25,7 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
+from antiphon.moved_keys import moved_key
 from antiphon.problems import DocumentError, Path, Problems, kind_of, show_value, translate
 from antiphon.spellings import standard_keys, suggest_key
 
@@ -473,6 +474,9 @@ class Spec(BaseModel):
     @classmethod
     def unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
         """Return the line about a key that the part does not have, among `data`."""
+        moved = moved_key(cls.__name__, key, data)
+        if moved is not None:
+            return moved
         known = [name for name in cls.model_fields if name not in cls.refused]
         meant = section_of(cls, key) or suggest_key(key, [_key_of(cls, field) for field in known])
         return f"unknown key {key!r}{meant}"

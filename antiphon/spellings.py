@@ -21,15 +21,6 @@ _STANDARD: Mapping[str, str] = {
     "optimizer": "optimiser",
 }
 """By the other spelling the one that antiphon writes."""
-_MEANT: Mapping[str, str] = {
-    "branching": "neighbours",
-    "factor": "scale",
-    "filter": "size",
-    "tied": "share",
-    "weight": "scale",
-    "weights": "parameters",
-}
-"""By a word that other libraries have the key that is meant, where a section has it."""
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
@@ -51,9 +42,7 @@ def spelled(key: str, known: Collection[str]) -> str:
 
 
 def suggest_key(key: str, known: Collection[str]) -> str:
-    """Return "; did you mean 'x'?" for the known name that is meant, or nearest to a key in some spelling; or the known names."""
-    if (meant := _MEANT.get(key)) in known:
-        return f"; did you mean '{meant}'?"
+    """Return "; did you mean 'x'?" for the known name that is nearest to a key in some spelling, or the list of known names."""
     return suggest(key, known, also=[other for other, name in _STANDARD.items() if name in known])
 
 

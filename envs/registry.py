@@ -21,7 +21,8 @@ from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError, require, suggest
 from antiphon.extensions import imported
-from antiphon.problems import MISSING, DocumentError
+from antiphon.moved_keys import moved_key
+from antiphon.problems import MISSING, DocumentError, Problems
 
 if TYPE_CHECKING:
     import torch
@@ -259,9 +260,9 @@ def _declared(spec: Any) -> tuple[str | None, str, dict[str, Any]]:
     if name is None and not isinstance(spec, Mapping):
         return None, "", {}
     if name is None:
-        raise DocumentError(
-            ("env", "id"), f"{MISSING}; write antiphon/NAME, gymnasium/ID or pettingzoo/MODULE"
-        )
+        lines = {key: moved_key("EnvSpec", key, keys) for key in map(str, keys)}
+        Problems(DocumentError(("env", key), line) for key, line in lines.items() if line).raise_any()
+        raise DocumentError(("env", "id"), MISSING)
     kind, _, rest = str(name).partition("/")
     if kind in _ADAPTORS:
         return kind, rest, keys

@@ -20,8 +20,9 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import name_of
+from antiphon.moved_keys import moved_key
 from antiphon.nets.memory import uncollected
-from antiphon.problems import MISSING, UNNAMED, DocumentError, Problems, kind_of, placed
+from antiphon.problems import UNNAMED, DocumentError, Problems, kind_of, placed
 from antiphon.problems import Path as DocumentPath
 from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
@@ -109,8 +110,9 @@ class EnvSpec(Spec):
     def _plain_data(cls, data: Any) -> Any:
         if not isinstance(data, Mapping):
             return data
-        if "id" not in data:
-            raise DocumentError(("id",), f"{MISSING}; write antiphon/NAME, gymnasium/ID or pettingzoo/MODULE")
+        for key in ("gymnasium", "pettingzoo") if "id" not in data else ():
+            if key in data:
+                raise DocumentError((key,), str(moved_key(cls.__name__, key, data)))
         if "file" in data:
             from antiphon.envs.registry import with_paths
 
@@ -436,7 +438,7 @@ class Template:
             known = (*Scenario.model_fields, *_KEYS)
             for key in body:
                 if key not in known:
-                    problems.append(DocumentError((key,), _unknown_key(Scenario, key, known)))
+                    problems.append(DocumentError((key,), _unknown_key(Scenario, key, body, known)))
             parameters: Mapping[str, ParameterSpec] = {}
             variants: Mapping[str, Mapping[str, Any]] = {}
             with problems.gathered():
@@ -657,9 +659,10 @@ def _located(source: str, lines: Mapping[DocumentPath, int]) -> Iterator[None]:
         raise error.located(source, lines) from None
 
 
-def _unknown_key(spec: type[Spec], key: str, known: Iterable[str]) -> str:
+def _unknown_key(spec: type[Spec], key: str, keys: Mapping[str, Any], known: Iterable[str]) -> str:
     """Return the line about a key that is neither one of a part, nor one that only a document has there."""
-    return f"unknown key {key!r}{section_of(spec, key) or suggest_key(key, [*known])}"
+    line = moved_key(spec.__name__, key, keys)
+    return line or f"unknown key {key!r}{section_of(spec, key) or suggest_key(key, [*known])}"
 
 
 def _sections(name: str, value: Any) -> Iterator[tuple[DocumentPath, Any]]:
@@ -669,7 +672,7 @@ def _sections(name: str, value: Any) -> Iterator[tuple[DocumentPath, Any]]:
     keys = _standard_section((name,), value, accepted)
     known = accepted - {"from", "to"}  # which the graph gives
     unknown = [key for key in keys if key not in accepted]
-    Problems(DocumentError((name, key), _unknown_key(spec, key, known)) for key in unknown).raise_any()
+    Problems(DocumentError((name, key), _unknown_key(spec, key, keys, known)) for key in unknown).raise_any()
     yield (name,), {key: item for key, item in keys.items() if key not in _SECTIONS[name]}
     for part in _SECTIONS[name]:
         if part not in keys:

@@ -108,6 +108,7 @@ def layer(name: str) -> str | None:
         "files",
         "kinds",
         "manifests",
+        "moved_keys",
         "problems",
         "spec",
         "spellings",

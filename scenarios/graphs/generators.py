@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from antiphon.moved_keys import moved_key
 from antiphon.problems import DocumentError, Path, kind_of
 from antiphon.scenarios.training import TrainingSpec
 from antiphon.spec import Count, IsReal, Signal, Spec, Whole, channel_name, plain, section_of
@@ -304,8 +305,9 @@ def document_of(graph: nx.Graph[Any], fields: Mapping[str, Any], keys: list[str]
         elif key in keys:
             given[key] = value
         else:
+            moved = moved_key("Scenario", key, fields) or moved_key("TrainingSpec", key, fields)
             known = section_of(TrainingSpec, key) or suggest_key(key, [*keys, *of_training])
-            raise DocumentError((key,), f"unknown argument {key!r}{known}")
+            raise DocumentError((key,), moved or f"unknown argument {key!r}{known}")
     agents: dict[str, Any] = {}
     for node, attributes in graph.nodes(data=True):
         name = _node_name(node)

@@ -88,7 +88,7 @@ def test_refused() -> None:
     assert refused(nx.Graph([(1, 2)])) == (
         "channels have a direction, the graph has none; use graph.to_directed()"
     )
-    assert refused(eyes(), tied=[]) == "tied: unknown argument 'tied'; did you mean 'share'?"
+    assert refused(eyes(), tied=[]) == "tied: is no longer a key; write share"
     assert refused(eyes(), sweep=True) == "sweep: unknown argument 'sweep'; write advanced: {sweep: …}"
     assert refused(eyes(), stepz=3) == "stepz: unknown argument 'stepz'; did you mean 'steps'?"
     with pytest.raises(ScenarioError, match=r"^env: is missing$"):

@@ -90,11 +90,7 @@ CHANGED: list[tuple[str, Any, str]] = [
     ("agents.b.objectives", [OBJECTIVE], ": take the place of `objective`; leave out one of the two"),
     ("agents.a.objectives", OBJECTIVE, ": must be a list, not {kind: …, target: …}"),
     ("agents.a.objectives", [{**OBJECTIVE, "scale": -1}], "[0].scale: must be greater than 0, not -1.0"),
-    (
-        "agents.a.objectives",
-        [{**OBJECTIVE, "weight": 1}],
-        "[0].weight: unknown key 'weight'; did you mean 'scale'?",
-    ),
+    ("agents.a.objectives", [{**OBJECTIVE, "weight": 1}], "[0].weight: is no longer a key; write scale"),
     ("agents.a.objectives", [OBJECTIVE, {"kind": "ppo"}], "[1].kind: a policy (ppo) is an agent's only obj"),
     # environments
     ("env", {"id": "x", "f": network}, ".f: must be plain data (numbers, words, lists), not a Python"),
@@ -102,7 +98,7 @@ CHANGED: list[tuple[str, Any, str]] = [
     ("env", {"id": "x", "f": "$data"}, ".f: '$' begins a template's parameter, which '$data' is not"),
     ("env", {"id": "x", "f": {1: 2}}, ".f: 1 is not a key; keys are words"),
     ("env", {}, ".id: is missing"),
-    ("env", {"gymnasium": "y"}, ".id: is missing; write antiphon/NAME, gymnasium/ID or"),
+    ("env", {"gymnasium": "y"}, ".gymnasium: is no longer a key; write id: gymnasium/ID"),
     ("env", "antiphon/Digits-v0", ": must be a mapping of keys, not the word 'antiphon/Digits-v0'"),
     # the whole
     ("agents.a.clock.period", True, ": must be a whole number, not true"),
