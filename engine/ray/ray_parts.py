@@ -33,6 +33,8 @@ _POLL = 0.2
 """Seconds between two looks at whether the run is to end."""
 _RESTARTS = 20
 """Of a part, at most."""
+_SELDOM = 100
+"""Times what it takes to gather a state are between two at least: over a slow line it takes long."""
 _BREAKS = 3
 """Times one after the other that connections break and nobody has died, at most."""
 
@@ -52,7 +54,8 @@ class RayParts:
         free: Whether parts do not wait.
         cluster: `local`, or HOST:PORT of a cluster (`RayCluster`).
         gpu: Whether each part has a GPU, or its share of those there are.
-        keep_every: Seconds after which a state is taken to go back to: of the whole, or in free mode of each part.
+        keep_every: Seconds after which a state is taken to go back to, or more where that takes long: of the whole, or in free
+            mode of each part.
 
     Raises:
         RunError: As of `RayCluster`, or a part does not start.
@@ -80,7 +83,8 @@ class RayParts:
         self._rows: list[PartRow] = []
         self._states: list[Any] = [None] * self._count
         """What each part begins from: a reference to its share of the newest state of the whole, or its own; None: that of step 0."""
-        self._began = self._kept_at = time.monotonic()
+        self._began = time.monotonic()
+        self._keep_at = self._began + keep_every
         self._figures = [PartFigures(part=index) for index in range(self._count)]
         self._actors: list[Any] = []
         self._addresses: dict[int, Address] = {}
@@ -118,7 +122,7 @@ class RayParts:
         self._at = max(*reached, self._at + 1)
         if reached != {self._at}:  # they were stopped: all go on to where the first one is
             self._take_steps(self._at)
-        if not self._free and time.monotonic() >= self._kept_at + self._keep_every:
+        if not self._free and time.monotonic() >= self._keep_at:
             self.gather()
         return self._at
 
@@ -135,10 +139,12 @@ class RayParts:
 
     def gather(self) -> dict[str, Any]:
         """See `Parts.gather`."""
+        start = time.monotonic()
         states = [own.state for _, own in self._all("gather", self._at, self._row_steps)]
         whole = merge_states([from_bytes(state) for state in states if state is not None])
         if not self._free:
             self._keep(whole)
+            self._keep_at += _SELDOM * (time.monotonic() - start)
         return whole
 
     def scatter(self, state: Mapping[str, Any]) -> None:
@@ -150,7 +156,7 @@ class RayParts:
     def _keep(self, whole: dict[str, Any]) -> None:
         """Keep a state of the whole to go back to."""
         self._states = [self._ray.put(to_bytes(share.state(whole))) for share in self._shares]
-        self._kept_at = time.monotonic()
+        self._keep_at = time.monotonic() + self._keep_every
 
     def rebuild(self, makes: Sequence[Callable[[int], Part]], shares: Sequence[Share]) -> None:
         """Have all parts begin anew at step 0, as these build them.
