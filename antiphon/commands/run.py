@@ -145,7 +145,7 @@ def train(run: Run, json: bool) -> int:
     """Train a run to its end, showing progress; print its result and return the exit code."""
     directory = run.writers[0].directory
     _warn(directory.facts["warnings"])
-    parts = directory.facts.get("parts", {})
+    parts = directory.facts.get("parts") or {}
     if delay := parts.get("delay"):
         remark(
             f"parts: {parts['count']}; a message is read {delay} step{'s' * (delay > 1)} later in the next part (delay: auto)"
