@@ -3,14 +3,16 @@
 from pathlib import Path
 
 import couplings
+import slow_line
 import worlds
 
 HERE = Path(__file__).parent
 
 
 def main() -> None:
-    """Draw the couplings' truth table and the worlds."""
+    """Draw the couplings' truth table, the slow line's results and the worlds."""
     couplings.draw(HERE / "couplings.png")
+    slow_line.draw(HERE / "slow-line.png")
     worlds.draw(HERE / "worlds.png")
 
 
