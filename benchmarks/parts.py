@@ -4,7 +4,7 @@ The two parts exchange every `--every` steps, as messages take `--delay` of them
 two are interleaved (`interleaved.py`); `cpu_ratio` is the CPU time of the one part over that of the busier of the two, by turn,
 and `wall_ratio` the same of wall-clock time. Exchanges are in the CPU time.
 
-- `--transport local`: all parts in this process, one after the other, exchanges pickled and unpickled as between processes.
+- `--transport local`: all parts in this process, one after the other, exchanges to bytes and back as between processes.
   There is no wall-clock time to compare.
 - `--transport ray`: each part a process (`antiphon.engine.ray`), whose CPU time is what the operating system says of it, with
   all threads of Ray in it. `load` is the machine's while the turns ran: with others at work, or less than two free
@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import pickle
 import sys
 import tempfile
 import time
@@ -32,6 +31,7 @@ import numpy as np
 import torch
 
 from antiphon.engine.parts.part import Part
+from antiphon.engine.parts.wire import decode, encode
 from antiphon.nets.memory import keep_memory
 from antiphon.scenarios import Scenario
 
@@ -70,16 +70,18 @@ class Local:
         """Take steps; return the CPU seconds of each part, and nothing of wall-clock time."""
         seconds = [0.0 for _ in self.parts]
         for _ in range(0, steps, self.every):
-            carried: list[tuple[int, bytes]] = []
+            carried: list[tuple[int, tuple[bytes, bytes]]] = []
             for index, part in enumerate(self.parts):
                 start = time.process_time()
                 for _ in range(self.every):
                     part.step()
-                carried += [(other, pickle.dumps(part.collect(other), 5)) for other in part.neighbours]
+                for other in part.neighbours:
+                    facts, arrays = encode(part.collect(other))
+                    carried.append((other, (facts, b"".join(arrays))))
                 seconds[index] += time.process_time() - start
             for index, exchange in carried:
                 start = time.process_time()
-                self.parts[index].deliver(pickle.loads(exchange))
+                self.parts[index].deliver(decode(exchange[0], memoryview(exchange[1])))
                 seconds[index] += time.process_time() - start
         return seconds, None
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from antiphon.comms.examples import ContextSpec, Numbers
 from antiphon.comms.model import Model
 from antiphon.errors import ScenarioError
-from antiphon.nets.modules import check_module, hollow, module_of
+from antiphon.nets.modules import check_module, meta_copy, module_of
 from antiphon.nets.site_axes import features_first, site_features
 
 __all__ = ["Head", "HeadModel", "HeadSource", "head_of", "output_shape"]
@@ -150,5 +150,5 @@ class HeadModel(Model):
         module = head_of(self._given, self.read_shape, output_shape(self.target), seed)
         values = self.values_of_module(module, torch.Size(self.read_shape).numel())
         assert self.layers is not None
-        self._given, self.layers.module = None, hollow(module)  # its parameters are there once
+        self._given, self.layers.module = None, meta_copy(module)  # its parameters are there once
         return values

@@ -22,7 +22,7 @@ from antiphon.comms.model import LossAndGradients
 from antiphon.comms.synthetic_gradients import LocalGradient
 from antiphon.errors import ScenarioError
 from antiphon.extensions import gradient
-from antiphon.nets.modules import called, hollow
+from antiphon.nets.modules import called, meta_copy
 from antiphon.spec import FrozenMap, HeadModule, Name, ParameterNames
 
 __all__ = ["LensGradient"]
@@ -86,7 +86,7 @@ class LensGradient(LocalGradient):
         super().__init__(shape, context, **{**settings, "hidden": (), "frozen": True})
         self._layers = None
         self._head.to(device=settings.get("device", "cpu"), dtype=settings.get("dtype", torch.float32))
-        self._head = hollow(self._head)  # called with the parameters of others
+        self._head = meta_copy(self._head)  # called with the parameters of others
 
     def initial_values(
         self, inputs: int, outputs: int, generator: torch.Generator

@@ -77,7 +77,7 @@ class Simulation(BaseSimulation):
             agree to rounding (1e-9 in float64).
         stacked: Whether `cohort` stacks anything; a probe looks at messages and windows of single agents.
         parts: How many parts compute it; or the part of each agent, by name; or settings of its division, with `count` or
-            `placement` among them, and `mode`, `every`, `ray` (as `run` has them on the command line, and run.json under
+            `placement` among them, and `mode`, `every`, `delay`, `ray` (as `run` has them on the command line, and run.json under
             `parts`). None: it is computed as a whole. Parts take the steps of `run` that nothing observes, in lockstep to the
             same bits.
         capture: Whether `run` replays recorded periods of the schedule (CUDA graphs) where nothing is observed, to the same

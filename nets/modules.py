@@ -32,7 +32,7 @@ __all__ = [
     "check_trainable",
     "described",
     "draws",
-    "hollow",
+    "meta_copy",
     "module_of",
     "output_size",
     "per_sample",
@@ -115,18 +115,18 @@ def check_trainable(module: nn.Module, name: str) -> None:
             )
 
 
-def hollow(module: Own) -> Own:
+def meta_copy(module: Own) -> Own:
     """Return a copy of a module whose parameters take no memory (torch's meta device): it says what the module computes."""
     empty = {id(p): nn.Parameter(p.data.to("meta"), p.requires_grad) for p in module.parameters()}
     return copy.deepcopy(module, dict(empty))
 
 
-def _is_hollow(module: nn.Module) -> bool:
+def _is_meta(module: nn.Module) -> bool:
     return any(p.is_meta for p in module.parameters())
 
 
 def _plain(module: nn.Module) -> nn.Module:
-    return (module if _is_hollow(module) else module.cpu()).to(_dtype(module))
+    return (module if _is_meta(module) else module.cpu()).to(_dtype(module))
 
 
 def _dtype(module: nn.Module) -> torch.dtype:
@@ -177,7 +177,7 @@ def check_module(module: nn.Module, inputs: int, outputs: int, needs: str, *, ra
     Raises:
         ScenarioError: It does not, in one line.
     """
-    if _is_hollow(module):
+    if _is_meta(module):
         return
     name = type(getattr(module, "module", module)).__name__  # of what is wrapped
     try:

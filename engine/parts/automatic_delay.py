@@ -11,6 +11,7 @@ from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.parts.coordinator import open_parts
 from antiphon.engine.parts.placement import placement_for
 from antiphon.engine.parts.settings import PartsSettings
+from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
 from antiphon.spec import LONGEST_DELAY
 
@@ -43,6 +44,10 @@ def with_chosen_delay(
         ScenarioError: It cannot be divided like this.
         RunError: A part cannot be started.
     """
+    if settings.delay is not None and not scenario.has_automatic_delays:
+        raise ScenarioError(
+            f"parts: delay is {settings.delay}, and no channel has link: {{delay: auto}}; leave out delay, or write auto"
+        )
     if settings.one_process or not scenario.has_automatic_delays:
         return scenario, settings, None
     with closing(BaseSimulation(scenario.with_delay(1), **how)) as trial:

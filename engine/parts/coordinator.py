@@ -56,8 +56,6 @@ class Coordinator:
     def __init__(
         self, simulation: BaseSimulation, settings: PartsSettings, opened: RayParts | None = None
     ) -> None:
-        if (name := simulation.backend.name) != "cohort":
-            raise ScenarioError(f"parts: the {name} backend computes in one process; leave out backend")
         self.settings = settings
         self._held_at = simulation.now
         """Steps of the state that the simulation holds itself."""
@@ -250,6 +248,8 @@ def open_parts(simulation: BaseSimulation, settings: PartsSettings, opened: RayP
         ScenarioError: The scenario cannot be divided like this; the line says what and the fix.
         RunError: A part cannot be started, or Ray is not installed.
     """
+    if (name := simulation.backend.name) != "cohort":
+        raise ScenarioError(f"parts: the {name} backend computes in one process; leave out backend")
     system, free = simulation._system, settings.mode == "free"
     placement = placement_for(system, simulation.scenario, settings.count, settings.placement)
     if free:

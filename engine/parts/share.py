@@ -13,7 +13,7 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.parts.halves import part_of
 from antiphon.engine.parts.placement import Placement
 from antiphon.engine.state.trees import Tree
-from antiphon.nets.modules import hollow
+from antiphon.nets.modules import meta_copy
 from antiphon.scenarios import Scenario
 
 __all__ = ["Share", "scenario_of_part"]
@@ -83,7 +83,7 @@ def scenario_of_part(scenario: Scenario, placement: Placement, index: int) -> Sc
 
     def of_part(spec: Any, agent: str) -> Any:
         """A specification with other modules, which are computed where an agent is."""
-        module = _without_origin if placement[agent] == index else hollow
+        module = _without_origin if placement[agent] == index else meta_copy
         modules = {name: module(one) for name, one in vars(spec).items() if isinstance(one, nn.Module)}
         return spec.model_copy(update=modules)
 

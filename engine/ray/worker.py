@@ -25,7 +25,7 @@ from antiphon.engine.ray.sockets import Address, Sockets
 from antiphon.engine.state.checkpoint import from_bytes, to_bytes
 from antiphon.telemetry.parts.part_figures import PartFigures
 
-__all__ = ["Answer", "PartWorker", "Taken"]
+__all__ = ["Answer", "PartWorker", "Results"]
 
 Answer = tuple[PartFigures, Any]
 """The figures of a part; its seconds since the run began are not known to it. And what a method returns, or instead of it a line of
@@ -33,7 +33,7 @@ text that says which connection has broken: then all parts have to begin a new e
 
 
 @dataclass(frozen=True)
-class Taken:
+class Results:
     """What comes of steps: what is recorded of the newest one, and the part's state, where they are asked for."""
 
     row: PartRow | None = None
@@ -161,11 +161,11 @@ class PartWorker:
                 self._send()
         self._send()
         if part.now < until:
-            return self._figures, self._broken or Taken()
+            return self._figures, self._broken or Results()
         if not part.free or time.monotonic() < self._due_at:
-            return self._figures, Taken(part.row)
+            return self._figures, Results(part.row)
         self._due_at = time.monotonic() + self._keep_every
-        return self._figures, Taken(part.row, to_bytes(part.own_state()))
+        return self._figures, Results(part.row, to_bytes(part.own_state()))
 
     def gather(self, call: int, step: int, rows: RowSteps | None) -> Answer:
         """Return the part's state at a step (`Part.state_dict`), with all exchanges before it; None: it was halted."""
@@ -175,8 +175,8 @@ class PartWorker:
         if part.now < step:
             return answer
         if not self._receive(call, late):
-            return self._figures, self._broken or Taken()
-        return self._figures, Taken(state=to_bytes(part.state_dict()))
+            return self._figures, self._broken or Results()
+        return self._figures, Results(state=to_bytes(part.state_dict()))
 
     def measure(self, call: int, until: int, nbytes: int | None) -> Answer:
         """Return the seconds that an exchange takes to the neighbour for which that is longest; 0 without neighbours.

@@ -90,6 +90,11 @@ def test_another_word_is_refused() -> None:
         split(delay="auot")
 
 
+def test_a_delay_that_no_channel_takes_is_refused() -> None:
+    with pytest.raises(ScenarioError, match=r"parts: delay is 3, and no channel has link: \{delay: auto\}"):
+        Simulation(split(delay=1), parts={"count": 2, "delay": 3})
+
+
 def test_the_fewest_steps_are_chosen_that_hide_an_exchange() -> None:
     """What leaves after step t is there when step t + delay begins, if the steps between take as long as the line."""
     for line, step in ((0.0, 0.1), (0.1, 0.1), (0.1, 0.058), (0.135, 0.058), (1e-5, 1e-3), (10.0, 1e-4)):
