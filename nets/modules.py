@@ -37,6 +37,7 @@ __all__ = [
     "output_size",
     "per_sample",
     "refusal",
+    "with_frozen_as_buffers",
 ]
 
 Tensors = dict[str, Tensor]
@@ -73,6 +74,8 @@ class IncomparableError(Exception):
 def module_of(source: Callable[..., nn.Module] | nn.Module, seed: int, **arguments: Any) -> nn.Module:
     """Return a copy of a module, or a factory's result, in float32 (float64 where it is all of that) on the CPU.
 
+    Parameters that do not require a gradient are buffers there, so that nothing trains them.
+
     Args:
         source: A module, or a factory.
         seed: Of the global random state under which a factory samples its initial parameters.
@@ -83,14 +86,29 @@ def module_of(source: Callable[..., nn.Module] | nn.Module, seed: int, **argumen
     """
     if isinstance(source, nn.Module):
         check_trainable(source, "the module")
-        return _plain(copy.deepcopy(source))
+        return _plain(with_frozen_as_buffers(copy.deepcopy(source), {}))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = call_factory(source, name_of(source), **arguments)
     if not isinstance(module, nn.Module):
         raise ScenarioError(f"the factory returned {type(module).__name__}, not a torch.nn.Module")
     check_trainable(module, "the module")
-    return _plain(module)
+    return _plain(with_frozen_as_buffers(module, {}))
+
+
+def with_frozen_as_buffers(module: nn.Module, seen: dict[int, Tensor]) -> nn.Module:
+    """Make buffers of a module's parameters that do not require a gradient, and return the module.
+
+    Args:
+        module: It is changed.
+        seen: The buffers that were made, by the `id` of their parameter, so that shared ones stay shared between calls.
+    """
+    for part in module.modules():
+        for name, parameter in list(part._parameters.items()):
+            if parameter is not None and not parameter.requires_grad:
+                del part._parameters[name]
+                part.register_buffer(name, seen.setdefault(id(parameter), parameter.data))
+    return module
 
 
 def check_trainable(module: nn.Module, name: str) -> None:

@@ -107,7 +107,7 @@ Mode = Annotated[
 ]
 Every = Annotated[
     int | None,
-    count("N", "Steps between the exchanges of parts (default: half of what the cut channels allow)."),
+    count("N", "Steps between the exchanges of parts (default: 1)."),
 ]
 Ray = Annotated[
     str | None,

@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 
 from antiphon.engine.split.graph import Trace
 from antiphon.engine.split.plan import Message, PartPlan, Plan, Rows, at_path, plain_size
+from antiphon.nets.modules import with_frozen_as_buffers
 
 __all__ = ["Part", "Wire", "build_parts"]
 
@@ -249,11 +250,8 @@ def _copies(targets: Sequence[str], model: nn.Module, root: nn.Module) -> dict[s
     for target, found in copies.items():
         if isinstance(found, nn.Parameter) and not found.requires_grad:
             copies[target] = frozen.setdefault(id(found), found.data)
-        for module in found.modules() if isinstance(found, nn.Module) else ():
-            for name, parameter in list(module._parameters.items()):
-                if parameter is not None and not parameter.requires_grad:
-                    del module._parameters[name]
-                    module.register_buffer(name, frozen.setdefault(id(parameter), parameter.data))
+        if isinstance(found, nn.Module):
+            with_frozen_as_buffers(found, frozen)
     return copies
 
 

@@ -57,6 +57,7 @@ def split(
     tie: Literal["copy", "together"] | None = None,
     parts: Sequence[nn.Module] | None = None,
     scenario: str = "split",
+    telemetry: Mapping[str, Any] | None = None,
     **training: Any,
 ) -> Scenario:
     """Cut a model into agents joined by channels; `antiphon.join` returns the model again.
@@ -88,6 +89,7 @@ def split(
         tie: Parameters that several parts share: `copy` makes them independent, `together` keeps them equal; None: an error.
         parts: In place of a model whose forward cannot be traced: modules, each fed with what the one before returns.
         scenario: The scenario's name; its agents are `part0`, `part1`, ….
+        telemetry: As a scenario has it: `{"period": 20, "recorders": [{"kind": "wandb", "project": "gpt"}]}`.
         **training: `batch`, `steps`, `optimiser`, ….
 
     Raises:
@@ -118,6 +120,7 @@ def split(
         "agents": _agents(cut, given, heads, delay),
         "channels": channels,
         "training": _training(training),
+        "telemetry": telemetry or {},
     }
     if tied and tie == "together":
         document["share"] = [[f"{name}.module.{key}" for name, key in group] for group in tied]

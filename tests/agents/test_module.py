@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import antiphon
 from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import OBJECTIVE, Head
 from antiphon.errors import ScenarioError
@@ -102,3 +103,25 @@ def test_what_does_not_fit_is_refused_in_one_line(source: Callable[..., Any], li
         ModuleNetwork(source, (8,), HEADS, seed=0)
     assert str(refused.value).startswith(line)
     assert "\n" not in str(refused.value)
+
+
+def test_parameters_that_require_no_gradient_stay_fixed() -> None:
+    """As in torch: an optimiser never touches them; in the step they are buffers."""
+
+    def half_frozen(inputs: int, outputs: int) -> nn.Module:
+        found = nn.Sequential(nn.Linear(inputs, 8), nn.Tanh(), nn.Linear(8, outputs))
+        found[0].requires_grad_(False)
+        return found
+
+    given = half_frozen(64, 10)
+    for source in (half_frozen, given):
+        goal = {"kind": "classification", "target": "label"}
+        agents: dict[str, Any] = {"mind": {"observes": ["image"], "network": source, "objective": goal}}
+        env: Any = {"id": "antiphon/Digits-v0"}
+        with antiphon.Simulation(antiphon.Scenario(scenario="half", env=env, agents=agents)) as simulation:
+            before = simulation.agents["mind"].module.state_dict()
+            simulation.run(3)
+            after = simulation.agents["mind"].module.state_dict()
+        changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
+        assert changed == {"2.weight", "2.bias"}
+    assert all(p.requires_grad == (name[0] == "2") for name, p in given.named_parameters())

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import antiphon
-from antiphon import RunError, Scenario, Simulation
+from antiphon import RunError, Scenario, ScenarioError, Simulation
 from tests.engine.numbers import one_line
 from tests.engine.split.parts import gpt, split_gpt
 from tests.kit.documented import Seeds
@@ -132,3 +132,11 @@ def test_tied_weights_made_independent_come_back_as_two_and_the_scenario_keeps_i
     assert not torch.equal(results[0]["head.weight"], model.head.weight)
     assert model.head.weight is model.wte.weight
     same(*results)
+
+
+def test_telemetry_is_the_scenario_s() -> None:
+    scenario = split_gpt(gpt(dropout=0.0), "local", telemetry={"period": 20, "recorders": [{"kind": "wandb"}]})
+    assert scenario.telemetry.period == 20
+    assert scenario.telemetry.recorders[0].kind == "wandb"
+    with pytest.raises(ScenarioError, match=r"telemetry\.perod: unknown key"):
+        split_gpt(gpt(dropout=0.0), "local", telemetry={"perod": 20})
