@@ -6,10 +6,12 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tensorboard import program
 
 import antiphon
 from antiphon.cli import COMMANDS
@@ -188,7 +190,7 @@ def test_the_examples_in_help_are_there_and_run(
     here: Path, monkeypatch: pytest.MonkeyPatch, cli: Commands
 ) -> None:
     monkeypatch.delenv("ANTIPHON_LOGDIR")
-    monkeypatch.setattr("os.execv", lambda program, words: None)
+    monkeypatch.setattr(seams.TB_SERVE, lambda arguments: None)
     monkeypatch.setattr(seams.STUDY_GO, lambda *_: {"exit_code": 0})
     monkeypatch.setattr("antiphon.commands.study.print_tables", lambda *_: None)
     assert list(COMMANDS) == VERBS
@@ -252,11 +254,34 @@ def test_tb_opens_tensorboard_with_enough_samples(
 ) -> None:
     (here / "runs").mkdir()
     called: list[list[str]] = []
-    monkeypatch.setattr("os.execv", lambda program, words: called.append(words))
+    monkeypatch.setattr(seams.TB_SERVE, called.append)
     monkeypatch.delenv("ANTIPHON_LOGDIR")
     cli("tb --port 7007")
     words = called[0]
-    assert words[1:5] == ["-m", "tensorboard.main", "--logdir", "runs"]
-    assert "scalars=10000" in words[6]
+    assert words[:2] == ["--logdir", "runs"]
+    assert "scalars=10000" in words[3]
     assert words[-2:] == ["--port", "7007"]
-    assert cli.json("tb runs")["command"][:5] == words[:5]
+    assert cli.json("tb runs")["command"][1:5] == ["-m", "tensorboard.main", "--logdir", "runs"]
+
+
+def test_tb_prints_the_address_of_the_channels_tab(
+    here: Path, monkeypatch: pytest.MonkeyPatch, cli: Commands
+) -> None:
+    """A port in use is one line."""
+    (here / "runs").mkdir()
+
+    class Board:
+        def configure(self, words: Sequence[str]) -> None:
+            self.words = words
+
+        def launch(self) -> str:
+            if "7008" in self.words:
+                raise program.TensorBoardServerException("port 7008 is in use")
+            return "http://localhost:7007/"
+
+    monkeypatch.setattr(program, "TensorBoard", Board)
+    monkeypatch.setattr("threading.Event.wait", lambda event: None)
+    cli("tb runs --port 7007")
+    assert cli.out.splitlines()[0].split() == ["Channels", "tab", "http://localhost:7007/#antiphon"]
+    assert cli.code("tb runs --port 7008") == 3
+    assert cli.err.strip().endswith("tb: port 7008 is in use; choose another --port")

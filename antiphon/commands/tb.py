@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+import webbrowser
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,9 +15,12 @@ import typer
 from antiphon.commands import options
 from antiphon.commands.arguments import logdir_root
 from antiphon.errors import RunError
-from antiphon.terminal.output import print_json
+from antiphon.terminal.output import print_json, write_line
 
-__all__ = ["tb"]
+__all__ = ["serve", "tb"]
+
+_TAB = "#antiphon"
+"""The part of TensorBoard's address that shows the Channels tab."""
 
 _SAMPLES = "scalars=10000,images=100,histograms=1000,distributions=1000,text=100"
 """Points that TensorBoard keeps of each curve; its default drops most histograms and pictures."""
@@ -27,25 +33,43 @@ def tb(
     port: Annotated[int | None, options.count("P", "Port (default: 6006).", least=0, most=65_535)] = None,
     json: options.Json = False,
 ) -> None:
-    """Replace this process by TensorBoard; with `json`, print the command instead.
+    """Serve TensorBoard until Ctrl-C; with `json`, print the command instead.
 
     Raises:
-        RunError: There is no such folder.
+        RunError: There is no such folder, or the port is in use.
     """
     folder = logdir_root(path)
     if not folder.is_dir():
         raise RunError(f"{folder}: no such folder; name a run directory or a folder of runs")
-    command = [
-        sys.executable,
-        "-m",
-        "tensorboard.main",
-        "--logdir",
-        str(folder),
-        "--samples_per_plugin",
-        _SAMPLES,
-    ]
-    command += [] if port is None else ["--port", str(port)]
+    arguments = ["--logdir", str(folder), "--samples_per_plugin", _SAMPLES]
+    arguments += [] if port is None else ["--port", str(port)]
     if json:
+        command = [sys.executable, "-m", "tensorboard.main", *arguments]
         print_json({"logdir": str(folder), "command": command})
         return
-    os.execv(command[0], command)
+    serve(arguments)
+
+
+def serve(arguments: Sequence[str]) -> None:
+    """Serve TensorBoard, print the address of the Channels tab, open it where there is a screen, and wait for Ctrl-C.
+
+    Args:
+        arguments: TensorBoard's, after its name.
+
+    Raises:
+        RunError: The port is in use.
+        KeyboardInterrupt: Ctrl-C.
+    """
+    from tensorboard import program  # type: ignore[import-untyped]
+
+    board = program.TensorBoard()
+    board.configure(("tensorboard", *arguments))
+    try:
+        address = board.launch() + _TAB
+    except program.TensorBoardServerException as error:
+        raise RunError(f"tb: {' '.join(str(error).split())}; choose another --port") from None
+    write_line(f"Channels tab  {address}")
+    write_line("Ctrl-C ends TensorBoard")
+    if sys.stdout.isatty() and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        webbrowser.open(address)
+    threading.Event().wait()

@@ -18,7 +18,7 @@ __all__ = ["BATCH", "BLOCKS", "LENGTH", "TEXT", "Windows", "bits", "mean_state",
 LENGTH, BATCH, BLOCKS, WIDTH, HEADS = 64, 16, 8, 96, 4
 TEXT = "moby_dick" if os.environ.get("ANTIPHON_DATA") else texts.EMBEDDED
 _HELD_OUT, _AT_ONCE = 384, 64
-"""Windows of the validation split, evenly spaced, and how many are evaluated at a time."""
+"""Windows of a split, evenly spaced, and how many are evaluated at a time."""
 
 
 def new_model(seed: int) -> GPT:
@@ -64,9 +64,9 @@ def save(state: Mapping[str, Tensor], path: str) -> None:
 
 
 @torch.no_grad()
-def bits(state: dict[str, Tensor]) -> float:
-    """Return the bits per character of held-out text that a model with these parameters needs."""
-    model, codes = new_model(0), _codes("validation")
+def bits(state: dict[str, Tensor], split: str = "validation") -> float:
+    """Return the bits per character of a split's text that a model with these parameters needs."""
+    model, codes = new_model(0), _codes(split)
     model.load_state_dict(state)
     chosen = sorted({*torch.linspace(0, (len(codes) - 1) // LENGTH - 1, _HELD_OUT).long().tolist()})
     total = 0.0

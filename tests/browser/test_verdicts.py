@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -173,3 +174,29 @@ def test_without_either_it_says_how_to_measure(opened: Opened) -> None:
     assert tab.part("figure").input_value() == "message_energy"
     lines = "antiphon evaluate 'runs/my run' --value antiphon evaluate 'runs/my run' --ablate zero"
     assert strip(tab) == f"value not measured: {lines} 1 of 9 stale 2 silent"
+
+
+def test_the_headline_has_the_mean_of_the_readouts_at_the_step(opened: Opened) -> None:
+    """The validation split's where it was logged; of a share per cent."""
+    made = data({10: LOGGED, 20: LOGGED})
+    readouts = [index for index, agent in enumerate(runs.AGENTS.values()) if agent.get("role") == "readout"]
+    rows = np.linspace(0.1, 0.7, 2 * len(runs.AGENTS), dtype=np.float32).reshape(2, -1)
+    steps = np.array([10, 20])
+    logged = {("agent", "loss"): Series(steps, 2 * rows), ("agent", "accuracy"): Series(steps, rows)}
+    tab = opened(replace(made, figures=made.figures | logged))
+    for row, step in ((1, 20), (0, 10)):
+        tab.at(step)
+        mean = float(rows[row][readouts].mean())
+        assert tab.part("headline").inner_text().split() == ["made", "accuracy", f"{100 * mean:.3g}", "%"]
+    validated = {("agent", "validation_loss"): Series(steps[:1], rows[:1])}
+    tab = opened(replace(made, figures=made.figures | logged | validated))
+    assert tab.part("headline").inner_text().split()[1:3] == ["validation", "loss"]
+    assert opened(made).part("headline").inner_text() == "made"
+
+
+def test_numbers_that_hardly_differ_look_alike(opened: Opened) -> None:
+    """Their scale begins at zero."""
+    tab = opened(data({10: {"sg_loss": np.linspace(0.996, 1.07, len(NAMES)).tolist()}}))
+    assert tab.ask("app.scale()")["low"] == 0
+    tab = opened(data({10: {"sg_loss": np.linspace(0.5, 1.07, len(NAMES)).tolist()}}))
+    assert tab.ask("app.scale()")["low"] == 0.5

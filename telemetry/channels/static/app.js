@@ -10,6 +10,7 @@ import { SidePanel } from "./details.js";
 import { followTheme, surroundingTheme } from "./theme.js";
 import { listenToKeys } from "./keys.js";
 import { partsNote } from "./parts.js";
+import { headlineAt } from "./shown.js";
 
 const NO_RUNS = [
   "No run here has channels yet.",
@@ -136,6 +137,7 @@ class ChannelsApp {
     const masks = model.masks(0, step);
     finder.update(model.runs[0], masks, model.filterError || masks?.error || "");
     strip.update(model.verdicts(0, step), model.askedVerdicts);
+    this.#layout.headline.update(headlineAt(model.runs[0], step), step);
     if (!model.runs[0]) {
       stages.forEach((stage) => stage.hide());
       return;

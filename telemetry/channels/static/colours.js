@@ -48,6 +48,8 @@ export function scaleFor(info) {
   return scale === "diverging" || scale === "share" ? scale : "sequential";
 }
 
+/** Share of the largest number by which numbers have to differ to fill a scale. */
+const NARROW = 0.1;
 const LOG = " log ";
 let parsedScale = "";
 let parsedBend = 0;
@@ -111,7 +113,9 @@ export function rangeFor(scale, min, max, limit = null) {
     const most = Math.max(Math.abs(min), Math.abs(max)) || 1;
     return [-most, most];
   }
-  return min === max ? [min - (Math.abs(min) || 1), min + (Math.abs(min) || 1)] : [min, max];
+  if (min === max) return [min - (Math.abs(min) || 1), min + (Math.abs(min) || 1)];
+  // Numbers that hardly differ look alike: their scale begins at zero.
+  return min > 0 && max - min < NARROW * max ? [0, max] : [min, max];
 }
 
 /**

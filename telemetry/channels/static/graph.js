@@ -4,7 +4,7 @@ import { el, clear, fitCanvas, placeTip, svgIcon } from "./dom.js";
 import { formatNumber } from "./format.js";
 import { agentAt, channelAt, pointOn, shapeOf } from "./graphshape.js";
 import { GraphStyles, paintGraph } from "./graphpaint.js";
-import { labelsFor, shortName } from "./graphlabels.js";
+import { detailsOf, labelsFor, shortName } from "./graphlabels.js";
 import { paintMark } from "./graphover.js";
 import { partName } from "./parts.js";
 
@@ -29,6 +29,7 @@ export class GraphView {
   #labels = [];
   #names = [];
   #widths = new Float32Array(0);
+  #details = { texts: [], widths: new Float32Array(0) };
   #hovered = { kind: null, index: -1 };
   #moved = -Infinity;
   #frame = 0;
@@ -61,6 +62,7 @@ export class GraphView {
       this.#styles = new GraphStyles(data.run);
       this.#ticking = new Uint8Array(data.run.agents.length);
       this.#names = data.run.agents.map((agent) => shortName(agent.name));
+      this.#details = { texts: detailsOf(data.run.agents), widths: new Float32Array(0) };
       this.#widths = new Float32Array(0);
       this.#view = { zoom: 1, left: 0, top: 0 };
       this.#shape = null;
@@ -176,8 +178,9 @@ export class GraphView {
       const pen = this.#canvas.getContext("2d");
       pen.font = "11px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif";
       this.#widths = Float32Array.from(this.#names, (name) => pen.measureText(name).width);
+      this.#details.widths = Float32Array.from(this.#details.texts, (text) => pen.measureText(text).width);
     }
-    this.#labels = labelsFor(this.#shape, this.#view, this.#widths, this.#names, this.#styles.dimming ? this.#styles.bright : null);
+    this.#labels = labelsFor(this.#shape, this.#view, this.#widths, this.#names, this.#details, this.#styles.dimming ? this.#styles.bright : null);
   }
 
   /** Ask for a frame; `base`: the graph itself has changed, `labels`: and so has the room for names. */

@@ -5,6 +5,9 @@ const LONGEST = 22;
 const MOST = 400;
 /** Distance between agents on screen, in px, from which all are named that have room. */
 const ROOMY = 22;
+/** In graphs of so few agents what each is stands below its name. */
+const DETAILED = 16;
+const LONGEST_DETAIL = 30;
 /** So many agents that are not dimmed are named in any crowd. */
 const FEW = 40;
 
@@ -15,6 +18,15 @@ export function shortName(name, longest = LONGEST) {
   return `${name.slice(0, longest - 1 - kept)}…${name.slice(name.length - kept)}`;
 }
 
+/** Return what each agent is, in a few words: its network, and its clock where it does not tick at every step; [] in larger graphs. */
+export function detailsOf(agents) {
+  if (agents.length > DETAILED) return [];
+  return agents.map(({ about, period }) => {
+    const words = [about?.network, period > 1 ? `every ${period} steps` : ""].filter(Boolean);
+    return shortName(words.join(" · "), LONGEST_DETAIL);
+  });
+}
+
 /**
  * Choose the names to write.
  *
@@ -22,18 +34,21 @@ export function shortName(name, longest = LONGEST) {
  * @param {{zoom: number, left: number, top: number}} view
  * @param {Float32Array} widths of the shortened names, in px
  * @param {string[]} names shortened
+ * @param {{texts: string[], widths: Float32Array}} details of detailsOf, and their widths in px: written below the names that have room
  * @param {Uint8Array|null} bright agents that are not dimmed: they are named first; null: all are alike
  * @returns {Object[]} agent, text, x, y (in the graph's px), inside its disc or not
  */
-export function labelsFor(shape, view, widths, names, bright) {
+export function labelsFor(shape, view, widths, names, details, bright) {
   const { places, radius } = shape;
   const found = [];
   const taken = [];
+  const under = [];
   const roomy = shape.spacing * view.zoom >= ROOMY;
   if (bright && (roomy || bright.reduce((sum, one) => sum + one, 0) <= FEW)) {
     for (let agent = 0; agent < names.length; agent++) if (bright[agent]) place(agent);
   }
   for (let agent = 0; agent < names.length && roomy && found.length < MOST; agent++) if (!bright || !bright[agent]) place(agent);
+  for (const line of under) detail(...line);
   return found;
 
   function place(agent) {
@@ -43,6 +58,7 @@ export function labelsFor(shape, view, widths, names, bright) {
     const wide = widths[agent] / view.zoom;
     if (wide <= 1.34 * radius) {
       found.push({ agent, text: names[agent], x, y, inside: true });
+      under.push([agent, x, y + radius]);
       return;
     }
     const size = SIZE / view.zoom;
@@ -57,6 +73,20 @@ export function labelsFor(shape, view, widths, names, bright) {
     if (taken.some((other) => overlap(box, other)) || (roomy && overDisc(shape, box, agent))) return;
     taken.push(box);
     found.push({ agent, text: names[agent], x: middle, y: below, inside: false });
+    if (below > y) under.push([agent, x, below + size / 2]);
+  }
+
+  /** What an agent is, under a line at `top`. */
+  function detail(agent, x, top) {
+    const text = details.texts[agent];
+    if (!text) return;
+    const [half, size, air] = [details.widths[agent] / view.zoom / 2, SIZE / view.zoom, 3 / view.zoom];
+    const [left, right] = [-view.left, shape.width - view.left].map((edge) => edge / view.zoom);
+    const middle = Math.max(Math.min(x, right - half - air), left + half + air);
+    const box = [middle - half, top + air, middle + half, top + air + size];
+    if (box[3] > (shape.height - view.top) / view.zoom || taken.some((other) => overlap(box, other)) || overDisc(shape, box, agent)) return;
+    taken.push(box);
+    found.push({ agent, text, x: middle, y: (box[1] + box[3]) / 2, inside: false, detail: true });
   }
 }
 

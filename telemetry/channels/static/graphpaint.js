@@ -302,7 +302,7 @@ function paintLabels(pen, { shape, styles, theme, view, labels }) {
   pen.textAlign = "center";
   pen.lineWidth = 3 / view.zoom;
   pen.lineJoin = "round";
-  for (const { agent, text, x, y, inside } of labels) {
+  for (const { agent, text, x, y, inside, detail } of labels) {
     pen.globalAlpha = styles.dimming && !styles.bright[agent] ? 0.4 : 1;
     if (inside) {
       // A dimmed disc has the colour of the paper, nearly.
@@ -310,7 +310,7 @@ function paintLabels(pen, { shape, styles, theme, view, labels }) {
     } else {
       pen.strokeStyle = colours.paper;
       pen.strokeText(text, x, y);
-      pen.fillStyle = colours.ink;
+      pen.fillStyle = detail ? colours.muted : colours.ink;
     }
     pen.fillText(text, x, y);
   }

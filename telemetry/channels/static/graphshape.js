@@ -18,6 +18,8 @@ const LEVEL_MARGIN = 132;
 const CROWD = 200;
 /** So few agents are always large enough to see. */
 const FEW_AGENTS = 60;
+/** So few agents fill the picture with larger discs. */
+const FEWEST_AGENTS = 4;
 const CAREFUL = 800;
 const BENDS = [0, 0.1, -0.1, 0.18, -0.18, 0.28, -0.28, 0.4, -0.4];
 
@@ -32,7 +34,7 @@ const BENDS = [0, 0.1, -0.1, 0.18, -0.18, 0.28, -0.28, 0.4, -0.4];
 export function shapeOf(run, width, height) {
   const places = placesOf(run, width, height);
   const spacing = spacingOf(places);
-  const radius = Math.min(22, Math.max(run.agents.length > FEW_AGENTS ? 1.6 : 7, 0.36 * spacing));
+  const radius = Math.min(run.agents.length > FEWEST_AGENTS ? 22 : 34, Math.max(run.agents.length > FEW_AGENTS ? 1.6 : 7, 0.36 * spacing));
   const count = run.channels.length;
   const shape = {
     run, width, height, places, spacing, radius,

@@ -2,6 +2,7 @@
 
 import { el, clear, svgIcon } from "./dom.js";
 import { Finder } from "./find.js";
+import { Headline } from "./headline.js";
 import { helpDialog } from "./help.js";
 import { Player } from "./player.js";
 import { Rail } from "./rail.js";
@@ -29,6 +30,7 @@ export class Layout {
   constructor(actions, contexts) {
     this.finder = new Finder(actions);
     this.toolbar = new Toolbar({ ...actions, help: () => this.help(), toggleRail: () => this.#setRail(this.#body.dataset.rail !== "open") }, this.finder.node);
+    this.headline = new Headline();
     this.strip = new VerdictStrip(actions);
     this.rail = new Rail(actions);
     this.player = new Player(actions.onStep);
@@ -43,7 +45,8 @@ export class Layout {
     const foot = el("div", { class: "ap-foot" }, this.player.node, this.#progress, this.finder.counts);
     const middle = el("main", { class: "ap-main" }, el("div", { class: "ap-stages" }, ...this.stages.map((stage) => stage.node), this.#empty));
     this.#body = el("div", { class: "ap-body", data: { rail: "open" } }, this.rail.node, middle, this.panel);
-    this.nodes = [this.toolbar.node, this.#error, this.strip.node, this.#body, foot, this.#help];
+    const line = el("div", { class: "ap-line" }, this.headline.node, this.strip.node);
+    this.nodes = [this.toolbar.node, this.#error, line, this.#body, foot, this.#help];
   }
 
   /** Follow the size of the root. */

@@ -2,7 +2,7 @@
 
 import { filterMoves, maskOf, parseFilter } from "./filter.js";
 import { MATRIX_FROM } from "./matrixorder.js";
-import { ENERGY, boundsOf, defaultMetric, energyAt, figureAt, measuresOf, metricsOf, partMetrics, partsAt, stepsOf, verdictBit } from "./shown.js";
+import { ENERGY, boundsOf, defaultMetric, energyAt, figureAt, headlineMetric, measuresOf, metricsOf, partMetrics, partsAt, stepsOf, verdictBit } from "./shown.js";
 import { valuesAt } from "./source.js";
 
 const VERDICTS = ["verdict", "channel"];
@@ -58,7 +58,7 @@ export class Model {
   /** The figures a picture needs, as [kind, metric]: those chosen, the message energy, and those of parts. */
   needed(run) {
     // Verdicts first: the slider does not stand at steps whose other rows are still to come.
-    const chosen = [VERDICTS, ["channel", this.metric.channel], ["agent", this.metric.agent], ["channel", ENERGY]];
+    const chosen = [VERDICTS, ["channel", this.metric.channel], ["agent", this.metric.agent], ["channel", ENERGY], ["agent", headlineMetric(run)]];
     chosen.push(...boundsOf(run, this.metric.channel).map((metric) => ["channel", metric]));
     chosen.push(...partMetrics(run, this.view).map((metric) => ["part", metric]));
     const logged = chosen.filter(([kind, metric]) => run.metrics(kind).includes(metric));

@@ -4,9 +4,13 @@ import { rangeFor, scaleFor, warped } from "./colours.js";
 import { rowAt } from "./source.js";
 
 const FIRST_CHOICE = {
-  channel: ["value", "ablation", "message_energy", "message_std", "sg_loss"],
+  // Whether a channel learns, before what it carries: normalised ports hold the energy of messages at 1.
+  channel: ["value", "ablation", "cosine", "sg_loss", "injection_norm", "message_std", "message_energy"],
   agent: ["loss"],
 };
+
+/** What a run is about, first choice first; of the validation split where there is one. */
+const HEADLINES = ["accuracy", "error", "bits", "return", "loss"];
 
 /** The figure that the widths of lines show. */
 export const ENERGY = "message_energy";
@@ -15,6 +19,37 @@ export const ENERGY = "message_energy";
 export function defaultMetric(run, kind) {
   const logged = run.metrics(kind);
   return FIRST_CHOICE[kind].find((metric) => logged.includes(metric)) ?? logged[0] ?? "";
+}
+
+/** Return the metric of the headline; "" where agents log none. */
+export function headlineMetric(run) {
+  const logged = run.metrics("agent");
+  const wanted = ["validation_", "test_", ""].flatMap((split) => HEADLINES.map((metric) => split + metric));
+  return wanted.find((metric) => logged.includes(metric)) ?? "";
+}
+
+/**
+ * Return the headline of a run: the mean over its readouts, or over all agents where none is a readout.
+ *
+ * @returns {Object|null} scenario, title, share (whether it is one), steps and values of the curve, value at the step; null: no run
+ */
+export function headlineAt(run, step) {
+  if (!run) return null;
+  const metric = headlineMetric(run);
+  const series = metric ? run.peek("agent", metric) : null;
+  const found = { scenario: run.graph.scenario ?? "", title: "", share: false, steps: [], values: [], value: NaN };
+  if (!series) return found;
+  const info = run.info("agent", metric);
+  const readouts = run.agents.flatMap((agent, index) => (agent.role === "readout" ? [index] : []));
+  const chosen = readouts.length ? readouts : run.agents.map((_, index) => index);
+  series.steps.forEach((at, row) => {
+    const known = chosen.map((index) => series.values[row * series.items + index]).filter((value) => Number.isFinite(value));
+    if (!known.length) return;
+    found.steps.push(at);
+    found.values.push(known.reduce((sum, value) => sum + value, 0) / known.length);
+  });
+  const newest = found.steps.findLastIndex((at) => at <= step);
+  return { ...found, title: info.title, share: scaleFor(info) === "share", value: newest < 0 ? NaN : found.values[newest] };
 }
 
 /** Return the measures of worth of a run's channels: {metric, title, bounds, measured, by}, first choice first. */

@@ -135,7 +135,9 @@ def test_tied_weights_made_independent_come_back_as_two_and_the_scenario_keeps_i
 
 
 def test_telemetry_is_the_scenario_s() -> None:
-    scenario = split_gpt(gpt(dropout=0.0), "local", telemetry={"period": 20, "recorders": [{"kind": "wandb"}]})
+    scenario = split_gpt(
+        gpt(dropout=0.0), "local", telemetry={"period": 20, "recorders": [{"kind": "wandb"}]}
+    )
     assert scenario.telemetry.period == 20
     assert scenario.telemetry.recorders[0].kind == "wandb"
     with pytest.raises(ScenarioError, match=r"telemetry\.perod: unknown key"):
