@@ -121,6 +121,11 @@ class BaseSimulation:
         self.validation = Validation(self.scenario.training)
 
     @property
+    def ahead(self) -> bool:
+        """Whether others have taken steps already that it has yet to count (`Simulation` in parts)."""
+        return False
+
+    @property
     def _system(self) -> System:
         """Its agents and channels, one by one: views of the stacks' rows, as they are now."""
         return self.backend.per_agent()

@@ -407,7 +407,7 @@ class Simulation(BaseSimulation):
             observers.append(self._writer)
         history = _history_of_run(self)
         self._keeps_messages = calls.each_step or bool(self.recordings)
-        self.notify = lambda event, *about: calls.call(event, self, *about)
+        self.notify = partial(self._notify, calls)
         try:
             with nullcontext() if progress else hidden():
                 (outcome,) = RunLoop([self], observers).run(steps, episodes=episodes, seconds=seconds)
@@ -429,6 +429,15 @@ class Simulation(BaseSimulation):
             if isinstance(recorder, LiveGraph):
                 recorder.redraw()  # while a simulation runs they are drawn now and then only
         return history.between(start, self.now)
+
+    def _notify(self, calls: Callbacks, event: str, *about: object) -> None:
+        """Call the callbacks of an event; parts take over what these have changed."""
+        if calls.call(event, self, *about) and self._coordinator is not None:
+            self._coordinator.changed()
+
+    @property
+    def ahead(self) -> bool:
+        return self._coordinator is not None and self._coordinator.ahead(self)
 
     def close(self) -> None:
         """Close recorders and environment; a second call does nothing.
@@ -529,6 +538,10 @@ class Simulation(BaseSimulation):
 
     def _keep(self, name: str, quantities: Sequence[str], period: int) -> Recording:
         """Begin a recording (`AgentHandle.record`, `ChannelHandle.record`)."""
+        if self._coordinator is not None and self._coordinator.free and name not in self.scenario.agents:
+            raise ScenarioError(
+                f"record: parts that do not wait hold the messages of '{name}'; record parameters, or use parts in lockstep"
+            )
         recording = Recording(self._system, name, tuple(quantities), period)
         self.recordings.append(recording)
         return recording

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from math import ceil
 from typing import TYPE_CHECKING, Any, cast
@@ -11,7 +11,7 @@ from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.parts.coordinator import open_parts
 from antiphon.engine.parts.placement import placement_for
 from antiphon.engine.parts.settings import PartsSettings
-from antiphon.errors import ScenarioError
+from antiphon.errors import DivergenceError, ScenarioError
 from antiphon.scenarios import Scenario
 from antiphon.spec import LONGEST_DELAY
 
@@ -32,7 +32,7 @@ def with_chosen_delay(
     """Return a scenario with steps in place of delays that are `auto`, its division with placement and steps, and open parts.
 
     Where parts wait for one another across a line, it is measured: the parts take steps with delays of 1, and the fewest steps are
-    chosen in which an exchange crosses while both its ends compute; elsewhere 1. The parts that were opened to measure it stay
+    chosen in which an exchange crosses while both its ends compute; elsewhere 1; at least the steps between two exchanges. The parts that were opened to measure it stay
     open (`open_parts`).
 
     Args:
@@ -50,14 +50,16 @@ def with_chosen_delay(
         )
     if settings.one_process or not scenario.has_automatic_delays:
         return scenario, settings, None
-    with closing(BaseSimulation(scenario.with_delay(1), **how)) as trial:
+    least = settings.every or 1
+    with closing(BaseSimulation(scenario.with_delay(least), **how)) as trial:
         placement = placement_for(trial._system, trial.scenario, settings.count, settings.placement)
         settings, opened = replace(settings, placement=placement), None
-        delay = settings.delay or 1
+        delay = settings.delay or least
         if settings.delay is None and settings.ray is not None and settings.mode != "free":
             opened = cast("RayParts", open_parts(trial, settings))
             try:
-                delay = _measured(opened)
+                with suppress(DivergenceError):  # the run itself says so, at its step
+                    delay = max(least, _measured(opened))
             except BaseException:
                 opened.close()
                 raise

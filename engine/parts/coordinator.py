@@ -122,6 +122,10 @@ class Coordinator:
         """Whether the parts take all steps, and never wait."""
         return self.settings.mode == "free"
 
+    def ahead(self, simulation: BaseSimulation) -> bool:
+        """Whether the parts have taken steps that the simulation has yet to count."""
+        return self._parts_at is not None and self._parts_at > simulation.now
+
     @property
     def begun(self) -> bool:
         """Whether the parts have a state of their own."""
@@ -148,6 +152,11 @@ class Coordinator:
         """Note that the whole simulation has taken a step itself."""
         self._held_at = simulation.now
         if not simulation.observed_at:  # by hand: what is done to it between two steps, the parts do not have
+            self._parts_at = None
+
+    def changed(self) -> None:
+        """Note that a callback may have changed the simulation: its parts take over its state, but in free mode."""
+        if not self.free:
             self._parts_at = None
 
     def release(self, simulation: BaseSimulation) -> None:
@@ -254,6 +263,11 @@ def open_parts(simulation: BaseSimulation, settings: PartsSettings, opened: RayP
     placement = placement_for(system, simulation.scenario, settings.count, settings.placement)
     if free:
         check_free(system)
+        if simulation.scenario.telemetry.value is not None:
+            raise ScenarioError(
+                "telemetry.value: parts that do not wait hold the messages in flight, so no value can be measured; leave it "
+                "out, or use parts in lockstep"
+            )
     bounds = FreeSettings() if free else None
     most = lookahead_of(system, placement) if bounds is None else bounds.queue
     every = settings.every or 1
@@ -263,7 +277,7 @@ def open_parts(simulation: BaseSimulation, settings: PartsSettings, opened: RayP
             "or longer delays"
         )
     own: dict[str, Any] = {"seed": simulation.seed, "device": simulation.device, "dtype": simulation.dtype}
-    own["free"] = bounds
+    own |= {"stacked": simulation._stacked, "free": bounds}
     scenario, parts = simulation.scenario, range(max(placement.values()) + 1)
     if settings.ray is None:
         return LocalParts(partial(Part, scenario, placement, **own), placement, every=every)

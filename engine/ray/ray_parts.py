@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
+
+import torch
 
 from antiphon.engine.metrics.report import RowSteps
 from antiphon.engine.parts.part import Part, PartRow, merge_states
@@ -110,7 +112,8 @@ class RayParts:
             concurrency_groups=_GROUPS,
             scheduling_strategy="DEFAULT" if alone else "SPREAD",
         )(PartWorker)
-        same = self.every, self._keep_every, secrets.token_bytes(32), "127.0.0.1" if alone else None
+        host, precision = "127.0.0.1" if alone else None, torch.get_float32_matmul_precision()
+        same = self.every, self._keep_every, secrets.token_bytes(32), host, precision
         return [actor.remote(index, *same) for index in range(self._count)]
 
     # --- the protocol ------------------------------------------------------------------------------------
@@ -201,19 +204,25 @@ class RayParts:
         self._epoch += 1
         for submit in (self._submit_listen, self._submit_begin):
             refs = [submit(index) for index in range(self._count)]
-            _, late = self._ray.wait(refs, num_returns=len(refs), timeout=_STARTED_WITHIN)
+            # Over a slow line the states with which parts begin take as long as they take.
+            within = _STARTED_WITHIN if submit == self._submit_listen else None
+            _, late = self._ray.wait(refs, num_returns=len(refs), timeout=within)
             if late:
-                there = self._ray.available_resources()
-                raise RunError(
-                    f"ray: part {refs.index(late[0])} has not started within {_STARTED_WITHIN:g} s; "
-                    f"{there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs of the cluster are free"
-                )
+                self._raise_late(refs.index(late[0]))
             answers = [self._answer(index, ref) for index, ref in enumerate(refs)]
             if None in answers:
                 return self._begin()
             if submit == self._submit_listen:
                 self._addresses = {index: answer[1] for index, answer in enumerate(answers) if answer}
         return None
+
+    def _raise_late(self, index: int) -> NoReturn:
+        """Raise RunError: the process of a part is not there."""
+        there = self._ray.available_resources()
+        raise RunError(
+            f"ray: part {index} has not started within {_STARTED_WITHIN:g} s; "
+            f"{there.get('CPU', 0):g} CPUs and {there.get('GPU', 0):g} GPUs of the cluster are free"
+        )
 
     def _submit_listen(self, index: int) -> Any:
         """Have a part open its address, once Ray has started it."""
@@ -260,6 +269,8 @@ class RayParts:
         errors: list[AntiphonError] = []
         died = halted = False
         broken = ""
+        awaited: dict[Any, float] = {}
+        """In free mode, by reference: until when the process of a part must be there again."""
         while pending:
             for ref in self._ray.wait([*pending], timeout=_POLL)[0]:
                 index = pending.pop(ref)
@@ -268,18 +279,25 @@ class RayParts:
                 except AntiphonError as error:
                     errors.append(error)
                     continue
+                awaited.pop(ref, None)
                 if answer is None and self._free:
-                    pending[self._submit_listen(index)] = index
+                    listening = self._submit_listen(index)
+                    pending[listening] = index
+                    awaited[listening] = time.monotonic() + _STARTED_WITHIN
                 elif answer is None:
                     died = True
                 elif isinstance(answer[1], tuple):  # in free mode: its address; it is there again
                     pending[self._submit_begin_alone(index, answer[1])] = index
                 elif isinstance(answer[1], str):
                     broken = answer[1]
-                elif answer[0].steps_taken < until and self._free and not halted:  # it has begun again
+                elif self._free and (answer[1] is None or (answer[0].steps_taken < until and not halted)):
+                    # it has begun again
                     pending[self._submit(index, *call)] = index
                 else:
                     answers[index] = answer
+            for ref, end in awaited.items():
+                if time.monotonic() > end:
+                    self._raise_late(pending[ref])
             halted = stop() or halted or died or bool(broken or errors)
             if halted:  # all of them: one that could not be reached may be at work
                 for one in range(self._count):

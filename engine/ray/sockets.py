@@ -40,7 +40,7 @@ _HELLO = struct.Struct("!IIQ32s")
 _PROVEN_WITHIN = 30.0
 """Seconds for the proofs at the beginning of a connection."""
 _UNPROVEN = 64
-"""Connections without a proof at a time; more are closed at once."""
+"""Connections without a proof at a time; beyond that the oldest is closed."""
 _REACHED_WITHIN = 60.0
 """Seconds in which a neighbour in lockstep must be reached."""
 _AGAIN = 0.2
@@ -74,7 +74,8 @@ class Sockets:
         self.written = self.read = 0
         self.lock = threading.Lock()
         self._closed = False
-        self._unproven = threading.BoundedSemaphore(_UNPROVEN)
+        self._unproven: dict[socket.socket, None] = {}
+        """Connections without a proof, the oldest first."""
         self._lines: dict[int, _Line] = {}
         self._incoming: set[socket.socket] = set()
         self._addresses: dict[int, Address] = {}
@@ -141,10 +142,14 @@ class Sockets:
             except OSError:  # closed, or no files are left for a while
                 time.sleep(0.0 if self._closed else _AGAIN)
                 continue
-            if self._unproven.acquire(blocking=False):
-                self.start(self._serve, connection)
-            else:
-                connection.close()
+            with self.lock:
+                self._unproven[connection] = None
+                oldest = next(iter(self._unproven))
+                if full := len(self._unproven) > _UNPROVEN:
+                    del self._unproven[oldest]
+            if full:
+                _shut(oldest)
+            self.start(self._serve, connection)
 
     def _serve(self, connection: socket.socket) -> None:
         """Read what a neighbour sends, once it has proven that it is one."""
@@ -157,7 +162,8 @@ class Sockets:
                 except OSError:
                     return
                 finally:
-                    self._unproven.release()
+                    with self.lock:
+                        self._unproven.pop(connection, None)
                 reason = self._read_frames(connection, sender, epoch)
         finally:
             with self.lock:

@@ -55,12 +55,20 @@ class PartWorker:
         keep_every: Seconds after which a part that does not wait hands over its own state, at the end of a call.
         token: Of the run, which parts prove to one another that they have.
         host: Where it takes exchanges; None: at the address of the Ray node that it is on.
+        precision: Of matrix products in float32 (`torch.set_float32_matmul_precision`).
     """
 
     def __init__(
-        self, index: int, every: int, keep_every: float, token: bytes, host: str | None = None
+        self,
+        index: int,
+        every: int,
+        keep_every: float,
+        token: bytes,
+        host: str | None = None,
+        precision: str = "highest",
     ) -> None:
         self._every, self._keep_every, self._token, self._host = every, keep_every, token, host
+        self._precision = precision
         self._built: Part | None = None
         self._sockets: Sockets | None = None
         self._epoch = -1
@@ -102,6 +110,7 @@ class PartWorker:
         """
         if self._sockets is None:
             torch.set_num_threads(1)
+            torch.set_float32_matmul_precision(self._precision)
             host = self._host or importlib.import_module("ray").util.get_node_ip_address()
             self._sockets = Sockets(figures.part, self._token, host, self._take)
             self._bytes_before = figures.bytes_sent, figures.bytes_received

@@ -67,10 +67,11 @@ class Callbacks(Observer):
             for event, method in (methods or {"on_step": callback}).items():
                 self._methods[event].append(method)
 
-    def call(self, event: str, simulation: BaseSimulation, *about: object) -> None:
-        """Call the methods of an event, in the order of the callbacks."""
+    def call(self, event: str, simulation: BaseSimulation, *about: object) -> bool:
+        """Call the methods of an event, in the order of the callbacks; return whether there are any."""
         for method in self._methods[event]:
             method(simulation, *about)
+        return bool(self._methods[event])
 
     @property
     def each_step(self) -> bool:

@@ -188,7 +188,7 @@ class RunLoop:
                 start = time.monotonic()
                 for simulation in self.running:
                     simulation.stopping = lambda: bool(signals) or reached()
-                while self.running and not signals and not reached():
+                while self.running and (self._ahead() or not (signals or reached())):
                     if episodes is None:  # else every step is needed, for the episodes that end at it
                         self._note_observed()
                     infos = self._take_step()
@@ -215,6 +215,10 @@ class RunLoop:
         self.clock.divide(len(self.running))
         self._end_diverged()
         self._end_stopped()
+
+    def _ahead(self) -> bool:
+        """Whether parts have taken steps already that are not counted yet: the log entries of these are written too."""
+        return any(simulation.ahead for simulation in self.running)
 
     def _note_observed(self) -> None:
         for simulation in self.running:

@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from antiphon.engine.state.compatibility import with_saved_delays
+from antiphon.engine.state.described_scenario import described_scenario
 from antiphon.engine.state.trees import mapped
 from antiphon.errors import ResourceError, RunError, ScenarioError
 from antiphon.files import fitting, read_bytes, sync_file, sync_folder, unwritable, write_text
@@ -305,6 +306,7 @@ def read_simulation(path: Path, scenario: Scenario | None, device: torch.device 
         if scenario is None:
             scenario = Scenario.from_yaml(document, str(place / _STATE))
         described = facts.get("described")
-        if described is not None:
-            scenario = with_saved_delays(scenario, described)
+        if scenario.has_automatic_delays:
+            saved = described or described_scenario(Scenario.from_yaml(document, str(place / _STATE)))
+            scenario = with_saved_delays(scenario, saved)
     return Saved(place, scenario, seed, dtype, state, described)

@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from antiphon import DivergenceError, RunError, Scenario, ScenarioError, Simulation
+from antiphon.engine.parts.transport import LocalParts
 from antiphon.envs.base import StepResult, TorchVectorEnv
+from antiphon.spec import plain
 from tests.contracts.builders import Play
 from tests.contracts.builders import ring as noise_ring
 from tests.contracts.twins import differences, facts
@@ -122,6 +124,35 @@ def test_parts_take_over_whatever_is_done_to_the_simulation(then: str) -> None:
         assert_same(whole, divided)
 
 
+class Halves:
+    """Halves the parameters of an agent at each evaluation."""
+
+    def on_evaluate(self, simulation: Simulation, evaluation: object) -> None:
+        for parameter in simulation.agents["b"].parameters.values():
+            parameter.data.mul_(0.5)
+
+
+def test_parts_take_over_what_a_callback_changes() -> None:
+    evaluated = scenario().with_training(evaluate={"period": 4})
+    with Simulation(evaluated) as whole, Simulation(evaluated, parts=2) as divided:
+        for simulation in (whole, divided):
+            simulation.run(11, callbacks=[Halves()])
+        assert_same(whole, divided)
+
+
+def test_parts_stack_where_the_whole_does() -> None:
+    with Simulation(scenario(), stacked=False, parts=2) as divided:
+        divided.run(7)
+        with Simulation(scenario(), stacked=False) as whole:
+            whole.run(7)
+            assert_same(whole, divided)
+        assert divided._coordinator is not None
+        parts = divided._coordinator._parts
+        assert isinstance(parts, LocalParts)
+        for part in parts.parts:
+            assert len(part.backend.stacked.base.agents) == len(part.backend.stacked.agents)
+
+
 def test_steps_that_are_read_are_the_wholes() -> None:
     """An observer of every step, and a recording."""
     read: list[int] = []
@@ -204,6 +235,23 @@ def test_a_signal_ends_a_run_where_all_parts_are(at: int, number: int, bell: Any
     with Simulation.resume(tmp_path / "a", BELLED) as simulation:
         simulation.run()
         assert_whole(simulation)
+    with Simulation(BELLED, logdir=tmp_path / "b", checkpoint_every=4) as simulation:
+        simulation.run(23)
+    rows = [metrics(tmp_path / name) for name in "ab"]
+    assert rows[0] == rows[1]  # also the entry of a step that the parts had taken when the signal came
+
+
+def test_parts_that_do_not_wait_measure_no_value_and_record_no_messages() -> None:
+    free: Any = {"count": 2, "mode": "free"}
+    valued = Scenario.model_validate(plain(stages(2)) | {"telemetry": {"value": {"period": 4, "horizon": 2}}})
+    with pytest.raises(ScenarioError, match=r"^telemetry\.value: parts that do not wait hold the messages"):
+        Simulation(valued, parts=free)
+    with Simulation(stages(2), parts=free) as simulation:
+        name = next(iter(simulation.channels))
+        with pytest.raises(
+            ScenarioError, match=f"^record: parts that do not wait hold the messages of '{name}'"
+        ):
+            simulation.channels[name].record(["message"])
 
 
 def test_a_part_that_is_lost_leaves_the_newest_state_that_is_known(bell: Any, tmp_path: Path) -> None:
