@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
+
+from pydantic import BaseModel
 
 import antiphon
 
@@ -23,7 +25,7 @@ html_copy_source = False
 html_show_copyright = False
 exclude_patterns = ["_build", "pictures"]
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "tables"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4
 myst_links_external_new_tab = False
@@ -69,6 +71,21 @@ def as_restructured_text(
                 literal = indent
 
 
+def readable_signature(
+    app: Any, what: str, name: str, obj: Any, options: object, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None] | None:
+    """Replace the signature of a pydantic model by its keys and defaults, without pydantic's types."""
+    if not (isinstance(obj, type) and issubclass(obj, BaseModel)):
+        return None
+    keys = [
+        key if field.is_required() else f"{key}=…" if field.default is None else f"{key}={field.default!r:.40}"
+        for name, field in obj.model_fields.items()
+        for key in [field.alias or name]
+    ]
+    return f"(*, {', '.join(keys)})" if keys else "()", None
+
+
 def setup(app: Any) -> None:
     """Connect before napoleon, which reads what is converted."""
     app.connect("autodoc-process-docstring", as_restructured_text, priority=400)
+    app.connect("autodoc-process-signature", readable_signature)

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+
+import antiphon
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SETUPTOOLS: dict[str, Any] = PROJECT["tool"]["setuptools"]
 FOLDERS: dict[str, str] = SETUPTOOLS["package-dir"]
-NOT_PACKAGES = {"tests", "docs", "benchmarks", "build", "dist", "runs"}
+NOT_PACKAGES = {"tests", "docs", "benchmarks", "build", "dist", "packaging", "runs"}
 
 
 def folders_on_disk() -> Iterator[Path]:
@@ -95,3 +98,23 @@ def test_the_citation_names_the_version_of_the_package() -> None:
 
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"\nversion: {antiphon.__version__}\n" in citation
+
+
+def test_the_conda_recipe_needs_what_the_package_needs() -> None:
+    """conda-build fills in a jinja template with these functions."""
+    jinja2 = pytest.importorskip("jinja2")
+    text = re.sub(r"  # \[.*\]$", "", (ROOT / "packaging/conda/meta.yaml").read_text(encoding="utf-8"), flags=re.M)
+    recipe = yaml.safe_load(
+        jinja2.Template(text).render(
+            load_file_data=lambda path, from_recipe_dir: tomllib.loads(
+                (ROOT / "packaging/conda" / path).read_text(encoding="utf-8")
+            ),
+            compiler=lambda language: f"{language}-compiler",
+            environ={},
+            PYTHON="python",
+        )
+    )
+    named = {line.split()[0] for line in recipe["requirements"]["run"]}
+    declared = {re.split(r"[<>=]", line)[0].lower() for line in PROJECT["project"]["dependencies"]}
+    assert named == (declared - {"torch"}) | {"python", "pytorch"}
+    assert recipe["package"]["version"] == antiphon.__version__

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
 import antiphon
-from antiphon.agents.models import GPT  # plain torch; your own model stands here
+from antiphon.agents.models import GPT  # plain torch; your own model goes here
 from antiphon.engine.planning.plan import plan
 
 text = antiphon.envs.make({"id": "antiphon/TextWindows-v0", "length": 32}, batch=1)  # the text in the package

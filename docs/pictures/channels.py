@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 import antiphon
+from antiphon.spec import plain
 from antiphon.telemetry.channels.reading import read_run
 
 HERE = Path(__file__).parent
@@ -58,7 +59,7 @@ def run(
     parts: int | None = None,
 ) -> None:
     """Run a scenario of the library with parameters and telemetry of one's own, as a whole or in parts."""
-    document = antiphon.load(template).resolve(values=values).model_dump(by_alias=True)
+    document = plain(antiphon.load(template).resolve(values=values))
     scenario = antiphon.Scenario(**{**document, "telemetry": telemetry})
     with antiphon.Simulation(scenario, logdir=place, parts=parts) as simulation:
         simulation.run()

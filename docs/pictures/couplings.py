@@ -14,10 +14,10 @@ from antiphon.telemetry import AgentTimes, ChannelTimes, Timeline
 
 INK, FAINT, TRUE, SYNTHETIC, LATE = "#22303c", "#a9b4bf", "#0072b2", "#d55e00", "#cc79a7"
 COUPLINGS = {
-    "locked": "one network, one window: credit comes at its end; what is read beyond it is lost",
-    "delayed": "the true gradient, when it has come: the window is learned then",
-    "detached": "nothing comes back",
-    "decoupled": "a synthetic gradient, at once; the true one teaches whoever made it",
+    "locked": "both learn together, from the true gradient; a message that is read later returns none",
+    "delayed": "the sender learns later, when the true gradient has returned",
+    "detached": "the sender gets no gradient",
+    "decoupled": "the sender learns at once, from a predicted gradient; the true one trains the predictor",
 }
 STEPS = 9
 
@@ -56,14 +56,14 @@ def draw(path: Path) -> None:
         _messages(axes, found.channels[0])
     figure.legend(
         handles=[
-            Line2D([], [], linestyle="", marker="s", markersize=8, color=TRUE, label="tick"),
+            Line2D([], [], linestyle="", marker="s", markersize=8, color=TRUE, label="forward pass"),
             Line2D(
-                [], [], linestyle="", marker="|", markersize=13, mew=2.5, color=SYNTHETIC, label="window ends"
+                [], [], linestyle="", marker="|", markersize=13, mew=2.5, color=SYNTHETIC, label="update of the parameters"
             ),
-            Line2D([], [], color=FAINT, label="message (x: never read)"),
+            Line2D([], [], color=FAINT, label="message (x: replaced before it is read)"),
             Line2D([], [], color=TRUE, linewidth=2, label="true gradient"),
             Line2D([], [], color=LATE, linewidth=2, linestyle="--", label="true gradient, late"),
-            Line2D([], [], color=SYNTHETIC, linewidth=2, linestyle=":", label="synthetic gradient"),
+            Line2D([], [], color=SYNTHETIC, linewidth=2, linestyle=":", label="predicted gradient"),
         ],
         loc="outside lower center",
         ncols=6,
@@ -86,7 +86,7 @@ def _messages(axes: Axes, channel: ChannelTimes) -> None:
         for stamp in stamps:
             _arrow(axes, (stamp, 0.85), (tick, 0.17), FAINT)
             if channel.cut[tick]:
-                axes.text(tick + 0.08, 0.26, "lost", fontsize=8, color=INK)
+                axes.text(tick + 0.08, 0.26, "no gradient", fontsize=8, color=INK)
     for stamp in range(STEPS):
         trained, back = int(channel.trained[stamp]), int(channel.back[stamp])
         if channel.unread[stamp]:
