@@ -78,7 +78,11 @@ def readable_signature(
     if not (isinstance(obj, type) and issubclass(obj, BaseModel)):
         return None
     keys = [
-        key if field.is_required() else f"{key}=…" if field.default is None else f"{key}={field.default!r:.40}"
+        key
+        if field.is_required()
+        else f"{key}=…"
+        if field.default is None
+        else f"{key}={field.default!r:.40}"
         for name, field in obj.model_fields.items()
         for key in [field.alias or name]
     ]

@@ -1,9 +1,9 @@
 """Tables of the documentation that are made from classes when the site is built (Sphinx directives).
 
-    ```{kinds} gradient      the kinds of a section of a scenario file, with their options
-    ```{environment} Digits  the options of an environment of the library
-    ```{commands}            the commands with their arguments and options
-    ```{modules} engine/heart agents    the files of folders, with the first lines of their docstrings
+```{kinds} gradient      the kinds of a section of a scenario file, with their options
+```{environment} Digits  the options of an environment of the library
+```{commands}            the commands with their arguments and options
+```{modules} engine/heart agents    the files of folders, with the first lines of their docstrings
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
-import antiphon.scenarios  # noqa: F401  (declares the sections)
+import antiphon.scenarios
 from antiphon import envs
 from antiphon.cli import COMMANDS, command
 from antiphon.kinds import kinds_of, own_keys_of, summary_of

@@ -103,7 +103,12 @@ def test_the_citation_names_the_version_of_the_package() -> None:
 def test_the_conda_recipe_needs_what_the_package_needs() -> None:
     """conda-build fills in a jinja template with these functions."""
     jinja2 = pytest.importorskip("jinja2")
-    text = re.sub(r"  # \[.*\]$", "", (ROOT / "packaging/conda/meta.yaml").read_text(encoding="utf-8"), flags=re.M)
+    text = re.sub(
+        r"  # \[.*\]$",
+        "",
+        (ROOT / "packaging/conda/meta.yaml").read_text(encoding="utf-8"),
+        flags=re.MULTILINE,
+    )
     recipe = yaml.safe_load(
         jinja2.Template(text).render(
             load_file_data=lambda path, from_recipe_dir: tomllib.loads(

@@ -58,7 +58,14 @@ def draw(path: Path) -> None:
         handles=[
             Line2D([], [], linestyle="", marker="s", markersize=8, color=TRUE, label="forward pass"),
             Line2D(
-                [], [], linestyle="", marker="|", markersize=13, mew=2.5, color=SYNTHETIC, label="update of the parameters"
+                [],
+                [],
+                linestyle="",
+                marker="|",
+                markersize=13,
+                mew=2.5,
+                color=SYNTHETIC,
+                label="update of the parameters",
             ),
             Line2D([], [], color=FAINT, label="message (x: replaced before it is read)"),
             Line2D([], [], color=TRUE, linewidth=2, label="true gradient"),

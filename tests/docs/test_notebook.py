@@ -23,7 +23,9 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     for number, source in enumerate(sources[1:], 1):
         exec(compile(source, f"{NOTEBOOK.name}, code cell {number}", "exec"), namespace)  # noqa: S102 (our own)
     pyplot.close("all")
-    accuracy = {name: history.of("mind", "accuracy")[1][-1] for name, history in namespace["histories"].items()}
+    accuracy = {
+        name: history.of("mind", "accuracy")[1][-1] for name, history in namespace["histories"].items()
+    }
     assert accuracy["decoupled"] > accuracy["detached"]
 
 

@@ -47,7 +47,9 @@ def test_a_table_has_what_is_declared(tables) -> None:  # type: ignore[no-untype
             assert any(line.startswith(f"| `{kind}` |") for line in lines)
             for option in own_keys_of(argument, kind):
                 assert any(line.startswith(f"| `{option}` |") for line in lines)
-    assert all(any(line.startswith(f"| `antiphon {name}") for line in tables["commands"]("")) for name in COMMANDS)
+    assert all(
+        any(line.startswith(f"| `antiphon {name}") for line in tables["commands"]("")) for name in COMMANDS
+    )
 
 
 def test_an_unknown_name_is_refused(tables) -> None:  # type: ignore[no-untyped-def]
