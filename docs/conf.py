@@ -60,11 +60,19 @@ def as_restructured_text(
             literal = None
         if literal is None:
             parts = CODE.split(line)
-            text = [EMPHASIS.sub(lambda found: found[0].replace("*", "\0"), part) for part in parts[::2]]
-            text = [re.sub(r"(?<!\\)([*|])", r"\\\1", part).replace("\0", "*") for part in text]
+            text = [
+                EMPHASIS.sub(lambda found: found[0].replace("*", "\0"), part)
+                for part in parts[::2]
+            ]
+            text = [
+                re.sub(r"(?<!\\)([*|])", r"\\\1", part).replace("\0", "*")
+                for part in text
+            ]
             joined = text[0]
             for code, after in zip(parts[1::2], text[1:], strict=True):
-                joined += ("\\ " if joined[-1:].isalnum() else "") + f"``{code.strip()}``"
+                joined += (
+                    "\\ " if joined[-1:].isalnum() else ""
+                ) + f"``{code.strip()}``"
                 joined += ("\\ " if after[:1].isalnum() else "") + after
             lines[number] = joined
             if line.rstrip().endswith("::"):
@@ -72,7 +80,13 @@ def as_restructured_text(
 
 
 def readable_signature(
-    app: Any, what: str, name: str, obj: Any, options: object, signature: str | None, returns: str | None
+    app: Any,
+    what: str,
+    name: str,
+    obj: Any,
+    options: object,
+    signature: str | None,
+    returns: str | None,
 ) -> tuple[str | None, str | None] | None:
     """Replace the signature of a pydantic model by its keys and defaults, without pydantic's types."""
     if not (isinstance(obj, type) and issubclass(obj, BaseModel)):

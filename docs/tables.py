@@ -39,7 +39,13 @@ def kinds(section: str) -> list[str]:
         raise ValueError(f"no section {section!r} has kinds")
     lines = table("kind", "", "options")
     for kind, own in options.items():
-        lines.append(row(f"`{kind}`", summary_of(section, kind), ", ".join(f"`{option}`" for option in own)))
+        lines.append(
+            row(
+                f"`{kind}`",
+                summary_of(section, kind),
+                ", ".join(f"`{option}`" for option in own),
+            )
+        )
     if any(options.values()):
         lines += ["", *table("option", "meaning", "default")]
     for option in dict.fromkeys(option for own in options.values() for option in own):
@@ -56,7 +62,10 @@ def environment(name: str) -> list[str]:
         name: Its id without `antiphon/`.
     """
     rows = envs.options_of(f"antiphon/{name}").rows()
-    return [*table("option", "meaning", "default"), *(row(f"`{key}`", *rest) for key, *rest in rows)]
+    return [
+        *table("option", "meaning", "default"),
+        *(row(f"`{key}`", *rest) for key, *rest in rows),
+    ]
 
 
 def commands(_: str) -> list[str]:
@@ -67,7 +76,9 @@ def commands(_: str) -> list[str]:
         for declared in command(name).params:
             if declared.param_type_name == "argument":
                 metavar = declared.metavar or str(declared.name).upper()
-                words.append(metavar if declared.required else f"[{metavar.strip('[]')}]")
+                words.append(
+                    metavar if declared.required else f"[{metavar.strip('[]')}]"
+                )
             else:
                 options.append(f"`{declared.opts[0]}`")
         lines.append(row(f"`{' '.join(words)}`", about.summary, ", ".join(options)))
@@ -82,7 +93,11 @@ def modules(folders: str) -> list[str]:
     """
     lines: list[str] = []
     for folder in folders.split():
-        files = [path for path in sorted((ROOT / folder).glob("*.py")) if path.name != "__init__.py"]
+        files = [
+            path
+            for path in sorted((ROOT / folder).glob("*.py"))
+            if path.name != "__init__.py"
+        ]
         if not files:
             raise ValueError(f"no files in {folder}")
         lines += table(f"`{folder}/`", "")
@@ -107,7 +122,9 @@ def in_words(default: Any) -> str:
     """Return a default value as a scenario file has it."""
     if default == "needed":
         return "required"
-    return show_value(list(default) if isinstance(default, tuple) else default).replace("'", "")
+    return show_value(list(default) if isinstance(default, tuple) else default).replace(
+        "'", ""
+    )
 
 
 DIRECTIVES: dict[str, Callable[[str], Sequence[str]]] = {

@@ -12,7 +12,9 @@ class Tagger(nn.Module):
     def __init__(self, tokens=8, width=16):
         super().__init__()
         self.embed = nn.Embedding(tokens, width)
-        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(width, width), nn.ReLU()) for _ in range(3))
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, width), nn.ReLU()) for _ in range(3)
+        )
         self.head = nn.Linear(width, tokens)
 
     def forward(self, input_ids, labels=None):
@@ -42,8 +44,14 @@ scenario = antiphon.split(
 with antiphon.Simulation(scenario) as run:
     run.run(steps=50)
     model = antiphon.join(run)  # a Tagger again
-examples = [{"input_ids": one, "labels": other} for one, other in zip(ids, labels, strict=True)]
+examples = [
+    {"input_ids": one, "labels": other} for one, other in zip(ids, labels, strict=True)
+]
 arguments = TrainingArguments(
-    output_dir="trained", max_steps=5, save_strategy="no", report_to="none", use_cpu=True
+    output_dir="trained",
+    max_steps=5,
+    save_strategy="no",
+    report_to="none",
+    use_cpu=True,
 )
 Trainer(model=model, args=arguments, train_dataset=examples).train()

@@ -32,6 +32,10 @@ with antiphon.Simulation(scenario) as run:
     run.run(steps=50)
     classifier.model = antiphon.join(run)  # an nn.Sequential of the same keys
 trainer = lightning.Trainer(
-    max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False
+    max_epochs=1,
+    accelerator="cpu",
+    logger=False,
+    enable_checkpointing=False,
+    enable_progress_bar=False,
 )
 trainer.fit(classifier, DataLoader(TensorDataset(x, label), batch_size=64))

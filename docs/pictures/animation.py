@@ -61,7 +61,9 @@ def accuracies(folder: Path) -> dict[int, float]:
     with (folder / "metrics.csv").open(encoding="utf-8") as file:
         for entry in csv.DictReader(file):
             if entry["kind"] == "agent" and entry["metric"] == "accuracy":
-                values.setdefault(int(entry["step"]), []).append(100 * float(entry["value"]))
+                values.setdefault(int(entry["step"]), []).append(
+                    100 * float(entry["value"])
+                )
     return {step: sum(each) / len(each) for step, each in values.items()}
 
 
@@ -79,10 +81,14 @@ def tab(page: Page, address: str) -> Iterator[Image.Image]:
 def composed(left: Image.Image, right: Image.Image, caption: str) -> Image.Image:
     """Return one frame: the pole, the tab, and a line above each."""
     box = HEIGHT - HEAD
-    right = right.resize((round(right.width * box / right.height), box), Image.Resampling.LANCZOS)
+    right = right.resize(
+        (round(right.width * box / right.height), box), Image.Resampling.LANCZOS
+    )
     pole, message = left.crop(PICTURE), left.crop(MESSAGE)
     pole.thumbnail((LEFT - 20, box))
-    message = message.resize((2 * message.width, 2 * message.height), Image.Resampling.NEAREST)
+    message = message.resize(
+        (2 * message.width, 2 * message.height), Image.Resampling.NEAREST
+    )
     frame = Image.new("RGB", (LEFT + right.width, HEIGHT), PAPER)
     frame.paste(pole, (10, HEAD))
     frame.paste(message, ((LEFT - message.width) // 2, HEAD + pole.height + 30))
@@ -98,7 +104,9 @@ def main() -> None:
     """Run, serve, photograph, compose."""
     path = chromium()
     if path is None:
-        sys.exit("needs Chromium and playwright: install the package chromium, pip install playwright")
+        sys.exit(
+            "needs Chromium and playwright: install the package chromium, pip install playwright"
+        )
     from playwright.sync_api import sync_playwright
 
     runs = Path("runs")
@@ -109,7 +117,9 @@ def main() -> None:
         scores = accuracies(runs / "corporation")
         with tensorboard(runs) as address, sync_playwright() as playwright:
             wait_for_runs(address, {"corporation"})
-            browser = playwright.chromium.launch(executable_path=path, headless=True, args=["--no-sandbox"])
+            browser = playwright.chromium.launch(
+                executable_path=path, headless=True, args=["--no-sandbox"]
+            )
             page = browser.new_page(viewport=WINDOW, color_scheme="light")
             pictures = list(tab(page, address))
             browser.close()
@@ -118,12 +128,25 @@ def main() -> None:
     for number, (step, picture) in enumerate(zip(steps, pictures, strict=True)):
         at = max((known for known in scores if known <= step), default=min(scores))
         caption = f"sixteen networks, step {step:,}: accuracy {scores[at]:.0f} %"
-        shown.append(composed(frames[number * SHOWN % len(frames)].copy(), picture, caption))
+        shown.append(
+            composed(frames[number * SHOWN % len(frames)].copy(), picture, caption)
+        )
     palette = shown[-1].quantize(256)
-    images = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in shown]
-    durations = [round(1000 * FRAME_SECONDS)] * (len(images) - 1) + [round(1000 * LAST_SECONDS)]
+    images = [
+        frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in shown
+    ]
+    durations = [round(1000 * FRAME_SECONDS)] * (len(images) - 1) + [
+        round(1000 * LAST_SECONDS)
+    ]
     target = HERE / "antiphon.gif"
-    images[0].save(target, save_all=True, append_images=images[1:], duration=durations, loop=0, optimize=True)
+    images[0].save(
+        target,
+        save_all=True,
+        append_images=images[1:],
+        duration=durations,
+        loop=0,
+        optimize=True,
+    )
     assert target.stat().st_size < _MOST, f"{target}: {target.stat().st_size} bytes"
 
 

@@ -45,10 +45,21 @@ def make_runs(folder: Path) -> None:
     small = {"agents": 16, "readouts": 2, "sg_lr": 0.0001, "steps": 1800}
     valued = {"period": 50, "max": 64, "value": {"period": STEP, "horizon": 12}}
     run(folder / "corporation", "corporation", small, valued)
-    run(folder / "lossy", "corporation", {**small, "drop": 0.3, "input": "linear"}, {"period": 50})
+    run(
+        folder / "lossy",
+        "corporation",
+        {**small, "drop": 0.3, "input": "linear"},
+        {"period": 50},
+    )
     run(folder / "big-corporation", "big-corporation", {"steps": 240}, {"period": 24})
     run(folder / "two-timescales", "two-timescales", {"steps": 1600}, {})
-    run(folder / "in-parts", "corporation", {**small, "steps": 240}, {"period": 24}, parts=3)
+    run(
+        folder / "in-parts",
+        "corporation",
+        {**small, "steps": 240},
+        {"period": 24},
+        parts=3,
+    )
 
 
 def run(
@@ -80,14 +91,23 @@ def _of_256_colours(picture: Image.Image) -> Image.Image:
     The most frequent ones, of paper and lines, stay as they are.
     """
     pixels = np.asarray(picture).reshape(-1, 3)
-    colours, of_pixel, counts = np.unique(pixels, axis=0, return_inverse=True, return_counts=True)
+    colours, of_pixel, counts = np.unique(
+        pixels, axis=0, return_inverse=True, return_counts=True
+    )
     damped = np.repeat(colours, np.minimum(counts, 30), axis=0)
     rest = Image.fromarray(damped[None]).quantize(
         256 - _FREQUENT, method=Image.Quantize.MAXCOVERAGE, kmeans=4
     )
     frequent = colours[np.argsort(counts)[-_FREQUENT:]]
-    palette = np.concatenate([frequent, np.array(rest.getpalette()).reshape(-1, 3)])[:256].astype(int)
-    nearest = np.square(colours[:, None].astype(int) - palette).sum(2).argmin(1).astype(np.uint8)
+    palette = np.concatenate([frequent, np.array(rest.getpalette()).reshape(-1, 3)])[
+        :256
+    ].astype(int)
+    nearest = (
+        np.square(colours[:, None].astype(int) - palette)
+        .sum(2)
+        .argmin(1)
+        .astype(np.uint8)
+    )
     found = Image.fromarray(nearest[of_pixel].reshape(picture.height, picture.width))
     found.putpalette(palette.ravel().tolist())
     return found
@@ -142,14 +162,19 @@ def most_valued(folder: Path) -> int:
     run = read_run(folder)
     series = run.figures["channel", "value"]
     values = series.values[series.steps.tolist().index(STEP)]
-    return max((index for index in run.messages if values[index] == values[index]), key=lambda i: values[i])
+    return max(
+        (index for index in run.messages if values[index] == values[index]),
+        key=lambda i: values[i],
+    )
 
 
 def main() -> None:
     """Run, serve, photograph."""
     path = chromium()
     if path is None:
-        sys.exit("needs Chromium and playwright: install the package chromium, pip install playwright")
+        sys.exit(
+            "needs Chromium and playwright: install the package chromium, pip install playwright"
+        )
     from playwright.sync_api import sync_playwright
 
     runs = Path("runs")  # relative, since the tab shows the path
@@ -157,8 +182,12 @@ def main() -> None:
         make_runs(runs)
         with tensorboard(runs) as address, sync_playwright() as playwright:
             wait_for_runs(address, RUNS)
-            browser = playwright.chromium.launch(executable_path=path, headless=True, args=["--no-sandbox"])
-            page = browser.new_page(viewport=_WINDOW, device_scale_factor=_SCALE, color_scheme="light")
+            browser = playwright.chromium.launch(
+                executable_path=path, headless=True, args=["--no-sandbox"]
+            )
+            page = browser.new_page(
+                viewport=_WINDOW, device_scale_factor=_SCALE, color_scheme="light"
+            )
             photograph(page, address, most_valued(runs / "corporation"))
             browser.close()
 

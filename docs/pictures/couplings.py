@@ -12,7 +12,13 @@ import antiphon
 from antiphon.engine.metrics.timeline import timeline
 from antiphon.telemetry import AgentTimes, ChannelTimes, Timeline
 
-INK, FAINT, TRUE, SYNTHETIC, LATE = "#22303c", "#a9b4bf", "#0072b2", "#d55e00", "#cc79a7"
+INK, FAINT, TRUE, SYNTHETIC, LATE = (
+    "#22303c",
+    "#a9b4bf",
+    "#0072b2",
+    "#d55e00",
+    "#cc79a7",
+)
 COUPLINGS = {
     "locked": "both learn together, from the true gradient; a message that is read later returns none",
     "delayed": "the sender learns later, when the true gradient has returned",
@@ -30,10 +36,17 @@ def couplings(coupling: str) -> Timeline:
         scenario="couplings",
         env={"id": "antiphon/Digits-v0"},
         agents={
-            name: {"observes": ["image"], "objective": goal, "clock": clock} for name, clock in clocks.items()
+            name: {"observes": ["image"], "objective": goal, "clock": clock}
+            for name, clock in clocks.items()
         },
         channels=[
-            {"from": "sender", "to": "receiver", "size": 4, "coupling": coupling, "link": {"delay": 1}}
+            {
+                "from": "sender",
+                "to": "receiver",
+                "size": 4,
+                "coupling": coupling,
+                "link": {"delay": 1},
+            }
         ],
     )
     with antiphon.Simulation(scenario) as simulation:
@@ -43,7 +56,9 @@ def couplings(coupling: str) -> Timeline:
 def draw(path: Path) -> None:
     """Draw all couplings under one another."""
     figure = Figure(figsize=(10.0, 8.6), facecolor="white", layout="constrained")
-    for axes, (coupling, words) in zip(figure.subplots(len(COUPLINGS), 1), COUPLINGS.items(), strict=True):
+    for axes, (coupling, words) in zip(
+        figure.subplots(len(COUPLINGS), 1), COUPLINGS.items(), strict=True
+    ):
         found = couplings(coupling)
         axes.set_title(f"{coupling}: {words}", loc="left", fontsize=9.5, color=INK)
         axes.set(xlim=(-0.6, STEPS - 0.4), ylim=(-0.55, 1.75), xticks=range(STEPS))
@@ -56,7 +71,15 @@ def draw(path: Path) -> None:
         _messages(axes, found.channels[0])
     figure.legend(
         handles=[
-            Line2D([], [], linestyle="", marker="s", markersize=8, color=TRUE, label="forward pass"),
+            Line2D(
+                [],
+                [],
+                linestyle="",
+                marker="s",
+                markersize=8,
+                color=TRUE,
+                label="forward pass",
+            ),
             Line2D(
                 [],
                 [],
@@ -67,10 +90,26 @@ def draw(path: Path) -> None:
                 color=SYNTHETIC,
                 label="update of the parameters",
             ),
-            Line2D([], [], color=FAINT, label="message (x: replaced before it is read)"),
+            Line2D(
+                [], [], color=FAINT, label="message (x: replaced before it is read)"
+            ),
             Line2D([], [], color=TRUE, linewidth=2, label="true gradient"),
-            Line2D([], [], color=LATE, linewidth=2, linestyle="--", label="true gradient, late"),
-            Line2D([], [], color=SYNTHETIC, linewidth=2, linestyle=":", label="predicted gradient"),
+            Line2D(
+                [],
+                [],
+                color=LATE,
+                linewidth=2,
+                linestyle="--",
+                label="true gradient, late",
+            ),
+            Line2D(
+                [],
+                [],
+                color=SYNTHETIC,
+                linewidth=2,
+                linestyle=":",
+                label="predicted gradient",
+            ),
         ],
         loc="outside lower center",
         ncols=6,
@@ -81,11 +120,15 @@ def draw(path: Path) -> None:
 
 
 def _lane(axes: Axes, agent: AgentTimes, height: int) -> None:
-    axes.plot([-0.5, STEPS - 0.5], [height, height], color="#e3e8ec", linewidth=2, zorder=0)
+    axes.plot(
+        [-0.5, STEPS - 0.5], [height, height], color="#e3e8ec", linewidth=2, zorder=0
+    )
     ticks = [step for step in range(STEPS) if agent.ticks[step]]
     axes.scatter(ticks, [height] * len(ticks), s=80, marker="s", color=TRUE, zorder=3)
     ends = [step + 0.3 for step in range(STEPS) if agent.ends[step]]
-    axes.vlines(ends, height - 0.25, height + 0.25, color=SYNTHETIC, linewidth=2.5, zorder=3)
+    axes.vlines(
+        ends, height - 0.25, height + 0.25, color=SYNTHETIC, linewidth=2.5, zorder=3
+    )
 
 
 def _messages(axes: Axes, channel: ChannelTimes) -> None:
@@ -99,11 +142,24 @@ def _messages(axes: Axes, channel: ChannelTimes) -> None:
         if channel.unread[stamp]:
             axes.text(stamp, 0.62, "x", fontsize=9, color=INK, ha="center")
         if channel.coupling == "decoupled" and trained >= 0:
-            _arrow(axes, (stamp - 0.12, 1.17), (trained + 0.3, 1.27), SYNTHETIC, ":", bend=-1.2)
+            _arrow(
+                axes,
+                (stamp - 0.12, 1.17),
+                (trained + 0.3, 1.27),
+                SYNTHETIC,
+                ":",
+                bend=-1.2,
+            )
         if 0 <= back < STEPS:
             late = channel.coupling != "locked"
             start = (back - 1 if late else back) + 0.3
-            _arrow(axes, (start, 0.2), (back + 0.3, 0.75), LATE if late else TRUE, "--" if late else "-")
+            _arrow(
+                axes,
+                (start, 0.2),
+                (back + 0.3, 0.75),
+                LATE if late else TRUE,
+                "--" if late else "-",
+            )
 
 
 def _arrow(

@@ -10,7 +10,12 @@ from matplotlib.figure import Figure
 
 RECORDS = Path(__file__).parents[2] / "benchmarks" / "results" / "slow_line.jsonl"
 INK, FAINT, OURS, OTHERS = "#22303c", "#dfe4e8", "#d55e00", "#5b6b7a"
-NAMES = {"plain": "one machine", "ddp": "DDP", "1f1b": "1F1B pipeline", "antiphon": "antiphon"}
+NAMES = {
+    "plain": "one machine",
+    "ddp": "DDP",
+    "1f1b": "1F1B pipeline",
+    "antiphon": "antiphon",
+}
 """Ways that have another name on the picture."""
 
 
@@ -23,21 +28,36 @@ def draw(path: Path) -> None:
     alone = found[next(iter(found))]["plain"]  # the line does not matter to it
     for own in found.values():
         own["plain"] = alone
-    ways = sorted({way for own in found.values() for way in own}, key=lambda way: max(_of(found, way)))
-    figure = Figure(figsize=(10.0, 0.6 + 0.36 * len(ways)), facecolor="white", layout="constrained")
+    ways = sorted(
+        {way for own in found.values() for way in own},
+        key=lambda way: max(_of(found, way)),
+    )
+    figure = Figure(
+        figsize=(10.0, 0.6 + 0.36 * len(ways)), facecolor="white", layout="constrained"
+    )
     for axes, (line, own) in zip(
-        figure.subplots(1, len(found), sharex=True, sharey=True, squeeze=False)[0], found.items(), strict=True
+        figure.subplots(1, len(found), sharex=True, sharey=True, squeeze=False)[0],
+        found.items(),
+        strict=True,
     ):
         megabits, _, milliseconds = line.partition(":")
-        axes.set_title(f"{megabits} Mbit/s, {milliseconds} ms", loc="left", fontsize=10, color=INK)
+        axes.set_title(
+            f"{megabits} Mbit/s, {milliseconds} ms", loc="left", fontsize=10, color=INK
+        )
         for row, way in enumerate(reversed(ways)):
             axes.axhline(row, color=FAINT, linewidth=0.8, zorder=0)
             color = OURS if way.startswith("antiphon") else OTHERS
             axes.scatter(
-                own.get(way, []), [row] * len(own.get(way, [])), s=26, color=color, alpha=0.75, linewidths=0
+                own.get(way, []),
+                [row] * len(own.get(way, [])),
+                s=26,
+                color=color,
+                alpha=0.75,
+                linewidths=0,
             )
         axes.set_yticks(
-            range(len(ways)), [NAMES.get(way, way.replace(":", ", every ")) for way in reversed(ways)]
+            range(len(ways)),
+            [NAMES.get(way, way.replace(":", ", every ")) for way in reversed(ways)],
         )
         axes.set_xlabel("bits per character of held-out text", fontsize=9, color=INK)
         axes.tick_params(length=0, labelsize=9, labelcolor=INK)
