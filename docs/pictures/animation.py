@@ -23,7 +23,6 @@ import antiphon
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 from channels import run
-
 from tests.browser.served import chromium, tensorboard, wait_for_runs
 from tests.browser.tab import Tab
 
