@@ -1,4 +1,4 @@
-"""Networks with an aggregation of a user's, or with attention, before them: it joins the messages of several senders."""
+"""Networks behind an aggregation (attention, or a user's own) that joins the messages of several senders."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PREFIX = "fan_in"
 
 
 class Aggregator(nn.Module):
-    """An aggregation of messages that stand side by side, each with a column that says whether it is present."""
+    """An aggregation of messages side by side, followed by a column for each that is 1 if the message is present."""
 
     def __init__(self, aggregation: Callable[[Tensor, Tensor], Tensor], senders: int, size: int) -> None:
         super().__init__()
@@ -29,23 +29,23 @@ class Aggregator(nn.Module):
         self.senders, self.size = senders, size
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return [B, features] of [B, senders * size + senders]."""
+        """Return [B, features] from [B, senders * size + senders]."""
         messages = x[..., : self.senders * self.size].reshape(*x.shape[:-1], self.senders, self.size)
         return self.aggregation(messages, x[..., self.senders * self.size :] > 0.5)
 
 
 @final
 class Aggregated(Network):
-    """A network that reads observations, and what an aggregation makes of the messages.
+    """A network that reads observations, and messages joined by an aggregation.
 
     Args:
         kind: A registered name, a class, or the aggregation itself.
         options: Keyword arguments of its factory.
         observed: Components of the observations, which come first.
-        senders: How many channels are joined.
-        size: Components of a message of each.
-        seed: Of the aggregation's initial parameters.
-        inner: Makes the network, of the shape of its input.
+        senders: Number of channels that are joined.
+        size: Components of each message.
+        seed: Seed of the aggregation's initial parameters.
+        inner: Makes the network from the shape of its input.
 
     Raises:
         ScenarioError: The aggregation cannot be made or does not fit; the line begins with the key.
@@ -72,7 +72,7 @@ class Aggregated(Network):
             module = module_of(assembled, seed)
             features = output_size(module, joined, f"{name_of(kind)} of messages [2, {senders}, {size}]")
             if draws(module, joined):
-                random = "draws random numbers (dropout?); leave them to the network"
+                random = "uses random numbers (dropout?); use them in the network instead"
                 raise ScenarioError(f"{name_of(kind)} {random}")
         except ScenarioError as error:
             raise ScenarioError(f"fan_in: {error}") from None

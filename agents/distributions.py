@@ -1,7 +1,7 @@
 """Distributions of actions: sampled from uniform numbers that are given, with log-probabilities and entropies.
 
-Their parameters are the outputs of a network. Nothing here has random numbers of its own, so that what is sampled is a
-function of whatever counter the uniform numbers come from.
+Their parameters are the outputs of a network. Samples are functions of the uniform numbers: nothing here uses a random
+generator.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class Distribution(Protocol):
 
     @property
     def parameters(self) -> int:
-        """Outputs per row that it reads."""
+        """Number of network outputs per row."""
 
     @property
     def draws(self) -> int:
-        """Uniform numbers per row that a sample needs."""
+        """Number of uniform numbers per row that a sample needs."""
 
     def sample(self, outputs: Tensor, uniforms: Tensor) -> Tensor:
         """Return an action per row.
@@ -61,7 +61,7 @@ class Categorical:
 
     @property
     def parameters(self) -> int:
-        """Its logits."""
+        """Number of logits."""
         return self.n
 
     @property
@@ -90,13 +90,13 @@ class Categorical:
 
 @dataclass(frozen=True)
 class MultiCategorical:
-    """Several independent choices, of `ns` each, with their logits in a row; actions are [rows, k] int64."""
+    """Several independent choices among `ns` options each, with their logits side by side; actions are [rows, k] int64."""
 
     ns: tuple[int, ...]
 
     @property
     def parameters(self) -> int:
-        """The logits of all choices."""
+        """Number of logits of all choices."""
         return sum(self.ns)
 
     @property
@@ -131,13 +131,13 @@ class MultiCategorical:
 
 @dataclass(frozen=True)
 class Gaussian:
-    """`size` independent normal numbers: their means, then the logarithms of their deviations; actions [rows, size]."""
+    """`size` independent normal numbers; outputs are means, then logarithms of deviations; actions [rows, size]."""
 
     size: int
 
     @property
     def parameters(self) -> int:
-        """A mean and a logarithm of a deviation per component."""
+        """Two per component: a mean and the logarithm of a deviation."""
         return 2 * self.size
 
     @property
@@ -155,7 +155,7 @@ class Gaussian:
         return self.with_noise(outputs, noise)
 
     def with_noise(self, outputs: Tensor, noise: Tensor) -> Tensor:
-        """Return means plus deviations times normal numbers that are given, [rows, size]."""
+        """Return means plus deviations times the normal numbers `noise`, [rows, size]."""
         mean, log_deviation = self._split(constant(outputs))
         return mean + log_deviation.exp() * noise.to(mean.dtype)
 
@@ -178,7 +178,7 @@ def distribution_of(space: gymnasium.Space[Any]) -> Distribution:
     """Return the distribution over a space's actions.
 
     Args:
-        space: Of one environment: `Discrete`, `MultiDiscrete`, `MultiBinary` or `Box` of floats.
+        space: Action space of one environment: `Discrete`, `MultiDiscrete`, `MultiBinary` or `Box` of floats.
 
     Raises:
         ScenarioError: No policy acts in such a space.

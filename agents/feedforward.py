@@ -1,4 +1,4 @@
-"""Networks of a trunk and heads, base of the built-in kinds; among them those without a state: multi-layer perceptrons
+"""Networks of a trunk and heads, the base of the built-in kinds, and the kinds without a state: multi-layer perceptrons
 and convolutional networks. Their named layers: initial parameters, buffers and torch modules.
 """
 
@@ -69,7 +69,7 @@ def attach(root: nn.Module, name: str, module: nn.Module) -> None:
 
 
 def linear_module(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    """Return torch's linear layer with copies of a weight [O, I] and a bias [O], if it has one."""
+    """Return a torch.nn.Linear with copies of a weight [O, I] and optionally a bias [O]."""
     outputs, inputs = weight.shape
     copy = nn.Linear(inputs, outputs, bias is not None, device=weight.device, dtype=weight.dtype)
     copy.load_state_dict({"weight": weight} | ({} if bias is None else {"bias": bias}))
@@ -101,7 +101,7 @@ def norm_module(
 
 
 def head_module(head: Head, parameters: Tensors, buffers: Tensors, *layers: nn.Module) -> nn.Module:
-    """Return `layers` and after them a head's normalisation and shape, as one torch module."""
+    """Return `layers`, followed by a head's normalisation and shape, as one torch module."""
     after: list[nn.Module] = []
     if head.norm == "unit":  # torch has no layer for it, and its graph needs nothing else
         after.append(fx.symbolic_trace(unit_length))
@@ -116,17 +116,17 @@ class HeadedNetwork(Network):
     """Networks of a trunk and heads: base of the built-in kinds."""
 
     reads_messages: ClassVar[bool] = True
-    """Whether the first layer reads messages as they are."""
+    """Whether the first layer reads messages unchanged."""
 
     @abstractmethod
     def trunk_shape(self) -> tuple[int, ...]:
-        """Shape of one sample of the last hidden activation (of the input, where there is no hidden layer)."""
+        """Shape of one sample of the last hidden activation (of the input if there is no hidden layer)."""
 
     @abstractmethod
     def first_layer(self) -> dict[str, tuple[int, ...]]:
         """Return the weight's shape [outputs, inputs, …] of the input layer, by its name.
 
-        It is empty where there is no such layer and the heads read the input.
+        It is empty if there is no such layer and the heads read the input.
         """
 
     @abstractmethod
@@ -152,7 +152,7 @@ class HeadedNetwork(Network):
         """Add the trunk to `root` at a dotted name and return its emitter."""
 
     def linear_heads(self) -> dict[str, Head]:
-        """Return the heads that are linear maps of the last hidden activation; others are ports of the trunk."""
+        """Return the heads that are linear maps of the last hidden activation; other heads are ports of the trunk."""
         return self.heads
 
     def parameters(self, generator: torch.Generator) -> Tensors:
@@ -176,7 +176,7 @@ class HeadedNetwork(Network):
 
         Args:
             message: Shape of one sample of the message.
-            generator: Of the weights.
+            generator: Generator that samples the weights.
 
         Returns:
             For each linear map that reads the input, by the name of its weight, the columns of its replacement
@@ -235,9 +235,9 @@ class _Layered(HeadedNetwork):
     """Hidden layers, each a map, a normalisation, an activation and, of images, pooling; then heads."""
 
     apply: Callable[[Tensor, Tensor, Tensor | None], Tensor]
-    """Map of every layer, of input, weight and bias."""
+    """Linear map of every layer: a function of input, weight and bias."""
     sides: tuple[int, ...] = ()
-    """Height and width of the filters, where layers have some."""
+    """Height and width of the filters, for convolutional layers."""
     pool: tuple[str, ...] = ()
     """Pooling after each layer; empty: none."""
 
@@ -334,14 +334,14 @@ class Mlp(_Layered):
     Args:
         input_shape: Shape of one sample; flattened.
         hidden: Width of each hidden layer; may be empty.
-        norm: Of the hidden layers: `batch`, `layer` or `none`.
+        norm: Normalisation of the hidden layers: `batch`, `layer` or `none`.
         activation: `relu`, `tanh`, `gelu` or `identity`.
     """
 
     apply = staticmethod(linear)
 
     class Options(HiddenOptions):
-        """Keys of a perceptron."""
+        """Keys of a multi-layer perceptron."""
 
     def __init__(
         self,
@@ -363,18 +363,18 @@ class Mlp(_Layered):
 class Conv(_Layered):
     """Layers of same-padded convolution, normalisation per channel, activation and 3x3 pooling of stride 2.
 
-    The form of the paper's convolutional networks (Jaderberg et al. 2017, appendix A).
+    The architecture of the paper's convolutional networks (Jaderberg et al. 2017, appendix A).
 
     Args:
         input_shape: (channels, height, width).
-        filters: Filters of each layer.
+        filters: Number of filters of each layer.
         norm: `batch`, `layer` or `none`.
         activation: `relu`, `tanh`, `gelu` or `identity`.
-        size: Side of the filters (odd).
+        size: Height and width of the filters (odd).
         pool: `max`, `avg` or `none`, one per layer.
 
     Raises:
-        ScenarioError: If the filters' side is even, so that no padding keeps the image's size.
+        ScenarioError: The filters' size is even, so that no padding keeps the image's size.
     """
 
     apply = staticmethod(convolution)
@@ -384,7 +384,7 @@ class Conv(_Layered):
 
         Attributes:
             size: Height and width of the filters, in pixels.
-            pool: Pooling after each convolution; one per layer, or none at all.
+            pool: Pooling after each convolution; one entry per layer, or an empty list.
         """
 
         size: Count = 5

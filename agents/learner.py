@@ -1,4 +1,4 @@
-"""Learners: parameters, running statistics and optimiser of a network, of one agent or stacked; with those of its critic."""
+"""Learners: parameters, running statistics and optimiser of a network and its critic, for one agent or stacked."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from antiphon.nets.trained_parameters import TrainedParameters
 __all__ = ["CRITIC", "Learner"]
 
 CRITIC = "critic"
-"""What the names of a critic's parameters and running statistics begin with."""
+"""Prefix of the names of a critic's parameters and running statistics."""
 
 
 class Learner(TrainedParameters):
-    """Parameters, running statistics and optimiser of one network, and of its critic; or those of N agents of one kind, stacked.
+    """Parameters, running statistics and optimiser of a network and its critic; or of N agents of one kind, stacked.
 
     Tied agents share one learner.
 
     Args:
         network: The network.
         generator: Samples the initial parameters.
-        critic: A second network that estimates values in training, whose only head is `VALUE`; those of the first do not
-            depend on it.
-        returns: Whether running statistics of a policy's returns are kept among its own.
+        critic: A second network that estimates values in training, with the single head `VALUE`; the first network's
+            parameters do not depend on it.
+        returns: Whether running statistics of a policy's returns are kept too.
         settings: The other arguments of `TrainedParameters`.
     """
 
@@ -67,10 +67,12 @@ class Learner(TrainedParameters):
         """Return the network's ports, [rows, *size] each, and its new running statistics.
 
         Args:
-            buffers: Its running statistics before.
+            parameters: The network's parameters.
+            buffers: The running statistics before the call.
             x: [rows, *input_shape]; rows of a stack are (member, environment), [N * B].
-            seed: As of a call of the network, like `transports`, which a stack has not.
-            transports: Likewise.
+            training: Whether batch statistics are used and updated.
+            seed: See `CallSettings`.
+            transports: See `CallSettings`; not for a stack.
             state: [rows, state_size]; None: zeros.
         """
         settings: CallSettings = {"training": not self.frozen, "state": state}
@@ -82,12 +84,12 @@ class Learner(TrainedParameters):
     def values(
         self, parameters: Tensors, buffers: Tensors, x: Tensor, *, training: bool
     ) -> tuple[Tensor, Tensors]:
-        """Return the critic's value [rows, 1] of what it observes, [rows, …], and its new running statistics.
+        """Return the critic's value [rows, 1] of its observation, [rows, …], and its new running statistics.
 
         Args:
-            parameters: All of the learner's.
-            buffers: Likewise.
-            x: What the critic observes.
+            parameters: All parameters of the learner.
+            buffers: All running statistics of the learner.
+            x: The critic's observation.
             training: Whether batch statistics are used and updated.
         """
         own, before, count = sub(parameters, CRITIC), sub(buffers, CRITIC), len(self.members)

@@ -1,7 +1,8 @@
-"""The control `local_policy`: a policy of the sender's own on its message, trained by what the receiver did and got.
+"""The control `local_policy`: the sender's own policy on its message, trained on the receiver's actions and advantages.
 
-Its loss is that of a policy gradient, -A log p(a | m, c), with the receiver's action a and advantage A (docs/gradients.md);
-the sender follows its slope. Nothing of the receiver's network is in it, so it tells what a synthetic gradient adds.
+Its loss is a policy gradient loss, -A log p(a | m, c), with the receiver's action a and advantage A (docs/gradients.md);
+the sender follows its gradient in the message. It does not use the receiver's network, so it shows what a synthetic gradient
+adds.
 """
 
 from __future__ import annotations
@@ -31,21 +32,21 @@ __all__ = ["LocalPolicyGradient"]
 class LocalPolicyGradient(Predictor):
     """A policy on the message and its context, whose parameters start at zero.
 
-    An example is a message with the actions of the ticks that read it, and their advantages, which are constants:
-    its loss is their sum, a mean over the batch.
+    An example is a message with the actions and advantages (constants) of the ticks that read it: its loss is the sum over
+    these ticks, a mean over the batch.
 
     Args:
-        shape: As of `Predictor`, like the rest.
-        context: Likewise.
-        distribution: Of the receiver's action.
-        settings: The others.
+        shape: See `Predictor`.
+        context: See `Predictor`.
+        distribution: Distribution of the receiver's action.
+        settings: The other arguments of `Predictor`.
     """
 
     needs_actions: ClassVar[bool] = True
     refuses: ClassVar[frozenset[str]] = frozenset({"trace", "propagate"})
 
     class Options(LayerOptions, ReadOptions):
-        """Keys of the control of policies."""
+        """Keys of the control for policies."""
 
     def __init__(
         self,

@@ -1,5 +1,5 @@
-"""Small plain-torch models: a GPT and a residual network, as people write them; the library scenarios split them. And heads
-of local losses for maps.
+"""Small models in plain torch: a GPT and a residual network, which library scenarios split, and heads of local losses for
+maps.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ class TransformerBlock(nn.Module):
 
     Args:
         width: Features of a token.
-        heads: Of the attention; they divide the width.
-        dropout: Share of the activations left out in training.
+        heads: Attention heads; they divide the width.
+        dropout: Dropout probability.
     """
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
@@ -31,7 +31,7 @@ class TransformerBlock(nn.Module):
         self.drop = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return [batch, tokens, width] of the same."""
+        """Return [batch, tokens, width] from [batch, tokens, width]."""
         x = x + self.drop(self._attention(self.ln1(x)))
         y: Tensor = x + self.drop(self.mlp(self.ln2(x)))
         return y
@@ -50,13 +50,13 @@ class GPT(nn.Module):
     """A decoder-only transformer (Radford et al. 2019, "Language models are unsupervised multitask learners").
 
     Args:
-        classes: Of a token.
-        length: Tokens of a window, at most.
-        blocks: Transformer blocks.
+        classes: Size of the vocabulary.
+        length: Most tokens of a window.
+        blocks: Number of transformer blocks.
         width: Features of a token.
-        heads: Of each attention.
-        dropout: Share of the activations left out in training.
-        tied: Whether the head's weight is that of the token embedding.
+        heads: Attention heads of each block.
+        dropout: Dropout probability.
+        tied: Whether the head shares its weight with the token embedding.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class GPT(nn.Module):
             self.head.weight = self.tokens.weight
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Return the logits of the next token at every place, [batch, length, classes], of tokens [batch, length]."""
+        """Return the logits of the next token at every position, [batch, length, classes], from tokens [batch, length]."""
         places = torch.arange(tokens.shape[1], device=tokens.device)
         x = self.drop(self.tokens(tokens) + self.positions(places))
         for block in self.blocks:
@@ -100,9 +100,9 @@ class ResidualBlock(nn.Module):
     """Two convolutions with batch norm beside a skip connection (He et al. 2016, "Deep residual learning", figure 2).
 
     Args:
-        channels: Of the input.
-        out: Of the output.
-        stride: Of the first convolution.
+        channels: Channels of the input.
+        out: Channels of the output.
+        stride: Stride of the first convolution.
     """
 
     def __init__(self, channels: int, out: int, stride: int = 1) -> None:
@@ -112,7 +112,7 @@ class ResidualBlock(nn.Module):
         self.skip = nn.Identity() if stride == 1 and channels == out else _projection(channels, out, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return [batch, out, height / stride, width / stride] of [batch, channels, height, width]."""
+        """Return [batch, out, height / stride, width / stride] from [batch, channels, height, width]."""
         y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
         return F.relu(y + self.skip(x))
 
@@ -122,12 +122,12 @@ def _projection(channels: int, out: int, stride: int) -> nn.Sequential:
 
 
 class ResNet(nn.Module):
-    """A residual network of stages; each but the first halves the picture and doubles the channels.
+    """A residual network of stages; each stage after the first halves the image and doubles the channels.
 
     Args:
-        colours: Planes of a picture.
-        classes: To tell apart.
-        channels: Of the first stage.
+        colours: Colour planes of an image.
+        classes: Number of classes.
+        channels: Channels of the first stage.
         stages: Residual blocks of each stage.
     """
 
@@ -147,7 +147,7 @@ class ResNet(nn.Module):
         self.head = nn.Linear(width, classes)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return the logits [batch, classes] of pictures [batch, colours, height, width]."""
+        """Return the logits [batch, classes] of images [batch, colours, height, width]."""
         x = F.relu(self.bn(self.conv(image)))
         for block in self.blocks:
             x = block(x)
@@ -157,11 +157,11 @@ class ResNet(nn.Module):
 
 class MapHead(nn.Module):
     """A convolution, the mean over pixels and a linear map: the head of a local loss on maps (Belilovsky et al. 2020,
-    "Decoupled greedy learning of CNNs"). Its last layer begins at zero.
+    "Decoupled greedy learning of CNNs"). Its last layer starts at zero.
 
     Args:
-        shape: Of a message: channels, height, width.
-        outputs: Of the head: [classes], or the shape of a target of floats.
+        shape: Shape of a message: channels, height, width.
+        outputs: Shape of the head's output: [classes], or the shape of a float target.
         hidden: Channels of the convolution.
     """
 
@@ -172,6 +172,6 @@ class MapHead(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return [batch, outputs] of [batch, channels, height, width]."""
+        """Return [batch, outputs] from [batch, channels, height, width]."""
         scores: Tensor = self.linear(F.relu(self.conv(x)).mean((2, 3)))
         return scores

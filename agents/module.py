@@ -34,7 +34,7 @@ _MODULE = "module"
 
 
 class Stateful(nn.Module):
-    """A module with a state as one of input and state side by side."""
+    """Wrap a module with a state as a module that reads input and state side by side."""
 
     def __init__(self, module: nn.Module, inputs: int) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Stateful(nn.Module):
         self.inputs = inputs
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return [B, outputs + state_size] of [B, inputs + state_size]."""
+        """Return [B, outputs + state_size] from [B, inputs + state_size]."""
         found = self.module(x[..., : self.inputs], x[..., self.inputs :])
         if not isinstance(found, tuple) or len(found) != 2:
             raise TypeError("return the output and the state for the next tick")
@@ -55,16 +55,16 @@ class ModuleNetwork(Network):
     """Network of a user's module, called with flat inputs; its output is split over the heads in canonical order.
 
     Args:
-        source: A factory called with `inputs` and `outputs` (sizes), or a module; with a true attribute `keeps_input`
+        source: A factory called with `inputs` and `outputs` (sizes), or a module; if its attribute `keeps_input` is true,
             it never writes to its input, which then need not be copied.
         input_shape: Shape of one sample; flattened.
-        heads: The objective's head first, then the value's where it learns one, then the message ports.
-        seed: Of the global random state under which a factory samples its initial parameters.
+        heads: The objective's head first, then the value's head if it learns values, then the message ports.
+        seed: Seed of the global random state under which a factory samples its initial parameters.
         options: More keyword arguments of the factory.
 
     Raises:
-        ScenarioError: If the factory does not take `inputs` and `outputs`, or the module does not turn
-            [2, inputs] into [2, outputs], with a state [2, state_size] beside both where it has one.
+        ScenarioError: The factory does not take `inputs` and `outputs`, or the module does not turn [2, inputs] into
+            [2, outputs], with a state [2, state_size] beside both if it has one.
     """
 
     pure = False

@@ -37,19 +37,19 @@ __all__ = [
 
 Tensors = dict[str, Tensor]
 Emitter = Callable[[fx.Proxy, fx.Proxy | None], dict[str, Any]]
-"""Append a network's evaluation of an input [B, *input_shape] to the input's graph, and return its ports, proxies too; the
-last argument is the state [B, state_size], the port `STATE` of the evaluation before; None: zeros."""
+"""Append a network's evaluation of an input [B, *input_shape] to the input's graph, and return its ports as proxies; the
+last argument is the state [B, state_size], the port `STATE` of the previous evaluation; None: zeros."""
 
 OBJECTIVE = "objective"
 """The port of an agent's objective."""
 VALUE = "value"
-"""The port of an agent's value: what it expects to be rewarded from here on, [B, 1]."""
+"""The port of an agent's value: its expected future reward, [B, 1]."""
 HIDDEN = "hidden"
-"""The port that carries the last hidden activation."""
+"""The port with the last hidden activation."""
 STATE = "state"
 """The port of a recurrent network's next state."""
 AUXILIARY_PORT = "future"
-"""The head of a recurrent network that predicts the gradient at the end of its window (the auxiliary task)."""
+"""The head of a recurrent network that predicts the gradient at the end of its window (auxiliary task)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Head:
 
     name: str
     size: tuple[int, ...]
-    """`(components,)`, or the axes of a message that has several, such as `(channels, height, width)`."""
+    """`(components,)`, or the axes of a message with several, such as `(channels, height, width)`."""
     norm: str = "none"
 
     @property
@@ -68,7 +68,7 @@ class Head:
 
 
 def call_module(name: str, x: Any) -> Any:
-    """Append a call of the module of a dotted name to the graph of its input."""
+    """Append a call of the module with a dotted name to the graph of its input."""
     return x.tracer.create_proxy("call_module", name, (x,), {})
 
 
@@ -101,20 +101,20 @@ class CallSettings(TypedDict, total=False):
     training: Required[bool]
     """Whether batch statistics are used and updated."""
     seed: int
-    """Of the random numbers of a user's module at this tick; 0 where it is left out."""
+    """Seed of the random numbers of a user's module at this tick; 0 if it is left out."""
     transports: Sequence[Transport]
-    """Messages whose gradient returns through fixed weights; of single networks only."""
+    """Messages whose gradient returns through fixed weights; for single networks only."""
     state: Tensor | None
-    """[B, state_size], the port `STATE` of the tick before, for networks that have one; None: zeros."""
+    """[B, state_size], the port `STATE` of the previous tick, for networks with a state; None: zeros."""
 
 
 class HiddenOptions(kinds.Options):
     """Hidden layers of a network.
 
     Attributes:
-        hidden: Widths of the hidden layers, or filters of the convolutions (`conv`); of recurrent kinds those before the cell.
-        norm: After every hidden layer; None: batch if the agent ticks once per example, else layer.
-        activation: After every norm; `identity` makes the network linear.
+        hidden: Widths of the hidden layers, or numbers of filters (`conv`); in recurrent kinds the layers before the cell.
+        norm: Normalisation after every hidden layer; None: batch if the agent ticks once per example, else layer.
+        activation: Activation after every norm; `identity` makes the network linear.
     """
 
     hidden: Counts = (128,)
@@ -123,18 +123,18 @@ class HiddenOptions(kinds.Options):
 
 
 class Network(ABC):
-    """A function from one input tensor, and the state where it has one, to named ports.
+    """A function from one input tensor, and a state if it has one, to named ports.
 
     Attributes:
-        input_shape: Shape of one sample; inputs arrive as [B, *input_shape].
+        input_shape: Shape of one sample; inputs are [B, *input_shape].
         heads: The heads by name, in canonical order.
-        state_size: Components of the state handed from tick to tick; 0: a network without state.
+        state_size: Components of the state passed from tick to tick; 0: a network without state.
         pure: Whether the network is a function of its arguments alone (built-in kinds), so that backends can
-            be compared on it; a user's module may use random numbers of its own.
+            be compared on it; a user's module may use its own random numbers.
     """
 
     Options: ClassVar[type[kinds.Options]] = kinds.Options
-    """The keys that a kind has of its own in a document."""
+    """The kind's own keys in a scenario file."""
     refuses: ClassVar[frozenset[str]] = frozenset()
 
     pure = True
@@ -174,14 +174,14 @@ class Network(ABC):
         members: int,
         **settings: Unpack[CallSettings],
     ) -> tuple[Tensors, Tensors]:
-        """Return the ports, [rows, *size] each, and the new buffers of N = `members` networks, or with 0 of a lone one.
+        """Return the ports, [rows, *size] each, and the new buffers of N = `members` networks, or of a single one if 0.
 
         Args:
-            parameters: As of a call, like all else.
-            buffers: Likewise.
+            parameters: The parameters, stacked [N, …] for several networks.
+            buffers: The buffers, stacked [N, …] for several networks.
             x: [rows, *input_shape]; rows of several networks are (member, environment), [N * B].
             members: N.
-            settings: Those of a call, with the state [rows, state_size].
+            settings: See `CallSettings`, with the state [rows, state_size].
         """
         if not members:
             return self(parameters, buffers, x, **settings)
@@ -193,20 +193,20 @@ class Network(ABC):
 
     @abstractmethod
     def port_shape(self, port: str) -> tuple[int, ...]:
-        """Return the shape of one sample of a port; KeyError if there is none."""
+        """Return the shape of one sample of a port; KeyError if there is no such port."""
 
     @abstractmethod
     def signature(self) -> Hashable:
         """Return a key of the function of (parameters, buffers, x) that the network computes.
 
-        Networks of equal signatures are the same function, with the same heads in the same order, whatever the ports
-        are called; where that is undecidable (a user's module), a signature equals only itself.
+        Networks with equal signatures are the same function, with the same heads in the same order, whatever the names of
+        the ports; if that cannot be decided (a user's module), a signature equals only itself.
         """
 
     def stackable(self) -> str | None:
-        """Return why the network cannot be called with stacked parameters, in one line; None: it can."""
+        """Return why the network cannot be called with stacked parameters, in one line; None if it can."""
         return None
 
     @abstractmethod
     def emit(self, root: nn.Module, name: str, parameters: Tensors, buffers: Tensors) -> Emitter:
-        """Add plain torch modules with copies of the parameters to `root` and return their emitter."""
+        """Add torch modules with copies of the parameters to `root` and return their emitter."""

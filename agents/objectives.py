@@ -1,4 +1,4 @@
-"""Objectives: losses per sample of an agent's output and a target, antiphon's own and users'."""
+"""Objectives: losses per sample of an agent's output and a target, built-in and user-defined."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ def _components(shape: tuple[int, ...]) -> int:
 
 
 class AnyObjective(ABC):
-    """What objectives of every kind declare: those of outputs and targets, and policies."""
+    """Declarations of every kind of objective: objectives of outputs and targets, and policies."""
 
     metric: str
-    """Name of what it reports: higher is better for `accuracy` and `return`, lower for `error` and `bits`."""
+    """Name of its metric: higher is better for `accuracy` and `return`, lower for `error` and `bits`."""
     needs_rewards: ClassVar[bool] = False
-    """Whether it learns from rewards what to do."""
+    """Whether it is a policy objective, which learns actions from rewards."""
     refuses: ClassVar[frozenset[str]] = frozenset({"reward", "critic", "goal"})
-    """Keys of every objective that the kind does not have."""
+    """Keys of all objectives that this kind does not have."""
     Options: ClassVar[type[kinds.Options]] = kinds.Options
-    """The keys that it has of its own."""
+    """The kind's own keys."""
 
     @property
     def key(self) -> Hashable:
@@ -56,21 +56,21 @@ class AnyObjective(ABC):
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """Names of all that it reports beside the loss."""
+        """Names of its metrics beside the loss."""
         return (self.metric,)
 
     def means(self, score: Tensor, count: float) -> dict[str, float]:
-        """Return the mean of each metric that there was a target for.
+        """Return the mean of each metric that had a target.
 
         Args:
-            score: The sum over samples of the metric, of several in columns.
-            count: How many samples had a target.
+            score: The metric summed over samples, with several metrics in columns.
+            count: Number of samples that had a target.
         """
         return {self.metric: float(score) / count}
 
 
 class Objective(AnyObjective):
-    """Loss per sample of an output and a target, and its metric for reports."""
+    """Loss per sample of an output and a target, and a metric for logs and reports."""
 
     scores_loss: bool = False
     """Whether the metric is the loss itself."""
@@ -85,26 +85,26 @@ class Objective(AnyObjective):
 
     @abstractmethod
     def size(self, shape: tuple[int, ...], classes: int | None) -> int | None:
-        """Return the output size that a target of this shape needs, or None where the target does not fit."""
+        """Return the output size that a target of this shape needs, or None if the target does not fit."""
 
     def by_metric(self, score: Tensor) -> dict[str, Tensor]:
-        """Return what `score` returned by the names of `metrics`, [B] each."""
+        """Split the result of `score` by the names of `metrics`, [B] each."""
         return {self.metric: score}
 
     def stackable(self, outputs: int, target: tuple[int, ...], classes: int | None) -> str | None:
-        """Return why the rows of several agents cannot be one batch, in one line; None: they can.
+        """Return why the rows of several agents cannot be one batch, in one line; None if they can.
 
         Args:
-            outputs: Of an agent.
+            outputs: Output size of an agent.
             target: Shape of one sample of the target.
-            classes: Of a categorical target; None: floats.
+            classes: Number of classes of a categorical target; None: floats.
         """
         return None
 
 
 @extensions.objective("classification")
 class Classification(Objective):
-    """Cross-entropy against an integer target [B, *S]; outputs are laid out [*S, classes], and sites S averaged."""
+    """Cross-entropy against an integer target [B, *S]; outputs are [*S, classes], and the loss is averaged over sites S."""
 
     metric = "accuracy"
 
@@ -144,12 +144,12 @@ class Regression(Objective):
 @final
 @extensions.objective("coding")
 class Coding(Objective):
-    """Code length of a target under the output as its model; the metric is in bits.
+    """Code length of a target under the distribution that the output defines; the metric is in bits.
 
-    An integer target [B, *S] is a symbol per site: softmax cross-entropy over the classes, averaged over the sites, of
-    outputs laid out [*S, classes]; the metric is in bits per symbol. A float target of zeros and ones is
+    An integer target [B, *S] has a symbol per site: softmax cross-entropy over the classes, averaged over the sites, of
+    outputs [*S, classes]; the metric is in bits per symbol. A float target of zeros and ones is
     a vector of independent bits: sigmoid cross-entropies, whose sum is the loss (in nats) and whose mean per
-    component is the metric (the form of the copy tasks, Graves et al. 2014, "Neural Turing Machines").
+    component is the metric (as in the copy tasks, Graves et al. 2014, "Neural Turing Machines").
     """
 
     metric = "bits"
@@ -172,9 +172,9 @@ class Coding(Objective):
 
 @final
 class ActionValue(Objective):
-    """Squared error of an acting agent's estimate of one number, such as the reward, for the action that it takes.
+    """Squared error of an agent's estimate of one number, such as the reward, for the action it takes.
 
-    It has an output per discrete action; the largest is the action taken, and the only one with a target.
+    It has an output per discrete action. The action with the largest output is taken, and only this output has a target.
     """
 
     metric = "error"
@@ -196,12 +196,12 @@ class OwnObjective(Objective):
     """A user's objective.
 
     Args:
-        loss: The object.
-        name: For errors.
-        key: Equal for objectives that are the same function.
+        loss: The user's loss.
+        name: Name in errors.
+        key: A key that is equal for objectives that are the same function.
 
     Raises:
-        ScenarioError: It has parameters, which no agent would train, or a metric of another objective's name.
+        ScenarioError: It has parameters, which no agent would train, or its metric has the name of another metric.
     """
 
     def __init__(self, loss: Any, name: str, key: Hashable) -> None:
@@ -210,13 +210,13 @@ class OwnObjective(Objective):
         self._score = getattr(loss, "score", None)
         if isinstance(loss, nn.Module) and any(p.requires_grad for p in loss.parameters()):
             raise ScenarioError(
-                f"{name} has parameters, which nothing would train; make them buffers, or freeze them"
+                f"{name} has parameters, which no agent would train; make them buffers, or freeze them"
             )
         self.scores_loss = not callable(self._score)
         self.metric = "error" if self.scores_loss else str(getattr(loss, "metric", "score"))
         if self.metric == "loss" or not self.metric.isidentifier():
             raise ScenarioError(
-                f"{name}: its metric is named {self.metric!r}; use a word of its own, such as 'score'"
+                f"{name}: its metric is named {self.metric!r}; use another name, such as 'score'"
             )
 
     @property
@@ -256,15 +256,15 @@ class OwnObjective(Objective):
                 parts = torch.cat([self.loss(output[i : i + 2], some[i : i + 2]) for i in (0, 2)])
             except Exception as error:  # noqa: BLE001  (anything a user's object may raise)
                 reason = (str(error) or type(error).__name__).splitlines()[0]
-                return f"its objective cannot be tried on random outputs: {reason}"
+                return f"its objective fails on random outputs: {reason}"
             if not torch.equal(torch.get_rng_state(), state):
-                return "its objective draws random numbers"
+                return "its objective uses random numbers"
         alone = torch.allclose(whole, parts, rtol=1e-9, atol=1e-12, equal_nan=True)
         return None if alone else "the loss of a sample depends on the others in its batch"
 
 
 Term = tuple[Tensor, Tensor, Tensor | None]
-"""An objective's loss and metric, [B] each, and where there was a target, [B] bool; None: everywhere."""
+"""An objective's loss and metric, [B] each, and where it had a target, [B] bool; None: everywhere."""
 
 
 @final
@@ -272,13 +272,13 @@ class Weighted(Objective):
     """Weighted sum of objectives, each of a target and a share of the outputs.
 
     Its target is a mapping of targets by name. Its score has three columns for each objective, [B, 3 objectives]: loss,
-    metric and whether there was a target.
+    metric and whether it had a target.
 
     Args:
-        targets: The signals, by which the objectives are named.
+        targets: The target signals, which name the objectives.
         parts: The objectives; their outputs are side by side in this order.
-        sizes: Outputs of each.
-        weights: Factors of their losses.
+        sizes: Output size of each objective.
+        weights: Factor of each loss.
     """
 
     metric = "loss"
@@ -325,10 +325,10 @@ class Weighted(Objective):
         return terms
 
     def combined(self, terms: Sequence[Term | None]) -> Term:
-        """Return loss and score of the whole, and where any objective had a target.
+        """Return the combined loss and score, and where any objective had a target.
 
         Args:
-            terms: Of each objective, the loss and metric zero where its target is absent; None: absent everywhere.
+            terms: Loss and metric of each objective, zero where its target is absent; None: absent everywhere.
         """
         found = [
             (weight, *term) for weight, term in zip(self.weights, terms, strict=True) if term is not None
@@ -361,16 +361,16 @@ class Weighted(Objective):
 
 
 def objective_of(kind: Any, options: Mapping[str, Any]) -> Objective:
-    """Return the objective of a kind: antiphon's own, or a user's.
+    """Return the objective of a built-in or a user's kind.
 
     Raises:
-        ScenarioError: It cannot be made.
+        ScenarioError: The objective cannot be made.
     """
     found = made("objective", kind, options)
     if isinstance(found, Objective):
         return found
     if not callable(found):
         raise ScenarioError(
-            f"{name_of(kind)} made {found!r}, which cannot be called with an output and a target"
+            f"{name_of(kind)} returned {found!r}; return a callable of an output and a target"
         )
     return OwnObjective(found, name_of(kind), key_of(kind, options))

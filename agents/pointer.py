@@ -1,4 +1,4 @@
-"""Networks that choose one of several candidates: a score for each, the product of two embeddings."""
+"""Networks that choose one of several candidates: each score is the product of two embeddings."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ _EMBEDDING = "embedding"
 @final
 @extensions.network("pointer")
 class Pointer(HeadedNetwork):
-    """A perceptron that embeds each candidate, another one that embeds everything else; their products are the scores.
+    """One perceptron embeds each candidate, another embeds all other inputs; the scores are the products of the embeddings.
 
-    Scores serve as logits, so that a permutation of the candidates permutes the choice (Vinyals et al. 2015, "Pointer
+    Scores are logits, so that a permutation of the candidates permutes the choice (Vinyals et al. 2015, "Pointer
     networks", eq. 3, with a product; the listener of Lazaridou et al. 2017, "Multi-agent cooperation and the emergence of
     (natural) language"). They are the port `OBJECTIVE` and the last hidden activation, which all other heads read.
 
     Args:
-        inputs: Components of one sample: the candidates, flat, one after the other, then everything else.
+        inputs: Components of one sample: the flattened candidates one after the other, then all other inputs.
         candidates: (number, *shape of each).
         size: Components of an embedding.
         hidden: Widths of the hidden layers of both perceptrons.
-        heads: Its outputs; the objective's has one component per candidate.
-        norm: Of the hidden layers: `batch`, `layer` or `none`.
+        heads: Its outputs; the objective's head has one component per candidate.
+        norm: Normalisation of the hidden layers: `batch`, `layer` or `none`.
         activation: `relu`, `tanh`, `gelu` or `identity`.
 
     Raises:
@@ -81,13 +81,11 @@ class Pointer(HeadedNetwork):
         found = self.heads[OBJECTIVE].features if OBJECTIVE in self.heads else 0
         if found != self.count:
             raise ScenarioError(
-                f"network.kind: pointer gives one output to each of {self.count} candidates, its first observation "
-                f"{list(candidates)}, and the objective needs {found}; observe the candidates first"
+                f"network.kind: pointer has one output for each of {self.count} candidates, its first observation "
+                f"{list(candidates)}, but the objective needs {found}; observe the candidates first"
             )
         if not rest:
-            raise ScenarioError(
-                "network.kind: pointer reads nothing but candidates; give it a message as well"
-            )
+            raise ScenarioError("network.kind: pointer reads only candidates; give it a message as well")
         embedding = (Head(_EMBEDDING, (size,)),)
         self.parts = {
             "candidate": Mlp((self.features,), hidden, embedding, norm=norm, activation=activation),

@@ -1,11 +1,11 @@
-"""Policy objectives: losses of a window of ticks from the actions sampled in it and the rewards that followed.
+"""Policy objectives: losses of a window of ticks from its sampled actions and the rewards that followed.
 
 All are pure functions of tensors. Shapes: T ticks of the window, rows = members x environments (`members` agents of one
-kind side by side, [N * B]; a lone agent is one).
+kind side by side, [N * B]; 1 for a single agent).
 
 Sources: generalised advantage estimation, Schulman et al. 2016, "High-dimensional continuous control using generalized
 advantage estimation", eq. 16; `ppo`, Schulman et al. 2017, "Proximal policy optimization algorithms", eq. 7 and 9; `a2c`,
-Mnih et al. 2016, "Asynchronous methods for deep reinforcement learning", whose n-step returns are those of the window;
+Mnih et al. 2016, "Asynchronous methods for deep reinforcement learning", with n-step returns over the window;
 `reinforce`, Williams 1992, "Simple statistical gradient-following algorithms for connectionist reinforcement learning".
 """
 
@@ -35,30 +35,30 @@ __all__ = [
 ]
 
 NORMALISED_FROM = 32
-"""Samples of a window from which advantages are normalised; the deviation of fewer is too uncertain."""
+"""Least samples of a window for which advantages are normalised; the deviation of fewer is too uncertain."""
 RETURNS = "value.returns"
-"""Name of the running statistics of a policy's returns among those of its learner, [3]: weight, mean and variance."""
+"""Name of the running statistics of a policy's returns in its learner, [3]: weight, mean and variance."""
 WINDOW_WEIGHT = 0.01
 """Weight of a window in the running statistics of returns."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trajectory:
-    """What an agent did in a window, and what followed; [T, rows, …] each. Made by `trajectory_of`."""
+    """Actions of an agent in a window, and their outcomes; [T, rows, …] each. Made by `trajectory_of`."""
 
     actions: Tensor | None
-    """As sampled; None where the policy is only over messages."""
+    """Sampled actions; None if the policy is only over messages."""
     rewards: Tensor
-    """Sum over the steps from the tick to the next one, or to the end of the episode; zero where there was no experience."""
+    """Rewards summed from the tick to the next one, or to the end of the episode; zero without experience."""
     terminated: Tensor
     """bool: the episode terminated before the next tick; nothing follows."""
     truncated: Tensor
     """bool: it was truncated before the next tick."""
     unseen: Tensor
-    """bool: what follows is not known, or the tick was no experience; it teaches nothing."""
+    """bool: the outcome is unknown, or the tick was no experience; it is not trained on."""
 
     def of(self, rows: Tensor | slice) -> Trajectory:
-        """Return that of some of the rows."""
+        """Return the trajectory of some of the rows."""
         actions = None if self.actions is None else self.actions[:, rows]
         ends = (self.terminated[:, rows], self.truncated[:, rows])
         return Trajectory(actions, self.rewards[:, rows], *ends, self.unseen[:, rows])
@@ -75,19 +75,19 @@ def trajectory_of(
 ) -> Trajectory:
     """Return the trajectory of a window.
 
-    Unseen is a tick that was no experience, whose episode was truncated before the next tick, or that is the last of the
-    window. Where the length of episodes is known beforehand a last tick counts if its episode terminates with it. Elsewhere
-    it does not: windows would show what happens at their last ticks only where it is a termination, a biased choice.
+    A tick is unseen if it was no experience, if its episode was truncated before the next tick, or if it is the last of the
+    window. If the length of episodes is known beforehand, a last tick counts if its episode terminates with it. Otherwise
+    it does not count: the outcome of a last tick would be known only if it is a termination, a biased selection.
 
-    An agent that takes no part at its next tick, though its episode goes on, has left it: nothing follows for it.
+    An agent without experience at its next tick, although its episode continues, has left the episode: nothing follows for it.
 
     Args:
-        actions: [T, rows, …] as sampled; None where the policy is only over messages.
-        rewards: [T, rows], from each tick to the next or to the end of its episode; anything where there is no experience.
-        terminated: [T, rows] bool, before the next tick; of the last tick with its own step.
-        truncated: Likewise.
-        experience: [T, rows] bool: False at reset steps of `NEXT_STEP` worlds, and for an agent that takes no part.
-        known_length: Whether the world declares the length of its episodes.
+        actions: [T, rows, …] as sampled; None if the policy is only over messages.
+        rewards: [T, rows], from each tick to the next or to the end of its episode; any value without experience.
+        terminated: [T, rows] bool: the episode terminated before the next tick; for the last tick, at its own step.
+        truncated: [T, rows] bool: the episode was truncated, at the same times.
+        experience: [T, rows] bool: False at reset steps of `NEXT_STEP` environments, and for an agent that is not present.
+        known_length: Whether the environment declares the length of its episodes.
     """
     terminated, truncated = terminated & experience, truncated & experience & ~terminated
     left = experience[:-1] & ~experience[1:] & ~truncated[:-1]
@@ -100,26 +100,26 @@ def trajectory_of(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Advantages:
-    """Constants of a window that its losses are made of; [T, rows] each. They are of its first pass, for all passes."""
+    """Constants of a window that its losses use; [T, rows] each. The first pass computes them for all passes."""
 
     advantages: Tensor
-    """Normalised; zero where not valid."""
+    """Normalised advantages; zero where not valid."""
     returns: Tensor
-    """Discounted, as rewarded."""
+    """Discounted returns, not normalised."""
     valid: Tensor
-    """bool: the ticks that teach something."""
+    """bool: the ticks that are trained on."""
     targets: Tensor
-    """What values are to predict: the returns, normalised where the objective says so."""
+    """Targets of the values: the returns, normalised if the objective says so."""
     moments: Tensor | None = None
-    """[N, 3], of all rows: how many valid returns each member has, their mean and variance; None: not normalised."""
+    """[N, 3], over all rows: number of valid returns of each member, their mean and variance; None: not normalised."""
 
     def of(self, rows: Tensor | slice) -> Advantages:
-        """Return those of some of the rows."""
+        """Return the advantages of some of the rows."""
         each = (self.advantages, self.returns, self.valid, self.targets)
         return Advantages(*(values[:, rows] for values in each))
 
     def weighted(self, members: int = 1) -> Tensor:
-        """Return the advantages as losses count them: a member's sum, divided by its B, is a mean over its valid ticks."""
+        """Return the advantages weighted for losses: a member's sum, divided by its B, is a mean over its valid ticks."""
         return self.advantages * _Means(self.valid, members).shares(self.advantages.dtype)
 
 
@@ -131,10 +131,10 @@ class PolicyLosses:
     """[T, rows], zero where not valid: a member's sum over ticks and environments, divided by its B, is the mean over its
     valid ones."""
     log_prob: Tensor
-    """[T, rows], a constant: of the actions and sampled messages. Further passes of `ppo` are held to the first one's."""
+    """[T, rows], a constant: log-probability of the actions and sampled messages. Later passes of `ppo` use the first pass's."""
     figures: dict[str, Tensor]
-    """[N] by name, means over the valid ticks: `policy_loss`, `entropy`; `value_loss`, `explained_variance` where there are
-    values (NaN where the returns are all the same); `approx_kl`, `clip_fraction` of `ppo`. NaN for a member without any."""
+    """[N] by name, means over the valid ticks: `policy_loss`, `entropy`; with values `value_loss` and `explained_variance`
+    (NaN if all returns are the same); for `ppo` `approx_kl` and `clip_fraction`. NaN for a member without valid ticks."""
 
 
 def gae(
@@ -143,15 +143,15 @@ def gae(
     """Return generalised advantages (Schulman et al. 2016, eq. 16), a constant [ticks, rows].
 
     With d_t = r_t + discount V_(t+1) - V_t, the advantage is A_t = d_t + discount trace A_(t+1); nothing follows a
-    terminated tick. At an unseen tick it is zero: its own value stands for all that follows the tick before.
+    terminated tick. At an unseen tick it is zero: its value replaces all rewards that follow the previous tick.
 
     Args:
         rewards: [ticks, rows].
-        values: [ticks, rows], of what was observed at each tick.
+        values: [ticks, rows], value of the observation at each tick.
         terminated: [ticks, rows] bool.
         unseen: [ticks, rows] bool; the last tick is unseen or terminated.
-        discount: Factor of what follows, per tick.
-        trace: The lambda of the sum over n-step advantages: 0 takes the one of one step, 1 that of all.
+        discount: Discount factor per tick.
+        trace: The lambda of the sum over n-step advantages: 0: the one-step advantage; 1: the full return.
     """
     values = constant(values)
     nothing = torch.zeros_like(values[0])
@@ -184,11 +184,11 @@ def _monte_carlo(trajectory: Trajectory, discount: float) -> tuple[Tensor, Tenso
 
 
 def running_returns(statistics: Tensor, moments: Tensor) -> Tensor:
-    """Return the running statistics of returns after a window: averages that forget earlier windows exponentially.
+    """Return the running statistics of returns after a window: exponential moving averages over windows.
 
     Args:
-        statistics: Before it, [N, 3]: the weight of all windows so far (0 … 1), mean, variance.
-        moments: Of the window's returns, [N, 3]: how many, mean, variance. A member without any keeps its statistics.
+        statistics: Statistics before the window, [N, 3]: the weight of all windows so far (0 … 1), mean, variance.
+        moments: The window's returns, [N, 3]: number, mean, variance. A member without returns keeps its statistics.
     """
     weight, mean, variance = statistics.unbind(-1)
     count, window_mean, window_variance = moments.unbind(-1)
@@ -244,9 +244,9 @@ class _Means:
 
 @dataclass(frozen=True)
 class PolicyObjective(AnyObjective):
-    """Objective of an agent whose outputs are a distribution over its actions: the rewards that follow.
+    """Objective of an agent whose outputs define a distribution over its actions: maximise the rewards that follow.
 
-    It is of a whole window: `advantages`, then `losses`; the losses of one pass are
+    It is computed for a whole window: first `advantages`, then `losses`; the losses of one pass are
 
         -log pi(a) A (a2c, reinforce) or -min(q A, clamp(q, 1 - clip, 1 + clip) A), q = pi(a) / pi_first(a) (ppo)
         + value (V - return)^2 - entropy H(pi).
@@ -255,9 +255,9 @@ class PolicyObjective(AnyObjective):
     kind: str
     """`a2c`, `ppo` or `reinforce`."""
     distribution: Distribution | None
-    """Of the action; None where only messages are sampled."""
+    """Distribution of the action; None if only messages are sampled."""
     discount: float = 0.99
-    """Factor of what follows, per tick."""
+    """Discount factor per tick."""
     trace: float = 0.95
     """The lambda of generalised advantages (`a2c`, `ppo`)."""
     entropy: float = 0.01
@@ -265,13 +265,13 @@ class PolicyObjective(AnyObjective):
     value: float = 0.5
     """Weight of the value loss (`a2c`, `ppo`)."""
     clip: float = 0.2
-    """How far the ratio of probabilities may move from 1 (`ppo`)."""
+    """Largest deviation of the probability ratio from 1 (`ppo`)."""
     epochs: int = 4
-    """Passes over a window (`ppo`), the first one included."""
+    """Passes over a window (`ppo`), including the first."""
     minibatches: int = 4
-    """Parts of the environments in each pass after the first (`ppo`)."""
+    """Minibatches, parts of the environments, in each pass after the first (`ppo`)."""
     normalise: str = "none"
-    """`returns`: values predict returns in units of their running deviation from their running mean (`a2c`, `ppo`)."""
+    """`returns`: values predict returns normalised by their running mean and deviation (`a2c`, `ppo`)."""
 
     metric = "return"
     needs_rewards: ClassVar[bool] = True
@@ -279,7 +279,7 @@ class PolicyObjective(AnyObjective):
 
     @property
     def has_values(self) -> bool:
-        """Whether it learns from values, and learns them."""
+        """Whether it learns values and uses them."""
         return self.kind != "reinforce"
 
     @property
@@ -289,7 +289,7 @@ class PolicyObjective(AnyObjective):
 
     @property
     def key(self) -> Hashable:
-        """Equal for objectives that are the same function."""
+        """A key that is equal for objectives that are the same function."""
         return astuple(self)
 
     def advantages(
@@ -300,16 +300,16 @@ class PolicyObjective(AnyObjective):
         members: int = 1,
         statistics: Tensor | None = None,
     ) -> Advantages:
-        """Return advantages, normalised per member over its valid samples where these are 32 or more.
+        """Return advantages, normalised per member over its valid samples if there are 32 or more.
 
         Args:
-            trajectory: Of the window.
-            values: [T, rows], constants from here on; None for `reinforce`, whose baseline is the mean return.
+            trajectory: Trajectory of the window.
+            values: [T, rows], treated as constants; None for `reinforce`, whose baseline is the mean return.
             members: N, side by side in the rows.
-            statistics: Running statistics of returns before the window, [N, 3]; None: values predict returns as they are.
+            statistics: Running statistics of returns before the window, [N, 3]; None: returns are not normalised.
 
         Raises:
-            ValueError: Values are missing, or there are some that nobody reads.
+            ValueError: Values are missing, or are passed to an objective without values.
         """
         if (values is not None) is not self.has_values:
             raise ValueError(f"{self.kind} {'needs' if self.has_values else 'has no'} values")
@@ -351,11 +351,11 @@ class PolicyObjective(AnyObjective):
         """Return the losses of one pass over a window, or over some of its environments.
 
         Args:
-            outputs: [T, rows, parameters] with their graph; None where only messages are sampled.
+            outputs: [T, rows, parameters] with their graph; None if only messages are sampled.
             values: [T, rows] with their graph; None for `reinforce`.
-            trajectory: Of the same rows.
-            advantages: Likewise.
-            log_prob_then: [T, rows], those of the first pass; None: this is it, the ratio is 1.
+            trajectory: Trajectory of the same rows.
+            advantages: Advantages of the same rows.
+            log_prob_then: [T, rows], log-probabilities of the first pass; None: this is the first pass, the ratio is 1.
             members: N, side by side in the rows.
             messages: Log-probability and entropy, [T, rows] each with their graph, of every sampled message.
         """
@@ -410,7 +410,7 @@ class RewardOptions(kinds.Options):
     """Keys of every policy.
 
     Attributes:
-        discount: Factor of what follows, per tick of the agent.
+        discount: Discount factor per tick of the agent.
         entropy: Weight of the entropy bonus.
     """
 
@@ -420,7 +420,7 @@ class RewardOptions(kinds.Options):
 
 @extensions.objective("reinforce")
 class Reinforce(PolicyObjective):
-    """The gradient of log-probabilities times returns (Williams 1992)."""
+    """The gradient of log-probabilities, weighted by returns (Williams 1992)."""
 
     needs_value: ClassVar[bool] = False
     refuses: ClassVar[frozenset[str]] = frozenset({"target", "read", "critic"})
@@ -429,7 +429,7 @@ class Reinforce(PolicyObjective):
 
 @extensions.objective("a2c")
 class A2c(PolicyObjective):
-    """Advantages over a learned value (Mnih et al. 2016, in step)."""
+    """Advantage actor-critic: advantages over a learned value (Mnih et al. 2016, synchronous)."""
 
     needs_value: ClassVar[bool] = True
 
@@ -439,7 +439,7 @@ class A2c(PolicyObjective):
         Attributes:
             trace: The lambda of generalised advantages.
             value: Weight of the value's squared error.
-            normalise: `returns`: values predict returns in units of their running deviation from their running mean.
+            normalise: `returns`: values predict returns normalised by their running mean and deviation.
         """
 
         trace: Annotated[float, Field(ge=0, le=1), IsReal] = 0.95
@@ -454,12 +454,12 @@ class Ppo(PolicyObjective):
     needs_value: ClassVar[bool] = True
 
     class Options(A2c.Options):
-        """Keys of several passes.
+        """Keys of PPO.
 
         Attributes:
-            clip: How far the ratio of probabilities may move from 1.
+            clip: Largest deviation of the probability ratio from 1.
             epochs: Passes over a window.
-            minibatches: Parts of the environments in each pass after the first.
+            minibatches: Minibatches, parts of the environments, in each pass after the first.
         """
 
         clip: Annotated[float, Field(gt=0), IsReal] = 0.2

@@ -39,23 +39,23 @@ _CELL = "cell"
 @extensions.network("gru")
 @extensions.network("lstm")
 class Recurrent(HeadedNetwork):
-    """An encoder of hidden layers, a recurrent cell on them, and heads on its units.
+    """An encoder of hidden layers, a recurrent cell on top, and heads on its units.
 
     The state is an argument and an output (the port `STATE`) of each evaluation; the network holds none.
 
     Args:
         input_shape: Shape of one sample; flattened.
         size: Units of the cell.
-        heads: Its outputs, each a linear map of the units.
+        heads: The outputs, each a linear map of the units.
         kind: `rnn`, `leaky`, `gru` or `lstm`.
         encoder: Widths of the hidden layers before the cell; may be empty.
-        norm: Of the encoder's layers: `batch`, `layer` or `none`.
-        activation: Of the encoder's layers: `relu`, `tanh`, `gelu` or `identity`.
-        cell_norm: Of the cell's inputs: `none`, `layer` or `batch`.
+        norm: Normalisation of the encoder's layers: `batch`, `layer` or `none`.
+        activation: Activation of the encoder's layers: `relu`, `tanh`, `gelu` or `identity`.
+        cell_norm: Normalisation of the cell's inputs: `none`, `layer` or `batch`.
         leak: Weight of the new activation in a leaky unit.
 
     Raises:
-        ScenarioError: There is no such cell, or the leak is outside (0, 1].
+        ScenarioError: There is no such cell, or the leak is not in (0, 1].
     """
 
     class Options(HiddenOptions):
@@ -63,7 +63,7 @@ class Recurrent(HeadedNetwork):
 
         Attributes:
             size: Units of the cell.
-            cell_norm: Inside the cell (`batch`: recurrent batch norm, Cooijmans et al. 2016).
+            cell_norm: Normalisation inside the cell (`batch`: recurrent batch norm, Cooijmans et al. 2016).
         """
 
         size: Count = 128
@@ -86,7 +86,7 @@ class Recurrent(HeadedNetwork):
         if kind not in CELLS:
             raise ScenarioError(f"network.kind: no cell '{kind}'{suggest(kind, CELLS)}")
         if not 0.0 < leak <= 1.0:
-            raise ScenarioError(f"network.leak: {leak} is no share; give a number in (0, 1]")
+            raise ScenarioError(f"network.leak: {leak} is out of range; use a number in (0, 1]")
         super().__init__((features_of(input_shape),), heads)
         self.encoder = Mlp(input_shape, encoder, (), norm=norm, activation=activation)
         (inputs,) = self.encoder.trunk_shape()
@@ -164,13 +164,13 @@ def _place(norm: str) -> str:
 @final
 @extensions.network("leaky")
 class LeakyRecurrent(Recurrent):
-    """A recurrent network of leaky units, each a low-pass filter of its activation."""
+    """A recurrent network of leaky units: each is a low-pass filter of its activation."""
 
     class Options(Recurrent.Options):
         """Keys of leaky units.
 
         Attributes:
-            leak: The weight of the new activation in each tick's state.
+            leak: Weight of the new activation in each tick's state.
         """
 
         leak: Annotated[float, Field(gt=0, le=1), IsReal] = 0.5

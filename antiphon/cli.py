@@ -75,7 +75,7 @@ COMMANDS: Mapping[str, Command] = {
         ),
     ),
     "report": Command(
-        "Write runs to one self-contained HTML file: results, training curves, rankings, and the Channels tab's page.",
+        "Write runs to one self-contained HTML file: results, training curves, rankings and the Channels tab.",
         ("antiphon report runs/exp1 runs/exp2 --output report.html",),
     ),
     "diff": Command(
@@ -83,7 +83,7 @@ COMMANDS: Mapping[str, Command] = {
         ("antiphon diff runs/exp1 runs/exp2",),
     ),
     "export": Command(
-        "Export a run's system, its weights, or a film of episodes to a file that can be read without antiphon.",
+        "Export a run's system, its weights, or a GIF of episodes to a file that can be read without antiphon.",
         (
             "antiphon export runs/exp1 system.pt2",
             "antiphon export runs/exp1 weights.safetensors --agent n0",
@@ -92,7 +92,7 @@ COMMANDS: Mapping[str, Command] = {
         ),
     ),
     "plan": Command(
-        "Show what a step costs in work and memory; with --cluster, the time that the variants take there to a target.",
+        "Show what a step costs in computation and memory; with --cluster, how long the variants take to reach a target on it.",
         (
             "antiphon plan digits-mlp --variant locked",
             "antiphon plan digits-mlp --cluster datacentre-100 --target 80 --seeds 1",
@@ -148,7 +148,7 @@ def _options(
         typer.Option(
             "--allow-import",
             metavar="PACKAGE",
-            help="Let documents name modules of an installed package (worlds); before the command; repeatable.",
+            help="Let scenario files import modules of a package (such as environments); give it before the command; repeatable.",
         ),
     ] = None,
 ) -> None:
@@ -174,7 +174,7 @@ def _usage_of(error: Any) -> str:
     if found is not None:
         return f"{found['place']}: {found['problem']}"
     command = "antiphon" if error.ctx is None else error.ctx.command_path
-    return f"{message[:1].lower()}{message[1:]}; {command} --help explains the usage"
+    return f"{message[:1].lower()}{message[1:]}; see {command} --help"
 
 
 def _with_ray(words: Sequence[str]) -> list[str]:
@@ -190,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
     Args:
-        arguments: The words after `antiphon`; None: those of this process.
+        arguments: The words after `antiphon`; None: the command-line arguments of this process.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:

@@ -45,7 +45,7 @@ def in_one_line(text: str) -> str:
 
 
 class AntiphonError(Exception):
-    """Base of antiphon's errors, with its message in one line; `exit_code` is the command line's."""
+    """Base class of antiphon's errors. The message is one line; `exit_code` is the exit code of the command line."""
 
     exit_code = 2
 
@@ -54,7 +54,7 @@ class AntiphonError(Exception):
 
 
 class ScenarioError(AntiphonError, ValueError):
-    """A scenario document, template, graph or override that cannot be run as written."""
+    """A scenario file, template, graph or override that cannot be run as written."""
 
 
 class DataError(AntiphonError, ValueError):
@@ -72,13 +72,13 @@ class DivergenceError(AntiphonError, ArithmeticError):
 
 
 class ResourceError(AntiphonError, MemoryError):
-    """A scenario that needs more memory than there is."""
+    """A scenario that needs more memory than is available."""
 
     exit_code = 4
 
 
 class EngineError(AntiphonError, RuntimeError):
-    """A broken invariant of the engine itself: always a defect of antiphon, never of the input."""
+    """A broken invariant of the engine itself: always a bug in antiphon, never in the input."""
 
     exit_code = 1
 

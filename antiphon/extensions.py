@@ -83,17 +83,17 @@ _registered: dict[str, dict[str, Any]] = {point: {} for point in POINTS}
 
 
 def register(point: str, name: str, factory: Callable[..., Any]) -> None:
-    """Add a name to an extension point, for documents and for Python, in this process.
+    """Add a name to an extension point, for scenario files and for Python, in this process.
 
     Args:
         point: `objective`, `gradient`, `input` (predictor of messages), `aggregation`, `optimiser`, `schedule`, `network`,
             `sample`, `recorder`; or `environment`, which is `antiphon.envs.register`.
-        name: As a document has it; a name of a user's that is there already is replaced.
-        factory: Called with the document's keys as keyword arguments, and with the sizes that the point has. Its keys are
-            the fields of its class `Options`, or else the parameters of its signature.
+        name: The name in scenario files. A user-defined name that already exists is replaced.
+        factory: Called with the keys in the scenario file as keyword arguments, and with the sizes that the point gives. Its
+            keys are the fields of its class `Options`, or else the parameters of its signature.
 
     Raises:
-        ScenarioError: There is no such point, the name is antiphon's own, or the factory is not callable.
+        ScenarioError: The point is unknown, the name is built in, or the factory is not callable.
     """
     if point == "environment":
         envs: Any = import_module("antiphon.envs")
@@ -102,15 +102,15 @@ def register(point: str, name: str, factory: Callable[..., Any]) -> None:
     point = spelled(point, POINTS)
     if point not in POINTS:
         raise ScenarioError(
-            f"register: there is no extension point {point!r}{suggest(point, (*POINTS, 'environment'))}"
+            f"register: unknown extension point {point!r}{suggest(point, (*POINTS, 'environment'))}"
         )
     if not isinstance(name, str) or not name or "$" in name:
-        raise ScenarioError(f"register: {point}: {name!r} is no name; use a word")
+        raise ScenarioError(f"register: {point}: {name!r} is not a name; use a word")
     own = str(getattr(factory, "__module__", "")).startswith("antiphon.")
     if not own and name in _own(point):
-        raise ScenarioError(f"register: {point} {name!r} is antiphon's own; choose another name")
+        raise ScenarioError(f"register: {point} {name!r} is built in; choose another name")
     if not callable(factory):
-        raise ScenarioError(f"register: {name!r} is {factory!r}, which cannot be called; register a factory")
+        raise ScenarioError(f"register: {name!r} is {factory!r}, which is not callable; register a factory")
     (_OWN if own else _registered)[point][name] = factory
 
 
@@ -122,7 +122,7 @@ def _decorator(point: str) -> Callable[[str], Callable[[Kind], Kind]]:
 
         return add
 
-    named.__doc__ = f"Register the class or function below under a name of `{point}`, as `register` does."
+    named.__doc__ = f"Decorator: register a class or function as a kind of `{point}`; see `register`."
     return named
 
 
@@ -165,17 +165,17 @@ def imported(place: str) -> Any:
 
 
 def allow_import(package: str) -> None:
-    """Let documents name modules of an installed package, which are imported then: in this process and those it starts.
+    """Let scenario files import modules of an installed package, in this process and its subprocesses.
 
     Args:
         package: Its import name, without dots.
 
     Raises:
-        ScenarioError: This is no such name.
+        ScenarioError: It is not an import name.
     """
     if not package.isidentifier():
         raise ScenarioError(
-            f"--allow-import: {package!r} is no package; give an import name, such as my_worlds"
+            f"--allow-import: {package!r} is not a package; give an import name, such as my_envs"
         )
     os.environ[_ALLOWED] = ",".join(dict.fromkeys([*os.environ.get(_ALLOWED, "").split(","), package])).strip(
         ","
@@ -196,11 +196,11 @@ def imported_by_name(module: str, place: str) -> Any:
         return sys.modules[module]
     package = module.partition(".")[0]
     if not all(part.isidentifier() for part in module.split(".")):
-        raise ScenarioError(f"{place}: {module!r} is no module; write package.module")
+        raise ScenarioError(f"{place}: {module!r} is not a module; write package.module")
     if package not in {*_WORLDS, *os.environ.get(_ALLOWED, "").split(",")}:
         raise ScenarioError(
-            f"{place}: a document may not import '{package}'; allow it with antiphon --allow-import {package} …, or import "
-            f"{module} in Python before"
+            f"{place}: a scenario file may not import '{package}'; allow it with antiphon --allow-import {package} …, or "
+            f"import {module} in Python first"
         )
     try:
         return import_module(module)
@@ -311,7 +311,7 @@ def made(point: str, kind: Any, options: Mapping[str, Any], *, factory: bool = F
         source = kind
     elif options:
         raise ScenarioError(
-            f"options: {name_of(kind)} is an object that exists; give its class or a registered name"
+            f"options: {name_of(kind)} is already an object; give its class or a registered name"
         )
     else:
         return kind

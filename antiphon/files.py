@@ -76,7 +76,7 @@ def fitting(path: Path | str) -> Iterator[None]:
         text = f"no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
         reason = " ".join(text.split())[:120]
         raise RunError(
-            f"{path}: does not fit ({reason}); {_RESTORE}, or report a defect of antiphon"
+            f"{path}: cannot be used ({reason}); {_RESTORE}, or report a bug in antiphon"
         ) from error
 
 
@@ -105,7 +105,7 @@ def _descriptor(path: Path, flags: int) -> int:
     try:
         descriptor = os.open(path, flags | _SAFELY | getattr(os, "O_BINARY", 0), 0o666)
     except (FileNotFoundError, NotADirectoryError):
-        raise RunError(f"{path}: is not there; {_RESTORE}") from None
+        raise RunError(f"{path}: is missing; {_RESTORE}") from None
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise _no_file(path) from None
@@ -119,7 +119,7 @@ def _descriptor(path: Path, flags: int) -> int:
 
 
 def _no_file(path: Path) -> RunError:
-    return RunError(f"{path}: is a link, a folder or a special file; replace it by the file itself")
+    return RunError(f"{path}: is a link, a folder or a special file; replace it with the file itself")
 
 
 def check_regular(path: Path) -> None:
@@ -131,14 +131,16 @@ def check_regular(path: Path) -> None:
 def check_folder(path: Path) -> None:
     """Raise RunError where a link is in the place of a folder that is written in."""
     if path.is_symlink():
-        raise RunError(f"{path}: is a link, which a run directory does not hold; replace it by the folder")
+        raise RunError(
+            f"{path}: is a link, which is not allowed in a run directory; replace it with the folder"
+        )
 
 
 def read_bytes(path: Path, limit: int = LIMIT) -> bytes:
     """Return the content of a file of at most `limit` bytes.
 
     Raises:
-        RunError: As of `open_binary`, or it is larger.
+        RunError: See `open_binary`; or it is larger.
     """
     with open_binary(path) as file, fitting(path):
         size = os.fstat(file.fileno()).st_size
@@ -151,7 +153,7 @@ def read_rows(path: Path, header: tuple[str, ...] = ()) -> Iterator[list[str]]:
     """Yield the rows of a table, without a last one that has no end of line; under its header, where one is given.
 
     Raises:
-        RunError: As of `open_text`.
+        RunError: See `open_text`.
         ValueError: It has another header, or a line without end; or another error that `fitting` converts.
     """
     with open_text(path) as file:
@@ -200,7 +202,7 @@ def unwritable(path: Path, error: OSError) -> RunError:
     """Return the error for a file that cannot be written."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     fix = (
-        "free space there, and resume the run if it had begun" if full else "choose a log directory that can"
+        "free disk space, and resume the run if it had started" if full else "choose a writable log directory"
     )
     return RunError(f"{path}: cannot be written ({error.strerror or error}); {fix}")
 

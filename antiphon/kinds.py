@@ -75,10 +75,9 @@ _AS_THEY_ARE = ("objective", "aggregation", "schedule")
 
 
 class Options(Spec):
-    """Keys that a kind has of its own: a subclass declares them as fields, with types, defaults and what they mean.
+    """Base of the options of a kind: a subclass declares each key as a field with a type, a default and its meaning.
 
-    Fields of plain types (`int`, `float`, `bool`, `str`, tuples of these) take no other type's values: `width: "32"` is
-    refused.
+    Fields of plain types (`int`, `float`, `bool`, `str`, tuples) are strict: `width: "32"` is refused.
     """
 
     @field_validator("*", mode="before")
@@ -337,9 +336,7 @@ def _joined(section: type[KindSpec], name: str | None, source: Any) -> type[Any]
     options = _options_of(section.point, name, source)
     taken = [key for key in options.model_fields if key in section.model_fields or hasattr(section, key)]
     if taken:
-        fail(
-            f"{name_of(source)} has a parameter {taken[0]!r}, and that name is taken in every {point}; rename it"
-        )
+        fail(f"{name_of(source)} has a parameter {taken[0]!r}, which is a key of every {point}; rename it")
     users: type[Options] = options if runner is source else runner.Options
     bases = (section,) if options is Options else (options, section)
     if users is not options and users is not Options:

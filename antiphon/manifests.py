@@ -38,7 +38,7 @@ FORMAT = 3
 """Version of run directories and checkpoints. Another one is refused."""
 MANIFEST = "manifest.json"
 """Name of a checkpoint's manifest."""
-DELETE = "delete it, and it is written anew"
+DELETE = "delete it, and it will be written again"
 """The fix of a damaged file that holds nothing but results."""
 _RESTORE = "restore it from a copy"
 _OWN = "sha256"
@@ -105,7 +105,7 @@ def check_entry(path: Path, entry: Entry, fix: str = _RESTORE, *, whole: bool = 
 
 
 def _damaged(path: Path, fix: str) -> RunError:
-    return RunError(f"{path}: is not what was written (checksum); {fix}")
+    return RunError(f"{path}: is damaged (checksum mismatch); {fix}")
 
 
 # --- JSON files with a digest of their own --------------------------------------------------------------------
@@ -135,7 +135,9 @@ def read_checked(path: Path, fix: str = _RESTORE) -> dict[str, Any]:
         raise _damaged(path, fix)
     if version != FORMAT:
         writer = str(content.get("antiphon", "of a later version"))[:20]
-        raise RunError(f"{path}: was written by antiphon {writer} (format {version}); read it with that one")
+        raise RunError(
+            f"{path}: was written by antiphon {writer} (format {version}); read it with that version"
+        )
     return content
 
 
@@ -143,7 +145,7 @@ def read_cache(path: Path) -> dict[str, Any]:
     """Return the object of a file of results that can be computed again; an empty one where there is no file.
 
     Raises:
-        RunError: As of `read_checked`.
+        RunError: See `read_checked`.
     """
     return read_checked(path, DELETE) if os.path.lexists(path) else {}
 
@@ -182,19 +184,19 @@ def read_manifest(folder: Path) -> dict[str, Entry]:
     """Return the entries of the files in a checkpoint's folder, all of which are verified.
 
     Raises:
-        RunError: The checkpoint is missing or damaged, the line says what else there is, or of another format.
+        RunError: The checkpoint is of another format, or missing or damaged (the message names another one that is not).
     """
     path, fix = folder / MANIFEST, _way_out(folder)
     if not is_checkpoint(folder):
-        raise RunError(f"{folder}: no checkpoint there")
+        raise RunError(f"{folder}: contains no checkpoint")
     if not os.path.lexists(path):
-        raise RunError(f"{path}: is not there; {fix}")
+        raise RunError(f"{path}: is missing; {fix}")
     found = read_checked(path, fix)
     with fitting(path):
         files: dict[str, Entry] = found["files"]
         for name, entry in files.items():
             if not os.path.lexists(folder / name):
-                raise RunError(f"{folder / name}: is not there; {fix}")
+                raise RunError(f"{folder / name}: is missing; {fix}")
             check_entry(folder / name, entry, fix)
     return files
 
@@ -204,5 +206,5 @@ def _way_out(folder: Path) -> str:
     if folder.parent.name == "checkpoints":
         others = [other.name for other in checkpoints(folder.parent.parent) if other.name != folder.name]
         if others:
-            return f"delete this checkpoint to go on from {others[-1]}"
-    return "restore the checkpoint from a copy, or start the run anew in another directory"
+            return f"delete this checkpoint to continue from {others[-1]}"
+    return "restore the checkpoint from a copy, or start the run again in another directory"

@@ -44,13 +44,13 @@ _NUMBER = re.compile(r"\d+")
 
 
 class DocumentError(ScenarioError):
-    """A ScenarioError with its place in the document.
+    """A ScenarioError with its place in the scenario file.
 
     Attributes:
-        path: Where in the document: keys and list indices from the root; of a resolved scenario a channel's name.
+        path: The place: keys and list indices from the root; in a resolved scenario, a channel's name.
         message: The problem and the fix.
-        subject: The agent or channel that the problem is of; empty: neither.
-        others: Further problems that were found with this one; the line gives their number.
+        subject: The agent or channel that has the problem; empty: neither.
+        others: Further problems found with this one; the message gives their number.
     """
 
     def __init__(
@@ -77,11 +77,11 @@ class DocumentError(ScenarioError):
         return DocumentError(**{**same, "source": self._source, "also": self._also, **changes})
 
     def separate(self) -> list[DocumentError]:
-        """Return this problem alone, and the others."""
+        """Return this problem and the others, each as an error of its own."""
         return [self._with(others=()), *self.others]
 
     def at(self, path: Path, subject: str) -> DocumentError:
-        """Return the same problem, alone, of the same agent or channel, at another place."""
+        """Return the same problem at another place, without the others."""
         return self._with(path=path, subject=subject, others=())
 
     def under(self, path: Path) -> DocumentError:
@@ -89,7 +89,7 @@ class DocumentError(ScenarioError):
         return self._with(path=path + self.path, others=[other.under(path) for other in self.others])
 
     def line(self, lines: Mapping[Path, int]) -> int | None:
-        """Return the line of the nearest place that encloses this one; None: there is none."""
+        """Return the line number of the place, or of the nearest enclosing one; None: no line is known."""
         return next(
             (lines[self.path[:n]] for n in range(len(self.path), -1, -1) if self.path[:n] in lines), None
         )
@@ -99,7 +99,7 @@ class DocumentError(ScenarioError):
 
         Args:
             source: The file's name, or another name of the text's origin.
-            lines: The line (from 1) of every path of the document; the nearest enclosing one is named.
+            lines: The line (from 1) of every path of the file; the nearest enclosing one is named.
         """
         line = self.line(lines)
         others = [other.located(source, lines) for other in self.others]

@@ -101,7 +101,7 @@ class FrozenMap(dict[str, Value]):
     """An immutable dict."""
 
     def _refuse(self, *_: object, **__: object) -> NoReturn:
-        raise TypeError("a scenario does not change; make another one")
+        raise TypeError("a scenario is immutable; make a new one")
 
     __setitem__ = __delitem__ = update = setdefault = pop = popitem = clear = __ior__ = _refuse
 
@@ -164,7 +164,7 @@ def _signal(value: object) -> str:
     if not isinstance(value, str) or not value:
         fail(f"must name a signal, not {show_value(value)}")
     if "$" in value:
-        fail(f"'$' begins a template's parameter, which {show_value(value)} is not")
+        fail(f"{show_value(value)}: '$' is reserved for template parameters")
     return str(value)
 
 
@@ -246,7 +246,7 @@ def _delay(value: object) -> int | tuple[int, int] | str:
         return AUTO
     given = value if isinstance(value, list | tuple) else (value,)
     if len(given) not in (1, 2) or isinstance(value, str):
-        fail(f"must be steps, [there, back] or {AUTO}, not {show_value(value)}")
+        fail(f"must be a number of steps, [there, back] or {AUTO}, not {show_value(value)}")
     ways = tuple(map(_whole, given))
     for steps in ways:
         if not 0 <= steps <= LONGEST_DELAY:
@@ -303,7 +303,7 @@ def frozen_data(value: object, path: Path = ()) -> Any:
         return float(value)
     if isinstance(value, str):
         if "$" in value:
-            raise DocumentError(path, f"'$' begins a template's parameter, which {show_value(value)} is not")
+            raise DocumentError(path, f"{show_value(value)}: '$' is reserved for template parameters")
         return str(value)
     if isinstance(value, list | tuple):
         return tuple(frozen_data(item, (*path, index)) for index, item in enumerate(value))
@@ -543,7 +543,7 @@ class OrObject:
     """Annotation of a field that holds a Spec or, from Python only, a user's object.
 
     Args:
-        spec: The part of the document that the field otherwise is.
+        spec: The spec that the field otherwise holds.
         accepts: Whether a value is such an object, to be kept untouched.
     """
 

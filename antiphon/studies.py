@@ -31,11 +31,11 @@ __all__ = ["Table", "study"]
 
 
 class Table:
-    """The table of a study: printed, it is what the command prints.
+    """The table of a study; `print(table)` prints what the command prints.
 
     Attributes:
-        result: The object of `antiphon study --json`.
-        directory: The study's, with table.md, table.csv, figure.svg and a run directory for each line and seed.
+        result: The object that `antiphon study --json` prints.
+        directory: The study's directory, with table.md, table.csv, figure.svg and a run directory for each line and seed.
     """
 
     def __init__(self, result: Mapping[str, Any], directory: Path) -> None:
@@ -49,7 +49,7 @@ class Table:
     __repr__ = __str__
 
     def to_pandas(self) -> DataFrame:
-        """Return the numbers of table.csv, unrounded, a row for each line of the table; RunError without pandas."""
+        """Return table.csv as a DataFrame: unrounded, one row per line of the table; RunError without pandas."""
         try:
             import pandas
         except ImportError:
@@ -58,7 +58,7 @@ class Table:
         return pandas.DataFrame(lines, columns=names)
 
     def plot(self) -> Figure:
-        """Return the figure of the study, that of figure.svg; RunError without matplotlib."""
+        """Return the matplotlib figure of the study (figure.svg); RunError without matplotlib."""
         return draw_figure(self.result)
 
 
@@ -78,27 +78,27 @@ def study(
 ) -> Table:
     """Run variants of a scenario over seeds, at every point of a grid, and return their table.
 
-    The same call with the same `logdir` goes on where it stopped. On a terminal each run that ends is reported.
+    The same call with the same `logdir` continues where it stopped. On a terminal, every run that ends is reported.
 
     Args:
         scenario: A scenario; a template, library name or file; the name or file of a study; or a function that returns a
             scenario, called with parameters by name.
-        variants: Lines of the table: names of the template's, or values of parameters by name. None: all of the template's,
-            or the scenario alone. Those named `locked` and `detached` give *recovered*.
-        values: Parameters set in every run.
+        variants: Lines of the table: names of the template's variants, or a mapping of names to parameter values. None: all
+            variants of the template, or the scenario alone. *Recovered* needs the names `locked` and `detached`.
+        values: Parameter values of every run.
         grid: Lists of values by parameter: all variants run at every point.
-        tune: Lists of values by parameter, of which each line takes the best on the validation split.
-        metric: What is tabulated; None: the metric of the readouts' objective.
+        tune: Lists of values by parameter; each line uses the value that is best on the validation split.
+        metric: The metrics in the table; None: the metric of the readouts' objective.
         seeds: Each line runs with seeds 0 … seeds - 1; None: 3.
-        steps: Of training; None: the scenario's.
-        jobs: Runs at a time, in processes of their own; None: one per core. What other processes cannot import (a function
-            of the main program, a scenario at hand) runs in this one, one at a time.
-        logdir: The study's directory; None: a new one, where runs are written.
-        device: Where it runs.
+        steps: Training steps; None: the scenario's.
+        jobs: Number of parallel processes, each with one run; None: one per core. What other processes cannot import (a
+            function of the main program, a scenario object) runs in this process, one run at a time.
+        logdir: The study's directory; None: a new one in the directory for runs.
+        device: The device of all runs.
 
     Raises:
         ScenarioError: A scenario, variant or value that is not accepted; nothing has been run.
-        RunError: A run is there with other values or data (nothing has been run), or one failed.
+        RunError: `logdir` has a run with other values or data (nothing has been run), or a run failed.
         KeyboardInterrupt: Ctrl-C; the runs have checkpoints.
     """
     for name, count in (("seeds", seeds), ("steps", steps), ("jobs", jobs)):
@@ -124,10 +124,10 @@ def study(
     else:
         wanted = _study(scenario, named, options, directory, keys)
     if wanted.in_process is not None and jobs is not None and jobs > 1:
-        line = f"study: runs are one at a time, in this process: others cannot import {wanted.in_process}"
-        warnings.warn(f"{line}; a function in a module of its own can be", stacklevel=2)
+        line = f"study: runs one at a time in this process, as others cannot import {wanted.in_process}"
+        warnings.warn(f"{line}; put the function into a module", stacklevel=2)
     result = wanted.go(jobs or cores(), remark if sys.stderr.isatty() else lambda line: None)
-    same = f"the same call with logdir='{wanted.directory}' goes on"
+    same = f"the same call with logdir='{wanted.directory}' continues"
     if result["exit_code"] > 128:
         raise KeyboardInterrupt(f"stopped; {same}")
     for name, error in result["failed"].items():
@@ -150,13 +150,15 @@ def _study(
         template = scenario if isinstance(scenario, Template) else PythonTemplate.of(scenario)
     else:
         kind = type(scenario).__name__
-        raise ScenarioError(f"study: {kind}; must be a scenario, a template, a name or a function")
+        raise ScenarioError(f"study: must be a scenario, a template, a name or a function, not {kind}")
     if variants is not None:
         of_template: Mapping[str, Any] = template.variants
         template = replace(template, variants={})
         for name, line in variants.items():
             if not isinstance(line, Mapping | None):
-                raise ScenarioError(f"variants.{name}: {type(line).__name__}; must be values of parameters")
+                raise ScenarioError(
+                    f"variants.{name}: must map parameters to values, not {type(line).__name__}"
+                )
         lines = {name: {**of_template.get(name, {}), **(line or {})} for name, line in variants.items()}
         keys["variants"] = {name: {"set": _plain(line)} for name, line in lines.items()}
     return Study.of_template(

@@ -1,4 +1,4 @@
-"""Conformance check of a kind of a user's, such as an own gradient, objective or environment."""
+"""Conformance check of user-defined kinds, such as your own gradient, objective or environment."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ _TOLERANCE = 1e-9
 
 
 def check(kind: Any, *, point: str | None = None, **options: Any) -> None:
-    """Check that a kind does what every run asks of it: alone, in a stack, saved and resumed.
+    """Check that a kind works in every way that runs use it: alone, in a stack, saved and resumed.
 
-    A small scenario learns with it for some steps in float64: four agents, of which two by two are alike. An environment
-    is checked by `antiphon.envs.check_vector_env`.
+    A small scenario trains with it for some steps in float64: four agents, in two pairs of identical ones. An environment is
+    checked with `antiphon.envs.check_vector_env`.
 
     Args:
-        kind: The class or factory, or its registered name; of an environment its id.
-        point: Where it belongs, such as `gradient` or `environment`; None: where it is registered.
-        options: Keys of the kind in a document; its signals are those of `antiphon/Digits-v0`, such as `image` and `label`.
+        kind: The class or factory, or its registered name; the id of an environment.
+        point: Its extension point, such as `gradient` or `environment`; None: the point where it is registered.
+        options: Keys of the kind in a scenario file; they may name signals of `antiphon/Digits-v0`, such as `image`, `label`.
 
     Raises:
-        AssertionError: Something fails; one line names the kind, what was tried and what was found.
-        ScenarioError: It is registered nowhere, and no point is given.
+        AssertionError: A check fails; one line names the kind, the check and the result.
+        ScenarioError: The kind is not registered, and no point is given.
     """
     name, point = name_of(kind), point or _point_of(kind)
     if point == "environment":
@@ -46,25 +46,23 @@ def check(kind: Any, *, point: str | None = None, **options: Any) -> None:
         return
     if point not in POINTS:
         raise ScenarioError(
-            f"check: there is no extension point {point!r}; known: {', '.join(POINTS)}, environment"
+            f"check: unknown extension point {point!r}; known: {', '.join(POINTS)}, environment"
         )
     with _tried(name, "in a scenario"):
         scenario = Scenario.model_validate(_document(point, {"kind": kind, **options}))
         if isinstance(kind, str):
             again = Scenario.from_yaml(scenario.to_yaml())
-            _require(again == scenario, "the scenario differs once it has been written as YAML and read")
+            _require(again == scenario, "the scenario differs after it was written to YAML and read back")
     with _tried(name, "alone"):
         alone = _learned(scenario, stacked=False)
         untouched = _learned(scenario, stacked=False, steps=0)
-        _require(
-            any(not torch.equal(alone[key], untouched[key]) for key in alone), "nothing is learned with it"
-        )
+        _require(any(not torch.equal(alone[key], untouched[key]) for key in alone), "no parameter is trained")
         _same(alone, _learned(scenario, stacked=False), "the same seed", 0.0)
     with _tried(name, "in a stack"):
         stacked = _learned(scenario)
         _same(alone, stacked, "a stack", _TOLERANCE)
     with _tried(name, "saved and resumed"), tempfile.TemporaryDirectory() as folder:
-        _same(stacked, _learned(scenario, saved=Path(folder) / "state"), "a run that goes on", 0.0)
+        _same(stacked, _learned(scenario, saved=Path(folder) / "state"), "a resumed run", 0.0)
 
 
 def _point_of(kind: Any) -> str:
@@ -157,7 +155,7 @@ def _same(
     for key, value in found.items():
         away = float((value - other[key]).abs().max()) if value.numel() else 0.0
         most = tolerance * (1 + float(value.abs().max())) if value.numel() else 0.0
-        _require(away <= most, f"{what} gives other parameters: {key!r} is {away:.2g} away")
+        _require(away <= most, f"{what} gives other parameters: {key!r} differs by {away:.2g}")
 
 
 def _require(condition: bool, problem: str) -> None:

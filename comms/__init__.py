@@ -1,6 +1,6 @@
 """Channels: messages, links, and the synthetic gradients returned on them.
 
-They work in any training loop. Here three networks learn to classify, each with an optimiser of its own, and none
+They work in any training loop. Here three networks learn to classify, each with its own optimiser, and no network
 waits for the one above it (Jaderberg et al. 2017)::
 
     import torch
@@ -28,9 +28,9 @@ waits for the one above it (Jaderberg et al. 2017)::
         thought.learn()
 
 `context` is the predictor's input beside the message, `gradient` its kind ("linear", "mlp", "conv", "sobolev",
-"local", ...), and `coupling="detached"` sends nothing back. Critics ("sobolev") learn from the loss of each sample:
-hand `learn` an objective of [B]. All predictions are made when the message is sent, before any update
-of the step. Delay, clocks and lossy links are the simulator's.
+"local", ...). With `coupling="detached"` no gradient is returned. Critics ("sobolev") learn from the loss of each sample:
+pass `learn` an objective [B]. All predictions are made when the message is sent, before any update of the step.
+Only the simulator has delay, clocks and lossy links.
 """
 
 from antiphon.comms.alignment import alignment

@@ -19,14 +19,16 @@ def alignment(synthetic: Tensor, true: Tensor, valid: Tensor | None = None) -> d
     sample biases the sender's update, one that differs between samples mostly averages out.
 
     Args:
+        synthetic: [..., B, M].
+        true: [..., B, M], the returned gradients.
         valid: [..., B] bool: the samples that count; None: all.
 
     Returns:
-        `cosine`: mean over samples whose true gradient exceeds 1e-12; `pooled_cosine`: of the two batches, each
-        as one long vector, so that samples are weighted by gradient norm; `norm_ratio`: |synthetic| / |true|
+        `cosine`: mean over samples whose true gradient exceeds 1e-12; `pooled_cosine`: cosine of the two batches, each
+        flattened to one vector, so that samples are weighted by gradient norm; `norm_ratio`: |synthetic| / |true|
         over the batch; `r2`: 1 - residual / |true - mean|^2; `bias2`: |mean(synthetic - true)|^2 over the batch;
-        `variance`: the rest of the mean squared error. NaN where the true gradient is zero (for `r2`: the
-        same in every sample; `bias2` and `variance` are numbers wherever a sample counts).
+        `variance`: the rest of the mean squared error. NaN where the true gradient is zero (`r2`: where it is the
+        same in every sample; `bias2` and `variance` are defined wherever a sample counts).
     """
     if valid is None:
         valid = true.new_ones(true.shape[:-1], dtype=torch.bool)

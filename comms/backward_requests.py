@@ -74,7 +74,7 @@ class BackwardRequest:
     leaves: Sequence[Tensor]
     """Received messages, [B, size] each."""
     auxiliary: Tensor | None = None
-    """Loss (already divided by the batch) in the parameters' gradients alone, not in those of leaves, or None."""
+    """Loss (already divided by the batch) in the parameters' gradients alone, not in the leaves', or None."""
 
     @property
     def all_parameters(self) -> list[Tensor]:
@@ -119,8 +119,9 @@ def backward(
 
     Args:
         objective: The window's summed loss, already divided by the batch, or None.
-        injections: As of `BackwardRequest`, like `leaves`.
-        parameters: Of one learner.
+        injections: See `BackwardRequest`.
+        parameters: Parameters of one learner.
+        leaves: See `BackwardRequest`.
         batch: B; the gradient of a leaf is B times dL/dleaf.
 
     Returns:
@@ -201,7 +202,7 @@ def gradients_of(
     """Return the gradient of each input, in order; None where nothing depends on it.
 
     Args:
-        ends: Roots of the backward pass: tensors, each with its gradient; None: of a loss.
+        ends: Roots of the backward pass: tensors, each with its gradient; None for a loss.
         inputs: Leaves.
         retain: Whether the graph is kept.
     """
@@ -220,19 +221,19 @@ _FIRST = 10
 
 
 class Outliers:
-    """Clip per-sample gradients to ten times the running median of their norms: of one channel, or of K stacked ones.
+    """Clip per-sample gradients to ten times the running median of their norms, for one channel or K stacked channels.
 
-    The median is that of each batch's lengths that are not zero, averaged over about the last hundred batches. The state
-    is kept where the gradients are; clipping never synchronises host and device.
+    The running median is the median of each batch's non-zero norms, averaged over about the last hundred batches. The
+    state is on the gradients' device; clipping never synchronises host and device.
 
     Attributes:
         median: The running medians, [K] float64; NaN before the first batch.
-        batches: Batches they were taken from, [K] int64.
+        batches: Batches seen so far, [K] int64.
         clip_count: Samples clipped so far, [K] int64.
 
     Args:
-        device: Of the gradients.
-        members: The channels' own, of K stacked ones; their state is that of the stack after `write_members` only.
+        device: Device of the gradients.
+        members: The `Outliers` of K stacked channels; they have the stack's state only after `write_members`.
     """
 
     def __init__(self, device: torch.device | str = "cpu", members: Sequence[Outliers] = ()) -> None:
@@ -245,7 +246,7 @@ class Outliers:
     def clip(self, gradients: Tensor) -> Tensor:
         """Return gradients [K * B, size] with outliers clipped, and update the running medians.
 
-        A member whose gradients are all zero, or whose median is not finite, is left alone: other checks report that.
+        A member whose gradients are all zero, or whose median is not finite, is not clipped: other checks report that.
         """
         lengths = gradients.norm(dim=1).view(len(self.batches), -1)
         middle = _lower_median(lengths).double()

@@ -1,5 +1,5 @@
-"""What predictors of gradients and of messages learn from, and the context signals they are conditioned on, encoded as
-features.
+"""Training examples of predictors of gradients and of messages, and the context signals they are conditioned on, encoded
+as features.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ class ContextSpec:
 
     @property
     def features(self) -> int:
-        """Columns this signal takes in the encoding."""
+        """Columns of this signal in the encoding."""
         return int(torch.Size(self.shape).numel()) * (self.classes or 1)
 
 
 def encode(specs: Sequence[ContextSpec], signals: Mapping[str, Tensor], dtype: torch.dtype) -> Tensor | None:
-    """Return the context as [B, features]: one-hot where categorical, flat where not; None without signals."""
+    """Return the context as [B, features]: categorical signals one-hot, others flat; None without signals."""
     columns = []
     for spec in specs:
         value = signals[spec.name]
@@ -48,7 +48,7 @@ Numbers = dict[str, Tensor]
 
 @dataclass(slots=True)
 class Learned:
-    """What one evaluation of an own loss gave beside its slope: the training step on all rows of the same example."""
+    """Results of one evaluation of a predictor's own loss beside its gradient: the training step on all rows of the example."""
 
     loss: Tensor
     gradients: list[Tensor]
@@ -58,43 +58,43 @@ class Learned:
 
 @dataclass(slots=True, eq=False)
 class ReturnedAction:
-    """What a receiver did at a tick that read a message."""
+    """Action of a receiver at a tick that read a message."""
 
     action: Tensor
     """[B, …]."""
     advantage: Tensor
-    """[B]: how much better than expected what followed was, a constant; 0 where the tick teaches nothing."""
+    """[B]: advantage of the action, a constant; 0 where the tick is not trained on."""
     valid: Tensor
-    """[B] bool: where it teaches something."""
+    """[B] bool: where the tick is trained on."""
 
 
 @dataclass(slots=True)
 class Example:
-    """Training example of a model: one message, whose gradient was returned, or which was received."""
+    """Training example of a predictor: one message whose gradient was returned, or one that was received."""
 
     message: Tensor
-    """[B, M], as sent; of synthetic inputs as received."""
+    """[B, M], as sent; for synthetic inputs as received."""
     context: Tensor | None
-    """[B, C], the features it was conditioned on."""
+    """[B, C], the features that the predictor was conditioned on."""
     delta: Tensor | None
-    """[B, M], the returned gradient per sample; None for models that need none."""
+    """[B, M], the returned gradient per sample; None for predictors that do not need it."""
     valid: Tensor | None = None
-    """[B] bool, the environments that count; None for all."""
+    """[B] bool, the environments that count; None: all."""
     target: Tensor | None = None
-    """[B] or [B, …]: the named target of `local` and `sobolev_label`."""
+    """[B] or [B, …]: the target of `local` and `sobolev_label`."""
     prediction: Tensor | None = None
-    """[B, M], the prediction, if made with the predictor's present parameters."""
+    """[B, M], the prediction, if it was made with the predictor's present parameters."""
     loss: Tensor | None = None
     """[B], the receiver's loss per sample; None for predictors that do not need it."""
     members: Tensor | None = None
-    """[K] bool, of K stacked models: those it is an example for; None: all."""
+    """[K] bool, for K stacked predictors: the ones that learn from it; None: all."""
     learned: Learned | None = None
-    """What training on it gives with the predictor's present parameters, if computed with the prediction."""
+    """The training step on it with the predictor's present parameters, if computed with the prediction."""
     actions: tuple[ReturnedAction, ...] | None = None
-    """What the receiver did at the ticks that read the message; None for predictors that do not need it."""
+    """Actions of the receiver at the ticks that read the message; None for predictors that do not need them."""
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> Example:
-        """Return the example with all that has rows changed."""
+        """Return the example with a function applied to every tensor that has rows."""
         names = ("message", "context", "delta", "valid", "target", "prediction", "loss")
         rows = {name: change(value) for name in names if (value := getattr(self, name)) is not None}
         found = replace(self, **rows)  # type: ignore[arg-type]  # these fields are tensors
@@ -106,7 +106,7 @@ class Example:
         return found
 
     def for_members(self) -> Example:
-        """Return an example [K, B, …] with no valid row, and plain zeros, for the models that are not its `members`.
+        """Return an example [K, B, …] with no valid row, and zeros, for the models that are not its `members`.
 
         The zeros matter to backward: a mask's zero times a value that is not finite is NaN.
         """
@@ -120,5 +120,5 @@ class Example:
 
 
 def over(members: Tensor, value: Tensor) -> Tensor:
-    """Return [K] as [K, 1, …], of as many dimensions as `value`."""
+    """Return [K] as [K, 1, …], with as many dimensions as `value`."""
     return members.view(-1, *[1] * (value.dim() - 1))

@@ -1,9 +1,9 @@
 """Heads of local losses: auxiliary networks from a message in its own shape to outputs for a target.
 
-A network of one's own trained by a local loss in place of a returned gradient is that of Nøkland & Eidnes 2019
-("Training Neural Networks with Local Error Signals", 1901.06656) and Belilovsky et al. 2019, 2020 ("Greedy Layerwise
-Learning Can Scale to ImageNet", 1812.11446; "Decoupled Greedy Learning of CNNs", 1901.08164); initialised from copies of
-the model's own later layers it is AugLocal's (Ma et al. 2024, 2402.17318).
+Local losses with auxiliary networks replace the returned gradient in Nøkland & Eidnes 2019 ("Training Neural Networks with
+Local Error Signals", 1901.06656) and Belilovsky et al. 2019, 2020 ("Greedy Layerwise Learning Can Scale to ImageNet",
+1812.11446; "Decoupled Greedy Learning of CNNs", 1901.08164). AugLocal initialises them from copies of the model's own
+later layers (Ma et al. 2024, 2402.17318).
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ HeadSource = Callable[..., nn.Module] | nn.Module
 
 
 def output_shape(target: ContextSpec) -> tuple[int, ...]:
-    """Return the shape of a head's output for a target: [*S, classes], or that of floats."""
+    """Return the shape of a head's output for a target: [*S, classes], or the shape of a float target."""
     return target.shape if target.classes is None else (*target.shape, target.classes)
 
 
 class Head(nn.Module):
-    """A module on messages in their own shape as one on flat rows: [B, M] to [B, outputs].
+    """Wrap a module that reads messages in their own shape for flat rows: [B, M] to [B, outputs].
 
-    It runs as in evaluation, so that nothing is random, but batch norms use the statistics of the rows.
+    It runs in evaluation mode, so that nothing is random, but batch norms use the statistics of the batch.
 
     Args:
         module: The module.
-        shape: Of a message.
+        shape: Shape of a message.
     """
 
     def __init__(self, module: nn.Module, shape: tuple[int, ...]) -> None:
@@ -51,7 +51,7 @@ class Head(nn.Module):
         return found.flatten(1)
 
     def train(self, mode: bool = True) -> Head:
-        """Set batch norms to `mode`, all else to evaluation."""
+        """Set batch norms to `mode`, all other modules to evaluation."""
         super().train(False)
         for part in self.modules():
             if isinstance(part, nn.modules.batchnorm._BatchNorm):
@@ -65,16 +65,16 @@ def head_of(
     outputs: tuple[int, ...],
     seed: int,
 ) -> Head:
-    """Return a head made of a copy of a module, or by a factory called with `shape` and `outputs`.
+    """Return a head from a copy of a module, or from a factory called with `shape` and `outputs`.
 
     Args:
         source: The module, or the factory.
-        shape: Of a message.
-        outputs: Of the head, for one message.
-        seed: Of the random state under which a factory samples its initial parameters.
+        shape: Shape of a message.
+        outputs: Shape of the head's output for one message.
+        seed: Seed of the random state under which a factory samples its initial parameters.
 
     Raises:
-        ScenarioError: It does not fit; the line begins with its key, `gradient.network`.
+        ScenarioError: The head does not fit; the line begins with the key `gradient.network`.
     """
     try:
         module = module_of(source, seed, shape=shape, outputs=outputs)
@@ -87,17 +87,17 @@ def head_of(
 
 
 class HeadModel(Model):
-    """A predictor with an own loss, whose layers may be a head, on messages that may be pooled.
+    """A predictor with its own loss, whose layers may be a head, on messages that may be pooled.
 
     Args:
-        shape: Of a message.
-        context: As of `Predictor`.
+        shape: Shape of a message.
+        context: See `Predictor`.
         network: A module or factory in place of the layers; it reads no context.
         pool: `mean` over the message's sites before the layers or the head; or `none`.
-        settings: The others of `Predictor`.
+        settings: The other arguments of `Predictor`.
 
     Attributes:
-        read_shape: Of a pooled message.
+        read_shape: Shape of a pooled message.
 
     Raises:
         ScenarioError: The head does not fit, or there is nothing to pool; the line begins with the key.
@@ -106,7 +106,7 @@ class HeadModel(Model):
     shape: tuple[int, ...]
     target: ContextSpec | None
     own_module = False
-    """Whether its layers are a head."""
+    """Whether the layers are a head."""
 
     def __init__(
         self,
@@ -133,7 +133,7 @@ class HeadModel(Model):
         )  # a head without parameters, or whose own are constants
 
     def pooled(self, message: Tensor) -> Tensor:
-        """Return messages [..., M] as the layers read them, [..., features]."""
+        """Return messages [..., M] pooled for the layers, [..., features]."""
         if self.pool == "none":
             return message
         if features_first(self.shape):

@@ -1,8 +1,8 @@
 """Lens: the loss of a readout at a message, through the readout's own later layers with their present parameters.
 
-A residual stream is read by the model's own last layers before its end ("logit lens", nostalgebraist 2020; Belrose et al.
-2023, "Eliciting Latent Predictions from Transformers with the Tuned Lens", 2303.08112): their loss there has a slope in the
-message, which the sender follows. Nothing is learned, and nothing is returned.
+The model's own last layers are applied to a residual stream before its end ("logit lens", nostalgebraist 2020; Belrose et
+al. 2023, "Eliciting Latent Predictions from Transformers with the Tuned Lens", 2303.08112). The sender follows the gradient
+of their loss in the message. No predictor is trained, and no gradient is returned.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ __all__ = ["LensGradient"]
 @final
 @gradient("lens")
 class LensGradient(LocalGradient):
-    """Slope of a readout's loss through layers whose parameters are other networks'.
+    """Gradient of a readout's loss through layers that use other networks' parameters.
 
     Args:
-        shape: Of a message.
-        context: As of `Predictor`; not read.
-        network: The layers, from a message in its own shape to the target's outputs. They run as `Head` has it; their buffers
-            are those of the module, as it was given.
-        sources: By parameter of `network`, the tensor whose values it has at every use; None: the module's own parameters,
-            which stay its own.
-        losses: Of outputs [B, K] and a target, per sample [B]; None: cross-entropy, or squared error.
-        settings: The others of `Predictor`.
+        shape: Shape of a message.
+        context: See `Predictor`; not read.
+        network: The layers, from a message in its own shape to the target's outputs. They run as described in `Head`, with
+            the buffers of this module.
+        sources: By parameter of `network`, the tensor whose values it takes at every use; None: the module's own parameters,
+            which remain fixed.
+        losses: Loss per sample [B] from outputs [B, K] and a target; None: cross-entropy, or squared error.
+        settings: The other arguments of `Predictor`.
 
     Raises:
         ScenarioError: The layers do not fit the message or the target, or the parameters differ; the line begins with
@@ -56,9 +56,9 @@ class LensGradient(LocalGradient):
 
         Attributes:
             network: From Python: the layers from the message in its own shape to the target's outputs.
-            of: The agent whose objective it takes; None: the scenario's only readout.
-            parameters: By parameter of `network`, the "agent.parameter" whose present values it has; those left out are of
-                the same name in `of`.
+            of: The agent whose objective is used; None: the scenario's only readout.
+            parameters: By parameter of `network`, the "agent.parameter" whose present values it uses; by default the
+                parameter of the same name in `of`.
         """
 
         network: HeadModule = None
@@ -78,8 +78,8 @@ class LensGradient(LocalGradient):
         self._head: Head
         if network is None:
             raise ScenarioError(
-                "gradient.network: a lens needs layers from the message to the target's outputs; give a torch module, from "
-                "Python, with `parameters` that say whose they are"
+                "gradient.network: a lens needs layers from the message to the target's outputs; pass a torch module from "
+                "Python, with `parameters` that name each one's source"
             )
         self._given_sources, self._loss_of = sources, losses
         self._layers: HeadSource | None = network
@@ -91,7 +91,7 @@ class LensGradient(LocalGradient):
     def initial_values(
         self, inputs: int, outputs: int, generator: torch.Generator
     ) -> tuple[Numbers, Numbers]:
-        """Return no parameters: those of its layers are other networks'."""
+        """Return no parameters: the layers use other networks' parameters."""
         assert self.target is not None
         assert self._layers is not None
         seed, needed = generator.initial_seed() % 2**63, output_shape(self.target)
@@ -102,13 +102,11 @@ class LensGradient(LocalGradient):
             sources = dict(self._layers.named_parameters()) if isinstance(self._layers, nn.Module) else own
         for name, p in own.items():
             if name not in sources:
-                raise ScenarioError(
-                    f"gradient.parameters: nothing is named for '{name}' of the network; add it"
-                )
+                raise ScenarioError(f"gradient.parameters: no source for '{name}' of the network; add it")
             if sources[name].shape != p.shape:
                 raise ScenarioError(
-                    f"gradient.parameters: '{name}' of the network is {list(p.shape)}, and what is named for it "
-                    f"{list(sources[name].shape)}; name a parameter of that shape"
+                    f"gradient.parameters: '{name}' of the network has shape {list(p.shape)}, but its source has "
+                    f"{list(sources[name].shape)}; name a parameter of the same shape"
                 )
         self.sources = {f"module.{name}": sources[name] for name in own}
         return {}, {}

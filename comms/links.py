@@ -32,15 +32,15 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class Link:
-    """A link from sender to receiver, or the links of K stacked channels, whose rows are (channel, environment).
+    """A link from sender to receiver, or the links of K stacked channels, with rows (channel, environment).
 
     Attributes:
-        name: The channel's name; it seeds the losses and the noise.
-        delay: Steps between sending and arrival; the gradient takes as long on its way back.
+        name: The channel's name; it seeds the lost messages and the noise.
+        delay: Steps between sending and arrival; the gradient takes as long to return.
         drop: Probability that a message is lost, sampled per environment.
         noise: Standard deviation of the noise added to every component.
         bits: Bits per component, evenly spaced over the message's own range; None: not quantised.
-        members: The links of stacked channels, equal but for their names and seeds; none: it is one link.
+        members: The links of stacked channels, equal except for their names and seeds; empty for a single link.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Link:
         return self._held[key]
 
     def lost(self, stamp: int, rows: int, device: torch.device | str) -> Tensor | None:
-        """Return which rows lose the message of `stamp`, [rows] bool; None on a link that loses nothing."""
+        """Return which rows lose the message of step `stamp`, [rows] bool; None on a link that loses nothing."""
         if self.drop == 0.0:
             return None
         seeds = self._seeds("link", device)
@@ -73,7 +73,7 @@ class Link:
 
     @property
     def in_levels(self) -> bool:
-        """Whether a received message is one of levels, and no noise is added to it (`levels_of`)."""
+        """Whether a received message consists of levels (`levels_of`), without noise."""
         return self.bits is not None and self.noise == 0.0
 
     def arrives(self, stamp: int, rows: int) -> bool:
@@ -82,17 +82,17 @@ class Link:
         return lost is None or not bool(lost.all())
 
     def carry(self, stamp: int, message: Tensor) -> Tensor:
-        """Return the message of `stamp` as it is received: quantised at the sender, with noise added on the link.
+        """Return the message of step `stamp` as it is received: quantised at the sender, with noise added on the link.
 
-        A pure function of seeds, names, stamp and message. The gradient passes straight through: the
-        gradient of the received message is that of the sent one.
+        A pure function of seeds, names, stamp and message. The gradient passes straight through: the sent message
+        gets the gradient of the received one.
 
         Args:
             stamp: The step at which it was sent.
             message: [rows, M], with or without its sender's graph.
 
         Returns:
-            Of the same shape; `message` itself on a link that changes nothing.
+            A tensor of the same shape; `message` itself on a link that changes nothing.
         """
         if self.bits is None and self.noise == 0.0:
             return message
@@ -107,7 +107,7 @@ class Link:
 
 
 def quantised(message: Tensor, bits: int) -> Tensor:
-    """Round [B, M] to 2^bits levels evenly spaced over [-s, s], s the largest magnitude of each sample."""
+    """Round [B, M] to 2^bits levels evenly spaced over [-s, s], where s is the largest magnitude of each sample."""
     return of_levels(*levels_of(message, bits), bits)
 
 
@@ -121,13 +121,13 @@ def levels_of(message: Tensor, bits: int) -> tuple[Tensor, Tensor]:
 
 
 def of_levels(level: Tensor, largest: Tensor, bits: int) -> Tensor:
-    """Return the message of these levels, as `quantised` does."""
+    """Return the message with these levels, as `quantised` does."""
     intervals = (1 << bits) - 1
     return largest * ((2 * level - intervals) / intervals)
 
 
 REDUCED = ("sum", "mean")
-"""The kinds that have no columns for each message."""
+"""The kinds without separate columns for each message."""
 
 
 @aggregation("concat")
@@ -160,12 +160,12 @@ def join(
     """Return one input from observations and messages, joined along dimension 1.
 
     Args:
-        kind: `concat` in canonical order, or `sum` or `mean` over the messages; `own`: as `concat`, and after the messages
-            a column for each that is 1 where it is present, for a network that aggregates them.
+        kind: `concat` in canonical order, or `sum` or `mean` over the messages; `own`: as `concat`, followed by a column for
+            each message that is 1 where it is present, for a network that aggregates them.
         observations: [B, …] each, in declared order.
         messages: [B, …] each, in canonical order of their channels; zeros where none has arrived.
-        valid: In which environments a message arrived on each channel, all, none or [B] bool; `mean` counts only
-            those.
+        valid: The environments in which a message arrived on each channel: all, none or [B] bool; `mean` counts only
+            these.
     """
     parts = list(observations)
     if kind == "own":
@@ -188,9 +188,9 @@ def combine_reads(
     """Combine several messages of one channel into one, with the environments in which any arrived.
 
     Args:
-        read: `mean` over those that arrived, or `concat` along dimension 1; one message stays as it is.
+        read: `mean` over the messages that arrived, or `concat` along dimension 1; a single message is unchanged.
         messages: [B, …] each, oldest first, with the environments in which it arrived; zeros elsewhere.
-        slots: Messages that `concat` joins; missing ones are zeros, oldest first.
+        slots: Number of messages that `concat` joins; missing ones are zeros, oldest first.
     """
     values, came = [value for value, _ in messages], [there for _, there in messages]
     if len(messages) == 1 and (slots == 1 or read != "concat"):
@@ -216,15 +216,14 @@ def _count(valid: Sequence[bool | Tensor], like: Tensor) -> int | Tensor:
 
 @dataclass(frozen=True)
 class Segment:
-    """Messages of some of the channel stacks that come into a stack of agents, in the order in which they are joined.
+    """Messages of some of the channel stacks into a stack of agents, in the order in which they are joined.
 
     Attributes:
-        channels: These channel stacks, by place.
-        index: Gather index into their messages that brings them into order, member by member, or in the order in which they
-            are added up; None: they are in it.
-        pool: Messages that they hold.
-        width: Messages of a member, where they are concatenated.
-        receivers: The member that each message is for, where they are added up.
+        channels: The channel stacks, by index.
+        index: Gather index that orders their messages by member, or in the order of the sum; None: already in order.
+        pool: Number of messages that they hold.
+        width: Messages of a member, if messages are concatenated.
+        receivers: The member that receives each message, if messages are summed.
     """
 
     channels: tuple[int, ...]
@@ -242,7 +241,7 @@ class Segment:
         return self.index.argsort() if torch.equal(self.index.sort().values, ordered) else None
 
     def pooled(self, each: Sequence[Tensor]) -> Tensor:
-        """Return the values of its channel stacks, of those of all that come in, [channels, …] each."""
+        """Select the values of its channel stacks from the values of all incoming stacks, [channels, …] each."""
         values = [each[i] for i in self.channels]
         return values[0] if len(values) == 1 else torch.cat(values)
 
@@ -274,13 +273,13 @@ class FanIn:
     """Fan-in of an agent, or of N stacked agents of one kind: their network's input from observations and messages.
 
     Args:
-        kind: As of `join`.
-        members: N, of agents whose messages come over stacks of channels; None: of one, over single channels.
-        batch: B, of stacked agents; rows are (member, environment).
-        segments: Their messages: of `sum` and `mean` in the order in which they are added up, else side by side.
+        kind: See `join`.
+        members: N, for agents that receive from stacks of channels; None: one agent, with single channels.
+        batch: B, for stacked agents; rows are (member, environment).
+        segments: Their messages: for `sum` and `mean` in the order of the sum, otherwise side by side.
 
     Attributes:
-        repeats: Whether what all members of a stack observe is repeated for each of them.
+        repeats: Whether an observation shared by all members of a stack is repeated for each of them.
     """
 
     repeats = True
@@ -306,8 +305,8 @@ class FanIn:
         Args:
             observations: [rows, …] each, in declared order.
             messages: Per channel, or channel stack, [its rows, …].
-            available: Likewise, its rows that hold a message.
-            batch: B of stacked agents where it is another than the run's.
+            available: Per channel, or channel stack, the rows that hold a message.
+            batch: B of stacked agents, if it differs from the run's.
         """
         if self.members is None:
             return join(self.kind, observations, messages, available)
@@ -359,7 +358,7 @@ class FanIn:
 
 
 class BlockFanIn(FanIn):
-    """Fan-in of N agents whose network reads vectors from where they lie: nothing is copied into one input."""
+    """Fan-in of N agents whose network reads vectors in place: nothing is copied into one input."""
 
     repeats = False
 
@@ -370,13 +369,13 @@ class BlockFanIn(FanIn):
         available: Sequence[bool | Tensor],
         batch: int | None = None,
     ) -> tuple[list[Block], int]:
-        """Return what `FanIn.join` would copy into one input, and B.
+        """Return the tensors that `FanIn.join` would copy into one input, and B.
 
         Args:
             observations: [N * B, …] each, or [B, …] where all members observe the same.
-            messages: As of `FanIn.join`, like the others.
-            available: Likewise.
-            batch: Likewise.
+            messages: See `FanIn.join`.
+            available: See `FanIn.join`.
+            batch: See `FanIn.join`.
         """
         found = [Block(o.flatten(1)) for o in observations]
         if messages and self.kind != "concat":

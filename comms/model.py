@@ -1,8 +1,8 @@
-"""Base of the predictors of gradients and of messages: layers, parameters and an own optimiser.
+"""Base of the predictors of gradients and of messages: layers, parameters and an optimiser.
 
-A model is one, or K of one kind and shape stacked (`Model.stacked`): parameters and running statistics [K, …]. Nothing is
-shared between stacked models, and the inputs of one change no bit of another. Callers hand in rows: [B, …], or of stacked
-models [K * B, …], rows k B to (k + 1) B belonging to model k. Within, they are [B, …] or [K, B, …] (`Model.read`), and a
+A model is a single one, or K of one kind and shape stacked (`Model.stacked`), with parameters and running statistics
+[K, …]. Stacked models share nothing, and the inputs of one do not change another. Callers pass rows: [B, …], or for stacked
+models [K * B, …], where rows k B to (k + 1) B belong to model k. Inside they are [B, …] or [K, B, …] (`Model.read`), and a
 mean over the batch is one mean per model, [K].
 """
 
@@ -31,14 +31,14 @@ __all__ = [
 ]
 
 LossAndGradients = tuple[Tensor, Sequence[Tensor]]
-"""A model's loss and the gradients of its parameters; of K stacked ones [K] and [K, …]."""
+"""A model's loss and the gradients of its parameters; for K stacked models [K] and [K, …]."""
 
 
 @dataclass(slots=True)
 class LinearMaps:
-    """Models without hidden layers, each one linear map, with their gradients written out; to be called without autograd.
+    """Models without hidden layers, each one linear map, with explicit gradients; called without autograd.
 
-    With error e = dloss/doutput the gradient is e^T [m, c]. Examples are [B, …], or of stacked models [K, B, …].
+    With error e = dloss/doutput the gradient is e^T [m, c]. Examples are [B, …], or for stacked models [K, B, …].
     """
 
     size: int
@@ -48,13 +48,13 @@ class LinearMaps:
     biases: Tensor
     """[O], or [K, O]."""
     reuses: bool
-    """Whether the output is the prediction, so that an example's can be used again: of `LinearGradient`."""
+    """Whether the output is the prediction, so that an example's prediction can be reused (`LinearGradient`)."""
     label: str | None
-    """Of a `LocalGradient`, whose loss is on a target: `classes` or `numbers`; None: squared error of the output."""
+    """Target of a `LocalGradient`: `classes` or `numbers`; None: squared error of the output."""
 
     @staticmethod
     def of(parameters: Numbers, size: int, *, reuses: bool = False, label: str | None = None) -> LinearMaps:
-        """Return those of some parameters; other arguments are the attributes."""
+        """Return the linear maps of some parameters; other arguments are the attributes."""
         return LinearMaps(size, parameters["last.weight"], parameters["last.bias"], reuses, label)
 
     @torch.no_grad()
@@ -70,7 +70,7 @@ class LinearMaps:
     def learned(self, examples: Sequence[Example]) -> LossAndGradients:
         """Return the losses, summed over the examples, and the gradients of weights and biases.
 
-        Those of the models that an example is not for are exact zeros, whatever their rows and parameters hold.
+        A model that is not among an example's members gets exact zeros, whatever its rows and parameters hold.
         """
         total, gradients = self._learned(examples[0])
         for example in examples[1:]:
@@ -134,23 +134,23 @@ class Model(TrainedParameters, ABC):
         outputs: Output features.
         generator: Samples the hidden layers' initial parameters.
         hidden: Widths of the hidden layers.
-        norm: Of the hidden layers.
-        settings: `optimiser`, `rate`, `device` and `dtype`, as of `TrainedParameters`.
+        norm: Normalisation of the hidden layers.
+        settings: `optimiser`, `rate`, `device` and `dtype`, see `TrainedParameters`.
     """
 
     apply: Callable[[Tensor, Tensor, Tensor | None], Tensor] = staticmethod(linear)
-    """Map of every layer, of input, weight and bias."""
+    """Linear map of every layer: a function of input, weight and bias."""
     kind: str = ""
-    """Its name in a scenario."""
+    """Name of the kind in a scenario."""
     function: Hashable = None
-    """A key of what it computes, beside its class, sizes and settings."""
+    """A key of the function it computes, beside its class, sizes and settings."""
     sites: Sites | None = None
-    """The tokens or pixels of a message, at each of which it is applied; its other attributes are those of one. None: it reads
-    whole messages."""
+    """The tokens or pixels of a message, if it is applied at each of them; its other attributes then describe one site. None:
+    it reads whole messages."""
     layers: ModuleFunction | None = None
     """A user's module in place of the layers."""
     maps: LinearMaps | None = None
-    """Of stacked models without hidden layers; its tensors share the memory of the parameters."""
+    """Linear maps of stacked models without hidden layers; the tensors share the memory of the parameters."""
 
     def __init__(
         self,
@@ -190,7 +190,7 @@ class Model(TrainedParameters, ABC):
         return initial, buffers
 
     def values_of_module(self, module: nn.Module, inputs: int) -> tuple[Numbers, Numbers]:
-        """Let a user's module of some input features be the layers, and return `initial_values`."""
+        """Use a user's module as the layers, and return `initial_values`."""
         self.layers = ModuleFunction(module, inputs)
         self.function = self.layers.key
         return self.layers.initial_values()
@@ -203,8 +203,9 @@ class Model(TrainedParameters, ABC):
         """Return the layers' output for `x`, [B, …] or stacked [K, B, …].
 
         Args:
+            x: The input.
             move: Whether running statistics are updated.
-            training: Whether batch norm uses the statistics of these rows, or the running ones.
+            training: Whether batch norm uses the statistics of the batch, or the running statistics.
         """
         return self.evaluated(self._run, x, move=move, training=training)
 
@@ -224,31 +225,31 @@ class Model(TrainedParameters, ABC):
         return self.apply(x, self.parameters["last.weight"], self.parameters["last.bias"])
 
     def stackable(self) -> str | None:
-        """Return why it cannot be called with stacked parameters, in one line; None: it can."""
+        """Return why it cannot be called with stacked parameters, in one line; None if it can."""
         return None if self.layers is None else self.layers.refusal
 
     # --- many as one ---------------------------------------------------------------------------------------
 
     @classmethod
     def stacked(cls, members: Sequence[Self]) -> Self:
-        """Return models of one kind and shape as one; their own parameters become views of its."""
+        """Stack models of one kind and shape; their own parameters become views of the stack's."""
         found = super().stacked(members)
         found.maps = found.linear_maps({name: constant(p) for name, p in found.parameters.items()})
         return found
 
     def by_model(self, rows: Tensor) -> Tensor:
-        """Return rows [K * B, …] of stacked models as [K, B, …]; those of one model as they are."""
+        """Return rows [K * B, …] of stacked models as [K, B, …]; rows of a single model unchanged."""
         count = len(self.members)
         return rows if not count else rows.view(count, len(rows) // count, *rows.shape[1:])
 
     def to_rows(self, found: Tensor) -> Tensor:
-        """Return what `by_model` was given."""
+        """Undo `by_model`."""
         return found.flatten(0, 1) if self.members else found
 
     # --- training ------------------------------------------------------------------------------------------
 
     def loss(self, example: Example) -> Tensor:
-        """Return the loss on one example: a scalar, a mean over the batch; of stacked models one for each, [K]."""
+        """Return the loss on one example, a mean over the batch: a scalar; for stacked models [K]."""
         return self._loss(self.read(example))
 
     @abstractmethod
@@ -256,18 +257,18 @@ class Model(TrainedParameters, ABC):
         """Return the loss on an example that has been `read`."""
 
     def linear_maps(self, parameters: Numbers) -> LinearMaps | None:
-        """Return the linear map that it is with some parameters, or the stack of maps; None: it is more than that."""
+        """Return the model as a linear map with some parameters, or the stack of maps; None if it is not linear."""
         return None
 
     def written_out(self) -> LinearMaps | None:
-        """Return the linear maps as which it is computed; None: it is computed by autograd."""
+        """Return the linear maps that compute it; None if autograd computes it."""
         return self.maps
 
     def gradients(self, examples: Sequence[Example]) -> LossAndGradients:
         """Return the loss summed over examples, and its gradients, in the order of `trainable`.
 
-        For stacked models that an example is not for, whatever its rows hold, the loss and the gradients are exact zeros and
-        the running statistics are unchanged.
+        For stacked models that are not among an example's members, the loss and the gradients are exact zeros and the running
+        statistics are unchanged, whatever the rows hold.
         """
         maps, each = self.written_out(), [self.read(example) for example in examples]
         if maps is None:
@@ -275,7 +276,7 @@ class Model(TrainedParameters, ABC):
         return maps.learned([self.regression(example) for example in each])
 
     def read(self, example: Example) -> Example:
-        """Return an example as the layers read it: by site, and of stacked models by model, [K, B, …]."""
+        """Return an example as the layers read it: by site, and for stacked models by model, [K, B, …]."""
         if self.sites is not None:
             example = self.sites.example(example)
         if not self.members:
@@ -286,7 +287,7 @@ class Model(TrainedParameters, ABC):
         return found
 
     def regression(self, example: Example) -> Example:
-        """Return an example as linear maps take it: the inputs as message and context, what is predicted as delta."""
+        """Return an example for linear maps: the inputs as message and context, the target of the prediction as delta."""
         return example
 
     def _by_autograd(self, examples: Sequence[Example]) -> LossAndGradients:

@@ -1,8 +1,8 @@
-"""Predictors that are torch modules of a user's: synthetic gradients and synthetic inputs.
+"""User-defined torch modules as predictors: synthetic gradients and synthetic inputs.
 
-Such a module maps [B, inputs], the message and its context side by side (the context alone, for an input), to the
+Such a module maps [B, inputs], the message and its context side by side (for an input the context alone), to the
 gradient or the message, [B, outputs]. Its loss is the squared error, unless it has a method
-`loss(prediction, truth)`, [B, outputs] each, that returns one number per sample, [B]. It draws no random numbers.
+`loss(prediction, truth)`, [B, outputs] each, that returns one number per sample, [B]. It must not use random numbers.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ class _ModuleModel(Model):
     ) -> tuple[Numbers, Numbers]:
         try:
             if not inputs:
-                raise ScenarioError("a module needs something to predict from; give it a context")
+                raise ScenarioError("a module needs an input to predict from; give it a context")
             if self._options and isinstance(self._source, nn.Module):
                 raise ScenarioError(
-                    "options: a module that exists takes none; give its class or a registered name"
+                    "options: a module instance takes no options; pass its class or a registered name"
                 )
             seed, sizes = generator.initial_seed() % 2**63, {"inputs": inputs, "outputs": outputs}
             self.module = module_of(self._source, seed, **sizes, **self._options)
@@ -96,11 +96,11 @@ class ModuleGradient(_ModuleModel, DirectGradient):
     """Synthetic gradient by a user's module.
 
     Args:
-        shape: As of `Predictor`.
-        context: As of `Predictor`.
+        shape: See `Predictor`.
+        context: See `Predictor`.
         source: A module, or a factory called with `inputs` and `outputs`.
         options: More keyword arguments of the factory.
-        settings: The others of `Predictor`; those of built-in layers are not used.
+        settings: The other arguments of `Predictor`; settings of built-in layers are not used.
 
     Raises:
         ScenarioError: The module does not fit; the line begins with the key.
@@ -124,7 +124,7 @@ class ModuleGradient(_ModuleModel, DirectGradient):
 
 @final
 class ModuleInput(_ModuleModel, InputModel):
-    """Synthetic input by a user's module; arguments as of `ModuleGradient`, with the message's size for its shape."""
+    """Synthetic input by a user's module; for the arguments see `ModuleGradient`, with the message's size as shape."""
 
     point = "input"
 
@@ -135,7 +135,7 @@ class ModuleInput(_ModuleModel, InputModel):
 
 
 def predictor_class(kind: Any) -> type[Predictor]:
-    """Return the class of the synthetic gradients of a kind."""
+    """Return the class of a kind of synthetic gradient."""
     source = PREDICTORS[kind] if isinstance(kind, str) else kind
     return source if isinstance(source, type) and issubclass(source, Predictor) else ModuleGradient
 
@@ -150,16 +150,16 @@ def predictor_of(
     sites: bool | None = None,
     **settings: Any,
 ) -> Predictor:
-    """Return a synthetic gradient of antiphon's own or of a user's kind; other arguments as of `Predictor`.
+    """Return a synthetic gradient of a built-in or a user's kind; for other arguments see `Predictor`.
 
     Args:
         kind: A registered name, or a module or factory.
-        options: Of the kind: arguments of its class, or of a user's factory.
-        shape: Of one message.
+        options: Options of the kind: arguments of its class, or of a user's factory.
+        shape: Shape of one message.
         context: The signals it is conditioned on.
         target: Signal predicted beside the gradient.
-        sites: Whether it is applied at every token or pixel; None: where messages are [tokens, features].
-        settings: The others.
+        sites: Whether it is applied at every token or pixel; None: only if messages are [tokens, features].
+        settings: The other arguments.
 
     Raises:
         ScenarioError: It does not fit; the line begins with the key.
@@ -197,7 +197,7 @@ def input_of(
     sites: bool | None = None,
     **settings: Any,
 ) -> InputModel:
-    """Return a synthetic input of antiphon's own or of a user's kind; arguments as of `predictor_of` and `InputModel`.
+    """Return a synthetic input of a built-in or a user's kind; for the arguments see `predictor_of` and `InputModel`.
 
     Raises:
         ScenarioError: It does not fit; the line begins with the key.

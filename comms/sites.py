@@ -1,13 +1,13 @@
 """Sites: one small predictor at every token or pixel of a message that has axes.
 
 A message [T, D] has T sites (tokens) with D features, the last axis; a map [C, H, W] has H W sites (pixels) with C
-features, the first axis, and so has a volume [C, X, Y, Z]. A predictor of one site's gradient, or of one site of a
-message, is applied at all S sites of all B samples: its batch has B S rows, those of a sample side by side.
+features, the first axis, and so does a volume [C, X, Y, Z]. A predictor of one site's gradient, or of one site of a
+message, is applied at all S sites of all B samples: its batch has B S rows, the rows of a sample side by side.
 
-Numbers are in per-site units. With L the loss of a sample, the predictor's delta is S dL/dm_s, which is dl_s/dm_s where
-L is the mean of losses l_s of sites; what it predicts is divided by S, and then it is the gradient of L again. So nothing
-that a predictor learns from, and no rate that suits it, depends on the number of sites. A critic's value of a sample is
-the mean of its sites' values, each of which models the sample's loss; losses of labels are averaged over sites alike.
+Gradients are in per-site units. With L the loss of a sample, the predictor's delta is S dL/dm_s, which is dl_s/dm_s if
+L is the mean of the losses l_s of the sites; its prediction is divided by S, which gives the gradient of L again. So neither
+the predictor's training data nor a suitable learning rate depends on the number of sites. A critic's value of a sample is
+the mean of its sites' values, each of which models the sample's loss; losses of labels are averaged over sites too.
 
 Shapes: B samples, M message components, C context features, S sites, D features of a site (S D = M); stacked models have
 one more leading axis, as in `Model`.
@@ -28,20 +28,20 @@ from antiphon.nets.site_axes import features_first, site_axes, site_features
 __all__ = ["Sites", "sites_of"]
 
 _WHOLE = ("from.state", "to.state")
-"""Context that is flat, and the same at every site, whatever its size."""
+"""Context that is flat and the same at every site, whatever its size."""
 _DELTA = "returned"
-"""Context that is a delta, and is scaled like one."""
+"""Context that is a delta, and is scaled like a delta."""
 
 
 @dataclass(frozen=True)
 class Sites:
-    """The sites of a message, and what a predictor there is conditioned on.
+    """The sites of a message, and the context of a predictor at each site.
 
     Attributes:
-        shape: Of one message: [T, D], [C, H, W] or [C, X, Y, Z].
-        context: Of the whole message, in the order in which `Example.context` holds its features. What has the axes of
-            the sites (the leading ones; of maps the trailing ones) goes to each site, the rest to all of them.
-        target: Of the whole message; divided like context.
+        shape: Shape of one message: [T, D], [C, H, W] or [C, X, Y, Z].
+        context: Context of the whole message, in the order of the features in `Example.context`. A signal with the axes of
+            the sites (leading axes; for maps trailing axes) is divided among the sites, others go to every site.
+        target: Target of the whole message; divided like context.
     """
 
     shape: tuple[int, ...]
@@ -74,13 +74,13 @@ class Sites:
         return site_features(self.shape)
 
     def divides(self, spec: ContextSpec) -> bool:
-        """Whether each site has a part of its own of a signal."""
+        """Whether a signal is divided among the sites."""
         count = len(self.axes)
         own = spec.shape[:count] if self.tokens else spec.shape[len(spec.shape) - count :]
         return len(spec.shape) >= count and own == self.axes and spec.name not in _WHOLE
 
     def at_site(self, spec: ContextSpec) -> ContextSpec:
-        """Return a signal as a site has it."""
+        """Return the signal of one site."""
         if not self.divides(spec):
             return spec
         count = len(self.axes)
@@ -88,13 +88,13 @@ class Sites:
         return replace(spec, shape=rest)
 
     def open(self, message: Tensor) -> Tensor:
-        """Return messages [..., B, M], or what has their shape, by site: [..., B S, D]."""
+        """Return messages [..., B, M], or tensors of their shape, by site: [..., B S, D]."""
         if self.tokens:
             return torch.unflatten(message, -1, self.shape).flatten(-3, -2)
         return torch.unflatten(message, -1, (self.features, self.count)).mT.flatten(-3, -2)
 
     def close(self, rows: Tensor) -> Tensor:
-        """Return what `open` was given: [..., B, M] of [..., B S, D]."""
+        """Undo `open`: return [..., B, M] from [..., B S, D]."""
         each = torch.unflatten(rows, -2, (-1, self.count))
         return (each if self.tokens else each.mT).flatten(-2)
 
@@ -113,7 +113,7 @@ class Sites:
         return self._by_site(self.target, target, 1).flatten(0, 1)
 
     def example(self, example: Example) -> Example:
-        """Return an example of B S rows in per-site units; what is one number per sample is repeated at its sites."""
+        """Return an example of B S rows in per-site units; a number per sample is repeated at its sites."""
         delta, prediction, target = example.delta, example.prediction, example.target
         return replace(
             example,
@@ -127,11 +127,11 @@ class Sites:
         )
 
     def gradient(self, rows: Tensor) -> Tensor:
-        """Return gradients in per-site units, [..., B S, D], as those of samples, [..., B, M]."""
+        """Return gradients in per-site units, [..., B S, D], as gradients of samples, [..., B, M]."""
         return self.close(rows) / self.count
 
     def value(self, rows: Tensor) -> Tensor:
-        """Return the mean over sites, [..., B] of [..., B S]."""
+        """Return the mean over sites: [..., B] from [..., B S]."""
         return torch.unflatten(rows, -1, (-1, self.count)).mean(-1)
 
     def repeated(self, each: Tensor | None) -> Tensor | None:
@@ -163,20 +163,20 @@ def sites_of(
     *,
     given: bool | None,
 ) -> Sites | None:
-    """Return the sites at which a predictor of messages is applied; None: it reads messages as a whole.
+    """Return the sites at which a predictor of messages is applied; None: it reads whole messages.
 
     Args:
-        shape: Of one message.
-        context: Of the whole message.
-        target: Of the whole message.
-        given: Whether there are to be sites; None: where messages are [tokens, features].
+        shape: Shape of one message.
+        context: Context of the whole message.
+        target: Target of the whole message.
+        given: Whether sites are used; None: only if messages are [tokens, features].
 
     Raises:
         ScenarioError: The message has no sites; the line begins with the key.
     """
     if given and len(shape) == 1:
         raise ScenarioError(
-            f"sites: a message of {shape[0]} components has none; give it a size such as "
+            f"sites: a message of {shape[0]} components has no sites; give it a size such as "
             "[tokens, features] or [channels, height, width], or leave sites out"
         )
     if not (len(shape) == 2 if given is None else given):

@@ -1,7 +1,7 @@
 """Channels for any training loop: messages forward, a predicted gradient back at once.
 
-The simulator's channels also have delay, clocks and losses; these have none. A message is received in the step
-it was sent.
+The simulator's channels also have delay, clocks and lost messages; these do not. A message is received in the step in
+which it was sent.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class OptimiserSettings(KindSpec):
 
     Attributes:
         kind: A name, or a class or factory.
-        lr: The learning rate; None: that of the channel.
+        lr: The learning rate; None: the channel's.
         clip: The largest joint norm of its gradients; None: no limit.
     """
 
@@ -55,8 +55,8 @@ class GradientSettings(KindSpec):
     Attributes:
         kind: A name, or a module or factory.
         scale: Factor of the injected gradient.
-        discount: Factor of the prediction inside targets further up.
-        optimiser: Of the predictor.
+        discount: Factor of the prediction in the targets of channels upstream.
+        optimiser: The predictor's optimiser.
     """
 
     kind: Annotated[str | Callable[..., Any], Registered("gradient")] = "linear"
@@ -72,12 +72,12 @@ def read_gradient(
     context: Mapping[str, ContextSpec],
     error: Callable[[str], ScenarioError],
 ) -> tuple[GradientSettings, str | None]:
-    """Read `gradient=`: its settings, and the signal that a loss of its own is on.
+    """Read `gradient=`: its settings, and the target signal of the kind's own loss.
 
     Args:
         given: A kind, or the keys of `GradientSettings` and of the kind; a lens has the key `target` too.
         context: Signals sent with the channel's messages.
-        error: Constructor of the error from a message.
+        error: Returns the error for a message.
 
     Raises:
         ScenarioError: A key or value that is not accepted.
@@ -114,7 +114,7 @@ class _Message:
 
     example: Example
     prediction: Tensor
-    """[B, size], when it was sent."""
+    """[B, size], as predicted when it was sent."""
     updates: int
     """The predictor's updates when the message was sent."""
     leaf: Tensor | None = None
@@ -133,35 +133,35 @@ class _Message:
 
 
 class Channel:
-    """A channel from one network to another, with a predictor of the gradient that comes back.
+    """A channel from one network to another, with a predictor of the returned gradient.
 
-    Each step: `send` by the sender, `receive` by the receiver, `learn` (the function) for both networks, and,
-    once both have learned, the channel's own `learn`. Under `torch.no_grad()` messages pass and nothing is kept.
+    In each step call `send` in the sender, `receive` in the receiver, the function `learn` for both networks, and then the
+    channel's own `learn`. Under `torch.no_grad()` messages are passed on and nothing is recorded.
 
     Args:
         size: Components of one message, or up to four axes such as [tokens, features] or [channels, height, width];
             messages are [B, size], or [B, ...] with as many components.
-        gradient: None: no gradient comes back, as `detached`; else the kind of the synthetic gradient (`linear`, `mlp`, `conv`, `critic`, `sobolev`, `sobolev_label`,
-            `local`, `lens`, a registered name, or a module or factory called with `inputs` and `outputs`), or the keys of a
-            scenario's `gradient`: `kind`, `target` (the name in `context` of what `local` and
-            `sobolev_label` predict), `network` (of a `lens` the receiver's own layers, whose present parameters it has),
-            `pool`, `normalise`, `scale`, `discount`, `hidden`, `size`, `norm`, `sites` and `optimiser`
-            (`kind`, `lr`, `momentum`, `weight_decay`, `clip`).
-        context: What the predictor is conditioned on: a number of classes for integers [B], the shape of one
+        gradient: None: no gradient is returned, as with `detached`. Otherwise the kind of the synthetic gradient (`linear`,
+            `mlp`, `conv`, `critic`, `sobolev`, `sobolev_label`, `local`, `lens`, a registered name, or a module or factory
+            called with `inputs` and `outputs`), or the keys of a scenario's `gradient`: `kind`, `target` (the signal in
+            `context` that `local` and `sobolev_label` predict), `network` (for a `lens` the receiver's own layers, whose
+            present parameters are used), `pool`, `normalise`, `scale`, `discount`, `hidden`, `size`, `norm`, `sites` and
+            `optimiser` (`kind`, `lr`, `momentum`, `weight_decay`, `clip`).
+        context: Signals that the predictor is conditioned on: a number of classes for integers [B], the shape of one
             sample for floats [B, *shape], or both, as (shape, classes), for integers [B, *shape].
-        coupling: `decoupled`; `detached` (nothing comes back); or `locked` (true backpropagation: one `learn`
-            for both networks together).
-        lr: The learning rate of the predictor's Adam, where `gradient` names no optimiser; also `learning_rate`.
-        seed: Of the predictor's hidden layers, together with `name`.
-        name: Shown in errors.
-        device: Where the predictor lives.
-        dtype: Of the predictor and the messages.
+        coupling: `decoupled`; `detached` (no gradient is returned); or `locked` (true backpropagation: one `learn` call
+            for both networks).
+        lr: The learning rate of the predictor's Adam, if `gradient` sets no optimiser; also `learning_rate`.
+        seed: Seed of the predictor's hidden layers, together with `name`.
+        name: Name of the channel in errors.
+        device: Device of the predictor.
+        dtype: Type of the predictor and the messages.
 
     Attributes:
         predictor: The predictor; None unless decoupled.
 
     Raises:
-        ScenarioError: An argument that cannot be; the line names the channel and the fix.
+        ScenarioError: An invalid argument; the line names the channel and the fix.
     """
 
     @either_spelling
@@ -242,14 +242,14 @@ class Channel:
         return f"Channel(name={self.name!r}, size={self.size}, coupling={self.coupling!r})"
 
     def send(self, message: Tensor, **context: Tensor) -> None:
-        """Send a message; the gradient that the sender will follow is predicted now.
+        """Send a message; the gradient for the sender is predicted at once.
 
         Args:
             message: [B, ...], with `size` components per sample.
             context: The signals declared as `context`, [B] integers or [B, ...] floats, by name.
 
         Raises:
-            ScenarioError: A message or context that is not what the channel was made for.
+            ScenarioError: The message or context does not fit the channel.
         """
         self._check(message, context)
         self._live, self._newest = message, None
@@ -272,16 +272,16 @@ class Channel:
             self._expected.append(self.predictor.value(example) * self._discount)
 
     def receive(self) -> Tensor:
-        """Return the newest message, in the shape it was sent in.
+        """Return the newest message, in the shape in which it was sent.
 
-        It is cut from its sender (unless locked); however often it is received, it is one tensor, on which the
-        gradients of all uses meet.
+        It is detached from its sender (unless locked). Every call returns the same tensor, so that the gradients of all
+        uses add up.
 
         Raises:
-            ScenarioError: Nothing has been sent.
+            ScenarioError: No message has been sent.
         """
         if self._live is None:
-            raise self._error("nothing has been sent; call send before receive")
+            raise self._error("no message has been sent; call send before receive")
         if self.coupling == "locked":
             return self._live
         if self._newest is None or self.predictor is None or not self.predictor.needs_delta:
@@ -291,11 +291,11 @@ class Channel:
         return self._newest.leaf
 
     def learn(self) -> Tensor | None:
-        """Take one optimiser step of the predictor on all returned gradients; call after both networks' `learn`.
+        """Take one optimiser step of the predictor on all returned gradients; call it after `learn` of both networks.
 
         Returns:
             The predictor's loss before the step, a scalar: the mean over the batch of |SG(m, c) - delta|^2, or of
-            its kind's own loss, summed over messages. None without returned gradients.
+            the kind's own loss, summed over messages. None without returned gradients.
         """
         predictor = self.predictor
         if predictor is None:
@@ -321,22 +321,22 @@ class Channel:
         return loss
 
     def parameters(self) -> Iterator[Tensor]:
-        """Yield the predictor's parameters, as `torch.nn.Module.parameters` does: to be counted, or put on a device."""
+        """Yield the predictor's parameters, like `torch.nn.Module.parameters`."""
         yield from () if self.predictor is None else self.predictor.parameters.values()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the channel has learned, as a tree of plain data and tensors for `torch.save`; tensors are copied.
+        """Return the predictor's state as a tree of plain data and copied tensors, for `torch.save`.
 
-        It holds the predictor's parameters, running statistics, optimiser and updates; no message on its way.
+        It holds the predictor's parameters, running statistics, optimiser and number of updates, but no messages.
         """
         found: dict[str, Any] = {} if self.predictor is None else copied(self.predictor.state_dict())
         return found
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load what another channel of the same settings has learned; messages on their way are dropped.
+        """Load the state of a channel with the same settings; messages in transit are dropped.
 
         Raises:
-            ScenarioError: The state is of another channel; the line names the first difference.
+            ScenarioError: The state does not fit this channel; the line names the first difference.
         """
         predictor = self.predictor
         for section in ("parameters", "buffers"):
@@ -346,8 +346,8 @@ class Channel:
                 have, want = ([*t[name].shape] if name in t else None for t in (found, own))
                 if have != want:
                     raise self._error(
-                        f"state: {section} '{name}' is {have}, the channel needs {want}; "
-                        "make both with the same size, gradient and context"
+                        f"state: {section} '{name}' is {have}, but the channel needs {want}; "
+                        "create both channels with the same size, gradient and context"
                     )
         if predictor is not None:
             predictor.load_state_dict(state)
@@ -359,8 +359,7 @@ class Channel:
         """Return the alignment of synthetic and returned gradient, for the newest message trained on.
 
         Returns:
-            `cosine`, `norm_ratio` and `r2`, as `antiphon.comms.alignment` defines them; None before a gradient
-            was returned.
+            `cosine`, `norm_ratio` and `r2`, see `antiphon.comms.alignment`; None before the first gradient is returned.
         """
         return None if self._compared is None else alignment(*self._compared)
 
@@ -376,20 +375,20 @@ class Channel:
     def _check(self, message: Tensor, context: Mapping[str, Tensor]) -> None:
         shape = list(message.shape)
         if len(shape) < 2 or message[:1].numel() != self.size:
-            raise self._error(f"message: {shape} is not [batch, {self.size}]; send that, or change size")
+            raise self._error(f"message: {shape} is not [batch, {self.size}]; reshape it, or change size")
         if message.dtype != self.dtype:
             raise self._error(
-                f"message: it is {message.dtype}, the channel {self.dtype}; give the channel dtype="
+                f"message: it is {message.dtype}, but the channel is {self.dtype}; pass the channel dtype="
             )
         for name in context:
             if name not in self._names:
-                raise self._error(f"context: none is called '{name}'{suggest(name, self._names)}")
+                raise self._error(f"context: no signal '{name}'{suggest(name, self._names)}")
         for name in self._names if self.predictor is not None else ():
             if name not in context:
                 raise self._error(f"context: '{name}' is missing; pass {name}= to send")
             if len(context[name]) != len(message):
-                rows = f"{len(context[name])} rows, the message {len(message)}"
-                raise self._error(f"context: '{name}' has {rows}; send both of one batch")
+                rows = f"{len(context[name])} rows, but the message has {len(message)}"
+                raise self._error(f"context: '{name}' has {rows}; use the same batch for both")
 
     def _error(self, problem: str) -> ScenarioError:
         return ScenarioError(f"channel {self.name}: {problem}")
@@ -404,32 +403,32 @@ def learn(
 ) -> None:
     """Set the gradients of one network, and record the returned gradients on its channels.
 
-    The network follows its objective plus `scale` times the predicted gradients of the messages it sent; what
-    goes back on the messages it received counts them with `discount`. Parameters are not updated: an optimiser
-    of any kind does that, after `learn` of all networks.
+    The network follows its objective plus `scale` times the predicted gradients of the messages it sent; the gradients
+    returned on the messages it received count these predictions with `discount`. Parameters are not updated: take a step
+    of any optimiser after `learn` of all networks.
 
     Args:
-        objective: The network's loss: the mean over its B samples, a scalar, or the loss of each, [B], whose mean
-            is followed (a critic on a received channel learns from each); None if it has none of its own.
-        parameters: Their `grad` is replaced: None for all of them if nothing reaches the network at all. Those
-            that do not require a gradient are left alone.
-        sent: The channels the network sent on since it last learned.
-        received: The channels it received on.
+        objective: The network's loss: the mean over its B samples, a scalar, or the loss of each sample, [B], whose mean
+            is followed (a critic on a received channel learns from each); None if the network has no loss of its own.
+        parameters: Their `grad` is replaced; it becomes None for all of them if no gradient reaches the network. Parameters
+            that do not require a gradient are ignored.
+        sent: The channels on which the network has sent since its last `learn`.
+        received: The channels on which it has received.
 
     Raises:
-        ScenarioError: The objective is neither, or only its mean is given where a critic learns, the channels carry
-            batches of different sizes, or a locked channel has only one of its ends here.
+        ScenarioError: The objective has another shape, or is a mean although a critic learns from it, the channels carry
+            batches of different sizes, or a locked channel is not in both `sent` and `received`.
     """
     for channel in dict.fromkeys([*sent, *received]):
         if channel.coupling == "locked" and not (channel in sent and channel in received):
             raise ScenarioError(
-                f"channel {channel.name}: it is locked, so its ends learn as one network; name it in both sent and "
-                "received of one learn, with the parameters of both"
+                f"channel {channel.name}: it is locked, so its ends learn as one network; pass it in both sent and "
+                "received of one learn call, with the parameters of both"
             )
     rows = {count for channel in {*sent, *received} for count in channel._rows()}
     if len(rows) > 1:
         raise ScenarioError(
-            f"learn: the channels carry batches of {sorted(rows)} samples; let them be of one size"
+            f"learn: the channels carry batches of {sorted(rows)} samples; use one batch size"
         )
     _check_objective(objective, rows)
     trainable = [p for p in parameters if p.requires_grad]
@@ -459,12 +458,12 @@ def _check_objective(objective: Tensor | None, rows: set[int]) -> None:
         return
     if objective.dim() != 1:
         raise ScenarioError(
-            f"learn: the objective is {list(objective.shape)}; give its mean over the batch, or one loss per sample"
+            f"learn: the objective is {list(objective.shape)}; pass its mean over the batch, or one loss per sample"
         )
     if rows and len(objective) not in rows:
         raise ScenarioError(
-            f"learn: the objective is of {len(objective)} samples, but the channels carry batches of {max(rows)}; "
-            "give one loss per sample"
+            f"learn: the objective has {len(objective)} samples, but the channels carry batches of {max(rows)}; "
+            "pass one loss per sample"
         )
 
 
@@ -479,8 +478,8 @@ def _losses(
     if objective is not None:
         if objective.numel() != rows:
             raise ScenarioError(
-                f"channel {channel.name}: its critic learns the receiver's loss of each sample; give learn an "
-                f"objective of [{rows}], not its mean"
+                f"channel {channel.name}: its critic learns the receiver's loss of each sample; pass learn an "
+                f"objective [{rows}], not its mean"
             )
         expected.append(constant(objective).view(rows))
     return torch.stack(expected).sum(0) if expected else message.new_zeros(rows)

@@ -8,10 +8,10 @@ The sender's port holds a distribution's parameters; the message is a sample of 
                 (Bengio et al. 2013, 1308.3432)
     reinforce   symbols sampled from softmax(logits); no gradient passes: they are actions of the sender's own policy
                 objective (RIAL: Foerster et al. 2016, 1605.06676)
-    gaussian    the port's value plus noise of a fixed deviation, learned likewise
+    gaussian    the port's value plus noise of a fixed deviation, learned in the same way
 
-The noise is a function of (seed, agent, port, step, environment): channels of one port send one message, and a replayed
-window sends it again.
+The noise is a function of (seed, agent, port, step, environment): channels of one port send the same message, and a
+replayed window sends it again.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ __all__ = [
 ]
 
 _SMALLEST = 2.0**-54
-"""In place of a uniform number of 0, of which Gumbel noise would be infinite."""
+"""Replaces a uniform number of 0, whose Gumbel noise would be infinite."""
 
 
 class MessageSampler(ABC):
-    """Distribution of a channel's messages, by its sender's port; of several channels, with seeds of their own.
+    """Distribution of a channel's messages, parametrised by its sender's port; or of several channels, each with its seed.
 
     Args:
-        seed: Of the noise.
+        seed: Seed of the noise.
 
     Attributes:
-        learned: Whether the sender's policy objective learns it, and no gradient passes.
+        learned: Whether the sender's policy objective trains it, and no gradient passes.
         greedy: Whether messages are the most probable ones instead of samples.
     """
 
@@ -66,7 +66,7 @@ class MessageSampler(ABC):
     @property
     @abstractmethod
     def key(self) -> Hashable:
-        """What samplers of one stack of channels have in common."""
+        """A key that is equal for samplers of one stack of channels."""
 
     @abstractmethod
     def send(self, port: Tensor, stamp: int, sent: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -75,7 +75,7 @@ class MessageSampler(ABC):
         Args:
             port: [rows, *size], the distribution's parameters; rows are (channel, environment).
             stamp: The step at which it is sent.
-            sent: [rows, size], its value where the window is replayed; None: it is sampled.
+            sent: [rows, size], its value if the window is replayed; None: it is sampled.
 
         Returns:
             The message, of the port's shape, and its value without a graph, [rows, size].
@@ -90,13 +90,13 @@ class MessageSampler(ABC):
         """Return the entropy of messages in nats, [rows]."""
 
     def most_probable(self) -> Self:
-        """Return a copy that does not sample: of evaluation and export."""
+        """Return a copy that sends the most probable message, for evaluation and export."""
         found = copy.copy(self)
         found.greedy = True
         return found
 
     def seeded(self, seed: int) -> Self:
-        """Return a copy with noise of its own: of rollouts."""
+        """Return a copy with another seed of the noise, for rollouts."""
         found = copy.copy(self)
         found._seeds = torch.tensor([seed])
         return found
@@ -115,11 +115,11 @@ class MessageSampler(ABC):
 
 
 class SymbolOptions(kinds.Options):
-    """Keys of symbols.
+    """Keys of discrete symbols.
 
     Attributes:
         vocabulary: Number of symbols at each position.
-        size: Positions of a message.
+        size: Number of positions of a message.
     """
 
     vocabulary: Annotated[Count, Field(ge=2)]
@@ -130,7 +130,7 @@ class SoftOptions(SymbolOptions):
     """Keys of symbols with a gradient.
 
     Attributes:
-        temperature: Temperature of the softmax that the straight-through gradient passes to.
+        temperature: Temperature of the softmax through which the straight-through gradient passes.
     """
 
     temperature: Annotated[float, Field(gt=0), IsReal] = 1.0
@@ -140,7 +140,7 @@ class SymbolSampler(MessageSampler):
     """Messages of `size` symbols, each one-hot among `vocabulary`, side by side: [rows, size * vocabulary].
 
     Args:
-        temperature: Temperature of the softmax that the gradient passes to, where one passes.
+        temperature: Temperature of the softmax through which the gradient passes, if there is a gradient.
 
     Attributes:
         noisy: Whether noise is added to the logits.
@@ -202,7 +202,7 @@ class ArgmaxSampler(SymbolSampler):
 
 @sample("reinforce")
 class ReinforceSampler(SymbolSampler):
-    """Symbols sampled by their probabilities, and learned by the sender's policy objective."""
+    """Symbols sampled by their probabilities, trained by the sender's policy objective."""
 
     Options = SymbolOptions
     learned = True
@@ -210,7 +210,7 @@ class ReinforceSampler(SymbolSampler):
 
 @sample("gaussian")
 class GaussianSampler(MessageSampler):
-    """Vectors of independent normal components around the port's value, learned by the sender's policy objective.
+    """Vectors of independent normal components around the port's value, trained by the sender's policy objective.
 
     Args:
         noise: Standard deviation of each component.
@@ -219,7 +219,7 @@ class GaussianSampler(MessageSampler):
     learned = True
 
     class Options(kinds.Options):
-        """Keys of normal noise.
+        """Keys of Gaussian noise.
 
         Attributes:
             noise: Standard deviation of each component.

@@ -1,14 +1,14 @@
-"""Synthetic gradients: models at the sender that predict, per sample, the gradient its receiver will return.
+"""Synthetic gradients: models at the sender that predict, per sample, the gradient that its receiver will return.
 
 `linear`, `mlp` and `conv` regress the returned gradient (Jaderberg et al. 2017, §2 and appendix A). `critic` models the
 receiver's loss, and its derivative is the synthetic gradient; `sobolev` matches the returned gradient too (Czarnecki et
-al. 2017, "Sobolev Training for Neural Networks", 1706.04859). `local` models a named target at the sender, whose own
-loss the sender follows: without any returned gradient, it is the control for every claim; `sobolev_label` is the same,
-also trained on the gradient that the receiver returns (1706.04859, §4.3). Both may have a head of their own (heads.py).
+al. 2017, "Sobolev Training for Neural Networks", 1706.04859). `local` predicts a target at the sender, and the sender
+follows the gradient of this loss: it uses no returned gradient, and is the control for every claim. `sobolev_label` is also
+trained on the gradient that the receiver returns (1706.04859, §4.3). Both may have their own head (heads.py).
 
-Every learned predictor's last layer starts at zero: untrained, it injects exactly nothing (Jaderberg et al.
+Every trained predictor's last layer starts at zero: untrained, it injects exactly zero (Jaderberg et al.
 2017, appendix A.1).  Shapes: B batch, M message components, C context features, K outputs, R real (continuous)
-features; with stacked parameters every batched tensor has one more leading axis, that of the models (see `Model`).
+features; with stacked parameters every batched tensor has one more leading axis, the models (see `Model`).
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ __all__ = [
 
 
 def newest_returned(examples: Sequence[Example]) -> Example:
-    """Return the newest example that a prediction can be compared with: a policy returns nothing for its last tick.
+    """Return the newest example that a prediction can be compared with: a policy returns zeros for its last tick.
 
-    That is the newest whose delta is not zero everywhere; where all are, or there is none, the last.
+    This is the newest example whose delta is not zero everywhere; if there is none, the last example.
     """
     compared = (one for one in reversed(examples) if one.delta is None or bool(one.delta.any()))
     return next(compared, examples[-1])
@@ -70,22 +70,22 @@ Norm = Literal["batch", "layer", "none"]
 
 
 class ReadOptions(kinds.Options):
-    """How a message is read.
+    """Normalisation of the message.
 
     Attributes:
-        normalise: `layer` predicts from the layer-normalised message, and at it: the gradient is pulled back through the
-            norm.
+        normalise: `layer` reads the layer-normalised message and predicts the gradient there; this is propagated back
+            through the norm.
     """
 
     normalise: Literal["layer", "none"] = "none"
 
 
 class SiteOptions(kinds.Options):
-    """Where a predictor is applied.
+    """Sites of a predictor.
 
     Attributes:
         sites: Whether one small predictor is applied at every token of messages [tokens, features], or every pixel of
-            maps; None: at every token, and to maps as a whole.
+            maps; None: at every token, but not at every pixel.
     """
 
     sites: Flag | None = None
@@ -95,8 +95,8 @@ class LayerOptions(kinds.Options):
     """Hidden layers.
 
     Attributes:
-        hidden: Widths of the hidden layers, or their filters (`conv`).
-        norm: After each hidden layer.
+        hidden: Widths of the hidden layers, or their numbers of filters (`conv`).
+        norm: Normalisation after each hidden layer.
     """
 
     hidden: Hidden = ()
@@ -104,29 +104,29 @@ class LayerOptions(kinds.Options):
 
 
 class Predictor(Model):
-    """A model of dL/dmessage with an optimiser of its own.
+    """A model of dL/dmessage with its own optimiser.
 
     Args:
-        shape: Of one message; messages in transit are flat, M components.
-        context: The signals it is conditioned on, in the order in which `Example.context` holds their features.
+        shape: Shape of one message; messages in transit are flat, M components.
+        context: The signals it is conditioned on, in the order of their features in `Example.context`.
         filter: Height and width of the filters (convolutions only).
-        target: Signal predicted beside the gradient (kinds with an own loss only).
-        normalise: `layer` for predictors that read the layer-normalised message; `none`.
-        settings: The other arguments of `Model`; hidden layers have widths, or filters.
+        target: Signal predicted beside the gradient (only kinds with their own loss).
+        normalise: `layer`: it reads the layer-normalised message; or `none`.
+        settings: The other arguments of `Model`; `hidden` has widths, or numbers of filters.
     """
 
     needs_delta: ClassVar[bool] = True
     """Whether training needs the receiver's returned gradient."""
     needs_loss: ClassVar[bool] = False
-    """Whether training needs the receiver's loss per sample: such a predictor is a critic and has a `value`."""
+    """Whether training needs the receiver's loss per sample: the predictor is a critic and has a `value`."""
     needs_actions: ClassVar[bool] = False
-    """Whether both its prediction and its training need what the receiver did with the message."""
+    """Whether prediction and training need the receiver's action."""
     needs_map: ClassVar[bool] = False
-    """Whether messages have to be [channels, height, width]."""
+    """Whether messages must be [channels, height, width]."""
     refuses: ClassVar[frozenset[str]] = frozenset({"propagate"})
-    """Keys of every gradient that the kind does not have."""
+    """Keys of all gradients that this kind does not have."""
     Options: ClassVar[type[kinds.Options]] = kinds.Options
-    """The keys that it has of its own."""
+    """The kind's own keys."""
 
     def __init__(
         self,
@@ -160,7 +160,7 @@ class Predictor(Model):
         return self.run(message if context is None else torch.cat([message, context], -1), move=move)
 
     def normalised(self, message: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """Return messages as they are read, [B, M], and what turns the gradient by them into that by the message."""
+        """Return the messages that the layers read, [B, M], and the function that propagates a gradient back to the message."""
         return (message, _same) if self.normalise == "none" else layer_norm(message, self.shape)
 
     @torch.no_grad()
@@ -179,7 +179,7 @@ class Predictor(Model):
         """Return the synthetic gradient of an example that has been `read`."""
 
     def predict_and_learn(self, example: Example) -> tuple[Tensor, Learned | None]:
-        """Return `predict`, and what training on all rows of the example gives where the same backward pass has that."""
+        """Return `predict`, and the training step on all rows of the example if the same backward pass computes it."""
         return self.predict(example), None
 
 
@@ -198,8 +198,8 @@ def counted(example: Example, error: Tensor) -> Tensor:
 class DirectGradient(Predictor):
     """Regression of the returned gradient by squared error: mean over the batch of ||SG(m, c) - delta||^2.
 
-    With `normalise` SG(m, c) = J(m)^T g(n(m), c): a model g of the gradient at the normalised message n(m), whose Jacobian
-    is J.
+    With `normalise`, SG(m, c) = J(m)^T g(n(m), c): the model g predicts the gradient at the normalised message n(m), and J is
+    the Jacobian of n.
     """
 
     refuses: ClassVar[frozenset[str]] = frozenset()
@@ -220,9 +220,9 @@ class DirectGradient(Predictor):
         return _error(example, prediction).square().sum((-2, -1)) / prediction.shape[-2]
 
     def propagated(self, example: Example) -> Tensor:
-        """Return B times the gradient of its own loss by the message, [rows, M], the target constant.
+        """Return B times the gradient of its own loss with respect to the message, [rows, M], with a constant target.
 
-        Added to what the sender follows it is SG+prop of Czarnecki et al. 2017, §4.
+        Added to the sender's gradient it is SG+prop of Czarnecki et al. 2017, §4.
         """
         return self._as_gradients(self._propagated(self.read(example)))
 
@@ -238,7 +238,7 @@ class DirectGradient(Predictor):
 def with_slope(
     function: Callable[[Tensor], Tensor], message: Tensor, *, keep: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Return a function's value for a message, and the slope of its sum, [B, M]; `keep` for a slope with a graph."""
+    """Return a function's value for a message, and the gradient of its sum, [B, M]; `keep`: the gradient has a graph."""
     with torch.enable_grad():
         leaf = as_leaf(message)
         value = function(leaf)
@@ -256,7 +256,7 @@ def _error(example: Example, prediction: Tensor) -> Tensor:
 class LinearGradient(DirectGradient):
     """Linear model SG(m, c) = [m, c] W^T + b, the best kind for the paper's conditioned networks.
 
-    Its gradient is written out: 2/B error^T [m, c]. It equals autograd's, at a third of the cost.
+    Its parameter gradient is explicit, 2/B error^T [m, c]: equal to autograd's, at a third of the cost.
     """
 
     def linear_maps(self, parameters: Numbers) -> LinearMaps | None:
@@ -283,18 +283,18 @@ class MlpGradient(DirectGradient):
 class ConvGradient(DirectGradient):
     """Layers of same-padded convolution, normalisation per channel and ReLU, then a convolution to the message's channels.
 
-    Every feature of the context is a channel of its own, the same at every pixel; floats that are maps of the
-    message's height and width are channels as they are.
+    Every feature of the context is a separate channel, constant over the pixels; float signals that are maps of the
+    message's height and width are channels themselves.
 
     Args:
         shape: (channels, height, width) of a message.
-        context: As of `Predictor`, like the rest.
-        size: Side of the filters, odd.
-        settings: The others.
+        context: See `Predictor`.
+        size: Height and width of the filters, odd.
+        settings: The other arguments of `Predictor`.
 
     Raises:
-        ScenarioError: The message is no map, or the filters' side is even; the line begins where the place is to
-            stand: `size: …`, `gradient.size: …`.
+        ScenarioError: The message is not a map, or the filters' size is even; the line begins with the key: `size: …`,
+            `gradient.size: …`.
     """
 
     apply = staticmethod(convolution)
@@ -351,11 +351,11 @@ class Critic(Predictor):
     """v(m, c): [m, c] through the layers to one output per value of the first categorical signal, which selects.
 
     With the label as an input, a scalar v would have to fit ten functions; with one output per label it has ten.
-    The other signals are inputs, and real ones enter once more as m^T W c, so that dv/dm depends on
-    them without hidden layers too. All of it starts at zero: v = 0 and dv/dm = 0.
+    The other signals are inputs, and float signals also enter as m^T W c, so that dv/dm depends on
+    them even without hidden layers. The output layer and W start at zero: v = 0 and dv/dm = 0.
 
-    Under batch norm the slope is that of the batch's summed value: a message changes its neighbours' values too, as it
-    changes their losses in a receiver with batch norm, from which delta comes. With the statistics held constant
+    With batch norm the derivative is taken of the batch's summed value: a message also changes the values of the other
+    samples, as it changes their losses in a receiver with batch norm, which returns delta. With constant statistics
     MNIST-4 reaches 95.0 instead of 98.1 % at 1,000 steps.
     """
 
@@ -406,7 +406,7 @@ class Critic(Predictor):
 
     @torch.no_grad()
     def value(self, example: Example) -> Tensor:
-        """Return the receiver's loss that it predicts for the message, [rows]."""
+        """Return the predicted loss of the receiver for the message, [rows]."""
         each = self.read(example)
         rows = self.to_rows(self.forward(each.message, each.context, move=False))
         return rows if self.sites is None else self.sites.value(rows)
@@ -449,19 +449,19 @@ class SobolevGradient(Critic):
 
 
 class LabelGradient(HeadModel, Predictor):
-    """A classifier of the target (log loss), or a regressor (squared error), of message and context, or by a head.
+    """A classifier (log loss) or regressor (squared error) of the target from message and context, or a head.
 
-    Its last layer starts at zero, so its loss has no slope in the message before it has learned; a head starts as it is.
+    Its last layer starts at zero, so an untrained model has no gradient in the message; a head starts unchanged.
     """
 
     class Options(LayerOptions, SiteOptions, ReadOptions):
-        """Keys of kinds with a target of their own.
+        """Keys of kinds with their own target.
 
         Attributes:
-            target: The signal that the kind's own loss is on.
+            target: The target signal of the kind's own loss.
             network: From Python: a module from the message in its own shape to the target's outputs, or a factory called with
                 `shape` and `outputs`. It reads no context.
-            pool: `mean` over a message's sites (the T of [T, D], the pixels of [C, H, W]) before the own loss.
+            pool: `mean` over a message's sites (the T of [T, D], the pixels of [C, H, W]) before the layers or the network.
         """
 
         target: Signal
@@ -470,19 +470,17 @@ class LabelGradient(HeadModel, Predictor):
 
         @property
         def reads_whole(self) -> bool:
-            """Whether the own loss is of a message's sites together."""
+            """Whether the loss reads all sites of a message together."""
             return self.pool != "none" or self.network is not None
 
         @model_validator(mode="after")
         def _layers_or_a_head(self) -> Self:
             if self.reads_whole and self.sites:
                 raise DocumentError(
-                    ("sites",), "a network of your own and what is pooled read whole messages; leave it out"
+                    ("sites",), "your own network and pooling read whole messages; leave it out"
                 )
             if self.network is not None and self.hidden:
-                raise DocumentError(
-                    ("hidden",), "a network of your own is in place of the layers; leave it out"
-                )
+                raise DocumentError(("hidden",), "your own network replaces the layers; leave it out")
             return self
 
     def _sizes(self) -> tuple[int, int]:
@@ -506,7 +504,7 @@ class LabelGradient(HeadModel, Predictor):
         return self.own_losses(self.forward(read, context, move=move), example.target)
 
     def own_losses(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return the losses per sample, [B], of outputs [B, K] for the target."""
+        """Return the loss per sample, [B], of outputs [B, K] for the target."""
         return (cross_entropy if self.classes else squared_error)(output, target)
 
 
@@ -572,14 +570,14 @@ class SobolevLabelGradient(LabelGradient):
 
 
 PREDICTORS: Mapping[str, Any] = Catalogue("gradient")
-"""The classes and factories of synthetic gradients by name."""
+"""Classes and factories of synthetic gradients by name."""
 
 
 # --- many lone predictors of one shape, computed in one call with the same results; those without hidden layers are linear
 # maps, stacked for the call alone, others are computed one by one
 
 _LARGEST = 1 << 14
-"""Largest input, in elements, that is stacked: copying larger ones costs more than it saves."""
+"""Largest input, in elements, that is stacked: copying a larger one costs more than it saves."""
 Requests = Sequence[tuple[Predictor, Sequence[Example]]]
 
 
@@ -588,7 +586,7 @@ def predict_all(requests: Sequence[tuple[Predictor, Example]], *, learn: bool = 
 
     Args:
         requests: The predictors, each with an example.
-        learn: Whether training on the same examples follows: where it takes no second evaluation, they get `learned`.
+        learn: Whether training on the same examples follows: they get `learned` if that needs no second evaluation.
     """
     found: dict[int, Tensor] = {}
     for places, maps, together in _stacks([(one, [example]) for one, example in requests], reuse=False):

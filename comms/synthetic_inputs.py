@@ -1,7 +1,7 @@
-"""Synthetic inputs: models at the receiver that predict a message before it arrives (or instead of it).
+"""Synthetic inputs: models at the receiver that predict a message before it arrives, or replace it.
 
 Jaderberg et al. 2017, "complete unlock".  Shapes: B batch, M message components, C context features; with stacked
-parameters every batched tensor has one more leading axis, that of the models (see `Model`).
+parameters every batched tensor has one more leading axis, the models (see `Model`).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ __all__ = ["INPUTS", "InputModel", "LinearInput", "MlpInput"]
 
 
 class InputModel(Model):
-    """A model of a message with an optimiser of its own; untrained, it predicts zeros (zero last layer).
+    """A model of a message with its own optimiser; untrained, it predicts zeros (zero last layer).
 
     Args:
         size: M.
-        context: The signals it is predicted from, in the order in which the encoding holds their features.
+        context: The signals it predicts from, in the order of their features in the encoding.
         settings: The other arguments of `Model`.
     """
 
@@ -37,7 +37,8 @@ class InputModel(Model):
         """Keys of every input.
 
         Attributes:
-            sites: Whether one small model is applied at every token or pixel, as of a gradient.
+            sites: Whether one small model is applied at every token of messages [tokens, features], or every pixel of maps;
+                None: at every token, but not at every pixel.
         """
 
         sites: Flag | None = None
@@ -49,12 +50,12 @@ class InputModel(Model):
 
     @torch.no_grad()
     def predict(self, context: Tensor | None, rows: int, *, training: bool = True) -> Tensor:
-        """Return the predicted message, [rows, M], without a graph: no loss of the receiver trains it.
+        """Return the predicted message, [rows, M], without a graph: the receiver's loss does not train it.
 
         Args:
             context: [rows, C]; None for a model without context.
-            rows: B, or of stacked models K * B.
-            training: Whether batch norm uses the statistics of these rows; deployed, it uses the running ones.
+            rows: B, or for stacked models K * B.
+            training: Whether batch norm uses the statistics of the batch; when deployed, it uses the running statistics.
         """
         if self.sites is not None:
             context, rows = self.sites.context_rows(context), rows * self.sites.count
@@ -108,7 +109,7 @@ class MlpInput(_LayeredInput):
 
         Attributes:
             hidden: Widths of the hidden layers, one or two.
-            norm: After each hidden layer.
+            norm: Normalisation after each hidden layer.
         """
 
         hidden: Annotated[tuple[Count, ...], Field(min_length=1, max_length=2), IsSequence] = (1024,)
@@ -116,4 +117,4 @@ class MlpInput(_LayeredInput):
 
 
 INPUTS: Mapping[str, Any] = Catalogue("input")
-"""The classes and factories of synthetic inputs by name."""
+"""Classes and factories of synthetic inputs by name."""

@@ -61,10 +61,10 @@ class Backend(Protocol):
 
     @property
     def action(self) -> Action | None:
-        """What is done in the environment after the newest step; None: nobody acted."""
+        """What is done in the environment after the newest step; None: no agent acted."""
 
     def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
-        """Tick all agents due at `step`; `keep` as of `Engine.tick`."""
+        """Tick all agents due at `step`; for `keep` see `Engine.tick`."""
 
     def cut(self, step: int, ends: EpisodeEnds) -> None:
         """End episodes, before anything learns from the step."""
@@ -145,7 +145,7 @@ class StackedBackend(Engine):
         install(self, found.base, native=native)
 
     def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
-        """Tick all agents due at `step`; `keep` as of `Engine.tick`."""
+        """Tick all agents due at `step`; for `keep` see `Engine.tick`."""
         self._move_on()
         super().tick(step, step_signals, keep=keep)
 
@@ -163,7 +163,7 @@ class StackedBackend(Engine):
         self.stale = self.system is not self.stacked.base
 
     def per_agent(self) -> System:
-        """The agents and channels one by one, as views of the stacks' rows: made once a step, when somebody looks."""
+        """The agents and channels one by one, as views of the stacks' rows: made once a step, when they are read."""
         if self.stale:
             for part in stacked_parts(self.system):
                 part.write_members()
@@ -214,7 +214,7 @@ class ReferenceBackend:
 
     @property
     def action(self) -> Action | None:
-        """What is done in the environment after the newest step; None: nobody acted."""
+        """What is done in the environment after the newest step; None: no agent acted."""
         return self.engine.action
 
     def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:

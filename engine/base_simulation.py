@@ -49,28 +49,28 @@ StepInfo = dict[str, Any]
 
 
 class BaseSimulation:
-    """All state of a running scenario; arguments as of `Simulation`, which adds recording and the run loop.
+    """The state of a running scenario. For the arguments see `Simulation`, which adds recording and the run loop.
 
     Attributes:
-        scenario: Resolved, with what has been changed since.
+        scenario: The resolved scenario, with all changes made since.
         now: Steps taken.
-        changes: What `set` has changed: step, key and value, in order.
-        until: The step that the run is to reach.
-        backend: What computes a step.
+        changes: Changes made by `set`: step, key and value, in order.
+        until: The step at which the run ends.
+        backend: Computes the steps.
         world: Its environment.
-        learned: What was learned at the newest step.
-        train_means: Losses and metrics since the last row of figures.
-        recorders: What figures are handed to.
-        diverged: The message of its divergence; None: it goes on.
-        obstacle: Why it takes no steps: it is of a checkpoint without the environment's state; None: it goes on.
+        learned: Losses and updates of the newest step.
+        train_means: Means of losses and metrics since the last log entry.
+        recorders: Receive the metrics.
+        diverged: The message of its divergence; None: it has not diverged.
+        obstacle: Why it cannot take steps (its checkpoint has no state of the environment); None: it can.
         closed: Whether it has been closed, and takes no more steps.
-        observed_at: Steps taken when something besides its recorders reads its state next, as the run loop knows; others
-            may take the steps before. 0: it is read after every step.
+        observed_at: Steps taken when something other than its recorders reads its state next, set by the run loop; parts
+            may compute the steps before. 0: it is read after every step.
         stopping: Whether the run loop is to end now.
-        validation: The best values of its evaluations during the training.
-        evaluated: The newest of them; None: there was none in this session.
+        validation: The best values of its evaluations during training.
+        evaluated: The newest evaluation; None: there was none in this session.
         stop_reason: Why its run ends early; None: it does not.
-        notify: Calls the callbacks of the run with the name of an event, and what it is about.
+        notify: Calls the callbacks of the run with the name of an event and its arguments.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class BaseSimulation:
 
     @property
     def events(self) -> list[tuple[int, str]]:
-        """What was clipped or put into quarantine, the first time each, and what was changed: (step, one line)."""
+        """Events as (step, one line): the first clipping and the quarantine of an agent or channel, and changes by `set`."""
         return self._system.divergence.events
 
     @property
@@ -142,19 +142,19 @@ class BaseSimulation:
 
     @property
     def epoch(self) -> float | None:
-        """Epochs of examples that have been shown, 1.5 in the middle of the second; None: the environment has none."""
+        """Epochs so far, 1.5 in the middle of the second; None: the environment has no epochs."""
         epoch = self._env.epoch_at(self.now)
         return None if epoch is None else float(epoch)
 
     # --- stepping ----------------------------------------------------------------------------------------
 
     def step(self) -> StepInfo:
-        """Take one environment step (semantics 13) and return what happened.
+        """Take one environment step (semantics 13) and return what happened: see `StepInfo`.
 
         Raises:
-            DivergenceError: A loss or gradient was not finite. No parameter has been touched by this step.
-            RunError: It has been closed.
-            ScenarioError: It is one of several seeds that are trained together.
+            DivergenceError: A loss or gradient was not finite. This step has changed no parameter.
+            RunError: The simulation has been closed.
+            ScenarioError: The simulation is one of several seeds that are trained together.
         """
         self._check_open()
         _check_alone(self, "step")
@@ -168,7 +168,7 @@ class BaseSimulation:
 
     @property
     def row_steps(self) -> RowSteps:
-        """The steps at which figures are recorded."""
+        """The steps at which metrics are recorded."""
         if not self.recorders:
             return RowSteps(0, 0)
         training = self.scenario.training
@@ -180,7 +180,7 @@ class BaseSimulation:
 
         Args:
             watch: Whether predictions are kept in `learned`; it changes no number.
-            keep: As of `Engine.tick`.
+            keep: See `Engine.tick`.
         """
         if self.diverged is not None:
             raise DivergenceError(self.diverged)
@@ -246,21 +246,21 @@ class BaseSimulation:
     # --- changing ----------------------------------------------------------------------------------------
 
     def set(self, key: str, value: object) -> None:
-        """Change a setting from the coming step on; `scenario` has it then, and so have forks and checkpoints.
+        """Change a setting from the next step on, in `scenario`, forks and checkpoints too.
 
-        The system is made again with the changed scenario and takes over its own state, so that what follows is bit for
-        bit what a simulation with this setting would do from here. Who begins to learn does so with a new optimiser.
+        The system is built again with the changed scenario, and its state is kept: from here on, the run is bit-identical
+        to a simulation with this setting in this state. An agent that begins to learn has a new optimiser.
 
         Args:
             key: `AGENT.learning_rate`, `.schedule`, `.learn`; `CHANNEL.learning_rate`, `.schedule`, `.scale`, `.learn` of a
                 synthetic gradient, `.input.…` of a synthetic input, `.drop`, `.noise`, `.bits` of a link. `*` in the
-                name stands for any characters. Agents that share parameters are set together.
-            value: As in a document. A learning rate is the schedule's base, a schedule keeps the run's horizon.
+                name matches any characters. Agents that share parameters are set together.
+            value: As in a scenario file. A learning rate is the schedule's base; a schedule keeps the run's horizon.
 
         Raises:
-            ScenarioError: It cannot change in mid-run, or not to this value; nothing has changed.
-            DivergenceError: As of `synchronize`.
-            RunError: It has been closed.
+            ScenarioError: The setting cannot change during a run, or not to this value; nothing has changed.
+            DivergenceError: A loss or gradient was not finite at an earlier step.
+            RunError: The simulation has been closed.
         """
         self._check_open()
         self._synchronize()
@@ -276,22 +276,21 @@ class BaseSimulation:
         source: str | Path,
         agents: Iterable[str] | Mapping[str, str] | None = None,
     ) -> TakenWeights:
-        """Take parameters and running statistics of another run's agents, where names and shapes are the same.
+        """Load parameters and running statistics of another run's agents, where names and shapes match.
 
-        Predictors of channels keep theirs; optimisers of those that take something begin anew.
+        Predictors of channels keep their parameters. The optimiser of an agent that is loaded is reset.
 
         Args:
             source: A run directory (its newest checkpoint), or a checkpoint folder.
-            agents: Those that take weights, or by these the run's agents that they take them of; None: all that the
-                run has.
+            agents: The agents to load; or a mapping from them to the run's agents. None: all that the run has.
 
         Returns:
-            What was taken and what was not, and why; an event says it too.
+            What was loaded, what was not, and why. The load is also an event.
 
         Raises:
             RunError: The run or checkpoint is missing or damaged, or this simulation has been closed.
-            ScenarioError: An agent that is named is missing here or there, or does not fit; nothing has changed.
-            DivergenceError: As of `synchronize`.
+            ScenarioError: An agent is missing in this simulation or in the run, or does not fit; nothing has changed.
+            DivergenceError: A loss or gradient was not finite at an earlier step.
         """
         self._check_open()
         self._synchronize()
@@ -321,22 +320,22 @@ class BaseSimulation:
     ) -> Evaluation:
         """Score the system on a split; no bit of the run changes (semantics 24).
 
-        Where agents have policies, the score is the return of whole episodes in a world of their own, with as many
-        environments as in training. Without splits, the split is a name for episodes that differ from those of the others.
+        If agents have policies, the score is the return of whole episodes in a new environment, with the same batch as in
+        training. In an environment without splits, the split only names different episodes.
 
         Args:
             split: `test`, `validation` or `train`.
             links: `perfect`: the composed system; delays are kept, nothing is dropped, no synthetic input is used.
-                `as_run`: over the links as they are in the run. Or `Links("as_run", drop=…, inputs=…)`.
-            episodes: Of policies: whole episodes of each environment, the first ones; None: one, or in a stream of examples
-                as many as go once through the split.
-            sampled: Of policies: whether actions are sampled as in training; else the most likely one is taken.
+                `as_run`: the links of the run. Or `Links("as_run", drop=…, inputs=…)`.
+            episodes: For policies: the number of whole episodes per environment; None: one, or in a stream of examples one
+                pass through the split.
+            sampled: For policies: whether to sample actions as in training, instead of the most likely one.
 
         Raises:
-            ScenarioError: No such split or kind of links, the environment has no splits, or cannot be copied; `episodes` or
-                `sampled` where no agent has a policy.
+            ScenarioError: No such split or kind of links, the environment has no splits or cannot be copied; `episodes` or
+                `sampled` if no agent has a policy.
             RunError: An environment does not finish its episodes.
-            DivergenceError: As of `synchronize`.
+            DivergenceError: A loss or gradient was not finite at an earlier step.
         """
         self._synchronize()
         with uncollected():
@@ -345,10 +344,14 @@ class BaseSimulation:
             return evaluate(self._system, self._env, readouts, split, links, self.seed, make, **how)
 
     def compose(self, agents: Sequence[str] | None = None) -> fx.GraphModule:
-        """Return the corporation as one torch module: signals in, {agent: output} out; None: of the readouts.
+        """Return the composed system as one torch module: signals in, {agent: output} out.
+
+        Args:
+            agents: The agents whose outputs the module returns; None: the readouts.
 
         Raises:
-            DivergenceError: As of `synchronize`.
+            ScenarioError: No such agent, or it has no objective; the system cannot be composed.
+            DivergenceError: A loss or gradient was not finite at an earlier step.
         """
         self._synchronize()
         return export(
@@ -363,24 +366,27 @@ class BaseSimulation:
         episodes: int = 1,
         actions: Literal["greedy", "sampled"] | None = None,
     ) -> Path:
-        """Write the composed system, weights, or a film to a file that is read without antiphon, and return its path.
+        """Write the composed system, weights, or a film to a file that can be read without antiphon, and return its path.
 
         Args:
-            path: `*.pt2`: the module of `compose`, for `torch.export.load`, which takes any batch; in time one round of
-                steps and the state by name, zeros in silence. `*.onnx`: the same, with the extra `onnx`. `*.safetensors`: parameters and running statistics, as `agent.name`; tied agents have them once. `*.gif`: whole episodes,
-                the environment's pictures beside bars of the messages.
-            agents: Of a module, whose outputs it returns; None: the readouts. Of weights, whose; None: all. Of a film, whose
-                messages are drawn; None: all.
-            episodes: Of a film.
-            actions: Of a module of agents that act and have no memory: it returns the action of an observation, [batch, …]
-                both, the most likely one (`greedy`: the largest logit, the mean) or a sample; None: the agents' outputs.
+            path: `*.pt2`: the module of `compose` for any batch size, for `torch.export.load`. If the scenario has a time
+                axis, its arguments are the signals of one round of steps and the state by name, which begins with zeros.
+                `*.onnx`: the same, with the extra `onnx`. `*.safetensors`: parameters and running statistics, as
+                `agent.name`, once for tied agents. `*.gif`: whole episodes, the environment's pictures beside bars of the
+                messages.
+            agents: The agents whose outputs the module returns (None: the readouts), whose weights are written, or whose
+                messages the film shows (None: all).
+            episodes: The number of episodes of a film.
+            actions: For agents that act and have no memory: the module returns the action for an observation, both
+                [batch, …]: the most likely one (`greedy`: the largest logit, or the mean) or a sample (`sampled`). None: it
+                returns the agents' outputs.
 
         Raises:
-            ScenarioError: No such agent; a module's output is asked of one without an objective; as of `compose`; the
+            ScenarioError: No such agent, or it has no objective; the system cannot be composed (see `compose`); the
                 environment renders no pictures, or its episodes never end.
-            RunError: The suffix is another; Pillow is not installed; torch cannot trace somebody's module; the file
-                cannot be written. Nothing is written then.
-            DivergenceError: As of `synchronize`.
+            RunError: Another suffix; Pillow is not installed; torch cannot trace a module; the file cannot be written.
+                No file is written.
+            DivergenceError: A loss or gradient was not finite at an earlier step.
         """
         self._synchronize()
         path, policy = Path(path), None
@@ -407,7 +413,7 @@ class BaseSimulation:
 
         Raises:
             RunError: The environment keeps its state to itself.
-            DivergenceError: As of `synchronize`.
+            DivergenceError: See `synchronize`.
         """
         self._synchronize()
         return {
@@ -489,16 +495,16 @@ class BaseSimulation:
         return simulation
 
     def fork(self, backend: str | None = None, *, stacked: bool = True) -> Self:
-        """Return a copy that goes on by itself, unrecorded.
+        """Return an independent copy, without recorders and `logdir`.
 
         Args:
-            backend: Of the copy; None: the same, or `cohort` where nothing is to be stacked.
-            stacked: As of a new one.
+            backend: The backend of the copy; None: the same, or `cohort` if `stacked` is False.
+            stacked: See `Simulation`.
 
         Raises:
             RunError: The environment has no `state_dict`.
-            ScenarioError: It is an object that cannot be copied.
-            DivergenceError: As of `synchronize`.
+            ScenarioError: The environment is an object that cannot be copied.
+            DivergenceError: A loss or gradient was not finite at an earlier step.
         """
         self._synchronize()
         scenario = with_own_env(self.scenario, "a fork needs one of its own")
@@ -507,12 +513,15 @@ class BaseSimulation:
         return self._restored(scenario, lambda twin: twin._load_state_dict(self._state_dict()), **settings)
 
     def save(self, path: str | Path) -> Path:
-        """Write a checkpoint folder, whole or not at all, and return its path; RunError where it cannot be written.
+        """Write a checkpoint folder, whole or not at all, and return its path.
 
-        An environment that keeps its state to itself is left out: such a checkpoint gives weights, but no run.
+        If the environment has no `state_dict`, its state is left out: the checkpoint can be evaluated and exported, but not
+        continued.
 
         Raises:
-            DivergenceError: As of `synchronize`; once it has been raised, the diverged simulation can be saved.
+            RunError: It cannot be written.
+            DivergenceError: A loss or gradient was not finite at an earlier step. After that, a second call saves the
+                diverged simulation.
         """
         with uncollected():
             state = self._state_dict(whole=False)
@@ -533,21 +542,22 @@ class BaseSimulation:
         threads: int = 1,
         backend: str = "cohort",
     ) -> Self:
-        """Return the simulation of a checkpoint, to go on to the same bits.
+        """Return the simulation of a checkpoint. Its next steps are bit-identical to the saved run's.
 
-        Where the environment keeps its state to itself, it is evaluated, exported and played with, but takes no steps.
+        If the environment has no `state_dict`, the simulation can be evaluated, exported and used as a policy, but takes no
+        steps.
 
         Args:
             path: A checkpoint folder, or a run directory (its newest checkpoint).
-            scenario: Needed where the scenario holds Python objects.
-            device: Where it shall run.
-            threads: Of torch.
-            backend: As of a new one.
+            scenario: The checkpoint's scenario; needed if it holds Python objects.
+            device: See `Simulation`.
+            threads: See `Simulation`.
+            backend: See `Simulation`.
 
         Raises:
-            ScenarioError: `scenario` is not one, or not found.
-            RunError: The checkpoint is missing, damaged, of another scenario, or needs its scenario.
-            ResourceError: There is not enough memory for it.
+            ScenarioError: `scenario` is invalid or not found.
+            RunError: The checkpoint is missing, damaged, of another scenario, or `scenario` is needed.
+            ResourceError: There is not enough memory.
         """
         device = chosen_device(device)
         with uncollected():
@@ -560,7 +570,7 @@ class BaseSimulation:
         """Raise RunError if it has been closed."""
         if self.closed:
             raise RunError(
-                "simulation: has been closed, and its environment with it; make another one, or load a checkpoint"
+                "simulation: has been closed, and its environment with it; create a new one, or load a checkpoint"
             )
 
     def close(self) -> None:
@@ -594,7 +604,7 @@ def check_continues(simulation: BaseSimulation) -> None:
 def _check_alone(simulation: BaseSimulation, what: str) -> None:
     if isinstance(simulation.backend, Replica):
         raise ScenarioError(
-            f"{what}: this simulation is one of several seeds that go on together; use a fork of it"
+            f"{what}: this simulation is one of several seeds that are trained together; use a fork of it"
         )
 
 

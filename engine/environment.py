@@ -34,11 +34,11 @@ class EnvironmentRunner:
 
     Args:
         env: The environment; the runner owns it.
-        names: The signals somebody asks for.
+        names: The signals to provide.
         seed: Of its resets.
 
     Attributes:
-        episodes: Returns and lengths of finished episodes; None: nobody asks for what a step came to.
+        episodes: Returns and lengths of finished episodes; None: rewards and ends are not read.
     """
 
     def __init__(self, env: TorchVectorEnv, names: set[str], seed: int) -> None:
@@ -142,7 +142,7 @@ class EnvironmentRunner:
 
 
 def environment_state(env: TorchVectorEnv) -> dict[str, Any] | None:
-    """Return an environment's state, or None where it keeps that to itself (somebody else's VectorEnv)."""
+    """Return an environment's state, or None where it keeps that to itself (a VectorEnv of another library)."""
     try:
         return env.state_dict()
     except RunError:
@@ -175,7 +175,7 @@ def make_environment(
         split: The part of the data; None: the one that the scenario trains on.
 
     Raises:
-        ScenarioError: As of `envs.make`.
+        ScenarioError: See `envs.make`.
         DataError: The data are missing or broken.
     """
     return registry.make(scenario.env, batch=batch, device=device, dtype=dtype, split=split)

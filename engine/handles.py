@@ -1,4 +1,4 @@
-"""What users hold of a running simulation: its agents and channels, and recordings of raw tensors over time."""
+"""Handles of a running simulation: its agents and channels, and recordings of raw tensors over time."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from antiphon.spellings import either_spelling
 __all__ = ["AgentHandle", "ChannelHandle", "Message", "ModelHandle", "Named", "Recording"]
 
 _PREDICTED = ("sg_loss", "cosine", "norm_ratio", "r2", "pooled_cosine", "bias2", "variance")
-"""Figures of a prediction."""
+"""Metrics of a prediction."""
 _CHANNEL = ("message", "delta", "prediction")
 T = TypeVar("T")
 Keep = Callable[[str, Sequence[str], int], "Recording"]
-"""Begins a recording of an agent or channel: its name, the quantities, and the steps between entries."""
+"""Starts a recording of an agent or channel: its name, the quantities, and the steps between entries."""
 
 
 class ModelHandle:
-    """The numbers of an agent's network, or of a channel's synthetic gradient or input: the live tensors, not copies."""
+    """The tensors of an agent's network, or of a channel's synthetic gradient or input: the live ones, not copies."""
 
     _model: TrainedParameters
     _quarantined: bool
@@ -48,7 +48,7 @@ class ModelHandle:
 
     @property
     def buffers(self) -> dict[str, Tensor]:
-        """Buffers by name, running statistics of normalisation among them."""
+        """Buffers by name, such as the running statistics of normalisation."""
         return dict(self._model.buffers)
 
     @property
@@ -63,12 +63,12 @@ class ModelHandle:
 
     @property
     def quarantined(self) -> bool:
-        """Whether it has diverged and takes no more part."""
+        """Whether it has diverged and is disabled."""
         return self._quarantined
 
 
 class AgentHandle(ModelHandle):
-    """One agent of a running simulation. It is looked at; `Simulation.set` changes settings."""
+    """One agent of a running simulation, to be read; settings are changed with `Simulation.set`."""
 
     _agent: Agent
     _keep: Keep
@@ -80,7 +80,7 @@ class AgentHandle(ModelHandle):
     def __setattr__(self, name: str, value: object) -> None:
         key = "learning_rate" if name in ("lr", "rate") else name
         raise ScenarioError(
-            f"agents['{self.name}'].{name} cannot be assigned; a setting is changed by "
+            f"agents['{self.name}'].{name} cannot be assigned; change a setting with "
             f"simulation.set('{self.name}.{key}', …), a parameter in place"
         )
 
@@ -113,19 +113,20 @@ class AgentHandle(ModelHandle):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Message:
-    """A message that its channel still holds: what was sent, and what has come back of it so far.
+    """A message that its channel still holds: the value sent, and the gradient returned so far.
 
     Attributes:
         stamp: The step at which it was sent.
         value: [batch, size], as sent.
-        received: [batch, size], as it arrives: with the link's noise, in its bits.
-        gradient: [batch, size]: the receiver's gradient, summed over the uses that count; None: none has come back.
-        loss: [batch]: the receiver's loss in the windows that used it, where the channel asks for it.
-        complete: Whether the gradient is whole: every receiver window that could use the message has closed, and one did.
+        received: [batch, size], as it arrives, after the link's noise and quantisation.
+        gradient: [batch, size]: the receiver's gradient, summed over the uses that count; None: none has been returned.
+        loss: [batch]: the receiver's loss in the windows that used it, if the channel needs it.
+        complete: Whether the gradient is complete: every receiver window that could use the message has closed, and one
+            has used it.
         finished: The step at which the last of those windows closed; None: one is open.
-        counted: [batch] bool: where a use counts.
-        void: [batch] bool: where its episode has ended since.
-        injects: [batch] bool: where a synthetic gradient stands for its gradient until that is complete.
+        counted: [batch] bool: the environments in which a use counts.
+        void: [batch] bool: the environments whose episode has ended since.
+        injects: [batch] bool: the environments in which a synthetic gradient replaces the gradient until it is complete.
     """
 
     stamp: int
@@ -158,12 +159,12 @@ class Message:
 
 
 class ChannelHandle:
-    """One channel of a running simulation; a recurrent agent's state has one too, by the name `AGENT->AGENT:state`.
+    """One channel of a running simulation. The state of a recurrent agent is the channel `AGENT->AGENT:state`.
 
     Args:
-        channel: The channel as it is now.
-        measured: Measures the figures of all channels.
-        keep: Keeps tensors over time.
+        channel: The present channel.
+        measured: Measures the metrics of all channels.
+        keep: Starts a recording.
     """
 
     def __init__(
@@ -178,34 +179,34 @@ class ChannelHandle:
 
     @property
     def synthetic_gradient(self) -> ModelHandle | None:
-        """What predicts the gradient that the receiver will send back; None: nothing does."""
+        """The predictor of the gradient that the receiver will return; None: the channel has none."""
         own = self._channel.gradient
         return None if own.predictor is None else ModelHandle(own.predictor, quarantined=own.all_disabled)
 
     @property
     def synthetic_input(self) -> ModelHandle | None:
-        """What predicts the message that the sender will send; None: nothing does."""
+        """The predictor of the message that the sender will send; None: the channel has none."""
         own = self._channel.input
         return None if own.model is None else ModelHandle(own.model, quarantined=own.all_disabled)
 
     @property
     def feedback(self) -> dict[str, Tensor]:
-        """Fixed weights that carry its gradient back in place of the receiver's own; empty: there are none.
+        """Fixed weights that replace the receiver's own on the backward pass; empty: there are none.
 
-        Of `fa` by the name of the receiver's parameter; of `dfa` and `kickback` as `direct`, [size, outputs of the objective].
+        `fa`: by the name of the receiver's parameter. `dfa` and `kickback`: `direct`, [size, outputs of the objective].
         """
         own = self._channel.feedback
         return dict(own.weights or {}) if own.direct is None else {"direct": own.direct}
 
     @property
     def messages(self) -> dict[int, Message]:
-        """The messages that it still holds by the step at which they were sent, oldest first."""
+        """The messages that the channel still holds, by the step at which they were sent, oldest first."""
         return {stamp: Message.of(message) for stamp, message in self._channel.ledger.messages.items()}
 
     def figures(self) -> Figures:
-        """Return its newest figures by metric (docs/telemetry.md), measured in a fork that is thrown away; None: not measured.
+        """Return its metrics by name (docs/telemetry.md), measured in a fork; None: not measured.
 
-        Channels whose gradients are predicted have those of the prediction in any case.
+        A channel with a synthetic gradient always has the metrics of the prediction.
         """
         always = _PREDICTED if self._channel.coupling in ("decoupled", "unlocked") else ()
         return Figures({**dict.fromkeys(always), **self._measured()[self.name]})
@@ -215,7 +216,7 @@ class ChannelHandle:
         """Keep raw tensors over time.
 
         Args:
-            quantities: `message`, `delta` (what its predictor learned from), `prediction` (what was injected).
+            quantities: `message`, `delta` (the predictor's target), `prediction` (the injected gradient).
             period: Steps between entries; also `every`.
 
         Raises:
@@ -225,7 +226,7 @@ class ChannelHandle:
 
 
 class Figures(dict[str, float | None]):
-    """Figures of a channel by metric; None: not measured. They are printed as a table."""
+    """Metrics of a channel by name; None: not measured. Printed as a table."""
 
     def __repr__(self) -> str:
         width = max(map(len, self), default=0)
@@ -237,8 +238,8 @@ class Named(dict[str, T]):
     """Agents or channels by name.
 
     Args:
-        what: `agent` or `channel`, for the error of a name that none has.
-        handles: By name.
+        what: `agent` or `channel`, for the error message.
+        handles: The handles by name.
     """
 
     def __init__(self, what: str, handles: Mapping[str, T]) -> None:
@@ -255,7 +256,7 @@ class Recording:
     Attributes:
         name: The agent or channel.
         steps: When each entry was taken, by quantity.
-        values: The entries, by quantity: copies, in order.
+        values: Copies of the tensors, by quantity, in order.
     """
 
     def __init__(self, system: System, name: str, quantities: tuple[str, ...], period: int) -> None:
@@ -272,7 +273,7 @@ class Recording:
         self.values: dict[str, list[Tensor]] = {quantity: [] for quantity in quantities}
 
     def add(self, backend: Backend, learned: AgentReport, step: int) -> None:
-        """Keep what there is at `step`; called by the simulation."""
+        """Record the tensors of `step`; called by the simulation."""
         if (step + 1) % self.period:
             return
         for quantity in self.quantities:

@@ -96,7 +96,7 @@ def depths_of(system: System) -> dict[LearningGroup, int]:
 def check_later(engine: Engine) -> None:
     """Let the device skip what is not finite and clip what is far too long, and read what it found at `synchronize` only.
 
-    Where members that diverge are quarantined, a bound is asked for, or a replica stops while others go on, every step is
+    Where members that diverge are quarantined, a bound is asked for, or a replica stops while others continue, every step is
     checked at once.
     """
     divergence = engine.system.divergence

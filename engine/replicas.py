@@ -55,7 +55,7 @@ class ReplicatedEngine:
         self.engine.tick(step, step_signals)
 
     def learn(self, step: int, *, watch: bool = False) -> AgentReport:
-        """Update the agents and predictors of all replicas; one that diverges is stopped, and the others go on."""
+        """Update the agents and predictors of all replicas; one that diverges is stopped, and the others continue."""
         self._stale = True
         return AgentReport(self.engine.learn(step, watch=watch), self.engine.stacked)
 
@@ -105,7 +105,7 @@ class Replica:
 
     @property
     def action(self) -> Action | None:
-        """What is done in its environment after the newest step; None: nobody acted."""
+        """What is done in its environment after the newest step; None: no agent acted."""
         actions = self.all_replicas.engine.forward_pass.actions
         return None if actions is None else actions.of(self.index)
 
@@ -181,5 +181,5 @@ class ReplicaReport(AgentReport):
                 yield own, losses.of(places)
 
     def figures(self) -> dict[str, dict[str, Tensor]]:
-        """Return the figures of its own policies."""
+        """Return the metrics of its own policies."""
         return self._own(self._everything.figures())

@@ -1,4 +1,4 @@
-"""The simulation: a running scenario with its figures, its run directory, its run loop and its probes."""
+"""The simulation: a running scenario with its metrics, run directory, run loop and probes."""
 
 from __future__ import annotations
 
@@ -61,33 +61,33 @@ Resumed = TypeVar("Resumed", bound="Simulation")
 
 
 class Simulation(BaseSimulation):
-    """A scenario that runs.
+    """A running scenario.
 
     Args:
         scenario: A scenario, a template (resolved with its defaults), a library name or a YAML file.
-        seed: Of everything that is drawn.
-        device: Where the numbers live.
-        dtype: Of all floats.
-        logdir: A run directory to be written from the first step; None: nothing is written.
-        exist: What is done where `logdir` already exists and is not empty: `number` writes to the first free of logdir-2, …;
-            `overwrite` removes the run there, `resume` goes on with it as `Simulation.resume` does, `error` raises.
+        seed: Seed of all random numbers.
+        device: The device of all tensors.
+        dtype: The type of all floating-point tensors.
+        logdir: The run directory, written from the first step on; None: nothing is written.
+        exist: What to do if `logdir` already exists and is not empty: `number` writes to the first free of logdir-2, …;
+            `overwrite` removes the existing run, `resume` continues it like `Simulation.resume`, `error` raises.
         checkpoint_every: Steps between checkpoints in `logdir`; None: ten in a run, at least 100 steps apart.
-        threads: Of torch, in this process: small networks lose more to a second one than they gain.
-        backend: `cohort` computes agents of one kind as one; `reference` is the specification, one agent at a time. They
-            agree to rounding (1e-9 in float64).
-        stacked: Whether `cohort` stacks anything; a probe looks at messages and windows of single agents.
-        parts: How many parts compute it; or the part of each agent, by name; or settings of its division, with `count` or
-            `placement` among them, and `mode`, `every`, `delay`, `ray` (as `run` has them on the command line, and run.json under
-            `parts`). None: it is computed as a whole. Parts take the steps of `run` that nothing observes, in lockstep to the
-            same bits.
-        capture: Whether `run` replays recorded periods of the schedule (CUDA graphs) where nothing is observed, to the same
-            bits, or what does it; None: on a GPU, unless ANTIPHON_CAPTURE is 0.
+        threads: Torch's threads in this process. Small networks lose more to a second thread than they gain.
+        backend: `cohort` computes agents of the same kind together; `reference` is the specification, one agent at a time.
+            The two agree to rounding (1e-9 in float64).
+        stacked: Whether `cohort` stacks agents. Probes need False: they read messages and windows of single agents.
+        parts: The number of parts that compute the scenario; or the part of each agent, by name; or settings: `count` or
+            `placement`, and `mode`, `every`, `delay`, `ray` (see the options of `antiphon run`, and `parts` in run.json).
+            None: the scenario is not divided. Parts compute the steps of `run` that nothing observes; in lockstep, the run
+            is bit-identical to an undivided one.
+        capture: Whether `run` replays recorded periods of the schedule (CUDA graphs) at steps that nothing observes, which
+            changes no bit; or the object that replays them. None: only on a GPU, and not if ANTIPHON_CAPTURE is 0.
 
     Raises:
-        ScenarioError: The scenario cannot be built, or not divided; the line names the place.
-        DataError: Its environment's data are missing or broken.
-        RunError: `logdir` cannot be written, holds another run than the one to resume, or a part cannot be started.
-        ResourceError: It needs more memory than there is; from a step too.
+        ScenarioError: The scenario cannot be built or divided; the message names the place.
+        DataError: Data of the environment are missing or damaged.
+        RunError: `logdir` cannot be written or holds a run other than the one to resume, or a part cannot be started.
+        ResourceError: There is not enough memory. Steps raise it too.
     """
 
     _writer: RunWriter | None = None
@@ -161,22 +161,22 @@ class Simulation(BaseSimulation):
         checkpoint_every: int | None = None,
         parts: int | Mapping[str, Any] | PartsSettings | None = None,
     ) -> Self:
-        """Return the simulation of a run directory at its newest checkpoint, to go on in it as if it had never stopped.
+        """Return the simulation of a run directory at its newest checkpoint, to continue as if it had never stopped.
 
-        `run()` goes on to the step that the run was to reach; device, threads, backend and torch's precision of matrix
-        products are those of run.json.
+        `run()` continues to the step at which the run was to end. Device, threads, backend and torch's precision of matrix
+        products are read from run.json.
 
         Args:
             logdir: The run directory, from the command line or from Python.
-            scenario: Needed where it holds Python objects: the same agents and data.
-            checkpoint_every: As of a new one.
-            parts: As of a new one, in any number; None: as it was run.
+            scenario: The same agents and data; needed if the run's scenario holds Python objects.
+            checkpoint_every: See `Simulation`.
+            parts: See `Simulation`; the number may differ from the run's. None: the run's own.
 
         Raises:
-            ScenarioError: `scenario` is not one, or not found, or cannot be divided into these parts.
-            RunError: No run is there, it is damaged, another process writes there, or `scenario` is another one; the
-                line names the first difference.
-            DivergenceError: It diverged and would do so again.
+            ScenarioError: `scenario` is invalid or not found, or cannot be divided into these parts.
+            RunError: There is no run, it is damaged, another process writes to it, or `scenario` differs from the run's;
+                the message names the first difference.
+            DivergenceError: The run diverged and would diverge again.
         """
         _check_interval(checkpoint_every, logdir)
         return resumed(cls, RunDirectory.open(logdir), scenario, PartsSettings.of(parts), checkpoint_every)
@@ -279,7 +279,7 @@ class Simulation(BaseSimulation):
     # --- running -----------------------------------------------------------------------------------------
 
     def step(self) -> StepInfo:
-        """Take one environment step with its figures and recordings, and return what happened; raises as its base."""
+        """Take one environment step, record its metrics, and return what happened. See `BaseSimulation.step`."""
         step, watch = self.now, self.row_steps.due(self.now)
         info = super().step()
         self._record(step, watch=watch)
@@ -324,14 +324,14 @@ class Simulation(BaseSimulation):
         return bool(self.recorders) and valued is not None and (step + 1) % valued.period == 0
 
     def stop(self, reason: str = "stopped by the program") -> None:
-        """End the run after the present step, as done, with the reason in run.json; for callbacks of `run`.
+        """End the run after the present step, with the reason in run.json. The run's `exit` is `done`.
 
-        It stops the run that is going on: before `run` it has no effect.
+        For callbacks of `run`: outside a run it has no effect.
         """
         self.stop_reason = self.stop_reason or reason
 
     def set(self, key: str, value: object) -> None:
-        """Change a setting from the coming step on, as its base does; a run directory has it in a checkpoint at once."""
+        """Change a setting from the next step on, and write a checkpoint to `logdir`. See `BaseSimulation.set`."""
         super().set(key, value)
         if self._writer is not None:
             self._writer.directory.note(changes=self.changes)
@@ -342,14 +342,14 @@ class Simulation(BaseSimulation):
         source: str | Path,
         agents: Iterable[str] | Mapping[str, str] | None = None,
     ) -> TakenWeights:
-        """Take weights of another run, as its base does; a run directory has them in a checkpoint at once.
+        """Load weights of another run, and write a checkpoint to `logdir`. See `BaseSimulation.load_weights`.
 
         Raises:
-            ScenarioError: Also where parts that do not wait have begun: they have the parameters, and what is under way.
+            ScenarioError: Also if parts in mode `free` have started: they hold the parameters.
         """
         if self._coordinator is not None and self._coordinator.free and self._coordinator.begun:
             raise ScenarioError(
-                "load_weights: parts that do not wait have begun, and keep their parameters; call it before the first run, or "
+                "load_weights: parts in free mode have started and hold the parameters; call it before the first run, or "
                 "use parts in lockstep"
             )
         found = super().load_weights(source, agents)
@@ -369,33 +369,33 @@ class Simulation(BaseSimulation):
         progress: bool = True,
         callbacks: Iterable[object] = (),
     ) -> History:
-        """Run for a while, and return the history of it. Ctrl-C ends it after the present step; a second one at once.
+        """Train, and return the metrics. Ctrl-C ends the run after the present step, a second Ctrl-C at once.
 
-        A `logdir` gets the files of a run from the command line: ten checkpoints on the way (the newest two are kept), a
-        result at the end, and after an exception its reason in run.json.
+        `logdir` receives the same files as a run from the command line: ten checkpoints (the newest two are kept), a result
+        at the end, and after an exception its reason in run.json.
 
         Args:
-            steps: Further environment steps; with nothing given, until `training.steps` have been done (of a resumed simulation, to
-                the step that the run was to reach).
-            epochs: As many further steps as show the examples so often, rounded up; a part of one is possible. Of several
-                limits the first one that is reached ends the run.
-            episodes: Until so many episodes of the first environment have ended.
-            seconds: At most so long, wall clock.
-            progress: Whether standard error shows how far it is: a bar on a terminal, elsewhere a line a minute at most.
+            steps: Further environment steps. Without any limit, the run ends at `training.steps` (a resumed simulation: at
+                the step at which the run was to end).
+            epochs: Further passes over the examples, rounded up to whole steps; fractions are possible. The first limit
+                that is reached ends the run.
+            episodes: Episodes of the first environment.
+            seconds: Wall-clock time.
+            progress: Whether to show progress on standard error: a bar on a terminal, else at most one line a minute.
             callbacks: Functions, which are called with the simulation after every step; or objects with any of the
-                methods `on_start`, `on_evaluate` (called with the evaluation too; it comes before the step's `on_step`),
-                `on_step`, `on_checkpoint` (once it is written) and `on_end` (not after an exception). `simulation.stop()`
+                methods `on_start`, `on_evaluate` (called with the simulation and the evaluation, before the step's `on_step`),
+                `on_step`, `on_checkpoint` (after it is written) and `on_end` (not after an exception). `simulation.stop()`
                 ends the run after the present step.
 
         Returns:
-            The log entries of this run. With a `logdir` they are read from metrics.csv when they are first looked at.
-            Without one there are none of more than `telemetry.max` agents or channels, unless `simulation.history` was
-            asked for before or `training.evaluate` is set.
+            The log entries of this run. With a `logdir` they are read from metrics.csv on first access. Without one, a
+            scenario with more than `telemetry.max` agents or channels has none, unless `simulation.history` was read
+            before or `training.evaluate` is set.
 
         Raises:
             DivergenceError: A loss or gradient was not finite; what was learned before is kept, also in `logdir`.
-            ScenarioError: A limit or callback that cannot be, or episodes of an environment whose never end, or epochs of one without.
-            RunError: It has been closed.
+            ScenarioError: A limit or callback is invalid, the environment's episodes never end, or it has no epochs.
+            RunError: The simulation has been closed.
         """
         steps = steps_to_take(self, steps, epochs)
         if steps is None and episodes is None and seconds is None:
@@ -442,7 +442,8 @@ class Simulation(BaseSimulation):
     def close(self) -> None:
         """Close recorders and environment; a second call does nothing.
 
-        Steps taken by hand get a checkpoint and a result in `logdir`: they are done, or have stopped before `training.steps`.
+        After steps taken with `step()`, a checkpoint and a result are written to `logdir`. The run's `exit` is `stopped` if
+        there were fewer than `training.steps`, else `done`.
         """
         self._close(None)
 
@@ -462,15 +463,15 @@ class Simulation(BaseSimulation):
     # --- playing -----------------------------------------------------------------------------------------
 
     def policy(self, *, greedy: bool = True, seed: int | None = None) -> Policy:
-        """Return the system, as it is now, as a policy for a world's own loop: `act(observation)` and `reset()`.
+        """Return the present agents as a policy for an environment's own loop: `act(observation)` and `reset()`.
 
         Args:
-            greedy: Whether policies take their most likely action, instead of a sample.
-            seed: Of samples; None: the simulation's.
+            greedy: Whether to take the most likely action instead of a sample.
+            seed: Seed of the samples; None: the simulation's.
 
         Raises:
             ScenarioError: No agent acts.
-            DivergenceError: As of `synchronize`.
+            DivergenceError: A loss or gradient was not finite at an earlier step.
         """
         self._synchronize()
         return Policy(self._system, self._env, greedy=greedy, seed=self.seed if seed is None else seed)
@@ -479,14 +480,14 @@ class Simulation(BaseSimulation):
 
     @property
     def agents(self) -> dict[str, AgentHandle]:
-        """The agents by name, as they are now: `.parameters`, `.updates`, and `.module`, a plain torch module."""
+        """The present agents by name: `.parameters`, `.updates`, and `.module`, a plain torch module."""
         return Named(
             "agent", {name: AgentHandle(each, self._keep) for name, each in self._system.agents.items()}
         )
 
     @property
     def channels(self) -> dict[str, ChannelHandle]:
-        """The channels by name, as they are now: messages, synthetic gradient and input, and figures."""
+        """The present channels by name: messages, synthetic gradient and input, and metrics."""
         channels = self._system.channels.items()
         make = partial(ChannelHandle, measured=partial(_figures_of_channels, self), keep=self._keep)
         return Named("channel", {name: make(each) for name, each in channels})
@@ -498,29 +499,27 @@ class Simulation(BaseSimulation):
 
     @property
     def graph(self) -> nx.MultiDiGraph[str]:
-        """The scenario's graph with the newest figures as attributes of its nodes and edges."""
+        """The scenario's graph with the newest metrics as attributes of its nodes and edges."""
         return live_graph(self)
 
     @property
     def history(self) -> History:
-        """Every figure, a row each: `pandas.DataFrame(simulation.history)` is a table of them.
+        """All logged metrics, one value per entry: `pandas.DataFrame(simulation.history)` is a table of them.
 
-        With a `logdir` it is what metrics.csv has so far. Else it is kept in memory from the first time that it is asked for,
-        or from the first `run` that returns one.
+        With a `logdir`, they are read from metrics.csv. Without one, they are kept in memory from the first access, or from
+        the first `run` that returns them.
         """
         if self._writer is not None:
             return History.read(self._writer.directory.path / "metrics.csv")
         if self._history is None and self.now:
-            line = (
-                f"history: begins after step {self.now}; ask for it before the first step, or give a logdir"
-            )
+            line = f"history: begins after step {self.now}; read it before the first step, or give a logdir"
             warnings.warn(line, stacklevel=2)
         return _kept_history(self)
 
     def show(self) -> LiveGraph:
-        """Draw the live graph in a notebook, now and while the simulation goes on; elsewhere `save` it as a page.
+        """Show the graph in a notebook, updated while the simulation runs; elsewhere, `save` it as a page.
 
-        Before `run`, in the same cell or an earlier one.
+        Call it before `run`, in the same cell or an earlier one.
         """
         if self._writer is not None:
             view = LiveGraph(partial(read_run, self._writer.directory.path))
@@ -549,7 +548,7 @@ class Simulation(BaseSimulation):
     # --- probes ------------------------------------------------------------------------------------------
 
     def probe(self, horizon: int = 0) -> dict[str, Probe]:
-        """Return, per channel, the true gradient of the messages of the coming step: see `true_gradients`."""
+        """Return, per channel, the true gradient of the messages of the next step: see `true_gradients`."""
         return true_gradients(self, horizon)
 
     def value(
@@ -610,7 +609,7 @@ def resumed(
     checkpoint_every: int | None,
     until: int | None = None,
 ) -> Resumed:
-    """Return the simulation of a run to go on in its directory, as `Simulation.resume`; `until`: the step it is to reach."""
+    """Return the simulation of a run, to continue in its directory: see `Simulation.resume`; `until`: the step it is to reach."""
     with ExitStack() as undo:
         undo.callback(directory.release)
         directory.lock()
@@ -649,7 +648,7 @@ def _check_same_run(directory: RunDirectory, scenario: Scenario, seed: int, dtyp
     found = given_scenario(directory, scenario) or directory.scenario
     for name, asked in (("seed", seed), ("dtype", str(dtype).removeprefix("torch."))):
         if (there := directory.facts[name]) != asked:
-            line = f"{name}: {there} there, {asked} asked"
+            line = f"{name} is {there}, not {asked}"
             raise RunError(f"{directory.path}: holds another run ({line}); choose another name or directory")
     torch.set_float32_matmul_precision(directory.facts.get("matmul_precision", "highest"))
     return found
@@ -672,7 +671,7 @@ def steps_to_take(simulation: BaseSimulation, steps: int | None, epochs: float |
 def given_scenario(
     directory: RunDirectory, scenario: Scenario | Template | str | Path | None
 ) -> Scenario | None:
-    """Return the scenario that a run's checkpoints are loaded with; None: they have their own document.
+    """Return the scenario that a run's checkpoints are loaded with; None: they hold their own scenario.
 
     Raises:
         ScenarioError: `scenario` is not one, or not found.
@@ -683,8 +682,8 @@ def given_scenario(
         division = PartsSettings.of_facts(directory.facts)
     if division is not None and division.mode == "free" and directory.checkpoints:
         raise RunError(
-            f"{directory.path}: its parts did not wait, and what was under way between them is in no checkpoint; "
-            "start another run, with its weights if you like"
+            f"{directory.path}: its parts ran in free mode, and no checkpoint holds the messages between them; "
+            "start another run, from its weights if you like"
         )
     if directory.facts["exit"] == "diverged":
         error = directory.facts["error"]

@@ -1,4 +1,4 @@
-"""Environments; names load lazily."""
+"""Environments: built-in tasks, data sets, your own data, and adaptors of Gymnasium and PettingZoo. Names load lazily."""
 
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING, Any

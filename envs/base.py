@@ -1,4 +1,4 @@
-"""The contract of antiphon's environments: Gymnasium's vector environments, in torch."""
+"""The interface of antiphon's environments: Gymnasium's vector environments, in torch."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
     """A batch of environments whose signals are torch tensors on one device.
 
     It is a `gymnasium.vector.VectorEnv` that resets ended environments in the same step. Observations are in
-    `obs`, training-only signals under their own names in `info`: of the observation that comes with them where
-    the signal is known at the tick, of the step just taken where it is known after it. A reset to a seed begins what the
-    seed names; without one it goes on, at first from a random seed. A step before it raises ResetNeeded; one with
-    actions of another shape a ScenarioError.
+    `obs`, training-only signals under their own names in `info`: a signal known at the tick belongs to the returned
+    observation, a signal known after the step to the step just taken. A reset with a seed starts the sequence of episodes
+    of this seed; a reset without a seed continues the sequence, at first from a random seed. A step before the first reset
+    raises ResetNeeded, and a step with actions of the wrong shape a ScenarioError.
 
     Attributes:
-        hold, episode_steps, longest_episode, endless, splits, is_stream: Those of the description.
+        hold, episode_steps, longest_episode, endless, splits, is_stream: See `Description`.
         requested: Names of the signals that are computed, in the order of `signals`.
         epoch_examples: Examples of an epoch; None: there are no epochs.
         exhausted: Whether its data have ended, so that a run ends with this step.
@@ -80,7 +80,7 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
         self.request(self.signals)
 
     def request(self, names: Iterable[str]) -> None:
-        """Compute only these signals from the next reset on, in any order; ScenarioError for a name that is no signal's."""
+        """Compute only these signals from the next reset on, in any order; ScenarioError for an unknown signal."""
         wanted = set(names)
         for name in sorted(wanted - set(self.signals)):
             raise ScenarioError(f"env: no signal '{name}'{suggest(name, self.signals)}")
@@ -103,22 +103,22 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
 
     @property
     def episode_length(self) -> int | None:
-        """Length of the present episode in steps, the same in all environments; None: endless or not known."""
+        """Length of the present episode in steps, the same in all environments; None: endless or unknown."""
         return self.episode_steps
 
     @property
     def evaluation_steps(self) -> int | None:
-        """Steps from the last reset that go through the environment's split once; None: there is no such pass."""
+        """Steps from the last reset that cover the environment's split once; None: undefined."""
         return None
 
     def epoch_at(self, step: int) -> Fraction | None:
-        """Return how often the examples have been shown in so many steps from the first; None: there are no epochs."""
+        """Return the epochs completed after `step` steps; None: there are no epochs."""
         if self.epoch_examples is None:
             return None
         return Fraction(step * self.num_envs, self.hold * self.epoch_examples)
 
     def step_at(self, epoch: Fraction) -> Fraction:
-        """Return in how many steps from the first the examples have been shown so often, where there are epochs."""
+        """Return the number of steps for `epoch` epochs, if there are epochs."""
         assert self.epoch_examples is not None
         return epoch * self.hold * self.epoch_examples / self.num_envs
 
@@ -127,20 +127,20 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
         return {}
 
     def example_count(self, split: str) -> int:
-        """Return the number of examples in a split; ScenarioError where there is no such split."""
+        """Return the number of examples in a split; ScenarioError if there is no such split."""
         check_split(split, self.splits)
         return self.description.example_counts[split]
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """Return the state, numbers and tensors, from which `load_state_dict` continues bit for bit."""
+        """Return the state, numbers and tensors, from which `load_state_dict` continues bit-identically."""
 
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state from `state_dict` of an environment constructed with the same arguments."""
 
     def uniform(self, mask: Tensor) -> bool | None:
-        """Return what a mask is in all environments in step, as far as the host knows without a look at it; None: unknown."""
+        """Return a mask's value if it is the same everywhere and known on the host without synchronisation; else None."""
         return next((holds for holds, known in self._uniform.items() if mask is known), None)
 
     def _divide(self, values: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -180,32 +180,34 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
 
 
 class SeededEnv(TorchVectorEnv):
-    """Environments in step, whose signals are a function of the seed, the number of the present example or episode and its tick.
+    """Synchronous environments whose signals are a function of the seed, the number of the present example or episode, and its
+    tick.
 
-    It lasts `episode_length` steps, or else `hold`, and is followed by that of the next number. A subclass looks it up
-    (`_open`) and computes its signals at each tick (`_values`). A reset goes to number 0 of a seed, or without one to the next
-    number; a state is a place, as long as a subclass adds nothing, and of a file (`_digest`) which data they are.
+    An example or episode lasts `episode_length` steps, or else `hold`, and is followed by the next number. A subclass opens
+    it (`_open`) and computes its signals at each tick (`_values`). A reset with a seed goes to number 0, a reset without a
+    seed to the next number. The state is the seed, number and tick, plus whatever a subclass adds, and for data from a file
+    their digest (`_digest`).
     """
 
     _place: ClassVar[tuple[str, ...]] = ("example", "tick")
-    """What number and tick are called in a state."""
+    """Names of number and tick in a state."""
     _digest: Callable[[], str] | None = None
-    """Returns that of the data, for its state; None: the scenario says which they are."""
+    """Returns the digest of the data, for the state; None: the scenario defines the data."""
     _number = 0
     """Examples or episodes since the last seed."""
     _tick = 0
-    """Steps of the present one."""
+    """Steps of the present example or episode."""
     _present: Values = {}, {}
-    """Its signals."""
+    """Signals of the present tick."""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
-        """Go to the first example or episode of a seed, or without one to the next."""
+        """Go to the first example or episode of a seed, or without a seed to the next one."""
         self._number = 0 if self._begin_seed(seed) else self._number + 1
         self._begin()
         return dict(self._present[0]), dict(self._present[1])
 
     def step(self, actions: Any = None) -> StepResult:
-        """Answer the present step (None: no answer), and go to the next; `info` has the last signals of ended episodes."""
+        """Apply actions (None: none) to the present step, and go to the next; `info` has the last signals of ended episodes."""
         self._require_reset("step()")
         reward, known = self._reward(actions), self._known_after()
         last, self._tick = self._present, self._tick + 1
@@ -221,16 +223,16 @@ class SeededEnv(TorchVectorEnv):
         return self._step_result((observations, {**known, **info}), reward, last if over else None)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the seed, and the place in what it names; of a file the digest of its `data`."""
+        """Return the seed, number and tick; for data from a file also their digest."""
         place = zip(("seed", *self._place), (self._seed, self._number, self._tick), strict=False)
         return dict(place) | ({} if self._digest is None else {"data": self._digest()})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a place; RunError where it is of other data."""
+        """Load a state; RunError if it belongs to other data."""
         saved = state.get("data")
         if saved is not None and self._digest is not None:
             other = f"the state is of other data or splits (SHA-256 {saved[:12]}…), not of these ({self._digest()[:12]}…)"
-            fix = "put the file back that it was saved with, or begin a new run"
+            fix = "restore the file that it was saved with, or start a new run"
             require(saved == self._digest(), "env", f"{other}; {fix}", RunError)
         self._seed = state["seed"]
         self._number, self._tick = int(state[self._place[0]]), int(state.get("tick", 0))
@@ -263,23 +265,23 @@ class SeededEnv(TorchVectorEnv):
 
 
 def chosen(actions: Tensor, choices: int) -> Tensor:
-    """Return the choice in each environment, int64 or as given.
+    """Return the choice in each environment, as int64 or in the given type.
 
     Args:
-        actions: Choices `[batch]`, or logits `[batch, choices]`, of which the largest is taken.
+        actions: Choices `[batch]`, or logits `[batch, choices]`, of which the largest is chosen.
 
     Raises:
-        ScenarioError: Logits of another number of choices.
+        ScenarioError: The number of logits is wrong.
     """
     if actions.ndim < 2:
         return actions
-    fix = f"give the logits of {choices} choices, {[len(actions), choices]}"
+    fix = f"pass the logits of {choices} choices, {[len(actions), choices]}"
     fits = actions.shape[1:] == (choices,)
     require(fits, "env", f"actions are {list(actions.shape)}; {fix}", ScenarioError)
     return actions.argmax(1)
 
 
 def check_split(split: str, splits: Sequence[str]) -> None:
-    """Check that a split is one of `splits`; ScenarioError with the nearest one, or that there is none."""
+    """Check that a split is one of `splits`; otherwise raise a ScenarioError with the nearest name."""
     ending = suggest(split, splits) if splits else "; this environment has no data set"
     require(split in splits, "env.split", f"no split '{split}'{ending}", ScenarioError)

@@ -19,25 +19,25 @@ __all__ = ["check_vector_env"]
 
 
 def check_vector_env(env_factory: Callable[[], TorchVectorEnv], steps: int = 12) -> None:
-    """Check that environments keep the contract of `TorchVectorEnv`.
+    """Check that environments implement the interface of `TorchVectorEnv`.
 
     Args:
-        env_factory: Returns a new environment, equal at every call.
-        steps: Steps for which environments are compared; let an episode end within.
+        env_factory: Returns a new, equal environment at every call.
+        steps: Steps for which environments are compared; an episode should end within them.
 
     Raises:
-        AssertionError: A part of the contract is broken; the message names it.
+        AssertionError: A requirement is violated; the message names it.
     """
     env = env_factory()
-    _require(isinstance(env, TorchVectorEnv), f"{type(env).__name__} is no TorchVectorEnv")
+    _require(isinstance(env, TorchVectorEnv), f"{type(env).__name__} is not a TorchVectorEnv")
     same_step = env.metadata.get("autoreset_mode") is AutoresetMode.SAME_STEP
     _require(same_step, "metadata['autoreset_mode'] is not AutoresetMode.SAME_STEP")
     first = _roll(env, steps, seed=7)
     for result in first:
         _check_result(env, result)
     _check_lengths(env, steps)
-    _require(_equal(first, _roll(env, steps, seed=7)), "the same seed in one environment gives other steps")
-    _require(_equal(first, _roll(env_factory(), steps, seed=7)), "the same seed in a twin gives other steps")
+    _require(_equal(first, _roll(env, steps, seed=7)), "the same seed gives different steps")
+    _require(_equal(first, _roll(env_factory(), steps, seed=7)), "an equal environment gives different steps")
     free = [[env.reset(seed=seed), *(env.step(None) for _ in range(steps))] for seed in (7, 8)]
     same = _equal(first, _roll(env, steps, seed=8)) and _equal(*free)
     _require(not same, "another seed gives the same steps")
@@ -133,7 +133,7 @@ def _check_state(env_factory: Callable[[], TorchVectorEnv], steps: int) -> None:
     twin.load_state_dict(state)
     env.action_space.seed(3)
     twin.action_space.seed(3)
-    _require(_equal(_go(env, steps), _go(twin, steps)), "load_state_dict goes on to other steps")
+    _require(_equal(_go(env, steps), _go(twin, steps)), "load_state_dict gives different steps")
 
 
 def _check_request(env_factory: Callable[[], TorchVectorEnv]) -> None:

@@ -1,4 +1,4 @@
-"""Copy tasks, `antiphon/Copy-v0` and `antiphon/RepeatCopy-v0`, and their curriculum: the difficulty grows once a task
+"""Copy tasks, `antiphon/Copy-v0` and `antiphon/RepeatCopy-v0`, and their curriculum: the difficulty grows when a task
 is solved, and is part of the state.
 """
 
@@ -29,7 +29,7 @@ _DECAY = 0.95
 _LEAST_EPISODES = 20
 """Episodes at a difficulty before it can count as solved: a mean of fewer is chance."""
 _READ_AND_STOPPED = 3
-"""Steps added to the reproduced characters in the papers' task length, T_task = N * R + 3."""
+"""Steps added to the number of reproduced characters in the papers' task length, T_task = N * R + 3."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,27 +39,27 @@ class Difficulty:
     length: int
     """Characters to read."""
     repeats: int
-    """Times to reproduce them."""
+    """Number of times to reproduce them."""
 
     @property
     def characters(self) -> int:
-        """Characters to reproduce, without the stop."""
+        """Characters to reproduce, without the stop character."""
         return self.length * self.repeats
 
 
 class Copy(SeededEnv):
-    """Read characters of random bits and, after a stop character, reproduce them and a stop.
+    """Read characters of random bits and, after a stop character, reproduce them and the stop character.
 
     Graves et al. 2014, "Neural Turing machines", with the curriculum of Jaderberg et al. 2017, "Decoupled neural
     interfaces using synthetic gradients", section 3.1.
 
     Description:
-        N steps each show a character, one shows the stop; in the N + 1 steps after it the characters and a stop
-        are the targets, and a blank step ends the episode: 2 N + 3 steps. N grows once the task is solved: when the
-        actions' error averages below `threshold`, over at least 20 episodes.
+        N steps each show a character, the next one the stop character. In the following N + 1 steps the characters and
+        the stop character are the targets, and a blank step ends the episode: 2 N + 3 steps. N grows when the task is
+        solved: when the mean error of the actions is below `threshold`, over at least 20 episodes.
     Action space:
-        Logits of the target's components `[bits + 1]`; they have no effect within an episode. An episode with a step without an
-        answer has no error, and does not change the curriculum.
+        Logits of the target's components `[bits + 1]`; they have no effect within an episode. An episode with a step
+        without an action has no error, and does not change the curriculum.
     Observation space:
         `symbol` [bits + 2]: a character's bits, then the stop's flag; the last component is always 0. `info` has
         `target` [bits + 1], floats 0 or 1, and its mask `_target`, bool: whether the step has one; `time_left`
@@ -67,15 +67,15 @@ class Copy(SeededEnv):
         targets of the next `max_length` steps, the next step's first: their bits as -1 and 1 (of a stop: -1; 0
         without a target), then for each of these steps 1.0 if it has a target.
     Rewards:
-        Minus the error of the answer, in bits per component; 0.0 in steps without a target.
+        Minus the error of the action, in bits per component; 0.0 in steps without a target.
     Starting state:
-        The first character; the curriculum begins anew with every seed.
+        The first character; the curriculum restarts with every seed.
     Episode end:
         After the blank step, in all environments at once.
 
     Attributes:
-        difficulty: Of the present task.
-        bits: Mean error in bits since the last change, decaying by 0.95 per episode; None: unknown.
+        difficulty: Difficulty of the present task.
+        bits: Mean error in bits since the last change, an exponential average with 0.95 per episode; None: unknown.
         solved: Length of the longest task solved, `N * R + 3`; 0: none.
     """
 
@@ -83,16 +83,16 @@ class Copy(SeededEnv):
         """Options of the copy task."""
 
         bits: int = Field(8, ge=1, le=64)
-        """Random bits per character."""
+        """Number of random bits per character."""
         max_length: int = Field(24, ge=1, le=1024)
-        """Maximum number of characters to reproduce (N R); number of steps that `upcoming` looks ahead."""
+        """Maximum number of characters to reproduce (N R); `upcoming` has the targets of as many steps."""
         length: int = Field(1, ge=1)
         """Initial N."""
         threshold: float = Field(0.15, ge=0, allow_inf_nan=False)
         """Error in bits per component below which a task is solved; 0: no curriculum."""
 
         shows_repeats: ClassVar[bool] = False
-        """Whether the number of repeats is read after the stop character."""
+        """Whether the number of repeats is shown after the stop character."""
 
         @model_validator(mode="after")
         def _start_fits(self) -> Self:
@@ -110,7 +110,7 @@ class Copy(SeededEnv):
             return Difficulty(self.length, 1)
 
         def harder(self, than: Difficulty) -> Difficulty | None:
-            """Return the difficulty that follows a solved one; None: it was the last."""
+            """Return the difficulty after a solved one; None if it was the last."""
             return Difficulty(than.length + 1, 1) if than.length < self.max_length else None
 
         def steps(self, difficulty: Difficulty) -> int:
@@ -157,7 +157,7 @@ class Copy(SeededEnv):
         return self._options.steps(self.difficulty)
 
     def figures(self) -> dict[str, float]:
-        """Return `difficulty`, the characters to reproduce; `solved`; and, once known, the mean error `bits`."""
+        """Return `difficulty` (the characters to reproduce), `solved` and, once known, the mean error `bits`."""
         found = {"difficulty": float(self.difficulty.characters), "solved": float(self.solved)}
         return found if self.bits is None else {**found, "bits": self.bits}
 
@@ -182,7 +182,7 @@ class Copy(SeededEnv):
             self.grow(self._error.item() / self._judged)
 
     def grow(self, error: float) -> None:
-        """Take in an episode's error, in bits per component; ignored if not finite. A solved task becomes harder."""
+        """Add an episode's error, in bits per component (ignored if not finite); a solved task becomes harder."""
         if not math.isfinite(error):
             return
         self.bits = error if self.bits is None else _DECAY * self.bits + (1 - _DECAY) * error
@@ -195,14 +195,14 @@ class Copy(SeededEnv):
             self._set(harder)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the place in the episode, its error so far and the curriculum, plain data."""
+        """Return the position in the episode, its error so far and the curriculum, as plain data."""
         place = {"length": self.difficulty.length, "repeats": self.difficulty.repeats, "solved": self.solved}
         curriculum = {**place, "error": self.bits, "episodes": self._episodes}
         judged = {"error": self._error.clone(), "judged": self._judged}
         return super().state_dict() | judged | {"curriculum": curriculum}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state: the place in an episode and the curriculum."""
+        """Load a state: the position in an episode and the curriculum."""
         own = state["curriculum"]
         self.difficulty = Difficulty(int(own["length"]), int(own["repeats"]))
         self.solved, self.bits, self._episodes = int(own["solved"]), own["error"], int(own["episodes"])
@@ -254,7 +254,7 @@ class Copy(SeededEnv):
         target = self._targets[self._tick]
         with torch.no_grad():
             answer = torch.as_tensor(actions, device=self.device).to(self.dtype)
-            fix = f"give the logits of a target of {list(target.shape)}"
+            fix = f"pass logits of the target's shape {list(target.shape)}"
             require(
                 answer.shape == target.shape, "env", f"actions are {list(answer.shape)}; {fix}", ScenarioError
             )
@@ -266,10 +266,10 @@ class Copy(SeededEnv):
 
 
 class RepeatCopy(Copy):
-    """Read characters, a stop and a number of repeats R, and reproduce the characters R times; else as `Copy`.
+    """Read characters, a stop character and a number of repeats R, and reproduce the characters R times; otherwise as `Copy`.
 
-    The step after the stop character has R, as R / 10 in the last component of `symbol`, and the characters are targets R
-    times: N + N R + 4 steps. Solved tasks grow by a character and by a repeat in turns, as long as N R is at most `max_length`.
+    The step after the stop character shows R, as R / 10 in the last component of `symbol`, and the characters are targets R
+    times: N + N R + 4 steps. A solved task grows by a character or a repeat in turn, while N R is at most `max_length`.
     """
 
     class Options(Copy.Options):
@@ -286,7 +286,7 @@ class RepeatCopy(Copy):
             return Difficulty(self.length, self.repeats)
 
         def harder(self, than: Difficulty) -> Difficulty | None:
-            """Return the difficulty that follows a solved one, length and repeats by turns; None: it was the last."""
+            """Return the difficulty after a solved one, increasing length and repeats in turn; None if it was the last."""
             longer = than.length - self.length <= than.repeats - self.repeats
             found = Difficulty(than.length + longer, than.repeats + (not longer))
             return found if found.characters <= self.max_length else None

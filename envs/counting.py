@@ -1,4 +1,4 @@
-"""Digits that are counted at several timescales: `antiphon/CountDigits-v0`."""
+"""Counting digits at several timescales: `antiphon/CountDigits-v0`."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ _MOST_COUNTED = 4096
 
 
 class CountDigits(SeededEnv):
-    """A stream of digits; the targets are counts of odd digits, threes, sevens and fives over ever longer windows.
+    """A stream of digits; the targets are counts of odd digits, threes, sevens and fives over longer and longer windows.
 
-    Generalised to more than two levels from the two-network task of Jaderberg et al. 2017, "Decoupled neural
-    interfaces using synthetic gradients", section 3.2.
+    Generalises the two-network task of Jaderberg et al. 2017, "Decoupled neural interfaces using synthetic gradients",
+    section 3.2, to more than two levels.
 
     Description:
-        At every step each environment returns a new picture, sampled with replacement from the split. Level 1 counts the odd
+        At every step each environment returns a new image, sampled with replacement from the split. Level 1 counts the odd
         digits in windows of `window` steps, level 2 the threes in windows of `window` squared, level 3 the sevens
         and level 4 the fives. Windows follow one another without a gap; the first ones begin at the reset.
     Action space:
         One action, without effect.
     Observation space:
         `image` [colours, height, width], floats from 0 to 1. `info` has, known after the step, `odd`, `threes`,
-        `sevens` and `fives` (as many as there are levels), int64: the count over the window that the step closes,
-        with masks `_odd`, …, bool; 0 where no window closes. Known at the tick it has `odd_so_far`, …: the count
-        from the window's beginning to the present digit. `count_so_far` is another name of `threes_so_far`.
+        `sevens` and `fives` (one per level), int64: the count over the window that ends with the step,
+        with masks `_odd`, …, bool; 0 if no window ends. Known at the tick, it has `odd_so_far`, …: the count
+        from the start of the window to the present digit. `count_so_far` is another name of `threes_so_far`.
     Rewards:
         None: 0.0.
     Starting state:
@@ -53,7 +53,7 @@ class CountDigits(SeededEnv):
         Never.
 
     Raises:
-        DataError: The data are missing or broken.
+        DataError: The data are missing or damaged.
     """
 
     class Options(EnvOptions):
@@ -66,13 +66,13 @@ class CountDigits(SeededEnv):
         window: int = Field(4, ge=2)
         """Digits in a window of the lowest level, from 2; the longest window is at most 4,096 steps."""
         split: Split = "train"
-        """Split that is shown in training: `train`, `validation` or `test`."""
+        """Split used in training: `train`, `validation` or `test`."""
 
         @model_validator(mode="after")
         def _counts_fit(self) -> Self:
-            many = f"{self.window}; {self.levels} levels would count over {self.longest} digits, and at most {_MOST_COUNTED}"
+            many = f"{self.window}; {self.levels} levels would count over {self.longest} digits, at most {_MOST_COUNTED}"
             fits = self.longest <= _MOST_COUNTED
-            require(fits, "window", f"{many} can be: lower window or levels", ScenarioError)
+            require(fits, "window", f"{many} are allowed; lower window or levels", ScenarioError)
             return self
 
         @property
@@ -87,7 +87,7 @@ class CountDigits(SeededEnv):
 
     @staticmethod
     def describe(options: Options) -> Description:
-        """Return signals and splits; reads at most the headers of the data's files."""
+        """Return signals and splits; reads at most the headers of the data files."""
         source = DATA_SETS[options.data]
         signals = {"image": Signal(shape=(source.colours, source.side, source.side), low=0.0, high=1.0)}
         for name, steps in options.counts:
@@ -142,11 +142,11 @@ class CountDigits(SeededEnv):
         return closed
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the place in the stream, and the `start` of the windows."""
+        """Return the position in the stream, and the `start` of the windows."""
         return {"seed": self._seed, "example": self._number, "start": self._start}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a place in the stream, and recompute the counts of its windows."""
+        """Load a position in the stream, and recompute the counts of its windows."""
         self._seed, self._start = state["seed"], int(state["start"])
         longest = max((steps for _, steps in self._computed), default=1)
         shown = int(state["example"]) - self._start

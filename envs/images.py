@@ -1,4 +1,4 @@
-"""Streams of labelled pictures: `antiphon/Digits-v0`, `antiphon/Mnist-v0` and `antiphon/Cifar10-v0`, whole or in
+"""Streams of labelled images: `antiphon/Digits-v0`, `antiphon/Mnist-v0` and `antiphon/Cifar10-v0`, whole or in
 patches.
 """
 
@@ -35,7 +35,7 @@ def positions(count: int, size: int, height: int, width: int) -> list[tuple[int,
     """Return the upper left corner (row, column) of each patch, in pixels.
 
     The corners are evenly spaced from edge to edge (a single column is centred), and patches overlap or leave
-    gaps as necessary. Their order is a fixed permutation, so that consecutive patches are no neighbours.
+    gaps as necessary. Their order is a fixed permutation, so that consecutive patches are not neighbours.
     """
     rows, columns = grid(count)
     corners = [
@@ -50,9 +50,9 @@ def positions(count: int, size: int, height: int, width: int) -> list[tuple[int,
 def pixel_indices(
     corners: list[tuple[int, int]], size: int, height: int, width: int, colours: int = 1
 ) -> NDArray[np.int64]:
-    """Return the indices of the pixels of patches in the flattened picture `[colours, height, width]`.
+    """Return the indices of the pixels of patches in the flattened image `[colours, height, width]`.
 
-    Corners are the upper left ones (row, column); the result is int64 `[patches, colours * size * size]`.
+    Corners are upper left corners (row, column); the result is int64 `[patches, colours * size * size]`.
     """
     inside = np.arange(size)[:, None] * width + np.arange(size)
     planes = np.arange(colours)[:, None] * (height * width) + inside.reshape(1, -1)
@@ -67,44 +67,44 @@ def _evenly_spaced(count: int, last: int) -> list[int]:
 
 
 class Digits(ExampleStream):
-    """Labelled pictures, whole, in halves or in patches, each repeated for `hold` steps.
+    """Labelled images, whole, in halves or in patches, each repeated for `hold` steps.
 
     Description:
-        The pictures of a split, in epochs or sampled with replacement.
+        The images of a split, in epochs or sampled with replacement.
     Action space:
-        `Discrete(10)`: a guess at the class.
+        `Discrete(10)`: the guessed class.
     Observation space:
-        `image` [colours, height, width], `left_half` and `right_half` [colours, height, width / 2] and, where
-        requested, `patch_0` … [patch_size, patch_size] (of coloured pictures [3, patch_size, patch_size]), floats from 0
+        `image` [colours, height, width], `left_half` and `right_half` [colours, height, width / 2] and, with
+        `patches`, `patch_0` … [patch_size, patch_size] (for coloured images [3, patch_size, patch_size]), floats from 0
         to 1. `info` has `label`, int64 from 0 to 9.
     Rewards:
-        1.0 for a right guess, else 0.0.
+        1.0 for a correct guess, else 0.0.
     Starting state:
-        The first picture of the seed.
+        The first image of the seed.
     Episode end:
-        Never (`episode: stream`), or with each picture (`episode: example`).
+        Never (`episode: stream`), or with each image (`episode: example`).
 
     Raises:
-        DataError: The data are missing or broken.
+        DataError: The data are missing or damaged.
     """
 
     class Options(EnvOptions):
-        """Options of a stream of labelled pictures."""
+        """Options of a stream of labelled images."""
 
         data: DataName = "digits"
         """Data set: `digits`, `mnist`, `cluttered_mnist`, `cifar10` or `shapes`."""
         split: Split = "train"
-        """Split that is shown in training: `train`, `validation` or `test`."""
+        """Split used in training: `train`, `validation` or `test`."""
         hold: int = Field(1, ge=1)
-        """Steps for which each example is shown."""
+        """Number of steps for which each example is shown."""
         episode: Episode = "stream"
         """`stream`: never ends; `example`: each example is an episode."""
         sampling: Sampling = "epochs"
-        """`epochs`: every example once, then again in another order; `with_replacement`: each independently of those before."""
+        """`epochs`: every example once per epoch, in a new order; `with_replacement`: every example independently."""
         patches: int | None = Field(None, ge=1, le=1024)
-        """Number of patches, which are signals `patch_0`, `patch_1`, …"""
+        """Number of patches, the signals `patch_0`, `patch_1`, …"""
         patch_size: int | None = Field(None, ge=1)
-        """Height and width of a patch, in pixels; none: 3 of pictures of 8, else 8."""
+        """Height and width of a patch, in pixels; none: 3 for 8x8 images, else 8."""
 
         @model_validator(mode="after")
         def _patches_fit(self) -> Self:
@@ -112,7 +112,7 @@ class Digits(ExampleStream):
             if size is not None and size > side:
                 raise ScenarioError(f"patch_size: {size}; must be a whole number from 1 to {side}")
             if size is not None and self.patches is None:
-                raise ScenarioError(f"patch_size: {size}, but there are no patches; set patches")
+                raise ScenarioError(f"patch_size: {size}, but patches is not set; set patches")
             return self
 
         @property
@@ -122,13 +122,13 @@ class Digits(ExampleStream):
 
         @property
         def patch_shape(self) -> tuple[int, ...]:
-            """Shape of a patch; one of a grey picture has no axis for colours."""
+            """Shape of a patch; for grey images without an axis for colours."""
             side = self.patch_size or self.source.patch_size
             return (side, side) if self.source.colours == 1 else (self.source.colours, side, side)
 
     @staticmethod
     def describe(options: Options) -> Description:
-        """Return signals, hold, episodes and splits; reads at most the headers of the data's files."""
+        """Return signals, hold, episodes and splits; reads at most the headers of the data files."""
         colours, side = options.source.colours, options.source.side
         shapes: dict[str, tuple[int, ...]] = {"image": (colours, side, side)}
         shapes |= dict.fromkeys(("left_half", "right_half"), (colours, side, side // 2))
@@ -152,7 +152,7 @@ class Digits(ExampleStream):
         super().__init__(num_envs, table, description, answer="label", split=options.split, **settings)
 
     def request(self, names: Iterable[str]) -> None:
-        """Compute only these signals from the next reset on; the patches among them are gathered at once."""
+        """Compute only these signals from the next reset on; requested patches are gathered together."""
         super().request(names)
         self._patches = [name for name in self.requested if name.startswith("patch_")]
         if self._patches:
@@ -163,7 +163,7 @@ class Digits(ExampleStream):
             self._pixels = torch.from_numpy(pixels).flatten().to(self.device)
 
     def signals_at(self, rows: Tensor) -> dict[str, Tensor]:
-        """Return the requested signals of some pictures: they, their halves and patches are views of one tensor."""
+        """Return the requested signals of some images: images, halves and patches are views of one tensor."""
         side, half = self._source.side, self._source.side // 2
         values: dict[str, Tensor] = {}
         if any(name != "label" for name in self.requested):
@@ -180,7 +180,7 @@ class Digits(ExampleStream):
 
 
 class Mnist(Digits):
-    """MNIST; all else is as of `Digits`."""
+    """MNIST; otherwise as `Digits`."""
 
     class Options(Digits.Options):
         """Options of `Digits`, with another default of `data`."""
@@ -190,7 +190,7 @@ class Mnist(Digits):
 
 
 class Cifar10(Digits):
-    """CIFAR-10; all else is as of `Digits`."""
+    """CIFAR-10; otherwise as `Digits`."""
 
     class Options(Digits.Options):
         """Options of `Digits`, with another default of `data`."""
@@ -200,7 +200,7 @@ class Cifar10(Digits):
 
 
 def picture_table(data: DataName, device: torch.device | str) -> Table:
-    """Return a data set as `image` (bytes, flat) and `label`, shared by all that use it; DataError for broken files."""
+    """Return a data set as `image` (bytes, flat) and `label`, shared by all users; DataError for damaged files."""
     return _table(data, identity(DATA_SETS[data].files()), torch.device(device))
 
 

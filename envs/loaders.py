@@ -1,4 +1,4 @@
-"""Environments of loaders: batches of examples as they come, such as those of a `torch.utils.data.DataLoader`."""
+"""Environments from loaders: batches of examples, such as the batches of a `torch.utils.data.DataLoader`."""
 
 from __future__ import annotations
 
@@ -37,30 +37,30 @@ def from_loader(
     hold: int = 1,
     episode: Episode = "stream",
 ) -> LoaderSource:
-    """Make an environment of a loader: a `torch.utils.data.DataLoader`, or any iterable of batches.
+    """Make an environment from a loader: a `torch.utils.data.DataLoader`, or any iterable of batches.
 
-    The loader is iterated again and again, and its batches, of any size, are cut to `training.batch`; the rest of one is
-    shown with the next. Values are kept as by `from_tensors`. Each batch is taken with the global random numbers of Python, numpy
-    and torch, and the `generator` of a DataLoader, seeded by run, epoch and batch: what a DataLoader shuffles and its workers
-    sample is a function of the seed. A resumed run iterates the present epoch from its beginning to where it was.
+    The loader is iterated epoch by epoch. Its batches, of any size, are cut to `training.batch`; the remainder of a batch is
+    shown with the next one. Values are converted as by `from_tensors`. For each batch the global random numbers of Python,
+    numpy and torch, and the `generator` of a DataLoader, are seeded by run, epoch and batch: shuffling and random numbers in
+    workers are functions of the seed. A resumed run iterates the present epoch from its start to its previous position.
 
     Args:
-        loader: Its batches are tuples in the order of `names`, or dicts that have those keys.
+        loader: Its batches are tuples in the order of `names`, or dicts with these keys.
         names: Names of a batch's parts, and of the signals; None: the keys of a dict, or else image and label.
         test: A loader for testing, which ends.
-        validation: Likewise, for validation.
+        validation: A loader for validation, which ends.
         training_only: Names that no agent may observe; by default the classes with a single axis (labels).
         classes: Number of classes of each part of whole numbers: a loader is not read in advance.
-        hold: Steps for which each example is shown.
+        hold: Number of steps for which each example is shown.
         episode: stream (never ends) or example (each example is an episode).
 
     Returns:
-        The `env` of an `antiphon.Scenario`. An iterator, such as a generator, can be iterated once only, which a warning says: such
-        a run cannot be resumed or forked, and ends with the iterator.
+        The `env` of an `antiphon.Scenario`. An iterator, such as a generator, can be iterated only once: its run cannot be
+        resumed or forked, and ends with the iterator; a warning says so.
 
     Raises:
-        DataError: A loader is empty, its batches have other parts than `names`, or as `from_tensors`.
-        ScenarioError: A hold or kind of episode that cannot be.
+        DataError: A loader is empty, its batches do not have the parts `names`, or an error of `from_tensors`.
+        ScenarioError: An invalid hold or kind of episode.
     """
     given: dict[str, Any] = {"training_only": training_only, "classes": classes}
     loaders = {"train": loader, "validation": validation, "test": test}
@@ -69,22 +69,22 @@ def from_loader(
 
 
 class LoaderSource:
-    """Factory of environments of loaders: the `env` of a scenario written in Python, see `from_loader`."""
+    """Factory of environments from loaders: the `env` of a scenario written in Python, see `from_loader`."""
 
-    obstacle_to_copies = "a loader may give each of several processes other batches"
+    obstacle_to_copies = "a loader may return different batches in different processes"
 
     def __init__(
         self, loaders: Mapping[str, Iterable[Any]], names: Sequence[str] | None, options: ExampleOptions
     ) -> None:
         self._options, self._loaders = options, dict(loaders)
         self._pending: list[Any] = []
-        """The first batch of an iterator, which was read to see what there is."""
+        """The first batch of an iterator, which was read to determine its parts."""
         self._in_use = False
         for split, loader in loaders.items():
             self._check(loader, "from_loader" if split == "train" else f"from_loader: {split}")
         with _seeded(0):
             first = next(batches := iter(self.own("train")), None)
-        require(first is not None, "from_loader", "the loader gives no batches; give it examples")
+        require(first is not None, "from_loader", "the loader has no batches; add examples")
         once = isinstance(loaders["train"], Iterator)
         if once:
             self._pending = [first]
@@ -94,7 +94,7 @@ class LoaderSource:
         known = options.classes or {}
         for name, column in columns.items():
             seen = f"{name}: whole numbers are classes, up to {int(column.max()) if len(column) else 0} in the first batch"
-            fix = f"give their number, classes={{'{name}': …}}: a loader is not read in advance"
+            fix = f"pass their number, classes={{'{name}': …}}: a loader is not read in advance"
             needed = is_whole(column) and (column.dtype != torch.uint8 or column.dim() < 2)
             require(name in known or not needed, "from_loader", f"{seen}; {fix}")
         self._labels = [name for name, column in columns.items() if column.dim() == 1 and is_whole(column)]
@@ -113,20 +113,20 @@ class LoaderSource:
 
     @staticmethod
     def _check(loader: Any, place: str) -> None:
-        batches = f"{type(loader).__name__} gives no batches; pass a DataLoader, or a list of batches"
+        batches = f"{type(loader).__name__} has no batches; pass a DataLoader, or a list of batches"
         require(
             isinstance(loader, Iterable) and not isinstance(loader, Tensor | Mapping | str), place, batches
         )
         if isinstance(loader, Iterator):
-            once = f"{type(loader).__name__} can be iterated once only"
+            once = f"{type(loader).__name__} can be iterated only once"
             require(place == "from_loader", place, f"{once}; pass list(…) of it")
-            lost = "so this run cannot be resumed, forked or probed; pass a DataLoader or a list of batches if it shall be"
+            lost = "so this run cannot be resumed, forked or probed; to allow it, pass a DataLoader or a list of batches"
             warnings.warn(f"{place}: {once}, {lost}", stacklevel=4)
         elif getattr(loader, "persistent_workers", False) and place == "from_loader":
-            kept = "persistent workers keep their random numbers from one epoch to the next, so that a run resumed"
-            fix = (
-                "is the same to the bit only where they sample nothing; persistent_workers=False makes it so"
+            kept = (
+                "persistent workers keep their random numbers from one epoch to the next, so a resumed run is"
             )
+            fix = "bit-identical only if they use none; otherwise set persistent_workers=False"
             warnings.warn(f"{place}: {kept} {fix}", stacklevel=4)
 
     def make(
@@ -137,18 +137,16 @@ class LoaderSource:
         dtype: torch.dtype = torch.float32,
         split: str = "train",
     ) -> LoaderStream:
-        """Return an environment of one split; DataError where another reads its iterator already."""
+        """Return an environment of one split; DataError if another one already reads its iterator."""
         check_split(split, tuple(self._loaders))
         if not self.description.can_be_saved and split == "train":
-            taken = (
-                "its iterator is read by another simulation already; pass a DataLoader or a list of batches"
-            )
+            taken = "another simulation already reads its iterator; pass a DataLoader or a list of batches"
             require(not self._in_use, "from_loader", taken)
             self._in_use = True
         return LoaderStream(batch, self, split, device=device, dtype=dtype)
 
     def own(self, split: str) -> Any:
-        """Return the loader of a split; of a DataLoader a copy, whose persistent workers serve nobody else."""
+        """Return the loader of a split; a DataLoader is copied, so that its persistent workers are not shared."""
         loader: Any = self._loaders[split]
         if isinstance(loader, DataLoader):
             loader = copy.copy(loader)
@@ -156,7 +154,7 @@ class LoaderSource:
         return loader
 
     def batches(self, split: str, loader: Any, seed: int, epoch: int) -> Iterator[Columns]:
-        """Yield the batches of an epoch that are not empty, checked; DataError where one is not like the first."""
+        """Yield the checked, non-empty batches of an epoch; DataError if one differs in form from the first."""
         root = seed_for(seed, "loader", split, str(epoch))
         with _seeded(root):
             if isinstance(own := getattr(loader, "generator", None), torch.Generator):
@@ -171,8 +169,8 @@ class LoaderSource:
             signals, columns, _ = signals_of(self._columns(batch, place), self._options, self._labels, place)
             for name, found in signals.items():
                 wanted = self.description.signals[name]
-                shapes = f"{name} is {list(found.shape)}, in the first batch {list(wanted.shape)}"
-                kinds = f"{name} is of another type than in the first batch"
+                shapes = f"{name} is {list(found.shape)}, but {list(wanted.shape)} in the first batch"
+                kinds = f"{name} has another type than in the first batch"
                 difference = shapes if found.shape != wanted.shape else kinds
                 require(found == wanted, place, f"{difference}; make them equal")
             rows = Columns(columns)
@@ -190,12 +188,12 @@ class LoaderSource:
         if split == "train" and not isinstance(loader, Sequence):
             return None
         rows = sum(self._columns(batch, f"from_loader: {split}").rows for batch in loader)
-        require(rows > 0, f"from_loader: {split}", "the loader gives no examples; leave it out")
+        require(rows > 0, f"from_loader: {split}", "the loader has no examples; leave it out")
         return rows
 
 
 class LoaderStream(SeededEnv):
-    """A stream of the examples of a loader, each repeated for `hold` steps.
+    """A stream of a loader's examples, each repeated for `hold` steps.
 
     Description:
         The batches of the loader, one epoch after the other, cut to the number of environments.
@@ -215,19 +213,19 @@ class LoaderStream(SeededEnv):
         self.epoch_examples = source.description.example_counts.get(split)
         self._batches: Iterator[Columns] | None = None
         self._epoch = self._taken = 0
-        """The present epoch, and how many of its batches have been taken."""
+        """The present epoch, and the number of batches taken from it."""
         self._rows, self._rest = Columns(), Columns()
-        """Examples that are shown, and those that follow them in the newest batch."""
+        """The examples shown, and the remaining examples of the newest batch."""
         self._shown: Values = {}, {}
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
-        """Begin the first epoch of a seed, or without one go on to the next examples."""
+        """Start the first epoch of a seed, or without a seed continue with the next examples."""
         if seed is not None:
             self._epoch, self._taken, self._batches, self._rest = 0, 0, None, Columns()
         return super().reset(seed=seed)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the place in the loader, and the examples that have been taken from it; RunError of an iterator."""
+        """Return the position in the loader, and the examples taken from it; RunError for an iterator."""
         once = "an iterator cannot be iterated again; pass a DataLoader or a list of batches to from_loader"
         require(self.description.can_be_saved, "env", once, RunError)
         taken = {"rows": self._rows, "rest": self._rest}
@@ -235,7 +233,7 @@ class LoaderStream(SeededEnv):
         return place | {key: {name: each.clone() for name, each in own.items()} for key, own in taken.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a place; the loader is iterated up to it when the next batch is needed, with a warning where it gives others."""
+        """Load a position; the loader is iterated up to it at the next batch, with a warning if its batches differ."""
         self._seed, self._number, self._tick = state["seed"], int(state["example"]), int(state["tick"])
         self._epoch, self._taken, self._batches = int(state["epoch"]), int(state["taken"]), None
         self._rows, self._rest = (
@@ -244,7 +242,7 @@ class LoaderStream(SeededEnv):
         self._shown = self._present = self._divide(self._signals(self._rows))
 
     def batches(self, split: str, size: int) -> Iterator[dict[str, Tensor]]:
-        """Yield every example of a split once, in the loader's order: the requested signals, the last batch ragged."""
+        """Yield every example of a split once, in the loader's order: the requested signals; the last batch may be smaller."""
         check_split(split, self.splits)
         rest = Columns()
         for batch in self._source.batches(split, self._source.own(split), 0, 0):
@@ -306,7 +304,7 @@ class LoaderStream(SeededEnv):
         ends = [_cut(one, one.rows - known) for one in (last, before)]
         if self._taken and not (known and all(torch.equal(ends[0][name], ends[1][name]) for name in before)):
             warnings.warn(
-                "env: the loader gives other batches than when the state was saved; the run goes on with these",
+                "env: the loader returns other batches than when the state was saved; the run continues with these",
                 stacklevel=2,
             )
 

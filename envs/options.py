@@ -1,4 +1,4 @@
-"""Options of environments: the keys of a document's `env` beside its id, each checked."""
+"""Options of environments: the keys of a scenario's `env` beside its id, each checked."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from antiphon.problems import DocumentError
 __all__ = ["EnvOptions", "Episode", "Sampling", "Split"]
 
 Split = Literal["train", "validation", "test"]
-"""The part of a data set that is streamed."""
+"""The split of a data set that is streamed."""
 Episode = Literal["stream", "example"]
 """`stream`: never ends; `example`: each example is an episode of `hold` steps."""
 Sampling = Literal["epochs", "with_replacement"]
-"""`epochs`: every example once, then again in another order; `with_replacement`: each independently of those before."""
+"""`epochs`: every example once per epoch, in a new order; `with_replacement`: every example independently."""
 
 
 class EnvOptions(Options):
     """Options of an environment: a subclass has a field for each key, with its type, bounds and default.
 
-    The docstring below a field is its meaning, which `antiphon show ID` lists. What several fields have to keep together is
-    checked by a `pydantic.model_validator` that raises a ScenarioError whose line begins with the key.
+    `antiphon show ID` prints the docstring below each field. To check several fields together, use a
+    `pydantic.model_validator` that raises a ScenarioError whose line begins with the key.
 
     Raises:
-        ScenarioError: An unknown or missing key, or a value that cannot be; the line names key, value and fix.
+        ScenarioError: An unknown or missing key, or an invalid value; the line names key, value and fix.
     """
 
     model_config = ConfigDict(strict=True, use_attribute_docstrings=True)

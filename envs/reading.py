@@ -26,23 +26,23 @@ class CharText(SeededEnv):
 
     Description:
         The first 90 % of the text are the train split, the next 5 % validation, the rest test. A split is cut into
-        as many stretches as there are environments; environment k begins with stretch k and goes on, round the
-        split. In the train split the seed determines where the first stretch begins; the others begin at the start.
+        one segment per environment; environment k starts with segment k and continues cyclically through the
+        split. In the train split the seed determines where the first segment starts; in others it is the start of the split.
     Action space:
         One action, without effect.
     Observation space:
         `char` [classes], the character as a one-hot vector of floats. `info` has `next`, int64: the class of the
-        character after it. Classes are the distinct characters of the train split, sorted, and a last one for
-        every other character, which only validation and test can contain.
+        next character. Classes are the distinct characters of the train split, sorted, and a last class for
+        all other characters, which only validation and test can contain.
     Rewards:
         None: 0.0.
     Starting state:
-        The first character of each environment's stretch.
+        The first character of each environment's segment.
     Episode end:
         Never.
 
     Raises:
-        ScenarioError: There are more environments than the split has characters for.
+        ScenarioError: The split has too few characters for the number of environments.
         DataError: There is no such text, or it cannot be read.
     """
 
@@ -51,9 +51,9 @@ class CharText(SeededEnv):
 
         text: str = texts.EMBEDDED
         """`embedded` (chapters 1 to 8 of *Moby-Dick*, public domain), the name (without `.txt`) of a UTF-8 file in
-        `$ANTIPHON_DATA/text`, or the absolute path of one."""
+        `$ANTIPHON_DATA/text`, or the absolute path of a file."""
         split: Split = "train"
-        """Split that is shown in training: `train`, `validation` or `test`."""
+        """Split used in training: `train`, `validation` or `test`."""
 
     @staticmethod
     def describe(options: Options) -> Description:
@@ -76,14 +76,14 @@ class CharText(SeededEnv):
         self._codes = torch.from_numpy(read.splits[self.split]).to(self.device)
         self._stretch = len(self._codes) // num_envs
         found = f"the {self.split} split of '{self._text}' has {len(self._codes)} characters"
-        fix = f"{num_envs} lanes need {2 * num_envs}; lower training.batch or give a longer text"
-        require(self._stretch >= 2, "env.text", f"{found}, and {fix}", ScenarioError)
+        fix = f"{num_envs} environments need {2 * num_envs}; lower training.batch or use a longer text"
+        require(self._stretch >= 2, "env.text", f"{found}, but {fix}", ScenarioError)
         self._classes = read.classes
         self._opened: int | None = None  # the seed of which `_begins` are
 
     @property
     def evaluation_steps(self) -> int:
-        """Steps in which every character of every stretch but the first is a target."""
+        """Steps in which every character of every segment except its first is a target."""
         return self._stretch - 1
 
     def _open(self) -> None:
@@ -108,17 +108,17 @@ class CharText(SeededEnv):
 
 
 class TextWindows(ExampleStream):
-    """Windows of a text, each an example: the target at every place is the next character.
+    """Windows of a text, one per example: the target at every position is the next character.
 
     Description:
         The first 90 % of the text are the train split, the next 5 % validation, the rest test. In the train split
-        windows begin anywhere, sampled with replacement; validation and test are cut into windows end to end, so that
-        every character but the first and a remainder is a target once.
+        windows begin at any position, sampled with replacement; validation and test are cut into consecutive windows, so that
+        every character except the first and a remainder is a target once.
     Action space:
         One action, without effect.
     Observation space:
-        `tokens` [length], int64, the classes of a window's characters. `info` has `following` [length], those of the
-        characters after each. Classes are those of `CharText`.
+        `tokens` [length], int64, the classes of a window's characters. `info` has `following` [length], the class of the
+        next character at each position. For classes see `CharText`.
     Rewards:
         None: 0.0.
     Starting state:
@@ -134,7 +134,7 @@ class TextWindows(ExampleStream):
         """Options of windows of a text."""
 
         length: int = Field(64, ge=1)
-        """Characters of a window."""
+        """Number of characters of a window."""
 
     @staticmethod
     def describe(options: Options) -> Description:
@@ -166,7 +166,7 @@ class TextWindows(ExampleStream):
         self._places = torch.arange(options.length, device=self.device)
 
     def column(self, name: str, rows: Tensor) -> Tensor:
-        """Return the tokens, or those that follow them, of the windows that begin at some places of the text."""
+        """Return the tokens, or the next tokens, of the windows that begin at some positions of the text."""
         first = rows if name == "tokens" else rows + 1
         return self._table.columns["text"][first.unsqueeze(1) + self._places]
 
@@ -176,7 +176,7 @@ def _window_begins(text: str, length: int) -> dict[str, range]:
     found = {}
     for name, codes in texts.load(text).splits.items():
         last = len(codes) - 1 - length
-        short = f"{length}, and the {name} split of '{text}' has {len(codes)} characters"
+        short = f"{length}, but the {name} split of '{text}' has {len(codes)} characters"
         require(last >= 0, "env.length", f"{short}; use at most {len(codes) - 1}, or a longer text")
         found[name] = range(0, last + 1, 1 if name == "train" else length)
     return found

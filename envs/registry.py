@@ -1,7 +1,7 @@
 """Registry of environments, and construction from a scenario's id, source or environment object.
 
-An environment is one class: its `Options`, what is known of it before it is made (`describe`), and its behaviour. Its module is
-imported when its id is named.
+An environment is one class: its `Options`, its description before it is made (`describe`), and its behaviour. Its module is
+imported when its id is used.
 """
 
 from __future__ import annotations
@@ -62,41 +62,42 @@ _environments: dict[str, Callable[..., Any] | str] = {
     "antiphon/Referential-v0": "antiphon.envs.worlds.referential:Referential",
     **_FILES,
 }
-"""By id, what makes the environments, or its module and name."""
+"""Factories by id, or the module and name of each."""
 _ADAPTORS = {
     "gymnasium": "antiphon.envs.adaptors.gymnasium_ids:open_vector",
     "pettingzoo": "antiphon.envs.adaptors.parallel:open_copies",
 }
-"""By what stands before the slash of an id, what makes such a world of name, batch and the other keys."""
+"""Factories by the prefix of an id before the slash, called with name, batch and the other keys."""
 _SETTINGS = ("num_envs", "device", "dtype")
-"""Arguments of a factory that are no options."""
+"""Arguments of a factory that are not options."""
 
 
 def ids() -> tuple[str, ...]:
-    """Return the ids that a scenario document may name."""
+    """Return the ids that a scenario may use."""
     return tuple(_environments)
 
 
 def register(name: str, factory: Callable[..., Any]) -> None:
-    """Give an environment of one's own an id, by which scenario documents name it.
+    """Register your own environment under an id for use in scenario files.
 
     Args:
         name: The id.
-        factory: A class with `Options`, an `EnvOptions` with a field for each key of a document's `env`: made of the number of
-            environments, the options, and the keywords `device` and `dtype`; its static method `describe(options)`, if it
-            has one, returns its `Description` without making it. Or any other class or function: the keys are its arguments,
-            and so are those of `num_envs`, `device`, `dtype` and `split` (of an evaluation) that it names. Either returns a
-            `gymnasium.vector.VectorEnv`, such as a `TorchVectorEnv`, of `num_envs`; or a single `gymnasium.Env` or
-            `pettingzoo.ParallelEnv`, of which as many are made as the batch has; or a source, as of `antiphon.envs.from_tensors`.
+        factory: A class with `Options`, an `EnvOptions` with a field for each key of a scenario's `env`. It is called with the
+            number of environments, the options, and the keywords `device` and `dtype`; its static method
+            `describe(options)`, if it has one, returns its `Description` without making it. Or any other class or function:
+            the keys are its arguments, together with `num_envs`, `device`, `dtype` and `split` (for an evaluation) if its
+            signature has them. Either returns a `gymnasium.vector.VectorEnv`, such as a `TorchVectorEnv`, of `num_envs`; a
+            single `gymnasium.Env` or `pettingzoo.ParallelEnv`, which is made once per environment of the batch; or a source,
+            see `antiphon.envs.from_tensors`.
 
     Raises:
         ScenarioError: The id is taken, or the factory cannot be called.
     """
     named = isinstance(name, str) and bool(name)
     require(named, "register", f"{name!r}; the id of an environment must be text", ScenarioError)
-    taken = f"there is an environment '{name}' already; choose another id"
+    taken = f"environment '{name}' already exists; choose another id"
     require(name not in _environments, "register", taken, ScenarioError)
-    nothing = f"a {type(factory).__name__} makes no environments; give a class or a function"
+    nothing = f"a {type(factory).__name__} is not a factory; pass a class or a function"
     require(callable(factory), f"register: '{name}'", nothing, ScenarioError)
     _environments[name] = factory
 
@@ -112,7 +113,7 @@ def environment(name: str) -> Callable[[_Factory], _Factory]:
 
 
 def options_of(name: str) -> type[EnvOptions]:
-    """Return the options of an id, those of its class or the arguments of its factory; ScenarioError for an unknown id."""
+    """Return the options of an id: of its class, or the arguments of its factory; ScenarioError for an unknown id."""
     if name not in _environments:
         theirs = f"; did you mean 'gymnasium/{name}'?" if name in gymnasium.registry else ""
         raise ScenarioError(f"env.id: no environment '{name}'{theirs or suggest(str(name), ids())}")
@@ -139,7 +140,7 @@ def _arguments(factory: Callable[..., Any]) -> type[EnvOptions]:
 
 
 def with_paths(env: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Return a declared environment with the names of its files, if it has any, in a folder."""
+    """Return a declared environment with the names of its files, if any, resolved in a folder."""
     if env.get("id") not in _FILES:
         return dict(env)
     files = {key for key in ("file", "test", "validation") if isinstance(env.get(key), str)}
@@ -147,7 +148,7 @@ def with_paths(env: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def describe(spec: Any) -> Description:
-    """Return an environment's description, reading no more of its data than headers; `spec` and errors are as of `make`."""
+    """Return an environment's description, reading only headers of its data; for `spec` and errors see `make`."""
     kind, name, values = _declared(spec)
     if kind == "id" and hasattr(factory := _factory(name), "describe"):
         return factory.describe(factory.Options(**values))  # type: ignore[no-any-return]
@@ -160,10 +161,10 @@ def describe(spec: Any) -> Description:
 
 
 def copied(spec: Any, reason: str) -> Any:
-    """Return a specification whose environments share nothing with those of `spec`: a copy of an environment object.
+    """Return a specification whose environments share nothing with the environments of `spec`: environment objects are copied.
 
     Raises:
-        ScenarioError: It is an object that cannot be copied; the line has the `reason`, what needs the copy.
+        ScenarioError: An environment object cannot be copied; the line has the `reason` why a copy is needed.
     """
     if not isinstance(spec, VectorEnv):
         return spec
@@ -178,21 +179,21 @@ def copied(spec: Any, reason: str) -> Any:
 
 
 def obstacle_to_copies(spec: Any) -> str | None:
-    """Return why two environments of a specification, reset to one seed, may come to differ; None: they are equal.
+    """Return why two environments of a specification, reset to one seed, may differ; None: they are equal.
 
-    Those of antiphon, and a user's `TorchVectorEnv` or source, are functions of their seed and actions.
+    Built-in environments, and a user's `TorchVectorEnv` or source, are functions of their seed and actions.
     """
     kind, name, _ = _declared(spec)
     if kind in _ADAPTORS:
-        return f"'{name}' is a world of {kind}, which may hold more than its seed sets"
+        return f"'{name}' is an environment of {kind}, whose state may not depend on its seed alone"
     if isinstance(spec, VectorEnv):
-        return f"{type(spec).__name__} is one object, of which there are no copies"
+        return f"{type(spec).__name__} is a single object without copies"
     if (obstacle := getattr(spec, "obstacle_to_copies", None)) is not None:
         return str(obstacle)
     if kind == "id" and not name.startswith("antiphon/"):
         with closing(make(spec, batch=1)) as env:
             if type(env).__module__.startswith("antiphon.envs.adaptors."):
-                return f"'{name}' makes worlds of Gymnasium or PettingZoo, which may hold more than their seed sets"
+                return f"'{name}' makes Gymnasium or PettingZoo environments, whose state may not depend on their seed alone"
     return None
 
 
@@ -207,15 +208,17 @@ def make(
     """Make the environment that a scenario declares.
 
     Args:
-        spec: A mapping `{"id": …, **options}`, or an object with `id` and these as `kwargs`; anything with a `make` that takes the other arguments, such as a
-            `Source`; or a Gymnasium vector environment.
+        spec: A mapping `{"id": …, **options}`, or an object with `id` and the options as `kwargs`; an object with a method
+            `make` that takes the other arguments, such as a `Source`; or a Gymnasium vector environment.
         batch: Number of environments.
-        split: The part of a data set that is streamed; None: the one in `spec`, or train.
+        device: Device of the signals.
+        dtype: Type of float signals; None: float32.
+        split: The split of a data set that is streamed; None: the split in `spec`, or train.
 
     Raises:
-        ScenarioError: An unknown id, option or split, a value that cannot be, or an environment of another batch.
-        DataError: The data are missing or broken.
-        RunError: Somebody else's environment fails.
+        ScenarioError: An unknown id, option or split, an invalid value, or an environment of another batch.
+        DataError: The data are missing or damaged.
+        RunError: An external environment fails.
     """
     import torch
 
@@ -226,7 +229,7 @@ def make(
     if split is not None and (kind in _ADAPTORS or (kind == "id" and hasattr(_factory(name), "describe"))):
         check_split(split, () if kind in _ADAPTORS else describe(spec).splits)
     if kind == "gymnasium" and name in ids():
-        raise ScenarioError(f"env.id: '{name}' is antiphon's own; write env: {{id: {name}}}")
+        raise ScenarioError(f"env.id: '{name}' is built in; write env: {{id: {name}}}")
     if kind in _ADAPTORS:
         spec = imported(_ADAPTORS[kind])(name, batch, values)
     elif kind == "id":
@@ -249,8 +252,8 @@ def make(
             raise
     if callable(getattr(spec, "make", None)):
         return spec.make(batch=batch, device=device, dtype=dtype, split=split or "train")  # type: ignore[no-any-return]
-    fix = "give an id, antiphon.envs.from_tensors(…) or a VectorEnv"
-    raise ScenarioError(f"env: {type(spec).__name__} is no environment; {fix}")
+    fix = "pass an id, antiphon.envs.from_tensors(…) or a VectorEnv"
+    raise ScenarioError(f"env: {type(spec).__name__} is not an environment; {fix}")
 
 
 def _declared(spec: Any) -> tuple[str | None, str, dict[str, Any]]:
@@ -290,9 +293,7 @@ def _built(name: str, values: Mapping[str, Any], split: str | None, settings: Ma
         return made
     if isinstance(made, VectorEnv):
         if split is not None and not takes_split:
-            raise ScenarioError(f"env.split: '{name}' takes no split, such as '{split}'; let it take one")
+            raise ScenarioError(f"env.split: '{name}' has no argument split for '{split}'; add it")
         return made
-    kinds = "a gymnasium.Env, a VectorEnv, a parallel world of PettingZoo or a source"
-    raise ScenarioError(
-        f"env: '{name}' makes an object of type {type(made).__name__}; its factory must return {kinds}"
-    )
+    kinds = "a gymnasium.Env, a VectorEnv, a PettingZoo ParallelEnv or a source"
+    raise ScenarioError(f"env: '{name}' returned {type(made).__name__}; its factory must return {kinds}")

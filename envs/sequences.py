@@ -1,4 +1,4 @@
-"""Environments of the user's own sequences: each is an episode, in step with those of the other environments."""
+"""Environments of the user's own sequences: each is an episode, synchronous in all environments."""
 
 from __future__ import annotations
 
@@ -39,33 +39,33 @@ __all__ = ["SequenceStream", "SequenceTable", "Sequences", "from_sequences"]
 
 @dataclass(frozen=True, kw_only=True)
 class SequenceTable(Table):
-    """Sequences, end to end: a column has a row per step, or a row per sequence; splits are of sequences."""
+    """Concatenated sequences: a column has a row per step, or a row per sequence; splits consist of sequences."""
 
     lengths: Tensor
     """Steps of each sequence, int64."""
     padded: Tensor
-    """Steps of each sequence with what is added to make them a multiple, int64."""
+    """Steps of each sequence including padding to a multiple, int64."""
     starts: Tensor
     """The row of each sequence's first step, int64."""
     whole: frozenset[str]
     """Columns with a row per sequence."""
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
-        """Return the table on a device and with a float type; tensors that match are not copied."""
+        """Return the table on a device and with a float type; tensors that already match are not copied."""
         placed = super().to(device, dtype)
         each = {name: getattr(self, name).to(device) for name in ("lengths", "padded", "starts")}
         return replace(placed, **each)
 
 
 class SequenceOptions(ColumnOptions):
-    """Options of sequences of one's own."""
+    """Options of your own sequences."""
 
     training_only: Names | None = None
-    """Names that no agent may observe; none: those with a value per sequence."""
+    """Names that no agent may observe; none: signals with a value per sequence."""
     per_sequence: Names = ()
     """Names of signals with a value per sequence."""
     pad_to_multiple: int = Field(1, ge=1)
-    """Steps of which the length of every sequence is made a multiple."""
+    """Sequences are padded to a multiple of this number of steps."""
 
 
 def from_sequences(
@@ -78,21 +78,21 @@ def from_sequences(
     pad_to_multiple: int = 1,
     **sequences: Any,
 ) -> Source:
-    """Make an environment of sequences whose lengths may differ; each is an episode.
+    """Make an environment from sequences whose lengths may differ; each is an episode.
 
-    Values are kept as by `from_tensors`. A signal has a value per step, or one per sequence: a target of a sequence counts
-    at its last step. Where sequences that run side by side are of unequal length, the shorter ones are padded with zeros,
-    and no objective counts there.
+    Values are converted as by `from_tensors`. A signal has a value per step, or one per sequence: a target of a sequence
+    counts at its last step. If sequences that run side by side have different lengths, the shorter ones are padded with
+    zeros, and padding is not counted by any objective.
 
     Args:
-        test: Share of the sequences that is kept for testing, or the test sequences: data under the same names.
-        validation: Likewise, for validation.
-        training_only: Names that no agent may observe; by default those with a value per sequence.
+        test: Share of the sequences used for testing, or the test sequences: data under the same names.
+        validation: Share of the sequences used for validation, or the validation sequences.
+        training_only: Names that no agent may observe; by default signals with a value per sequence.
         classes: Number of classes by name; by default the largest value plus one.
-        per_sequence: Names of signals with a value per sequence, `[sequences, …]`, in addition to those of single
+        per_sequence: Names of signals with a value per sequence, `[sequences, …]`, in addition to signals of single
             numbers, `[sequences]`.
-        pad_to_multiple: Steps of which the length of every sequence is made a multiple by padding, so that an agent of
-            this period, at phase -1, ticks at the end of each; a target of a sequence counts there.
+        pad_to_multiple: Sequences are padded to a multiple of this number of steps, so that an agent with this period and
+            phase -1 ticks at the end of each; a target of a sequence counts there.
         sequences: By signal, a list of tensors or arrays `[steps, …]`, one for each sequence; `_name`, a list of bool
             `[steps]`, leaves out steps of a target `name`.
 
@@ -100,8 +100,8 @@ def from_sequences(
         The `env` of an `antiphon.Scenario`. Shares are taken by a fixed permutation of the sequences.
 
     Raises:
-        DataError: Numbers or lengths of sequences disagree, a sequence is empty, or as `from_tensors`.
-        ScenarioError: A multiple that cannot be.
+        DataError: Numbers or lengths of sequences disagree, a sequence is empty, or an error of `from_tensors`.
+        ScenarioError: An invalid multiple.
     """
     names: dict[str, Any] = {"training_only": training_only, "per_sequence": per_sequence, "classes": classes}
     options = SequenceOptions(**names, pad_to_multiple=pad_to_multiple)
@@ -109,10 +109,10 @@ def from_sequences(
 
 
 class Sequences(Tensors):
-    """Environments of the sequences of a file, which is read once while it does not change: `antiphon/Sequences-v0`.
+    """Environments of the sequences in a file, which is read again only if it has changed: `antiphon/Sequences-v0`.
 
-    The file has `lengths`, the steps of each sequence. Other columns have a row per step, the sequences end to end, or a row per
-    sequence.
+    The file has `lengths`, the steps of each sequence. Other columns have a row per step, with the sequences concatenated, or
+    a row per sequence.
     """
 
     class Options(FileOptions, SequenceOptions):
@@ -120,7 +120,7 @@ class Sequences(Tensors):
 
     @staticmethod
     def read(options: Any) -> Source:
-        """Read the files of some options now."""
+        """Read the files of some options without a cache."""
         return _source(_packed_file, str(options.file), options.data, options, named_in_state=True)
 
 
@@ -128,9 +128,7 @@ def _packed_file(file: str, place: str, per_sequence: Collection[str]) -> _Packe
     """Return the columns of a file, of which `lengths` says how many rows are a sequence."""
     del place  # the file's own name says where
     columns = {name: as_tensor(name, value, file) for name, value in read(Path(file)).items()}
-    require(
-        "lengths" in columns, file, "has no 'lengths', the steps of each sequence; save them with the rest"
-    )
+    require("lengths" in columns, file, "has no 'lengths', the steps of each sequence; save them too")
     lengths = columns.pop("lengths")
     counts = lengths.dim() == 1 and is_whole(lengths) and bool((lengths > 0).all())
     require(counts, file, "lengths: must be whole numbers from 1, one for each sequence")
@@ -139,7 +137,7 @@ def _packed_file(file: str, place: str, per_sequence: Collection[str]) -> _Packe
     whole = set(per_sequence)
     for name, column in columns.items():
         rows = len(column) if column.dim() else 0
-        wrong = f"{name} has {rows} rows; give one per step ({steps}) or one per sequence ({sequences})"
+        wrong = f"{name} has {rows} rows; save one per step ({steps}) or one per sequence ({sequences})"
         require(rows in (steps, sequences), file, wrong)
         if rows != steps:
             whole.add(name)
@@ -197,24 +195,24 @@ class _Packed(Columns):
 
 def _packed(given: Any, place: str, per_sequence: Collection[str]) -> _Packed:
     """Return the columns of sequences laid end to end."""
-    mapping = f"{type(given).__name__}; give a share of the sequences, or a mapping of sequences"
+    mapping = f"{type(given).__name__}; pass a share of the sequences, or a mapping of sequences"
     require(isinstance(given, Mapping), place, mapping)
-    require(len(given) > 0, place, "no sequences given; name them, such as x=[…]")
+    require(len(given) > 0, place, "no sequences given; pass some, such as x=[…]")
     for name in per_sequence:
         require(name in given, place, f"per_sequence: no signal '{name}'{suggest(name, given)}")
     each: dict[str, list[Tensor]] = {}
     for name, values in given.items():
-        listed = f"{name}: {type(values).__name__}; give a list of tensors, one per sequence"
+        listed = f"{name}: {type(values).__name__}; pass a list of tensors, one per sequence"
         require(isinstance(values, Iterable) and getattr(values, "ndim", 1) > 0, place, listed)
         each[name] = [as_tensor(f"{name}[{i}]", value, place) for i, value in enumerate(values)]
     found = ", ".join(f"{name} {len(parts)}" for name, parts in each.items())
     counts = {len(parts) for parts in each.values()}
-    disagree = f"numbers of sequences disagree: {found}; give as many of each, and at least one"
+    disagree = f"numbers of sequences disagree: {found}; pass the same number of each, at least one"
     require(len(counts) == 1 and all(counts), place, disagree)
     whole = frozenset(n for n, parts in each.items() if n in per_sequence or all(p.dim() == 0 for p in parts))
     steps = [name for name in each if name not in whole]
     require(
-        bool(steps), place, "no signal has a value per step; give one, such as x=[…] of tensors [steps, …]"
+        bool(steps), place, "no signal has a value per step; pass one, such as x=[…] of tensors [steps, …]"
     )
     packed = _Packed()
     packed.whole, packed.lengths = whole, _lengths({name: each[name] for name in steps}, place)
@@ -227,7 +225,7 @@ def _packed(given: Any, place: str, per_sequence: Collection[str]) -> _Packed:
         packed[name] = torch.stack(parts) if name in whole else torch.cat(parts)
         mask = packed[name].dtype == torch.bool and packed[name].dim() == 1 and name[1:] in steps
         such = f"such as _{steps[0].lstrip('_')}"
-        refusal = f"{name}: a mask is a list of bool [steps] of a signal with a value per step, {such}"
+        refusal = f"{name}: a mask is a list of bool [steps] for a signal with a value per step, {such}"
         require(mask or not name.startswith("_"), place, refusal)
     return packed
 
@@ -237,21 +235,21 @@ def _lengths(each: Mapping[str, list[Tensor]], place: str) -> Tensor:
     first, parts = next(iter(each.items()))
     for name, others in each.items():
         for index, (one, other) in enumerate(zip(parts, others, strict=True)):
-            empty = f"{name}[{index}]: {list(other.shape)}; a sequence has at least one step"
+            empty = f"{name}[{index}]: {list(other.shape)}; a sequence needs at least one step"
             require(other.dim() > 0 and len(other) > 0, place, empty)
-            named = "make them equal, or name what has one value per sequence in per_sequence"
-            unequal = f"{name}[{index}] has {len(other)} steps, and {first}[{index}] {len(one)}; {named}"
+            named = "make them equal, or list signals with one value per sequence in per_sequence"
+            unequal = f"{name}[{index}] has {len(other)} steps, but {first}[{index}] has {len(one)}; {named}"
             require(len(one) == len(other), place, unequal)
     return torch.tensor([len(part) for part in parts])
 
 
 class SequenceStream(SeededEnv):
-    """Sequences in episodes: as many side by side as there are environments, then the next ones.
+    """Sequences as episodes: one per environment side by side, then the next ones.
 
     Description:
-        Every sequence is an episode. Those of the train split come in epochs, each in an order of its own; other splits
-        in the order of the data. Environments without a sequence, at the end of an epoch, and those whose sequence is
-        over before the longest beside it, are padded: with zeros, which are class 0.
+        Every sequence is an episode. The train split is shown in epochs, each in its own order; other splits in the order
+        of the data. Environments without a sequence, at the end of an epoch, and environments whose sequence ends before
+        the longest one beside it, are padded with zeros, which are class 0.
     Action space:
         One action, without effect.
     Observation space:
@@ -279,10 +277,10 @@ class SequenceStream(SeededEnv):
         self.split = split
         self._table, self._digest = table, digest
         self._ends = [0]
-        """Steps from the first to the beginning of each epoch, as far as they have been counted."""
+        """Steps from the first to the start of each epoch, for the epochs counted so far."""
         self._ends_of: int | None = None  # the seed of which they are
         self._rows = self._steps = self._padded = torch.empty(0)
-        """Of the present sequences, [batch] int64: numbers in the table, and lengths, 0 where there is no sequence."""
+        """Indices in the table and lengths of the present sequences, [batch] int64; length 0 without a sequence."""
         self._length = 0
 
     _place = ("episode", "tick")
@@ -298,14 +296,14 @@ class SequenceStream(SeededEnv):
         return self._epoch_steps(self._number // self._per_epoch)
 
     def epoch_at(self, step: int) -> Fraction:
-        """Return how often the sequences have been shown in so many steps from the first."""
+        """Return the epochs completed after `step` steps."""
         while self._ends[-1] <= step:
             self._count_epoch()
         epoch = bisect(self._ends, step) - 1
         return epoch + Fraction(step - self._ends[epoch], self._ends[epoch + 1] - self._ends[epoch])
 
     def step_at(self, epoch: Fraction) -> Fraction:
-        """Return in how many steps from the first the sequences have been shown so often."""
+        """Return the number of steps for `epoch` epochs."""
         whole = int(epoch)
         while len(self._ends) <= whole + 1:
             self._count_epoch()

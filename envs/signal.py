@@ -23,11 +23,11 @@ class Signal:
     classes: int | None = None
     """Number of values of a categorical signal (int64, 0 … classes - 1); None: a float."""
     training_only: bool = False
-    """True: for losses and gradient context alone, found in `info`; False: an observation."""
+    """True: only for losses and gradient context, in `info`; False: an observation."""
     known: Literal["tick", "after_step"] = "tick"
-    """`tick`: returned with the observation of its step; `after_step`: known when the step has been taken."""
+    """`tick`: returned with the observation of its step; `after_step`: known after the step has been taken."""
     every: int = 1
-    """Steps from one value to the next: there is one at step `every` - 1, and so on; its mask leaves out the others."""
+    """Steps between two values: the first is at step `every` - 1; its mask leaves out the other steps."""
     low: float = -math.inf
     """Smallest value of a float."""
     high: float = math.inf
@@ -35,11 +35,11 @@ class Signal:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape in which it enters a network: a categorical signal is one-hot, `(classes, *shape)`."""
+        """Shape of the network input: a categorical signal is one-hot, `(classes, *shape)`."""
         return self.shape if self.classes is None else (self.classes, *self.shape)
 
     def shape_as(self, categories: str) -> tuple[int, ...]:
-        """Shape in which it enters a network: `input_shape` (`one_hot`), or that of its values (`index`)."""
+        """Shape of the network input: `input_shape` (`one_hot`), or the shape of its values (`index`)."""
         return self.shape if categories == "index" else self.input_shape
 
     def space(self, dtype: Any = np.float32) -> gymnasium.Space[Any]:
@@ -56,8 +56,8 @@ OUTCOMES = {
     "terminated": Signal(training_only=True, known="after_step", low=0.0, high=1.0),
     "truncated": Signal(training_only=True, known="after_step", low=0.0, high=1.0),
 }
-"""What a step came to, in every environment, also where it is not listed: the reward, and 1 where an episode terminated or
-was truncated. Where a mask `_reward` is False, the step was no experience."""
+"""Outcomes of a step, which every environment has even if they are not listed: the reward, and 1 where an episode terminated
+or was truncated. Where a mask `_reward` is False, the step was no experience."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,25 +65,25 @@ class Description:
     """Description of an environment, available before it is constructed."""
 
     signals: dict[str, Signal]
-    """All signals by name, but for those of `OUTCOMES` that are as in every environment."""
+    """All signals by name, except `OUTCOMES` with their default form."""
     hold: int = 1
-    """Steps for which each example is repeated."""
+    """Number of steps for which each example is repeated."""
     episode_steps: int | None = None
-    """Length of every episode, all environments in step; None: endless, varying or not known."""
+    """Length of every episode, the same in all environments; None: endless, varying or unknown."""
     longest_episode: int | None = None
-    """In steps, where lengths vary: each is known at the episode's reset and the same in all environments."""
+    """Longest episode in steps, if lengths vary: each length is known at the episode's reset and the same in all environments."""
     endless: bool = False
     """True: no episode ever ends."""
     example_counts: dict[str, int] = field(default_factory=dict)
-    """Examples of each split: parts of a data set that never mix, such as train, validation and test."""
+    """Number of examples of each split, such as train, validation and test; splits share no examples."""
     is_stream: bool = False
     """True: a stream of independent examples, on which actions have no effect."""
     sampling: Literal["epochs", "with_replacement"] = "epochs"
-    """Of a stream of examples: how they are sampled in training."""
+    """Sampling in training, for a stream of examples."""
     action_space: gymnasium.Space[Any] | None = None
-    """Of one environment, where what an agent's objective makes has to fit it; None: any output is an action."""
+    """Action space of one environment, if outputs of agents must fit it; None: any output is an action."""
     can_be_saved: bool = True
-    """False: it has no `state_dict`, so that no run in it can be gone on with."""
+    """False: the environment has no `state_dict`, so that its runs cannot be resumed."""
 
     @cached_property
     def all_signals(self) -> dict[str, Signal]:
@@ -97,10 +97,10 @@ class Description:
 
     @property
     def observations(self) -> tuple[str, ...]:
-        """Names of the signals that are available to agents when deployed."""
+        """Names of the signals that are available to deployed agents."""
         return tuple(name for name, signal in self.signals.items() if not signal.training_only)
 
     @property
     def training_only(self) -> tuple[str, ...]:
-        """Names of the signals that exist in training alone."""
+        """Names of the signals that exist only in training."""
         return tuple(name for name, signal in self.signals.items() if signal.training_only)

@@ -1,4 +1,4 @@
-"""Streams of independent examples sampled from a table in memory; among them points on the two sides of a hyperplane,
+"""Streams of independent examples sampled from a table in memory, and points on the two sides of a hyperplane,
 `antiphon/Hyperplane-v0`: data small enough for theory.
 """
 
@@ -23,23 +23,23 @@ from antiphon.nets.random import integers, normal, seed_for, uniform
 __all__ = ["Draws", "Epochs", "ExampleStream", "Hyperplane", "Table"]
 
 _BLOCK = 64
-"""Examples per environment that are sampled in one call; changes the meaning of a seed."""
+"""Examples per environment that are sampled in one call; changing it changes the samples of a seed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Examples of a data set, a row each, and the rows of each split."""
+    """Examples of a data set, one per row, and the rows of each split."""
 
     columns: dict[str, Tensor]
     """`[rows, *shape]` each."""
     splits: dict[str, Tensor]
     """Rows of each split, int64."""
     divisors: dict[str, float] = field(default_factory=dict)
-    """Divisors of the columns kept as bytes, applied after conversion to floats."""
+    """Divisors of the columns stored as bytes, applied after conversion to floats."""
 
     @functools.cached_property
     def digest(self) -> str:
-        """SHA-256 of all tensors, by which a checkpoint names its data."""
+        """SHA-256 of all tensors, by which a checkpoint identifies its data."""
         found = hashlib.sha256()
         own = {one.name: getattr(self, one.name) for one in fields(self)}
         others = [(name, value) for name, value in own.items() if isinstance(value, Tensor)]
@@ -49,7 +49,7 @@ class Table:
         return found.hexdigest()
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
-        """Return the table on a device and with a float type; tensors that match are not copied."""
+        """Return the table on a device and with a float type; tensors that already match are not copied."""
         columns = {
             name: column.to(device, dtype if column.is_floating_point() else column.dtype)
             for name, column in self.columns.items()
@@ -61,7 +61,7 @@ class Draws:
     """Rows of a split sampled with replacement: a pure function of (seed, number, environment).
 
     Args:
-        rows: Of the split, int64.
+        rows: Rows of the split, int64.
     """
 
     def __init__(self, rows: Tensor, num_envs: int) -> None:
@@ -83,19 +83,19 @@ class Draws:
 
 
 class Epochs:
-    """Rows of a split in epochs, each once, in an order that is a pure function of (seed, epoch).
+    """Rows of a split in epochs, each row once, in an order that is a pure function of (seed, epoch).
 
-    The environments share one epoch after the other: the rest of an incomplete batch is of the next.
+    The environments share one epoch after the other: an incomplete batch is filled from the next epoch.
 
     Args:
-        rows: Of the split, int64.
+        rows: Rows of the split, int64.
     """
 
     def __init__(self, rows: Tensor, num_envs: int) -> None:
         self._rows = rows
         self._num_envs = num_envs
         self._orders: dict[tuple[int, int], Tensor] = {}
-        """Of the epochs that the newest batch touches, by seed and epoch."""
+        """Orders of the epochs in the newest batch, by seed and epoch."""
 
     def rows(self, seed: int, number: int) -> Tensor:
         """Return the row of each environment's example of that number, int64 `[batch]`."""
@@ -116,24 +116,24 @@ class ExampleStream(SeededEnv):
     """A stream of independent examples, each repeated for `hold` steps.
 
     Description:
-        Every example once in an epoch, in an order that is a pure function of seed and epoch: example k of environment b is
-        number k * batch + b of all epochs. Where the description's `sampling` is `with_replacement`, it is a pure function of
+        Every example once per epoch, in an order that is a pure function of seed and epoch: example k of environment b is
+        number k * batch + b of all epochs. If the description's `sampling` is `with_replacement`, it is a pure function of
         (seed, k, b), independent of history and batch, and there are no epochs.
     Action space:
-        A guess at the `answer`, `Discrete(classes)`, as classes `[batch]` or their logits `[batch, classes]`; without an
+        The guessed `answer`, `Discrete(classes)`, as classes `[batch]` or their logits `[batch, classes]`; without an
         answer there is one action, without effect. `step(None)` makes no guess.
     Observation space:
-        The requested signals that are not training-only; the others are in `info`. While an example is held its tensors are
-        the same objects: do not write into them.
+        The requested signals that are not training-only; the others are in `info`. While an example is held, its tensors
+        are the same objects: do not write into them.
     Rewards:
-        1.0 where the guess is the answer, else 0.0.
+        1.0 if the guess is the answer, else 0.0.
     Episode end:
         Never; where `episode_steps` is the hold, every environment terminates with its example.
 
     Args:
         answer: The categorical column that actions guess, or None.
-        settings: `device` and `dtype`, as of `TorchVectorEnv`.
-        digest: Returns that of the data, for its state; None: the scenario says which they are.
+        settings: `device` and `dtype`, see `TorchVectorEnv`.
+        digest: Returns the digest of the data, for the state; None: the scenario defines the data.
 
     Raises:
         ScenarioError: There is no such split.
@@ -165,7 +165,7 @@ class ExampleStream(SeededEnv):
         self._shown: Values = {}, {}
 
     def batches(self, split: str, size: int) -> Iterator[dict[str, Tensor]]:
-        """Yield every example of a split once, in order: the requested signals, the last batch ragged."""
+        """Yield every example of a split once, in order: the requested signals; the last batch may be smaller."""
         check_split(split, self.splits)
         rows = self._table.splits[split]
         for start in range(0, len(rows), size):
@@ -186,7 +186,7 @@ class ExampleStream(SeededEnv):
     def signals_at(self, rows: Tensor) -> dict[str, Tensor]:
         """Return the requested signals of some rows of the table, in the order of `requested`.
 
-        A stream whose signals are more than the table's columns overrides it.
+        Override it for signals that are not columns of the table.
         """
         return {name: self.column(name, rows) for name in self.requested}
 
@@ -202,27 +202,27 @@ class ExampleStream(SeededEnv):
         return (guess == self.answers(self._rows)).to(self.dtype)
 
     def answers(self, rows: Tensor) -> Tensor:
-        """Return what is to be guessed of some rows; a stream whose answer is no column of the table overrides it."""
+        """Return the correct answers of some rows; override it if the answer is not a column of the table."""
         assert self._answer is not None
         return self.column(self._answer, rows)
 
 
 class Hyperplane(ExampleStream):
-    """Normal points and their two classes, in epochs; with as many environments as points, each step has all.
+    """Normally distributed points of two classes, in epochs; with as many environments as points, each step has all points.
 
     These are the data sets of Czarnecki et al. 2017, "Understanding synthetic gradients and decoupled neural
     interfaces", Table 2.
 
     Description:
-        Points drawn from N(0, I), separated by a random hyperplane through the origin (`linear`), a tenth of them
-        wrongly (`noisy`), or by nothing (`random`). Every point occurs once before one is repeated: the
+        Points sampled from N(0, I) and labelled by the side of a random hyperplane through the origin (`linear`), with a
+        tenth of the labels swapped (`noisy`), or at random (`random`). Every point occurs once before one is repeated: the
         environments share one shuffled epoch after the other.
     Action space:
-        `Discrete(2)`: a guess at the class.
+        `Discrete(2)`: the guessed class.
     Observation space:
         `x` [size], float. `info` has `label`, int64, 0 or 1, and `onehot` [2], the same as floats.
     Rewards:
-        1.0 for a right guess, else 0.0.
+        1.0 for a correct guess, else 0.0.
     Starting state:
         The first points of the seed's first epoch.
     Episode end:
@@ -233,8 +233,8 @@ class Hyperplane(ExampleStream):
         """Options of points on the two sides of a hyperplane."""
 
         labels: Literal["linear", "noisy", "random"] = "linear"
-        """`linear`: the side of a random hyperplane through the origin; `noisy`: the same with a tenth of them swapped; `random`:
-        random labels."""
+        """`linear`: the side of a random hyperplane through the origin; `noisy`: the same with a tenth of the labels swapped;
+        `random`: random labels."""
         size: int = Field(2, ge=1, le=10_000)
         """Dimensions of a point."""
         points: int | None = Field(None, ge=1, le=100_000)

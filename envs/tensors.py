@@ -45,7 +45,7 @@ __all__ = [
 
 
 class Indexable(Protocol):
-    """A data set with a length and items by index."""
+    """A data set with a length and indexing."""
 
     def __len__(self) -> int: ...
 
@@ -61,27 +61,27 @@ def _plain(given: Any) -> Any:
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
-"""Names of signals; a single one may stand alone."""
+"""Names of signals; a single name needs no list."""
 
 
 class ColumnOptions(EnvOptions):
-    """Options of data of one's own."""
+    """Options of your own data."""
 
     training_only: Names | None = None
     """Names that no agent may observe; none: the classes with a single axis (labels)."""
     classes: Annotated[dict[str, Annotated[int, Field(ge=1)]] | None, BeforeValidator(_plain)] = None
-    """Numbers of classes by name, such as the vocabulary of a model; none: the largest value plus one."""
+    """Number of classes by name, such as a vocabulary size; none: the largest value plus one."""
 
 
 class ExampleOptions(ColumnOptions):
-    """Options of examples of one's own."""
+    """Options of your own examples."""
 
     hold: int = Field(1, ge=1)
-    """Steps for which each example is shown."""
+    """Number of steps for which each example is shown."""
     episode: Episode = "stream"
     """`stream`: never ends; `example`: each example is an episode."""
     sampling: Sampling = "epochs"
-    """`epochs`: every example once, then again in another order; `with_replacement`: each independently of those before."""
+    """`epochs`: every example once per epoch, in a new order; `with_replacement`: every example independently."""
 
 
 class Source:
@@ -90,7 +90,8 @@ class Source:
     Args:
         table: The data.
         description: Signals, hold and splits of every environment made from it.
-        stream: Makes one of a batch, the table on its device and the description; takes `split`, `device` and `dtype`.
+        stream: Makes an environment from the batch, the table on its device and the description; takes `split`, `device` and
+            `dtype`.
     """
 
     def __init__(self, table: Table, description: Description, stream: Callable[..., TorchVectorEnv]) -> None:
@@ -107,7 +108,8 @@ class Source:
         dtype: torch.dtype = torch.float32,
         split: str = "train",
     ) -> TorchVectorEnv:
-        """Return an environment of one split, ScenarioError if there is none; those of a device and type share their memory."""
+        """Return an environment of one split; ScenarioError if there is no such split. Environments of one device and type share
+        their data."""
         check_split(split, self.description.splits)
         key = str(device), dtype
         if key not in self._placed:
@@ -127,17 +129,17 @@ def from_tensors(
     sampling: Sampling = "epochs",
     **tensors: Any,
 ) -> Source:
-    """Make an environment of tensors or arrays whose first axis counts the examples.
+    """Make an environment from tensors or arrays whose first axis counts the examples.
 
-    Floats are kept. Bytes with two axes or more are scaled to [0, 1]. Other whole numbers are classes, which enter
-    networks one-hot.
+    Floats are unchanged. Bytes with two axes or more are scaled to [0, 1]. Other whole numbers are classes, which are one-hot
+    as network inputs.
 
     Args:
-        test: Share of the examples that is kept for testing, or the test examples: tensors under the same names.
-        validation: Likewise, for validation.
+        test: Share of the examples used for testing, or the test examples: tensors under the same names.
+        validation: Share of the examples used for validation, or the validation examples.
         training_only: Names that no agent may observe; by default the classes with a single axis (labels).
-        classes: Number of classes by name, such as the vocabulary of a model; by default the largest value plus one.
-        hold: Steps for which each example is repeated.
+        classes: Number of classes by name, such as a vocabulary size; by default the largest value plus one.
+        hold: Number of steps for which each example is repeated.
         episode: stream (never ends) or example (each example is an episode).
         sampling: epochs (every example once, then again in another order) or with_replacement.
         tensors: `[examples, …]` each, under the names of the signals.
@@ -146,9 +148,9 @@ def from_tensors(
         The `env` of an `antiphon.Scenario`. Shares are taken by a fixed permutation of the examples.
 
     Raises:
-        DataError: Lengths disagree, values are not finite, classes are negative or more than `classes`, or nothing is left
-            to train on.
-        ScenarioError: A hold or kind of episode that cannot be.
+        DataError: Lengths disagree, values are not finite, classes are negative or not below `classes`, or no examples are left
+            for training.
+        ScenarioError: An invalid hold or kind of episode.
     """
     given: dict[str, Any] = {"training_only": training_only, "classes": classes}
     options = ExampleOptions(**given, hold=hold, episode=episode, sampling=sampling)
@@ -163,20 +165,20 @@ def from_dataset(
     validation: float | Indexable = 0.1,
     **options: Any,
 ) -> Source:
-    """Make an environment of a data set, of `torch.utils.data` or Hugging Face's `datasets`, by reading all of it once.
+    """Make an environment from a data set of `torch.utils.data` or Hugging Face's `datasets`, by reading all of it once.
 
     Args:
-        dataset: Its items are tuples in the order of `names` or dicts that have those keys, of tensors, arrays,
-            pictures or numbers.
+        dataset: Its items are tuples in the order of `names` or dicts with these keys, of tensors, arrays,
+            images or numbers.
         names: Names of an item's parts, and of the signals; None: its `column_names`, or else image and label.
-        test: Share of the examples that is kept for testing, or the data set for testing.
-        validation: Likewise, for validation.
-        options: `training_only`, `classes`, `hold`, `episode` and `sampling`, as of `from_tensors`.
+        test: Share of the examples used for testing, or the data set for testing.
+        validation: Share of the examples used for validation, or the data set for validation.
+        options: `training_only`, `classes`, `hold`, `episode` and `sampling`, see `from_tensors`.
 
     Raises:
-        DataError: It has no items by index, or an item has other parts than `names` or than the item before, or as
-            `from_tensors`.
-        ScenarioError: As `from_tensors`.
+        DataError: The data set cannot be indexed, an item does not have the parts `names` or the form of the previous item,
+            or an error of `from_tensors`.
+        ScenarioError: See `from_tensors`.
     """
     parts: Any = names or getattr(dataset, "column_names", ("image", "label"))
     reader, data = partial(_items, names=parts), (dataset, test, validation)
@@ -184,15 +186,15 @@ def from_dataset(
 
 
 def from_file(file: str | Path, **options: Any) -> Source:
-    """Make an environment of a file; in documents it is `antiphon/Tensors-v0`.
+    """Make an environment from a file; in scenario files it is `antiphon/Tensors-v0`.
 
     Args:
         file: A `.npz` or `.safetensors` file, whose arrays have a row per example.
-        options: Those of `Tensors`.
+        options: Options of `Tensors`.
 
     Raises:
-        DataError: A file that is missing, damaged or of another kind, or as `from_tensors`.
-        ScenarioError: No name of a file, or as `from_tensors`.
+        DataError: A file that is missing, damaged or of another type, or an error of `from_tensors`.
+        ScenarioError: An invalid file name, or an error of `from_tensors`.
     """
     return Tensors(Tensors.Options(file=file, **options))
 
@@ -207,18 +209,18 @@ class FileOptions(EnvOptions):
     file: Annotated[str | Path, AfterValidator(_absolute)]
     """Name of a `.npz` (nothing is unpickled) or `.safetensors` file."""
     test: Annotated[float | str | Path, AfterValidator(_absolute)] = 0.2
-    """Share of the examples that is kept for testing, or the name of a file with the same arrays."""
+    """Share of the examples used for testing, or the name of a file with the same arrays."""
     validation: Annotated[float | str | Path, AfterValidator(_absolute)] = 0.1
-    """Share of the examples that is kept for validation, or the name of a file with the same arrays."""
+    """Share of the examples used for validation, or the name of a file with the same arrays."""
 
     @property
     def data(self) -> tuple[Any, Any, Any]:
-        """Files of train, test and validation, or the shares of the latter."""
+        """Files of train, test and validation, or the shares of test and validation."""
         return self.file, self.test, self.validation
 
 
 class Tensors(Source):
-    """Environments of the data of a file, which is read once while it does not change: see `from_file`."""
+    """Environments of the data in a file, which is read again only if it has changed: see `from_file`."""
 
     class Options(FileOptions, ExampleOptions):
         """Options of examples in a file."""
@@ -230,7 +232,7 @@ class Tensors(Source):
 
     @staticmethod
     def read(options: Any) -> Source:
-        """Read the files of some options now."""
+        """Read the files of some options without a cache."""
 
         def reader(path: str, place: str) -> Columns:
             del place  # the file's own name says where
@@ -277,7 +279,7 @@ def _source(
 
 
 class Columns(dict[str, Tensor]):
-    """Columns of the data of a split, by name."""
+    """Columns of a split, by name."""
 
     @property
     def rows(self) -> int:
@@ -290,11 +292,11 @@ def assembled(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], list[Any]]:
     """Return columns of all splits, the rows of each split, and the parts as they were read.
 
-    Data are those of train, test and validation: a number is a share of the training data, taken by a fixed permutation.
+    `data` are the data of train, test and validation: a number is a share of the training data, taken by a fixed permutation.
 
     Raises:
-        DataError: A split has other columns than `train`, or of another shape or type; a share that cannot be, or nothing is
-            left to train on.
+        DataError: A split has other columns than `train`, or columns of another shape or type, a share is invalid, or no
+            examples are left for training.
     """
     others = {"validation": data[2], "test": data[1]}
     shares = {split: float(share) for split, share in others.items() if isinstance(share, Real)}
@@ -303,12 +305,14 @@ def assembled(
     parts = {split: reader(part, places[split]) for split, part in given.items()}
     train = parts["train"]
     for split, part in parts.items():
-        names = f"it has {', '.join(part)}, and train {', '.join(train)}; give the same names"
+        names = f"it has {', '.join(part)}, but train has {', '.join(train)}; use the same names"
         require(part.keys() == train.keys(), places[split], names)
         for name, column in part.items():
             mine, theirs = (f"{one.dtype} {list(one.shape[1:])}" for one in (column, train[name]))
             require(
-                mine == theirs, places[split], f"{name} is {mine} per row, in train {theirs}; make them equal"
+                mine == theirs,
+                places[split],
+                f"{name} is {mine} per row, but {theirs} in train; make them equal",
             )
     # Rows are gathered at every step, which from a strided view takes four times as long.
     each = {name: [part[name] for part in parts.values()] for name in train}
@@ -338,9 +342,9 @@ def _split_rows(counts: Mapping[str, int], shares: Mapping[str, float], place: s
 
 def columns_of(given: Any, place: str) -> Columns:
     """Return columns of one length as tensors."""
-    mapping = f"{type(given).__name__}; give a share of the examples, or a mapping of tensors"
+    mapping = f"{type(given).__name__}; pass a share of the examples, or a mapping of tensors"
     require(isinstance(given, Mapping), place, mapping)
-    require(len(given) > 0, place, "no tensor given; name one, such as image=images")
+    require(len(given) > 0, place, "no tensor given; pass one, such as image=images")
     columns = Columns({name: as_tensor(name, value, place) for name, value in given.items()})
     for name, column in columns.items():
         require(column.dim() > 0, place, f"{name}: a single number; the first axis must count the examples")
@@ -354,26 +358,24 @@ def columns_of(given: Any, place: str) -> Columns:
 def _items(dataset: Any, place: str, names: Sequence[str]) -> Columns:
     """Return the parts of a data set's items as columns."""
     mapping = isinstance(dataset, Mapping)
-    fix = (
-        "its `dataset`, or it to from_loader" if hasattr(dataset, "dataset") else "list(…) of it, if it ends"
-    )
-    fix = "one of its values, or its tensors to from_tensors(**…)" if mapping else fix
+    fix = "its `dataset`, or use from_loader" if hasattr(dataset, "dataset") else "list(…) of it, if it ends"
+    fix = "one of its values, or use from_tensors(**…)" if mapping else fix
     indexable = not mapping and hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
-    require(indexable, place, f"{type(dataset).__name__} has no items by index; pass {fix}")
+    require(indexable, place, f"{type(dataset).__name__} cannot be indexed; pass {fix}")
     require(len(dataset) > 0, place, "the data set is empty")
     rows = [parts_of(dataset[index], names, f"{place}[{index}]") for index in range(len(dataset))]
     columns = Columns()
     for name, values in zip(names, zip(*rows, strict=True), strict=True):
         tensors = [as_tensor(name, value, place) for value in values]
         shapes = sorted({tuple(one.shape) for one in tensors})
-        unequal = f"{name}: items of unequal shape {' and '.join(map(str, shapes[:2]))}; make them equal"
+        unequal = f"{name}: items have different shapes {' and '.join(map(str, shapes[:2]))}; make them equal"
         require(len(shapes) == 1, place, unequal)
         columns[name] = torch.stack(tensors)
     return columns
 
 
 def parts_of(item: Any, names: Sequence[str], place: str) -> Sequence[Any]:
-    """Return the parts of an item, or of a batch of them, in the order of `names`; DataError where it has others."""
+    """Return the parts of an item, or of a batch, in the order of `names`; DataError if it has other parts."""
     if isinstance(item, Mapping):
         for name in names:
             require(name in item, place, f"no '{name}'{suggest(name, item)}; pass names=(…)")
@@ -387,7 +389,7 @@ def parts_of(item: Any, names: Sequence[str], place: str) -> Sequence[Any]:
 
 
 def as_tensor(name: str, value: Any, place: str) -> Tensor:
-    """Return a tensor or array as a tensor; DataError where it is none of numbers."""
+    """Return a tensor or array as a tensor; DataError if it does not hold numbers."""
     if isinstance(value, Tensor):
         grad = f"{name}: a tensor that requires a gradient; pass {name}.detach()"
         require(not value.requires_grad, place, grad)
@@ -409,12 +411,12 @@ def is_whole(column: Tensor) -> bool:
 def signals_of(
     columns: Mapping[str, Tensor], options: ColumnOptions, hidden: Iterable[str], place: str
 ) -> tuple[dict[str, Signal], dict[str, Tensor], dict[str, float]]:
-    """Return the signals of columns, the columns as they are kept, and the divisors of those kept as bytes.
+    """Return the signals of columns, the columns as stored, and the divisors of columns stored as bytes.
 
-    Columns are `hidden`, for training only, where the options do not say which are.
+    `hidden` names the training-only columns if the options do not.
 
     Raises:
-        DataError: Names without a column, complex numbers, values that are not finite, negative classes, or too many.
+        DataError: Names without a column, complex numbers, values that are not finite, negative classes, or too many classes.
     """
     hidden, counts = hidden if options.training_only is None else options.training_only, options.classes or {}
     for name in hidden:
@@ -425,16 +427,16 @@ def signals_of(
     signals, kept, divisors = {}, {}, {}
     for name, column in columns.items():
         kind: dict[str, Any] = {"shape": tuple(column.shape[1:]), "training_only": name in hidden}
-        parts = f"{name}: complex numbers; pass real and imaginary part as two tensors"
+        parts = f"{name}: complex numbers; pass real and imaginary parts as two tensors"
         require(not column.is_complex(), place, parts)
         if column.dtype == torch.uint8 and column.dim() > 1 and name not in counts:
             signals[name], divisors[name] = Signal(**kind, low=0.0, high=1.0), 255.0
         elif is_whole(column):
             column = column.long()
             least, most = (int(side) for side in column.aminmax()) if column.numel() else (0, 0)
-            require(least >= 0, place, f"{name}: class {least}; classes are numbered from 0, floats are kept")
+            require(least >= 0, place, f"{name}: class {least}; number classes from 0, or pass floats")
             count = counts.get(name, most + 1)
-            fix = f"give classes={{'{name}': {most + 1}}} or more"
+            fix = f"pass classes={{'{name}': {most + 1}}} or more"
             require(most < count, place, f"{name}: class {most} of {count}; {fix}")
             signals[name] = Signal(**kind, classes=count)
         else:

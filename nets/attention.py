@@ -1,4 +1,4 @@
-"""Attention over the messages of several senders: an aggregation, and an example of how one is written."""
+"""Attention over the messages of several senders: an aggregation, and an example of one."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ __all__ = ["Attention"]
 
 _MOST_HEADS = 1024
 _MOST_WEIGHTS = 2**25
-"""Of the keys' map; a copy of them is made to see what the aggregation returns."""
+"""Most weights of the keys' map; they are copied once to determine the aggregation's output size."""
 
 
 @extensions.aggregation("attention")
 class Attention(nn.Module):
-    """Weighted mean of the messages that have arrived, each head's weights by a query of its own.
+    """Weighted means of the messages that have arrived, one per head, each with its own query.
 
     Multi-head attention (Vaswani et al. 2017) of learned queries over a set (Ilse et al. 2018; Lee et al. 2019): it does
-    not depend on the order of the senders. Keys are linear maps of the messages, values the messages themselves. The
-    queries start at zero: at first it is their mean. Where none has arrived it is zero.
+    not depend on the order of the senders. Keys are linear maps of the messages, values are the messages themselves. The
+    queries start at zero, so the result is at first the plain mean. It is zero if no message has arrived.
 
     Args:
         size: M, components of one message.
-        senders: S; the number of channels that are joined.
-        heads: H.
+        senders: S, the number of channels that are joined.
+        heads: H, the number of heads.
 
     Raises:
         ScenarioError: There are too many heads, or more than 2^25 weights.
@@ -39,7 +39,7 @@ class Attention(nn.Module):
         """Keys of attention.
 
         Attributes:
-            heads: Weighted means that are made, each by a query of its own.
+            heads: Number of heads: weighted means, each with its own query.
         """
 
         heads: Count = 1
@@ -53,7 +53,7 @@ class Attention(nn.Module):
             raise ScenarioError(f"heads: must be at most {_MOST_HEADS}, not {heads}")
         weights = heads * size * size
         if weights > _MOST_WEIGHTS:
-            most = f"it may have {_MOST_WEIGHTS:,}; send smaller messages"
+            most = f"the limit is {_MOST_WEIGHTS:,}; send smaller messages"
             raise ScenarioError(
                 f"attention to messages of {size:,} components has {weights:,} weights, and {most}"
             )
@@ -61,7 +61,7 @@ class Attention(nn.Module):
         self.query = nn.Parameter(torch.zeros(heads, size))
 
     def forward(self, messages: Tensor, present: Tensor) -> Tensor:
-        """Return [B, H * M] of messages [B, S, M], of which some are present [B, S]."""
+        """Return [B, H * M] from messages [B, S, M] and which of them are present, [B, S]."""
         heads, size = self.query.shape
         keys = self.key(messages).unflatten(-1, (heads, size))
         scores = (keys * self.query).sum(-1) / math.sqrt(size)

@@ -1,4 +1,4 @@
-"""Layer normalisation of messages, for predictors that work at the normalised message and pull their gradient back."""
+"""Layer normalisation of messages, for predictors that predict the gradient at the normalised message."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def layer_norm(message: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, Callabl
     """Return flat messages [..., M], normalised without scale and shift, and the vector-Jacobian product of the norm.
 
     The norm is over the features of every site: the last axis of [T, D], the channels of [C, H, W] at every pixel, all
-    components of other messages (Ba et al. 2016, "Layer Normalization", 1607.06450). The product turns the gradient by
-    the normalised message into that by the message, both [..., M].
+    components of other messages (Ba et al. 2016, "Layer Normalization", 1607.06450). The product maps the gradient at
+    the normalised message to the gradient at the message, both [..., M].
 
     Args:
         message: The messages.
-        shape: Of one.
+        shape: Shape of one message.
     """
     first, features = features_first(shape), site_features(shape)
     axis, sizes = (-2, (features, -1)) if first else (-1, (-1, features))

@@ -1,8 +1,8 @@
 """Layers and losses as functions of (parameters, inputs), with or without a leading axis of stacked agents.
 
 Shapes: B batch, I inputs, O outputs, N stacked networks. Every function takes `x` as [B, …] with plain
-parameters or as [N, B, …] with parameters stacked [N, …], so that many networks of one shape are one call. Losses are per
-sample, [B] or [N, B].
+parameters or as [N, B, …] with parameters stacked [N, …], so that one call evaluates many networks of one shape. Losses are
+per sample, [B] or [N, B].
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 MOMENTUM = 0.1
 """Momentum of batch norm's running statistics, as in torch."""
 POOL = (3, 2, 1)
-"""Side, stride and padding of the windows of every pool."""
+"""Kernel size, stride and padding of every pooling."""
 EPSILON = 1e-5
-"""Added to variances by the normalisations."""
+"""Epsilon that the normalisations add to variances."""
 _SHORTEST = 1e-6
-"""Norm of a row below which `unit_length` divides by this."""
+"""Least norm by which `unit_length` divides a row."""
 _LARGE = 1 << 17
-"""Least number of elements at which stacked batch norm on a CPU is faster without torch's kernel (measured)."""
+"""Number of elements from which stacked batch norm on a CPU is faster without torch's kernel (measured)."""
 
 
 def initial_linear(inputs: int, shape: tuple[int, ...], generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -69,14 +69,14 @@ def initial_linear(inputs: int, shape: tuple[int, ...], generator: torch.Generat
 
 
 def initial_norm(kind: str, features: int, prefix: str = "") -> dict[str, Tensor]:
-    """Return the gain and bias of a normalisation (`batch` or `layer`; others have none), by names with a prefix."""
+    """Return the gain and bias of a normalisation (`batch` or `layer`; other kinds have none), by prefixed name."""
     if kind in ("none", "unit"):
         return {}
     return {f"{prefix}gain": torch.ones(features), f"{prefix}bias": torch.zeros(features)}
 
 
 def norm_buffers(kind: str, features: int, prefix: str = "") -> dict[str, Tensor]:
-    """Return the running mean and variance of batch norm (empty for other kinds), by names with a prefix."""
+    """Return the running mean and variance of batch norm (empty for other kinds), by prefixed name."""
     if kind != "batch":
         return {}
     return {f"{prefix}mean": torch.zeros(features), f"{prefix}var": torch.ones(features)}
@@ -84,7 +84,7 @@ def norm_buffers(kind: str, features: int, prefix: str = "") -> dict[str, Tensor
 
 @dataclass(frozen=True, slots=True)
 class Transport:
-    """Feedback alignment of one message: its gradient returns through fixed weights, not the network's own.
+    """Feedback alignment of one message: its gradient returns through fixed weights instead of the network's own.
 
     The message is in the network's input too, detached.
     """
@@ -92,9 +92,9 @@ class Transport:
     message: Tensor
     """[rows, size], flat, with its sender's graph."""
     weights: dict[str, Tensor]
-    """By the name of the weight that each replaces."""
+    """Fixed weights by the name of the weight that each replaces."""
     rows: slice | None = None
-    """The rows of the input that hold the message, where tied agents are evaluated as one batch; None: all."""
+    """The rows of the input that hold the message, if tied agents are evaluated as one batch; None: all."""
 
 
 def transported(y: Tensor, weight: str, transports: Sequence[Transport]) -> Tensor:
@@ -119,10 +119,10 @@ def layer(
     """Return the output of a layer without its activation, and its new running statistics.
 
     Args:
-        apply: Of input, weight and bias: `linear` or `convolution`.
+        apply: Function of input, weight and bias: `linear` or `convolution`.
         parameters: `NAME.weight`, `NAME.bias`, and `NAME.norm.gain` and `.bias`, among others.
         buffers: `NAME.norm.mean` and `.var` under batch norm, among others.
-        norm: As of `normalise`, which follows the map.
+        norm: Normalisation after the map, see `normalise`.
         transports: Messages whose gradient returns through fixed weights.
     """
     weight = f"{name}.weight"
@@ -148,13 +148,13 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 _SMALL = 400
-"""Multiplications of a product below which torch has a kernel of its own for several pairs."""
+"""Number of multiplications below which torch has a separate kernel for batched products."""
 
 
 def stacked_product(a: Tensor, b: Tensor, added: Tensor | None = None) -> Tensor:
-    """Return the products [N, I, J] of N pairs of matrices, with `added` [N, 1, J]: each the same bits for any N.
+    """Return the products [N, I, J] of N pairs of matrices, with `added` [N, 1, J]: each bit-identical for any N.
 
-    Where torch takes another kernel for a single pair than for several, it is computed beside itself.
+    If torch uses another kernel for a single pair than for several, a single pair is computed twice, as a batch.
     """
     count = len(a)
     sizes = *a.shape[1:], b.shape[2]
@@ -166,7 +166,7 @@ def stacked_product(a: Tensor, b: Tensor, added: Tensor | None = None) -> Tensor
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """Return the product of two matrices, or those of N pairs."""
+    """Return the product of two matrices, or of N pairs."""
     return a @ b if a.dim() == 2 else stacked_product(a, b)
 
 
@@ -194,10 +194,10 @@ class _StackedLinear(torch.autograd.Function):
 
 
 def convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return the same-padded convolution of maps [B, C, H, W] with weight [O, C, side, side], or of stacked ones.
+    """Return the same-padded convolution of maps [B, C, H, W] with weight [O, C, side, side], plain or stacked.
 
     Stacked networks are the groups of one convolution. Its memory order is [B, N, O, H, W], returned transposed:
-    layers, norms and pools that follow need no copy.
+    the layers, norms and pools that follow need no copy.
     """
     padding = weight.shape[-1] // 2
     if weight.dim() == 4:
@@ -208,7 +208,7 @@ def convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def pool(kind: str, x: Tensor) -> Tensor:
-    """Pool maps [B, C, H, W] or [N, B, C, H, W] by windows of 3x3 and stride 2 (`max`, `avg`), or not (`none`)."""
+    """Pool maps [B, C, H, W] or [N, B, C, H, W] with 3x3 windows and stride 2 (`max`, `avg`), or not (`none`)."""
     if kind == "none":
         return x
     pooled = F.max_pool2d if kind == "max" else F.avg_pool2d
@@ -236,7 +236,7 @@ def bias_places(norm: str, bias: Tensor) -> tuple[Tensor | None, Tensor | None]:
 
 
 def unit_length(x: Tensor) -> Tensor:
-    """Divide the features of each row, the last axis, by their Euclidean norm; a row of zeros stays so."""
+    """Divide the features of each row, the last axis, by their Euclidean norm; a row of zeros stays zero."""
     return F.normalize(x, dim=-1, eps=_SHORTEST)
 
 
@@ -256,11 +256,11 @@ def normalise(
         kind: `batch` (over the rows of this tick), `layer` (over the features of a row), `unit` (`unit_length`) or `none`.
         x: [B, features] or [B, channels, H, W] (normalised per channel under `batch`), or stacked [N, B, …].
         parameters: `gain` and `bias`, each after the prefix.
-        buffers: `mean` and `var` under `batch`, likewise; they are never changed in place.
-        prefix: Of the names of parameters and statistics.
-        training: Whether batch norm uses this tick's statistics. A single row always uses the running ones.
-        bias_before: Under `batch`, a bias that `x` lacks (see `bias_places`), [features] or [N, features]. By the
-            statistics of the rows it makes no difference and its gradient is zero; the running mean includes it.
+        buffers: `mean` and `var` under `batch`, each after the prefix; they are never changed in place.
+        prefix: Prefix of the names of parameters and statistics.
+        training: Whether batch norm uses this tick's statistics. A single row always uses the running statistics.
+        bias_before: Under `batch`, a bias that was not added to `x` (see `bias_places`), [features] or [N, features]. With
+            the statistics of the rows it has no effect and its gradient is zero; the running mean includes it.
     """
     if kind == "none":
         return x, {}
@@ -404,13 +404,13 @@ class _BatchNorm(torch.autograd.Function):
 def with_feedback(y: Tensor, message: Tensor, weight: Tensor, rows: slice | None = None) -> Tensor:
     """Return `y` unchanged, with a gradient path to `message` through `weight` (Lillicrap et al. 2016).
 
-    The message has no other path to `y`: it was detached before it entered the layer. There are no second derivatives.
+    The message has no other path to `y`: it was detached before the layer. There are no second derivatives.
 
     Args:
         y: Output of a linear map or a same-padded convolution, [B, O] or [B, O, H, W].
         message: [R, size], flat.
-        weight: Fixed, [O, size] or [O, channels, side, side], of the shape that maps a message to a row of `y`.
-        rows: Which rows of `y` were made from the message, R of them; None: all.
+        weight: Fixed weight, [O, size] or [O, channels, side, side], that maps a message to a row of `y`.
+        rows: The R rows of `y` that were computed from the message; None: all.
     """
     returned: Tensor = _Feedback.apply(y, message, weight, rows)  # type: ignore[no-untyped-call]
     return returned
@@ -438,9 +438,9 @@ class _Feedback(torch.autograd.Function):
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Return -log p(target), [B], for logits [B, S * classes], laid out [S, classes], and an integer target [B, S].
+    """Return -log p(target), [B], for logits [B, S * classes], laid out as [S, classes], and an integer target [B, S].
 
-    Means over the sites S, which may be of any number of axes; a target [B] has one site. With an axis before B likewise.
+    Means over the sites S, which may have any number of axes; a target [B] has one site. An axis before B is allowed.
     """
     lead = logits.shape[:-1]
     if target.dim() == len(lead) == 1:

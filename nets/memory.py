@@ -28,7 +28,7 @@ _WORTH = 1 << 23
 _MANY = 100_000
 _MEMINFO = Path("/proc/meminfo")
 _LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-"""Where Linux says what a container may have."""
+"""Linux files with a container's memory limit."""
 _REFUSALS = (
     *("can't allocate memory", "out of memory", "DefaultCPUAllocator", "Storage size calculation overflowed"),
     *("integer multiplication overflow", "Overflow when unpacking long"),
@@ -36,7 +36,7 @@ _REFUSALS = (
 
 
 def give_back(freed: int = _WORTH) -> None:
-    """Return `freed` bytes to the system if there are enough of them, as after stacking many small tensors; by default, all."""
+    """Return freed memory to the system if it is at least a minimum, as after stacking many small tensors."""
     if freed < _WORTH:
         return
     with suppress(AttributeError, OSError):
@@ -44,7 +44,7 @@ def give_back(freed: int = _WORTH) -> None:
 
 
 def zero_pages(count: int) -> mmap.mmap:
-    """Return `count` zero bytes of pages of their own, each of which takes memory once it is written to."""
+    """Return `count` zero bytes in separate pages; a page takes memory only when it is written to."""
     if sys.platform == "win32":
         return mmap.mmap(-1, count)
     pages = mmap.mmap(-1, count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -57,11 +57,11 @@ def keep_memory() -> bool:
     """Keep freed memory in this process instead of returning it to the system.
 
     By default glibc maps every tensor of more than 32 MiB anew and unmaps it when it is freed; the system then clears
-    each of its pages again at the next step. A ring of 4,096 agents, computed whole, took 72 instead of 50 microseconds an
-    agent and step.
+    each of its pages again at the next step. A ring of 4,096 agents, computed as one cohort, took 72 instead of 50
+    microseconds per agent and step.
 
     Returns:
-        Whether it was done: on Linux with glibc.
+        Whether this was possible: only on Linux with glibc.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -76,12 +76,12 @@ def keep_memory() -> bool:
 def uncollected(*, kept: bool = False) -> Iterator[None]:
     """Pause garbage collection, for code that makes many small objects and keeps them, or frees them before its end.
 
-    With 1,000 agents and 4,000 channels a row of figures is 57,000 objects, which triggered collections of the whole
-    simulation: 0.35 s on top of 0.06. Collections were half of the time in which such a simulation is built.
+    With 1,000 agents and 4,000 channels a log entry is 57,000 objects, which triggered collections of the whole
+    simulation: 0.35 s in addition to 0.06 s. Collections took half of the time to build such a simulation.
 
     Args:
-        kept: Whether almost all objects are kept. If they are many, they go to the oldest generation unsearched; otherwise the
-            collections that follow the pause search them twice on their way there.
+        kept: Whether almost all objects are kept. Many objects are then moved to the oldest generation at once; otherwise
+            the collections after the pause search them twice before they move there.
     """
     before = gc.isenabled()
     gc.disable()
@@ -97,14 +97,14 @@ def uncollected(*, kept: bool = False) -> Iterator[None]:
 
 
 def was_refused(error: BaseException | None) -> bool:
-    """Whether an error is of exhausted memory."""
+    """Whether an error means exhausted memory."""
     refused = isinstance(error, RuntimeError) and any(word in str(error) for word in _REFUSALS)
     return refused or isinstance(error, MemoryError)
 
 
 @contextmanager
 def refusals_named() -> Iterator[None]:
-    """Turn errors of exhausted memory into a ResourceError with the fix."""
+    """Raise errors of exhausted memory as a ResourceError with the fix."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -117,7 +117,7 @@ def refusals_named() -> Iterator[None]:
 
 
 def installed_memory() -> int | None:
-    """Return the bytes of memory that this machine has, or that this process may have of it; None: not known."""
+    """Return the bytes of memory of this machine, or the limit of this process; None: unknown."""
     found = [limit for path in _LIMITS if (limit := _number(path)) is not None]
     try:
         lines = _MEMINFO.read_text(encoding="ascii").splitlines()

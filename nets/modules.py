@@ -1,5 +1,5 @@
 """Users' torch modules as functions of (parameters, buffers, inputs), one or many stacked: construction, signatures for
-equality, and a trial of vmap against single calls.
+equality, and a comparison of vmap with single calls.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _TOLERANCE = 1e-4
 _SLOW = re.compile(r"batching rule for (\S+?)\.? ")
 """Operation named in vmap's warning of a sequential fallback."""
 _BARE = frozenset(vars(nn.Module()))
-"""Attributes of every module; those that affect its function are compared by name."""
+"""Attributes of every module; attributes that affect its function are compared by name."""
 _ATOMS = (
     types.NoneType,
     bool,
@@ -64,7 +64,7 @@ _ATOMS = (
     types.BuiltinFunctionType,
     type,
 )
-"""Types whose values are compared by equality; functions and classes by identity."""
+"""Types whose values are compared by equality; functions and classes are compared by identity."""
 
 
 class IncomparableError(Exception):
@@ -72,17 +72,17 @@ class IncomparableError(Exception):
 
 
 def module_of(source: Callable[..., nn.Module] | nn.Module, seed: int, **arguments: Any) -> nn.Module:
-    """Return a copy of a module, or a factory's result, in float32 (float64 where it is all of that) on the CPU.
+    """Return a copy of a module, or a factory's result, in float32 (float64 if all parameters are) on the CPU.
 
-    Parameters that do not require a gradient are buffers there, so that nothing trains them.
+    Parameters that do not require a gradient become buffers, so that they are not trained.
 
     Args:
         source: A module, or a factory.
-        seed: Of the global random state under which a factory samples its initial parameters.
-        arguments: Of the factory.
+        seed: Seed of the global random state under which a factory samples its initial parameters.
+        arguments: Arguments of the factory.
 
     Raises:
-        ScenarioError: The factory does not take the arguments, fails, or returns something else; or as `check_trainable`.
+        ScenarioError: The factory does not take the arguments, fails, or returns something else; also see `check_trainable`.
     """
     if isinstance(source, nn.Module):
         check_trainable(source, "the module")
@@ -97,11 +97,11 @@ def module_of(source: Callable[..., nn.Module] | nn.Module, seed: int, **argumen
 
 
 def with_frozen_as_buffers(module: nn.Module, seen: dict[int, Tensor]) -> nn.Module:
-    """Make buffers of a module's parameters that do not require a gradient, and return the module.
+    """Turn a module's parameters that do not require a gradient into buffers, and return the module.
 
     Args:
-        module: It is changed.
-        seen: The buffers that were made, by the `id` of their parameter, so that shared ones stay shared between calls.
+        module: The module, changed in place.
+        seen: The buffers made so far, by the `id` of their parameter, so that shared ones stay shared between calls.
     """
     for part in module.modules():
         for name, parameter in list(part._parameters.items()):
@@ -116,25 +116,27 @@ def check_trainable(module: nn.Module, name: str) -> None:
 
     Args:
         module: The module.
-        name: Of it, for the error.
+        name: Its name in the error.
 
     Raises:
-        ScenarioError: It is, or has.
+        ScenarioError: The module is compiled, or has such parameters.
     """
     for path, part in module.named_modules():
         if isinstance(getattr(part, "_orig_mod", None), nn.Module):
             place = f"'{path}'" if path else name
-            raise ScenarioError(f"{place} is compiled (torch.compile); give it as it was, its _orig_mod")
+            raise ScenarioError(
+                f"{place} is compiled (torch.compile); pass the original module, its _orig_mod"
+            )
     for key, p in module.named_parameters():
         if p.dtype in (torch.bfloat16, torch.float16):
             raise ScenarioError(
-                f"'{key}' is of {str(p.dtype).removeprefix('torch.')}, and parameters are trained in float32; give {name} as "
-                "float(), and for bfloat16 write training.precision: bf16"
+                f"'{key}' is {str(p.dtype).removeprefix('torch.')}, but parameters are trained in float32; call float() on "
+                f"{name}, and for bfloat16 set training.precision: bf16"
             )
 
 
 def meta_copy(module: Own) -> Own:
-    """Return a copy of a module whose parameters take no memory (torch's meta device): it says what the module computes."""
+    """Return a copy of a module whose parameters take no memory (torch's meta device), to call it with other parameters."""
     empty = {id(p): nn.Parameter(p.data.to("meta"), p.requires_grad) for p in module.parameters()}
     return copy.deepcopy(module, dict(empty))
 
@@ -153,7 +155,7 @@ def _dtype(module: nn.Module) -> torch.dtype:
 
 
 def output_size(module: nn.Module, inputs: int, what: str) -> int:
-    """Return the features that a module makes of [2, inputs]; ScenarioError, beginning with `what`, where it does not."""
+    """Return the features of a module's output for [2, inputs]; ScenarioError, beginning with `what`, if it fails."""
     try:
         shape = _output_shape(module, inputs)
     except ScenarioError:
@@ -161,7 +163,7 @@ def output_size(module: nn.Module, inputs: int, what: str) -> int:
     except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
         raise ScenarioError(f"{what} fails: {_line(error)}") from None
     if isinstance(shape, str) or len(shape) != 2 or shape[0] != 2:
-        raise ScenarioError(f"{what} makes {shape}; return [batch, features]")
+        raise ScenarioError(f"{what} returns {shape}; return [batch, features]")
     return shape[1]
 
 
@@ -183,17 +185,17 @@ def draws(module: nn.Module, inputs: int) -> bool:
 
 
 def check_module(module: nn.Module, inputs: int, outputs: int, needs: str, *, random: bool = False) -> None:
-    """Check that a module turns [2, inputs] into [2, outputs], without random numbers; one without memory was checked with it.
+    """Check that a module turns [2, inputs] into [2, outputs], without random numbers; copies on the meta device are not checked.
 
     Args:
         module: The module.
         inputs: Input features.
         outputs: Output features.
-        needs: What the outputs are, for the line.
+        needs: What the outputs are, for the error.
         random: Whether it may use random numbers in training.
 
     Raises:
-        ScenarioError: It does not, in one line.
+        ScenarioError: The module does not, in one line.
     """
     if _is_meta(module):
         return
@@ -208,12 +210,12 @@ def check_module(module: nn.Module, inputs: int, outputs: int, needs: str, *, ra
         )
     if not random and draws(module, inputs):
         raise ScenarioError(
-            f"{name} draws random numbers (dropout?), and a prediction may not depend on them; leave it out"
+            f"{name} uses random numbers (dropout?), but a prediction must not depend on them; remove them"
         )
 
 
 def per_sample(what: str, found: object, rows: int) -> Tensor:
-    """Return a user's losses or metrics, checked to be one number per sample, [rows]; ScenarioError elsewhere."""
+    """Return a user's losses or metrics if they are one number per sample, [rows]; otherwise raise a ScenarioError."""
     if isinstance(found, Tensor) and found.shape == (rows,):
         return found
     have = f"{list(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
@@ -227,7 +229,7 @@ def called(
 ) -> tuple[Tensor, Tensors]:
     """Return the output of `module` for `x` with these parameters, and its new buffers; nothing changes in place.
 
-    `keeps_input`: whether the module is known not to write to its input, which then is not copied.
+    `keeps_input`: whether the module never writes to its input, which then is not copied.
     """
     # Modules change buffers, and some their input, in place: they get copies, so that callers' state is unchanged.
     numbers = {**parameters, **{name: b.clone() for name, b in buffers.items()}}
@@ -238,7 +240,7 @@ def called(
 def called_stacked(
     module: nn.Module, parameters: Tensors, buffers: Tensors, x: Tensor
 ) -> tuple[Tensor, Tensors]:
-    """Evaluate `called` for N modules like this one: every tensor has a leading axis of N."""
+    """Evaluate `called` for N modules like this one: every tensor has a leading axis N."""
 
     def one(numbers: Tensors, x: Tensor) -> tuple[Tensor, Tensors]:
         y: Tensor = functional_call(module, numbers, (x,))
@@ -262,10 +264,10 @@ def _updated_buffers(numbers: Tensors, buffers: Tensors) -> Tensors:
 
 
 def described(module: nn.Module) -> Hashable:
-    """Return a key of the function that `module` computes of its parameters and inputs, without their values.
+    """Return a key of the function that `module` computes from its parameters and inputs, without their values.
 
     Raises:
-        IncomparableError: An attribute cannot be compared reliably; the text names it.
+        IncomparableError: An attribute cannot be compared reliably; the message names it.
     """
     try:
         whole = (
@@ -275,9 +277,9 @@ def described(module: nn.Module) -> Hashable:
         )
         hash(whole)
     except RecursionError:
-        raise IncomparableError("what it holds is too deep to compare") from None
+        raise IncomparableError("its attributes are nested too deeply to compare") from None
     except TypeError as error:
-        raise IncomparableError(f"what it holds cannot be compared ({error})") from None
+        raise IncomparableError(f"its attributes cannot be compared ({error})") from None
     return whole
 
 
@@ -329,10 +331,10 @@ def _of_value(value: Any) -> Hashable:
 
 
 class ModuleFunction:
-    """A user's module as a function of (parameters, buffers, x): of one network, or of N stacked ones.
+    """A user's module as a function of (parameters, buffers, x), for one network or N stacked ones.
 
     Args:
-        module: The module, which is called with the parameters and buffers of each call.
+        module: The module.
         inputs: Its input features.
     """
 
@@ -341,7 +343,7 @@ class ModuleFunction:
 
     @functools.cached_property
     def key(self) -> Hashable:
-        """A key of what it computes; that of a module that cannot be compared equals only itself."""
+        """A key of the function it computes; the key of a module that cannot be compared equals only itself."""
         try:
             return described(self.module)
         except IncomparableError:
@@ -349,7 +351,7 @@ class ModuleFunction:
 
     @functools.cached_property
     def refusal(self) -> str | None:
-        """Why it cannot be called with stacked parameters, in one line; None: it can."""
+        """Why it cannot be called with stacked parameters, in one line; None if it can."""
         return refusal(self.module, self.inputs)
 
     def initial_values(self) -> tuple[Tensors, Tensors]:
@@ -386,10 +388,10 @@ _MOST_REFUSALS = 256
 
 
 def refusal(module: nn.Module, inputs: int) -> str | None:
-    """Return why modules like `module` with `inputs` features cannot be stacked, in one line; None: they can.
+    """Return why modules like `module` with `inputs` features cannot be stacked, in one line; None if they can.
 
-    Two stacked modules are compared with each alone: outputs, buffers, gradients, in training and evaluation. The
-    result is kept for modules that are described alike.
+    Two stacked modules are compared with each alone: outputs, buffers and gradients, in training and evaluation. The
+    result is cached for modules with the same key.
     """
     try:
         key = described(module), inputs
@@ -419,7 +421,7 @@ def _tried(module: nn.Module, inputs: int) -> str | None:
             return str(refused)
         else:
             slow = [found[1] for w in warned if (found := _SLOW.search(str(w.message)))]
-            return f"vmap computes {slow[0]} one after another" if slow else None
+            return f"vmap runs {slow[0]} sequentially" if slow else None
     return why
 
 
@@ -434,12 +436,12 @@ def _try(module: nn.Module, xs: Tensor) -> None:
     try:
         stacked = _with_gradients(called_stacked, module, parameters, buffers, xs)
     except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
-        raise _RefusedError(f"vmap refuses it: {_line(error)}") from None
+        raise _RefusedError(f"vmap fails: {_line(error)}") from None
     if described(module) != before:
-        raise _RefusedError("it changes attributes of its own as it runs")
+        raise _RefusedError("it changes its own attributes when called")
     for i, single in enumerate(alone):
         if not all(_close(stacked[name][i], value) for name, value in single.items()):
-            raise _RefusedError("stacked, it gives other numbers than alone")
+            raise _RefusedError("its results differ when stacked")
 
 
 def _numbers(module: nn.Module) -> tuple[Tensors, Tensors]:
@@ -461,9 +463,9 @@ def _alone(module: nn.Module, numbers: tuple[Tensors, Tensors], x: Tensor) -> Te
     try:
         found = _with_gradients(called, module, *numbers, x)
     except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
-        raise _UntriedError(f"it cannot be tried on random inputs: {_line(error)}") from None
+        raise _UntriedError(f"it fails on random inputs: {_line(error)}") from None
     if not torch.equal(torch.get_rng_state(), state):
-        raise _RefusedError("it draws random numbers (dropout?)")
+        raise _RefusedError("it uses random numbers (dropout?)")
     return found
 
 

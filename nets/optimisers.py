@@ -1,5 +1,5 @@
-"""Optimisers as functions of (parameters, gradients, state), equal to torch's; of many of one kind on stacked
-parameters, one fused kernel call for any subset.
+"""Optimisers as functions of (parameters, gradients, state), equal to torch's; many of one kind on stacked
+parameters take one fused kernel call for any subset.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ __all__ = [
 def clipped(gradients: Sequence[Tensor], largest: float) -> Sequence[Tensor]:
     """Clip gradients to a joint norm of `largest`, without synchronising host and device.
 
-    It is torch.nn.utils.clip_grad_norm_ without the 1e-6 that it adds to the norm: a larger norm becomes
-    `largest`, and other gradients are unchanged to the bit.
+    Like torch.nn.utils.clip_grad_norm_, but without adding 1e-6 to the norm: a larger norm becomes exactly
+    `largest`, and other gradients stay bit-identical.
     """
     norm = torch.stack(torch._foreach_norm(list(gradients))).norm()
     return torch._foreach_mul(list(gradients), (largest / norm).clamp(max=1.0))
@@ -52,14 +52,14 @@ _LINE = 64
 
 
 def padded_zeros(shape: Sequence[int], like: Tensor) -> Tensor:
-    """Return zeros whose memory goes on, with zeros, to a multiple of 64 bytes (`whole_lines`)."""
+    """Return zeros in memory padded with zeros to a multiple of 64 bytes (`whole_lines`)."""
     count = torch.Size(shape).numel()
     line = _LINE // like.element_size()
     return like.new_zeros(-(-count // line) * line)[:count].view(*shape)
 
 
 def unwritten_zeros(shape: Sequence[int], like: Tensor) -> Tensor:
-    """Return `padded_zeros` that on a CPU take memory only as they are written to, as moments are at the first step."""
+    """Return `padded_zeros` that on a CPU take memory only when written, like moments at the first step."""
     count = torch.Size(shape).numel()
     whole = -(-count * like.element_size() // _LINE) * _LINE
     if like.device.type != "cpu" or whole < _LARGE:
@@ -73,9 +73,9 @@ def _stacked_zeros(stack: Tensor) -> Tensor:
 
 
 def whole_lines(tensor: Tensor) -> Tensor:
-    """Return all memory of a tensor of `padded_zeros`, or from its last rows on, flat, so that a kernel leaves nothing over.
+    """Return a tensor from `padded_zeros`, or its last rows, flat and with its padding, so that a kernel has no remainder.
 
-    Others stay as they are. So what a kernel computes of a member of a stack does not depend on how many members there are.
+    Other tensors are returned unchanged. So a kernel's result for a member of a stack does not depend on the stack's size.
     """
     left_over = _left_over(tensor)
     if not left_over:
@@ -148,8 +148,8 @@ class Sgd:
         """Keys of SGD.
 
         Attributes:
-            momentum: Share of the last update in the next one.
-            weight_decay: Added to the gradient, times the parameter.
+            momentum: Momentum: share of the previous update in the next one.
+            weight_decay: L2 penalty: this factor times the parameter is added to the gradient.
         """
 
         momentum: Decay = 0.0
@@ -164,7 +164,7 @@ class Adam:
         """Keys of Adam.
 
         Attributes:
-            weight_decay: Times the parameter: added to the gradient (`adam`), or decoupled from it (`adamw`).
+            weight_decay: Factor times the parameter: added to the gradient (`adam`), or decoupled from it (`adamw`).
         """
 
         weight_decay: Annotated[float, Field(ge=0), IsReal] = 0.0
@@ -185,22 +185,22 @@ class Call:
     parameters: list[Tensor]
     gradients: list[Tensor]
     moments: list[list[Tensor]]
-    """For each kind of moment, in the order of `_MOMENTS`."""
+    """Moments by kind, in the order of `_MOMENTS`."""
     steps: list[Tensor]
-    """Counts, float32 [], one for each of the parameters, this step included."""
+    """Step counts, float32 [], one for each parameter, including this step."""
     counts: list[Tensor] = field(default_factory=list)
-    """Counts that get one more before the kernel runs; those of others have it already."""
+    """Counts that are incremented before the kernel runs; the other counts include this step already."""
     copied: list[_Lines] = field(default_factory=list)
-    """What the kernel gets copies of, which are written back."""
+    """Tensors that the kernel gets as copies, which are written back."""
 
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """Whether optimisers skip a step, known on the device of their parameters alone: two float32 [].
+    """Whether optimisers skip a step, stored only on the device of their parameters: two float32 [].
 
     Attributes:
-        flag: 1: no parameter is updated and no step counted; else 0.
-        count: What the counts of steps increase by: 0, else 1.
+        flag: 1: no parameter is updated and no step is counted; else 0.
+        count: Increment of the step counts: 0 if the step is skipped, else 1.
     """
 
     flag: Tensor
@@ -208,25 +208,25 @@ class Skip:
 
 
 Members = Sequence[bool] | Tensor | None
-"""Mask of the members that take a step: a bool for each, on the host, or None: all of them."""
+"""Mask of the members that take a step: a bool for each, on the host; None: all."""
 
 
 class Optimiser:
-    """SGD, Adam or AdamW on a list of tensors, or N of these on stacks of them, each with its own count of steps.
+    """SGD, Adam or AdamW on a list of tensors, or N such optimisers on stacked tensors, each with its own step count.
 
-    Its state is data, so that a run can be forked and saved. That of members given to `stacked` are views of the stack's;
-    after a member stepped alone or was loaded, call `refresh`.
+    Its state is plain data, so that a run can be forked and saved. The state of members passed to `stacked` becomes views of
+    the stack's; after a member has stepped alone or was loaded, call `refresh`.
 
     Args:
         kind: `sgd`, `adam` or `adamw`.
-        parameters: Changed in place; stacks [N, …] are dense, with the member axis outermost.
-        stacked: Whether they are stacks.
+        parameters: The parameters, changed in place; stacks [N, …] are dense, with the member axis outermost.
+        stacked: Whether the parameters are stacks.
         betas: Adam's decay rates of the first and second moment.
         weight_decay: L2 (`sgd`, `adam`) or decoupled (`adamw`).
-        clip: The largest joint norm of the gradients, of stacks of those of each member; None: no limit.
+        clip: The largest joint norm of the gradients, per member of a stack; None: no limit.
 
     Attributes:
-        size: N; None: the parameters are no stacks.
+        size: N; None: the parameters are not stacked.
         skip: Whether steps are skipped; None: all are taken.
     """
 
@@ -263,7 +263,7 @@ class Optimiser:
 
         Args:
             optimisers: The members, in the order of the stacks' first axis.
-            stacks: Their parameters, stacked [N, …]; each member's own are views into them already.
+            stacks: Their parameters, stacked [N, …]; each member's parameters are already views of them.
         """
         found = cls(parameters=stacks, stacked=True, **optimisers[0].settings())
         if stacks:
@@ -274,7 +274,7 @@ class Optimiser:
 
     @cached_property
     def state(self) -> dict[str, list[Tensor]]:
-        """The moments by name, a tensor for each parameter, and the `steps` taken; made once it is read: most are only stacked."""
+        """The moments by name, a tensor for each parameter, and the `steps` taken; created when first read."""
         if self._row is not None:
             stack, row = self._row
             return {name: [tensor[row] for tensor in tensors] for name, tensors in stack.state.items()}
@@ -299,7 +299,7 @@ class Optimiser:
         self._row = stack, row
 
     def initial_state(self) -> dict[str, list[Tensor]]:
-        """Return its state as it was before the first step."""
+        """Return the state before the first step."""
         return {
             name: [torch.zeros_like(tensor) for tensor in tensors] for name, tensors in self.state.items()
         }
@@ -311,11 +311,11 @@ class Optimiser:
                 own.copy_(saved)
 
     def expected(self) -> Sequence[Tensor]:
-        """Return tensors of the size that its state has: it is not made yet where nothing has read it."""
+        """Return tensors of the size of its state, which may not exist yet."""
         return [*self.parameters * len(self.moments), *([] if self.kind == "sgd" else [torch.zeros(())])]
 
     def settings(self) -> dict[str, Any]:
-        """Return all but the parameters, as arguments of another optimiser."""
+        """Return all arguments except the parameters, for another optimiser."""
         names = ("kind", "momentum", "betas", "weight_decay", "clip")
         return {name: getattr(self, name) for name in names}
 
@@ -374,10 +374,10 @@ class Optimiser:
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor], rate: float | Tensor, members: Members = None) -> None:
-        """Update the parameters along `-gradients`, of a stack those of `members`: others and their state are unchanged.
+        """Update the parameters along `-gradients`, in a stack only those of `members`: others and their state are unchanged.
 
         Args:
-            gradients: One per parameter, in order; those of other members are not read into any result.
+            gradients: One per parameter, in order; gradients of other members do not affect any result.
             rate: Learning rate; a tensor [] (float32 on a GPU) is read on the device.
             members: Mask of the members that take the step; None: all.
         """
@@ -392,7 +392,7 @@ class Optimiser:
         return self._call_one(gradients) if self.size is None else self._call(gradients, members)
 
     def key(self) -> Hashable:
-        """Return what optimisers have in common whose calls may run as one: tensors do not mix in the kernel."""
+        """Return a key that is equal for optimisers whose calls may run as one: the kernel treats tensors independently."""
         return (
             self.kind,
             self.momentum,
@@ -402,7 +402,7 @@ class Optimiser:
         )
 
     def run(self, calls: Sequence[Call], rate: float | Tensor) -> None:
-        """Run the kernel on calls of optimisers of one `key` and `skip`."""
+        """Run the kernel on calls of optimisers with one `key` and `skip`."""
         self._count_once([count for call in calls for count in call.counts])
         whole = calls[0]
         for more in calls[1:]:
@@ -433,18 +433,18 @@ class Optimiser:
     # --- stacks --------------------------------------------------------------------------------------------
 
     def count(self, members: Members) -> None:
-        """Note on the host a step of `members` that a kernel takes, and counts in the state."""
+        """Count on the host a step of `members` that a kernel takes and counts in the state."""
         if members is not None:
             stepping = [n for n, moves in enumerate(members) if moves]
             if len(stepping) < len(members):
                 self._count_of(stepping)
 
     def refresh(self) -> None:
-        """Read step counts and stacks again, after a state was loaded or a member stepped alone."""
+        """Read step counts and stacks again, after a state was loaded or a member has stepped alone."""
         self._views: tuple[list[list[Tensor]], list[list[list[Tensor]]], list[Tensor]] | None = None
         self._whole: tuple[list[Tensor], list[list[Tensor]]] | None = None
         self._offsets: list[int] | None = [0] * (self.size or 0)
-        """Steps of each member relative to some common count; None: known on the device only."""
+        """Steps of each member relative to a common count; None: stored only on the device."""
         if "steps" in self.state:
             counts = self.state["steps"][0]
             self._count = counts[0]

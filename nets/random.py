@@ -23,9 +23,9 @@ _MASK = (1 << 64) - 1
 
 
 def seed_for(root: int, *names: str) -> int:
-    """Derive a seed from a root seed and names of its purpose.
+    """Derive a seed from a root seed and names that describe its purpose.
 
-    Adding an agent or channel changes no other seed, because only names enter.
+    Adding an agent or channel changes no other seed, because a seed depends only on names.
 
     Args:
         root: The seed of the run.
@@ -89,7 +89,7 @@ def uniform(seed: int, step: int, count: int, device: torch.device | str = "cpu"
 
 
 def uniform_many(seeds: Tensor, step: int, count: int) -> Tensor:
-    """Return `uniform` of each of `seeds` (int64 [K], of at least 0), float64 [K, count], bit for bit."""
+    """Return `uniform` of each of `seeds` (int64 [K], at least 0), float64 [K, count], bit-identical."""
     return _between_0_and_1(_hash_many(seeds, step, count))
 
 
@@ -108,7 +108,7 @@ def normal(seed: int, step: int, count: int, device: torch.device | str = "cpu")
 
 
 def normal_many(seeds: Tensor, step: int, count: int) -> Tensor:
-    """Return `normal` of each of `seeds` (int64 [K], of at least 0), float64 [K, count], bit for bit."""
+    """Return `normal` of each of `seeds` (int64 [K], at least 0), float64 [K, count], bit-identical."""
     return _normally(_hash_many(seeds, step, count))
 
 

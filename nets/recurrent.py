@@ -3,7 +3,7 @@
 Shapes: B batch, I inputs, H units, S state, G gates, N stacked networks. `x` is [B, I] with plain parameters or
 [N, B, I] with parameters stacked [N, …], as in `layers`: torch's own cells cannot be batched over networks.
 
-The state is one flat tensor [.., B, S]: the units' activation h, and for the LSTM h and its cells c side by side.
+The state is one flat tensor [.., B, S]: the units' activation h, for the LSTM followed by its cells c.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from antiphon.nets.layers import initial_linear, initial_norm, linear, norm_buff
 __all__ = ["CELLS", "Cell", "combine"]
 
 CELLS = {"rnn": 1, "leaky": 1, "gru": 3, "lstm": 4}
-"""Kinds of cell, and how many gates (blocks of H rows of its weights) each has."""
+"""Kinds of cell, with their numbers of gates (blocks of H rows of the weights)."""
 _BATCH_GAIN = 0.1
 """Initial gain of recurrent batch norm, so that tanh keeps its gradient (Cooijmans et al. 2016, section 4)."""
 
@@ -31,10 +31,10 @@ class Cell:
     """Recurrent layer, without its parameters.
 
     The terms of the input, W_x x, and of the past, W_h h, are separate, each with a bias as in torch or,
-    under a norm, normalised with a gain and a bias of its own over all gates together: layer norm as Ba et al.
-    2016 ("Layer Normalization", supplement), batch norm as Cooijmans et al. 2016 ("Recurrent Batch
+    under a norm, normalised with its own gain and bias over all gates together: layer norm as in Ba et al.
+    2016 ("Layer Normalization", supplement), batch norm as in Cooijmans et al. 2016 ("Recurrent Batch
     Normalization"). The LSTM's new c is normalised too before the output gate. Batch norm's running statistics are
-    shared by all times.
+    shared by all ticks.
     """
 
     kind: str
@@ -55,7 +55,7 @@ class Cell:
 
     @property
     def gates(self) -> int:
-        """Rows of each weight: the units once per gate."""
+        """Rows of each weight: the number of units times the number of gates."""
         return CELLS[self.kind] * self.size
 
     @property
@@ -143,15 +143,15 @@ def combine(
     past: Sequence[Tensor],
     normed: Callable[[Tensor], Tensor],
 ) -> tuple[Tensor, Tensor]:
-    """Return the units [.., B, H] and the new state [.., B, S]: the arithmetic of a cell between its linear maps.
+    """Return the units [.., B, H] and the new state [.., B, S]: the computation of a cell after its linear maps.
 
-    Only torch functions are used, so that the same code traces a graph with an fx.Proxy for each tensor.
+    Only torch functions are used, so that the same code can be traced with an fx.Proxy for each tensor.
 
     Args:
-        cell: Which arithmetic.
+        cell: The cell.
         from_input: Term of the input, [.., B, G].
         from_past: Term of the past, [.., B, G].
-        past: The state's parts, [.., B, H] each: the units, and the LSTM's c.
+        past: The parts of the state, [.., B, H] each: the units, and the LSTM's c.
         normed: The normalisation of the LSTM's c.
     """
     if cell.kind in ("rnn", "leaky"):

@@ -1,4 +1,4 @@
-"""Learning rates over a run: antiphon's schedules and users'."""
+"""Learning rates over a run: built-in and user-defined schedules."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Share = Annotated[float, Field(ge=0, le=1), IsReal]
 @schedule("constant")
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """A rate that stays, after its warm-up."""
+    """A constant rate after the warm-up."""
 
     Options: ClassVar[type[kinds.Options]] = kinds.Options
 
@@ -70,8 +70,8 @@ class StepsSchedule(Schedule):
         """Keys of a schedule of steps.
 
         Attributes:
-            at: Where it steps, as rising fractions of `training.steps` between 0 and 1.
-            scale: The multiplier at each.
+            at: Increasing fractions of `training.steps`, between 0 and 1, at which the rate changes.
+            scale: Factor at each of them.
         """
 
         at: Annotated[tuple[Real, ...], IsSequence]
@@ -97,10 +97,10 @@ class CosineSchedule(Schedule):
     """The rate falls along a cosine to `scale` of itself at the last step."""
 
     class Options(kinds.Options):
-        """Keys of a falling schedule.
+        """Keys of a decaying schedule.
 
         Attributes:
-            scale: Of the rate, at the end.
+            scale: Factor of the rate at the last step.
         """
 
         scale: Share = 0.1
@@ -114,7 +114,7 @@ class CosineSchedule(Schedule):
 @schedule("linear")
 @dataclass(frozen=True, kw_only=True)
 class LinearSchedule(CosineSchedule):
-    """The rate falls along a line to `scale` of itself at the last step."""
+    """The rate falls linearly to `scale` of itself at the last step."""
 
     def after_rise(self, progress: float) -> float:
         return 1 + (self.scale - 1) * progress
@@ -125,10 +125,10 @@ class OwnSchedule:
     """A user's schedule.
 
     Attributes:
-        name: For errors.
-        key: Equal for schedules that are the same function.
-        function: Of the environment step, such as the `lr_lambda` of torch's LambdaLR: the factor of the learning rate, finite
-            and not below 0.
+        name: Name in errors.
+        key: A key that is equal for schedules that are the same function.
+        function: Function of the environment step that returns the factor of the learning rate, finite and not below 0,
+            like the `lr_lambda` of torch's LambdaLR.
     """
 
     name: str
@@ -136,7 +136,7 @@ class OwnSchedule:
     function: Callable[[int], float] = field(compare=False)
 
     def at_step(self, step: int, horizon: int) -> float:
-        """Return the factor at a step; ScenarioError where it is no number of 0 or more."""
+        """Return the factor at a step; ScenarioError if it is not a number of 0 or more."""
         del horizon
         try:
             factor = float(self.function(step))

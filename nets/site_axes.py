@@ -1,6 +1,6 @@
 """Sites of messages: the tokens of [T, D], whose features are last, and the pixels of [C, H, W], whose features are first.
 
-A message [D] has none; a volume [C, X, Y, Z] has its features first, like a map.
+A message [D] has no sites; a volume [C, X, Y, Z] has its features first, like a map.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ __all__ = ["features_first", "site_axes", "site_features"]
 
 
 def features_first(shape: tuple[int, ...]) -> bool:
-    """Whether the first axis of a message of a shape is that of the features, and not the last."""
+    """Whether the features of a message of this shape are its first axis, not its last."""
     return len(shape) > 2
 
 

@@ -1,8 +1,8 @@
-"""Numbers that the host computes from a step: read on the device where a step is recorded to be replayed at later ones.
+"""Numbers that the host computes from a step; in a recorded step they are read on the device.
 
-A recorded step (`engine/capture`) repeats its kernels with the same arguments. What differs from step to step and is no
-tensor - the counter of a random number, a learning rate, a stamp - is asked for here: it is the number itself, and within a
-recording a tensor [] that each replay fills anew.
+A recorded step (`engine/capture`) repeats its kernels with the same arguments. Numbers that change from step to step and are
+not tensors - the counter of a random number, a learning rate, a stamp - are requested here: the result is the number itself,
+and within a recording a tensor [] that each replay sets again.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ __all__ = ["StepNumbers", "learning_rate", "numbers_from", "stamp_number", "step
 
 Number = int | float
 SINGLE_RATES = ("cuda",)
-"""Types of devices whose optimiser kernels read a rate in memory as float32."""
+"""Types of devices whose optimiser kernels read the learning rate from memory as float32."""
 
 
 class StepNumbers(Protocol):
-    """Where numbers come from in place of the host, in a recording."""
+    """Source of numbers in a recording, in place of the host."""
 
     def number(self, function: Callable[[int], Number], step: int, dtype: torch.dtype) -> Number | Tensor:
         """Return `function(step)`, or a tensor [] of `dtype` that holds it.
 
         Args:
-            function: Of the step; asked again at later ones.
+            function: Function of the step; called again at later steps.
             step: A step, or another number that grows by a constant with every period of the schedule.
-            dtype: Of the tensor.
+            dtype: Type of the tensor.
         """
 
 
@@ -51,7 +51,7 @@ def stamp_number(step: int) -> int | Tensor:
 
 
 def learning_rate(rate: Rate, step: int, device: torch.device) -> float | Tensor:
-    """Return the rate at a step as an optimiser takes it; on a GPU rounded to the float32 that its kernels read there."""
+    """Return the learning rate at a step for an optimiser; on a GPU rounded to float32, which its kernels read."""
     if rate.constant:
         return rate.base
     if device.type in SINGLE_RATES:
@@ -61,7 +61,7 @@ def learning_rate(rate: Rate, step: int, device: torch.device) -> float | Tensor
 
 @contextmanager
 def numbers_from(source: StepNumbers) -> Iterator[None]:
-    """Let numbers come from `source`."""
+    """Take numbers from `source` within the context."""
     global _source
     before, _source = _source, source
     try:

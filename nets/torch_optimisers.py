@@ -1,4 +1,4 @@
-"""Optimisers of `torch.optim`, and users' own, by class or factory; those of a stack's members one by one."""
+"""Optimisers of `torch.optim` and users' own, by class or factory; a stack's members take their steps one by one."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ Tree = dict[str, Any]
 
 
 class TorchOptimiser:
-    """An optimiser of torch's or a user's class on a list of tensors, with the interface of `Optimiser`.
+    """An optimiser of a torch or user-defined class on a list of tensors, with the interface of `Optimiser`.
 
     Attributes:
-        members: Of a stack, whose parameters are views into the stacks, those that step one after the other.
-        skip: As of `Optimiser`.
+        members: The members of a stack, which step one after the other; their parameters are views of the stack's.
+        skip: See `Optimiser`.
 
     Args:
-        parameters: The tensors that it changes in place; none: it does nothing.
-        kind: A registered name, that of a class of `torch.optim`, or a class or factory.
+        parameters: The tensors that it changes in place; without any it does nothing.
+        kind: A registered name, the name of a class of `torch.optim`, or a class or factory.
         options: Keyword arguments beside `lr`.
-        lr: The learning rate at which it is made.
+        lr: The initial learning rate.
         clip: The largest joint norm of the gradients; None: no limit.
 
     Raises:
-        ScenarioError: It cannot be made; the line begins with the key.
+        ScenarioError: The optimiser cannot be made; the line begins with the key.
     """
 
     def __init__(
@@ -64,17 +64,17 @@ class TorchOptimiser:
 
     @classmethod
     def stacked(cls, optimisers: Sequence[TorchOptimiser], stacks: Sequence[Tensor]) -> TorchOptimiser:
-        """Return the optimisers of a stack's members, in the order of the stacks' first axis, as one; their own are views."""
+        """Combine the optimisers of a stack's members, in the order of the stacks' first axis, into one."""
         del stacks
         found = copy.copy(optimisers[0])
         found.members = tuple(optimisers)
         return found
 
     def refresh(self) -> None:
-        """Do nothing: the members' state is the state."""
+        """Do nothing: the stack uses its members' state."""
 
     def make(self) -> torch.optim.Optimizer | None:
-        """Return another optimiser like this one, at its beginning; None: there is nothing to change."""
+        """Return a new optimiser with these settings, in its initial state; None if it has no parameters."""
         if not self.parameters:
             return None
         source: Callable[..., Any] = (
@@ -88,7 +88,9 @@ class TorchOptimiser:
             place = self._place_of_failure(factory, name)
             raise ScenarioError(f"{place}: {error}") from None
         if not isinstance(made, torch.optim.Optimizer):
-            raise ScenarioError(f"optimiser: {name} made {type(made).__name__}, not a torch.optim.Optimizer")
+            raise ScenarioError(
+                f"optimiser: {name} returned {type(made).__name__}, not a torch.optim.Optimizer"
+            )
         return made
 
     def _place_of_failure(self, factory: Callable[..., Any], name: str) -> str:
@@ -101,21 +103,21 @@ class TorchOptimiser:
         return "optimiser"
 
     def settings(self) -> Tree:
-        """Return what optimisers of one kind have in common."""
+        """Return the settings of the optimiser."""
         return {"kind": key_of(self.kind, self.options), "lr": self.lr, "clip": self.clip}
 
     @property
     def state(self) -> dict[str, list[Any]]:
-        """Its state as data, without copying: what `state_dict` of torch returns, with words for keys."""
+        """Its state as data, without copying: torch's `state_dict`, with strings as keys."""
         return {"torch": [] if self.torch is None else [saved(self.torch)]}
 
     def initial_state(self) -> dict[str, list[Any]]:
-        """Return its state as it was made."""
+        """Return its initial state."""
         made = self.make()
         return {"torch": [] if made is None else [saved(made)]}
 
     def load(self, state: Mapping[str, Sequence[Any]]) -> None:
-        """Load a copy of a state; ScenarioError where the optimiser refuses it."""
+        """Load a copy of a state; ScenarioError if the optimiser rejects it."""
         if self.torch is not None:
             load(self.torch, state["torch"][0])
 
@@ -125,12 +127,12 @@ class TorchOptimiser:
             yield from (leaf for leaf in tree_leaves(one.state) if isinstance(leaf, Tensor))
 
     def expected(self) -> Sequence[Tensor]:
-        """Return tensors of the size that its state is estimated at: two per parameter, as Adam's."""
+        """Return tensors of the estimated size of its state: two per parameter, as for Adam."""
         return [*self.parameters, *self.parameters]
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor], rate: float | Tensor, members: Members = None) -> None:
-        """Update the parameters along `-gradients`: arguments as of `Optimiser`; its `skip` is read on the host."""
+        """Update the parameters along `-gradients`; for the arguments see `Optimiser`. `skip` is read on the host."""
         if self.skip is not None and bool(self.skip.flag):
             return
         for n, one in enumerate(self.members):
@@ -139,7 +141,7 @@ class TorchOptimiser:
                 one.step([g[n] for g in gradients], rate)
                 if not self._checked and places != [p.data_ptr() for p in one.parameters]:
                     raise ScenarioError(
-                        f"optimiser: {name_of(one.kind)} replaces its parameters' memory; let it change them in place"
+                        f"optimiser: {name_of(one.kind)} replaces its parameters' memory; change them in place"
                     )
         self._checked = True
         if not self.members and self.torch is not None:
@@ -168,7 +170,7 @@ def _over(source: Callable[..., Any], parameters: list[Tensor]) -> Callable[...,
 
 
 def plain_optimiser(built: Optimiser | TorchOptimiser, lr: float) -> torch.optim.Optimizer | None:
-    """Return torch's optimiser of the same settings, at its beginning; None: there is nothing to change."""
+    """Return torch's optimiser with the same settings, in its initial state; None if there are no parameters."""
     if isinstance(built, TorchOptimiser):
         return built.make()
     if not built.parameters:
@@ -181,12 +183,12 @@ def plain_optimiser(built: Optimiser | TorchOptimiser, lr: float) -> torch.optim
 
 
 def rate_shares(optimiser: torch.optim.Optimizer | None, base: float) -> list[float]:
-    """Return the learning rates of an optimiser's groups as shares of the one that it was made with."""
+    """Return the learning rates of an optimiser's groups as shares of its initial rate."""
     return [] if optimiser is None else [group["lr"] / base for group in optimiser.param_groups]
 
 
 def saved(optimiser: torch.optim.Optimizer) -> Tree:
-    """Return an optimiser's state as a tree with words for keys, without copying a tensor."""
+    """Return an optimiser's state as a tree with strings as keys, without copying tensors."""
     state = optimiser.state_dict()
     groups = [
         {
@@ -200,7 +202,7 @@ def saved(optimiser: torch.optim.Optimizer) -> Tree:
 
 
 def load(optimiser: torch.optim.Optimizer, tree: Mapping[str, Any]) -> None:
-    """Load a copy of a state of `saved`; what it leaves out stays as the optimiser was made."""
+    """Load a copy of a state from `saved`; entries that it leaves out keep their initial values."""
     present = optimiser.state_dict()["param_groups"]
     groups = [
         {**own, **{name: _like(own.get(name), value) for name, value in group.items()}}

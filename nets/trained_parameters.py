@@ -1,4 +1,4 @@
-"""Named parameters with running statistics and an optimiser of their own: of one network or predictor, or stacked."""
+"""Named parameters with running statistics and an optimiser, for one network or predictor, or stacked."""
 
 from __future__ import annotations
 
@@ -31,27 +31,27 @@ def _optimiser(parameters: Sequence[Tensor], **settings: Any) -> AnyOptimiser:
 
 
 class TrainedParameters:
-    """Named parameters with running statistics and an optimiser of their own, or those of N members stacked [N, …].
+    """Named parameters with running statistics and an optimiser, or N members stacked [N, …].
 
-    The members' own parameters are views of their stack's. Running statistics and counts of updates are values: the stack
-    has its own until `write_members`.
+    The members' parameters are views of their stack's. Running statistics and update counts are not: the stack keeps its
+    own until `write_members`.
 
     Args:
         parameters: Initial parameters, by name.
         buffers: Initial running statistics, by name.
-        optimiser: Kind and settings, as `Optimiser` takes them, or with `options`, as `TorchOptimiser` does.
+        optimiser: Kind and settings, see `Optimiser`; with `options`, see `TorchOptimiser`.
         rate: The learning rate over the run.
         frozen: Whether the parameters are constant; gradients still pass through.
-        device: Of all tensors.
-        dtype: Of parameters and float buffers.
+        device: Device of all tensors.
+        dtype: Type of parameters and float buffers.
 
     Attributes:
-        bf16: Whether it is evaluated under autocast to bfloat16; parameters, results and gradients are of `dtype`.
-        parameters: Those of a stack are to be changed in place only.
+        bf16: Whether it is evaluated under autocast to bfloat16; parameters, results and gradients have type `dtype`.
+        parameters: The parameters; change those in a stack in place only.
         trainable: The parameters that the optimiser changes.
-        updates: Optimiser steps taken; of a stack, by any of its members.
-        members: Those stacked; none: it is no stack.
-        taken: Of a stack, [N]: optimiser steps taken since the members' own counts were written.
+        updates: Optimiser steps taken; in a stack, by any of its members.
+        members: The members of a stack; empty if it is not a stack.
+        taken: In a stack, [N]: optimiser steps taken since the members' own counts were written.
     """
 
     bf16 = False
@@ -85,9 +85,9 @@ class TrainedParameters:
 
     @classmethod
     def stacked(cls, members: Sequence[Self]) -> Self:
-        """Return N of one kind as one, all else as of the first.
+        """Stack N of one kind; all other settings and the names are the first member's.
 
-        Members correspond by the order of their parameters and statistics; names are those of the first.
+        Members correspond by the order of their parameters and statistics.
         """
         found = copy.copy(members[0])
         found.members, found.updates, found.parameters = tuple(members), 0, {}
@@ -107,7 +107,7 @@ class TrainedParameters:
         return found
 
     def evaluated(self, function: Callable[..., Evaluated], x: Tensor, **settings: Any) -> Evaluated:
-        """Return what a function makes of an input and this one's parameters and statistics, in its precision."""
+        """Return the result of a function of an input, the parameters and the statistics, in this object's precision."""
         if not self.bf16:
             return function(x=x, **settings)
         with torch.autocast(x.device.type, torch.bfloat16):
@@ -116,13 +116,13 @@ class TrainedParameters:
         return full
 
     def counts(self) -> list[int]:
-        """Return the optimiser steps that each member has taken; where there are none, a list of one."""
+        """Return the optimiser steps of each member; without members a list with one count."""
         if not self.members:
             return [self.updates]
         return [member.updates + n for member, n in zip(self.members, self.taken.tolist(), strict=True)]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state for a fork or checkpoint, without copying; of a stack, its members have it."""
+        """Return the state for a fork or checkpoint, without copying; for a stack use its members."""
         return {
             "parameters": dict(self.parameters),
             "buffers": dict(self.buffers),
@@ -147,9 +147,9 @@ class TrainedParameters:
         """Take one optimiser step.
 
         Args:
-            gradients: In the order of `trainable`; a parameter without one (None) gets zeros.
+            gradients: In the order of `trainable`; a parameter without a gradient (None) gets zeros.
             now: The step, for the learning rate.
-            members: Those of a stack that are updated, [N] bool; None: all.
+            members: The members of a stack that are updated, [N] bool; None: all.
         """
         step_all([(self, gradients, members)], now)
 
@@ -172,7 +172,7 @@ class TrainedParameters:
         return None if call is None else (own, call, rate)
 
     def read_members(self) -> None:
-        """Stack the running statistics and counts of the members again, after a state was loaded into them."""
+        """Stack the members' running statistics and counts again, after a state was loaded into them."""
         each = [list(member.buffers.values()) for member in self.members]
         names = self.members[0].buffers
         self.buffers = {name: torch.stack(own) for name, *own in zip(names, *each, strict=True)}
@@ -200,7 +200,7 @@ def step_all(
     steps: Sequence[tuple[TrainedParameters, Sequence[Tensor | None], Tensor | None]],
     now: int,
 ) -> None:
-    """Take the steps of several, each with its gradients and members; those of equal settings and rate in one kernel call."""
+    """Take the steps of several, each with its gradients and members; equal settings and rate share one kernel call."""
     calls: dict[Hashable, list[tuple[Optimiser, Call, float | Tensor]]] = {}
     for place, (owner, gradients, members) in enumerate(steps):
         begun = owner.begin_step(gradients, now, members)

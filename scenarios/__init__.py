@@ -1,4 +1,4 @@
-"""Scenarios as data: documents, templates, networkx graphs, and the library."""
+"""Scenarios as data: scenario files, templates, networkx graphs, and the library."""
 
 from antiphon.problems import DocumentError
 from antiphon.scenarios.advice import warnings

@@ -84,24 +84,24 @@ def _by_network(network: NetworkSpec) -> Iterator[str]:
 _MOST_NAMED = 4
 _OF_A_STREAM = (
     "of tokens before a classification: on residual streams all direct kinds ended far above detached (3.6 to 4.5 bits "
-    "per character against 3.1), for most of what comes back is the labels' own noise; use kind lens or local"
+    "per character against 3.1), as most of the returned gradient is noise of the labels; use kind lens or local"
 )
 _COLLAPSE = (
-    "a synthetic gradient of symbols that does not know what the sender observes is one for all observations, and the "
-    "language collapses to one symbol; name the sender's observations in gradient.context"
+    "a synthetic gradient of symbols without the sender's observations is the same for all of them, and the "
+    "language collapses to one symbol; add the sender's observations to gradient.context"
 )
 _BLIND = (
-    "a synthetic gradient of a policy that does not know what the sender observes averages over all states that share a "
-    "message; name the sender's observations in gradient.context"
+    "a synthetic gradient of a policy without the sender's observations averages over all states that share a "
+    "message; add the sender's observations to gradient.context"
 )
-_ONLY_A_CRITIC = "a critic alone is a baseline that hardly teaches; use kind sobolev"
+_ONLY_A_CRITIC = "a critic alone is a baseline from which little is learned; use kind sobolev"
 
 
 def warnings(scenario: Scenario, variants: Iterable[Scenario] = ()) -> list[str]:
     """Return warnings about probably unintended settings, one line each.
 
-    Agents without any learning signal or that observe their own target, channels that are never read, that lose every message or that carry no
-    credit, predictors without effect, and keys that the chosen kind or coupling does not use.
+    Agents without any learning signal or that observe their own target; channels that are never read, lose every message or
+    carry no gradient; predictors without effect; and keys that the chosen kind or coupling does not use.
 
     Args:
         scenario: The scenario.
@@ -161,7 +161,7 @@ def _all(scenario: Scenario) -> Iterator[Finding]:
         yield from (("channel", channel.name, message) for message in found)
     for name, agent in scenario.agents.items():
         for target in (goal.target for goal in agent.goals.values() if goal.target in agent.observes):
-            message = f"observes its own target {target!r} and need only copy it; leave out one of them"
+            message = f"observes its own target {target!r}, which it can copy; leave out one of them"
             yield "agent", name, message
         yield from (("agent", name, message) for message in unused_by_agent(agent))
     value, steps = scenario.telemetry.value, scenario.training.steps
@@ -227,7 +227,7 @@ def _blocked(scenario: Scenario) -> set[str]:
 def _unreached(scenario: Scenario) -> Iterator[Finding]:
     blocked = _blocked(scenario)
     for name in sorted(blocked):
-        yield "channel", name, "no credit passes, the delay being a whole window; use unroll: episode"
+        yield "channel", name, "no gradient passes, as the delay is a whole window; use unroll: episode"
     with_signal = {name for name, agent in scenario.agents.items() if agent.goals}
     back: list[tuple[str, str]] = []
     for channel in scenario.channels:
@@ -277,7 +277,7 @@ def _unread(scenario: Scenario, channel: ChannelSpec) -> Iterator[str]:
     arrival = sender.phase % sender.period + channel.link.delay
     read = arrival + (receiver.phase - arrival) % receiver.period
     if read >= scenario.training.steps:
-        yield f"read by nobody before step {read}, and training.steps is {scenario.training.steps}"
+        yield f"not read before step {read}, and training.steps is {scenario.training.steps}"
 
 
 def _doubtful(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
@@ -286,10 +286,10 @@ def _doubtful(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterat
         yield from _doubtful_state(channel, reach)
         return
     if channel.receiver not in reach.learning:
-        yield "heard by no agent with an objective"
+        yield "leads to no agent with an objective"
     periods = [scenario.agents[name].clock.period for name in (channel.sender, channel.receiver)]
     if channel.read != "last" and periods[1] <= periods[0]:
-        yield f"read {channel.read} is read last: its receiver ticks no more slowly than its sender"
+        yield f"read {channel.read} is the same as read last: its receiver ticks at least as often as its sender"
     if channel.link.drop == 1:
         yield "loses every message; give it a link.drop below 1"
     if channel.feedback is not None and channel.coupling == "locked" and channel.feedback.kind == "kickback":
@@ -321,13 +321,13 @@ def _doubtful(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterat
     late = [key for key in ("trace", "propagate") if getattr(gradient, key) > 0]
     late += ["kind"] if gradient.follows_actions else []
     if late and gradient.apply:
-        yield f"update-locked by gradient.{late[0]}: its sender waits for what its receiver returns"
+        yield f"update-locked by gradient.{late[0]}: its sender waits for its receiver"
     if model is None or (channel.coupling == "decoupled" and channel.link.drop == 0):
         return
     if not model.context:
-        yield "its synthetic input has no context and predicts the mean; name observations"
+        yield "its synthetic input has no context and predicts the mean; give it observations"
     if channel.coupling == "unlocked" and (channel.link.noise > 0 or channel.link.bits is not None):
-        yield "noise and bits only disturb what its synthetic input learns from"
+        yield "noise and bits only affect the training of its synthetic input"
 
 
 def _is_residual_stream(channel: ChannelSpec, reach: _Reach) -> bool:
@@ -341,6 +341,6 @@ def _doubtful_state(channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
     if channel.coupling != "decoupled":
         return
     if reach.scenario.windows[channel.sender] == "episode":
-        yield "the window is the episode, so that no state is handed on to be predicted; make it locked"
+        yield "the window is the episode, so no state is passed between windows; make it locked"
     if channel.gradient.kind == "critic":
         yield _ONLY_A_CRITIC

@@ -54,8 +54,8 @@ class NetworkSpec(KindSpec, sections=("network",)):
     """A network by name.
 
     Attributes:
-        kind: `mlp`; `conv` for images; `pointer` to choose one of its first observation's candidates; or with a state carried
-            to the next tick: `rnn`, `leaky`, `gru`, `lstm`; or a registered name.
+        kind: `mlp`; `conv` for images; `pointer` to choose one of the candidates in its first observation; `rnn`, `leaky`,
+            `gru` or `lstm`, with a state that is carried to the next tick; or a registered name.
     """
 
     kind: Annotated[str, Registered("network")] = "mlp"
@@ -69,13 +69,13 @@ class NetworkSpec(KindSpec, sections=("network",)):
         return self.kind in _RECURRENT
 
     def always_written(self) -> frozenset[str]:
-        """Return the fields of kind and size."""
+        """Return the fields that are always written: the kind and the sizes."""
         sizes = {"size"} if self.recurrent else {"hidden", "size"}
         return frozenset({"kind", *sizes & set(self.own_keys)} if self.built_in else {"kind"})
 
 
 def policy_network() -> NetworkSpec:
-    """Return the network of a policy with values, and of a critic, where the document names none."""
+    """Return the default network of a policy with values, and of a critic."""
     keys = {"kind": "mlp", "hidden": [64, 64], "activation": "tanh", "norm": "none"}
     return NetworkSpec.model_validate(keys)
 
@@ -86,8 +86,8 @@ class ClockSpec(Spec):
     Attributes:
         period: Steps from one tick to the next.
         phase: The step of its first tick; negative counts from the period's end (-1 is its last step).
-        unroll: Ticks in a window, at whose end the agent learns; `episode` makes the window the episode. Of `a2c` and `ppo`
-            by default 16.
+        unroll: Ticks in a window; the agent learns once, at the end of the window. With `episode` the window is the episode.
+            Default with `a2c` and `ppo`: 16.
     """
 
     period: Count = 1
@@ -95,7 +95,7 @@ class ClockSpec(Spec):
     unroll: Unroll = 1
 
     def always_written(self) -> frozenset[str]:
-        """Return the window where it is named: by default it depends on the objective."""
+        """Return the window if it is given: its default depends on the objective."""
         return frozenset({"unroll"} & self.model_fields_set)
 
     @model_validator(mode="after")
@@ -107,11 +107,11 @@ class ClockSpec(Spec):
 
 
 class CriticSpec(Spec):
-    """A critic of its own: a second network of a learning agent, which is not there when the agent is deployed.
+    """A separate critic: a second network of an agent, which is used in training only.
 
     Attributes:
-        observes: The observed signals, in order; training-only signals that are known at the tick may be among them.
-        network: An `mlp`, or a `conv` where all that it observes are images; by default that of a policy.
+        observes: The observed signals, in order; training-only signals that are known at the tick are allowed.
+        network: An `mlp`, or a `conv` if all observed signals are images; by default the default network of a policy.
     """
 
     observes: Annotated[Signals, Field(min_length=1)]
@@ -120,20 +120,22 @@ class CriticSpec(Spec):
     @model_validator(mode="after")
     def _feedforward(self) -> Self:
         if self.network.kind not in ("mlp", "conv"):
-            message = f"a critic keeps no state and is no module of your own; use mlp or conv, not {self.network.kind}"
+            message = (
+                f"a critic needs a built-in network without a state; use mlp or conv, not {self.network.kind}"
+            )
             raise DocumentError(("network", "kind"), message)
         return self
 
 
 class GoalSpec(Spec):
-    """A goal that a message sets: the direction in which a signal is to move (FeUdal Networks, Vezhnevets et al. 2017).
+    """A goal set by a message: the direction in which a signal should move (FeUdal Networks, Vezhnevets et al. 2017).
 
-    It gives the reward `goal.cosine`: at each tick the cosine of the message read and the signal's change to the next tick
-    (there eq. 8, over one tick); 0 where the episode ends between them.
+    It gives the reward `goal.cosine`: at each tick the cosine between the message read and the change of the signal until the
+    next tick (eq. 8 of the paper, over one tick); 0 if the episode ends in between.
 
     Attributes:
         channel: The incoming channel whose message is the direction.
-        observes: The observation that moves, as large as the message.
+        observes: The observation that should move; it has the size of the message.
     """
 
     channel: Text
@@ -144,18 +146,18 @@ class ObjectiveSpec(KindSpec, sections=("objective",)):
     """Objective of an agent: the keys of every kind.
 
     Attributes:
-        kind: Cross-entropy (`classification`), squared error (`regression`), or code length of the
-            target (`coding`): of a categorical one cross-entropy, of zeros and ones each component's own. For agents that
-            act, the rewards over a window (`a2c`, `ppo`, `reinforce`). A registered name, or from Python a function or
-            module that returns the loss per sample.
-        target: The target signal; those of rewards have none.
-        read: Whether the output is read at each step of an example, or at its last alone, which counts then; None: last where
-            examples are episodes, else each.
+        kind: `classification` (cross-entropy), `regression` (squared error), or `coding` (code length of the target:
+            cross-entropy, or for targets of zeros and ones binary cross-entropy of each component). For agents that act:
+            `a2c`, `ppo` or `reinforce` (policy gradients from the rewards of a window). Or a registered name, or from Python
+            a function or module that returns the loss per sample.
+        target: The target signal; policies have none.
+        read: `each`: the output is scored at each step of an example; `last`: at its last step only. None: `last` if examples
+            are episodes, else `each`.
         scale: Factor of the loss.
-        reward: Of policies: the reward's signal, or weights of several by name (`goal.cosine` among them); None:
-            `reward.AGENT` where the environment has it, else `reward`.
-        critic: `a2c` and `ppo` only: a critic of its own; None: a value head on the agent's own network.
-        goal: Of policies: what the reward `goal.cosine` is made of.
+        reward: Policies only: the reward signal, or weights of several by name (`goal.cosine` may be one of them); None:
+            `reward.AGENT` if the environment has it, else `reward`.
+        critic: `a2c` and `ppo` only: a separate critic; None: a value head on the agent's own network.
+        goal: Policies only: the goal of the reward `goal.cosine`.
     """
 
     kind: Annotated[str | Callable[..., Any], Registered("objective")]
@@ -170,12 +172,12 @@ class ObjectiveSpec(KindSpec, sections=("objective",)):
 
     @property
     def policy(self) -> bool:
-        """Whether it learns from rewards what to do."""
+        """Whether it is a policy, which learns from rewards."""
         return bool(self.declared("needs_rewards", False))
 
     @property
     def valued(self) -> bool:
-        """Whether a value is learned."""
+        """Whether it learns a value function."""
         return bool(self.declared("needs_value", False))
 
     @property
@@ -225,23 +227,24 @@ class AgentSpec(Spec):
     """One independent network.
 
     Attributes:
-        observes: The observed signals, in order; `age`: the ages of the messages that it reads.
-        categories: How categorical observations enter the network: `one_hot`, or as their values (`index`).
-        network: A built-in network, or from Python a module or a factory called with `inputs`, `outputs`. Of `a2c` and `ppo`
-            by default two hidden layers of 64 tanh units without a norm.
+        observes: The observed signals, in order; `age` is the age of each message that the agent reads.
+        categories: How categorical observations enter the network: `one_hot`, or as indices (`index`).
+        network: A built-in network, or from Python a module or a factory called with `inputs`, `outputs`. Default with `a2c`
+            and `ppo`: two hidden layers of 64 tanh units without a norm.
         clock: When it ticks and learns.
-        objective: Of the agent; None: only gradients from its channels.
-        objectives: Several in place of one, whose losses are added, each times its `scale`; their outputs are side by side in
-            this order.
-        acts: Whether the objective's output is the environment's action: True, or the part of a Dict of actions that is
-            the agent's. That of a policy is sampled.
-        optimiser: Its own; None: `training.optimiser`.
+        objective: Its objective; None: it learns only from the gradients of its channels.
+        objectives: Several objectives instead of one. Their losses are added, each times its `scale`; their outputs are
+            concatenated in this order.
+        acts: Whether the objective's output is the environment's action: True, or the name of its part (key) of a Dict
+            action space. The action of a policy is sampled.
+        optimiser: Its optimiser; None: `training.optimiser`.
         learn: False freezes its parameters; a number is the probability that it learns from a window.
-        parameters: `RUN:agent`, the source of its initial parameters.
-        share: Agents of the same group have one set of parameters.
-        align: The incoming channel whose stamp selects the observation and target; True: its first.
+        parameters: `RUN:agent`: the run and agent from which its initial parameters are loaded.
+        share: A group name; agents with the same name share one set of parameters.
+        align: The incoming channel that selects the sample: observations and targets belong to the sample from which its
+            message was computed. True: the first channel.
         fan_in: How the messages of its incoming channels are joined: `concat`, `sum`, `mean`, `attention`, a registered name,
-            or from Python an aggregation; with keys of its own as `{kind: attention, heads: 2}`.
+            or from Python an aggregation; options are written as `{kind: attention, heads: 2}`.
     """
 
     observes: Signals = ()
@@ -264,7 +267,7 @@ class AgentSpec(Spec):
 
     @property
     def goals(self) -> dict[Path, ObjectiveSpec]:
-        """Its objectives by their places in it: one, several or none."""
+        """Its objectives by path: one, several or none."""
         several: dict[Path, ObjectiveSpec] = {("objectives", i): one for i, one in enumerate(self.objectives)}
         return several if self.objective is None else {("objective",): self.objective}
 
@@ -275,7 +278,7 @@ class AgentSpec(Spec):
 
     @property
     def aggregation(self) -> FanInSpec | None:
-        """What joins its messages by an aggregation of its own; None: `concat`, `sum` or `mean`."""
+        """The spec of its aggregation; None: `concat`, `sum` or `mean`."""
         fan_in = self.fan_in
         if (fan_in.kind if isinstance(fan_in, FanInSpec) else fan_in) in ("concat", "sum", "mean"):
             return None  # of most agents: it is asked several times of each, and a spec would be validated each time
@@ -283,24 +286,24 @@ class AgentSpec(Spec):
 
     @property
     def layers(self) -> NetworkSpec | None:
-        """Its network, where that is of a built-in kind; None: a user's."""
+        """Its network if it is of a built-in kind; None: a user-defined one."""
         network = self.network
         return network if isinstance(network, NetworkSpec) and network.built_in else None
 
     @property
     def source(self) -> Any:
-        """The module or factory of a user's network."""
+        """The module or factory of a user-defined network."""
         network = self.network
         return Catalogue("network")[str(network.kind)] if isinstance(network, NetworkSpec) else network
 
     @property
     def state_size(self) -> int:
-        """Components of the state that a user's network hands to its next tick: its attribute `state_size`, or 0."""
+        """Components of the state that a user-defined network passes to its next tick: its attribute `state_size`, or 0."""
         size = 0 if self.layers is not None else getattr(self.source, "state_size", 0)
         return size if isinstance(size, int) and size > 0 else 0
 
     def always_written(self) -> frozenset[str]:
-        """Return the parts that a policy has other defaults for."""
+        """Return the fields whose defaults differ for a policy."""
         valued = self.objective is not None and self.objective.valued
         return frozenset({"network", "clock"}) if valued else frozenset()
 
@@ -316,7 +319,9 @@ class AgentSpec(Spec):
     @model_validator(mode="after")
     def _objectives_fit(self) -> Self:
         if self.objectives and self.objective is not None:
-            raise DocumentError(("objectives",), "take the place of `objective`; leave out one of the two")
+            raise DocumentError(
+                ("objectives",), "cannot be combined with `objective`; leave out one of the two"
+            )
         if self.objectives and self.acts:
             message = "an action is the output of one objective; write `objective`, or give the others to other agents"
             raise DocumentError(("objectives",), message)

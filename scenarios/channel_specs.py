@@ -45,26 +45,26 @@ STATE = "state"
 
 
 class GradientSpec(KindSpec, sections=("gradient",)):
-    """The synthetic gradient of a decoupled or unlocked channel, of a message or of a state: the keys of every kind.
+    """The synthetic gradient of a decoupled or unlocked channel, for messages or a state: the keys of every kind.
 
     Attributes:
-        kind: Of the predictor; `local` is the control (a predictor of `target`; nothing returned); `lens` is the loss of an
-            agent at the message, through layers whose parameters are other agents'; `local_policy`, the control of
-            policies, is a policy of the sender's own on the message, trained by what the receiver did and got. A registered name, or from Python a
-            module or a factory called with `inputs`, `outputs`.
-        context: Signals that condition it; left out, of symbols what the sender observes.
-        scale: Factor of the injected gradient; 0, with a discount of 0, trains it without applying it (a shadow).
-        schedule: Of `scale` over the training; None: constant.
-        discount: Factor of the prediction inside targets further up.
-        clip: The largest norm, per sample, of the injected gradient; None: no limit.
-        trace: Lambda of BP(lambda). Of a message: the share of the gradient returned at once in the injected
-            one. Of a state: how far the target reaches beyond the next prediction.
-        horizon: State channels only: the windows over which `trace` reaches.
-        auxiliary: State channels only: the weight of an auxiliary task of the agent: to predict, after a window's
-            first tick, the synthetic gradient of the state at its end.
-        propagate: Share of the predictor's own loss that reaches the sender.
-        learn: False freezes its parameters; it is applied all the same.
-        optimiser: Its own; None: `training.predictor`.
+        kind: Kind of predictor. `local` is the control: it predicts `target` from the message, and no gradient is returned.
+            `lens` is an agent's loss at the message, computed through layers with parameters of other agents. `local_policy`
+            is the control for policies: a policy of the sender's own on the message, trained on the receiver's actions and
+            rewards. Or a registered name, or from Python a module or a factory called with `inputs`, `outputs`.
+        context: Signals that condition it. Default for symbols: what the sender observes.
+        scale: Factor of the injected gradient. If `scale` and `discount` are 0, it is trained but not applied (a shadow).
+        schedule: Schedule of `scale` over the training; None: constant.
+        discount: Factor of the prediction in the targets of other predictors that bootstrap from it.
+        clip: Maximum norm of the injected gradient, per sample; None: no limit.
+        trace: Lambda of BP(lambda). For a message: the share of the gradient that is returned in the same step in the
+            injected one. For a state: how far the target reaches beyond the next prediction.
+        horizon: State channels only: number of windows over which `trace` reaches.
+        auxiliary: State channels only: weight of an auxiliary task of the agent, which predicts, after the first tick of a
+            window, the synthetic gradient of the state at the end of the window.
+        propagate: Share of the gradient of the predictor's own loss that is passed to the sender.
+        learn: False freezes its parameters; it is still applied.
+        optimiser: Its optimiser; None: `training.predictor`.
     """
 
     kind: Annotated[str | Callable[..., Any], Registered("gradient")] = "linear"
@@ -85,19 +85,19 @@ class GradientSpec(KindSpec, sections=("gradient",)):
     written: ClassVar[frozenset[str]] = frozenset({"kind"})
 
     def always_written(self) -> frozenset[str]:
-        """Return the kind, and a context that is given as empty: of symbols the default is another."""
+        """Return the kind, and a context that is given as empty: the default for symbols is not empty."""
         given = "context" in self.model_fields_set and not self.context
         return self.written | ({"context"} if given else frozenset())
 
     @property
     def own_target(self) -> str | None:
-        """The signal that a loss of the kind's own is on; None: there is none."""
+        """The target of the kind's own loss; None: it has none."""
         found: str | None = self.get("target")
         return found
 
     @property
     def returned(self) -> bool:
-        """Whether it learns from what the receiver returns."""
+        """Whether it learns from the gradient or loss that the receiver returns."""
         return bool(self.declared("needs_delta", True) or self.declared("needs_loss", False))
 
     @property
@@ -112,7 +112,7 @@ class GradientSpec(KindSpec, sections=("gradient",)):
 
     @property
     def direct(self) -> bool:
-        """Whether it has no target but what is returned."""
+        """Whether the returned gradient is its only target."""
         return self.returned and not self.follows_actions and self.own_target is None
 
     def unused(self) -> Iterator[tuple[str, str]]:
@@ -128,11 +128,11 @@ class InputSpec(KindSpec, sections=("input",)):
     """The synthetic input of a channel: the receiver's prediction of the message; the keys of every kind.
 
     Attributes:
-        kind: Of the predictor; `none`: no synthetic input, for templates. A registered name, or from Python a module or a
+        kind: Kind of predictor; `none`: no synthetic input, for templates. Or a registered name, or from Python a module or a
             factory called with `inputs`, `outputs`.
         context: Signals that condition it: observations, and `held`, `age`, `from.phase`, `to.phase`.
-        learn: False freezes its parameters; it is applied all the same.
-        optimiser: Its own; None: `training.predictor`.
+        learn: False freezes its parameters; it is still applied.
+        optimiser: Its optimiser; None: `training.predictor`.
     """
 
     kind: Annotated[str | Callable[..., Any], Registered("input", extra=("none",))] = "linear"
@@ -146,12 +146,12 @@ class InputSpec(KindSpec, sections=("input",)):
 
 
 class FeedbackSpec(Spec):
-    """Feedback path of the gradient over a locked channel, in place of the receiver's weights.
+    """Feedback path of the gradient over a locked channel, instead of the receiver's weights.
 
     Attributes:
-        kind: `fa`: a fixed random matrix in place of the receiver's first layer; `dfa`: the error of an objective
-            through a fixed random matrix; `kickback`: that error through a matrix of ones.
-        of: `dfa` and `kickback` only: the agent whose objective it is; None: the scenario's only readout.
+        kind: `fa`: a fixed random matrix instead of the receiver's first layer; `dfa`: the error of an objective
+            through a fixed random matrix; `kickback`: the error through a matrix of ones.
+        of: `dfa` and `kickback` only: the agent with this objective; None: the scenario's only readout.
     """
 
     kind: Literal["fa", "dfa", "kickback"]
@@ -168,13 +168,13 @@ class LinkSpec(Spec):
     """Link: delay, loss, noise and quantisation of messages.
 
     Attributes:
-        ways: Steps from sending to arrival (`delay` in documents), or [there, back]: the gradient's way back to the sender
-            takes as many, or those given. `auto`: none in one process; in parts the fewest that hide the line between them
-            (`Scenario.with_delay`).
+        ways: Steps from sending to arrival (`delay` in scenario files), or [there, back] if the gradient takes another number
+            of steps back to the sender. `auto`: 0 in one process; in parts the smallest number that hides the latency of the
+            line between them (`Scenario.with_delay`).
         drop: The probability that a message is lost.
         noise: Standard deviation of the noise added to every component.
-        bits: Bits per component, evenly spaced over the message's own range; None: not quantised.
-        rate: The share of the sender's ticks that send, evenly spaced.
+        bits: Bits per component; the levels are evenly spaced over the range of the message. None: not quantised.
+        rate: The share of the sender's ticks at which it sends, evenly spaced.
     """
 
     ways: Delay = Field(default=0, validation_alias="delay")
@@ -200,11 +200,12 @@ class LinkSpec(Spec):
 
 
 class SampleSpec(KindSpec, sections=("sample",)):
-    """How messages are sampled: what the sender's port holds are parameters of a distribution.
+    """How messages are sampled: the sender's port outputs the parameters of a distribution.
 
     Attributes:
-        kind: Of messages that are one-hot symbols, the port holding logits: `gumbel`, `argmax` or `reinforce`; of vectors
-            around what the port holds: `gaussian`. The sender's policy objective learns `reinforce` and `gaussian`.
+        kind: `gumbel`, `argmax` or `reinforce`: messages are one-hot symbols, and the port outputs logits; `gaussian`:
+            messages are vectors, and the port outputs their mean. The sender's policy objective trains `reinforce` and
+            `gaussian`.
     """
 
     kind: Annotated[str, Registered("sample")]
@@ -220,7 +221,7 @@ class SampleSpec(KindSpec, sections=("sample",)):
 
     @property
     def learned(self) -> bool:
-        """Whether the sender's policy objective learns them, and no gradient crosses."""
+        """Whether the sender's policy objective trains them, and no gradient crosses the channel."""
         return bool(self.declared("learned", False))
 
     @property
@@ -236,24 +237,24 @@ class ChannelSpec(Spec):
     """A directed channel, identified by (from, to, key).
 
     Attributes:
-        sender: The agent whose messages it carries (`from` in documents).
-        receiver: The agent that reads them (`to` in documents).
+        sender: The agent whose messages it carries (`from` in scenario files).
+        receiver: The agent that reads them (`to` in scenario files).
         key: Distinguishes parallel channels; `state`: the channel carries the state of a recurrent agent to its next tick
             (`from` and `to` are the same).
-        size: Components of a message, or up to four axes such as [tokens, features] or [channels, height, width];
-            None carries the sender's last hidden activation (built-in networks only); of symbols, vocabulary * their number.
+        size: Components of a message, or up to four axes such as [tokens, features] or [channels, height, width]. None: the
+            message is the sender's last hidden activation (built-in networks only), or has the size of its symbols.
         port: Channels of one sender that name the same port carry the same message.
-        norm: Of the port; `unit` divides a message by its length; None: batch if the sender ticks once per example, else
-            layer; of symbols, none.
-        sample: Messages are samples, such as symbols, of what the port holds; None: they are that.
-        coupling: How gradients cross it.
+        norm: Normalisation of the port; `unit` divides a message by its Euclidean norm. None: batch if the sender ticks once per
+            example, else layer; for symbols, none.
+        sample: How messages, such as symbols, are sampled from the port's output; None: the output is the message.
+        coupling: How gradients cross the channel.
         gradient: Its synthetic gradient (`decoupled` and `unlocked` only).
         input: Its synthetic input: replaces a missing message (`decoupled`), or every message (`unlocked`).
-        feedback: `locked` only: path of the gradient back; None: the receiver's own weights.
+        feedback: `locked` only: feedback path of the gradient; None: the receiver's own weights.
         read: How a slower receiver combines the messages since its last tick: the `last`, their `mean`, or
             all of them concatenated, oldest first (`concat`).
         link: Delay, loss, noise and quantisation of messages.
-        horizon: `delayed` only: the windows after which an unfinished gradient is dropped.
+        horizon: `delayed` only: number of windows after which an unfinished gradient is dropped.
     """
 
     sender: Name = Field(validation_alias="from")
@@ -317,12 +318,12 @@ class ChannelSpec(Spec):
 
     @property
     def learned_by_policy(self) -> bool:
-        """Whether its messages are samples that the sender's policy objective learns."""
+        """Whether its messages are samples that the sender's policy objective trains."""
         return self.sample is not None and self.sample.learned
 
     @property
     def symbols(self) -> tuple[int, int] | None:
-        """Positions and vocabulary of messages of symbols; None: they are no symbols."""
+        """Positions and vocabulary of messages of symbols; None: messages are not symbols."""
         return None if self.sample is None else self.sample.symbols
 
     def at_sites(self, predictor: GradientSpec | InputSpec) -> bool:

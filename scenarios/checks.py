@@ -59,21 +59,21 @@ def _unreadable(scene: Relations, channel: ChannelSpec) -> str | None:
     receiver = scene.agents[channel.receiver]
     lost = _lost(channel)
     if channel.coupling == "unlocked":
-        return "needs messages, and an unlocked channel gives none to its receiver; make it decoupled"
+        return "needs messages, and the receiver of an unlocked channel reads none; make it decoupled"
     if lost is not None:
         return f"needs every message, but {lost}"
     if channel.input is not None:
-        return "needs no synthetic input, every message being there; leave out input"
+        return "needs every message, and so no synthetic input; leave out input"
     if receiver.align is not None:
         return f"reads several messages, and {channel.receiver!r} is aligned to one; leave out its align"
     if channel.read == "mean":
         return None
     if receiver.fan_in != "concat":
-        return f"lays messages side by side, but the fan_in of {channel.receiver!r} is {name_of(receiver.fan_in)}; read mean"
+        return f"concatenates messages, but the fan_in of {channel.receiver!r} is {name_of(receiver.fan_in)}; read mean"
     sent, read = scene.agents[channel.sender].clock.period, receiver.clock.period
     if read > sent and read % sent:
-        message = f"needs as many messages at every tick, but period {read} of {channel.receiver!r} is no"
-        return f"{message} multiple of {sent}, that of {channel.sender!r}; read mean"
+        message = f"needs the same number of messages at every tick, but period {read} of {channel.receiver!r} is not a"
+        return f"{message} multiple of period {sent} of {channel.sender!r}; read mean"
     return None
 
 
@@ -89,10 +89,10 @@ def _lost(channel: ChannelSpec) -> str | None:
 def _coupling(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     """Rule 16: locked channels lose nothing. Rule 18: an unlocked one always reads its synthetic input."""
     if channel.coupling == "locked" and channel.link.drop > 0:
-        message = f"a locked channel loses nothing, not {channel.link.drop}; leave it out"
+        message = f"must be 0 on a locked channel, not {channel.link.drop}; leave it out"
         yield "link.drop", f"{message}, or use another coupling"
     if channel.coupling == "unlocked" and channel.input is None:
-        message = "an unlocked channel always runs on a synthetic input; give it one, such as {kind: linear}"
+        message = "an unlocked channel needs a synthetic input; give it one, such as {kind: linear}"
         yield "input", message
 
 
@@ -110,18 +110,20 @@ def _state(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     if not channel.state:
         return
     if channel.sender != channel.receiver:
-        message = f"a state goes from an agent to itself, {channel.sender!r}, not to {channel.receiver!r}"
-        yield "to", f"{message}; make them one, or use another key"
+        message = f"a state goes from an agent to itself, not from {channel.sender!r} to {channel.receiver!r}"
+        yield "to", f"{message}; make them the same, or use another key"
     network = scene.agents[channel.sender].layers
     if not _has_state(scene.agents[channel.sender]):
-        what = f"of kind {network.kind}" if network is not None else "not built in, and without a state_size"
-        message = f"agent {channel.sender!r} has no state, its network being {what}"
+        what = (
+            f"is of kind {network.kind}" if network is not None else "is user-defined and has no state_size"
+        )
+        message = f"agent {channel.sender!r} has no state: its network {what}"
         yield "key", f"{message}; use kind rnn, leaky, gru or lstm, or another key"
     for key in _NOT_FOR_STATES:
         if getattr(channel, key) != ChannelSpec.model_fields[key].default:
-            yield key, f"a state has no {key}; leave it out"
+            yield key, f"a state channel has no {key}; leave it out"
     if channel.coupling not in _COUPLINGS:
-        message = f"a state cannot be {channel.coupling}, its reader being its sender"
+        message = f"a state channel cannot be {channel.coupling}"
         yield "coupling", f"{message}; use one of {', '.join(_COUPLINGS)}"
 
 
@@ -131,10 +133,10 @@ def _gradient_of_what_it_carries(scene: Relations, channel: ChannelSpec) -> Iter
     if not channel.state:
         for key in _FOR_STATES:
             if getattr(gradient, key) != getattr(plain, key):
-                yield f"gradient.{key}", "is of state channels only; leave it out"
+                yield f"gradient.{key}", "is for state channels only; leave it out"
         return
     if gradient.propagate:
-        message = "is of message channels only; a state's SG would teach the state to be predictable"
+        message = "is for message channels only; it would train the state to be predictable"
         yield "gradient.propagate", f"{message}; leave it out"
 
 
@@ -146,9 +148,9 @@ def _gradient(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     if gradient.follows_actions:
         receiver = scene.agents[channel.receiver]
         if channel.state:
-            yield "gradient.kind", f"{gradient.kind} is of message channels only; use another"
+            yield "gradient.kind", f"{gradient.kind} is for message channels only; use another kind"
         elif receiver.objective is None or not receiver.objective.policy or not receiver.acts:
-            message = f"{gradient.kind} follows the actions of the receiver, and {channel.receiver!r} has no policy that acts"
+            message = f"{gradient.kind} learns from the receiver's actions, and {channel.receiver!r} has no policy that acts"
             yield "gradient.kind", f"{message} (a2c, ppo, reinforce); use another kind"
     if gradient.declared("needs_map"):
         network = scene.agents[channel.sender].layers
@@ -170,7 +172,7 @@ def _contexts(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
         if name in _FOR_INPUTS:
             yield where, f"{name!r} is for synthetic inputs only; leave it out"
         if name in ends and channel.state:
-            yield where, f"{name!r} is what this channel carries; leave it out"
+            yield where, f"{name!r} is the state that this channel carries; leave it out"
         if name in ends and not _has_state(scene.agents[ends[name]]):
             message = f"agent {ends[name]!r} has no state; leave it out, or make its network recurrent"
             yield where, f"{name!r}: {message}"
@@ -186,13 +188,13 @@ def _feedback(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
         return
     if feedback.kind == "fa":
         if scene.agents[channel.receiver].layers is None:
-            message = f"agent {channel.receiver!r} has a network of its own, of which no first layer is known"
+            message = f"agent {channel.receiver!r} has a user-defined network, whose first layer is unknown"
             yield "feedback.kind", f"{message}; use dfa"
         return
     group, readouts = scene.locked[channel.sender], scene.scenario.readouts
     if feedback.of is None and len(readouts) != 1:
         known = _some(_with_objective(scene, group)) or "none in its locked group"
-        message = f"the scenario has {len(readouts)} readouts; name the agent whose error it is: {known}"
+        message = f"the scenario has {len(readouts)} readouts; name the agent whose error is used: {known}"
         yield "feedback.of", message
         return
     name = readouts[0] if feedback.of is None else feedback.of
@@ -201,12 +203,12 @@ def _feedback(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
         return
     objective, apart = scene.agents[name].objective, scene.locked[name] is not group
     if apart or not scene.agents[name].goals:
-        why = f"learns apart from {channel.name}" if apart else "has no objective"
+        why = f"is not in the locked group of {channel.name}" if apart else "has no objective"
         choices = _with_objective(scene, group)
         known = suggest(name, choices) if choices else "; give an agent of its locked group an objective"
         yield "feedback.of", f"agent {name!r} {why}{known}"
     elif objective is not None and objective.policy:
-        message = f"agent {name!r} is a policy, whose error is that of a whole window; use fa"
+        message = f"agent {name!r} is a policy, whose error belongs to a whole window; use fa"
         yield "feedback.kind", message
 
 
@@ -228,7 +230,7 @@ def _at_once(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
                 if key == "kind"
                 else ("", "leave it out")
             )
-            message = f"{asks}needs what the receiver returns at the same step, but {reason}, or {mend}"
+            message = f"{asks}needs the receiver's learning signal at the same step, but {reason}, or {mend}"
             yield f"gradient.{key}", message
 
 
@@ -255,21 +257,21 @@ def _not_at_once(scene: Relations, channel: ChannelSpec, *, ticks: bool) -> str 
     if link.delay:
         return f"the link has a delay of {link.delay}; make it 0"
     if link.back:
-        return f"the link's way back takes {link.back} steps; make it 0"
+        return f"the link has a delay back of {link.back}; make it 0"
     lost = _lost(channel)
     if lost is not None:
         return lost
     if scene.learning[ends[0]] is scene.learning[ends[1]]:
-        return "both ends learn as one; make the channel locked"
+        return "both ends learn together; make the channel locked"
     for name in ends:
         late = scene.late.get(scene.learning[name][0])
         if late is not None:
-            return f"{name!r} learns late, {late[0].name} being delayed; give that another coupling"
+            return f"{name!r} learns late, because {late[0].name} is delayed; give {late[0].name} another coupling"
     clocks = [scene.agents[name].clock for name in ends]
     apart = ticks and len({(clock.period, clock.phase % clock.period) for clock in clocks}) > 1
     if apart or scene.learns(ends[0]) != scene.learns(ends[1]):
         verb = "tick" if apart else "learn"
-        return f"{ends[0]!r} and {ends[1]!r} {verb} at different steps; give them one clock"
+        return f"{ends[0]!r} and {ends[1]!r} {verb} at different steps; give them the same clock"
     return None
 
 
@@ -281,9 +283,9 @@ def _size(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     if channel.port is not None:
         yield "size", f"port {channel.port!r} needs a size"
     if network is None:
-        yield "size", f"agent {channel.sender!r} has a network of its own; give a size"
+        yield "size", f"agent {channel.sender!r} has a user-defined network; give a size"
     elif not network.get("hidden") and not network.recurrent:
-        yield "size", f"agent {channel.sender!r} has no hidden layer that could be carried; give a size"
+        yield "size", f"agent {channel.sender!r} has no hidden layer to send; give a size"
 
 
 def _sampled(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
@@ -291,7 +293,7 @@ def _sampled(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
     objective = scene.agents[channel.sender].objective
     policy = objective is not None and objective.policy
     if channel.learned_by_policy and not channel.state and not policy:
-        message = f"sampled messages are learned by their sender's policy, but {channel.sender!r} has none"
+        message = f"sampled messages are trained by their sender's policy, but {channel.sender!r} has none"
         yield "sample", f"{message}; give it an objective of kind a2c, ppo or reinforce"
 
 
@@ -303,9 +305,9 @@ def _inputs(scene: Relations, name: str) -> Iterator[Problem]:
     agent, channels = scene.agents[name], scene.inputs[name]
     names = [channel.name for channel in channels]
     if not names and not agent.observes:
-        yield "", "observes nothing and no channel leads to it; give it one or the other"
+        yield "", "observes nothing and has no incoming channel; give it one of the two"
     if AGE in agent.observes and not names:
-        message = f"{AGE!r} is how old the messages are that it reads, and no channel leads to this agent"
+        message = f"{AGE!r} is the age of incoming messages, and no channel leads to this agent"
         yield "observes", f"{message}; leave it out"
     if agent.align is True and not names:
         yield "align", "no channel leads to this agent; leave it out"
@@ -315,7 +317,7 @@ def _inputs(scene: Relations, name: str) -> Iterator[Problem]:
     for other, size in sizes[1:]:
         if agent.fan_in != "concat" and size != sizes[0][1]:
             first = f"{sizes[0][0]} has {show_value(sizes[0][1])}"
-            message = f"{name_of(agent.fan_in)} needs messages of one size, but {first} and {other} {show_value(size)}"
+            message = f"{name_of(agent.fan_in)} needs messages of equal size, but {first} and {other} {show_value(size)}"
             yield "fan_in", message
 
 
@@ -326,10 +328,10 @@ def _policy(scene: Relations, name: str) -> Iterator[Problem]:
     if objective is None or not objective.policy:
         return
     if not agent.acts and name not in scene.sampling:
-        message = f"a policy ({name_of(objective.kind)}) needs something to do; give the agent `acts: true`"
+        message = f"a policy ({name_of(objective.kind)}) needs actions; give the agent `acts: true`"
         yield "objective", f"{message}, or a channel of sampled messages"
     if agent.align:
-        message = "a policy acts on what is there at its tick, not on an older step's signals; leave it out"
+        message = "a policy acts on the signals of the current step, not of an earlier one; leave it out"
         yield "align", message
     names = [channel.name for channel in scene.inputs[name]]
     if objective.goal is not None and objective.goal.channel not in names:
@@ -366,15 +368,15 @@ def _ends(scene: Relations) -> Iterator[DocumentError]:
 def _readout(scene: Relations) -> Iterator[DocumentError]:
     """Rule 27: some agent has an objective, and each readout."""
     if not scene.agents:
-        yield DocumentError(("agents",), "there is none; name at least one agent")
+        yield DocumentError(("agents",), "is empty; add at least one agent")
     if not any(agent.goals for agent in scene.agents.values()):
-        message = "none has an objective, so nothing would be learned; give one to an agent, such as"
+        message = "no agent has an objective, so nothing would be learned; add one, such as"
         yield DocumentError(("agents",), f"{message} {{kind: classification, target: label}}")
     for name in scene.scenario.readout or ():
         if name not in scene.agents:
             yield DocumentError(("readout",), f"no agent {name!r}{suggest(name, scene.agents)}")
         elif not scene.agents[name].goals:
-            yield DocumentError(("readout",), f"agent {name!r} has no objective to be read; give it one")
+            yield DocumentError(("readout",), f"agent {name!r} has no objective; give it one")
 
 
 def _acting(scene: Relations) -> Iterator[DocumentError]:
@@ -387,15 +389,15 @@ def _acting(scene: Relations) -> Iterator[DocumentError]:
         other = first.setdefault(part, name)
         whole = next((one for one in wholes if one != name), None)
         if whole is not None:
-            message = f"{whole!r} acts already, and the environment takes the actions of one"
-            mend = "leave it out, or name for each its part of a Dict of actions"
+            message = f"{whole!r} already acts, and the environment takes the action of one agent"
+            mend = "leave it out, or give each agent its part of a Dict of actions"
             if whole < name or part is not True:
                 yield DocumentError(path, f"{message}; {mend}")
         elif other != name:
-            message = f"{other!r} acts already for {part!r}; name another part, or leave it out"
+            message = f"{other!r} already acts for {part!r}; name another part, or leave it out"
             yield DocumentError(path, message)
         if scene.agents[name].objective is None:
-            message = "the action is the output that an objective reads, and it has none; give it one"
+            message = "the action is the output for an objective, and the agent has none; give it one"
             yield DocumentError(path, message)
 
 
@@ -438,7 +440,7 @@ def _shared(scene: Relations) -> Iterator[DocumentError]:
         if agent.share is not None
     )
     for name, other, key in _unequal(sharing):
-        what = "differs from" if key else "its state channel differs from that of"
+        what = "differs from" if key else "has another state channel than"
         message = (
             f"{what} agent {other!r}, with which it shares parameters (share: {scene.agents[name].share})"
         )
@@ -454,7 +456,7 @@ def _passes(scene: Relations) -> Iterator[DocumentError]:
         if one is not None and one.kind == "ppo"
     )
     for name, other, key in _unequal(passes):
-        message = f"differs from that of {other!r}, with which the agent learns as one; make them equal"
+        message = f"differs from {other!r}, with which the agent learns together; make them equal"
         yield DocumentError(("agents", name, "objective", key), message)
 
 
@@ -480,7 +482,7 @@ def _cycles(scene: Relations) -> Iterator[DocumentError]:
     groups = {scene.learning[name][0] for name in scene.agents} if asked else set[str]()
     credit = {(scene.learning[c.sender][0], scene.learning[c.receiver][0]) for _, c, _ in asked}
     if levels(groups, {(one, other) for one, other in credit if one != other})[1]:
-        message = "what learns together lies on a cycle of such channels; leave it out of one of them"
+        message = "channels with this key form a cycle; leave it out of one of them"
         yield DocumentError(("channels", asked[0][0], "gradient", asked[0][2]), message)
 
 

@@ -86,14 +86,14 @@ __all__ = [
 
 
 class EnvSpec(Spec):
-    """An environment by its id; all other keys are the environment's own.
+    """An environment by its id; all other keys are options of the environment.
 
     Attributes:
-        id: An id of antiphon's, such as `antiphon/Digits-v0`, or one that is registered with it. After `gymnasium/` an id of
-            Gymnasium's registry, such as `gymnasium/CartPole-v1` (`gymnasium/MODULE:ID` where a module registers it); other
-            keys: `vectorization_mode` (sync, async or vector_entry_point), `autoreset` (same_step, next_step or disabled)
-            and arguments of the environment. After `pettingzoo/` the module of a PettingZoo world with a `parallel_env`, such
-            as `pettingzoo/mpe2.simple_speaker_listener_v4`; other keys are arguments of the world.
+        id: An id of antiphon, such as `antiphon/Digits-v0`, or one that you registered. `gymnasium/ID` is an id of Gymnasium's
+            registry, such as `gymnasium/CartPole-v1` (`gymnasium/MODULE:ID` if a module registers it); other keys:
+            `vectorization_mode` (sync, async or vector_entry_point), `autoreset` (same_step, next_step or disabled) and
+            arguments of the environment. `pettingzoo/MODULE` is a module of PettingZoo with a `parallel_env`, such as
+            `pettingzoo/mpe2.simple_speaker_listener_v4`; other keys are arguments of the environment.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -147,21 +147,21 @@ def _conditioned(channel: ChannelSpec, sender: AgentSpec) -> ChannelSpec:
 
 
 class Scenario(Spec):
-    """A whole scenario, explicit: no parameters, no generators.
+    """A resolved scenario, without template parameters and generated graphs.
 
-    Agents are sorted by name and channels by (from, to, key), so that equal scenarios are written alike.
+    Agents are sorted by name and channels by (from, to, key), so that equal scenarios have the same YAML.
 
     Attributes:
         scenario: Its name.
-        description: Of the scenario, in words.
-        readout: The agents whose metric is the scenario's; None: all that have an objective.
+        description: A description in words.
+        readout: The agents whose metric is the scenario's metric; None: all agents with an objective.
         env: The environment by id, or from Python a source or a `gymnasium.vector.VectorEnv`.
         agents: The agents by name.
         channels: The channels.
-        share: Groups of parameters, as `AGENT.PARAMETER`, that are one weight: they begin with the values of the first,
-            and each update follows the sum of the gradients of all of them.
+        share: Groups of tied parameters, as `AGENT.PARAMETER`: they start with the values of the first one, and each update
+            uses the sum of their gradients.
         training: Batch, steps, optimisers.
-        telemetry: Of a run.
+        telemetry: What a run records.
 
     Raises:
         ScenarioError: At construction: one line with the place, the value and the fix.
@@ -188,7 +188,7 @@ class Scenario(Spec):
 
     @cached_property
     def readouts(self) -> tuple[str, ...]:
-        """The agents whose metric, averaged, is the scenario's."""
+        """The agents whose mean metric is the scenario's metric."""
         return self.readout or tuple(name for name, agent in self.agents.items() if agent.goals)
 
     @cached_property
@@ -198,11 +198,11 @@ class Scenario(Spec):
 
     @cached_property
     def windows(self) -> dict[str, Window]:
-        """The window of each agent: of its locked group, that in which all learn."""
+        """The window of each agent; a locked group has one window."""
         return {name: window for group in self._groups for window in [self.window(group)] for name in group}
 
     def inputs_of(self, agent: str) -> tuple[ChannelSpec, ...]:
-        """Return the message channels into an agent, in canonical order (that of a `concat` fan-in)."""
+        """Return the message channels into an agent, in canonical order (the order of a `concat` fan-in)."""
         return self._inputs[agent]
 
     def outputs_of(self, agent: str) -> tuple[ChannelSpec, ...]:
@@ -210,7 +210,7 @@ class Scenario(Spec):
         return self._outputs[agent]
 
     def memory_of(self, agent: str) -> ChannelSpec | None:
-        """Return an agent's state channel; None: it has none, or a recurrent agent's is a detached one."""
+        """Return an agent's state channel; None: it has none (the state of a recurrent agent is detached then)."""
         return self._memories.get(agent)
 
     def locked_groups(self) -> tuple[tuple[str, ...], ...]:
@@ -221,13 +221,13 @@ class Scenario(Spec):
         return self._groups
 
     def window(self, group: Iterable[str]) -> Window:
-        """Return a locked group's window: steps from one learning to the next, or `episode`."""
+        """Return a locked group's window: steps from one update to the next, or `episode`."""
         return window_of(group, self.agents, self._episodic)
 
     def waves(self) -> tuple[tuple[str, ...], ...]:
-        """Return the order in which agents due at one step tick.
+        """Return the order in which agents tick within a step.
 
-        These are the topological levels over the message channels without delay, each level sorted by name.
+        The waves are the topological levels of the message channels without delay, each sorted by name.
         """
         return self._waves
 
@@ -243,7 +243,7 @@ class Scenario(Spec):
 
     @cached_property
     def has_automatic_delays(self) -> bool:
-        """Whether the delay of a channel that can have one is `auto`."""
+        """Whether a channel that can have a delay has `delay: auto`."""
         return bool(self._automatic)
 
     @cached_property
@@ -251,10 +251,10 @@ class Scenario(Spec):
         return [c for c in self.channels if c.link.ways == AUTO and c.coupling != "locked"]
 
     def with_delay(self, delay: int, placement: Mapping[str, int] | None = None) -> Scenario:
-        """Return this scenario with steps in place of every delay that is `auto`, so that samples meet: pipelined.
+        """Return this scenario as a pipeline: every `auto` delay becomes a number of steps, so that samples stay aligned.
 
-        A message takes `delay` steps for each change of the part on its longest way from where no such message is read; agents
-        that read it then work on the sample that it was made from (`align`).
+        A message takes `delay` steps for each change of part along the longest path of such channels. Agents that read it then
+        use the sample from which it was computed (`align`).
 
         Args:
             delay: Steps from one part to the next.
@@ -273,8 +273,8 @@ class Scenario(Spec):
         """Return this scenario with other delays.
 
         Args:
-            steps: By channel, as `link.delay` has them.
-            aligned: The agents that work on the samples of what they read, beside those that do so here.
+            steps: The new `link.delay` of channels, by name.
+            aligned: Agents that get `align`, in addition to those that have it.
         """
         fields = {name: getattr(self, name) for name in type(self).model_fields}
         fields["agents"] = {
@@ -288,26 +288,26 @@ class Scenario(Spec):
         return Scenario(**fields)
 
     def to_yaml(self) -> str:
-        """Write the scenario as a document.
+        """Return the scenario as YAML.
 
         Raises:
-            ScenarioError: It holds Python objects (a network or an environment of the user's).
+            ScenarioError: It contains Python objects, such as your own network or environment.
         """
         if not isinstance(self.env, EnvSpec):
             kind = type(self.env).__name__
             raise DocumentError(
-                ("env",), f"a Python {kind} cannot become YAML; name a registered environment's id"
+                ("env",), f"a Python {kind} cannot be written as YAML; use the id of a registered environment"
             )
         for name, agent in self.agents.items():
             if not isinstance(agent.network, NetworkSpec):
-                message = "a Python network cannot become YAML; name a built-in kind such as {kind: mlp}"
+                message = (
+                    "a Python network cannot be written as YAML; use a built-in kind such as {kind: mlp}"
+                )
                 raise DocumentError(("agents", name, "network"), message)
         document = plain(self)
         for path, found in _python_objects(document):
             kind = name_of(found)
-            message = (
-                f"a Python {kind} cannot become YAML; give it a name with antiphon.register, and write that"
-            )
+            message = f"a Python {kind} cannot be written as YAML; give it a name with antiphon.register, and use that"
             raise DocumentError(path, message)
         return write(document)
 
@@ -328,10 +328,10 @@ class Scenario(Spec):
 
     @classmethod
     def from_yaml(cls, text: str, source: str = "scenario") -> Scenario:
-        """Read a document; the parameters of a template have their defaults.
+        """Read a scenario from YAML; template parameters have their defaults.
 
         Raises:
-            ScenarioError: The text is no valid scenario; the line begins `source:line: `.
+            ScenarioError: The text is not a valid scenario; the message begins with `source:line: `.
         """
         return Template.from_yaml(text, source).resolve()
 
@@ -339,7 +339,7 @@ class Scenario(Spec):
         """Return the scenario as a networkx graph.
 
         Node attributes are the keys of an agent, edge attributes those of a channel (edge keys are channel
-        keys), graph attributes the rest of the scenario, all as in a document.
+        keys), graph attributes the rest of the scenario, all as in a scenario file.
         """
         return graph_of(plain(self))
 
@@ -354,7 +354,7 @@ class Scenario(Spec):
                 (`batch`, `steps`, `optimiser`, …) may be given directly.
 
         Raises:
-            ScenarioError: The graph is undirected, or something in it is not accepted.
+            ScenarioError: The graph is undirected, or not a valid scenario.
         """
         own = [name for name in cls.model_fields if name not in ("agents", "channels")]
         with uncollected(kept=True):
@@ -407,11 +407,11 @@ _KEYS = (*_DECLARATIONS, "graph", *_SECTIONS)
 
 @dataclass(frozen=True)
 class Template:
-    """A document that has not been resolved yet.
+    """A scenario file before its parameters are filled in.
 
     Attributes:
         variants: Named sets of parameter values.
-        text: The document as it was written.
+        text: The text of the file.
     """
 
     name: str
@@ -425,10 +425,10 @@ class Template:
 
     @classmethod
     def from_yaml(cls, text: str, source: str = "scenario") -> Template:
-        """Read a document.
+        """Read a template from YAML.
 
         Raises:
-            ScenarioError: Broken YAML, or parameters or variants that are not accepted; the line begins
+            ScenarioError: Broken YAML, or invalid parameters or variants; the message begins with
                 `source:line: `. Other problems are raised by `resolve`.
         """
         document = read(text, source)
@@ -455,9 +455,9 @@ class Template:
         return cls(body["scenario"], description, parameters, variants, text, source, body, document.lines)
 
     def with_couplings(self) -> Template:
-        """Return the document with the variants `locked` and `decoupled` of its decoupled channels, where it has no variants.
+        """Return the template with variants `locked` and `decoupled` of its decoupled channels, if it has no variants.
 
-        Where it classifies by one target and the channels have one kind of gradient, `local` too.
+        If its agents classify one target and the channels have one kind of gradient, there is also a variant `local`.
         """
         if self.variants or {"coupling", "gradient"} & self.parameters.keys():
             return self
@@ -489,10 +489,10 @@ class Template:
     def resolve_values(
         self, variant: str | None = None, values: Mapping[str, Any] = MappingProxyType({})
     ) -> dict[str, Any]:
-        """Return the value of every parameter: its default, else the variant's, else the given one.
+        """Return the value of every parameter: the given value, else the variant's, else its default.
 
         Raises:
-            ScenarioError: An unknown variant or parameter, or a value that it cannot have.
+            ScenarioError: An unknown variant or parameter, or an invalid value.
         """
         resolved = {name: parameter.default for name, parameter in self.parameters.items()}
         if variant is not None:
@@ -517,14 +517,14 @@ class Template:
     def resolve(
         self, variant: str | None = None, values: Mapping[str, Any] = MappingProxyType({})
     ) -> Scenario:
-        """Resolve to the explicit scenario.
+        """Return the resolved scenario.
 
         Args:
             variant: The variant whose values replace the defaults.
             values: Values of single parameters, which override the variant's.
 
         Raises:
-            ScenarioError: One line that names the place in the document, the value and the fix.
+            ScenarioError: One line that names the place in the file, the value and the fix.
         """
         document = self._explicit(variant, values)
         with self._placing(document):
@@ -532,7 +532,7 @@ class Template:
 
     @contextmanager
     def placing(self, variant: str | None, values: Mapping[str, Any]) -> Iterator[None]:
-        """Locate in this document the problems of its scenario that the body raises, one for each mistake, by line."""
+        """Add the lines of this file to the problems of its scenario that the body raises, one per mistake."""
         try:
             yield
         except ScenarioError as error:
@@ -572,7 +572,7 @@ class Template:
                 return self._generated(body, graph, sections)
             refuse_what_is_too_large(body)
             for path in sections:
-                raise DocumentError(path, "is a part of a generated graph, but there is no graph; add one")
+                raise DocumentError(path, "is for a generated graph, and there is no `graph`; add one")
             return ExplicitDocument(body, self._lines)
 
     def _generated(
@@ -584,7 +584,7 @@ class Template:
             raise error.under(("graph",)) from None
         split = ("channel", "split")
         if split in sections and spec.split is None and not spec.known_to:
-            raise DocumentError(split, "makes no channel without graph.split or graph.known_to; give one")
+            raise DocumentError(split, "has no effect without graph.split or graph.known_to; give one")
         refuse_what_is_too_large(body, spec)
         try:
             made = generate(spec, sections)
@@ -595,7 +595,9 @@ class Template:
             return ExplicitDocument(body, self._lines)
         for name in agents:
             if name in made.agents:
-                raise DocumentError(("agents", name), "the graph makes an agent of this name too; rename one")
+                raise DocumentError(
+                    ("agents", name), "the graph generates an agent with this name too; rename one"
+                )
         body["agents"] = {**agents, **made.agents}
         body["channels"] = [*channels, *made.channels]
         if ("agent", "readout") in sections:
@@ -717,7 +719,7 @@ def load(name_or_path: str | Path) -> Template:
         name_or_path: A library name, or the path of a YAML file (it has a suffix or a folder).
 
     Raises:
-        ScenarioError: No such scenario or file, or one that cannot be read.
+        ScenarioError: The scenario or file does not exist, or cannot be read.
     """
     path = Path(name_or_path)
     if isinstance(name_or_path, str) and name_or_path in library_names():
@@ -729,10 +731,10 @@ def load(name_or_path: str | Path) -> Template:
 
 
 def as_scenario(given: Scenario | Template | str | Path) -> Scenario:
-    """Return the scenario that is given as such, as a template (with its defaults), or as `load` takes it.
+    """Return the scenario of a scenario, a template (with its defaults), or a name or file (see `load`).
 
     Raises:
-        ScenarioError: It is something else, or as of `load`.
+        ScenarioError: It is something else; or see `load`.
     """
     if isinstance(given, str | Path):
         given = load(given)
@@ -741,7 +743,7 @@ def as_scenario(given: Scenario | Template | str | Path) -> Scenario:
     if not isinstance(given, Scenario):
         kind = type(given).__name__
         raise ScenarioError(
-            f"scenario: {kind}; must be an antiphon.Scenario, a template, a library name or a YAML file"
+            f"scenario: must be an antiphon.Scenario, a template, a library name or a YAML file, not {kind}"
         )
     return given
 

@@ -53,14 +53,14 @@ Scalars = Annotated[tuple[Any, ...] | None, PlainValidator(_scalars), WithJsonSc
 
 
 class ParameterSpec(Spec):
-    """One parameter of a template. Its values are of the type of its default, or one of its choices.
+    """One parameter of a template. Its values have the type of its default, or are one of its choices.
 
     Attributes:
-        choices: All the values it may have; words beside a number or a list as the default are accepted too.
-        min: The smallest number.
-        max: The largest number.
+        choices: The values it may have; words next to a numeric or list default are accepted in addition to its type.
+        min: The smallest value.
+        max: The largest value.
         default: Its value unless set; a whole-number default accepts whole numbers only; write 1.0 to accept any number.
-        description: In one line.
+        description: A description in one line.
     """
 
     choices: Scalars = None
@@ -83,7 +83,7 @@ class ParameterSpec(Spec):
 
     @cached_property
     def type(self) -> str | None:
-        """The type of values that are no choices; None: all are choices."""
+        """The type of values that are not choices; None: all values are choices."""
         if any(isinstance(choice, type(self.default)) for choice in self.choices or ()):
             return None
         words = (name for name, (_, types) in _TYPES.items() if type(self.default) in types)
@@ -132,9 +132,7 @@ def substitute(value: Any, values: Mapping[str, Any], path: Path = ()) -> Any:
     if isinstance(value, Mapping):
         for key in value:
             if "$" in key:
-                raise DocumentError(
-                    path, f"key {show_value(key)}: '$' stands for whole values, never in keys"
-                )
+                raise DocumentError(path, f"key {show_value(key)}: '$name' can replace a value, not a key")
         free = _FREE_TEXT if not path else ()
         found = {
             key: item if key in free else substitute(item, values, (*path, key))
@@ -149,7 +147,7 @@ def substitute(value: Any, values: Mapping[str, Any], path: Path = ()) -> Any:
     match = _REFERENCE.fullmatch(value)
     if match is None:
         raise DocumentError(
-            path, f"{show_value(value)}: '$name' stands for a whole value; there is no arithmetic"
+            path, f"{show_value(value)}: '$name' must be the whole value; there is no arithmetic"
         )
     name = match.group(1)
     if name not in values:

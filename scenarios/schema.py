@@ -18,14 +18,14 @@ __all__ = ["json_schema", "schema_text"]
 _REFERENCE = {
     "type": "string",
     "pattern": r"^\$[A-Za-z_][A-Za-z0-9_-]*$",
-    "description": "a template's parameter",
+    "description": "a template parameter",
 }
 
 _WRITTEN = {"sender": "from", "receiver": "to", "ways": "delay"}
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema (draft 2020-12) of scenario documents and templates."""
+    """Return the JSON Schema (draft 2020-12) of scenario files, with or without template parameters."""
     parts = {
         "parameter": ParameterSpec.model_json_schema(),
         "graph": GraphSpec.model_json_schema(),

@@ -65,12 +65,12 @@ Links = Literal["perfect", "as_run"]
 
 
 class VariantSpec(Spec):
-    """A line of the table beside others that differ from it in this alone.
+    """A line of the table: a variant of the scenario, with values of parameters.
 
     Attributes:
-        variant: Of the scenario; None: the one of the same name as here.
-        set: Values of parameters; they override those of the grid.
-        evaluate: In place of the study's.
+        variant: A variant of the scenario; None: the variant with the name of this line.
+        set: Values of parameters; they override values of the grid.
+        evaluate: Replaces `evaluate` of the study.
     """
 
     variant: Name | None = None
@@ -87,10 +87,10 @@ class BudgetSpec(Spec):
     """Budget: steps, seeds and grid.
 
     Attributes:
-        steps: Of every run; None: the scenario's.
-        seeds: Every line runs with 0 … seeds - 1.
-        set: Values of parameters, which are then not tuned.
-        grid: Axes in place of those of the same name.
+        steps: Training steps of every run; None: the scenario's.
+        seeds: Every line runs with seeds 0 … seeds - 1.
+        set: Values of parameters; these parameters are not tuned.
+        grid: Axes that replace the study's axes of the same name.
     """
 
     steps: Count | None = None
@@ -100,22 +100,22 @@ class BudgetSpec(Spec):
 
 
 class StudySpec(DocumentSpec):
-    """A study. *Recovered* is taken between its variants called `locked` and `detached`, at every point of the grid.
+    """A study. *Recovered* is computed between its variants `locked` and `detached`, at every point of the grid.
 
     Attributes:
         study: Its name.
-        description: Its question.
+        description: The question of the study.
         scenario: A library scenario, or a file (its path relative to the study's).
-        variants: By name; None: all of the scenario's.
+        variants: Variants by name; None: all variants of the scenario.
         set: Values of parameters in every run.
-        grid: Lists of values by parameter: all variants run at every point; the figure runs along the first.
-        tune: Lists of values by parameter, of which each line takes the one that is best on the validation split.
-        metric: The tabulated metrics; empty: the metric of the readouts' objective. `accuracy`, `error` (its complement; of
-            a regression: the squared error), `bits`, `return` or `loss` of the readouts on the test split; `A.accuracy`
-            is that of the agent A; any other word is a metric of the environment. Lines are tuned by the first.
-        evaluate: The links over which finished runs are scored: `perfect` (nothing is lost, noisy or rounded), or
-            `as_run`: as in the training.
-        budgets: By name; the first is the default.
+        grid: Lists of values by parameter: all variants run at every point; the first is the x-axis of the figure.
+        tune: Lists of values by parameter; each line uses the value that is best on the validation split.
+        metric: The metrics in the table; empty: the metric of the readouts' objective. `accuracy`, `error` (its complement;
+            for a regression the squared error), `bits`, `return` or `loss` of the readouts on the test split; `A.accuracy`
+            is the accuracy of agent A; any other word is a metric of the environment. Tuning uses the first metric.
+        evaluate: The links over which finished runs are scored: `perfect` (no loss, noise or quantisation), or `as_run`
+            (as in the training).
+        budgets: Budgets by name; the first is the default.
     """
 
     study: Name
@@ -134,13 +134,13 @@ class StudySpec(DocumentSpec):
         for name, budget in self.budgets.items():
             for axis in budget.grid:
                 if axis not in self.grid:
-                    line = f"is no axis of the grid{suggest(axis, self.grid)}"
+                    line = f"is not an axis of the grid{suggest(axis, self.grid)}"
                     raise DocumentError(("budgets", name, "grid", axis), line)
         for axis in self.grid:
             if axis in self.tune:
-                raise DocumentError(("tune", axis), "is on the grid and tuned; it can be only one of them")
+                raise DocumentError(("tune", axis), "is both on the grid and tuned; leave out one of the two")
         if self.tune and self.metric and not on_validation(self.metric[0]):
-            line = f"is chosen on the validation split; {self.metric[0]} is not, so leave it out"
+            line = f"needs a metric of the validation split, and {self.metric[0]} is not one; leave it out"
             raise DocumentError(("tune",), line)
         return self
 
@@ -157,7 +157,7 @@ def find_study(name_or_path: str | Path) -> StudySpec | None:
         name_or_path: A name of the library, or the path of a YAML file.
 
     Raises:
-        ScenarioError: It is a study that is not accepted.
+        ScenarioError: The study is not valid.
     """
     path = Path(name_or_path)
     if str(name_or_path) in study_names():

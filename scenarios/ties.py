@@ -71,19 +71,19 @@ def _differences(scene: Relations, agents: Mapping[str, str]) -> Iterator[Docume
             objective = scene.agents[member].objective
             if objective is not None and objective.kind == "ppo" and objective.get("epochs") != 1:
                 message = (
-                    f"{tie}, and passes of ppo after the first move one agent alone; use epochs: 1, or a2c"
+                    f"{tie}, and passes of ppo after the first update one agent only; use epochs: 1, or a2c"
                 )
                 yield DocumentError(("agents", member, "objective", "epochs"), message)
         clip = (spec.optimiser or scene.scenario.training.optimiser).clip
         if clip is not None:
-            message = f"{tie}, and a clip of {clip:g} acts on the gradients of each agent on its own; leave out the clip"
+            message = f"{tie}, and a clip of {clip:g} applies to each agent's gradients separately; leave out the clip"
             yield DocumentError(("agents", name, "optimiser"), message)
     first, *others = names
     for name in others:
         tie = f"{agents[name]!r} is tied to {agents[first]!r}"
         for key, own in _settings(scene, name).items():
             if own != _settings(scene, first)[key]:
-                message = f"differs from that of agent {first!r}, and {tie}; make them equal"
+                message = f"differs from agent {first!r}, and {tie}; make them equal"
                 yield DocumentError(("agents", name, key), message)
     yield from _learning_times(scene, agents)
 
@@ -117,7 +117,7 @@ def _learning_times(scene: Relations, agents: Mapping[str, str]) -> Iterator[Doc
 
 def _in_words(window: int | str, first: int) -> str:
     return (
-        "once an episode"
+        "once per episode"
         if isinstance(window, str)
         else f"every {show_value(window)} steps from step {show_value(first)} on"
     )

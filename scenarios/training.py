@@ -52,7 +52,7 @@ class ScheduleSpec(KindSpec, sections=("schedule",)):
 
     Attributes:
         kind: `constant`, `steps`, `cosine` or `linear`; a registered name, or from Python a function of the step.
-        warmup: The fraction of `training.steps` over which the rate first rises from zero; of antiphon's own kinds.
+        warmup: The fraction of `training.steps` over which the rate first rises from zero; built-in kinds only.
     """
 
     kind: Annotated[str | Callable[[int], float], Registered("schedule")] = "constant"
@@ -70,8 +70,8 @@ class OptimiserSpec(KindSpec, sections=("optimiser", "predictor")):
         kind: `sgd`, `adam` or `adamw`; the name of a class of `torch.optim` such as `RMSprop`; a registered name, or
             from Python a class or factory of the parameters and `lr`.
         lr: The learning rate.
-        clip: The largest joint norm of its gradients; longer ones are clipped. None: no limit.
-        schedule: Of `lr` over the training; None: constant.
+        clip: Maximum global norm of its gradients; larger ones are clipped. None: no limit.
+        schedule: Schedule of `lr` over the training; None: constant.
     """
 
     kind: Annotated[str | Callable[..., Any], Registered("optimiser")] = "adam"
@@ -84,7 +84,7 @@ class OptimiserSpec(KindSpec, sections=("optimiser", "predictor")):
 
     @classmethod
     def unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
-        """Return the line about an unknown key; of one that torch's optimiser of the same name has, that name."""
+        """Return the message about an unknown key; if torch's optimiser of the same name has the key, it names that kind."""
         kind = cls.kind_name or ""
         own = [one for one in Catalogue(cls.point) if one.lower() == kind and not is_built_in(cls.point, one)]
         if any(key in accepted_keys(cls.section.spec_of(one)) for one in own):
@@ -96,8 +96,8 @@ class DivergenceSpec(Spec):
     """What counts as a divergence, and its consequence.
 
     Attributes:
-        kind: `stop` ends the run; `quarantine` disables the agent or channel for good, and the others go on.
-        max: The largest norm of an agent's or a predictor's gradients that is not a divergence; None: any finite.
+        kind: `stop` ends the run; `quarantine` disables the agent or channel permanently, and the others continue.
+        max: Maximum norm of the gradients of an agent or predictor; a larger norm is a divergence. None: no limit.
     """
 
     kind: Literal["stop", "quarantine"] = "stop"
@@ -110,10 +110,10 @@ class AdvancedSpec(Spec):
     """Settings of the training that few scenarios need.
 
     Attributes:
-        on_divergence: Consequence of a gradient that is not finite, or too long.
-        sweep: Whether an agent (a locked group) is differentiated as soon as it has ticked, where its learning signal
-            is complete then: its activations are gone before the next one's forward. Otherwise all that learn at a step
-            are differentiated together, after all have ticked.
+        on_divergence: Consequence of a gradient that is not finite or too large.
+        sweep: Whether the backward pass of an agent (or locked group) follows its forward pass at once, if its learning
+            signal is complete by then; its activations are freed before the next forward pass. Otherwise there is one
+            backward pass for all agents that learn at a step, after all forward passes.
     """
 
     on_divergence: DivergenceSpec = DivergenceSpec()
@@ -125,7 +125,7 @@ class EvaluateSpec(Spec):
 
     Attributes:
         period: Steps from one evaluation to the next.
-        split: The part of the data; where policies learn without data, the name of the episodes.
+        split: The split of the data; for policies without data, the name of a set of episodes.
     """
 
     period: Count
@@ -133,11 +133,11 @@ class EvaluateSpec(Spec):
 
 
 class StopSpec(Spec):
-    """Early stopping: the end of a run whose evaluations no longer get better.
+    """Early stopping: end a run when its evaluations no longer improve.
 
     Attributes:
         metric: A metric of the evaluations, such as `accuracy`, or `AGENT.accuracy` of one agent.
-        patience: Evaluations in a row without a new best value after which the run ends.
+        patience: Number of evaluations in a row without a new best value after which the run ends.
     """
 
     metric: Text
@@ -153,14 +153,14 @@ class TrainingSpec(Spec):
 
     Attributes:
         batch: Number of parallel environments.
-        steps: How many environment steps a run takes; the horizon of all schedules. With `a2c` or `ppo` by default 4,000.
-        optimiser: Of every agent that names none. With `a2c` or `ppo` by default Adam at 0.003, falling linearly to zero,
-            with gradients clipped at 0.5.
-        predictor: Of every channel's predictor that names none; None: as `optimiser`.
+        steps: Environment steps of a run, and the horizon of all schedules. Default with `a2c` or `ppo`: 4,000.
+        optimiser: Optimiser of every agent that has none of its own. Default with `a2c` or `ppo`: Adam with a learning rate
+            of 0.003 that falls linearly to zero, and gradients clipped at 0.5.
+        predictor: Optimiser of every predictor of a channel that has none of its own; None: the same as `optimiser`.
         evaluate: Evaluation during the training; None: at its end only.
-        keep_best: The metric of these evaluations whose best checkpoint a run keeps; None: it keeps the newest ones only.
-        stop: Early stopping by these evaluations; None: none.
-        precision: `bf16`: agents and predictors are evaluated and differentiated under autocast to bfloat16; parameters,
+        keep_best: A metric of these evaluations; the checkpoint with its best value is kept. None: only the newest are kept.
+        stop: Early stopping by these evaluations; None: no early stopping.
+        precision: `bf16`: forward and backward passes of agents and predictors run under autocast to bfloat16; parameters,
             messages, losses and optimisers stay float32. Or `float32`.
         advanced: Settings that few scenarios need.
     """
@@ -195,10 +195,10 @@ class TrainingSpec(Spec):
         return found if self.stop is None else {**found, "stop.metric": self.stop.metric}
 
     def of_policies(self, *, tied: bool) -> Self:
-        """Return the same with what is not named as policies need it.
+        """Return these settings with the defaults of policies for the fields that are not set.
 
         Args:
-            tied: Whether single parameters of agents are tied: a clip would act on the gradients of each agent on its own.
+            tied: Whether single parameters of agents are tied: a clip would apply to the gradients of each agent separately.
         """
         keys = {"lr": 0.003, "clip": None if tied else 0.5, "schedule": {"kind": "linear", "scale": 0.0}}
         defaults = {"steps": 4000, "optimiser": OptimiserSpec.model_validate(keys)}
@@ -210,7 +210,7 @@ class ValueSpec(Spec):
 
     Attributes:
         period: Steps from one measurement to the next.
-        horizon: Steps of learning over which it is measured.
+        horizon: Training steps over which it is measured.
     """
 
     period: Count
@@ -218,10 +218,10 @@ class ValueSpec(Spec):
 
 
 class RecorderSpec(KindSpec, sections=("recorders",)):
-    """A recorder beside those of the run directory; its keys are those of its factory.
+    """An additional recorder of a run; its keys are the arguments of its factory.
 
     Attributes:
-        kind: A registered name, or from Python a class or factory called with `directory`, that of the run.
+        kind: A registered name, or from Python a class or factory called with `directory`, the run directory.
     """
 
     kind: Annotated[str | Callable[..., Any], Registered("recorder")]
@@ -234,11 +234,11 @@ class TelemetrySpec(Spec):
     """Telemetry of a run.
 
     Attributes:
-        period: Steps from one row of figures to the next.
-        histograms: Whether histograms are recorded too.
-        max: The most agents, and channels, that have scalars of their own; the others are in the aggregates.
+        period: Steps from one log entry to the next.
+        histograms: Whether histograms are recorded as well.
+        max: Maximum number of agents, and of channels, with scalars of their own; the others are in the aggregates.
         value: Measurement of the value of every channel's learning signal, in forks; None: not during the run.
-        recorders: Recorders of a user's, beside those of a run directory.
+        recorders: Additional recorders, such as your own.
     """
 
     period: Count = 100

@@ -30,7 +30,7 @@ _MOST_CHARACTERS = 2_000_000
 _MOST_VALUES = 200_000
 _MOST_LEVELS = 64
 """Lists and mappings around a value; libraries that read the data call themselves for each."""
-_TOO_LONG = f"the document has more than {_MOST_VALUES} values (aliases counted)"
+_TOO_LONG = f"has more than {_MOST_VALUES} values (aliases counted)"
 _SHORT = 100_000
 """Characters that PyYAML's own parser reads in less than a second."""
 
@@ -166,11 +166,11 @@ def _read(text: str, source: str, kind: str) -> Document:
         raise ScenarioError(f"{source}{line}: broken YAML: {' '.join(', '.join(parts).split())}") from None
     except yaml.reader.ReaderError as error:
         number = text.count("\n", 0, error.position) + 1
-        raise ScenarioError(f"{source}:{number}: broken YAML: a character that no text may have") from None
+        raise ScenarioError(f"{source}:{number}: broken YAML: invalid character") from None
     except ValueError:
-        raise ScenarioError(f"{source}: broken YAML: a character out of range") from None
+        raise ScenarioError(f"{source}: broken YAML: character out of range") from None
     if node is None:
-        raise ScenarioError(f"{source}: the document is empty; begin with '{kind}: NAME'")
+        raise ScenarioError(f"{source}: is empty; begin with '{kind}: NAME'")
     builder = _Builder()
     try:
         data = builder.build(node, (), ())
@@ -186,7 +186,7 @@ def read_file(path: FilePath) -> str:
     """Return the text of a document's file.
 
     Raises:
-        ScenarioError: There is no such file, it is no regular file, or none of UTF-8, or it has more than 2,000,000 bytes.
+        ScenarioError: The file is missing, is not a regular file, is not UTF-8, or has more than 2,000,000 bytes.
     """
     try:
         status = path.stat()
@@ -207,12 +207,12 @@ def _no_document(status: os.stat_result) -> str | None:
     if stat.S_ISDIR(status.st_mode):
         return "is a folder, not a file"
     if not stat.S_ISREG(status.st_mode):
-        return "is no regular file; copy what it holds into one"
+        return "is not a regular file; copy its content into one"
     return _too_large(status.st_size, "bytes") if status.st_size > _MOST_CHARACTERS else None
 
 
 def _too_large(count: int, unit: str) -> str:
-    return f"has {count:,} {unit}; a document has at most {_MOST_CHARACTERS:,}: let a graph generate agents that are alike"
+    return f"has {count:,} {unit}, more than {_MOST_CHARACTERS:,}; let a graph generate identical agents"
 
 
 class _Builder:
@@ -230,7 +230,7 @@ class _Builder:
                 path[:2], f"nested too deeply, more than {_MOST_LEVELS} levels (aliases counted)"
             )
         if node in above:
-            raise DocumentError(path, "an alias that contains itself; write the value out")
+            raise DocumentError(path, "is an alias that contains itself; write the value out")
         if isinstance(node, yaml.MappingNode) and node.tag == _CORE + "map":
             return self._mapping(node, path, (*above, node))
         if isinstance(node, yaml.SequenceNode) and node.tag == _CORE + "seq":
@@ -238,7 +238,7 @@ class _Builder:
             return [self.build(item, (*path, index), (*above, node)) for index, item in items]
         if isinstance(node, yaml.ScalarNode):
             return _scalar(node, path)
-        raise DocumentError(path, f"tag {node.tag!r}: tags are not followed; a document is plain data")
+        raise DocumentError(path, f"tag {node.tag!r}: tags are not supported; write plain data")
 
     def _mapping(self, node: yaml.MappingNode, path: Path, above: tuple[yaml.Node, ...]) -> dict[str, Any]:
         data: dict[str, Any] = {}
@@ -271,8 +271,8 @@ def _scalar(node: yaml.ScalarNode, path: Path) -> Any:
         if kind == "float":
             return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
     except (KeyError, ValueError):
-        raise DocumentError(path, f"{show_value(text)} is no YAML {kind}") from None
-    raise DocumentError(path, f"tag {node.tag!r}: tags are not followed; a document is plain data")
+        raise DocumentError(path, f"{show_value(text)} is not a YAML {kind}") from None
+    raise DocumentError(path, f"tag {node.tag!r}: tags are not supported; write plain data")
 
 
 _WIDTH = 160

@@ -1,7 +1,8 @@
 """Telemetry of runs: metrics as tables and in TensorBoard, without any effect on the run.
 
-Nothing here depends on agents, channels or torch. A simulation passes its `RunDescription` once, then `Figure` rows
-to a `Recorder`, which cannot change the run. `antiphon.telemetry.tensorboard` has the recorder for TensorBoard.
+Nothing here depends on agents, channels or torch. A simulation passes its `RunDescription` to a `Recorder` once, then the
+metrics of each step (`Figure`); a recorder cannot change the run. `antiphon.telemetry.tensorboard` has the recorder for
+TensorBoard.
 """
 
 from __future__ import annotations

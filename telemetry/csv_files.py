@@ -1,6 +1,4 @@
-"""Append-only tables, read up to the last complete line: metrics.csv, every metric of a run as a long table that any tool
-reads.
-"""
+"""Append-only tables, read up to the last complete line: metrics.csv has every metric of a run in long format."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ _FIGURES_OF = frozenset(get_args(Kind))
 
 
 class TableRecorder(Recorder):
-    """Recorder of a table; it goes on with one that is there.
+    """Recorder of a table; an existing table is continued.
 
     Args:
         path: The file.
@@ -36,14 +34,14 @@ class TableRecorder(Recorder):
         self._file: IO[str] | None = None
 
     def begin(self, description: RunDescription) -> None:
-        """Open the table; RunError where it cannot be written."""
+        """Open the table; RunError if it cannot be written."""
         with writing(self._path):
             self._file = open_text(self._path, append=True)
         if not self._path.stat().st_size:
             self.append([self.header])
 
     def append(self, rows: Iterable[Iterable[object]]) -> None:
-        """Append rows, and flush them; RunError where they cannot be written."""
+        """Append rows, and flush them; RunError if they cannot be written."""
         assert self._file is not None, "begin() comes before rows"
         with writing(self._path):
             csv.writer(self._file, lineterminator="\n").writerows(rows)
@@ -65,27 +63,27 @@ class TableRecorder(Recorder):
 
 
 class CsvRecorder(TableRecorder):
-    """Recorder of figures as rows `step,kind,name,metric,value`, in `metrics.csv` of a run directory.
+    """Recorder of metrics as rows `step,kind,name,metric,value`, in `metrics.csv` of a run directory.
 
-    Values are written with all their digits; those that are not finite as `nan`, `inf` and `-inf`.
+    Values are written with all their digits; values that are not finite as `nan`, `inf` and `-inf`.
     Distributions and the result are not part of the table.
     """
 
     header = HEADER
 
     def figures(self, step: int, rows: Sequence[Figure]) -> None:
-        """Append one row per figure."""
+        """Append one row per metric."""
         self.append((step, row.kind, row.name, row.metric, repr(float(row.value))) for row in rows)
 
 
 def read_figures(path: Path) -> Iterator[tuple[int, Figure]]:
-    """Yield (step, figure) of every row of a metrics.csv, without a last one that has no end of line.
+    """Yield (step, figure) of every row of a metrics.csv; a last row without an end of line is ignored.
 
     Raises:
-        RunError: The file cannot be read, or has a row that is no figure.
+        RunError: The file cannot be read, or has a row that is not a metric.
     """
     with fitting(path):
         for step, kind, name, metric, value in read_rows(path, HEADER):
             if kind not in _FIGURES_OF:
-                raise ValueError(f"{kind!r} has no figures")
+                raise ValueError(f"unknown kind {kind!r}")
             yield int(step), Figure(cast("Kind", kind), name, metric, float(value))

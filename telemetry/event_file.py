@@ -1,8 +1,8 @@
 """Writer of one TensorBoard event file, by TensorBoard's own records.
 
-`torch.utils.tensorboard` writes the same records; here they come without torch, many values in one event,
-pretty names beside the tags (which TensorBoard's fast loader drops), and always in the run's own folder (its
-`add_hparams` and `add_scalars` make runs of their own). TensorBoard's data structures are used in this file alone.
+`torch.utils.tensorboard` writes the same records; this writer needs no torch, puts many values into one event, adds
+display names to the tags (which TensorBoard's fast loader drops), and always writes to the run's own folder
+(`add_hparams` and `add_scalars` of torch make further runs). TensorBoard's data structures are used in this file alone.
 """
 
 from __future__ import annotations
@@ -59,9 +59,9 @@ def masked_checksum(data: bytes) -> int:
 
 _FILE_NAME = re.compile(r"events\.out\.tfevents\.(\d+)\.")
 SUFFIX = ".antiphon"
-"""Of the event files of a run's sessions, which a run that goes on from a checkpoint cuts off there."""
+"""Suffix of the event files of a run's sessions, which a resumed run truncates at its checkpoint."""
 BESIDE = ".measured"
-"""Of event files with what was measured afterwards."""
+"""Suffix of event files with measurements made after the run."""
 _LARGEST = float(np.finfo(np.float32).max)
 _BUCKETS = 30
 
@@ -73,14 +73,14 @@ def event_files(folder: Path) -> dict[Path, int]:
 
 
 def read_events(path: Path, wanted: Callable[[bytes], bool]) -> Iterator[Any]:
-    """Yield the events of a file, up to one that is torn or damaged, which is logged.
+    """Yield the events of a file, up to a truncated or damaged one, which is logged.
 
     Args:
         path: The file.
-        wanted: Tells the records that are parsed, and their checksums verified.
+        wanted: Whether a record is parsed, and its checksum verified.
 
     Raises:
-        RunError: It cannot be read.
+        RunError: The file cannot be read.
     """
     with open_binary(path) as file, fitting(path):
         size = os.fstat(file.fileno()).st_size
@@ -102,16 +102,16 @@ def read_events(path: Path, wanted: Callable[[bytes], bool]) -> Iterator[Any]:
         else:
             return
         _log.warning(
-            "%s: is torn or damaged near byte %d of %d; the rest is left out", path, file.tell(), size
+            "%s: truncated or damaged near byte %d of %d; the rest is ignored", path, file.tell(), size
         )
 
 
 class EventFile:
-    """A new event file in a run's folder, named to be read after the files that are there.
+    """A new event file in a run's folder, named to be read after the existing files.
 
     Args:
-        folder: The run's.
-        suffix: Of its name.
+        folder: The run's folder.
+        suffix: Suffix of the file name.
 
     Raises:
         RunError: The file cannot be written, here or later.
@@ -135,13 +135,13 @@ class EventFile:
         self._write(Event(wall_time=time.time(), step=step + 1, session_log=start))
 
     def scalars(self, step: int, values: Iterable[tuple[str, str, float]]) -> None:
-        """Write numbers as (tag, pretty name, value); those that are not finite in float32 are skipped."""
+        """Write scalars as (tag, display name, value); values that are not finite in float32 are skipped."""
         finite = (row for row in values if math.isfinite(row[2]) and abs(row[2]) <= _LARGEST)
         rows = ((tag, display_name, {"simple_value": value}) for tag, display_name, value in finite)
         self._values(step, "scalars", rows, DATA_CLASS_SCALAR)
 
     def histograms(self, step: int, values: Iterable[tuple[str, str, np.ndarray[Any, Any]]]) -> None:
-        """Write distributions as (tag, pretty name, array); values that are not finite are left out."""
+        """Write distributions as (tag, display name, array); values that are not finite are left out."""
         protos = ((tag, display_name, _histogram(array)) for tag, display_name, array in values)
         found = (
             (tag, display_name, {"histo": proto}) for tag, display_name, proto in protos if proto is not None
@@ -193,7 +193,7 @@ class EventFile:
     def hparams(
         self, step: int, values: Mapping[str, float | int | str | bool], results: Sequence[tuple[str, str]]
     ) -> None:
-        """Write the run's row of the HParams tab into the run itself; `results` are (tag, pretty name) of scalars beside it."""
+        """Write the run's entry in the HParams tab into the run itself; `results` are (tag, display name) of its scalars."""
         metrics = [Metric(tag, display_name=display_name) for tag, display_name in results]
         experiment = hparams_config_pb(list(map(HParam, values)), metrics)
         start = hparams_pb(dict(values), trial_id=str(self._path.parent))

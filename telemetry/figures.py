@@ -1,4 +1,4 @@
-"""Figures and description of a run, and the interface of recorders."""
+"""Metrics and description of a run, and the interface of recorders."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ if TYPE_CHECKING:
     from antiphon.telemetry.timeline import Timeline
 
 WALL_CLOCK = ("seconds", "steps_per_second", "value_seconds")
-"""Figures of a run that differ from one machine, and one time, to the next."""
+"""Metrics of a run that are different on another machine, and on every execution."""
 EVALUATED = ("train", "validation", "test")
-"""Splits by whose name the figures of an evaluation during the training begin: `validation_loss`."""
+"""Splits whose names begin the metrics of an evaluation during training: `validation_loss`."""
 _MEASURED = ("value", "value_low", "value_high", "parameter_cosine", "value_seconds")
 
 
 def is_measured(metric: str) -> bool:
-    """Whether a figure is measured at an interval of its own, seldom: a value, or one of an evaluation (`validation_loss`)."""
+    """Whether a metric is measured at a longer interval of its own: a value, or an evaluation (`validation_loss`)."""
     return metric in _MEASURED or metric.startswith(tuple(f"{split}_" for split in EVALUATED))
 
 
 Kind: TypeAlias = Literal["agent", "channel", "part", "env", "run"]
-"""Kind of a figure. Figures of the environment or the whole run have an empty name; a part's is its number."""
+"""What a metric belongs to. Metrics of the environment and of the whole run have an empty name; a part's name is its number."""
 
 
 class Figure(NamedTuple):
-    """One value of an agent, a channel, a part or the whole run, at one step.
+    """One metric of an agent, a channel, a part, the environment or the whole run, at one step.
 
     Attributes:
-        kind: Of its subject.
-        name: The agent's or the channel's name ("a->b"); empty for the environment and the run.
-        metric: Such as "loss" or "sg_loss".
-        value: The number; it may be nan or infinite.
+        kind: What the metric belongs to.
+        name: The agent's or the channel's name ("a->b"), or a part's number; empty for the environment and the run.
+        metric: Name of the metric, such as "loss" or "sg_loss".
+        value: The value; it may be nan or infinite.
     """
 
     kind: Kind
@@ -47,10 +47,10 @@ class Figure(NamedTuple):
 
 
 HistogramRow: TypeAlias = "tuple[Kind, str, str, np.ndarray[Any, Any]]"
-"""(kind, name, metric, values): as `Figure`, with an array of any shape in place of the number."""
+"""(kind, name, metric, values): as `Figure`, with an array of any shape in place of the value."""
 
 SampleRow: TypeAlias = "tuple[str, np.ndarray[Any, Any]]"
-"""(channel, messages [samples, size + 1]): some of a channel's newest messages; last is the label, nan without one."""
+"""(channel, messages [samples, size + 1]): some of a channel's newest messages; last is the label, nan without a label."""
 
 
 class Names(TypedDict):
@@ -63,30 +63,31 @@ class Names(TypedDict):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunDescription:
-    """Description of a run, passed to recorders before the first figure."""
+    """Description of a run, passed to recorders before the first metrics."""
 
     yaml: str
-    """The resolved scenario as a document (any text where it has none)."""
+    """The resolved scenario file (any text if there is none)."""
     hparams: Mapping[str, float | int | str | bool]
-    """The values that distinguish this run in a study."""
+    """The settings that distinguish this run in a study."""
     graph: nx.MultiDiGraph[str]
     """Nodes are agents with `role` ("readout", "agent" or "frozen"), `period`, `phase` (steps) and `unroll` (ticks), in
-    a run in parts with the number of their `part`; edges are channels, keyed as in the scenario, with `coupling`, `delay` (steps), `drop` (probability), `size`
-    (components) and `carries` ("state" for those that carry an agent's state to itself). Both may have `about`: texts by
-    heading, for display. Defaults are those of an ordinary agent, and of a locked channel without delay."""
+    a run in parts also the number of their `part`. Edges are channels, keyed as in the scenario, with `coupling`, `delay`
+    (steps), `drop` (probability), `size` (components) and `carries` ("state" for a channel that carries an agent's state
+    to itself). Both may have `about`: texts by heading, for display. A missing attribute means an ordinary agent, or a
+    locked channel without delay."""
     names: Names
     scenario: str = ""
     """Name of the scenario."""
     period: int = 1
-    """Steps from one row of figures to the next."""
+    """Steps between two log entries."""
     until: int = 0
-    """The step the run stops at."""
+    """The last step of the run."""
     batch: int = 0
     """Parallel environments; 0: unknown."""
     start_step: int = 0
     """Steps done before this session: 0 for a new run, the checkpoint's step for a resumed one."""
     max: int = 32
-    """Agents, and channels, that get curves of their own in a graph with more than so many."""
+    """Number of agents, and of channels, that get curves of their own in a larger graph."""
     timeline: Timeline | None = None
     """Timeline of the first steps; None: not computed."""
 
@@ -99,25 +100,25 @@ class Recorder:
     """
 
     def begin(self, description: RunDescription) -> None:
-        """Open the files. Called once, before any figure."""
+        """Open the files. Called once, before any metrics."""
 
     def figures(self, step: int, rows: Sequence[Figure]) -> None:
-        """Write and flush the figures of one step. Steps ascend."""
+        """Write and flush the metrics of one step. Steps ascend."""
 
     def histograms(self, step: int, rows: Sequence[HistogramRow]) -> None:
         """Write distributions of one step."""
 
     def samples(self, step: int, rows: Sequence[SampleRow]) -> None:
-        """Write some messages of one step."""
+        """Write sampled messages of one step."""
 
     def parts(self, step: int, rows: Sequence[PartFigures]) -> None:
-        """Write the figures of the parts of a run that is computed in parts, in order; a step may have several."""
+        """Write the metrics of the parts of a run in parts, in order; may be called several times at one step."""
 
     def end(self, result: Mapping[str, Any]) -> None:
         """Write the result of a finished run (the object of `--json`)."""
 
     def sync(self) -> None:
-        """Write to the disk what has been recorded: a checkpoint follows, from which the run goes on behind it."""
+        """Write all recorded data to the disk; called before each checkpoint, from which the run can be resumed."""
 
     def close(self) -> None:
         """Close all files, also after an error; a second call does nothing."""
@@ -127,8 +128,8 @@ class Recorders(Recorder):
     """Several recorders as one, called in their order.
 
     Args:
-        recorders: These.
-        times: Returns the times of a step, which follow its first figures.
+        recorders: The recorders.
+        times: Returns the timing metrics of a step, which are appended to its first metrics.
     """
 
     def __init__(
@@ -138,7 +139,7 @@ class Recorders(Recorder):
         self._step: int | None = None
 
     def begin(self, description: RunDescription) -> None:
-        """Begin each recorder; where one cannot, close those that have begun."""
+        """Begin each recorder; if one fails, close those that have begun."""
         with ExitStack() as begun:
             for recorder in self._recorders:
                 begun.callback(recorder.close)
@@ -146,7 +147,7 @@ class Recorders(Recorder):
             begun.pop_all()
 
     def figures(self, step: int, rows: Sequence[Figure]) -> None:
-        """Pass the figures of one step to each recorder, the first of a step with its times."""
+        """Pass the metrics of one step to each recorder; the first call of a step adds the timing metrics."""
         if step != self._step:
             self._step = step
             rows = [*rows, *self._times(step)]
@@ -164,7 +165,7 @@ class Recorders(Recorder):
             recorder.samples(step, rows)
 
     def parts(self, step: int, rows: Sequence[PartFigures]) -> None:
-        """Pass the figures of parts to each recorder."""
+        """Pass the metrics of parts to each recorder."""
         for recorder in self._recorders:
             recorder.parts(step, rows)
 

@@ -1,4 +1,4 @@
-"""Animated GIF of an episode, by Pillow: the environment's pictures beside bars of the messages."""
+"""Animated GIF of an episode, by Pillow: the environment's images beside bars of the messages."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 __all__ = ["FilmFrame", "SentMessage", "pillow", "write_film"]
 
 _MOST = 1000
-"""Frames of a film; of a longer one every second, third, … is kept."""
+"""Most frames of a film; of a longer episode every second, third, … frame is kept."""
 _BOX = 480, 360
-"""Most width and height of the environment's picture, in pixels."""
+"""Largest width and height of the environment's image, in pixels."""
 _BARS, _ROW = 340, 60
 """Width of the bars, and height of a channel's row."""
 _INK = "#22303c"
 _HEAD, _FOOT, _PAD = 30, 34, 18
 _CHANNELS, _COMPONENTS = 12, 68
-"""Most channels, and components of a message, that are drawn: the first."""
+"""Most channels, and components of a message, that are drawn: the first ones."""
 _FASTEST, _SLOWEST, _LEAST_SECONDS = 30.0, 2.0, 8.0
-"""Frames per second; the least duration of a film, where frames can be slow enough."""
+"""Most and least frames per second; a short film lasts at least so many seconds, if the least rate allows it."""
 _LAST = 1500
 """Milliseconds of the last frame."""
 _POSITIVE, _NEGATIVE, _OLD = "#129a86", "#c8453b", "#c9d1d8"
@@ -54,26 +54,26 @@ class FilmFrame:
     """One step of an episode."""
 
     picture: bytes
-    """Of the environment before the step, compressed by `packed`: a film has hundreds."""
+    """Image of the environment before the step, compressed by `packed`: a film has hundreds."""
     shape: tuple[int, ...]
-    """Of the picture: height, width, 3."""
+    """Shape of the image: height, width, 3."""
     text: str
-    """Where the episode is, and its rewards."""
+    """Step of the episode, and its rewards."""
     messages: Mapping[str, SentMessage]
-    """By channel."""
+    """Newest messages by channel."""
 
     @classmethod
     def of(cls, picture: NDArray[np.uint8], text: str, messages: Mapping[str, SentMessage]) -> FilmFrame:
-        """Return a frame of a picture [height, width, 3]."""
+        """Return a frame of an image [height, width, 3]."""
         return cls(zlib.compress(picture.tobytes(), 1), picture.shape, text, messages)
 
     def unpacked(self) -> NDArray[np.uint8]:
-        """Return the picture, [height, width, 3]."""
+        """Return the image, [height, width, 3]."""
         return np.frombuffer(zlib.decompress(self.picture), np.uint8).reshape(self.shape)
 
 
 def pillow() -> tuple[Any, Any, Any]:
-    """Return Pillow's modules Image, ImageDraw and ImageFont; RunError where it is not installed."""
+    """Return Pillow's modules Image, ImageDraw and ImageFont; RunError if Pillow is not installed."""
     try:
         from PIL import Image, ImageDraw, ImageFont
     except ImportError:
@@ -85,10 +85,10 @@ def write_film(path: Path, frames: Sequence[FilmFrame], *, title: str, fps: floa
     """Write frames as an animated GIF.
 
     Args:
-        path: The file; an existing one is replaced.
+        path: The file; an existing file is replaced.
         frames: At least one; at most a thousand are written, evenly spaced, and the last.
-        title: A line above the pictures.
-        fps: The environment's own frames per second; a short film is slower, so that it can be followed.
+        title: A line above the images.
+        fps: The environment's own frames per second; a short film is shown more slowly.
 
     Raises:
         RunError: Pillow is not installed, or the file cannot be written.

@@ -1,4 +1,4 @@
-"""The history of a run: every figure so far as a table, in memory or as metrics.csv has it."""
+"""The history of a run: every metric so far as a table, in memory or read from metrics.csv."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["History", "HistoryRow"]
 
 
 class HistoryRow(NamedTuple):
-    """One figure (`Figure`) at one step; the columns of metrics.csv."""
+    """One metric (see `Figure`) at one step; the columns of metrics.csv."""
 
     step: int
     kind: Kind
@@ -33,12 +33,12 @@ class HistoryRow(NamedTuple):
 
 
 class History(Recorder, Sequence[HistoryRow]):
-    """Table of figures in the order of writing: `pandas.DataFrame(history)` has a column for each attribute of a row.
+    """Table of metrics in the order of writing: `pandas.DataFrame(history)` has a column for each attribute of a row.
 
-    A figure takes 24 bytes. Where a run restarts at an earlier step, later figures are dropped.
+    A value takes 24 bytes. If a run restarts at an earlier step, later values are dropped.
 
     Args:
-        read: Returns steps and figures that it begins with; it is called when they are first looked at.
+        read: Returns the earlier steps and metrics; it is called when they are first needed.
     """
 
     def __init__(self, read: Callable[[], Iterable[tuple[int, Figure]]] = tuple) -> None:
@@ -62,7 +62,7 @@ class History(Recorder, Sequence[HistoryRow]):
         return history
 
     def figures(self, step: int, rows: Sequence[Figure]) -> None:
-        """Add the figures of a step."""
+        """Add the metrics of a step."""
         self._load()
         if self._steps and step < self._steps[-1]:
             self._forget(step)
@@ -70,14 +70,14 @@ class History(Recorder, Sequence[HistoryRow]):
             self._add(step, row)
 
     def of(self, name: str, metric: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return steps and values, [rows] each, of a figure of an agent, a channel or (empty name) the environment or run."""
+        """Return steps and values, [entries] each, of a metric of an agent, a channel or (empty name) the environment or run."""
         self._load()
         wanted = [place for place, about in enumerate(self._names) if about[1:] == (name, metric)]
         chosen = np.isin(np.array(self._about, dtype=np.int64), wanted)
         return np.array(self._steps, dtype=np.int64)[chosen], np.array(self._values)[chosen]
 
     def rows(self) -> list[dict[str, float]]:
-        """Return the log entries: `step`, and by name (`AGENT.loss`, `A->B.cosine`, `seconds`) what was logged at it."""
+        """Return the log entries: `step`, and its metrics by name (`AGENT.loss`, `A->B.cosine`, `seconds`)."""
         entries: dict[int, dict[str, float]] = {}
         for row in self:
             entry = entries.setdefault(row.step, {"step": row.step})
@@ -85,7 +85,7 @@ class History(Recorder, Sequence[HistoryRow]):
         return list(entries.values())
 
     def to_pandas(self) -> DataFrame:
-        """Return the log entries as a pandas.DataFrame by step; RunError where pandas is not installed."""
+        """Return the log entries as a pandas.DataFrame by step; RunError if pandas is not installed."""
         try:
             from pandas import DataFrame
         except ImportError:
@@ -95,7 +95,7 @@ class History(Recorder, Sequence[HistoryRow]):
         return DataFrame(self.rows(), columns=None if len(self) else ["step"]).set_index("step")
 
     def between(self, after: int, until: int) -> History:
-        """Return the history of the steps after one, up to another; it is read when it is first looked at."""
+        """Return the history of the steps after `after`, up to `until`; it is read when it is first needed."""
         return History(lambda: ((row[0], Figure(*row[1:])) for row in self if after < row.step <= until))
 
     def __len__(self) -> int:
@@ -119,7 +119,7 @@ class History(Recorder, Sequence[HistoryRow]):
 
     def __repr__(self) -> str:
         steps = f", steps {self._steps[0]} to {self._steps[-1]}" if len(self) else ""
-        return f"<History of {len(self):,} figures{steps}; pandas.DataFrame(history) is a table>"
+        return f"<History of {len(self):,} values{steps}; pandas.DataFrame(history) is a table>"
 
     def _load(self) -> None:
         read, self._read = self._read, None

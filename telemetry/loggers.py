@@ -1,7 +1,7 @@
-"""Recorders of services that log runs: Weights & Biases and MLflow. Their packages are imported when a run begins with them.
+"""Recorders for services that log runs: Weights & Biases and MLflow. Their packages are imported when a run uses them.
 
-Metrics have TensorBoard's names (`agent/mind/loss`). The id of a run at the service is kept in the run directory, so that a
-resumed run goes on in the same one.
+Metrics have TensorBoard's names (`agent/mind/loss`). The service's id of a run is kept in the run directory, so that a
+resumed run continues the same entry.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class _Service(Recorder):
             self.log(step, finite)
         except Exception as error:  # noqa: BLE001  (anything a service may raise)
             self._failed = True
-            _log.warning("recorder %s: %s; no more is logged there", self.name, _line(error))
+            _log.warning("recorder %s: %s; it logs nothing more", self.name, _line(error))
 
 
 def _line(error: Exception) -> str:
@@ -123,14 +123,14 @@ class WandbRecorder(_Service):
 
     Args:
         directory: The run directory, which also has W&B's files.
-        project: None: that of `WANDB_PROJECT`, or W&B's choice.
+        project: The project; None: `WANDB_PROJECT`, or W&B's default.
     """
 
     class Options(kinds.Options):
         """Keys of `wandb`.
 
         Attributes:
-            project: Of W&B; null: that of `WANDB_PROJECT`.
+            project: Project at W&B; null: `WANDB_PROJECT`, or W&B's default.
         """
 
         project: str | None = None
@@ -142,7 +142,7 @@ class WandbRecorder(_Service):
         self.project = project
 
     def open(self, description: RunDescription, run_id: str | None) -> tuple[str, int]:
-        """Begin or resume a run of its own, beside others of the process."""
+        """Begin or resume a separate run, beside other runs of the process."""
         self.run = self.package.init(
             project=self.project,
             dir=str(self.directory.resolve()),
@@ -165,18 +165,18 @@ class WandbRecorder(_Service):
 
 @recorder("mlflow")
 class MlflowRecorder(_Service):
-    """MLflow, at the tracking URI of `MLFLOW_TRACKING_URI` or `mlflow.set_tracking_uri`.
+    """MLflow, at the tracking URI set by `MLFLOW_TRACKING_URI` or `mlflow.set_tracking_uri`.
 
     Args:
         directory: The run directory.
-        experiment: None: that of `MLFLOW_EXPERIMENT_NAME`, or the scenario's name.
+        experiment: The experiment; None: `MLFLOW_EXPERIMENT_NAME`, or the scenario's name.
     """
 
     class Options(kinds.Options):
         """Keys of `mlflow`.
 
         Attributes:
-            experiment: Of MLflow; null: that of `MLFLOW_EXPERIMENT_NAME`, or the scenario's name.
+            experiment: Experiment in MLflow; null: `MLFLOW_EXPERIMENT_NAME`, or the scenario's name.
         """
 
         experiment: str | None = None
@@ -188,7 +188,7 @@ class MlflowRecorder(_Service):
         self.experiment = experiment
 
     def open(self, description: RunDescription, run_id: str | None) -> tuple[str, int]:
-        """Begin or resume a run by a client of its own: MLflow's active run is untouched, and a process may have several."""
+        """Begin or resume a run with a separate client: MLflow's active run is untouched, and a process may have several."""
         self.client = self.package.MlflowClient()
         self.run_id = run_id or self._created(description)
         if run_id is None:

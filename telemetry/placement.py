@@ -14,17 +14,17 @@ Points = NDArray[np.float64]
 """One point (2,): x to the right, y upwards."""
 
 _SPRINGS = 450
-"""Most agents for which springs are run; more are on a circle."""
+"""Most agents that are placed by a spring layout; more are placed on a circle."""
 _MOST = 1200
-"""Most agents for which communities are found."""
+"""Most agents for which communities are computed."""
 _ROW = 40
-"""Most agents in a row of one timescale; more form several rows."""
+"""Most agents in one row of a timescale; more form several rows."""
 
 
 def communities(graph: nx.MultiDiGraph[str]) -> dict[str, int]:
     """Return the number of each agent's community, counted in the order of the graph; empty for more than 1,200 agents.
 
-    Of largest modularity as found by the Louvain method (Blondel et al., 2008), deterministic.
+    The Louvain method (Blondel et al., 2008) maximises their modularity; the result is deterministic.
 
     Args:
         graph: Agents and channels; directions, and channels from an agent to itself, are ignored.
@@ -43,11 +43,12 @@ def communities(graph: nx.MultiDiGraph[str]) -> dict[str, int]:
 def positions(graph: nx.MultiDiGraph[str]) -> tuple[dict[str, Points], bool]:
     """Return the agents' positions in the unit square, and whether they are ordered by timescale.
 
-    Where agents have different periods each period is a level, the slowest on top. Else they are in columns from left to right
-    where the graph has no cycle, and by springs where it has one. The result is deterministic, and no shared random state is used.
+    If agents have different periods, each period is a level, the slowest on top. Otherwise they are in columns from left to
+    right if the graph has no cycle, and in a spring layout if it has one. The result is deterministic, and no shared random
+    state is used.
 
     Args:
-        graph: Agents with `period` (1 where it is missing) and channels; those from an agent to itself are ignored.
+        graph: Agents with `period` (1 if it is missing) and channels; channels from an agent to itself are ignored.
     """
     edges = sorted({(a, b) for a, b in graph.edges() if a != b})
     placed = _placed(tuple(sorted(graph)), tuple(edges))

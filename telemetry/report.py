@@ -1,4 +1,4 @@
-"""HTML report of runs: results, training curves and rankings around the Channels tab's own page with their data in it."""
+"""HTML report of runs: results, training curves and rankings, and the Channels tab with their data."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ __all__ = ["Curve", "ReportRun", "grouped", "report"]
 METRICS = ("accuracy", "error", "bits", "return", "loss")
 """Metrics of readouts, in order of display."""
 _CURVES = (*METRICS, *(f"{split}_{metric}" for split in EVALUATED for metric in METRICS))
-"""Metrics of readouts with a curve."""
+"""Metrics of readouts that have a curve."""
 _SIGNALS = ("cosine", "sg_loss")
-"""Metrics of channels with a curve, the mean over channels."""
+"""Metrics of channels that have a curve, the mean over channels."""
 _LIVE = 24
-"""Most runs in the tab's page: of each group the first ones."""
+"""Most runs in the graph: the first ones of each group."""
 _RANKED = 20
 """Most channels in a ranking."""
 _POINTS = 400
@@ -43,14 +43,14 @@ class ReportRun:
     """A run in a report.
 
     Attributes:
-        name: Unlike those of the other runs.
+        name: Name of the run; the runs of a report have different names.
         path: Its directory, as a command takes it.
         facts: The content of run.json.
-        result: The content of result.json; empty where there is none.
+        result: The content of result.json; empty if there is none.
         document: The text of scenario.yaml.
-        data: What the Channels tab shows of it; None: nothing.
+        data: Its data in the Channels tab; None: it has none.
         env: The environment's metrics, by name.
-        notes: What is wrong with it.
+        notes: Problems with the run, one line each.
     """
 
     name: str
@@ -64,13 +64,13 @@ class ReportRun:
 
     @property
     def scores(self) -> dict[str, float]:
-        """Metrics of the readouts on the test split, and of the environment; as far as there are any."""
+        """Metrics of the readouts on the test split, and of the environment, if there are any."""
         found = {metric: self.result.get(metric) for metric in METRICS} | dict(self.result.get("env") or {})
         return {metric: float(value) for metric, value in found.items() if isinstance(value, int | float)}
 
     @property
     def identity(self) -> dict[str, str]:
-        """What it is a run of, beside its seed: scenario, variant, steps, values."""
+        """What distinguishes the run, apart from its seed: scenario, variant, steps, values."""
         facts, seed = self.facts, self.facts.get("seed")
         values = {
             k: v for k, v in (facts.get("values") or {}).items() if not (k.endswith("seed") and v == seed)
@@ -81,7 +81,7 @@ class ReportRun:
 
 
 def grouped(runs: Sequence[ReportRun]) -> dict[str, list[ReportRun]]:
-    """Return runs that differ in their seed alone together, under a name that says how they differ from the others."""
+    """Group runs that differ only in their seed, under a name that shows how the group differs from the others."""
     identities = [run.identity for run in runs]
     documents = list(dict.fromkeys(identity.get("document", "") for identity in identities))
     differing: list[str] = []
@@ -95,7 +95,7 @@ def grouped(runs: Sequence[ReportRun]) -> dict[str, list[ReportRun]]:
         words = []
         for key in differing:
             if key == "document":
-                words.append(f"document {1 + documents.index(identity.get(key, ''))}")
+                words.append(f"scenario file {1 + documents.index(identity.get(key, ''))}")
             elif key in identity:
                 words.append(identity[key] if key in ("scenario", "variant") else f"{key}={identity[key]}")
         groups.setdefault(" · ".join(words) or identity["scenario"], []).append(run)
@@ -106,9 +106,9 @@ def report(runs: Sequence[ReportRun], *, made: str, most: int = MOST) -> str:
     """Return the page.
 
     Args:
-        runs: With names that differ.
-        made: When, and by which version.
-        most: Bytes of the page: rows of the tab's page are thinned to it.
+        runs: The runs, with different names.
+        made: When the report was made, and by which version.
+        most: Largest size of the page in bytes; log entries are left out evenly to keep it.
     """
     groups = grouped(runs)
     title = f"Report on {', '.join(dict.fromkeys(str(run.facts.get('scenario')) for run in runs))}"
@@ -122,7 +122,7 @@ def report(runs: Sequence[ReportRun], *, made: str, most: int = MOST) -> str:
     shown = [replace(run.data, name=run.name) for run in runs if run.data is not None and run.name in live]
     notes = [f"{run.name}: {note}" for run in runs for note in run.notes]
     notes += [
-        f"{run.name}: not in the graph below, which takes {_LIVE} runs."
+        f"{run.name}: not in the graph below, which shows at most {_LIVE} runs."
         for run in runs
         if run.data and run.name not in live
     ]
@@ -196,7 +196,7 @@ def _over_seeds(groups: Mapping[str, Sequence[ReportRun]]) -> str:
             error = f" ± {_score(metric, standard_error(values))}" if len(values) > 1 else ""
             row.append(_score(metric, sum(values) / len(values) if values else None) + error)
         rows.append(row)
-    return _table(["runs that differ in their seed alone", "done", *metrics], rows, 1)
+    return _table(["runs that differ only in their seed", "done", *metrics], rows, 1)
 
 
 def _series(run: ReportRun, family: str, metric: str) -> Series | None:
@@ -226,7 +226,7 @@ def _ranking(run: ReportRun, measure: Measure) -> str:
         name = run.data.graph["channels"][item]["name"]
         rows.append([name, worth(*ends) or "–", _number(float(values[item])), interval])
     known = EXPLANATIONS["channel"][measure]
-    more = f" The first {_RANKED} of {len(order)} channels." if len(order) > _RANKED else ""
+    more = f" Shown: the first {_RANKED} of {len(order)} channels." if len(order) > _RANKED else ""
     says = f"<p>{escape(known.says + more)}</p>"
     table = _table(["channel", "verdict", known.title, "95 % interval"], rows, 2)
     return _section(f"{known.title.capitalize()}: {run.name}", says, table) if rows else ""
@@ -240,7 +240,7 @@ def _charts(groups: Mapping[str, Sequence[ReportRun]]) -> Iterator[dict[str, Any
     env = dict.fromkeys(chain.from_iterable(run.env for runs in groups.values() for run in runs))
     wanted: list[tuple[str, str, Callable[[ReportRun], Curve]]] = [
         *((metric, EXPLANATIONS["agent"][metric].says, _of("agent", metric)) for metric in _CURVES),
-        *((metric, "What the environment says of progress.", _of_env(metric)) for metric in env),
+        *((metric, "A metric of the environment.", _of_env(metric)) for metric in env),
         *((metric, EXPLANATIONS["channel"][metric].says, _of("channel", metric)) for metric in _SIGNALS),
     ]
     for metric, says, curve in wanted:

@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 FEWEST = 5
-"""Least seeds for the interquartile mean: of fewer it would be one or two of them."""
+"""Least seeds for the interquartile mean: with fewer it would be the value of one or two seeds."""
 _RESAMPLES = 10_000
 _TAILS = (0.025, 0.975)
 _Z = 1.96
@@ -46,14 +46,14 @@ _T: tuple[float, ...] = (
     *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
     *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
 )
-"""Quantiles of Student's t by degrees of freedom, from 1."""
+"""Quantiles of Student's t distribution by degrees of freedom, from 1."""
 _ERRORS = 3.0
-"""How many standard errors a denominator has to lie above zero for a ratio to be defined (semantics 35)."""
+"""A ratio is defined if its denominator is above zero by this many standard errors (semantics 35)."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its 95 % interval and its standard deviation over seeds, as far as there are any."""
+    """A value with its 95 % interval and its standard deviation over seeds, if they are defined."""
 
     value: float
     low: float | None = None
@@ -67,8 +67,7 @@ class Contrast:
 
     Attributes:
         difference: locked - detached.
-        error: Its standard error: over seeds (paired), or of the test split where there is one seed; None: not
-            known.
+        error: Its standard error: over seeds (paired), or over the test split for a single seed; None: unknown.
     """
 
     difference: float
@@ -76,7 +75,7 @@ class Contrast:
 
     @property
     def resolved(self) -> bool:
-        """Whether the difference exceeds three standard errors; else *recovered* is undefined."""
+        """Whether the difference exceeds three standard errors; otherwise *recovered* is undefined."""
         return self.error is not None and self.difference > _ERRORS * self.error
 
 
@@ -105,7 +104,7 @@ def standard_error(values: Sequence[float]) -> float:
 
 
 def student_t(freedom: int) -> float:
-    """Return the quantile of Student's t with so many degrees of freedom that leaves 2.5 % in each tail, to three decimals."""
+    """Return the quantile of Student's t distribution that leaves 2.5 % in each tail, to three decimals."""
     if freedom <= len(_T):
         return _T[freedom - 1]
     first, second = (_Z**3 + _Z) / 4, (5 * _Z**5 + 16 * _Z**3 + 3 * _Z) / 96
@@ -116,10 +115,10 @@ def mean(values: Sequence[float], examples: int | None = None, *, share: bool = 
     """Return a mean with its interval: Student's t over seeds, or for one seed Wilson's of the split.
 
     Args:
-        values: One figure per seed; at least one.
-        examples: In the split that was scored.
-        share: Whether figures are shares of examples: then ends that lie outside of [0, 1] are moved to it.
-            Other figures of one seed have no interval.
+        values: One value per seed; at least one.
+        examples: Examples in the split that was evaluated.
+        share: Whether values are shares of examples: then the interval is clipped to [0, 1].
+            For other metrics a single seed has no interval.
     """
     centre = statistics.fmean(values)
     if len(values) > 1:
@@ -138,7 +137,7 @@ def mean(values: Sequence[float], examples: int | None = None, *, share: bool = 
 
 def seed_statistics(values: Sequence[float]) -> dict[str, float | int | None]:
     """Return `mean` with its standard `error`, `median`, interquartile mean (`iqm`) with the ends `low` and `high` of its 95 %
-    interval, and `n` of at least one value per seed; of one seed there is neither error nor interval.
+    interval, and `n`, of at least one value per seed; a single seed has neither error nor interval.
     """
     several = len(values) > 1
     low, high = bootstrap(values) if several else (None, None)
@@ -154,9 +153,9 @@ def seed_statistics(values: Sequence[float]) -> dict[str, float | int | None]:
 
 
 def interquartile_mean(values: Sequence[float]) -> float:
-    """Return the mean of the middle half; values on its edge count by the part within.
+    """Return the mean of the middle half; values on its edge count in part.
 
-    Of five, sorted, the second and fourth count 3/4 each, the third whole.
+    Of five sorted values, the second and fourth count 3/4 each, the third fully.
     """
     return float(np.sort(np.asarray(values, dtype=np.float64)) @ _weights(len(values)))
 
@@ -171,12 +170,12 @@ def bootstrap(values: Sequence[float]) -> tuple[float, float]:
 def contrast(
     locked: Mapping[int, float], detached: Mapping[int, float], examples: int | None = None
 ) -> Contrast | None:
-    """Return the difference between locked and detached; None where they share no seed.
+    """Return the difference between locked and detached; None if they share no seed.
 
     Args:
-        locked: Figure by seed, where more is better.
-        detached: Likewise.
-        examples: In the split that was scored, where figures are shares of them; else None.
+        locked: Metric by seed; higher is better.
+        detached: Metric by seed; higher is better.
+        examples: Examples in the evaluated split, if the metric is a share of them; else None.
     """
     seeds = sorted(locked.keys() & detached.keys())
     if not seeds:
@@ -195,15 +194,15 @@ def recovered(
 ) -> Estimate | None:
     """Return (variant - detached) / (locked - detached) of the means, with a bootstrap interval.
 
-    Seeds are resampled together in all three (paired). Whether the ratio is defined, `Contrast.resolved` decides.
+    Seeds are resampled together in all three (paired). `Contrast.resolved` decides whether the ratio is defined.
 
     Args:
-        variant: Figure by seed, where more is better.
-        locked: Likewise.
-        detached: Likewise.
+        variant: Metric by seed; higher is better.
+        locked: Metric by seed; higher is better.
+        detached: Metric by seed; higher is better.
 
     Returns:
-        None where the three share no seed, or locked does not lie above detached.
+        None if the three share no seed, or locked is not above detached.
     """
     seeds = sorted(variant.keys() & locked.keys() & detached.keys())
     if not seeds:
@@ -223,12 +222,12 @@ def recovered(
 def ratio(parts: Sequence[float], wholes: Sequence[float]) -> Ratio:
     """Return the ratio of two means over repeats that were measured in pairs.
 
-    The interval is Student's t of the residuals part - value * whole (the delta method): its length is nothing
-    where parts are a fixed share of wholes, however these vary.
+    The interval is Student's t of the residuals part - value * whole (the delta method): its length is zero
+    if parts are a fixed share of wholes, however these vary.
 
     Args:
-        parts: One number per repeat; at least two.
-        wholes: Likewise. The ratio is undefined unless their mean exceeds three standard errors.
+        parts: One value per repeat; at least two.
+        wholes: One value per repeat. The ratio is undefined unless their mean exceeds three standard errors.
     """
     part, whole, error = statistics.fmean(parts), statistics.fmean(wholes), standard_error(wholes)
     if not whole > _ERRORS * error:

@@ -1,7 +1,7 @@
 """The recorder for TensorBoard: curves, distributions, the Channels tab, the scenario, hyperparameters.
 
-TensorBoard slows down with thousands of tags, so a large graph gets curves for some agents and channels and, over all
-of them, mean, smallest and largest value.
+TensorBoard slows down with thousands of tags. So a large graph has curves for some agents and channels, and the mean,
+smallest and largest value over all of them.
 """
 
 from __future__ import annotations
@@ -32,29 +32,28 @@ _log = logging.getLogger(__name__)
 RESULTS = ("accuracy", "error", "bits", "return", "seconds")
 """Keys of a run's result that are logged."""
 _RESULT = "result/"
-"""Beginning of the tags of a run's result."""
+"""Prefix of the tags of a run's result."""
 _TEXT = "scenario/yaml"
 _LONGEST_TEXT = 100_000
-"""Most characters of the scenario's text; TensorBoard renders more slowly, and scenario.yaml has all."""
+"""Most characters of the scenario's text: TensorBoard is slow to render more, and scenario.yaml has all of it."""
 
 _ALL_ROWS = 2_000
-"""Rows of figures up to which event files have every one."""
+"""Log entries up to which event files have every one."""
 
 
 class TensorBoardRecorder(Recorder):
     """Recorder of one run in one folder of TensorBoard events, without sub-runs.
 
-    Tags are `agent/<name>/<metric>`, `channel/<slug>/<metric>`, `run/<metric>` and, at the end,
-    `result/<key>`; the environment's are `env/<metric>`; distributions add `/histogram`. With more than `top` agents or
-    channels only the first `top` (readouts and the channels into them before the others) have curves, and
-    `agents/<metric>/mean|min|max`, `channels/…` sum up all. The parts of a run in parts have `part/<number>/<metric>`,
-    beyond `top` of them likewise `parts/…`. Figures that are not finite are skipped:
-    TensorBoard has none; metrics.csv keeps them.
+    Tags are `agent/<name>/<metric>`, `channel/<slug>/<metric>`, `env/<metric>`, `run/<metric>` and, at the end,
+    `result/<key>`; distributions add `/histogram`. With more than `top` agents or channels only the first `top` have curves
+    (readouts and the channels into them come first), and `agents/<metric>/mean|min|max`, `channels/…` summarise all. The
+    parts of a run in parts have `part/<number>/<metric>`, and with more than `top` parts `parts/…`. Values that are not
+    finite are skipped, because TensorBoard cannot show them; metrics.csv keeps them.
 
-    Of a long run only some rows are written (`in_events`).
+    A long run has only some log entries in its event files (`in_events`).
 
     Text, hyperparameters and timeline are written once per folder, the graph by every session. A resumed run adds a
-    file; what earlier ones hold after `start_step` has been cut off.
+    file; values of earlier files after `start_step` have been cut off.
 
     Args:
         logdir: The run's folder.
@@ -85,7 +84,7 @@ class TensorBoardRecorder(Recorder):
         return self._begun
 
     def figures(self, step: int, rows: Sequence[Figure]) -> None:
-        """Write the figures of one step."""
+        """Write the metrics of one step."""
         events, curves, channels = self._files
         self._last_step = step
         if not self._in_events(step):
@@ -97,7 +96,7 @@ class TensorBoardRecorder(Recorder):
         return step == self._until or in_events(step, self._every)
 
     def parts(self, step: int, rows: Sequence[PartFigures]) -> None:
-        """Write the figures of the parts of a run in parts at one step."""
+        """Write the metrics of the parts of a run in parts at one step."""
         events, curves, channels = self._files
         if self._in_events(step):
             events.scalars(step, curves.scalars(part_rows(rows)))
@@ -139,14 +138,14 @@ class TensorBoardRecorder(Recorder):
 
 
 def in_events(step: int, every: int) -> bool:
-    """Return whether event files have the rows of a step: so they grow with the logarithm of the number of steps.
+    """Return whether event files have the log entry of a step: they grow with the logarithm of the number of steps.
 
-    Of the first 2,000 rows they have all, up to the 4,000th every second, up to the 8,000th every fourth and so on. Those of
-    steps in between, as of the first, are few.
+    They have each of the first 2,000 log entries, every second up to the 4,000th, every fourth up to the 8,000th and so
+    on. Entries at steps in between, such as the first step, are few, and are all written.
 
     Args:
-        step: Counted from 1.
-        every: Steps from one row to the next.
+        step: The step, counted from 1.
+        every: Steps between two log entries.
     """
     row, between = divmod(step, every)
     halvings = ((row - 1) // _ALL_ROWS).bit_length() if row else 0
@@ -170,7 +169,7 @@ _NO_CURVE = ("seconds", "waiting_for", "blocked_on")
 class Curves:
     """The tags of one run: all agents and channels, or the first `top` of each and aggregates.
 
-    First come the readouts and the channels that end at one, then the others, in canonical order.
+    Readouts and the channels into them come first, then the others, in canonical order.
     """
 
     def __init__(self, description: RunDescription) -> None:
@@ -192,14 +191,14 @@ class Curves:
         self._bounded = {kind for kind, count in counts.items() if count > description.max}
 
     def tag(self, kind: Kind, name: str, metric: str) -> tuple[str, str] | None:
-        """Return (tag, pretty name) of a curve, or None for a figure without one."""
+        """Return (tag, display name) of a curve, or None for a metric without a curve."""
         if kind not in self._tags:
             return f"{kind}/{tag_part(metric)}", f"{kind}/{metric}"
         part = self._tags[kind].get(name)
         return None if part is None else (f"{kind}/{part}/{tag_part(metric)}", f"{kind}/{name}/{metric}")
 
     def scalars(self, rows: Iterable[Figure]) -> Iterator[tuple[str, str, float]]:
-        """Yield (tag, pretty name, value) for the figures of one step: curves, then aggregates over the finite values."""
+        """Yield (tag, display name, value) for the metrics of one step: curves, then aggregates over the finite values."""
         grouped: dict[tuple[Kind, str], list[float]] = {}
         for row in rows:
             if row.kind == "part" and row.metric in _NO_CURVE:

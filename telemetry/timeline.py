@@ -1,4 +1,4 @@
-"""The timeline of a scenario: ticks, windows, messages and credit, step by step; as data, and as plain text."""
+"""The timeline of a scenario: ticks, windows, messages and gradients, step by step; as data, and as plain text."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ Stamps = tuple[int, ...]
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class AgentTimes:
-    """Timeline of one agent: ticks, updates and reach of the gradient."""
+    """Timeline of one agent: its ticks, its updates, and how far back its gradient reaches."""
 
     name: str
     ticks: Flags
-    """Whether the agent ticks."""
+    """Per step: whether the agent ticks."""
     ends: Flags
-    """Whether its window ends, with an update."""
+    """Per step: whether its window ends, with an update."""
     since: Steps
-    """The earliest step that the true gradient of this tick reaches; -1 without a tick."""
+    """Per step: the earliest step that the true gradient of this tick reaches; -1 without a tick."""
     synthetic_credit: Flags
-    """Whether a synthetic gradient (or feedback weights) stands for the true gradient beyond that step, or in senders."""
+    """Per step: whether a synthetic gradient (or feedback weights) replaces the true gradient before that step, or in senders."""
     late_credit: Flags
-    """Whether the true gradient reaches senders later, over delayed channels."""
+    """Per step: whether the true gradient reaches senders later, over delayed channels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ChannelTimes:
-    """Timeline of one channel: reads of messages and return of their gradients; on a link without losses."""
+    """Timeline of one channel, on a link without losses: when messages are read and when their gradients return."""
 
     name: str
     sender: str
@@ -49,23 +49,23 @@ class ChannelTimes:
     state: bool
     """Whether the channel carries an agent's state to its own next tick."""
     sent: Flags
-    """Whether a message is sent."""
+    """Per step: whether a message is sent."""
     stamps: tuple[Stamps, ...]
-    """Per step: the messages that the receiver's tick reads; empty without a tick or without a message."""
+    """Per step: the messages that the receiver's tick reads; empty without a tick or a message."""
     due: Flags
-    """Whether the receiver ticks."""
+    """Per step: whether the receiver ticks."""
     unread: Flags
-    """Whether the message sent at this step is never read: replaced, or its episode ends before."""
+    """Per step: whether the message sent at it is never read, because it is replaced or its episode ends first."""
     cut: Flags
-    """Whether the message read was sent before the present window and no credit crosses its border."""
+    """Per step: whether the message read was sent before the present window, and no gradient crosses the window's border."""
     back: Steps
-    """The step at which the true gradient of the message sent at this step is back with its sender; -1: never.
-    Where the receiver learns late itself, at the earliest."""
+    """Per step: the step at which the true gradient of the message sent at it returns to the sender; -1: never.
+    The earliest possible step if the receiver itself learns late."""
     trained: Steps
-    """The step at which the sender is trained on the message sent at this step; -1: never."""
+    """Per step: the step at which the sender is trained on the message sent at it; -1: never."""
 
     ages: Steps
-    """Steps since the newest of the messages read was sent; -1 where there is none."""
+    """Per step: steps since the newest of the messages read was sent; -1 without a message."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -77,7 +77,7 @@ class Timeline:
     agents: tuple[AgentTimes, ...]
     channels: tuple[ChannelTimes, ...]
     episode_ends: Flags
-    """Whether episodes end. Where their lengths vary, all are taken to be as long as the present one."""
+    """Per step: whether episodes end. If their lengths vary, all are assumed to be as long as the present one."""
 
     def plain(self) -> dict[str, Any]:
         """Return the timeline as nested dicts and lists, for JSON."""
@@ -99,16 +99,16 @@ def _plain(times: AgentTimes | ChannelTimes) -> dict[str, Any]:
 
 MOST_AGENTS = 12
 MOST_CHANNELS = 16
-"""Most rows of the text; a line counts the others."""
+"""Most rows of the text; one more line counts the others."""
 _EPISODE = "|"
 
 _LEGEND = """\
-agents:   o ticks · # ticks, and its window ends: it learns · : its window ends between two ticks · . does not tick; what it \
-sent last stands · | an episode ends
-credit:   steps back that the true gradient of what is done at the tick reaches · + a synthetic gradient stands for what lies \
-beyond · ~ the rest comes later, over a delayed channel
-channels: steps since what is read was sent (of several: newest–oldest) · - nothing to read · x the message sent now is never \
-read · ! from before the window, and no credit goes back
+agents:   o ticks · # ticks, and its window ends: it learns · : its window ends between two ticks · . does not tick; its last \
+message remains · | an episode ends
+credit:   steps back that the true gradient of the tick reaches · + a synthetic gradient replaces the rest · ~ the rest \
+comes later, over a delayed channel
+channels: age in steps of the message read (of several: newest–oldest) · - nothing to read · x the message sent now is never \
+read · ! sent before the window; no gradient returns
 """
 
 Row = tuple[str, list[str]]
@@ -116,7 +116,7 @@ Row = tuple[str, list[str]]
 
 
 def raster_lines(timeline: Timeline, width: int = 120) -> list[str]:
-    """Return the lines of the text, `width` characters each: blocks of as many steps as fit, then the legend."""
+    """Return the lines of the text, at most `width` characters each: blocks of as many steps as fit, then the legend."""
     agents = [row for agent in timeline.agents[:MOST_AGENTS] for row in _agent(agent, timeline.start)]
     channels = [_channel(channel) for channel in timeline.channels[:MOST_CHANNELS]]
     steps = [str(timeline.start + index) for index in range(timeline.steps)]

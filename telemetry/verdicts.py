@@ -1,10 +1,10 @@
-"""Verdicts on channels: what their figures, read together, say in one word; and cautions on figures that mislead.
+"""Verdicts on channels: one-word summaries of their metrics; and cautions on metrics that mislead.
 
-The one home of their thresholds and words, for the Channels tab, the report and the commands.
+Their thresholds and words are defined here alone, for the Channels tab, the report and the commands.
 
 *matters*, *harms* and *unresolved* follow from the 95 % interval of a measure of worth (`MEASURES`): of the value of a learning
 signal (semantics 36), or of the loss by ablation, the change of the readouts' loss without a channel's messages. An interval
-that holds 0 is evidence of neither. *stale* and *silent* follow from the figures that every run logs.
+that contains 0 is evidence of neither. *stale* and *silent* follow from the metrics that every run logs.
 
 Pure functions of numbers, without torch.
 """
@@ -41,12 +41,12 @@ Measure: TypeAlias = Literal["value", "ablation"]
 Values: TypeAlias = NDArray[np.floating[Any]]
 
 MEASURES: tuple[Measure, ...] = ("value", "ablation")
-"""Figures that measure a channel's worth, each with an interval (`bounds`); the first that was measured is used."""
+"""Metrics that measure a channel's worth, each with an interval (`bounds`); the first that was measured is used."""
 _OPTIONS: dict[Measure, tuple[str, ...]] = {"value": ("--value",), "ablation": ("--ablate", "zero")}
 _STALE = 4
-"""Ticks of the sender from which on a message is stale,"""
+"""Ticks of the sender after which a message is stale,"""
 _LATER = 2
-"""and how many times as many as the median channel's: long links that all channels have are the system's timing."""
+"""and how many times the median channel's: if all channels have long links, that is the system's timing."""
 _SILENT = 0.01
 """Share of the median energy below which a message carries nothing."""
 _CONSTANT = 1e-6
@@ -60,7 +60,7 @@ class Definition(NamedTuple):
 
     Attributes:
         counted: The word after a number of channels: "3 harm".
-        says: What it means, in one sentence.
+        says: Its meaning, in one sentence.
     """
 
     counted: str
@@ -70,15 +70,15 @@ class Definition(NamedTuple):
 VERDICTS: dict[Verdict, Definition] = {
     "matters": Definition("matter", "The whole 95 % interval lies above 0."),
     "harms": Definition("harm", "The whole 95 % interval lies below 0."),
-    "unresolved": Definition("unresolved", "The 95 % interval holds 0: it may help or harm."),
+    "unresolved": Definition("unresolved", "The 95 % interval contains 0: the channel may help or harm."),
     "stale": Definition(
         "stale",
         f"Its sender has ticked at least {_STALE} times since it sent the newest message that can be read, and at least "
-        f"{_LATER} times as often as the median channel's; what the link loses on average is included.",
+        f"{_LATER} times as often as the median channel's; the link's average losses are included.",
     ),
     "silent": Definition(
         "silent",
-        f"Its messages carry nothing: less than {100 * _SILENT:g} % of the median channel's energy, or always the same.",
+        f"Its messages carry nothing: they have less than {100 * _SILENT:g} % of the median channel's energy, or never change.",
     ),
 }
 """Definitions, in order of display."""
@@ -91,13 +91,13 @@ FLAGS: dict[Measure | Literal[""], dict[Verdict, int]] = {
 
 
 class ChannelTraits(NamedTuple):
-    """What verdicts need of a run's channels beside their figures.
+    """Properties of a run's channels that verdicts need beside the metrics.
 
     Attributes:
-        periods: [channels]: of their senders, in steps.
+        periods: [channels]: periods of their senders, in steps.
         resends: [channels]: messages that the link loses, on average, for each one that arrives.
         sizes: [channels]: components of a message; 0: unknown.
-        batch: Environments; 0: unknown.
+        batch: Number of environments; 0: unknown.
     """
 
     periods: NDArray[np.float64]
@@ -107,7 +107,7 @@ class ChannelTraits(NamedTuple):
 
     @classmethod
     def of(cls, graph: Mapping[str, Any]) -> ChannelTraits:
-        """Read the graph document of the Channels tab."""
+        """Read the graph of the Channels tab."""
         agents, channels = graph["agents"], graph["channels"]
         periods = [agents[channel["from"]].get("period", 1) for channel in channels]
         drops = [channel.get("drop", 0.0) for channel in channels]
@@ -126,12 +126,12 @@ class ChannelTraits(NamedTuple):
 
 
 def bounds(measure: str) -> tuple[str, str]:
-    """Return the names of the figures of an interval's ends."""
+    """Return the names of the metrics of an interval's ends."""
     return f"{measure}_low", f"{measure}_high"
 
 
 def worth(low: float | None, high: float | None) -> Verdict | None:
-    """Return the verdict of a 95 % interval of a measure; None where it has none."""
+    """Return the verdict of a 95 % interval of a measure; None without an interval."""
     if low is None or high is None or not low <= high:
         return None
     return "matters" if low > 0 else "harms" if high < 0 else "unresolved"
@@ -141,9 +141,9 @@ def verdict_flags(figures: Mapping[str, Values], traits: ChannelTraits) -> NDArr
     """Return the verdicts on channels as the sum of `FLAGS`, [..., channels].
 
     Args:
-        figures: By metric, [..., channels] each, nan where a channel has none: the intervals of `MEASURES`, `age` (steps),
-            `message_energy`, `message_std`, `symbol_entropy` (bits). A missing one allows no verdict that needs it.
-        traits: Of the same channels.
+        figures: Values by metric, [..., channels] each, nan where a channel has no value: the intervals of `MEASURES`, `age`
+            (steps), `message_energy`, `message_std`, `symbol_entropy` (bits). A verdict is left out if its metric is missing.
+        traits: Traits of the same channels.
     """
     shape = np.broadcast_shapes(traits.periods.shape, *(values.shape for values in figures.values()))
     found = np.zeros(shape, dtype=np.uint8)
@@ -192,11 +192,11 @@ def _median(values: Values) -> Values:
 
 
 def counts(flags: Iterable[float], measure: Measure | None) -> dict[Verdict, int]:
-    """Return how many channels have each verdict, those of a measure (None: without) first.
+    """Return how many channels have each verdict; the verdicts of worth come first.
 
     Args:
-        flags: Of all channels (`verdict_flags`).
-        measure: Whose verdicts of worth are counted.
+        flags: Flags of all channels (`verdict_flags`).
+        measure: The measure whose verdicts of worth are counted; None: none.
     """
     bits = np.fromiter((int(flag) for flag in flags), dtype=np.int64)
     known = {**(FLAGS[measure] if measure is not None else {}), **FLAGS[""]}
@@ -210,7 +210,7 @@ def in_words(found: Mapping[Verdict, int], total: int) -> str:
 
 
 def worths_in_words(verdicts: Iterable[Verdict | None]) -> str:
-    """Return how many channels have each verdict of worth, in one line; None, without an interval, does not count."""
+    """Return how many channels have each verdict of worth, in one line; None (no interval) does not count."""
     found = [verdict for verdict in verdicts if verdict is not None]
     return in_words({verdict: found.count(verdict) for verdict in FLAGS["value"]}, len(found))
 
@@ -224,17 +224,17 @@ def measuring_command(path: str, measures: Sequence[Measure] = ("value",)) -> st
 # --- cautions ----------------------------------------------------------------------------------------------
 
 _HIGH = 0.5
-"""Cosine of single messages from which on a signal passes for a good one."""
+"""Cosine of single messages from which a signal looks good."""
 _SHARE = 0.5
 """Share of it below which the cosine of the parameter gradient contradicts it."""
 
 
 def signal_caution(cosine: float | None, parameter_cosine: float | None) -> str | None:
-    """Return what to beware of in a channel's alignment; None: nothing, or one of the two is not known.
+    """Return a caution on a channel's alignment; None: there is none, or one of the two is unknown.
 
     Args:
-        cosine: Between synthetic and true gradients of single messages.
-        parameter_cosine: Between the gradients of the sender's parameters that the two cause.
+        cosine: Cosine between synthetic and true gradients of single messages.
+        parameter_cosine: Cosine between the sender's parameter gradients under the two.
     """
     if (
         cosine is None
@@ -243,6 +243,6 @@ def signal_caution(cosine: float | None, parameter_cosine: float | None) -> str 
     ):
         return None
     return (
-        f"its signal is like the true gradient message by message (cosine {cosine:.2f}), but the sender's parameters follow "
-        f"another direction ({parameter_cosine:.2f}); use local, or more context, or a smaller scale"
+        f"its signal matches the true gradient of single messages (cosine {cosine:.2f}), but moves the sender's parameters in "
+        f"another direction (cosine {parameter_cosine:.2f}); use local, more context, or a smaller scale"
     )

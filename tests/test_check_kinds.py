@@ -107,8 +107,8 @@ GOOD: list[tuple[Any, str, dict[str, Any]]] = [
 BAD: list[tuple[Any, str, dict[str, Any], str]] = [
     (Small, "gradient", {"widht": 3}, "Small, in a scenario: .*unknown key 'widht'; did you mean 'width'"),
     (Misfit, "gradient", {}, "Misfit, alone: .*does not take inputs of"),
-    (Random, "gradient", {}, "Random, alone: .*draws random numbers"),
-    (Counting, "gradient", {}, "Counting, saved and resumed: a run that goes on gives other parameters: '"),
+    (Random, "gradient", {}, "Random, alone: .*uses random numbers"),
+    (Counting, "gradient", {}, "Counting, saved and resumed: a resumed run gives other parameters: '"),
     (summed, "objective", {}, "summed, alone: .*summed"),
     (forgetful, "schedule", {}, "forgetful, alone: the same seed gives other parameters"),
     (Failing, "recorder", {}, "Failing, alone: .*no room"),
@@ -142,7 +142,7 @@ def test_a_sampler_has_the_keys_of_its_signature() -> None:
     [
         (Vague, r"sample.kind: vague failed: Can't instantiate abstract class Vague"),
         (Seedless, r"sample.kind: vague cannot be called as vague\(seed="),
-        (dict, r"sample.kind: vague makes a dict; make an antiphon.comms.symbols.MessageSampler"),
+        (dict, r"sample.kind: vague returns a dict; return an antiphon.comms.symbols.MessageSampler"),
     ],
 )
 def test_a_sampler_that_cannot_be_made_is_refused_in_one_line(kind: Any, line: str) -> None:
@@ -161,5 +161,5 @@ def test_a_point_is_that_of_the_registered_name(kind: Any) -> None:
 def test_a_kind_without_a_point_is_refused() -> None:
     with pytest.raises(ScenarioError, match="check: Random is not registered; give point="):
         check(Random)
-    with pytest.raises(ScenarioError, match="check: there is no extension point 'gradeint'"):
+    with pytest.raises(ScenarioError, match="check: unknown extension point 'gradeint'"):
         check(Random, point="gradeint")

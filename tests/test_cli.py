@@ -108,7 +108,7 @@ def test_json_is_the_last_line_of_stdout(here: Path, cli: Commands) -> None:
 def test_exist_resume_starts_returns_and_refuses(here: Path, cli: Commands) -> None:
     results = [cli.json(RUN, "--exist resume") for _ in range(2)]
     assert results[0] == results[1]
-    assert "seed: 0 there, 4 asked" in cli.refused(RUN, "--json --exist resume --seed 4")
+    assert "seed is 0, not 4" in cli.refused(RUN, "--json --exist resume --seed 4")
 
 
 def test_a_run_is_shown_resumed_and_evaluated(here: Path, cli: Commands) -> None:
@@ -118,7 +118,7 @@ def test_a_run_is_shown_resumed_and_evaluated(here: Path, cli: Commands) -> None
     result = cli.json("resume a --steps 9")
     assert result["steps"] == 9
     assert cli.json("resume a") == result
-    assert "a: is done; --steps N goes on" in cli.err
+    assert "a: is done; --steps N continues" in cli.err
     evaluated = cli.json("evaluate a")
     assert (evaluated["accuracy"], evaluated["split"]) == (result["accuracy"], "test")
     assert "validation split, 144 examples" in cli("evaluate a --split validation")
@@ -141,7 +141,7 @@ def test_a_diverging_run_exits_with_3_names_who_and_keeps_its_result(here: Path,
         ("run missing.yaml", "missing.yaml: no such file"),
         ("run digits-mlp --variant lokced", "no variant 'lokced'; did you mean 'locked'?"),
         ("run digits-mlp --set width", "--set 'width': must be name=value, for example"),
-        (["run", "digits-mlp", "--set", "width=!!python/name:os.popen x"], "tags are not followed"),
+        (["run", "digits-mlp", "--set", "width=!!python/name:os.popen x"], "tags are not supported"),
         (["run", "digits-mlp", "--set", "width=3\nlr: 4"], "the value must be one YAML value"),
         ("run digits-mlp --set width=3 --set width=4", "'width' is set twice; keep one"),
         ("run digits-mlp --name ../a", "--name: '../a' cannot name a run directory"),
@@ -149,8 +149,8 @@ def test_a_diverging_run_exits_with_3_names_who_and_keeps_its_result(here: Path,
         ("run mnist-mlp", "ANTIPHON_DATA"),
         ("resume nothing", "nothing: no run there"),
         ("show antiphon/Digts-v0", "no environment 'antiphon/Digts-v0'; did you mean 'antiphon/Digits-v0'?"),
-        ("show digits-mlp --yaml --set width=3", "--resolved shows what --variant and --set make"),
-        ("show digits-mlp --yaml --resolved", "exclude each other"),
+        ("show digits-mlp --yaml --set width=3", "use --resolved with --variant and --set"),
+        ("show digits-mlp --yaml --resolved", "are mutually exclusive"),
         ("show --resolved", "name a scenario, run or environment"),
         ("tb nothing", "nothing: no such folder"),
     ],
@@ -166,8 +166,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        ("run", "missing argument 'NAME|FILE|MODULE:FUNCTION'; antiphon run --help explains the usage"),
-        ("rnu", "no such command 'rnu'; did you mean 'run'?; antiphon --help explains the usage"),
+        ("run", "missing argument 'NAME|FILE|MODULE:FUNCTION'; see antiphon run --help"),
+        ("rnu", "no such command 'rnu'; did you mean 'run'?; see antiphon --help"),
         ("run digits-mlp --stesp 3", "no such option: --stesp"),
         ("run digits-mlp -s -1", "--seed: must be at least 0, not -1"),
         ("evaluate a --drop much", "--drop: must be a number, not 'much'"),
@@ -217,7 +217,7 @@ def test_the_examples_in_help_are_there_and_run(
         ),
         (
             "antiphon/Digits-v0 --set patches=4 --set hold=2",
-            "patch_0 … patch_3; training only; one of 10; each for 2 steps",
+            "patch_0 … patch_3; training only; one of 10; each example for 2 steps",
         ),
         ("antiphon/SpeakerListener-v0 --set limit=9", "episodes of 9 steps; action of speaker: one of 3"),
     ],
@@ -233,7 +233,7 @@ def test_show_names_tied_parameters(tmp_path: Path, cli: Commands) -> None:
     text = antiphon.load("digits-mlp").resolve().to_yaml()
     (tmp_path / "tied.yaml").write_text(f"{text}share: [[n0.0.bias, n1.0.bias]]\n", encoding="utf-8")
     shown = cli("show", tmp_path / "tied.yaml")
-    assert "one weight: n0.0.bias = n1.0.bias" in shown
+    assert "tied weights: n0.0.bias = n1.0.bias" in shown
     assert "a parameter of it is tied to others" in shown
     assert cli.json("show", tmp_path / "tied.yaml")["tied"] == [["n0.0.bias", "n1.0.bias"]]
 

@@ -39,7 +39,7 @@ PROBLEMS = (
     "7: agents.b.objective.target: no signal 'lable'; did you mean 'label'?",
     "8: agents.c.clock.period: must be at least 1, not 0",
     "10: channels[0].to: no agent 'B'; known: a, b, c",
-    "15: channels[1].link.drop: a locked channel loses nothing, not 0.1; leave it out, or use another coupling",
+    "15: channels[1].link.drop: must be 0 on a locked channel, not 0.1; leave it out, or use another coupling",
     "19: channels[2].gradient.context: no signal 'lable'; did you mean 'label'?",
     "20: training.batch: must be at least 1, not 0",
 )
@@ -155,13 +155,13 @@ SAID_ONCE = {
     ),
     "more agents than signals to deal": (
         RING,
-        "4: agent.observes (n16, n17 and 82 more): no signal 'patch_16'; patch_0 to patch_15 are all there are: raise",
+        "4: agent.observes (n16, n17 and 82 more): no signal 'patch_16'; the environment has patch_0 to",
     ),
     "a key of the section of all": (
         RING.replace("patches: 16", "patches: 100")
         .replace("delay: 1", "delay: 1, drop: 0.1")
         .replace("size: 8", "size: 8, coupling: locked"),
-        "5: channel.link.drop: a locked channel loses nothing, not 0.1; leave it out, or use another coupling",
+        "5: channel.link.drop: must be 0 on a locked channel, not 0.1; leave it out, or use another coupling",
     ),
     "a cycle of many": (
         RING.replace(", link: {delay: 1}", "").replace("patches: 16", "patches: 100"),
@@ -211,7 +211,7 @@ def test_a_variant_that_locks_agents_of_different_windows_gives_them_the_longest
     Path("s.yaml").write_text(MIXED)
     assert cli("check s.yaml").splitlines()[-1] == "s.yaml: ok with variants decoupled, locked"
     shown = cli("show s.yaml --variant locked")
-    assert "learn as one network: ear, mouth; window: the episode, in place of 4 steps of ear" in shown
+    assert "learn as one network: ear, mouth; window: the episode, instead of 4 steps of ear" in shown
     assert shown.count("every episode") == 2
     assert "every 4 ticks" in cli("show s.yaml --variant decoupled")
 

@@ -10,7 +10,7 @@ import pytest
 from antiphon.scenarios import library_names
 from tests.commands import Commands
 
-ACTING = "acts: what the environment shows depends on the action"
+ACTING = "acts: observations depend on the action"
 UNDELAYED = "link.delay: 0: a message is read at the step at which it is sent"
 LOCKED = "coupling: locked: both ends learn as one"
 CUT = {"big-corporation": 1, "corporation": 1, "lossy": 3, "pipelined": 1, "ring-of-many": 4}
@@ -62,7 +62,7 @@ def test_the_table_and_json(cli: Commands) -> None:
     ]
     assert "4 of 16 channels are cut: 16,384 bytes a step" in lines
     assert "lookahead 4 steps (n0->n7, n3->n4, … (4)): an exchange may take as long as 4 steps" in lines
-    assert "at most 2.00 times as fast as one part, exchanges left out" in lines
+    assert "at most 2.00 times as fast as one part, without the time of exchanges" in lines
     parts = cli.json("check ring-of-many --set agents=6 --set readouts=2 --parts 3")["parts"]
     assert parts["placement"] == {"n0": 0, "n1": 0, "n2": 1, "n3": 1, "n4": 2, "n5": 2}
     assert set(parts["division"]["cut"]) == {"n1->n2", "n2->n1", "n3->n4", "n4->n3", "n5->n0", "n0->n5"}
@@ -86,8 +86,8 @@ def test_a_placement(here: Path, cli: Commands) -> None:
             (f"channels[n2->n3].{UNDELAYED}, but 'n2' is in part 0 and 'n3' is in part 1; "
             "give the channel `link: {delay: 1}`, or place both ends together"),
         ),
-        ("lossy --parts *=0 --parts 2", "--parts 2: a number of parts stands alone; leave the others out"),
-        ("lossy-links --parts 2", "check: lossy-links is a study; --parts is of a scenario"),
+        ("lossy --parts *=0 --parts 2", "--parts 2: a number of parts must be alone; leave out the other --parts"),
+        ("lossy-links --parts 2", "check: lossy-links is a study; --parts needs a scenario"),
         ("lossy --parts 0", "must be at least 1, not 0"),
     ],
 )  # fmt: skip

@@ -70,10 +70,10 @@ def test_equal_runs(cli: Commands) -> None:
             "A  a  trio · seed 0 · 12 steps",
             "B  b  trio · seed 0 · 12 steps",
             "",
-            "settings: equal (scenario, changes in mid-run, seed, device, backend, versions, commit)",
+            "settings: equal (scenario, changes during the run, seed, device, backend, versions, commit)",
             "metrics.csv: equal at step 1, 6, 12",
             "checkpoints: equal at step 12",
-            "All that both runs recorded is equal to the last bit.",
+            "Everything that both runs recorded is bit-identical.",
         ],
     )
     found = as_json(cli, "a b")
@@ -137,7 +137,7 @@ LISTENER = "  lip: {objective: {kind: classification, target: label}, observes: 
             "hidden: [4]",
             "hidden: [6]",
             1,
-            ("agent ear, mind: network.hidden   [4]   [6]", "(other shape or type)"),
+            ("agent ear, mind: network.hidden   [4]   [6]", "(different shape or dtype)"),
         ),
         ("to: ear, size: 3", "to: ear, size: 4", 1, ("channel eye->ear: size ",)),
         ("  mind:", LISTENER, 0, ("agent lip", "metrics.csv: equal at step 1, 6, 12")),
@@ -161,10 +161,10 @@ def test_what_differs_is_named_and_what_one_run_alone_recorded_is_no_difference(
     ("file", "content", "line"),
     [
         ("run.json", None, "b: no run there (a run directory holds run.json)"),
-        ("run.json", "{", "b/run.json: is not what was written"),
-        ("scenario.yaml", "a: [", "b/scenario.yaml: is not what was written"),
-        ("scenario.yaml", None, "b/scenario.yaml: is not there"),
-        ("metrics.csv", "rubbish\n", "b/metrics.csv: is not what was written"),
+        ("run.json", "{", "b/run.json: is damaged"),
+        ("scenario.yaml", "a: [", "b/scenario.yaml: is damaged"),
+        ("scenario.yaml", None, "b/scenario.yaml: is missing"),
+        ("metrics.csv", "rubbish\n", "b/metrics.csv: is damaged"),
         (
             "checkpoints/step-000000012/state.safetensors",
             "rubbish",

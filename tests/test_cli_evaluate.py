@@ -31,7 +31,7 @@ def test_links_as_run_lose_what_they_are_told(run: Path, cli: Commands) -> None:
     assert lossy["loss"] != clean["loss"]
     assert lossy == cli.json("evaluate", run, "--links as_run --drop 0.9")
     text = cli("evaluate", run, "--links as_run --drop 0.9 --no-inputs")
-    assert "links as run, losing 90.00 %, no synthetic inputs" in text
+    assert "links as in the run, 90.00 % lost, no synthetic inputs" in text
 
 
 def test_ablation_ranks_the_channels_and_is_shown_with_verdicts(
@@ -85,7 +85,7 @@ def test_value_stands_beside_alignment(run: Path, cli: Commands) -> None:
     assert -1 <= found["alignment"]["n0->n1"]["cosine"] <= 1
     table = cli("evaluate", run, words)
     assert "Value over 2 steps, 2 repeats" in table
-    assert "of parameters" in table
+    assert "parameter cosine" in table
     assert -1 <= found["alignment"]["n0->n1"]["parameter_cosine"] <= 1
     assert any(b"channel/parameter_cosine" in path.read_bytes() for path in run.glob("events.*"))
 
@@ -94,16 +94,16 @@ def test_value_stands_beside_alignment(run: Path, cli: Commands) -> None:
     ("words", "problem"),
     [
         ("--drop 0.2", "drop: perfect links lose nothing, got 0.2; use links 'as_run'"),
-        ("--no-inputs", "over perfect links none stands in"),
+        ("--no-inputs", "perfect links use no synthetic inputs"),
         (
             "--language",
             "language: no channel carries symbols; give one `sample: {kind: gumbel, vocabulary: …}`",
         ),
         ("--ablate zero --channels n0->n2", "no channel 'n0->n2'"),
         ("--value --channels n0->n9", "n0->n9"),
-        ("--examples 5", "--examples: has no effect here; it goes with --ablate or --language"),
+        ("--examples 5", "--examples: has no effect here; use it with --ablate or --language"),
         ("--channels n0->n1", "--channels: has no effect here"),
-        ("--horizon 5", "--horizon: has no effect here; it goes with --value"),
+        ("--horizon 5", "--horizon: has no effect here; use it with --value"),
     ],
 )
 def test_bad_input_is_one_line(run: Path, words: str, problem: str, cli: Commands) -> None:

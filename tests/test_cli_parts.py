@@ -37,25 +37,28 @@ RESUMED = ("--parts 3", "--parts 1", "--parts *=1 --parts c=0")
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--parts a=0", "--parts: agent 'b' and 2 more has no part; begin with --parts '*=0' for all others"),
-        ("--parts x=0", "--parts x=0: there is no agent 'x'; known: a, b, c, d"),
+        ("--parts a=0", "--parts: agent 'b' and 2 more has no part; start with --parts '*=0' for all others"),
+        ("--parts x=0", "--parts x=0: no agent 'x'; known: a, b, c, d"),
         (
             "--parts a=one",
             "--parts a=one: the part of 'a' is 'one'; parts are numbered from 0, for example --parts a=0",
         ),
         (
             "--parts nothing.yaml",
-            "--parts nothing.yaml: neither a number, AGENT=PART nor a YAML file that can be read",
+            "--parts nothing.yaml: must be a number, AGENT=PART or a readable YAML file",
         ),
         ("--parts 9", "parts: 9; the number of agents is 4; use at most 4"),
         ("--parts 2 --every 3", "parts: every is 3, and parts of this placement may be 2 steps apart"),
-        ("--parts 2 --mode slow", "parts: there is no mode 'slow'"),
+        ("--parts 2 --mode slow", "parts: no mode 'slow'"),
         ("--parts 2 --ray=here", "--ray: 'here' is not HOST:PORT; `ray start --head` prints it"),
         ("--parts 2 --backend reference", "parts: the reference backend computes in one process"),
-        ("--parts 2 --seeds 3", "--seeds: several seeds are not divided into parts; run each with --seed S"),
+        (
+            "--parts 2 --seeds 3",
+            "--seeds: cannot be combined with --parts or --cluster; run each with --seed S",
+        ),
         ("--parts 0", "--parts: must be at least 1, not 0"),
-        ("--mode free", "--mode: into how many parts? add --parts N"),
-        ("--ray 10.0.0.1:6379", "--ray: into how many parts? add --parts N"),
+        ("--mode free", "--mode: has no effect without parts; add --parts N"),
+        ("--ray 10.0.0.1:6379", "--ray: has no effect without parts; add --parts N"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_leaves_no_directory(
@@ -78,7 +81,7 @@ def test_parts_that_do_not_wait_learn_write_rows_and_are_evaluated(cli: Commands
     assert losses[-1] < losses[0]  # means over the steps of a row, as without parts
     assert list(read_parts(Path("runs/a/parts.csv"))) == [1, 50, 100, 150, 200]
     assert cli.json("evaluate runs/a")["accuracy"] == result["accuracy"]
-    assert "its parts did not wait" in cli.refused("resume runs/a --steps 300")
+    assert "its parts ran in free mode" in cli.refused("resume runs/a --steps 300")
 
 
 @pytest.mark.parametrize("parts", ["", *(pytest.param(more, marks=pytest.mark.long) for more in RESUMED)])

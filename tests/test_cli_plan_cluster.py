@@ -17,7 +17,7 @@ def test_without_a_cluster_it_prints_what_show_prints_of_cost_and_memory(here: P
     words = "digits-mlp --variant locked --set width=16"
     plan, shown = cli("plan", words), cli("show", words)
     assert "memory    " in plan
-    assert "a step in products of matrices" in plan
+    assert "a step in matrix products" in plan
     assert shown.endswith(plan)
     assert cli.json("plan", words) == cli.json("show", words)["plan"]
     assert list(here.iterdir()) == []

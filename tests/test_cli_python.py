@@ -87,15 +87,15 @@ def test_check_builds_it_and_warns(here: Path, cli: Commands) -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        ("run", "missing argument 'NAME|FILE|MODULE:FUNCTION'; antiphon run --help explains the usage"),
+        ("run", "missing argument 'NAME|FILE|MODULE:FUNCTION'; see antiphon run --help"),
         ("run own:biuld", "own:biuld: module 'own' has no 'biuld'"),
         ("run nowhere:build", "nowhere:build: no module 'nowhere' in"),
         ("run own:X", "own:X: is of type Tensor; must be an antiphon.Scenario"),
         ("run own:network", "own:network: parameter 'inputs' has no value"),
         ("run own:build --set wdth=3", "own:build has no parameter 'wdth'; did you mean 'width'?"),
         ("run own:build --variant locked", "own:build has no variant 'locked'"),
-        ("show own:build --yaml", "show --yaml: a Python scenario has no document"),
-        ("show own:build --resolved", "env: a Python Source cannot become YAML"),
+        ("show own:build --yaml", "show --yaml: a scenario from Python has no file"),
+        ("show own:build --resolved", "env: a Python Source cannot be written as YAML"),
         ("show nowhere --scenario own:build", "nowhere: no run there"),
     ],
 )

@@ -69,15 +69,15 @@ def test_folders_are_searched_for_runs_but_not_runs_for_runs(
 def test_what_is_no_run_is_refused(run: Path, tmp_path: Path, output: Path, cli: Commands) -> None:
     (tmp_path / "empty").mkdir()
     assert "nowhere: no run there" in cli.refused("report", tmp_path / "nowhere")
-    assert "nor in its folders" in cli.refused("report", run, tmp_path / "empty", "-o", output)
+    assert "contains no run" in cli.refused("report", run, tmp_path / "empty", "-o", output)
     assert "is a folder; name a file" in cli.refused("report", run, "-o", tmp_path)
-    assert "make it first" in cli.refused("report", run, "-o", tmp_path / "none" / "out.html")
+    assert "create it first" in cli.refused("report", run, "-o", tmp_path / "none" / "out.html")
     shutil.copytree(run, run.with_name("two"))
     (run / "run.json").write_text("{")
-    assert "run.json: is not what was written" in cli.refused("report", run, "-o", output)
+    assert "run.json: is damaged" in cli.refused("report", run, "-o", output)
     assert not output.exists()
     assert '"run":"two"' in reported(cli, output, run.parent)
-    assert "left out: " in cli.err
+    assert "skipped: " in cli.err
 
 
 def test_a_link_as_output_is_followed_and_what_is_no_file_is_refused(
@@ -89,7 +89,7 @@ def test_a_link_as_output_is_followed_and_what_is_no_file_is_refused(
     cli("report", run, "-o", link)
     assert link.is_symlink()
     assert output.read_text().startswith("<!doctype html>")
-    assert "pipe.html: is no file that can be replaced" in cli.refused("report", run, "-o", pipe)
+    assert "pipe.html: is not a regular file" in cli.refused("report", run, "-o", pipe)
 
 
 def test_a_page_that_is_there_is_replaced_whole_or_not_at_all(

@@ -92,5 +92,5 @@ def test_measurements_over_examples_of_an_agent_that_learns_from_rewards(
     )
     line = cli.refused("evaluate", tmp_path / "a", "--ablate zero")
     assert line.startswith(
-        "ablate: the readout 'listener' learns from rewards, which are no loss of an example"
+        "ablate: the readout 'listener' learns from rewards, and has no loss per example"
     )

@@ -66,7 +66,7 @@ def test_ctrl_c_ends_all_and_the_same_command_goes_on(
         stopping.setattr(Digits, "step", stepped)
         assert cli.code(words) == 130
     assert cli.out.count("(stopped at step ") == 2
-    assert "stopped; the same command with --exist resume goes on" in cli.err
+    assert "stopped; the same command with --exist resume continues" in cli.err
     assert any((here / "mine/exp-s1/checkpoints").iterdir())
     found = cli.json(words, "--exist resume")
     assert {(one["exit"], one["steps"]) for one in found["seeds"]} == {("done", 12)}
@@ -84,7 +84,7 @@ def test_all_that_diverge_are_an_error(here: Path, cli: Commands) -> None:
     [
         ("--seeds 0", "--seeds: must be at least 1, not 0"),
         ("--seeds 2 --name x --exist error", "x-s1: already exists and is not empty; choose another name"),
-        ("--seeds 2 --exist resume", "which run? name it with --name"),
+        ("--seeds 2 --exist resume", "needs the name of the run; give it with --name"),
         ("--seeds 2 --name x --exist resume", "x-s1: no run there"),
         ("--seeds 2 --backend cohrt", "there is no 'cohrt'; did you mean 'cohort'?"),
     ],

@@ -56,8 +56,8 @@ def test_a_document_is_run_under_a_budget_and_gone_on_with(here: Path, cli: Comm
         ("toy.yaml --budget papr", "toy has no budget 'papr'; did you mean 'paper'?"),
         ("toy.yaml -v lokal", "toy has no variant 'lokal'; did you mean 'local'?"),
         ("toy.yaml --set widht=3", "digits-mlp has no parameter 'widht'; did you mean 'width'?"),
-        ("digits-mlp --budget paper", "a scenario has none: say --steps and --seeds"),
-        ("--seeds 3", "study: which one? known: "),
+        ("digits-mlp --budget paper", "a scenario has none: give --steps and --seeds"),
+        ("--seeds 3", "study: name a study; known: "),
         ("broken.yaml", "broken.yaml:3: set: must be a mapping of parameters, not 3"),
     ],
 )
@@ -91,7 +91,7 @@ def test_the_command_that_a_run_with_decoupled_channels_ends_with(
     assert known.startswith("decoupled    ")
     assert "mean cosine " in known
     assert known.endswith(", value not measured")
-    words = command.removeprefix("its cost     antiphon ")
+    words = command.removeprefix("compare      antiphon ")
     assert words.startswith(f"study {scenario.split()[0]} --variant locked,decoupled,local ")
     lines = cli.json(words, "--seeds 1 --jobs 1")["lines"]
     if "plain" in scenario:  # the same from a document

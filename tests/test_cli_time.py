@@ -65,11 +65,11 @@ def test_a_hierarchy_is_evaluated_as_it_runs_and_a_copy_task_not_at_all(
     assert lost["agents"]["A"] == again["agents"]["A"]
     assert lost["agents"]["B"] != again["agents"]["B"]
     line = cli.refused("evaluate a --ablate zero")
-    assert "--ablate: looks at examples one by one, and the environment shows no such" in line
+    assert "--ablate: needs an environment of single examples" in line
     copied = cli.json("run copy", small("copy"), how, "c")
     assert copied["env"].keys() == {"difficulty", "solved", "bits"}
     line = cli.refused("evaluate c")
-    assert "no splits to evaluate on; its own figures in the run show progress" in line
+    assert "no splits to evaluate on; its own metrics in the run show progress" in line
 
 
 def text(here: Path, name: str, content: bytes | str) -> str:
@@ -87,7 +87,7 @@ def test_a_run_does_not_go_on_with_another_text(here: Path, cli: Commands) -> No
     text(here, "mine", PROSE.replace("best", "tesb"))  # the same classes
     line = cli.refused("resume a --steps 9")
     assert "env: the state is of other data or splits (SHA-256 " in line
-    assert "put the file back that it was saved with" in cli.refused("evaluate a")
+    assert "restore the file that it was saved with" in cli.refused("evaluate a")
     (here / "data/text/mine.txt").unlink()
     assert "no text 'mine'" in cli.refused("resume a --steps 9")
     text(here, "mine", PROSE)
@@ -106,15 +106,15 @@ def changed(found: Document, place: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("edits", "problem"),
     [
-        ({"agents.B.clock.phase": 0}, "never then; change its phase or period"),
+        ({"agents.B.clock.phase": 0}, "…; change its phase or period"),
         ({"agents.A.clock.unroll": "episode"}, "'episode' needs episodes of one known length"),
-        ({"channels.1.coupling": "locked"}, "agents.A: its locked state makes its window the episode"),
+        ({"channels.1.coupling": "locked"}, "agents.A: its locked state makes its window a whole episode"),
         (
             {"channels.0.coupling": "locked", "agents.A.clock.unroll": 16_411},
             "locked group A, B would learn every 65644 steps, more than 65,536",
         ),
         ({"env.levels": 0}, "env.levels: must be at least 1, not 0"),
-        ({"channels.1.coupling": "delayed"}, "a state cannot be delayed, its reader being its sender"),
+        ({"channels.1.coupling": "delayed"}, "a state channel cannot be delayed"),
         ({"channels.1.gradient.trace": 2}, "channels[1].gradient.trace: must be at most 1, not 2"),
         ({"channels.0.gradient.context": ["to.stat"]}, "no signal 'to.stat'"),
     ],

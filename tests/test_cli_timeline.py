@@ -22,7 +22,7 @@ def test_the_timeline_of_a_hierarchy(capsys: pytest.CaptureFixture[str]) -> None
     assert lines[0].split() == ["step", *map(str, range(8))]
     assert lines[1].split() == ["A", "o", "o", "o", "#", "o", "o", "o", "#"]
     assert lines[3].split() == ["B", ".", ".", ".", "o", ".", ".", ".", "o"]
-    assert "a synthetic gradient stands for what lies beyond" in text
+    assert "a synthetic gradient replaces the rest" in text
     assert max(map(len, lines[:-4])) <= 120
 
 
@@ -41,7 +41,7 @@ def test_many_agents_are_cut_with_a_line_that_says_so(capsys: pytest.CaptureFixt
     ("what", "options", "words"),
     [
         ("two-timescales", {"steps": 0}, "steps is 0; it must be at least 1"),
-        ("two-timescales", {"yaml": True}, "--timeline exclude each other"),
+        ("two-timescales", {"yaml": True}, "--timeline are mutually exclusive"),
         ("two-timescales", {"timeline": False, "steps": 3}, "--steps is for --timeline"),
         (None, {}, "name a scenario"),
         ("two-timscales", {}, "did you mean 'two-timescales'"),

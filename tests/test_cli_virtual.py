@@ -86,8 +86,8 @@ def test_what_cannot_be_is_one_line_and_leaves_nothing(words: str, line: str, cl
 def test_another_cluster_or_other_parts_do_not_go_on_with_a_run(cli: Commands) -> None:
     cli(f"{RUN} --name one --steps 12")
     line = cli.refused("run stages.yaml --cluster datacentre-100 --name one --steps 12 --exist resume")
-    assert "(cluster: mine there, datacentre-100 asked)" in line
-    assert "(cluster: mine there, no cluster asked)" in cli.refused(
+    assert "(cluster is mine, not datacentre-100)" in line
+    assert "(cluster is mine, not none)" in cli.refused(
         "run stages.yaml --name one --steps 12 --exist resume"
     )
     assert "a run in virtual time keeps its parts" in cli.refused("resume runs/one --steps 20 --parts 2")

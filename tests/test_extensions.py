@@ -241,7 +241,7 @@ SCENES: dict[str, Document] = {
 ALONE = {
     "alone contrastive": "the loss of a sample depends on the others in its batch",
     "alone contrastive of several": "the loss of a sample depends on the others in its batch",
-    "alone branching": "its synthetic gradient: vmap refuses it",
+    "alone branching": "its synthetic gradient: vmap fails",
 }
 """Why some of them are computed one after another."""
 FURTHER = {*(f"optimiser {name}" for name in LIBRARY), "objective an object", "aggregation two heads"}
@@ -312,7 +312,7 @@ def test_attention_is_at_first_the_mean_of_what_is_present_and_never_of_an_order
     torch.testing.assert_close(attention(messages.flip(1), present.flip(1)), found)
     assert not torch.allclose(found, expected)
     with one_line(
-        "attention to messages of 5,793 components has 33,558,849 weights, and it may have 33,554,432"
+        "attention to messages of 5,793 components has 33,558,849 weights, and the limit is 33,554,432"
     ):
         Attention(5_793, 1)
 
@@ -357,12 +357,12 @@ def placed(where: str, kind: Any, options: Document) -> Document:
 @pytest.mark.parametrize(
     ("where", "kind", "options", "line"),
     [
-        ("objective", Learned, {}, "agents.n0.objective: Learned has parameters, which nothing would train"),
+        ("objective", Learned, {}, "agents.n0.objective: Learned has parameters, which no agent would train"),
         ("gradient", nn.Linear(5, 4), {}, "Linear does not take inputs of .batch, 11."),
         ("gradient", nn.Linear(11, 5), {}, "Linear turns .2, 11. into .2, 5."),
-        ("gradient", noisy, {}, "channels.n0->n1..gradient.kind: Sequential draws random numbers"),
+        ("gradient", noisy, {}, "channels.n0->n1..gradient.kind: Sequential uses random numbers"),
         ("gradient", lambda inputs: None, {}, "<lambda> cannot be called as"),
-        ("input", normed, {}, r"input\.kind: a module needs something to predict from; give it a context"),
+        ("input", normed, {}, r"input\.kind: a module needs an input to predict from; give it a context"),
         (
             "optimiser",
             "RMSprop",
@@ -373,7 +373,7 @@ def placed(where: str, kind: Any, options: Document) -> Document:
         ("optimiser", "Adam", {"betas": [0.9]}, "optimiser.betas: Adam failed: "),
         ("optimiser", "RMSpropp", {}, "optimiser.kind: unknown kind 'RMSpropp'; did you mean 'RMSprop'"),
         ("optimiser", "LBFGS", {}, "training.optimiser.kind: unknown kind 'LBFGS'"),
-        ("optimiser", lambda parameters, lr: 3, {}, "<lambda> made int, not a torch.optim.Opt"),
+        ("optimiser", lambda parameters, lr: 3, {}, "<lambda> returned int, not a torch.optim.Opt"),
         (
             "optimiser",
             "adam",
@@ -390,7 +390,7 @@ def placed(where: str, kind: Any, options: Document) -> Document:
         ),
         ("fan_in", lambda m, p: m, {}, "<lambda> of messages .2, 2, 4. makes .2, 2, 4."),
         ("fan_in", lambda m: m, {}, "<lambda> of messages .2, 2, 4. fails: "),
-        ("fan_in", lambda m, p: F.dropout(m, 0.5).sum(1), {}, "<lambda> draws random numbers"),
+        ("fan_in", lambda m, p: F.dropout(m, 0.5).sum(1), {}, "<lambda> uses random numbers"),
         ("network", Wrong, {}, "agents.n0.network: Wrong does not take inputs of "),
     ],
 )

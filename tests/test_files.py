@@ -78,7 +78,7 @@ def test_what_content_raises_is_one_line_with_its_cause(path: Path, error: Excep
         raise error
     assert (
         str(found.value)
-        == f"{path}: does not fit ({reason}); restore it from a copy, or report a defect of antiphon"
+        == f"{path}: cannot be used ({reason}); restore it from a copy, or report a bug in antiphon"
     )
     assert found.value.__cause__ is error
     with pytest.raises(MemoryError), files.fitting(path):

@@ -51,8 +51,8 @@ def test_what_is_not_what_was_written_is_one_short_line(path: Path, text: str) -
     path.write_text(text, encoding="latin-1")
     with pytest.raises(RunError) as found:
         read_checked(path)
-    assert str(found.value) == f"{path}: is not what was written (checksum); restore it from a copy"
-    with one_line(r"\(checksum\); delete it, and it is written anew$", RunError):
+    assert str(found.value) == f"{path}: is damaged (checksum mismatch); restore it from a copy"
+    with one_line(r"\(checksum mismatch\); delete it, and it will be written again$", RunError):
         read_cache(path)
 
 
@@ -70,7 +70,7 @@ def test_every_changed_value_is_found(path: Path) -> None:
 def test_another_format_is_refused_in_one_line(path: Path) -> None:
     write_checked(path, {**CONTENT, "format": FORMAT + 1, "antiphon": "4.5.6"})
     with one_line(
-        rf"was written by antiphon 4\.5\.6 \(format {FORMAT + 1}\); read it with that one$", RunError
+        rf"was written by antiphon 4\.5\.6 \(format {FORMAT + 1}\); read it with that version$", RunError
     ):
         read_checked(path)
 
@@ -86,10 +86,10 @@ def test_a_file_that_grows_is_read_once(tmp_path: Path) -> None:
     assert growing.entry(5) == {"bytes": 5, "sha256": hashlib.sha256(b"abcde").hexdigest()}
     assert growing.entry() == entry_of(path)
     check_entry(path, first, whole=False)
-    with one_line(r"table\.csv: is not what was written \(checksum\); do this$", RunError):
+    with one_line(r"table\.csv: is damaged \(checksum mismatch\); do this$", RunError):
         check_entry(path, first, "do this")
     path.write_bytes(b"ab")
-    with one_line("is not what was written", RunError):
+    with one_line("is damaged", RunError):
         check_entry(path, first, whole=False)
 
 
@@ -127,9 +127,9 @@ def test_every_flipped_bit_and_every_cut_is_one_line_that_offers_the_checkpoint_
         assert lines or file == "manifest.json"  # a blank more or less
         for line in lines:
             assert str(path.parent) in line
-            assert line.endswith("; delete this checkpoint to go on from step-000000003")
+            assert line.endswith("; delete this checkpoint to continue from step-000000003")
     path.unlink()
-    with one_line(rf"{file}: is not there; delete this checkpoint to go on from step-000000003$", RunError):
+    with one_line(rf"{file}: is missing; delete this checkpoint to continue from step-000000003$", RunError):
         read_manifest(path.parent)
 
 
@@ -137,15 +137,15 @@ def test_a_checkpoint_without_another_is_to_be_restored(run: Path, tmp_path: Pat
     alone = checkpoints(run)[-1].rename(tmp_path / "alone")
     (alone / "state.json").write_text("{}")
     with one_line(
-        "restore the checkpoint from a copy, or start the run anew in another directory$", RunError
+        "restore the checkpoint from a copy, or start the run again in another directory$", RunError
     ):
         read_manifest(alone)
-    with one_line("no checkpoint there", RunError):
+    with one_line("contains no checkpoint", RunError):
         read_manifest(tmp_path)
 
 
 def test_checkpoints_behind_a_link_are_refused(run: Path, tmp_path: Path) -> None:
     (run / "checkpoints").rename(tmp_path / "elsewhere")
     (run / "checkpoints").symlink_to(tmp_path / "elsewhere")
-    with one_line("checkpoints: is a link, which a run directory does not hold", RunError):
+    with one_line("checkpoints: is a link, which is not allowed in a run directory", RunError):
         checkpoints(run)

@@ -125,10 +125,10 @@ def test_what_a_document_says_wrongly_is_one_line(change: tuple[str, str], line:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (("objectiv", "x", Focal), "no extension point 'objectiv'; did you mean 'objective'?"),
-        (("objective", "coding", Focal), "objective 'coding' is antiphon's own; choose another name"),
-        (("objective", "", Focal), "register: objective: '' is no name; use a word"),
-        (("objective", "x", 3), "register: 'x' is 3, which cannot be called; register a factory"),
+        (("objectiv", "x", Focal), "unknown extension point 'objectiv'; did you mean 'objective'?"),
+        (("objective", "coding", Focal), "objective 'coding' is built in; choose another name"),
+        (("objective", "", Focal), "register: objective: '' is not a name; use a word"),
+        (("objective", "x", 3), "register: 'x' is 3, which is not callable; register a factory"),
     ],
 )
 def test_what_cannot_be_registered(arguments: Any, line: str) -> None:
@@ -159,7 +159,7 @@ def test_python_objects_cannot_become_a_document_and_the_line_says_where() -> No
     scenario = Scenario.from_yaml(DOCUMENT)
     agents = {**scenario.agents, "c": scenario.agents["c"].model_copy(update={"fan_in": Gated})}
     with one_line(
-        "agents.c.fan_in: a Python Gated cannot become YAML; give it a name with antiphon.register"
+        "agents.c.fan_in: a Python Gated cannot be written as YAML; give it a name with antiphon.register"
     ):
         scenario.model_copy(update={"agents": agents}).to_yaml()
 

@@ -71,7 +71,7 @@ def test_variants_are_parameters_of_a_function(tmp_path: Path) -> None:
     assert table.result["lines"][0]["contrast"] is not None  # locked against detached
     again = study(own, variants=variants, seeds=2, steps=2, jobs=1, logdir=tmp_path / "s")
     assert again.result == table.result
-    with one_line(r"locked-s0: holds another run \(shift: 0\.0 there, 1\.0 asked\)", RunError):
+    with one_line(r"locked-s0: holds another run \(shift is 0\.0, not 1\.0\)", RunError):
         study(own, variants=variants, values={"shift": 1.0}, seeds=2, logdir=tmp_path / "s")
 
 
@@ -115,10 +115,10 @@ def test_what_others_cannot_import_runs_in_this_process_and_goes_on(tmp_path: Pa
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ExampleStream, "step", interrupted)
-        with pytest.raises(KeyboardInterrupt, match=rf"the same call with logdir='{folder}' goes on"):
+        with pytest.raises(KeyboardInterrupt, match=rf"the same call with logdir='{folder}' continues"):
             study(scenario, seeds=2, logdir=folder)
     assert json.loads((folder / "default-s0/run.json").read_text())["exit"] == "stopped"
-    with pytest.warns(UserWarning, match="in this process: others cannot import the Python Scenario"):
+    with pytest.warns(UserWarning, match="in this process, as others cannot import the Python Scenario"):
         table = study(scenario, seeds=2, jobs=2, logdir=folder)
     whole = study(scenario, seeds=2, logdir=tmp_path / "whole")
     assert table.result["lines"][0]["mean"] == whole.result["lines"][0]["mean"]
@@ -142,12 +142,12 @@ def test_all_variants_run_at_every_point_of_a_grid(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("scenario", "options", "line"),
     [
-        (3, {}, "^study: int; must be a scenario, a template, a name or a function$"),
+        (3, {}, "^study: must be a scenario, a template, a name or a function, not int$"),
         ("digits-mpl", {}, "no study or scenario 'digits-mpl'; did you mean 'digits-mlp'"),
         (own, {"seeds": 0}, "^study: seeds=0; must be a whole number, at least 1$"),
         (own, {"variants": {}}, "^variants: is empty; leave it out, or name one$"),
         (own, {"variants": 3}, "^variants: 3; must be a list of names, or a mapping$"),
-        (own, {"variants": {"a": 3}}, r"^variants\.a: int; must be values of parameters$"),
+        (own, {"variants": {"a": 3}}, r"^variants\.a: must map parameters to values, not int$"),
         (
             own,
             {"variants": {"a": {"wdth": 3}}},

@@ -131,13 +131,13 @@ def placement_of(entries: Iterable[str], agents: Iterable[str]) -> dict[str, int
                 )
             matching = [pattern] if pattern in placement else fnmatch.filter(agents, pattern)
             if not matching:
-                raise ScenarioError(f"--parts {entry}: there is no agent '{name}'{suggest(name, agents)}")
+                raise ScenarioError(f"--parts {entry}: no agent '{name}'{suggest(name, agents)}")
             placement |= dict.fromkeys(matching, int(str(part)))
     missing = [agent for agent, part in placement.items() if part is None]
     if missing:
         others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise ScenarioError(
-            f"--parts: agent '{missing[0]}'{others} has no part; begin with --parts '*=0' for all others"
+            f"--parts: agent '{missing[0]}'{others} has no part; start with --parts '*=0' for all others"
         )
     return {agent: part for agent, part in placement.items() if part is not None}
 
@@ -148,7 +148,7 @@ def _placement_file(path: str) -> Mapping[str, object]:
     except ScenarioError as error:
         reason = str(error).removeprefix(f"{path}: ")
         raise ScenarioError(
-            f"--parts {path}: neither a number, AGENT=PART nor a YAML file that can be read ({reason})"
+            f"--parts {path}: must be a number, AGENT=PART or a readable YAML file ({reason})"
         ) from None
     return read(text, path).data
 
@@ -163,7 +163,7 @@ def division_of(parts: Sequence[str], agents: Iterable[str]) -> int | dict[str, 
     if number is None:
         return placement_of(parts, agents) if parts else None
     if len(parts) > 1:
-        raise ScenarioError(f"--parts {number}: a number of parts stands alone; leave the others out")
+        raise ScenarioError(f"--parts {number}: a number of parts must be alone; leave out the other --parts")
     if not _PART.fullmatch(number) or not int(number):
         raise ScenarioError(f"--parts: must be at least 1, not {number}")
     return int(number)
@@ -195,14 +195,14 @@ def parts_of(
     if before is not None:
         return replace(before, **given) if given else None
     for name in given:
-        raise ScenarioError(f"--{name}: into how many parts? add --parts N")
+        raise ScenarioError(f"--{name}: has no effect without parts; add --parts N")
     return None
 
 
 def cluster_of(
     cluster: str, parts: Sequence[str] | None, agents: Iterable[str], backend: str, options: Mapping[str, Any]
 ) -> VirtualSettings:
-    """Return the cluster and the placement of a run in virtual time; the arguments are those of `parts_of`.
+    """Return the cluster and the placement of a run in virtual time; for the arguments, see `parts_of`.
 
     Raises:
         ScenarioError: An option has no effect, or the profile is not accepted.
@@ -228,7 +228,7 @@ def new_directory(logdir: Path | None, name: str | None, stem: str) -> Path:
     root = logdir_root(logdir)
     if name is not None:
         if not _DIRECTORY.fullmatch(name):
-            mend = "use letters, digits, '-', '_' and '.'; --logdir says where it goes"
+            mend = "use letters, digits, '-', '_' and '.'; --logdir sets the parent directory"
             raise RunError(f"--name: '{name}' cannot name a run directory; {mend}")
         return root / name
     path = root / f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"

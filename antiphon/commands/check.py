@@ -50,11 +50,11 @@ class Findings:
     """Result of a check.
 
     Attributes:
-        name: Of the scenario or study.
+        name: The scenario's or study's name.
         source: Its file.
-        checked: The variants that were checked; of a study, the labels of its runs.
-        problems: Lines, each with those that it is about.
-        warnings: The same; of those that have no problem.
+        checked: The variants that were checked, or the labels of a study's runs.
+        problems: By message, the variants or runs that have the problem.
+        warnings: By message, the variants or runs with the warning, which have no problem.
         updates: The steps of the first variant without problems, and the updates of each agent that learns.
         placement: The part of each agent, where a division into parts was checked and there is one.
         division: What it cuts.
@@ -97,7 +97,7 @@ def check(
         if study is None:
             found = check_scenario(scenario_template(name_or_file), variant, values, parts or ())
         elif parts:
-            raise ScenarioError(f"check: {name_or_file} is a study; --parts is of a scenario")
+            raise ScenarioError(f"check: {name_or_file} is a study; --parts needs a scenario")
         else:
             found = check_study(
                 study, StudyOptions(variants=[variant] if variant else [], values=values, seeds=1)
@@ -221,7 +221,7 @@ def _show_division(division: Division) -> None:
         [str(part), some(agents), percent(share)]
         for part, (agents, share) in enumerate(zip(division.parts, division.shares, strict=True))
     ]
-    show_table(["part", "agents", "of all work"], rows, right=1, most=_ROWS)
+    show_table(["part", "agents", "share of work"], rows, right=1, most=_ROWS)
     if division.lookahead is None:
         console().print(Text("no channel is cut: the parts never wait for each other"))
         return
@@ -230,6 +230,6 @@ def _show_division(division: Division) -> None:
     lines = [
         f"{len(division.cut):,} of {division.total:,} channels are cut: {division.bytes:,.0f} bytes a step",
         f"lookahead {steps} ({some(narrow)}): an exchange may take as long as {steps}",
-        f"at most {division.speedup:.2f} times as fast as one part, exchanges left out",
+        f"at most {division.speedup:.2f} times as fast as one part, without the time of exchanges",
     ]
     write_line("\n".join(lines) + "\n")

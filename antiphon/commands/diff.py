@@ -55,7 +55,7 @@ def diff(
     write_line(f"metrics.csv: {_metrics(comparison)}")
     write_line(f"checkpoints: {_checkpoints(comparison)}")
     verdict = (
-        "All that both runs recorded is equal to the last bit." if comparison.same else "The runs differ."
+        "Everything that both runs recorded is bit-identical." if comparison.same else "The runs differ."
     )
     write_line("Nothing can be compared." if comparison.same is None else verdict, "bold")
     return 0 if comparison.same else 1
@@ -66,7 +66,7 @@ def _metrics(comparison: Comparison) -> str:
     if found is None:
         return _equal_at(comparison.steps)
     subject = f"{found.kind} '{found.name}'" if found.name else found.kind
-    values = f"{found.a!r} against {found.b!r}"
+    values = f"{found.a!r} and {found.b!r}"
     return f"the first difference is at step {found.step:,}: {subject}, {found.metric}: {values}"
 
 
@@ -76,7 +76,7 @@ def _checkpoints(comparison: Comparison) -> str:
         return _equal_at(comparison.checkpoints)
     section, *names, tensor = found.path
     where = " ".join([_SAVED.get(section, section), *(f"'{name}'," for name in names[:1]), *names[1:]])
-    size = "other shape or type" if found.largest is None else f"largest difference {found.largest:.2g}"
+    size = "different shape or dtype" if found.largest is None else f"largest difference {found.largest:.2g}"
     return f"the first difference is at step {found.step:,}: {where} '{tensor}' ({size})"
 
 
@@ -92,7 +92,9 @@ def _show_settings(comparison: Comparison) -> None:
         where = some(comparison.not_recorded)
         write_line(f"not compared: the code of Python objects, which runs do not record: {where}", "yellow")
     if not comparison.settings:
-        write_line("settings: equal (scenario, changes in mid-run, seed, device, backend, versions, commit)")
+        write_line(
+            "settings: equal (scenario, changes during the run, seed, device, backend, versions, commit)"
+        )
         return
     names: dict[tuple[str, str, str, str], list[str]] = {}
     for setting in comparison.settings:

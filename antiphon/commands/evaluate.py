@@ -26,7 +26,7 @@ def evaluate(
     checkpoint: options.Checkpoint = None,
     split: Annotated[str, options.text("S", "Split of the data: test, validation or train.")] = "test",
     links: Annotated[
-        str, options.text("L", "perfect, or as_run: lossy and noisy as in the run.")
+        str, options.text("L", "perfect, or as_run (lossy and noisy, as in the run).")
     ] = "perfect",
     drop: Annotated[
         float | None, options.real("P", "With --links as_run: drop probability of all links.")
@@ -37,13 +37,11 @@ def evaluate(
     ] = True,
     episodes: Annotated[
         int | None,
-        options.count("K", "Where agents have policies: whole episodes of each environment (default: 1)."),
+        options.count("K", "With policies: number of whole episodes per environment (default: 1)."),
     ] = None,
     sampled: Annotated[
         bool,
-        typer.Option(
-            "--sampled", help="Where agents have policies: sample actions instead of taking the most likely."
-        ),
+        typer.Option("--sampled", help="With policies: sample actions instead of taking the most likely."),
     ] = False,
     ablate: Annotated[
         str | None,
@@ -116,4 +114,4 @@ def _check_users(option: str, value: object, asked: Mapping[str, bool], measured
     """Check that an option is of some measurement that is asked for."""
     if value and not any(asked[user] for user in measured_by):
         wanted = " or ".join(", ".join(f"--{user}" for user in measured_by).rsplit(", ", 1))
-        raise RunError(f"--{option}: has no effect here; it goes with {wanted}")
+        raise RunError(f"--{option}: has no effect here; use it with {wanted}")

@@ -34,23 +34,23 @@ def export(
         list[str] | None,
         options.text(
             "NAME",
-            "Agent whose outputs (default: readouts), weights or messages (default: all) to write; may be repeated.",
+            "Agent to export: its outputs (default: readouts), weights or messages (default: all); may be repeated.",
             "--agent",
         ),
     ] = None,
-    episodes: Annotated[int | None, options.count("K", "Of a .gif: number of episodes (default: 1).")] = None,
+    episodes: Annotated[int | None, options.count("K", "For .gif: number of episodes (default: 1).")] = None,
     actions: Annotated[
         str | None,
         options.text(
             "KIND",
-            "Of agents that act without memory: write their action for an observation, greedy (most likely) or sampled.",
+            "For acting agents without memory: export the action for an observation, greedy (most likely) or sampled.",
         ),
     ] = None,
     json: options.Json = False,
 ) -> None:
-    """Write the composed system of a run, its weights, or a film of episodes, as the file's suffix says."""
+    """Write the composed system of a run, its weights, or a GIF of episodes; the file's suffix selects which."""
     if episodes is not None and file.suffix != ".gif":
-        raise ScenarioError(f"--episodes: has no effect on {file.name}; it is of a .gif")
+        raise ScenarioError(f"--episodes: has no effect on {file.name}; it is for .gif files")
     directory = RunDirectory.open(path)
     scenario = given_scenario(directory, python)
     saved = directory.checkpoint_path(checkpoint)

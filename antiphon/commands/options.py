@@ -90,31 +90,32 @@ Backend = Annotated[
     str,
     text(
         "B",
-        "cohort (identical agents are stacked), native (likewise, by a compiled kernel where it can) "
-        "or reference (the specification: one agent at a time, slow).",
+        "cohort (identical agents are stacked), native (also stacked, with a compiled kernel where possible) "
+        "or reference (one agent at a time, slow).",
     ),
 ]
 Parts = Annotated[
     list[str] | None,
     text(
         "N|AGENT=PART|FILE",
-        "Divide the agents into N parts of equal work and little traffic; or the part of an agent, from 0 (* stands for "
-        "any characters; repeatable), or a YAML file of them.",
+        "Divide the agents into N parts with equal work and little traffic; or assign an agent to a part, from 0 (* matches "
+        "any characters; repeatable); or a YAML file of such assignments.",
     ),
 ]
 Mode = Annotated[
-    str | None, text("M", "Of parts: lockstep (default: the bits of one process) or free (parts never wait).")
+    str | None,
+    text("M", "Parts: lockstep (default; bit-identical to one process) or free (parts never wait)."),
 ]
 Every = Annotated[
     int | None,
-    count("N", "Steps between the exchanges of parts (default: 1)."),
+    count("N", "Steps between exchanges of parts (default: 1)."),
 ]
 Ray = Annotated[
     str | None,
     text(
         "[ADDRESS]",
-        "Each part in a process of its own, on Ray: of a cluster that is started on this machine for this run, or of "
-        "the one at ADDRESS (HOST:PORT).",
+        "Run each part in its own process on Ray: on a cluster that is started on this machine for this run, or on the one "
+        "at ADDRESS (HOST:PORT).",
     ),
 ]
 CheckpointEvery = Annotated[

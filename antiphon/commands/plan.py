@@ -30,23 +30,28 @@ def plan(
         str | None,
         options.text(
             "PROFILE",
-            "Train the variants in virtual time on a cluster: two-cores, datacentre-100, continents-1000 or a YAML file.",
+            "Train the variants in virtual time on a simulated cluster: two-cores, datacentre-100, continents-1000 or a "
+            "YAML file.",
         ),
     ] = None,
     target: Annotated[
         float | None,
-        options.real("X", "Score of the readouts on the test split; of accuracy in percent (default: 95)."),
+        options.real(
+            "X", "Target score of the readouts on the test split; accuracy in percent (default: 95)."
+        ),
     ] = None,
     seeds: Annotated[int | None, options.count("K", "Runs of each variant (default: 2).")] = None,
-    steps: Annotated[int | None, options.count("N", "Most steps of a run (default: the scenario's).")] = None,
+    steps: Annotated[
+        int | None, options.count("N", "Maximum steps of a run (default: the scenario's).")
+    ] = None,
     parts: Annotated[
-        int | None, options.count("N", "Most machines (default: one for each agent, 16 at most).")
+        int | None, options.count("N", "Maximum machines (default: one per agent, at most 16).")
     ] = None,
     budget: Annotated[
         float | None,
         options.real(
             "SECONDS",
-            "Seconds of wall clock after which training ends and what is known is printed (default: 120).",
+            "Wall-clock seconds after which training stops and the results so far are printed (default: 120).",
         ),
     ] = None,
     json: options.Json = False,

@@ -44,9 +44,9 @@ def report(
     if output.is_dir():
         raise RunError(f"-o {output}: is a folder; name a file, for example {output / 'report.html'}")
     if output.exists() and not output.is_file():
-        raise RunError(f"-o {output}: is no file that can be replaced; choose another place")
+        raise RunError(f"-o {output}: is not a regular file; choose another path")
     if not output.parent.is_dir():
-        raise RunError(f"-o {output}: no folder {output.parent}; make it first")
+        raise RunError(f"-o {output}: no folder {output.parent}; create it first")
     directories = _expanded(paths)
     names = _names([directory.path for directory in directories])
     runs = [_run(directory, name) for directory, name in zip(directories, names, strict=True)]
@@ -71,14 +71,14 @@ def _expanded(paths: Sequence[Path]) -> list[RunDirectory]:
             continue
         inside = list(_inside(path)) or _of_seeds(path)
         if not inside:
-            raise RunError(f"{path}: no run there, nor in its folders (a run directory holds run.json)")
+            raise RunError(f"{path}: contains no run (a run directory has a run.json)")
         for folder in inside:
             try:
                 found.setdefault(folder.resolve(), RunDirectory.open(folder))
             except RunError as error:
-                remark(f"warning: left out: {error}", "yellow")
+                remark(f"warning: skipped: {error}", "yellow")
     if not found:
-        raise RunError(f"{paths[0]}: no run there that can be read")
+        raise RunError(f"{paths[0]}: contains no run that can be read")
     return list(found.values())
 
 

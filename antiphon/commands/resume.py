@@ -45,6 +45,6 @@ def resume(
     scenario, changes = given_scenario(directory, python), values_of(settings or ())
     resumed = resume_run(path, steps, scenario, division, checkpoint_every, changes)
     if isinstance(resumed, Outcome):
-        remark(f"{display_path(path)}: is done; --steps N goes on to a later step")
+        remark(f"{display_path(path)}: is done; --steps N continues to a later step")
         return print_outcome(resumed, json)
     return train(resumed, json)

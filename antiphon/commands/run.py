@@ -60,7 +60,7 @@ def run(
     settings: options.Settings = None,
     steps: options.Steps = None,
     epochs: Annotated[
-        float | None, options.real("E", "Number of training steps, as epochs of the examples.")
+        float | None, options.real("E", "Number of training steps, in epochs of the examples.")
     ] = None,
     seed: Annotated[int, options.count("S", "Random seed.", "--seed", "-s", least=0)] = 0,
     seeds: Annotated[
@@ -68,7 +68,7 @@ def run(
         options.count(
             "K",
             "Run seeds S … S+K-1, in one process if possible, each with its own run directory. "
-            "A seed that diverges stops alone (exit code 3 if all do).",
+            "A seed that diverges stops, and the others continue (exit code 3 if all diverge).",
         ),
     ] = None,
     name: Annotated[str | None, options.text("RUN", "Name of the run (default: scenario and time).")] = None,
@@ -76,7 +76,7 @@ def run(
         str,
         options.text(
             "|".join(EXIST),
-            "What to do where the run exists: write to RUN-2 (default), remove it, resume it or print its result, stop.",
+            "If the run exists: write to RUN-2 (default), remove it, resume it (or print its result), or stop.",
         ),
     ] = "number",
     logdir: options.LogDir = None,
@@ -90,8 +90,7 @@ def run(
         str | None,
         options.text(
             "PROFILE",
-            "Run in virtual time on a cluster that is only described: two-cores, datacentre-100, continents-1000 or a "
-            "YAML file.",
+            "Run in virtual time on a simulated cluster: two-cores, datacentre-100, continents-1000 or a YAML file.",
         ),
     ] = None,
     checkpoint_every: options.CheckpointEvery = None,
@@ -101,11 +100,11 @@ def run(
     from antiphon.engine.runs.run import begin
 
     if steps is not None and epochs is not None:
-        raise RunError("--epochs: the steps are given as well; leave out one of them")
+        raise RunError("--epochs: --steps is given as well; leave out one of them")
     if epochs is not None and not epochs > 0:
         raise RunError(f"--epochs: must be above 0, not {epochs:g}")
     if exist in ("resume", "overwrite") and name is None:
-        raise RunError(f"--exist {exist}: which run? name it with --name")
+        raise RunError(f"--exist {exist}: needs the name of the run; give it with --name")
     request = Request(
         template=scenario_template(name_or_file),
         variant=variant,
@@ -126,7 +125,7 @@ def run(
     else:
         division = parts_of(parts, agents, of_parts)
     if seeds is not None and (division or request.cluster) is not None:
-        raise RunError("--seeds: several seeds are not divided into parts; run each with --seed S")
+        raise RunError("--seeds: cannot be combined with --parts or --cluster; run each with --seed S")
     if seeds is not None:
         return _run_seeds(request, seeds, name, logdir, checkpoint_every, exist, json)
     stem = f"{request.scenario.scenario}-{variant or 'default'}-s{seed}"
@@ -151,7 +150,7 @@ def train(run: Run, json: bool) -> int:
             f"parts: {parts['count']}; a message is read {delay} step{'s' * (delay > 1)} later in the next part (delay: auto)"
         )
     path = display_path(directory.path)
-    with second_signal(f"antiphon resume {path} goes on from its latest checkpoint"):
+    with second_signal(f"antiphon resume {path} continues from its latest checkpoint"):
         (outcome,) = run.train(RunProgress(run.until, run.simulations[0].now))
     code = print_outcome(outcome, json)
     if not json:
@@ -197,7 +196,7 @@ def _show_decoupling(
         settings = "".join(f" --set {shlex.quote(f'{k}={dumps(v)}')}" for k, v in changed.items())
         if len(variants) > 1:
             compared = f"{shlex.quote(source)} --variant {','.join(variants)}{settings}"
-            write_line(f"its cost     antiphon study {compared} --steps {results[0]['steps']}")
+            write_line(f"compare      antiphon study {compared} --steps {results[0]['steps']}")
 
 
 def print_outcome(outcome: Outcome, json: bool) -> int:
@@ -236,8 +235,8 @@ def _run_seeds(
     _warn(advice(request.scenario, other_variants(request.template, request.variant, request.values)))
     if runs.sequential_reason is not None:
         remark(f"the seeds run one after the other: {runs.sequential_reason}")
-    same = "the same command with --exist resume goes on"
-    remedy = same if name else "antiphon resume goes on with each that has begun"
+    same = "the same command with --exist resume continues"
+    remedy = same if name else "antiphon resume continues each run that has started"
     with second_signal(remedy):
         progress = RunProgress(runs.until, runs.start, len(requests))
         outcome = runs.train(progress, checkpoint_every=checkpoint_every, summary_dir=summary_dir)
@@ -307,11 +306,11 @@ def show_seeds(outcome: MultiSeedOutcome, summary_dir: Path, root: Path) -> None
     title = f"\n{first['scenario']}{variant} · {count} · {steps} steps · {seconds:.1f} s"
     show_table(columns, rows, right=len(summary), title=title)
     if summary:
-        line = "Interquartile mean: of the middle half of the seeds; interval: bootstrap over seeds."
+        line = "Interquartile mean: mean of the middle half of the seeds; interval: bootstrap over seeds."
         complete = max(found["n"] for found in summary.values())
         if complete < len(seeds):
-            which = "came to their end" if any(one["exit"] == "done" for one in seeds) else "did not diverge"
-            line += f"\nOver {complete} of {len(seeds)} seeds: those that {which}."
+            which = "finished" if any(one["exit"] == "done" for one in seeds) else "did not diverge"
+            line += f"\nOnly the {complete} of {len(seeds)} seeds that {which}."
         console().print(Text(line, style="dim"))
     write_line(f"\nover seeds   {display_path(summary_dir / 'seeds.json')}")
     how_to_look(root)

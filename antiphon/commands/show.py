@@ -33,11 +33,13 @@ def show(
     python: options.PythonObjects = None,
     variant: options.Variant = None,
     settings: options.Settings = None,
-    yaml: Annotated[bool, typer.Option("--yaml", help="Print the scenario's document as written.")] = False,
+    yaml: Annotated[bool, typer.Option("--yaml", help="Print the scenario file as written.")] = False,
     resolved: Annotated[
-        bool, typer.Option("--resolved", help="Print the resolved scenario as a document.")
+        bool, typer.Option("--resolved", help="Print the resolved scenario as YAML.")
     ] = False,
-    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of documents.")] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of scenario files.")
+    ] = False,
     kinds: Annotated[
         bool, typer.Option("--kinds", help="Print the kinds of gradients, networks, … with their keys.")
     ] = False,
@@ -48,10 +50,10 @@ def show(
     steps: Annotated[int | None, options.count("N", "With --timeline: number of steps.")] = None,
     json: options.Json = False,
 ) -> None:
-    """Explain a scenario, run or environment, print its document or timeline, or list the library."""
+    """Explain a scenario, run or environment, print its scenario file or timeline, or list the library."""
     if sum((yaml, resolved, schema, kinds, timeline)) > 1:
         raise ScenarioError(
-            "show: --yaml, --resolved, --schema, --kinds and --timeline exclude each other; give one"
+            "show: --yaml, --resolved, --schema, --kinds and --timeline are mutually exclusive; give one"
         )
     if steps is not None and not timeline:
         raise ScenarioError("show --steps is for --timeline; give both, or neither")
@@ -71,11 +73,11 @@ def show(
     elif yaml:
         if variant or values:
             raise ScenarioError(
-                "show --yaml prints the document as written; --resolved shows what --variant and --set make of it"
+                "show --yaml prints the scenario file as written; use --resolved with --variant and --set"
             )
         template = scenario_template(what, python)
         if not isinstance(template, Template):
-            raise ScenarioError("show --yaml: a Python scenario has no document; --resolved writes one of it")
+            raise ScenarioError("show --yaml: a scenario from Python has no file; use --resolved")
         print(template.text, end="")
     elif resolved:
         print(scenario_template(what, python).resolve(variant, values).to_yaml(), end="")
@@ -107,7 +109,7 @@ def _kinds(json: bool) -> None:
     for section, kinds in found.items():
         rows = [[kind, summary_of(section, kind), ", ".join(keys)] for kind, keys in kinds.items()]
         show_table([section, "", "keys of its own"], rows)
-    remark("antiphon show --kinds --json has what each key means")
+    remark("antiphon show --kinds --json lists the meaning of each key")
 
 
 def _is_environment(name: str) -> bool:
@@ -129,7 +131,7 @@ def _list(json: bool) -> None:
     ]
     show_table(["scenario", "", "variants"], rows)
     show_table(["environment"], [[name] for name in ids()])
-    remark("antiphon show NAME explains one; antiphon run NAME runs it")
+    remark("antiphon show NAME describes a scenario; antiphon run NAME runs it")
 
 
 def _environment(name: str, values: Mapping[str, Any], json: bool) -> None:
@@ -142,7 +144,7 @@ def _environment(name: str, values: Mapping[str, Any], json: bool) -> None:
         return
     show_signals(explained)
     if not values and "image" in explained["signals"]:
-        remark("--set shows it with other options, for example --set patches=4 --set hold=6")
+        remark("use --set for other options, for example --set patches=4 --set hold=6")
 
 
 def _timeline(scenario: Scenario, steps: int | None, *, json: bool) -> None:

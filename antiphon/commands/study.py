@@ -41,7 +41,7 @@ def study(
         str | None,
         typer.Argument(
             metavar="[NAME|FILE|MODULE:FUNCTION]",
-            help="A library study, a study document, or a scenario (with all its variants).",
+            help="A library study, a study file, or a scenario (with all its variants).",
         ),
     ] = None,
     budget: Annotated[
@@ -51,7 +51,7 @@ def study(
         list[str] | None,
         options.text(
             "V,…",
-            "Variants to run (default: all); of a scenario that has none: locked, decoupled, local.",
+            "Variants to run (default: all); for a scenario without variants: locked, decoupled, local.",
             "--variant",
             "-v",
         ),
@@ -75,7 +75,7 @@ def study(
     """Run a study, or compare the variants of a scenario over seeds; return the exit code."""
     if what is None:
         if budget or variants or settings or seeds or steps or logdir:
-            raise RunError(f"study: which one? known: {', '.join(study_names())}")
+            raise RunError(f"study: name a study; known: {', '.join(study_names())}")
         _list(json)
         return 0
     asked = StudyOptions(
@@ -92,7 +92,7 @@ def study(
     runs, steps_of_runs = len(wanted.plan.runs) * wanted.plan.seeds, wanted.plan.steps
     length = " to ".join(f"{count:,}" for count in dict.fromkeys((steps_of_runs[0], steps_of_runs[-1])))
     remark(f"{runs} run{'s' * (runs != 1)} of {length} steps, {jobs} at a time, in {folder}")
-    same = f"the same command with --logdir {folder} goes on"
+    same = f"the same command with --logdir {folder} continues"
     with second_signal(same):
         result = wanted.go(jobs, remark)
     code: int = result["exit_code"]

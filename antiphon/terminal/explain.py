@@ -33,7 +33,7 @@ def built(scenario: Scenario) -> System:
 
 
 def explain(scenario: Scenario, system: System, variants: Iterable[Scenario] = ()) -> dict[str, Any]:
-    """Return the explanation of a resolved scenario and its system; `variants` is that of `warnings`."""
+    """Return the explanation of a resolved scenario and its system; for `variants`, see `warnings`."""
     agents = {name: _agent(scenario, system, name) for name in scenario.agents}
     counted = {agent.learner: agent.learner.parameters for agent in system.agents.values()}
     return {

@@ -79,9 +79,9 @@ def keep(directory: RunDirectory, simulation: Simulation, measured: Measured) ->
     """Store a measurement in the run directory, for `report` and the Channels tab."""
     try:
         if not keep_measured(directory, simulation, {measured.name: measured.kept}, measured.rows):
-            remark("the run is going on: its Channels tab will not show this (measured.json has it)")
+            remark("the run has not ended: its Channels tab will not show this (it is in measured.json)")
     except RunError as error:
-        remark(f"not kept with the run: {error}")
+        remark(f"not saved with the run: {error}")
 
 
 def check_measurable(
@@ -103,7 +103,7 @@ def check_measurable(
         chosen_channels(spoken(system), channels, "language: channel of symbols")
     if kind is not None and not system.description.is_stream:
         raise RunError(
-            "--ablate: looks at examples one by one, and the environment shows no such; evaluate without it"
+            "--ablate: needs an environment of single examples, such as a data set; evaluate without it"
         )
 
 
@@ -148,8 +148,8 @@ def show_scores(result: dict[str, Any], found: Evaluation) -> None:
 
 
 def _links(links: Links) -> str:
-    lost = "" if links.drop is None else f", losing {percent(links.drop)}"
-    return f"links as run{lost}{'' if links.inputs else ', no synthetic inputs'}"
+    lost = "" if links.drop is None else f", {percent(links.drop)} lost"
+    return f"links as in the run{lost}{'' if links.inputs else ', no synthetic inputs'}"
 
 
 # --- ablation ----------------------------------------------------------------------------------------------
@@ -205,7 +205,7 @@ def _show_ablation(found: Ablation) -> None:
     if metric is not None:
         heads += ["accuracy, points" if metric == "accuracy" else metric, "±"]
     title = f"\nWithout each channel ({found.kind}): change over {found.examples:,} examples, 95 % interval"
-    show_table([*heads, "most for"], rows, right=len(heads), title=title, most=_ROWS)
+    show_table([*heads, "most affected"], rows, right=len(heads), title=title, most=_ROWS)
     verdicts = [changes["loss"].verdict for changes in found.readouts.values()]
     console().print(f"channels: {worths_in_words(verdicts)}")
 
@@ -249,8 +249,8 @@ def _show_language(found: Mapping[str, Language]) -> None:
         "channel",
         "messages",
         "different",
-        "bits of symbols",
-        "of messages",
+        "symbol entropy",
+        "message entropy",
         *(f"about {label}" for label in labels),
     ]
     heads += ["signalling", "listening", "topographic"]
@@ -264,8 +264,8 @@ def _show_language(found: Mapping[str, Language]) -> None:
 def measured_value(
     simulation: Simulation, channels: Sequence[str] | None, horizon: int | None, repeats: int | None
 ) -> Measured:
-    """Measure what the channels' learning signals are worth."""
-    remark("measuring what learning signals are worth, in forks …")
+    """Measure the value of the channels' learning signals."""
+    remark("measuring the value of learning signals, in forks …")
     given = {"horizon": horizon, "repeats": repeats}
     values = value(simulation, channels=channels, **{name: n for name, n in given.items() if n is not None})
     every = predicted_channels(simulation._system)
@@ -297,12 +297,12 @@ def _show_value(found: Values, alignments: dict[str, dict[str, Any]]) -> None:
         "channel",
         "value",
         "95 % interval",
-        "loss zero",
+        "loss: zero",
         "synthetic",
         "true",
         "cosine",
-        "its ceiling",
-        "of parameters",
+        "ceiling",
+        "parameter cosine",
     ]
     show_table(heads, rows, right=len(heads) - 1, title=title, most=_ROWS)
     verdicts = [worth(row.low, row.high) for row in found.rows if row.name != COUPLING]

@@ -116,7 +116,7 @@ def show_table(
         title: A line above it.
         out: Where it is printed; None: on stdout.
         most: How many rows are printed; None: all.
-        where: All of them are, where they are more.
+        where: Where all rows are, if there are more.
     """
     rows = list(rows)
     out = out or console()
@@ -190,7 +190,7 @@ def _show_evaluated(result: Mapping[str, Any]) -> None:
 
 
 def episodes_in_words(episodes: Mapping[str, Any]) -> str:
-    """Format what returns are of: `16 whole episodes of 341.2 steps, greedy`."""
+    """Format the episodes of a return: `16 whole episodes of 341.2 steps, greedy`."""
     count = episodes["count"]
     plural, mean = "s" if count != 1 else "", episodes["length"]
     length = f"{mean:,.0f}" if mean == round(mean) else f"{mean:,.1f}"
@@ -202,7 +202,7 @@ def updates_in_words(counts: Mapping[str, int | None]) -> str:
     """Format the optimiser steps of agents: `31 (eye, mind), 500 (ear)`; None: one in each episode, of varying lengths."""
     agents: dict[str, list[str]] = {}
     for name, count in counts.items():
-        agents.setdefault("one an episode" if count is None else f"{count:,}", []).append(name)
+        agents.setdefault("one per episode" if count is None else f"{count:,}", []).append(name)
     if len(agents) > 3:
         known = [count for count in counts.values() if count is not None]
         return f"{min(known):,} to {max(known):,}"

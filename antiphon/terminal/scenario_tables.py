@@ -49,19 +49,19 @@ def show_plan(plan: Plan) -> None:
         ["backend", f"{plan.backend}: {plan.why}"],
         ["device", plan.device],
         ["steps", _steps(plan)],
-        ["waves", f"{plan.waves} a step" + (": all that are due tick at once" if plan.waves == 1 else "")],
+        ["waves", f"{plan.waves} a step" + (": all due agents tick at once" if plan.waves == 1 else "")],
         ["memory", _memory(plan.memory, plan.installed)],
-        ["work", f"{_in_units(plan.flop, _FLOP)} a step in products of matrices"],
+        ["work", f"{_in_units(plan.flop, _FLOP)} a step in matrix products"],
     ]
     if plan.channel_stacks:
         count = sum(map(len, plan.channel_stacks))
-        rows.append(["channels", f"{count:,} as {len(plan.channel_stacks):,} stacks"])
+        rows.append(["channels", f"{count:,} in {len(plan.channel_stacks):,} stacks"])
     show_table(["runs on", ""], rows)
     _cohorts(plan.cohorts)
     tables = {
-        "alone": plan.alone if plan.agents > 1 else (),
-        "not by the native kernel": plan.by_torch,
-        "kept until windows end": plan.not_swept,
+        "not stacked": plan.alone if plan.agents > 1 else (),
+        "without the native kernel": plan.by_torch,
+        "activations kept until windows end": plan.not_swept,
     }
     for heading, found in tables.items():
         if found:
@@ -87,9 +87,11 @@ def _in_common(cohort: CohortPlan) -> list[str]:
 
 def _steps(plan: Plan) -> str:
     if plan.one_by_one is not None:
-        return f"one by one, on cuda too: {plan.one_by_one}"
+        return f"one by one, also on cuda: {plan.one_by_one}"
     period = "each is" if plan.period == 1 else f"{plan.period} at a time are"
-    return f"on cuda {period} recorded and replayed; those with figures, checkpoints or recordings one by one"
+    return (
+        f"on cuda {period} captured in a CUDA graph; steps with metrics, checkpoints or recordings one by one"
+    )
 
 
 def _memory(memory: MemoryEstimate, installed: int | None) -> str:
@@ -130,7 +132,7 @@ def show_scenario(
     values: Mapping[str, Any],
     json: bool,
 ) -> None:
-    """Print a scenario or a run with its execution plan; the arguments are those of the command `show`."""
+    """Print a scenario or a run with its execution plan; for the arguments, see the command `show`."""
     template = scenario_template(what, python)
     resolved = template.resolve_values(variant, values)
     scenario = template.resolve(variant, values)
@@ -174,10 +176,10 @@ def show_scenario(
 def _run(run: Mapping[str, Any]) -> None:
     scored = f", accuracy {percent(run['accuracy'])}" if run["accuracy"] is not None else ""
     name = f"{run['variant']}, " if run["variant"] else ""
-    text = f"a run: {name}seed {run['seed']}, begun {run['started']}, {run['step']:,} steps, {run['exit']}{scored}"
+    text = f"a run: {name}seed {run['seed']}, started {run['started']}, {run['step']:,} steps, {run['exit']}{scored}"
     write_line(text)
     for taken in run["weights"] or ():
-        line = f"{taken['agent']} took the weights of {taken['from']} (step {taken['from_step']:,})"
+        line = f"{taken['agent']} loaded the weights of {taken['from']} (step {taken['from_step']:,})"
         write_line(f"{line} at step {taken['step']:,}")
     if run["error"]:
         write_line(run["error"])
@@ -221,7 +223,7 @@ def _agents(explained: Mapping[str, Any]) -> None:
         each = "" if len(counts) == 1 else "each "
         parameters = each + (low if low == high else f"{low} – {high}")
         cells.append([names, first + (", …" if len(set(inputs)) > 1 else ""), *common, parameters])
-    heads = ["agent", "takes in", "network", "ticks", "learns", "objective", "parameters"]
+    heads = ["agent", "inputs", "network", "ticks", "learns", "objective", "parameters"]
     show_table(heads, cells, right=1)
 
 
@@ -262,18 +264,18 @@ def _order(explained: Mapping[str, Any]) -> str:
     lines.append(
         "ticks in order: " + " | ".join(waves)
         if len(waves) > 1
-        else "all tick at once: no channel is without delay"
+        else "all agents tick at once: every channel has a delay"
     )
     for group in explained["locked_groups"]:
         alone: dict[Any, list[str]] = {}
         for name, window in group["alone"].items():
             alone.setdefault(window, []).append(name)
         shorter = [f"{_window(of)} of {some(who)}" for of, who in alone.items() if of != group["window"]]
-        why = f", in place of {', '.join(shorter)}" if shorter else ""
+        why = f", instead of {', '.join(shorter)}" if shorter else ""
         lines.append(
             f"learn as one network: {some(group['agents'])}; window: {_window(group['window'])}{why}"
         )
-    lines += [f"one weight: {' = '.join(group)}" for group in explained["tied"]]
+    lines += [f"tied weights: {' = '.join(group)}" for group in explained["tied"]]
     return "\n".join(lines)
 
 
@@ -283,7 +285,7 @@ def _window(steps: int | str) -> str:
 
 def show_signals(environment: Mapping[str, Any]) -> None:
     """Print an environment's signals, actions and numbers of examples, and its options where they are explained."""
-    hold = f" · each for {environment['hold']} steps" if environment["hold"] > 1 else ""
+    hold = f" · each example for {environment['hold']} steps" if environment["hold"] > 1 else ""
     steps = environment["episode_steps"]
     ends = f" · episodes of {steps} step{'' if steps == 1 else 's'}" if steps else ""
     if environment["longest_episode"]:

@@ -175,7 +175,7 @@ class _Builder:
         if self.scenario.training.precision == "float32":
             return
         if self.dtype is not torch.float32:
-            message = f"bf16 is of parameters in float32, not {str(self.dtype).removeprefix('torch.')}; leave it out"
+            message = f"bf16 needs parameters in float32, not {str(self.dtype).removeprefix('torch.')}; leave it out"
             raise DocumentError(("training", "precision"), message)
         models = [one for c in channels.values() for one in (c.gradient.predictor, c.input.model)]
         for trained in (*(agent.learner for agent in agents.values()), *models):
@@ -247,8 +247,8 @@ class _Builder:
             if signal is not None and (signal.classes or 1) - 1 > most:
                 raise DocumentError(
                     ("agents", name, "categories"),
-                    f"'{observed}' has {signal.classes:,} classes, and {self.dtype} tells no more than {most + 1:,} of "
-                    "them apart; use a wider dtype, or number the classes without gaps",
+                    f"'{observed}' has {signal.classes:,} classes, and {self.dtype} can distinguish only {most + 1:,}; "
+                    "use a wider dtype, or number the classes without gaps",
                 )
         return spec.categories
 
@@ -337,7 +337,7 @@ class _Builder:
         if (None if critic is None else critic.input_shape) != own:
             raise DocumentError(
                 ("agents", name, "share"),
-                "tied agents need critics of equal inputs, or none of them one; give them one `objective.critic`",
+                "tied agents need critics with equal inputs, or no critics; give them the same `objective.critic`",
             )
 
     def _goal(self, name: str, spec: AgentSpec, shapes: Shapes) -> Goal | None:
@@ -378,14 +378,14 @@ class _Builder:
             if last and (phase + 1) % math.gcd(period, self.env.hold):
                 raise DocumentError(
                     ("agents", name, "clock"),
-                    f"it ticks at steps {phase}, {phase + period}, …, never at an example's last "
-                    f"(hold {self.env.hold}), when its objective counts; change phase or period",
+                    f"it ticks at steps {phase}, {phase + period}, …, never at the last step of an example "
+                    f"(hold {self.env.hold}), where its objective counts; change phase or period",
                 )
             if (phase + 1) % math.gcd(period, every):
                 raise DocumentError(
                     ("agents", name, *place, "target"),
                     f"'{goal.target}' has a value every {every} steps, at {every - 1}, "
-                    f"{2 * every - 1}, …, and the agent ticks at {phase}, {phase + period}, …, never then; "
+                    f"{2 * every - 1}, …, but the agent ticks at {phase}, {phase + period}, …; "
                     "change its phase or period",
                 )
         return Goal(objective, goal.target, last, goal.scale)
@@ -484,7 +484,7 @@ def chosen_device(name: torch.device | str) -> torch.device:
         device = None
     if device is None or device.type not in ("cpu", "cuda"):
         raise ScenarioError(
-            f"device: there is no device '{name}' here; use cpu, or cuda where torch finds one"
+            f"device: no device '{name}' on this machine; use cpu, or cuda if torch finds a GPU"
         )
     return device
 

@@ -188,7 +188,9 @@ class Wiring:
             raise DocumentError(path, str(error)) from None
         if not isinstance(found, MessageSampler):
             kind = type(found).__name__
-            raise DocumentError(path, f"{name} makes a {kind}; make an antiphon.comms.symbols.MessageSampler")
+            raise DocumentError(
+                path, f"{name} returns a {kind}; return an antiphon.comms.symbols.MessageSampler"
+            )
         return found
 
     def _ledger(self, spec: ChannelSpec, returns: bool) -> Ledger:
@@ -277,8 +279,8 @@ class Wiring:
             if end > own.end(own.number(stamp)):
                 raise DocumentError(
                     ("channels", spec.name, "gradient", "kind"),
-                    f"local_policy needs what '{spec.receiver}' did with a message when '{spec.sender}' learns from it, and "
-                    f"the message of step {stamp} is read until step {end}; change the clocks, or use another kind",
+                    f"local_policy needs the actions of '{spec.receiver}' on a message when '{spec.sender}' learns from it, "
+                    f"and the message of step {stamp} is read until step {end}; change the clocks, or use another kind",
                 )
         goal = self.agents[spec.receiver].goal
         policy = None if goal is None else goal.policy

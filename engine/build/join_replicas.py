@@ -35,7 +35,7 @@ def replica_of(name: str) -> int:
 
 
 class ReplicaDivergence(Divergence):
-    """Under `stop`, a replica that diverges is stopped, and the others go on."""
+    """Under `stop`, a replica that diverges is stopped, and the others continue."""
 
     def __init__(self, each: Sequence[Divergence]) -> None:
         super().__init__(each[0].quarantine, each[0].bound)
@@ -62,14 +62,14 @@ def _bare(found: Report) -> Report:
 def sequential_reason_of(system: System, alone: Sequence[str]) -> str | None:
     """Return why seeds of a scenario cannot be run at once, `alone` being why agents are run as themselves; None: they can."""
     if system.episode is not None:
-        return "how long an episode is differs from seed to seed"
+        return "the length of episodes differs between seeds"
     env = system.description
     if any(agent.align is not None for agent in system.agents.values()) and not (
         env.endless or env.is_stream
     ):
-        return "agents work on the signals of messages, whose episodes end in one seed and go on in another"
+        return "agents are aligned to messages, and episodes end at different steps in different seeds"
     if any(len(agent.learner.network.input_shape) > 1 for agent in system.agents.values()):
-        return "convolutions of several seeds cost more together than apart"
+        return "convolutions of several seeds take longer together than one after the other"
     return alone[0] if alone else None
 
 

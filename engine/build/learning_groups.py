@@ -49,7 +49,7 @@ def _episodes(
     if longest is None and not declared:
         raise DocumentError(
             ("agents", name),
-            "its locked state makes its window the episode, and this environment's have no known end; "
+            "its locked state makes its window a whole episode, and this environment's episodes have no known length; "
             "use coupling detached or decoupled for the state",
         )
     if longest is None:

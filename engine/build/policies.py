@@ -53,7 +53,7 @@ def _check_reward(reward: str, path: Path, env: Description) -> None:
     if signal is None:
         raise DocumentError(path, f"no signal '{reward}'{suggest(reward, known)}")
     if signal.shape != () or signal.classes is not None:
-        message = f"'{reward}' is no single number at each step; use one of {', '.join(known)}"
+        message = f"'{reward}' is not a single number per step; use one of {', '.join(known)}"
         raise DocumentError(path, message)
     if signal.known != "after_step":
         message = f"'{reward}' is known before the action is taken; use one of {', '.join(known)}"
@@ -65,7 +65,7 @@ def _check_window(name: str, scenario: Scenario, env: Description) -> None:
     steps, period = scenario.windows[name], scenario.agents[name].clock.period
     if steps == "episode" or steps >= 2 * period or env.episode_steps == 1:
         return
-    message = "a policy's window is one tick, which does not see what follows it; use 2 or more"
+    message = "a policy needs a window of 2 or more ticks: it learns from what follows an action"
     raise DocumentError(("agents", name, "clock", "unroll"), message)
 
 
@@ -86,9 +86,7 @@ def _check_passes(name: str, spec: AgentSpec, scenario: Scenario, env: Descripti
         if critic is not None and (critic.network.get("norm") or default_norm(agent, env)) == "batch":
             places.append(("objective", "critic", "network", "norm"))
         for place in places:
-            message = (
-                "batch norm has other statistics in each minibatch of ppo; use layer or none, or epochs: 1"
-            )
+            message = "batch norm has different statistics in each minibatch of ppo; use layer or none, or epochs: 1"
             raise DocumentError(("agents", member, *place), message)
 
 
@@ -101,9 +99,7 @@ def _direction(name: str, scenario: Scenario, env: Description, shapes: Shapes) 
         known = suggest(objective.goal.observes, env.observations)
         raise DocumentError((*path, "observes"), f"no signal '{objective.goal.observes}'{known}")
     if signal.classes is not None or signal.known != "tick":
-        message = (
-            f"'{objective.goal.observes}' is no float that is known at the tick, so that it has no change"
-        )
+        message = f"'{objective.goal.observes}' is not a float that is known at the tick, so it has no change to learn from"
         raise DocumentError((*path, "observes"), f"{message}; use another")
     incoming = [channel.name for channel in scenario.inputs_of(name)]
     size = features_of(shapes.messages[objective.goal.channel])

@@ -107,7 +107,7 @@ def candidates_of(agent: AgentSpec, env: Description) -> Shape:
     first = agent.observes[0] if agent.observes else None
     if first is None or first == AGE:
         raise ScenarioError(
-            "network.kind: pointer chooses among its first observation's candidates; observe some"
+            "network.kind: pointer chooses among the candidates in its first observation; give the agent an observation"
         )
     return env.signals[first].shape_as(agent.categories)
 
@@ -177,7 +177,7 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
         waiting = [name for name in scenario.agents if name not in inputs]
         raise DocumentError(
             ("agents", waiting[0]),
-            f"{', '.join(waiting)}: each waits for the other's message to know its input; "
+            f"{', '.join(waiting)}: the input size of each depends on the size of the other's message; "
             "give one of the channels between them a size",
         )
     heads: dict[str, tuple[Head, ...]] = {}
@@ -206,7 +206,7 @@ def _signals(scenario: Scenario, env: Description) -> Iterator[DocumentError]:
             continue
         if signal.training_only and reader in ("agent", "synthetic input"):
             verb = "observe" if reader == "agent" else "use"
-            message = f"'{name}' is a training-only signal, which no {reader} may see"
+            message = f"'{name}' is a training-only signal, which no {reader} may read"
             yield DocumentError(path, f"{message}; {verb} one of {', '.join(env.observations)}")
         if name not in known and reader in ("value", "synthetic input"):
             needed = f"'{name}' is known only after the step, and a {reader} is needed at the tick"
@@ -244,7 +244,7 @@ def _nearest(name: str, env: Description) -> str:
         return suggest(name, env.signals)
     count = sum(signal.rpartition("_")[0] == family for signal in env.signals)
     return (
-        f"; {family}_0 to {family}_{count - 1} are all there are: raise their number in env, or deal them in turn "
+        f"; the environment has {family}_0 to {family}_{count - 1}: raise their number in env, or deal them in turn "
         f"(graph.deal.of: {count})"
     )
 
@@ -268,7 +268,8 @@ def _input_shape(scenario: Scenario, name: str, messages: dict[str, Shape], env:
         if len(set(messages_read)) > 1:
             sizes = ", ".join(f"{c.name} {list(messages[c.name])}" for c in scenario.inputs_of(name))
             raise DocumentError(
-                ("agents", name, "fan_in"), f"{name_of(agent.fan_in)} needs messages of one size, got {sizes}"
+                ("agents", name, "fan_in"),
+                f"{name_of(agent.fan_in)} needs messages of equal size, got {sizes}",
             )
         if agent.aggregation is not None:  # each message, flat, and whether it is present
             messages_read = [(features_of(messages_read[0]) * len(inputs) + len(inputs),)]
@@ -298,7 +299,7 @@ def _map_shape(shapes: Sequence[Shape], path: Path) -> Shape:
         given = ", ".join(str(list(shape)) for shape in shapes)
         raise DocumentError(
             path,
-            f"a conv network needs [channels, height, width] inputs of one height and width, got {given}",
+            f"a conv network needs [channels, height, width] inputs of equal height and width, got {given}",
         )
     return (sum(shape[0] for shape in shapes), *shapes[0][1:])
 
@@ -348,8 +349,8 @@ def objective_in(name: str, agent: AgentSpec, env: Description) -> tuple[AnyObje
     else:
         raise DocumentError(
             ("agents", name, "acts"),
-            f"actions of {space}; learn them by a policy (a2c, ppo, reinforce), or wrap the environment so that they are "
-            "Discrete or a Box",
+            f"the actions are {space}; learn them with a policy (a2c, ppo, reinforce), or wrap the environment so that they "
+            "are Discrete or a Box",
         )
     return objective, size
 

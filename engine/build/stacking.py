@@ -71,19 +71,19 @@ def reasons_alone(system: System) -> dict[str, str]:
         if agent.acts and (agent.goal is None or agent.goal.policy is None):
             return "it acts"
         if agent.align is not None and aligned_kind(system, agent) is None:
-            return "it works on the signals of whichever message arrived"
+            return "its signals depend on which message arrived (align)"
         if AGE in agent.inputs.observes and agent.inputs.fan_in in REDUCED:
-            return "it sees the ages of messages that it adds up"
+            return "it observes the ages of messages that it sums"
         if group in fixed:
             return "feedback goes through fixed weights in its group"
         if len(group.members) > 1 and group in evaluated:
-            return "critics are told what its group loses"
+            return "critics receive the loss of its group"
         if quarantine and agent.align is not None:
-            return "it works on the signals of whoever may fall silent"
+            return "its signals come with messages of agents that quarantine may disable (align)"
         if group in traced_groups and (
             quarantine or agent.participation is not None or len(group.members) > 1
         ):
-            return "returns reach over windows that not everybody may learn from"
+            return "returns span windows in which some agents may not learn"
         goals = () if agent.goal is None or agent.goal.policy is not None else agent.goal.each
         for goal in goals:
             signal = system.description.all_signals[goal.target]
@@ -92,7 +92,7 @@ def reasons_alone(system: System) -> dict[str, str]:
             if mixed is not None:
                 return mixed
         if system.sweep and not agent.learner.network.pure:
-            return "with training.advanced.sweep a module's graph is gone before the next one's forward"
+            return "with training.advanced.sweep a module's graph is freed before the next module's forward"
         return agent.learner.network.stackable()
 
     found = {name: reason(agent) for name, agent in system.agents.items()}
@@ -240,7 +240,7 @@ def stacks_of(system: System) -> tuple[list[list[Agent]], dict[str, str]]:
             continue
         read = [channel_kind(system, channel) for channel in system.agents[name].incoming]
         if len(set(read)) == len(read):
-            reasons[name] = "no other is like it"
+            reasons[name] = "no other agent is like it"
     return list(kinds.values()), reasons
 
 

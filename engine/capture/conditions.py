@@ -46,11 +46,11 @@ def _obstacles(system: System) -> Iterator[str]:
     if system.episode is not None or (env.episode_steps is None and not env.endless):
         yield "the lengths of its episodes differ"
     if policy.quarantine:
-        yield "what diverges is put into quarantine, which is decided at every step"
+        yield "on_divergence: quarantine checks every step"
     if policy.bound is not None:
-        yield "gradients have a bound, which is checked at every step"
+        yield "on_divergence.max is checked at every step"
     if system.replicas > 1:
-        yield "several seeds run as one"
+        yield "several seeds are trained together"
     for name, agent in system.agents.items():
         if agent.acts:
             yield f"agent '{name}' acts in the environment"
@@ -59,7 +59,7 @@ def _obstacles(system: System) -> Iterator[str]:
         if agent.participation is not None:
             yield f"agent '{name}' learns from some of its windows only (learn)"
         if not agent.learner.network.pure:
-            yield f"agent '{name}' is a module of a user's"
+            yield f"agent '{name}' is a Python module"
     for name, channel in system.channels.items():
         if not channel.gradient.scale.constant:
             yield f"channel {name}: its scale has a schedule"
@@ -68,9 +68,9 @@ def _obstacles(system: System) -> Iterator[str]:
     owners += [(f"channel {name}", model) for each in predictors for name, model in each.items()]
     for place, owner in owners:
         if not isinstance(owner.optimiser, Optimiser):
-            yield f"{place} has an optimiser of torch's or a user's"
+            yield f"{place} has an optimiser that is not antiphon's"
         elif owner.optimiser.kind == "sgd" and not owner.rate.constant:
-            yield f"{place}: the rate of its SGD has a schedule"
+            yield f"{place}: the learning rate of its SGD has a schedule"
     period = period_of(system)
     if period > LONGEST:
         yield f"its schedule repeats after {period:,} steps; at most {LONGEST} are recorded"

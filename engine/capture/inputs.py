@@ -44,7 +44,7 @@ class StepInput:
 
 
 def inputs_of(world: EnvironmentRunner, steps: int) -> list[StepInput]:
-    """Take the next steps of an environment in which nobody acts, and return what each gives."""
+    """Take the next steps of an environment in which no agent acts, and return what each gives."""
     found = []
     for _ in range(steps):
         signals = world.step_signals
@@ -130,7 +130,7 @@ class Numbers:
             now[1] - then[1] != periods * growth
             for now, then, growth in zip(self._asked, before, self._growth, strict=True)
         ):
-            raise NotRecordable("the numbers that it asks for do not grow evenly with the periods")
+            raise NotRecordable("the numbers that it reads do not grow evenly with the periods")
         self._memory = {dtype: torch.zeros(kinds.count(dtype), dtype=dtype, device=device) for dtype in kinds}
         each = {dtype: iter(memory.unbind()) for dtype, memory in self._memory.items()}
         self._slots = [next(each[dtype]) for dtype in kinds]

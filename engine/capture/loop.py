@@ -3,7 +3,7 @@
 A period reads the state of before it from memory that stays where it is, and what the environment gives and what the host
 computes from the step from other such memory (`inputs`); it leaves the state of after it in memory of its own. A replay
 copies that back, fills in the inputs and launches the kernels again. Objects of Python are behind in the meantime; they
-take over the state where somebody reads it: tensors as they are, and steps, windows and counts advanced by the periods.
+take over the state where it is read: tensors as they are, and steps, windows and counts advanced by the periods.
 
 Nothing is trusted: the first periods are computed both ways, and where a bit differs no period is replayed. Whatever goes
 wrong while a period is recorded, the simulation goes on from the state that was computed step by step, and logs a warning.
@@ -166,7 +166,7 @@ class CapturedLoop:
             observed: Whether something reads the state after a step, or what was learned at it.
 
         Raises:
-            DivergenceError: As of `BaseSimulation.advance`.
+            DivergenceError: See `BaseSimulation.advance`.
         """
         self._follow(simulation)
         step = simulation.now
@@ -373,7 +373,7 @@ class CapturedLoop:
         if all(map(same_bits, left, [*truth.state.tensors, *truth.values])):
             recording.checked += 1
         else:
-            self._give_up("a replayed period differs from one that is taken step by step", truth)
+            self._give_up("a replayed period differs from one that is computed step by step", truth)
 
     def _give_up(self, reason: str, truth: _Computed) -> None:
         """Take all steps one by one from here on, from a state that was computed so."""
@@ -401,7 +401,7 @@ class CapturedLoop:
         self._periods = 0
 
 
-_NO_MEMORY = "there is no memory for a second copy of its state"
+_NO_MEMORY = "there is not enough memory for a second copy of its state"
 
 
 def _less(numbers: Sequence[int], others: Sequence[int]) -> list[int]:

@@ -40,7 +40,7 @@ class Snapshot:
     Attributes:
         stamps: What holds steps, windows and tensors: messages, windows, running statistics. Its numbers grow by the same
             with every period.
-        counters: Sums and counts since somebody last began them anew.
+        counters: Sums and counts since they were last reset.
     """
 
     stamps: Any

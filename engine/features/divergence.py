@@ -60,9 +60,9 @@ class Divergence:
     """Finds what has diverged, and reports it.
 
     Attributes:
-        quarantine: Whether the others go on; else a divergence is an error.
+        quarantine: Whether the others continue; else a divergence is an error.
         bound: The largest norm that is none; None: any finite.
-        stopped: Replicas that a divergence has stopped while others go on, with what it was (`ReplicaDivergence`).
+        stopped: Replicas that a divergence has stopped while others continue, with what it was (`ReplicaDivergence`).
         events: What was shortened (the first time) or put into quarantine: (step, one line).
     """
 
@@ -104,7 +104,7 @@ class Divergence:
     @property
     def too_long(self) -> str:
         """What is wrong with a gradient that is longer than the bound."""
-        return f"is longer than on_divergence.max {self.bound:g}"
+        return f"exceeds on_divergence.max {self.bound:g}"
 
     def report(self, found: Report) -> None:
         """Note a quarantine, or raise.
@@ -163,7 +163,7 @@ class Guard:
         self._lone: list[tuple[Place, Tensor]] = []
         """Numbers of lone agents and channels that are still to be checked: all in one call."""
         self._stacked: list[tuple[Place, Tensor]] = []
-        """Likewise largest magnitudes of the members of stacks, [N] each."""
+        """Largest magnitudes of the members of stacks, [N] each."""
         self._found: dict[tuple[tuple[Place, int], ...], Tensor] = {}
         """By places and their members: the largest magnitudes at the newest check before the first that failed, or at that."""
 

@@ -46,5 +46,5 @@ class EpisodeWindows:
         return -(-self.longest // period)
 
     def position(self, tick: int, period: int, episode_start: int) -> int:
-        """Return the position of a tick in its episode, from 0; arguments as of `StepWindows.position`."""
+        """Return the position of a tick in its episode, from 0; for the arguments see `StepWindows.position`."""
         return (tick - episode_start) // period % self.ticks(period)

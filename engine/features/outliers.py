@@ -56,8 +56,8 @@ class ClippedReturns:
         ]
         self.first.clear()
         text = (
-            "channel {channel}: a gradient came back more than ten times as long as the median; it is "
-            "shortened, as all such will be"
+            "channel {channel}: the norm of a returned gradient is more than ten times the median; "
+            "it is clipped, and so are later ones"
         )
         for step, channel in sorted(found, key=lambda one: one[0]):
             self.system.divergence.note(Report(step, text, (channel.sender,), channel.name))

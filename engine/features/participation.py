@@ -1,4 +1,4 @@
-"""Participation: an agent learns from a window with a probability, drawn for each (semantics 7)."""
+"""Participation: an agent learns from a window with a probability, sampled for each (semantics 7)."""
 
 from __future__ import annotations
 

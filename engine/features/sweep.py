@@ -53,7 +53,7 @@ class SweepOrder:
 
         Args:
             step: The step.
-            keep: As of `Engine.tick`.
+            keep: See `Engine.tick`.
         """
         self.backward_pass.at_once.clear()
         self.predictor_trainer.at_once.clear()

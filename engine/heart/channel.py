@@ -110,7 +110,7 @@ class Places:
     sender_places: Tensor | None = field(init=False)
     """`sender_index` on the host, whatever the device."""
     receiver_places: Tensor | None = field(init=False)
-    """`receiver_index` likewise."""
+    """The same for `receiver_index`."""
 
     def __post_init__(self) -> None:
         self.sender_places = None if self.sender_index is None else self.sender_index.cpu()

@@ -62,7 +62,7 @@ class ForwardPass:
 
     @property
     def action(self) -> Action | None:
-        """What is done in the environment after the newest step; None: nobody acted."""
+        """What is done in the environment after the newest step; None: no agent acted."""
         return None if self.actions is None else self.actions.of()
 
     def tick(

@@ -45,7 +45,7 @@ class TickLoss(NamedTuple):
     losses: Tensor
     """[rows], zero where its target is absent."""
     score: Tensor
-    """Likewise; [rows, columns] of several objectives."""
+    """[rows], zero where its target is absent; [rows, columns] of several objectives."""
     present: Tensor | None
     """Where there is a target; None: everywhere."""
 

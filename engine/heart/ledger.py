@@ -4,7 +4,7 @@ Which receiver ticks may use a message, and which windows must close before its 
 alone; losses and episode ends only decide, per environment, what counts. A message is written here and nowhere else. Its
 life: `send` enters it, `reads` hands it out and `leaf` lets a tick differentiate it, `book` adds what comes back, `close`
 ends a receiver's window and completes it, `take` gives it to the training of predictors; `cut` voids what an ended episode
-sent. A message is pinned while its sender has still to learn from it (`unpin`); it is dropped when nobody needs it.
+sent. A message is pinned while its sender has still to learn from it (`unpin`); it is dropped when it is no longer needed.
 
 On a link that loses, and where it is asked for, the newest arrival is held: `held` (engine/features/held_messages.py).
 """
@@ -299,7 +299,7 @@ class Ledger:
         """Void what was sent in the environments whose episode ended at `step` (semantics 20).
 
         Args:
-            step: The step just taken; nobody has learned at it yet.
+            step: The step just taken; no agent has learned at it yet.
             ended: Where an episode ended.
             terminated: Where it ended for good, not by a limit of time: after such a state nothing follows.
         """
@@ -366,7 +366,7 @@ class Ledger:
             finished: Step at which the last window that used it closed.
             counted: Environments in which a use counted.
             gradient: [rows, size] per sample; None: nothing came back.
-            loss: [rows], of its receiver, for critics; None: nobody asks for it.
+            loss: [rows], of its receiver, for critics; None: it is not needed.
         """
         message = self.messages[stamp]
         message.counted, message.gradient, message.loss = counted, gradient, loss

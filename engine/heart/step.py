@@ -72,7 +72,7 @@ class Engine:
 
     @property
     def action(self) -> Action | None:
-        """What is done in the environment after the newest step; None: nobody acted."""
+        """What is done in the environment after the newest step; None: no agent acted."""
         return self.forward_pass.action
 
     def freeze(self, *, gradients: bool = True) -> None:
@@ -94,7 +94,7 @@ class Engine:
         Args:
             step: The step.
             step_signals: Its signals.
-            keep: Whether messages and injections are kept until the next step, for figures and recordings; else the sweep
+            keep: Whether messages and injections are kept until the next step, for metrics and recordings; else the sweep
                 order releases those that nothing else reads. It changes no number.
         """
         self.divergence.statistics.note()

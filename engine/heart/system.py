@@ -100,7 +100,7 @@ class System:
 
     @property
     def began(self) -> int:
-        """The step at which the present episode began, where it is somebody's window."""
+        """The step at which the present episode began, if it is a window."""
         return 0 if self.episode is None else self.episode.start
 
     @property
@@ -135,7 +135,7 @@ class System:
         return {name: agent.goal for name, agent in self.agents.items() if agent.goal is not None}
 
     def signals(self) -> set[str]:
-        """Return the names of all signals somebody asks for."""
+        """Return the names of all signals that are read."""
         names = {name for goal in self.goals().values() for name in goal.signals}
         for agent in self.agents.values():
             names.update(name for name in (*agent.inputs.observes, *agent.inputs.critic) if name != AGE)

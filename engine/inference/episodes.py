@@ -1,4 +1,4 @@
-"""Whole episodes: what policies earn in a world of their own, from the first step to each episode's end."""
+"""Whole episodes: the returns of policies in a new environment, from the first step to each episode's end."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ LONGEST = 100_000
 
 @dataclass(frozen=True)
 class Episodes:
-    """Returns and lengths of whole episodes, means over all of them.
+    """Mean return and length of whole episodes.
 
     Attributes:
-        count: How many there are.
-        length: In steps.
-        returns: By reward: the sum of an episode's rewards, undiscounted.
+        count: The number of episodes.
+        length: Their mean length in steps.
+        returns: By reward, the mean sum of an episode's rewards, undiscounted.
         actions: `greedy` or `sampled`.
     """
 
@@ -46,7 +46,7 @@ def policies(system: System) -> dict[str, Goal]:
 
 
 def reward_of(goal: Goal) -> str:
-    """Return the reward whose return is a policy's own: the only one of the world that it learns from, else `reward`."""
+    """Return the reward whose return is a policy's own: the only one of the environment that it learns from, else `reward`."""
     weights = () if goal.rewards is None else goal.rewards.weights
     names = [name for name, _ in weights if name.partition(".")[0] == REWARD]
     return names[0] if len(names) == 1 else REWARD
@@ -57,7 +57,7 @@ def play(rollout: EnvironmentRollout, episodes: int, actions: ActionMode) -> Epi
 
     Args:
         rollout: At its first step.
-        episodes: Of each environment; those that one finishes while others go on do not count.
+        episodes: Of each environment; those that one finishes while others continue do not count.
         actions: How the rollout's policies act.
 
     Raises:

@@ -59,16 +59,17 @@ def first_lines(head: str, lines: Sequence[str], where: str) -> str:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a system scored on a split.
+    """The scores of a system on a split.
 
     Attributes:
         split: The split.
-        examples: How many examples it has, each shown once; elsewhere the targets that a readout was scored on.
-        readout: The agents whose metric, averaged, is the scenario's.
-        agents: By agent with an objective: `loss` and the metric of its objective (`accuracy`, `error` or `bits`), of
-            several also each one's, such as `label_loss`; NaN where it never had a target. By agent with a policy: `return`, that of its own reward where it has one.
-        links: How messages travelled.
-        episodes: The episodes that returns are of; None: no agent has a policy.
+        examples: The number of examples, each shown once; without a stream of examples, the number of targets.
+        readout: The agents whose mean metric is the scenario's.
+        agents: By agent with an objective: `loss` and the metric of its objective (`accuracy`, `error` or `bits`), with
+            several objectives also each one's, such as `label_loss`; NaN without any target. By agent with a policy:
+            `return`, of its own reward if it has one.
+        links: The links of the evaluation.
+        episodes: The evaluated episodes; None: no agent has a policy.
     """
 
     split: str
@@ -79,10 +80,7 @@ class Evaluation:
     episodes: Episodes | None = None
 
     def score(self, metric: str) -> float:
-        """Return a metric by name: the mean over the readouts that have it, or that of one agent (`AGENT.accuracy`).
-
-        NaN where there is none.
-        """
+        """Return a metric by name: the mean over the readouts that have it, or one agent's (`AGENT.accuracy`); else NaN."""
         agent, what = split_metric(metric)
         names = self.readout if agent is None else (agent,)
         values = [own[what] for name in names if what in (own := self.agents.get(name, {}))]
@@ -90,17 +88,17 @@ class Evaluation:
 
     @property
     def accuracy(self) -> float:
-        """Mean accuracy of the readouts in [0, 1]; NaN where none classifies."""
+        """Mean accuracy of the readouts in [0, 1]; NaN if none classifies."""
         return self.score("accuracy")
 
     @property
     def bits(self) -> float:
-        """Mean bits that a target costs the readouts; NaN where none codes."""
+        """Mean bits per target of the readouts; NaN if none has the objective `coding`."""
         return self.score("bits")
 
     @property
     def return_(self) -> float:
-        """Mean return of the readouts' episodes, undiscounted; NaN where none has a policy."""
+        """Mean undiscounted return of the readouts' episodes; NaN if none has a policy."""
         return self.score("return")
 
     @property
@@ -137,29 +135,29 @@ def evaluate(
     episodes: int | None = None,
     sampled: bool = False,
 ) -> Evaluation:
-    """Score a system on a split, from silence; delays are kept, and no training-only signal reaches an agent.
+    """Score a system on a split, without messages at the start; delays are kept, and no agent reads a training-only signal.
 
-    Of a stream of examples each is shown once, for `steps_needed` steps, and each agent's newest output is scored. In other environments the system runs forward for `evaluation_steps`
-    in an environment of its own, and ticks with a target are scored once all paths to the agent have filled.
-    Where agents have policies, it runs in as many environments as in training until each has finished its first whole
-    episodes; their returns are the score.
+    In a stream of examples, each example is shown once, for `steps_needed` steps, and each agent's newest output is scored.
+    In other environments, the system runs forward for `evaluation_steps` in a new environment, and ticks with a target are
+    scored once all paths to the agent have filled. If agents have policies, the system runs in as many environments as in
+    training until each has finished its first whole episodes; their returns are the score.
 
     Args:
-        system: What to evaluate; no bit of it changes.
+        system: The system to evaluate; no bit of it changes.
         env: Its environment.
         readout: The agents whose metric is the scenario's.
         split: The part of the data.
-        links: How messages travel; a word for their kind will do.
-        seed: Of the run; what links lose and add is sampled from it and from the split, the same every time.
+        links: The links, or their kind.
+        seed: The run's seed. Losses and noise of links are sampled from it and from the split, the same every time.
         make: Makes the environment to run forward in; streams of examples need none.
-        episodes: Of each environment, where agents have policies; None: one, or in a stream of examples as many as go once
-            through the split.
-        sampled: Whether policies sample their actions; else they take the most likely one.
+        episodes: Episodes per environment, if agents have policies; None: one, or in a stream of examples one pass through
+            the split.
+        sampled: Whether to sample actions, instead of the most likely one.
 
     Raises:
         ScenarioError: The environment has no splits, or not this one; no such kind of links; no target for a readout; a
-            setting of episodes where no agent has a policy.
-        RunError: As of `play`.
+            setting of episodes although no agent has a policy.
+        RunError: See `play`.
     """
     links = Links.read(links)
 
@@ -227,7 +225,7 @@ def _score_environment(
     if env.evaluation_steps is None:
         own = ", ".join(env.figures())
         progress = (
-            f"its own figures in the run show progress: {own}" if own else "the run's losses show progress"
+            f"its own metrics in the run show progress: {own}" if own else "the run's losses show progress"
         )
         raise ScenarioError(f"evaluate: the environment has no splits to evaluate on; {progress}")
     check_split(split, env.splits)
@@ -243,8 +241,8 @@ def _score_environment(
     for name, score in scores.items():
         if name in readout and not score.count:
             raise ScenarioError(
-                f"evaluate: within the {steps} steps of the {split} split no tick of '{name}' has a target and all paths "
-                "to it filled; shorten delays or periods, or take more data"
+                f"evaluate: in the {steps} steps of the {split} split, no tick of '{name}' has a target and a message over "
+                "every path; shorten delays or periods, or use more data"
             )
         agents[name] = _means(score, goals[name])
     targets = [scores[name].count for name in readout if name in scores]
@@ -304,7 +302,7 @@ def examples(
     """
     if not hasattr(env, "batches"):
         raise ScenarioError(
-            "env: it is no stream of examples, and only examples can be looked at one by one; evaluate without that"
+            "env: it is not a stream of examples, so there is no loss per example; leave this measurement out"
         )
     count = env.example_count(split)
     rows = rows or _ROWS

@@ -125,7 +125,7 @@ def observed(system: System) -> list[str]:
     }
     if not names:
         raise ScenarioError(
-            "agents: none observes a signal, so there is nothing to be shown; let one observe"
+            "agents: no agent observes a signal, so the module would have no input; give one an observation"
         )
     return list(names)
 

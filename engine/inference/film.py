@@ -47,13 +47,13 @@ def film(
     """Write whole episodes of one environment, with the most likely actions and over perfect links, as an animated GIF.
 
     Args:
-        system: No bit of it changes.
+        system: The system; no bit of it changes.
         scenario: Its scenario.
         path: The file, which is returned.
         now: Steps of training, for the title.
-        seed: Of the environment.
-        episodes: How many.
-        senders: Agents whose messages are drawn; None: all.
+        seed: Seed of the environment.
+        episodes: The number of episodes.
+        senders: Agents whose messages are shown; None: all.
 
     Raises:
         ScenarioError: The environment renders no pictures, or its episodes never end.
@@ -80,7 +80,7 @@ def film(
         while ended < episodes:
             if len(frames) == _LONGEST:
                 raise RunError(
-                    f"export: {ended} of {episodes} episodes have ended after {_LONGEST:,} steps; ask for fewer"
+                    f"export: {ended} of {episodes} episodes have ended after {_LONGEST:,} steps; export fewer episodes"
                 )
             picture = _picture(env)
             sent = {name: message._replace(new=False) for name, message in sent.items()}

@@ -15,17 +15,16 @@ LINKS = ("perfect", "as_run")
 
 @dataclass(frozen=True)
 class Links:
-    """How messages travel in a rollout.
+    """The links of a rollout.
 
     Attributes:
-        kind: `perfect`: delays and rates are kept, nothing is lost, nothing is added, but for links that lose every message,
-            which are cut as they are in the run; `as_run`: all as in the run, with synthetic inputs where a message is
-            missing.
-        drop: With `as_run`, the probability of loss on every link; None: its own.
-        inputs: With `as_run`, whether synthetic inputs stand in.
+        kind: `perfect`: delays and rates are kept, without loss and noise; links that lose every message in the run are cut.
+            `as_run`: as in the run, with synthetic inputs for missing messages.
+        drop: With `as_run`, the probability of loss on every link; None: the link's own.
+        inputs: With `as_run`, whether synthetic inputs replace missing messages.
 
     Raises:
-        ScenarioError: No such kind, or something that perfect links do not have.
+        ScenarioError: No such kind, or a setting that perfect links do not have.
     """
 
     kind: str = "perfect"
@@ -34,13 +33,13 @@ class Links:
 
     def __post_init__(self) -> None:
         if self.kind not in LINKS:
-            raise ScenarioError(f"links: '{self.kind}' is not known; use 'perfect' or 'as_run'")
+            raise ScenarioError(f"links: no kind '{self.kind}'; use 'perfect' or 'as_run'")
         if self.drop is not None and not 0 <= self.drop <= 1:
             raise ScenarioError(f"drop: must be from 0 to 1, not {self.drop}")
         if self.kind == "perfect" and self.drop is not None:
             raise ScenarioError(f"drop: perfect links lose nothing, got {self.drop}; use links 'as_run'")
         if self.kind == "perfect" and not self.inputs:
-            raise ScenarioError("inputs: over perfect links none stands in; use links 'as_run'")
+            raise ScenarioError("inputs: perfect links use no synthetic inputs; use links 'as_run'")
 
     @classmethod
     def read(cls, links: Links | str) -> Links:

@@ -41,12 +41,12 @@ def write_system(
     Args:
         system: What is written.
         path: Its suffix, one of `SUFFIXES`, is the format.
-        agents: Of a module, whose outputs it returns; None: the `readouts`. Of weights, whose; None: all.
+        agents: The agents whose outputs the module returns (None: the `readouts`), or whose weights are written (None: all).
         readouts: The scenario's.
         policy: A module from observations to actions in place of the system's.
 
     Raises:
-        ScenarioError: No such agent, or as of `export`.
+        ScenarioError: No such agent, or see `export`.
         RunError: Another suffix; torch cannot trace a module; a package is missing; the file cannot be written.
     """
     if isinstance(agents, str) or not isinstance(agents, Iterable | None):
@@ -54,9 +54,7 @@ def write_system(
     if agents is not None and not agents:
         raise ScenarioError("export: agents is empty; name one, or leave it out")
     if path.suffix not in SUFFIXES:
-        raise RunError(
-            f"export: '{path.name}' is of no known format; end it in {', '.join(SUFFIXES)} or .gif"
-        )
+        raise RunError(f"export: '{path.name}' has no known suffix; use {', '.join(SUFFIXES)} or .gif")
     if path.suffix == ".safetensors":
         content = _weights(system, agents)
     else:

@@ -1,4 +1,4 @@
-"""A system as a policy: observations of a world in, actions out, with state and messages kept between calls; one without
+"""A system as a policy: observations of an environment in, actions out, with state and messages kept between calls; one without
 memory as a module too.
 """
 
@@ -30,16 +30,16 @@ __all__ = ["Policy", "policy_module"]
 
 
 class Policy:
-    """A system that acts in a world stepped by somebody else, over perfect links, and does not learn.
+    """A system that acts in an environment with its own loop, over perfect links, without learning.
 
-    It acts with the parameters that the system has when the policy is made. States, and messages on their way, are kept
-    from one call to the next: call it once a step, for the same environments.
+    Its parameters are the system's when the policy is created. States, and messages on their way, are kept between calls:
+    call it once per step, for the same environments.
 
     Args:
         system: The agents; no bit of it changes.
-        env: The environment of the system, of any batch, for the forms of its observations and actions.
-        greedy: Whether policies take their most likely action, instead of a sample.
-        seed: Of samples, and of parts of the action that no agent chooses, which are random.
+        env: The system's environment, with any batch, for the spaces of observations and actions.
+        greedy: Whether to take the most likely action instead of a sample.
+        seed: Seed of the samples, and of parts of the action that no agent chooses, which are random.
 
     Raises:
         ScenarioError: No agent acts.
@@ -59,16 +59,16 @@ class Policy:
         self._step = self._batch = 0
 
     def act(self, observation: Any) -> Any:
-        """Return the action at an observation, as the world takes it, in numpy.
+        """Return the action for an observation, in the environment's form, in numpy.
 
         Args:
-            observation: As the world returns it, of one environment or of a vector of them, in arrays or tensors; of a
-                parallel world by agent.
+            observation: As the environment returns it, of one environment or of a vector of them, in arrays or tensors; of
+                a parallel environment by agent.
 
         Raises:
-            ScenarioError: It has not the parts that are observed, or their shapes, or is of another number of environments
-                than the one before.
-            RunError: It is not finite.
+            ScenarioError: A part that is observed is missing or has another shape, or the number of environments differs
+                from the call before.
+            RunError: The observation is not finite.
         """
         system = self._system
         signals, alone = self._native.read(observation, self._names, system.device, system.dtype)
@@ -77,7 +77,7 @@ class Policy:
             self._begin(batch)
         elif batch != self._batch:
             raise ScenarioError(
-                f"policy: {batch} environments, after {self._batch}; call reset() between them"
+                f"policy: {batch} environments, but {self._batch} at the step before; call reset() first"
             )
         assert self._rollout is not None
         self._rollout.tick(self._step, StepSignals(self._step, signals))
@@ -90,14 +90,14 @@ class Policy:
         return action
 
     def reset(self, mask: NDArray[np.bool_] | Tensor | bool | None = None) -> None:
-        """Begin episodes: what agents remember, and messages on their way, are void.
+        """Begin new episodes: states are reset, and messages on their way are dropped.
 
         Args:
-            mask: [batch] bool: the environments whose episode has ended; the others, and the clocks of the agents, go on. None:
-                all, and everything begins anew: clocks, random numbers and the number of environments.
+            mask: [batch] bool: the environments whose episode has ended; the others, and the agents' clocks, continue. None:
+                all, and clocks, random numbers and the number of environments are reset too.
 
         Raises:
-            ScenarioError: A mask of another number of environments.
+            ScenarioError: The mask has another number of environments.
         """
         if mask is None:
             self._rollout, self._step = None, 0
@@ -107,7 +107,7 @@ class Policy:
             return
         if len(ended) != self._batch:
             raise ScenarioError(
-                f"policy: the mask is of {len(ended)} environments; give one of {self._batch}"
+                f"policy: the mask has {len(ended)} entries; give {self._batch}, one per environment"
             )
         if bool(ended.any()):
             self._rollout.system.cut(self._step - 1, EpisodeEnds(ended))
@@ -131,28 +131,30 @@ def policy_module(system: System, env: TorchVectorEnv, *, greedy: bool) -> fx.Gr
 
     Args:
         system: The agents, over perfect links; the module has copies of their parameters.
-        env: Its environment, whose actions it returns.
-        greedy: Whether the action is the most likely one (of a Box the mean), instead of a sample by torch's generator.
+        env: Its environment, whose actions the module returns.
+        greedy: Whether the action is the most likely one (for a Box the mean), instead of a sample by torch's generator.
 
     Returns:
-        A module called with the observed signals by name, [batch, *shape] each, that returns the action as the world takes
-        it, [batch, …]: that of a Box within its bounds, that of a Dict by part.
+        A module called with the observed signals by name, [batch, *shape] each, that returns the action in the
+        environment's form, [batch, …]: for a Box within its bounds, for a Dict by part.
 
     Raises:
-        ScenarioError: No agent acts, or none for a part of the action; what it does depends on more than the present step;
+        ScenarioError: No agent acts, or none for a part of the action; the action depends on more than the present step;
             messages are sampled too.
     """
     actors, actions = _actors(system), native_of(env).actions
     parts = actions.space.spaces.keys() if isinstance(actions.space, spaces.Dict) else ()
     missing = [part for part in parts if part not in [agent.acts for agent in actors]]
     if missing:
-        raise ScenarioError(f"policy: no agent acts for '{missing[0]}'; a file has no random actions")
+        raise ScenarioError(
+            f"policy: no agent acts for '{missing[0]}', and a file has no random actions; add one"
+        )
     if not greedy and any(channel.sampler is not None for channel in system.channels.values()):
-        raise ScenarioError("policy: messages are sampled too, which a file does not do; export it greedy")
+        raise ScenarioError("policy: messages are sampled too, which a file cannot do; use actions='greedy'")
     rounds = Ticks(system, steps_per_round(system))
     rounds.module([agent.name for agent in actors])
     if rounds.length > 1 or rounds.carried:
-        held = ", ".join(rounds.carried) or f"clocks that repeat themselves after {rounds.length} steps"
+        held = ", ".join(rounds.carried) or f"clocks that repeat after {rounds.length} steps"
         raise ScenarioError(
             f"policy: it has memory ({held}), and a file from observation to action has none; use simulation.policy(), or "
             "export the system"
@@ -168,7 +170,7 @@ class _Choice(nn.Module):
     Args:
         actors: These.
         actions: Of the world.
-        greedy: As of `policy_module`.
+        greedy: See `policy_module`.
     """
 
     def __init__(self, actors: Sequence[Agent], actions: Actions, *, greedy: bool) -> None:

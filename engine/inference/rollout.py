@@ -1,7 +1,7 @@
 """Rollouts: a system run forward with running statistics; nothing learns (semantics 24).
 
 The system is a copy that shares the parameters and nothing that a tick changes; its agents tick by the same code as
-those of the run. It has links of its own, so that no bit of the run changes and the same numbers are drawn every time.
+those of the run. It has links of its own, so that no bit of the run changes and the same numbers are sampled every time.
 A hook may replace messages before they go out.
 """
 
@@ -66,7 +66,7 @@ Scores = dict[str, dict[str, Tensor]]
 """By agent with an objective: its `loss` and the objective's metric per example, [rows] each."""
 
 _STEP = StepWindows(1)
-"""Nobody learns, so every step is a window: what has been read is let go at once."""
+"""Nothing learns, so every step is a window: what has been read is let go at once."""
 
 
 class Rollout:
@@ -113,7 +113,7 @@ class Rollout:
 
     @property
     def action(self) -> Action | None:
-        """What is done in the environment after the newest step; None: nobody acted."""
+        """What is done in the environment after the newest step; None: no agent acted."""
         return self._forward_pass.action
 
     @torch.no_grad()

@@ -54,7 +54,7 @@ class Validation:
 
     @property
     def reason_to_stop(self) -> str | None:
-        """Why the run ends by `stop`, in one line; None: it goes on."""
+        """Why the run ends by `stop`, in one line; None: it continues."""
         stop, spec = self.training.stop, self.training.evaluate
         if stop is None or spec is None or self.since.get(stop.metric, 0) < stop.patience:
             return None

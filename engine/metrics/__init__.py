@@ -1,1 +1,1 @@
-"""What recorders are handed: figures, samples, timelines."""
+"""What recorders are handed: metrics, samples, timelines."""

@@ -29,15 +29,15 @@ def describe_run(
     until: int | None = None,
     timeline: Timeline | None = None,
 ) -> RunDescription:
-    """Return the description that recorders get before the first figure.
+    """Return the description that recorders receive before the first metrics.
 
     Args:
-        scenario: Resolved.
-        facts: What run.json says.
+        scenario: The resolved scenario.
+        facts: The content of run.json.
         document: The text of scenario.yaml.
         start: Steps done before this session.
-        until: The step it stops at; None: that of the scenario.
-        timeline: What happens in the first steps.
+        until: The step it stops at; None: the scenario's last.
+        timeline: The timeline of the first steps.
     """
     graph = graph_of(scenario)
     nx.set_node_attributes(graph, (facts.get("parts") or {}).get("placement", {}), "part")
@@ -73,7 +73,7 @@ def _hparams(facts: Mapping[str, Any]) -> dict[str, float | int | str | bool]:
 
 
 def graph_of(scenario: Scenario) -> nx.MultiDiGraph[str]:
-    """Return who talks to whom, as telemetry draws it (`RunDescription.graph`)."""
+    """Return the graph of agents and channels, as telemetry draws it (`RunDescription.graph`)."""
     graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
     for name, agent in scenario.agents.items():
         role = "readout" if name in scenario.readouts else "agent" if agent.learn else "frozen"
@@ -107,7 +107,7 @@ def about_agent(scenario: Scenario, name: str) -> dict[str, str]:
         "learns": _learning(scenario, name),
     }
     if agent.categories != "one_hot":
-        about["categories"] = f"classes enter by {agent.categories}"
+        about["categories"] = f"classes enter as {agent.categories}"
     if agent.acts:
         about["acts"] = "its output is the environment's action"
     if agent.share is not None:
@@ -178,7 +178,7 @@ def about_channel(channel: ChannelSpec) -> dict[str, str]:
     parts += [f"{link.bits} bits"] if link.bits else []
     parts += [f"rate {link.rate:g}"] if link.rate < 1 else []
     parts += [f"back {link.back}"] if link.back not in (None, link.delay) else []
-    about["link"] = ", ".join(parts) or "at once, nothing lost"
+    about["link"] = ", ".join(parts) or "no delay, no loss"
     if channel.read != "last":
         about["read"] = channel.read
     return about

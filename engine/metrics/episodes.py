@@ -11,7 +11,7 @@ from torch import Tensor
 __all__ = ["REWARD", "EpisodeStatistics"]
 
 REWARD = "reward"
-"""The reward that all share; `reward.NAME` is that of one agent, where a world has rewards of its own for each."""
+"""The reward that all share; `reward.NAME` is that of one agent, if the environment has a reward for each."""
 _LENGTH = "length"
 
 
@@ -38,7 +38,7 @@ class EpisodeStatistics:
     ) -> None:
         self._rewards = (REWARD, *(name for name in names if name != REWARD))
         self._present = torch.zeros(1 + len(self._rewards), batch, device=device, dtype=dtype)
-        """Length and returns of the episodes that go on, a row each."""
+        """Length and returns of the episodes in progress, a row each."""
         self._newest = torch.zeros_like(self._present)
         self._ones = torch.ones(batch, device=device, dtype=dtype)
         self.finished = torch.zeros(batch, device=device, dtype=torch.int64)
@@ -87,7 +87,7 @@ class EpisodeStatistics:
         return {**named, "episode_length": length, "episodes": float(self.finished.sum())}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state: by reward, and `length`, sums of the episodes that go on and of the newest finished ones."""
+        """Return the state: by reward, and `length`, sums of the episodes in progress and of the newest finished ones."""
         names = (_LENGTH, *self._rewards)
         return {
             "present": dict(zip(names, self._present, strict=True)),

@@ -1,4 +1,4 @@
-"""Figures: what a step says about agents and channels, as plain numbers for recorders.
+"""Metrics of a step, by agent and channel, as plain numbers for recorders.
 
 Stacks are measured as a whole, so that looking costs little. Shapes: n members of a stack (1 of a lone agent or channel),
 B environments.
@@ -97,7 +97,7 @@ class Row(NamedTuple):
 
 
 def write_figures(simulation: BaseSimulation, step: int, row: Row | None = None) -> None:
-    """Hand the figures, histograms and samples of the step just taken to the simulation's recorders.
+    """Hand the metrics, histograms and samples of the step just taken to the simulation's recorders.
 
     Args:
         simulation: Just after `step`.
@@ -137,7 +137,7 @@ def environment_figures(simulation: BaseSimulation) -> dict[str, float]:
 def write_validation(simulation: BaseSimulation, step: int) -> None:
     """Evaluate after a step as `training.evaluate` says, record the metrics, and end a run that has stopped getting better.
 
-    The metrics are figures of agents that begin with the split's name: `validation_loss`, `validation_accuracy`, ….
+    They are metrics of agents, and their names begin with the split's: `validation_loss`, `validation_accuracy`, ….
     """
     validation = simulation.validation
     assert validation.training.evaluate is not None
@@ -158,7 +158,7 @@ def write_validation(simulation: BaseSimulation, step: int) -> None:
 def figures(
     computed: Computed, step: int, scores: Mapping[str, Mapping[str, float]] | None = None
 ) -> list[Figure]:
-    """Return the figures of one step.
+    """Return the metrics of one step.
 
     Per agent: `loss` and its objective's metric, as `scores` has them, `updates`, `parameter_norm`,
     `gradient_norm`. Per channel: `sg_loss`, alignment with what came back (`cosine`, `norm_ratio`, `r2`, …),
@@ -171,7 +171,7 @@ def figures(
     Args:
         computed: Just after `step`.
         step: The step just taken.
-        scores: Loss and metric by agent, means since the last figures.
+        scores: Loss and metric by agent, means since the last log entry.
     """
     system, learned = computed.backend.system, computed.learned.stacks
     agents = _rows("agent", computed.scenario.agents, of_agents(system, learned))
@@ -190,7 +190,7 @@ class Measured(NamedTuple):
 
 
 def _rows(kind: Kind, names: Iterable[str], measured: Iterable[Measured]) -> list[Figure]:
-    """Return the figures of one agent or channel after the other."""
+    """Return the metrics of one agent or channel after the other."""
     found: dict[str, list[Figure]] = {name: [] for name in names}
     for members, metric, values, present in measured:
         for place, (name, value) in enumerate(zip(members, values, strict=True)):
@@ -200,7 +200,7 @@ def _rows(kind: Kind, names: Iterable[str], measured: Iterable[Measured]) -> lis
 
 
 def channel_figures(twin: BaseSimulation) -> dict[str, dict[str, float]]:
-    """Return each channel's newest figures, found by letting a fork, which is used up, go on for some steps."""
+    """Return each channel's newest metrics, found by letting a fork, which is used up, go on for some steps."""
     system = twin._system
     found: dict[str, dict[str, float]] = {name: {} for name in system.channels}
     windows = [group.windows.steps() for group in system.groups]
@@ -214,7 +214,7 @@ def channel_figures(twin: BaseSimulation) -> dict[str, dict[str, float]]:
 
 
 def live_graph(simulation: BaseSimulation) -> nx.MultiDiGraph[str]:
-    """Return a simulation's graph with the newest figures as attributes of its nodes and edges."""
+    """Return a simulation's graph with the newest metrics as attributes of its nodes and edges."""
     scenario, scores = simulation.scenario, simulation.train_means.row() | simulation.train_means.means()
     graph = graph_of(scenario)
     edges = {channel.name: (channel.sender, channel.receiver, channel.key) for channel in scenario.channels}
@@ -258,7 +258,7 @@ def _norms(tensors: Sequence[Tensor], agent: Agent) -> list[float]:
 
 
 def of_channels(system: System, learned: StepReport, step: int) -> Iterator[Measured]:
-    """Yield the figures of channels that `figures` lists; `learned` is of the same stacks as `system`."""
+    """Yield the metrics of channels that `figures` lists; `learned` is of the same stacks as `system`."""
     for name, trained in learned.input_updates.items():
         losses = trained.loss.reshape(-1).tolist()
         yield Measured(system.channels[name].names, "si_loss", losses, _list(trained.members))

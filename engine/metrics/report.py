@@ -70,7 +70,7 @@ class AgentReport:
         return LossesByAgent(self)
 
     def figures(self) -> dict[str, dict[str, Tensor]]:
-        """Return the figures of policies whose window ended, by agent and name, scalars: see `PolicyLosses`."""
+        """Return the metrics of policies whose window ended, by agent and name, scalars: see `PolicyLosses`."""
         found: dict[str, dict[str, Tensor]] = {}
         for update in self.stacks.updates:
             for name, policy in update.window_loss.policies.items():
@@ -168,7 +168,7 @@ Sums = tuple[Tensor, Tensor, int | Tensor]
 
 
 FigureSums = dict[str, dict[str, Any]]
-"""Sums of policies' figures over windows, by agent: the figures' `names`, their `sums` and `counts`, [names] each."""
+"""Sums of policies' metrics over windows, by agent: the metrics' `names`, their `sums` and `counts`, [names] each."""
 
 
 def _add_figures(totals: FigureSums, figures: Mapping[str, Mapping[str, Tensor]]) -> None:
@@ -190,11 +190,11 @@ def _figure_means(totals: FigureSums) -> dict[str, dict[str, float]]:
 
 
 _ROWS = 10
-"""Rows of figures from one sample of messages to the next."""
+"""Log entries from one sample of messages to the next."""
 
 
 class RowSteps(NamedTuple):
-    """The steps at which figures are recorded: the first, every `telemetry.period`th, and those that may be the last of a run."""
+    """The steps at which metrics are recorded: the first, every `telemetry.period`th, and those that may be the last of a run."""
 
     period: int
     """0: nothing is recorded."""
@@ -204,19 +204,19 @@ class RowSteps(NamedTuple):
     """Steps from one evaluation that can end the run to the next; 0: none can."""
 
     def due(self, step: int) -> bool:
-        """Whether figures are recorded at a step."""
+        """Whether metrics are recorded at a step."""
         if not self.period:
             return False
         periods = filter(None, (self.period, self.may_end))
         return step == 0 or step + 1 == self.until or any((step + 1) % every == 0 for every in periods)
 
     def sampled(self, step: int) -> bool:
-        """Whether messages are sampled at a step too: at the first, at every tenth with figures, and at the last."""
+        """Whether messages are sampled at a step too: at the first, at every tenth log entry, and at the last."""
         return step == 0 or (step + 1) % (_ROWS * self.period) == 0 or step + 1 == self.until
 
 
 class MeanAccumulator:
-    """Sums of loss and metric per agent, and of policies' figures, kept on the device of the losses.
+    """Sums of loss and metric per agent, and of policies' metrics, kept on the device of the losses.
 
     Args:
         system: The system of the agents.
@@ -272,7 +272,7 @@ class MeanAccumulator:
     def means(self) -> dict[str, dict[str, float]]:
         """Return `loss` and the objective's metric by agent, means over all ticks and environments with a target.
 
-        Also the figures of policies, means over windows.
+        Also the metrics of policies, means over windows.
         """
         return self._means(self._sums, self._figures)
 

@@ -1,4 +1,4 @@
-"""The timeline of a system: what its clocks, windows and ledgers alone say of what will happen. Nothing is run."""
+"""The timeline of a system, computed from its clocks, windows and ledgers. Nothing is run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["span", "timeline"]
 
 _LONGEST = 32
-"""Steps that are shown where nobody says how many."""
+"""Steps that are shown by default."""
 _SHORTEST = 8
 
 
@@ -32,10 +32,10 @@ def span(system: System) -> int:
 
 
 def timeline(of: System | BaseSimulation, start: int, steps: int) -> Timeline:
-    """Return what happens when in a system or simulation, for some steps from `start` on; links are taken to lose nothing.
+    """Return the timeline of a system or simulation, for some steps from `start` on, with links that lose nothing.
 
     Raises:
-        ScenarioError: There is no such span of steps.
+        ScenarioError: `steps` or `start` is invalid.
     """
     if steps < 1:
         raise ScenarioError(f"timeline: steps is {steps}; it must be at least 1")

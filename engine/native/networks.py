@@ -44,11 +44,11 @@ def _obstacles(system: System, agent: Agent) -> Iterator[str]:
     if system.device.type not in ("cpu", "meta") or system.dtype not in (torch.float32, torch.float64):
         yield f"the kernel computes float32 and float64 on the CPU, not {system.dtype} on {system.device}"
     if not isinstance(network, Mlp):
-        yield "its network is no mlp"
+        yield "its network is not an mlp"
         return
     yield from _network_obstacles(network, system.batch)
     if HIDDEN in agent.ports and not network.widths:
-        yield "it sends its input, having no hidden layer"
+        yield "it has no hidden layer, and sends its input"
     if learner.frozen or not isinstance(learner.optimiser, Optimiser):
         yield "it is frozen" if learner.frozen else "its optimiser is torch's, or your own"
     together = [system.agents[name] for name in system.group_of[agent.name].members]

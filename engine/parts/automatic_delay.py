@@ -38,7 +38,7 @@ def with_chosen_delay(
     Args:
         scenario: Resolved.
         settings: The division.
-        **how: As of `BaseSimulation`.
+        **how: See `BaseSimulation`.
 
     Raises:
         ScenarioError: It cannot be divided like this.

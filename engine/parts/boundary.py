@@ -66,7 +66,7 @@ class Return:
         finished: The step at which the last window that used it closed.
         counted: [rows] bool: where a use counted; or everywhere, or nowhere.
         gradient: [rows, size], per sample; None: nothing.
-        loss: [rows]: its receiver's, for critics; None: nobody asks for it.
+        loss: [rows]: its receiver's, for critics; None: it is not needed.
         incarnation: The sender's, when it sent the message; for parts that do not wait.
     """
 
@@ -198,7 +198,7 @@ class Boundary:
         for (name, stamp), message in self._due.items():
             if message.first_use is not None and message.first_use <= step:
                 raise EngineError(
-                    f"part {self.index}: the message of step {stamp} over {name} is read at {step}, not arrived"
+                    f"part {self.index}: the message of step {stamp} over {name} has not arrived when it is read at {step}"
                 )
 
     def _fill(self, placeholder: Message, arrived: CutMessage) -> None:
@@ -261,7 +261,7 @@ class Boundary:
         expected = self.covered[exchange.sender]
         if exchange.first != expected:
             raise EngineError(
-                f"part {self.index}: from part {exchange.sender} came the steps from {exchange.first} on, not from {expected}"
+                f"part {self.index}: part {exchange.sender} sent the steps from {exchange.first} on, not from {expected} on"
             )
         self.covered[exchange.sender] = exchange.end
         for message in exchange.messages:

@@ -41,7 +41,7 @@ class Coordinator:
     """Takes steps of a simulation by parts, which are opened where they are first needed for its scenario and seed.
 
     Args:
-        simulation: The whole, at the step it goes on from; its parts are opened.
+        simulation: The whole, at the step it starts from; its parts are opened.
         settings: The division.
         opened: Parts of another scenario in the same division, in processes that go on as those of this one.
 
@@ -67,7 +67,7 @@ class Coordinator:
         """Steps that the parts have taken; None: their state is not that of the simulation."""
         parts = self._open(simulation)
         self._alive = [True] * (max(parts.placement.values()) + 1)
-        """Whether each part ran in the newest figures that were written, and their step."""
+        """Whether each part ran in the newest metrics that were written, and their step."""
         self._written = 0
         self.facts = settings.facts(parts.placement, parts.every)
 
@@ -89,7 +89,7 @@ class Coordinator:
             observed: Whether the whole simulation takes a step itself.
 
         Raises:
-            DivergenceError: As of `BaseSimulation.advance`: the simulation is at the step that diverged.
+            DivergenceError: See `BaseSimulation.advance`: the simulation is at the step that diverged.
             RunError: A part is gone and does not come back.
         """
         step = simulation.now
@@ -171,7 +171,7 @@ class Coordinator:
         self._parts_at = None
 
     def write_statistics(self, simulation: BaseSimulation) -> None:
-        """Hand the figures of the parts to the simulation's recorders, as those of the step just taken."""
+        """Hand the metrics of the parts to the simulation's recorders, as those of the step just taken."""
         if self._parts is not None:
             self._write(simulation, self._parts.statistics(), simulation.now)
 
@@ -197,7 +197,7 @@ class Coordinator:
         """Load the state that the parts have reached, unless the simulation holds it itself.
 
         Raises:
-            DivergenceError: As of `advance`.
+            DivergenceError: See `advance`.
             RunError: A part is gone and does not come back.
         """
         reached = self._parts_at

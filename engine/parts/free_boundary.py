@@ -27,12 +27,12 @@ __all__ = ["FreeBoundary", "FreeFigures", "FreeSettings", "packed", "unpacked"]
 
 @dataclass(frozen=True)
 class FreeSettings:
-    """Bounds of the free exchange.
+    """Bounds of the exchange in free mode.
 
     Attributes:
-        queue: Messages of a channel that an aligned receiver may be behind; of more the oldest are dropped. Other receivers
-            read the newest only.
-        staleness: Steps after which a sender gives up what has not come back for a message.
+        queue: Messages of a channel that wait for an aligned receiver, at most; then the oldest are dropped. Other receivers
+            read only the newest.
+        staleness: Steps after which a sender gives up waiting for the gradient of a message.
     """
 
     queue: int = 8

@@ -128,8 +128,8 @@ class Part:
         """Take one environment step (semantics 13).
 
         Args:
-            rows: The steps at which figures are recorded, in `row` where this is one; None: none. They change no number.
-            watch: Whether predictions are kept in `learned`; for figures they are.
+            rows: The steps at which metrics are recorded, in `row` where this is one; None: none. They change no number.
+            watch: Whether predictions are kept in `learned`; for metrics they are.
 
         Raises:
             DivergenceError: A loss or gradient was not finite. No parameter of this part has been touched by this step.

@@ -58,7 +58,7 @@ class Bond:
 
     Attributes:
         agents: The two.
-        path: Place in the document of what joins them.
+        path: Place in the scenario of what joins them.
         reason: Why.
         fix: What would let them be in different parts.
     """
@@ -88,11 +88,11 @@ def check_divisible(system: System, scenario: Scenario) -> None:
     training: dict[str, str] = {}
     if system.divergence.quarantine:
         training["on_divergence"] = (
-            "quarantine voids messages at the step of a divergence, which other parts do not know then; use stop"
+            "quarantine voids messages at the step of a divergence, before other parts are notified; use stop"
         )
     elif system.divergence.bound is not None:
         training["on_divergence"] = (
-            "parts do not agree on a divergence at the step that it happens; leave it out"
+            "on_divergence.max is checked at every step, before other parts are notified; leave it out"
         )
     for key, message in training.items():
         raise DocumentError(("training", "advanced", key), f"{message}, or run the scenario as one part")
@@ -102,7 +102,7 @@ def check_divisible(system: System, scenario: Scenario) -> None:
         if agent.acts:
             raise DocumentError(
                 ("agents", name, "acts"),
-                "what the environment shows depends on the action, and every part has an environment of its own; "
+                "observations depend on the action, and every part has its own environment; "
                 "leave it out, or run the scenario as one part",
             )
     obstacle = obstacle_to_copies(scenario.env)
@@ -118,8 +118,8 @@ def check_free(system: System) -> None:
     """
     if not system.description.endless:
         raise ScenarioError(
-            "env: its episodes end, and parts that do not wait are at different steps of them; use a stream of "
-            "examples, or parts in lockstep"
+            "env: its episodes end, and parts in free mode are at different steps of them; use a stream of examples, or "
+            "parts in lockstep"
         )
 
 
@@ -161,7 +161,11 @@ def _uncuttable(channel: Channel) -> tuple[str, str, str] | None:
     if ledger.link.delay == 0:
         return "link.delay", "0: a message is read at the step at which it is sent", _DELAY
     if ledger.wants_gradient and ledger.back == 0:
-        return "link.delay", "0 back: a gradient is back at the step at which it is made", "make it 1 or more"
+        return (
+            "link.delay",
+            "0 back: a gradient returns at the step at which it is computed",
+            "make it 1 or more",
+        )
     if "to.state" in channel.gradient.ends:
         return "gradient.context", "'to.state' is read from the receiver itself", "leave it out"
     return None
@@ -215,7 +219,7 @@ def check_placement(system: System, placement: Placement) -> None:
     missing = [name for name in system.agents if name not in placement]
     if missing:
         listed = ", ".join(missing[:8]) + (", …" if len(missing) > 8 else "")
-        raise ScenarioError(f"place: {listed} in no part; place every agent")
+        raise ScenarioError(f"place: no part for {listed}; place every agent")
     parts = set(placement.values())
     empty = next((part for part in range(len(parts)) if part not in parts), None)
     if empty is not None:

@@ -1,4 +1,4 @@
-"""How a run is divided into parts, as it is asked for and as run.json has it. Loads without torch."""
+"""The division of a run into parts, as requested and as in run.json. Loads without torch."""
 
 from __future__ import annotations
 
@@ -18,41 +18,41 @@ LOCAL = "local"
 
 @dataclass(frozen=True, kw_only=True)
 class PartsSettings:
-    """The division of a run into parts; it changes no number of a run in lockstep.
+    """The division of a run into parts. In lockstep, the run is bit-identical to an undivided one.
 
     Raises:
-        ScenarioError: A value that cannot be.
+        ScenarioError: A value is invalid.
     """
 
     count: int | None = None
-    """Number of parts; None: that of `placement`."""
+    """Number of parts; None: as in `placement`."""
     placement: Mapping[str, int] | None = None
-    """The part of each agent, from 0; None: by equal work and little traffic."""
+    """The part of each agent, from 0; None: chosen for equal work and little traffic."""
     mode: str = "lockstep"
-    """`lockstep`: parts wait for one another, to the bits of one machine. `free`: parts never wait."""
+    """`lockstep`: parts wait for one another, and the run is bit-identical to an undivided one. `free`: parts never wait."""
     every: int | None = None
     """Steps between the exchanges of two parts; None: 1."""
     delay: int | None = None
-    """Steps of a delay that is `auto`, from one part to the next; None: the fewest that hide the line between them."""
+    """Steps of a delay that is `auto`, from one part to the next; None: the fewest that hide the network between them."""
     ray: str | None = None
-    """Each part in a process of a Ray cluster: `local`, or HOST:PORT of one to join; None: all in this process, in turn."""
+    """Runs each part in a process of a Ray cluster: `local`, or HOST:PORT of a cluster to join; None: all in this process."""
 
     def __post_init__(self) -> None:
         if self.mode not in _MODES:
-            raise ScenarioError(f"parts: there is no mode '{self.mode}'{suggest(self.mode, _MODES)}")
+            raise ScenarioError(f"parts: no mode '{self.mode}'{suggest(self.mode, _MODES)}")
         for name, number in (("count", self.count), ("every", self.every), ("delay", self.delay)):
             if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 1):
                 raise ScenarioError(f"parts: {name} is {number!r}; must be a whole number, at least 1")
         if self.placement is None and self.count is None:
-            raise ScenarioError("parts: into how many? give their count, or a placement of the agents")
+            raise ScenarioError("parts: count is missing; give it, or a placement of the agents")
 
     @classmethod
     def of(cls, parts: int | Mapping[str, Any] | PartsSettings | None) -> PartsSettings | None:
         """Return settings as `Simulation` takes them; None: no parts.
 
         Args:
-            parts: A number of parts; or a placement, the part of each agent; or settings by name, as run.json has them:
-                with `count` or `placement` among them.
+            parts: The number of parts; or a placement, the part of each agent; or settings by name, as in run.json, with
+                `count` or `placement`.
         """
         if parts is None or isinstance(parts, PartsSettings):
             return parts
@@ -63,7 +63,7 @@ class PartsSettings:
         known = cls.__dataclass_fields__
         for name in parts:
             if name not in known:
-                raise ScenarioError(f"parts: there is no setting '{name}'{suggest(name, known)}")
+                raise ScenarioError(f"parts: no setting '{name}'{suggest(name, known)}")
         return cls(**parts)
 
     @classmethod

@@ -44,7 +44,7 @@ class Parts(Protocol):
         Args:
             until: Steps taken in the end.
             stop: Looked at now and then; once it holds, all parts end at a step they can all reach soon.
-            rows: The steps at which figures are recorded (`row`); None: none.
+            rows: The steps at which metrics are recorded (`row`); None: none.
 
         Raises:
             DivergenceError: A loss or gradient of a part was not finite.
@@ -52,7 +52,7 @@ class Parts(Protocol):
         """
 
     def rows(self) -> list[PartRow]:
-        """Return what each part records of the newest step, which is one at which figures are recorded."""
+        """Return what each part records of the newest step, which is one at which metrics are recorded."""
 
     def gather(self) -> dict[str, Any]:
         """Return the state of the whole simulation (`BaseSimulation.state_dict`), everything delivered; raises as `advance`."""
@@ -61,7 +61,7 @@ class Parts(Protocol):
         """Have all parts take over the state of the whole simulation; what was under way between them is dropped."""
 
     def statistics(self) -> list[PartFigures]:
-        """Return the figures of each part, in order, as they are known without waiting for a part."""
+        """Return the metrics of each part, in order, as they are known without waiting for a part."""
 
     def close(self) -> None:
         """End all parts and what was started for them; a second call does nothing."""
@@ -136,7 +136,7 @@ class LocalParts:
             part.load_state_dict(dict(state))
 
     def statistics(self) -> list[PartFigures]:
-        """See `Parts.statistics`; nobody waits, as the parts take turns."""
+        """See `Parts.statistics`; no part waits, as the parts take turns."""
         seconds = time.perf_counter() - self._began
         return [replace(figures, seconds=seconds) for figures in self._figures]
 

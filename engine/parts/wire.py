@@ -53,7 +53,7 @@ class _Arrays:
             return value
         dtype, shape = np.dtype(value[0]), value[1:]
         if dtype.kind not in _KINDS or not all(type(size) is int and size >= 0 for size in shape):
-            raise ValueError(f"no array is {value}")
+            raise ValueError(f"{value} is not an array")
         found: Array = np.ndarray(shape, dtype, buffer=self.content, offset=self.at)
         self.at += found.nbytes + -found.nbytes % _ALIGNED
         return found
@@ -74,5 +74,5 @@ def decode(facts: bytes | memoryview, content: memoryview) -> Exchange:
         if arrays.at != len(content):
             raise ValueError(f"{len(content)} bytes, of which arrays fill {arrays.at}")
     except (ValueError, TypeError, OverflowError, RecursionError, IndexError) as error:
-        raise RunError(f"parts: what has arrived is no exchange ({error})") from None
+        raise RunError(f"parts: the data received are not an exchange ({error})") from None
     return Exchange(sender, incarnation, first, end, crossing, back)

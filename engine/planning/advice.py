@@ -53,13 +53,13 @@ def advice(scenario: Scenario, variants: Iterable[Scenario] = ()) -> list[str]:
     found += [*_weak_signals(scenario, env), *_wide(scenario, env)]
     if not env.can_be_saved:
         found.append(
-            "env: it has no state_dict, so that a run in it cannot be resumed or forked: resume, evaluate --value, "
-            "telemetry.value and probes refuse it; evaluate, export and diff work"
+            "env: it has no state_dict, so a run cannot be resumed or forked: resume, evaluate --value, "
+            "telemetry.value and probes raise an error; evaluate, export and diff work"
         )
     grows = env.longest_episode is not None and not env.splits
     if grows and not any(agent.acts for agent in scenario.agents.values()):
         found.append(
-            "env: its task grows with how well an acting agent does it, and none acts; "
+            "env: its task becomes harder as an acting agent solves it, and no agent acts; "
             "give an agent `acts: true`, or the environment threshold 0"
         )
     return [*found, *_waiting_for_each_other(scenario)]
@@ -104,8 +104,8 @@ def _wide(scenario: Scenario, env: Description) -> Iterator[str]:
                 if agent.layers is not None and signal.classes > 2:
                     yield (
                         f"agent {name}: '{observed}' enters as numbers, 0 to {signal.classes - 1:,}, and its "
-                        f"{agent.layers.kind} takes them for quantities; use `categories: one_hot`, or a network of "
-                        "your own that embeds them"
+                        f"{agent.layers.kind} treats them as quantities; use `categories: one_hot`, or your own network "
+                        "that embeds them"
                     )
             elif signal.shape and prod(signal.input_shape) > _WIDE:
                 yield (
@@ -169,7 +169,7 @@ def _over(scenario: Scenario) -> Iterator[str]:
         if late and agent.align and lags[name]:
             yield (
                 f"agent {name}: receives an example's last step {lags[name]} steps later, when its episode has ended, "
-                "so that its objective never counts; take the delays away, or use `read: each`"
+                "so its objective never counts; remove the delays, or use `read: each`"
             )
 
 

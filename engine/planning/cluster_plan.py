@@ -210,7 +210,7 @@ def _target_of(scenario: Scenario, value: float | None) -> Target:
     }
     if len(metrics) != 1:
         found = ", ".join(sorted(metrics)) or "none"
-        raise ScenarioError(f"--target: the readouts have no one metric ({found}); name one readout")
+        raise ScenarioError(f"--target: the readouts have no common metric ({found}); name one readout")
     (metric,) = metrics
     if metric != "accuracy":
         if value is None:

@@ -145,7 +145,7 @@ def _never_unobserved(scenario: Scenario, system: System) -> str | None:
     if every > period:
         return None
     return (
-        f"figures are taken in every period of its schedule (telemetry.period: {every}, a period: {period})"
+        f"metrics are logged in every period of its schedule (telemetry.period: {every}, schedule: {period})"
     )
 
 
@@ -205,7 +205,7 @@ def _why(backend: str, agents: int, stacked_agents: int, cohorts: int) -> str:
         f"all {agents} agents run" if stacked_agents == agents else f"{stacked_agents} of {agents} agents run"
     )
     if backend == "reference":
-        return "it was asked for" + (f"; with cohort, {who} as {many}" if cohorts else "")
+        return "it was requested" + (f"; with cohort, {who} as {many}" if cohorts else "")
     if cohorts:
         return f"{who} as {many}"
     return "there is one agent" if agents == 1 else "no two agents can be run as one"

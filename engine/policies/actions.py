@@ -94,7 +94,7 @@ class Actions:
         return uniform_many(stacked, step, agent.batch * draws).view(-1, draws)
 
     def of(self, replica: int = 0) -> Action | None:
-        """Return the action at the newest step in the environment of a replica; None: nobody acted."""
+        """Return the action at the newest step in the environment of a replica; None: no agent acted."""
         space: Any = self.system.description.action_space
         found: dict[str, Tensor] = {}
         for agent, n in self._places.get(replica, ()):

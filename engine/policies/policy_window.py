@@ -14,7 +14,7 @@ from antiphon.engine.heart.message import Tick
 __all__ = ["PolicyWindow"]
 
 MOVED = ("approx_kl", "clip_fraction")
-"""The figures of `ppo` that say how far a policy has moved since the first pass."""
+"""The metrics of `ppo` that say how far a policy has moved since the first pass."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,13 +30,13 @@ class PolicyWindow:
     first: PolicyLosses
     """The first pass."""
     further: list[dict[str, Tensor]] = field(default_factory=list)
-    """The figures of the further ones, by name, [N] each."""
+    """The metrics of the further passes, by name, [N] each."""
     every_member: bool = False
     """Whether every member is known to learn from it, without a look at what the ticks came to."""
 
     @property
     def figures(self) -> dict[str, Tensor]:
-        """Figures by name, [N]: of the first pass, but for how far the policy moved, a mean over the further ones."""
+        """Metrics by name, [N]: of the first pass, but for how far the policy moved, a mean over the further ones."""
         if not self.further:
             return self.first.figures
         moved = {name: torch.stack([each[name] for each in self.further]).mean(0) for name in MOVED}

@@ -11,7 +11,7 @@ __all__ = ["COSINE", "ENDS", "Direction", "Rewards"]
 COSINE = "goal.cosine"
 """The reward for moving a signal in the direction that a message points to."""
 ENDS = ("terminated", "truncated")
-"""The signals of the ends of the world's episodes."""
+"""The signals of the ends of the environment's episodes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Rewards:
     direction: Direction | None = None
     """Of a policy with the reward `goal.cosine`."""
     ends: tuple[str, str] = ENDS
-    """The signals of the ends of its episodes, which may be its own agent's in the world."""
+    """The signals of the ends of its episodes, which may be its own agent's in the environment."""
 
     @property
     def signals(self) -> tuple[str, ...]:

@@ -85,17 +85,17 @@ class Change:
 
 @dataclass(frozen=True)
 class Ablation:
-    """What each agent loses without each channel.
+    """The change of each agent's scores without each channel.
 
     Attributes:
-        kind: What messages were replaced by.
+        kind: The replacement of the messages, one of `ABLATIONS`.
         split: The examples' split.
-        links: How messages travelled.
-        examples: How many there were.
+        links: The links of the evaluation.
+        examples: The number of examples.
         readout: The scenario's readouts.
         intact: By agent with an objective: `loss` and its metric with every channel in place.
         channels: By channel and agent: by `loss` and metric, the change without the channel.
-        readouts: By channel: the changes of the readouts' means: of `loss`, and of the metric if they all have the same.
+        readouts: By channel: the changes of the readouts' mean `loss`, and of their mean metric if all have the same.
     """
 
     kind: str
@@ -108,7 +108,7 @@ class Ablation:
     readouts: dict[str, dict[str, Change]] = field(default_factory=dict)
 
     def ranked(self, agent: str | None = None) -> list[str]:
-        """Return the channels, most needed first: by what the readouts' mean loss, or an agent's, gains without it."""
+        """Return the channels, most needed first: by the change of the readouts' mean loss, or of an agent's."""
 
         def gain(channel: str) -> float:
             changes = self.readouts[channel] if agent is None else self.channels[channel][agent]
@@ -135,22 +135,21 @@ def ablate(
     """Evaluate a system with the messages of one channel after the other replaced.
 
     Args:
-        simulation: What to evaluate; no bit of it changes.
-        kind: What messages are replaced by: one of `ABLATIONS`.
+        simulation: The simulation to evaluate; no bit of it changes.
+        kind: The replacement of the messages, one of `ABLATIONS`.
         split: The part of the data.
-        channels: Which; None: all.
-        links: How messages travel, with or without the channel (a word for their kind will do); what they lose is
-            drawn from the run's seed.
-        limit: At most so many examples, spread evenly over the split; None: all.
+        channels: The channels; None: all.
+        links: The links, or their kind. Losses are sampled from the run's seed, the same with and without the channel.
+        limit: The largest number of examples, spread evenly over the split; None: all.
 
     Raises:
-        ScenarioError: No such channel or split, or nothing to do without.
+        ScenarioError: No such channel or split, or the scenario has no channels.
     """
     system, links = simulation._system, Links.read(links)
     check_kind(kind)
     names = chosen_channels(list(system.channels), channels, "ablate: channel")
     if not names:
-        raise ScenarioError("ablate: there is no channel to do without")
+        raise ScenarioError("ablate: the scenario has no channels")
     if limit is not None and limit < 1:
         raise ScenarioError(f"examples: must be at least 1, not {limit}")
     check_readouts(simulation)
@@ -181,7 +180,7 @@ def ablate(
 
 
 def ablation_rows(found: Ablation) -> list[Figure]:
-    """Return the changes of the readouts' loss as figures of channels, each with the ends of its interval."""
+    """Return the changes of the readouts' loss as metrics of channels, each with the ends of its interval."""
     rows = []
     for name, changes in found.readouts.items():
         change = changes["loss"]
@@ -197,8 +196,7 @@ def check_readouts(simulation: BaseSimulation) -> None:
     for name in simulation.scenario.readouts:
         if name not in goals:
             raise ScenarioError(
-                f"ablate: the readout '{name}' learns from rewards, which are no loss of an example; name a readout with a "
-                "target"
+                f"ablate: the readout '{name}' learns from rewards, and has no loss per example; name a readout with a target"
             )
 
 
@@ -217,7 +215,7 @@ def _compare(
     Args:
         scores: Of a batch by its number, with what is sent in place of messages; None: they are. It samples the same each time.
         batches: Seed and rows of each.
-        kind: As of `ablate`, like all else.
+        kind: See `ablate`, like all else.
         names: The channels.
     """
     sums: dict[tuple[str, int], Tensor] = {}

@@ -29,13 +29,13 @@ _PENALTIES = (1e-12, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 
 @dataclass(frozen=True)
 class Ceiling:
-    """How like a channel's synthetic gradients are to the true ones, and how like the best linear prediction is.
+    """Alignment with the true gradients of a channel's synthetic gradients, and of the best linear prediction.
 
     Attributes:
         synthetic: `antiphon.comms.alignment` of the channel's predictor.
-        linear: That of the best linear map of message and context, on the same samples. A linear predictor cannot do
-            better but by chance; other kinds can.
-        samples: How many samples were scored.
+        linear: `antiphon.comms.alignment` of the best linear map of message and context, on the same samples. A linear
+            predictor cannot do better except by chance; other kinds can.
+        samples: The number of samples.
     """
 
     synthetic: dict[str, float]
@@ -54,19 +54,19 @@ class Ceiling:
 def ceilings(
     simulation: BaseSimulation, *, channels: Sequence[str] | None = None, ahead: int | None = None
 ) -> dict[str, Ceiling]:
-    """Compare synthetic with true gradients in a fork in which nothing learns, and with what a linear map can do.
+    """Compare synthetic gradients, and the best linear prediction, with true gradients in a fork in which nothing learns.
 
-    Samples are gathered over coming steps, 100 for every number that a prediction is made from; on one half of them
-    the linear map is fitted, by ridge regression with a penalty found there by generalised cross-validation, and on
-    the other half all is scored. Messages that the link loses are left out.
+    Samples are gathered over the next steps, 100 per input feature of the prediction. The linear map is fitted on one half
+    of them, by ridge regression with a penalty found by generalised cross-validation; the other half is scored. Messages
+    that the link loses are left out.
 
     Args:
-        simulation: What to look at; no bit of it changes.
-        channels: Which; None: all that have a predictor.
+        simulation: The simulation to measure; no bit of it changes.
+        channels: The channels; None: all that have a predictor.
         ahead: Further steps whose losses count in a true gradient; None: as many as the messages can reach.
 
     Returns:
-        By channel, without those whose messages and contexts have more than 4,096 numbers together.
+        By channel, without channels whose message and context have more than 4,096 features together.
 
     Raises:
         ScenarioError: There is no such channel, or it has no predictor.

@@ -1,4 +1,4 @@
-"""The language of channels that carry symbols: how much is said, about what, and whether it changes what receivers do.
+"""The language of channels that carry symbols: their entropy, their information, and their effect on receivers.
 
     entropy                   bits of a symbol and of a whole message
     information               mutual information of messages and a label, in bits
@@ -7,8 +7,9 @@
     positive signalling       information of a symbol about what its sender read (Eccles et al. 2019, 1912.05676)
     positive listening        causal influence of messages on the receiver's decisions (Lowe et al. 2019, 1903.05168)
 
-Entropies are those of the observed frequencies. Of n samples with k values they are too small by about (k - 1) / (2 n ln 2)
-bits, and the information too large likewise (Miller 1955): measure many more messages than there are different ones.
+Entropies are computed from observed frequencies. With n samples of k values they are too small by about
+(k - 1) / (2 n ln 2) bits, and the information is too large by as much (Miller 1955): measure many more messages than there
+are different ones.
 """
 
 from __future__ import annotations
@@ -80,8 +81,8 @@ def mutual_information(values: Tensor, labels: Tensor) -> float:
     """Return the mutual information of two variables' observed frequencies in bits: H(a) + H(b) - H(a, b).
 
     Args:
-        values: As of `entropy`.
-        labels: Likewise, of the same rows.
+        values: See `entropy`.
+        labels: The other variable, in the same rows.
     """
     both = torch.cat([values.reshape(len(values), -1), labels.reshape(len(labels), -1)], 1)
     return max(0.0, entropy(values) + entropy(labels) - entropy(both))
@@ -174,18 +175,18 @@ def causal_influence(probabilities: Tensor, weights: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Language:
-    """What a channel of symbols carries.
+    """The information in a channel of symbols.
 
     Attributes:
-        messages: How many were measured.
-        different: How many of them are different.
+        messages: The number of messages measured.
+        different: The number of different messages.
         entropy: Bits of the symbol at each position.
         message_entropy: Bits of whole messages.
-        information: By signal of one class per environment: its mutual information with messages, in bits.
-        topographic_similarity: Of the sender's observations; None: it observes nothing, or always sends the same.
-        signalling: Bits of the symbols about what the sender read.
-        listening: Bits of the receiver's decisions that messages determine; None: its objective is no choice among classes
-            or actions.
+        information: By signal with one class per environment: its mutual information with messages, in bits.
+        topographic_similarity: Similarity of messages and the sender's observations; None: it observes nothing, or always
+            sends the same message.
+        signalling: Bits of the symbols about the sender's inputs.
+        listening: Bits of the receiver's decisions that messages determine; None: its objective has no classes or actions.
     """
 
     messages: int
@@ -222,13 +223,14 @@ def language(
 ) -> dict[str, Language]:
     """Measure the languages of channels that carry symbols, over perfect links, with the most probable symbols.
 
-    Of a stream of examples, the newest message about each. Elsewhere those of all ticks in environments of their own.
+    In a stream of examples, the newest message about each example is measured; else the messages of all ticks in new
+    environments.
 
     Args:
-        simulation: What to measure; no bit of it changes.
-        split: The part of the data, where the environment has such.
-        channels: Which; None: all that carry symbols.
-        examples: Messages of each channel, about.
+        simulation: The simulation to measure; no bit of it changes.
+        split: The part of the data, if the environment has splits.
+        channels: The channels; None: all that carry symbols.
+        examples: The approximate number of messages per channel.
 
     Raises:
         ScenarioError: No such channel, or none that carries symbols.
@@ -382,7 +384,7 @@ def _measured(sample: _Sample) -> Language:
 
 
 def language_rows(found: Mapping[str, Language]) -> list[Figure]:
-    """Return languages as figures of channels."""
+    """Return languages as metrics of channels."""
     metrics = ("message_entropy", "topographic_similarity", "signalling", "listening")
     rows = ((name, metric, getattr(own, metric)) for name, own in found.items() for metric in metrics)
     return [Figure("channel", name, metric, value) for name, metric, value in rows if value is not None]

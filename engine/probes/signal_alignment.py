@@ -38,16 +38,16 @@ _LONGEST = 64
 
 @dataclass(frozen=True)
 class SignalAlignment:
-    """How like a channel's signal is to the true gradient, at the message and in its sender's parameters.
+    """Alignment of a channel's signal with the true gradient, at the message and in its sender's parameters.
 
     Attributes:
-        cosine: Of the signals of single samples, the mean.
-        parameter_cosine: Of the gradients of the sender's parameters that the batch of signals causes, the mean over
-            messages; 0 where the signal causes none.
-        parameter_low: The least of these.
-        parameter_high: The greatest.
-        parameter_norm_ratio: |caused by the signal| / |caused by the true gradient|, the mean.
-        messages: How many were measured.
+        cosine: Mean cosine of the signals of single samples.
+        parameter_cosine: Mean cosine, over messages, of the gradients of the sender's parameters that the batch of signals
+            causes; 0 if the signal causes none.
+        parameter_low: The smallest of these cosines.
+        parameter_high: The largest of these cosines.
+        parameter_norm_ratio: Mean of |caused by the signal| / |caused by the true gradient|.
+        messages: The number of messages measured.
     """
 
     cosine: float
@@ -72,17 +72,17 @@ def signal_alignment(
     """Compare the parameter gradients that synthetic and true gradients cause, in a fork in which nothing learns.
 
     With J the Jacobian of a message by its sender's parameters, at the tick at which it is made, the two are J^T SG / B and
-    J^T g / B, g the true gradient: what one optimiser step follows of a channel, before its `scale`. Senders in a locked group count with
-    their own parameters.
+    J^T g / B, with the true gradient g: a channel's part in one optimiser step, before its `scale`. A sender in a locked
+    group counts with its own parameters.
 
     Args:
-        simulation: What to look at; no bit of it changes.
-        channels: Which; None: all that have a predictor.
+        simulation: The simulation to measure; no bit of it changes.
+        channels: The channels; None: all that have a predictor.
         ahead: Further steps whose losses count in a true gradient; None: as many as the messages can reach.
-        messages: How many messages of a channel are measured, each a batch.
+        messages: The number of messages per channel, each a batch.
 
     Returns:
-        By channel, without those whose sender has no parameters that learn, and those of whose messages 64 had no true
+        By channel, without channels whose sender has no trainable parameters, and channels of which 64 messages had no true
         gradient.
 
     Raises:
@@ -107,7 +107,7 @@ def signal_alignment(
 
 
 def signal_rows(found: dict[str, SignalAlignment]) -> list[Figure]:
-    """Return the cosines of parameter gradients as figures of channels."""
+    """Return the cosines of parameter gradients as metrics of channels."""
     return [Figure("channel", name, "parameter_cosine", own.parameter_cosine) for name, own in found.items()]
 
 

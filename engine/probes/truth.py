@@ -48,12 +48,12 @@ _FARTHEST = 256
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """What one message's learning signal should be, and what its channel makes it.
+    """The true gradient of one message, and its synthetic gradient.
 
     Attributes:
         true: [B, size], B * dL/dmessage: the gradient of all losses up to the horizon.
-        synthetic: [B, size], the prediction of the channel's predictor for the same message now; None without a
-            predictor, or where its target is absent.
+        synthetic: [B, size], the present prediction of the channel's predictor for the same message; None without a
+            predictor, or if its target is absent.
         alignment: `antiphon.comms.alignment` of the two; empty without `synthetic`.
     """
 
@@ -63,20 +63,20 @@ class Probe:
 
 
 def true_gradients(simulation: BaseSimulation, horizon: int = 0) -> dict[str, Probe]:
-    """Return what every message of the next step does to the losses of that step and `horizon` further ones.
+    """Return the gradient of the losses of the next step and `horizon` further ones by every message of the next step.
 
-    A fork takes these steps with the parameters of now: all channels pass gradients as if locked, across windows
-    too, the links lose what they would lose in the run, and an episode's end cuts the paths through it. Noise and
-    bits let the gradient straight through; every agent counts, whatever its `learn`, and reads real messages,
-    never a synthetic input. No bit of `simulation` changes.
+    A fork takes these steps with the present parameters: all channels pass gradients as if locked, across windows too, the
+    links lose the same messages as in the run, and the end of an episode cuts the paths through it. Noise and quantisation
+    pass the gradient unchanged (straight-through). Every agent counts, whatever its `learn`, and reads real messages, never
+    a synthetic input. No bit of `simulation` changes.
 
     Args:
-        simulation: What to probe, after any number of steps.
-        horizon: Further steps whose losses count. A message that arrives later has no gradient; with an objective
-            at the end of an episode of `hold` steps, `hold - 1` at its first step sees all there is to see.
+        simulation: The simulation, after any number of steps.
+        horizon: Further steps whose losses count. A message that arrives later has no gradient. With an objective at the
+            end of an episode of `hold` steps, `hold - 1` is enough at the first step.
 
     Returns:
-        By the name of the channel, for those that send at step `simulation.now`.
+        By channel, for the channels that send at step `simulation.now`.
 
     Raises:
         ScenarioError: The horizon is negative.

@@ -1,8 +1,8 @@
-"""Value: what a channel's learning signal is worth over a horizon, between nothing (0) and the truth (1).
+"""Value: the worth of a channel's learning signal over a horizon, between no gradient (0) and the true one (1).
 
-Three forks go on from one state with common random numbers: in one the channel's signal is true, in one it is what
-its coupling makes it, in one it is nothing. All learn for `horizon` steps on the same examples. With the losses of
-the readouts in the second half of them,
+Three forks continue from one state with common random numbers: one with the true gradient as the channel's signal, one
+with the signal of its coupling, one with none. All learn for `horizon` steps on the same examples. With the losses of
+the readouts in the second half of these steps,
 
     value = (zero - synthetic) / (zero - true),
 
@@ -70,19 +70,19 @@ _RUN_REPEATS = 3
 
 @dataclass(frozen=True)
 class Value:
-    """What one channel's learning signal is worth, or that of all channels together.
+    """The value of one channel's learning signal, or of all channels' together.
 
     Attributes:
-        name: The channel's, or `COUPLING`.
+        name: The channel's name, or `COUPLING`.
         value: 1: as good as the true gradient; 0: as good as none; negative: worse than none. None: undefined.
         low, high: Its 95 % interval; None without a value.
-        true, synthetic, zero: Mean loss of the readouts with the true signal, the channel's own, and none, in the
-            horizon's second half, over repeats.
-        gain: zero - true: what the truth brings.
+        true, synthetic, zero: Mean loss of the readouts with the true signal, the channel's own, and none, in the second
+            half of the horizon, over repeats.
+        gain: zero - true: the gain from the true signal.
         error: The standard error of `gain`.
         ahead: Further steps whose losses counted in the true signal.
-        seconds: What the measurement took, without what all rows share.
-        why: Why there is no value; empty where there is one.
+        seconds: Seconds of this measurement, without those shared by all rows.
+        why: Why there is no value; empty if there is one.
     """
 
     name: str
@@ -110,11 +110,11 @@ class Values:
     """The value of some channels.
 
     Attributes:
-        rows: All channels together first, then each of those asked for, in canonical order.
-        step: From which step on.
+        rows: All channels together first, then each requested channel, in canonical order.
+        step: The first step.
         horizon: Steps of learning.
         repeats: Sets of examples.
-        seconds: Of the whole measurement.
+        seconds: Seconds of the whole measurement.
     """
 
     rows: tuple[Value, ...]
@@ -127,7 +127,7 @@ class Values:
         """Return the row of a channel, or of `COUPLING`.
 
         Raises:
-            ScenarioError: None was measured under this name.
+            ScenarioError: It was not measured.
         """
         rows = {row.name: row for row in self.rows}
         if name not in rows:
@@ -151,24 +151,24 @@ def value(
     repeats: int = 5,
     ahead: int | None = None,
 ) -> Values:
-    """Measure what the learning signals of channels are worth, in forks; no bit of `simulation` changes.
+    """Measure the value of channels' learning signals, in forks; no bit of `simulation` changes.
 
-    The true signal of a message is the gradient that `true_gradients` finds when it is sent. It takes the place of
-    whatever the coupling puts there, at full size; of a locked channel, true and zero signals replace what passes
-    with the graph. Messages sent before a fork keep the signal they were owed. Learning rates
-    start from those of now, or in a run that is over from those its schedules started from, and fall to nothing.
+    The true signal of a message is the gradient that `true_gradients` computes when the message is sent. It replaces the
+    signal of the coupling, at full size. In a locked channel, true and zero signals replace the gradient through the graph.
+    Messages sent before a fork keep their signal. Learning rates start at their present values, or after the end of a run
+    at the initial values of its schedules, and decay to 0.
 
     Args:
-        simulation: What to measure, after any number of steps.
-        channels: Which to measure one by one, beside all together; None: every one; empty: none.
+        simulation: The simulation to measure, after any number of steps.
+        channels: The channels to measure one by one, beside all together; None: every channel; empty: none.
         horizon: Steps of learning, at least 1.
         repeats: Sets of examples, at least 2: the interval is over them.
-        ahead: Further steps whose losses count in a message's true signal; None: as many as it can reach
+        ahead: Further steps whose losses count in a message's true signal; None: as many as the message can reach
             (`look_ahead`).
 
     Raises:
         ScenarioError: There is no such channel, or a number is too small.
-        RunError: The environment has no `state_dict`, so there are no forks.
+        RunError: The environment has no `state_dict`, so it cannot be forked.
     """
     started = time.monotonic()
     known = list(simulation._system.channels)
@@ -320,13 +320,13 @@ class _Row:
             true, synthetic, zero = (sum(losses) / len(losses) for losses in zip(*self.losses, strict=True))
             if found.value is None:
                 gain = f"{found.whole:.2g}, standard error {found.error:.2g}"
-                why = f"over this horizon the truth brings nothing that can be told from chance ({gain})"
+                why = f"over this horizon true gradients give no significant gain ({gain})"
         figures = found.value, found.low, found.high, true, synthetic, zero, found.whole, found.error
         return Value(self.name, *figures, self.farthest, self.seconds, why)
 
 
 def value_rows(found: Values) -> list[Figure]:
-    """Return values as figures, of channels and of the run (all channels together), where there is one."""
+    """Return values as metrics, of channels and of the run (all channels together), where there is one."""
     rows = []
     for row in found.rows:
         if row.value is not None and row.low is not None and row.high is not None:

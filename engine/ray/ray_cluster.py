@@ -75,7 +75,7 @@ class RayCluster:
         constants = "ray._private.ray_constants"
         if "ray" in sys.modules and importlib.import_module(constants).ENABLE_RAY_CLUSTER:
             raise RunError(
-                "ray: was imported before it could be told to listen on 127.0.0.1 alone, with a token; "
+                "ray: was imported before antiphon could restrict it to 127.0.0.1 with a token; "
                 "import it later, or give the address of a cluster"
             )
         short = len(tempfile.gettempdir()) <= _LONGEST_FOLDER
@@ -119,7 +119,7 @@ def open_cluster(address: str) -> Iterator[RayCluster]:
     """Yield the cluster of this process, which is opened for the first that asks and closed after the last.
 
     Raises:
-        RunError: As of `RayCluster`, or the process is connected to another cluster.
+        RunError: See `RayCluster`, or the process is connected to another cluster.
     """
     cluster = _open["cluster"]
     if cluster is None:
@@ -185,7 +185,7 @@ def _probe(address: str) -> None:
             f"--ray: the cluster at {address} and this process share no token; name the cluster's with "
             "RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, or set RAY_AUTH_MODE=disabled if it has none"
         )
-    lines = [line for line in done.stderr.splitlines() if line.strip()] or ["it ended without a word"]
+    lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no error message"]
     raise RunError(f"--ray: the Ray cluster at {address} cannot be joined ({lines[-1].strip()})")
 
 

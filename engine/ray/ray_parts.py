@@ -38,7 +38,7 @@ _RESTARTS = 20
 _SELDOM = 100
 """Times what it takes to gather a state are between two at least: over a slow line it takes long."""
 _BREAKS = 3
-"""Times one after the other that connections break and nobody has died, at most."""
+"""Times one after the other that connections break although no part has died, at most."""
 
 
 class RayParts:
@@ -60,7 +60,7 @@ class RayParts:
             mode of each part.
 
     Raises:
-        RunError: As of `RayCluster`, or a part does not start.
+        RunError: See `RayCluster`, or a part does not start.
         AntiphonError: What building a part raises.
     """
 
@@ -165,8 +165,8 @@ class RayParts:
         """Have all parts begin anew at step 0, as these build them.
 
         Raises:
-            RunError: As of `RayParts`.
-            AntiphonError: Likewise.
+            RunError: See `RayParts`.
+            AntiphonError: See `RayParts`.
         """
         self._makes, self._shares = [self._ray.put(make) for make in makes], shares
         self._states, self._at = [None] * self._count, 0
@@ -250,7 +250,7 @@ class RayParts:
             method: `advance`, `gather` or `measure`.
             until: The step that they are to reach.
             argument: What else the method takes.
-            stop: As of `Parts.advance`.
+            stop: See `Parts.advance`.
 
         Raises:
             AntiphonError: What a worker raises, a divergence first; all others have ended the call.
@@ -331,7 +331,7 @@ class RayParts:
                 raise error.cause from error
             raise RunError(f"ray: part {index} fails ({first_line(error.cause or error)})") from error
         except self._ray.exceptions.ActorDiedError as error:
-            line = f"has died after step {figures.steps_taken} and does not come back ({first_line(error)})"
+            line = f"died after step {figures.steps_taken} and cannot be restarted ({first_line(error)})"
             raise RunError(f"ray: part {index} {line}") from None
         except self._ray.exceptions.RayError:
             pass

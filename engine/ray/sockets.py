@@ -379,7 +379,7 @@ def _read_frame(connection: socket.socket) -> tuple[int, memoryview, memoryview]
     """Return the kind and the two parts of the next frame; OSError at the end, RunError where there is no frame."""
     kind, first, second = _FRAME.unpack(_whole(connection, _FRAME.size))
     if kind > _PONG or max(first, second) > _LONGEST:
-        raise RunError("what has arrived is no frame")
+        raise RunError("the data received are not a frame")
     return kind, _whole(connection, first), _whole(connection, second)
 
 

@@ -28,7 +28,7 @@ from antiphon.telemetry.parts.part_figures import PartFigures
 __all__ = ["Answer", "PartWorker", "Results"]
 
 Answer = tuple[PartFigures, Any]
-"""The figures of a part; its seconds since the run began are not known to it. And what a method returns, or instead of it a line of
+"""The metrics of a part; its seconds since the run began are not known to it. And what a method returns, or instead of it a line of
 text that says which connection has broken: then all parts have to begin a new epoch."""
 
 
@@ -156,10 +156,10 @@ class PartWorker:
         Args:
             call: A number that grows from call to call, for `halt`.
             until: Steps taken in the end.
-            rows: The steps at which figures are recorded.
+            rows: The steps at which metrics are recorded.
 
         Raises:
-            DivergenceError: As of `Part.step`.
+            DivergenceError: See `Part.step`.
         """
         part = self._part
         while part.now < until and self._receive(call, lambda: self._late(until)):
@@ -191,7 +191,7 @@ class PartWorker:
         """Return the seconds that an exchange takes to the neighbour for which that is longest; 0 without neighbours.
 
         Args:
-            call: As of `advance`.
+            call: See `advance`.
             until: The step at which it is.
             nbytes: Of an exchange; None: those of the largest to each neighbour so far.
         """

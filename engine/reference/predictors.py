@@ -128,8 +128,8 @@ def _examples(state: State, channel: Channel, messages: list[Message], step: int
             before = channel.gradient.outliers.clip_count
             ledger.replace_gradient(message, channel.gradient.outliers.clip(message.gradient))
             if channel.gradient.outliers.clip_count and not before:
-                line = f"channel {channel.name}: a gradient came back more than ten times as long as the median; "
-                state.system.divergence.events.append((step, line + "it is shortened, as all such will be"))
+                line = f"channel {channel.name}: the norm of a returned gradient is more than ten times the median; "
+                state.system.divergence.events.append((step, line + "it is clipped, and so are later ones"))
         example = example_of(state, channel, message, answered=True)
         acted = not channel.gradient.needs_actions or any(a.valid.any() for a in message.actions)
         if example is None or not acted:

@@ -139,7 +139,7 @@ class State:
         if not all(t.isfinite().all() for t in [*moving, *(t for t in others if t is not None)]):
             return "is not finite"
         if self.bound is not None and moving and torch.stack([g.norm() for g in moving]).norm() > self.bound:
-            return f"is longer than on_divergence.max {self.bound:g}"
+            return f"exceeds on_divergence.max {self.bound:g}"
         return ""
 
     def report(self, step: int, line: str) -> None:

@@ -134,7 +134,7 @@ def _compare_metrics(first: Path, second: Path) -> tuple[list[int], MetricDiffer
 
 
 def _by_step(table: Path) -> dict[int, dict[tuple[str, str, str], float]]:
-    """Return the figures of a metrics.csv by step and by kind, name and metric, without wall-clock times."""
+    """Return the metrics of a metrics.csv by step and by kind, name and metric, without wall-clock times."""
     found: dict[int, dict[tuple[str, str, str], float]] = {}
     for step, row in read_figures(table):
         if row.kind != "run" or row.metric not in WALL_CLOCK:

@@ -102,7 +102,7 @@ _NO_DOCUMENT = "# No document: "
 
 
 def holds_objects(scenario: Scenario) -> bool:
-    """Return whether a scenario holds Python objects, which no document can."""
+    """Return whether a scenario holds Python objects, which no YAML file can."""
     try:
         scenario.to_yaml()
     except ScenarioError:
@@ -111,7 +111,7 @@ def holds_objects(scenario: Scenario) -> bool:
 
 
 def scenario_text(scenario: Scenario) -> str:
-    """Return the text of scenario.yaml: a document, or under a comment the description of a scenario with Python objects."""
+    """Return the text of scenario.yaml: YAML, or under a comment the description of a scenario with Python objects."""
     try:
         return scenario.to_yaml()
     except ScenarioError as error:
@@ -157,7 +157,7 @@ def check_free(path: Path, exist: str = "error") -> None:
         )
     if not (path / _RUN).is_file():
         raise RunError(
-            f"{path}: already exists and holds no run (no run.json), so that it is not removed; choose another name"
+            f"{path}: already exists and holds no run (no run.json), so it is not removed; choose another name"
         )
 
 
@@ -285,20 +285,20 @@ class RunDirectory:
         """Raise RunError where the directory that this process writes in was deleted, moved or replaced by another."""
         if self._lock is not None and not self._lock.in_place:
             raise RunError(
-                f"{self.path}: was deleted or moved while the run wrote there, and the run has stopped; one that was moved "
-                "goes on from its latest checkpoint with `antiphon resume`"
+                f"{self.path}: was deleted or moved while the run was writing to it, so the run has stopped; if it was moved, "
+                "continue from its latest checkpoint with `antiphon resume`"
             )
 
     # --- what is written ---------------------------------------------------------------------------------
 
     def note(self, **facts: Any) -> None:
-        """Change facts and rewrite run.json; RunError as of `check_in_place`, or where it cannot be written: no fact changes."""
+        """Change facts and rewrite run.json; RunError if it cannot be written or is not in place: no fact changes."""
         self.check_in_place()
         write_checked(self.path / _RUN, self.facts | facts)
         self.facts.update(facts)
 
     def note_running(self, **facts: Any) -> None:
-        """Note that the run goes on, and has no result."""
+        """Note that the run is running, and has no result."""
         files = {name: entry for name, entry in self.facts["files"].items() if name != _RESULT}
         self.note(**facts, exit="running", finished=None, error=None, reason=None, files=files)
 
@@ -313,7 +313,7 @@ class RunDirectory:
         """Save the simulation, and remove all checkpoints but the newest two.
 
         Raises:
-            RunError: As of `note`; what was there before is there still.
+            RunError: See `note`; the previous checkpoints are kept.
         """
         self.check_in_place()
         for recorder in simulation.recorders:
@@ -333,10 +333,10 @@ class RunDirectory:
     def keep_best(self, simulation: BaseSimulation, best: Mapping[str, Any]) -> None:
         """Save the simulation as the checkpoint `best`, in place of the one before, and then note what it is.
 
-        No run goes on from it: it may be of a step that a resumed run takes anew, to the same bits.
+        No run is resumed from it: it may be of a step that a resumed run takes anew, to the same bits.
 
         Raises:
-            RunError: As of `note`.
+            RunError: See `note`.
         """
         self.check_in_place()
         simulation.save(self.path / "checkpoints" / _BEST)
@@ -414,7 +414,7 @@ class RunDirectory:
 
     @property
     def described(self) -> dict[str, Any] | None:
-        """The scenario with a digest in the place of each Python object; None: it holds none, scenario.yaml is a document.
+        """The scenario with a digest in the place of each Python object; None: it holds none.
 
         Raises:
             RunError: scenario.yaml cannot be read, or is damaged.
@@ -431,12 +431,12 @@ class RunDirectory:
 
     @property
     def not_recorded(self) -> list[str]:
-        """The places in the scenario of Python objects, whose code is not recorded; RunError as of `values`."""
+        """The places in the scenario of Python objects, whose code is not recorded; for RunError see `values`."""
         return list(_objects(self.described, ""))
 
     @property
     def scenario(self) -> Scenario:
-        """The scenario of a document.
+        """The scenario in scenario.yaml.
 
         Raises:
             RunError: It holds Python objects, and must be given.
@@ -484,7 +484,7 @@ class RunDirectory:
 
     @property
     def checkpoint_step(self) -> int:
-        """The step that the run goes on from: that of the newest checkpoint, else 0."""
+        """The step that the run continues from: that of the newest checkpoint, else 0."""
         found = self.checkpoints
         return int(found[-1].name.removeprefix("step-")) if found else 0
 

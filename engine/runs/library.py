@@ -1,4 +1,4 @@
-"""The library's scenarios by name: those of documents, and those that a function of antiphon's own makes."""
+"""The library's scenarios by name: YAML files, and functions of antiphon's own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MADE_IN_PYTHON = {
     "gpt": "antiphon.engine.split.library:gpt",
     "resnet": "antiphon.engine.split.library:resnet",
 }
-"""Functions of the scenarios that no document can hold, by name."""
+"""Functions of the scenarios that no YAML file can hold, by name."""
 
 
 def scenario_names() -> tuple[str, ...]:

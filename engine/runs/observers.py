@@ -23,7 +23,7 @@ class RunProgress(Observer):
 
     Args:
         until: The step it stops at; None: not known.
-        start: The step it goes on from.
+        start: The step it starts from.
         runs: How many runs there are, which may be stepped one after the other: their mean step is displayed.
     """
 
@@ -119,7 +119,7 @@ def _means(scores: dict[str, dict[str, float]]) -> list[str]:
 
 
 def training_scores(simulations: Sequence[BaseSimulation]) -> dict[str, dict[str, float]]:
-    """Return loss and metric on the training data by readout, since the newest row of figures, or else of that row.
+    """Return loss and metric on the training data by readout, since the newest log entry, or else of that entry.
 
     They are means over the simulations, of readouts that all of them have. The metric of a policy is the return of the newest
     episodes that have finished, as evaluations have it.

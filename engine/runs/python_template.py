@@ -1,4 +1,4 @@
-"""Scenarios made in Python, where a template may stand: a scenario or a function that returns one, and variants of it."""
+"""Scenarios made in Python, used like templates: a scenario or a function that returns one, and its variants."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class PythonTemplate:
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Values of parameters of the base, by name."""
     text: ClassVar[str] = ""
-    """There is no document."""
+    """There is no YAML file."""
     _made: dict[str, Scenario] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -104,7 +104,7 @@ class PythonTemplate:
         return plain
 
     def placing(self, variant: str | None, values: Mapping[str, Any]) -> AbstractContextManager[None]:
-        """Do nothing: there is no document in which problems could be located."""
+        """Do nothing: there is no YAML file in which problems could be located."""
         return nullcontext()
 
     def resolve(
@@ -175,11 +175,11 @@ def other_variants(
 def load_python(place: str) -> PythonTemplate:
     """Import the scenario, or the function that returns one, of `MODULE:FUNCTION`; modules beside are found too.
 
-    The attribute `variants` of a function, where it has one, names values of its parameters: `{"wide": {"width": 512}}`.
+    A function's attribute `variants` names values of its parameters: `{"wide": {"width": 512}}`.
 
     Raises:
-        ScenarioError: There is no such module or function, it is something else, or it cannot be imported or called; one
-            line that names where.
+        ScenarioError: There is no such module or function, it is something else, or it cannot be imported or called; the
+            message names the place.
     """
     base = _imported(place)
     if isinstance(base, Scenario):
@@ -208,7 +208,7 @@ def _imported(place: str) -> Any:
         missing = getattr(error.__cause__, "name", None)
         if isinstance(error.__cause__, ModuleNotFoundError) and f"{module_name}.".startswith(f"{missing}."):
             raise ScenarioError(
-                f"{place}: no module '{missing}' in {here} or among what is installed"
+                f"{place}: no module '{missing}' in {here} or among the installed packages"
             ) from None
         raise
     try:

@@ -105,7 +105,7 @@ class Request:
         return Outcome("done", result=result) if done else None
 
     def _differences(self, directory: RunDirectory) -> list[str]:
-        """Return the differences between a run and this request: `width: 128 there, 64 asked`."""
+        """Return the differences between a run and this request: `width is 128, not 64`."""
         from antiphon.engine.backends import checked_backend  # torch
 
         facts = directory.facts
@@ -115,7 +115,7 @@ class Request:
         pairs |= {"seed": (facts.get("seed"), self.seed), "device": (facts.get("device"), self.device)}
         pairs["backend"] = facts.get("backend"), checked_backend(self.backend)
         pairs |= self._of_cluster(facts)
-        found = [f"{name}: {old} there, {new} asked" for name, (old, new) in pairs.items() if old != new]
+        found = [f"{name} is {old}, not {new}" for name, (old, new) in pairs.items() if old != new]
         if not found and directory.document != scenario_text(self.scenario):
             found += islice(self._scenario_differences(directory), 1)
         return found
@@ -125,7 +125,7 @@ class Request:
         there = facts.get("virtual", {}).get("profile")
         wanted = None if self.cluster is None else plain(self.cluster.profile)
         if there != wanted:
-            names = ["no cluster" if one is None else one["cluster"] for one in (there, wanted)]
+            names = ["none" if one is None else one["cluster"] for one in (there, wanted)]
             return {"cluster": (names[0], f"{'another ' * (names[0] == names[1])}{names[1]}")}
         placement = None if self.cluster is None else self.cluster.placement
         if isinstance(placement, Mapping) and placement != facts["parts"]["placement"]:

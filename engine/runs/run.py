@@ -30,7 +30,7 @@ class Run:
     """Simulations that are trained together, each with a run directory; one for most runs."""
 
     simulations: Sequence[Simulation]
-    """At the step they go on from."""
+    """At the step they start from."""
     until: int
     """The step they stop at."""
     step: Callable[[], Sequence[StepInfo]] | None = None
@@ -74,9 +74,9 @@ def begin(
     Args:
         request: What is run.
         path: Its directory.
-        exist: Where the directory exists and is not empty (`EXIST`); `resume` goes on with the run there if it is this one.
+        exist: Where the directory exists and is not empty (`EXIST`); `resume` continues the run there if it is this one.
         division: The parts that compute it; None: it is computed as a whole, or resumed as it was run.
-        checkpoint_every: As of `RunWriter`.
+        checkpoint_every: See `RunWriter`.
 
     Raises:
         ScenarioError: The scenario cannot be resolved, built or divided.
@@ -124,13 +124,13 @@ def resume(
         steps: The step to stop at; schedules keep the scenario's `training.steps`. None: that of the run, whose outcome
             is returned where it is at that step already, or was stopped early.
         scenario: Needed where it holds Python objects.
-        division: The parts that it goes on in; None: as it was run.
-        checkpoint_every: As of `RunWriter`.
+        division: The parts that it is resumed in; None: as it was run.
+        checkpoint_every: See `RunWriter`.
         changes: Settings that change from here on, by the names of `Simulation.set`.
 
     Raises:
         ScenarioError: It cannot be divided or changed like this.
-        RunError: No run is there, it has gone further, it cannot go on, or `scenario` is another one.
+        RunError: No run is there, it has gone further, it cannot be continued, or `scenario` is another one.
         DivergenceError: It diverged and would do so again.
     """
     directory = RunDirectory.open(path)

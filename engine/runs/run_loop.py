@@ -53,7 +53,7 @@ class Outcome:
 
     status: str
     """`done`, `stopped` (by a signal), `diverged`, `failed` (an exception, raised again afterwards) or `interrupted` (a
-    KeyboardInterrupt or exhausted memory, likewise): what an interrupted run computed is right, and it can go on."""
+    KeyboardInterrupt or exhausted memory, raised again too): what an interrupted run computed is right; it can be resumed."""
     exit_code: int = 0
     """0, 128 + the signal's number, 3, 4 or 1."""
     error: str | None = None
@@ -78,7 +78,7 @@ class Observer:
         return simulation.now + 1
 
     def end(self, simulation: BaseSimulation, outcome: Outcome) -> None:
-        """Finish one simulation; others may go on."""
+        """Finish one simulation; others may continue."""
 
 
 class SharedClock:
@@ -124,7 +124,7 @@ class RunLoop:
     """The run loop of one simulation, or of several that are stepped together.
 
     Args:
-        simulations: At the step they go on from.
+        simulations: At the step they start from.
         observers: Called in this order.
         step: Steps all that have not diverged (`Seeds.step`); None: there is one simulation, which is stepped itself.
 

@@ -45,26 +45,26 @@ __all__ = [
 ]
 
 _OF_CHANNELS = ("cosine", "norm_ratio", "sg_loss")
-"""Figures that every channel has in a result; null where its coupling gives none."""
+"""Metrics that every channel has in a result; null where its coupling gives none."""
 
 
 class LatestFigures(Recorder):
-    """A recorder that keeps the latest figure of every metric."""
+    """A recorder that keeps the latest value of every metric."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, str], dict[str, float]] = {}
 
     def of(self, kind: str, name: str) -> dict[str, float]:
-        """Return the latest figures of an agent or channel by metric."""
+        """Return the latest metrics of an agent or channel by metric."""
         return self._found.get((kind, name), {})
 
     def read(self, table: Path) -> None:
-        """Read the figures of an earlier session from metrics.csv."""
+        """Read the metrics of an earlier session from metrics.csv."""
         for step, row in read_figures(table):
             self.figures(step, [row])
 
     def figures(self, step: int, rows: Sequence[Figure]) -> None:
-        """Keep the figures."""
+        """Keep the metrics."""
         for row in rows:
             self._found.setdefault((row.kind, row.name), {})[row.metric] = row.value
 
@@ -77,7 +77,7 @@ def result_of(
     Returns:
         Plain data; what is not finite is None. `accuracy` (in [0, 1]), `error`, `bits` and `return` are means over the
         readouts that have them, else None; loss and metric of agents are of the test split too (None where the
-        environment has none), returns of whole episodes (`episodes`), with the most likely actions; other figures of
+        environment has none), returns of whole episodes (`episodes`), with the most likely actions; other metrics of
         agents and those of channels are the latest of the training. `env` is what the environment says of progress;
         `no_return`, why policies could not be evaluated; `reason`, why it was stopped early. With `training.evaluate`,
         `evaluated` has the metrics of the newest evaluation during the training, and `best` is the best checkpoint.
@@ -166,7 +166,7 @@ def _check_recorders(scenario: Scenario) -> None:
 
 
 def over(readouts: Sequence[str], metric: str, agents: Mapping[str, Mapping[str, Any]]) -> float | None:
-    """Return the mean of a metric over the readouts that have it; `agents`: figures by agent."""
+    """Return the mean of a metric over the readouts that have it; `agents`: metrics by agent."""
     values = [agents[name][metric] for name in readouts if agents[name].get(metric) is not None]
     return sum(values) / len(values) if values else None
 
@@ -177,13 +177,13 @@ _FEWEST_STEPS = 100
 
 
 class RunWriter(Observer):
-    """Writes figures, checkpoints, run.json and result.json of a simulation into its run directory.
+    """Writes metrics, checkpoints, run.json and result.json of a simulation into its run directory.
 
     Its recorders are attached to the simulation; what an earlier session wrote after its present step is dropped. Where the
     scenario holds Python objects a checkpoint of step 0 keeps the parameters that they begin with.
 
     Args:
-        simulation: At the step it goes on from; its `until` is the step that the run is to reach.
+        simulation: At the step it starts from; its `until` is the step that the run is to reach.
         directory: Its run directory.
         checkpoint_every: Steps between checkpoints. None: ten in a run, at least 100 steps apart.
 
@@ -250,7 +250,7 @@ class RunWriter(Observer):
         return rows
 
     def start(self, loop: RunLoop) -> None:
-        """Note in run.json that the run goes on."""
+        """Note in run.json that the run is running."""
         self._trained = True
         self._seconds_before, self._clock = self._seconds() - loop.clock(), loop.clock
         self._note_running()
@@ -370,15 +370,15 @@ def open_writer(
     variants: Iterable[Scenario] = (),
     exist: str = "number",
 ) -> RunWriter:
-    """Create the run directory of a simulation (`create_directory`); its figures are written from the first step.
+    """Create the run directory of a simulation (`create_directory`); its metrics are written from the first step on.
 
     Args:
         simulation: At its first step.
         path: The directory.
-        checkpoint_every: As of `RunWriter`.
-        facts: As of `create_directory`.
-        variants: As of `advice`.
-        exist: As of `RunDirectory.create`.
+        checkpoint_every: See `RunWriter`.
+        facts: See `create_directory`.
+        variants: See `advice`.
+        exist: See `RunDirectory.create`.
 
     Raises:
         RunError: The folder holds something, or cannot be written.
@@ -406,8 +406,8 @@ def create_directory(
         simulation: At its first step.
         path: The directory.
         facts: For run.json, beside those of the simulation or in their place.
-        variants: As of `advice`.
-        exist: As of `RunDirectory.create`.
+        variants: See `advice`.
+        exist: See `RunDirectory.create`.
 
     Raises:
         RunError: The folder holds something, or cannot be written; nothing is left.
@@ -443,13 +443,13 @@ def keep_measured(
 ) -> bool:
     """Keep measurements in `measured.json`, where they replace older ones of the same kind, and in the event file.
 
-    TensorBoard follows the newest event file of a run only: while the run goes on nothing is written there.
+    TensorBoard follows the newest event file of a run only: while the run continues, nothing is written there.
 
     Args:
         directory: The run's.
         simulation: Of its newest checkpoint, which was measured.
         found: By kind (`ablation`, `value`), plain data.
-        rows: The same as figures of channels.
+        rows: The same as metrics of channels.
 
     Returns:
         Whether the Channels tab shows them.

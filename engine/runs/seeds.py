@@ -38,7 +38,7 @@ class Seeds:
     """Replicas of one scenario, one for each seed, all stepped at a time.
 
     Args:
-        scenario: As of `Simulation`.
+        scenario: See `Simulation`.
         seeds: One for each replica.
         backend: `reference` and `native` step one after the other; else together, where that is possible.
         settings: Other arguments of `Simulation`.
@@ -48,7 +48,7 @@ class Seeds:
         sequential_reason: Why they are stepped one after the other; None: they are stepped together.
 
     Raises:
-        ScenarioError: No seed, one of them twice, or a scenario that cannot be built.
+        ScenarioError: No seed, a seed twice, or a scenario that cannot be built.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Seeds:
             return infos
         step = running[0].now
         if any(simulation.now != step for simulation in running):
-            raise ScenarioError("seeds: they are at different steps; give all of them states of one step")
+            raise ScenarioError("seeds: they are at different steps; load states of the same step into all")
         watched = [simulation.row_steps.due(step) for simulation in self.simulations]
         step_signals = joined([world.step_signals for world in self._worlds])
         joint.tick(step, step_signals)
@@ -136,7 +136,7 @@ class Seeds:
         return (self.step() for _ in range(count))
 
     def run(self, steps: int | None = None, *, epochs: float | None = None) -> None:
-        """Run for `steps` or `epochs`, as of `Simulation.run`; with neither, until `training.steps` have been done.
+        """Run for `steps` or `epochs` (see `Simulation.run`); with neither, until `training.steps` have been done.
 
         DivergenceError where all replicas have diverged; if some have, `simulation.diverged` is the message of each.
         """
@@ -162,10 +162,10 @@ def sequential_reason(simulation: Simulation, backend: str, count: int) -> str |
     None: they are stepped together.
     """
     if backend in ("native", "reference"):
-        return f"the {backend} backend was asked for"
+        return f"the {backend} backend was requested"
     if count == 1:
         return "there is only one"
-    alone = [f"'{name}' is run as itself: {why}" for name, why in reasons_alone(simulation._system).items()]
+    alone = [f"'{name}' runs unstacked: {why}" for name, why in reasons_alone(simulation._system).items()]
     return sequential_reason_of(simulation._system, alone)
 
 
@@ -197,7 +197,7 @@ class MultiSeedRun:
 
     Attributes:
         until: The step they stop at.
-        start: The step they go on from, a mean over the runs.
+        start: The step they start from, a mean over the runs.
         sequential_reason: Why they cannot be trained together; None where they can, or there is only one.
 
     Raises:
@@ -275,7 +275,7 @@ class MultiSeedRun:
 
         Args:
             observers: Of the run loops, which may follow one another (`RunProgress`).
-            checkpoint_every: As of `RunWriter`.
+            checkpoint_every: See `RunWriter`.
             summary_dir: A folder for seeds.json: the object of `--json`.
         """
         with nullcontext() if summary_dir is None else DirectoryLock(summary_dir):
@@ -321,7 +321,7 @@ class MultiSeedRun:
         )
 
     def _build(self, group: Sequence[int]) -> Seeds:
-        """Build the replicas of a group, at the step they go on from."""
+        """Build the replicas of a group, at the step they start from."""
         request, existing = self.requests[group[0]], self._existing.get(group[0])
         device, facts = chosen_device(request.device), {} if existing is None else existing.facts
         saved = self._saved(group)

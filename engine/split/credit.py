@@ -103,7 +103,7 @@ class Credit:
         example: Its arguments.
         cuts: The submodules before which it is cut, one for each part but the first.
         target: Of the objective: its signal's name, and the signal.
-        output: As of `split`.
+        output: See `split`.
         size: The numbers per sample that the objective needs.
         parts: The parts, whose parameters a lens has, by the names of their agents.
         coded: Whether the objective is the cross-entropy of its target.

@@ -1,4 +1,4 @@
-"""Where a model can be cut, and what would cross."""
+"""The places where a model can be cut, and the tensors that would cross."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Cut:
     Attributes:
         name: The submodule's path.
         kind: Its class.
-        tensors: What would cross, by name: the shape of one sample.
-        share: Of the forward's floating-point operations, that before the cut.
-        problem: Why it cannot be cut there; "": it can.
+        tensors: The tensors that would cross, by name: the shape of one sample.
+        share: The share of the forward's floating-point operations before the cut.
+        problem: Why the model cannot be cut there; "": it can.
     """
 
     name: str
@@ -44,12 +44,12 @@ class Cut:
 
     @property
     def size(self) -> int:
-        """Bytes that cross, per sample, in float32."""
+        """Bytes per sample that cross, in float32."""
         return _BYTES * sum(math.prod(shape) for shape in self.tensors.values())
 
 
 class Cuts(tuple[Cut, ...]):
-    """The places where a model can be cut; printed, a table."""
+    """The places where a model can be cut; printed as a table."""
 
     __slots__ = ()
 
@@ -67,14 +67,14 @@ class Cuts(tuple[Cut, ...]):
 
 
 def cuts(model: nn.Module, example: Any, *, output: str | int | None = None, inside: bool = False) -> Cuts:
-    """Return where a model can be cut, in the order of its forward, and what would cross there.
+    """Return the places where a model can be cut, in the order of its forward, with the tensors that would cross.
 
     Args:
-        model: It is not changed.
-        example: Its argument, a tuple of its arguments or a mapping by their names; tensors [batch, …], a batch of at
+        model: The model; it is not changed.
+        example: Its argument, a tuple of its arguments, or a mapping by their names: tensors [batch, …] with a batch of at
             least 2.
-        output: Of several outputs, the key or index of the prediction; None: all.
-        inside: Whether cuts inside the blocks are listed too.
+        output: The key or index of the prediction, if the model returns several outputs; None: all.
+        inside: Whether to list cuts inside the blocks too.
 
     Raises:
         ScenarioError: The forward cannot be traced, or does not take the example.
@@ -137,12 +137,12 @@ def cut_names(
         if at:
             kind = type(model).__name__
             raise ScenarioError(
-                f"at={list(at)}: positions are of an nn.Sequential; name submodules of {kind}, such as '{first}'"
+                f"at={list(at)}: positions need an nn.Sequential; name submodules of {kind}, such as '{first}'"
             )
         return []
     bounds = [0, *at, len(model)]
     if any(not early < late for early, late in itertools.pairwise(bounds)):
-        raise ScenarioError(f"at={list(at)} must rise between 1 and {len(model) - 1}, the model's layers")
+        raise ScenarioError(f"at={list(at)}; positions must be increasing, from 1 to {len(model) - 1}")
     children = list(dict(model.named_children()))
     return [children[position] for position in at]
 

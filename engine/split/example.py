@@ -49,7 +49,7 @@ def check_model(model: object) -> nn.Module:
     for key, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if is_lazy(tensor) or tensor.is_meta:
             what = "a lazy module; call the model once first" if is_lazy(tensor) else "on the meta device"
-            raise ScenarioError(f"'{key}' has no numbers ({what}); give a model that has them")
+            raise ScenarioError(f"'{key}' is not initialised ({what}); give an initialised model")
     return model
 
 
@@ -122,7 +122,7 @@ def _signals(model: nn.Module, env: Description, inputs: Mapping[str, str] | Non
     )
     for name, signal in inputs.items():
         if name not in names:
-            raise ScenarioError(f"inputs: forward names no argument '{name}'{suggest(name, names)}")
+            raise ScenarioError(f"inputs: forward has no argument '{name}'{suggest(name, names)}")
         if signal not in env.signals:
             raise ScenarioError(f"inputs: no signal '{signal}'{suggest(signal, env.signals)}")
     return {name: inputs[name] for name in names if name in inputs}

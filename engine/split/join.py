@@ -47,20 +47,20 @@ def join(run: BaseSimulation, into: nn.Module | None = None) -> nn.Module:
     """Return a split model with its trained parameters and buffers.
 
     Args:
-        run: A simulation of a scenario made by `antiphon.split`, running, finished or resumed.
-        into: The model to load them into; None: a copy of the model as it was split.
+        run: A simulation of a scenario made by `antiphon.split`: running, finished or resumed.
+        into: The model to load them into; None: a copy of the model that was split.
 
     Returns:
-        The model of the user's class, with every key of its state dict. Parameters that no part uses, and frozen ones, keep
-        their values. With `tie="copy"`, parameters that were shared are separate ones.
+        A model of the original class, with every key of its state dict. Parameters that no part uses, and frozen ones, keep
+        their values. With `tie="copy"`, shared parameters have become separate ones.
 
     Raises:
-        RunError: `run` is no simulation, its scenario was not made by `split`, or `into` is no module or has other parameters.
+        RunError: `run` is not a simulation, its scenario was not made by `split`, or `into` is not a module or has other
+            parameters.
     """
     if not isinstance(getattr(run, "scenario", None), Scenario):
         raise RunError(
-            f"join: run is {type(run).__name__}; give an antiphon.Simulation (of several seeds one of the `simulations`: "
-            "each has a model of its own)"
+            f"join: run is {type(run).__name__}; give an antiphon.Simulation (with several seeds, one of the `simulations`)"
         )
     if not isinstance(into, nn.Module | None):
         raise RunError(f"join: into is {type(into).__name__}; give a torch.nn.Module, or leave it out")
@@ -88,7 +88,7 @@ def _origins(run: BaseSimulation) -> dict[str, Origin]:
     if not origins:
         raise RunError(
             f"join: scenario '{run.scenario.scenario}' was not made by antiphon.split; "
-            "agents[name].module is an agent's network"
+            "for an agent's network, use agents[name].module"
         )
     return origins
 

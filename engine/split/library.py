@@ -38,25 +38,25 @@ def gpt(
     schedule: str = "constant",
     initial: int = 0,
 ) -> Scenario:
-    """A small GPT predicts the next character of a text at every place of a window. Each block is an agent.
+    """A small GPT predicts the next character of a text at every position of a window. Each block is an agent.
 
     Args:
-        text: As of `antiphon/TextWindows-v0`.
-        length: Characters of a window.
+        text: See `antiphon/TextWindows-v0`.
+        length: Characters per window.
         blocks: Transformer blocks, each an agent.
-        width: Features of a token.
-        heads: Of each attention.
-        dropout: In training.
-        tied: Whether the head's weight is the embedding's, kept equal in both agents.
-        coupling: Of the blocks: locked, detached or decoupled.
-        gradient: Kind of the synthetic gradients, or a gradient's keys; None: as `split` chooses.
+        width: Features per token.
+        heads: Heads of each attention.
+        dropout: Dropout in training.
+        tied: Whether the head's weight is tied to the embedding's, across both agents.
+        coupling: Coupling of the blocks: locked, detached or decoupled.
+        gradient: Kind of the synthetic gradients, or a gradient's keys; None: chosen by `split`.
         delay: Steps that a message takes to the next block; with 1, all work at the same time, each on another window.
-        batch: Windows in a step.
+        batch: Windows per step.
         lr: Learning rate of the blocks.
         sg_lr: Learning rate of the synthetic gradients.
-        steps: Of training.
-        schedule: Of the learning rates: constant, or cosine, which ends at zero after `steps`.
-        initial: Seed of the model's initial parameters, which a run's seed does not change.
+        steps: Steps of training.
+        schedule: Schedule of the learning rates: constant, or cosine, which ends at zero after `steps`.
+        initial: Seed of the model's initial parameters, independent of the run's seed.
     """
     env = {"id": "antiphon/TextWindows-v0", "text": text, "length": length}
     classes = registry.describe(env).signals["tokens"].classes
@@ -97,17 +97,17 @@ def resnet(
 
     Args:
         data: digits, mnist, cluttered_mnist, cifar10 or shapes.
-        channels: Of the first stage; each further one has twice as many.
-        stages: Residual blocks of each stage, each an agent.
-        coupling: Of the blocks: locked, detached or decoupled.
+        channels: Channels of the first stage; each later stage has twice as many.
+        stages: Residual blocks per stage, each an agent.
+        coupling: Coupling of the blocks: locked, detached or decoupled.
         gradient: Kind of the synthetic gradients, or a gradient's keys.
         delay: Steps that a message takes to the next block; with 1, all work at the same time, each on another picture.
-        batch: Pictures in a step.
+        batch: Pictures per step.
         lr: Learning rate of the blocks.
         sg_lr: Learning rate of the synthetic gradients.
-        steps: Of training.
-        schedule: Of the learning rates: constant, or cosine, which ends at zero after `steps`.
-        initial: Seed of the model's initial parameters, which a run's seed does not change.
+        steps: Steps of training.
+        schedule: Schedule of the learning rates: constant, or cosine, which ends at zero after `steps`.
+        initial: Seed of the model's initial parameters, independent of the run's seed.
     """
     env = {"id": "antiphon/Digits-v0", "data": data, "sampling": "with_replacement"}
     signals = registry.describe(env).signals

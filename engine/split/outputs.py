@@ -36,15 +36,15 @@ def prediction_of(
         return found[_chosen(trace, found, output, "output", size)]
     fitting = [path for path, place in found.items() if _fits(trace, place, size)]
     if not fitting:
-        needs = "" if size is None else f", of which the objective needs {size} numbers a sample{_of(target)}"
+        needs = "" if size is None else f"; the objective needs {size} values per sample{_of(target)}"
         raise ScenarioError(
             f"forward returns {_listed(trace, found)}{needs}; an output is a float tensor [batch, …]"
         )
     if len(found) > 1:
         each = ", ".join(f"{_key(path)!r}: …" for path in found)
         raise ScenarioError(
-            f"forward returns {_listed(trace, found)}; output={_key(fitting[0])!r} keeps that one alone, and "
-            f"objectives={{{each}}} has one for each (None: it is dropped)"
+            f"forward returns {_listed(trace, found)}; give output={_key(fitting[0])!r} to keep only that one, or "
+            f"objectives={{{each}}} with one for each (None drops it)"
         )
     return found[fitting[0]]
 
@@ -73,7 +73,7 @@ def predictions_of(
     if left:
         listed = _listed(trace, found)
         raise ScenarioError(
-            f"objectives: forward returns {listed}, and {left[0]!r} has none; write {{{left[0]!r}: None}} to drop it"
+            f"objectives: forward returns {listed}, and {left[0]!r} has no objective; write {{{left[0]!r}: None}} to drop it"
         )
     return [found[path] for path in paths[: len(outputs)]]
 
@@ -99,7 +99,7 @@ def _chosen(
         raise ScenarioError(f"{argument}: {output!r} is no tensor that forward returns ({listed}){hint}")
     if size is not None and not _fits(trace, found[chosen[0]], size):
         shape = _shape(trace, found[chosen[0]])
-        needs = f"its objective needs a float tensor [batch, …] of {size} numbers a sample"
+        needs = f"its objective needs a float tensor [batch, …] of {size} values per sample"
         raise ScenarioError(f"{argument}: {output!r} is {shape}, and {needs}")
     return chosen[0]
 

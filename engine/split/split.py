@@ -62,38 +62,35 @@ def split(
 ) -> Scenario:
     """Cut a model into agents joined by channels; `antiphon.join` returns the model again.
 
-    The forward is traced with torch.fx down to the submodules that hold no cut, on an example with the environment's
-    shapes. Each tensor that crosses a cut is a channel for every part that reads it. What depends on no parameter (sizes,
-    masks, tables in buffers) is computed anew by its reader. The model itself is not changed.
+    The forward is traced with torch.fx on an example with the environment's shapes. A tensor that crosses a cut becomes a channel
+    to every part that reads it; values that depend on no parameter (sizes, masks) are recomputed. The model is not changed.
 
     Args:
         model: Its forward takes tensors [batch, …].
         at: Submodules before which to cut (`["blocks.1", "blocks.2.mlp"]`), positions of an `nn.Sequential`, or a number
-            of parts of about equal cost (floating-point operations of the example, the gradients' heads among them).
-        env: As a scenario has it: `{"id": …}`, `antiphon.envs.from_tensors(…)`, …
-        inputs: Arguments of the forward, and the signals they are: `{"idx": "tokens"}`. None: the observations of their
-            names, also of an `attention_mask` with a default; a single one else the `image`, or the first.
-        output: Of several outputs, the key or index of the prediction, where the others are dropped.
-        objective: Of the prediction; None: classification of `label`; a word names the target to classify.
-        objectives: In place of both, an objective for each output by its key or index, which the part has that computes the
-            output; None drops one.
-        coupling: Of every channel.
-        gradient: Of every channel. None, if the objective is to classify or code a categorical target: of tokens and maps
-            `aug_local` with one block, or `lens` if the model's last layers are larger than that; `local` of other messages, and
-            where no later blocks read them (docs/results/split-credit.md). Else, and with several objectives, `linear` at every site. `local` without a head
-            gets a small one; `aug_local` one of copies of the model's later blocks
-            (`{"kind": "aug_local", "layers": 2}`) and its last layers; `lens` is these themselves, with their present
-            parameters. `at` names the submodule where they begin, if not after the blocks.
-        delay: Steps that a message takes from a part to the next. With 1 all parts work at the same time, each on another sample
-            with its labels (`align`): pipelined. `auto`: none in one process; in parts the fewest that hide the line between.
+            of parts of about equal cost (floating-point operations of the example, including the gradients' heads).
+        env: The environment, as in a scenario: `{"id": …}`, `antiphon.envs.from_tensors(…)`, …
+        inputs: The signal of each argument of the forward: `{"idx": "tokens"}`. None: the observation of the same name,
+            also for an `attention_mask` with a default; else a single argument reads the `image`, or the first observation.
+        output: The key or index of the prediction, if the model returns several outputs; the others are dropped.
+        objective: The objective of the prediction; a string is the target to classify. None: classification of `label`.
+        objectives: Instead of `output` and `objective`: an objective for each output, by key or index; None drops the output.
+        coupling: The coupling of every channel.
+        gradient: The gradient of every channel. None: for one objective that classifies or codes a categorical target,
+            `aug_local` with one block for messages of tokens and maps (`lens` if the model's last layers are larger than that
+            block), `local` for others and where no later block reads them (docs/results/split-credit.md); else `linear` at every
+            site. `local` without a head gets a small one. `aug_local` copies later blocks (`{"kind": "aug_local", "layers": 2}`)
+            and the last layers; `lens` uses the last layers themselves. `at` names their first submodule if not after the blocks.
+        delay: Steps that a message takes to the next part. With 1, all parts work at the same time, each on another sample with
+            its labels (`align`): pipelined. `auto`: 0 in one process; in parts, the fewest steps that hide the network.
         tie: Parameters that several parts share: `copy` makes them independent, `together` keeps them equal; None: an error.
-        parts: In place of a model whose forward cannot be traced: modules, each fed with what the one before returns.
+        parts: Instead of a model whose forward cannot be traced: a list of modules, each fed with the previous one's output.
         scenario: The scenario's name; its agents are `part0`, `part1`, ….
-        telemetry: As a scenario has it: `{"period": 20, "recorders": [{"kind": "wandb", "project": "gpt"}]}`.
+        telemetry: As in a scenario: `{"period": 20, "recorders": [{"kind": "wandb", "project": "gpt"}]}`.
         **training: `batch`, `steps`, `optimiser`, ….
 
     Raises:
-        ScenarioError: The model cannot be traced or cut there; the line names the place and the fix.
+        ScenarioError: The model cannot be traced or cut there; the message names the place and the fix.
     """
     try:
         if parts is not None:
@@ -174,7 +171,7 @@ def _heads(objective: Any, objectives: Any, output: str | int | None, env: Descr
         goal = _objective(objective)
         return [_Head(output, goal, *_size(goal, env))]
     if objective is not None or output is not None:
-        raise ScenarioError("objectives: they take the place of objective and output; leave these out")
+        raise ScenarioError("objectives: replaces objective and output; leave these out")
     kept = [one for one in objectives.values() if one is not None] if isinstance(objectives, Mapping) else []
     if not kept:
         raise ScenarioError(
@@ -198,8 +195,8 @@ def _credit(
         found = [head for head in heads if keys.get("target") == head.target[0] and keys["kind"] != "lens"]
         if not found:
             raise ScenarioError(
-                f"gradient: {keys['kind']} is of one of several objectives; use local or aug_local with its `target`, or "
-                "linear, which takes the gradients of all"
+                f"gradient: {keys['kind']} needs one objective, and the model has several; use local or aug_local with the "
+                "`target` of one, or linear, which learns the gradients of all"
             )
         main = found[0]
     coded = main.goal.kind in _CODED and not (several and gradient is None)
@@ -218,7 +215,7 @@ def _flop_of_heads(
 ) -> list[float]:
     """Return the operations of the heads on what crosses each of some cuts, for the example; of channels without heads none.
 
-    In units of a forward whose gradients are computed too. Arguments as of `_cut`.
+    In units of a forward whose gradients are computed too. For the arguments see `_cut`.
     """
     crossing: list[dict[Message, float]] = [{} for _ in names]
     rows = len(next(iter(given.example.values())))
@@ -249,12 +246,12 @@ def _cut(
 
     Args:
         model: The model.
-        at: As of `split`.
+        at: See `split`.
         given: Its arguments.
         heads: The outputs that are kept.
-        dropped: Those that are not; None: all others.
-        coupling: As of `split`.
-        gradient: Likewise.
+        dropped: The outputs that are dropped; None: all others.
+        coupling: See `split`.
+        gradient: See `split`.
     """
     flop = partial(
         _flop_of_heads, model, given=given, heads=heads, dropped=dropped, coupling=coupling, gradient=gradient

@@ -468,7 +468,7 @@ def _compare(
     )
     if not same:
         raise ScenarioError(
-            f"{name}.forward, traced, gives other numbers for another batch size; {SIZES}, and keep no tensor as a "
+            f"{name}.forward, traced, gives different results for another batch size; {SIZES}, and keep no tensor as a "
             "plain attribute"
         )
 

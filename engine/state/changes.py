@@ -22,7 +22,7 @@ AGENT_KEYS: Mapping[str, Path] = {
     "schedule": ("optimiser", "schedule"),
     "learn": ("learn",),
 }
-"""What can change of an agent, and where it stands in its part of a document."""
+"""What can change of an agent, and where it is in the scenario file."""
 CHANNEL_KEYS: Mapping[str, Path] = {
     "learning_rate": ("gradient", "optimiser", "lr"),
     "schedule": ("gradient", "optimiser", "schedule"),
@@ -52,7 +52,7 @@ def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
     agents, channels = dict(scenario.agents), {channel.name: channel for channel in scenario.channels}
     for key, value in changes:
         if not isinstance(key, str):
-            raise ScenarioError(f"set: {key!r}; must be a word such as 'AGENT.learning_rate'")
+            raise ScenarioError(f"set: {key!r}; must be a string such as 'AGENT.learning_rate'")
         pattern, _, what = key.partition(".")
         of_agents = "->" not in pattern
         keys = AGENT_KEYS if of_agents else CHANNEL_KEYS
@@ -65,7 +65,7 @@ def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
             )
         if what not in keys:
             raise ScenarioError(
-                f"set: '{what}' of '{pattern}' cannot change in mid-run; what can: {', '.join(keys)}"
+                f"set: '{what}' of '{pattern}' cannot change during a run; these can: {', '.join(keys)}"
             )
         if not of_agents:
             refused = {name: why for name in names if (why := _refusal(channels[name], what, value))}
@@ -107,7 +107,7 @@ def _refusal(channel: ChannelSpec, what: str, value: object) -> str | None:
         if channel.state:
             return "a state crosses no link; leave it out"
         if what == "drop" and not (channel.link.drop and value):
-            return "changes between values above 0 only, for a link that loses nothing keeps no messages; begin above 0"
+            return "changes only between values above 0, since a link without loss keeps no messages; begin above 0"
         return None
     if channel.coupling not in ("decoupled", "unlocked"):
         return f"it is {channel.coupling} and has no synthetic {part}; choose a decoupled or unlocked channel"

@@ -62,7 +62,7 @@ def write(path: Path, facts: dict[str, Any], state: dict[str, Any]) -> None:
     """Write a checkpoint folder, whole or not at all.
 
     Args:
-        path: The folder; a checkpoint that is there is replaced.
+        path: The folder; an existing checkpoint is replaced.
         facts: Plain data kept beside the state.
         state: A tree of dicts with string keys, lists, plain values and tensors.
 
@@ -70,7 +70,7 @@ def write(path: Path, facts: dict[str, Any], state: dict[str, Any]) -> None:
         RunError: The folder cannot be written, or holds something else.
     """
     if path.exists() and not is_checkpoint(path) and not (path.is_dir() and not any(path.iterdir())):
-        raise RunError(f"{path}: is there and no checkpoint; choose another path")
+        raise RunError(f"{path}: already exists and is not a checkpoint; choose another path")
     tensors: dict[str, Tensor] = {}
     tree = _pack(state, tensors, set())
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
@@ -204,7 +204,7 @@ def _pack(value: Any, tensors: dict[str, Tensor], held: set[int]) -> Any:
     if isinstance(value, dict):
         wrong = next((key for key in value if not isinstance(key, str)), None)
         if wrong is not None:
-            raise RunError(f"a state has the key {wrong!r}; make the keys of what `state_dict` returns text")
+            raise RunError(f"a state has the key {wrong!r}; the keys of a `state_dict` must be strings")
         return {key: _pack(item, tensors, held) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_pack(item, tensors, held) for item in value]
@@ -240,18 +240,18 @@ class Saved:
     dtype: torch.dtype
     state: dict[str, Any]
     described: dict[str, Any] | None = None
-    """The scenario that holds Python objects, described; None: it is a document."""
+    """The scenario that holds Python objects, described; None: it holds none."""
 
     @property
     def obstacle(self) -> str | None:
-        """Why no step can follow; None: a run can go on from it."""
+        """Why no step can follow; None: a run can be continued from it."""
         if self.state["env"] is not None:
             return None
         if "virtual" in self.state:
-            return f"{self.place}: is of a run in virtual time; go on with `antiphon resume`"
+            return f"{self.place}: belongs to a run in virtual time; continue it with `antiphon resume`"
         return (
-            f"{self.place}: its environment keeps its state to itself, so the run cannot go on; "
-            "take its agents into another one with `parameters: RUN:agent`"
+            f"{self.place}: its environment has no state_dict, so the run cannot be continued; "
+            "load its agents into another run with `parameters: RUN:agent`"
         )
 
 

@@ -62,7 +62,7 @@ def check_compatible(
         ticked = {tick["agent"] for call in own["window"]["calls"] for tick in call}
         if ticked - set(group.members):
             name = min(ticked - set(group.members))
-            raise _incompatible(f"agent '{name}': it learns with others than in the scenario")
+            raise _incompatible(f"agent '{name}': its learning group is not the scenario's")
 
 
 def _incompatible(difference: str) -> RunError:
@@ -143,7 +143,7 @@ def check_same_scenario(saved: Mapping[str, Any], own: Mapping[str, Any]) -> Non
         RunError: They differ; the line names the first difference.
     """
     for difference in differences(saved, own):
-        raise RunError(f"scenario: {in_words(*difference)}; give the scenario that it was begun with")
+        raise RunError(f"scenario: {in_words(*difference)}; give the scenario that the run was started with")
 
 
 def with_saved_delays(scenario: Scenario, saved: Mapping[str, Any]) -> Scenario:
@@ -174,7 +174,7 @@ def check_objects(saved: Mapping[str, Any], own: Mapping[str, Any]) -> None:
     for difference in differences(saved, own):
         if any(map(_is_object, difference[1:])):
             raise RunError(
-                f"scenario: {in_words(*difference)}; give the one that it was saved with, or take single agents from it "
+                f"scenario: {in_words(*difference)}; give the scenario of the checkpoint, or load single agents from it "
                 "with `parameters: RUN:agent`"
             )
 

@@ -1,4 +1,4 @@
-"""Weights of another run: what fits a system's agents by name and shape is taken, and what was and was not is stated."""
+"""Weights of another run: tensors that match by name and shape are loaded, and the result is reported."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _PARTS = ("parameters", "buffers")
 
 @dataclass(frozen=True)
 class TakenWeights:
-    """What was taken out of another run; printed, a line for each agent.
+    """The weights loaded from another run; printed, one line per agent.
 
     Attributes:
         source: The run or checkpoint.
-        unused: Agents of the run that nothing was asked of.
+        unused: Agents of the run that were not used.
         of: By agent, the run's agent.
         step: Steps that the run had taken.
-        sha256: Of the tensors' file of its checkpoint.
-        taken: By agent, the parameters and running statistics that were taken.
-        left: By agent, those that keep their present values, and why.
+        sha256: Checksum of the tensors' file of its checkpoint.
+        taken: By agent, the parameters and running statistics that were loaded.
+        left: By agent, the tensors that keep their present values, and why.
     """
 
     source: str
@@ -66,7 +66,7 @@ class TakenWeights:
             parts += [f"{', '.join(tensors)} left: {reason}" for reason, tensors in by_reason.items()]
             lines.append(f"{name}: {'; '.join(parts)}")
         if self.unused:
-            lines.append(f"of the run not used: {', '.join(self.unused)}")
+            lines.append(f"agents of the run that are not used: {', '.join(self.unused)}")
         return "\n".join(lines)
 
 
@@ -112,7 +112,9 @@ def load_weights(
         found.taken[name], found.left[name] = _take(learners[name], saved.get(other), other)
     takers = [name for name, taken in found.taken.items() if taken]
     if not takers:
-        raise ScenarioError(f"nothing of {source} fits by name and shape; its agents: {', '.join(saved)}")
+        raise ScenarioError(
+            f"no tensor of {source} matches by name and shape; its agents: {', '.join(saved)}"
+        )
     _check_ties(system, learners, found)
     renewed = set(takers)
     if system.tied:  # what is one weight is one in its moments too
@@ -123,7 +125,7 @@ def load_weights(
             renewed |= joined if joined & renewed else set()
     for name in renewed:
         learners[name]["optimiser"] = system.agents[name].learner.optimiser.initial_state()
-    state["quarantine"]["events"].append([now, f"weights of {source} are taken by {', '.join(takers)}"])
+    state["quarantine"]["events"].append([now, f"weights of {source} are loaded into {', '.join(takers)}"])
     backend.load_state_dict(state)
     return found
 

@@ -27,10 +27,10 @@ _MOST_RUNS = 20_000
 
 @dataclass(frozen=True, kw_only=True)
 class StudyOptions:
-    """Settings of a study beside its document.
+    """Settings of a study beside its file.
 
     Attributes:
-        budget: Its name; None: the document's first.
+        budget: Its name; None: the file's first.
         variants: Some of the study's; empty: all.
         values: Parameters set in every run: they are neither on the grid nor tuned then.
         seeds: In place of the budget's.
@@ -92,13 +92,13 @@ class Plan:
     """All lines and runs of a study.
 
     Attributes:
-        spec: The document.
+        spec: The study file.
         budget: The name of the budget.
         seeds: The number of seeds of each line.
         lines: In the order of the table: all variants at a point of the grid before the next point.
         runs: By name.
         tuned: Lists of values by parameter, of which each line takes the best.
-        fixed: Parameters that the document tunes, and this budget does not.
+        fixed: Parameters that the study tunes, and this budget does not.
     """
 
     spec: StudySpec
@@ -120,7 +120,7 @@ _COUPLINGS = ("locked", "decoupled", "local")
 
 
 def plan(spec: StudySpec, options: StudyOptions, template: Template | PythonTemplate | None = None) -> Plan:
-    """Plan every run of a study; None: the template is loaded by the name in the document.
+    """Plan every run of a study; None: the template is loaded by the name in the study file.
 
     A scenario without variants has those of its channels' couplings, where they are asked for (`Template.with_couplings`).
     ScenarioError where there is no such budget, variant, parameter or value; nothing has been run.
@@ -132,7 +132,7 @@ def plan(spec: StudySpec, options: StudyOptions, template: Template | PythonTemp
     name = options.budget or next(iter(spec.budgets))
     if name not in spec.budgets:
         alone = list(spec.budgets) == [DEFAULT]
-        known = "; a scenario has none: say --steps and --seeds" if alone else suggest(name, spec.budgets)
+        known = "; a scenario has none: give --steps and --seeds" if alone else suggest(name, spec.budgets)
         raise ScenarioError(f"{spec.study} has no budget {name!r}{known}")
     budget, variants = spec.budgets[name], _variants(spec, template, options.variants)
     fixed = {*budget.set, *options.values}

@@ -66,7 +66,7 @@ def train(chunk: Chunk) -> list[Answer]:
         for request, path in zip(requests, chunk.paths, strict=True):
             run = outcome.outcomes.get(request.seed)
             if run is None:
-                answers.append(Answer(outcome.exit_code, "was not begun"))
+                answers.append(Answer(outcome.exit_code, "was not started"))
                 continue
             done = run.exit_code == 0
             scores = add_scores(path, run.result["steps"], wanted, request.given) if done else {}

@@ -1,4 +1,4 @@
-"""A study: the lines of its document side by side over seeds, each run in its own directory."""
+"""A study: its lines side by side over seeds, each run in its own directory."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class Study:
     """A study to be carried out.
 
     Attributes:
-        spec: Its document.
+        spec: The study file.
         directory: The folder of its runs, `<line>-s<seed>`, its tables and its figure.
-        options: Settings beside the document.
-        template: Its scenario; None: loaded by the name in the document.
+        options: Settings beside the file.
+        template: Its scenario; None: loaded by the name in the study file.
     """
 
     spec: StudySpec
@@ -47,7 +47,7 @@ class Study:
     def of_template(
         cls, template: Template | PythonTemplate, directory: Path, options: StudyOptions, **keys: Any
     ) -> Study:
-        """Return the study that a scenario alone is: its variants over three seeds; `keys`: more of the document's."""
+        """Return the study that a scenario alone is: its variants over three seeds; `keys`: more keys of the study."""
         spec = StudySpec(
             study=template.name,
             description=template.description,
@@ -71,7 +71,7 @@ class Study:
     def go(self, jobs: int, report: Callable[[str], None]) -> dict[str, Any]:
         """Carry out the runs that are not finished, `jobs` processes at a time; write table.csv, table.md and figure.svg.
 
-        A run whose process was killed, or that had no memory, is missing from them; the others go on, and the next call
+        A run whose process was killed, or that had no memory, is missing from them; the others continue, and the next call
         resumes it. `report` is called with a line about every run that ends.
 
         Returns:
@@ -80,7 +80,7 @@ class Study:
         Raises:
             ScenarioError: A variant or value that a scenario does not accept (nothing has been run), or a metric that
                 the runs do not have.
-            RunError: A directory holds a run with other values (nothing has been run), or a run cannot begin or go on.
+            RunError: A directory holds a run with other values (nothing has been run), or a run cannot begin or continue.
         """
         finished: dict[str, dict[int, Finished]] = {name: {} for name in self.plan.runs}
         failed: dict[str, str] = {}

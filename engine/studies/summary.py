@@ -61,7 +61,7 @@ class _Chosen:
 
 
 def metrics_of_study(plan: Plan, runs: Runs) -> Sequence[str]:
-    """Return the tabulated metrics: those of the document, or the first one that readouts have (`accuracy` … `loss`)."""
+    """Return the tabulated metrics: the study's, or the first one that readouts have (`accuracy` … `loss`)."""
     done = [run.metrics(Scoring()) for of_seeds in runs.values() for run in of_seeds.values()]
     return plan.spec.metric or [
         next((metric for metric in OF_AGENTS if any(metric in found for found in done)), "loss")

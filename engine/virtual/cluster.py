@@ -203,7 +203,7 @@ class VirtualCluster:
         return useful / (len(self.machines) * self.seconds) if self.seconds else 1.0
 
     def statistics(self) -> list[PartFigures]:
-        """Return the figures of each part up to the present time; one whose machine is away is not alive."""
+        """Return the metrics of each part up to the present time; one whose machine is away is not alive."""
         self.account()
         return [self._figures_of(number, machine) for number, machine in enumerate(self.machines)]
 

@@ -1,6 +1,6 @@
-"""Cluster profiles: machines, their speed and failures, and the links between them, as a document.
+"""Cluster profiles: machines, their speed and failures, and the links between them, as a YAML file.
 
-A document begins with `cluster: NAME`. All times are in seconds, sizes in bytes; nothing here is measured or simulated.
+A file begins with `cluster: NAME`. Times are in seconds, sizes in bytes; nothing here is measured or simulated.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ Spread = Annotated[float, Field(ge=0, le=3), IsReal]
 
 
 class StragglerSpec(Spec):
-    """Steps that take much longer than others, by chance.
+    """Stragglers: random steps that take much longer than others.
 
     Attributes:
-        share: The probability that a step is one of them.
-        factor: How many times as long such a step takes.
+        share: The probability that a step is a straggler.
+        factor: The factor by which a straggler takes longer.
     """
 
     share: Probability
@@ -58,11 +58,11 @@ class ComputeSpec(Spec):
     """Time of a machine's step: `step + flop x FLOP`, times a factor with mean 1, times the factor of stragglers.
 
     Attributes:
-        step: Seconds that every step takes, whatever is computed.
+        step: Seconds of every step, whatever is computed.
         flop: Seconds per floating-point operation.
-        measure: Whether the step of each part is timed on this machine instead of given here.
+        measure: Whether to time the step of each part on this machine, instead of `step` and `flop`.
         spread: Standard deviation of the logarithm of the step time.
-        stragglers: Steps that take much longer; None: there are none.
+        stragglers: Random steps that take much longer; None: there are none.
     """
 
     step: Seconds = 0.0
@@ -81,11 +81,11 @@ class ComputeSpec(Spec):
         return self
 
     def seconds(self, flop: float) -> float:
-        """Return the time of a step of so many FLOP, without chance and not measured."""
+        """Return the time of a step from its FLOP, without chance."""
         return self.step + self.flop * flop
 
     def slowest(self, machines: int = 1) -> float:
-        """Return the mean of the largest straggler factor among so many machines at one step."""
+        """Return the mean of the largest straggler factor among `machines` at one step."""
         if self.stragglers is None:
             return 1.0
         return 1 + (self.stragglers.factor - 1) * (1 - (1 - self.stragglers.share) ** machines)
@@ -96,8 +96,8 @@ class FailureSpec(Spec):
 
     Attributes:
         per_day: Mean number of failures of a machine per day.
-        outage: Seconds until a machine is back.
-        checkpoint: Steps between checkpoints of a part: a part that restarts has lost the steps since the newest.
+        outage: Seconds until a failed machine restarts.
+        checkpoint: Steps between checkpoints of a part. A part that restarts loses the steps since the newest one.
     """
 
     per_day: Positive
@@ -109,9 +109,9 @@ class MachineSpec(Spec):
     """A group of equal machines.
 
     Attributes:
-        count: Machines of the group.
-        compute: In place of the cluster's.
-        failures: In place of the cluster's.
+        count: Number of machines.
+        compute: Replaces the cluster's.
+        failures: Replaces the cluster's.
     """
 
     count: Annotated[Count, Field(le=100_000)] = 1
@@ -120,12 +120,12 @@ class MachineSpec(Spec):
 
 
 class LinkSpec(Spec):
-    """The network between any two machines of two groups, or of one; both directions are alike and share no bandwidth.
+    """The network between any two machines of two groups, or of one. Both directions are equal and share no bandwidth.
 
     Attributes:
         between: The two groups; the same name twice for machines of one group.
-        latency: Seconds that a call takes whatever its size, one way.
-        bandwidth: Bytes per second; None: size costs nothing.
+        latency: One-way seconds per call, whatever its size.
+        bandwidth: Bytes per second; None: unlimited.
         jitter: Standard deviation of the logarithm of the latency.
         loss: The probability that a call is lost.
     """
@@ -137,7 +137,7 @@ class LinkSpec(Spec):
     loss: Probability = 0.0
 
     def transfer(self, nbytes: float) -> float:
-        """Return the seconds for which a call of so many bytes occupies the link."""
+        """Return the seconds for which a call occupies the link, from its size in bytes."""
         return 0.0 if self.bandwidth is None else nbytes / self.bandwidth
 
 
@@ -157,11 +157,11 @@ class ClusterProfile(DocumentSpec):
 
     Attributes:
         cluster: Its name.
-        about: What it stands for, and where its numbers are from.
+        about: A description, with the source of its values.
         machines: Groups of equal machines by name.
-        links: Between groups; every pair of groups has one, and every group of several machines has one with itself.
-        compute: Of every machine whose group has none of its own.
-        failures: For groups that have none of their own; None: machines do not fail.
+        links: Links between groups: one for every pair of groups, and one within every group of several machines.
+        compute: Compute time of machines whose group does not set it.
+        failures: Failures of machines whose group does not set them; None: machines do not fail.
     """
 
     cluster: Name
@@ -196,7 +196,7 @@ class ClusterProfile(DocumentSpec):
     def machine(self, number: int) -> Machine:
         """Return a machine by its number, from 0.
 
-        Machines are numbered in turn from each group that has one left, so that a few machines are of every group.
+        Numbers go to each group in turn, so the first few machines come from every group.
 
         Raises:
             ScenarioError: There is no such machine.
@@ -234,13 +234,13 @@ class VirtualSettings:
 
 
 def find_profile(name_or_path: str | Path) -> ClusterProfile:
-    """Return a profile that antiphon brings along, or read one from a file.
+    """Return one of antiphon's own profiles, or read one from a file.
 
     Args:
         name_or_path: `two-cores`, `datacentre-100` or `continents-1000`; or the path of a YAML file.
 
     Raises:
-        ScenarioError: There is no such name or file, or it is not accepted.
+        ScenarioError: There is no such name or file, or the profile is invalid.
     """
     name, library = str(name_or_path), {path.stem: path for path in _LIBRARY.glob("*.yaml")}
     if name in library:

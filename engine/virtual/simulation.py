@@ -53,27 +53,27 @@ _TIMED_STEPS = 24
 
 
 class VirtualSimulation(Simulation):
-    """A scenario on a cluster that is only described: parts that do not wait, in the order that virtual time gives.
+    """A scenario on a simulated cluster: parts in free mode, in the order of virtual time.
 
-    One of its steps is as many steps of its parts as there are parts: `now` is the mean over parts of the steps taken, those
-    that a failure has undone included. `seconds` is the simulated time. All else is as in `Simulation`: figures, run
-    directories, checkpoints, evaluation; a checkpoint holds all exchanges that are on their way.
+    One step is as many steps of parts as there are parts: `now` is the mean number of steps taken per part, including steps
+    that a failure has undone. `seconds` is the simulated time. Everything else works as in `Simulation`: metrics, run
+    directories, checkpoints, evaluation. A checkpoint holds all exchanges on their way.
 
     Args:
-        scenario: As of `Simulation`.
-        profile: A cluster profile, the name of one that antiphon brings along, or a YAML file.
-        placement: The part of each agent; part i runs on machine i. A number: so many parts, of equal work. None: every set
+        scenario: See `Simulation`.
+        profile: A cluster profile, the name of one of antiphon's own, or a YAML file.
+        placement: The part of each agent; part i runs on machine i. A number: that many parts, of equal work. None: every set
             of agents that cannot be separated is a part, or as many parts as there are machines.
-        seed: Of everything that is sampled, chance on the cluster included.
+        seed: Seed of all random numbers, including those of the cluster.
         free: Bounds of the exchange.
-        step_seconds: Of each part, without chance; None: as the profile says. With `measure` it is timed, once.
+        step_seconds: Seconds per step of each part, without chance; None: from the profile. With `measure` it is timed, once.
         device, dtype, logdir, checkpoint_every, threads: See `Simulation`.
 
     Raises:
-        ScenarioError: The profile is not accepted, or the scenario cannot be cut, or not for parts that do not wait.
-        DataError: Its environment's data are missing or broken.
+        ScenarioError: The profile is invalid, or the scenario cannot be divided, or not in free mode.
+        DataError: Data of the environment are missing or damaged.
         RunError: `logdir` cannot be written.
-        ResourceError: It needs more memory than there is.
+        ResourceError: There is not enough memory.
     """
 
     def __init__(
@@ -219,7 +219,7 @@ class VirtualSimulation(Simulation):
         return sorted(dict.fromkeys(found), key=lambda event: event[0])
 
     def step(self) -> StepInfo:
-        """Take as many steps of parts as there are parts, and return what happened; raises as its base."""
+        """Take as many steps of parts as there are parts, and return what happened. See `BaseSimulation.step`."""
         step, watch = self.now, self.row_steps.due(self.now)
         info = super().step()
         if watch:
@@ -264,13 +264,13 @@ class VirtualSimulation(Simulation):
         return AgentReport(joined, self.backend.stacked)
 
     def figures(self) -> dict[str, float]:
-        """Return the run's figures of virtual time.
+        """Return the run's metrics of virtual time.
 
-        `simulated_seconds`; `goodput`: the share of the machines' time in which they computed steps that count; `waiting`
-        and `away`: the shares in which they waited for a message, or had failed; `traffic`: bytes sent so far, `calls`,
-        and the share of them that was lost; `gradient_age`: steps from a message to the one that learns from what came
-        back for it, `given_up`: the share of messages for which nothing did, and `missed`: ticks without a new message,
-        these since the figures before.
+        `simulated_seconds`. `goodput`: the share of the machines' time in which they computed steps that count; `waiting`
+        and `away`: the shares in which they waited for a message, or had failed. `traffic`: bytes sent so far; `calls`; and
+        the share of calls that were lost. Since the previous metrics: `gradient_age`, steps from a message to the step that
+        learns from its returned gradient; `given_up`, the share of messages without a returned gradient; and `missed`,
+        ticks without a new message.
         """
         cluster, machines = self.cluster, self.cluster.machines
         goodput = cluster.goodput
@@ -301,7 +301,7 @@ class VirtualSimulation(Simulation):
         return FreeFigures(**{name: sum(one[name] for one in each) for name in vars(FreeFigures())})
 
     def set(self, key: str, value: object) -> None:
-        """Refuse: a run in virtual time keeps its settings."""
+        """Raise ScenarioError: settings cannot change in virtual time."""
         raise ScenarioError(f"set: {key} cannot change in virtual time; start a run with the other value")
 
     # --- state -------------------------------------------------------------------------------------------
@@ -341,11 +341,11 @@ class VirtualSimulation(Simulation):
             RunError: It is of another scenario or placement, or not of virtual time; nothing has changed.
         """
         if "virtual" not in state:
-            problem = "this is the state of a simulation that is not in virtual time"
+            problem = "the state is not from a simulation in virtual time"
             raise RunError(f"{problem}; run it without --cluster")
         check_compatible(self._system, self._present, state["system"], state["present"])
         if state["virtual"]["placement"] != self.placement:
-            raise RunError("the state is of another placement of the agents; give the one of its run")
+            raise RunError("the state has another placement of the agents; give the placement of its run")
         if state["seed"] != self.seed:
             self._start(state["seed"])
             self._close_parts()
@@ -399,7 +399,7 @@ class VirtualSimulation(Simulation):
         self.obstacle = None
 
     def fork(self, backend: str | None = None, *, stacked: bool = True) -> Self:
-        """Return a copy that goes on by itself in virtual time, unrecorded; its backend is always the same."""
+        """Return a copy in virtual time, without recorders and `logdir`; its backend is always the same."""
         del backend, stacked
         settings: dict[str, Any] = {"seed": self.seed, "device": self.device, "dtype": self.dtype}
         settings |= {"free": self.free, "step_seconds": self._step_seconds, "threads": self.threads}

@@ -1,1 +1,1 @@
-"""Adaptors: worlds of Gymnasium and PettingZoo as environments of a scenario."""
+"""Adaptors: environments of Gymnasium and PettingZoo in a scenario."""

@@ -1,4 +1,4 @@
-"""Somebody else's world: its values as tensors, checked; its exceptions as errors of one line; and what adaptors share."""
+"""Base of the adaptors of external environments: checked values as tensors, and exceptions as one-line errors."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ __all__ = [
 
 
 class Adaptor(TorchVectorEnv):
-    """Somebody else's world, or copies of it, as a `TorchVectorEnv`; they are closed with it.
+    """An external environment, or copies of it, as a `TorchVectorEnv`; closing this closes them.
 
-    Its methods raise a RunError where the world fails, returns what does not fit its spaces, or has no state; `step` a
-    ScenarioError where actions have parts that there are not, or logits of another number of choices.
+    Its methods raise a RunError if the environment fails, returns values that do not fit its spaces, or has no state;
+    `step` raises a ScenarioError if actions have unknown parts, or logits the wrong number of choices.
 
     Args:
-        worlds: The environments that are drawn and closed.
-        name: Of the world, for errors.
-        signals: Of its observations, and beside `OUTCOMES` of each step; none may be called as an outcome is.
+        worlds: The environments that are rendered and closed.
+        name: Name of the environment, for errors.
+        signals: Signals of its observations, and of each step beside `OUTCOMES`; none may have the name of an outcome.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Adaptor(TorchVectorEnv):
         **settings: Any,
     ) -> None:
         for each in signals.keys() & OUTCOMES.keys():
-            raise ScenarioError(f"env: an observation is called '{each}', as an outcome is; rename it")
+            raise ScenarioError(f"env: observation '{each}' has the name of an outcome; rename it")
         self._worlds, self._name, self.actions = list(worlds), name, actions
         description = Description(
             signals={**signals, **OUTCOMES},
@@ -67,7 +67,7 @@ class Adaptor(TorchVectorEnv):
         self.render_mode = getattr(worlds[0], "render_mode", None)
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Close the worlds."""
+        """Close the environments."""
         for world in self._worlds:
             world.close(**kwargs)
 
@@ -86,7 +86,7 @@ class Adaptor(TorchVectorEnv):
 
 @contextmanager
 def failing(name: str, call: str, *, subprocesses: bool = False) -> Iterator[None]:
-    """Raise whatever a world raises in a call as a RunError of one line; subprocesses issue tracebacks as warnings."""
+    """Raise any exception of an environment's call as a one-line RunError; subprocesses issue tracebacks as warnings."""
     try:
         with warnings.catch_warnings() if subprocesses else nullcontext():
             if subprocesses:
@@ -101,7 +101,7 @@ def failing(name: str, call: str, *, subprocesses: bool = False) -> Iterator[Non
 
 @contextmanager
 def making(name: str) -> Iterator[None]:
-    """Raise whatever the making of a world raises as a ScenarioError of one line."""
+    """Raise any exception while an environment is made as a one-line ScenarioError."""
     try:
         yield
     except Exception as error:  # noqa: BLE001  (anything somebody's world may raise)
@@ -112,14 +112,14 @@ def making(name: str) -> Iterator[None]:
 
 
 def check_render_mode(name: str, world: Any, options: Mapping[str, Any]) -> None:
-    """Refuse a `render_mode` that a world does not have."""
+    """Reject a `render_mode` that an environment does not have."""
     known, wanted = getattr(world, "metadata", {}).get("render_modes") or [], options.get("render_mode")
     if wanted is not None and wanted not in known:
         raise ScenarioError(f"env.render_mode: '{name}' has no '{wanted}'{suggest(str(wanted), known)}")
 
 
 def tensor_of(values: Any, device: torch.device) -> Tensor:
-    """Return a copy of a world's value, as a tensor."""
+    """Return a copy of an environment's value, as a tensor."""
     if isinstance(values, Tensor):
         with torch.no_grad():
             return values.to(device, copy=True)
@@ -127,20 +127,20 @@ def tensor_of(values: Any, device: torch.device) -> Tensor:
 
 
 def checked(name: str, signal: Signal, value: Tensor, batch: int) -> Tensor:
-    """Return a signal's values in all sub-environments, [batch, …]; RunError where shape, numbers or classes are wrong."""
+    """Return a signal's values in all sub-environments, [batch, …]; RunError if shape, numbers or classes are wrong."""
     wanted = (batch, *signal.shape)
     if value.shape != wanted:
-        raise RunError(f"env: '{name}' is {list(value.shape)}, not {list(wanted)} as its space is")
+        raise RunError(f"env: '{name}' is {list(value.shape)}, but its space is {list(wanted)}")
     if signal.classes is None:
         if math.isfinite(value.sum().item()):  # almost always, and cheaper than a look at each number
             return value
-        wrong, fault = ~torch.isfinite(value), "which is no finite number"
+        wrong, fault = ~torch.isfinite(value), "which is not finite"
     else:
-        wrong, fault = (value < 0) | (value >= signal.classes), f"which is none of {signal.classes} classes"
+        wrong, fault = (value < 0) | (value >= signal.classes), f"outside its {signal.classes} classes"
     if bool(wrong.any()):
         row = int(wrong.reshape(batch, -1).any(1).nonzero()[0])
         found = value[row][wrong[row]].flatten()[0].item()
-        raise RunError(f"env: '{name}' of sub-environment {row} is {found}, {fault}; repair the environment")
+        raise RunError(f"env: '{name}' of sub-environment {row} is {found}, {fault}; fix the environment")
     return value
 
 
@@ -155,6 +155,6 @@ def random_state(space: Space[Any]) -> list[Any]:
 
 
 def load_random_state(space: Space[Any], state: list[Any]) -> None:
-    """Load a state, of `random_state`."""
+    """Load a state from `random_state`."""
     for leaf, each in zip(leaves(space).values(), state, strict=True):
         leaf.np_random.bit_generator.state = each

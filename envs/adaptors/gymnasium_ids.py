@@ -1,4 +1,4 @@
-"""Vector environments of Gymnasium's registry, by id and with the options of a document."""
+"""Vector environments of Gymnasium's registry, by id and with the options of a scenario."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from antiphon.extensions import imported_by_name
 __all__ = ["open_vector"]
 
 _OWN = {"id", "num_envs", "vector_kwargs", "wrappers"}
-"""Arguments of `make_vec` that no document gives."""
+"""Arguments of `make_vec` that a scenario file cannot set."""
 _AUTORESET = {mode.name.lower(): mode for mode in AutoresetMode}
 
 
@@ -32,14 +32,14 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
     """Make the vector environment of an id.
 
     Args:
-        name: The id; before a colon may stand the module that registers it, if it may be imported (`allow_import`).
+        name: The id, optionally after the module that registers it and a colon, if it may be imported (`allow_import`).
         batch: Number of sub-environments.
         options: `vectorization_mode` (`sync`, `async` or `vector_entry_point`; left out: the id's own vector environment
             if it has one and `autoreset` is left out, else `sync`), `autoreset` (`same_step`, `next_step` or `disabled`;
-            left out: `same_step`, or what the id's own vector environment does), and arguments of the environment.
+            left out: `same_step`, or the mode of the id's own vector environment), and arguments of the environment.
 
     Raises:
-        ScenarioError: There is no such id or mode, the options are not the environment's, or it cannot be made.
+        ScenarioError: There is no such id, mode or option, or the environment cannot be made.
     """
     module, _, name = name.rpartition(":")
     if module:
@@ -49,8 +49,8 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
     found = _Options(**options)
     mode, autoreset, arguments = found.vectorization_mode, found.autoreset, found.model_extra or {}
     for key in arguments.keys() & _OWN:
-        meaning = "it is training.batch" if key == "num_envs" else "a document has no Python objects"
-        raise ScenarioError(f"env.{key}: cannot be given, {meaning}; leave it out")
+        meaning = "use training.batch" if key == "num_envs" else "a scenario file has no Python objects"
+        raise ScenarioError(f"env.{key}: cannot be set, {meaning}; leave it out")
     with making(name):
         env = _made(name, batch, mode, autoreset, arguments)
     try:
@@ -86,5 +86,5 @@ def _nearest(name: str) -> str:
     """Return the nearest ids, or where a namespace that is not registered may come from."""
     namespace, slash, _ = name.rpartition("/")
     if slash and not any(known.startswith(f"{namespace}/") for known in gymnasium.registry):
-        return f"; install the package that has '{namespace}', and name it: 'gymnasium/package:{name}'"
+        return f"; install the package with '{namespace}' and write 'gymnasium/package:{name}'"
     return suggest(name, gymnasium.registry, "gymnasium/")

@@ -1,4 +1,4 @@
-"""A world's own observations as signals, and actions as the world takes them, of one environment or a batch."""
+"""An environment's own observations as signals, and actions in its own format, for one environment or a batch."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ __all__ = ["Native", "native_of"]
 
 @dataclass(frozen=True)
 class Native:
-    """The form in which a world has its observations and actions."""
+    """The native format of an environment's observations and actions."""
 
     observations: Mapping[str | None, Observations]
-    """By agent of a parallel world, or one under None."""
+    """Observations by agent of a parallel environment, or one under None."""
     actions: Actions
-    """Of the world, or of a parallel one with the actions of each agent."""
+    """Actions of the environment; for a parallel environment of each agent."""
 
     @property
     def signals(self) -> dict[str, Signal]:
@@ -41,13 +41,13 @@ class Native:
     def read(
         self, observation: Any, names: Collection[str], device: torch.device, dtype: torch.dtype
     ) -> tuple[dict[str, Tensor], bool]:
-        """Return some signals of an observation, [batch, …], and whether it is that of one environment.
+        """Return some signals of an observation, [batch, …], and whether it is from a single environment.
 
-        An agent of a parallel world that is missing observes zeros.
+        A missing agent of a parallel environment observes zeros.
 
         Raises:
             ScenarioError: A part is missing, or of another shape.
-            RunError: Values that are not finite, or no classes.
+            RunError: Values that are not finite, or not valid classes.
         """
         found: dict[str, Tensor] = {}
         alone = False
@@ -66,11 +66,11 @@ class Native:
                 value = value.unsqueeze(0) if alone else value
                 batch = len(next(iter(found.values()), value))
                 found_shape = f"'{name}' is {list(value.shape[1:] if alone else value.shape)}"
-                fix = f"give {list(signal.shape)}, or with a first axis for several environments"
+                fix = f"use {list(signal.shape)}, or with a first axis for several environments"
                 fits = value.shape == (batch, *signal.shape)
                 require(fits, "policy", f"{found_shape}; {fix}", ScenarioError)
                 found[name] = checked(name, signal, value, batch)
-        nothing = f"the observation has none of {', '.join(sorted(names))}"
+        nothing = f"the observation has no {', '.join(sorted(names))}"
         require(bool(found), "policy", nothing, ScenarioError)
         for name in (name for name in names if name not in found):
             shape, kind = self.signals[name].shape, _type(self.signals[name], dtype)
@@ -78,14 +78,14 @@ class Native:
         return found, alone
 
     def write(self, action: Any, sample: Callable[[], Any], batch: int, *, alone: bool) -> Any:
-        """Return actions (of `Actions.translated`; None: of `sample`) in arrays, as the world, or one of it, takes them."""
+        """Return actions (see `Actions.translated`; None: from `sample`) as arrays for the environment, or for a single one."""
         given = sample() if action is None else self.actions.translated(action, sample, arrays=True)
         space = self.space(batch)
         native = mapped(space, lambda path, leaf: np.asarray(part_at(given, path), leaf.dtype))
         return next(iter(iterate(space, native))) if alone else native
 
     def space(self, batch: int) -> gymnasium.Space[Any]:
-        """The world's own space of the actions of a batch."""
+        """Return the environment's own space of a batch of actions."""
         return batch_space(self.actions.native, batch)
 
 
@@ -94,7 +94,7 @@ def _type(signal: Signal, dtype: torch.dtype) -> torch.dtype:
 
 
 def native_of(env: TorchVectorEnv) -> Native:
-    """Return the form in which the world of an environment has its observations and actions."""
+    """Return the native format of an environment's observations and actions."""
     if isinstance(env, VectorAdaptor):
         return Native({None: env.observations}, env.actions)
     if isinstance(env, ParallelAdaptor):

@@ -1,4 +1,4 @@
-"""Adaptor from PettingZoo's parallel worlds: copies stepped in a loop, agents that die, resets in the same step."""
+"""Adaptor of PettingZoo's parallel environments: copies stepped in a loop, agents that die, resets in the same step."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def is_parallel(world: Any) -> bool:
 
 
 def open_copies(name: str, batch: int, options: Mapping[str, Any]) -> list[Any]:
-    """Make copies of the parallel world of a module that may be imported (`allow_import`), `options` being its arguments.
+    """Make copies of a module's parallel environment with `options`; the module must be allowed (`allow_import`).
 
     Raises:
-        ScenarioError: There is no such module, it has no parallel world, or that cannot be made of the options.
+        ScenarioError: There is no such module, it has no parallel environment, or the options do not fit.
     """
     factory: Any = getattr(imported_by_name(name, "env.id"), "parallel_env", None)
-    fix = "name the module of a parallel world, such as mpe2.simple_speaker_listener_v4"
+    fix = "name the module of a parallel environment, such as mpe2.simple_speaker_listener_v4"
     require(callable(factory), "env.id", f"{name} has no parallel_env; {fix}", ScenarioError)
     with making(name):
         worlds = [factory(**options) for _ in range(batch)]
@@ -54,25 +54,25 @@ def open_copies(name: str, batch: int, options: Mapping[str, Any]) -> list[Any]:
 
 
 class ParallelAdaptor(Adaptor):
-    """Adaptor of copies of a PettingZoo parallel world to `TorchVectorEnv`.
+    """Adaptor of copies of a PettingZoo parallel environment to `TorchVectorEnv`.
 
-    An agent's observation is the signal `AGENT.observation`, of a Dict one signal per key (`AGENT.key`). The actions are a
-    Dict with a part per agent (`AGENT`, or `AGENT.key` where its own space is a Dict); agents without an actor act at random.
+    An agent's observation is the signal `AGENT.observation`, or one signal per key of a Dict (`AGENT.key`). The actions are a
+    Dict with a part per agent (`AGENT`, or `AGENT.key` if its own space is a Dict); agents without an actor act at random.
     Training-only signals are `reward.AGENT` of each agent, `reward` (the mean over the agents that are alive), `terminated`
-    and `truncated` of the whole episode, `terminated.AGENT` and `truncated.AGENT` of each agent, and `state` where the world
-    has a `state_space`.
+    and `truncated` of the whole episode, `terminated.AGENT` and `truncated.AGENT` of each agent, and `state` if the
+    environment has a `state_space`.
 
-    An agent that is dead, or not yet there, observes zeros and is rewarded with 0; its mask `_reward.AGENT` is False. An
-    episode ends when no agent is left: truncated if one of the last was truncated, else terminated. Copy i is seeded with
-    the seed + i, as the sub-environments of Gymnasium are.
+    An agent that is dead or not yet present observes zeros and gets the reward 0; its mask `_reward.AGENT` is False. An
+    episode ends when no agent is left: truncated if one of the last agents was truncated, else terminated. Copy i is seeded
+    with the seed + i, like the sub-environments of Gymnasium.
 
     Raises:
-        ScenarioError: Objects that are no parallel worlds, or spaces that have no translation.
+        ScenarioError: Objects that are not parallel environments, or spaces that are not supported.
     """
 
     def __init__(self, worlds: Sequence[Any], **settings: Any) -> None:
         first = worlds[0]
-        other = f"{type(first).__name__} is no parallel world of PettingZoo; give its parallel_env"
+        other = f"{type(first).__name__} is not a parallel environment of PettingZoo; pass its parallel_env"
         require(is_parallel(first), "env", other, ScenarioError)
         agents = self._agents = tuple(first.possible_agents)
         self.observations = {
@@ -90,7 +90,7 @@ class ParallelAdaptor(Adaptor):
         super().__init__(worlds, name, len(worlds), signals, Actions(native), saved, **settings)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
-        """Reset all copies: copy i to the seed + i; random actions have the seed itself."""
+        """Reset all copies: copy i to the seed + i; random actions use the seed itself."""
         seeds = [None if seed is None else seed + row for row in range(self.num_envs)]
         with self._failing("reset"):
             observed = [w.reset(seed=s, options=options)[0] for w, s in zip(self._worlds, seeds, strict=True)]
@@ -99,7 +99,7 @@ class ParallelAdaptor(Adaptor):
         return self._divide(self._observe(observed))
 
     def step(self, actions: Any = None) -> StepResult:
-        """Take a step in every copy: actions are a mapping of parts, as of `Actions`; parts that it leaves out are random."""
+        """Take a step in every copy; actions are a mapping of parts, see `Actions`. Missing parts are random."""
         given = {} if actions is None else actions
         if isinstance(given, Mapping):  # boxes of 32 bits contain no numbers of 64
             floats = {n: a for n, a in given.items() if isinstance(a, Tensor) and a.is_floating_point()}
@@ -179,7 +179,7 @@ class ParallelAdaptor(Adaptor):
         return values
 
     def render(self) -> tuple[Any, ...]:
-        """Return the copies' pictures, as they make them."""
+        """Return the rendered images of the copies."""
         with self._failing("render"):
             return tuple(world.render() for world in self._worlds)
 

@@ -1,4 +1,4 @@
-"""Gymnasium spaces as named signals and parts of an action, and values of theirs as tensors and back."""
+"""Gymnasium spaces as named signals and parts of an action, with conversion of their values to tensors and back."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from antiphon.errors import ScenarioError, require
 __all__ = ["Actions", "Observations", "leaves", "mapped", "part_at", "signal_of"]
 
 Path = tuple[str | int, ...]
-"""Keys and places that lead from a space to a part of it."""
+"""Keys and indices that lead from a space to a part of it."""
 
 
 def leaves(space: Space[Any]) -> dict[Path, Space[Any]]:
-    """Return the parts of a space that are neither a Dict nor a Tuple, by path; `()` is the space itself."""
+    """Return the parts of a space that are neither Dict nor Tuple, by path; `()` is the space itself."""
     found: dict[Path, Space[Any]] = {}
     mapped(space, found.__setitem__)
     return found
 
 
 def mapped(space: Space[Any], value: Callable[[Path, Space[Any]], Any], path: Path = ()) -> Any:
-    """Return a value of a space, made of those of its parts that are neither a Dict nor a Tuple."""
+    """Return a value of a space, assembled from its parts that are neither Dict nor Tuple."""
     if isinstance(space, spaces.Dict):
         return {key: mapped(part, value, (*path, key)) for key, part in space.spaces.items()}
     if isinstance(space, spaces.Tuple):
@@ -45,7 +45,7 @@ def part_at(value: Any, path: Path) -> Any:
 
 
 def signal_of(name: str, space: Space[Any], *, training_only: bool = False) -> Signal:
-    """Return the signal of an observation's part: bytes are scaled to [0, 1], choices begin at 0; ScenarioError for others."""
+    """Return the signal of an observation's part: bytes are scaled to [0, 1], choices start at 0; ScenarioError for others."""
     match space:
         case spaces.Box() if space.dtype == np.uint8:
             return Signal(shape=space.shape, low=0.0, high=1.0, training_only=training_only)
@@ -66,15 +66,15 @@ def signal_of(name: str, space: Space[Any], *, training_only: bool = False) -> S
 class Observations:
     """The signals of an observation space, and its values as tensors.
 
-    A space that is no Dict or Tuple is the signal `observation`; a Dict has a signal per key, a Tuple one per place
-    (`observation.0`), and what lies deeper is joined by dots.
+    A space that is neither Dict nor Tuple is the signal `observation`; a Dict has a signal per key, a Tuple one per index
+    (`observation.0`), and names of nested spaces are joined by dots.
 
     Args:
-        space: Of one sub-environment.
-        prefix: Before each name, such as an agent's and a dot.
+        space: Observation space of one sub-environment.
+        prefix: Prefix of each name, such as an agent's name and a dot.
 
     Raises:
-        ScenarioError: A part is no signal, or two have one name.
+        ScenarioError: A part cannot be a signal, or two have the same name.
     """
 
     def __init__(self, space: Space[Any], prefix: str = "") -> None:
@@ -85,16 +85,16 @@ class Observations:
             keys = path if path and isinstance(path[0], str) else ("observation", *path)
             name = prefix + ".".join(str(key) for key in keys)
             if name in self.signals:
-                raise ScenarioError(f"env: two observations are called '{name}'; rename one")
+                raise ScenarioError(f"env: two observations have the name '{name}'; rename one")
             self.signals[name] = signal_of(name, leaf)
             self._paths[name], self._changes[name] = path, _change(leaf)
 
     def part(self, name: str, observation: Any) -> Any:
-        """Return a signal's part of an observation, of one environment or a batch, as the environment has it."""
+        """Return a signal's part of a native observation, of one environment or a batch."""
         return part_at(observation, self._paths[name])
 
     def value(self, name: str, part: Tensor) -> Tensor:
-        """Return a part as the signal has it."""
+        """Return the signal's value for a part."""
         return self._changes[name](part)
 
 
@@ -109,27 +109,27 @@ def _change(space: Space[Any]) -> Callable[[Tensor], Tensor]:
 
 
 class Actions:
-    """What agents choose, and its translation to what an environment takes.
+    """The action space of agents, and its translation to an environment's own actions.
 
-    Choices begin at 0, whatever the environment's first is; a MultiBinary is chosen as a MultiDiscrete of twos. A Dict
-    or Tuple has a part per key or place, and what lies deeper is joined by dots: the keys of the Dict `space`.
+    Choices start at 0, even if the environment's start elsewhere; a MultiBinary becomes a MultiDiscrete of twos. A Dict
+    or Tuple has a part per key or index, and names of nested spaces are joined by dots: the keys of the Dict `space`.
 
     Args:
-        native: The environment's own space of actions, of one sub-environment.
+        native: The environment's own action space, of one sub-environment.
 
     Attributes:
-        space: What agents choose from: Discrete, MultiDiscrete, Box, or a Dict of these. A space of other things is as it
-            is: it takes no agent's actions, only random ones.
+        space: The agents' action space: Discrete, MultiDiscrete, Box, or a Dict of these. Other spaces are unchanged: no
+            agent can act in them, and actions are random.
 
     Raises:
-        ScenarioError: Two parts have one name.
+        ScenarioError: Two parts have the same name.
     """
 
     def __init__(self, native: Space[Any]) -> None:
         self._leaves: dict[str, Space[Any]] = {}
         for path, leaf in leaves(native).items():
             name = ".".join(map(str, path))
-            twice = f"two parts of the action are called '{name}'; rename one"
+            twice = f"two parts of the action have the name '{name}'; rename one"
             require(name not in self._leaves, "env", twice, ScenarioError)
             self._leaves[name] = leaf
         self.native = native
@@ -138,22 +138,22 @@ class Actions:
         self.space: Space[Any] = spaces.Dict(parts) if nested else parts[""]
 
     def translated(self, actions: Any, sample: Callable[[], Any], arrays: bool) -> Any:
-        """Return a batch of actions as the environment takes it.
+        """Return a batch of actions in the environment's own format.
 
         Args:
-            actions: As `space` has them, in tensors or arrays [batch, …]. Of floats in a tensor [batch, outputs] the
-                largest is the Discrete action; those of a Box get its shape and bounds. Of a Dict, parts may be missing.
-            sample: Returns random actions of the environment's own, for parts that are missing.
+            actions: Actions in `space`, as tensors or arrays [batch, …]. For a float tensor [batch, outputs] the Discrete
+                action is the index of the largest; for a Box it is reshaped and clamped. Parts of a Dict may be missing.
+            sample: Returns random actions in the environment's own format, for missing parts.
             arrays: Whether the environment takes numpy arrays.
 
         Raises:
-            ScenarioError: Parts that there are not, or logits of another number of actions.
+            ScenarioError: Unknown parts, or the wrong number of logits.
         """
         if not isinstance(self.native, spaces.Dict | spaces.Tuple):
             return _translated(actions, self.native, arrays)
         if not isinstance(actions, Mapping) or not actions.keys() <= self._leaves.keys():
             given = sorted(actions) if isinstance(actions, Mapping) else type(actions).__name__
-            raise ScenarioError(f"env: actions are {given}; give a mapping of {sorted(self._leaves)}")
+            raise ScenarioError(f"env: actions are {given}; pass a mapping of {sorted(self._leaves)}")
         others = sample() if len(actions) < len(self._leaves) else None
 
         def chosen_or_random(path: Path, leaf: Space[Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Adaptor from Gymnasium vector environments: torch tensors, named signals, resets in the same step."""
+"""Adaptor of Gymnasium vector environments: torch tensors, named signals, resets in the same step."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ __all__ = ["VectorAdaptor"]
 class VectorAdaptor(Adaptor):
     """Adaptor of a Gymnasium vector environment to `TorchVectorEnv`.
 
-    Signals are those of `Observations`, actions those of `Actions`. The outcomes `reward`, `terminated` and `truncated`
-    are training-only signals, known after the step that has them.
+    For signals see `Observations`, for actions `Actions`. The outcomes `reward`, `terminated` and `truncated`
+    are training-only signals, known after their step.
 
-    What `step` returns is the same for all three autoreset modes: the end of an episode is always followed by the first
-    step of another. Sub-environments without autoreset (DISABLED) are reset here. Those that reset in the *next* step
-    (NEXT_STEP) return the last observation of an episode, and then in a step whose action has no effect the first of the
-    next; there the returned end is one step late, after the last observation, while the signals `terminated` and
-    `truncated` are of the step that ended the episode, and the mask `_reward` leaves out the step that only resets (where
-    the ends are requested too: a supervised scenario learns from every reward).
+    `step` returns the same for all three autoreset modes: the end of an episode is always followed by the first step of
+    another. Sub-environments without autoreset (DISABLED) are reset here. Sub-environments that reset in the *next* step
+    (NEXT_STEP) return the last observation of an episode, and then, in a step whose action has no effect, the first
+    observation of the next episode. There the returned end is one step late, after the last observation, but the signals
+    `terminated` and `truncated` belong to the step that ended the episode, and the mask `_reward` leaves out the step that
+    only resets (if the ends are requested too: a supervised scenario learns from every reward).
 
     Raises:
-        ScenarioError: Spaces or an autoreset mode that have no translation.
+        ScenarioError: Spaces or an autoreset mode that are not supported.
     """
 
     def __init__(self, env: VectorEnv[Any, Any, Any], **settings: Any) -> None:
@@ -58,7 +58,7 @@ class VectorAdaptor(Adaptor):
         self._shown: dict[str, Tensor] = {}
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
-        """Reset all sub-environments; the seed is also that of random actions."""
+        """Reset all sub-environments; the seed is also used for random actions."""
         with self._failing("reset"):
             obs, _ = self._env.reset(seed=seed, options=options)
         if seed is not None:
@@ -71,9 +71,9 @@ class VectorAdaptor(Adaptor):
         """Take a step.
 
         Args:
-            actions: As `action_space` has them, in tensors or arrays; None: random actions. Of floats in a tensor
-                `[batch, outputs]` the largest is the discrete action; those for a Box get its shape and bounds. Of a Dict,
-                a mapping; parts that it leaves out are random.
+            actions: Actions in `action_space`, as tensors or arrays; None: random actions. For a float tensor
+                `[batch, outputs]` the discrete action is the index of the largest; for a Box it is reshaped and clamped.
+                For a Dict, a mapping; missing parts are random.
         """
         sample = self._env.action_space.sample
         if actions is None:
@@ -108,7 +108,7 @@ class VectorAdaptor(Adaptor):
         return outcomes
 
     def render(self) -> tuple[Any, ...] | None:
-        """Return the sub-environments' pictures, as they make them; None: they were made without a render mode."""
+        """Return the sub-environments' rendered images; None if they were made without a render mode."""
         with self._failing("render"):
             return self._env.render()
 
@@ -158,15 +158,15 @@ class VectorAdaptor(Adaptor):
 
 
 def can_be_saved(env: VectorEnv[Any, Any, Any]) -> bool:
-    """Whether there are `state_dict` and `load_state_dict`: of the environment, or of all its sub-environments.
+    """Whether the environment, or all its sub-environments, have `state_dict` and `load_state_dict`.
 
-    Sub-environments may have a time limit, but no other wrapper that has a state.
+    Sub-environments may have a time limit, but no other wrapper with a state.
     """
     return has_state(env.unwrapped) or _sub_environments(env) is not None
 
 
 def state_of(env: VectorEnv[Any, Any, Any]) -> Any:
-    """Return the state of an environment that `can_be_saved`."""
+    """Return the state of an environment for which `can_be_saved` is true."""
     subs = _sub_environments(env)
     if subs is None:
         return env.unwrapped.state_dict()  # type: ignore[attr-defined]
@@ -177,7 +177,7 @@ def state_of(env: VectorEnv[Any, Any, Any]) -> Any:
 
 
 def load_state(env: VectorEnv[Any, Any, Any], state: Any, ended: Tensor) -> None:
-    """Load a state into an environment that has been reset; `ended`, [batch] bool: the next step resets the sub-environment."""
+    """Load a state into an environment that has been reset; `ended`, [batch] bool: sub-environments that the next step resets."""
     subs = _sub_environments(env)
     if subs is None:
         env.unwrapped.load_state_dict(state)  # type: ignore[attr-defined]

@@ -1,1 +1,1 @@
-"""Readers of data sets: embedded, downloaded with checksums, or in a folder of the user."""
+"""Readers of data sets: embedded, downloaded with checksums, or in the user's folder."""

@@ -1,4 +1,4 @@
-"""Registry of picture data sets: shapes, and functions to find, read and download them."""
+"""Registry of image data sets: shapes, and functions to find, read and download them."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from antiphon.errors import DataError, suggest
 __all__ = ["DATA_SETS", "DataName", "DataSet", "download"]
 
 DataName = Literal["digits", "mnist", "cluttered_mnist", "cifar10", "shapes"]
-"""The name of a data set of pictures."""
+"""Name of an image data set."""
 
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
-    """A data set of pictures of ten classes; its shape is known without reading it."""
+    """A data set of images of ten classes; its shape is known without reading it."""
 
     side: int
-    """Height and width of a picture, in pixels."""
+    """Height and width of an image, in pixels."""
     colours: int
-    """Planes of a picture: 1 or 3."""
+    """Colour planes of an image: 1 or 3."""
     patch_size: int
     """Default height and width of a patch, in pixels."""
     counts: Callable[[], dict[str, int]]
-    """Return the number of pictures per split, reading no more than headers."""
+    """Return the number of images per split, reading only headers."""
     load: Callable[[], Pictures]
-    """Read or make the pictures."""
+    """Read or generate the images."""
     files: Callable[[], tuple[Path, ...]] = tuple
-    """Return the files that `load` would read now; none for what ships with antiphon."""
+    """Return the files that `load` would read now; none for data that ship with antiphon."""
     download: Callable[[], Path] | None = None
-    """Fill the cache, and return its folder; None: there is nothing to download."""
+    """Download into the cache, and return its folder; None: there is nothing to download."""
 
 
 def _of(module: Any, colours: int = 1, patch_size: int = 8) -> DataSet:
@@ -53,7 +53,7 @@ DATA_SETS: dict[DataName, DataSet] = {
 
 
 def download(name: str = "mnist") -> Path:
-    """Download a data set, mnist or cifar10, into the user's cache, verified, and return its folder; existing files are kept.
+    """Download a data set, mnist or cifar10, into the user's cache, verify it, and return its folder; existing files are kept.
 
     Raises:
         DataError: There is no such data set to download, pooch is not installed, or the download failed.

@@ -1,6 +1,6 @@
 """CIFAR-10 (Krizhevsky 2009) in its binary version: read from a folder, or downloaded on request.
 
-The python version of the authors' site is a pickle, and is never read. Files that are missing, broken or of another size
+The Python version on the authors' site is a pickle, and is never read. Files that are missing, damaged or of the wrong size
 raise a DataError.
 """
 
@@ -17,7 +17,7 @@ from antiphon.errors import DataError, require
 __all__ = ["CLASSES", "SIDE", "counts", "download", "files", "load"]
 
 SIDE = 32
-"""Height and width of a picture, in pixels."""
+"""Height and width of an image, in pixels."""
 CLASSES = 10
 
 _HOST = "https://www.cs.toronto.edu/~kriz/"
@@ -27,14 +27,14 @@ _INSIDE = "cifar-10-batches-bin"
 """The archive's only folder."""
 _FILES = (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin")
 _ROWS = 10_000
-"""Pictures in each file."""
+"""Images in each file."""
 _RECORD = 1 + 3 * SIDE * SIDE
-"""Bytes of a picture: its label, then its red, green and blue planes, row by row."""
-_MEND = "replace it by a sound copy"
+"""Bytes of an image: its label, then its red, green and blue planes, row by row."""
+_MEND = "replace it by an undamaged copy"
 
 
 def load() -> Pictures:
-    """Read the pictures; the last tenth of those for training (5,000) is for validation."""
+    """Read the images; the last tenth of the training images (5,000) is for validation."""
     records = np.concatenate([_records(path) for path in files()])
     labels = records[:, 0].copy()
     pixels = records[:, 1:].reshape(-1, 3, SIDE, SIDE)
@@ -42,21 +42,21 @@ def load() -> Pictures:
 
 
 def counts() -> dict[str, int]:
-    """Return the number of pictures per split, in the order of the files."""
+    """Return the number of images per split, in the order of the files."""
     train = (len(_FILES) - 1) * _ROWS
     return {"train": train - train // 10, "validation": train // 10, "test": _ROWS}
 
 
 def files() -> tuple[Path, ...]:
-    """Return the paths of the six files in the order of their pictures."""
+    """Return the paths of the six files in the order of their images."""
     folder = find_folder("cifar10")
     if folder is None:
         raise nowhere("CIFAR-10", "cifar10", f"the six .bin files of {_ARCHIVE}")
     for place in (folder, folder / _INSIDE):
         if all(path.is_file() for path in _paths(place)):
             return tuple(_paths(place))
-    fix = f"extract {_ARCHIVE} there (the python version, a pickle, is not read)"
-    raise DataError(f"{folder}: has not all of {', '.join(_FILES)}; {fix}")
+    fix = f"extract {_ARCHIVE} into it (the Python version, a pickle, is not read)"
+    raise DataError(f"{folder}: needs all of {', '.join(_FILES)}; {fix}")
 
 
 def download() -> Path:
@@ -83,5 +83,5 @@ def _records(path: Path) -> NDArray[np.uint8]:
     require(len(content) == _ROWS * _RECORD, path, f"{size}; {_MEND}")
     records = np.frombuffer(content, np.uint8).reshape(-1, _RECORD)
     top = int(records[:, 0].max())
-    require(top < CLASSES, path, f"label {top}, the largest may be {CLASSES - 1}; {_MEND}")
+    require(top < CLASSES, path, f"label {top}, at most {CLASSES - 1}; {_MEND}")
     return records

@@ -1,4 +1,4 @@
-"""Cluttered MNIST: a digit somewhere on a larger canvas, among pieces of other digits. Made from MNIST, not stored.
+"""Cluttered MNIST: a digit at a random place on a larger canvas, among pieces of other digits; generated from MNIST.
 
 Mnih et al. 2014, "Recurrent models of visual attention", section 4.1; here on 40x40 pixels instead of 60x60.
 """
@@ -14,15 +14,15 @@ from antiphon.envs.datasets.files import Pictures
 __all__ = ["PIECE", "PIECES", "SIDE", "counts", "files", "load"]
 
 SIDE = 40
-"""Height and width of a picture, in pixels."""
+"""Height and width of an image, in pixels."""
 PIECES = 8
-"""Pieces of other digits in a picture."""
+"""Pieces of other digits in an image."""
 PIECE = 8
 """Height and width of a piece, in pixels."""
 
 
 def load() -> Pictures:
-    """Read MNIST, and put each digit and pieces of others of its split at random places; the same ones in every process."""
+    """Read MNIST, and place each digit and pieces of others of its split at random; the result is the same in every process."""
     digits = mnist.load()
     pixels = np.zeros((len(digits.labels), SIDE, SIDE), dtype=np.uint8)
     # RandomState's numbers are frozen by numpy's compatibility policy.

@@ -1,4 +1,4 @@
-"""Files of named columns, a row per example: `.npz` and `.safetensors`. Nothing in them is unpickled."""
+"""Files of named columns with a row per example: `.npz` and `.safetensors`. Nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["read"]
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Read the columns of a file, as tensors or arrays by name; DataError where it is missing, damaged or not of numbers."""
+    """Read the columns of a file, as tensors or arrays by name; DataError if it is missing, damaged or has no numbers."""
     require(path.is_file(), path, "no such file")
-    others = f"files of this kind are not read; give one of {', '.join(_READERS)}"
+    others = f"unknown type of file; use one of {', '.join(_READERS)}"
     require(path.suffix in _READERS, path, others)
     try:
         found = _READERS[path.suffix](path)
@@ -30,8 +30,8 @@ def read(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: cannot be read ({reason})") from None
     for name, values in found.items():
         numbers = not isinstance(values, np.ndarray) or values.dtype.kind in "biufc"
-        fix = "not of numbers; number its classes from 0"
-        require(numbers, path, f"column '{name}' is of type {values.dtype}, {fix}")
+        fix = "not numbers; number its classes from 0"
+        require(numbers, path, f"column '{name}' has type {values.dtype}, {fix}")
     return found
 
 

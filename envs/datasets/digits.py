@@ -1,4 +1,4 @@
-"""The embedded 8x8 digits: 1,797 pictures, shipped with their licence in `data/`."""
+"""The embedded 8x8 digits: 1,797 images, shipped with their licence in `data/`."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from antiphon.envs.datasets.files import Pictures
 __all__ = ["COUNTS", "SIDE", "counts", "load"]
 
 SIDE = 8
-"""Height and width of a picture, in pixels."""
+"""Height and width of an image, in pixels."""
 COUNTS = {"train": 1293, "validation": 144, "test": 360}
-"""Pictures per split."""
+"""Images per split."""
 counts = COUNTS.copy
 
 _FOLDER = Path(__file__).parents[1] / "data"
-_MEND = "install antiphon again"
+_MEND = "reinstall antiphon"
 
 
 def load() -> Pictures:
-    """Read the pictures and their splits.
+    """Read the images and their splits.
 
-    Sorted by class, every fifth picture is for testing, and every tenth of the rest for validation: fixed
-    splits in which every class has its share.
+    Sorted by class, every fifth image is for testing, and every tenth of the rest for validation: fixed
+    splits with the same share of every class.
     """
     pixels = idx.read(_FOLDER / "digits-images-idx3-ubyte.gz", 3, _MEND)
     labels = idx.read(_FOLDER / "digits-labels-idx1-ubyte.gz", 1, _MEND)

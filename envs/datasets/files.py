@@ -1,6 +1,7 @@
-"""What readers of data sets share: folders, the user's or the cache of downloads; the limit of a file; and pictures. Needs no torch.
+"""Common functions of data set readers: the user's folder or the download cache, the size limit of a file, and images.
+Needs no torch.
 
-A small file can hold, or unpack to, more than the memory of any machine: data may take half of it.
+A small file can unpack to more than the memory of any machine: data may take half of the memory.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ SPLITS = ("train", "validation", "test")
 Identity = tuple[str, int, int]
 """Identity of a file: its path, size in bytes and time of change in nanoseconds."""
 _UNKNOWN = 8 * 2**30
-"""Bytes of memory where the system does not tell."""
+"""Bytes of memory that are assumed if the system's memory is unknown."""
 
 
 def identity(paths: Iterable[Path]) -> tuple[Identity, ...]:
@@ -46,7 +47,7 @@ def identity(paths: Iterable[Path]) -> tuple[Identity, ...]:
 
 
 def find_folder(name: str) -> Path | None:
-    """Return the folder of a data set, `$ANTIPHON_DATA/name` or else the cache, if it exists."""
+    """Return the folder of a data set, `$ANTIPHON_DATA/name` or the cache, if it exists."""
     data = os.environ.get("ANTIPHON_DATA")
     if data and (Path(data) / name).is_dir():
         return Path(data) / name
@@ -59,17 +60,17 @@ def find_folder(name: str) -> Path | None:
 
 
 def nowhere(title: str, name: str, files: str) -> DataError:
-    """Return the error for a data set without a folder; `files` are those that belong there."""
+    """Return the error for a data set without a folder; `files` describes the files that it needs."""
     data = os.environ.get("ANTIPHON_DATA")
     place = f"ANTIPHON_DATA is '{data}', which has no folder {name}" if data else "ANTIPHON_DATA is not set"
-    fix = f"name a folder that has {files}, or call antiphon.envs.download('{name}')"
+    fix = f"set it to a folder with {files}, or call antiphon.envs.download('{name}')"
     return DataError(f"{title}: {place}; {fix}")
 
 
 def fetch(name: str, url: str, checksum: str, members: list[str] | None = None) -> None:
     """Download a file into the folder of a data set in the cache, verify it, and extract members of an archive beside it.
 
-    Existing files are kept; `checksum` is `md5:…`, of the file.
+    Existing files are kept; `checksum` of the file is `md5:…`.
 
     Raises:
         DataError: pooch is not installed, or the download failed.
@@ -85,7 +86,7 @@ def fetch(name: str, url: str, checksum: str, members: list[str] | None = None) 
 
 
 def cache_folder(name: str) -> Path:
-    """Return the cache folder of a data set, whether it exists or not; DataError without pooch, which defines the place."""
+    """Return the cache folder of a data set, whether it exists or not; DataError without pooch, which defines its path."""
     return _cache(_pooch(name)) / name
 
 
@@ -103,12 +104,12 @@ def _cache(pooch: Any) -> Path:
 
 
 def most_bytes() -> int:
-    """Return the bytes that one file's data may take: half of this machine's memory."""
+    """Return the most bytes that one file's data may take: half of this machine's memory."""
     return (installed_memory() or _UNKNOWN) // 2
 
 
 def check_fits(path: Path, size: int, fix: str) -> None:
-    """Refuse data of a `size` in bytes above half of this machine's memory, before any is read: DataError with the fix."""
+    """Reject data of more than half of this machine's memory, before they are read: DataError with the fix."""
     most = most_bytes()
     much = f"its data take {size:,} bytes, more than half of this machine's memory ({most:,})"
     require(size <= most, path, f"{much}; {fix}")
@@ -116,19 +117,19 @@ def check_fits(path: Path, size: int, fix: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures:
-    """Pictures with their classes and splits."""
+    """Images with their classes and splits."""
 
     pixels: NDArray[np.uint8]
-    """`[count, height, width]`, or of coloured ones `[count, 3, height, width]`."""
+    """`[count, height, width]`, or for coloured images `[count, 3, height, width]`."""
     labels: NDArray[np.uint8]
     """`[count]`, classes numbered from 0."""
     splits: dict[str, NDArray[Any]]
-    """Indices of each split; no picture is in two."""
+    """Indices of each split; no image is in two splits."""
     white: int
     """The pixel value that becomes 1.0."""
 
 
 def in_order(counts: dict[str, int]) -> dict[str, NDArray[np.int64]]:
-    """Return the indices of splits of some sizes, one after the other."""
+    """Return the indices of consecutive splits of these sizes."""
     ends = np.cumsum(list(counts.values()))
     return dict(zip(counts, np.split(np.arange(ends[-1]), ends[:-1]), strict=True))

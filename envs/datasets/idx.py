@@ -23,25 +23,25 @@ _UNSIGNED_BYTE = 0x08
 
 
 def read(path: Path, axes: int, mend: str) -> NDArray[np.uint8]:
-    """Return the array in an IDX file (gzipped if its name ends in `.gz`) with a number of dimensions.
+    """Return the array in an IDX file (gzipped if its name ends in `.gz`) with `axes` dimensions.
 
     Raises:
-        DataError: The file cannot be read, is no IDX file of bytes with that many axes, has another length
-            than its header promises, or promises more than half of this machine's memory; `mend` is the line's end.
+        DataError: The file cannot be read, is not an IDX file of bytes with `axes` dimensions, does not have the length
+            in its header, or needs more than half of this machine's memory; `mend`, the fix, ends the line.
     """
     with _reading(path, mend) as file:
         shape = _shape(file.read(4 + 4 * axes), path, axes, mend)
         promised = math.prod(shape)
         check_fits(path, promised, mend)
         content = file.read(promised + 1)
-    promise = f"its header promises {'x'.join(map(str, shape))} bytes, there are"
+    promise = f"its header says {'x'.join(map(str, shape))} bytes, the file has"
     require(len(content) >= promised, path, f"truncated: {promise} {len(content)}; {mend}")
     require(len(content) <= promised, path, f"too long: {promise} more; {mend}")
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 def read_shape(path: Path, axes: int, mend: str) -> tuple[int, ...]:
-    """Return the shape of the array in an IDX file from its header alone; otherwise as `read`."""
+    """Return the shape of the array in an IDX file from its header alone; see `read`."""
     with _reading(path, mend) as file:
         return _shape(file.read(4 + 4 * axes), path, axes, mend)
 

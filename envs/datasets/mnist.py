@@ -1,6 +1,6 @@
-"""The MNIST database, or any other in its four files: read from a folder, or downloaded on request.
+"""The MNIST database, or another one with the same four files: read from a folder, or downloaded on request.
 
-A file that is missing, broken or of another shape than MNIST's raises a DataError.
+A file that is missing, damaged or does not have MNIST's shape raises a DataError.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from antiphon.errors import require
 __all__ = ["CLASSES", "SIDE", "counts", "download", "files", "load"]
 
 SIDE = 28
-"""Height and width of a picture, in pixels."""
+"""Height and width of an image, in pixels."""
 CLASSES = 10
 
 _HOST = "https://ossci-datasets.s3.amazonaws.com/mnist/"
@@ -28,11 +28,11 @@ _CHECKSUMS = {
     "t10k-labels-idx1-ubyte": "md5:ec29112dd5afa0611ce80d1b7f02629c",
 }
 """The four files, and the checksums of their gzipped downloads."""
-_MEND = "replace it by a sound copy"
+_MEND = "replace it by an undamaged copy"
 
 
 def load() -> Pictures:
-    """Read the pictures; the last twelfth of the training file (5,000 of MNIST's) is for validation."""
+    """Read the images; the last twelfth of the training file (5,000 for MNIST) is for validation."""
     files = _locate()
     (pixels, labels), (test_pixels, test_labels) = (_part(files, part) for part in ("train", "t10k"))
     return Pictures(
@@ -44,7 +44,7 @@ def load() -> Pictures:
 
 
 def counts() -> dict[str, int]:
-    """Return the number of pictures per split, from the files' headers; MNIST's where no file is found."""
+    """Return the number of images per split, from the files' headers; MNIST's numbers if no file is found."""
     train, test = 60_000, 10_000
     if find_folder("mnist") is not None:
         files = _locate()
@@ -54,7 +54,7 @@ def counts() -> dict[str, int]:
 
 
 def download() -> Path:
-    """Download the four files into the user's cache, verified: see `catalogue.download`."""
+    """Download the four files into the user's cache and verify them: see `catalogue.download`."""
     for file, checksum in _CHECKSUMS.items():
         fetch("mnist", f"{_HOST}{file}.gz", checksum)
     return cache_folder("mnist")
@@ -77,7 +77,7 @@ def _locate() -> dict[str, Path]:
     found = {}
     for name in _CHECKSUMS:
         paths = [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
-        nothing = "no such file; copy it there, or name another ANTIPHON_DATA"
+        nothing = "no such file; copy it there, or change ANTIPHON_DATA"
         require(bool(paths), f"{folder / name}[.gz]", nothing)
         found[name] = paths[0]
     return found
@@ -88,10 +88,10 @@ def _part(files: dict[str, Path], part: str) -> tuple[Any, Any]:
     images, labels = files[f"{part}-images-idx3-ubyte"], files[f"{part}-labels-idx1-ubyte"]
     pixels, classes = idx.read(images, 3, _MEND), idx.read(labels, 1, _MEND)
     height, width = pixels.shape[1:]
-    require(height == width == SIDE, images, f"pictures of {height}x{width}, not {SIDE}x{SIDE}; {_MEND}")
-    counts = f"{len(classes)} labels for {len(pixels)} pictures in {images.name}"
+    require(height == width == SIDE, images, f"images are {height}x{width}, not {SIDE}x{SIDE}; {_MEND}")
+    counts = f"{len(classes)} labels for {len(pixels)} images in {images.name}"
     require(len(pixels) == len(classes), labels, f"{counts}; {_MEND}")
-    require(len(pixels) >= 12, images, f"{len(pixels)} pictures, too few to split (12 at least); {_MEND}")
+    require(len(pixels) >= 12, images, f"{len(pixels)} images, too few to split (at least 12); {_MEND}")
     top = classes.max()
-    require(top < CLASSES, labels, f"label {top}, the largest may be {CLASSES - 1}; {_MEND}")
+    require(top < CLASSES, labels, f"label {top}, at most {CLASSES - 1}; {_MEND}")
     return pixels, classes

@@ -1,7 +1,7 @@
-"""A small stand-in for CIFAR-10: ten coloured shapes on noisy grounds, generated on request.
+"""A small substitute for CIFAR-10: ten coloured shapes on noisy backgrounds, generated on request.
 
-Two shapes share each of five hues, so that colour alone, which a linear classifier can use, determines a pair, and
-only the form, at any place and angle, determines the class.
+Each of five hues is shared by two shapes, so that colour alone, which a linear classifier can use, determines a pair, and
+only the shape, at any place and angle, determines the class.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from antiphon.nets.random import integers, seed_for, uniform
 __all__ = ["CLASSES", "COUNTS", "SIDE", "counts", "load"]
 
 SIDE = 32
-"""Height and width of a picture, in pixels."""
+"""Height and width of an image, in pixels."""
 COUNTS = {"train": 2000, "validation": 500, "test": 500}
-"""Pictures per split."""
+"""Images per split."""
 counts = COUNTS.copy
 
 _Array = NDArray[np.float64]
@@ -54,7 +54,7 @@ CLASSES = tuple(_FORMS)
 
 
 def load() -> Pictures:
-    """Generate the pictures; they are the same on every machine, and each class has its share of each split."""
+    """Generate the images; they are the same on every machine, with the same number of each class in each split."""
     count = sum(COUNTS.values())
     labels = (np.arange(count) % len(CLASSES)).astype(np.uint8)
     inside = _inside(labels)

@@ -18,43 +18,43 @@ from antiphon.errors import DataError, require, suggest
 __all__ = ["EMBEDDED", "Text", "load"]
 
 EMBEDDED = "embedded"
-"""The name of the text that ships with antiphon."""
+"""Name of the text that ships with antiphon."""
 _EMBEDDED_FILE = Path(__file__).parents[1] / "data" / "moby-dick-beginning.txt.gz"
 _MEMORY = 32
-"""Bytes of memory for a byte of text, at most: the text, its code points, its classes, and what makes one of another."""
+"""Most bytes of memory per byte of text: the text, its code points, its classes, and intermediate results."""
 _SHARES = (90, 95)
-"""Beginnings of validation and test, in hundredths of the text."""
+"""Start of validation and test, in per cent of the text."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Text:
-    """A text in three parts, each character a class."""
+    """A text in three splits; each character is a class."""
 
     vocabulary: str
     """The distinct characters of the train split, sorted: class k is its character k."""
     splits: dict[str, NDArray[np.int64]]
     """The classes of train, validation and test, in the order of the text."""
     digest: str
-    """Digest of its bytes, compared when a run is resumed."""
+    """Digest of the file, compared when a run is resumed."""
 
     @property
     def classes(self) -> int:
-        """Number of classes; the last one is for all characters that the train split does not have."""
+        """Number of classes; the last one is for characters that are not in the train split."""
         return len(self.vocabulary) + 1
 
     def characters(self, codes: NDArray[np.int64]) -> str:
-        """Return the characters of some classes, an unknown one as U+FFFD."""
+        """Return the characters of some classes; unknown characters are U+FFFD."""
         return "".join((self.vocabulary + "\ufffd")[code] for code in codes)
 
 
 def load(name: str) -> Text:
-    """Return a text, read once while its file does not change.
+    """Return a text; the file is read again only if it has changed.
 
     Args:
         name: `embedded`, the name without `.txt` of a file in `$ANTIPHON_DATA/text`, or the absolute path of a file.
 
     Raises:
-        DataError: There is no such file, it is not UTF-8, or it is too short to be parted.
+        DataError: There is no such file, it is not UTF-8, or it is too short to split.
     """
     path = _EMBEDDED_FILE if name == EMBEDDED else _find(name)
     return _read(*identity([path]))
@@ -64,11 +64,11 @@ def _find(name: str) -> Path:
     """Return the file of a text that does not ship with antiphon."""
     path = Path(name)
     if path.is_absolute():
-        require(path.is_file(), "env.text", f"there is no file {name}; give the path of a text")
+        require(path.is_file(), "env.text", f"no file {name}; use the path of a text")
         return path
     data, folder = os.environ.get("ANTIPHON_DATA"), find_folder("text")
     place = f"ANTIPHON_DATA is '{data}', which has no folder text" if data else "ANTIPHON_DATA is not set"
-    fix = f"name a folder that has text/{name}.txt, give an absolute path, or use {EMBEDDED}"
+    fix = f"set it to a folder with text/{name}.txt, or use an absolute path or {EMBEDDED}"
     require(folder is not None, "env.text", f"no text '{name}': {place}; {fix}")
     stems = {path.stem: path for path in sorted(folder.glob("*.txt"))} if folder else {}
     near = suggest(name, [EMBEDDED, *stems])
@@ -79,7 +79,7 @@ def _find(name: str) -> Path:
 @functools.lru_cache(maxsize=4)
 def _read(file: Identity) -> Text:
     path = Path(file[0])
-    check_fits(path, _MEMORY * file[1], "give a shorter text")
+    check_fits(path, _MEMORY * file[1], "use a shorter text")
     try:
         raw = gzip.decompress(path.read_bytes()) if path == _EMBEDDED_FILE else path.read_bytes()
         text = raw.decode("utf-8")
@@ -94,7 +94,7 @@ def _read(file: Identity) -> Text:
     parts = dict(zip(SPLITS, np.split(points, bounds), strict=True))
     for name, part in parts.items():
         short = f"{len(text)} characters leave {len(part)} for the {name} split, which needs 2"
-        require(len(part) >= 2, path, f"{short}; give a longer text")
+        require(len(part) >= 2, path, f"{short}; use a longer text")
     known = np.unique(parts["train"])
     codes = {name: _classes(known, part) for name, part in parts.items()}
     digest = hashlib.sha256(raw).hexdigest()

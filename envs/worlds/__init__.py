@@ -1,1 +1,1 @@
-"""Worlds in which agents act and are rewarded, in torch, many copies at once."""
+"""Environments with actions and rewards, in torch, many copies at once."""

@@ -1,4 +1,4 @@
-"""The base class of worlds: states in, states out, and everything else that a vector environment does."""
+"""Base class of environments with actions: a subclass defines states and transitions, this class the vector environment."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ from antiphon.nets.random import integers, seed_for, uniform
 __all__ = ["Actions", "State", "World"]
 
 State = dict[str, Tensor]
-"""State of all copies of a world, `[batch, …]` each."""
+"""State of all copies of an environment, `[batch, …]` each."""
 Actions = dict[str, Tensor]
-"""Choice of each part of the action, int64 `[batch]`; a world whose action has no parts calls it `action`."""
+"""Choice of each part of the action, int64 `[batch]`; an action without parts is called `action`."""
 
 _ONLY = "action"
 _SQUARE = 16
-"""Pixels along a side of a number's square in a picture."""
+"""Side of a number's square in an image, in pixels."""
 
 
 class World(Pictured):
-    """Many copies of a world in which agents act, each with episodes of its own.
+    """Many copies of an environment with actions and rewards, each with its own episodes.
 
-    A subclass has the description of its options, how a state starts, what it becomes, and what is observed of it. All of it is
-    computed for all copies, and what belongs to an ended episode is replaced by the start of the next: a step waits for no
-    result of the device. The description's `action_space` is a Discrete or a Dict of these; its `episode_steps` states that no
-    episode terminates.
+    A subclass defines the description of its options, the initial state, the transition and the observations. They are
+    computed for all copies at once, and the state of an ended episode is replaced by the start of the next: a step does not
+    synchronise with the device. The description's `action_space` is a Discrete or a Dict of these; if its `episode_steps` is
+    set, no episode terminates.
 
-    The reward is the team's: every `reward.NAME` of the description is equal to it. An episode that has neither terminated nor
-    is shorter than `limit` is truncated. `settings` are `device` and `dtype`, as of `TorchVectorEnv`.
+    The reward is shared by the team: every `reward.NAME` of the description is equal to it. An episode that has not terminated
+    after `limit` steps is truncated. `settings` are `device` and `dtype`, see `TorchVectorEnv`.
     """
 
     randoms: ClassVar[int] = 0
-    """Uniform numbers that the start of an episode needs."""
+    """Number of uniform random numbers that the start of an episode needs."""
 
     class Options(EnvOptions):
-        """Options that every world has."""
+        """Options of every environment with a step limit."""
 
         limit: int = Field(100, ge=1)
         """Steps after which an episode is truncated."""
@@ -73,7 +73,7 @@ class World(Pictured):
 
     @abstractmethod
     def start(self, uniforms: Tensor) -> State:
-        """Return states in which episodes begin, made of uniform numbers in [0, 1), float64 `[batch, randoms]`."""
+        """Return initial states from uniform numbers in [0, 1), float64 `[batch, randoms]`."""
 
     @abstractmethod
     def transition(self, state: State, actions: Actions) -> tuple[State, Tensor, Tensor]:
@@ -81,33 +81,33 @@ class World(Pictured):
 
     @abstractmethod
     def observe(self, state: State) -> dict[str, Tensor]:
-        """Return the values of at least the requested signals that are known at the tick."""
+        """Return the values of (at least) the requested signals that are known at the tick."""
 
     def picture(self, state: dict[str, NDArray[Any]]) -> NDArray[np.uint8]:
-        """Return a picture `[height, width, 3]` of one copy's state, its tensors as arrays without the batch axis.
+        """Return an image `[height, width, 3]` of one copy's state, whose tensors are arrays without the batch axis.
 
-        Where a subclass draws none, the numbers of the state are squares side by side, the brighter the larger.
+        By default the numbers of the state are squares side by side, brighter for larger numbers.
         """
         numbers = np.concatenate([value.ravel() for value in state.values()]).astype(float)
         levels = (127.5 + 127.5 * np.tanh(numbers)).astype(np.uint8)
         return np.tile(levels.repeat(_SQUARE)[None, :, None], (_SQUARE, 1, 3))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
-        """Begin the first episodes of a seed, or without one end all episodes and begin others."""
+        """Start the first episodes of a seed; without a seed end all episodes and start new ones."""
         self._step = 0 if self._begin_seed(seed) else self._step + 1
         self._tick = 0
         self._state = self._started()
         return self._values(self._state)
 
     def step(self, actions: Any = None) -> StepResult:
-        """Take a step; episodes that it ends are followed by their next ones.
+        """Take a step; ended episodes are followed by new ones.
 
         Args:
-            actions: Choices `[batch]` or their logits `[batch, choices]`; where the action has parts, a mapping of these. None,
-                or a part that is left out: random choices, functions of seed, step and copy.
+            actions: Choices `[batch]` or their logits `[batch, choices]`; if the action has parts, a mapping of these. None,
+                or a missing part: random choices, functions of seed, step and copy.
 
         Raises:
-            ScenarioError: Actions of another shape, choices that do not exist, an unknown part.
+            ScenarioError: Actions of the wrong shape, choices that do not exist, or an unknown part.
         """
         self._require_reset("step()")
         choices = self._actions(actions)
@@ -174,10 +174,10 @@ class World(Pictured):
             actions = {_ONLY: actions}
         elif actions is None:
             actions = {}
-        mapping = f"actions are a {type(actions).__name__}; give a mapping of {', '.join(self._choices)}"
+        mapping = f"actions are a {type(actions).__name__}; pass a mapping of {', '.join(self._choices)}"
         require(isinstance(actions, Mapping), "env", mapping, ScenarioError)
         for name in actions:
-            unknown = f"no part '{name}' of the action{suggest(str(name), self._choices)}"
+            unknown = f"the action has no part '{name}'{suggest(str(name), self._choices)}"
             require(name in self._choices, "env", unknown, ScenarioError)
         return {name: self._choice(name, count, actions.get(name)) for name, count in self._choices.items()}
 
@@ -190,7 +190,7 @@ class World(Pictured):
         given = torch.as_tensor(given)
         found = chosen(given, count)
         fits = found.shape == (self.num_envs,) and not found.is_floating_point()
-        fix = f"give choices [{self.num_envs}] or logits [{self.num_envs}, {count}]"
+        fix = f"pass choices [{self.num_envs}] or logits [{self.num_envs}, {count}]"
         require(fits, f"env: {name}", f"{given.dtype} {list(given.shape)}; {fix}", ScenarioError)
         if found is given and given.device.type == "cpu":
             least, most = int(found.min()), int(found.max())

@@ -1,4 +1,4 @@
-"""Pictures of worlds: arrays of pixels, drawn without a library of graphics."""
+"""Images of environments: arrays of pixels, drawn without a graphics library."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ _FINE = 3
 
 
 class Pictured(TorchVectorEnv):
-    """Environments of which each has a picture."""
+    """Environments that can be rendered as images."""
 
     @abstractmethod
     def _picture(self, row: int) -> NDArray[np.uint8]:
         """Return the picture `[height, width, 3]` of one environment."""
 
     def frame(self, row: int = 0) -> NDArray[np.uint8]:
-        """Return a picture `[height, width, 3]` of one environment; ResetNeeded before a reset."""
+        """Return an image `[height, width, 3]` of one environment; ResetNeeded before a reset."""
         self._require_reset("render()")
         return self._picture(row)
 
     def render(self) -> tuple[NDArray[np.uint8], ...]:
-        """Return a picture `[height, width, 3]` of each environment."""
+        """Return an image `[height, width, 3]` of each environment."""
         return tuple(self.frame(row) for row in range(self.num_envs))
 
 
 class Canvas:
-    """A picture; x goes to the right and y down, in pixels. Edges are smoothed by several samples per pixel.
+    """An image; x increases to the right and y downwards, in pixels. Edges are smoothed with several samples per pixel.
 
     Args:
-        background: Colour of what nothing is drawn on.
+        background: Background colour.
     """
 
     def __init__(self, height: int, width: int, background: Colour = (255, 255, 255)) -> None:
@@ -61,7 +61,7 @@ class Canvas:
         self._fine[(self._x - x) ** 2 + (self._y - y) ** 2 <= radius**2] = colour
 
     def line(self, start: Sequence[float], end: Sequence[float], thickness: float, colour: Colour) -> None:
-        """Draw a straight line with flat ends from (x, y) to (x, y); one without length is nothing."""
+        """Draw a straight line with flat ends from (x, y) to (x, y); a line of length 0 is not drawn."""
         along = np.subtract(end, start)
         length = float(np.hypot(*along))
         if length == 0:
@@ -72,7 +72,7 @@ class Canvas:
         self._fine[(forward >= 0) & (forward <= length) & (aside <= thickness / 2)] = colour
 
     def image(self, left: int, top: int, pixels: NDArray[np.uint8], scale: int) -> None:
-        """Put in an image `[height, width]` or `[height, width, 3]`, each of its pixels as a square of `scale` pixels."""
+        """Draw an image `[height, width]` or `[height, width, 3]`, each of its pixels as a square of `scale` pixels."""
         if pixels.ndim == 2:
             pixels = np.repeat(pixels[..., None], 3, axis=2)
         large = pixels.repeat(scale * _FINE, axis=0).repeat(scale * _FINE, axis=1)
@@ -80,7 +80,7 @@ class Canvas:
         self._fine[top : top + large.shape[0], left : left + large.shape[1]] = large
 
     def pixels(self) -> NDArray[np.uint8]:
-        """Return the picture, `[height, width, 3]`."""
+        """Return the image, `[height, width, 3]`."""
         height, width = self._size
         samples = self._fine.reshape(height, _FINE, width, _FINE, 3).astype(np.uint16)
         mean: NDArray[np.uint8] = ((samples.sum(axis=(1, 3)) + _FINE**2 // 2) // _FINE**2).astype(np.uint8)

@@ -32,16 +32,16 @@ class CartPole(World):
     """Gymnasium's CartPole-v1.
 
     Description:
-        A pole is hinged to a cart on a track without friction, and stands upright; pushes to the cart keep it so. The model
+        A pole is hinged to a cart on a frictionless track and must be kept upright by pushing the cart. The model
         of Barto, Sutton and Anderson (1983), "Neuronlike adaptive elements that can solve difficult learning control
-        problems", one explicit Euler step of 0.02 s per step.
+        problems", with one explicit Euler step of 0.02 s per step.
     Action space:
         `Discrete(2)`: a push of 10 N to the left (0) or to the right (1).
     Observation space:
         `observation` [4]: position of the cart (m), its velocity (m/s), angle of the pole (rad), its angular velocity (rad/s);
         and each of them as `position`, `velocity`, `angle` and `angular_velocity` [1].
     Rewards:
-        1.0 a step.
+        1.0 per step.
     Starting state:
         All four numbers uniform in [-0.05, 0.05).
     Episode end:
@@ -83,13 +83,13 @@ class CartPole(World):
         return {"body": body}, torch.ones_like(velocity), terminated
 
     def observe(self, state: State) -> dict[str, Tensor]:
-        """Return the four numbers, together and one by one."""
+        """Return the four numbers, together and separately."""
         body = state["body"]
         names = ("position", "velocity", "angle", "angular_velocity")
         return {"observation": body, **{name: body[:, at : at + 1] for at, name in enumerate(names)}}
 
     def picture(self, state: dict[str, NDArray[Any]]) -> NDArray[np.uint8]:
-        """Return a picture of track, cart and pole from the side."""
+        """Return an image of track, cart and pole from the side."""
         height, width = 200, 300
         canvas = Canvas(height, width)
         scale = width / (2 * _EDGE)

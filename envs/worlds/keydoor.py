@@ -18,20 +18,21 @@ from antiphon.envs.worlds.canvas import Canvas
 __all__ = ["KeyDoor"]
 
 _MOVES = ((1, 0), (-1, 0), (0, 1), (0, -1))
-"""Change of column and row by each action."""
+"""Change of column and row for each action."""
 _CELL = 14
-"""Pixels of a cell in a picture."""
+"""Pixels of a cell in an image."""
 _GOLD, _WOOD, _OPEN, _WALKER = (230, 180, 40), (130, 80, 40), (60, 150, 80), (40, 90, 200)
 
 
 class KeyDoor(World):
-    """A room in which only the door with the key in hand is rewarded.
+    """A room in which only reaching the door with the key is rewarded.
 
     Description:
-        A square room of `size` x `size` cells. The key lies one cell off the upper left corner, the door is one cell off the
-        lower right one. Who enters the key's cell has the key. From the middle of 13 x 13 cells the shortest way is 30 steps.
+        A square room of `size` x `size` cells. The key is one cell away from the upper left corner, the door one cell away
+        from the lower right corner. Entering the key's cell picks up the key. From the middle of 13 x 13 cells the shortest
+        path is 30 steps.
     Action space:
-        `Discrete(4)`: a step to the right (0), left (1), down (2), up (3); at a wall none.
+        `Discrete(4)`: a step to the right (0), left (1), down (2), up (3); no movement into a wall.
     Observation space:
         `observation` [5]: column and row, scaled to [-1, 1]; 1.0 with the key, else 0.0; 1.0 in the key's cell; 1.0 in the
         door's cell. `position` [3]: the first three.
@@ -72,11 +73,11 @@ class KeyDoor(World):
         with_key = seen.clone()
         with_key[:, 2] = 1
         self._observed = torch.cat([seen, with_key]).to(self.device, self.dtype)
-        """What is observed in each cell, without the key and with it."""
+        """Observation in each cell, without and with the key."""
         self._size, self._cells = size, cells
 
     def start(self, uniforms: Tensor) -> State:
-        """Return walkers in the middle."""
+        """Return walkers in the middle of the room."""
         cell = torch.full((self.num_envs,), self._middle, device=self.device)
         return {"cell": cell, "key": cell == self._key}
 
@@ -88,12 +89,12 @@ class KeyDoor(World):
         return {"cell": cell, "key": key}, opened.to(self.dtype), opened
 
     def observe(self, state: State) -> dict[str, Tensor]:
-        """Return where each walker is, and whether it has the key."""
+        """Return each walker's position, and whether it has the key."""
         observation = self._observed[state["cell"] + state["key"] * self._cells]
         return {"observation": observation, "position": observation[:, :3]}
 
     def picture(self, state: dict[str, NDArray[Any]]) -> NDArray[np.uint8]:
-        """Return a picture of the room from above; a walker with the key has it in hand, and the door is green."""
+        """Return an image of the room from above; a walker with the key carries it, and the door is green."""
         side = (self._size + 2) * _CELL
         canvas = Canvas(side, side, (70, 70, 75))
         for row in range(self._size):

@@ -26,22 +26,22 @@ __all__ = ["Referential"]
 _CLASSES = 10
 """Classes of the images."""
 _VARIETY = 2**40
-"""Games in training for each image as target."""
+"""Training games for each image as target."""
 
 
 class Referential(ExampleStream, Pictured):
-    """A sender is shown what a listener has to find among candidates (Lewis 1969; Lazaridou et al. 2017).
+    """A listener must find among candidates the image shown to a sender (Lewis 1969; Lazaridou et al. 2017).
 
     Description:
-        Independent games. An image of the split is the target. The sender is shown the target itself, or with `concept`
-        another image of its class, first, and `distractors` random images after it. The listener has the target and other
-        images as candidates: any others, or with `concept` images of other classes, all different; in random
-        order. What the sender says goes over a channel: the world has no part in it.
+        Independent games. An image of the split is the target. The sender observes the target itself, or with `concept`
+        another image of its class, first, followed by `distractors` random images. The listener observes the target and
+        other images as candidates in random order: any other images, or with `concept` images of other classes, all
+        different. The sender's message goes over a channel, not through the environment.
     Action space:
-        `Discrete(candidates)`: the candidate that the listener takes for the target.
+        `Discrete(candidates)`: the candidate that the listener chooses.
     Observation space:
         `shown` [1 + distractors, height, width] and `candidates` [candidates, height, width], floats from 0 to 1. `info` has
-        `target`, int64, the place of the target among the candidates, and `label`, its class from 0 to 9.
+        `target`, int64, the index of the target among the candidates, and `label`, its class from 0 to 9.
     Rewards:
         1.0 for the target, else 0.0.
     Starting state:
@@ -49,11 +49,11 @@ class Referential(ExampleStream, Pictured):
     Episode end:
         Terminated with each game, after one step.
 
-    In training game k of environment b is a function of (seed, k, b). An evaluation plays one game for each image of the
-    split as target, the same ones whatever the seed.
+    In training, game k of environment b is a function of (seed, k, b). An evaluation plays one game for each image of the
+    split as target, the same games for every seed.
 
     Raises:
-        DataError: The data are missing or broken.
+        DataError: The data are missing or damaged.
     """
 
     class Options(EnvOptions):
@@ -62,14 +62,14 @@ class Referential(ExampleStream, Pictured):
         data: Literal["digits", "mnist"] = "digits"
         """Data set: `digits` or `mnist`."""
         candidates: int = Field(8, ge=2, le=64)
-        """Images among which the listener chooses."""
+        """Number of images among which the listener chooses."""
         distractors: int = Field(0, ge=0, le=64)
-        """Random images that the sender is shown after the one that matters, the first."""
+        """Number of random images that the sender observes after the first one."""
         concept: bool = False
-        """Whether the sender is shown another image of the target's class, and the candidates are of different classes (at most
+        """Whether the sender observes another image of the target's class, and the candidates have different classes (at most
         10)."""
         split: Split = "train"
-        """Split that is shown in training: `train`, `validation` or `test`."""
+        """Split used in training: `train`, `validation` or `test`."""
 
         @model_validator(mode="after")
         def _classes_suffice(self) -> Self:
@@ -80,7 +80,7 @@ class Referential(ExampleStream, Pictured):
 
     @staticmethod
     def describe(options: Options) -> Description:
-        """Return signals, action space and splits; reads at most the headers of the data's files."""
+        """Return signals, action space and splits; reads at most the headers of the data files."""
         source = DATA_SETS[options.data]
         side, counts = source.side, source.counts()
         signals = {
@@ -116,7 +116,7 @@ class Referential(ExampleStream, Pictured):
         return targets + self._pools.total * (1 + variety)
 
     def signals_at(self, rows: Tensor) -> dict[str, Tensor]:
-        """Return the requested signals of games; a number of a game modulo the length of the table is its target's row."""
+        """Return the requested signals of games; a game's number modulo the length of the table is its target's row."""
         game = self._game(rows)
         makers = {
             "shown": lambda: self._images(game.sender),
@@ -127,7 +127,7 @@ class Referential(ExampleStream, Pictured):
         return {name: makers[name]() for name in self.requested}
 
     def answers(self, rows: Tensor) -> Tensor:
-        """Return the place of the target among the candidates of each game."""
+        """Return the index of the target among the candidates of each game."""
         return self._game(rows).target
 
     def _picture(self, row: int) -> NDArray[np.uint8]:
@@ -180,7 +180,7 @@ class _Game:
     candidates: Tensor
     """`[games, candidates]`."""
     target: Tensor
-    """Place of the target among the candidates, `[games]`."""
+    """Index of the target among the candidates, `[games]`."""
 
 
 class _Pools:
@@ -190,7 +190,7 @@ class _Pools:
         self.labels = labels
         self.total = len(labels)
         self._rows = torch.cat([rows[labels[rows].argsort(stable=True)] for rows in splits])
-        """By split, and in it by class."""
+        """Rows by split and class."""
         self._place = torch.empty_like(self._rows)
         self._place[self._rows] = torch.arange(self.total, device=labels.device)
         self._split = torch.empty_like(self._rows)

@@ -1,4 +1,4 @@
-"""A speaker that knows the goal and a listener that moves, `antiphon/SpeakerListener-v0`."""
+"""A speaker that observes the goal and a listener that moves, `antiphon/SpeakerListener-v0`."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ _DAMPING = 0.25
 """Share of the velocity that is lost in a step."""
 _FORCE = 5.0
 _DIRECTIONS = ((0.0, 0.0), (-1.0, 0.0), (1.0, 0.0), (0.0, -1.0), (0.0, 1.0))
-"""Of the force, (x, y), by each action."""
+"""Direction of the force, (x, y), for each action."""
 _COLOURS = ((0.65, 0.15, 0.15), (0.15, 0.65, 0.15), (0.15, 0.15, 0.65))
-"""Of each landmark; the speaker observes the goal's."""
+"""Colour of each landmark; the speaker observes the goal's colour."""
 
 
 class SpeakerListener(World):
     """The simple_speaker_listener_v4 of mpe2 (Mordatch and Abbeel 2017; Lowe et al. 2017).
 
     Description:
-        Three landmarks lie in a plane, and one of them is the goal. The speaker observes its colour and cannot move; the
-        listener moves and does not know it. In a step the listener goes on with the velocity it has, v 0.1 s; then a quarter of
-        the velocity is lost and the action adds 0.1 s times a force of 5.
+        There are three landmarks in a plane, and one of them is the goal. The speaker observes the goal's colour and cannot
+        move; the listener moves and does not observe the goal. In a step the listener moves by its velocity v times 0.1 s;
+        then a quarter of the velocity is lost and the action adds 0.1 s times a force of 5.
     Action space:
-        A Dict: `speaker`, `Discrete(3)`, what is said; `listener`, `Discrete(5)`: no force (0), to the left (1), right (2), down
-        (3), up (4). With `message: channel` the listener's alone.
+        A Dict: `speaker`, `Discrete(3)`, the message; `listener`, `Discrete(5)`: no force (0), to the left (1), right (2),
+        down (3), up (4). With `message: channel` only the listener's.
     Observation space:
-        `speaker` [3]: the colour of the goal. `listener` [11]: its velocity, the places of the three landmarks from where it is,
-        and what was said in the step before, one-hot, zeros at first; with `message: channel` [8], without this. `info` has
-        `goal`, int64, the landmark from 0 to 2, and after a step `reward.speaker` and `reward.listener`.
+        `speaker` [3]: the colour of the goal. `listener` [11]: its velocity, the positions of the three landmarks relative to
+        it, and the message of the previous step, one-hot, at first zeros; with `message: channel` [8], without the message.
+        `info` has `goal`, int64, the landmark from 0 to 2, and after a step `reward.speaker` and `reward.listener`.
     Rewards:
         Minus the squared distance from the listener to the goal after the step, for both.
     Starting state:
@@ -55,7 +55,7 @@ class SpeakerListener(World):
         """Options of the speaker and the listener."""
 
         message: Literal["world", "channel"] = "world"
-        """`world`: the message is the speaker's action, one of three; `channel`: it goes over a channel, and the listener alone
+        """`world`: the message is the speaker's action, one of three; `channel`: it goes over a channel, and only the listener
         acts."""
         limit: int = Field(25, ge=1)
         """Steps of every episode."""
@@ -86,7 +86,7 @@ class SpeakerListener(World):
         self._words = torch.eye(len(_COLOURS), device=self.device, dtype=self.dtype)
 
     def start(self, uniforms: Tensor) -> State:
-        """Return random places and goals."""
+        """Return random positions and goals."""
         places = (uniforms[:, :8] * 2 - 1).to(self.dtype)
         state = {
             "position": places[:, :2],
@@ -99,7 +99,7 @@ class SpeakerListener(World):
         return state
 
     def transition(self, state: State, actions: Actions) -> tuple[State, Tensor, Tensor]:
-        """Move each listener by the velocity that it had, then change the velocity; deliver what was said."""
+        """Move each listener by its velocity, then change the velocity; deliver the message."""
         push = self._pushes[actions["listener" if self._talks else "action"]]
         reached = {
             **state,
@@ -114,7 +114,7 @@ class SpeakerListener(World):
         return reached, reward, torch.zeros_like(reward, dtype=torch.bool)
 
     def observe(self, state: State) -> dict[str, Tensor]:
-        """Return what speaker and listener observe."""
+        """Return the observations of speaker and listener."""
         values = {"goal": state["goal"]}
         if "speaker" in self.requested:
             values["speaker"] = self._colours[state["goal"]]
@@ -124,7 +124,7 @@ class SpeakerListener(World):
         return values
 
     def picture(self, state: dict[str, NDArray[Any]]) -> NDArray[np.uint8]:
-        """Return a picture from above: the landmarks, the goal's ring, the listener, and in a corner what was said."""
+        """Return an image from above: the landmarks, the goal's ring, the listener, and the message in a corner."""
         side = 240
         canvas = Canvas(side, side)
         scale = side / 3  # from -1.5 to 1.5; who goes further stays at the edge

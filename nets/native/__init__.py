@@ -1,1 +1,1 @@
-"""Networks computed without autograd: by a kernel in C++, compiled where it is first used, or without a compiler by torch."""
+"""Networks computed without autograd: by a C++ kernel, compiled at its first use, or by torch if there is no compiler."""

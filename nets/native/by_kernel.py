@@ -41,7 +41,7 @@ _FIELDS = (
 
 
 class Form:
-    """Some layers as the kernel takes them, and where its table of `Tensors` has those of them.
+    """Some layers in the kernel's format, and their places in its table of `Tensors`.
 
     Args:
         layers: The layers.
@@ -82,7 +82,7 @@ class Form:
         ]
 
     def table(self, *columns: tuple[Sequence[int], Sequence[Tensor | None]]) -> Any:
-        """Return a table with tensors at places."""
+        """Return a table with tensors at the given places."""
         pointers = (ctypes.c_void_p * (len(_FIELDS) * self.count))()
         for places, tensors in columns:
             for place, tensor in zip(places, tensors, strict=True):
@@ -93,7 +93,7 @@ class Form:
     def call(
         self, name: str, input: Input, networks: int, table: Any, *rest: object, back: Sequence[Tensor] = ()
     ) -> None:
-        """Call a function of the kernel; `back`: where gradients of the blocks are written, or empty ones."""
+        """Call a function of the kernel; `back`: tensors for the gradients of the blocks, or empty ones."""
         blocks, indices, slots, rows = input
         own = [
             _Block(

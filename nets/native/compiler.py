@@ -1,7 +1,7 @@
-"""Compiles the kernel: when the wheel is built, and where it has none at the kernel's first use. No torch is needed.
+"""Compile the kernel: when the wheel is built, or, without a compiled kernel, at its first use. No torch is needed.
 
-The object file has a plain C interface, so that it depends on no version of torch or Python. There is one for each of the
-instruction sets that torch tells apart, and the file's name holds a digest of the source and of how it is compiled.
+The object file has a plain C interface, so that it depends on no version of torch or Python. There is one for each
+instruction set that torch distinguishes, and the file's name has a digest of the source and of the compiler flags.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["INSTRUCTION_SETS", "SOURCE", "compile_kernel", "compiler", "file_nam
 
 SOURCE = Path(__file__).with_name("mlp.cpp")
 INSTRUCTION_SETS = {"AVX512": "x86-64-v4", "AVX2": "x86-64-v3", "DEFAULT": "x86-64"}
-"""By torch's name of what the processor can do: the architecture that the kernel is compiled for."""
+"""By torch's name of the CPU capability: the architecture for which the kernel is compiled."""
 _FLAGS = (
     *("-std=c++17", "-O3", "-fPIC", "-shared", "-pthread"),
     # sums may be reordered, so that they are made of vectors; what is not finite stays so
@@ -28,7 +28,7 @@ _SECONDS = 300.0
 
 
 def flags(instruction_set: str) -> list[str]:
-    """Return the compiler's arguments for one of `INSTRUCTION_SETS`, which only x86-64 tells apart."""
+    """Return the compiler's arguments for one of `INSTRUCTION_SETS`, which differ only on x86-64."""
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return list(_FLAGS)
     wide = ["-mprefer-vector-width=512"] if instruction_set == "AVX512" else []
@@ -42,12 +42,12 @@ def file_name(instruction_set: str) -> str:
 
 
 def compiler() -> str | None:
-    """Return the command of a C++ compiler; None: there is none."""
+    """Return the command of a C++ compiler; None: not found."""
     return os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
 
 
 def compile_kernel(instruction_set: str, folder: Path) -> Path:
-    """Compile the kernel into a folder, whole or not at all, and return its file.
+    """Compile the kernel into a folder, atomically, and return its file.
 
     Raises:
         OSError: There is no compiler, or the folder cannot be written.
@@ -55,7 +55,7 @@ def compile_kernel(instruction_set: str, folder: Path) -> Path:
     """
     found = compiler()
     if not found:
-        raise OSError("there is no C++ compiler")
+        raise OSError("no C++ compiler found")
     folder.mkdir(parents=True, exist_ok=True)
     place = folder / file_name(instruction_set)
     with tempfile.TemporaryDirectory(dir=folder) as own:

@@ -1,4 +1,4 @@
-"""Layers of stacked MLPs, and their input, as the operators take them."""
+"""Layers of stacked MLPs, and their input, in the operators' format."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Layer:
     """A layer: linear map, normalisation, activation.
 
     Attributes:
-        source: The layer whose output it reads, by place; -1: the input.
+        source: Index of the layer whose output it reads; -1: the input.
         inputs: I.
         outputs: O.
         norm: One of `NORMS`.

@@ -1,4 +1,4 @@
-"""The compiled kernel: its object file from the wheel, from the user's cache, or compiled into it once."""
+"""The compiled kernel: its object file from the wheel or the user's cache, or compiled into the cache once."""
 
 from __future__ import annotations
 
@@ -71,26 +71,26 @@ def _loaded() -> tuple[ctypes.CDLL | None, str]:
         return _opened(_instruction_set()), ""
     except (OSError, ImportError, RuntimeError, subprocess.SubprocessError) as error:
         reason = f"the kernel cannot be compiled: {_first_line(error)}"
-        _log.warning("backend native: %s; the backend cohort computes instead", reason)
+        _log.warning("backend native: %s; using backend cohort instead", reason)
         return None, reason
 
 
 def kernel() -> ctypes.CDLL | None:
-    """Return the compiled kernel, compiled on the first call if need be; None: there is none, which is logged once."""
+    """Return the compiled kernel, compiled on the first call if necessary; None: not available, which is logged once."""
     return _loaded()[0]
 
 
 @cache
 def function(name: str, dtype: torch.dtype) -> Any:
-    """Return a function of the kernel for numbers of a type."""
+    """Return a function of the kernel for a type of numbers."""
     return getattr(kernel(), f"antiphon_{name}_{str(dtype).removeprefix('torch.')}")
 
 
 def address(tensor: Tensor | None) -> int:
-    """Return where a tensor begins; None: 0."""
+    """Return the address of a tensor's data; 0 for None."""
     return 0 if tensor is None else tensor.data_ptr()
 
 
 def why_absent() -> str | None:
-    """Return why there is no kernel, in one line; None: there is one."""
+    """Return why there is no kernel, in one line; None if there is one."""
     return _loaded()[1] or None

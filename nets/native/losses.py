@@ -19,9 +19,9 @@ def squared_error(output: Tensor, target: Tensor, mean: float, factor: float) ->
 
     Args:
         output: [B, O].
-        target: [B, O]; of fewer rows, these repeat.
+        target: [B, O]; fewer rows are repeated.
         mean: 1 / O for the average over components, 1 for their sum.
-        factor: Of the derivative.
+        factor: Factor of the derivative.
     """
     return _loss(output, target, 0, mean, factor)
 
@@ -31,20 +31,20 @@ def cross_entropy(output: Tensor, target: Tensor, factor: float) -> tuple[Tensor
 
     Args:
         output: [B, S * classes].
-        target: Integers, [B, …] with S numbers for each row; of fewer rows, these repeat.
-        factor: Of the derivative.
+        target: Integers, [B, …] with S numbers for each row; fewer rows are repeated.
+        factor: Factor of the derivative.
     """
     return _loss(output, target, target[0].numel(), 1.0, factor)
 
 
 def with_graph(output: Tensor, losses: Tensor, derivative: Tensor, factor: float) -> Tensor:
-    """Return the losses of an output, which this module computed of its values, with the output on their graph.
+    """Return losses that this module computed from an output's values, connected to the output's graph.
 
     Args:
         output: [B, O].
         losses: [B].
-        derivative: `factor` times that of the sum of the losses, [B, O].
-        factor: What the gradient of each loss will be, in most cases.
+        derivative: `factor` times the derivative of the sum of the losses, [B, O].
+        factor: The expected gradient of each loss.
     """
     found: Tensor = _Loss.apply(output, losses, derivative, factor)  # type: ignore[no-untyped-call]
     return found

@@ -1,8 +1,8 @@
 """Stacked MLPs by the native kernel: forward pass, gradients, optimiser step.
 
-The kernel computes one network after the other, called directly: torch's dispatcher would take 60 to 100 µs a call. To autograd
-`evaluate` is one function, whose gradients of parameters are tensors that are made when they are read; `fused_step` follows
-those that nobody has read without writing them to memory.
+The kernel computes one network after the other and is called directly: torch's dispatcher would take 60 to 100 µs per call.
+For autograd `evaluate` is one function, whose parameter gradients are computed when they are read; `fused_step` uses
+gradients that have not been read without writing them to memory.
 Shapes: N networks, B rows of each, I inputs and O outputs of a layer, P tensors that a block of inputs is read from.
 """
 
@@ -31,21 +31,21 @@ _KINDS = ("sgd", "adam", "adamw")
 
 
 class Block(NamedTuple):
-    """Some columns of an input, where they lie."""
+    """Some columns of an input, in place."""
 
     rows: Tensor
-    """[P * B, columns]: P tensors [B, columns]; where there is one, all networks read it."""
+    """[P * B, columns]: P tensors [B, columns]; if there is one, all networks read it."""
     places: Tensor | None = None
-    """[N * slots]: those that the networks read side by side, each once; None: each in turn."""
+    """[N * slots]: the tensors that each network reads, side by side; None: in order."""
     slots: int = 1
-    """How many each network reads."""
+    """Number of tensors that each network reads."""
 
 
 class StackedMlp:
     """N MLPs of one kind.
 
     Args:
-        layers: Each reads the input or an earlier one.
+        layers: The layers; each reads the input or an earlier layer.
     """
 
     def __init__(self, layers: Sequence[Layer]) -> None:
@@ -90,14 +90,14 @@ def _input(blocks: Sequence[Block], batch: int) -> Input:
 
 
 class Evaluation:
-    """One evaluation of N networks, and what its gradients are made from.
+    """One evaluation of N networks, and the tensors from which its gradients are computed.
 
     Args:
         network: The networks.
-        parameters: Theirs.
-        input: Theirs.
-        kept: Outputs of the layers, and what their normalisations keep.
-        statistics: Running statistics after it.
+        parameters: Their parameters.
+        input: Their input.
+        kept: Outputs of the layers, and tensors saved by the normalisations.
+        statistics: Running statistics after the evaluation.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Evaluation:
         self.network, self.parameters, self.input = network, parameters, input
         self._kept, self.statistics = kept, statistics
         self.outputs: list[Tensor] = []
-        """Of each layer, [N * B, O]."""
+        """Outputs of each layer, [N * B, O]."""
         place = 0
         for layer in network.layers:
             self.outputs.append(kept[place])
@@ -121,15 +121,15 @@ class Evaluation:
     def backward(
         self, given: Sequence[Tensor | None], wanted: Sequence[bool]
     ) -> tuple[list[Tensor | None], Tensor]:
-        """Differentiate by the maps' results, of which `gradients` and `step` make those of the parameters.
+        """Compute the gradients of the maps' outputs; `gradients` and `step` derive the parameters' gradients from them.
 
         Args:
-            given: Gradient of each layer's output, [N * B, O]; None: none beside what reaches it through others.
-            wanted: Of which blocks of the input gradients are.
+            given: Gradient of each layer's output, [N * B, O]; None: only the gradient through other layers.
+            wanted: The blocks of the input whose gradients are computed.
 
         Returns:
-            The gradients of the wanted blocks, as these are, None of others; and by network, [N] float64, a bound of
-            the magnitude of all gradients, which is not finite where one of them might not be.
+            The gradients of the wanted blocks, in the blocks' shape, None for others; and by network, [N] float64, a
+            bound of the magnitude of all gradients, which is not finite if one of them may not be finite.
         """
         given = [None if g is None else g.contiguous() for g in given]
         (blocks, indices, _, rows), parameters = self.input, self.parameters
@@ -160,7 +160,7 @@ class Evaluation:
         return [one if want else None for one, want in zip(returned, wanted, strict=True)], bounds
 
     def gradients(self) -> list[Tensor]:
-        """Return the gradients of the parameters, [N, …] each; they do not depend on what parameters are now."""
+        """Return the gradients of the parameters, [N, …] each; they do not depend on the parameters' present values."""
         found = [torch.empty_like(p) for p in self.parameters]
         self._update([found])
         return found
@@ -169,9 +169,9 @@ class Evaluation:
         """Take the optimiser's step along the gradients, which are never written to memory.
 
         Args:
-            optimiser: Of the parameters, without clipping.
+            optimiser: Optimiser of the parameters, without clipping.
             rate: The learning rate.
-            members: [N] bool, the networks that take it; None: all.
+            members: [N] bool, the networks that take the step; None: all.
         """
         optimiser.count(members)
         moments = [optimiser.state[name] for name in optimiser.moments]
@@ -277,10 +277,10 @@ def evaluate(
 
     Args:
         network: The networks.
-        parameters: As of its call, like the others.
-        blocks: Of the input.
+        parameters: Their parameters.
+        blocks: Blocks of the input.
         batch: B.
-        statistics: Before.
+        statistics: Running statistics before the evaluation.
     """
     evaluation = network(parameters, blocks, batch, statistics)
     tensors = *(block.rows for block in blocks), *parameters
@@ -295,7 +295,7 @@ def map_gradients(
 
     Args:
         network: The networks.
-        parameters: Theirs.
+        parameters: Their parameters.
         x: Their input, [N, B, I].
         error: The gradient of their output, [N, B, O].
     """
@@ -309,11 +309,11 @@ def map_gradients(
 def fused_step(
     gradients: Sequence[Tensor], optimiser: Optimiser, rate: float | Tensor, members: Tensor | None
 ) -> bool:
-    """Take an optimiser's step in the kernel, which makes each gradient where it is used; arguments as of its own `step`.
+    """Take an optimiser's step in the kernel, which computes each gradient where it is used; for the arguments see its `step`.
 
     Returns:
-        Whether it is taken: the gradients are all those of one evaluation and have not been read, and neither clipping nor
-        the device has a say.
+        Whether the step was taken: only if all gradients belong to one evaluation and have not been read, and no clipping
+        or skipping on the device is needed.
     """
     of = gradients[0].of if gradients and isinstance(gradients[0], _Gradient) else None
     if of is None or of.made is not None:

@@ -44,9 +44,9 @@ class DealSpec(Spec):
     """Signals distributed over generated agents.
 
     Attributes:
-        observes: Agent i additionally observes the signal of this name with `_<i>` behind it. In the context of
-            a synthetic gradient the name means the sender's, in that of a synthetic input the receiver's.
-        of: How many such signals there are, which agents then take in turn; None: one for each agent.
+        observes: Agent i also observes the signal with this name and the suffix `_<i>`. In the context of a synthetic
+            gradient the name means the sender's signal, in the context of a synthetic input the receiver's.
+        of: Number of such signals, which are dealt to the agents in turn; None: one per agent.
     """
 
     observes: Signal
@@ -63,19 +63,19 @@ class GraphSpec(Spec):
     Attributes:
         kind: `chain`, `ring` (a directed cycle), `tree` (leaves to root), or, with channels both ways,
             `small_world` (Watts-Strogatz, connected), `scale_free` (Barabasi-Albert).
-        agents: How many.
-        neighbours: `small_world`: how many each is joined to before rewiring (even); `scale_free`: how
-            many a new agent is joined to; `tree`: children of an agent.
+        agents: Number of agents.
+        neighbours: `small_world`: neighbours of each agent before rewiring (even); `scale_free`: agents that a new agent is
+            connected to; `tree`: children of an agent.
         rewire: `small_world`: the probability that an edge is rewired.
-        seed: Of the random kinds.
-        readout: How many agents are made from `agent.readout` too: the last ones of a chain, else evenly
-            spaced from the first (of a tree: the root).
+        seed: Random seed of `small_world` and `scale_free`.
+        readout: Number of agents that also have the keys of `agent.readout`: the last ones of a chain, else evenly
+            spaced from the first (in a tree: the root).
         deal: Signals distributed over the agents.
         known_to: Agents that may use a signal in their predictors (senders in synthetic gradients, receivers in
-            synthetic inputs): `all`, or `adjacent`: only agents with a channel into a readout. Elsewhere the
-            signal leaves the context; the channel of a sender that lacks it is made from `channel.split` too, and a
-            `local` or `sobolev_label` gradient that it was the target of makes the channel `detached`.
-        split: `chain`: the channel (from 1) that is made from `channel.split` too.
+            synthetic inputs): `all`, or `adjacent`: only agents with a channel into a readout. For all others the
+            signal is removed from the context. If the sender lacks it, its channel also has the keys of `channel.split`, and
+            a channel whose `local` or `sobolev_label` gradient has it as its target becomes `detached`.
+        split: `chain`: the channel (from 1) that also has the keys of `channel.split`.
     """
 
     kind: Literal["chain", "ring", "tree", "small_world", "scale_free"]
@@ -129,8 +129,8 @@ def refuse_what_is_too_large(body: Mapping[str, Any], graph: GraphSpec | None = 
     if agents + channels / 2 > _MOST:
         raise DocumentError(
             ("graph",) if made > written else ("agents",) if written[0] else ("channels",),
-            f"{agents:,} agents and {channels:,} channels; a document has at most {_MOST:,} agents, two channels counting as "
-            "one: take fewer, or make the scenario in Python",
+            f"{agents:,} agents and {channels:,} channels; the limit is {_MOST:,} agents, two channels counting as one: use "
+            "fewer, or make the scenario in Python",
         )
 
 
@@ -264,7 +264,7 @@ def _undirected(graph: GraphSpec) -> list[tuple[int, int]]:
         try:
             made = nx.connected_watts_strogatz_graph(count, neighbours, rewire, seed=seed)
         except nx.NetworkXError:
-            raise DocumentError((), "no connected small world was found; take more neighbours") from None
+            raise DocumentError((), "no connected small world was found; use more neighbours") from None
         return list(made.edges)
     return list(nx.barabasi_albert_graph(count, neighbours, seed=seed).edges)
 
@@ -295,7 +295,7 @@ def document_of(graph: nx.Graph[Any], fields: Mapping[str, Any], keys: list[str]
         keys: The scenario's keys beside agents and channels.
     """
     if not graph.is_directed():
-        raise DocumentError((), "channels have a direction, the graph has none; use graph.to_directed()")
+        raise DocumentError((), "the graph is undirected, and channels are directed; use graph.to_directed()")
     given = {key: value for key, value in graph.graph.items() if key in keys}
     of_training = TrainingSpec.model_fields
     training = standard_keys(_as_mapping(fields.get("training", given.get("training", {}))), of_training)
@@ -339,14 +339,14 @@ def _channel(sender: object, receiver: object, key: object, attributes: Mapping[
     for end in _ENDS:
         if end in attributes:
             path = ("channels", channel_name(one, other, 0), end)
-            raise DocumentError(path, "the edge itself says this; leave it out")
+            raise DocumentError(path, "is given by the edge itself; leave it out")
     return {**attributes, "from": one, "to": other, "key": key}
 
 
 def _node_name(node: object) -> str:
     if isinstance(node, str | int) and not isinstance(node, bool):
         return str(node)
-    raise DocumentError(("agents",), f"a node is a word or a whole number, not {kind_of(node)}")
+    raise DocumentError(("agents",), f"a node must be a word or a whole number, not {kind_of(node)}")
 
 
 def named_by_ends(error: DocumentError, channels: list[dict[str, Any]]) -> DocumentError:

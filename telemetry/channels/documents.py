@@ -1,4 +1,4 @@
-"""The graph and the timeline of a run as documents for the Channels tab."""
+"""The graph and the timeline of a run as plain data for the Channels tab."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _LONGEST = 200_000
 
 
 def graph_document(description: RunDescription) -> dict[str, Any]:
-    """Return a run's graph as plain data: agents with positions, channels, explanations of the figures.
+    """Return a run's graph as plain data: agents with positions, channels, explanations of the metrics.
 
-    Agents and channels are in the order in which their figures are written too.
+    The order of agents and channels is the order of their values in the event file.
     """
     graph = description.graph
     edges = edges_by_name(graph)
@@ -54,13 +54,13 @@ def graph_document(description: RunDescription) -> dict[str, Any]:
 
 
 def parts_of(graph: nx.MultiDiGraph[str]) -> int:
-    """Return the number of parts that the agents are placed in; 0: the run is not in parts."""
+    """Return the number of parts that compute the run; 0: the run is not in parts."""
     placed = (attributes.get("part", -1) for _, attributes in graph.nodes(data=True))
     return 1 + max(map(int, placed), default=-1)
 
 
 def order(description: RunDescription) -> tuple[list[str], list[str]]:
-    """Return agents and channels in the tab's order: the graph's, by name."""
+    """Return the names of agents and channels in the tab's order, which is the graph's."""
     edges = edges_by_name(description.graph)
     named = [name for name in description.names["agents"] if name in description.graph]
     agents = list(dict.fromkeys([*named, *description.graph.nodes]))
@@ -68,7 +68,7 @@ def order(description: RunDescription) -> tuple[list[str], list[str]]:
 
 
 def timeline_document(timeline: Timeline, description: RunDescription) -> dict[str, Any] | None:
-    """Return the timeline of a run's first steps, implicit states included, as plain data; None where that is too long."""
+    """Return the timeline of a run's first steps, implicit states included, as plain data; None if it is too long."""
     by_agent = {agent.name: agent for agent in timeline.agents}
     by_channel = {channel.name: channel for channel in timeline.channels}
     agents, channels = order(description)

@@ -21,14 +21,14 @@ _EXPORT = re.compile(r"^export (?=async |function|class|const|let)", re.MULTILIN
 
 
 def bundled(folder: Path = STATIC) -> str:
-    """Return all modules of a folder but `index.js` as one script, each after those that it needs."""
+    """Return all modules of a folder except `index.js` as one script, each after the modules that it imports."""
     texts = {path.name: _read(path) for path in sorted(folder.glob("*.js")) if path.name != _ENTRY}
     order = TopologicalSorter({name: _IMPORT.findall(text) for name, text in texts.items()}).static_order()
     return "\n".join(f"// --- {name}\n{_EXPORT.sub('', _IMPORT.sub('', texts[name]))}" for name in order)
 
 
 def vendored(name: str, folder: Path = STATIC) -> str:
-    """Return a script of another project, as it is."""
+    """Return a script of another project, unmodified."""
     return _read(folder / "vendor" / name)
 
 

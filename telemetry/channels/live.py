@@ -1,4 +1,4 @@
-"""The graph of a run in a notebook, redrawn while it goes on."""
+"""The graph of a run in a notebook, redrawn while the run continues."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from antiphon.telemetry.figures import Figure, Recorder
 __all__ = ["LiveGraph"]
 
 _EVERY = 2.0
-"""Least seconds between two drawings, each of which sends the whole page."""
+"""Least seconds between two drawings; each sends the whole page."""
 
 
 class LiveGraph(Recorder):
-    """A run's graph with its figures so far: the Channels tab on a page of its own.
+    """A run's graph with its metrics so far: the Channels tab on a page of its own.
 
-    In a notebook it is drawn at once, and again with new figures. The run is not affected, to the bit.
+    In a notebook it is drawn at once, and redrawn with new metrics. The run stays bit-identical.
 
     Args:
         look: Returns the run's present data.
-        height: Of the drawing, in pixels.
+        height: Height of the drawing, in pixels.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class LiveGraph(Recorder):
             self._display = display(self._drawing(), raw=True, display_id=True)
 
     def figures(self, step: int, rows: Sequence[Figure]) -> None:
-        """Redraw, unless it was drawn a moment ago."""
+        """Redraw, unless the last drawing is too recent."""
         if time.monotonic() - self._redrawn >= _EVERY:
             self.redraw()
 

@@ -1,7 +1,7 @@
 """Loader of the Channels tab, named by an entry point of TensorBoard's group `tensorboard_plugins`.
 
-TensorBoard imports this file at every start and ends where that fails. So nothing is imported here but TensorBoard
-itself, and later failures affect the tab alone.
+TensorBoard imports this file whenever it starts, and exits if the import fails. So nothing is imported here but
+TensorBoard itself, and later failures affect the tab alone.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ __all__ = ["ChannelsLoader"]
 _log = logging.getLogger(__name__)
 
 _SAMPLES = 1000
-"""Rows of each figure that TensorBoard keeps; its default for other plugins is 100, or 10."""
+"""Log entries of each metric that TensorBoard keeps; its default for other plugins is 100, or 10."""
 
 
 class ChannelsLoader(base_plugin.TBLoader):  # type: ignore[misc]
-    """Loader of the tab's plugin, with enough rows kept by TensorBoard."""
+    """Loader of the tab's plugin; TensorBoard keeps enough log entries for it."""
 
     def fix_flags(self, flags: Any) -> None:
-        """Raise the number of rows that are kept, unless the user has named one."""
+        """Raise the number of log entries kept, unless the user has set it."""
         samples = getattr(flags, "samples_per_plugin", None)
         if isinstance(samples, dict):
             samples.setdefault("antiphon", _SAMPLES)
 
     def load(self, context: Any) -> Any:
-        """Return the plugin; None, and one line in the log, where it cannot be made."""
+        """Return the plugin; None, with one log line, if it cannot be made."""
         try:
             from antiphon.telemetry.channels.plugin import ChannelsPlugin
 

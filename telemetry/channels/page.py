@@ -1,6 +1,6 @@
-"""One HTML file with the Channels tab's page of runs in it: no server, no network, nothing beside it.
+"""One HTML file with the Channels tab of some runs: no server, no network, no other files.
 
-Where the data exceed its size, rows are thinned.
+If the data are too large, log entries are left out evenly.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from antiphon.telemetry.channels.series import Messages, RunData, Series
 __all__ = ["MOST", "fitted", "page", "written"]
 
 MOST = 20_000_000
-"""Largest size of a page in bytes, the limit of mail. Rows are thinned to keep it."""
+"""Largest size of a page in bytes, a common limit for mail. Log entries are left out to keep it."""
 _FRAME = 4_000
 """Bytes of the page's own elements, at most."""
 _LEAST_DATA = 1_000_000
@@ -59,17 +59,17 @@ def page(
 ) -> str:
     """Return a page with the live graph of runs, and content above and below it.
 
-    Scripts are allowed by their hashes alone, and nothing may be fetched: names and figures are text.
+    Scripts are allowed by their hashes alone, and nothing may be fetched: names and values are text.
 
     Args:
-        runs: With names that differ. None: no graph.
-        title: Of the window; any text.
+        runs: The runs, with different names. None: no graph.
+        title: Title of the window; any text.
         before: HTML above the graph, its texts escaped.
         after: HTML below it.
         charts: Line charts, drawn where `before` has an element `antiphon-charts`: `title`, `says` and `lines`, each with a
-            `name`, a `place` among the colours, `steps`, `values` and perhaps the ends of a band, `low` and `high`; null is a gap.
-        compact: Whether it is in little room, as in a notebook.
-        most: Bytes of the page, at most, if what is above and below leaves a megabyte for the data.
+            `name`, a `place` among the colours, `steps`, `values` and optionally a band, `low` and `high`; null is a gap.
+        compact: Whether the page has little room, as in a notebook.
+        most: Largest size of the page in bytes, if the content above and below leaves a megabyte for the data.
         static: Folder of the front end.
     """
     sheets, graph, scripts = [_LAYOUT], "", []
@@ -117,7 +117,7 @@ def _script(static: Path, *, compact: bool) -> str:
 def _graph(runs: Sequence[RunData], note: str, scripts: Sequence[str]) -> str:
     note = f'<p class="antiphon-note">{escape(note)}</p>\n' if note else ""
     parts = [
-        f'{note}<div id="{_ROOT}"><p class="antiphon-note">The live graph needs a browser with scripts.</p></div>',
+        f'{note}<div id="{_ROOT}"><p class="antiphon-note">The live graph needs a browser with JavaScript.</p></div>',
         _data(_DATA, {"runs": [run.embedded() for run in runs]}),
         *(f"<script>{text}</script>" for text in scripts),
     ]
@@ -138,7 +138,7 @@ def _digest(text: str) -> str:
 
 
 _FEWEST = 20
-"""Least rows of a figure."""
+"""Least log entries of a metric."""
 _BASE64 = 4 / 3
 _WRAPPING = 64
 """Bytes of JSON around a figure, and about what a name takes."""
@@ -153,15 +153,15 @@ def written(value: object) -> str:
 
 
 def fitted(runs: Sequence[RunData], most: int) -> tuple[list[RunData], str]:
-    """Return runs that take about `most` bytes of a page, of each figure so many evenly chosen rows, and a sentence about them."""
+    """Return runs that take about `most` bytes of a page, with evenly chosen log entries, and a sentence about the choice."""
     logged = rows = max((len(series.steps) for run in runs for series in run.figures.values()), default=0)
     room = most - sum(len(_bytes(written(replace(run, figures={}, messages={}).embedded()))) for run in runs)
     while rows > _FEWEST and sum(_size(run, rows) for run in runs) > room:
         rows = max(rows * 9 // 10, _FEWEST)
     if rows == logged:
         return list(runs), ""
-    kept = f"{rows:,} of {logged:,} logged rows are in this page"
-    return [_thinned(run, rows) for run in runs], f"{kept}: evenly chosen, the first and the last among them."
+    kept = f"This page has {rows:,} of {logged:,} log entries"
+    return [_thinned(run, rows) for run in runs], f"{kept}, evenly spaced, including the first and the last."
 
 
 def _size(run: RunData, most: int) -> float:

@@ -1,4 +1,4 @@
-"""TensorBoard plugin of the Channels tab: serves its files, and the values of one figure at a time."""
+"""TensorBoard plugin of the Channels tab: serves its files, and the values of one metric at a time."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class _Question:
         """Return a required parameter."""
         found = self._args.get(name)
         if not found:
-            raise _Refusal(400, f"{name}: missing; say which")
+            raise _Refusal(400, f"{name}: missing; add it to the request")
         return found
 
     def has(self, name: str) -> bool:
@@ -95,7 +95,7 @@ class _Question:
         """Return a required parameter that is an integer of at most 15 digits."""
         found = self.text(name)
         if not _INTEGER.fullmatch(found):
-            raise _Refusal(400, f"{name}: {_short(found)} is no integer of at most 15 digits")
+            raise _Refusal(400, f"{name}: {_short(found)} is not an integer of at most 15 digits")
         return int(found)
 
     def series(self, *, run: str | None = None, tag: str | None = None) -> dict[str, dict[str, Any]]:
@@ -115,7 +115,7 @@ class _Question:
         """Return the document that was written last, as the one row of its tag."""
         rows = self.rows(run, tag, 1)
         if not rows:
-            raise _Refusal(404, f"{_short(run)}: no such run, or no {tag} there")
+            raise _Refusal(404, f"no run {_short(run)}, or it has no {tag}")
         return rows
 
     def graph(self, run: str) -> dict[str, Any]:
@@ -126,12 +126,12 @@ class _Question:
 class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
     """The Channels tab.
 
-    Runs, tags and rows come from TensorBoard's data provider, so that it serves what TensorBoard has loaded and reads no
-    file but its own scripts and styles, which are listed once, here.
+    Runs, tags and values come from TensorBoard's data provider: the plugin serves what TensorBoard has loaded and reads no
+    file except its own scripts and styles, which are listed once, here.
 
     Args:
-        context: TensorBoard's.
-        samples: Rows of each figure that TensorBoard keeps where its hints do not name the plugin.
+        context: TensorBoard's context.
+        samples: Log entries of each metric that TensorBoard keeps if its hints do not name the plugin.
     """
 
     plugin_name = PLUGIN
@@ -147,7 +147,7 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         }
 
     def is_active(self) -> bool:
-        """Return False: TensorBoard itself finds the data that bear the plugin's name, and then shows the tab."""
+        """Return False: TensorBoard itself finds the data with the plugin's name, and then shows the tab."""
         return False
 
     def frontend_metadata(self) -> Any:
@@ -155,7 +155,7 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         return base_plugin.FrontendMetadata(es_module_path="/index.js", tab_name="Channels")
 
     def get_plugin_apps(self) -> dict[str, Any]:
-        """Return the handler of each path; every file has a path of its own, and other paths have none."""
+        """Return the handler of each path; every file has its own path, and there are no others."""
         apps = {f"/static/{name}": self._app(_file(path)) for name, path in self._files.items()}
         return apps | {
             "/index.js": self._app(lambda _: _Answer(_ENTRY, _KINDS[".js"])),
@@ -175,7 +175,7 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         def app(request: Request) -> Response:
             try:
                 if request.method not in ("GET", "HEAD"):
-                    raise _Refusal(405, f"{_short(request.method)}: only GET is answered")
+                    raise _Refusal(405, f"{_short(request.method)}: use GET")
                 content, kind = answer(_Question(request, self._data, self._kept or _EVERYTHING))
                 return _respond(request, content, kind)
             except _Refusal as refusal:
@@ -186,7 +186,7 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
                 _log.warning("%s", in_one_line(f"{request.path}: {type(error).__name__}: {error}"))
                 status, message = (
                     500,
-                    f"the data cannot be read ({type(error).__name__}); TensorBoard's log says more",
+                    f"the data cannot be read ({type(error).__name__}); see TensorBoard's log",
                 )
             return _respond(request, {"error": in_one_line(message)}, _JSON, status)
 
@@ -235,7 +235,9 @@ def _document(question: _Question, tag: str) -> _Answer:
 def _figure(question: _Question) -> _Answer:
     run, kind, metric = (question.text(name) for name in ("run", "kind", "metric"))
     if kind not in (*get_args(Family), VERDICTS[0]):
-        raise _Refusal(400, f"kind: {_short(kind)} is none of {', '.join((*get_args(Family), VERDICTS[0]))}")
+        raise _Refusal(
+            400, f"kind: {_short(kind)} is not one of {', '.join((*get_args(Family), VERDICTS[0]))}"
+        )
 
     def read(family: Any, metric: str) -> Series | None:
         return series_of(question.rows(run, figure_tag(family, metric)))
@@ -245,7 +247,7 @@ def _figure(question: _Question) -> _Answer:
         verdict_series(partial(read, "channel"), question.graph(run)) if is_verdict else read(kind, metric)
     )
     if series is None:
-        raise _Refusal(404, f"{_short(run)}: no {kind} figure {_short(metric)} there")
+        raise _Refusal(404, f"{_short(run)}: no {kind} metric {_short(metric)}")
     if question.has("after"):
         later = series.steps > question.integer("after")
         series = Series(series.steps[later], series.values[later])
@@ -256,7 +258,7 @@ def _cloud(question: _Question) -> _Answer:
     run, channel = question.text("run"), question.integer("channel")
     messages = messages_of(question.rows(run, messages_tag(channel)))
     if messages is None:
-        raise _Refusal(404, f"{_short(run)}: no messages of channel {channel} there")
+        raise _Refusal(404, f"{_short(run)}: no messages of channel {channel}")
     return _Answer(cloud(messages).pack(), _BINARY)
 
 

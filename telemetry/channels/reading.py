@@ -22,7 +22,7 @@ from antiphon.telemetry.event_file import event_files, read_events
 __all__ = ["Row", "document_from", "graph_from", "messages_of", "read_run", "series_of"]
 
 Row = tuple[int, NDArray[Any]]
-"""A step, and the value written at it."""
+"""A step, and the value written at this step."""
 
 _LONGEST_MARK = 64
 """Bytes of the mark of a session's start, at most."""
@@ -31,21 +31,21 @@ _LONGEST_MARK = 64
 def read_run(folder: Path) -> RunData:
     """Read a run from its event files, in the order of their names.
 
-    Values of an earlier session after the step at which a later one started are dropped; of several values of one step
-    the last is kept. A torn or damaged file is read up to the damage, which is logged.
+    Values that an earlier session wrote after the start of a later one are dropped; if a step has several values, the
+    last is kept. A truncated or damaged file is read up to the damage, with a warning in the log.
 
     Raises:
-        RunError: There is no event file, none holds a graph, the data are damaged or of a newer format, or the file
-            system refuses.
+        RunError: There is no event file, none holds a graph, the data are damaged or of a newer format, or a file
+            cannot be read.
     """
     files = sorted(event_files(folder))
     if not files:
-        raise RunError(f"{folder}: no event file there; name the folder of a run")
+        raise RunError(f"{folder}: no event file found; pass a run directory")
     with fitting(folder):
         tags = _rows_by_tag(files)
         if GRAPH not in tags:
             raise RunError(
-                f"{folder}: no data of the Channels tab there; name a run that this version has written"
+                f"{folder}: no data for the Channels tab; pass a run that this version has written"
             )
         graph = graph_from(str(folder), tags[GRAPH])
         figures: dict[tuple[str, str], Series] = {}
@@ -87,13 +87,13 @@ def _is_ours(record: bytes) -> bool:
 
 
 def series_of(rows: Iterable[Row]) -> Series | None:
-    """Return the rows of a figure, by step; None without any. Of several at one step the last written is kept."""
+    """Return the log entries of a metric, by step; None if there are none. The last one written at a step is kept."""
     steps, values = _in_order(rows)
     return Series(steps, np.stack(values)) if values else None
 
 
 def messages_of(rows: Iterable[Row]) -> Messages | None:
-    """Return the messages of a channel, by step, each [samples, size + 1]; as `series_of`."""
+    """Return the messages of a channel, by step, each [samples, size + 1]; see `series_of`."""
     steps, samples = _in_order(rows)
     return Messages(steps, samples) if samples else None
 
@@ -108,17 +108,17 @@ def graph_from(place: str, rows: Iterable[Row]) -> dict[str, Any]:
     """Return the graph that was written last; `place` begins the error.
 
     Raises:
-        RunError: It is of a newer format.
+        RunError: The graph has a newer format.
     """
     graph = document_from(rows)
     if graph["format"] > FORMAT:
         newer = f"has data of a newer Channels tab (format {graph['format']})"
-        raise RunError(f"{place}: {newer}; show it with that antiphon")
+        raise RunError(f"{place}: {newer}; open it with that version of antiphon")
     return graph
 
 
 def document_from(rows: Iterable[Row]) -> dict[str, Any]:
-    """Return the document that was written last, as plain data."""
+    """Return the JSON that was written last, as plain data."""
     *_, (_, text) = rows
     found: dict[str, Any] = json.loads(text.item())
     return found

@@ -1,4 +1,4 @@
-"""The Channels tab's data from figures, written to a run's event file row by row."""
+"""The Channels tab's data, written to a run's event file, one log entry at a time."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ Values = NDArray[np.float32]
 
 
 class ChannelsWriter:
-    """Recorder of a run's graph, and row by row one array per figure: all agents', or all channels'.
+    """Recorder of a run's graph, and of one array per metric and log entry, with the values of all agents or channels.
 
-    A row takes 4 bytes per agent or channel and figure, and about 80 per figure; a channel's messages
+    A log entry takes 4 bytes per agent or channel and metric, and about 80 per metric; a channel's messages
     4 * samples * (size + 1).
 
     Args:
@@ -51,7 +51,7 @@ class ChannelsWriter:
         self._places = _places(agents, channels, len(self._machines))
 
     def begin(self, description: RunDescription, *, with_timeline: bool = True) -> None:
-        """Write the graph, and once in a folder the timeline, at the session's first step."""
+        """Write the graph, and once per folder the timeline, at the session's first step."""
         self._document(description.start_step, GRAPH, graph_document(description))
         timeline = description.timeline if with_timeline else None
         times = None if timeline is None else timeline_document(timeline, description)
@@ -59,22 +59,22 @@ class ChannelsWriter:
             self._document(description.start_step, TIMELINE, times)
 
     def figures(self, step: int, rows: Iterable[Figure]) -> None:
-        """Write the figures of agents, channels and parts of one step; those of others are left out."""
+        """Write the metrics of agents, channels and parts at one step; other metrics are left out."""
         self.arrays(step, _by_metric(rows, self._places))
 
     def arrays(self, step: int, figures: Mapping[tuple[Family, str], Values]) -> None:
-        """Write figures of one step by family and metric, [agents] or [channels] each."""
+        """Write arrays of one step by family and metric, [agents] or [channels] each."""
         named = [(figure_tag(family, metric), array) for (family, metric), array in figures.items()]
         self._events.arrays(step, named, PLUGIN)
 
     def samples(self, step: int, rows: Sequence[SampleRow]) -> None:
-        """Write some messages of channels at one step."""
+        """Write sampled messages of channels at one step."""
         places = self._places["channel"]
         known = [(messages_tag(places[name]), array) for name, array in rows if name in places]
         self._events.arrays(step, known, PLUGIN)
 
     def parts(self, step: int, rows: Sequence[PartFigures]) -> None:
-        """Write the figures of parts of a run in parts at one step, and where they run if that has changed."""
+        """Write the metrics of the parts of a run at one step, and their machines if these have changed."""
         if not self._machines:
             return
         machines = _machines(rows, self._machines)
@@ -89,7 +89,7 @@ class ChannelsWriter:
 
 
 def part_rows(parts: Iterable[PartFigures]) -> Iterator[Figure]:
-    """Yield the figures of parts by name (`PartFigures.metrics`) as rows."""
+    """Yield the metrics of parts by name (`PartFigures.metrics`)."""
     for part in parts:
         for metric, value in part.metrics.items():
             yield Figure("part", str(part.part), metric, value)

@@ -20,15 +20,15 @@ Steps = NDArray[np.int64]
 Values = NDArray[np.float32]
 
 _COMPONENTS = 1024
-"""Components of a message up to which its covariance is computed; beyond, as many messages are compared."""
+"""Components of a message up to which its covariance is computed; for larger ones, inner products of messages are."""
 
 
 class Series(NamedTuple):
-    """One figure of all agents, or of all channels, row by row.
+    """One metric of all agents, or of all channels, over steps.
 
     Attributes:
         steps: [rows], ascending.
-        values: [rows, items]; nan where an item has no figure.
+        values: [rows, items]; nan where an item has no value.
     """
 
     steps: Steps
@@ -45,7 +45,7 @@ class Messages(NamedTuple):
 
     Attributes:
         steps: [rows], ascending.
-        samples: Per row, [samples, size + 1]; last is the label, nan where there is none.
+        samples: Per row, [samples, size + 1]; last is the label, nan without a label.
     """
 
     steps: Steps
@@ -58,8 +58,8 @@ class Cloud(NamedTuple):
     Attributes:
         steps: [rows].
         points: [rows, samples, 2]: along the two directions in which the messages of all rows vary most.
-        labels: [rows, samples]; nan where there is none.
-        explained: [2]: the share of the variance along each.
+        labels: [rows, samples]; nan without a label.
+        explained: [2]: the share of the variance along each direction.
     """
 
     steps: Steps
@@ -78,12 +78,12 @@ class Cloud(NamedTuple):
 
 
 def cloud(messages: Messages) -> Cloud:
-    """Return the messages as points along their first two principal components, found over all rows together.
+    """Return the messages as points along their first two principal components, computed over all rows together.
 
     One basis for all rows: points of different steps can be compared. Rows with fewer samples are filled with nan.
 
     Args:
-        messages: Of one channel; those with a component that is not finite become nan.
+        messages: Messages of one channel; messages with a component that is not finite become nan.
     """
     rows, longest = len(messages.steps), max((len(row) for row in messages.samples), default=0)
     points = np.full((rows, longest, 2), np.nan, dtype=np.float32)
@@ -133,7 +133,7 @@ def _principal(deviations: NDArray[np.float64]) -> tuple[NDArray[np.float64], ND
 def catalogue(
     figures: Iterable[tuple[str, str]], messages: Iterable[int], path: str, **facts: bool
 ) -> dict[str, Any]:
-    """Return the contents of a run: metrics by family, verdicts, channels with messages, and what else there is."""
+    """Return the contents of a run: metrics by family, verdicts, channels with messages, and other data."""
     metrics: dict[str, list[str]] = {family: [] for family in (*get_args(Family), VERDICTS[0])}
     for family, metric in figures:
         metrics[family].append(metric)
@@ -146,13 +146,13 @@ class RunData:
     """Data of one run in the Channels tab.
 
     Attributes:
-        name: Of the run.
-        graph: The document under `antiphon/graph`.
-        timeline: The document under `antiphon/timeline`; None: there is none.
-        figures: By family and metric; the verdicts on channels (`with_verdicts`) under `VERDICTS`.
-        messages: By number of the channel.
-        parts: The document under `antiphon/parts`; None: there is none.
-        path: Of its directory; empty: it has none.
+        name: Name of the run.
+        graph: The JSON under `antiphon/graph`.
+        timeline: The JSON under `antiphon/timeline`; None: not written.
+        figures: Values by family and metric; the verdicts on channels (`with_verdicts`) under `VERDICTS`.
+        messages: Messages by number of the channel.
+        parts: The JSON under `antiphon/parts`; None: not written.
+        path: The run directory; empty: none.
     """
 
     name: str
@@ -169,7 +169,7 @@ class RunData:
         return catalogue(self.figures, self.messages, self.path, **there, sampled=False)
 
     def embedded(self) -> dict[str, Any]:
-        """Return plain data for a page without a server: documents, and packed arrays as base64."""
+        """Return plain data for a page without a server: JSON, and packed arrays as base64."""
         return {
             "run": self.name,
             "graph": self.graph,

@@ -36,19 +36,19 @@ MESSAGES = "antiphon/messages/"
 """Beginning of the tags of messages."""
 
 Family: TypeAlias = Literal["agent", "channel", "part"]
-"""Family of a row of numbers: one per agent, one per channel, or one per part of a run in parts."""
+"""Family of an array of values: one per agent, one per channel, or one per part of a run in parts."""
 
 VERDICTS = ("verdict", "channel")
-"""Key of the verdicts on channels among a run's figures; they follow from other figures, and are not written."""
+"""Key of the verdicts on channels among a run's metrics; they follow from other metrics, and are not written."""
 
 
 def figure_tag(family: Family, metric: str) -> str:
-    """Return the tag of a figure: float32 [agents], [channels] or [parts] per row, nan where there is none."""
+    """Return the tag of a metric: float32 [agents], [channels] or [parts] per log entry, nan without a value."""
     return f"antiphon/{family}/{tag_part(metric)}"
 
 
 def messages_tag(channel: int) -> str:
-    """Return the tag of a channel's messages: float32 [samples, size + 1] per row, the label last."""
+    """Return the tag of a channel's messages: float32 [samples, size + 1] per log entry, the label last."""
     return f"{MESSAGES}{channel}"
 
 

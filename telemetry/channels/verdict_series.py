@@ -1,4 +1,4 @@
-"""Verdicts on a run's channels row by row, from its logged figures."""
+"""Verdicts on a run's channels over steps, from its logged metrics."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ INPUTS = (
     "message_std",
     "symbol_entropy",
 )
-"""Metrics of channels that verdicts follow from."""
+"""Metrics of channels from which verdicts follow."""
 
 
 def verdict_series(read: Callable[[str], Series | None], graph: Mapping[str, Any]) -> Series | None:
-    """Return the verdicts on channels (`verdict_flags`) at every step at which a figure that they follow from was logged.
+    """Return the verdicts on channels (`verdict_flags`) at every step at which one of their metrics was logged.
 
-    At each of these steps the newest row of every such figure counts.
+    At each of these steps the newest value of every such metric counts.
 
     Args:
-        read: Returns the rows of a metric of channels; None where there are none.
-        graph: The run's graph document.
+        read: Returns the log entries of a metric of channels; None if there are none.
+        graph: The run's graph as plain data.
 
     Returns:
-        None where no such figure was logged.
+        None if no such metric was logged.
     """
     found = {metric: series for metric in INPUTS if (series := read(metric)) is not None}
     if not found:
@@ -64,7 +64,7 @@ def _at(series: Series, steps: NDArray[np.int64]) -> NDArray[np.float32]:
 def with_verdicts(
     figures: Mapping[tuple[str, str], Series], graph: Mapping[str, Any]
 ) -> dict[tuple[str, str], Series]:
-    """Return a run's figures with the verdicts on its channels first, where these allow any."""
+    """Return a run's metrics with the verdicts on its channels first, if the metrics allow any."""
     found = verdict_series(lambda metric: figures.get(("channel", metric)), graph)
     return {**({} if found is None else {VERDICTS: found}), **figures}
 
@@ -75,7 +75,7 @@ def newest_verdicts(
     """Return the measure of worth, the counts of verdicts and their line (`in_words`) at a run's last step.
 
     Args:
-        figures: With the verdicts on its channels; without them there is no result.
+        figures: Metrics with the verdicts on channels; without verdicts the result is None.
     """
     series = figures.get(VERDICTS)
     if series is None:

@@ -1,1 +1,1 @@
-"""Telemetry of a run that is computed in parts: what each part computed, waited for and sent."""
+"""Telemetry of a run in parts: the time that each part computed and waited, and the bytes it sent."""

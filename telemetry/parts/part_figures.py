@@ -1,4 +1,4 @@
-"""Figures of the parts of a run that several processes or machines compute."""
+"""Metrics of the parts of a run that several processes or machines compute."""
 
 from __future__ import annotations
 
@@ -13,54 +13,54 @@ __all__ = ["PartFigures"]
 class PartFigures:
     """Progress and costs of one part; times, bytes and calls are totals since the session began.
 
-    Seconds are of wall-clock time, in a virtual run simulated. The figures affect no number of the run.
+    Seconds are wall-clock time, in a virtual run simulated time. The metrics do not affect the run.
     """
 
     part: int
-    """Its number, from 0."""
+    """Number of the part, from 0."""
     machine: str = ""
-    """Where it runs: a host, with the device where there are several, or a machine of a cluster profile."""
+    """Where it runs: a host, with its device if there are several, or a machine of a cluster profile."""
     steps_taken: int = 0
-    """Environment steps that it has taken since step 0 of the run."""
+    """Environment steps taken since step 0 of the run."""
     seconds: float = 0.0
-    """Since the session began."""
+    """Seconds since the session began."""
     computing: float = 0.0
-    """Seconds in which it computed steps, those that it repeated after a restart included."""
+    """Seconds spent computing steps, including steps repeated after a restart."""
     waiting: Mapping[int, float] = field(default_factory=dict)
-    """Seconds in which it waited, by the part whose exchange was missing; empty for a part that never waits."""
+    """Seconds spent waiting, by the part whose exchange was missing; empty for a part that never waits."""
     bytes_sent: int = 0
-    """Of exchanges, to all other parts together."""
+    """Bytes sent to all other parts together."""
     bytes_received: int = 0
-    """Of exchanges, from all other parts together."""
+    """Bytes received from all other parts together."""
     calls: int = 0
     """Exchanges sent."""
     staleness: float = 0.0
-    """Steps by which the oldest of what its neighbours have sent is behind its own step; 0 without neighbours."""
+    """Steps by which the oldest exchange from its neighbours is behind its own step; 0 without neighbours."""
     blocked_on: tuple[int, ...] = ()
-    """Parts whose exchange it waits for now."""
+    """Parts whose exchange it is waiting for."""
     incarnation: int = 0
-    """Which start of the part this is, from 0: how often it was restarted."""
+    """Number of restarts of the part."""
     alive: bool = True
-    """Whether it runs; False while its process or machine is gone."""
+    """Whether its process runs; False while its process or machine is gone."""
     heartbeat_age: float = 0.0
     """Seconds since it last answered."""
 
     @property
     def waited(self) -> float:
-        """Seconds in which it waited for any part."""
+        """Seconds spent waiting for any part."""
         return sum(self.waiting.values())
 
     @property
     def waited_for(self) -> int | None:
-        """The part that it waited for the longest, the first of several; None: it has not waited."""
+        """The part it waited for longest, the first of several; None: it has not waited."""
         longest = max(sorted(self.waiting), key=self.waiting.__getitem__, default=None)
         return None if longest is None or self.waiting[longest] <= 0 else longest
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Its figures by name as numbers, for curves: `waiting` for all parts together, `waiting_for` the number of the part
-        that it waited for the longest, nan where it has not waited; `blocked_on` the first of those that it waits for now,
-        nan where it does not wait; `alive` 1 or 0."""
+        """Its metrics by name as numbers, for curves: `waiting` for all parts together; `waiting_for`, the number of the part
+        it waited for longest, nan if it has not waited; `blocked_on`, the first part it is waiting for, nan if it is not
+        waiting; `alive`, 1 or 0."""
         longest = self.waited_for
         return {
             "steps_taken": self.steps_taken,

@@ -1,4 +1,4 @@
-"""parts.csv: the figures of the parts of a run as a table that any tool reads, a row for each part."""
+"""parts.csv: the metrics of the parts of a run as a table, with a row for each part."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ PARTS_HEADER = (
 
 
 class PartsCsv(TableRecorder):
-    """Recorder of the figures of parts, in `parts.csv` of the directory of a run in parts.
+    """Recorder of the metrics of parts, in `parts.csv` of the directory of a run in parts.
 
-    `waiting` holds seconds by part, as `1=0.25 3=2.5`, `blocked_on` parts, as `1 3`; `alive` is 1 or 0. Numbers are written with all their digits.
+    `waiting` holds seconds by part, as `1=0.25 3=2.5`; `blocked_on` holds parts, as `1 3`; `alive` is 1 or 0. Numbers are
+    written with all their digits.
     """
 
     header = PARTS_HEADER

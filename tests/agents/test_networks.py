@@ -158,7 +158,7 @@ def test_a_pointer_scores_each_candidate_by_its_product_with_the_rest() -> None:
 
 
 def test_a_pointer_that_cannot_choose_is_refused() -> None:
-    with pytest.raises(ScenarioError, match=r"one output to each of 4 candidates.*needs 3"):
+    with pytest.raises(ScenarioError, match=r"one output for each of 4 candidates.*needs 3"):
         Pointer(27, (4, 6), 5, (), (Head(OBJECTIVE, (3,)),))
     with pytest.raises(ScenarioError, match="nothing but candidates"):
         Pointer(24, (4, 6), 5, (), (Head(OBJECTIVE, (4,)),))
@@ -168,8 +168,8 @@ def test_a_pointer_that_cannot_choose_is_refused() -> None:
     ("wrong", "message"),
     [
         ({"kind": "lstn"}, r"network\.kind: no cell 'lstn'; did you mean 'lstm'\?"),
-        ({"kind": "leaky", "leak": 0.0}, r"network\.leak: 0\.0 is no share; give a number in \(0, 1\]"),
-        ({"kind": "leaky", "leak": 1.5}, r"network\.leak: 1\.5 is no share"),
+        ({"kind": "leaky", "leak": 0.0}, r"network\.leak: 0\.0 is out of range; use a number in \(0, 1\]"),
+        ({"kind": "leaky", "leak": 1.5}, r"network\.leak: 1\.5 is out of range"),
     ],
 )
 def test_what_cannot_be_is_refused(wrong: dict[str, object], message: str) -> None:

@@ -135,13 +135,13 @@ def written(way: Callable[..., Tensor], **attributes: Any) -> Callable[[int, int
     [
         (
             lambda inputs, outputs: nn.Sequential(nn.Linear(inputs, outputs), nn.Dropout()),
-            "it draws random numbers (dropout?)",
+            "it uses random numbers (dropout?)",
         ),
         (
             written(branching),
-            "vmap refuses it: It looks like you're attempting to use a Tensor in some data-dep",
+            "vmap fails: It looks like you're attempting to use a Tensor in some data-dep",
         ),
-        (written(one_by_one), "vmap computes aten::histc one after another"),
+        (written(one_by_one), "vmap runs aten::histc sequentially"),
         (written(straight, held=object()), "attribute 'held' of its Written (object) cannot be compared"),
     ],
 )

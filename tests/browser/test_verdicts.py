@@ -90,7 +90,7 @@ def left(tab: Tab) -> list[int]:
 def test_it_opens_on_value_and_counts_the_verdicts(opened: Opened) -> None:
     tab = opened(data(MEASURED))
     assert tab.part("figure").input_value() == "value"
-    assert strip(tab) == "value 2 of 8 matter 2 harm 4 unresolved 1 without one 1 of 9 stale 2 silent"
+    assert strip(tab) == "value 2 of 8 matter 2 harm 4 unresolved 1 without a result 1 of 9 stale 2 silent"
     tab.at(10)
     assert "value not yet at this step" in strip(tab)
     assert strip(tab).endswith("1 of 9 stale 2 silent")
@@ -132,7 +132,7 @@ def test_a_panel_warns_at_the_steps_at_which_messages_and_parameters_contradict(
     )
     tab.select("channel", 0)
     caution = tab.part("signal-caution")
-    words = "(cosine 0.80), but the sender's parameters follow another direction (-0.25)"
+    words = "(cosine 0.80), but moves the sender's parameters in another direction (cosine -0.25)"
     assert words in caution.inner_text()
     tab.at(1)
     assert not caution.is_visible()
@@ -152,7 +152,7 @@ def test_what_may_be_chance_is_faded_and_has_no_verdict_of_worth(opened: Opened)
     for index, words in ((0, ["matters"]), (1, ["harms"]), (2, ["unresolved", "stale"]), (5, [])):
         tab.select("channel", index)
         assert tab.part("panel-verdicts").inner_text().split() == words
-    assert "faded: the interval holds 0" in tab.part("legend").inner_text()
+    assert "faded: the interval contains 0" in tab.part("legend").inner_text()
 
 
 def test_the_list_has_intervals_and_chance_does_not_come_first(opened: Opened) -> None:

@@ -284,7 +284,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"gradient": {"kind": "mlp", "hidden": ()}}, "gradient.hidden: must be a list of at least 1, not []"),
     ({"gradient": "conv", "size": [2, 3]}, "size: a conv gradient reads maps [channels, height, width]"),
     ({"gradient": {**CONV, "size": 4}, "size": [1, 4, 4]}, "gradient.size: 4 is even and cannot be"),
-    ({"gradient": {"sites": True}}, "gradient.sites: a message of 4 components has none; give it"),
+    ({"gradient": {"sites": True}}, "gradient.sites: a message of 4 components has no sites; give it"),
     (
         {"gradient": {**CONV, "sites": True}, "size": [1, 4, 4]},
         "gradient.sites: conv has no sites; leave it out, or use linear",
@@ -312,13 +312,13 @@ def test_settings_that_cannot_be_are_refused_in_one_line(settings: dict[str, Any
     ("message", "context", "line"),
     [
         (torch.zeros(8, 5), {}, "message: [8, 5] is not [batch, 4]"),
-        (torch.zeros(8, 4).double(), {}, "message: it is torch.float64, the channel torch.float32"),
+        (torch.zeros(8, 4).double(), {}, "message: it is torch.float64, but the channel is torch.float32"),
         (torch.zeros(8, 4), {}, "context: 'label' is missing; pass label= to send"),
-        (torch.zeros(8, 4), {"lable": torch.zeros(8)}, "context: none is called 'lable'; did you mean"),
+        (torch.zeros(8, 4), {"lable": torch.zeros(8)}, "context: no signal 'lable'; did you mean"),
         (
             torch.zeros(8, 4),
             {"label": torch.zeros(3)},
-            "context: 'label' has 3 rows, the message 8; send both of one",
+            "context: 'label' has 3 rows, but the message has 8; use the same",
         ),
     ],
 )
@@ -333,7 +333,7 @@ def test_misuse_of_learn_and_receive_is_told() -> None:
     with pytest.raises(ScenarioError, match="channel up: nothing has been sent; call send before receive"):
         comms.Channel(4, name="up").receive()
     with pytest.raises(
-        ScenarioError, match=r"learn: the objective is \[8, 3\]; give its mean over the batch, or one"
+        ScenarioError, match=r"learn: the objective is \[8, 3\]; pass its mean over the batch, or one"
     ):
         comms.learn(torch.zeros(8, 3), [])
     pair, other = Pair(steps=0), comms.Channel(4, dtype=DOUBLE)

@@ -83,9 +83,9 @@ def test_a_mean_is_not_enough_for_a_critic() -> None:
     with pytest.raises(ScenarioError) as refused:
         comms.learn(losses.mean(), three.third.parameters(), received=[three.far])
     assert str(refused.value) == (
-        "channel far: its critic learns the receiver's loss of each sample; give learn an objective of [8], not its mean"
+        "channel far: its critic learns the receiver's loss of each sample; pass learn an objective [8], not its mean"
     )
     with pytest.raises(
-        ScenarioError, match="the objective is of 5 samples, but the channels carry batches of 8"
+        ScenarioError, match="the objective has 5 samples, but the channels carry batches of 8"
     ):
         comms.learn(losses[:5], three.third.parameters(), received=[three.far])

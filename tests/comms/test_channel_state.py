@@ -60,7 +60,7 @@ def test_a_channel_that_was_loaded_goes_on_to_the_same_bits(kind: str, tmp_path:
 
 
 def test_the_state_of_another_channel_is_refused_in_one_line() -> None:
-    line = r"channel up: state: parameters 'last.weight' is \[5, 8\], the channel needs \[4, 7\]"
+    line = r"channel up: state: parameters 'last.weight' is \[5, 8\], but the channel needs \[4, 7\]"
     with pytest.raises(ScenarioError, match=line):
         channel_of("linear").load_state_dict(comms.Channel(5, context={"label": 3}).state_dict())
     with pytest.raises(ScenarioError, match=r"parameters 'last.weight' is None"):

@@ -90,11 +90,11 @@ def test_what_cannot_be_is_refused_with_the_way_out() -> None:
     scenario = antiphon.Scenario.from_yaml(document)
     assert antiphon.Scenario.from_yaml(document.replace("bf16", "bfloat16")) == scenario
     with pytest.raises(
-        antiphon.ScenarioError, match="precision: bf16 is of parameters in float32, not float64"
+        antiphon.ScenarioError, match="precision: bf16 needs parameters in float32, not float64"
     ):
         antiphon.Simulation(scenario, dtype=torch.float64)
     low = Own(64, 10).bfloat16()
-    line = r"'0.weight' is of bfloat16, .* float32; give {} as float\(\), .* training.precision: bf16"
+    line = r"'0.weight' is bfloat16, .* float32; call float\(\) on {}, .* training.precision: bf16"
     with pytest.raises(antiphon.ScenarioError, match=line.format("model")):
         antiphon.split(low, 1, env={"id": "antiphon/Digits-v0"})
     with pytest.raises(antiphon.ScenarioError, match=line.format("the module")):
@@ -102,7 +102,7 @@ def test_what_cannot_be_is_refused_with_the_way_out() -> None:
     compiled = Own(64, 10)
     compiled._orig_mod = Own(64, 10)  # as torch.compile's wrapper has it, whose import takes seconds
     with pytest.raises(
-        antiphon.ScenarioError, match=r"the module is compiled .*; give it as it was, its _orig"
+        antiphon.ScenarioError, match=r"the module is compiled .*; pass the original module, its _orig"
     ):
         antiphon.Simulation(scenario_of(compiled))
 

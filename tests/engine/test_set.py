@@ -167,17 +167,17 @@ def test_agents_that_share_parameters_are_set_together() -> None:
 REFUSED: dict[Any, tuple[Any, str]] = {
     "n9.learn": (False, "set: no agent 'n9'; known: n0, n1"),
     "n0->n9.scale": (1.0, "set: no channel 'n0->n9'"),
-    "n0.clock": (2, "'clock' of 'n0' cannot change in mid-run; what can: learning_rate, schedule, learn"),
+    "n0.clock": (2, "'clock' of 'n0' cannot change during a run; these can: learning_rate, schedule, learn"),
     "n0": (2, "'' of 'n0' cannot change"),
-    f"{NAME}.delay": (2, f"'delay' of '{NAME}' cannot change in mid-run; what can: learning_rate, .*, bits"),
-    f"{NAME}.drop": (0.0, "changes between values above 0 only"),
+    f"{NAME}.delay": (2, f"'delay' of '{NAME}' cannot change during a run; these can: .*, bits"),
+    f"{NAME}.drop": (0.0, "changes only between values above 0"),
     "n0.learning_rate": (-1.0, "set: n0.learning_rate: must be greater than 0, not -1"),
     "n1.learning_rate": (torch.ones(()), "set: n1.learning_rate: must be plain data"),
     "n0.schedule": (
         {"kind": "steps"},
         "set: n0.schedule.at: is missing; a steps schedule needs it: where it steps",
     ),
-    None: (0.1, r"^set: None; must be a word such as 'AGENT\.learning_rate'$"),
+    None: (0.1, r"^set: None; must be a string such as 'AGENT\.learning_rate'$"),
 }
 
 
@@ -219,7 +219,7 @@ def test_what_is_not_there_to_be_changed_is_refused() -> None:
 def test_several_seeds_refuse_it() -> None:
     seeds = seeds_together(Scenario.model_validate(ring(3)), (0, 1))
     assert seeds is not None
-    with one_line("one of several seeds that go on together; use a fork of it"):
+    with one_line("one of several seeds that are trained together; use a fork of it"):
         seeds.simulations[0].set("n0.learn", False)
     with seeds.simulations[0].fork() as fork:
         fork.set("n0.learn", False)

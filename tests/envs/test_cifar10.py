@@ -71,7 +71,7 @@ def test_the_six_files_are_read_and_split(home: Path, inside: str) -> None:
 def test_a_file_of_another_size(home: Path, size: int) -> None:
     path = plain(home) / NAMES[4]
     path.write_bytes(bytes(size))
-    assert message(cifar10.load) == f"{path}: {size:,} bytes, not 61,460; replace it by a sound copy"
+    assert message(cifar10.load) == f"{path}: {size:,} bytes, not 61,460; replace it by an undamaged copy"
 
 
 @pytest.fixture

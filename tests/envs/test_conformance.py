@@ -147,9 +147,9 @@ FAULTS = {
     "pass": "evaluation_steps is 0",
     "label": "info lacks the training-only signal 'label'",
     "deaf": "another seed gives the same steps",
-    "forgetful": "the same seed in one environment gives other steps",
+    "forgetful": "the same seed gives different steps",
     "request": "also gives",
-    "state": "load_state_dict goes on to other steps",
+    "state": "load_state_dict gives different steps",
     "batches": "have 2586 examples, not 1293",
 }
 

@@ -44,14 +44,14 @@ def source() -> Any:
         (EnvSpec(id="antiphon/Copy-v0"), None),
         ({"id": "user/Stream-v0"}, None),
         ({"id": "user/Pole-v0"}, None),
-        ({"id": "gymnasium/CartPole-v1"}, "'CartPole-v1' is a world of gymnasium, "),
-        (EnvSpec(id="pettingzoo/mpe2.spread"), "'mpe2.spread' is a world of pettingzoo, "),
-        ({"id": "user/Vector-v0"}, "'user/Vector-v0' makes worlds of Gymnasium or PettingZoo, "),
-        ({"id": "user/Single-v0"}, "'user/Single-v0' makes worlds of Gymnasium or PettingZoo, "),
+        ({"id": "gymnasium/CartPole-v1"}, "'CartPole-v1' is an environment of gymnasium, "),
+        (EnvSpec(id="pettingzoo/mpe2.spread"), "'mpe2.spread' is an environment of pettingzoo, "),
+        ({"id": "user/Vector-v0"}, "'user/Vector-v0' makes Gymnasium or PettingZoo environments, "),
+        ({"id": "user/Single-v0"}, "'user/Single-v0' makes Gymnasium or PettingZoo environments, "),
     ],
     ids=str,
 )
 @pytest.mark.usefixtures("registered")
 def test_what_its_seed_determines_and_worlds_of_others_that_may_hold_more(spec: Any, why: str | None) -> None:
     found = obstacle_to_copies(spec)
-    assert found is None if why is None else some(found).startswith(why + "which may hold more than ")
+    assert found is None if why is None else some(found).startswith(why + "whose state may not depend on ")

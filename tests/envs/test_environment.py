@@ -125,7 +125,7 @@ def test_single_environments_have_options_too() -> None:
     spec = {"id": "my/Count-v0", "to": 8}
     envs.check_vector_env(lambda: envs.make(spec, batch=3), steps=20)
     assert envs.describe(spec).signals["observation"].classes == 9
-    assert "makes worlds of Gymnasium" in some(registry.obstacle_to_copies(spec))
+    assert "makes Gymnasium or PettingZoo environments" in some(registry.obstacle_to_copies(spec))
 
 
 def test_show_lists_its_options(cli: Commands) -> None:

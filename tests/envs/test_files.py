@@ -59,11 +59,11 @@ def test_a_file_is_read_once_while_it_does_not_change(folder: Path) -> None:
     ("options", "expected"),
     [
         ({"file": "none.npz"}, "/none.npz: no such file"),
-        ({"file": "data.csv"}, "/data.csv: files of this kind are not read; give one of .npz, .safetensors"),
+        ({"file": "data.csv"}, "/data.csv: unknown type of file; use one of .npz, .safetensors"),
         ({"file": "short.npz"}, "/short.npz: lengths disagree: x 60, label 3; pass one row per example in"),
-        ({"file": "data.npz", "test": "wide.npz"}, "/data.npz: test: x is torch.float64 [2] per row, in"),
+        ({"file": "data.npz", "test": "wide.npz"}, "/data.npz: test: x is torch.float64 [2] per row, but"),
         ({"file": "objects.npz"}, "/objects.npz: column 'x' holds Python objects, which are not read; save"),
-        ({"file": "words.npz"}, "/words.npz: column 'x' is of type <U3, not of numbers; number its classes"),
+        ({"file": "words.npz"}, "/words.npz: column 'x' has type <U3, not numbers; number its classes"),
         ({"file": "cut.npz"}, "/cut.npz: cannot be read ("),
         ({"file": "nan.npz"}, "/nan.npz: x: 180 of its values are not finite; replace or drop them"),
         ({"file": "data.npz", "training_only": ["y"]}, "/data.npz: training_only: no tensor 'y'; known:"),
@@ -176,9 +176,9 @@ def test_a_file_of_sequences_is_its_sequences_and_a_checkpoint_says_which(folder
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"lengths": None}, "has no 'lengths', the steps of each sequence; save them with the rest"),
+        ({"lengths": None}, "has no 'lengths', the steps of each sequence; save them too"),
         ({"lengths": np.array([3, 0, 9])}, "lengths: must be whole numbers from 1, one for each sequence"),
-        ({"x": X[:11]}, "x has 11 rows; give one per step (12) or one per sequence (5)"),
+        ({"x": X[:11]}, "x has 11 rows; save one per step (12) or one per sequence (5)"),
     ],
 )
 def test_files_that_are_no_sequences_are_named(folder: Path, changes: dict[str, Any], expected: str) -> None:

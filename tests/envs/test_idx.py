@@ -31,8 +31,8 @@ BROKEN = {
     "empty": (b"", "starts with nothing"),
     "other magic": (b"\x00\x00\x09\x03" + encode(CUBE)[4:], "starts with 00000903, not 00000803"),
     "short header": (encode(CUBE)[:9], "truncated in its header"),
-    "truncated": (encode(CUBE)[:-5], "truncated: its header promises 2x3x4 bytes, there are 19"),
-    "too long": (encode(CUBE) + b"!", "too long: its header promises 2x3x4 bytes, there are more"),
+    "truncated": (encode(CUBE)[:-5], "truncated: its header says 2x3x4 bytes, the file has 19"),
+    "too long": (encode(CUBE) + b"!", "too long: its header says 2x3x4 bytes, the file has more"),
 }
 
 

@@ -89,7 +89,7 @@ def test_a_right_guess_is_rewarded() -> None:
     logits = torch.nn.functional.one_hot(label, 10).float()
     logits[0] = -logits[0]
     assert env.step(logits)[1].tolist() == [0, 1, 1, 1, 1, 1]
-    with pytest.raises(ScenarioError, match=r"actions are \[6, 9\]; give the logits of 10 choices"):
+    with pytest.raises(ScenarioError, match=r"actions are \[6, 9\]; pass the logits of 10 choices"):
         env.step(logits[:, 1:])
     env.request(["image"])
     assert env.step(np.full(6, 3))[1].dtype == torch.float32

@@ -94,8 +94,8 @@ def test_a_missing_file(data: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "expected"),
     [
-        ({"t10k_images_idx3_ubyte": (13, 32, 32)}, "pictures of 32x32, not 28x28"),
-        ({"t10k_labels_idx1_ubyte": (12,)}, "12 labels for 13 pictures in t10k-images-idx3-ubyte"),
+        ({"t10k_images_idx3_ubyte": (13, 32, 32)}, "images are 32x32, not 28x28"),
+        ({"t10k_labels_idx1_ubyte": (12,)}, "12 labels for 13 images in t10k-images-idx3-ubyte"),
     ],
 )
 def test_sets_that_do_not_fit(
@@ -108,7 +108,7 @@ def test_sets_that_do_not_fit(
 def test_labels_beyond_the_classes(data: Path) -> None:
     path = data / "t10k-labels-idx1-ubyte"
     path.write_bytes(path.read_bytes()[:-1] + b"\x0b")
-    assert message(mnist.load).startswith(f"{path}: label 11, the largest may be 9")
+    assert message(mnist.load).startswith(f"{path}: label 11, at most 9")
 
 
 @pytest.fixture

@@ -80,9 +80,7 @@ def test_a_seed_draws_where_training_begins_and_nothing_else(alphabets: str) -> 
 def test_misuse(alphabets: str) -> None:
     with pytest.raises(ResetNeeded):
         make().step(None)
-    expected = (
-        "the validation split of 'letters' has 10 characters, and 6 lanes need 12; lower training.batch"
-    )
+    expected = "the validation split of 'letters' has 10 characters, but 6 environments need 12; lower training.batch"
     with pytest.raises(ScenarioError, match=expected):
         make(6, text=alphabets, split="validation")
     for call in (envs.describe, lambda spec: envs.make(spec, batch=1)):

@@ -102,9 +102,9 @@ def test_a_document_names_it_and_is_trained_forked_saved_and_evaluated(tmp_path:
 @pytest.mark.parametrize(
     ("name", "factory", "expected"),
     [
-        ("antiphon/Digits-v0", Walk, "register: there is an environment 'antiphon/Digits-v0' already;"),
+        ("antiphon/Digits-v0", Walk, "register: environment 'antiphon/Digits-v0' already exists;"),
         ("", Walk, "register: ''; the id of an environment must be text"),
-        ("made", Walk(), "register: 'made': a Walk makes no environments; give a class or a function"),
+        ("made", Walk(), "register: 'made': a Walk is not a factory; pass a class or a function"),
     ],
 )
 def test_what_cannot_be_registered_is_named(name: Any, factory: Any, expected: str) -> None:
@@ -123,7 +123,7 @@ def two() -> SyncVectorEnv:
     [
         (Walk, {"sise": 3}, "env.sise: unknown key 'sise'; did you mean 'size'?"),
         (walks, {"num_envs": 3}, "env.num_envs: unknown key 'num_envs'; known: size"),
-        (lambda: 3, {}, "env: 'own' makes an object of type int; its factory must return a gymnasium.Env,"),
+        (lambda: 3, {}, "env: 'own' returned int; its factory must return a gymnasium.Env,"),
         (two, {}, "training.batch: 4, but the environment has 2 sub-environments; make them equal"),
     ],
 )

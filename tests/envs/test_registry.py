@@ -60,10 +60,10 @@ def test_objects_with_make() -> None:
         ({"id": DIGITS, "split": "tests"}, ".split: unknown split 'tests'; did you mean 'test'?"),
         ({"id": DIGITS, "patches": 0}, ".patches: must be at least 1, not 0"),
         ({"id": DIGITS, "patches": 4, "patch_size": 9}, ".patch_size: 9; must be a whole number from 1 to 8"),
-        ({"id": DIGITS, "patch_size": 3}, ".patch_size: 3, but there are no patches; set patches"),
+        ({"id": DIGITS, "patch_size": 3}, ".patch_size: 3, but patches is not set; set patches"),
         ({"id": COUNT, "data": "cifar10"}, ".data: unknown data 'cifar10'; known: digits, mnist"),
         ({"id": COUNT, "window": 1}, ".window: must be at least 2, not 1"),
-        ({"id": COUNT, "window": 65}, ".window: 65; 2 levels would count over 4225 digits, and at most 4096"),
+        ({"id": COUNT, "window": 65}, ".window: 65; 2 levels would count over 4225 digits, at most 4096"),
         ({"id": COPY, "length": 25}, ".length: 25; must be a whole number from 1 to 24"),
         ({"id": COPY, "threshold": -0.1}, ".threshold: must be at least 0, not -0.1"),
         ({"id": COPY, "threshold": float("nan")}, ".threshold: input should be a finite number"),
@@ -84,7 +84,7 @@ def test_objects_with_make() -> None:
         ),
         ({"id": GAME, "concept": "yes"}, ".concept: must be true or false, not the word 'yes'"),
         ({"id": GAME, "data": "cifar10"}, ".data: unknown data 'cifar10'; known: digits, mnist"),
-        (42, ": int is no environment"),
+        (42, ": int is not an environment"),
     ],
 )
 def test_what_cannot_be_made_says_why(spec: Any, expected: str) -> None:

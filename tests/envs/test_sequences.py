@@ -118,16 +118,19 @@ def test_a_sequence_is_asked_for_its_target_where_slow_agents_tick() -> None:
 @pytest.mark.parametrize(
     ("sequences", "expected"),
     [
-        ({}, "from_sequences: no sequences given; name them, such as x=[…]"),
+        ({}, "from_sequences: no sequences given; pass some, such as x=[…]"),
         ({"x": X, "y": Y[1:]}, "numbers of sequences disagree: x 20, y 19"),
-        ({"x": X, "y": [y[:-1] for y in Y]}, "y[0]: [0]; a sequence has at least one step"),
-        ({"x": X, "y": [y.repeat(2) for y in Y]}, "y[0] has 2 steps, and x[0] 1; make them equal, or name"),
-        ({"label": LABEL}, "no signal has a value per step; give one"),
+        ({"x": X, "y": [y[:-1] for y in Y]}, "y[0]: [0]; a sequence needs at least one step"),
+        (
+            {"x": X, "y": [y.repeat(2) for y in Y]},
+            "y[0] has 2 steps, but x[0] has 1; make them equal, or list",
+        ),
+        ({"label": LABEL}, "no signal has a value per step; pass one"),
         ({"x": [*X[1:], torch.zeros(2, 3)]}, "x: some values are (2,) and some (3,); make them equal"),
         ({"x": [*X[1:], X[0].double()]}, "x: some values are torch.float32 and some torch.float64; make"),
-        ({"x": X, "_y": [torch.ones(n).bool() for n in LENGTHS]}, "_y: a mask is a list of bool [steps] of"),
-        ({"x": X, "_x": Y}, "_x: a mask is a list of bool [steps] of a signal with a value per step, such"),
-        ({"x": X, "test": [1]}, "from_sequences: test: list; give a share of the sequences, or a mapping"),
+        ({"x": X, "_y": [torch.ones(n).bool() for n in LENGTHS]}, "_y: a mask is a list of bool [steps] for"),
+        ({"x": X, "_x": Y}, "_x: a mask is a list of bool [steps] for a signal with a value per step, such"),
+        ({"x": X, "test": [1]}, "from_sequences: test: list; pass a share of the sequences, or a mapping"),
     ],
 )
 def test_bad_sequences_are_named(sequences: dict[str, Any], expected: str) -> None:

@@ -93,17 +93,17 @@ class Stream(IterableDataset[Any]):
 
 def test_items_that_have_no_place_are_refused_with_the_way_to_read_them() -> None:
     assert message(lambda: envs.from_dataset(Stream())) == (  # type: ignore[arg-type]
-        "from_dataset: Stream has no items by index; pass list(…) of it, if it ends"
+        "from_dataset: Stream cannot be indexed; pass list(…) of it, if it ends"
     )
     loader: Any = DataLoader(TensorDataset(IMAGES, LABELS))
     assert message(lambda: envs.from_dataset(loader)) == (
-        "from_dataset: DataLoader has no items by index; pass its `dataset`, or it to from_loader"
+        "from_dataset: DataLoader cannot be indexed; pass its `dataset`, or use from_loader"
     )
     line = message(lambda: envs.from_dataset(TensorDataset(IMAGES, LABELS), test=Stream()))  # type: ignore[arg-type]
-    assert line == "from_dataset: test: Stream has no items by index; pass list(…) of it, if it ends"
+    assert line == "from_dataset: test: Stream cannot be indexed; pass list(…) of it, if it ends"
     columns: Any = {"image": IMAGES, "label": LABELS}
     assert message(lambda: envs.from_dataset(columns)) == (
-        "from_dataset: dict has no items by index; pass one of its values, or its tensors to from_tensors(**…)"
+        "from_dataset: dict cannot be indexed; pass one of its values, or use from_tensors(**…)"
     )
     assert envs.from_dataset(list(Stream())).description.example_counts["test"] == 10
 
@@ -111,10 +111,13 @@ def test_items_that_have_no_place_are_refused_with_the_way_to_read_them() -> Non
 @pytest.mark.parametrize(
     ("held", "expected"),
     [
-        ({"image": IMAGES}, "from_tensors: test: it has image, and train image, label; give the same names"),
-        ({"image": IMAGES[:, :1], "label": LABELS}, "test: image is torch.float32 [1, 3] per row, in train"),
+        (
+            {"image": IMAGES},
+            "from_tensors: test: it has image, but train has image, label; use the same names",
+        ),
+        ({"image": IMAGES[:, :1], "label": LABELS}, "test: image is torch.float32 [1, 3] per row, but torch"),
         ({"image": IMAGES, "label": LABELS[1:]}, "from_tensors: test: lengths disagree: image 50, label 49"),
-        ([IMAGES, LABELS], "from_tensors: test: list; give a share of the examples, or a mapping of tensors"),
+        ([IMAGES, LABELS], "from_tensors: test: list; pass a share of the examples, or a mapping of tensors"),
     ],
 )
 def test_splits_that_do_not_fit_are_named(held: Any, expected: str) -> None:
@@ -127,13 +130,13 @@ def test_splits_that_do_not_fit_are_named(held: Any, expected: str) -> None:
         ({}, "from_tensors: no tensor given"),
         ({"image": IMAGES, "label": LABELS[1:]}, "lengths disagree: image 50, label 49"),
         ({"image": torch.full((50, 2), float("nan"))}, "image: 100 of its values are not finite"),
-        ({"label": torch.tensor([0, -1, 2] * 9)}, "label: class -1; classes are numbered from 0"),
+        ({"label": torch.tensor([0, -1, 2] * 9)}, "label: class -1; number classes from 0"),
         ({"image": torch.ones(50, 2, requires_grad=True)}, "requires a gradient; pass image.detach()"),
         ({"image": IMAGES, "test": 0.6, "validation": 0.5}, "50 examples leave none for training"),
         ({"image": IMAGES[:2]}, "2 examples leave none for training with test=0.2 and validation=0.1"),
         ({"image": IMAGES, "training_only": ["imag"]}, "training_only: no tensor 'imag'; did you mean"),
         ({"label": LABELS, "classes": {"labl": 9}}, "classes: no tensor of classes 'labl'; did you mean"),
-        ({"label": LABELS, "classes": {"label": 2}}, "label: class 3 of 2; give classes={'label': 4} or"),
+        ({"label": LABELS, "classes": {"label": 2}}, "label: class 3 of 2; pass classes={'label': 4} or"),
     ],
 )
 def test_bad_data_is_named(tensors: dict[str, Any], expected: str) -> None:
@@ -177,7 +180,7 @@ def test_data_sets_of_tuples_dicts_and_numbers() -> None:
         ([], "from_dataset: the data set is empty"),
         ([(1.0, 2, 3)], "dataset[0]: 3 parts for the names image, label"),
         ([{"image": 1.0, "lable": 1}], "dataset[0]: no 'label'; did you mean 'lable'?"),
-        ([(torch.ones(2), 0), (torch.ones(3), 1)], "image: items of unequal shape (2,) and (3,)"),
+        ([(torch.ones(2), 0), (torch.ones(3), 1)], "image: items have different shapes (2,) and (3,)"),
     ],
 )
 def test_bad_data_sets_are_named(items: list[Any], expected: str) -> None:

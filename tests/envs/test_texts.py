@@ -85,8 +85,8 @@ def test_a_name_that_is_not_there(shelf: Path, tmp_path: Path) -> None:
 
 def test_nowhere_to_look(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ANTIPHON_DATA", raising=False)
-    with pytest.raises(DataError, match=r"no text 'moby': ANTIPHON_DATA is not set; name a folder"):
+    with pytest.raises(DataError, match=r"no text 'moby': ANTIPHON_DATA is not set; set it to a folder"):
         texts.load("moby")
     monkeypatch.setenv("ANTIPHON_DATA", str(tmp_path))
-    with pytest.raises(DataError, match=r"which has no folder text; name a folder that has text/moby\.txt"):
+    with pytest.raises(DataError, match=r"which has no folder text; set it to a folder with text/moby\.txt"):
         texts.load("moby")

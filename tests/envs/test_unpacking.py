@@ -45,7 +45,7 @@ def idx_header(*shape: int) -> bytes:
 def test_an_idx_file_that_unpacks_to_more_than_it_promises(tmp_path: Path, zeros: bytes) -> None:
     path = tmp_path / "images.gz"
     path.write_bytes(gzip.compress(idx_header(2, 3, 4)) + zeros)
-    expected = f"{path}: too long: its header promises 2x3x4 bytes, there are more; mend it"
+    expected = f"{path}: too long: its header says 2x3x4 bytes, the file has more; mend it"
     assert cheap(lambda: idx.read(path, 3, "mend it")) == expected
     assert idx.read_shape(path, 3, "mend it") == (2, 3, 4)
 
@@ -83,4 +83,4 @@ def test_a_text_that_is_too_long_is_refused_unread(tmp_path: Path, monkeypatch: 
     path = tmp_path / "text"
     with path.open("wb") as file:
         file.truncate(files.most_bytes() // 32 + 1)  # a hole: no disk is taken
-    assert cheap(lambda: texts.load(str(path))).endswith("give a shorter text")
+    assert cheap(lambda: texts.load(str(path))).endswith("use a shorter text")

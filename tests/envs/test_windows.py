@@ -62,11 +62,11 @@ def test_a_state_is_of_its_text(counting: str) -> None:
     assert torch.equal(other.step(None)[0]["tokens"], shown)
     Path(counting).write_text("ab" * 200)
     changed = make(text=counting, length=5)
-    with pytest.raises(RunError, match="put the file back"):
+    with pytest.raises(RunError, match="restore the file"):
         changed.load_state_dict(state)
 
 
 def test_a_split_that_is_shorter_than_a_window_is_refused(counting: str) -> None:
     for call in (envs.describe, lambda spec: envs.make(spec, batch=1)):
-        with pytest.raises(DataError, match=r"env.length: 10, and the validation split of .* has 10"):
+        with pytest.raises(DataError, match=r"env.length: 10, but the validation split of .* has 10"):
             call({"id": NAME, "text": counting, "length": 10})

@@ -17,14 +17,14 @@ UPPER: tuple[Fault, ...] = (
         "scenarios/checks.py",
         'if channel.coupling == "locked" and channel.link.drop > 0:',
         'if channel.coupling == "locked" and channel.link.drop > 1:',
-        "tests/scenarios/test_refusals.py::test_refused[channels[0].link.drop: a locked channel loses]",
+        "tests/scenarios/test_refusals.py::test_refused[channels[0].link.drop: must be 0 on a locked]",
     ),
     Fault(
         "scenarios-an-unlocked-channel-needs-no-input",
         "scenarios/checks.py",
         'if channel.coupling == "unlocked" and channel.input is None:',
         'if channel.coupling == "unlocked" and channel.input is False:',
-        "tests/scenarios/test_refusals.py::test_refused[channels[1].input: an unlocked channel always runs]",
+        "tests/scenarios/test_refusals.py::test_refused[channels[1].input: an unlocked channel needs a syn]",
     ),
     Fault(
         "scenarios-discounts-above-1-on-a-cycle",
@@ -38,7 +38,7 @@ UPPER: tuple[Fault, ...] = (
         "scenarios/checks.py",
         "if not any(agent.goals for agent in scene.agents.values()):",
         "if not scene.agents and scene.channels:",
-        "tests/scenarios/test_refusals.py::test_refused[agents: none has an objective, so nothing would be]",
+        "tests/scenarios/test_refusals.py::test_refused[agents: no agent has an objective, so nothing woul]",
     ),
     Fault(
         "scenarios-tied-agents-may-differ-in-learn",

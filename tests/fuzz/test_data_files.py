@@ -19,7 +19,7 @@ from antiphon.errors import DataError
 from tests.fuzz.conftest import Case, Cases
 from tests.fuzz.mutation import mutated
 
-MEND = "replace it by a sound copy"
+MEND = "replace it by an undamaged copy"
 RECORD = 1 + 3 * 32 * 32
 FILES = [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]
 

@@ -208,7 +208,7 @@ TRUSTING = ("show", "check", "report", "evaluate", "export", "read")
 """What is done with files that somebody wrote by hand: what goes on from them is theirs."""
 READING = (*TRUSTING, "diff")
 WRITING = ("resume", "begin")
-_DAMAGED = re.compile(r"damaged|not what was written|is not there|cannot be read|restore")
+_DAMAGED = re.compile(r"damaged|is missing|cannot be read|restore")
 
 
 def try_one(case: Case, name: str, originals: Originals, folder: Path) -> None:

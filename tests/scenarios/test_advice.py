@@ -11,7 +11,7 @@ from tests.scenarios.made import OBJECTIVE
 
 TOKENS = (
     "channel a->b: a {} gradient of tokens before a classification: on residual streams all direct kinds ended far above "
-    "detached (3.6 to 4.5 bits per character against 3.1), for most of what comes back is the labels' own noise; use kind "
+    "detached (3.6 to 4.5 bits per character against 3.1), as most of the returned gradient is noise of the labels; use kind "
     "lens or local"
 )
 
@@ -55,7 +55,7 @@ def test_agents_that_no_signal_reaches(channel: dict[str, Any]) -> None:
 def test_an_agent_that_observes_its_own_target() -> None:
     copy = {"observes": ["image"], "objective": {"kind": "regression", "target": "image"}}
     assert advice({}, b=copy) == [
-        "agent b: observes its own target 'image' and need only copy it; leave out one of them"
+        "agent b: observes its own target 'image', which it can copy; leave out one of them"
     ]
     assert advice({}, b={**copy, "observes": ["label"]}) == []
 
@@ -70,7 +70,7 @@ def test_signal_travels_over_several_channels() -> None:
 
 
 def test_locked_channels_whose_credit_is_lost() -> None:
-    lost = "channel a->b: no credit passes, the delay being a whole window; use unroll: episode"
+    lost = "channel a->b: no gradient passes, as the delay is a whole window; use unroll: episode"
     slow = {"coupling": "locked", "link": {"delay": 1}}
     assert advice(slow) == [lost, "agent a: reached by no learning signal"]
     unrolled = {"clock": {"unroll": 2}}
@@ -80,7 +80,7 @@ def test_locked_channels_whose_credit_is_lost() -> None:
 
 
 def test_channels_that_nobody_reads() -> None:
-    late = "channel a->b: read by nobody before step 13, and training.steps is 13"
+    late = "channel a->b: not read before step 13, and training.steps is 13"
     link = {"link": {"delay": 10}}
     clocks = {"a": {"clock": {"period": 4, "phase": -2}}, "b": {"clock": {"period": 7, "phase": 6}}}
     assert advice(link, training={"steps": 13}, **clocks) == [late]
@@ -137,11 +137,11 @@ SI = {"kind": "linear", "context": ["image"]}
         ),
         (
             {"coupling": "unlocked", "input": SI, "link": {"bits": 3}},
-            ["channel a->b: noise and bits only disturb what its synthetic input learns from"],
+            ["channel a->b: noise and bits only affect the training of its synthetic input"],
         ),
         (
             {"coupling": "unlocked", "input": "linear"},
-            ["channel a->b: its synthetic input has no context and predicts the mean; name observations"],
+            ["channel a->b: its synthetic input has no context and predicts the mean; give it observations"],
         ),
         (
             {"coupling": "locked", "feedback": "kickback"},
@@ -151,13 +151,11 @@ SI = {"kind": "linear", "context": ["image"]}
         ),
         (
             {"gradient": "critic"},
-            ["channel a->b: a critic alone is a baseline that hardly teaches; use kind sobolev"],
+            ["channel a->b: a critic alone is a baseline from which little is learned; use kind sobolev"],
         ),
         (
             {"gradient": {"propagate": 0.5}},
-            [
-                "channel a->b: update-locked by gradient.propagate: its sender waits for what its receiver returns"
-            ],
+            ["channel a->b: update-locked by gradient.propagate: its sender waits for its receiver"],
         ),
         ({"size": [5, 8], "gradient": "linear"}, [TOKENS.format("linear")]),
         ({"size": [3, 5, 8], "gradient": "linear"}, []),
@@ -184,7 +182,7 @@ def test_a_value_that_is_never_measured() -> None:
 @pytest.mark.parametrize("read", ["mean", "concat"])
 def test_a_fast_reader_reads_the_last(read: str) -> None:
     assert advice({"read": read}, a={"clock": {"period": 4}}, b={"clock": {"period": 4}}) == [
-        f"channel a->b: read {read} is read last: its receiver ticks no more slowly than its sender"
+        f"channel a->b: read {read} is the same as read last: its receiver ticks at least as often as its sender"
     ]
 
 
@@ -248,6 +246,6 @@ def test_a_synthetic_gradient_of_a_policy_knows_what_its_sender_observes(
 
 
 BLIND = (
-    "a synthetic gradient of a policy that does not know what the sender observes averages over all states that share a "
-    "message; name the sender's observations in gradient.context"
+    "a synthetic gradient of a policy without the sender's observations averages over all states that share a "
+    "message; add the sender's observations to gradient.context"
 )

@@ -80,13 +80,13 @@ def test_refused() -> None:
     assert refused(graph) == "channels[left->mind].sise: unknown key 'sise'; did you mean 'size'?"
     graph = eyes()
     graph.edges["left", "mind"]["from"] = "right"
-    assert refused(graph) == "channels[left->mind].from: the edge itself says this; leave it out"
+    assert refused(graph) == "channels[left->mind].from: is given by the edge itself; leave it out"
     graph = eyes()
     graph.add_node(("a", 1))
-    assert refused(graph) == "agents: a node is a word or a whole number, not ['a', 1]"
+    assert refused(graph) == "agents: a node must be a word or a whole number, not ['a', 1]"
     assert refused(nx.DiGraph([(1, "1")])) == "agents.1: two nodes have this name; rename one"
     assert refused(nx.Graph([(1, 2)])) == (
-        "channels have a direction, the graph has none; use graph.to_directed()"
+        "the graph is undirected, and channels are directed; use graph.to_directed()"
     )
     assert refused(eyes(), tied=[]) == "tied: is no longer a key; write share"
     assert refused(eyes(), sweep=True) == "sweep: unknown argument 'sweep'; write advanced: {sweep: …}"

@@ -82,19 +82,19 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: 1\n\tb: 2\n", ":2: broken YAML: found character '\\t' that cannot start any token, while"),
         ("a: *x\n", ":1: broken YAML: found undefined alias 'x'"),
         ("a: 1\n--- \nb: 1\n", ":2: broken YAML: but found another document, expected a single document in"),
-        ("", ": the document is empty; begin with 'scenario: NAME'"),
+        ("", ": is empty; begin with 'scenario: NAME'"),
         ("a: 1\nb: 2\na: 3\n", ":3: a: is given twice, first in line 1; keep one"),
         ("a:\n  - {b: 1, b: 1}\n", ":2: a[0].b: is given twice, first in line 2; keep one"),
         ("? [a]\n: 1\n", ":1: a key is a word, not a list or mapping"),
         ("a: !!python/object/apply:os.popen [ls]\n", ":1: a: tag"),
-        ("a:\n- !include x.yaml\n", ":2: a[0]: tag '!include': tags are not followed; a document is plain"),
-        ("a: !!int x\n", ":1: a: 'x' is no YAML int"),
-        ("a: " + "9" * 5000 + "\n", f":1: a: '{'9' * 58}… is no YAML int"),
-        ("a: &x [1, *x]\n", ":1: a[1]: an alias that contains itself; write the value out"),
+        ("a:\n- !include x.yaml\n", ":2: a[0]: tag '!include': tags are not supported; write plain"),
+        ("a: !!int x\n", ":1: a: 'x' is not a YAML int"),
+        ("a: " + "9" * 5000 + "\n", f":1: a: '{'9' * 58}… is not a YAML int"),
+        ("a: &x [1, *x]\n", ":1: a[1]: is an alias that contains itself; write the value out"),
         ("a:\n" + " [\n" * 1500, ":65: broken YAML: nested too deeply, more than 64 levels"),
-        ("a: \ud800\n", ":1: broken YAML: a character that no text may have"),
-        ('a: "\\U00110000"\n', ": broken YAML: a character out of range"),
-        (BOMB, ":1: the document has more than 200000 values (aliases counted)"),
+        ("a: \ud800\n", ":1: broken YAML: invalid character"),
+        ('a: "\\U00110000"\n', ": broken YAML: character out of range"),
+        (BOMB, ":1: has more than 200000 values (aliases counted)"),
     ],
 )
 def test_refused(text: str, line: str) -> None:
@@ -110,7 +110,7 @@ def test_deep_aliases_are_refused_before_they_are_followed() -> None:
 
 
 def test_too_long_a_text_is_refused_unread() -> None:
-    with pytest.raises(ScenarioError, match=r"^f.yaml: has 2,000,001 characters; a document has at most"):
+    with pytest.raises(ScenarioError, match=r"^f.yaml: has 2,000,001 characters, more than 2,000,000"):
         read("[" * 2_000_001, "f.yaml")
 
 
@@ -169,12 +169,12 @@ def test_errors_of_scenarios_name_the_line(old: str, new: str, line: str) -> Non
 
 def test_special_files_are_not_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.yaml")
-    with pytest.raises(ScenarioError, match=r"pipe\.yaml: is no regular file; copy what it holds into one"):
+    with pytest.raises(ScenarioError, match=r"pipe\.yaml: is not a regular file; copy its content into one"):
         yaml_text.read_file(tmp_path / "pipe.yaml")
-    with pytest.raises(ScenarioError, match=r"^/dev/zero: is no regular file"):
+    with pytest.raises(ScenarioError, match=r"^/dev/zero: is not a regular file"):
         yaml_text.read_file(Path("/dev/zero"))
     (tmp_path / "large.yaml").write_bytes(b"#" * 2_000_001)
-    with pytest.raises(ScenarioError, match=r"large\.yaml: has 2,000,001 bytes; a document has at most"):
+    with pytest.raises(ScenarioError, match=r"large\.yaml: has 2,000,001 bytes, more than 2,000,000"):
         yaml_text.read_file(tmp_path / "large.yaml")
     with pytest.raises(ScenarioError, match="cannot be read"):
         yaml_text.read_file(Path("a\0b"))

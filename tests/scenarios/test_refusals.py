@@ -34,7 +34,7 @@ CHANGED: list[tuple[str, Any, str]] = [
     ("channels[0].noise", 0.1, ": unknown key 'noise'; write sample: {noise: …} or link: {noise: …}"),
     ("channels[0].to", "B", ": no agent 'B'; known: a, b"),
     ("readout", "bb", ": no agent 'bb'; did you mean 'b'?"),
-    ("readout", "a", ": agent 'a' has no objective to be read; give it one"),
+    ("readout", "a", ": agent 'a' has no objective; give it one"),
     ("readout", ["b", "b"], ": names 'b' twice"),
     ("agents.b.align", "b->a", ": no channel 'b->a' leads to this agent; known: a->b"),
     ("agents.a.align", True, ": no channel leads to this agent; leave it out"),
@@ -87,7 +87,7 @@ CHANGED: list[tuple[str, Any, str]] = [
         ".pool: has 1 entries for 2 hidden layers; give one for each",
     ),
     # objectives
-    ("agents.b.objectives", [OBJECTIVE], ": take the place of `objective`; leave out one of the two"),
+    ("agents.b.objectives", [OBJECTIVE], ": cannot be combined with `objective`; leave out one of the two"),
     ("agents.a.objectives", OBJECTIVE, ": must be a list, not {kind: …, target: …}"),
     ("agents.a.objectives", [{**OBJECTIVE, "scale": -1}], "[0].scale: must be greater than 0, not -1.0"),
     ("agents.a.objectives", [{**OBJECTIVE, "weight": 1}], "[0].weight: is no longer a key; write scale"),
@@ -95,7 +95,7 @@ CHANGED: list[tuple[str, Any, str]] = [
     # environments
     ("env", {"id": "x", "f": network}, ".f: must be plain data (numbers, words, lists), not a Python"),
     ("env", {"id": "x", "f": [float("nan")]}, ".f[0]: must be a number, not nan"),
-    ("env", {"id": "x", "f": "$data"}, ".f: '$' begins a template's parameter, which '$data' is not"),
+    ("env", {"id": "x", "f": "$data"}, ".f: '$data': '$' is reserved for template parameters"),
     ("env", {"id": "x", "f": {1: 2}}, ".f: 1 is not a key; keys are words"),
     ("env", {}, ".id: is missing"),
     ("env", {"gymnasium": "y"}, ".gymnasium: is no longer a key; write id: gymnasium/ID"),
@@ -108,7 +108,7 @@ CHANGED: list[tuple[str, Any, str]] = [
         "no",
         ": must be true, false or a probability above 0 and at most 1, not the word 'no'",
     ),
-    ("agents.c", {}, ": observes nothing and no channel leads to it; give it one or the other"),
+    ("agents.c", {}, ": observes nothing and has no incoming channel; give it one of the two"),
 ]
 """A place, a value for it, and how the line goes on after the place."""
 
@@ -159,7 +159,7 @@ def locked_to_a_policy(document: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-AT_ONCE = "needs what the receiver returns at the same step, but "
+AT_ONCE = "needs the receiver's learning signal at the same step, but "
 
 
 def late(place: str, reason: str) -> str:
@@ -174,18 +174,18 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "agents.a__b: 'a__b' is not a name; a double underscore is kept for tags",
     ),
     # lists
-    (document(agents={}, channels=[]), "agents: there is none; name at least one agent"),
+    (document(agents={}, channels=[]), "agents: is empty; add at least one agent"),
     # schedules, gradients, networks
     (
         document(training={"optimiser": {"schedule": {"kind": "steps"}}}),
         "training.optimiser.schedule.at: is missing; a steps schedule needs it: where it steps",
     ),
     # the whole
-    (agents(b={"objective": None}), "agents: none has an objective, so nothing would be learned; give one"),
+    (agents(b={"objective": None}), "agents: no agent has an objective, so nothing would be learned; add"),
     (channels({"key": 1}, {}, {"key": 1}), "channels[2]: a->b:1 is already declared as channels[0]; give"),
     (channels({"port": "out"}), "channels[0].size: port 'out' needs a size"),
-    (agents(a={"network": network}), "channels[0].size: agent 'a' has a network of its own; give a size"),
-    (agents(a={"network": {"hidden": []}}), "channels[0].size: agent 'a' has no hidden layer that could be"),
+    (agents(a={"network": network}), "channels[0].size: agent 'a' has a user-defined network; give a size"),
+    (agents(a={"network": {"hidden": []}}), "channels[0].size: agent 'a' has no hidden layer to send; give"),
     (
         channels({"port": "out", "size": 4}, {"key": 1, "port": "out", "size": 5}),
         "channels[1].size: 5 differs from channels[0].size, 4, on the same port 'out'; make them equal",
@@ -199,7 +199,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
             agents={"a": {"observes": ["image"]}, "b": {"objective": OBJECTIVE, "fan_in": "sum"}},
             channels=[{"from": "a", "to": "b", "size": 4}, {"from": "a", "to": "b", "key": 1, "size": 5}],
         ),
-        "agents.b.fan_in: sum needs messages of one size, but a->b has 4 and a->b:1 5",
+        "agents.b.fan_in: sum needs messages of equal size, but a->b has 4 and a->b:1 5",
     ),
     (
         agents(a={"share": "g"}, b={"share": "g", "network": {"hidden": [3]}}),
@@ -223,8 +223,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "channels[0].gradient.discount: must be at most 1 on a cycle, not 1.5",
     ),
     # couplings
-    (chain({"coupling": "locked", "link": {"drop": 0.5}}), "channels[0].link.drop: a locked channel loses"),
-    (chain({}, {"coupling": "unlocked"}), "channels[1].input: an unlocked channel always runs on a"),
+    (chain({"coupling": "locked", "link": {"drop": 0.5}}), "channels[0].link.drop: must be 0 on a locked"),
+    (chain({}, {"coupling": "unlocked"}), "channels[1].input: an unlocked channel needs a synthetic"),
     (
         chain({"gradient": {"kind": "local"}}),
         "channels[0].gradient.target: is missing; a local gradient needs it: the signal",
@@ -241,7 +241,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     # feedback
     (
         chain({"coupling": "locked", "feedback": "dfa"}, {"coupling": "locked"}, b={"objective": OBJECTIVE}),
-        "channels[0].feedback.of: the scenario has 2 readouts; name the agent whose error it is: b, c",
+        "channels[0].feedback.of: the scenario has 2 readouts; name the agent whose error is used: b, c",
     ),
     (
         chain({"coupling": "locked", "feedback": {"kind": "dfa", "of": "d"}}, {"coupling": "locked"}),
@@ -251,10 +251,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         chain({"coupling": "locked", "feedback": {"kind": "dfa", "of": "b"}}, {"coupling": "locked"}),
         "channels[0].feedback.of: agent 'b' has no objective; known: c",
     ),
-    (chain({"coupling": "locked", "feedback": "kickback"}), "channels[0].feedback.of: agent 'c' learns"),
+    (chain({"coupling": "locked", "feedback": "kickback"}), "channels[0].feedback.of: agent 'c' is not"),
     (
         chain({"coupling": "locked", "feedback": "fa"}, {"size": 3}, b={"network": network}),
-        ("channels[0].feedback.kind: agent 'b' has a network of its own, of which no first layer is known;"),
+        ("channels[0].feedback.kind: agent 'b' has a user-defined network, whose first layer is unknown;"),
     ),
     (chain({**TRACE, "link": {"delay": 2}}), late("0.trace", "the link has a delay of 2; make it 0")),
     (
@@ -268,23 +268,23 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         chain(TRACE, b={"clock": {"period": 2}}),
-        late("0.trace", "'a' and 'b' tick at different steps; give them one clock"),
+        late("0.trace", "'a' and 'b' tick at different steps; give them the same clock"),
     ),
     (
         chain(TRACE, b={"clock": {"unroll": 2}}),
-        late("0.trace", "'a' and 'b' learn at different steps; give them one clock"),
+        late("0.trace", "'a' and 'b' learn at different steps; give them the same clock"),
     ),
     (
         chain(TRACE, {"coupling": "locked"}, c={"clock": {"unroll": 2}}),
-        late("0.trace", "'a' and 'b' learn at different steps; give them one clock"),
+        late("0.trace", "'a' and 'b' learn at different steps; give them the same clock"),
     ),
     (
         chain(TRACE, {}, {"from": "a", "to": "b", "key": 1, "coupling": "locked"}),
-        late("0.trace", "both ends learn as one; make the channel locked"),
+        late("0.trace", "both ends learn together; make the channel locked"),
     ),
     (
         chain(TRACE, {"coupling": "delayed"}),
-        late("0.trace", "'b' learns late, b->c being delayed; give that another coupling"),
+        late("0.trace", "'b' learns late, because b->c is delayed; give b->c another coupling"),
     ),
     (
         chain({"gradient": {"kind": "local", "target": "label", "trace": 0.5}}),
@@ -292,52 +292,52 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         chain(TRACE, TRACE, {"from": "a", "to": "c", "coupling": "locked"}),
-        (
-            "channels[0].gradient.trace: what learns together lies on a cycle of such channels; leave it out of"
-        ),
+        ("channels[0].gradient.trace: channels with this key form a cycle; leave it out of"),
     ),
     # several messages, the way back, ages, actors
     (
         slow({"read": "mean", "coupling": "unlocked", "input": "linear"}),
         (
-            "channels[0].read: mean needs messages, and an unlocked channel gives none to its receiver; make it"
+            "channels[0].read: mean needs messages, and the receiver of an unlocked channel reads none; make it"
         ),
     ),
     (slow({"read": "mean", "link": {"drop": 0.2}}), "channels[0].read: mean needs every message, but the"),
-    (slow({"read": "concat", "input": "linear"}), "channels[0].read: concat needs no synthetic input,"),
+    (slow({"read": "concat", "input": "linear"}), "channels[0].read: concat needs every message, and"),
     (slow({"read": "mean"}, b={"align": True}), "channels[0].read: mean reads several messages, and 'b' is"),
-    (slow({"read": "concat", "size": 3}, b={"fan_in": "sum"}), "channels[0].read: concat lays messages"),
-    (slow({"read": "concat"}, a={"clock": {"period": 3}}), "channels[0].read: concat needs as many"),
-    (slow({}, a={"observes": ["image", "age"]}), "agents.a.observes: 'age' is how old the messages are"),
+    (slow({"read": "concat", "size": 3}, b={"fan_in": "sum"}), "channels[0].read: concat concatenates"),
+    (slow({"read": "concat"}, a={"clock": {"period": 3}}), "channels[0].read: concat needs the same"),
+    (slow({}, a={"observes": ["image", "age"]}), "agents.a.observes: 'age' is the age of incoming"),
     (slow({"link": {"delay": [0, -1]}}), "channels[0].link.delay: must be at least 0, not -1"),
     (
         slow({"link": {"delay": [0, 2]}, "gradient": {"trace": 0.5}}, b={"clock": {}}),
-        ("channels[0].gradient.trace: needs what the receiver returns at the same step, but the link's way"),
+        ("channels[0].gradient.trace: needs the receiver's learning signal at the same step, but the link"),
     ),
-    (slow({}, a={"acts": True}), "agents.a.acts: the action is the output that an objective reads, and it"),
+    (slow({}, a={"acts": True}), "agents.a.acts: the action is the output for an objective, and the agent"),
     (
         slow({}, a={"acts": True, "objectives": [OBJECTIVE]}),
         "agents.a.objectives: an action is the output of",
     ),
     (
         slow({}, a={"acts": True, "objective": OBJECTIVE}, b={"acts": True}),
-        ("agents.b.acts: 'a' acts already, and the environment takes the actions of one; leave it out, or"),
+        (
+            "agents.b.acts: 'a' already acts, and the environment takes the action of one agent; leave it out, or"
+        ),
     ),
     # states
     # ends and agents
-    (recurrent(state(to="b")), "channels[1].to: a state goes from an agent to itself, 'a', not to 'b'; make"),
+    (recurrent(state(to="b")), "channels[1].to: a state goes from an agent to itself, not from 'a' to 'b';"),
     (
         recurrent(state(), a={"network": "mlp"}),
-        f"channels[1].key: agent 'a' has no state, its network being of kind mlp; {NO_STATE}",
+        f"channels[1].key: agent 'a' has no state: its network is of kind mlp; {NO_STATE}",
     ),
     (
         recurrent(state(), a={"network": lambda inputs, outputs: None}),
-        f"channels[1].key: agent 'a' has no state, its network being not built in, and without a state_size; {NO_STATE}",
+        f"channels[1].key: agent 'a' has no state: its network is user-defined and has no state_size; {NO_STATE}",
     ),
     (recurrent(state(), state(coupling="detached")), "channels[2]: a->a:state is already declared as"),
     # what a state cannot have
     *(
-        (recurrent(state(**{key: value})), f"channels[1].{key}: a state has no {key}; leave it out")
+        (recurrent(state(**{key: value})), f"channels[1].{key}: a state channel has no {key}; leave it out")
         for key, value in {
             "size": 3,
             "port": "p",
@@ -353,19 +353,22 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         (
             recurrent(state(coupling=coupling)),
             (
-                f"channels[1].coupling: a state cannot be {coupling}, its reader being its sender; "
+                f"channels[1].coupling: a state channel cannot be {coupling}; "
                 "use one of locked, detached, decoupled"
             ),
         )
         for coupling in ("delayed", "unlocked")
     ),
-    (recurrent(state(gradient={"propagate": 0.5})), "channels[1].gradient.propagate: is of message channels"),
+    (
+        recurrent(state(gradient={"propagate": 0.5})),
+        "channels[1].gradient.propagate: is for message channels",
+    ),
     (
         recurrent(state(gradient={"kind": "local", "target": "label", "trace": 0.5})),
         "channels[1].gradient.trace: local has no trace; leave it out, or use linear, mlp,",
     ),
     # what only a state can have
-    (with_message({"horizon": 2}), "channels[0].gradient.horizon: is of state channels only; leave it out"),
+    (with_message({"horizon": 2}), "channels[0].gradient.horizon: is for state channels only; leave it out"),
     # contexts
     (
         with_message({"context": ["label", "from.state"]}, a={"network": "mlp"}),
@@ -378,7 +381,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     # ties
     (
         recurrent(state(), a={"share": "g"}, b={"share": "g", "network": "lstm"}),
-        ("agents.b: its state channel differs from that of agent 'a', with which it shares parameters"),
+        ("agents.b: has another state channel than agent 'a', with which it shares parameters"),
     ),
     # symbols and samples
     *(
@@ -409,7 +412,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (tied(TIE, ["a.0.bias", "b.0.weight"]), "share[1][1]: names 'b.0.weight' in share[0] too; make them"),
     (
         tied(TIE, b={"optimiser": {"lr": 0.5}}),
-        f"agents.b.optimiser: differs from that of agent 'a'{MAKE}",
+        f"agents.b.optimiser: differs from agent 'a'{MAKE}",
     ),
     (tied(TIE, a={"share": "g"}), "agents.a.share: 'a.0.weight' is tied to 'b.0.weight', but all"),
     (tied(TIE) | {"training": {"optimiser": {"clip": 1.0}}}, "agents.a.optimiser: 'a.0.weight' is tied"),

@@ -57,7 +57,7 @@ def test_messages_that_a_policy_learns_are_detached() -> None:
     for keys in (spoken, goal):
         document = channels(keys)
         assert refused(document).endswith(
-            "sampled messages are learned by their sender's policy, but 'a' has none; give it an objective of kind a2c, ppo or "
+            "sampled messages are trained by their sender's policy, but 'a' has none; give it an objective of kind a2c, ppo or "
             "reinforce"
         )
         document["agents"]["a"]["objective"] = {"kind": "reinforce"}
@@ -86,6 +86,4 @@ def test_a_gradient_of_symbols_that_does_not_know_what_the_sender_observes_is_wa
     assert collapse() == collapse(coupling="locked") == collapse(gradient={"scale": 0, "discount": 0}) == []
     assert collapse(gradient={"context": []}) == collapse(gradient={"context": ["label"]})
     (line,) = collapse(gradient={"context": []})
-    assert line.startswith(
-        "channel a->b: a synthetic gradient of symbols that does not know what the sender observes"
-    )
+    assert line.startswith("channel a->b: a synthetic gradient of symbols without the sender's observations")

@@ -95,8 +95,8 @@ def test_refused_values(template: Template, values: dict[str, Any], line: str) -
     ("old", "new", "line"),
     [
         ("[$name]", "[$nmae]", "16: agents.a.observes[0]: no parameter 'nmae'; did you mean 'name'?"),
-        ("[$name]", "[a$name]", "16: agents.a.observes[0]: 'a$name': '$name' stands for a whole value;"),
-        (" a: {", " $name: {", "15: agents: key '$name': '$' stands for whole values, never in keys"),
+        ("[$name]", "[a$name]", "16: agents.a.observes[0]: 'a$name': '$name' must be the whole value;"),
+        (" a: {", " $name: {", "15: agents: key '$name': '$name' can replace a value, not a key"),
         ("wide: {width", "wide: {wdth", "5: variants.wide.wdth: no parameter 'wdth'; did you mean 'width'?"),
         ("wide: {width: 512}", "wide: {width: 0}", "5: variants.wide.width: must be at least 1, not 0"),
         ("default: 8, ", "", "7: parameters.width.default: is missing"),
@@ -107,7 +107,7 @@ def test_refused_values(template: Template, values: dict[str, Any], line: str) -
         ("choices: [locked, decoupled]", "choices: [locked, [a]]", "8: parameters.coupling.choices[1]:"),
         ("  width: {", "  1width: {", "7: parameters.1width: begins with a digit or '-'"),
         ("scenario: small\n", "", "1: scenario: is missing; give the scenario a name"),
-        ("training:", "channel: {}\ntraining:", "20: channel: is a part of a generated graph, but there is"),
+        ("training:", "channel: {}\ntraining:", "20: channel: is for a generated graph, and there is no"),
     ],
 )
 def test_refused_documents(old: str, new: str, line: str) -> None:

@@ -61,20 +61,18 @@ def test_who_asks_late_is_told_so() -> None:
     with Simulation("digits-mlp") as simulation:
         for _ in range(2):
             simulation.step()
-        with pytest.warns(
-            UserWarning, match=r"^history: begins after step 2; ask for it before the first step"
-        ):
+        with pytest.warns(UserWarning, match=r"^history: begins after step 2; read it before the first step"):
             history = simulation.history
         simulation.run(steps=1)
         assert {row.step for row in history} == {3}
 
 
 def test_a_table_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="is not there"):
+    with pytest.raises(RunError, match="is missing"):
         History.read(tmp_path / "metrics.csv")
     for row in ("x,agent,a,loss,1", "1,agent,a,loss,x", "99999999999999999999,agent,a,loss,1"):
         (tmp_path / "metrics.csv").write_text(f"{HEADER}{row}\n", encoding="utf-8")
-        with pytest.raises(RunError, match=r"metrics\.csv: does not fit \("):
+        with pytest.raises(RunError, match=r"metrics\.csv: cannot be used \("):
             History.read(tmp_path / "metrics.csv")
 
 

@@ -216,7 +216,7 @@ def test_a_service_that_fails_in_mid_run_is_logged_once_and_training_goes_on(
         mlflow.fails = True
         simulation.run()
         assert simulation.now == 6
-    assert caplog.messages == ["recorder mlflow: ConnectionError: no route to host; no more is logged there"]
+    assert caplog.messages == ["recorder mlflow: ConnectionError: no route to host; it logs nothing more"]
 
 
 @pytest.mark.parametrize("kind", ["wandb", "mlflow"])

@@ -66,7 +66,7 @@ def test_results_are_a_table_of_runs() -> None:
 def test_runs_that_differ_in_their_seed_alone_have_a_mean_and_an_error() -> None:
     runs = [run(str(seed), seed, accuracy=value) for seed, value in enumerate((0.8, 0.9, 1.0))]
     (head, row), _ = tables(page(*runs))
-    assert head == ["runs that differ in their seed alone", "done", "accuracy", "loss", "solved"]
+    assert head == ["runs that differ only in their seed", "done", "accuracy", "loss", "solved"]
     assert row == ["s", "3 of 3", "90.00 % ± 5.77 %", "0.5 ± 0", "3 ± 0"]
     assert len(tables(page(run()))) == 1
 
@@ -85,7 +85,7 @@ def test_groups_are_named_by_what_tells_them_apart() -> None:
     found = grouped([made("locked", 0, width=8), made("locked", 1, width=9), made("local", 1, width=9)])
     assert list(found) == ["locked · width=8", "locked · width=9", "local · width=9"]
     documents = [run(text, facts={"values": None}, document=text) for text in ("a: 1", "a: 2")]
-    assert list(grouped(documents)) == ["document 1", "document 2"]
+    assert list(grouped(documents)) == ["scenario file 1", "scenario file 2"]
 
 
 def test_curves_are_means_over_readouts_channels_and_seeds() -> None:

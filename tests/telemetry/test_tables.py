@@ -156,7 +156,7 @@ def test_a_row_of_another_kind_is_one_line(tmp_path: Path, record: Record, read:
     record(path, range(1, 3))
     header, *rows = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([header, damage, *rows]))
-    with pytest.raises(RunError, match=r"table\.csv: does not fit \(.*\); restore it from a copy") as found:
+    with pytest.raises(RunError, match=r"table\.csv: cannot be used \(.*\); restore it from a copy") as found:
         list(read(path))
     assert str(found.value).isprintable()
 
@@ -164,5 +164,5 @@ def test_a_row_of_another_kind_is_one_line(tmp_path: Path, record: Record, read:
 @pytest.mark.parametrize("read", [steps_of_figures, read_parts])
 def test_another_table_is_refused(tmp_path: Path, read: Callable[[Path], Any]) -> None:
     (tmp_path / "table.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(RunError, match=r"table\.csv: does not fit \(its first line should be 'step,"):
+    with pytest.raises(RunError, match=r"table\.csv: cannot be used \(its first line should be 'step,"):
         list(read(tmp_path / "table.csv"))

@@ -61,8 +61,8 @@ def test_the_text_is_a_row_per_agent_and_channel() -> None:
 def test_the_text_explains_the_signs() -> None:
     agents, credit, channels = raster_lines(MADE)[7:]
     assert agents.startswith("agents:   o ticks · # ticks, and its window ends")
-    assert "+ a synthetic gradient stands for what lies beyond" in credit
-    assert "! from before the window, and no credit goes back" in channels
+    assert "+ a synthetic gradient replaces the rest" in credit
+    assert "! sent before the window; no gradient returns" in channels
 
 
 def test_many_steps_go_into_blocks_of_equal_length() -> None:

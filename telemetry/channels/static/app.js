@@ -13,10 +13,10 @@ import { partsNote } from "./parts.js";
 import { headlineAt } from "./shown.js";
 
 const NO_RUNS = [
-  "No run here has channels yet.",
-  "Start one with “antiphon run corporation”, let TensorBoard look at its log directory, then fetch what is new.",
+  "No run has channels yet.",
+  "Start one with “antiphon run corporation”, point TensorBoard at its log directory, then refresh (R).",
 ];
-const NOT_READ = ["The runs could not be read.", "The line above says why. When that is mended, fetch what is new."];
+const NOT_READ = ["The runs could not be read.", "The line above names the reason. Fix it, then refresh (R)."];
 
 /** Holds the parts together: whatever one of them reports becomes a choice in the model, and is shown by all. */
 class ChannelsApp {
@@ -323,8 +323,8 @@ class ChannelsApp {
 }
 
 function noteOf(run, steps) {
-  if (!steps.length) return "Nothing is logged yet. Fetch what is new in a moment.";
-  return run.catalog.sampled ? "TensorBoard keeps only some of the logged rows. All of them: --samples_per_plugin antiphon=0" : "";
+  if (!steps.length) return "Nothing is logged yet. Refresh in a moment.";
+  return run.catalog.sampled ? "TensorBoard keeps only some of the log entries. For all of them: --samples_per_plugin antiphon=0" : "";
 }
 
 /**

@@ -71,8 +71,8 @@ class LineChart {
     const wide = smallest > 0 && largest / smallest > 100;
     this.log = this.log && wide;
     this.logButton.hidden = !wide;
-    if (!(smallest <= largest)) return this.say("No number yet.");
-    if (typeof globalThis.uPlot !== "function") return this.say("Charts are not there: uPlot is not loaded.");
+    if (!(smallest <= largest)) return this.say("No values yet.");
+    if (typeof globalThis.uPlot !== "function") return this.say("No charts: uPlot is not loaded.");
     this.writeLegend();
     const width = Math.max(this.place.clientWidth, 120);
     this.width = width;

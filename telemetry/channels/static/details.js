@@ -143,8 +143,8 @@ class Details {
   }
 
   numbers() {
-    const head = el("tr", {}, el("th", { scope: "col", text: "Figure" }));
-    for (const { run } of this.runs) head.append(el("th", { scope: "col", dir: "auto", title: run.name, text: this.runs.length > 1 ? run.name : "Number" }));
+    const head = el("tr", {}, el("th", { scope: "col", text: "Metric" }));
+    for (const { run } of this.runs) head.append(el("th", { scope: "col", dir: "auto", title: run.name, text: this.runs.length > 1 ? run.name : "Value" }));
     const body = el("tbody");
     this.rows = panelListed(this.kind, this.metrics()).map((metric) => {
       const info = this.info(metric);
@@ -225,7 +225,7 @@ class Details {
       this.writeNumbers();
     }
     this.none.hidden = this.rows.some(({ row }) => !row.hidden);
-    this.none.textContent = `No number of this ${this.kind} was logged.`;
+    this.none.textContent = `No metric of this ${this.kind} was logged.`;
     if (this.cloudPlace) await this.loadClouds(stale);
   }
 
@@ -279,7 +279,7 @@ class Details {
     const place = this.cloudPlace;
     for (const [at, { run, item }] of this.runs.entries()) {
       let cloud = null;
-      let trouble = "Messages of this channel were not kept.";
+      let trouble = "No messages of this channel were logged.";
       try {
         cloud = await run.cloud(item);
       } catch (error) {
@@ -318,13 +318,13 @@ class Details {
         if (cells[at].textContent !== text) cells[at].textContent = text;
         cells[at].dataset.value = Number.isNaN(value) ? "NaN" : String(value);
         const late = found >= 0 && series.steps[found] !== this.step;
-        cells[at].title = exactNumber(value) + (late ? `, of step ${formatStep(series.steps[found])}, the newest until then` : "");
+        cells[at].title = exactNumber(value) + (late ? `, from step ${formatStep(series.steps[found])}, the newest so far` : "");
         older ||= late && !row.hidden && !Number.isNaN(value);
       });
     }
     this.writeCaution();
     this.writeVerdicts();
-    this.caption.textContent = `${older ? "Newest numbers up to step" : "Numbers at step"} ${formatStep(this.step)}`;
+    this.caption.textContent = `${older ? "Newest values up to step" : "Values at step"} ${formatStep(this.step)}`;
   }
 
   /** Mark what the verdicts on a channel of the first run are. */

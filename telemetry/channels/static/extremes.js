@@ -45,7 +45,7 @@ export class Extremes {
     const button = el(
       "button",
       {
-        class: unresolved ? "ap-row ap-unresolved" : "ap-row", type: "button", title: unresolved ? `${name}: its interval holds 0` : name,
+        class: unresolved ? "ap-row ap-unresolved" : "ap-row", type: "button", title: unresolved ? `${name}: its interval contains 0` : name,
         aria: { pressed: String(chosen) }, on: { click: () => this.#onSelect("channel", name) },
       },
       swatch,

@@ -3,14 +3,14 @@
 /** What may be asked for, for the help. */
 export const FILTER_HELP = [
   ["a00", "agents and channels by part of the name"],
-  ["coupling:decoupled", "channels of a coupling"],
+  ["coupling:decoupled", "channels with a coupling"],
   ["from:a00  to:a01", "channels by sender or receiver (part of a name)"],
   ["delay:2  drop>0", "channels by their link"],
   ["role:readout  period:4", "agents by role or clock"],
-  ["part:1  cut:1", "agents by their part, channels between parts"],
+  ["part:1  cut:1", "agents in a part, channels between parts"],
   ["verdict:harms", "channels by verdict: matters, harms, unresolved, stale, silent"],
-  ["value<0  loss>0.5", "by any figure at the step shown"],
-  ["figure>0.5  ring<1", "by the figure the lines or rings show"],
+  ["value<0  loss>0.5", "by any metric at the step shown"],
+  ["figure>0.5  ring<1", "by the metric that the lines or the rings show"],
 ];
 
 const OPERATORS = {
@@ -39,7 +39,7 @@ export function parseFilter(text) {
       tests.push({ on: "name", value: word.replaceAll('"', "").toLowerCase() });
       continue;
     }
-    if (parts[3] === "") return { tests: [], error: `not understood: ${word} (try coupling:decoupled or value<0)` };
+    if (parts[3] === "") return { tests: [], error: `invalid: ${word} (try coupling:decoupled or value<0)` };
     const [, key, operator, raw] = parts;
     const value = raw.replaceAll('"', "");
     if (key in TEXTS) {
@@ -48,7 +48,7 @@ export function parseFilter(text) {
       continue;
     }
     const number = Number(value);
-    if (Number.isNaN(number)) return { tests: [], error: `${key} takes a number, not ${value} (names go with ${Object.keys(TEXTS).join(", ")})` };
+    if (Number.isNaN(number)) return { tests: [], error: `${key} takes a number, not ${value} (only ${Object.keys(TEXTS).join(", ")} take names)` };
     tests.push({ on: NUMBERS[key] ?? "figure", key, operator, value: number });
   }
   return { tests, error: "" };
@@ -79,11 +79,11 @@ export function maskOf(run, tests, valuesOf) {
   for (const test of tests.filter((one) => one.on !== "name")) {
     const figure = test.on === "figure" || test.on === "verdict" ? valuesOf(test) : null;
     if (test.on === "figure" && !figure) {
-      error = `there is no figure called ${test.key} here`;
+      error = `no metric ${test.key}`;
       continue;
     }
     if (test.on === "verdict" && !figure) {
-      error = `there is no verdict called ${test.value} here (or it is not measured)`;
+      error = `no verdict ${test.value}, or it is not measured`;
       continue;
     }
     const kind = figure ? figure.kind : test.on;

@@ -13,7 +13,7 @@ export class Finder {
     this.#actions = actions;
     this.field = el("input", {
       class: "ap-input", type: "search", placeholder: "Find, e.g. n0  coupling:decoupled  value<0", testid: "filter", autocomplete: "off", spellcheck: "false",
-      title: "Names, or coupling:decoupled  role:readout  from:a00  to:a01  period:4  value<0 (/); Enter selects the first",
+      title: "Names, or coupling:decoupled  role:readout  from:a00  to:a01  period:4  value<0 (/); Enter selects the first match",
       aria: { label: "Find agents and channels" },
       on: {
         input: () => actions.filter(this.field.value),

@@ -4,15 +4,15 @@ import { el, svgIcon } from "./dom.js";
 import { FILTER_HELP } from "./filter.js";
 
 const KEYS = [
-  ["← →", "a logged step back or on; with Shift ten"],
+  ["← →", "previous or next logged step; with Shift ten steps"],
   ["Home  End", "first and newest step"],
   ["Space", "play, pause"],
   ["G  M  T  A", "graph, matrix, timeline, parts"],
   ["N  P", "next or previous agent"],
   ["J  K", "next or previous channel"],
-  ["/", "find; Enter selects the first"],
-  ["0  F", "fit the graph (or double click)"],
-  ["R", "fetch what is new"],
+  ["/", "find; Enter selects the first match"],
+  ["0  F", "fit the graph (or double-click)"],
+  ["R", "refresh"],
   ["Esc", "close, deselect, clear"],
   ["?", "this help"],
 ];

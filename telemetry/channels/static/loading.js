@@ -22,7 +22,7 @@ export class Loading {
     if (!missing.length) onPart();
     try {
       for (const [at, names] of missing.entries()) {
-        this.#onProgress(`fetching figures, ${at} of ${missing.length}`);
+        this.#onProgress(`fetching metrics, ${at} of ${missing.length}`);
         // A frame in between: what is there already is shown before the next figure is decoded.
         await new Promise((resolve) => setTimeout(resolve));
         await run.figure(...names);

@@ -23,12 +23,12 @@ export class MatrixView {
     this.empty = el("p", { class: "ap-empty", testid: "empty", hidden: true });
     const options = Object.entries(MATRIX_ORDERS).map(([value, text]) => el("option", { value, text }));
     this.orders = el("select", { class: "ap-select", testid: "order", on: { change: () => this.setOrder(this.orders.value) } }, ...options);
-    this.whole = el("button", { class: "ap-button", type: "button", text: "Whole", title: "Show the whole matrix (0)", on: { click: () => this.zoom(0) } });
+    this.whole = el("button", { class: "ap-button", type: "button", text: "Fit", title: "Show the whole matrix (0)", on: { click: () => this.zoom(0) } });
     this.bar = el(
       "div",
       { class: "ap-view-bar" },
       el("label", { class: "ap-inline" }, "Order ", this.orders),
-      el("span", { class: "ap-says", text: "Rows send, columns receive. Hollow: no number." }),
+      el("span", { class: "ap-says", text: "Rows send, columns receive. Hollow: no value." }),
       this.whole,
     );
     this.place = el("div", { class: "ap-view-place" }, this.canvas, this.tip, this.empty);

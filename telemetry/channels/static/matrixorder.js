@@ -3,7 +3,7 @@
 /** Agents above which a run opens in the matrix, by community: a graph of more is a thicket. */
 export const MATRIX_FROM = 200;
 /** What the orders are called. */
-export const MATRIX_ORDERS = { given: "as given", community: "by community", part: "by part" };
+export const MATRIX_ORDERS = { given: "default", community: "by community", part: "by part" };
 
 /**
  * Return agents in an order, and where groups begin.

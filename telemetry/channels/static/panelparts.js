@@ -34,7 +34,7 @@ export function panelGroups(kind, metrics) {
   const there = new Set(metrics);
   const groups = PANEL_GROUPS[kind].map(([heading, names]) => ({ heading, metrics: names.filter((name) => there.delete(name)) }));
   for (const metric of groups[0].metrics) for (const edge of panelEdges(kind, metric)) there.delete(edge);
-  groups.push({ heading: "Other figures", metrics: [...there] });
+  groups.push({ heading: "Other metrics", metrics: [...there] });
   return groups.filter((group) => group.metrics.length);
 }
 
@@ -52,7 +52,7 @@ export function panelListed(kind, metrics) {
 /** Return what to beware of where a signal is like the true one message by message but moves parameters elsewhere; "": nothing. */
 export function panelCaution(cosine, parameterCosine) {
   if (!(cosine >= 0.5 && parameterCosine < 0.5 * cosine)) return "";
-  return `The signal is like the true gradient message by message (cosine ${cosine.toFixed(2)}), but the sender's parameters follow another direction (${parameterCosine.toFixed(2)}).`;
+  return `The signal matches the true gradient of single messages (cosine ${cosine.toFixed(2)}), but moves the sender's parameters in another direction (cosine ${parameterCosine.toFixed(2)}).`;
 }
 
 /** Return what a channel is called: sender, receiver and key. */
@@ -72,7 +72,7 @@ export function panelPair(sender, receiver) {
 export function panelClock({ period, phase, unroll, role }) {
   const first = (((phase % period) + period) % period) + 1;
   const ticks = period === 1 ? "Ticks at every step" : `Ticks every ${period} steps, from step ${first}`;
-  if (role === "frozen") return `${ticks}; it is frozen: it does not learn.`;
+  if (role === "frozen") return `${ticks}; frozen: it does not learn.`;
   if (!(unroll >= 1)) return `${ticks}; learns at the end of every episode.`;
   if (unroll === 1) return `${ticks}; learns after every tick.`;
   return `${ticks}; learns after every ${unroll} of its ticks.`;

@@ -40,7 +40,7 @@ const PARTS_COLUMNS = [
   ["agents", null, true, (run, parts, part, agents) => formatNumber(agents[part].length)],
   ["", "steps_taken", true, (run, parts, part) => partStep(parts.value("steps_taken", part))],
   ["computing s", "computing", true, (run, parts, part) => formatNumber(parts.value("computing", part))],
-  ["waiting s (most for)", "waiting", true, (run, parts, part) => partWaiting(parts, part)],
+  ["waiting s (mostly for)", "waiting", true, (run, parts, part) => partWaiting(parts, part)],
   ["", "bytes_sent", true, (run, parts, part) => formatBytes(parts.value("bytes_sent", part))],
   ["", "bytes_received", true, (run, parts, part) => formatBytes(parts.value("bytes_received", part))],
   ["", "staleness", true, (run, parts, part) => formatNumber(parts.value("staleness", part))],
@@ -117,7 +117,7 @@ export class PartsView {
     const cut = run.channels.filter((_, channel) => run.isCut(channel)).length;
     this.#says.textContent = run.parts
       ? `${formatCount(run.parts, "part")}; ${cut.toLocaleString("en-US")} of ${formatCount(run.channels.length, "channel")} ${cut === 1 ? "is" : "are"} cut. Totals of the session up to the step shown.`
-      : "This run is computed as a whole, not in parts.";
+      : "This run is not in parts.";
     const headings = PARTS_COLUMNS.map(([heading, metric]) => heading || titleOf(run.info("part", metric), metric));
     clear(this.#head).append(
       ...PARTS_COLUMNS.map(([, metric, numbers], at) => {

@@ -7,7 +7,7 @@ import { DASHES, WIDTHS, dashOf } from "./graphpaint.js";
 import { Extremes } from "./extremes.js";
 import { metricsOf } from "./shown.js";
 
-const ROLE_TITLES = { agent: "learns", readout: "its answer counts", frozen: "does not learn", other: "of another role" };
+const ROLE_TITLES = { agent: "learns", readout: "its metrics are the run's result", frozen: "does not learn", other: "has another role" };
 
 /** Chooses and explains the figure of the lines or of the rings. */
 class FigureCard {
@@ -49,7 +49,7 @@ class FigureCard {
     this.#says.hidden = !info.says;
     this.#caution.textContent = info.caution;
     this.#caution.hidden = !info.caution;
-    this.#as.textContent = figure.at === null ? "No number at this step." : `As of step ${formatStep(figure.at)}.`;
+    this.#as.textContent = figure.at === null ? "No values at this step." : `Values from step ${formatStep(figure.at)}.`;
     this.#as.hidden = figure.at === step || !figure.metric;
   }
 
@@ -129,26 +129,26 @@ export class Rail {
     if (most !== null) {
       const [thin, thick] = [WIDTHS[0], WIDTHS[WIDTHS.length - 1]];
       const wedge = ["path", { d: `M1 ${9 - thin / 2}L31 ${9 - thick / 2}V${9 + thick / 2}L1 ${9 + thin / 2}Z`, fill: colours.muted }];
-      rows.push([[wedge], `message energy 0 – ${formatNumber(most)}`, "How wide a line is", "ap-wide"]);
+      rows.push([[wedge], `message energy 0 – ${formatNumber(most)}`, "Width of a line", "ap-wide"]);
     }
     for (const dash of dashes) {
       const dashed = { "stroke-dasharray": DASHES[dash].join(" "), "stroke-linecap": DASHES[dash][0] < 1 ? "round" : "butt" };
-      rows.push([[line(colours.muted, 2, dashed)], dashText(dash, delays), "How a line is dashed; in a crowd only after zooming in"]);
+      rows.push([[line(colours.muted, 2, dashed)], dashText(dash, delays), "Dashes of a line; in a dense graph only after zooming in"]);
     }
-    rows.push([[line(colours.none, 2)], "no number", "The figure has no number here"]);
-    if (faded) rows.push([[line(colours.gain, 2.5, { "stroke-opacity": 0.36 })], "faded: the interval holds 0", "It is not resolved whether the channel matters or harms", "ap-wide"]);
+    rows.push([[line(colours.none, 2)], "no value", "The metric has no value here"]);
+    if (faded) rows.push([[line(colours.gain, 2.5, { "stroke-opacity": 0.36 })], "faded: the interval contains 0", "The channel may help or harm", "ap-wide"]);
     for (const role of roles) rows.push([[disc(7.5, colours.none), disc(5.2, "none", colours.roles[role])], role, ROLE_TITLES[role]]);
-    rows.push([[disc(5, colours.none), disc(8, colours.faint, "none", { "stroke-width": 1 })], "ticks now", "Its clock ticks at the step shown"]);
+    rows.push([[disc(5, colours.none), disc(8, colours.faint, "none", { "stroke-width": 1 })], "ticks now", "The agent ticks at the step shown"]);
     for (let part = 0; part < Math.min(parts, CATEGORY_COUNT); part++) {
-      const text = part === CATEGORY_COUNT - 1 && parts > CATEGORY_COUNT ? `part ${part}; more in the same colours` : `part ${part}`;
+      const text = part === CATEGORY_COUNT - 1 && parts > CATEGORY_COUNT ? `part ${part}; colours repeat for more` : `part ${part}`;
       const plate = disc(8.5, "none", categoryColour(part, theme), { "fill-opacity": 0.38 });
-      rows.push([[plate, disc(5, colours.none, colours.paper)], text, "The part that computes the agent"]);
+      rows.push([[plate, disc(5, colours.none, colours.paper)], text, "The part that runs the agent"]);
     }
-    if (gone) rows.push([[disc(8, colours.warn, "none", { "stroke-dasharray": "4 3" }), disc(5, colours.none, colours.paper)], "gone", "Its part does not run"]);
+    if (gone) rows.push([[disc(8, colours.warn, "none", { "stroke-dasharray": "4 3" }), disc(5, colours.none, colours.paper)], "gone", "Its part is not running"]);
     const cut = [["path", { d: "M1 9H14M18 9H31", stroke: colours.muted, "stroke-width": 2 }], ["path", { d: "M14 4V14M18 4V14", stroke: colours.ink, "stroke-width": 1.4 }]];
     if (parts) rows.push([cut, "cut", "Sender and receiver are in different parts"]);
     clear(this.#key).append(
-      el("h2", { class: "ap-heading", text: "Key" }),
+      el("h2", { class: "ap-heading", text: "Legend" }),
       el("ul", { class: "ap-key-rows" }, ...rows.map(([shapes, text, title, wide]) => el("li", { title, class: wide }, svgPicture(32, 18, shapes), text))),
     );
   }

@@ -87,9 +87,9 @@ class ScatterPlot {
     this.row = row;
     this.canvas.dataset.step = row < 0 ? "" : String(this.cloud.steps[row]);
     const first = this.cloud.steps[0];
-    const none = first === undefined ? "No messages were kept." : `The first messages were kept at step ${formatStep(first)}.`;
+    const none = first === undefined ? "No messages were logged." : `The first messages were logged at step ${formatStep(first)}.`;
     this.note.textContent =
-      row < 0 ? none : `Messages of step ${formatStep(this.cloud.steps[row])}; the directions are the same at all steps.`;
+      row < 0 ? none : `Messages of step ${formatStep(this.cloud.steps[row])}; the axes are the same at all steps.`;
     this.canvas.setAttribute("aria-label", `${this.title}. ${this.note.textContent}`);
     this.draw();
   }

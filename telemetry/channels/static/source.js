@@ -121,7 +121,7 @@ export class HttpSource {
     }
     if (response.ok) return response;
     if (optional && response.status === 404) return null;
-    let reason = `the server answered ${response.status}`;
+    let reason = `the server returned ${response.status}`;
     try {
       reason = (await response.json()).error || reason;
     } catch {
@@ -171,13 +171,13 @@ export class EmbeddedSource {
 
   #item(run) {
     const item = this.items.get(run);
-    if (!item) throw new Error(`there is no run ${run} in this page`);
+    if (!item) throw new Error(`this page has no run ${run}`);
     return item;
   }
 
   #bytes(run, part, key) {
     const text = this.#item(run)[part][key];
-    if (text === undefined) throw new Error(`run ${run} has no ${key} in this page`);
+    if (text === undefined) throw new Error(`this page has no ${key} of run ${run}`);
     const raw = atob(text);
     const bytes = new Uint8Array(raw.length);
     for (let at = 0; at < raw.length; at++) bytes[at] = raw.charCodeAt(at);

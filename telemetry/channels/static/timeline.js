@@ -10,7 +10,7 @@ const TIMELINE_UNIT = [16, 128];
 const TIMELINE_OLD = 4;
 /** How many names of a row's members the tooltip lists. */
 const TIMELINE_LISTED = 12;
-const TIMELINE_NONE = "This run has no timeline: its graph is very large, or it was written without one.";
+const TIMELINE_NONE = "This run has no timeline: its graph is too large, or none was written.";
 
 /** A view (see the contract of views) of a run's first steps. */
 export class TimelineView {
@@ -28,7 +28,7 @@ export class TimelineView {
       return [box, el("label", { class: "ap-inline" }, box, text)];
     };
     const [channels, ofChannels] = check("timeline-channels", "Messages", false);
-    const [equals, ofEquals] = check("timeline-group", "Group equals", true);
+    const [equals, ofEquals] = check("timeline-group", "Group identical", true);
     Object.assign(this, { withChannels: channels, grouped: equals });
     this.bar = el("div", { class: "ap-view-bar" }, ofChannels, ofEquals, this.says);
     this.legend = el("div", { class: "ap-timeline-legend ap-inline", testid: "timeline-legend" });
@@ -117,8 +117,8 @@ export class TimelineView {
     const { start, steps } = this.timeline;
     const range = `The first ${formatCount(steps, "step")} (${timelineStep(start)} to ${timelineStep(start + steps - 1)})`;
     const shown = agents < run.agents.length ? ` ${agents.toLocaleString("en-US")} of ${formatCount(run.agents.length, "agent")} shown.` : "";
-    this.says.textContent = `${range}, as the clocks alone have it; the slider does not apply here.${shown}`;
-    this.say(agents ? "" : "No agent fits the search.");
+    this.says.textContent = `${range}, computed from the clocks alone; the slider has no effect here.${shown}`;
+    this.say(agents ? "" : "No agent matches the search.");
     this.measure();
   }
 
@@ -263,7 +263,7 @@ export class TimelineView {
     const times = this.timeline.channels[row.index];
     const age = times.read.find(([tick]) => tick === step)?.[1];
     const due = this.ticks[this.run.channels[row.index].to].has(step);
-    const read = age === undefined ? (due ? "Nothing has come yet." : "The receiver does not tick.") : `Reads the message of step ${timelineStep(step - age)}: age ${age}.`;
+    const read = age === undefined ? (due ? "No message has arrived yet." : "The receiver does not tick.") : `Reads the message of step ${timelineStep(step - age)}: age ${age}.`;
     return [read, ...(times.unread.includes(step) ? ["The message sent at this step is never read."] : [])];
   }
 }
@@ -277,7 +277,7 @@ function timelineLegend({ tick, end, muted, ink }) {
     entry("a window ends: it learns", "agent", path("M8 1V13", end, { "stroke-width": 3 })),
     entry("reach of the true gradient", "agent", path("M1 11L15 3", tick)),
     entry("an episode ends", "agent", path("M8 0V14", muted, { "stroke-dasharray": "3 2" })),
-    entry("age of the message read, in steps (–: nothing has come yet)", "channel", ["rect", { width: 16, height: 14, fill: tick, "fill-opacity": 0.3 }], path("M6 5L8 4V10", ink)),
+    entry("age of the message read, in steps (–: none has arrived yet)", "channel", ["rect", { width: 16, height: 14, fill: tick, "fill-opacity": 0.3 }], path("M6 5L8 4V10", ink)),
     entry("never read", "channel", path("M5 4L11 10M5 10L11 4", end)),
   ];
 }

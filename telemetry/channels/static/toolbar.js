@@ -31,20 +31,20 @@ export class Toolbar {
     const select = (testid, label, side) =>
       el("select", { class: "ap-select ap-run", testid, aria: { label }, on: { change: (event) => actions.setRun(side, event.target.value || null) } });
     this.#run = select("run", "Run", 0);
-    this.#beside = select("beside", "Run beside it", 1);
-    this.refresh = iconButton("refresh", "Fetch what is new (R)", "refresh", actions.refresh);
+    this.#beside = select("beside", "Run to compare", 1);
+    this.refresh = iconButton("refresh", "Refresh (R)", "refresh", actions.refresh);
     this.node = el(
       "header",
       { class: "ap-toolbar" },
-      iconButton("rail", "Show or hide the key", "toggle-rail", actions.toggleRail),
+      iconButton("rail", "Show or hide the legend", "toggle-rail", actions.toggleRail),
       el("div", { class: "ap-tabs", role: "tablist", aria: { label: "View" } }, ...this.#tabs),
       el("label", { class: "ap-inline" }, el("span", { text: "Run" }), this.#run),
-      el("label", { class: "ap-inline" }, el("span", { text: "beside" }), this.#beside),
+      el("label", { class: "ap-inline" }, el("span", { text: "compare" }), this.#beside),
       finder,
       el(
         "div",
         { class: "ap-buttons" },
-        iconButton("theme", "Light or dark", "theme", actions.toggleTheme),
+        iconButton("theme", "Light or dark theme", "theme", actions.toggleTheme),
         this.refresh,
         el("button", {
           class: "ap-button ap-icon", type: "button", testid: "help", title: "Help (?)", text: "?", aria: { label: "Help" }, on: { click: actions.help },

@@ -47,8 +47,8 @@ export class VerdictStrip {
 
   #worth({ measured, total }, chips) {
     if (!measured) return [el("span", { class: "ap-muted", text: "not yet at this step" })];
-    const title = "Not measured, or undefined: a value is where the true gradient brings nothing that can be told from chance";
-    const rest = el("span", { class: "ap-muted", title, text: `${(total - measured).toLocaleString("en-US")} without one` });
+    const title = "Not measured, or undefined: a value is undefined if the true gradient's benefit cannot be told from chance";
+    const rest = el("span", { class: "ap-muted", title, text: `${(total - measured).toLocaleString("en-US")} without a result` });
     return measured < total ? [...chips, rest] : chips;
   }
 

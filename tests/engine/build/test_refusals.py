@@ -80,16 +80,16 @@ REFUSED: dict[str, Making] = {
         {**NAMES, "fan_in": "attention"},
         {"from": "a", "to": "b", "size": 3, "coupling": "locked", "feedback": "fa"},
     ),
-    "agents.b.fan_in: sum needs messages of one size, got a->b [128], a->b:1 [3]": digits(
+    "agents.b.fan_in: sum needs messages of equal size, got a->b [128], a->b:1 [3]": digits(
         SEES,
         {**NAMES, "fan_in": "sum"},
         {"from": "a", "to": "b"},
         {"from": "a", "to": "b", "key": 1, "size": 3},
     ),
-    "agents.b: a conv network needs [channels, height, width] inputs of one height and width, got [3]": digits(
+    "agents.b: a conv network needs [channels, height, width] inputs of equal height and width, got": digits(
         SEES, {**NAMES, "network": CONV}, {"from": "a", "to": "b", "size": 3}
     ),
-    "agents.a: a, b: each waits for the other's message to know its input; give one of the channels": digits(
+    "agents.a: a, b: the input size of each depends on the size of the other's message; give one": digits(
         {**SEES, "network": CONV},
         {**NAMES, "network": CONV},
         *({"from": s, "to": r, "link": {"delay": 1}} for s, r in ("ab", "ba")),
@@ -101,10 +101,10 @@ REFUSED: dict[str, Making] = {
         {**SEES, **NAMES, "network": lambda inputs, outputs: nn.Linear(inputs, 9)}
     ),
     # sites
-    "channels[a->b].gradient.sites: a message of 8 components has none; give it a size such as": told(
+    "channels[a->b].gradient.sites: a message of 8 components has no sites; give it a size such as": told(
         size=8, gradient={"sites": True}
     ),
-    "channels[a->a:state].gradient.sites: a message of 4 components has none": digits(
+    "channels[a->a:state].gradient.sites: a message of 4 components has no sites": digits(
         {**SEES, **NAMES, "network": {"kind": "gru", "size": 4}},
         None,
         {"from": "a", "to": "a", "key": "state", "gradient": {"sites": True}},
@@ -119,11 +119,11 @@ REFUSED: dict[str, Making] = {
         env={"hold": 2**16 + 1, "episode": "example"},
     ),
     # actions and rewards
-    "agents.m.objective: a policy (ppo) needs something to do; give the agent": alone(acts=False),
+    "agents.m.objective: a policy (ppo) needs actions; give the agent": alone(acts=False),
     "agents.m.acts: the action is the": pair(actor(acts=False), {**actor(), "objective": None}),
-    "agents.m.clock.unroll: a policy's window is one tick, which does": alone(clock={"unroll": 1}),
-    "agents.m.acts: 'l' acts already, and the environment takes the actions": pair(actor(), actor()),
-    "agents.m.acts: 'l' acts already for": pair(actor(acts="left"), actor(acts="left"), SEVERAL),
+    "agents.m.clock.unroll: a policy needs a window of 2 or more ticks": alone(clock={"unroll": 1}),
+    "agents.m.acts: 'l' already acts, and the environment takes the action": pair(actor(), actor()),
+    "agents.m.acts: 'l' already acts for": pair(actor(acts="left"), actor(acts="left"), SEVERAL),
     "agents.m.acts: the environment's actions have no part 'lift'; did": alone(None, SEVERAL, acts="lift"),
     "agents.m.acts: the environment's actions have parts; name one of left, right": alone(None, SEVERAL),
     "agents.m.acts: 'left' is a part of a Dict of actions, and the environment's": alone(acts="left"),
@@ -131,8 +131,8 @@ REFUSED: dict[str, Making] = {
     "agents.m.acts: the environment takes no actions; give it a target": partial(
         scenario_of, {"m": {**SEES, "acts": True, "clock": {"unroll": 4}, "objective": PPO}}
     ),
-    "agents.m.align: a policy acts on what is there at its": led({}, {"size": 3}, align=True),
-    "agents.m.network.norm: batch norm has other statistics": alone(network={"hidden": [4], "norm": "batch"}),
+    "agents.m.align: a policy acts on the signals of the": led({}, {"size": 3}, align=True),
+    "agents.m.network.norm: batch norm has different": alone(network={"hidden": [4], "norm": "batch"}),
     "agents.m.objective.target: ppo has no target; leave it out, or use": alone({**PPO, "target": "place"}),
     "agents.m.objective.clip: a2c has no clip; leave it out, or use ppo": alone({"kind": "a2c", "clip": 0.1}),
     "agents.m.objective.discount: regression has no discount; leave it out, or use": alone(
@@ -140,14 +140,14 @@ REFUSED: dict[str, Making] = {
     ),
     "agents.m.objective.reward: is empty; leave it out": alone({**PPO, "reward": {}}),
     "agents.m.objective.minibatches: 9 minibatches of 8 environment": alone({**PPO, "minibatches": 9}),
-    "agents.m.objective.epochs: differs from that of 'l', with which the agent learns as one": pair(
+    "agents.m.objective.epochs: differs from 'l', with which the agent learns together": pair(
         actor(acts="left"),
         actor({**PPO, "epochs": 2}, acts="right"),
         SEVERAL,
         {"from": "l", "to": "m", "size": 3, "coupling": "locked"},
     ),
     "agents.m.objective.reward: no signal 'rewards'; did you mean": alone({**PPO, "reward": "rewards"}),
-    "agents.m.objective.reward: 'view' is no single number at each": alone({**PPO, "reward": "view"}),
+    "agents.m.objective.reward: 'view' is not a single number per step": alone({**PPO, "reward": "view"}),
     "agents.m.objective.reward: 'goal.cosine' needs a": alone({**PPO, "reward": {"goal.cosine": 1}}),
     "agents.m.objective.goal: is for the reward 'goal.cosine'; give it": alone({**PPO, "goal": GOAL}),
     "agents.m.objective.goal.channel: no channel 's->m' leads to this agent": alone(COSINE),
@@ -155,10 +155,10 @@ REFUSED: dict[str, Making] = {
     "agents.m.objective.goal.observes: no signal 'plaice'; did you mean 'place'?": led(
         {}, {"size": 3}, {**COSINE, "goal": {**GOAL, "observes": "plaice"}}
     ),
-    "channels[0].feedback.kind: agent 'm' is a policy, whose error is that of a whole window; use fa": led(
+    "channels[0].feedback.kind: agent 'm' is a policy, whose error belongs to a whole window; use fa": led(
         {}, {"size": 3, "coupling": "locked", "feedback": "dfa"}
     ),
-    "channels[0].sample: sampled messages are learned by their sender's policy, but 's' has none": led(
+    "channels[0].sample: sampled messages are trained by their sender's policy, but 's' has none": led(
         {}, {"size": 2, "sample": {"kind": "gaussian", "noise": 0.1}}
     ),
     # critics
@@ -171,7 +171,7 @@ REFUSED: dict[str, Making] = {
         {**PPO, "critic": {**CRITIC, "observes": ["view", "reward"]}}
     ),
     f"{BAD_CRITIC}.network.kind: ": alone({**PPO, "critic": {**CRITIC, "network": {"kind": "lstm"}}}),
-    "agents.m.share: tied agents need critics of equal inputs": pair(
+    "agents.m.share: tied agents need critics with equal inputs": pair(
         actor({**PPO, "critic": CRITIC}, share="g", acts="left"),
         actor({**PPO, "critic": {**CRITIC, "observes": ["place"]}}, share="g", acts="right"),
         spaces.Dict({"left": ONE, "right": ONE}),

@@ -27,7 +27,7 @@ def test_what_is_baked_in_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     plain, (captured, loop) = Simulation(scenario, seed=3), simulation_of(scenario)
     for simulation in (plain, captured):
         simulation.run(60)
-    assert loop.obstacle == "a replayed period differs from one that is taken step by step"
+    assert loop.obstacle == "a replayed period differs from one that is computed step by step"
     assert_same(captured, plain)
 
 
@@ -108,7 +108,7 @@ def test_without_memory_for_a_second_copy_of_the_state_steps_are_taken_one_by_on
     plain, (captured, loop) = Simulation(ring(), seed=3), simulation_of(ring())
     for simulation in (plain, captured):
         simulation.run(40)
-    assert loop.obstacle == "there is no memory for a second copy of its state"
+    assert loop.obstacle == "there is not enough memory for a second copy of its state"
     assert len(caplog.messages) == 1
     assert_same(captured, plain)
 

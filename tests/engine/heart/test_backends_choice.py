@@ -49,7 +49,7 @@ def test_run_json_has_the_backend_and_resuming_keeps_to_it(name: str, here: Path
         assert (again.backend.name, again.now) == (name, 4)
     other = next(one for one in ("cohort", "reference") if one != name)
     line = cli.refused(RUN, f"--steps 4 --backend {other} --exist resume")
-    assert f"backend: {name} there, {other} asked" in line
+    assert f"backend is {name}, not {other}" in line
     Simulation("digits-mlp", backend=name, logdir="early").close()
     with Simulation.resume("early") as again:
         assert (again.backend.name, again.now) == (name, 0)

@@ -193,7 +193,7 @@ def test_a_states_gradients_out_of_all_proportion_are_shortened_and_an_event(bac
         for p in simulation.agents["n1"].parameters.values():
             p.data.mul_(30.0)
         simulation.run(6)
-        assert any("n1->n1:state" in line and "shortened" in line for _, line in simulation.events)
+        assert any("n1->n1:state" in line and "clipped" in line for _, line in simulation.events)
 
 
 @pytest.mark.parametrize("count", [1, 3], ids=["lone", "stacked"])

@@ -76,15 +76,15 @@ REFUSED: dict[str, tuple[Document, str]] = {
     ),
     "a local policy of who does not act": (
         levels(high={"objective": GOAL}, count=1, channel={"gradient": POLICY}),
-        r"local_policy follows the actions of the receiver, and 'b0' has no policy that acts",
+        r"local_policy learns from the receiver's actions, and 'b0' has no policy that acts",
     ),
     "a local policy over a delay": (
         policy({"link": {"delay": 1}}),
-        r"local_policy needs what the receiver returns at the same step, but the link has a delay of 1; make it 0",
+        r"local_policy needs the receiver's learning signal at the same step, but the link has a delay of 1; make it 0",
     ),
     "a local policy of other windows": (
         policy(sender={"clock": {"unroll": 2}}),
-        r"'sa0' and 'a0' learn at different steps; give them one clock, or use another kind",
+        r"'sa0' and 'a0' learn at different steps; give them the same clock, or use another kind",
     ),
     "a local policy of a message that is read in the next window": (
         policy(sender={"clock": {"period": 2, "phase": -1, "unroll": 2}}),
@@ -100,7 +100,7 @@ REFUSED: dict[str, tuple[Document, str]] = {
     ),
     "a local policy of a state": (
         pairs(A2C, 1, actor={"network": {"kind": "gru", "size": 3}}, state={"gradient": POLICY}),
-        "kind: local_policy is of message channels only; use another",
+        "kind: local_policy is for message channels only; use another",
     ),
 }
 
@@ -133,7 +133,7 @@ class Bits(gymnasium.Env[Any, Any]):
         ),
         (
             [Bits] * 8,
-            "acts: actions of MultiDiscrete([2 2]); learn them by a policy (a2c, ppo, reinforce), or wrap the",
+            "acts: the actions are MultiDiscrete([2 2]); learn them with a policy (a2c, ppo, reinforce), or",
         ),
     ],
 )
@@ -154,9 +154,7 @@ def test_classes_that_the_type_cannot_tell_apart_are_refused() -> None:
     codes[1] = 2**24 + 1
     agent = {"observes": ["code"], "categories": "index", "objective": CLASSIFY}
     env = from_tensors(code=codes, label=codes % 2, training_only=["label"])
-    line = (
-        r"agents.a.categories: 'code' has 16,777,218 classes, and torch.float32 tells no more than 16,777,217"
-    )
+    line = r"agents.a.categories: 'code' has 16,777,218 classes, and torch.float32 can distinguish only"
     with pytest.raises(ScenarioError, match=line):
         Simulation(scenario_of({"a": agent}, env=env))
     with Simulation(scenario_of({"a": agent}, env=env), dtype=torch.float64) as simulation:

@@ -207,7 +207,7 @@ def test_bits_are_a_metric_like_others() -> None:
 
 
 def test_who_never_has_a_target_is_nan_unless_it_is_the_readout() -> None:
-    with one_line("no tick of 'b' has a target and all paths to it filled; shorten"):
+    with one_line("no tick of 'b' has a target and a message over every path; shorten"):
         counting(delay=160).evaluate()
     found = counting(delay=160, readout="a").evaluate()
     assert found.examples == 64 * 64
@@ -226,10 +226,10 @@ def test_a_short_text_is_read_by_fewer_lanes(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"kind": "as_rnu"}, "links: 'as_rnu' is not known; use 'perfect' or 'as_run'"),
+        ({"kind": "as_rnu"}, "links: no kind 'as_rnu'; use 'perfect' or 'as_run'"),
         ({"kind": "as_run", "drop": float("nan")}, "drop: must be from 0 to 1, not nan"),
         ({"drop": 0.2}, "perfect links lose nothing, got 0.2; use links 'as_run'"),
-        ({"inputs": False}, "over perfect links none stands in; use links 'as_run'"),
+        ({"inputs": False}, "perfect links use no synthetic inputs; use links 'as_run'"),
     ],
 )
 def test_links_that_cannot_be_are_one_clear_line(settings: dict[str, Any], expected: str) -> None:
@@ -241,9 +241,9 @@ def test_what_cannot_be_evaluated_is_one_clear_line() -> None:
     with one_line("no split 'tset'; did you mean 'test'"):
         simulate(source()).evaluate("tset")
     agent = {"observes": ["symbol"], "objective": {"kind": "coding", "target": "target"}, "acts": True}
-    with one_line("has no splits to evaluate on; its own figures in the run show progress: .*difficulty, so"):
+    with one_line("has no splits to evaluate on; its own metrics in the run show progress: .*difficulty, so"):
         forward({"id": "antiphon/Copy-v0"}, {"a": agent}).evaluate()
-    with one_line("no stream of examples, and only examples can be looked at"):
+    with one_line("not a stream of examples, so there is no loss per example"):
         ablate(counting(), "zero")
 
 

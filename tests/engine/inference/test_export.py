@@ -148,7 +148,7 @@ def test_the_module_holds_copies() -> None:
 def test_a_system_that_sees_nothing_cannot_be_composed() -> None:
     pair = [{"from": "a", "to": "c", "size": 2, "link": {"delay": 1}}, {"from": "c", "to": "a", "size": 2}]
     simulation = make({"a": {}, "c": {"objective": GOAL}}, pair)
-    with pytest.raises(ScenarioError, match="none observes a signal"):
+    with pytest.raises(ScenarioError, match="no agent observes a signal"):
         simulation.compose()
 
 

@@ -142,15 +142,17 @@ def test_what_cannot_be_observed_is_named_in_one_line() -> None:
     with Simulation(pole("gymnasium")) as simulation:
         policy = simulation.policy()
     with pytest.raises(
-        ScenarioError, match=r"policy: 'observation' is \[3\]; give \[4\], or with a first axis"
+        ScenarioError, match=r"policy: 'observation' is \[3\]; use \[4\], or with a first axis"
     ):
         policy.act(np.zeros(3))
-    with pytest.raises(RunError, match=r"env: 'observation' of sub-environment 0 is nan, which is no finite"):
+    with pytest.raises(
+        RunError, match=r"env: 'observation' of sub-environment 0 is nan, which is not finite"
+    ):
         policy.act(np.full(4, np.nan))
     policy.act(np.zeros((2, 4)))
-    with pytest.raises(ScenarioError, match=r"policy: 3 environments, after 2; call reset\(\) between them"):
+    with pytest.raises(ScenarioError, match=r"policy: 3 environments, but 2 at the step before; call reset"):
         policy.act(np.zeros((3, 4)))
-    with pytest.raises(ScenarioError, match=r"policy: the mask is of 3 environments; give one of 2"):
+    with pytest.raises(ScenarioError, match=r"policy: the mask has 3 entries; give 2, one per environment"):
         policy.reset([True, False, True])
     policy.reset()
     policy.act(np.zeros((3, 4)))

@@ -24,7 +24,7 @@ def test_the_graph_has_clocks_links_and_words() -> None:
     assert graph.nodes["B"]["about"]["objective"] == "classification of threes"
     edge = graph.edges["A", "B", 0]
     assert (edge["carries"], edge["delay"], edge["drop"]) == ("message", 0, 0.0)
-    assert edge["about"]["link"] == "at once, nothing lost"
+    assert edge["about"]["link"] == "no delay, no loss"
     assert graph.edges["A", "A", "state"]["about"]["carries"] == "the state to the next tick"
 
 

@@ -174,7 +174,7 @@ def test_a_bound_and_quarantine_read_every_gradient() -> None:
 
 
 UNLIKE: dict[str, tuple[Document, str]] = {
-    "gru": ({"network": {"kind": "gru", "size": 4}}, "its network is no mlp"),
+    "gru": ({"network": {"kind": "gru", "size": 4}}, "its network is not an mlp"),
     "gelu": ({"network": {**MLP, "activation": "gelu"}}, "its activation is gelu"),
     "deep": ({"network": {**MLP, "hidden": [3, 3, 3, 3]}}, "it has more than 3 hidden layers"),
     "frozen": ({"network": MLP, "learn": False}, "it is frozen"),

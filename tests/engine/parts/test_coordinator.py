@@ -288,7 +288,7 @@ def test_a_divergence_is_that_of_the_whole(before: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
-        ({"parts": {"count": None}}, "into how many"),
+        ({"parts": {"count": None}}, "count is missing"),
         ({"parts": 0}, "count is 0; must be a whole number, at least 1"),
         ({"parts": True}, "count is True; must be a whole number"),
         ({"parts": {"count": 2, "every": 0}}, "every is 0; must be a whole number, at least 1"),
@@ -322,5 +322,5 @@ def test_rows_that_a_checkpoint_does_not_know_are_dropped_also_in_one_process(
     assert list(read_parts(table)) == [1, 3] + [5] * (parts - 1)
     assert bool(said(folder)["parts"]) is (parts == 2)  # one part in this process divides nothing
     resign(folder, parts=3)
-    with pytest.raises(RunError, match="does not fit"):
+    with pytest.raises(RunError, match="cannot be used"):
         Simulation.resume(folder)

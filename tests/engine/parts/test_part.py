@@ -100,6 +100,6 @@ def test_parts_that_do_not_wait_take_weights_before_they_begin_and_then_no_more(
             one.run(4)
         assert not different(learned(whole), learned(divided))
         with one_line(
-            "load_weights: parts that do not wait have begun, and keep their parameters; call it before"
+            "load_weights: parts in free mode have started and hold the parameters; call it before"
         ):
             divided.load_weights(tmp_path / "run")

@@ -64,7 +64,7 @@ REFUSED: list[tuple[Document, str]] = [
     (pair(AT_ONCE), "channels[a->b].link.delay: 0: a message is read at the step at which it is sent"),
     (
         pair({"link": {"delay": [2, 0]}}),
-        "channels[a->b].link.delay: 0 back: a gradient is back at the step at which it is made",
+        "channels[a->b].link.delay: 0 back: a gradient returns at the step at which it is computed",
     ),
     *(
         (
@@ -105,10 +105,10 @@ INDIVISIBLE: list[tuple[Document, str]] = [
     ),
     (
         pair(advanced={"on_divergence": {"max": 2.0}}),
-        "training.advanced.on_divergence: parts do not agree on a divergence at the step that it happens",
+        "training.advanced.on_divergence: on_divergence.max is checked at every step",
     ),
-    (pair(b=ACTS), "agents.b.acts: what the environment shows depends on the action"),
-    (POLE, "env: 'CartPole-v1' is a world of gymnasium, which may hold more than its seed sets"),
+    (pair(b=ACTS), "agents.b.acts: observations depend on the action"),
+    (POLE, "env: 'CartPole-v1' is an environment of gymnasium, whose state may not depend on its seed alone"),
 ]
 
 
@@ -125,8 +125,8 @@ def test_scenarios_that_are_not_cut_anywhere(doc: Document, line: str) -> None:
 NUMBER = "must be the number of a part, from 0, not"
 NO_PLACEMENT: list[tuple[Any, str]] = [
     ({"a": 0, "c": 1}, "place: no agent 'c'; known: a, b"),
-    ({"a": 1}, "place: b in no part; place every agent"),
-    ({"a": 0}, "place: b in no part; place every agent"),
+    ({"a": 1}, "place: no part for b; place every agent"),
+    ({"a": 0}, "place: no part for b; place every agent"),
     ({"a": 0, "b": 2}, "place: no agent is in part 1, and one is in part 2; number the parts from 0 on"),
     ({"a": 0, "b": -1}, f"place.b: {NUMBER} -1"),
     ({"a": 0, "b": "x"}, f"place.b: {NUMBER} 'x'"),
@@ -194,7 +194,7 @@ def test_exchanges_as_late_as_may_be_change_no_bit(name: str) -> None:
 
 
 def test_parts_that_do_not_wait_see_a_stream() -> None:
-    with one_line("env: its episodes end, and parts that do not wait are at different steps of them"):
+    with one_line("env: its episodes end, and parts in free mode are at different steps"):
         opened(pair(env=Play(share=0.2)), {"count": 2, "mode": "free"})
 
 

@@ -144,10 +144,10 @@ SAID: dict[str, tuple[Scenario | str, str]] = {
         "channel a->z: its predictor's learning rate, 1, is far above its sender's",
     ),
     "seldom": (decoupled(40, 40), "agent z: 50 updates in 2,000 steps, one in 40 steps"),
-    "nobody acts": (acting(False), ".*none acts"),
+    "nobody acts": (acting(False), ".*no agent acts"),
     "quantities": (
         "word_as_index",
-        "agent eye: 'word' enters as numbers, 0 to 6, and its mlp takes them for",
+        "agent eye: 'word' enters as numbers, 0 to 6, and its mlp treats them",
     ),
     "many classes": (
         "pixels_and_word",
@@ -166,7 +166,7 @@ SILENT: dict[str, tuple[Scenario | str, str]] = {
     "read in time": (locked({"period": 2, "unroll": 2}), "credit is lost"),
     "learns": (library("char-lm", T=40, steps=40), "learns after"),
     "given the target": (decoupled(4, context=["label"]), "predicts|learns every|far above|updates"),
-    "acts": (acting(True), "none acts"),
+    "acts": (acting(True), "no agent acts"),
     "embedded": ("embedded_pixels", ""),
     "real": ("real_pixels", ""),
 }
@@ -187,5 +187,5 @@ def test_where_it_does_not_nothing_is_said(name: str) -> None:
 def test_an_objective_that_never_ticks_when_it_counts_is_refused() -> None:
     agents = {"a": {"observes": ["image"]}, "z": {"objective": CLASSIFY, "clock": {"period": 2}}}
     scenario = scenario_of(agents, [channel("az", "decoupled")], {"hold": 4, "episode": "example"})
-    with one_line(r"agents\.z\.clock: it ticks at steps 0, 2, …, never at an example's"):
+    with one_line(r"agents\.z\.clock: it ticks at steps 0, 2, …, never at the last step"):
         Simulation(scenario)

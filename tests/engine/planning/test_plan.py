@@ -98,7 +98,7 @@ def test_a_plan_is_what_the_backend_does(
 def test_who_stands_alone_is_named_with_the_reason(planned: Planned, cli: Commands) -> None:
     found = planned("digits-mlp")
     assert (found["backend"], found["why"]) == ("cohort", "no two agents can be run as one")
-    assert found["alone"] == [{"agents": ["n0", "n1", "n2", "n3"], "reason": "no other is like it"}]
+    assert found["alone"] == [{"agents": ["n0", "n1", "n2", "n3"], "reason": "no other agent is like it"}]
     copier = planned("copy")
     assert (copier["why"], copier["alone"][0]["reason"]) == ("there is one agent", "it acts")
     for backend, by_torch in (("reference", []), ("native", ["n000", "n001", "n002"])):
@@ -110,7 +110,7 @@ def test_who_stands_alone_is_named_with_the_reason(planned: Planned, cli: Comman
                 assert found["backend"] == backend
                 assert [name for some in found["by_torch"] for name in some["agents"]] == by_torch
     assert cli.json("show reference")["plan"]["why"] == (
-        "it was asked for; with cohort, all 3 agents run as 1 cohort"
+        "it was requested; with cohort, all 3 agents run as 1 cohort"
     )
 
 

@@ -33,7 +33,7 @@ REFUSED: list[tuple[str, Callable[[Simulation], Any], str]] = [
     ("plain", lambda s: ablate(s, "zero", channels=["a->bb"]), "ablate: 'a->bb' is no channel; did you mean 'a->b'"),
     ("plain", lambda s: ablate(s, "zero", split="tset"), "no split 'tset'; did you mean 'test'"),
     ("plain", lambda s: ablate(s, "zero", limit=0), "examples: must be at least 1, not 0"),
-    ("alone", lambda s: ablate(s, "zero"), "ablate: there is no channel to do without"),
+    ("alone", lambda s: ablate(s, "zero"), "ablate: the scenario has no channels"),
 ]  # fmt: skip
 
 

@@ -95,7 +95,7 @@ def test_what_is_decoded_has_the_bits_of_what_was_encoded() -> None:
     ],
 )
 def test_bytes_that_are_no_exchange_are_one_line(facts: bytes) -> None:
-    with pytest.raises(RunError, match=r"^parts: what has arrived is no exchange \(.*\)$"):
+    with pytest.raises(RunError, match=r"^parts: the data received are not an exchange \(.*\)$"):
         decode(facts, memoryview(b"12345678"))
 
 
@@ -190,9 +190,9 @@ def connected(end: End, sender: int, token: bytes = b"token") -> socket.socket:
 @pytest.mark.parametrize(
     ("frame", "why"),
     [
-        (b"\x07" * 13, "what has arrived is no frame"),
-        (sockets._FRAME.pack(0, 2**32 - 1, 2**63), "what has arrived is no frame"),
-        (sockets._frame(0, b"[1]"), "what has arrived is no exchange"),
+        (b"\x07" * 13, "the data received are not a frame"),
+        (sockets._FRAME.pack(0, 2**32 - 1, 2**63), "the data received are not a frame"),
+        (sockets._frame(0, b"[1]"), "the data received are not an exchange"),
         (sockets._frame(0, b"[0,0,0,1,[],[]]")[:-1], "it was closed"),
         (b"", "it was closed"),
     ],

@@ -26,12 +26,12 @@ TINY = "--set depth=2 --set width=8 --set batch=16 --logdir ."
 @pytest.mark.parametrize(
     ("words", "runs", "remedy"),
     [
-        ("run digits-mlp --name a", ["a"], "antiphon resume a goes on from its latest checkpoint"),
-        ("run digits-mlp --name a --seeds 2", ["a-s0", "a-s1"], "the same command with --exist resume goes on"),
+        ("run digits-mlp --name a", ["a"], "antiphon resume a continues from its latest checkpoint"),
+        ("run digits-mlp --name a --seeds 2", ["a-s0", "a-s1"], "the same command with --exist resume continues"),
         (
             "study digits-mlp --seeds 1 --variant local --jobs 1",
             ["local-s0"],
-            "the same command with --logdir . goes on",
+            "the same command with --logdir . continues",
         ),
     ],
     ids=["run", "seeds", "study"],
@@ -82,7 +82,7 @@ def test_a_run_whose_directory_is_gone_stops_at_the_next_checkpoint(
 
     with acting(8, lose):
         assert cli.code("run digits-mlp --steps 5000 --name a --checkpoint-every 4", TINY) == 2
-    problem = "a: was deleted or moved while the run wrote there, and the run has stopped; "
+    problem = "a: was deleted or moved while the run was writing to it, so the run has stopped; "
     assert cli.err.splitlines()[-1].startswith(f"error: {problem}")
     assert path.exists() == (accident == "replaced")
     if accident == "replaced":
@@ -168,7 +168,7 @@ def test_a_disk_that_takes_no_more_ends_a_run_with_a_line(
     with monkeypatch.context() as patch:
         patch.setattr("antiphon.files.os.fsync", refusing(number, call))
         assert cli.code(OFTEN, TINY, "--name a") == 2
-    fix = "free space there" if number == errno.ENOSPC else "choose a log directory that can"
+    fix = "free disk space" if number == errno.ENOSPC else "choose a writable log directory"
     assert f"cannot be written ({os.strerror(number)}); {fix}" in cli.err.splitlines()[-1]
     if not (often / "a").exists():  # nothing is left of a run that could not begin
         assert call < 6

@@ -64,7 +64,7 @@ FIX = {
     "scenario.yaml": "restore it from a copy",
     "metrics.csv": "restore it from a copy, or delete it, and a new one begins",
     "events": "restore it from a copy, or delete it, and a new one begins",
-    f"{NEWEST}/state.json": "delete this checkpoint to go on from step-000000002",
+    f"{NEWEST}/state.json": "delete this checkpoint to continue from step-000000002",
 }
 
 
@@ -75,9 +75,7 @@ def test_a_damaged_file_is_found_before_anything_is_written(run: Path, file: str
     for damaged in (whole[:100], whole[:100] + bytes([whole[100] ^ 1]) + whole[101:]):
         path.write_bytes(damaged)
         before = contents(run)
-        with one_line(
-            rf"^{re.escape(str(path))}: is not what was written \(checksum\); {FIX[file]}$", RunError
-        ):
+        with one_line(rf"^{re.escape(str(path))}: is damaged \(checksum mismatch\); {FIX[file]}$", RunError):
             gone_on_with(run)
         assert contents(run) == before
 
@@ -95,7 +93,7 @@ def test_a_damaged_result_is_written_anew_without_it(run: Path, cli: Commands) -
     gone_on_with(run)
     whole = (run / "result.json").read_bytes()
     (run / "result.json").write_bytes(whole.replace(b"done", b"gone"))
-    line = "result.json: is not what was written (checksum); delete it, and it is written anew"
+    line = "result.json: is damaged (checksum mismatch); delete it, and it will be written again"
     assert cli.refused("resume", run).endswith(line)
     (run / "result.json").unlink()
     gone_on_with(run)
@@ -109,9 +107,9 @@ def test_what_reads_a_run_names_the_damaged_file_and_no_digest_covers_newer_rows
     table, report = run / "metrics.csv", run.parent / "report.html"
     before = table.read_bytes()
     table.write_bytes(before.replace(b"n1", b"n9", 1))
-    assert "metrics.csv: is not what was written" in cli.refused("diff", run, original)
+    assert "metrics.csv: is damaged" in cli.refused("diff", run, original)
     cli("report", run, "-o", report)
-    assert "metrics.csv: is not what was written (checksum)" in cli.err
+    assert "metrics.csv: is damaged (checksum mismatch)" in cli.err
     table.write_bytes(before + b"5,agent,n2,loss,0.5\n6,agent,n2,lo")
     found = read_checked(run / "run.json")
     files = {name: entry for name, entry in found["files"].items() if name != "result.json"}
@@ -121,7 +119,7 @@ def test_what_reads_a_run_names_the_damaged_file_and_no_digest_covers_newer_rows
     gone_on_with(run)
     assert b"5,agent,n2,loss,0.5" not in table.read_bytes()
     (run / "scenario.yaml").write_bytes((run / "scenario.yaml").read_bytes() + b"#")
-    assert "scenario.yaml: is not what was written" in cli.refused("diff", original, run)
+    assert "scenario.yaml: is damaged" in cli.refused("diff", original, run)
 
 
 def test_a_checkpoint_that_the_run_knows_nothing_of_is_not_gone_on_from(run: Path) -> None:
@@ -149,12 +147,12 @@ def test_what_run_json_needs_is_there_and_of_its_kind(run: Path, cli: Commands) 
     for change in WRONG:
         changed = {key: value for key, value in (facts | change).items() if value is not ...}
         write_checked(run / "run.json", changed)
-        with one_line(r"run\.json: does not fit \(.*\); restore it from a copy", RunError):
+        with one_line(r"run\.json: cannot be used \(.*\); restore it from a copy", RunError):
             gone_on_with(run)
     for content in ("{", "[1]"):
         (run / "result.json").write_text(content)
         write_checked(run / "run.json", facts | {"files": {"result.json": entry_of(run / "result.json")}})
-        assert "result.json: does not fit (" in cli.refused("resume", run)
+        assert "result.json: cannot be used (" in cli.refused("resume", run)
 
 
 def _system(content: dict[str, Any]) -> dict[str, Any]:
@@ -169,17 +167,17 @@ def _reshaped(content: dict[str, Any]) -> None:
 
 Change = Callable[[dict[str, Any]], object]
 CHANGES: list[tuple[Change, str]] = [
-    *((lambda c, key=key: c.pop(key), rf"does not fit \(no '{key}'\)") for key in ("scenario", "seed", "dtype")),
-    (lambda c: c.update(dtype="int8"), r"does not fit \(dtype 'int8'\)"),
-    *((lambda c, key=key: c.update({key: 3}), "does not fit") for key in ("dtype", "scenario")),
-    (lambda c: c.update(seed="x"), "does not fit"),
-    *((lambda c, key=key: c["state"].pop(key), "does not fit") for key in ("now", "means", "present", "system", "env")),
-    (lambda c: c["state"]["env"].pop("example"), r"does not fit \(no 'example'\)"),
+    *((lambda c, key=key: c.pop(key), rf"cannot be used \(no '{key}'\)") for key in ("scenario", "seed", "dtype")),
+    (lambda c: c.update(dtype="int8"), r"cannot be used \(dtype 'int8'\)"),
+    *((lambda c, key=key: c.update({key: 3}), "cannot be used") for key in ("dtype", "scenario")),
+    (lambda c: c.update(seed="x"), "cannot be used"),
+    *((lambda c, key=key: c["state"].pop(key), "cannot be used") for key in ("now", "means", "present", "system", "env")),
+    (lambda c: c["state"]["env"].pop("example"), r"cannot be used \(no 'example'\)"),
     (lambda c: _system(c)["learners"].pop("n0"), r"agents\.n0: nothing in the state, there in the scenario"),
     (_reshaped, r"agents\.n0\.parameters\.0\.weight: \[4\] of float32 in"),
-    (lambda c: _system(c)["groups"][0].update(window=[]), "does not fit"),
+    (lambda c: _system(c)["groups"][0].update(window=[]), "cannot be used"),
     (lambda c: c["state"]["present"].update(label=c["state"]["present"]["image"]), r"signals\.label: \[8, 1, 8, 8\] of float32 in"),
-    (lambda c: _system(c)["ledgers"]["n0->n1"]["messages"][0].pop("stamp"), r"does not fit \(no 'stamp'\)"),
+    (lambda c: _system(c)["ledgers"]["n0->n1"]["messages"][0].pop("stamp"), r"cannot be used \(no 'stamp'\)"),
 ]  # fmt: skip
 
 
@@ -207,5 +205,5 @@ def test_a_state_of_another_form_is_one_line(
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"state": {"a": {"\\u0000tensor": "x"}}}', "[" * 100_000])
 def test_a_state_json_that_is_no_state_is_one_line(run: Path, text: str) -> None:
     changed(run / NEWEST, text)
-    with one_line(r"step-000000004: does not fit \(", RunError):
+    with one_line(r"step-000000004: cannot be used \(", RunError):
         Simulation.load(run / NEWEST)

@@ -134,9 +134,7 @@ def test_the_command_counts_in_epochs_and_schedules_end_with_them(here: Path, cl
     found = cli.json("run own.yaml --epochs 1.5 --logdir . --name a")
     assert (found["steps"], found["env"]["epoch"]) == (8, pytest.approx(8 * 256 / 1293))
     assert Scenario.from_yaml((here / "a/scenario.yaml").read_text()).training.steps == 8
-    assert cli.refused("run own.yaml --epochs 1 --steps 3").startswith(
-        "--epochs: the steps are given as well"
-    )
+    assert cli.refused("run own.yaml --epochs 1 --steps 3").startswith("--epochs: --steps is given as well")
     expected = (
         "run: epochs=1.0, but the environment has no epochs: it does not go through a data set; give steps"
     )

@@ -114,7 +114,7 @@ def test_a_loader_with_an_order_of_its_own_says_so_where_a_run_goes_on(tmp_path:
     with Simulation(scene(from_loader(orders[0], classes=CLASSES))) as simulation:
         simulation.run(steps=2)
         simulation.save(tmp_path / "saved")
-    line = "^env: the loader gives other batches than when the state was saved"
+    line = "^env: the loader returns other batches than when the state was saved"
     other = scene(from_loader(orders[1], classes=CLASSES))
     with Simulation.load(tmp_path / "saved", other) as loaded, pytest.warns(UserWarning, match=line):
         loaded.run(epochs=1)
@@ -123,7 +123,7 @@ def test_a_loader_with_an_order_of_its_own_says_so_where_a_run_goes_on(tmp_path:
 def test_an_iterator_is_read_once_and_its_run_cannot_be_repeated(tmp_path: Path) -> None:
     def source() -> Any:
         with pytest.warns(
-            UserWarning, match="list_iterator can be iterated once only, so this run cannot be resumed"
+            UserWarning, match="list_iterator can be iterated only once, so this run cannot be resumed"
         ):
             return from_loader(iter(BATCHES), classes=CLASSES)
 
@@ -132,7 +132,7 @@ def test_an_iterator_is_read_once_and_its_run_cannot_be_repeated(tmp_path: Path)
         simulation.run(steps=3)
         assert torch.equal(simulation.signals["x"], NUMBERS[12:16])
         for call in (simulation.fork, lambda: Simulation(scene(env))):
-            with pytest.raises(AntiphonError, match="its iterator is read by another simulation already"):
+            with pytest.raises(AntiphonError, match="another simulation already reads its iterator"):
                 call()
         simulation.run(steps=10)
         assert simulation.now == 5
@@ -141,7 +141,7 @@ def test_an_iterator_is_read_once_and_its_run_cannot_be_repeated(tmp_path: Path)
         with pytest.raises(AntiphonError, match="the loader has ended; pass a DataLoader"):
             simulation.step()
     with pytest.raises(
-        AntiphonError, match="its environment keeps its state to itself, so the run cannot go on"
+        AntiphonError, match="its environment has no state_dict, so the run cannot be continued"
     ):
         Simulation.resume(tmp_path / "run", scene(source()))
 
@@ -159,7 +159,7 @@ def test_a_loader_without_a_length_has_no_epochs() -> None:
         ):
             simulation.run(epochs=1)
         with pytest.raises(
-            AntiphonError, match=r"^env: a loader may give each of several processes other batches"
+            AntiphonError, match=r"^env: a loader may return different batches in different processes"
         ):
             Simulation(scene(env), parts=2)
 
@@ -167,14 +167,14 @@ def test_a_loader_without_a_length_has_no_epochs() -> None:
 @pytest.mark.parametrize(
     ("loader", "options", "expected"),
     [
-        ([], {}, "from_loader: the loader gives no batches"),
-        (3, {}, "from_loader: int gives no batches; pass a DataLoader, or a list"),
-        (BATCHES, {"classes": {}}, "from_loader: label: whole numbers are classes, up to 2 in the first batch; give"),
+        ([], {}, "from_loader: the loader has no batches"),
+        (3, {}, "from_loader: int has no batches; pass a DataLoader, or a list"),
+        (BATCHES, {"classes": {}}, "from_loader: label: whole numbers are classes, up to 2 in the first batch; pass"),
         (BATCHES, {"names": ("image",)}, "from_loader: no 'image'; known: label, x; pass names=(…)"),
-        (BATCHES, {"test": []}, "from_loader: test: the loader gives no examples; leave it out"),
-        (BATCHES, {"test": iter(BATCHES)}, "from_loader: test: list_iterator can be iterated once only; pass list(…)"),
-        ([*BATCHES, {"x": NUMBERS, "label": LABELS + 1}], {}, "train, batch 4: label: class 3 of 3; give classes="),
-        ([*BATCHES, {"x": NUMBERS[0:1, 0], "label": LABELS[:1]}], {}, "train, batch 4: x is [], in the first batch [1];"),
+        (BATCHES, {"test": []}, "from_loader: test: the loader has no examples; leave it out"),
+        (BATCHES, {"test": iter(BATCHES)}, "from_loader: test: list_iterator can be iterated only once; pass list(…)"),
+        ([*BATCHES, {"x": NUMBERS, "label": LABELS + 1}], {}, "train, batch 4: label: class 3 of 3; pass classes="),
+        ([*BATCHES, {"x": NUMBERS[0:1, 0], "label": LABELS[:1]}], {}, "train, batch 4: x is [], but [1] in the first batch;"),
         ([*BATCHES, {"x": NUMBERS.bool(), "label": LABELS[:1]}], {}, "lengths disagree: x 20, label 1; pass one row"),
     ],
 )  # fmt: skip

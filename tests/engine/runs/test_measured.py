@@ -59,7 +59,7 @@ def test_a_second_measurement_takes_the_place_of_the_first_of_its_kind(run: Path
     assert not (run / "run.lock").exists()
     (run / "measured.json").write_text("[", encoding="utf-8")
     cli("evaluate", run, ABLATE, "zero")
-    assert "measured.json: is not what was written (checksum); delete it, and it is written anew" in cli.err
+    assert "measured.json: is damaged (checksum mismatch); delete it, and it will be written again" in cli.err
     assert (run / "measured.json").read_text(encoding="utf-8") == "["
 
 
@@ -71,4 +71,4 @@ def test_where_nothing_can_be_written_evaluate_still_tells(
 
     monkeypatch.setattr("antiphon.terminal.measurements.keep_measured", refuse)
     cli("evaluate", run, ABLATE, "zero")
-    assert "not kept with the run: measured.json: cannot be written" in cli.err
+    assert "not saved with the run: measured.json: cannot be written" in cli.err

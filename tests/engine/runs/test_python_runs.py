@@ -102,7 +102,7 @@ def test_a_script_that_is_run_again_goes_on_to_the_same_bits(whole: tuple[Path, 
             simulation.run(callbacks=[at(stop, ZeroDivisionError())] if stop else [])
     assert_same_run(whole[0], run)
     for changes, line in (
-        ({"seed": 2}, "seed: 1 there, 2 asked"),
+        ({"seed": 2}, "seed is 1, not 2"),
         ({"dtype": torch.float64}, "dtype: float32"),
     ):
         with one_line(f"run: holds another run .{line}", RunError):
@@ -330,7 +330,7 @@ def test_another_scenario_is_not_gone_on_with(whole: tuple[Path, Path], tmp_path
                 Simulation.load(saved, own(**changes))
     Simulation.load(whole[1], own()).close()
     for made in (Simulation.resume, Simulation.load):
-        with one_line(r"^scenario: int; must be an antiphon\.Scenario, "):
+        with one_line(r"^scenario: must be an antiphon\.Scenario, .*, not int$"):
             made(whole[0], 3)  # type: ignore[arg-type]
     with one_line(r"run.*its scenario holds Python objects; load it with scenario=", RunError):
         Simulation.resume(whole[0])
@@ -354,7 +354,7 @@ LIMITS: list[tuple[dict[str, Any], str]] = [
 def test_limits_intervals_and_scenarios_that_cannot_be_are_refused(run: Path) -> None:
     for given in (3, {"scenario": "mine"}, own):
         word = type(given).__name__
-        with one_line(rf"^scenario: {word}; must be an antiphon\.Scenario, a template, a library name or a"):
+        with one_line(rf"^scenario: must be an antiphon\.Scenario, a template, .*, not {word}$"):
             Simulation(given)  # type: ignore[arg-type]
     with Simulation(own()) as simulation:
         for limits, line in LIMITS:
@@ -376,7 +376,7 @@ def test_a_closed_simulation_takes_no_step(run: Path) -> None:
     simulation.close()
     before = (run / "run.json").read_bytes()
     for act in (simulation.step, simulation.run):
-        with one_line(r"^simulation: has been closed, .*make another one, or load a checkpoint$", RunError):
+        with one_line(r"^simulation: has been closed, .*create a new one, or load a checkpoint$", RunError):
             act()
     assert simulation.now == 2
     assert (run / "run.json").read_bytes() == before

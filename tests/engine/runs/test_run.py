@@ -177,10 +177,10 @@ def test_divergence_keeps_what_was_learned_and_says_who_and_when(here: Path, cli
 # --- refused ----------------------------------------------------------------------------------------------
 
 REFUSED: dict[str, str] = {
-    f"{RUN.replace('width=8', 'width=9')} --steps 3 --exist resume": "width: 8 there, 9 asked",
-    f"{RUN} --steps 3 --seed 1 --exist resume": "seed: 0 there, 1 asked",
-    f"{RUN} --steps 3 --variant locked --exist resume": "coupling: decoupled there, locked asked",
-    f"{RUN} --steps 4 --exist resume": "steps: 3 there, 4 asked",
+    f"{RUN.replace('width=8', 'width=9')} --steps 3 --exist resume": "width is 8, not 9",
+    f"{RUN} --steps 3 --seed 1 --exist resume": "seed is 0, not 1",
+    f"{RUN} --steps 3 --variant locked --exist resume": "coupling is decoupled, not locked",
+    f"{RUN} --steps 4 --exist resume": "steps is 3, not 4",
     f"{RUN.replace('tiny', 'other')} --steps 3 --exist resume": "network.norm: 'batch' was saved, 'layer' is given",
     f"{RUN} --exist error": "run: already exists and is not empty; choose another name, or --exist number (run-2), resume",
     f"{RUN.replace('name run', 'name mine')} --exist error": "mine: already exists and is not empty",
@@ -188,7 +188,7 @@ REFUSED: dict[str, str] = {
     f"{RUN} --exist never": "exist: 'never'; must be number, overwrite, resume or error",
     f"{RUN.replace('name run', 'name mine')} --exist resume": "mine: no run there",
     RUN.replace("logdir .", "logdir mine/mine.txt"): "cannot be written (Not a directory)",
-    f"{RUN}2 --device tpu9": "there is no device 'tpu9' here",
+    f"{RUN}2 --device tpu9": "no device 'tpu9' on this machine",
 }
 
 

@@ -94,9 +94,9 @@ RETURNED = r"forward returns logits \[3, 3\], angle \[3, 2\]"
     [
         (
             {},
-            f"{RETURNED}; output='logits' keeps that one alone, and objectives={{'logits': …, 'angle': …}} has",
+            f"{RETURNED}; give output='logits' to keep only that one, or objectives={{'logits': …, 'angle'",
         ),
-        ({"objectives": {"logits": "label"}}, f"{RETURNED}, and 'angle' has none; write {{'angle': None}}"),
+        ({"objectives": {"logits": "label"}}, f"{RETURNED}, and 'angle' has no objective; write"),
         ({"objectives": {**BOTH, "logit": "label"}}, "'logit' is no tensor .*; did you mean 'logits'"),
         (
             {"objectives": {**BOTH, "angle": "label"}},
@@ -105,7 +105,7 @@ RETURNED = r"forward returns logits \[3, 3\], angle \[3, 2\]"
         ({"objectives": ["label"]}, "give one for each output by its key or index, such as"),
         (
             {"objectives": BOTH, "objective": "label"},
-            "they take the place of objective and output; leave these",
+            "replaces objective and output; leave these",
         ),
         (
             {"objectives": {**BOTH, "angle": {**ANGLE, "scale": -1}}},
@@ -113,7 +113,7 @@ RETURNED = r"forward returns logits \[3, 3\], angle \[3, 2\]"
         ),
         (
             {"objectives": BOTH, "gradient": "local"},
-            "gradient: local is of one of several objectives; use local",
+            "gradient: local needs one objective, and the model has several; use local",
         ),
     ],
 )

@@ -102,7 +102,7 @@ FORWARDS: dict[str, tuple[Callable[[Any, Tensor], Any], str]] = {
     ),
     "a branch on the batch": (
         lambda self, h: self.second(h) if h.size(0) > 2 else -self.second(h),
-        "other numbers for another batch size",
+        "different results for another batch size",
     ),
     "a check of numbers": (check_of_numbers, f"'any_1' .a branch. at {HERE}"),
     "classes cross": (classes_cross, f"'argmax' .{HERE}.*torch.int64, which has no gradient"),
@@ -238,7 +238,7 @@ MODELS: dict[str, tuple[Callable[[], object], str]] = {
         lambda: chain_split(torch.jit.script(nn.Sequential(nn.Linear(7, 6), nn.Linear(6, 5))), ("1",)),
         ".*Script",
     ),
-    "meta": (lambda: chain_split(Chain().to("meta")), "'first.weight' has no numbers .on the meta device"),
+    "meta": (lambda: chain_split(Chain().to("meta")), "'first.weight' is not initialised .on the meta"),
     "lazy": (
         lambda: chain_split(changed(second=nn.LazyLinear(7))),
         "'second.weight'.*lazy.*call the model once",
@@ -248,7 +248,7 @@ MODELS: dict[str, tuple[Callable[[], object], str]] = {
     "empty": (lambda: chain_split(nn.Sequential(), (), inputs={"input": "x"}), ""),
     "no names": (
         lambda: chain_split(Loose()),
-        ".*forward names no argument 'x'",
+        ".*forward has no argument 'x'",
     ),
     "time first": (time_first, f".*{HERE}.*has no batch as its first axis"),
     "untraceable": (untraceable, r".* at transformer.py:\d+, .*parts="),
@@ -269,7 +269,7 @@ MODELS: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "too few classes": (
         lambda: chain_split(Answers(lambda y: y[:, :3])),
-        r"forward returns a tensor \[3, 3\], of which the objective needs 5 numbers a sample for 'label' ",
+        r"forward returns a tensor \[3, 3\]; the objective needs 5 values per sample for 'label' ",
     ),
     "nothing before a cut": (
         lambda: chain_split(Chain(), ("first",)),
@@ -323,7 +323,7 @@ def test_what_cannot_be_split_is_one_line(name: str, monkeypatch: pytest.MonkeyP
         ({"at": [""]}, f"split: at: a list of str; give names of submodules, {NEAREST}"),
         (
             {"at": [3]},
-            f"split: at=.3.: positions are of an nn.Sequential; name submodules of Chain, {NEAREST}",
+            f"split: at=.3.: positions need an nn.Sequential; name submodules of Chain, {NEAREST}",
         ),
         ({"at": ["second", 2]}, "split: at: a list of str, int; give names"),
         ({"at": "second"}, r"split: at is 'second'; give a list such as \['first'\]"),
@@ -334,7 +334,7 @@ def test_what_cannot_be_split_is_one_line(name: str, monkeypatch: pytest.MonkeyP
         ({"objective": 3}, "split: objective: 3; give a target's name"),
         ({"objective": "labl"}, "no signal 'labl'; did you mean 'label'"),
         ({"output": 1.5}, "split: output: 1.5 is no tensor"),
-        ({"env": 3}, "split: env: int is no environment"),
+        ({"env": 3}, "split: env: int is not an environment"),
         ({"parts": [nn.Linear(7, 5)]}, "split: give a model and where to cut it, or parts, not both"),
         ({"tie": "both"}, "tie.*'both'"),
         ({"gradeint": "local"}, "split: no argument 'gradeint'; did you mean 'gradient'?"),
@@ -350,7 +350,7 @@ def test_a_setting_that_cannot_be_names_it(settings: dict[str, Any], expected: s
 def test_positions_of_a_sequence_rise_within_it() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 6), nn.Tanh(), nn.Linear(6, 10))
     for at in ([0], [3, 3], [4]):
-        with one_line("must rise between 1 and 3"):
+        with one_line("must be increasing, from 1 to 3"):
             split(model, at, env=pictures())
     assert [channel.size for channel in split(model, [1, 3], env=pictures()).channels] == [64, 6]
 

@@ -107,7 +107,7 @@ def test_a_defect_while_restoring_stays_what_it_is(saved: Path, monkeypatch: pyt
         raise KeyError("ours")
 
     monkeypatch.setattr("antiphon.engine.backends.load_messages", broken)
-    with pytest.raises(RunError, match=r"point: does not fit \(no 'ours'\); .* report a defect") as caught:
+    with pytest.raises(RunError, match=r"point: cannot be used \(no 'ours'\); .* report a bug") as caught:
         Simulation.load(saved)
     assert isinstance(caught.value.__cause__, KeyError)
     assert "damaged" not in str(caught.value)

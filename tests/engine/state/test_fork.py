@@ -119,7 +119,7 @@ def test_a_checkpoint_replaces_a_checkpoint_and_nothing_else(tmp_path: Path) -> 
     mine = tmp_path / "mine"
     mine.mkdir()
     (mine / "thesis.txt").write_text("x")
-    with pytest.raises(RunError, match="is there and no checkpoint"):
+    with pytest.raises(RunError, match="already exists and is not a checkpoint"):
         run.save(mine)
     assert (mine / "thesis.txt").read_text() == "x"
 
@@ -153,7 +153,7 @@ def test_the_newest_checkpoint_of_a_run_is_taken(tmp_path: Path) -> None:
 
 def test_a_state_whose_keys_are_no_text_is_refused() -> None:
     """As text they would come back to the environment that gave them."""
-    with one_line(r"a state has the key 0; make the keys of what `state_dict` returns text", RunError):
+    with one_line(r"a state has the key 0; the keys of a `state_dict` must be strings", RunError):
         to_bytes({"world": {0: torch.ones(2)}})
     kept = {"world": [1, {"at": torch.ones(2)}]}
     back = from_bytes(to_bytes(kept))

@@ -59,7 +59,7 @@ def test_all_that_fits_is_taken_and_the_rest_is_stated(run: Path, backend: str) 
     assert lines[1] == f"a: {len(found.taken['a'])} of {len(found.taken['a'])} tensors taken"
     assert lines[4].startswith(f"d: 0 of {len(found.left['d'])} tensors taken; ")
     assert lines[4].endswith(" left: the run has no agent 'd'")
-    assert simulation.events == [(3, f"weights of {run} are taken by a, b, c")]
+    assert simulation.events == [(3, f"weights of {run} are loaded into a, b, c")]
     moments = simulation.agents["a"].optimiser
     assert not any(bool(m.any()) for each in moments.values() for m in each)
     simulation.run(steps=5)
@@ -71,7 +71,7 @@ def test_only_those_that_are_named_take_weights(run: Path) -> None:
     before = [p.clone() for p in parameters(simulation, "a")]
     found = simulation.load_weights(run, ["b"])
     assert (list(found.taken), found.unused) == (["b"], ["a", "c"])
-    assert str(found).endswith("of the run not used: a, c")
+    assert str(found).endswith("agents of the run that are not used: a, c")
     assert equal(before, parameters(simulation, "a"))
     assert simulation.load_weights(run, {"a": "b"}).taken["a"]
     simulation.close()
@@ -121,7 +121,7 @@ def test_a_run_directory_notes_weights_as_long_as_its_state_has_them(tmp_path: P
         (3, f"{giver}:n0", 2),
         (6, f"{giver}:n1", 2),
     ]
-    assert "n0 took the weights of" in (shown := cli("show", path))
+    assert "n0 loaded the weights of" in (shown := cli("show", path))
     assert "(step 2) at step 3" in shown
     shutil.rmtree(path / "checkpoints/step-000000006")  # as if it had been killed before its checkpoint
     with Simulation.resume(path) as resumed:
@@ -136,7 +136,7 @@ def test_what_is_not_there_is_refused_and_nothing_has_changed(run: Path, tmp_pat
         simulation.load_weights(run, ["a", "x"])
     with one_line("has no agent 'x'; known: a, b, c"):
         simulation.load_weights(run, {"a": "x"})
-    with one_line("nothing of .* fits by name and shape; its agents: a, b, c"):
+    with one_line("no tensor of .* matches by name and shape; its agents: a, b, c"):
         made(scene("xy"), "cohort").load_weights(run)
     content = bytearray((run / "state.safetensors").read_bytes())
     content[-1] ^= 1  # of another agent's tensors, or of messages

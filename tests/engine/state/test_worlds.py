@@ -66,13 +66,10 @@ def test_a_run_in_a_world_without_a_state_can_be_used_but_not_gone_on_with(
     Path("fast.yaml").write_text(STATELESS.replace("steps: 20", "steps: 20, optimiser: {lr: 0.01}"))
     antiphon_ = Commands(capsys)
     assert antiphon_.code("check pole.yaml") == 0
-    assert (
-        "env: it has no state_dict, so that a run in it cannot be resumed or forked"
-        in antiphon_.out + antiphon_.err
-    )
+    assert "env: it has no state_dict, so a run cannot be resumed or forked" in antiphon_.out + antiphon_.err
     for name in ("pole", "fast"):
         antiphon_(f"run {name}.yaml --name {name}")
-    assert "its environment keeps its state to itself, so the run cannot go on" in antiphon_.refused(
+    assert "its environment has no state_dict, so the run cannot be continued" in antiphon_.refused(
         "resume runs/pole --steps 30"
     )
     antiphon_("export runs/pole weights.safetensors")
@@ -82,7 +79,7 @@ def test_a_run_in_a_world_without_a_state_can_be_used_but_not_gone_on_with(
         simulation.run()
         found, expected = (one.agents["player"].module.state_dict() for one in (loaded, simulation))
         assert all(torch.equal(found[name], expected[name]) for name in expected)
-        with pytest.raises(RunError, match="its environment keeps its state to itself"):
+        with pytest.raises(RunError, match="its environment has no state_dict"):
             loaded.step()
         with pytest.raises(
             RunError, match=r"env: 'CartPole-v1' cannot be saved or forked; give it state_dict"

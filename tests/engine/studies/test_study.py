@@ -64,7 +64,7 @@ def test_all_variants_run_tables_are_written_and_what_is_finished_is_kept(here: 
     assert cli.json(words) == result
     assert cli.err.count(" (kept)") == 4
     other = words.replace("detached", "local").replace("width=8", "width=9")
-    assert "locked-s0: holds another run (width: 8 there, 9 asked)" in failed(cli, other)
+    assert "locked-s0: holds another run (width is 8, not 9)" in failed(cli, other)
     assert not (here / "study/local-s0").exists()
 
 

@@ -21,7 +21,7 @@ links:
   - {between: [slow, fast], latency: 1, bandwidth: 100}
 """
 REFUSED: list[tuple[str, str]] = [
-    ("", "two.yaml: the document is empty; begin with 'cluster: NAME'"),
+    ("", "two.yaml: is empty; begin with 'cluster: NAME'"),
     ("[1]", "two.yaml:1: a cluster is a mapping of keys, not [1]"),
     (TWO.replace("cluster: two\n", ""), "two.yaml:2: cluster: is missing"),
     (TWO.replace("[slow, fast]", "[slow, slow]"), "two.yaml:7: links: none between fast and slow; add {between: [fast, slow]"),

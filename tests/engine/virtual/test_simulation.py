@@ -82,9 +82,9 @@ def test_a_checkpoint_can_be_evaluated_as_any_but_takes_steps_in_virtual_time_al
     simulation.save(tmp_path / "saved")
     whole = Simulation.load(tmp_path / "saved")
     assert whole.evaluate() == simulation.evaluate()
-    with pytest.raises(RunError, match="is of a run in virtual time; go on with `antiphon resume`"):
+    with pytest.raises(RunError, match="belongs to a run in virtual time; continue it with"):
         whole.step()
-    with pytest.raises(RunError, match="not in virtual time"):
+    with pytest.raises(RunError, match="not from a simulation in virtual time"):
         simulation._load_state_dict(Simulation(stages())._state_dict())
     with pytest.raises(RunError, match="another placement"):
         VirtualSimulation(stages(), profile(2), {"s0": 0, "s1": 0, "s2": 1})._load_state_dict(

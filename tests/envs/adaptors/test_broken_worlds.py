@@ -56,8 +56,8 @@ def broken(fault: str) -> envs.TorchVectorEnv:
 
 FAULTS = [
     ("raises", "env: 'SyncVectorEnv' failed in step(): ZeroDivisionError: the world has come to an end"),
-    ("nan", "env: 'observation' of sub-environment 1 is nan, which is no finite number; repair the"),
-    ("reward", "env: 'reward' of sub-environment 1 is inf, which is no finite number; repair the"),
+    ("nan", "env: 'observation' of sub-environment 1 is nan, which is not finite; fix the"),
+    ("reward", "env: 'reward' of sub-environment 1 is inf, which is not finite; fix the"),
 ]
 
 
@@ -99,9 +99,9 @@ class BrokenMines(Mines):
     ("fault", "expected"),
     [
         ("raises", "env: 'mines_v0' failed in step(): ZeroDivisionError: the world has come to an end"),
-        ("nan", "env: 'low.observation' of sub-environment 0 is nan, which is no finite number"),
-        ("reward", "env: 'reward' of sub-environment 0 is nan, which is no finite number"),
-        ("state", "env: 'state' is [2, 5], not [2, 2] as its space is"),
+        ("nan", "env: 'low.observation' of sub-environment 0 is nan, which is not finite"),
+        ("reward", "env: 'reward' of sub-environment 0 is nan, which is not finite"),
+        ("state", "env: 'state' is [2, 5], but its space is [2, 2]"),
     ],
 )
 def test_so_is_a_parallel_world(fault: str, expected: str) -> None:

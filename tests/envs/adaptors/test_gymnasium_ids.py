@@ -98,7 +98,7 @@ def test_a_document_trains_in_one_and_check_and_show_know_its_signals(
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [
-        ({"id": "gymnasium/ALE/Pong-v5"}, "install the package that has 'ALE', and name it:"),
+        ({"id": "gymnasium/ALE/Pong-v5"}, "install the package with 'ALE' and write"),
         (
             {"id": "gymnasium/CartPole-v1", "autoreset": "same"},
             "env.autoreset: unknown autoreset 'same'; did you",
@@ -118,17 +118,17 @@ def test_a_document_trains_in_one_and_check_and_show_know_its_signals(
         ),
         (
             {"id": "gymnasium/CartPole-v1", "num_envs": 3},
-            "env.num_envs: cannot be given, it is training.batch",
+            "env.num_envs: cannot be set, use training.batch",
         ),
         (
             {"id": "gymnasium/antiphon/CartPole-v0"},
-            "is antiphon's own; write env: {id: antiphon/CartPole-v0}",
+            "is built in; write env: {id: antiphon/CartPole-v0}",
         ),
         (
             {"id": "gymnasium/nothing_here:World-v0"},
-            "a document may not import 'nothing_here'; allow it with",
+            "a scenario file may not import 'nothing_here'; allow it with",
         ),
-        ({"id": "gymnasium/../x:World-v0"}, "'../x' is no module; write package.module"),
+        ({"id": "gymnasium/../x:World-v0"}, "'../x' is not a module; write package.module"),
     ],
 )
 def test_what_cannot_be_made_is_refused_in_one_line(
@@ -156,7 +156,7 @@ def test_a_module_is_imported_only_where_the_caller_allows_it(
     monkeypatch.syspath_prepend(tmp_path)
     antiphon_ = Commands(capsys)
     try:
-        assert f"a document may not import '{name}'" in antiphon_.refused("run", document)
+        assert f"a scenario file may not import '{name}'" in antiphon_.refused("run", document)
         assert name not in sys.modules
         antiphon_("--allow-import", name, "check", document)
         assert os.environ["ANTIPHON_ALLOW_IMPORT"] == name

@@ -54,6 +54,6 @@ def test_an_agent_that_is_not_there_observes_zeros() -> None:
         "high.sign": [0],
     }
     with pytest.raises(
-        ScenarioError, match=r"policy: the observation has none of high\.place, high\.sign, low\.o"
+        ScenarioError, match=r"policy: the observation has no high\.place, high\.sign, low\.o"
     ):
         native.read({}, names, CPU, torch.float32)

@@ -124,10 +124,13 @@ class Odd(Mines):
     ("spec", "expected"),
     [
         ({"id": "pettingzoo/mpe2.simple_speaker_listener_v4"}, "mpe2 is not installed; pip install"),
-        ({"id": "pettingzoo/os.path"}, "os.path has no parallel_env; name the module of a parallel world"),
+        (
+            {"id": "pettingzoo/os.path"},
+            "os.path has no parallel_env; name the module of a parallel environment",
+        ),
         (
             {"id": "pettingzoo/nothing_here.world_v0"},
-            "a document may not import 'nothing_here'; allow it with",
+            "a scenario file may not import 'nothing_here'; allow it with",
         ),
         (
             {"id": "pettingzoo/parallel_worlds_of_a_test", "render_mode": "human"},
@@ -155,5 +158,5 @@ def test_a_space_without_translation_names_its_signal() -> None:
         ScenarioError, match=r"the observation 'low\.observation' is a Graph; flatten it to Box"
     ):
         mines(kind=Odd)
-    with pytest.raises(ScenarioError, match=r"env: object is no parallel world of PettingZoo"):
+    with pytest.raises(ScenarioError, match=r"env: object is not a parallel environment of PettingZoo"):
         ParallelAdaptor([object()])

@@ -41,7 +41,7 @@ def test_every_part_of_a_nested_space_is_a_signal() -> None:
 def test_two_parts_of_one_name_are_refused() -> None:
     part = spaces.Dict({"a.b": spaces.Discrete(2), "a": spaces.Dict({"b": spaces.Discrete(2)})})
     for made in (Observations, Actions):
-        with pytest.raises(ScenarioError, match=r"two .* are called 'a\.b'; rename one"):
+        with pytest.raises(ScenarioError, match=r"two .* have the name 'a\.b'; rename one"):
             made(part)
 
 
@@ -121,9 +121,9 @@ def test_parts_of_an_action_are_given_by_name_and_the_others_are_random() -> Non
         assert (obs["dice.0"].tolist(), obs["body.gear"].tolist()) == ([[1, 5], [0, 3]], [0, 3])
     assert not torch.equal(shown[0]["body.joint"], shown[1]["body.joint"])
     env.step(env.action_space.sample())
-    with pytest.raises(ScenarioError, match=r"actions are \['gear'\]; give a mapping of \['body.gear', "):
+    with pytest.raises(ScenarioError, match=r"actions are \['gear'\]; pass a mapping of \['body.gear', "):
         env.step({"gear": torch.tensor([0, 3])})
-    with pytest.raises(ScenarioError, match=r"actions are Tensor; give a mapping of \['body.gear', "):
+    with pytest.raises(ScenarioError, match=r"actions are Tensor; pass a mapping of \['body.gear', "):
         env.step(torch.tensor([0, 3]))
 
 

@@ -83,7 +83,7 @@ def test_signals_follow_the_spaces() -> None:
     _, reward, _, _, info = env.step(torch.tensor([0, 1, 1]))
     assert reward.tolist() == info["reward"].tolist() == [0, 1, 1]
     assert env.step(torch.tensor([[0.5, -1.0], [-2.0, -1.0], [0.0, 3.0]]))[1].tolist() == [0, 1, 1]
-    with pytest.raises(ScenarioError, match=r"actions are \[3, 4\]; give the logits of 2 choices, \[3, 2\]"):
+    with pytest.raises(ScenarioError, match=r"actions are \[3, 4\]; pass the logits of 2 choices, \[3, 2\]"):
         env.step(torch.zeros(3, 4))
 
 

@@ -65,9 +65,9 @@ def test_actions_are_choices_or_logits() -> None:
 @pytest.mark.parametrize(
     ("actions", "expected"),
     [
-        (torch.zeros(2, dtype=torch.long), "env: action: torch.int64 [2]; give choices [3] or logits [3, 2]"),
-        (torch.zeros(3), "env: action: torch.float32 [3]; give choices [3] or logits [3, 2]"),
-        (torch.zeros(3, 4), "env: actions are [3, 4]; give the logits of 2 choices, [3, 2]"),
+        (torch.zeros(2, dtype=torch.long), "env: action: torch.int64 [2]; pass choices [3] or logits [3, 2]"),
+        (torch.zeros(3), "env: action: torch.float32 [3]; pass choices [3] or logits [3, 2]"),
+        (torch.zeros(3, 4), "env: actions are [3, 4]; pass the logits of 2 choices, [3, 2]"),
         (torch.tensor([0, 1, 2]), "env: action: choices from 0 to 2; must be 0 to 1"),
         (np.array([0, -1, 1]), "env: action: choices from -1 to 1; must be 0 to 1"),
     ],
@@ -87,7 +87,7 @@ def test_parts_of_an_action_that_cannot_be_say_why() -> None:
     env.reset(seed=0)
     for actions, line in (
         ({"speakers": 1}, "no part 'speakers'"),
-        (torch.zeros(2).long(), "give a mapping of"),
+        (torch.zeros(2).long(), "pass a mapping of"),
     ):
         with pytest.raises(ScenarioError, match=line):
             env.step(actions)

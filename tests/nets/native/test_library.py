@@ -37,7 +37,7 @@ def test_a_compiler_that_fails_is_logged_once_and_leaves_nothing(
         assert library.kernel() is None
         assert library.why_absent() == "the kernel cannot be compiled: mlp.cpp:1: no"
     assert caplog.messages == [
-        "backend native: the kernel cannot be compiled: mlp.cpp:1: no; the backend cohort computes instead"
+        "backend native: the kernel cannot be compiled: mlp.cpp:1: no; using backend cohort instead"
     ]
     assert sorted(os.listdir(fresh)) == ["lock"]
 

@@ -10,7 +10,7 @@ from antiphon.nets import layers
 from antiphon.nets.native import losses
 from antiphon.nets.native.library import why_absent
 
-pytestmark = pytest.mark.skipif(why_absent() is not None, reason="there is no C++ compiler")
+pytestmark = pytest.mark.skipif(why_absent() is not None, reason="no C++ compiler found")
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
 
 

@@ -15,7 +15,7 @@ from antiphon.nets.native.losses import squared_error
 from antiphon.nets.native.mlp import Block, Evaluation, StackedMlp, evaluate, fused_step
 from antiphon.nets.optimisers import Optimiser
 
-pytestmark = pytest.mark.skipif(why_absent() is not None, reason="there is no C++ compiler")
+pytestmark = pytest.mark.skipif(why_absent() is not None, reason="no C++ compiler found")
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 """Relative to the largest number of a tensor."""
 ACTIVATE = {"identity": lambda x: x, "relu": torch.relu, "tanh": torch.tanh}

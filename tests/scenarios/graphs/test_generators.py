@@ -186,7 +186,7 @@ CHAIN = {"kind": "chain", "agents": 3}
         (
             CHAIN,
             {"channel": {"split": {"coupling": "detached"}}},
-            "5: channel.split: makes no channel without graph.split or graph.known_to; give one",
+            "5: channel.split: has no effect without graph.split or graph.known_to; give one",
         ),
         (CHAIN, {"agent": {"frist": {}}}, "4: agent.frist: unknown key 'frist'; did you mean 'first'?"),
         (
@@ -219,10 +219,14 @@ CHAIN = {"kind": "chain", "agents": 3}
         (CHAIN, {"agent": {"deal": {}}}, "4: agent.deal: must be a list of agents' keys, not {}"),
         (CHAIN, {"agent": {"deal": [{}, 3]}}, "4: agent.deal[1]: must be a mapping of keys, not 3"),
         (CHAIN, {"channel": {"link": {"delay": -1}}}, "5: channel.link.delay: must be at least 0, not -1"),
-        (CHAIN, {"agents": {"n1": {}}}, "7: agents.n1: the graph makes an agent of this name too; rename"),
+        (
+            CHAIN,
+            {"agents": {"n1": {}}},
+            "7: agents.n1: the graph generates an agent with this name too; rename",
+        ),
         (CHAIN, {"channels": [{"from": "n0", "to": "n9"}]}, "7: channels[0].to: no agent 'n9'; known: n0,"),
         (CHAIN, {"agent": {"observes": "image"}}, "4: agent.observes: must be a list, not the word"),
-        (CHAIN, {"agent": {}}, "4: agent: observes nothing and no channel leads to it; give it one or the"),
+        (CHAIN, {"agent": {}}, "4: agent: observes nothing and has no incoming channel; give it one of the"),
     ],
 )
 def test_refused(graph: dict[str, Any], sections: dict[str, Any], line: str) -> None:

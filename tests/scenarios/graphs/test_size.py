@@ -25,7 +25,7 @@ channel: {{size: 4}}
     [
         (
             "kind: chain, agents: 10000000",
-            "10,000,000 agents and 9,999,999 channels; a document has at most 50,000",
+            "10,000,000 agents and 9,999,999 channels; the limit is 50,000",
         ),
         ("kind: ring, agents: 2147483647", "2,147,483,647 agents"),
         ("kind: tree, agents: 100000, neighbours: 3", "100,000 agents and 99,999 channels"),
@@ -35,15 +35,15 @@ channel: {{size: 4}}
 )
 def test_what_is_too_large_is_refused_before_it_is_made(graph: str, counted: str) -> None:
     with pytest.raises(
-        ScenarioError, match=f"graph: .*{counted}.* take fewer, or make the scenario in Python"
+        ScenarioError, match=f"graph: .*{counted}.* use fewer, or make the scenario in Python"
     ):
         Scenario.from_yaml(DOCUMENT.format(graph=graph))
 
 
 def test_agents_and_channels_that_are_written_out_count_too() -> None:
-    with pytest.raises(ScenarioError, match=r"^agents: 60,000 agents and 0 channels; a document"):
+    with pytest.raises(ScenarioError, match=r"^agents: 60,000 agents and 0 channels; the limit"):
         refuse_what_is_too_large({"agents": {str(n): {} for n in range(60_000)}})
-    with pytest.raises(ScenarioError, match=r"^channels: 0 agents and 110,000 channels; a document"):
+    with pytest.raises(ScenarioError, match=r"^channels: 0 agents and 110,000 channels; the limit"):
         refuse_what_is_too_large({"channels": [{"from": "a", "to": "b"}] * 110_000})
 
 

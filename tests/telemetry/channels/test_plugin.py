@@ -155,7 +155,7 @@ def test_a_parameter_that_is_no_integer(ready: Client, value: str) -> None:
 def test_nothing_but_get_and_head(ready: Client, path: str) -> None:
     for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS"):
         response = ready.open(f"/data/plugin/antiphon/{path}", method=method, data={"run": "a"})
-        refused(response, 405, "only GET")
+        refused(response, 405, "use GET")
         assert response.headers["Allow"] == "GET, HEAD"
     assert ready.head(f"/data/plugin/antiphon/{path}", query_string=WHOLE.get(path)).data == b""
 

@@ -69,7 +69,7 @@ def test_a_torn_end_is_read_up_to_there(tmp_path: Path, lost: int, caplog: pytes
     with caplog.at_level(logging.WARNING):
         assert steps(read_run(tmp_path)) == [1, 2]
     (said,) = caplog.messages
-    assert said.startswith(f"{path}: is torn or damaged near byte ")
+    assert said.startswith(f"{path}: truncated or damaged near byte ")
 
 
 @pytest.mark.parametrize("long", [False, True])
@@ -117,12 +117,12 @@ def test_what_other_tabs_show_is_passed_over_even_if_damaged(
 
 
 def test_a_folder_without_event_files_and_a_run_of_somebody_else(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=rf"^{tmp_path}: no event file there; name "):
+    with pytest.raises(RunError, match=rf"^{tmp_path}: no event file found; pass "):
         read_run(tmp_path)
     events = EventFile(tmp_path)
     events.scalars(1, [("loss", "loss", 1.0)])
     events.close()
-    with pytest.raises(RunError, match="no data of the Channels tab there; name ") as caught:
+    with pytest.raises(RunError, match="no data for the Channels tab; pass ") as caught:
         read_run(tmp_path)
     assert "\n" not in str(caught.value)
 
@@ -130,20 +130,21 @@ def test_a_folder_without_event_files_and_a_run_of_somebody_else(tmp_path: Path)
 @pytest.mark.parametrize("document", ["{", "[" * 100_000, graph(agents=None)])
 def test_a_damaged_graph(tmp_path: Path, document: Any) -> None:
     write(tmp_path, {**rows([1]), 2: {AGE: [1.0]}}, document=document)
-    with pytest.raises(RunError, match=rf"^{tmp_path}: does not fit \(") as caught:
+    with pytest.raises(RunError, match=rf"^{tmp_path}: cannot be used \(") as caught:
         read_run(tmp_path)
     assert len(str(caught.value)) < 300 + len(str(tmp_path))
 
 
 def test_rows_of_another_length_are_damage(tmp_path: Path) -> None:
     write(tmp_path, {1: {LOSS: [1.0, 2.0, 3.0]}, 2: {LOSS: [1.0, 2.0]}})
-    with pytest.raises(RunError, match="does not fit"):
+    with pytest.raises(RunError, match="cannot be used"):
         read_run(tmp_path)
 
 
 def test_a_newer_format_asks_for_a_newer_program(tmp_path: Path) -> None:
     write(tmp_path, rows([1]), document={"format": 2, "nodes": []})
     with pytest.raises(
-        RunError, match=r"has data of a newer Channels tab \(format 2\); show it with that antiphon"
+        RunError,
+        match=r"has data of a newer Channels tab \(format 2\); open it with that version of antiphon",
     ):
         read_run(tmp_path)

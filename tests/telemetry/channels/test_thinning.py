@@ -40,7 +40,7 @@ def test_rows_are_thinned_evenly_with_the_first_and_the_last(most: int) -> None:
     assert run.figures["channel", "m0"].values[-1, -1] == 500 * 50 - 1
     assert (
         note
-        == f"{len(steps)} of 500 logged rows are in this page: evenly chosen, the first and the last among them."
+        == f"This page has {len(steps)} of 500 log entries, evenly spaced, including the first and the last."
     )
 
 
