@@ -91,6 +91,4 @@ def test_measurements_over_examples_of_an_agent_that_learns_from_rewards(
         "run", tmp_path / "game.yaml", "--name a --logdir", tmp_path
     )
     line = cli.refused("evaluate", tmp_path / "a", "--ablate zero")
-    assert line.startswith(
-        "ablate: the readout 'listener' learns from rewards, and has no loss per example"
-    )
+    assert line.startswith("ablate: the readout 'listener' learns from rewards, and has no loss per example")

@@ -13,11 +13,7 @@ class Waves(Dataset):
         noise = torch.Generator().manual_seed(seed)
         self.kinds = torch.randint(3, (count,), generator=noise)
         turns = torch.rand(count, 1, generator=noise) + torch.linspace(0, 2, 32)
-        shapes = [
-            (6.28 * turns).sin(),
-            (6.28 * turns).sin().sign(),
-            2 * (turns % 1) - 1,
-        ]
+        shapes = [(6.28 * turns).sin(), (6.28 * turns).sin().sign(), 2 * (turns % 1) - 1]
         self.waves = torch.stack(shapes, 1)[torch.arange(count), self.kinds]
         self.waves += 0.3 * torch.randn(self.waves.shape, generator=noise)
 
@@ -28,22 +24,10 @@ class Waves(Dataset):
         return self.waves[index], self.kinds[index]
 
 
-env = antiphon.envs.from_dataset(
-    Waves(2_000, 0), names=("wave", "kind"), test=Waves(500, 1), validation=0.1
-)
-agents = {
-    "ear": {"observes": ["wave"]},
-    "mind": {"objective": {"kind": "classification", "target": "kind"}},
-}
-channel = {
-    "from": "ear",
-    "to": "mind",
-    "size": 16,
-    "gradient": {"kind": "linear", "context": ["kind"]},
-}
-scenario = antiphon.Scenario(
-    scenario="waves", env=env, agents=agents, channels=[channel]
-)
+env = antiphon.envs.from_dataset(Waves(2_000, 0), names=("wave", "kind"), test=Waves(500, 1), validation=0.1)
+agents = {"ear": {"observes": ["wave"]}, "mind": {"objective": {"kind": "classification", "target": "kind"}}}
+channel = {"from": "ear", "to": "mind", "size": 16, "gradient": {"kind": "linear", "context": ["kind"]}}
+scenario = antiphon.Scenario(scenario="waves", env=env, agents=agents, channels=[channel])
 with antiphon.Simulation(scenario, logdir="runs/waves") as simulation:
     simulation.run(steps=600)
     score = simulation.evaluate("test")

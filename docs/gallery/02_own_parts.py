@@ -13,10 +13,7 @@ class Rows(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.attention, self.out = (
-            nn.MultiheadAttention(4, 2, batch_first=True),
-            nn.Linear(inputs, outputs),
-        )
+        self.attention, self.out = nn.MultiheadAttention(4, 2, batch_first=True), nn.Linear(inputs, outputs)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         rows = x.reshape(-1, 8, 4)
@@ -24,9 +21,7 @@ class Rows(nn.Module):
 
 
 def smoothed(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    return cross_entropy(
-        output, target, reduction="none", label_smoothing=0.1
-    )  # a loss per sample
+    return cross_entropy(output, target, reduction="none", label_smoothing=0.1)  # a loss per sample
 
 
 def predictor(inputs: int, outputs: int) -> nn.Module:
@@ -42,9 +37,7 @@ graph = nx.DiGraph()
 graph.add_node("mind", fan_in=largest, objective={"kind": smoothed, "target": "label"})
 for side in ("left", "right"):
     graph.add_node(side, network=Rows, observes=[f"{side}_half"])
-    graph.add_edge(
-        side, "mind", size=16, gradient={"kind": predictor, "context": ["label"]}
-    )
+    graph.add_edge(side, "mind", size=16, gradient={"kind": predictor, "context": ["label"]})
 scenario = antiphon.Scenario.from_graph(graph, env={"id": "antiphon/Digits-v0"})
 with antiphon.Simulation(scenario) as simulation:
     simulation.run(steps=500)

@@ -17,13 +17,7 @@ def signs(coupling: str = "decoupled") -> antiphon.Scenario:
             "mind": {"objective": {"kind": "classification", "target": "label"}},
         },
         channels=[
-            {
-                "from": "eye",
-                "to": "mind",
-                "size": 8,
-                "coupling": coupling,
-                "gradient": {"context": ["label"]},
-            }
+            {"from": "eye", "to": "mind", "size": 8, "coupling": coupling, "gradient": {"context": ["label"]}}
         ],
         training={"batch": 64, "steps": 300},
     )
@@ -34,6 +28,4 @@ table = antiphon.study(signs, variants=variants, seeds=5, logdir="runs/couplings
 print(table)
 table.plot().savefig("five-seeds.png", dpi=150)
 figures = table.to_pandas().set_index("variant")
-assert (
-    figures.loc["decoupled", "low"] > figures.loc["detached", "high"]
-)  # the intervals are apart
+assert figures.loc["decoupled", "low"] > figures.loc["detached", "high"]  # the intervals are apart

@@ -12,34 +12,22 @@ env = antiphon.envs.from_tensors(left=left, right=right, noise=noise, label=labe
 
 gradient = {"kind": "linear", "context": ["label"]}
 agents = {f"{name}_eye": {"observes": [name]} for name in ("left", "right", "noise")}
-channels = [
-    {"from": eye, "to": "mind", "size": 4, "gradient": gradient} for eye in agents
-]
+channels = [{"from": eye, "to": "mind", "size": 4, "gradient": gradient} for eye in agents]
 agents["mind"] = {"objective": {"kind": "classification", "target": "label"}}
 scenario = antiphon.Scenario(
-    scenario="three-eyes",
-    env=env,
-    agents=agents,
-    channels=channels,
-    training={"batch": 128},
+    scenario="three-eyes", env=env, agents=agents, channels=channels, training={"batch": 128}
 )
 
 with antiphon.Simulation(scenario, seed=0) as simulation:
     simulation.run(steps=50)
-    value = simulation.value(
-        horizon=50, repeats=3
-    )  # what is each channel's learning signal worth?
+    value = simulation.value(horizon=50, repeats=3)  # what is each channel's learning signal worth?
     simulation.run(steps=250)
-    found = ablate(
-        simulation, "resample"
-    )  # what do its messages contribute, on the test split?
+    found = ablate(simulation, "resample")  # what do its messages contribute, on the test split?
 print(value)
 print(found)
 
 needed = [name for name in found.ranked() if found.readouts[name]["loss"].sign == 1]
 assert sorted(needed) == ["left_eye->mind", "right_eye->mind"]
-gain = {
-    name: value[name].gain for name in found.ranked()
-}  # what the true signal would bring
+gain = {name: value[name].gain for name in found.ranked()}  # what the true signal would bring
 assert gain["noise_eye->mind"] < 0.3 * min(gain[name] for name in needed)
 print("dead: noise_eye->mind")

@@ -11,27 +11,17 @@ import antiphon
 
 LOGDIR = Path("runs/killed")
 
-x = torch.randn(
-    2000, 8, generator=torch.Generator().manual_seed(0)
-)  # the same data in every process
+x = torch.randn(2000, 8, generator=torch.Generator().manual_seed(0))  # the same data in every process
 env = antiphon.envs.from_tensors(x=x, label=(x[:, 0] * x[:, 1] > 0).long())
 goal = {"kind": "classification", "target": "label"}
 agents = {"eye": {"observes": ["x"]}, "mind": {"objective": goal}}
 channels = [{"from": "eye", "to": "mind", "size": 16}]
 scenario = antiphon.Scenario(
-    scenario="mine",
-    env=env,
-    agents=agents,
-    channels=channels,
-    training={"batch": 32, "steps": 200},
+    scenario="mine", env=env, agents=agents, channels=channels, training={"batch": 32, "steps": 200}
 )
 
-if sys.argv[1:] == [
-    "train"
-]:  # the child: slowed down, so that it is killed in the middle
-    with antiphon.Simulation(
-        scenario, seed=0, logdir=LOGDIR, checkpoint_every=25
-    ) as simulation:
+if sys.argv[1:] == ["train"]:  # the child: slowed down, so that it is killed in the middle
+    with antiphon.Simulation(scenario, seed=0, logdir=LOGDIR, checkpoint_every=25) as simulation:
         simulation.run(callbacks=[lambda _: time.sleep(0.02)])
     sys.exit()
 
@@ -40,15 +30,10 @@ with subprocess.Popen([sys.executable, __file__, "train"]) as child:
         time.sleep(0.01)
     child.kill()  # SIGKILL
 
-with (
-    antiphon.Simulation.resume(LOGDIR, scenario=scenario) as resumed,
-    antiphon.Simulation(scenario) as whole,
-):
+with antiphon.Simulation.resume(LOGDIR, scenario=scenario) as resumed, antiphon.Simulation(scenario) as whole:
     start = resumed.now
     resumed.run()  # to the 200 steps of the scenario
     whole.run()
 assert 50 <= start < resumed.now == whole.now == 200
-torch.testing.assert_close(
-    resumed.compose().state_dict(), whole.compose().state_dict(), rtol=0, atol=0
-)
+torch.testing.assert_close(resumed.compose().state_dict(), whole.compose().state_dict(), rtol=0, atol=0)
 print(f"killed, resumed at step {start}: the same bits at step {resumed.now}")

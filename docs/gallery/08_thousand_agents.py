@@ -9,25 +9,17 @@ import antiphon
 
 torch.manual_seed(0)
 x = torch.randn(640, 8)
-env = antiphon.envs.from_tensors(
-    x=x, target=x[:, :2].prod(1, keepdim=True), training_only=["target"]
-)
+env = antiphon.envs.from_tensors(x=x, target=x[:, :2].prod(1, keepdim=True), training_only=["target"])
 
 start = time.process_time()
-graph = nx.MultiDiGraph(
-    nx.random_regular_graph(4, 1000, seed=0)
-)  # each edge in both directions
+graph = nx.MultiDiGraph(nx.random_regular_graph(4, 1000, seed=0))  # each edge in both directions
 goal = {"kind": "regression", "target": "target"}
 for agent in graph.nodes.values():
-    agent.update(
-        observes=["x"], network={"kind": "mlp", "hidden": [16]}, objective=goal
-    )
+    agent.update(observes=["x"], network={"kind": "mlp", "hidden": [16]}, objective=goal)
 for channel in graph.edges.values():
     channel.update(size=8, link={"delay": 1}, gradient={"kind": "linear"})
 scenario = antiphon.Scenario.from_graph(graph, env=env, batch=64)
-simulation = antiphon.Simulation(
-    scenario, seed=0
-)  # building and evaluating show progress
+simulation = antiphon.Simulation(scenario, seed=0)  # building and evaluating show progress
 print(f"{len(scenario.agents)} agents and {len(scenario.channels)} channels")
 print(f"made, checked and built in {time.process_time() - start:.1f} s of CPU time")
 

@@ -19,30 +19,18 @@ class Cart(gymnasium.Env):
 
     def step(self, action):
         self.steps += 1
-        self.seen[0] = np.clip(
-            self.seen[0] + 0.3 * (action - 1) + 0.1 * self.seen[1], -2, 2
-        )
+        self.seen[0] = np.clip(self.seen[0] + 0.3 * (action - 1) + 0.1 * self.seen[1], -2, 2)
         return self.seen.copy(), -abs(float(self.seen[0])), False, self.steps == 20, {}
 
 
 antiphon.envs.register("Cart", Cart)
 hand = {"objective": {"kind": "ppo"}, "acts": True, "clock": {"unroll": 10}}
-channel = {
-    "from": "eye",
-    "to": "hand",
-    "size": 8,
-    "gradient": {"kind": "mlp", "context": ["observation"]},
-}
+channel = {"from": "eye", "to": "hand", "size": 8, "gradient": {"kind": "mlp", "context": ["observation"]}}
 agents = {"eye": {"observes": ["observation"], "clock": {"unroll": 10}}, "hand": hand}
-scenario = antiphon.Scenario(
-    scenario="cart", env={"id": "Cart"}, agents=agents, channels=[channel]
-)
+scenario = antiphon.Scenario(scenario="cart", env={"id": "Cart"}, agents=agents, channels=[channel])
 with antiphon.Simulation(scenario, seed=0, logdir="runs/cart") as simulation:
     simulation.run(steps=800)
-    policy, env = (
-        simulation.policy(),
-        Cart(),
-    )  # what has been learned, in Gymnasium's own loop
+    policy, env = simulation.policy(), Cart()  # what has been learned, in Gymnasium's own loop
 observation, total, ended = env.reset(seed=1)[0], 0.0, False
 while not ended:
     observation, reward, _, ended, _ = env.step(policy.act(observation))

@@ -22,10 +22,7 @@ class Bounded(nn.Sequential):
 
     def __init__(self, inputs: int, outputs: int, width: int, bound: float) -> None:
         super().__init__(
-            nn.Linear(inputs, width),
-            nn.Tanh(),
-            nn.Linear(width, outputs),
-            nn.Hardtanh(-bound, bound),
+            nn.Linear(inputs, width), nn.Tanh(), nn.Linear(width, outputs), nn.Hardtanh(-bound, bound)
         )
 
 
@@ -35,16 +32,12 @@ env: {id: antiphon/Digits-v0}
 agents: {eye: {observes: [image]}, mind: {objective: {kind: classification, target: label}}}
 channels: [{from: eye, to: mind, size: 16, gradient: {kind: bounded, width: 64, context: [label]}}]
 """
-with antiphon.Simulation(
-    antiphon.Scenario.from_yaml(document), logdir="runs/own-kind"
-) as simulation:
+with antiphon.Simulation(antiphon.Scenario.from_yaml(document), logdir="runs/own-kind") as simulation:
     simulation.run(steps=200)
 with antiphon.Simulation.resume("runs/own-kind") as resumed:
     resumed.run(steps=200)
     print(f"step {resumed.now}: {resumed.evaluate()}")
-assert antiphon.comms.Channel(
-    16, gradient={"kind": "bounded", "bound": 0.5}, context={"label": 10}
-)
+assert antiphon.comms.Channel(16, gradient={"kind": "bounded", "bound": 0.5}, context={"label": 10})
 try:
     antiphon.Scenario.from_yaml(document.replace("width", "widht"))
 except antiphon.ScenarioError as error:

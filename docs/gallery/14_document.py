@@ -8,9 +8,7 @@ import numpy as np
 noise = np.random.default_rng(0)
 kinds = noise.integers(3, size=2_000)
 turns = noise.random((2_000, 1)) + np.linspace(0, 2, 32)
-shapes = np.stack(
-    [np.sin(6.28 * turns), np.sign(np.sin(6.28 * turns)), 2 * (turns % 1) - 1], 1
-)
+shapes = np.stack([np.sin(6.28 * turns), np.sign(np.sin(6.28 * turns)), 2 * (turns % 1) - 1], 1)
 waves = shapes[np.arange(2_000), kinds] + 0.3 * noise.normal(size=turns.shape)
 np.savez("waves.npz", wave=waves.astype(np.float32), kind=kinds)
 
@@ -24,13 +22,7 @@ channels:
   - {from: ear, to: mind, size: 16, gradient: {context: [kind]}}
 training: {steps: 400, evaluate: {every: 100}, keep_best: accuracy}
 """)
-for command in (
-    "check waves.yaml",
-    "run waves.yaml --name waves",
-    "evaluate runs/waves --checkpoint best",
-):
-    done = subprocess.run(
-        ["antiphon", *command.split()], check=True, capture_output=True, text=True
-    )
+for command in ("check waves.yaml", "run waves.yaml --name waves", "evaluate runs/waves --checkpoint best"):
+    done = subprocess.run(["antiphon", *command.split()], check=True, capture_output=True, text=True)
     print(f"$ antiphon {command}\n{done.stdout}")
 assert "accuracy" in done.stdout

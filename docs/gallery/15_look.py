@@ -3,9 +3,7 @@
 import antiphon
 
 with antiphon.Simulation("digits-mlp", logdir="runs/digits") as simulation:
-    view = (
-        simulation.show()
-    )  # in a notebook the graph is drawn here, and again as the run goes on
+    view = simulation.show()  # in a notebook the graph is drawn here, and again as the run goes on
     history = simulation.run(steps=200)
     page = view.save("channels.html")  # one file, no network needed
 

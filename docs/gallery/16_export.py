@@ -6,16 +6,12 @@ import torch
 import antiphon
 
 player = {"observes": ["observation"], "acts": True, "objective": "ppo"}
-scenario = antiphon.Scenario(
-    scenario="pole", env={"id": "gymnasium/CartPole-v1"}, agents={"player": player}
-)
+scenario = antiphon.Scenario(scenario="pole", env={"id": "gymnasium/CartPole-v1"}, agents={"player": player})
 with antiphon.Simulation(scenario.with_training(batch=16, steps=1_500)) as simulation:
     simulation.run()
     simulation.export("player.pt2", actions="greedy")
 
-policy = torch.export.load(
-    "player.pt2"
-).module()  # from observation [batch, 4] to action [batch]
+policy = torch.export.load("player.pt2").module()  # from observation [batch, 4] to action [batch]
 world = gymnasium.make("CartPole-v1")
 observation, _ = world.reset(seed=0)
 total, ended = 0.0, False

@@ -6,15 +6,11 @@ from torch import nn
 import antiphon
 
 
-class Classifier(
-    nn.Module
-):  # a model of transformers goes here, with these arguments and a ModelOutput
+class Classifier(nn.Module):  # a model of transformers goes here, with these arguments and a ModelOutput
     def __init__(self, tokens=20, width=32):
         super().__init__()
         self.embeddings = nn.Embedding(tokens, width)
-        self.layer = nn.ModuleList(
-            nn.Sequential(nn.Linear(width, width), nn.GELU()) for _ in range(3)
-        )
+        self.layer = nn.ModuleList(nn.Sequential(nn.Linear(width, width), nn.GELU()) for _ in range(3))
         self.classifier = nn.Linear(width, 2)
 
     def forward(self, input_ids, attention_mask=None):
@@ -28,18 +24,10 @@ class Classifier(
 
 torch.manual_seed(0)
 ids, lengths = torch.randint(20, (2_000, 12)), torch.randint(4, 13, (2_000, 1))
-mask = (
-    torch.arange(12) < lengths
-).float()  # ids and mask as a tokenizer returns them, with padding
-label = (
-    ((ids > 9) * mask).sum(1) > lengths[:, 0] / 2
-).long()  # are most of the tokens above 9?
-env = antiphon.envs.from_tensors(
-    input_ids=ids, attention_mask=mask, label=label, test=0.2
-)
-scenario = antiphon.split(
-    Classifier(), at=["layer.1", "layer.2"], env=env, output="logits"
-)
+mask = (torch.arange(12) < lengths).float()  # ids and mask as a tokenizer returns them, with padding
+label = (((ids > 9) * mask).sum(1) > lengths[:, 0] / 2).long()  # are most of the tokens above 9?
+env = antiphon.envs.from_tensors(input_ids=ids, attention_mask=mask, label=label, test=0.2)
+scenario = antiphon.split(Classifier(), at=["layer.1", "layer.2"], env=env, output="logits")
 with antiphon.Simulation(scenario) as simulation:
     simulation.run(epochs=8)
     print(scenario, score := simulation.evaluate(), sep="\n")
