@@ -67,6 +67,7 @@ class BaseSimulation:
         observed_at: Steps taken when something other than its recorders reads its state next, set by the run loop; parts
             may compute the steps before. 0: it is read after every step.
         stopping: Whether the run loop is to end now.
+        ahead: Whether parts have taken steps already that it has yet to count.
         validation: The best values of its evaluations during training.
         evaluated: The newest evaluation; None: there was none in this session.
         stop_reason: Why its run ends early; None: it does not.
@@ -93,6 +94,7 @@ class BaseSimulation:
         self.closed = False
         self.observed_at: float = 0
         self.stopping: Callable[[], bool] = lambda: False
+        self.ahead: Callable[[], bool] = lambda: False
         self.evaluated: Evaluation | None = None
         self.stop_reason: str | None = None
         self.notify: Callable[..., None] = lambda *_: None
@@ -119,11 +121,6 @@ class BaseSimulation:
         self.obstacle: str | None = None
         self.until = self.scenario.training.steps
         self.validation = Validation(self.scenario.training)
-
-    @property
-    def ahead(self) -> bool:
-        """Whether others have taken steps already that it has yet to count (`Simulation` in parts)."""
-        return False
 
     @property
     def _system(self) -> System:

@@ -229,6 +229,7 @@ class Simulation(BaseSimulation):
         if division.placement is not None:
             check_placement(self._system, division.placement)
         self._coordinator = None if division.one_process else Coordinator(self, division, opened)
+        self.ahead = lambda: self._coordinator is not None and self._coordinator.ahead(self)
 
     @property
     def _division(self) -> dict[str, Any] | None:
@@ -407,7 +408,12 @@ class Simulation(BaseSimulation):
             observers.append(self._writer)
         history = _history_of_run(self)
         self._keeps_messages = calls.each_step or bool(self.recordings)
-        self.notify = partial(self._notify, calls)
+
+        def notify(event: str, *about: object) -> None:
+            if calls.call(event, self, *about) and self._coordinator is not None:
+                self._coordinator.changed()
+
+        self.notify = notify
         try:
             with nullcontext() if progress else hidden():
                 (outcome,) = RunLoop([self], observers).run(steps, episodes=episodes, seconds=seconds)
@@ -429,15 +435,6 @@ class Simulation(BaseSimulation):
             if isinstance(recorder, LiveGraph):
                 recorder.redraw()  # while a simulation runs they are drawn now and then only
         return history.between(start, self.now)
-
-    def _notify(self, calls: Callbacks, event: str, *about: object) -> None:
-        """Call the callbacks of an event; parts take over what these have changed."""
-        if calls.call(event, self, *about) and self._coordinator is not None:
-            self._coordinator.changed()
-
-    @property
-    def ahead(self) -> bool:
-        return self._coordinator is not None and self._coordinator.ahead(self)
 
     def close(self) -> None:
         """Close recorders and environment; a second call does nothing.

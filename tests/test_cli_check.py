@@ -35,7 +35,7 @@ training: {batch: 0}
 PROBLEMS = (
     "4: agents.a.network.hiden: unknown key 'hiden'; did you mean 'hidden'?",
     "4: agents.a.observes: no signal 'imge'; did you mean 'image'?",
-    "6: agents.b.observes: 'label' is a training-only signal, which no agent may see; observe one of image, left_half, right_half",
+    "6: agents.b.observes: 'label' is a training-only signal, which no agent may read; observe one of image, left_half, right_half",
     "7: agents.b.objective.target: no signal 'lable'; did you mean 'label'?",
     "8: agents.c.clock.period: must be at least 1, not 0",
     "10: channels[0].to: no agent 'B'; known: a, b, c",

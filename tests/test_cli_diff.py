@@ -124,7 +124,7 @@ def test_another_seed(cli: Commands) -> None:
     assert 0 < tensor["largest"] < 10
     diff(cli, "a b")
     assert "seed (run.json)   0   1" in cli.out
-    assert f"step 1: agent 'ear', loss: {metric['a']!r} against {metric['b']!r}" in cli.out
+    assert f"step 1: agent 'ear', loss: {metric['a']!r} and {metric['b']!r}" in cli.out
 
 
 LISTENER = "  lip: {objective: {kind: classification, target: label}, observes: [image]}\n  mind:"

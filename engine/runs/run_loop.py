@@ -218,7 +218,7 @@ class RunLoop:
 
     def _ahead(self) -> bool:
         """Whether parts have taken steps already that are not counted yet: the log entries of these are written too."""
-        return any(simulation.ahead for simulation in self.running)
+        return any(simulation.ahead() for simulation in self.running)
 
     def _note_observed(self) -> None:
         for simulation in self.running:

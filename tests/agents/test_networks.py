@@ -160,7 +160,7 @@ def test_a_pointer_scores_each_candidate_by_its_product_with_the_rest() -> None:
 def test_a_pointer_that_cannot_choose_is_refused() -> None:
     with pytest.raises(ScenarioError, match=r"one output for each of 4 candidates.*needs 3"):
         Pointer(27, (4, 6), 5, (), (Head(OBJECTIVE, (3,)),))
-    with pytest.raises(ScenarioError, match="nothing but candidates"):
+    with pytest.raises(ScenarioError, match="pointer reads only candidates; give it a message as well"):
         Pointer(24, (4, 6), 5, (), (Head(OBJECTIVE, (4,)),))
 
 

@@ -279,7 +279,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"gradient": {"optimiser": {"rate": 1}}},
         "gradient.optimiser.rate: unknown key 'rate'; known: clip, kind",
     ),
-    ({"gradient": "local"}, "gradient.target: is missing; a local gradient needs it: the signal that"),
+    ({"gradient": "local"}, "gradient.target: is missing; a local gradient needs it: the target signal"),
     ({"gradient": {**LOCAL, "target": "lable"}}, "gradient.target: there is no 'lable'; did you mean"),
     ({"gradient": {"kind": "mlp", "hidden": ()}}, "gradient.hidden: must be a list of at least 1, not []"),
     ({"gradient": "conv", "size": [2, 3]}, "size: a conv gradient reads maps [channels, height, width]"),
@@ -330,7 +330,7 @@ def test_messages_that_do_not_fit_are_refused(message: Tensor, context: dict[str
 
 
 def test_misuse_of_learn_and_receive_is_told() -> None:
-    with pytest.raises(ScenarioError, match="channel up: nothing has been sent; call send before receive"):
+    with pytest.raises(ScenarioError, match="channel up: no message has been sent; call send before receive"):
         comms.Channel(4, name="up").receive()
     with pytest.raises(
         ScenarioError, match=r"learn: the objective is \[8, 3\]; pass its mean over the batch, or one"

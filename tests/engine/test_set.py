@@ -175,7 +175,7 @@ REFUSED: dict[Any, tuple[Any, str]] = {
     "n1.learning_rate": (torch.ones(()), "set: n1.learning_rate: must be plain data"),
     "n0.schedule": (
         {"kind": "steps"},
-        "set: n0.schedule.at: is missing; a steps schedule needs it: where it steps",
+        "set: n0.schedule.at: is missing; a steps schedule needs it: increasing fractions",
     ),
     None: (0.1, r"^set: None; must be a string such as 'AGENT\.learning_rate'$"),
 }

@@ -178,7 +178,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     # schedules, gradients, networks
     (
         document(training={"optimiser": {"schedule": {"kind": "steps"}}}),
-        "training.optimiser.schedule.at: is missing; a steps schedule needs it: where it steps",
+        "training.optimiser.schedule.at: is missing; a steps schedule needs it: increasing fractions",
     ),
     # the whole
     (agents(b={"objective": None}), "agents: no agent has an objective, so nothing would be learned; add"),
@@ -227,7 +227,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (chain({}, {"coupling": "unlocked"}), "channels[1].input: an unlocked channel needs a synthetic"),
     (
         chain({"gradient": {"kind": "local"}}),
-        "channels[0].gradient.target: is missing; a local gradient needs it: the signal",
+        "channels[0].gradient.target: is missing; a local gradient needs it: the target signal",
     ),
     (chain({"gradient": "conv", "size": [3, 4]}), "channels[0].gradient.kind: a conv gradient needs"),
     # contexts

@@ -146,7 +146,7 @@ def test_a_signal_that_is_right_in_the_messages_and_wrong_in_the_parameters(
     line = signal_caution(cosine, parameters)
     assert line is not None
     assert f"cosine {cosine:.2f}" in line
-    assert f"({parameters:.2f})" in line
+    assert f"(cosine {parameters:.2f})" in line
     assert "\n" not in line
 
 

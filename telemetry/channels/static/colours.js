@@ -49,7 +49,7 @@ export function scaleFor(info) {
 }
 
 /** Share of the largest number by which numbers have to differ to fill a scale. */
-const NARROW = 0.1;
+const ALIKE = 0.1;
 const LOG = " log ";
 let parsedScale = "";
 let parsedBend = 0;
@@ -115,7 +115,7 @@ export function rangeFor(scale, min, max, limit = null) {
   }
   if (min === max) return [min - (Math.abs(min) || 1), min + (Math.abs(min) || 1)];
   // Numbers that hardly differ look alike: their scale begins at zero.
-  return min > 0 && max - min < NARROW * max ? [0, max] : [min, max];
+  return min > 0 && max - min < ALIKE * max ? [0, max] : [min, max];
 }
 
 /**

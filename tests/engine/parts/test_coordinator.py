@@ -150,7 +150,7 @@ def test_parts_stack_where_the_whole_does() -> None:
         parts = divided._coordinator._parts
         assert isinstance(parts, LocalParts)
         for part in parts.parts:
-            assert len(part.backend.stacked.base.agents) == len(part.backend.stacked.agents)
+            assert part.backend.system is part.backend.stacked.base
 
 
 def test_steps_that_are_read_are_the_wholes() -> None:

@@ -103,7 +103,7 @@ def test_a_script_that_is_run_again_goes_on_to_the_same_bits(whole: tuple[Path, 
     assert_same_run(whole[0], run)
     for changes, line in (
         ({"seed": 2}, "seed is 1, not 2"),
-        ({"dtype": torch.float64}, "dtype: float32"),
+        ({"dtype": torch.float64}, "dtype is float32, not float64"),
     ):
         with one_line(f"run: holds another run .{line}", RunError):
             Simulation(own(), logdir=run, exist="resume", **{"seed": 1, **changes})

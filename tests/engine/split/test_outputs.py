@@ -100,7 +100,7 @@ RETURNED = r"forward returns logits \[3, 3\], angle \[3, 2\]"
         ({"objectives": {**BOTH, "logit": "label"}}, "'logit' is no tensor .*; did you mean 'logits'"),
         (
             {"objectives": {**BOTH, "angle": "label"}},
-            r"'angle' is \[3, 2\], and its objective needs .* 3 numbers",
+            r"'angle' is \[3, 2\], and its objective needs .* 3 values per sample",
         ),
         ({"objectives": ["label"]}, "give one for each output by its key or index, such as"),
         (

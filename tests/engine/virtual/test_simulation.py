@@ -195,7 +195,10 @@ THREE = {"s0": 0, "s1": 1, "s2": 2}
 AT_ONCE: dict[str, Any] = {"channel": {"link": {"delay": 0}}}
 REFUSED: list[tuple[Callable[[], object], str]] = [
     (lambda: VirtualSimulation(stages(), profile(2), THREE), "test: no machine 2; it has 2"),
-    (lambda: VirtualSimulation(stages(), profile(2), {"s0": 0}), "place: s1, s2 in no part"),
+    (
+        lambda: VirtualSimulation(stages(), profile(2), {"s0": 0}),
+        "place: no part for s1, s2; place every agent",
+    ),
     (lambda: VirtualSimulation(stages(**AT_ONCE), profile(3), THREE), "delay: 1"),
     (lambda: virtual(stages(env={"hold": 3, "episode": "example"}, aligned=False)), "env: its episodes end"),
     (lambda: virtual().set("s0.learning_rate", 0.1), "set: s0.learning_rate cannot change in virtual time"),
