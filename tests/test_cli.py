@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -269,7 +270,7 @@ def test_tb_prints_the_address_of_the_channels_tab(
 ) -> None:
     """A port in use is one line."""
     (here / "runs").mkdir()
-    from tensorboard import program  # type: ignore[import-untyped]
+    program = import_module("tensorboard.program")
 
     class Board:
         def configure(self, words: Sequence[str]) -> None:

@@ -60,13 +60,13 @@ def serve(arguments: Sequence[str]) -> None:
         RunError: The port is in use.
         KeyboardInterrupt: Ctrl-C.
     """
-    from tensorboard import program  # type: ignore[import-untyped]
+    from tensorboard.program import TensorBoard, TensorBoardServerException  # type: ignore[import-untyped]
 
-    board = program.TensorBoard()
+    board = TensorBoard()
     board.configure(("tensorboard", *arguments))
     try:
         address = board.launch() + _TAB
-    except program.TensorBoardServerException as error:
+    except TensorBoardServerException as error:
         raise RunError(f"tb: {' '.join(str(error).split())}; choose another --port") from None
     write_line(f"Channels tab  {address}")
     write_line("Ctrl-C ends TensorBoard")
