@@ -92,15 +92,17 @@ def readable_signature(
     if not (isinstance(obj, type) and issubclass(obj, BaseModel)):
         return None
     keys = [
-        key
-        if field.is_required()
-        else f"{key}=…"
-        if field.default is None
-        else f"{key}={field.default!r:.40}"
-        for name, field in obj.model_fields.items()
-        for key in [field.alias or name]
+        _key(field.alias or name, field) for name, field in obj.model_fields.items()
     ]
     return f"(*, {', '.join(keys)})" if keys else "()", None
+
+
+def _key(name: str, field: Any) -> str:
+    """Return a key of a signature; only plain defaults are shown."""
+    if field.is_required():
+        return name
+    plain = isinstance(field.default, bool | int | float | str)
+    return f"{name}={field.default!r}" if plain else f"{name}=…"
 
 
 def setup(app: Any) -> None:
