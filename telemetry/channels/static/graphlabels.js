@@ -58,7 +58,7 @@ export function labelsFor(shape, view, widths, names, details, bright) {
     const wide = widths[agent] / view.zoom;
     if (wide <= 1.34 * radius) {
       found.push({ agent, text: names[agent], x, y, inside: true });
-      under.push([agent, x, y + radius]);
+      under.push([agent, x, y, radius]);
       return;
     }
     const size = SIZE / view.zoom;
@@ -73,20 +73,29 @@ export function labelsFor(shape, view, widths, names, details, bright) {
     if (taken.some((other) => overlap(box, other)) || (roomy && overDisc(shape, box, agent))) return;
     taken.push(box);
     found.push({ agent, text: names[agent], x: middle, y: below, inside: false });
-    if (below > y) under.push([agent, x, below + size / 2]);
+    under.push([agent, x, y, below > y ? below + size / 2 - y : radius]);
   }
 
-  /** What an agent is, under a line at `top`. */
-  function detail(agent, x, top) {
+  /** What an agent is: below its disc and name, `reach` under its middle, or above where a loop or the edge is in the way. */
+  function detail(agent, x, y, reach) {
     const text = details.texts[agent];
     if (!text) return;
     const [half, size, air] = [details.widths[agent] / view.zoom / 2, SIZE / view.zoom, 3 / view.zoom];
     const [left, right] = [-view.left, shape.width - view.left].map((edge) => edge / view.zoom);
+    const [top, bottom] = [-view.top, shape.height - view.top].map((edge) => edge / view.zoom);
     const middle = Math.max(Math.min(x, right - half - air), left + half + air);
-    const box = [middle - half, top + air, middle + half, top + air + size];
-    if (box[3] > (shape.height - view.top) / view.zoom || taken.some((other) => overlap(box, other)) || overDisc(shape, box, agent)) return;
-    taken.push(box);
-    found.push({ agent, text, x: middle, y: (box[1] + box[3]) / 2, inside: false, detail: true });
+    // A halo marks an agent that ticks.
+    const halo = Math.max(2 * air, 0.2 * radius);
+    const tops = [y + reach + halo, y - radius - halo - size];
+    const looped = shape.run.outgoing(agent).some((channel) => shape.run.channels[channel].to === agent);
+    if (looped && y > (top + bottom) / 2) tops.reverse();
+    for (const at of tops) {
+      const box = [middle - half, at, middle + half, at + size];
+      if (at < top || at + size > bottom || taken.some((other) => overlap(box, other)) || overDisc(shape, box, agent)) continue;
+      taken.push(box);
+      found.push({ agent, text, x: middle, y: at + size / 2, inside: false, detail: true });
+      return;
+    }
   }
 }
 

@@ -18,8 +18,10 @@ const LEVEL_MARGIN = 132;
 const CROWD = 200;
 /** So few agents are always large enough to see. */
 const FEW_AGENTS = 60;
-/** So few agents fill the picture with larger discs. */
+/** So few agents have larger discs, and margins. */
 const FEWEST_AGENTS = 4;
+const LARGEST = 22;
+const LARGER = 1.4;
 const CAREFUL = 800;
 const BENDS = [0, 0.1, -0.1, 0.18, -0.18, 0.28, -0.28, 0.4, -0.4];
 
@@ -34,7 +36,7 @@ const BENDS = [0, 0.1, -0.1, 0.18, -0.18, 0.28, -0.28, 0.4, -0.4];
 export function shapeOf(run, width, height) {
   const places = placesOf(run, width, height);
   const spacing = spacingOf(places);
-  const radius = Math.min(run.agents.length > FEWEST_AGENTS ? 22 : 34, Math.max(run.agents.length > FEW_AGENTS ? 1.6 : 7, 0.36 * spacing));
+  const radius = Math.min(LARGEST * (run.agents.length > FEWEST_AGENTS ? 1 : LARGER), Math.max(run.agents.length > FEW_AGENTS ? 1.6 : 7, 0.36 * spacing));
   const count = run.channels.length;
   const shape = {
     run, width, height, places, spacing, radius,
@@ -133,7 +135,7 @@ function placesOf(run, width, height) {
   const [low, high] = endsOf(ys);
   const levelled = run.graph.by_timescale;
   const loops = run.channels.some(({ from, to }) => from === to);
-  const margin = count > CROWD ? CROWD_MARGIN : loops ? LOOP_MARGIN : MARGIN;
+  const margin = count > CROWD ? CROWD_MARGIN : (loops ? LOOP_MARGIN : MARGIN) * (count > FEWEST_AGENTS ? 1 : LARGER);
   const before = levelled ? LEVEL_MARGIN : margin;
   const wide = Math.max(width - before - margin, 40);
   const tall = Math.max(height - 2 * margin, 40);
