@@ -112,7 +112,7 @@ def draw(path: Path) -> None:
             ),
         ],
         loc="outside lower center",
-        ncols=6,
+        ncols=3,
         frameon=False,
         fontsize=8.5,
     )
