@@ -13,7 +13,14 @@ if TYPE_CHECKING:
     from antiphon.engine.split.join import join
     from antiphon.engine.split.split import split
     from antiphon.envs import environment
-    from antiphon.errors import AntiphonError, DataError, DivergenceError, RunError, ScenarioError
+    from antiphon.errors import (
+        AntiphonError,
+        DataError,
+        DivergenceError,
+        RunError,
+        ScenarioError,
+        ScenarioWarning,
+    )
     from antiphon.extensions import (
         aggregation,
         gradient,
@@ -40,6 +47,7 @@ __all__ = [
     "RunError",
     "Scenario",
     "ScenarioError",
+    "ScenarioWarning",
     "Simulation",
     "Template",
     "aggregation",
@@ -74,6 +82,7 @@ _FROM = {
     "DivergenceError": "errors",
     "RunError": "errors",
     "ScenarioError": "errors",
+    "ScenarioWarning": "errors",
     "Scenario": "scenarios",
     "Template": "scenarios",
     "load": "scenarios",

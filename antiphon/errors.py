@@ -14,6 +14,7 @@ __all__ = [
     "ResourceError",
     "RunError",
     "ScenarioError",
+    "ScenarioWarning",
     "in_one_line",
     "require",
     "suggest",
@@ -55,6 +56,10 @@ class AntiphonError(Exception):
 
 class ScenarioError(AntiphonError, ValueError):
     """A scenario file, template, graph or override that cannot be run as written."""
+
+
+class ScenarioWarning(UserWarning):
+    """A scenario that runs, but probably not as intended. `antiphon check` prints the same lines."""
 
 
 class DataError(AntiphonError, ValueError):

@@ -31,6 +31,7 @@ from antiphon.engine.parts.automatic_delay import with_chosen_delay
 from antiphon.engine.parts.coordinator import Coordinator
 from antiphon.engine.parts.placement import check_placement
 from antiphon.engine.parts.settings import PartsSettings
+from antiphon.engine.planning.advice import advice_on_a_run
 from antiphon.engine.probes.truth import Probe, true_gradients
 from antiphon.engine.probes.value import Values, value, write_value
 from antiphon.engine.runs.directory import RunDirectory, check_exist, check_free, is_free
@@ -41,7 +42,7 @@ from antiphon.engine.state.checkpoint import read_simulation
 from antiphon.engine.state.compatibility import check_same_scenario, with_saved_delays
 from antiphon.engine.state.described_scenario import described_scenario
 from antiphon.engine.state.weights import TakenWeights
-from antiphon.errors import DivergenceError, RunError, ScenarioError
+from antiphon.errors import DivergenceError, RunError, ScenarioError, ScenarioWarning
 from antiphon.files import fitting
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import as_scenario
@@ -373,7 +374,8 @@ class Simulation(BaseSimulation):
         """Train, and return the metrics. Ctrl-C ends the run after the present step, a second Ctrl-C at once.
 
         `logdir` receives the same files as a run from the command line: ten checkpoints (the newest two are kept), a result
-        at the end, and after an exception its reason in run.json.
+        at the end, and after an exception its reason in run.json. Before the first step, the warnings of `antiphon check`
+        are issued as `ScenarioWarning`, but for unused keys and controls.
 
         Args:
             steps: Further environment steps. Without any limit, the run ends at `training.steps` (a resumed simulation: at
@@ -398,6 +400,9 @@ class Simulation(BaseSimulation):
             ScenarioError: A limit or callback is invalid, the environment's episodes never end, or it has no epochs.
             RunError: The simulation has been closed.
         """
+        if self.now == 0:
+            for line in advice_on_a_run(self.scenario, saved=self._writer is not None):
+                warnings.warn(line, ScenarioWarning, stacklevel=2)
         steps = steps_to_take(self, steps, epochs)
         if steps is None and episodes is None and seconds is None:
             steps = max(0, self._goal - self.now)

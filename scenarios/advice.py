@@ -20,7 +20,7 @@ from antiphon.scenarios.channel_specs import (
 from antiphon.scenarios.document import Scenario
 from antiphon.spec import Spec, defaults, plain
 
-__all__ = ["listed", "unused_by_agent", "unused_by_channel", "warnings"]
+__all__ = ["is_unused_key", "listed", "unused_by_agent", "unused_by_channel", "warnings"]
 
 
 _IS_NOT_USED = " is not used "
@@ -31,6 +31,11 @@ _UNREACHED = "reached by no learning signal"
 
 def _unused(key: str, reason: str) -> str:
     return f"{key}{_IS_NOT_USED}{reason}"
+
+
+def is_unused_key(warning: str) -> bool:
+    """Whether a warning is about a key without effect: templates have such keys for other variants."""
+    return _IS_NOT_USED in warning
 
 
 def _ignored(spec: Spec, uses: Iterable[tuple[str, bool, str]], prefix: str = "") -> Iterator[str]:

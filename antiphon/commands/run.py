@@ -32,6 +32,7 @@ from antiphon.engine.runs.run_loop import Outcome
 from antiphon.errors import AntiphonError, RunError
 from antiphon.files import finite
 from antiphon.scenarios import Scenario, Template
+from antiphon.scenarios.advice import is_unused_key
 from antiphon.terminal.output import (
     console,
     decimal,
@@ -212,9 +213,6 @@ def print_outcome(outcome: Outcome, json: bool) -> int:
 
 # --- several seeds -----------------------------------------------------------------------------------------
 
-_UNUSED = " is not used "
-"""Ending of the warnings that only `check` lists: templates have unused keys for other variants."""
-
 
 def _run_seeds(
     request: Request,
@@ -256,9 +254,9 @@ def _run_seeds(
 
 
 def _warn(lines: Sequence[str]) -> None:
-    """Print the warnings about a scenario, but for those of `check` alone."""
+    """Print the warnings about a scenario, but for unused keys, which `check` lists."""
     for line in lines:
-        if _UNUSED not in line:
+        if not is_unused_key(line):
             remark(f"warning: {line}", "yellow")
 
 

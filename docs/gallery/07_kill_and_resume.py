@@ -15,7 +15,7 @@ x = torch.randn(2000, 8, generator=torch.Generator().manual_seed(0))  # the same
 env = antiphon.envs.from_tensors(x=x, label=(x[:, 0] * x[:, 1] > 0).long())
 goal = {"kind": "classification", "target": "label"}
 agents = {"eye": {"observes": ["x"]}, "mind": {"objective": goal}}
-channels = [{"from": "eye", "to": "mind", "size": 16}]
+channels = [{"from": "eye", "to": "mind", "size": 16, "gradient": {"context": ["label"]}}]
 scenario = antiphon.Scenario(
     scenario="mine", env=env, agents=agents, channels=channels, training={"batch": 32, "steps": 200}
 )

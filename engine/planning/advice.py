@@ -14,10 +14,10 @@ from antiphon.engine.heart.clock import Clock
 from antiphon.envs.registry import describe
 from antiphon.envs.signal import Description
 from antiphon.scenarios import ChannelSpec, Scenario, warnings
-from antiphon.scenarios.advice import listed
+from antiphon.scenarios.advice import is_unused_key, listed
 from antiphon.scenarios.relations import learning_groups
 
-__all__ = ["advice", "expected_updates"]
+__all__ = ["advice", "advice_on_a_run", "expected_updates"]
 
 _MOST_WALKED = 300_000
 """Agents and channels that are walked through, at most, in search of late messages."""
@@ -30,12 +30,13 @@ _WIDE = 4096
 """Zeros and ones of a one-hot observation of several values, at most, without a warning."""
 
 
-def advice(scenario: Scenario, variants: Iterable[Scenario] = ()) -> list[str]:
+def advice(scenario: Scenario, variants: Iterable[Scenario] = (), *, saved: bool = True) -> list[str]:
     """Return the scenario's warnings and those about delays and waiting (semantics 21, 27b).
 
     Args:
         scenario: The scenario.
         variants: As for `antiphon.scenarios.warnings`.
+        saved: Whether the run is saved, so that its environment should have a state.
 
     Raises:
         ScenarioError: There is no such environment.
@@ -51,7 +52,7 @@ def advice(scenario: Scenario, variants: Iterable[Scenario] = ()) -> list[str]:
             f"training.evaluate.period: {evaluate.period} is more than training.steps, {steps}: nothing is evaluated"
         )
     found += [*_weak_signals(scenario, env), *_wide(scenario, env)]
-    if not env.can_be_saved:
+    if saved and not env.can_be_saved:
         found.append(
             "env: it has no state_dict, so a run cannot be resumed or forked: resume, evaluate --value, "
             "telemetry.value and probes raise an error; evaluate, export and diff work"
@@ -63,6 +64,23 @@ def advice(scenario: Scenario, variants: Iterable[Scenario] = ()) -> list[str]:
             "give an agent `acts: true`, or the environment threshold 0"
         )
     return [*found, *_waiting_for_each_other(scenario)]
+
+
+def advice_on_a_run(scenario: Scenario, *, saved: bool) -> list[str]:
+    """Return the scenario's warnings without unused keys, and without agents that learn from nothing as they would if their
+    channels were not detached: these are controls.
+
+    Args:
+        scenario: The scenario.
+        saved: See `advice`.
+    """
+    found = advice(scenario, map(_locked, [scenario]), saved=saved)
+    return [line for line in found if not is_unused_key(line)]
+
+
+def _locked(scenario: Scenario) -> Scenario:
+    channels = [channel.model_copy(update={"coupling": "locked"}) for channel in scenario.channels]
+    return scenario.model_copy(update={"channels": channels})
 
 
 def _weak_signals(scenario: Scenario, env: Description) -> Iterator[str]:

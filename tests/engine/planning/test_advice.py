@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+import warnings
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from antiphon import Scenario, Simulation, Template, load
+from antiphon import Scenario, ScenarioWarning, Simulation, Template, load
 from antiphon.commands.arguments import scenario_template
 from antiphon.commands.check import check_scenario
 from antiphon.envs import from_tensors
+from antiphon.scenarios.advice import is_unused_key
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
 
@@ -189,3 +192,26 @@ def test_an_objective_that_never_ticks_when_it_counts_is_refused() -> None:
     scenario = scenario_of(agents, [channel("az", "decoupled")], {"hold": 4, "episode": "example"})
     with one_line(r"agents\.z\.clock: it ticks at steps 0, 2, …, never at the last step"):
         Simulation(scenario)
+
+
+def test_a_first_run_in_python_issues_the_warnings_of_check(tmp_path: Path) -> None:
+    scenario = decoupled()
+    (line,) = (line for line in advice(scenario) if not is_unused_key(line))
+    with Simulation(scenario, logdir=tmp_path / "run") as simulation:
+        with pytest.warns(ScenarioWarning) as issued:
+            simulation.run(1)
+        with warnings.catch_warnings(action="error"):
+            simulation.run(1)
+    assert [str(each.message) for each in issued] == [line]
+    assert issued[0].filename == __file__
+    with warnings.catch_warnings(action="error"), Simulation.resume(tmp_path / "run") as resumed:
+        resumed.run(1)
+
+
+@pytest.mark.filterwarnings("error::antiphon.errors.ScenarioWarning")
+def test_a_detached_control_is_no_reason_for_a_warning_in_python() -> None:
+    agents = {"a": {"observes": ["image"]}, "z": {"objective": CLASSIFY}}
+    scenario = scenario_of(agents, [channel("az", "detached")], {"hold": 16}, steps=2)
+    assert any("reached by no learning signal" in line for line in advice(scenario))
+    with Simulation(scenario) as simulation:
+        simulation.run()
