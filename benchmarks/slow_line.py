@@ -20,6 +20,7 @@ and the first allocations count for nobody. The step in which it runs out is fin
 time: of ways that average, the mean of the two. A run leaves `ms` (a step), `bytes` (a step, from the first end and from the
 second), `rss_mb` (the most memory of each process above that after `import torch`; of antiphon two parts and the process that
 started them, without Ray's own), `forwarder` (its share of a core) and `bits`. Ways, lines and seeds take turns, seed by seed.
+With `--pause`, the first process that trains is stopped for so many seconds in the middle of the training.
 
 The table of the results, on an idle machine:
 
@@ -87,7 +88,7 @@ class Records:
         path: Of the file; None: they are kept in memory.
     """
 
-    _KEYS = ("line", "way", "seed", "seconds", "lr", "mtu")
+    _KEYS = ("line", "way", "seed", "seconds", "pause", "lr", "mtu")
 
     def __init__(self, path: Path | None) -> None:
         self._path, self._found = path, dict[tuple[Any, ...], dict[str, Any]]()
@@ -96,11 +97,14 @@ class Records:
                 self._take(json.loads(line))
 
     def _take(self, record: dict[str, Any]) -> None:
-        self._found[tuple(record[key] for key in self._KEYS)] = record
+        self._found[self._key(record)] = record
+
+    def _key(self, about: Mapping[str, Any]) -> tuple[Any, ...]:
+        return tuple(about.get(key, 0.0) for key in self._KEYS)  # older records have no pause
 
     def get(self, about: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return the record of a run; None: there is none."""
-        return self._found.get(tuple(about[key] for key in self._KEYS))
+        return self._found.get(self._key(about))
 
     def add(self, record: dict[str, Any]) -> None:
         """Keep a record."""
@@ -114,7 +118,7 @@ def run_all(runs: Sequence[dict[str, Any]], records: Records, mtu: int) -> int:
     """Take the runs that have no record, and return how many have failed.
 
     Args:
-        runs: Their line, way, seed, seconds, learning rate and MTU.
+        runs: Their line, way, seed, seconds, pause, learning rate and MTU.
         records: Each is kept as soon as it is there.
         mtu: Bytes of a packet.
 
@@ -130,7 +134,7 @@ def run_all(runs: Sequence[dict[str, Any]], records: Records, mtu: int) -> int:
             start, setting = time.monotonic(), Setting.parsed(run["line"])
             try:
                 with Training(pair, setting, run["way"], run["seed"], run["lr"], run["seconds"]) as training:
-                    found = training.measured(after_import)
+                    found = training.measured(after_import, run["pause"])
             except (WayError, NetworkError) as error:
                 failed += 1
                 note = f"fails ({error})"
@@ -208,6 +212,7 @@ def arguments_of(command: Sequence[str] | None = None) -> argparse.Namespace:
         "--line", action="append", metavar="MBIT:MS[:LOSS]", help="may be given several times"
     )
     parser.add_argument("--seconds", type=float, default=60.0, help="of training")
+    parser.add_argument("--pause", type=float, default=0.0, help="seconds for which a process is stopped")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--ways", default=DEFAULT, help=f"with commas, or all; default: {DEFAULT}")
     parser.add_argument(
@@ -238,6 +243,7 @@ def main() -> None:
             "way": way,
             "seed": seed,
             "seconds": arguments.seconds,
+            "pause": arguments.pause,
             "lr": rate,
             "mtu": arguments.mtu,
         }

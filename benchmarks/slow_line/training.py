@@ -107,11 +107,12 @@ class Training:
                 raise WayError(f"{what} within {within:g} s")
             time.sleep(_POLL)
 
-    def measured(self, after_import: float) -> dict[str, Any]:
-        """Return what the way comes to in its time.
+    def measured(self, after_import: float, pause: float = 0.0) -> dict[str, Any]:
+        """Return the results of the way in its time.
 
         Args:
             after_import: Megabytes of a process that has imported torch.
+            pause: Seconds for which the first process that trains is stopped, in the middle of the time.
 
         Raises:
             WayError: It fails.
@@ -119,6 +120,11 @@ class Training:
         clock, line = self.clock, self.pair.line
         self._wait(lambda: clock.began is not None, _BEGUN_WITHIN, f"has not taken {WARM} steps")
         before = clock.steps, line.bytes, line.cpu, time.monotonic()
+        if pause:
+            time.sleep(max(0.0, (clock.began or 0.0) + (self._seconds - pause) / 2 - time.monotonic()))
+            os.kill(clock.processes[0], signal.SIGSTOP)
+            time.sleep(pause)
+            os.kill(clock.processes[0], signal.SIGCONT)
         self._wait(lambda: clock.over, self._seconds + 60, "the clock has stopped")
         steps, now = clock.steps - before[0], time.monotonic()
         sent = [round((new - old) / max(1, steps)) for new, old in zip(line.bytes, before[1], strict=True)]
