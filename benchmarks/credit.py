@@ -20,28 +20,26 @@ It can be cut: with the same `--out` it goes on.
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch import Tensor
 
 import antiphon
-from antiphon.agents.models import GPT
 from antiphon.telemetry.statistics import mean
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE / "slow_line")]
+from heads import WithHeads
 from interleaved import table
 from machine import machine
 from task import BATCH, BLOCKS, LENGTH, TEXT, Windows, bits, new_model
@@ -68,31 +66,6 @@ CREDIT: dict[str, dict[str, Any]] = {
 def first_blocks(parts: int) -> list[int]:
     """Return the block that each part but the first begins with."""
     return [BLOCKS * part // parts for part in range(1, parts)]
-
-
-class WithHeads(nn.Module):
-    """The model, and at each cut a head of the kind of `aug_local`: copies of the next block and of the last layers.
-
-    Args:
-        model: The model.
-        cuts: The blocks before which it would be cut.
-    """
-
-    def __init__(self, model: GPT, cuts: Sequence[int]) -> None:
-        super().__init__()
-        self.model, self.cuts = model, cuts
-        layers = ([model.blocks[cut], model.norm, model.head] for cut in cuts)
-        self.heads = nn.ModuleList(nn.Sequential(*map(copy.deepcopy, each)) for each in layers)
-
-    def losses(self, tokens: Tensor, following: Tensor) -> Iterator[Tensor]:
-        """Yield the loss of each head, then of the model, in nats per character."""
-        model, target = self.model, following.flatten()
-        x = model.drop(model.tokens(tokens) + model.positions(torch.arange(tokens.shape[1])))
-        for number, block in enumerate(model.blocks):
-            if number in self.cuts:
-                yield cross_entropy(self.heads[self.cuts.index(number)](x).flatten(0, 1), target)
-            x = block(x)
-        yield cross_entropy(model.head(model.norm(x)).flatten(0, 1), target)
 
 
 def plain(cuts: Sequence[int], run: dict[str, Any]) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ is cubic with large buffers; packets have `--mtu` bytes (16,000), which spares t
 Ways, each with one thread a process and 16 windows a step:
 
     plain, plain2     one process, with one thread and with two; the line does not matter
+    plain-heads       the same with the auxiliary head and loss that antiphon's first part has
     ddp, ddp16        DistributedDataParallel over gloo; its gradients as float16
     1f1b              torch.distributed.pipelining, half of the blocks each, 4 micro-batches
     averaging:H       parameters averaged every H steps; `averaging` is H = 16, 64 and 256, and in the result the best of them
@@ -58,6 +59,7 @@ EVERY = (16, 64, 256)
 WAYS = {
     "plain": ("plain",),
     "plain2": ("plain2",),
+    "plain-heads": ("plain-heads",),
     "ddp": ("ddp",),
     "ddp16": ("ddp16",),
     "1f1b": ("1f1b",),

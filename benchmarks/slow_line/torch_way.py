@@ -1,6 +1,7 @@
 """One process of a way of training in plain torch; `slow_line.py` starts it with its settings as a JSON object.
 
 plain          the training loop
+plain-heads    the training loop, with the head that antiphon's first part has, and its loss through all blocks below
 ddp            DistributedDataParallel, half of the batch each; ddp16 sends gradients in float16
 1f1b           half of the blocks each, four micro-batches (torch.distributed.pipelining)
 averaging:H    half of the batch each; parameters are averaged every H steps (local SGD, Stich 2019)
@@ -19,6 +20,7 @@ from typing import Any
 
 import torch
 from clock import Clock
+from heads import WithHeads
 from task import BATCH, BLOCKS, Windows, new_model, save
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
@@ -45,6 +47,18 @@ def loop(net: nn.Module, windows: Windows, rate: float) -> Step:
         tokens, following = windows()
         optimiser.zero_grad()
         loss_of(net(tokens), following).backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+
+    return step
+
+
+def with_heads(net: WithHeads, windows: Windows, rate: float) -> Step:
+    """Return a step of the training loop with auxiliary losses."""
+    optimiser = torch.optim.Adam(net.parameters(), rate)
+
+    def step() -> None:
+        optimiser.zero_grad()
+        torch.stack(list(net.losses(*windows()))).sum().backward()  # type: ignore[no-untyped-call]
         optimiser.step()
 
     return step
@@ -138,6 +152,9 @@ def prepared(settings: Mapping[str, Any], model: GPT) -> tuple[nn.Module, Step]:
     if kind == "1f1b":
         half = Half(model, index)
         return half, pipelined(half, Windows(BATCH, seed), rate)
+    if kind == "plain-heads":
+        whole = WithHeads(model, [BLOCKS // PROCESSES])
+        return whole, with_heads(whole, Windows(BATCH, seed), rate)
     if kind.startswith("plain"):
         return model, loop(model, Windows(BATCH, seed), rate)
     windows = Windows(BATCH // PROCESSES, seed + index)
