@@ -85,6 +85,8 @@ class BaseSimulation:
         backend: str = "cohort",
         stacked: bool = True,
     ) -> None:
+        if isinstance(seed, bool) or not hasattr(seed, "__index__"):
+            raise ScenarioError(f"seed: {seed!r}; must be a whole number")
         self.threads, self._backend_name, self._stacked = threads, checked_backend(backend), stacked
         torch.set_num_threads(threads)
         self.scenario = scenario = as_scenario(scenario)

@@ -208,7 +208,7 @@ def make(
     """Make the environment that a scenario declares.
 
     Args:
-        spec: A mapping `{"id": …, **options}`, or an object with `id` and the options as `kwargs`; an object with a method
+        spec: An id; a mapping `{"id": …, **options}`, or an object with `id` and the options as `kwargs`; an object with a method
             `make` that takes the other arguments, such as a `Source`; or a Gymnasium vector environment.
         batch: Number of environments.
         device: Device of the signals.
@@ -258,6 +258,7 @@ def make(
 
 def _declared(spec: Any) -> tuple[str | None, str, dict[str, Any]]:
     """Return who makes an environment (`id`: antiphon), its name and the other keys; None for objects without an id."""
+    spec = {"id": spec} if isinstance(spec, str) else spec
     keys = dict(spec if isinstance(spec, Mapping) else getattr(spec, "kwargs", {}))
     name = keys.pop("id", None) if isinstance(spec, Mapping) else getattr(spec, "id", None)
     if name is None and not isinstance(spec, Mapping):

@@ -86,7 +86,7 @@ __all__ = [
 
 
 class EnvSpec(Spec):
-    """An environment by its id; all other keys are options of the environment.
+    """An environment by its id; all other keys are options of the environment. A word is an id without options.
 
     Attributes:
         id: An id of antiphon, such as `antiphon/Digits-v0`, or one that you registered. `gymnasium/ID` is an id of Gymnasium's
@@ -108,6 +108,8 @@ class EnvSpec(Spec):
     @model_validator(mode="before")
     @classmethod
     def _plain_data(cls, data: Any) -> Any:
+        if isinstance(data, str):
+            return {"id": data}
         if not isinstance(data, Mapping):
             return data
         for key in ("gymnasium", "pettingzoo") if "id" not in data else ():
@@ -118,6 +120,10 @@ class EnvSpec(Spec):
 
             data = with_paths(data, Path.cwd())
         return frozen_data(data)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> dict[str, Any]:
+        return {"anyOf": [{"type": "string"}, handler(core)]}
 
 
 def _is_environment(value: object) -> bool:

@@ -51,6 +51,12 @@ def test_order_of_agents_and_channels_does_not_matter() -> None:
     assert [channel.name for channel in one.channels][:4] == ["a->a", "a->b", "a->c", "b->a"]
 
 
+def test_a_word_is_an_environment_without_options() -> None:
+    word = Scenario.model_validate(document(env="antiphon/Digits-v0"))
+    assert word == Scenario.model_validate(document(env={"id": "antiphon/Digits-v0"}))
+    assert Scenario.from_yaml(word.to_yaml()) == word
+
+
 class Source:
     """Stands for a Python environment."""
 

@@ -99,7 +99,7 @@ CHANGED: list[tuple[str, Any, str]] = [
     ("env", {"id": "x", "f": {1: 2}}, ".f: 1 is not a key; keys are words"),
     ("env", {}, ".id: is missing"),
     ("env", {"gymnasium": "y"}, ".gymnasium: is no longer a key; write id: gymnasium/ID"),
-    ("env", "antiphon/Digits-v0", ": must be a mapping of keys, not the word 'antiphon/Digits-v0'"),
+    ("env", 3, ": must be a mapping of keys, not 3"),
     # the whole
     ("agents.a.clock.period", True, ": must be a whole number, not true"),
     ("agents.a.clock.period", 2.0, ": must be a whole number, not 2.0"),
