@@ -13,6 +13,7 @@ def main() -> None:
     """Draw the couplings' truth table, the slow line's results and the worlds."""
     couplings.draw(HERE / "couplings.png")
     slow_line.draw(HERE / "slow-line.png")
+    slow_line.draw_curves(HERE / "slow-line-curves.png")
     worlds.draw(HERE / "worlds.png")
 
 

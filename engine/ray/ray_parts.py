@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,8 @@ from antiphon.errors import AntiphonError, DivergenceError, RunError
 from antiphon.telemetry.parts.part_figures import PartFigures
 
 __all__ = ["RayParts"]
+
+_log = logging.getLogger(__name__)
 
 
 _GROUPS = {"steps": 1, "notes": 1}
@@ -339,4 +342,6 @@ class RayParts:
             self._figures[index] = answer[0]
         elif figures.alive:
             self._figures[index] = replace(figures, alive=False, incarnation=figures.incarnation + 1)
+        if self._figures[index].incarnation > figures.incarnation:
+            _log.warning("part %d died after step %d; Ray restarts it", index, figures.steps_taken)
         return answer

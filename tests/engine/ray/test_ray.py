@@ -202,7 +202,9 @@ def parts_on(simulation: Simulation) -> RayParts:
 
 
 @needs_ray
-def test_parts_have_the_bits_of_one_process_also_when_they_are_killed(tmp_path: Path) -> None:
+def test_parts_have_the_bits_of_one_process_also_when_they_are_killed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     document = noise_ring(channel={"link": {"delay": 4}}, env=Slow()) | {"telemetry": {"period": 60}}
     scenario = Scenario.model_validate(document)
     cut = {"count": 2, "every": 2, "ray": "local"}
@@ -221,7 +223,11 @@ def test_parts_have_the_bits_of_one_process_also_when_they_are_killed(tmp_path: 
     assert metrics(tmp_path / "whole") == metrics(tmp_path / "run")
     rows = read_parts(tmp_path / "run" / "parts.csv")
     last = rows[max(rows)]
-    assert sum(row.incarnation for row in last) >= 1
+    restarts = sum(row.incarnation for row in last)
+    assert restarts >= 1
+    lines = [record.getMessage() for record in caplog.records if "Ray restarts it" in record.getMessage()]
+    assert len(lines) == restarts
+    assert all(re.fullmatch(r"part [01] died after step \d+; Ray restarts it", line) for line in lines)
     for row in last:
         assert row.alive
         assert row.steps_taken >= 119
