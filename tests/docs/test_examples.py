@@ -18,6 +18,9 @@ import pytest
 import antiphon
 from tests.docs.warm import CLIENT, warm
 
+pytestmark = pytest.mark.filterwarnings("error::antiphon.errors.ScenarioWarning")
+"""No example is one that `check` would warn of."""
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
 SHELLS = {"bash", "console", "sh", "shell", "zsh"}
