@@ -27,7 +27,7 @@ def test_the_matrix_shows_a_thousand_agents_and_finds_the_channel_of_a_cell(
     """Cells are told apart by their colours, and a click on one selects its channel."""
     tab = Tab.alone(page, address, "large")
     assert tab.ask("app.counts()") == {"agents": 1000, "channels": 4000}
-    tab.choose("figure", "sg_loss")
+    tab.choose("metric", "sg_loss")
     tab.push("view-matrix")
     events = Events(logdir / "large")
     graph, rows = events.document("antiphon/graph"), events.figure("antiphon/channel/sg_loss")
@@ -45,7 +45,7 @@ def test_the_matrix_shows_a_thousand_agents_and_finds_the_channel_of_a_cell(
 
 def test_the_matrix_of_few_agents_has_a_cell_per_channel_in_its_colour(tab: Tab) -> None:
     """Parallel channels share a cell."""
-    tab.choose("figure", "sg_loss")
+    tab.choose("metric", "sg_loss")
     tab.push("view-matrix")
     for step in (1, 100):
         tab.at(step)

@@ -45,7 +45,7 @@ class ChannelsApp {
       select: (kind, name) => this.#choose(kind, name),
       close: () => this.#choose(null),
       setStep: (step) => this.#layout.player.setStep(step),
-      setFigure: (kind, metric) => this.#setMetric(kind, metric),
+      setMetric: (kind, metric) => this.#setMetric(kind, metric),
       theme: () => this.#theme,
     }, (work) => this.#loading.track(work));
     this.#mount();
@@ -205,7 +205,7 @@ class ChannelsApp {
 
   #setMetric(kind, metric) {
     this.#model.setMetric(kind, metric);
-    this.#panel.setFigure();
+    this.#panel.setMetric();
     return this.#loading.track(this.#attempt(() => this.#fetch()));
   }
 

@@ -1,4 +1,4 @@
-// Line charts: one figure over steps, a title, a plain sentence, and a line at the shown step. Drawn by uPlot.
+// Line charts: one metric over steps, a title, a plain sentence, and a line at the shown step. Drawn by uPlot.
 
 import { clear, el } from "./dom.js";
 import { formatNumber, formatStep } from "./format.js";

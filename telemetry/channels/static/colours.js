@@ -1,4 +1,4 @@
-// Colours: of figures (safe for colour-blind eyes), of the page, of categories. One place for canvas and CSS.
+// Colours: of metrics (safe for colour-blind eyes), of the page, of categories. One place for canvas and CSS.
 
 const CIVIDIS = [
   [0, 34, 78], [0, 49, 112], [42, 63, 109], [67, 78, 108], [87, 93, 109], [106, 108, 113], [125, 124, 120],
@@ -42,7 +42,7 @@ export const CATEGORY_COUNT = CATEGORIES.light.length;
 
 const PALETTES = new Map();
 
-/** Return the kind of scale a figure is shown on: "sequential", "diverging" or "share". */
+/** Return the kind of scale a metric is shown on: "sequential", "diverging" or "share". */
 export function scaleFor(info) {
   const scale = info && info.scale;
   return scale === "diverging" || scale === "share" ? scale : "sequential";

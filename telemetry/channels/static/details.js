@@ -22,7 +22,7 @@ export class SidePanel {
   /**
    * @param {HTMLElement} host
    * @param {Model} model
-   * @param {Object} actions select(kind, name), close(), setStep(step), setFigure(kind, metric), theme()
+   * @param {Object} actions select(kind, name), close(), setStep(step), setMetric(kind, metric), theme()
    * @param {function(Promise): void} track told what is being fetched
    */
   constructor(host, model, actions, track) {
@@ -52,9 +52,9 @@ export class SidePanel {
     this.#step = step;
   }
 
-  /** Another figure was chosen for the channels. */
-  setFigure() {
-    this.#shown?.setFigure();
+  /** Another metric was chosen for the channels. */
+  setMetric() {
+    this.#shown?.setMetric();
   }
 
   /** Take over what is new in the runs shown. */
@@ -75,7 +75,7 @@ class Details {
     this.slots = [];
     this.clouds = [];
     this.others = [];
-    this.figureNames = [];
+    this.metricNames = [];
     this.cloudPlace = null;
     this.caution = null;
     this.known = this.metrics().join("/");
@@ -84,7 +84,7 @@ class Details {
     const own = this.kind === "agent" ? [this.neighbours("Incoming channels", "incoming"), this.neighbours("Outgoing channels", "outgoing")] : [this.messages()];
     const children = [this.header(), this.missing(), first, ...own, ...groups, this.numbers(), this.facts()];
     this.panel.append(el("div", { class: "ap-panel" }, ...children.filter(Boolean)));
-    this.setFigure();
+    this.setMetric();
     this.round += 1;
     this.loading = this.load(this.round);
     return this.loading;
@@ -148,7 +148,7 @@ class Details {
     const body = el("tbody");
     this.rows = panelListed(this.kind, this.metrics()).map((metric) => {
       const info = this.info(metric);
-      const choose = { class: "ap-link", type: "button", title: info.says, on: { click: () => this.actions.setFigure(this.kind, metric) } };
+      const choose = { class: "ap-link", type: "button", title: info.says, on: { click: () => this.actions.setMetric(this.kind, metric) } };
       const cells = this.runs.map((_, at) => el("td", { testid: `number-${at ? "beside-" : ""}${metric}`, data: { metric }, text: "–" }));
       const name = el("th", { scope: "row" }, el("button", { ...choose, text: titleOf(info, metric) }));
       const row = el("tr", { hidden: true }, name, ...cells);
@@ -160,7 +160,7 @@ class Details {
     return el("section", { class: "ap-panel-part" }, this.caption, el("table", { class: "ap-table ap-panel-numbers" }, el("thead", {}, head), body), this.none);
   }
 
-  /** The channels of an agent, each with the number of the chosen figure. */
+  /** The channels of an agent, each with the number of the chosen metric. */
   neighbours(heading, way) {
     const { run, item } = this.runs[0];
     const channels = run[way](item);
@@ -175,18 +175,18 @@ class Details {
       list.append(el("li", {}, el("button", { class: "ap-row", type: "button", on: { click: press } }, arrow, name, number)));
       this.others.push({ channel, number });
     }
-    const figure = el("span", { class: "ap-panel-figure" });
-    const part = el("section", { class: "ap-panel-part" }, el("div", { class: "ap-heading ap-panel-split" }, `${heading} (${channels.length.toLocaleString("en-US")})`, figure), list);
+    const metric = el("span", { class: "ap-panel-metric" });
+    const part = el("section", { class: "ap-panel-part" }, el("div", { class: "ap-heading ap-panel-split" }, `${heading} (${channels.length.toLocaleString("en-US")})`, metric), list);
     const more = channels.length - PANEL_LISTED;
     const none = way === "incoming" ? "No incoming channels." : "No outgoing channels.";
     if (more > 0 || !channels.length) part.append(el("p", { class: "ap-says", text: more > 0 ? `and ${more.toLocaleString("en-US")} more` : none }));
-    this.figureNames.push(figure);
+    this.metricNames.push(metric);
     return part;
   }
 
-  // --- figures, loaded one after the other -----------------------------------------------------------------
+  // --- metrics, loaded one after the other -----------------------------------------------------------------
 
-  /** A heading, a caution that all of its figures share, and a place for each figure's chart. */
+  /** A heading, a caution that all of its metrics share, and a place for each metric's chart. */
   group(heading, metrics) {
     const cautions = new Set(metrics.map((metric) => this.info(metric).caution));
     const shared = metrics.length > 1 && cautions.size === 1 ? [...cautions][0] : "";
@@ -231,7 +231,7 @@ class Details {
 
   async fill(slot, stale) {
     const parts = [slot.metric, ...panelEdges(this.kind, slot.metric)];
-    const found = await Promise.all(this.runs.map(({ run }) => Promise.all(parts.map((metric) => run.figure(this.kind, metric)))));
+    const found = await Promise.all(this.runs.map(({ run }) => Promise.all(parts.map((metric) => run.series(this.kind, metric)))));
     if (stale()) return;
     const lines = [];
     this.runs.forEach(({ run, item }, at) => {
@@ -335,7 +335,7 @@ class Details {
     clear(this.words).append(...found.flatMap(({ name, says }) => [el("span", { class: "ap-verdict", title: says, data: { verdict: name }, text: name }), " "]));
   }
 
-  /** Say where the figures of the shown step contradict each other, of two runs each under its name. */
+  /** Say where the metrics of the shown step contradict each other, of two runs each under its name. */
   writeCaution() {
     if (!this.caution) return;
     const found = this.runs.map(({ run, item }) => {
@@ -350,7 +350,7 @@ class Details {
     this.caution.hidden = !this.caution.textContent;
   }
 
-  /** Figures that this channel or agent never has a number of are not listed. */
+  /** Metrics that this channel or agent never has a number of are not listed. */
   revealNumbers() {
     for (const { metric, row } of this.rows) {
       if (!row.hidden) continue;
@@ -362,11 +362,11 @@ class Details {
     }
   }
 
-  /** Another figure was chosen for the channels: an agent's list shows its numbers. */
-  setFigure() {
+  /** Another metric was chosen for the channels: an agent's list shows its numbers. */
+  setMetric() {
     this.chosen = this.model.metric.channel;
     const title = titleOf(this.runs[0].run.info("channel", this.chosen), this.chosen);
-    for (const node of this.figureNames) node.textContent = title;
+    for (const node of this.metricNames) node.textContent = title;
     this.writeOthers();
   }
 

@@ -40,7 +40,7 @@ export function formatCount(count, noun) {
   return `${count.toLocaleString("en-US")} ${noun}${count === 1 ? "" : "s"}`;
 }
 
-/** Return what a figure is called: its title, or its name where it has none. */
+/** Return what a metric is called: its title, or its name where it has none. */
 export function titleOf(info, metric) {
   return (info && info.title) || metric;
 }

@@ -53,7 +53,7 @@ export class GraphView {
     this.#listen();
   }
 
-  /** Show figures at a step; cheap enough for every move of the slider. */
+  /** Show metrics at a step; cheap enough for every move of the slider. */
   setData(data) {
     const other = !this.#data || this.#data.run !== data.run;
     const moved = !this.#data || this.#data.step !== data.step;
@@ -314,8 +314,8 @@ export class GraphView {
 
   #showTip() {
     const { kind, index } = this.#hovered;
-    const { run, figure, ring } = this.#data;
-    const shown = kind === "agent" ? ring : figure;
+    const { run, metric, ring } = this.#data;
+    const shown = kind === "agent" ? ring : metric;
     const number = shown.values ? formatNumber(shown.values[index]) : "–";
     clear(this.#tip).append(
       el("strong", { text: shortName(run.nameOf(kind, index), 48) }),

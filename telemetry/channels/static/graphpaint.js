@@ -51,7 +51,7 @@ export class GraphStyles {
     this.rings = new Int8Array(agents);
     this.bright = new Uint8Array(agents);
     this.roles = run.agents.map((agent) => (agent.role in themeColours("light").roles ? agent.role : "other"));
-    this.figure = null;
+    this.metric = null;
     this.ring = null;
     this.dimming = false;
   }
@@ -59,27 +59,27 @@ export class GraphStyles {
   /**
    * Sort all items into batches.
    *
-   * @param {Object} data figure of the channels, ring of the agents (values, scale, low, high; unresolved: by channel, faded), width (energies: values,
+   * @param {Object} data metric of the channels, ring of the agents (values, scale, low, high; unresolved: by channel, faded), width (energies: values,
    *   high) or null, delays that occur in the runs shown
    * @param {function|null} lit whether an item is not dimmed; null: nothing is dimmed
    */
-  update({ figure, ring, width, delays }, lit) {
+  update({ metric, ring, width, delays }, lit) {
     if (delays !== this.delays) {
       this.delays = delays;
       this.run.channels.forEach((channel, index) => (this.dashes[index] = dashOf(channel, delays)));
     }
     const { colours, keys, order, starts, dashes } = this;
-    this.figure = figure;
+    this.metric = metric;
     this.ring = ring;
     this.dimming = lit !== null;
     starts.fill(0);
     for (let channel = 0; channel < keys.length; channel++) {
-      const level = figure.values ? levelOf(figure.scale, figure.values[channel], figure.low, figure.high) : -1;
+      const level = metric.values ? levelOf(metric.scale, metric.values[channel], metric.low, metric.high) : -1;
       // Without energies all lines are of one middle width.
       const thick = width && width.values ? widthOf(width.values[channel], width.high) : level < 0 ? 1 : 2;
       colours[channel] = level + 1;
-      const shown = lit === null || lit("channel", channel) ? (figure.unresolved?.[channel] ? 1 : 2) : 0;
-      const rank = drawingRank(figure.scale, level);
+      const shown = lit === null || lit("channel", channel) ? (metric.unresolved?.[channel] ? 1 : 2) : 0;
+      const rank = drawingRank(metric.scale, level);
       const key = ((shown * COLOURS + rank) * DASHES.length + dashes[channel]) * WIDTHS.length + thick;
       keys[channel] = key;
       starts[key + 1] += 1;
@@ -95,7 +95,7 @@ export class GraphStyles {
 
   /** The colour a channel is drawn in. */
   channelColour(channel, theme) {
-    return levelColour(this.figure, this.colours[channel] - 1, theme);
+    return levelColour(this.metric, this.colours[channel] - 1, theme);
   }
 
   /** The colour of an agent's ring. */
@@ -104,11 +104,11 @@ export class GraphStyles {
   }
 }
 
-function levelColour(figure, level, theme) {
-  return level < 0 ? colourOfNone(theme) : paletteOf(figure.scale, theme)[level];
+function levelColour(metric, level, theme) {
+  return level < 0 ? colourOfNone(theme) : paletteOf(metric.scale, theme)[level];
 }
 
-/** Batches are drawn in this order: no figure first, what stands out last. */
+/** Batches are drawn in this order: no metric first, what stands out last. */
 function drawingRank(scale, level) {
   if (level < 0 || !isDiverging(scale)) return level + 1;
   const half = LEVELS / 2;
@@ -169,9 +169,9 @@ function paintLevels(pen, { shape, view, theme }) {
 }
 
 function paintChannels(pen, { shape, styles, theme, view, quick }, from, to) {
-  const { order, starts, keys, figure } = styles;
+  const { order, starts, keys, metric } = styles;
   const colours = themeColours(theme);
-  const palette = paletteOf(figure.scale, theme);
+  const palette = paletteOf(metric.scale, theme);
   const half = COLOURS * STYLES;
   const dimmed = order.length > CROWD_CHANNELS ? DIMMED_CROWD : DIMMED;
   // Lines grow with the square root of the zoom: near enough to see, never bars.
@@ -190,7 +190,7 @@ function paintChannels(pen, { shape, styles, theme, view, quick }, from, to) {
       if (heads) paintHeads(pen, shape, order, headsFrom, at);
       headsFrom = at;
       colour = own;
-      const level = levelOfRank(figure.scale, own % COLOURS);
+      const level = levelOfRank(metric.scale, own % COLOURS);
       pen.strokeStyle = level < 0 ? colours.none : palette[level];
       pen.fillStyle = pen.strokeStyle;
       pen.globalAlpha = key < half ? dimmed : key < 2 * half ? FADED : 1;

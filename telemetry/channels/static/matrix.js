@@ -1,4 +1,4 @@
-// The matrix: senders as rows, receivers as columns, a cell where there is a channel, coloured by the chosen figure.
+// The matrix: senders as rows, receivers as columns, a cell where there is a channel, coloured by the chosen metric.
 
 import { el, fitCanvas, placeTip } from "./dom.js";
 import { formatCount, formatNumber } from "./format.js";
@@ -37,7 +37,7 @@ export class MatrixView {
     this.listen();
   }
 
-  /** Show a figure at a step; cheap, drawn with the next frame. */
+  /** Show a metric at a step; cheap, drawn with the next frame. */
   setData(data) {
     this.data = data;
     if (data.run !== this.run) {
@@ -230,10 +230,10 @@ export class MatrixView {
   }
 
   raster() {
-    const figure = this.data.figure;
-    const { means, shown } = matrixMeans(this.cells, figure?.values ?? null, this.context.matches);
+    const metric = this.data.metric;
+    const { means, shown } = matrixMeans(this.cells, metric?.values ?? null, this.context.matches);
     Object.assign(this, { means, shown });
-    const { scale = "sequential", low = 0, high = 1 } = figure ?? {};
+    const { scale = "sequential", low = 0, high = 1 } = metric ?? {};
     const theme = this.context.theme();
     const levels = Int16Array.from(means, (value) => levelOf(scale, value, low, high));
     const weight = this.weights(shown);
@@ -242,7 +242,7 @@ export class MatrixView {
 
   /** How strongly each cell is drawn: less where no channel has an interval on one side of 0, least where none is let through. */
   weights(shown) {
-    const { unresolved } = this.data.figure ?? {};
+    const { unresolved } = this.data.metric ?? {};
     const sure = ({ channels }) => !unresolved || channels.some((channel) => !unresolved[channel]);
     return Float32Array.from(this.cells.list, (cell) => (!shown[cell.number] ? 0.16 : sure(cell) ? 1 : 0.45));
   }
@@ -308,16 +308,16 @@ export class MatrixView {
   }
 
   tipLines(cell) {
-    const { figure } = this.data;
-    const title = figure?.info?.title ?? figure?.metric ?? "";
-    const number = (value, channel = -1) => (figure ? `${title}: ${formatNumber(value)}${intervalText(figure, channel)}` : "");
+    const { metric } = this.data;
+    const title = metric?.info?.title ?? metric?.name ?? "";
+    const number = (value, channel = -1) => (metric ? `${title}: ${formatNumber(value)}${intervalText(metric, channel)}` : "");
     const { agents } = this.run;
     const lines = [el("div", {}, panelPair(agents[cell.from].name, agents[cell.to].name))];
-    if (cell.channels.length === 1) return [...lines, el("div", { text: number(figure?.values?.[cell.channels[0]] ?? NaN, cell.channels[0]) })];
+    if (cell.channels.length === 1) return [...lines, el("div", { text: number(metric?.values?.[cell.channels[0]] ?? NaN, cell.channels[0]) })];
     lines.push(el("div", { text: `mean of ${cell.channels.length} channels · ${number(this.means[cell.number])}` }));
     for (const channel of cell.channels.slice(0, MATRIX_LISTED)) {
       const key = panelChannel(this.run, channel).key || "without a key";
-      lines.push(el("div", { class: "ap-muted" }, el("bdi", { text: key }), `: ${formatNumber(figure?.values?.[channel] ?? NaN)}`));
+      lines.push(el("div", { class: "ap-muted" }, el("bdi", { text: key }), `: ${formatNumber(metric?.values?.[channel] ?? NaN)}`));
     }
     if (cell.channels.length > MATRIX_LISTED) lines.push(el("div", { text: `and ${cell.channels.length - MATRIX_LISTED} more` }));
     return lines;

@@ -53,7 +53,7 @@ export class Remote {
 
   /** The scale of the lines' colours: {scale, low, high}. */
   scale() {
-    const { scale, low, high } = this.#parts.model.data(0, this.step(), false).figure;
+    const { scale, low, high } = this.#parts.model.data(0, this.step(), false).metric;
     return { scale, low, high };
   }
 
@@ -64,7 +64,7 @@ export class Remote {
 
   /** The colour a channel is drawn in. */
   channelColour(index, side = 0) {
-    return this.view(side).channelColour?.(index) ?? this.#colour("figure", index, side);
+    return this.view(side).channelColour?.(index) ?? this.#colour("metric", index, side);
   }
 
   /** The colour of an agent's ring. */

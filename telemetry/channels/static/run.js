@@ -52,12 +52,12 @@ export class Run {
     return this.parts > 0 && this.agents[from].part !== this.agents[to].part;
   }
 
-  /** Names of the figures that were logged. */
+  /** Names of the metrics that were logged. */
   metrics(kind) {
     return this.catalog[kind] ?? [];
   }
 
-  /** What is known of a figure, always with a title and a scale. */
+  /** What is known of a metric, always with a title and a scale. */
   info(kind, metric) {
     const known = this.graph.figures?.[kind]?.[metric];
     return { title: metric, says: "", scale: "sequential", caution: "", ...known };
@@ -89,19 +89,19 @@ export class Run {
     return since >= 0 && since % period === 0;
   }
 
-  /** A figure fetched before, or null. */
+  /** A metric fetched before, or null. */
   peek(kind, metric) {
     return this.#series.get(`${kind}/${metric}`) ?? null;
   }
 
-  /** All rows of a figure, fetched once; null where it was not logged. */
-  async figure(kind, metric) {
+  /** All rows of a metric, fetched once; null where it was not logged. */
+  async series(kind, metric) {
     const key = `${kind}/${metric}`;
     if (!this.metrics(kind).includes(metric)) return null;
     if (this.#series.has(key)) return this.#series.get(key);
     if (!this.#waiting.has(key)) {
       const request = this.#source
-        .figure(this.name, kind, metric)
+        .series(this.name, kind, metric)
         .then((series) => {
           this.#series.set(key, series);
           return series;
@@ -138,7 +138,7 @@ export class Run {
     return this.#extras.get(key);
   }
 
-  /** Lowest and highest finite number of a figure at all steps; null where there is none. */
+  /** Lowest and highest finite number of a metric at all steps; null where there is none. */
   extremes(kind, metric) {
     const series = this.peek(kind, metric);
     if (!series) return null;
@@ -147,7 +147,7 @@ export class Run {
   }
 
   /**
-   * Return how the numbers of a figure at all steps are spread over a scale from low to high.
+   * Return how the numbers of a metric at all steps are spread over a scale from low to high.
    *
    * @returns {{crowded: boolean, bend: number}} crowded: a few numbers eat the scale, three quarters lie in a tenth of it; bend: of a
    *   log scale that tells those apart
@@ -181,12 +181,12 @@ export class Run {
     return this;
   }
 
-  /** Fetch the new rows of a figure; whether there were any. */
+  /** Fetch the new rows of a metric; whether there were any. */
   async #extend(key, series) {
     const [kind, metric] = key.split(/\/(.*)/);
     const last = series.steps.at(-1) ?? -1;
     // A row of parts is written anew while the run waits for one of them.
-    const more = await this.#source.figure(this.name, kind, metric, kind === "part" ? last - 1 : last);
+    const more = await this.#source.series(this.name, kind, metric, kind === "part" ? last - 1 : last);
     if (more.steps.length) this.#series.set(key, joined(series, more));
     return more.steps.length > 0;
   }

@@ -1,12 +1,12 @@
 // Where the numbers come from: a TensorBoard server, or data inside the page. Both answer alike.
 
 /**
- * Read a packed figure.
+ * Read a packed metric.
  *
  * @param {ArrayBuffer} buffer rows, items (uint32), steps (float64), values (float32), little endian
  * @returns {{steps: Float64Array, values: Float32Array, items: number}}
  */
-export function decodeFigure(buffer) {
+export function decodeSeries(buffer) {
   const head = new DataView(buffer);
   const rows = head.getUint32(0, true);
   const items = head.getUint32(4, true);
@@ -101,10 +101,10 @@ export class HttpSource {
     return (await this.#get("catalog", { run })).json();
   }
 
-  /** All rows of a figure, or those after a step. */
-  async figure(run, kind, metric, after = null) {
+  /** All rows of a metric, or those after a step. */
+  async series(run, kind, metric, after = null) {
     const query = { run, kind, metric, ...(after === null ? {} : { after }) };
-    return decodeFigure(await (await this.#get("figure", query)).arrayBuffer());
+    return decodeSeries(await (await this.#get("metric", query)).arrayBuffer());
   }
 
   async cloud(run, channel) {
@@ -161,8 +161,8 @@ export class EmbeddedSource {
     return this.#item(run).catalog;
   }
 
-  async figure(run, kind, metric) {
-    return decodeFigure(this.#bytes(run, "figures", `${kind}/${metric}`));
+  async series(run, kind, metric) {
+    return decodeSeries(this.#bytes(run, "figures", `${kind}/${metric}`));
   }
 
   async cloud(run, channel) {
