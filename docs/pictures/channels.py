@@ -136,7 +136,6 @@ def photograph(page: Page, address: str, channel: int) -> None:
     take(page, "matrix")
     tab = Tab.alone(page, address, "two-timescales")
     tab.part("view-timeline").click()
-    tab.part("timeline-channels").check()
     tab.ask("app.select('agent', 1)")
     tab.idle()
     take(page, "timeline")

@@ -71,7 +71,7 @@ def test_the_timeline_shows_ticks_and_selects(page: Page, address: str) -> None:
     fast, slow = ([ink(tab, agent, step) for step in range(4)] for agent in (0, 1))
     silent = max(slow[:3])  # later, lines of messages pass there too
     assert min(slow[3], *fast[:4]) > silent + 20
-    tab.click("rowPoint", "agent", 1)
+    tab.click("rowPoint", 1)
     assert tab.title == "B"
     assert "from step 4;" in tab.part("panel").inner_text()
 
@@ -96,5 +96,5 @@ def test_steps_are_counted_as_show_counts_them(page: Page, address: str, logdir:
 
 def ink(tab: Tab, agent: int, step: int) -> float:
     """Return how much the darkest part of a step's place in an agent's row differs from white."""
-    x, y = tab.point("stepPoint", "agent", agent, step)
+    x, y = tab.point("stepPoint", agent, step)
     return float(255 - tab.pixels({"x": x - 2, "y": y - 2, "width": 4, "height": 4}).mean(2).min())

@@ -44,13 +44,3 @@ export function formatCount(count, noun) {
 export function titleOf(info, metric) {
   return (info && info.title) || metric;
 }
-
-/** Format a float32 with as few digits as tell it from every other one; "–" for NaN. */
-export function exactNumber(value) {
-  if (!Number.isFinite(value)) return Number.isNaN(value) ? "–" : String(value);
-  for (let digits = 1; digits < 9; digits++) {
-    const short = Number(value.toPrecision(digits));
-    if (Math.fround(short) === Math.fround(value)) return String(short);
-  }
-  return String(Number(value.toPrecision(9)));
-}

@@ -1,8 +1,8 @@
-// Painting the graph: channels in batches of one style, discs, rings, names. Nothing is allocated per frame.
+// Painting the graph: channels in batches of one style, discs, rings, names.
 
-import { LEVELS, colourOfNone, isDiverging, levelOf, paletteOf, themeColours } from "./colours.js";
+import { LEVELS, isDiverging, levelOf, paletteOf, themeColours } from "./colours.js";
 import { paintCuts, paintPlates } from "./graphparts.js";
-import { TURN, trace } from "./graphshape.js";
+import { circles, trace } from "./graphshape.js";
 
 /** Widths of lines, in px, from none to the most energy of the runs shown. */
 export const WIDTHS = [0.7, 1.2, 1.9, 2.7, 3.6];
@@ -95,17 +95,10 @@ export class GraphStyles {
 
   /** The colour a channel is drawn in. */
   channelColour(channel, theme) {
-    return levelColour(this.metric, this.colours[channel] - 1, theme);
+    const level = this.colours[channel] - 1;
+    return level < 0 ? themeColours(theme).none : paletteOf(this.metric.scale, theme)[level];
   }
 
-  /** The colour of an agent's ring. */
-  ringColour(agent, theme) {
-    return levelColour(this.ring, this.rings[agent], theme);
-  }
-}
-
-function levelColour(metric, level, theme) {
-  return level < 0 ? colourOfNone(theme) : paletteOf(metric.scale, theme)[level];
 }
 
 /** Batches are drawn in this order: no metric first, what stands out last. */
@@ -242,56 +235,31 @@ function paintAgents(pen, { shape, styles, theme }, lit) {
   // A disc hides the lines under it even where it is dimmed.
   pen.globalAlpha = 1;
   pen.fillStyle = colours.paper;
-  addDiscs(pen, shape, styles, lit, radius, null);
+  const bright = (agent) => styles.bright[agent] === lit;
+  circles(pen, shape, radius, bright);
   pen.fill();
   pen.globalAlpha = lit ? 1 : 1.5 * DIMMED;
   for (const role in colours.roles) {
     pen.fillStyle = colours.roles[role];
-    addDiscs(pen, shape, styles, lit, radius - 1.35 * ring, role);
+    circles(pen, shape, radius - 1.35 * ring, (agent) => bright(agent) && styles.roles[agent] === role);
     pen.fill();
   }
   pen.lineWidth = ring;
   for (let level = -1; level < LEVELS; level++) {
     if (!styles.rings.includes(level)) continue;
     pen.strokeStyle = level < 0 ? colours.none : paletteOf(styles.ring.scale, theme)[level];
-    addRings(pen, shape, styles, lit, radius - ring / 2, level);
+    circles(pen, shape, radius - ring / 2, (agent) => bright(agent) && styles.rings[agent] === level);
     pen.stroke();
-  }
-}
-
-function addDiscs(pen, shape, styles, bright, radius, role) {
-  const { places } = shape;
-  pen.beginPath();
-  for (let agent = 0; agent < styles.rings.length; agent++) {
-    if (styles.bright[agent] !== bright || (role && styles.roles[agent] !== role)) continue;
-    pen.moveTo(places[2 * agent] + radius, places[2 * agent + 1]);
-    pen.arc(places[2 * agent], places[2 * agent + 1], radius, 0, TURN);
-  }
-}
-
-function addRings(pen, shape, styles, bright, radius, level) {
-  const { places } = shape;
-  pen.beginPath();
-  for (let agent = 0; agent < styles.rings.length; agent++) {
-    if (styles.rings[agent] !== level || styles.bright[agent] !== bright) continue;
-    pen.moveTo(places[2 * agent] + radius, places[2 * agent + 1]);
-    pen.arc(places[2 * agent], places[2 * agent + 1], radius, 0, TURN);
   }
 }
 
 /** A thin halo around agents whose clock ticks at the step shown. */
 function paintTicks(pen, { shape, styles, theme, view, ticking }) {
-  const { places, radius } = shape;
-  const away = radius + Math.max(2.5 / view.zoom, 0.16 * radius);
+  const away = shape.radius + Math.max(2.5 / view.zoom, 0.16 * shape.radius);
   pen.strokeStyle = themeColours(theme).faint;
   pen.lineWidth = 1 / view.zoom;
   pen.globalAlpha = styles.dimming ? 0.25 : 0.75;
-  pen.beginPath();
-  for (let agent = 0; agent < styles.rings.length; agent++) {
-    if (!ticking[agent]) continue;
-    pen.moveTo(places[2 * agent] + away, places[2 * agent + 1]);
-    pen.arc(places[2 * agent], places[2 * agent + 1], away, 0, TURN);
-  }
+  circles(pen, shape, away, (agent) => ticking[agent]);
   pen.stroke();
 }
 
@@ -314,4 +282,33 @@ function paintLabels(pen, { shape, styles, theme, view, labels }) {
     }
     pen.fillText(text, x, y);
   }
+}
+
+/** Mark an agent or a channel; `strong`: it is selected, not only pointed at. */
+export function paintMark(pen, scene, kind, index, strong) {
+  const { shape, theme, view } = scene;
+  const colours = themeColours(theme);
+  pen.globalAlpha = 1;
+  pen.setLineDash([]);
+  pen.lineCap = "round";
+  if (kind === "agent") {
+    pen.strokeStyle = colours.ink;
+    pen.lineWidth = (strong ? 2 : 1.5) / view.zoom;
+    circles(pen, shape, shape.radius + 3.5 / view.zoom, (agent) => agent === index);
+    pen.stroke();
+    return;
+  }
+  const width = 3.2 * Math.max(shape.thinness, 0.6) / Math.sqrt(view.zoom);
+  pen.beginPath();
+  trace(pen, shape, index);
+  pen.strokeStyle = colours.ink;
+  pen.lineWidth = width + (strong ? 3.6 : 2.6) / view.zoom;
+  pen.stroke();
+  pen.beginPath();
+  trace(pen, shape, index);
+  pen.strokeStyle = scene.styles.channelColour(index, theme);
+  pen.lineWidth = width;
+  pen.stroke();
+  pen.fillStyle = colours.ink;
+  paintHeads(pen, shape, [index], 0, 1);
 }

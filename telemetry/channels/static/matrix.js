@@ -28,7 +28,7 @@ export class MatrixView {
       "div",
       { class: "ap-view-bar" },
       el("label", { class: "ap-inline" }, "Order ", this.orders),
-      el("span", { class: "ap-says", text: "Rows send, columns receive. Hollow: no value." }),
+      el("span", { class: "ap-says ap-cut", text: "Rows send, columns receive. Hollow: no value." }),
       this.whole,
     );
     this.place = el("div", { class: "ap-view-place" }, this.canvas, this.tip, this.empty);
@@ -209,7 +209,6 @@ export class MatrixView {
     this.empty.textContent = "This run has no channels.";
     if (!this.measured || !this.width) this.measure();
     if (!this.width || !this.height) return;
-    const began = performance.now();
     if (this.fresh) this.raster();
     this.fresh = false;
     const colours = this.context.colours();
@@ -226,7 +225,6 @@ export class MatrixView {
     matrixNames(pen, this, colours, this.context);
     const told = `${formatCount(this.run.agents.length, "agent")}, ${formatCount(this.run.channels.length, "channel")}`;
     this.canvas.setAttribute("aria-label", `Matrix of ${told}: rows send, columns receive.`);
-    this.context.drawn?.(performance.now() - began);
   }
 
   raster() {

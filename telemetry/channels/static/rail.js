@@ -149,7 +149,7 @@ export class Rail {
     if (parts) rows.push([cut, "cut", "Sender and receiver are in different parts"]);
     clear(this.#key).append(
       el("h2", { class: "ap-heading", text: "Legend" }),
-      el("ul", { class: "ap-key-rows" }, ...rows.map(([shapes, text, title, wide]) => el("li", { title, class: wide }, svgPicture(32, 18, shapes), text))),
+      el("ul", { class: "ap-key-rows" }, ...rows.map(([shapes, text, title, wide]) => el("li", { title, class: `ap-inline ${wide ?? ""}` }, svgPicture(32, 18, shapes), text))),
     );
   }
 }

@@ -9,6 +9,8 @@ export class Run {
   #waiting = new Map();
   #places = { agent: new Map(), channel: new Map() };
   #extras = new Map();
+  #sent = [];
+  #received = [];
   #extremes = new WeakMap();
   #spreads = new WeakMap();
 
@@ -23,22 +25,20 @@ export class Run {
     this.channels = graph.channels;
     this.agents.forEach((agent, index) => this.#places.agent.set(agent.name, index));
     this.channels.forEach((channel, index) => this.#places.channel.set(channel.name, index));
-    this.#connect();
+    this.agents.forEach(() => {
+      this.#sent.push([]);
+      this.#received.push([]);
+    });
+    this.channels.forEach(({ from, to }, index) => {
+      this.#sent[from].push(index);
+      this.#received[to].push(index);
+    });
   }
 
   /** Fetch the documents of a run; its numbers are fetched when they are asked for. */
   static async open(name, source) {
     const [graph, catalog] = await Promise.all([source.graph(name), source.catalog(name)]);
     return new Run(name, source, graph, catalog, await machinesOf(name, source, catalog));
-  }
-
-  #connect() {
-    this.sent = this.agents.map(() => []);
-    this.received = this.agents.map(() => []);
-    this.channels.forEach((channel, index) => {
-      this.sent[channel.from].push(index);
-      this.received[channel.to].push(index);
-    });
   }
 
   /** How many parts compute the run; 0: it is not in parts. */
@@ -74,12 +74,12 @@ export class Run {
 
   /** Numbers of the channels an agent sends on. */
   outgoing(agent) {
-    return this.sent[agent];
+    return this.#sent[agent];
   }
 
   /** Numbers of the channels an agent receives on. */
   incoming(agent) {
-    return this.received[agent];
+    return this.#received[agent];
   }
 
   /** Whether an agent's clock ticks at a step; steps are counted from 1. */

@@ -1,7 +1,7 @@
 // What is shown: metrics of one or two runs on one scale, at one step.
 
 import { rangeFor, scaleFor, warped } from "./colours.js";
-import { rowAt } from "./source.js";
+import { rowAt, valuesAt } from "./source.js";
 
 const FIRST_CHOICE = {
   // Whether a channel learns, before what it carries: normalised ports hold the energy of messages at 1.
@@ -155,7 +155,6 @@ export function partsAt(run, step) {
 }
 
 function rowOf(series, step) {
-  const row = series ? rowAt(series, step) : -1;
-  if (row < 0) return { values: null, at: null };
-  return { values: series.values.subarray(row * series.items, (row + 1) * series.items), at: series.steps[row] };
+  const values = series && valuesAt(series, step);
+  return { values, at: values && series.steps[rowAt(series, step)] };
 }
