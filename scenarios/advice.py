@@ -282,7 +282,7 @@ def _unread(scenario: Scenario, channel: ChannelSpec) -> Iterator[str]:
     arrival = sender.phase % sender.period + channel.link.delay
     read = arrival + (receiver.phase - arrival) % receiver.period
     if read >= scenario.training.steps:
-        yield f"not read before step {read}, and training.steps is {scenario.training.steps}"
+        yield f"not read before step {read + 1}, and training.steps is {scenario.training.steps}"
 
 
 def _doubtful(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:

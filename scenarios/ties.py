@@ -119,5 +119,5 @@ def _in_words(window: int | str, first: int) -> str:
     return (
         "once per episode"
         if isinstance(window, str)
-        else f"every {show_value(window)} steps from step {show_value(first)} on"
+        else f"every {show_value(window)} steps from step {show_value(first + 1)} on"
     )

@@ -70,9 +70,13 @@ class ChannelTimes:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Timeline:
-    """Timeline: events of agents and channels from the step `start` on."""
+    """Timeline: events of agents and channels in some steps of a run.
+
+    Step numbers in its arrays count from 0, as clocks do; `plain` and `raster_lines` count from 1, as metrics do.
+    """
 
     start: int
+    """Steps before the first one."""
     steps: int
     agents: tuple[AgentTimes, ...]
     channels: tuple[ChannelTimes, ...]
@@ -80,9 +84,9 @@ class Timeline:
     """Per step: whether episodes end. If their lengths vary, all are assumed to be as long as the present one."""
 
     def plain(self) -> dict[str, Any]:
-        """Return the timeline as nested dicts and lists, for JSON."""
+        """Return the timeline as nested dicts and lists, for JSON; steps are counted from 1, as in metrics."""
         return {
-            "start": self.start,
+            "start": self.start + 1,
             "steps": self.steps,
             "episode_ends": self.episode_ends.tolist(),
             "agents": {agent.name: _plain(agent) for agent in self.agents},
@@ -90,9 +94,18 @@ class Timeline:
         }
 
 
+_STEP_NUMBERS = {"since", "back", "trained"}
+"""Attributes with a step number per step; -1: none."""
+
+
 def _plain(times: AgentTimes | ChannelTimes) -> dict[str, Any]:
     values = {field.name: getattr(times, field.name) for field in fields(times) if field.name != "name"}
-    return {name: value.tolist() if hasattr(value, "tolist") else value for name, value in values.items()}
+    found = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in values.items()}
+    for name in _STEP_NUMBERS & found.keys():
+        found[name] = [step + 1 if step >= 0 else step for step in found[name]]
+    if "stamps" in found:
+        found["stamps"] = [[stamp + 1 for stamp in stamps] for stamps in found["stamps"]]
+    return found
 
 
 # --- as text -----------------------------------------------------------------------------------------------
@@ -119,7 +132,7 @@ def raster_lines(timeline: Timeline, width: int = 120) -> list[str]:
     """Return the lines of the text, at most `width` characters each: blocks of as many steps as fit, then the legend."""
     agents = [row for agent in timeline.agents[:MOST_AGENTS] for row in _agent(agent, timeline.start)]
     channels = [_channel(channel) for channel in timeline.channels[:MOST_CHANNELS]]
-    steps = [str(timeline.start + index) for index in range(timeline.steps)]
+    steps = [str(timeline.start + index + 1) for index in range(timeline.steps)]
     rows: list[Row] = [("step", steps), *agents, *channels]
     margin = max(len(name) for name, _ in rows) + 2
     cell = max(len(text) for _, cells in rows for text in cells)

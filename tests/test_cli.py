@@ -131,7 +131,7 @@ def test_a_diverging_run_exits_with_3_names_who_and_keeps_its_result(here: Path,
     assert result["exit"] == "diverged"
     assert "error: " in cli.err
     assert "n1" in cli.err
-    assert f"step {result['steps']}" in cli.err
+    assert f"step {result['steps'] + 1} " in cli.err
     cli("evaluate a")
 
 

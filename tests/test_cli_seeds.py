@@ -65,7 +65,7 @@ def test_ctrl_c_ends_all_and_the_same_command_goes_on(
     with monkeypatch.context() as stopping:
         stopping.setattr(Digits, "step", stepped)
         assert cli.code(words) == 130
-    assert cli.out.count("(stopped at step ") == 2
+    assert cli.out.count("(stopped after step ") == 2
     assert "stopped; the same command with --exist resume continues" in cli.err
     assert any((here / "mine/exp-s1/checkpoints").iterdir())
     found = cli.json(words, "--exist resume")
@@ -75,7 +75,7 @@ def test_ctrl_c_ends_all_and_the_same_command_goes_on(
 def test_all_that_diverge_are_an_error(here: Path, cli: Commands) -> None:
     assert cli.code(TINY, "--steps 40 --set lr=1.0e+30 --seeds 2 --name exp") == 3
     assert cli.err.count("error: seed 0: ") == cli.err.count("error: seed 1: ") == 1
-    assert cli.out.count("(diverged at step ") == 2
+    assert cli.out.count("(diverged after step ") == 2
     assert "mean" not in cli.out
 
 

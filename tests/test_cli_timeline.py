@@ -19,7 +19,7 @@ def shown(capsys: pytest.CaptureFixture[str], what: str | None, **options: Any) 
 def test_the_timeline_of_a_hierarchy(capsys: pytest.CaptureFixture[str]) -> None:
     text = shown(capsys, "two-timescales", steps=8)
     lines = text.splitlines()
-    assert lines[0].split() == ["step", *map(str, range(8))]
+    assert lines[0].split() == ["step", *map(str, range(1, 9))]
     assert lines[1].split() == ["A", "o", "o", "o", "#", "o", "o", "o", "#"]
     assert lines[3].split() == ["B", ".", ".", ".", "o", ".", ".", ".", "o"]
     assert "a synthetic gradient replaces the rest" in text
@@ -27,10 +27,14 @@ def test_the_timeline_of_a_hierarchy(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_the_timeline_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """Steps are counted from 1, as in the text."""
     found = json.loads(shown(capsys, "two-timescales", steps=8, json=True))
+    assert found["start"] == 1
+    assert found["agents"]["A"]["since"] == [1, 1, 1, 1, 5, 5, 5, 5]
+    assert found["agents"]["B"]["since"][:4] == [-1, -1, -1, 4]
     assert found["scenario"] == "two-timescales"
     assert found["agents"]["B"]["ticks"] == [step % 4 == 3 for step in range(8)]
-    assert found["channels"]["A->B"]["stamps"][3] == [3]
+    assert found["channels"]["A->B"]["stamps"][3] == [4]
 
 
 def test_many_agents_are_cut_with_a_line_that_says_so(capsys: pytest.CaptureFixture[str]) -> None:

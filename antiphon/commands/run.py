@@ -289,7 +289,7 @@ def show_seeds(outcome: MultiSeedOutcome, summary_dir: Path, root: Path) -> None
     seconds = sum(one["seconds"] for one in seeds)
     rows = []
     for one in seeds:
-        ended = "" if one["exit"] == "done" else f" ({one['exit']} at step {one['steps']:,})"
+        ended = "" if one["exit"] == "done" else f" ({one['exit']} after step {one['steps']:,})"
         figures = [written(metric, {**one, **one["env"]}.get(metric)) for metric in summary]
         rows.append([f"{one['seed']}{ended}", display_path(one["run_dir"]), *figures])
     if summary:

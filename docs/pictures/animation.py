@@ -69,7 +69,7 @@ def accuracies(folder: Path) -> dict[int, float]:
 def tab(page: Page, address: str) -> Iterator[Image.Image]:
     """Yield pictures of the tab, one a period."""
     found = Tab.alone(page, address, "corporation")
-    found.choose("figure", "cosine")
+    found.choose("metric", "cosine")
     for step in range(0, STEPS, PERIOD):
         found.ask("app.setStep(a[0])", step)
         found.idle()

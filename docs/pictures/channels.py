@@ -128,15 +128,14 @@ def photograph(page: Page, address: str, channel: int) -> None:
     tab.idle()
     take(page, "dark")
     tab = Tab.alone(page, address, "corporation")
-    tab.choose("figure", "cosine")
+    tab.choose("metric", "cosine")
     tab.choose("beside", "lossy")
     take(page, "beside")
     tab = Tab.alone(page, address, "big-corporation")
-    tab.choose("figure", "cosine")
+    tab.choose("metric", "cosine")
     take(page, "matrix")
     tab = Tab.alone(page, address, "two-timescales")
     tab.part("view-timeline").click()
-    tab.part("timeline-channels").check()
     tab.ask("app.select('agent', 1)")
     tab.idle()
     take(page, "timeline")
@@ -146,7 +145,7 @@ def photograph(page: Page, address: str, channel: int) -> None:
 def photograph_parts(page: Page, address: str) -> None:
     """Take a picture of the run in parts."""
     tab = Tab.alone(page, address, "in-parts")
-    tab.choose("figure", "cosine")
+    tab.choose("metric", "cosine")
     take(page, "parts")
 
 

@@ -61,7 +61,8 @@ def draw(path: Path) -> None:
     ):
         found = couplings(coupling)
         axes.set_title(f"{coupling}: {words}", loc="left", fontsize=9.5, color=INK)
-        axes.set(xlim=(-0.6, STEPS - 0.4), ylim=(-0.55, 1.75), xticks=range(STEPS))
+        axes.set(xlim=(-0.6, STEPS - 0.4), ylim=(-0.55, 1.75))
+        axes.set_xticks(range(STEPS), range(1, STEPS + 1))
         axes.set_yticks([0, 1], ["receiver", "sender"])
         axes.tick_params(length=0, labelsize=8.5, labelcolor=INK)
         axes.spines[:].set_visible(False)

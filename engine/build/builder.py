@@ -378,14 +378,14 @@ class _Builder:
             if last and (phase + 1) % math.gcd(period, self.env.hold):
                 raise DocumentError(
                     ("agents", name, "clock"),
-                    f"it ticks at steps {phase}, {phase + period}, …, never at the last step of an example "
+                    f"it ticks at steps {phase + 1}, {phase + 1 + period}, …, never at the last step of an example "
                     f"(hold {self.env.hold}), where its objective counts; change phase or period",
                 )
             if (phase + 1) % math.gcd(period, every):
                 raise DocumentError(
                     ("agents", name, *place, "target"),
-                    f"'{goal.target}' has a value every {every} steps, at {every - 1}, "
-                    f"{2 * every - 1}, …, but the agent ticks at {phase}, {phase + period}, …; "
+                    f"'{goal.target}' has a value every {every} steps, at {every}, "
+                    f"{2 * every}, …, but the agent ticks at {phase + 1}, {phase + 1 + period}, …; "
                     "change its phase or period",
                 )
         return Goal(objective, goal.target, last, goal.scale)

@@ -280,7 +280,7 @@ class Wiring:
                 raise DocumentError(
                     ("channels", spec.name, "gradient", "kind"),
                     f"local_policy needs the actions of '{spec.receiver}' on a message when '{spec.sender}' learns from it, "
-                    f"and the message of step {stamp} is read until step {end}; change the clocks, or use another kind",
+                    f"and the message of step {stamp + 1} is read until step {end + 1}; change the clocks, or use another kind",
                 )
         goal = self.agents[spec.receiver].goal
         policy = None if goal is None else goal.policy

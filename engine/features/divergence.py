@@ -505,7 +505,7 @@ class DivergenceCheck:
 
     def _report_group(self, group: LearningGroup, what: str, step: int) -> None:
         text = (
-            f"agent {{agents}}: the {what.format(at=f'at step {step}')}; "
+            f"agent {{agents}}: the {what.format(at=f'at step {step + 1}')}; "
             "lower its learning rate, or the scale of the synthetic gradients it receives"
         )
         self.divergence.report(Report(step, text, group.members))
@@ -556,7 +556,7 @@ class DivergenceCheck:
             else "its learning rate, or that of its synthetic gradients"
         )
         text = (
-            f"agent {{agents}}: the loss of the synthetic {kind} of its channel {{channel}} at step {step} {what}; "
+            f"agent {{agents}}: the loss of the synthetic {kind} of its channel {{channel}} at step {step + 1} {what}; "
             f"lower {fix}"
         )
         self.divergence.report(Report(step, text, (end,), channel.name))

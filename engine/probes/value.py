@@ -139,7 +139,7 @@ class Values:
         return asdict(self) | {"rows": [asdict(row) for row in self.rows]}
 
     def __str__(self) -> str:
-        head = f"value over {self.horizon} steps from step {self.step}, {self.repeats} repeats"
+        head = f"value over {self.horizon} steps after step {self.step}, {self.repeats} repeats"
         return first_lines(head, [f"  {row}" for row in self.rows], "rows")
 
 

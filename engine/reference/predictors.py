@@ -157,7 +157,7 @@ def _learned(
     who, kind, what = channel.sender, "gradient", "its learning rate, or that of its synthetic gradients"
     if model is channel.input.model:
         who, kind, what = channel.receiver, "input", "the learning rate of the synthetic input"
-    line = f"agent '{who}': the loss of the synthetic {kind} of its channel {channel.name} at step {step}"
+    line = f"agent '{who}': the loss of the synthetic {kind} of its channel {channel.name} at step {step + 1}"
     state.report(step, f"{line} {wrong}; lower {what}")
     (channel.input if kind == "input" else channel.gradient).disable(torch.tensor([True]))
     return None

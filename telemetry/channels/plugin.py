@@ -164,7 +164,7 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
             "/timeline": self._app(partial(_document, tag=TIMELINE)),
             "/parts": self._app(partial(_document, tag=PARTS)),
             "/catalog": self._app(self._catalog),
-            "/figure": self._app(_figure),
+            "/metric": self._app(_metric),
             "/cloud": self._app(_cloud),
         }
 
@@ -232,7 +232,7 @@ def _document(question: _Question, tag: str) -> _Answer:
     return _Answer(document_from(question.document(question.text("run"), tag)), _JSON)
 
 
-def _figure(question: _Question) -> _Answer:
+def _metric(question: _Question) -> _Answer:
     run, kind, metric = (question.text(name) for name in ("run", "kind", "metric"))
     if kind not in (*get_args(Family), VERDICTS[0]):
         raise _Refusal(

@@ -38,7 +38,7 @@ def test_the_slider_changes_the_colours_to_the_logged_numbers(
     tab: Tab, events: Events, kind: str, metric: str
 ) -> None:
     """On matplotlib's cividis, all colours of all steps lie on one straight line over the numbers."""
-    tab.choose("figure" if kind == "channel" else "ring", metric)
+    tab.choose("metric" if kind == "channel" else "ring", metric)
     rows = events.figure(f"antiphon/{kind}/{metric}")
     tab.part("slider").focus()
     tab.press("Home")
@@ -59,7 +59,7 @@ def test_the_slider_changes_the_colours_to_the_logged_numbers(
 
 def test_a_diverging_figure_is_blue_below_zero_and_orange_above(tab: Tab, events: Events) -> None:
     """And a channel without the figure has a colour of its own, always the same."""
-    tab.choose("figure", "cosine")
+    tab.choose("metric", "cosine")
     nothing = set()
     for step in (1, 50, 100):
         tab.at(step)
@@ -110,7 +110,7 @@ def test_lines_are_as_wide_as_messages_are_strong_and_dashed_by_delay_and_loss(
     tab: Tab, events: Events
 ) -> None:
     """`peculiarity` gives each channel its colour."""
-    tab.choose("figure", "peculiarity")
+    tab.choose("metric", "peculiarity")
     colours = tab.colours()
     by_colour: dict[Colour, tuple[float, tuple[float, ...]]] = {}
     for colour, width, dashes in tab.drawn()[0]:  # lines come before rings, which may have the same colour
@@ -131,7 +131,7 @@ def test_lines_are_as_wide_as_messages_are_strong_and_dashed_by_delay_and_loss(
 
 def test_a_run_of_two_beside_one_another_shares_slider_and_scale(tab: Tab, logdir: Path) -> None:
     """The other's losses are three times as high: the same number has the same colour on both sides."""
-    tab.choose("figure", "sg_loss")
+    tab.choose("metric", "sg_loss")
     tab.choose("beside", "other/seed1")
     assert tab.part("stage").is_visible()
     assert tab.part("stage-beside").is_visible()

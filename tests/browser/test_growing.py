@@ -85,14 +85,14 @@ def test_refresh_shows_new_rows_and_keeps_what_was_chosen(page: Page, served: tu
         wait_for_runs(address, {"chosen"})
         tab = Tab.alone(page, address, "chosen")
         assert refreshed(tab, 5) == [10, 20, 30, 40, 50]
-        tab.choose("figure", "cosine")
+        tab.choose("metric", "cosine")
         tab.click("edgePoint", 5)
         tab.ask("app.setStep(30)")
         run.write(3)
         assert refreshed(tab, 8) == [10, 20, 30, 40, 50, 60, 70, 80]
         assert tab.step == 30
         assert tab.ask("app.selection()") == {"kind": "channel", "index": 5}
-        assert tab.part("figure").input_value() == "cosine"
+        assert tab.part("metric").input_value() == "cosine"
         tab.press("End")
         logged = Events(folder / "chosen").figure("antiphon/channel/cosine")
         assert tab.step == 80

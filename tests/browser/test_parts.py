@@ -26,7 +26,7 @@ CHANNEL = {f"{sender}->{receiver}": index for index, (sender, receiver) in enume
 def divided(page: Page, address: str) -> Tab:
     """The tab with the run in parts, its channels in colours that are none of the marks'."""
     tab = Tab.alone(page, address, "parts")
-    tab.choose("figure", "cosine")
+    tab.choose("metric", "cosine")
     return tab
 
 

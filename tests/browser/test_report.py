@@ -43,7 +43,7 @@ def test_the_live_graph_of_all_runs_works_in_the_report(shown: Page, logdir: Pat
     assert tab.part("run").locator("option").count() == 3
     tab.choose("run", "made")
     assert tab.ask("app.counts()") == {"agents": 6, "channels": 9}
-    tab.choose("figure", "sg_loss")
+    tab.choose("metric", "sg_loss")
     tab.select("channel", 5)
     logged = Events(logdir / "made").figure("antiphon/channel/sg_loss")
     for step in (1, 100):

@@ -14,7 +14,7 @@ from tests.some import some
 pytestmark = pytest.mark.long
 
 CONTROLS = (
-    *("run", "beside", "figure", "ring", "view-graph", "view-matrix", "view-timeline", "filter", "theme"),
+    *("run", "beside", "metric", "ring", "view-graph", "view-matrix", "view-timeline", "filter", "theme"),
     *("refresh", "play", "slider", "step", "counts"),
 )
 
@@ -91,20 +91,22 @@ def test_a_filter_leaves_what_it_says(tab: Tab, logdir: Path) -> None:
         assert left(tab, "channel", 9) == wanted
         assert f"{sum(wanted)} of 9 channels" in tab.part("counts").inner_text()
     found = {
-        "figure>0.3": logged[1] > 0.3,
+        "metric>0.3": logged[1] > 0.3,
         "from:left": [channel[0] == "left" for channel in runs.CHANNELS],
         "to:slow drop>0": [channel[1] == "slow" and "drop" in channel[3] for channel in runs.CHANNELS],
         "delay:2": [channel[3].get("delay") == 2 for channel in runs.CHANNELS],
         "RIGHT->mind": [index == 5 for index in range(9)],
         '"left->mind:again"': [index == 1 for index in range(9)],
     }
-    tab.choose("figure", "sg_loss")
+    tab.choose("metric", "sg_loss")
     for words, expected in found.items():
         tab.fill("filter", words)
         assert left(tab, "channel", 9) == list(expected), words
     tab.part("filter").press("Enter")
     tab.idle()
     assert tab.ask("app.selection()") == {"kind": "channel", "index": 1}
+    tab.fill("filter", "figure>0.3")
+    assert tab.part("filter-error").inner_text() == "no metric figure"
     tab.fill("filter", "sg_loss>much")
     assert tab.part("filter-error").inner_text().strip()
     assert all(left(tab, "channel", 9))

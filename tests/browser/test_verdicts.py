@@ -89,7 +89,7 @@ def left(tab: Tab) -> list[int]:
 
 def test_it_opens_on_value_and_counts_the_verdicts(opened: Opened) -> None:
     tab = opened(data(MEASURED))
-    assert tab.part("figure").input_value() == "value"
+    assert tab.part("metric").input_value() == "value"
     assert strip(tab) == "value 2 of 8 matter 2 harm 4 unresolved 1 without a result 1 of 9 stale 2 silent"
     tab.at(10)
     assert "value not yet at this step" in strip(tab)
@@ -145,10 +145,10 @@ def test_what_may_be_chance_is_faded_and_has_no_verdict_of_worth(opened: Opened)
     """A value of -0.12 within [-3.62, 3.38] is no harm."""
     tab = opened(data(MEASURED))
     for figure, drawn in (("value", [True, True, False]), ("message_energy", [True, True, True])):
-        tab.choose("figure", figure)
+        tab.choose("metric", figure)
         colours = tab.colours()
         assert [tab.is_drawn(colours[index], tab.point("edgePoint", index)) for index in (0, 6, 7)] == drawn
-    tab.choose("figure", "value")
+    tab.choose("metric", "value")
     for index, words in ((0, ["matters"]), (1, ["harms"]), (2, ["unresolved", "stale"]), (5, [])):
         tab.select("channel", index)
         assert tab.part("panel-verdicts").inner_text().split() == words
@@ -165,13 +165,13 @@ def test_the_list_has_intervals_and_chance_does_not_come_first(opened: Opened) -
     assert texts[-1] == "left->mind:again −0.8 [−1.1, −0.5]"
     assert not any("slow->slow" in text for text in texts[:2])
     assert len({text.partition(" ")[0] for text in texts}) == len(texts) == 6
-    options = tab.part("figure").locator("option").evaluate_all("all => all.map((one) => one.value)")
+    options = tab.part("metric").locator("option").evaluate_all("all => all.map((one) => one.value)")
     assert "value_low" not in options
 
 
 def test_without_either_it_says_how_to_measure(opened: Opened) -> None:
     tab = opened(data({10: LOGGED}))
-    assert tab.part("figure").input_value() == "message_energy"
+    assert tab.part("metric").input_value() == "message_energy"
     lines = "antiphon evaluate 'runs/my run' --value antiphon evaluate 'runs/my run' --ablate zero"
     assert strip(tab) == f"value not measured: {lines} 1 of 9 stale 2 silent"
 

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import antiphon
+from antiphon.engine.metrics.timeline import timeline
+from antiphon.telemetry import raster_lines
 from tests.browser import runs
 from tests.browser.numbers import Events, apart, place_on_cividis
 from tests.browser.tab import Tab
@@ -24,7 +27,7 @@ def test_the_matrix_shows_a_thousand_agents_and_finds_the_channel_of_a_cell(
     """Cells are told apart by their colours, and a click on one selects its channel."""
     tab = Tab.alone(page, address, "large")
     assert tab.ask("app.counts()") == {"agents": 1000, "channels": 4000}
-    tab.choose("figure", "sg_loss")
+    tab.choose("metric", "sg_loss")
     tab.push("view-matrix")
     events = Events(logdir / "large")
     graph, rows = events.document("antiphon/graph"), events.figure("antiphon/channel/sg_loss")
@@ -42,7 +45,7 @@ def test_the_matrix_shows_a_thousand_agents_and_finds_the_channel_of_a_cell(
 
 def test_the_matrix_of_few_agents_has_a_cell_per_channel_in_its_colour(tab: Tab) -> None:
     """Parallel channels share a cell."""
-    tab.choose("figure", "sg_loss")
+    tab.choose("metric", "sg_loss")
     tab.push("view-matrix")
     for step in (1, 100):
         tab.at(step)
@@ -68,11 +71,30 @@ def test_the_timeline_shows_ticks_and_selects(page: Page, address: str) -> None:
     fast, slow = ([ink(tab, agent, step) for step in range(4)] for agent in (0, 1))
     silent = max(slow[:3])  # later, lines of messages pass there too
     assert min(slow[3], *fast[:4]) > silent + 20
-    tab.click("rowPoint", "agent", 1)
+    tab.click("rowPoint", 1)
     assert tab.title == "B"
+    assert "from step 4;" in tab.part("panel").inner_text()
+
+
+def test_steps_are_counted_as_show_counts_them(page: Page, address: str, logdir: Path) -> None:
+    """From 1, as metrics are: in the timeline of `show` and the tab's, on the slider, and where an agent is said to tick."""
+    tab = Tab.alone(page, address, "real")
+    with antiphon.Simulation.load(logdir / "real") as simulation:
+        shown = raster_lines(timeline(simulation, 0, 32), width=1000)
+    steps, b = shown[0].split()[1:], shown[3].split()[1:]
+    ticking = [int(step) for step, sign in zip(steps, b, strict=True) if sign in "o#"]
+    assert ticking[:4] == [4, 8, 12, 16]
+    tab.press("Home")
+    assert tab.step == 1
+    tab.press("End")
+    assert tab.step == ticking[3]
+    tab.push("view-timeline")
+    head = [text for text, _, y in tab.drawn()[1] if y < 26 and text.isdigit()]
+    assert head == [step for step in steps if step in head]
+    assert head[0] == "1"
 
 
 def ink(tab: Tab, agent: int, step: int) -> float:
     """Return how much the darkest part of a step's place in an agent's row differs from white."""
-    x, y = tab.point("stepPoint", "agent", agent, step)
+    x, y = tab.point("stepPoint", agent, step)
     return float(255 - tab.pixels({"x": x - 2, "y": y - 2, "width": 4, "height": 4}).mean(2).min())

@@ -36,7 +36,7 @@ def row(way: Way) -> str:
     reads = []
     for step in range(9):
         read = soon.read.get((CHANNEL, step, 0))
-        reads.append("." if read is None else str(read[0]) if read else "-")
+        reads.append("." if read is None else str(read[0] + 1) if read else "-")
     fates = []
     for stamp in range(6):
         if (CHANNEL, stamp) not in soon.fates:
@@ -44,8 +44,8 @@ def row(way: Way) -> str:
             continue
         ticks = [step for (_, step, _), read in soon.read.items() if stamp in read]
         back = [found.fates[CHANNEL, stamp].back for found in (soon, late)]
-        used = "-".join(map(str, sorted({ticks[0], ticks[-1]}))) if ticks else ""
-        fates.append(f"{used}>{back[0]}/{back[1]}" if ticks else "x")
+        used = "-".join(str(tick + 1) for tick in sorted({ticks[0], ticks[-1]})) if ticks else ""
+        fates.append(f"{used}>{back[0] + 1}/{back[1] + 1}" if ticks else "x")
     ends = [f"{period}/{phase}" for period, phase in (way.sender, way.receiver)]
     cells = [*ends, str(way.delay), str(way.rate).removesuffix(".0"), " ".join(reads)]
     wide = [f"{cell:<{w}}" for cell, w in zip(cells, (6, 8, 5, 4, 19), strict=True)]
@@ -65,7 +65,7 @@ def table() -> list[str]:
 def test_the_page_shows_the_table() -> None:
     text = PAGE.read_text(encoding="utf-8")
     header = (
-        "sender receiver delay rate reads at steps 0-8   sent at 0 1         2         3         4         5"
+        "sender receiver delay rate reads at steps 1-9   sent at 1 2         3         4         5         6"
     )
     shown = text[text.index(header) :].split("```")[0].strip().splitlines()[1:]
     assert shown == table()

@@ -26,7 +26,7 @@ from tests.telemetry.channels.writing import rows, write
 
 SECRET = b"a secret beside the runs"
 TIMELINE = {"start": 0, "steps": 3, "agents": [{}, {}], "channels": [{}, {}]}
-ROUTES = ("runs", "graph", "timeline", "parts", "catalog", "figure", "cloud", "index.js", "static/app.js")
+ROUTES = ("runs", "graph", "timeline", "parts", "catalog", "metric", "cloud", "index.js", "static/app.js")
 PARAMETERS = ("run", "kind", "metric", "channel", "after", "newest", "experiment", "tag", "")
 WORDS = r"""
 a b/s0 agent channel part loss age 0 1 -1 . .. ../a / * ../../../../etc/passwd file:///etc/passwd \..\secret.txt %2e%2e%2f a/../a

@@ -80,7 +80,7 @@ def test_locked_channels_whose_credit_is_lost() -> None:
 
 
 def test_channels_that_nobody_reads() -> None:
-    late = "channel a->b: not read before step 13, and training.steps is 13"
+    late = "channel a->b: not read before step 14, and training.steps is 13"
     link = {"link": {"delay": 10}}
     clocks = {"a": {"clock": {"period": 4, "phase": -2}}, "b": {"clock": {"period": 7, "phase": 6}}}
     assert advice(link, training={"steps": 13}, **clocks) == [late]

@@ -48,7 +48,7 @@ MADE = Timeline(
 
 def test_the_text_is_a_row_per_agent_and_channel() -> None:
     assert raster_lines(MADE)[:7] == [
-        "step                 0   1  |2   3",
+        "step                 1   2  |3   4",
         "fast                 o   #  |o   #",
         "  credit             0   1  |0+  1+~",
         "slow                 .   o  |:   #",
@@ -67,7 +67,7 @@ def test_the_text_explains_the_signs() -> None:
 
 def test_many_steps_go_into_blocks_of_equal_length() -> None:
     lines = raster_lines(MADE, width=33)
-    assert [line.split()[1:] for line in lines if line.startswith("step")] == [["0", "1", "|"], ["2", "3"]]
+    assert [line.split()[1:] for line in lines if line.startswith("step")] == [["1", "2", "|"], ["3", "4"]]
     assert max(map(len, lines[:-3])) <= 33
     narrow = raster_lines(MADE, width=1)
     assert len([line for line in narrow if line.startswith("step")]) == 4

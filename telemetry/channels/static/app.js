@@ -5,7 +5,7 @@ import { Run } from "./run.js";
 import { Model } from "./model.js";
 import { Loading } from "./loading.js";
 import { Layout } from "./layout.js";
-import { Remote } from "./remote.js";
+import { remote } from "./remote.js";
 import { SidePanel } from "./details.js";
 import { followTheme, surroundingTheme } from "./theme.js";
 import { listenToKeys } from "./keys.js";
@@ -31,13 +31,11 @@ class ChannelsApp {
   #ownTheme = false;
   #refreshing = null;
   #again = false;
-  #endings = [];
 
   constructor(root, source, options) {
     this.#root = root;
     this.#source = source;
     this.#options = options;
-    this.stats = { firstFrameMs: null, frames: 0, frameMs: 0 };
     this.#theme = options.theme ?? surroundingTheme();
     this.#loading = new Loading((text) => this.#layout.setProgress(text));
     this.#layout = new Layout(this.#actions(), [0, 1].map((side) => this.#context(side)));
@@ -45,18 +43,19 @@ class ChannelsApp {
       select: (kind, name) => this.#choose(kind, name),
       close: () => this.#choose(null),
       setStep: (step) => this.#layout.player.setStep(step),
-      setFigure: (kind, metric) => this.#setMetric(kind, metric),
+      setMetric: (kind, metric) => this.#setMetric(kind, metric),
       theme: () => this.#theme,
-    }, (work) => this.#loading.track(work));
+      track: (work) => this.#loading.track(work),
+    });
     this.#mount();
     this.ready = this.#loading.track(this.#start());
   }
 
   /** What tests and scripts may do with the page. */
   remote() {
-    return new Remote({
-      model: this.#model, layout: this.#layout, loading: this.#loading, ready: this.ready, stats: this.stats,
-      choose: (kind, name) => this.#choose(kind, name), refresh: () => this.refresh(), destroy: () => this.destroy(), theme: () => this.#theme,
+    return remote({
+      model: this.#model, layout: this.#layout, loading: this.#loading, ready: this.ready,
+      choose: (kind, name) => this.#choose(kind, name), refresh: () => this.refresh(), theme: () => this.#theme,
     });
   }
 
@@ -69,21 +68,10 @@ class ChannelsApp {
     this.#layout.toolbar.refresh.hidden = !this.#source.live;
     this.#root.append(...this.#layout.nodes);
     this.#layout.watch(this.#root, compact);
-    this.#endings.push(
-      followTheme((theme) => {
-        if (!this.#ownTheme) this.#setTheme(theme);
-      }),
-      listenToKeys(this.#root, this.#keys(), whole),
-    );
-  }
-
-  /** Take the page down: nothing of it listens any longer. */
-  destroy() {
-    this.#layout.player.pause();
-    this.#panel.close();
-    this.#layout.destroy();
-    this.#endings.forEach((end) => end());
-    this.#layout.nodes.forEach((node) => node.remove());
+    followTheme((theme) => {
+      if (!this.#ownTheme) this.#setTheme(theme);
+    });
+    listenToKeys(whole ? document : this.#root, this.#keys());
   }
 
   async #start() {
@@ -183,11 +171,6 @@ class ChannelsApp {
       select: (kind, index) => this.#choose(kind, kind && this.#model.runs[side].nameOf(kind, index)),
       onStep: (step) => this.#layout.player.setStep(step),
       track: (work) => this.#loading.track(work),
-      drawn: (ms) => {
-        this.stats.frames += 1;
-        this.stats.frameMs = ms;
-        this.stats.firstFrameMs ??= performance.now();
-      },
     };
   }
 
@@ -205,7 +188,7 @@ class ChannelsApp {
 
   #setMetric(kind, metric) {
     this.#model.setMetric(kind, metric);
-    this.#panel.setFigure();
+    this.#panel.setMetric();
     return this.#loading.track(this.#attempt(() => this.#fetch()));
   }
 
@@ -235,11 +218,11 @@ class ChannelsApp {
       this.#again = true;
       return this.#refreshing;
     }
-    this.#layout.setRefreshing(true);
+    this.#layout.toolbar.refresh.setAttribute("aria-busy", "true");
     this.#refreshing = this.#loading.track(this.#attempt(() => this.#renew())).then((good) => {
       if (good) this.#layout.setError("");
       this.#refreshing = null;
-      this.#layout.setRefreshing(false);
+      this.#layout.toolbar.refresh.setAttribute("aria-busy", "false");
       if (!this.#again) return undefined;
       this.#again = false;
       return this.refresh();
@@ -297,8 +280,8 @@ class ChannelsApp {
     return {
       play: () => player.toggle(),
       move: (by) => player.move(by),
-      first: () => player.first(),
-      last: () => player.last(),
+      first: () => player.move(-Infinity),
+      last: () => player.move(Infinity),
       setView: (view) => this.#setView(view),
       fit: () => this.#layout.stages.forEach((stage) => stage.view?.fit?.()),
       refresh: () => this.refresh(),

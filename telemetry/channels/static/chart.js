@@ -1,4 +1,4 @@
-// Line charts: one figure over steps, a title, a plain sentence, and a line at the shown step. Drawn by uPlot.
+// Line charts: one metric over steps, a title, a plain sentence, and a line at the shown step. Drawn by uPlot.
 
 import { clear, el } from "./dom.js";
 import { formatNumber, formatStep } from "./format.js";
@@ -12,11 +12,6 @@ const CHART_LINES = {
   dark: ["#6cb6f5", "#f2a154", "#8b98a5"],
 };
 const CHART_DASHES = [undefined, [6, 3], [2, 3]];
-
-/** Return the colours of lines: [first run, second run, background]. */
-export function chartColours(theme) {
-  return CHART_LINES[theme === "dark" ? "dark" : "light"];
-}
 
 /**
  * Draw lines over steps into a host element.
@@ -39,21 +34,16 @@ export function lineChart(host, options) {
 class LineChart {
   constructor({ title, says = "", caution = "", lines, step, onStep = null, theme = "light", metric = null, span = null }) {
     Object.assign(this, { title, says, onStep, theme, step, span });
-    this.colours = chartColours(theme);
-    this.lines = lines.map(chartClean);
-    this.log = false;
+    this.colours = CHART_LINES[theme];
+    this.lines = lines;
     this.plot = null;
     this.hovered = null;
-    this.logButton = el("button", {
-      class: "ap-chip", type: "button", text: "log", title: "Logarithmic scale", hidden: true,
-      aria: { pressed: "false" }, on: { click: () => this.toggleLog() },
-    });
     this.place = el("div", { class: "ap-chart-plot" });
     this.legend = el("div", { class: "ap-chart-legend" });
     this.node = el(
       "div",
       { class: "ap-chart", testid: "chart", data: { metric: metric ?? title } },
-      el("div", { class: "ap-chart-head" }, el("div", { class: "ap-chart-title", text: title }), this.logButton),
+      el("div", { class: "ap-chart-title", text: title }),
       says ? el("p", { class: "ap-says", testid: "says", text: says }) : null,
       caution ? el("p", { class: "ap-caution", testid: "caution", text: caution }) : null,
       this.place,
@@ -67,11 +57,7 @@ class LineChart {
     this.plot?.destroy();
     this.plot = null;
     clear(this.place);
-    const [smallest, largest] = chartSpan(this.lines);
-    const wide = smallest > 0 && largest / smallest > 100;
-    this.log = this.log && wide;
-    this.logButton.hidden = !wide;
-    if (!(smallest <= largest)) return this.say("No values yet.");
+    if (!this.lines.some(({ values }) => values.some(Number.isFinite))) return this.say("No values yet.");
     if (typeof globalThis.uPlot !== "function") return this.say("No charts: uPlot is not loaded.");
     this.writeLegend();
     const width = Math.max(this.place.clientWidth, 120);
@@ -116,11 +102,10 @@ class LineChart {
       cursor: { y: false, drag: { x: false, y: false, setScale: false }, points: { size: 7 } },
       scales: {
         x: { time: false, range: (plot) => this.range(plot.data[0]) },
-        y: this.log ? { distr: 3 } : {},
       },
       axes: [
         { ...axis, size: 22, gap: 4, space: 64, values: (_, splits) => splits.map(chartStepText) },
-        { ...axis, grid: { ...axis.grid, filter: (_, splits) => chartLines(splits, this.log) }, size: chartAxisWidth, gap: 5, space: 26, values: (_, splits, at, space, by) => chartTicks(splits, by, this.log) },
+        { ...axis, size: chartAxisWidth, gap: 5, space: 26, values: (_, splits, at, space, by) => chartTicks(splits, by) },
       ],
       hooks: { setCursor: [(plot) => this.hover(plot)], draw: [() => this.setStep(this.step)] },
     };
@@ -128,7 +113,7 @@ class LineChart {
 
   /** The lines as uPlot takes them: one list of steps, a column per line; null is a gap. */
   table() {
-    const sound = this.log ? (value) => (value > 0 && Number.isFinite(value) ? value : null) : chartSound;
+    const sound = (value) => (Number.isFinite(value) ? value : null);
     const tables = this.lines.map((line) => {
       const columns = line.low ? [line.values, line.low, line.high] : [line.values];
       return [Array.from(line.steps), ...columns.map((column) => Array.from(column, sound))];
@@ -187,7 +172,7 @@ class LineChart {
 
   /** Show other lines. */
   setData(lines) {
-    this.lines = lines.map(chartClean);
+    this.lines = lines;
     this.build();
   }
 
@@ -203,12 +188,6 @@ class LineChart {
     this.plot?.destroy();
     this.plot = null;
     this.node.remove();
-  }
-
-  toggleLog() {
-    this.log = !this.log;
-    this.logButton.setAttribute("aria-pressed", String(this.log));
-    this.build();
   }
 
   hover(plot) {
@@ -239,28 +218,6 @@ class LineChart {
   }
 }
 
-function chartClean(line) {
-  return { low: null, high: null, ground: false, ...line };
-}
-
-function chartSound(value) {
-  return Number.isFinite(value) ? value : null;
-}
-
-/** Smallest and largest finite number of all lines, bands not counted; [Infinity, -Infinity] where there is none. */
-function chartSpan(lines) {
-  let smallest = Infinity;
-  let largest = -Infinity;
-  for (const { values } of lines) {
-    for (const value of values) {
-      if (!Number.isFinite(value)) continue;
-      if (value < smallest) smallest = value;
-      if (value > largest) largest = value;
-    }
-  }
-  return [smallest, largest];
-}
-
 /** Which points get a dot: all where there are few, else those that no line reaches. */
 function chartDots(plot, index) {
   const column = plot.data[index];
@@ -282,18 +239,8 @@ function chartStepText(step) {
   return formatStep(step);
 }
 
-/** Where lines are drawn across: on a logarithmic scale at the powers of ten alone. */
-function chartLines(splits, log) {
-  return log ? splits.map((value) => (chartPower(value) ? value : null)) : splits;
-}
-
-function chartPower(value) {
-  return value > 0 && Math.abs(Math.log10(value) - Math.round(Math.log10(value))) < 1e-9;
-}
-
 /** Texts of ticks that lie `by` apart, with as many digits as they need to differ. */
-function chartTicks(splits, by, log) {
-  if (log) return splits.map((value) => (chartPower(value) ? formatNumber(value) : ""));
+function chartTicks(splits, by) {
   const largest = Math.max(...splits.map((value) => Math.abs(value)));
   if (largest >= 1e5 || (largest < 1e-3 && largest > 0)) {
     return splits.map((value) => (value === 0 ? "0" : value.toExponential(1).replace("e+", "e").replace(/-/g, "−")));

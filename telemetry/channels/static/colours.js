@@ -1,4 +1,4 @@
-// Colours: of figures (safe for colour-blind eyes), of the page, of categories. One place for canvas and CSS.
+// Colours: of metrics (safe for colour-blind eyes), of the page, of categories. One place for canvas and CSS.
 
 const CIVIDIS = [
   [0, 34, 78], [0, 49, 112], [42, 63, 109], [67, 78, 108], [87, 93, 109], [106, 108, 113], [125, 124, 120],
@@ -16,18 +16,16 @@ const THEMES = {
   light: {
     paper: "#ffffff", surface: "#f5f7f9", raised: "#ffffff", ink: "#1b2733", muted: "#56636f", faint: "#8793a0",
     line: "#dde3e8", accent: "#2457a6", accentInk: "#ffffff", none: "#d3d9df", warn: "#7a4b00", warnPaper: "#fff6e3",
-    good: "#14734a", gain: "#c46816", harm: "#2f6db5", idle: "#a6498a", shade: "rgba(27, 39, 51, 0.14)",
+    gain: "#c46816", harm: "#2f6db5", idle: "#a6498a", shade: "rgba(27, 39, 51, 0.14)",
     roles: { agent: "#e6ecf2", readout: "#2b3a48", frozen: "#ffffff", other: "#f1e9dc" },
     roleInks: { agent: "#1b2733", readout: "#ffffff", frozen: "#56636f", other: "#1b2733" },
-    roleLines: { agent: "#aab6c2", readout: "#2b3a48", frozen: "#aab6c2", other: "#b9a987" },
   },
   dark: {
     paper: "#14191f", surface: "#1b2128", raised: "#232b33", ink: "#e8edf2", muted: "#a2afbb", faint: "#74818d",
     line: "#333d47", accent: "#8ab8ff", accentInk: "#0d1a2b", none: "#3b4550", warn: "#f2c877", warnPaper: "#33290f",
-    good: "#6fd3a2", gain: "#de913c", harm: "#548ecd", idle: "#e08cc4", shade: "rgba(0, 0, 0, 0.5)",
+    gain: "#de913c", harm: "#548ecd", idle: "#e08cc4", shade: "rgba(0, 0, 0, 0.5)",
     roles: { agent: "#2b3641", readout: "#dbe3ea", frozen: "#14191f", other: "#3a3426" },
     roleInks: { agent: "#e8edf2", readout: "#14191f", frozen: "#a2afbb", other: "#e8edf2" },
-    roleLines: { agent: "#566371", readout: "#dbe3ea", frozen: "#566371", other: "#7d6f4d" },
   },
 };
 
@@ -42,7 +40,7 @@ export const CATEGORY_COUNT = CATEGORIES.light.length;
 
 const PALETTES = new Map();
 
-/** Return the kind of scale a figure is shown on: "sequential", "diverging" or "share". */
+/** Return the kind of scale a metric is shown on: "sequential", "diverging" or "share". */
 export function scaleFor(info) {
   const scale = info && info.scale;
   return scale === "diverging" || scale === "share" ? scale : "sequential";
@@ -145,15 +143,10 @@ export function paletteOf(scale, theme = "light") {
   return PALETTES.get(key);
 }
 
-/** Return the colour a number is drawn in, as "rgb(r, g, b)". */
+/** Return the colour a number is drawn in. */
 export function colourOf(scale, value, low, high, theme = "light") {
   const level = levelOf(scale, value, low, high);
-  return level < 0 ? colourOfNone(theme) : paletteOf(scale, theme)[level];
-}
-
-/** Return the colour of what has no number, as "rgb(r, g, b)". */
-export function colourOfNone(theme) {
-  return `rgb(${[1, 3, 5].map((at) => parseInt(THEMES[theme].none.slice(at, at + 2), 16)).join(", ")})`;
+  return level < 0 ? themeColours(theme).none : paletteOf(scale, theme)[level];
 }
 
 /** Return the colours of the page. */

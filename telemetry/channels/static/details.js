@@ -1,91 +1,57 @@
 // The side panel: everything about one channel or one agent, for one run or two.
 
-import { clear, el, svgIcon } from "./dom.js";
-import { exactNumber, formatNumber, formatStep, titleOf } from "./format.js";
+import { clear, el, iconButton } from "./dom.js";
+import { formatNumber, formatStep, titleOf } from "./format.js";
 import { columnOf, itemAt, rowAt } from "./source.js";
-import { chartColours, lineChart } from "./chart.js";
+import { lineChart } from "./chart.js";
 import { partName } from "./parts.js";
 import { panelCaution, panelChannel, panelClock, panelConstant, panelEdges, panelFacts, panelGround, panelGroups, panelListed, panelOnce, panelPair } from "./panelparts.js";
 import { scatterPlot } from "./scatter.js";
 
 const PANEL_LISTED = 48;
 
-/** The panel on the right: what is known of the chosen agent or channel. */
+/** The panel on the right: one channel or agent of one run or two, with facts, numbers at the shown step, curves, messages. */
 export class SidePanel {
-  #host;
-  #model;
-  #actions;
-  #track;
-  #shown = null;
-  #step = 0;
-
   /**
-   * @param {HTMLElement} host
+   * @param {HTMLElement} panel
    * @param {Model} model
-   * @param {Object} actions select(kind, name), close(), setStep(step), setFigure(kind, metric), theme()
-   * @param {function(Promise): void} track told what is being fetched
+   * @param {Object} actions select(kind, name), close(), setStep(step), setMetric(kind, metric), theme(), track(promise)
    */
-  constructor(host, model, actions, track) {
-    this.#host = host;
-    this.#model = model;
-    this.#actions = actions;
-    this.#track = track;
+  constructor(panel, model, actions) {
+    Object.assign(this, { panel, model, actions, runs: [], step: 0, round: 0, slots: [], clouds: [] });
   }
 
   /** Show what is chosen; nothing chosen: nothing shown. */
   show() {
     this.close();
-    const { selection } = this.#model;
-    const runs = selection ? this.#model.shown().filter((run) => run.find(selection.kind, selection.name) >= 0) : [];
-    if (!runs.length) return;
-    this.#shown = new Details(this.#host, runs, selection, this.#step, this.#model, this.#actions);
-    this.#track(this.#shown.build());
+    const { kind, name } = this.model.selection ?? {};
+    if (!kind) return;
+    Object.assign(this, { kind, name, theme: this.actions.theme(), words: null });
+    this.runs = this.model.shown().map((run) => ({ run, item: run.find(kind, name) })).filter(({ item }) => item >= 0);
+    if (this.runs.length) this.actions.track(this.build());
   }
 
+  /** Show nothing; what is still being fetched for it comes to nothing. */
   close() {
-    this.#shown?.destroy();
-    this.#shown = null;
+    this.round += 1;
+    this.runs = [];
+    this.takeDown();
+    clear(this.panel);
   }
 
-  setStep(step) {
-    if (step !== this.#step) this.#shown?.setStep(step);
-    this.#step = step;
-  }
-
-  /** Another figure was chosen for the channels. */
-  setFigure() {
-    this.#shown?.setFigure();
-  }
-
-  /** Take over what is new in the runs shown. */
-  refresh() {
-    if (this.#shown) this.#track(this.#shown.refresh());
-  }
-}
-
-/** One channel or agent of one run or two: facts, numbers at the shown step, curves, messages. */
-class Details {
-  constructor(panel, runs, { kind, name }, step, model, actions) {
-    Object.assign(this, { panel, kind, name, step, model, actions, gone: false, theme: actions.theme() });
-    this.runs = runs.map((run) => ({ run, item: run.find(kind, name) }));
-    this.round = 0;
-  }
-
-  build() {
-    this.slots = [];
-    this.clouds = [];
+  async build() {
+    this.round += 1;
     this.others = [];
-    this.figureNames = [];
+    this.metricNames = [];
     this.cloudPlace = null;
     this.caution = null;
     this.known = this.metrics().join("/");
     clear(this.panel);
     const [first, ...groups] = panelGroups(this.kind, this.metrics()).map(({ heading, metrics }) => this.group(heading, metrics));
     const own = this.kind === "agent" ? [this.neighbours("Incoming channels", "incoming"), this.neighbours("Outgoing channels", "outgoing")] : [this.messages()];
-    const children = [this.header(), this.missing(), first, ...own, ...groups, this.numbers(), this.facts()];
+    const children = [this.header(), first, ...own, ...groups, this.numbers(), this.facts()];
     this.panel.append(el("div", { class: "ap-panel" }, ...children.filter(Boolean)));
-    this.setFigure();
-    this.round += 1;
+    this.setMetric();
     this.loading = this.load(this.round);
     return this.loading;
   }
@@ -114,21 +80,9 @@ class Details {
       this.words = el("span", { class: "ap-panel-verdicts", testid: "panel-verdicts" });
       below = el("p", { class: "ap-says ap-panel-ends" }, "from ", link(sender), " ", itself ?? "to ", itself ? null : link(receiver), this.words);
     } else title.textContent = this.name;
-    const close = el("button", { class: "ap-button ap-icon", type: "button", testid: "close", title: "Close (Esc)", aria: { label: "Close" }, on: { click: () => this.actions.close() } }, svgIcon("close"));
+    const close = iconButton("close", "Close (Esc)", this.actions.close, "close");
     const words = el("div", { class: "ap-panel-words" }, el("div", { class: "ap-heading", text: this.kind === "channel" ? "Channel" : "Agent" }), title, below);
     return el("header", { class: "ap-panel-head" }, words, close);
-  }
-
-  /** Which line is which run. */
-  missing() {
-    if (this.runs.length < 2) return null;
-    const colours = chartColours(this.theme);
-    const key = this.runs.map(({ run }, at) => {
-      const mark = el("span", { class: "ap-chart-mark" });
-      mark.style.borderTop = `2px ${at ? "dashed" : "solid"} ${colours[at]}`;
-      return el("div", { class: "ap-inline" }, mark, el("span", { dir: "auto", text: run.name }));
-    });
-    return el("div", { class: "ap-panel-runs" }, ...key);
   }
 
   facts() {
@@ -148,7 +102,7 @@ class Details {
     const body = el("tbody");
     this.rows = panelListed(this.kind, this.metrics()).map((metric) => {
       const info = this.info(metric);
-      const choose = { class: "ap-link", type: "button", title: info.says, on: { click: () => this.actions.setFigure(this.kind, metric) } };
+      const choose = { class: "ap-link", type: "button", title: info.says, on: { click: () => this.actions.setMetric(this.kind, metric) } };
       const cells = this.runs.map((_, at) => el("td", { testid: `number-${at ? "beside-" : ""}${metric}`, data: { metric }, text: "–" }));
       const name = el("th", { scope: "row" }, el("button", { ...choose, text: titleOf(info, metric) }));
       const row = el("tr", { hidden: true }, name, ...cells);
@@ -160,7 +114,7 @@ class Details {
     return el("section", { class: "ap-panel-part" }, this.caption, el("table", { class: "ap-table ap-panel-numbers" }, el("thead", {}, head), body), this.none);
   }
 
-  /** The channels of an agent, each with the number of the chosen figure. */
+  /** The channels of an agent, each with the number of the chosen metric. */
   neighbours(heading, way) {
     const { run, item } = this.runs[0];
     const channels = run[way](item);
@@ -175,18 +129,18 @@ class Details {
       list.append(el("li", {}, el("button", { class: "ap-row", type: "button", on: { click: press } }, arrow, name, number)));
       this.others.push({ channel, number });
     }
-    const figure = el("span", { class: "ap-panel-figure" });
-    const part = el("section", { class: "ap-panel-part" }, el("div", { class: "ap-heading ap-panel-split" }, `${heading} (${channels.length.toLocaleString("en-US")})`, figure), list);
+    const metric = el("span", { class: "ap-panel-metric" });
+    const part = el("section", { class: "ap-panel-part" }, el("div", { class: "ap-heading ap-panel-split" }, `${heading} (${channels.length.toLocaleString("en-US")})`, metric), list);
     const more = channels.length - PANEL_LISTED;
     const none = way === "incoming" ? "No incoming channels." : "No outgoing channels.";
     if (more > 0 || !channels.length) part.append(el("p", { class: "ap-says", text: more > 0 ? `and ${more.toLocaleString("en-US")} more` : none }));
-    this.figureNames.push(figure);
+    this.metricNames.push(metric);
     return part;
   }
 
-  // --- figures, loaded one after the other -----------------------------------------------------------------
+  // --- metrics, loaded one after the other -----------------------------------------------------------------
 
-  /** A heading, a caution that all of its figures share, and a place for each figure's chart. */
+  /** A heading, a caution that all of its metrics share, and a place for each metric's chart. */
   group(heading, metrics) {
     const cautions = new Set(metrics.map((metric) => this.info(metric).caution));
     const shared = metrics.length > 1 && cautions.size === 1 ? [...cautions][0] : "";
@@ -211,7 +165,7 @@ class Details {
   }
 
   async load(round) {
-    const stale = () => this.gone || round !== this.round;
+    const stale = () => round !== this.round;
     for (const slot of this.slots) {
       try {
         await this.fill(slot, stale);
@@ -231,7 +185,7 @@ class Details {
 
   async fill(slot, stale) {
     const parts = [slot.metric, ...panelEdges(this.kind, slot.metric)];
-    const found = await Promise.all(this.runs.map(({ run }) => Promise.all(parts.map((metric) => run.figure(this.kind, metric)))));
+    const found = await Promise.all(this.runs.map(({ run }) => Promise.all(parts.map((metric) => run.series(this.kind, metric)))));
     if (stale()) return;
     const lines = [];
     this.runs.forEach(({ run, item }, at) => {
@@ -270,7 +224,7 @@ class Details {
     clear(slot.host);
     if (!text) return;
     const info = this.info(slot.metric);
-    const line = el("div", { class: "ap-chart-head" }, el("div", { class: "ap-chart-title", text: titleOf(info, slot.metric) }), el("div", { class: "ap-muted", text }));
+    const line = el("div", { class: "ap-panel-split" }, el("div", { class: "ap-chart-title", text: titleOf(info, slot.metric) }), el("div", { class: "ap-muted", text }));
     const caution = slot.caution ? el("p", { class: "ap-caution", testid: "caution", text: slot.caution }) : null;
     slot.host.append(el("div", { class: "ap-chart", data: { metric: slot.metric } }, line, info.says ? el("p", { class: "ap-says", testid: "says", text: info.says }) : null, caution));
   }
@@ -299,11 +253,16 @@ class Details {
 
   /** Show another step; nothing is built anew. */
   setStep(step) {
+    if (step === this.step) return;
     this.step = step;
+    if (this.runs.length) this.write();
+  }
+
+  write() {
     this.writeNumbers();
     this.writeOthers();
-    for (const { chart } of this.slots) chart?.setStep(step);
-    for (const { plot } of this.clouds) plot.setStep(step);
+    for (const { chart } of this.slots) chart?.setStep(this.step);
+    for (const { plot } of this.clouds) plot.setStep(this.step);
   }
 
   writeNumbers() {
@@ -318,7 +277,7 @@ class Details {
         if (cells[at].textContent !== text) cells[at].textContent = text;
         cells[at].dataset.value = Number.isNaN(value) ? "NaN" : String(value);
         const late = found >= 0 && series.steps[found] !== this.step;
-        cells[at].title = exactNumber(value) + (late ? `, from step ${formatStep(series.steps[found])}, the newest so far` : "");
+        cells[at].title = late ? `from step ${formatStep(series.steps[found])}, the newest so far` : "";
         older ||= late && !row.hidden && !Number.isNaN(value);
       });
     }
@@ -335,7 +294,7 @@ class Details {
     clear(this.words).append(...found.flatMap(({ name, says }) => [el("span", { class: "ap-verdict", title: says, data: { verdict: name }, text: name }), " "]));
   }
 
-  /** Say where the figures of the shown step contradict each other, of two runs each under its name. */
+  /** Say where the metrics of the shown step contradict each other, of two runs each under its name. */
   writeCaution() {
     if (!this.caution) return;
     const found = this.runs.map(({ run, item }) => {
@@ -350,7 +309,7 @@ class Details {
     this.caution.hidden = !this.caution.textContent;
   }
 
-  /** Figures that this channel or agent never has a number of are not listed. */
+  /** Metrics that this channel or agent never has a number of are not listed. */
   revealNumbers() {
     for (const { metric, row } of this.rows) {
       if (!row.hidden) continue;
@@ -362,11 +321,12 @@ class Details {
     }
   }
 
-  /** Another figure was chosen for the channels: an agent's list shows its numbers. */
-  setFigure() {
+  /** Another metric was chosen for the channels: an agent's list shows its numbers. */
+  setMetric() {
+    if (!this.runs.length) return;
     this.chosen = this.model.metric.channel;
     const title = titleOf(this.runs[0].run.info("channel", this.chosen), this.chosen);
-    for (const node of this.figureNames) node.textContent = title;
+    for (const node of this.metricNames) node.textContent = title;
     this.writeOthers();
   }
 
@@ -376,8 +336,11 @@ class Details {
   }
 
   /** Take over rows that came since. */
-  async refresh() {
-    if (this.gone) return;
+  refresh() {
+    if (this.runs.length) this.actions.track(this.renew(this.round));
+  }
+
+  async renew(round) {
     if (this.known !== this.metrics().join("/")) {
       const { scrollTop } = this.panel;
       this.takeDown();
@@ -386,19 +349,16 @@ class Details {
       return;
     }
     await this.loading;
-    this.loading = this.load(this.round);
+    if (round !== this.round) return;
+    this.loading = this.load(round);
     await this.loading;
-    if (!this.gone) this.setStep(this.step);
+    if (round === this.round) this.write();
   }
 
   takeDown() {
     for (const { chart } of this.slots) chart?.destroy();
     for (const { plot } of this.clouds) plot.destroy();
-  }
-
-  destroy() {
-    this.gone = true;
-    this.takeDown();
-    clear(this.panel);
+    this.slots = [];
+    this.clouds = [];
   }
 }

@@ -3,11 +3,10 @@
 const ICONS = {
   play: ["M4.5 2.8v10.4l8.4-5.2z"],
   pause: ["M4 3h2.8v10H4z", "M9.2 3H12v10H9.2z"],
-  first: ["M3.4 3h1.8v10H3.4z", "M13 3v10L6.2 8z"],
-  last: ["M10.8 3h1.8v10h-1.8z", "M3 3v10l6.8-5z"],
   theme: ["M8 1.8a6.2 6.2 0 1 0 0 12.4A6.2 6.2 0 0 0 8 1.8zm0 1.5v9.4a4.7 4.7 0 0 1 0-9.4z"],
   refresh: ["M8 2.5a5.5 5.5 0 0 1 4.2 1.95V2.6h1.5v4.5H9.2V5.6h2.1A4 4 0 1 0 12 8.3h1.5A5.5 5.5 0 1 1 8 2.5z"],
   close: ["M4.05 3 8 6.95 11.95 3 13 4.05 9.05 8 13 11.95 11.95 13 8 9.05 4.05 13 3 11.95 6.95 8 3 4.05z"],
+  help: ["M5 6a3 3 0 1 1 4.2 2.75c-.3.15-.45.3-.45.65V10h-1.5v-.6c0-.95.5-1.6 1.3-2A1.5 1.5 0 1 0 6.5 6z", "M7.2 11.2h1.6v1.6H7.2z"],
   fit: ["M2.5 2.5h4V4H4v2.5H2.5z", "M9.5 2.5h4v4H12V4H9.5z", "M2.5 9.5H4V12h2.5v1.5h-4z", "M12 9.5h1.5v4h-4V12H12z"],
   rail: ["M2 3.5h12V5H2z", "M2 7.25h12v1.5H2z", "M2 11h12v1.5H2z"],
 };
@@ -65,10 +64,15 @@ export function svgPicture(width, height, shapes) {
 /**
  * Build an icon of 16 px that takes the colour of the text around it.
  *
- * @param {string} name one of play pause first last theme refresh close fit rail
+ * @param {string} name one of play pause theme refresh close help fit rail
  */
 export function svgIcon(name) {
   return svgPicture(16, 16, ICONS[name].map((d) => ["path", { d, fill: "currentColor", "fill-rule": "evenodd" }]));
+}
+
+/** Build a button with an icon; its title says what it does. */
+export function iconButton(icon, title, action, testid) {
+  return el("button", { class: "ap-button ap-icon", type: "button", testid, title, aria: { label: title }, on: { click: () => action() } }, svgIcon(icon));
 }
 
 /**

@@ -29,19 +29,19 @@ export class Extremes {
   /** Take over another mask and selection. */
   mark(mask, chosen) {
     if (!this.#data) return;
-    const { figure } = this.#data;
-    const found = figure.values ? endsFound(figure, mask) : [];
+    const { metric } = this.#data;
+    const found = metric.values ? endsFound(metric, mask) : [];
     this.node.hidden = !found.length;
     clear(this.#list).append(...found.map((index) => this.#row(index, chosen?.kind === "channel" && chosen.index === index)));
   }
 
   #row(index, chosen) {
-    const { run, figure } = this.#data;
+    const { run, metric } = this.#data;
     const name = run.nameOf("channel", index);
-    const ends = (figure.lower ? [figure.lower[index], figure.upper[index]] : []).filter((end) => !Number.isNaN(end));
-    const unresolved = Boolean(figure.unresolved?.[index]);
+    const ends = (metric.lower ? [metric.lower[index], metric.upper[index]] : []).filter((end) => !Number.isNaN(end));
+    const unresolved = Boolean(metric.unresolved?.[index]);
     const swatch = el("span", { class: "ap-swatch" });
-    swatch.style.background = colourOf(figure.scale, figure.values[index], figure.low, figure.high, this.#theme);
+    swatch.style.background = colourOf(metric.scale, metric.values[index], metric.low, metric.high, this.#theme);
     const button = el(
       "button",
       {
@@ -50,7 +50,7 @@ export class Extremes {
       },
       swatch,
       el("span", { class: "ap-row-name", text: name }),
-      el("span", { class: "ap-muted", text: formatNumber(figure.values[index]) + (ends.length ? ` [${ends.map(formatNumber).join(", ")}]` : "") }),
+      el("span", { class: "ap-muted", text: formatNumber(metric.values[index]) + (ends.length ? ` [${ends.map(formatNumber).join(", ")}]` : "") }),
     );
     return el("li", {}, button);
   }

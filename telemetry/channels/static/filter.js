@@ -10,7 +10,7 @@ export const FILTER_HELP = [
   ["part:1  cut:1", "agents in a part, channels between parts"],
   ["verdict:harms", "channels by verdict: matters, harms, unresolved, stale, silent"],
   ["value<0  loss>0.5", "by any metric at the step shown"],
-  ["figure>0.5  ring<1", "by the metric that the lines or the rings show"],
+  ["metric>0.5  ring<1", "by the metric that the lines or the rings show"],
 ];
 
 const OPERATORS = {
@@ -49,14 +49,14 @@ export function parseFilter(text) {
     }
     const number = Number(value);
     if (Number.isNaN(number)) return { tests: [], error: `${key} takes a number, not ${value} (only ${Object.keys(TEXTS).join(", ")} take names)` };
-    tests.push({ on: NUMBERS[key] ?? "figure", key, operator, value: number });
+    tests.push({ on: NUMBERS[key] ?? "metric", key, operator, value: number });
   }
   return { tests, error: "" };
 }
 
-/** Whether a filter looks at figures, so that it depends on the step. */
+/** Whether a filter looks at metrics, so that it depends on the step. */
 export function filterMoves(tests) {
-  return tests.some((test) => test.on === "figure" || test.on === "verdict");
+  return tests.some((test) => test.on === "metric" || test.on === "verdict");
 }
 
 /**
@@ -66,7 +66,7 @@ export function filterMoves(tests) {
  *
  * @param {Run} run
  * @param {Object[]} tests of parseFilter
- * @param {function(Object): Object|null} valuesOf by test: {kind, values} of a figure at the step shown, of a verdict its `bit` too;
+ * @param {function(Object): Object|null} valuesOf by test: {kind, values} of a metric at the step shown, of a verdict its `bit` too;
  *   null where there is none
  * @returns {{agent: Uint8Array, channel: Uint8Array, error: string}}
  */
@@ -77,19 +77,19 @@ export function maskOf(run, tests, valuesOf) {
   const on = { agent: false, channel: false };
   let error = "";
   for (const test of tests.filter((one) => one.on !== "name")) {
-    const figure = test.on === "figure" || test.on === "verdict" ? valuesOf(test) : null;
-    if (test.on === "figure" && !figure) {
+    const metric = test.on === "metric" || test.on === "verdict" ? valuesOf(test) : null;
+    if (test.on === "metric" && !metric) {
       error = `no metric ${test.key}`;
       continue;
     }
-    if (test.on === "verdict" && !figure) {
+    if (test.on === "verdict" && !metric) {
       error = `no verdict ${test.value}, or it is not measured`;
       continue;
     }
-    const kind = figure ? figure.kind : test.on;
+    const kind = metric ? metric.kind : test.on;
     on[kind] = true;
     const mask = masks[kind];
-    for (let index = 0; index < mask.length; index++) mask[index] &= holds(test, run, kind, index, figure) ? 1 : 0;
+    for (let index = 0; index < mask.length; index++) mask[index] &= holds(test, run, kind, index, metric) ? 1 : 0;
   }
   // Asked of one side only, the other is what hangs on it; asked of both, a channel needs an end that is left.
   if (on.agent) run.channels.forEach(({ from, to }, index) => (channel[index] &= agent[from] | agent[to]));
@@ -106,9 +106,9 @@ function touched(run, channel, agent) {
   return run.outgoing(agent).some((index) => channel[index]) || run.incoming(agent).some((index) => channel[index]);
 }
 
-function holds(test, run, kind, index, figure) {
-  if (figure?.bit) return Boolean(figure.values) && (figure.values[index] & figure.bit) > 0;
-  if (figure) return Boolean(figure.values) && OPERATORS[test.operator](figure.values[index], Math.fround(test.value));
+function holds(test, run, kind, index, metric) {
+  if (metric?.bit) return Boolean(metric.values) && (metric.values[index] & metric.bit) > 0;
+  if (metric) return Boolean(metric.values) && OPERATORS[test.operator](metric.values[index], Math.fround(test.value));
   const item = (kind === "agent" ? run.agents : run.channels)[index];
   if (test.key === "from" || test.key === "to") return run.agents[item[test.key]].name.toLowerCase().includes(test.value);
   if (test.key === "cut") return OPERATORS[test.operator](run.isCut(index) ? 1 : 0, test.value);

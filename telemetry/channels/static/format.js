@@ -40,17 +40,7 @@ export function formatCount(count, noun) {
   return `${count.toLocaleString("en-US")} ${noun}${count === 1 ? "" : "s"}`;
 }
 
-/** Return what a figure is called: its title, or its name where it has none. */
+/** Return what a metric is called: its title, or its name where it has none. */
 export function titleOf(info, metric) {
   return (info && info.title) || metric;
-}
-
-/** Format a float32 with as few digits as tell it from every other one; "–" for NaN. */
-export function exactNumber(value) {
-  if (!Number.isFinite(value)) return Number.isNaN(value) ? "–" : String(value);
-  for (let digits = 1; digits < 9; digits++) {
-    const short = Number(value.toPrecision(digits));
-    if (Math.fround(short) === Math.fround(value)) return String(short);
-  }
-  return String(Number(value.toPrecision(9)));
 }

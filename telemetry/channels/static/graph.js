@@ -1,11 +1,11 @@
 // The graph of a run on a canvas: drawn, zoomed, pointed at.
 
-import { el, clear, fitCanvas, placeTip, svgIcon } from "./dom.js";
+import { el, clear, fitCanvas, iconButton, placeTip } from "./dom.js";
 import { formatNumber } from "./format.js";
 import { agentAt, channelAt, pointOn, shapeOf } from "./graphshape.js";
-import { GraphStyles, paintGraph } from "./graphpaint.js";
-import { detailsOf, labelsFor, shortName } from "./graphlabels.js";
-import { paintMark } from "./graphover.js";
+import { GraphStyles, paintGraph, paintMark } from "./graphpaint.js";
+import { detailsOf, labelsFor } from "./graphlabels.js";
+import { shortName } from "./textfit.js";
 import { partName } from "./parts.js";
 
 const FARTHEST = 0.5;
@@ -41,19 +41,13 @@ export class GraphView {
   constructor(host, context) {
     this.#host = host;
     this.#context = context;
-    const fit = el(
-      "button",
-      {
-        class: "ap-button ap-icon ap-graph-fit", type: "button", title: "Fit the graph (0)", aria: { label: "Fit the graph" },
-        on: { click: () => this.fit() },
-      },
-      svgIcon("fit"),
-    );
+    const fit = iconButton("fit", "Fit the graph (0)", () => this.fit());
+    fit.classList.add("ap-graph-fit");
     host.append(this.#canvas, this.#over, fit, this.#tip);
     this.#listen();
   }
 
-  /** Show figures at a step; cheap enough for every move of the slider. */
+  /** Show metrics at a step; cheap enough for every move of the slider. */
   setData(data) {
     const other = !this.#data || this.#data.run !== data.run;
     const moved = !this.#data || this.#data.step !== data.step;
@@ -99,16 +93,6 @@ export class GraphView {
   fit() {
     this.#view = { zoom: 1, left: 0, top: 0 };
     this.#ask(true, true);
-  }
-
-  /** The colour a channel is drawn in. */
-  channelColour(index) {
-    return this.#styles.channelColour(index, this.#context.theme());
-  }
-
-  /** The colour of an agent's ring. */
-  agentRing(index) {
-    return this.#styles.ringColour(index, this.#context.theme());
   }
 
   /** A point of an item in px of the page: the middle of a disc or of a line. */
@@ -187,10 +171,10 @@ export class GraphView {
   #ask(base, labels) {
     this.#stale.base ||= base;
     this.#stale.labels ||= labels;
-    if (!this.#frame) this.#frame = requestAnimationFrame((now) => this.#draw(now));
+    if (!this.#frame) this.#frame = requestAnimationFrame(() => this.#draw());
   }
 
-  #draw(now) {
+  #draw() {
     this.#frame = 0;
     if (!this.#data || !this.#host.clientWidth) return;
     const ratio = window.devicePixelRatio || 1;
@@ -204,7 +188,6 @@ export class GraphView {
       pen.setTransform(1, 0, 0, 1, 0, 0);
       pen.clearRect(0, 0, this.#canvas.width, this.#canvas.height);
       paintGraph(pen, scene);
-      this.#context.drawn(performance.now() - now);
     }
     if (quick) {
       clearTimeout(this.#calm);
@@ -236,7 +219,7 @@ export class GraphView {
     on("pointerup", (event) => {
       const click = this.#drag && !this.#drag.moved;
       this.#drag = null;
-      this.#over.classList.remove("ap-dragging");
+      this.#over.style.cursor = "";
       if (!click) return;
       const hit = this.#hit(event);
       this.#context.select(hit.kind, hit.index);
@@ -260,7 +243,7 @@ export class GraphView {
     if (!this.#drag.moved && Math.hypot(across, down) < 4) return;
     this.#drag.moved = true;
     this.#moved = performance.now();
-    this.#over.classList.add("ap-dragging");
+    this.#over.style.cursor = "grabbing";
     this.#view.left = this.#drag.left + across;
     this.#view.top = this.#drag.top + down;
     this.#point({ kind: null, index: -1 });
@@ -303,7 +286,7 @@ export class GraphView {
     const changed = hit.kind !== this.#hovered.kind || hit.index !== this.#hovered.index;
     if (changed) {
       this.#hovered = hit;
-      this.#over.classList.toggle("ap-pointing", hit.kind !== null);
+      this.#over.style.cursor = hit.kind ? "pointer" : "";
       this.#ask(false, false);
     }
     if (event && hit.kind) {
@@ -314,8 +297,8 @@ export class GraphView {
 
   #showTip() {
     const { kind, index } = this.#hovered;
-    const { run, figure, ring } = this.#data;
-    const shown = kind === "agent" ? ring : figure;
+    const { run, metric, ring } = this.#data;
+    const shown = kind === "agent" ? ring : metric;
     const number = shown.values ? formatNumber(shown.values[index]) : "–";
     clear(this.#tip).append(
       el("strong", { text: shortName(run.nameOf(kind, index), 48) }),

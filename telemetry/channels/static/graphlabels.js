@@ -1,7 +1,8 @@
 // Which names are written into the graph: those that have room, never one over another.
 
+import { shortName } from "./textfit.js";
+
 const SIZE = 11;
-const LONGEST = 22;
 const MOST = 400;
 /** Distance between agents on screen, in px, from which all are named that have room. */
 const ROOMY = 22;
@@ -10,13 +11,6 @@ const DETAILED = 16;
 const LONGEST_DETAIL = 30;
 /** So many agents that are not dimmed are named in any crowd. */
 const FEW = 40;
-
-/** Shorten a name in its middle: the ends of names tell them apart. */
-export function shortName(name, longest = LONGEST) {
-  if (name.length <= longest) return name;
-  const kept = Math.floor((longest - 1) / 2);
-  return `${name.slice(0, longest - 1 - kept)}…${name.slice(name.length - kept)}`;
-}
 
 /** Return what each agent is, in a few words: its network, and its clock where it does not tick at every step; [] in larger graphs. */
 export function detailsOf(agents) {

@@ -1,8 +1,8 @@
-// Painting the graph: channels in batches of one style, discs, rings, names. Nothing is allocated per frame.
+// Painting the graph: channels in batches of one style, discs, rings, names.
 
-import { LEVELS, colourOfNone, isDiverging, levelOf, paletteOf, themeColours } from "./colours.js";
+import { LEVELS, isDiverging, levelOf, paletteOf, themeColours } from "./colours.js";
 import { paintCuts, paintPlates } from "./graphparts.js";
-import { TURN, trace } from "./graphshape.js";
+import { circles, trace } from "./graphshape.js";
 
 /** Widths of lines, in px, from none to the most energy of the runs shown. */
 export const WIDTHS = [0.7, 1.2, 1.9, 2.7, 3.6];
@@ -51,7 +51,7 @@ export class GraphStyles {
     this.rings = new Int8Array(agents);
     this.bright = new Uint8Array(agents);
     this.roles = run.agents.map((agent) => (agent.role in themeColours("light").roles ? agent.role : "other"));
-    this.figure = null;
+    this.metric = null;
     this.ring = null;
     this.dimming = false;
   }
@@ -59,27 +59,27 @@ export class GraphStyles {
   /**
    * Sort all items into batches.
    *
-   * @param {Object} data figure of the channels, ring of the agents (values, scale, low, high; unresolved: by channel, faded), width (energies: values,
+   * @param {Object} data metric of the channels, ring of the agents (values, scale, low, high; unresolved: by channel, faded), width (energies: values,
    *   high) or null, delays that occur in the runs shown
    * @param {function|null} lit whether an item is not dimmed; null: nothing is dimmed
    */
-  update({ figure, ring, width, delays }, lit) {
+  update({ metric, ring, width, delays }, lit) {
     if (delays !== this.delays) {
       this.delays = delays;
       this.run.channels.forEach((channel, index) => (this.dashes[index] = dashOf(channel, delays)));
     }
     const { colours, keys, order, starts, dashes } = this;
-    this.figure = figure;
+    this.metric = metric;
     this.ring = ring;
     this.dimming = lit !== null;
     starts.fill(0);
     for (let channel = 0; channel < keys.length; channel++) {
-      const level = figure.values ? levelOf(figure.scale, figure.values[channel], figure.low, figure.high) : -1;
+      const level = metric.values ? levelOf(metric.scale, metric.values[channel], metric.low, metric.high) : -1;
       // Without energies all lines are of one middle width.
       const thick = width && width.values ? widthOf(width.values[channel], width.high) : level < 0 ? 1 : 2;
       colours[channel] = level + 1;
-      const shown = lit === null || lit("channel", channel) ? (figure.unresolved?.[channel] ? 1 : 2) : 0;
-      const rank = drawingRank(figure.scale, level);
+      const shown = lit === null || lit("channel", channel) ? (metric.unresolved?.[channel] ? 1 : 2) : 0;
+      const rank = drawingRank(metric.scale, level);
       const key = ((shown * COLOURS + rank) * DASHES.length + dashes[channel]) * WIDTHS.length + thick;
       keys[channel] = key;
       starts[key + 1] += 1;
@@ -95,20 +95,13 @@ export class GraphStyles {
 
   /** The colour a channel is drawn in. */
   channelColour(channel, theme) {
-    return levelColour(this.figure, this.colours[channel] - 1, theme);
+    const level = this.colours[channel] - 1;
+    return level < 0 ? themeColours(theme).none : paletteOf(this.metric.scale, theme)[level];
   }
 
-  /** The colour of an agent's ring. */
-  ringColour(agent, theme) {
-    return levelColour(this.ring, this.rings[agent], theme);
-  }
 }
 
-function levelColour(figure, level, theme) {
-  return level < 0 ? colourOfNone(theme) : paletteOf(figure.scale, theme)[level];
-}
-
-/** Batches are drawn in this order: no figure first, what stands out last. */
+/** Batches are drawn in this order: no metric first, what stands out last. */
 function drawingRank(scale, level) {
   if (level < 0 || !isDiverging(scale)) return level + 1;
   const half = LEVELS / 2;
@@ -169,9 +162,9 @@ function paintLevels(pen, { shape, view, theme }) {
 }
 
 function paintChannels(pen, { shape, styles, theme, view, quick }, from, to) {
-  const { order, starts, keys, figure } = styles;
+  const { order, starts, keys, metric } = styles;
   const colours = themeColours(theme);
-  const palette = paletteOf(figure.scale, theme);
+  const palette = paletteOf(metric.scale, theme);
   const half = COLOURS * STYLES;
   const dimmed = order.length > CROWD_CHANNELS ? DIMMED_CROWD : DIMMED;
   // Lines grow with the square root of the zoom: near enough to see, never bars.
@@ -190,7 +183,7 @@ function paintChannels(pen, { shape, styles, theme, view, quick }, from, to) {
       if (heads) paintHeads(pen, shape, order, headsFrom, at);
       headsFrom = at;
       colour = own;
-      const level = levelOfRank(figure.scale, own % COLOURS);
+      const level = levelOfRank(metric.scale, own % COLOURS);
       pen.strokeStyle = level < 0 ? colours.none : palette[level];
       pen.fillStyle = pen.strokeStyle;
       pen.globalAlpha = key < half ? dimmed : key < 2 * half ? FADED : 1;
@@ -242,56 +235,31 @@ function paintAgents(pen, { shape, styles, theme }, lit) {
   // A disc hides the lines under it even where it is dimmed.
   pen.globalAlpha = 1;
   pen.fillStyle = colours.paper;
-  addDiscs(pen, shape, styles, lit, radius, null);
+  const bright = (agent) => styles.bright[agent] === lit;
+  circles(pen, shape, radius, bright);
   pen.fill();
   pen.globalAlpha = lit ? 1 : 1.5 * DIMMED;
   for (const role in colours.roles) {
     pen.fillStyle = colours.roles[role];
-    addDiscs(pen, shape, styles, lit, radius - 1.35 * ring, role);
+    circles(pen, shape, radius - 1.35 * ring, (agent) => bright(agent) && styles.roles[agent] === role);
     pen.fill();
   }
   pen.lineWidth = ring;
   for (let level = -1; level < LEVELS; level++) {
     if (!styles.rings.includes(level)) continue;
     pen.strokeStyle = level < 0 ? colours.none : paletteOf(styles.ring.scale, theme)[level];
-    addRings(pen, shape, styles, lit, radius - ring / 2, level);
+    circles(pen, shape, radius - ring / 2, (agent) => bright(agent) && styles.rings[agent] === level);
     pen.stroke();
-  }
-}
-
-function addDiscs(pen, shape, styles, bright, radius, role) {
-  const { places } = shape;
-  pen.beginPath();
-  for (let agent = 0; agent < styles.rings.length; agent++) {
-    if (styles.bright[agent] !== bright || (role && styles.roles[agent] !== role)) continue;
-    pen.moveTo(places[2 * agent] + radius, places[2 * agent + 1]);
-    pen.arc(places[2 * agent], places[2 * agent + 1], radius, 0, TURN);
-  }
-}
-
-function addRings(pen, shape, styles, bright, radius, level) {
-  const { places } = shape;
-  pen.beginPath();
-  for (let agent = 0; agent < styles.rings.length; agent++) {
-    if (styles.rings[agent] !== level || styles.bright[agent] !== bright) continue;
-    pen.moveTo(places[2 * agent] + radius, places[2 * agent + 1]);
-    pen.arc(places[2 * agent], places[2 * agent + 1], radius, 0, TURN);
   }
 }
 
 /** A thin halo around agents whose clock ticks at the step shown. */
 function paintTicks(pen, { shape, styles, theme, view, ticking }) {
-  const { places, radius } = shape;
-  const away = radius + Math.max(2.5 / view.zoom, 0.16 * radius);
+  const away = shape.radius + Math.max(2.5 / view.zoom, 0.16 * shape.radius);
   pen.strokeStyle = themeColours(theme).faint;
   pen.lineWidth = 1 / view.zoom;
   pen.globalAlpha = styles.dimming ? 0.25 : 0.75;
-  pen.beginPath();
-  for (let agent = 0; agent < styles.rings.length; agent++) {
-    if (!ticking[agent]) continue;
-    pen.moveTo(places[2 * agent] + away, places[2 * agent + 1]);
-    pen.arc(places[2 * agent], places[2 * agent + 1], away, 0, TURN);
-  }
+  circles(pen, shape, away, (agent) => ticking[agent]);
   pen.stroke();
 }
 
@@ -314,4 +282,33 @@ function paintLabels(pen, { shape, styles, theme, view, labels }) {
     }
     pen.fillText(text, x, y);
   }
+}
+
+/** Mark an agent or a channel; `strong`: it is selected, not only pointed at. */
+export function paintMark(pen, scene, kind, index, strong) {
+  const { shape, theme, view } = scene;
+  const colours = themeColours(theme);
+  pen.globalAlpha = 1;
+  pen.setLineDash([]);
+  pen.lineCap = "round";
+  if (kind === "agent") {
+    pen.strokeStyle = colours.ink;
+    pen.lineWidth = (strong ? 2 : 1.5) / view.zoom;
+    circles(pen, shape, shape.radius + 3.5 / view.zoom, (agent) => agent === index);
+    pen.stroke();
+    return;
+  }
+  const width = 3.2 * Math.max(shape.thinness, 0.6) / Math.sqrt(view.zoom);
+  pen.beginPath();
+  trace(pen, shape, index);
+  pen.strokeStyle = colours.ink;
+  pen.lineWidth = width + (strong ? 3.6 : 2.6) / view.zoom;
+  pen.stroke();
+  pen.beginPath();
+  trace(pen, shape, index);
+  pen.strokeStyle = scene.styles.channelColour(index, theme);
+  pen.lineWidth = width;
+  pen.stroke();
+  pen.fillStyle = colours.ink;
+  paintHeads(pen, shape, [index], 0, 1);
 }

@@ -1,7 +1,7 @@
 // The parts of a run in the graph: a plate of its part's colour under each agent, two bars across each cut channel.
 
 import { CATEGORY_COUNT, categoryColour, themeColours } from "./colours.js";
-import { TURN, pointOn } from "./graphshape.js";
+import { circles, pointOn } from "./graphshape.js";
 
 /** Radius of a plate, in radii of a disc. */
 const PLATE = 1.42;
@@ -22,34 +22,23 @@ const after = [0, 0];
  * @param {number} alpha how visible they are, from 0 to 1
  */
 export function paintPlates(pen, scene, lit, alpha) {
-  const { shape, theme, view } = scene;
+  const { shape, styles, theme, view, parts } = scene;
+  const { agents } = shape.run;
+  const plates = (wanted) => circles(pen, shape, PLATE * shape.radius, (agent) => styles.bright[agent] === lit && wanted(agents[agent].part));
   pen.setLineDash([]);
   pen.globalAlpha = alpha * PLATE_ALPHA[theme];
   for (let colour = 0; colour < CATEGORY_COUNT; colour++) {
     pen.fillStyle = categoryColour(colour, theme);
-    addPlates(pen, scene, lit, false, colour);
+    plates((part) => !parts.gone(part) && part % CATEGORY_COUNT === colour);
     pen.fill();
   }
   pen.globalAlpha = alpha;
   pen.strokeStyle = themeColours(theme).warn;
   pen.lineWidth = Math.min(1.6, 0.3 * shape.radius * view.zoom) / view.zoom;
   pen.setLineDash([4 / view.zoom, 3 / view.zoom]);
-  addPlates(pen, scene, lit, true, null);
+  plates((part) => parts.gone(part));
   pen.stroke();
   pen.setLineDash([]);
-}
-
-/** Add the plates of one colour (null: of all) to the path, of parts that run or of those that are gone. */
-function addPlates(pen, { shape, styles, parts }, lit, gone, colour) {
-  const { places, run } = shape;
-  const radius = PLATE * shape.radius;
-  pen.beginPath();
-  for (let agent = 0; agent < run.agents.length; agent++) {
-    const { part } = run.agents[agent];
-    if (styles.bright[agent] !== lit || parts.gone(part) !== gone || (colour !== null && part % CATEGORY_COUNT !== colour)) continue;
-    pen.moveTo(places[2 * agent] + radius, places[2 * agent + 1]);
-    pen.arc(places[2 * agent], places[2 * agent + 1], radius, 0, TURN);
-  }
 }
 
 /** Paint two bars across the middle of each cut channel among those drawn from one place in the order to another. */

@@ -82,6 +82,16 @@ export function trace(pen, shape, channel) {
   else pen.bezierCurveTo(curves[at + 2], curves[at + 3], curves[at + 4], curves[at + 5], curves[at + 6], curves[at + 7]);
 }
 
+/** Make circles around agents the pen's path. */
+export function circles(pen, { places }, radius, wanted) {
+  pen.beginPath();
+  for (let agent = 0; agent < places.length / 2; agent++) {
+    if (!wanted(agent)) continue;
+    pen.moveTo(places[2 * agent] + radius, places[2 * agent + 1]);
+    pen.arc(places[2 * agent], places[2 * agent + 1], radius, 0, TURN);
+  }
+}
+
 /** Return the agent at a point, or -1. */
 export function agentAt(shape, x, y, slack) {
   const reach = shape.radius + slack;

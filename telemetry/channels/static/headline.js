@@ -13,7 +13,7 @@ export class Headline {
   #drawn = "";
 
   constructor() {
-    this.node = el("section", { class: "ap-headline", testid: "headline", aria: { label: "What the run has reached" }, hidden: true });
+    this.node = el("section", { class: "ap-headline ap-inline", testid: "headline", aria: { label: "What the run has reached" }, hidden: true });
   }
 
   /**
@@ -30,7 +30,7 @@ export class Headline {
     if (!found) return;
     const { scenario, title, share, steps, values, value } = found;
     const number = share && Number.isFinite(value) ? `${formatNumber(100 * value)} %` : formatNumber(value);
-    clear(this.node).append(el("span", { class: "ap-headline-run", text: scenario }));
+    clear(this.node).append(el("strong", { text: scenario }));
     if (!title) return;
     this.node.append(el("span", { class: "ap-muted", text: title }), el("strong", { text: number }));
     if (values.length > 1) this.node.append(curve(steps, values, step));

@@ -1,6 +1,6 @@
 // The help: keys, and what may be asked for.
 
-import { el, svgIcon } from "./dom.js";
+import { el, iconButton } from "./dom.js";
 import { FILTER_HELP } from "./filter.js";
 
 const KEYS = [
@@ -11,7 +11,7 @@ const KEYS = [
   ["N  P", "next or previous agent"],
   ["J  K", "next or previous channel"],
   ["/", "find; Enter selects the first match"],
-  ["0  F", "fit the graph (or double-click)"],
+  ["0", "fit the graph (or double-click)"],
   ["R", "refresh"],
   ["Esc", "close, deselect, clear"],
   ["?", "this help"],
@@ -19,16 +19,9 @@ const KEYS = [
 
 /** Build the help; show it with showModal(). */
 export function helpDialog() {
-  const dialog = el("dialog", { class: "ap-help", aria: { label: "Help" } });
-  const close = el(
-    "button",
-    { class: "ap-button ap-icon", type: "button", title: "Close (Esc)", aria: { label: "Close" }, on: { click: () => dialog.close() } },
-    svgIcon("close"),
-  );
+  const dialog = el("dialog", { class: "ap-help", closedby: "any", aria: { label: "Help" } });
+  const close = iconButton("close", "Close (Esc)", () => dialog.close());
   dialog.append(el("div", { class: "ap-help-body" }, helpPart("Keys", KEYS), helpPart("Find", FILTER_HELP), close));
-  dialog.addEventListener("click", (event) => {
-    if (event.target === dialog) dialog.close();
-  });
   // A browser may leave the focus on a button that is no longer seen: keys would go to it.
   dialog.addEventListener("close", () => {
     if (dialog.contains(document.activeElement)) document.activeElement.blur();

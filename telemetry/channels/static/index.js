@@ -1,41 +1,27 @@
 // What TensorBoard calls to fill the Channels tab.
 
 import { mount } from "./app.js";
+import { el } from "./dom.js";
 import { HttpSource } from "./source.js";
 
 /** Fill the page. */
 export async function render() {
   const here = (path) => new URL(path, import.meta.url).href;
-  await Promise.all([link(here("./vendor/uPlot.min.css")), link(here("./style.css")), link(here("./views.css")), script(here("./vendor/uPlot.iife.min.js"))]);
+  const sheets = ["./vendor/uPlot.min.css", "./style.css"].map((path) => el("link", { rel: "stylesheet", href: here(path) }));
+  await Promise.all([...sheets, el("script", { src: here("./vendor/uPlot.iife.min.js") })].map(loaded));
   document.title = "Channels";
-  document.documentElement.style.height = "100%";
-  document.body.style.cssText = "margin: 0; height: 100%";
-  const root = document.createElement("div");
-  root.style.height = "100%";
+  document.body.style.margin = "0";
+  const root = el("div", { style: "height: 100vh" });
   document.body.append(root);
-  followReload(mount(root, new HttpSource("./"), { whole: true }));
+  followReload(mount(root, new HttpSource(), { whole: true }));
 }
 
 /** Load a part of the page; without it the page still works, only less well. */
-function part(node, parent) {
+function loaded(node) {
   return new Promise((resolve) => {
-    node.onload = resolve;
-    node.onerror = resolve;
-    parent.append(node);
+    node.onload = node.onerror = resolve;
+    document.head.append(node);
   });
-}
-
-function link(address) {
-  const node = document.createElement("link");
-  node.rel = "stylesheet";
-  node.href = address;
-  return part(node, document.head);
-}
-
-function script(address) {
-  const node = document.createElement("script");
-  node.src = address;
-  return part(node, document.head);
 }
 
 /** Fetch what is new when TensorBoard reloads; its messages to plugins are experimental, so at best. */

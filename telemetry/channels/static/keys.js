@@ -5,12 +5,10 @@ const TYPING = "input:not([type=range]), select, textarea, [contenteditable]";
 /**
  * Listen to keys.
  *
- * @param {HTMLElement} root of the app
+ * @param {HTMLElement|Document} where of the app; the document where the page is ours
  * @param {Object} actions by what they do
- * @param {boolean} everywhere also when the focus is not inside the root (the page is ours)
- * @returns {function(): void} stops listening
  */
-export function listenToKeys(root, actions, everywhere) {
+export function listenToKeys(where, actions) {
   const byKey = {
     " ": actions.play,
     ArrowLeft: (event) => actions.move(event.shiftKey ? -10 : -1),
@@ -25,14 +23,13 @@ export function listenToKeys(root, actions, everywhere) {
     p: () => actions.cycle("agent", -1),
     j: () => actions.cycle("channel", 1),
     k: () => actions.cycle("channel", -1),
-    f: actions.fit,
     0: actions.fit,
     r: actions.refresh,
     "/": actions.search,
     "?": actions.help,
     Escape: actions.escape,
   };
-  const onKey = (event) => {
+  where.addEventListener("keydown", (event) => {
     if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
     const { target } = event;
     if (document.querySelector("dialog[open]")) return;
@@ -46,8 +43,5 @@ export function listenToKeys(root, actions, everywhere) {
     if (!action) return;
     event.preventDefault();
     action(event);
-  };
-  const listener = everywhere ? document : root;
-  listener.addEventListener("keydown", onKey);
-  return () => listener.removeEventListener("keydown", onKey);
+  });
 }

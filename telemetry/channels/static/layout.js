@@ -1,6 +1,6 @@
 // The elements of the page and where they stand.
 
-import { el, clear, svgIcon } from "./dom.js";
+import { el, clear, iconButton } from "./dom.js";
 import { Finder } from "./find.js";
 import { Headline } from "./headline.js";
 import { helpDialog } from "./help.js";
@@ -21,7 +21,6 @@ export class Layout {
   #empty = el("div", { class: "ap-empty", testid: "empty", hidden: true });
   #progress = el("span", { class: "ap-progress", role: "status", testid: "progress" });
   #body;
-  #observer = null;
 
   /**
    * @param {Object} actions of all parts
@@ -36,11 +35,7 @@ export class Layout {
     this.player = new Player(actions.onStep);
     this.stages = contexts.map((context) => new Stage(context));
     this.panel = el("aside", { class: "ap-side", testid: "panel", tabindex: "0", aria: { label: "Details" }, hidden: true });
-    const dismiss = el(
-      "button",
-      { class: "ap-button ap-icon", type: "button", title: "Dismiss", aria: { label: "Dismiss" }, on: { click: () => this.setError("") } },
-      svgIcon("close"),
-    );
+    const dismiss = iconButton("close", "Dismiss", () => this.setError(""));
     this.#error = el("div", { class: "ap-error", role: "alert", hidden: true }, this.#errorText, dismiss);
     const foot = el("div", { class: "ap-foot" }, this.player.node, this.#progress, this.finder.counts);
     const middle = el("main", { class: "ap-main" }, el("div", { class: "ap-stages" }, ...this.stages.map((stage) => stage.node), this.#empty));
@@ -52,19 +47,13 @@ export class Layout {
   /** Follow the size of the root. */
   watch(root, compact) {
     let narrow = null;
-    this.#observer = new ResizeObserver(() => {
+    new ResizeObserver(() => {
       const now = compact || root.clientWidth < NARROW;
       if (now === narrow) return;
       narrow = now;
       root.classList.toggle("ap-narrow", now);
       this.#setRail(!now);
-    });
-    this.#observer.observe(root);
-  }
-
-  destroy() {
-    this.#observer?.disconnect();
-    this.stages.forEach((stage) => stage.destroy());
+    }).observe(root);
   }
 
   #setRail(open) {
@@ -97,11 +86,6 @@ export class Layout {
 
   setProgress(text) {
     this.#progress.textContent = text;
-  }
-
-  setRefreshing(on) {
-    this.toolbar.refresh.classList.toggle("ap-turning", on);
-    this.toolbar.refresh.setAttribute("aria-busy", String(on));
   }
 
   help() {

@@ -1,4 +1,4 @@
-// Fetching figures one after the other; and knowing when all is there.
+// Fetching metrics one after the other; and knowing when all is there.
 
 /** Fetches, and tells how far it is. */
 export class Loading {
@@ -11,7 +11,7 @@ export class Loading {
   }
 
   /**
-   * Fetch figures of a run.
+   * Fetch metrics of a run.
    *
    * @param {Run} run
    * @param {string[][]} needed as [kind, metric]
@@ -23,9 +23,9 @@ export class Loading {
     try {
       for (const [at, names] of missing.entries()) {
         this.#onProgress(`fetching metrics, ${at} of ${missing.length}`);
-        // A frame in between: what is there already is shown before the next figure is decoded.
+        // A frame in between: what is there already is shown before the next metric is decoded.
         await new Promise((resolve) => setTimeout(resolve));
-        await run.figure(...names);
+        await run.series(...names);
         onPart();
       }
     } finally {

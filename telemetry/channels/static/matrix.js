@@ -1,4 +1,4 @@
-// The matrix: senders as rows, receivers as columns, a cell where there is a channel, coloured by the chosen figure.
+// The matrix: senders as rows, receivers as columns, a cell where there is a channel, coloured by the chosen metric.
 
 import { el, fitCanvas, placeTip } from "./dom.js";
 import { formatCount, formatNumber } from "./format.js";
@@ -28,7 +28,7 @@ export class MatrixView {
       "div",
       { class: "ap-view-bar" },
       el("label", { class: "ap-inline" }, "Order ", this.orders),
-      el("span", { class: "ap-says", text: "Rows send, columns receive. Hollow: no value." }),
+      el("span", { class: "ap-says ap-cut", text: "Rows send, columns receive. Hollow: no value." }),
       this.whole,
     );
     this.place = el("div", { class: "ap-view-place" }, this.canvas, this.tip, this.empty);
@@ -37,7 +37,7 @@ export class MatrixView {
     this.listen();
   }
 
-  /** Show a figure at a step; cheap, drawn with the next frame. */
+  /** Show a metric at a step; cheap, drawn with the next frame. */
   setData(data) {
     this.data = data;
     if (data.run !== this.run) {
@@ -209,7 +209,6 @@ export class MatrixView {
     this.empty.textContent = "This run has no channels.";
     if (!this.measured || !this.width) this.measure();
     if (!this.width || !this.height) return;
-    const began = performance.now();
     if (this.fresh) this.raster();
     this.fresh = false;
     const colours = this.context.colours();
@@ -226,14 +225,13 @@ export class MatrixView {
     matrixNames(pen, this, colours, this.context);
     const told = `${formatCount(this.run.agents.length, "agent")}, ${formatCount(this.run.channels.length, "channel")}`;
     this.canvas.setAttribute("aria-label", `Matrix of ${told}: rows send, columns receive.`);
-    this.context.drawn?.(performance.now() - began);
   }
 
   raster() {
-    const figure = this.data.figure;
-    const { means, shown } = matrixMeans(this.cells, figure?.values ?? null, this.context.matches);
+    const metric = this.data.metric;
+    const { means, shown } = matrixMeans(this.cells, metric?.values ?? null, this.context.matches);
     Object.assign(this, { means, shown });
-    const { scale = "sequential", low = 0, high = 1 } = figure ?? {};
+    const { scale = "sequential", low = 0, high = 1 } = metric ?? {};
     const theme = this.context.theme();
     const levels = Int16Array.from(means, (value) => levelOf(scale, value, low, high));
     const weight = this.weights(shown);
@@ -242,7 +240,7 @@ export class MatrixView {
 
   /** How strongly each cell is drawn: less where no channel has an interval on one side of 0, least where none is let through. */
   weights(shown) {
-    const { unresolved } = this.data.figure ?? {};
+    const { unresolved } = this.data.metric ?? {};
     const sure = ({ channels }) => !unresolved || channels.some((channel) => !unresolved[channel]);
     return Float32Array.from(this.cells.list, (cell) => (!shown[cell.number] ? 0.16 : sure(cell) ? 1 : 0.45));
   }
@@ -308,16 +306,16 @@ export class MatrixView {
   }
 
   tipLines(cell) {
-    const { figure } = this.data;
-    const title = figure?.info?.title ?? figure?.metric ?? "";
-    const number = (value, channel = -1) => (figure ? `${title}: ${formatNumber(value)}${intervalText(figure, channel)}` : "");
+    const { metric } = this.data;
+    const title = metric?.info?.title ?? metric?.name ?? "";
+    const number = (value, channel = -1) => (metric ? `${title}: ${formatNumber(value)}${intervalText(metric, channel)}` : "");
     const { agents } = this.run;
     const lines = [el("div", {}, panelPair(agents[cell.from].name, agents[cell.to].name))];
-    if (cell.channels.length === 1) return [...lines, el("div", { text: number(figure?.values?.[cell.channels[0]] ?? NaN, cell.channels[0]) })];
+    if (cell.channels.length === 1) return [...lines, el("div", { text: number(metric?.values?.[cell.channels[0]] ?? NaN, cell.channels[0]) })];
     lines.push(el("div", { text: `mean of ${cell.channels.length} channels · ${number(this.means[cell.number])}` }));
     for (const channel of cell.channels.slice(0, MATRIX_LISTED)) {
       const key = panelChannel(this.run, channel).key || "without a key";
-      lines.push(el("div", { class: "ap-muted" }, el("bdi", { text: key }), `: ${formatNumber(figure?.values?.[channel] ?? NaN)}`));
+      lines.push(el("div", { class: "ap-muted" }, el("bdi", { text: key }), `: ${formatNumber(metric?.values?.[channel] ?? NaN)}`));
     }
     if (cell.channels.length > MATRIX_LISTED) lines.push(el("div", { text: `and ${cell.channels.length - MATRIX_LISTED} more` }));
     return lines;

@@ -1,4 +1,4 @@
-// Orders of the matrix's rows and columns: as given, by part, or by community with neighbours in the graph close together.
+// Orders of the matrix's rows and columns: as given, by part, or by community.
 
 /** Agents above which a run opens in the matrix, by community: a graph of more is a thicket. */
 export const MATRIX_FROM = 200;
@@ -13,21 +13,11 @@ export const MATRIX_ORDERS = { given: "default", community: "by community", part
  * @returns {{order: number[], groups: {from: number, to: number, text: string}[]}} groups of places: by community or part
  */
 export function matrixOrder(run, way) {
-  const { agents } = run;
-  if (way === "community") return matrixCommunities(run);
-  const order = [...agents.keys()];
-  if (way !== "part" || !run.parts) return { order, groups: [] };
-  order.sort((a, b) => agents[a].part - agents[b].part || a - b);
-  return { order, groups: matrixRuns(order, (agent) => agents[agent].part, (part) => `part ${part}`) };
-}
-
-/** Order agents by community, and within each by neighbours. */
-function matrixCommunities(run) {
-  const { agents } = run;
-  const near = new Int32Array(agents.length);
-  for (const [place, agent] of matrixNeighbours(run).entries()) near[agent] = place;
-  const order = [...agents.keys()].sort((a, b) => agents[a].community - agents[b].community || near[a] - near[b]);
-  return { order, groups: matrixRuns(order, (agent) => agents[agent].community, (community) => `community ${community + 1}`) };
+  const order = [...run.agents.keys()];
+  if (way === "given") return { order, groups: [] };
+  const keyOf = (agent) => run.agents[agent][way];
+  order.sort((a, b) => keyOf(a) - keyOf(b) || a - b);
+  return { order, groups: matrixRuns(order, keyOf, (key) => (way === "part" ? `part ${key}` : `community ${key + 1}`)) };
 }
 
 /** Groups of neighbouring places whose agents have the same key. */
@@ -41,46 +31,3 @@ function matrixRuns(order, keyOf, textOf) {
   return groups;
 }
 
-/**
- * Order agents after Cuthill and McKee (1969), reversed: neighbours get near places, so cells gather at the diagonal.
- *
- * Parts that are not connected follow one another, largest first.
- */
-function matrixNeighbours(run) {
-  const near = run.agents.map(() => new Set());
-  for (const { from, to } of run.channels) {
-    if (from === to) continue;
-    near[from].add(to);
-    near[to].add(from);
-  }
-  const fewer = (a, b) => near[a].size - near[b].size || a - b;
-  const sorted = near.map((others) => [...others].sort(fewer));
-  const seen = new Uint8Array(near.length);
-  const parts = [];
-  for (const first of run.agents.map((_, index) => index).sort(fewer)) {
-    if (seen[first]) continue;
-    const start = matrixFarthest(sorted, matrixFarthest(sorted, first));
-    const part = matrixBreadthFirst(sorted, start);
-    for (const agent of part) seen[agent] = 1;
-    parts.push(part.reverse());
-  }
-  return parts.sort((a, b) => b.length - a.length).flat();
-}
-
-/** The last agent reached from one: an end of its part of the graph. */
-function matrixFarthest(sorted, start) {
-  return matrixBreadthFirst(sorted, start).at(-1);
-}
-
-function matrixBreadthFirst(sorted, start) {
-  const reached = [start];
-  const seen = new Set(reached);
-  for (let at = 0; at < reached.length; at++) {
-    for (const other of sorted[reached[at]]) {
-      if (seen.has(other)) continue;
-      seen.add(other);
-      reached.push(other);
-    }
-  }
-  return reached;
-}

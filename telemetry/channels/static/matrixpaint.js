@@ -1,6 +1,6 @@
 // What is drawn around and over the matrix's cells: names, groups, the pointed row and column.
 
-import { fitText, textMeasure } from "./textfit.js";
+import { fillName, textMeasure } from "./textfit.js";
 
 const MATRIX_FONT = "system-ui, sans-serif";
 /** Pixels per cell from which on rows and columns have names. */
@@ -98,21 +98,22 @@ function matrixName(pen, view, colours, context, place, across, strong) {
   const at = (place + 0.5) * view.unit - (across ? view.top : view.left);
   if (agent === undefined || at < 0 || at > (across ? view.spanY : view.spanX)) return;
   const size = strong ? 11 : Math.min(11, view.unit + 1);
-  const font = `${strong ? 600 : 400} ${size}px ${MATRIX_FONT}`;
-  const { text, width } = fitText(view.run.agents[agent].name, font, (across ? view.x0 : view.y0) - 12);
+  const { name } = view.run.agents[agent];
+  const room = Math.max((across ? view.x0 : view.y0) - 12, 1);
   pen.save();
+  pen.font = `${strong ? 600 : 400} ${size}px ${MATRIX_FONT}`;
   pen.translate(across ? view.x0 - 6 : view.x0 + at, across ? view.y0 + at : view.y0 - 6);
   if (!across) pen.rotate(-Math.PI / 2);
   if (strong) {
+    const width = Math.min(pen.measureText(name).width, room);
     pen.fillStyle = colours.paper;
     pen.fillRect(across ? -width - 4 : -4, -8, width + 8, 16);
   }
-  pen.font = font;
   pen.textAlign = across ? "right" : "left";
   pen.textBaseline = "middle";
   pen.fillStyle = strong ? colours.ink : colours.muted;
   pen.globalAlpha = strong || context.matches("agent", agent) ? 1 : 0.3;
-  pen.fillText(text, 0, 0);
+  fillName(pen, name, 0, 0, room);
   pen.restore();
 }
 

@@ -1,8 +1,8 @@
-// What is chosen: runs, figures, selection, search and filter; and what follows for the stages at a step.
+// What is chosen: runs, metrics, selection, search and filter; and what follows for the stages at a step.
 
 import { filterMoves, maskOf, parseFilter } from "./filter.js";
 import { MATRIX_FROM } from "./matrixorder.js";
-import { ENERGY, boundsOf, defaultMetric, energyAt, figureAt, headlineMetric, measuresOf, metricsOf, partMetrics, partsAt, stepsOf, verdictBit } from "./shown.js";
+import { ENERGY, boundsOf, defaultMetric, energyAt, metricAt, headlineMetric, measuresOf, metricsOf, partMetrics, partsAt, stepsOf, verdictBit } from "./shown.js";
 import { valuesAt } from "./source.js";
 
 const VERDICTS = ["verdict", "channel"];
@@ -34,7 +34,7 @@ export class Model {
     return this.runs.filter(Boolean);
   }
 
-  /** Put a run on a stage; figures that no run has are replaced by the most telling ones. */
+  /** Put a run on a stage; metrics that no run has are replaced by the most telling ones. */
   setRun(side, run) {
     this.runs[side] = run;
     this.forget();
@@ -50,12 +50,12 @@ export class Model {
     }
   }
 
-  /** Choose the figure of the lines ("channel") or of the rings ("agent"). */
+  /** Choose the metric of the lines ("channel") or of the rings ("agent"). */
   setMetric(kind, metric) {
     this.metric[kind] = this.#wished[kind] = metric;
   }
 
-  /** The figures a picture needs, as [kind, metric]: those chosen, the message energy, and those of parts. */
+  /** The metrics a picture needs, as [kind, metric]: those chosen, the message energy, and those of parts. */
   needed(run) {
     // Verdicts first: the slider does not stand at steps whose other rows are still to come.
     const chosen = [VERDICTS, ["channel", this.metric.channel], ["agent", this.metric.agent], ["channel", ENERGY], ["agent", headlineMetric(run)]];
@@ -77,19 +77,19 @@ export class Model {
     return {
       run, step, playing,
       delays: this.#delays,
-      figure: this.#figure(run, runs, "channel", step),
-      ring: this.#figure(run, runs, "agent", step),
+      metric: this.#metric(run, runs, "channel", step),
+      ring: this.#metric(run, runs, "agent", step),
       width: energyAt(run, runs, step),
       parts: partsAt(run, step),
     };
   }
 
-  #figure(run, runs, kind, step) {
-    const figure = figureAt(run, runs, kind, this.metric[kind], step);
-    return kind === "channel" ? { ...figure, ...this.#interval(run, step) } : figure;
+  #metric(run, runs, kind, step) {
+    const metric = metricAt(run, runs, kind, this.metric[kind], step);
+    return kind === "channel" ? { ...metric, ...this.#interval(run, step) } : metric;
   }
 
-  /** Of a figure that measures worth, the ends of its intervals at a step, and whose verdict is not resolved; else nothing. */
+  /** Of a metric that measures worth, the ends of its intervals at a step, and whose verdict is not resolved; else nothing. */
   #interval(run, step) {
     const ends = boundsOf(run, this.metric.channel).map((metric) => run.peek("channel", metric));
     const [lower, upper] = ends.map((series) => series && valuesAt(series, step));
@@ -106,7 +106,7 @@ export class Model {
     return series ? valuesAt(series, step) : null;
   }
 
-  /** The measure of worth that verdicts are of: the figure of the lines, where it is one; else the first measured; "": none. */
+  /** The measure of worth that verdicts are of: the metric of the lines, where it is one; else the first measured; "": none. */
   measure(run) {
     const measured = measuresOf(run).filter((one) => one.measured).map(({ metric }) => metric);
     return measured.includes(this.metric.channel) ? this.metric.channel : measured[0] ?? "";
@@ -189,14 +189,14 @@ export class Model {
     this.forget();
   }
 
-  /** Figures a filter asks for by name that are still to be fetched. */
+  /** Metrics a filter asks for by name that are still to be fetched. */
   asked(run) {
     const kinds = ["channel", "agent"];
-    const named = this.#tests.filter((test) => test.on === "figure").flatMap((test) => kinds.map((kind) => [kind, test.key]));
+    const named = this.#tests.filter((test) => test.on === "metric").flatMap((test) => kinds.map((kind) => [kind, test.key]));
     return named.filter(([kind, metric]) => run.metrics(kind).includes(metric) && !run.peek(kind, metric));
   }
 
-  /** Forget what was found: what is asked, the figures or the runs are others now. */
+  /** Forget what was found: what is asked, the metrics or the runs are others now. */
   forget() {
     this.#masks = [null, null];
   }
@@ -221,7 +221,7 @@ export class Model {
       const bit = word ? verdictBit(word, this.measure(run)) : 0;
       return bit ? { kind: "channel", values: this.#flags(run, step), bit } : null;
     }
-    const wanted = { figure: ["channel", this.metric.channel], ring: ["agent", this.metric.agent] }[key];
+    const wanted = { metric: ["channel", this.metric.channel], ring: ["agent", this.metric.agent] }[key];
     const found = wanted ?? ["channel", "agent"].map((kind) => [kind, key]).find(([kind, metric]) => run.metrics(kind).includes(metric));
     if (!found) return null;
     const series = run.peek(...found);

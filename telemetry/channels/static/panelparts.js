@@ -1,9 +1,9 @@
-// Parts of the side panel: sentences, facts, which figures belong together, and what all channels together do.
+// Parts of the side panel: sentences, facts, which metrics belong together, and what all channels together do.
 
 import { el } from "./dom.js";
 import { formatNumber, formatStep } from "./format.js";
 
-/** Figures that are read together; what is not named here comes last. Measures of worth have their intervals around them. */
+/** Metrics that are read together; what is not named here comes last. Measures of worth have their intervals around them. */
 const PANEL_GROUPS = {
   channel: [
     ["Worth", ["value", "ablation"]],
@@ -24,11 +24,11 @@ const PANEL_FEWEST = 4;
 const PANEL_GROUND = new WeakMap();
 
 /**
- * Return the figures to show, in groups.
+ * Return the metrics to show, in groups.
  *
  * @param {string} kind "agent" | "channel"
  * @param {string[]} metrics what was logged
- * @returns {{heading: string, metrics: string[]}[]} groups that have figures
+ * @returns {{heading: string, metrics: string[]}[]} groups that have metrics
  */
 export function panelGroups(kind, metrics) {
   const there = new Set(metrics);
@@ -38,12 +38,12 @@ export function panelGroups(kind, metrics) {
   return groups.filter((group) => group.metrics.length);
 }
 
-/** Return the figures that are the ends of the interval of a channel's measure of worth; none of other figures. */
+/** Return the metrics that are the ends of the interval of a channel's measure of worth; none of other metrics. */
 export function panelEdges(kind, metric) {
   return kind === "channel" && PANEL_GROUPS.channel[0][1].includes(metric) ? [`${metric}_low`, `${metric}_high`] : [];
 }
 
-/** Return the figures whose numbers are listed, in the order of the charts, the ends of an interval after its middle. */
+/** Return the metrics whose numbers are listed, in the order of the charts, the ends of an interval after its middle. */
 export function panelListed(kind, metrics) {
   const names = panelGroups(kind, metrics).flatMap((group) => group.metrics);
   return names.flatMap((name) => [name, ...panelEdges(kind, name).filter((edge) => metrics.includes(edge))]);

@@ -33,7 +33,7 @@ function partAge(parts, part) {
   return seconds < 1 && !parts.gone(part) ? "now" : `${formatNumber(seconds)} s ago`;
 }
 
-/** The columns: heading, the figure that explains it (null: none), whether it holds numbers, and the text of a part's cell. */
+/** The columns: heading, the metric that explains it (null: none), whether it holds numbers, and the text of a part's cell. */
 const PARTS_COLUMNS = [
   ["part", null, false, (run, parts, part) => String(part)],
   ["machine", null, false, (run, parts, part) => run.machines[part] || "–"],
@@ -80,7 +80,7 @@ export class PartsView {
     host.append(this.#node);
   }
 
-  /** Show the figures at a step. */
+  /** Show the metrics at a step. */
   setData({ run, parts }) {
     if (run !== this.#run) this.#build(run);
     this.#parts = parts;

@@ -2,6 +2,7 @@
 
 import { el, clear, svgIcon } from "./dom.js";
 import { formatStep } from "./format.js";
+import { rowAt } from "./source.js";
 
 /** Rows a second while playing, at least; many rows take some 20 s in all. */
 const SLOWEST = 4;
@@ -23,9 +24,7 @@ export class Player {
     this.node = el(
       "div",
       { class: "ap-player", role: "group", aria: { label: "Step" } },
-      playerButton("first", "First step (Home)", () => this.first()),
       this.#play,
-      playerButton("last", "Newest step (End)", () => this.last()),
       this.#slider,
       el("span", { class: "ap-step" }, "step ", this.#step, this.#until),
     );
@@ -60,28 +59,20 @@ export class Player {
     this.#play.disabled = steps.length < 2;
     const last = steps[steps.length - 1];
     this.#until.textContent = steps.length ? ` of ${formatStep(Math.max(until, last))}` : "";
-    this.#index = atEnd ? Math.max(steps.length - 1, 0) : nearestIndex(steps, kept);
+    this.#index = atEnd ? Math.max(steps.length - 1, 0) : Math.max(rowAt({ steps }, kept), 0);
     this.#face();
   }
 
   /** Show the newest logged step at or before one. */
   setStep(step) {
     this.pause();
-    this.#go(nearestIndex(this.#steps, step), false);
+    this.#go(rowAt({ steps: this.#steps }, step), false);
   }
 
   /** Move by rows. */
   move(by) {
     this.pause();
     this.#go(this.#index + by, false);
-  }
-
-  first() {
-    this.move(-this.#steps.length);
-  }
-
-  last() {
-    this.move(this.#steps.length);
   }
 
   toggle() {
@@ -138,15 +129,4 @@ export class Player {
     this.#play.setAttribute("aria-label", playing ? "Pause" : "Play");
     clear(this.#play).append(svgIcon(playing ? "pause" : "play"));
   }
-}
-
-function playerButton(icon, title, action) {
-  return el("button", { class: "ap-button ap-icon", type: "button", title, aria: { label: title }, on: { click: action } }, svgIcon(icon));
-}
-
-/** The index of the newest step at or before one; 0 where all are later. */
-function nearestIndex(steps, step) {
-  let index = 0;
-  while (index + 1 < steps.length && steps[index + 1] <= step) index += 1;
-  return index;
 }

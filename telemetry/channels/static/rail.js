@@ -1,4 +1,4 @@
-// The rail on the left: how to read the picture. Figures are chosen here, and explained in plain words.
+// The rail on the left: how to read the picture. Metrics are chosen here, and explained in plain words.
 
 import { el, clear, svgPicture } from "./dom.js";
 import { formatEnds, formatNumber, formatStep } from "./format.js";
@@ -9,8 +9,8 @@ import { metricsOf } from "./shown.js";
 
 const ROLE_TITLES = { agent: "learns", readout: "its metrics are the run's result", frozen: "does not learn", other: "has another role" };
 
-/** Chooses and explains the figure of the lines or of the rings. */
-class FigureCard {
+/** Chooses and explains the metric of the lines or of the rings. */
+class MetricCard {
   #select;
   #bar = el("div", { class: "ap-bar" });
   #low = el("span");
@@ -31,26 +31,26 @@ class FigureCard {
     this.node = el("section", { class: `ap-rail-part ap-rail-${kind}` }, ...parts);
   }
 
-  /** Show the figures of all stages; the first one explains. */
-  update(runs, figures, theme, step) {
-    const [figure] = figures;
-    this.#choose(runs, figure.metric);
-    const { info, scale, low, high, below, above, only } = figure;
+  /** Show the metrics of all stages; the first one explains. */
+  update(runs, metrics, theme, step) {
+    const [metric] = metrics;
+    this.#choose(runs, metric.name);
+    const { info, scale, low, high, below, above, only } = metric;
     const palette = paletteOf(scale, theme);
     const [least, most] = formatEnds(low, high);
     const middle = isDiverging(scale) ? "0" : isWarped(scale) ? formatNumber(valueAt(scale, 0.5, low, high)) : "";
-    const one = only ?? onlyOf(figures);
+    const one = only ?? onlyOf(metrics);
     this.#bar.style.background = only === null ? `linear-gradient(to right, ${palette.join(", ")})` : palette[levelOf(scale, only, low, high)];
     this.#low.textContent = only === null ? (below ? "≤ " : "") + least : "";
     this.#middle.textContent = one === null ? middle + (isWarped(scale) ? " (log)" : "") : `all ${formatNumber(one)}${only === null ? " at this step" : ""}`;
     this.#high.textContent = only === null ? (above ? "≥ " : "") + most : "";
-    this.#scale.hidden = !figure.metric || !figures.some(({ values }) => values);
+    this.#scale.hidden = !metric.name || !metrics.some(({ values }) => values);
     this.#says.textContent = info.says;
     this.#says.hidden = !info.says;
     this.#caution.textContent = info.caution;
     this.#caution.hidden = !info.caution;
-    this.#as.textContent = figure.at === null ? "No values at this step." : `Values from step ${formatStep(figure.at)}.`;
-    this.#as.hidden = figure.at === step || !figure.metric;
+    this.#as.textContent = metric.at === null ? "No values at this step." : `Values from step ${formatStep(metric.at)}.`;
+    this.#as.hidden = metric.at === step || !metric.name;
   }
 
   #choose(runs, metric) {
@@ -67,12 +67,12 @@ class FigureCard {
 }
 
 /** The one number that all items have at the step shown; null: they have several, or none. */
-function onlyOf(figures) {
-  const found = new Set(figures.flatMap(({ values }) => [...new Set(values ?? [])]).filter((value) => !Number.isNaN(value)));
+function onlyOf(metrics) {
+  const found = new Set(metrics.flatMap(({ values }) => [...new Set(values ?? [])]).filter((value) => !Number.isNaN(value)));
   return found.size === 1 ? [...found][0] : null;
 }
 
-/** The rail: figures of lines and rings, and what widths, dashes and discs mean. */
+/** The rail: metrics of lines and rings, and what widths, dashes and discs mean. */
 export class Rail {
   #lines;
   #rings;
@@ -83,8 +83,8 @@ export class Rail {
   /** @param {Object} actions setMetric(kind, metric), select(kind, name) */
   constructor(actions) {
     this.#ends = new Extremes(actions.select);
-    this.#lines = new FigureCard("channel", "Channels: colour", "figure", actions.setMetric, true);
-    this.#rings = new FigureCard("agent", "Agents: ring", "ring", actions.setMetric, false);
+    this.#lines = new MetricCard("channel", "Channels: colour", "metric", actions.setMetric, true);
+    this.#rings = new MetricCard("agent", "Agents: ring", "ring", actions.setMetric, false);
     const parts = [this.#lines.node, this.#ends.node, this.#rings.node, this.#key];
     this.node = el("aside", { class: "ap-rail", testid: "legend", aria: { label: "How to read the picture" } }, ...parts);
   }
@@ -100,7 +100,7 @@ export class Rail {
   update(runs, data, { theme, mask, chosen, view }) {
     this.node.dataset.view = view;
     const { step } = data[0];
-    this.#lines.update(runs, data.map((item) => item.figure), theme, step);
+    this.#lines.update(runs, data.map((item) => item.metric), theme, step);
     this.#rings.update(runs, data.map((item) => item.ring), theme, step);
     this.#explain(runs, data, theme);
     this.#ends.update(data[0], theme, mask, chosen);
@@ -118,7 +118,7 @@ export class Rail {
     const roles = [...new Set(runs.flatMap((run) => run.agents.map((agent) => (agent.role in ROLE_TITLES ? agent.role : "other"))))].sort();
     const parts = Math.max(...runs.map((run) => run.parts));
     const gone = data.some((item, at) => item.parts && runs[at].agents.some(({ part }) => item.parts.gone(part)));
-    const faded = data.some(({ figure }) => figure.unresolved?.includes(1));
+    const faded = data.some(({ metric }) => metric.unresolved?.includes(1));
     const state = JSON.stringify([most, delays, dashes, roles, theme, parts, gone, faded]);
     if (state === this.#drawn) return;
     this.#drawn = state;
@@ -149,7 +149,7 @@ export class Rail {
     if (parts) rows.push([cut, "cut", "Sender and receiver are in different parts"]);
     clear(this.#key).append(
       el("h2", { class: "ap-heading", text: "Legend" }),
-      el("ul", { class: "ap-key-rows" }, ...rows.map(([shapes, text, title, wide]) => el("li", { title, class: wide }, svgPicture(32, 18, shapes), text))),
+      el("ul", { class: "ap-key-rows" }, ...rows.map(([shapes, text, title, wide]) => el("li", { title, class: `ap-inline ${wide ?? ""}` }, svgPicture(32, 18, shapes), text))),
     );
   }
 }

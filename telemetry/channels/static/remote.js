@@ -2,107 +2,54 @@
 
 import { colourOf } from "./colours.js";
 
-/** What can be asked of the page and done with it, by numbers instead of by hand. Sides: 0, and 1 for the run beside. */
-export class Remote {
-  #parts;
-
-  constructor(parts) {
-    this.#parts = parts;
-    /** Resolves when the page is filled for the first time. */
-    this.ready = parts.ready;
-    /** firstFrameMs (since the page began to load), frames, frameMs (of the newest). */
-    this.stats = parts.stats;
-  }
-
-  /** The step shown. */
-  step() {
-    return this.#parts.layout.player.step;
-  }
-
-  /** All steps the slider can stand at. */
-  steps() {
-    return [...this.#parts.layout.player.steps];
-  }
-
-  /** Show the newest logged step at or before one. */
-  setStep(step) {
-    this.#parts.layout.player.setStep(step);
-  }
-
-  /** Select an item of the first run by its number; without a kind nothing is selected. */
-  select(kind, index) {
-    this.#parts.choose(kind ?? null, kind ? this.#parts.model.runs[0].nameOf(kind, index) : undefined);
-  }
-
-  /** The item selected as {kind, index}, or null. */
-  selection(side = 0) {
-    return this.#parts.model.chosen(side);
-  }
-
-  /** Whether an item is found. */
-  matches(kind, index, side = 0) {
-    const masks = this.#parts.model.masks(side, this.step());
-    return !masks || masks[kind][index] === 1;
-  }
-
-  /** How many agents and channels a run has. */
-  counts(side = 0) {
-    const run = this.#parts.model.runs[side];
-    return { agents: run ? run.agents.length : 0, channels: run ? run.channels.length : 0 };
-  }
-
-  /** The scale of the lines' colours: {scale, low, high}. */
-  scale() {
-    const { scale, low, high } = this.#parts.model.data(0, this.step(), false).figure;
-    return { scale, low, high };
-  }
-
-  /** The view on a stage. */
-  view(side = 0) {
-    return this.#parts.layout.stages[side].view;
-  }
-
-  /** The colour a channel is drawn in. */
-  channelColour(index, side = 0) {
-    return this.view(side).channelColour?.(index) ?? this.#colour("figure", index, side);
-  }
-
-  /** The colour of an agent's ring. */
-  agentRing(index, side = 0) {
-    return this.view(side).agentRing?.(index) ?? this.#colour("ring", index, side);
-  }
-
-  /** A point on a channel's line, in px of the page. */
-  edgePoint(index, side = 0) {
-    return this.view(side).pointOf("channel", index);
-  }
-
-  /** The middle of an agent's disc, in px of the page. */
-  agentPoint(index, side = 0) {
-    return this.view(side).pointOf("agent", index);
-  }
-
-  /** The middle of a channel's cell in the matrix, in px of the page. */
-  cellPoint(index, side = 0) {
-    return this.view(side).cellPoint(index);
-  }
-
-  refresh() {
-    return this.#parts.refresh();
-  }
-
-  /** Resolves when all that was asked for is fetched and drawn. */
-  idle() {
-    return this.#parts.loading.idle();
-  }
-
-  /** Take the page down. */
-  destroy() {
-    this.#parts.destroy();
-  }
-
-  #colour(part, index, side) {
-    const { values, scale, low, high } = this.#parts.model.data(side, this.step(), false)[part];
-    return colourOf(scale, values ? values[index] : NaN, low, high, this.#parts.theme());
-  }
+/**
+ * Return what can be asked of the page and done with it, by numbers instead of by hand. Sides: 0, and 1 for the run beside.
+ *
+ * @param {Object} page model, layout, loading, ready (resolves when the page is filled for the first time), choose(kind, name), refresh(), theme()
+ */
+export function remote({ model, layout, loading, ready, choose, refresh, theme }) {
+  const { player, stages } = layout;
+  const view = (side = 0) => stages[side].view;
+  const colour = (part, index, side) => {
+    const { values, scale, low, high } = model.data(side, player.step, false)[part];
+    return colourOf(scale, values ? values[index] : NaN, low, high, theme());
+  };
+  return {
+    ready,
+    refresh,
+    view,
+    /** Resolves when all that was asked for is fetched and drawn. */
+    idle: () => loading.idle(),
+    step: () => player.step,
+    /** All steps the slider can stand at. */
+    steps: () => [...player.steps],
+    /** Show the newest logged step at or before one. */
+    setStep: (step) => player.setStep(step),
+    /** Select an item of the first run by its number. */
+    select: (kind, index) => choose(kind, model.runs[0].nameOf(kind, index)),
+    /** The item selected as {kind, index}, or null. */
+    selection: (side = 0) => model.chosen(side),
+    /** Whether an item is found. */
+    matches(kind, index, side = 0) {
+      const masks = model.masks(side, player.step);
+      return !masks || masks[kind][index] === 1;
+    },
+    /** How many agents and channels a run has. */
+    counts(side = 0) {
+      const { agents = [], channels = [] } = model.runs[side] ?? {};
+      return { agents: agents.length, channels: channels.length };
+    },
+    /** The scale of the lines' colours: {scale, low, high}. */
+    scale() {
+      const { scale, low, high } = model.data(0, player.step, false).metric;
+      return { scale, low, high };
+    },
+    /** The colour of a channel, and of an agent's ring. */
+    channelColour: (index, side = 0) => colour("metric", index, side),
+    agentRing: (index, side = 0) => colour("ring", index, side),
+    /** Points in px of the page: on a channel's line, the middle of an agent's disc, the middle of a channel's cell in the matrix. */
+    edgePoint: (index, side = 0) => view(side).pointOf("channel", index),
+    agentPoint: (index, side = 0) => view(side).pointOf("agent", index),
+    cellPoint: (index, side = 0) => view(side).cellPoint(index),
+  };
 }

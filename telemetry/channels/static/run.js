@@ -9,6 +9,8 @@ export class Run {
   #waiting = new Map();
   #places = { agent: new Map(), channel: new Map() };
   #extras = new Map();
+  #sent = [];
+  #received = [];
   #extremes = new WeakMap();
   #spreads = new WeakMap();
 
@@ -23,22 +25,20 @@ export class Run {
     this.channels = graph.channels;
     this.agents.forEach((agent, index) => this.#places.agent.set(agent.name, index));
     this.channels.forEach((channel, index) => this.#places.channel.set(channel.name, index));
-    this.#connect();
+    this.agents.forEach(() => {
+      this.#sent.push([]);
+      this.#received.push([]);
+    });
+    this.channels.forEach(({ from, to }, index) => {
+      this.#sent[from].push(index);
+      this.#received[to].push(index);
+    });
   }
 
   /** Fetch the documents of a run; its numbers are fetched when they are asked for. */
   static async open(name, source) {
     const [graph, catalog] = await Promise.all([source.graph(name), source.catalog(name)]);
     return new Run(name, source, graph, catalog, await machinesOf(name, source, catalog));
-  }
-
-  #connect() {
-    this.sent = this.agents.map(() => []);
-    this.received = this.agents.map(() => []);
-    this.channels.forEach((channel, index) => {
-      this.sent[channel.from].push(index);
-      this.received[channel.to].push(index);
-    });
   }
 
   /** How many parts compute the run; 0: it is not in parts. */
@@ -52,12 +52,12 @@ export class Run {
     return this.parts > 0 && this.agents[from].part !== this.agents[to].part;
   }
 
-  /** Names of the figures that were logged. */
+  /** Names of the metrics that were logged. */
   metrics(kind) {
     return this.catalog[kind] ?? [];
   }
 
-  /** What is known of a figure, always with a title and a scale. */
+  /** What is known of a metric, always with a title and a scale. */
   info(kind, metric) {
     const known = this.graph.figures?.[kind]?.[metric];
     return { title: metric, says: "", scale: "sequential", caution: "", ...known };
@@ -74,12 +74,12 @@ export class Run {
 
   /** Numbers of the channels an agent sends on. */
   outgoing(agent) {
-    return this.sent[agent];
+    return this.#sent[agent];
   }
 
   /** Numbers of the channels an agent receives on. */
   incoming(agent) {
-    return this.received[agent];
+    return this.#received[agent];
   }
 
   /** Whether an agent's clock ticks at a step; steps are counted from 1. */
@@ -89,19 +89,19 @@ export class Run {
     return since >= 0 && since % period === 0;
   }
 
-  /** A figure fetched before, or null. */
+  /** A metric fetched before, or null. */
   peek(kind, metric) {
     return this.#series.get(`${kind}/${metric}`) ?? null;
   }
 
-  /** All rows of a figure, fetched once; null where it was not logged. */
-  async figure(kind, metric) {
+  /** All rows of a metric, fetched once; null where it was not logged. */
+  async series(kind, metric) {
     const key = `${kind}/${metric}`;
     if (!this.metrics(kind).includes(metric)) return null;
     if (this.#series.has(key)) return this.#series.get(key);
     if (!this.#waiting.has(key)) {
       const request = this.#source
-        .figure(this.name, kind, metric)
+        .series(this.name, kind, metric)
         .then((series) => {
           this.#series.set(key, series);
           return series;
@@ -138,7 +138,7 @@ export class Run {
     return this.#extras.get(key);
   }
 
-  /** Lowest and highest finite number of a figure at all steps; null where there is none. */
+  /** Lowest and highest finite number of a metric at all steps; null where there is none. */
   extremes(kind, metric) {
     const series = this.peek(kind, metric);
     if (!series) return null;
@@ -147,7 +147,7 @@ export class Run {
   }
 
   /**
-   * Return how the numbers of a figure at all steps are spread over a scale from low to high.
+   * Return how the numbers of a metric at all steps are spread over a scale from low to high.
    *
    * @returns {{crowded: boolean, bend: number}} crowded: a few numbers eat the scale, three quarters lie in a tenth of it; bend: of a
    *   log scale that tells those apart
@@ -181,12 +181,12 @@ export class Run {
     return this;
   }
 
-  /** Fetch the new rows of a figure; whether there were any. */
+  /** Fetch the new rows of a metric; whether there were any. */
   async #extend(key, series) {
     const [kind, metric] = key.split(/\/(.*)/);
     const last = series.steps.at(-1) ?? -1;
     // A row of parts is written anew while the run waits for one of them.
-    const more = await this.#source.figure(this.name, kind, metric, kind === "part" ? last - 1 : last);
+    const more = await this.#source.series(this.name, kind, metric, kind === "part" ? last - 1 : last);
     if (more.steps.length) this.#series.set(key, joined(series, more));
     return more.steps.length > 0;
   }

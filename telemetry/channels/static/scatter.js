@@ -50,15 +50,14 @@ function scatterLabels(labels) {
 
 class ScatterPlot {
   constructor({ title, cloud, step, theme = "light" }) {
-    Object.assign(this, { title, theme, step, row: -2, only: null });
+    Object.assign(this, { title, theme, step, row: -2 });
     this.canvas = el("canvas", { class: "ap-scatter-canvas", testid: "cloud", role: "img" });
-    this.across = el("span", { class: "ap-scatter-across" });
-    this.upward = el("span", { class: "ap-scatter-upward" });
+    this.axes = el("p", { class: "ap-says" });
     this.note = el("p", { class: "ap-says" });
     this.legend = el("div", { class: "ap-scatter-legend ap-inline" });
-    const place = el("div", { class: "ap-scatter-place" }, this.upward, this.canvas);
+    const place = el("div", { class: "ap-scatter-place" }, this.canvas);
     const heading = el("div", { class: "ap-chart-title", text: title });
-    this.node = el("div", { class: "ap-scatter" }, heading, this.note, place, this.across, this.legend);
+    this.node = el("div", { class: "ap-chart" }, heading, this.note, place, this.axes, this.legend);
     this.observer = new ResizeObserver(() => this.resize());
     this.observer.observe(this.canvas.parentElement);
     this.setCloud(cloud);
@@ -68,12 +67,9 @@ class ScatterPlot {
   setCloud(cloud) {
     this.cloud = cloud;
     this.labels = scatterLabels(cloud.labels);
-    const numbers = this.labels.classes ?? [];
-    this.places = new Map(numbers.map((label, at) => [label, scatterPlace(numbers, label, at)]));
     this.range = [scatterRange(cloud.points, 0), scatterRange(cloud.points, 1)];
-    const share = (number) => (Number.isFinite(number) ? ` · ${Math.round(100 * number)} % of variance` : "");
-    this.across.textContent = `1st component${share(cloud.explained[0])}`;
-    this.upward.textContent = `2nd component${share(cloud.explained[1])}`;
+    const [across, up] = cloud.explained.map((share) => (Number.isFinite(share) ? ` (${Math.round(100 * share)} % of variance)` : ""));
+    this.axes.textContent = `Across: 1st principal component${across}; up: 2nd${up}.`;
     this.writeLegend();
     this.row = -2;
     this.setStep(this.step);
@@ -121,7 +117,7 @@ class ScatterPlot {
       const spot = this.spotOf(at);
       if (!spot) continue;
       const label = this.cloud.labels[this.row * this.cloud.samples + at];
-      pen.globalAlpha = this.only === null || label === this.only ? 0.85 : 0.1;
+      pen.globalAlpha = 0.85;
       pen.fillStyle = this.colourOf(label);
       pen.beginPath();
       pen.arc(spot[0], spot[1], SCATTER_RADIUS, 0, 2 * Math.PI);
@@ -153,7 +149,6 @@ class ScatterPlot {
     pen.textBaseline = "middle";
     pen.lineJoin = "round";
     for (const label of this.labels.classes ?? []) {
-      if (this.only !== null && label !== this.only) continue;
       const spots = [];
       for (let at = 0; at < this.cloud.samples; at++) {
         const spot = this.cloud.labels[this.row * this.cloud.samples + at] === label ? this.spotOf(at) : null;
@@ -188,45 +183,30 @@ class ScatterPlot {
 
   colourOf(label) {
     if (!Number.isFinite(label)) return themeColours(this.theme).none;
-    if (this.labels.classes) return categoryColour(this.places.get(label), this.theme);
+    const { classes } = this.labels;
+    // Classes 0 to 9 keep their own colours, in every channel and run; others are counted.
+    const few = classes && classes[0] >= 0 && classes.at(-1) < SCATTER_CLASSES;
+    if (classes) return categoryColour(few ? label : classes.indexOf(label), this.theme);
     return paletteOf("sequential", this.theme)[levelOf("sequential", label, this.labels.low, this.labels.high)];
   }
 
   writeLegend() {
     this.legend.replaceChildren();
     const { classes, low, high, missing } = this.labels;
-    for (const label of classes ?? []) {
+    const entry = (colour, text) => {
       const dot = el("span", { class: "ap-swatch" });
-      dot.style.background = this.colourOf(label);
-      const press = () => this.choose(this.only === label ? null : label);
-      const props = { class: "ap-chip ap-inline", type: "button", title: `Show only label ${label}`, data: { label } };
-      this.legend.append(el("button", { ...props, aria: { pressed: "false" }, on: { click: press } }, dot, String(label)));
-    }
+      dot.style.background = colour;
+      this.legend.append(el("span", { class: "ap-inline" }, dot, text));
+    };
+    for (const label of classes ?? []) entry(this.colourOf(label), String(label));
     if (!classes && low <= high) {
       const bar = el("span", { class: "ap-bar" });
       const shades = paletteOf("sequential", this.theme);
       bar.style.background = `linear-gradient(to right, ${shades.join(", ")})`;
       this.legend.append(el("span", { text: `label ${formatNumber(low)}` }), bar, el("span", { text: formatNumber(high) }));
     }
-    if (missing && this.cloud.samples) {
-      const dot = el("span", { class: "ap-swatch" });
-      dot.style.background = themeColours(this.theme).none;
-      this.legend.append(el("span", { class: "ap-inline" }, dot, "no label"));
-    }
+    if (missing && this.cloud.samples) entry(themeColours(this.theme).none, "no label");
   }
-
-  choose(label) {
-    this.only = label;
-    for (const button of this.legend.querySelectorAll("button")) {
-      button.setAttribute("aria-pressed", String(Number(button.dataset.label) === label));
-    }
-    this.draw();
-  }
-}
-
-/** Classes 0 to 9 keep their own colours, in every channel and run; others are counted. */
-function scatterPlace(classes, label, at) {
-  return classes[0] >= 0 && classes.at(-1) < SCATTER_CLASSES ? label : at;
 }
 
 /** Lowest and highest coordinate over all rows, with some air; never empty. */

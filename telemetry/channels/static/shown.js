@@ -1,7 +1,7 @@
-// What is shown: figures of one or two runs on one scale, at one step.
+// What is shown: metrics of one or two runs on one scale, at one step.
 
 import { rangeFor, scaleFor, warped } from "./colours.js";
-import { rowAt } from "./source.js";
+import { rowAt, valuesAt } from "./source.js";
 
 const FIRST_CHOICE = {
   // Whether a channel learns, before what it carries: normalised ports hold the energy of messages at 1.
@@ -12,10 +12,10 @@ const FIRST_CHOICE = {
 /** What a run is about, first choice first; of the validation split where there is one. */
 const HEADLINES = ["accuracy", "error", "bits", "return", "loss"];
 
-/** The figure that the widths of lines show. */
+/** The metric that the widths of lines show. */
 export const ENERGY = "message_energy";
 
-/** Return the figure shown first: the most telling one that was logged; "" where nothing was. */
+/** Return the metric shown first: the most telling one that was logged; "" where nothing was. */
 export function defaultMetric(run, kind) {
   const logged = run.metrics(kind);
   return FIRST_CHOICE[kind].find((metric) => logged.includes(metric)) ?? logged[0] ?? "";
@@ -57,7 +57,7 @@ export function measuresOf(run) {
   return run.catalog.verdicts?.measures ?? [];
 }
 
-/** Return the metrics of the ends of a figure's interval; none where it has no interval. */
+/** Return the metrics of the ends of a metric's interval; none where it has no interval. */
 export function boundsOf(run, metric) {
   return measuresOf(run).find((one) => one.metric === metric && one.measured)?.bounds ?? [];
 }
@@ -67,7 +67,7 @@ export function verdictBit({ flags }, measure) {
   return flags[""] ?? flags[measure] ?? 0;
 }
 
-/** Return the figures of the runs shown, sorted by title, with the number of runs that have them. */
+/** Return the metrics of the runs shown, sorted by title, with the number of runs that have them. */
 export function metricsOf(runs, kind) {
   const titles = new Map();
   for (const run of runs) {
@@ -78,7 +78,7 @@ export function metricsOf(runs, kind) {
   return [...titles].map(([metric, title]) => ({ metric, title })).sort((a, b) => a.title.localeCompare(b.title));
 }
 
-/** Return all steps at which one of the figures was logged in one of the runs, ascending. */
+/** Return all steps at which one of the metrics was logged in one of the runs, ascending. */
 export function stepsOf(runs, metrics) {
   const steps = new Set();
   for (const run of runs) {
@@ -91,7 +91,7 @@ export function stepsOf(runs, metrics) {
 }
 
 /**
- * Return a figure of a run as the views take it.
+ * Return a metric of a run as the views take it.
  *
  * @param {Run} run
  * @param {Run[]} runs all that are shown: their numbers set the scale
@@ -99,7 +99,7 @@ export function stepsOf(runs, metrics) {
  * @param {string} metric
  * @param {number} step
  */
-export function figureAt(run, runs, kind, metric, step) {
+export function metricAt(run, runs, kind, metric, step) {
   const info = run.info(kind, metric);
   const base = scaleFor(info);
   const series = run.peek(kind, metric);
@@ -108,10 +108,10 @@ export function figureAt(run, runs, kind, metric, step) {
   const spreads = bendable ? runs.map((one) => one.spread(kind, metric, ends.low, ends.high)) : [];
   const bent = spreads.some(({ crowded }) => crowded);
   const bend = Math.max(...spreads.map((spread) => spread.bend));
-  return { kind, metric, info, series, ...rowOf(series, step), scale: bent ? warped(base, bend) : base, ...ends };
+  return { kind, name: metric, info, series, ...rowOf(series, step), scale: bent ? warped(base, bend) : base, ...ends };
 }
 
-/** The ends of a figure's scale over the runs shown, and whether there are numbers beyond them. */
+/** The ends of a metric's scale over the runs shown, and whether there are numbers beyond them. */
 function scaleEnds(runs, kind, metric, scale, limit) {
   let min = Infinity;
   let max = -Infinity;
@@ -133,14 +133,14 @@ export function energyAt(run, runs, step) {
   return { ...rowOf(series, step), high };
 }
 
-/** Return the figures of a run's parts that a view needs: whether they run, and in their own view all. */
+/** Return the metrics of a run's parts that a view needs: whether they run, and in their own view all. */
 export function partMetrics(run, view) {
   if (!run.parts) return [];
   return view === "parts" ? run.metrics("part") : ["alive", "heartbeat_age"];
 }
 
 /**
- * Return the figures of a run's parts at a step.
+ * Return the metrics of a run's parts at a step.
  *
  * @returns {Object|null} value(metric, part), NaN where there is none; gone(part): whether it does not run; null: no parts
  */
@@ -155,7 +155,6 @@ export function partsAt(run, step) {
 }
 
 function rowOf(series, step) {
-  const row = series ? rowAt(series, step) : -1;
-  if (row < 0) return { values: null, at: null };
-  return { values: series.values.subarray(row * series.items, (row + 1) * series.items), at: series.steps[row] };
+  const values = series && valuesAt(series, step);
+  return { values, at: values && series.steps[rowAt(series, step)] };
 }

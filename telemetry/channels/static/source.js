@@ -1,12 +1,12 @@
 // Where the numbers come from: a TensorBoard server, or data inside the page. Both answer alike.
 
 /**
- * Read a packed figure.
+ * Read a packed metric.
  *
  * @param {ArrayBuffer} buffer rows, items (uint32), steps (float64), values (float32), little endian
  * @returns {{steps: Float64Array, values: Float32Array, items: number}}
  */
-export function decodeFigure(buffer) {
+export function decodeSeries(buffer) {
   const head = new DataView(buffer);
   const rows = head.getUint32(0, true);
   const items = head.getUint32(4, true);
@@ -57,8 +57,7 @@ export function valuesAt(series, step) {
 
 /** Return the number of one item at a step; NaN where there is none. */
 export function itemAt(series, step, item) {
-  const row = rowAt(series, step);
-  return row < 0 ? NaN : series.values[row * series.items + item];
+  return valuesAt(series, step)?.[item] ?? NaN;
 }
 
 /** Return the numbers of one item, one per row. */
@@ -73,11 +72,6 @@ export class HttpSource {
   /** There may be more to fetch later. */
   live = true;
 
-  /** @param {string} [base] what the routes begin with */
-  constructor(base = "./") {
-    this.base = base;
-  }
-
   async runs() {
     return (await this.#get("runs", {})).json();
   }
@@ -86,10 +80,9 @@ export class HttpSource {
     return (await this.#get("graph", { run })).json();
   }
 
-  /** The first steps as JSON; null where they were not written. */
+  /** The first steps as JSON. */
   async timeline(run) {
-    const response = await this.#get("timeline", { run }, true);
-    return response && response.json();
+    return (await this.#get("timeline", { run })).json();
   }
 
   /** Where the parts of a run in parts are computed, as JSON. */
@@ -101,26 +94,25 @@ export class HttpSource {
     return (await this.#get("catalog", { run })).json();
   }
 
-  /** All rows of a figure, or those after a step. */
-  async figure(run, kind, metric, after = null) {
+  /** All rows of a metric, or those after a step. */
+  async series(run, kind, metric, after = null) {
     const query = { run, kind, metric, ...(after === null ? {} : { after }) };
-    return decodeFigure(await (await this.#get("figure", query)).arrayBuffer());
+    return decodeSeries(await (await this.#get("metric", query)).arrayBuffer());
   }
 
   async cloud(run, channel) {
     return decodeCloud(await (await this.#get("cloud", { run, channel })).arrayBuffer());
   }
 
-  async #get(route, query, optional = false) {
+  async #get(route, query) {
     const text = new URLSearchParams(query).toString();
     let response;
     try {
-      response = await fetch(this.base + route + (text && `?${text}`));
+      response = await fetch(`./${route}${text && `?${text}`}`);
     } catch {
       throw new Error("TensorBoard does not answer; is it still running?");
     }
     if (response.ok) return response;
-    if (optional && response.status === 404) return null;
     let reason = `the server returned ${response.status}`;
     try {
       reason = (await response.json()).error || reason;
@@ -161,8 +153,8 @@ export class EmbeddedSource {
     return this.#item(run).catalog;
   }
 
-  async figure(run, kind, metric) {
-    return decodeFigure(this.#bytes(run, "figures", `${kind}/${metric}`));
+  async series(run, kind, metric) {
+    return decodeSeries(this.#bytes(run, "figures", `${kind}/${metric}`));
   }
 
   async cloud(run, channel) {

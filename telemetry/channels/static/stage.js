@@ -10,11 +10,10 @@ const VIEWS = { graph: GraphView, matrix: MatrixView, timeline: TimelineView, pa
 
 /** The place of one run on the page. */
 export class Stage {
-  #heading = el("div", { class: "ap-stage-name" });
+  #heading = el("div", { class: "ap-stage-name ap-cut" });
   #host = el("div", { class: "ap-stage-host" });
   #note = el("div", { class: "ap-stage-note", hidden: true });
   #context;
-  #observer;
   #shown = "";
 
   /**
@@ -30,8 +29,7 @@ export class Stage {
       this.#note,
     );
     this.view = null;
-    this.#observer = new ResizeObserver(() => this.view?.resize());
-    this.#observer.observe(this.#host);
+    new ResizeObserver(() => this.view?.resize()).observe(this.#host);
   }
 
   /** Show a run by a view; with another view than before the old one is taken down. */
@@ -52,11 +50,6 @@ export class Stage {
 
   hide() {
     this.node.hidden = true;
-    this.#takeDown();
-  }
-
-  destroy() {
-    this.#observer.disconnect();
     this.#takeDown();
   }
 

@@ -12,19 +12,12 @@ export function surroundingTheme() {
  * Follow the theme of what is around the page.
  *
  * @param {function(string): void} onTheme called when it has changed
- * @returns {function(): void} stops following
  */
 export function followTheme(onTheme) {
   const tell = () => onTheme(surroundingTheme());
-  const system = darkSystem();
-  system.addEventListener("change", tell);
-  const observer = new MutationObserver(tell);
+  darkSystem().addEventListener("change", tell);
   const body = outerBody();
-  if (body) observer.observe(body, { attributes: true, attributeFilter: ["class", "data-jp-theme-light"] });
-  return () => {
-    system.removeEventListener("change", tell);
-    observer.disconnect();
-  };
+  if (body) new MutationObserver(tell).observe(body, { attributes: true, attributeFilter: ["class", "data-jp-theme-light"] });
 }
 
 function darkSystem() {

@@ -1,13 +1,11 @@
-// The timeline: who ticks, learns and reads what in the first steps of a run. Rows are agents, columns are steps.
+// The timeline: who ticks and learns in the first steps of a run. Rows are agents, columns are steps.
 
 import { el, fitCanvas, placeTip, svgPicture } from "./dom.js";
 import { formatCount } from "./format.js";
 import { textMeasure } from "./textfit.js";
-import { TIMELINE_HEIGHTS, TIMELINE_INDENT, timelineColours, timelinePaint, timelineStep } from "./timelinepaint.js";
-import { timelineRows, timelineText } from "./timelinerows.js";
+import { TIMELINE_HEAD, TIMELINE_ROW, timelineColours, timelinePaint, timelineStep } from "./timelinepaint.js";
 
 const TIMELINE_UNIT = [16, 128];
-const TIMELINE_OLD = 4;
 /** How many names of a row's members the tooltip lists. */
 const TIMELINE_LISTED = 12;
 const TIMELINE_NONE = "This run has no timeline: its graph is too large, or none was written.";
@@ -21,16 +19,8 @@ export class TimelineView {
     this.scroller = el("div", { class: "ap-timeline-scroller" }, this.canvas, this.sizer);
     this.empty = el("p", { class: "ap-empty", testid: "empty", hidden: true });
     this.tip = el("div", { class: "ap-tooltip", hidden: true });
-    this.says = el("span", { class: "ap-says" });
-    const check = (testid, text, checked) => {
-      const box = el("input", { type: "checkbox", testid, on: { change: () => this.redraw() } });
-      box.checked = checked;
-      return [box, el("label", { class: "ap-inline" }, box, text)];
-    };
-    const [channels, ofChannels] = check("timeline-channels", "Messages", false);
-    const [equals, ofEquals] = check("timeline-group", "Group identical", true);
-    Object.assign(this, { withChannels: channels, grouped: equals });
-    this.bar = el("div", { class: "ap-view-bar" }, ofChannels, ofEquals, this.says);
+    this.says = el("span", { class: "ap-says ap-cut" });
+    this.bar = el("div", { class: "ap-view-bar" }, this.says);
     this.legend = el("div", { class: "ap-timeline-legend ap-inline", testid: "timeline-legend" });
     this.place = el("div", { class: "ap-view-place" }, this.scroller, this.tip, this.empty);
     this.node = el("div", { class: "ap-timeline" }, this.bar, this.legend, this.place);
@@ -65,9 +55,6 @@ export class TimelineView {
     if (asked !== this.asked || this.gone) return;
     this.timeline = found;
     if (!found) return this.say(trouble);
-    this.oldest = TIMELINE_OLD;
-    for (const { read } of found.channels) for (const [, age] of read) this.oldest = Math.max(this.oldest, age);
-    this.ticks = found.agents.map(({ ticks }) => new Set(ticks));
     this.redraw();
     const selected = this.context.selection();
     if (selected) this.reveal(selected.kind, selected.index);
@@ -99,21 +86,20 @@ export class TimelineView {
 
   // --- rows and geometry -----------------------------------------------------------------------------------
 
-  /** Those that search and filter let through: agents, with the channels into them beneath. */
+  /** Agents that search and filter let through; those that do the same at the same steps share a row. */
   arrange() {
-    const { run, context } = this;
-    const how = { matches: context.matches, grouped: this.grouped.checked, channels: this.withChannels.checked };
-    this.rows = timelineRows(run, this.timeline, how);
-    this.tall = 0;
+    const { run } = this;
+    const rows = new Map();
     let agents = 0;
-    for (const row of this.rows) {
-      Object.assign(row, { top: this.tall, height: TIMELINE_HEIGHTS[row.kind] });
-      this.tall += row.height;
-      if (row.kind === "agent") agents += row.members.length;
+    for (const [index, times] of this.timeline.agents.entries()) {
+      if (!this.context.matches("agent", index)) continue;
+      const key = JSON.stringify(times);
+      if (!rows.has(key)) rows.set(key, { index, members: [], top: TIMELINE_ROW * rows.size });
+      rows.get(key).members.push(index);
+      agents += 1;
     }
-    const row = this.pointed && this.rowOf(this.pointed.row.kind, this.pointed.row.index);
-    if (row) this.pointed.row = row;
-    else this.pointTo(null);
+    this.rows = [...rows.values()];
+    this.pointTo(null);
     const { start, steps } = this.timeline;
     const range = `The first ${formatCount(steps, "step")} (${timelineStep(start)} to ${timelineStep(start + steps - 1)})`;
     const shown = agents < run.agents.length ? ` ${agents.toLocaleString("en-US")} of ${formatCount(run.agents.length, "agent")} shown.` : "";
@@ -125,67 +111,82 @@ export class TimelineView {
   measure() {
     const [width, height] = [this.place.clientWidth, this.place.clientHeight];
     const wide = textMeasure("600 12px system-ui, sans-serif");
-    const indent = { agent: 0, channel: TIMELINE_INDENT };
-    const longest = this.rows.reduce((most, row) => Math.max(most, wide(row.text) + indent[row.kind]), 0);
+    const longest = this.rows.reduce((most, row) => Math.max(most, wide(this.textOf(row, null))), 0);
     this.gutter = Math.round(Math.min(Math.max(longest + 28, 80), Math.max(0.4 * width, 60)));
     const unit = (width - this.gutter - 20) / Math.max(this.timeline.steps, 1);
     this.unit = Math.min(Math.max(unit, TIMELINE_UNIT[0]), TIMELINE_UNIT[1]);
     const across = this.gutter + this.unit * this.timeline.steps;
     this.sizer.style.width = `${Math.ceil(across)}px`;
-    this.sizer.style.height = `${Math.ceil(this.tall + TIMELINE_HEIGHTS.head + 8)}px`;
+    this.sizer.style.height = `${TIMELINE_ROW * this.rows.length + TIMELINE_HEAD + 8}px`;
     this.width = Math.min(width, this.scroller.clientWidth || width);
     this.height = Math.min(height, this.scroller.clientHeight || height);
   }
 
   look() {
     const { scrollLeft, scrollTop } = this.scroller;
-    const bottom = scrollTop + this.height - TIMELINE_HEIGHTS.head;
-    const rows = this.rows.filter((row) => row.top + row.height > scrollTop && row.top < bottom);
-    const { timeline, run, width, height, gutter, unit, oldest, pointed } = this;
-    const selected = this.context.selection();
-    for (const row of rows) row.label = timelineText(run, row, selected);
-    return { timeline, run, rows, width, height, gutter, unit, oldest, pointed, left: scrollLeft, top: scrollTop, selected };
+    const bottom = scrollTop + this.height - TIMELINE_HEAD;
+    const rows = this.rows.filter((row) => row.top + TIMELINE_ROW > scrollTop && row.top < bottom);
+    const { timeline, width, height, gutter, unit, pointed } = this;
+    const selected = this.selected();
+    for (const row of rows) row.label = this.textOf(row, selected);
+    return { timeline, rows, width, height, gutter, unit, pointed, left: scrollLeft, top: scrollTop, selected };
+  }
+
+  /** The agent that is selected; null: none. */
+  selected() {
+    const selection = this.context.selection();
+    return selection?.kind === "agent" ? selection.index : null;
+  }
+
+  /** A row's name: of several agents one stands for all, the selected one first of all. */
+  textOf({ members }, selected) {
+    const { agents } = this.run;
+    const more = members.length - 1;
+    if (members.includes(selected) || members.length < agents.length || !more) {
+      const { name } = agents[members.includes(selected) ? selected : members[0]];
+      return more ? `${name} + ${more.toLocaleString("en-US")} more` : name;
+    }
+    return `all ${formatCount(members.length, "agent")}`;
   }
 
   /** What lies at a point of the canvas: {row, step | null}. */
   at(x, y) {
-    if (!this.timeline || y < TIMELINE_HEIGHTS.head) return null;
-    const down = y - TIMELINE_HEIGHTS.head + this.scroller.scrollTop;
-    const row = this.rows.find((one) => down >= one.top && down < one.top + one.height);
+    if (!this.timeline || y < TIMELINE_HEAD) return null;
+    const row = this.rows[Math.floor((y - TIMELINE_HEAD + this.scroller.scrollTop) / TIMELINE_ROW)];
     if (!row) return null;
     const column = Math.floor((x - this.gutter + this.scroller.scrollLeft) / this.unit);
     const inside = x >= this.gutter && column < this.timeline.steps;
     return { row, step: inside ? this.timeline.start + column : null };
   }
 
-  /** The row of an agent or a channel, by itself or with its equals. */
-  rowOf(kind, index) {
-    return this.rows.find((row) => row.kind === kind && row.members.includes(index));
+  /** The row of an agent, by itself or with its equals. */
+  rowOf(index) {
+    return this.rows.find(({ members }) => members.includes(index));
   }
 
-  /** Client pixels of a row's name; null where it is out of sight. */
-  rowPoint(kind, index) {
-    const row = this.rowOf(kind, index);
-    const down = row ? TIMELINE_HEIGHTS.head + row.top - this.scroller.scrollTop + row.height / 2 : -1;
-    if (down < TIMELINE_HEIGHTS.head || down > this.height) return null;
+  /** Client pixels of the name of an agent's row; null where it is out of sight. */
+  rowPoint(index) {
+    const row = this.rowOf(index);
+    const down = row ? TIMELINE_HEAD + row.top - this.scroller.scrollTop + TIMELINE_ROW / 2 : -1;
+    if (down < TIMELINE_HEAD || down > this.height) return null;
     const box = this.canvas.getBoundingClientRect();
     return { x: box.left + 40, y: box.top + down };
   }
 
-  /** Client pixels of the middle of a step's cell in a row; null where it is out of sight. */
-  stepPoint(kind, index, step) {
-    const name = this.rowPoint(kind, index);
+  /** Client pixels of the middle of a step's cell in an agent's row; null where it is out of sight. */
+  stepPoint(index, step) {
+    const name = this.rowPoint(index);
     const across = this.gutter - this.scroller.scrollLeft + (step - (this.timeline?.start ?? 0) + 0.5) * this.unit;
     if (!name || across < this.gutter || across > this.width) return null;
     return { x: this.canvas.getBoundingClientRect().left + across, y: name.y };
   }
 
-  /** Bring the row of an agent or a channel into sight. */
+  /** Bring the row of an agent into sight. */
   reveal(kind, index) {
-    const row = this.rowOf(kind, index);
-    const room = this.height - TIMELINE_HEIGHTS.head;
+    const row = kind === "agent" ? this.rowOf(index) : null;
+    const room = this.height - TIMELINE_HEAD;
     const { scrollTop } = this.scroller;
-    if (row && (row.top < scrollTop || row.top + row.height > scrollTop + room)) this.scroller.scrollTop = row.top - room / 2;
+    if (row && (row.top < scrollTop || row.top + TIMELINE_ROW > scrollTop + room)) this.scroller.scrollTop = row.top - room / 2;
   }
 
   // --- drawing ---------------------------------------------------------------------------------------------
@@ -202,7 +203,6 @@ export class TimelineView {
   paint() {
     if (!this.width || !this.height) this.measure();
     if (!this.width || !this.height) return;
-    const began = performance.now();
     const ratio = window.devicePixelRatio || 1;
     if (fitCanvas(this.canvas, this.width, this.height)) {
       Object.assign(this.canvas.style, { width: `${this.width}px`, height: `${this.height}px`, marginBottom: `${-this.height}px` });
@@ -213,10 +213,9 @@ export class TimelineView {
     this.theme = this.context.theme();
     const colours = timelineColours(this.context.colours(), this.context.theme());
     timelinePaint(pen, this.look(), colours);
-    this.legend.replaceChildren(...timelineLegend(colours).filter(({ dataset }) => dataset.of === "agent" || this.withChannels.checked));
+    this.legend.replaceChildren(...timelineLegend(colours));
     const agents = formatCount(this.run.agents.length, "agent");
     this.canvas.setAttribute("aria-label", `Timeline of ${agents}. ${this.says.textContent}`);
-    this.context.drawn?.(performance.now() - began);
   }
 
   // --- pointer ------------------------------------------------------------------------------------
@@ -224,9 +223,8 @@ export class TimelineView {
   /** Select a row's first member; with another click the next one. */
   choose(row) {
     if (!row) return this.context.select(null);
-    const selected = this.context.selection();
-    const now = selected?.kind === row.kind ? row.members.indexOf(selected.index) : -1;
-    this.context.select(row.kind, row.members[(now + 1) % row.members.length]);
+    const now = row.members.indexOf(this.selected());
+    this.context.select("agent", row.members[(now + 1) % row.members.length]);
   }
 
   pointTo(spot, x = 0, y = 0) {
@@ -242,10 +240,10 @@ export class TimelineView {
 
   /** What is to be said of a row at a step, in plain words. */
   words({ row, step }) {
-    const names = row.members.slice(0, TIMELINE_LISTED).map((index) => this.run.nameOf(row.kind, index));
+    const names = row.members.slice(0, TIMELINE_LISTED).map((index) => this.run.nameOf("agent", index));
     const more = row.members.length - names.length;
     const several = row.members.length > 1;
-    const title = several ? formatCount(row.members.length, row.kind) : names[0];
+    const title = several ? formatCount(row.members.length, "agent") : names[0];
     const below = several ? [`${names.join(", ")}${more ? ` and ${more} more` : ""}`] : [];
     if (step === null) return [title, ...below];
     const head = `${title}, step ${timelineStep(step)}`;
@@ -253,31 +251,22 @@ export class TimelineView {
   }
 
   wordsAt(row, step, who) {
-    if (row.kind === "agent") {
-      const times = this.timeline.agents[row.index];
-      if (!this.ticks[row.index].has(step)) return [who === "It" ? "It does not tick." : "None ticks."];
-      const since = times.since.find(([tick]) => tick === step)?.[1] ?? step;
-      const reach = since < step ? `The true gradient reaches back to step ${timelineStep(since)}.` : "The true gradient reaches no earlier step.";
-      return [times.ends.includes(step) ? `${who} ticks; the window ends: it learns.` : `${who} ticks.`, reach];
-    }
-    const times = this.timeline.channels[row.index];
-    const age = times.read.find(([tick]) => tick === step)?.[1];
-    const due = this.ticks[this.run.channels[row.index].to].has(step);
-    const read = age === undefined ? (due ? "No message has arrived yet." : "The receiver does not tick.") : `Reads the message of step ${timelineStep(step - age)}: age ${age}.`;
-    return [read, ...(times.unread.includes(step) ? ["The message sent at this step is never read."] : [])];
+    const { ticks, since, ends } = this.timeline.agents[row.index];
+    if (!ticks.includes(step)) return [who === "It" ? "It does not tick." : "None ticks."];
+    const first = since.find(([tick]) => tick === step)?.[1] ?? step;
+    const reach = first < step ? `The true gradient reaches back to step ${timelineStep(first)}.` : "The true gradient reaches no earlier step.";
+    return [ends.includes(step) ? `${who} ticks; the window ends: it learns.` : `${who} ticks.`, reach];
   }
 }
 
 /** The marks in plain words; `tick` and `end` are their colours. */
-function timelineLegend({ tick, end, muted, ink }) {
-  const entry = (text, of, ...shapes) => el("span", { class: "ap-inline", data: { of } }, svgPicture(16, 14, shapes), text);
+function timelineLegend({ tick, end, muted }) {
+  const entry = (text, shape) => el("span", { class: "ap-inline" }, svgPicture(16, 14, [shape]), text);
   const path = (d, stroke, more = {}) => ["path", { d, stroke, fill: "none", "stroke-width": 1.5, ...more }];
   return [
-    entry("ticks", "agent", ["circle", { cx: 8, cy: 7, r: 4, fill: tick }]),
-    entry("a window ends: it learns", "agent", path("M8 1V13", end, { "stroke-width": 3 })),
-    entry("reach of the true gradient", "agent", path("M1 11L15 3", tick)),
-    entry("an episode ends", "agent", path("M8 0V14", muted, { "stroke-dasharray": "3 2" })),
-    entry("age of the message read, in steps (–: none has arrived yet)", "channel", ["rect", { width: 16, height: 14, fill: tick, "fill-opacity": 0.3 }], path("M6 5L8 4V10", ink)),
-    entry("never read", "channel", path("M5 4L11 10M5 10L11 4", end)),
+    entry("ticks", ["circle", { cx: 8, cy: 7, r: 4, fill: tick }]),
+    entry("a window ends: it learns", path("M8 1V13", end, { "stroke-width": 3 })),
+    entry("reach of the true gradient", path("M1 11L15 3", tick)),
+    entry("an episode ends", path("M8 0V14", muted, { "stroke-dasharray": "3 2" })),
   ];
 }

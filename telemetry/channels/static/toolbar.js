@@ -1,6 +1,6 @@
 // The bar on top: views, runs, the field that finds, and buttons.
 
-import { el, clear, svgIcon } from "./dom.js";
+import { el, clear, iconButton } from "./dom.js";
 
 const VIEW_NAMES = [
   ["graph", "Graph", "G"],
@@ -32,11 +32,11 @@ export class Toolbar {
       el("select", { class: "ap-select ap-run", testid, aria: { label }, on: { change: (event) => actions.setRun(side, event.target.value || null) } });
     this.#run = select("run", "Run", 0);
     this.#beside = select("beside", "Run to compare", 1);
-    this.refresh = iconButton("refresh", "Refresh (R)", "refresh", actions.refresh);
+    this.refresh = iconButton("refresh", "Refresh (R)", actions.refresh, "refresh");
     this.node = el(
       "header",
       { class: "ap-toolbar" },
-      iconButton("rail", "Show or hide the legend", "toggle-rail", actions.toggleRail),
+      iconButton("rail", "Show or hide the legend", actions.toggleRail, "toggle-rail"),
       el("div", { class: "ap-tabs", role: "tablist", aria: { label: "View" } }, ...this.#tabs),
       el("label", { class: "ap-inline" }, el("span", { text: "Run" }), this.#run),
       el("label", { class: "ap-inline" }, el("span", { text: "compare" }), this.#beside),
@@ -44,11 +44,9 @@ export class Toolbar {
       el(
         "div",
         { class: "ap-buttons" },
-        iconButton("theme", "Light or dark theme", "theme", actions.toggleTheme),
+        iconButton("theme", "Light or dark theme", actions.toggleTheme, "theme"),
         this.refresh,
-        el("button", {
-          class: "ap-button ap-icon", type: "button", testid: "help", title: "Help (?)", text: "?", aria: { label: "Help" }, on: { click: actions.help },
-        }),
+        iconButton("help", "Help (?)", actions.help, "help"),
       ),
     );
   }
@@ -74,8 +72,4 @@ export class Toolbar {
       if (tab.dataset.view === "parts") tab.hidden = !parts;
     }
   }
-}
-
-function iconButton(icon, title, testid, action) {
-  return el("button", { class: "ap-button ap-icon", type: "button", testid, title, aria: { label: title }, on: { click: () => action() } }, svgIcon(icon));
 }

@@ -105,7 +105,7 @@ def test_a_divergence_within_replays_has_its_own_step_and_moves_nothing() -> Non
         with pytest.raises(DivergenceError) as error:
             simulation.run(100)
         lines.append(str(error.value))
-    assert "at step 30" in lines[0]
+    assert "at step 31" in lines[0]
     assert lines[0] == lines[1]
     assert loop.replayed > replayed + 10
     assert_same(replaying, plain)

@@ -49,7 +49,7 @@ def diverge(simulation: Simulation) -> str:
         go_on()
     line, after = str(found.value), numbers(simulation)
     assert all(torch.equal(before[name], value) for name, value in after.items())
-    assert f"step {simulation.now}" in line
+    assert f"step {simulation.now + 1} " in line
     assert "\n" not in line
     return line
 
@@ -73,7 +73,7 @@ def test_a_predictor_that_diverges_stops_the_agents_at_the_same_step() -> None:
 def test_a_bad_gradient_from_one_agent_keeps_all_from_moving(backend: str) -> None:
     simulation = Simulation(chain(), backend=backend)
     simulation.agents["c"].parameters["objective.weight"].data.fill_(torch.nan)
-    assert "agent 'c': the gradient at step 0 is not finite" in diverge(simulation)
+    assert "agent 'c': the gradient at step 1 is not finite" in diverge(simulation)
 
 
 def overflowing(count: int, **optimiser: Any) -> Scenario:
@@ -97,7 +97,7 @@ def test_a_loss_that_is_infinite_ends_the_run_where_its_gradient_is_not(
             check_later(stacked)
         simulation.step()
         before = numbers(simulation)
-        with pytest.raises(DivergenceError, match="agent 'sick': the loss at step 1 is not finite"):
+        with pytest.raises(DivergenceError, match="agent 'sick': the loss at step 2 is not finite"):
             simulation.run(20)
         assert all(torch.equal(before[name], value) for name, value in numbers(simulation).items())
 
@@ -109,7 +109,7 @@ def test_every_agent_of_a_step_is_looked_at(place: int, backend: str) -> None:
     agents = {f"a{i}": {**agent, "network": {"kind": "mlp", "hidden": [i + 2]}} for i in range(3)}
     agents[f"a{place}"]["optimiser"] = {"kind": "adam", "lr": 1e20}
     with Simulation(scenario_of(agents), backend=backend) as simulation:
-        with pytest.raises(DivergenceError, match=f"agent 'a{place}': the loss at step 1 is not finite"):
+        with pytest.raises(DivergenceError, match=f"agent 'a{place}': the loss at step 2 is not finite"):
             simulation.run(20)
         assert simulation.now == 1
 
@@ -120,7 +120,7 @@ def test_an_agent_whose_loss_is_infinite_goes_into_quarantine(backend: str) -> N
     with Simulation(scenario, backend=backend) as simulation:
         simulation.run(5)
         assert [(step, line.partition(";")[0]) for step, line in simulation.events] == [
-            (1, "agent 'sick': the loss at step 1 is not finite")
+            (1, "agent 'sick': the loss at step 2 is not finite")
         ]
         assert simulation.agents["well0"].updates == 5
 
@@ -132,4 +132,4 @@ def test_a_seed_whose_loss_is_infinite_stops_with_the_line_that_it_has_alone() -
         with pytest.raises(DivergenceError):
             seeds.run(steps=5)
         for simulation in seeds.simulations:
-            assert "agent 'sick': the loss at step 1 is not finite" in str(simulation.diverged)
+            assert "agent 'sick': the loss at step 2 is not finite" in str(simulation.diverged)

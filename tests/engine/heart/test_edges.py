@@ -72,7 +72,7 @@ def test_a_divergence_leaves_what_was_learned_and_cannot_be_gone_on_from(tmp_pat
     weight = simulation.agents["b"].parameters["objective.weight"]
     kept = weight.detach().clone()
     weight.data.fill_(float("nan"))
-    with pytest.raises(DivergenceError, match="step 10"):
+    with pytest.raises(DivergenceError, match="step 11"):
         simulation.step()
     weight.data.copy_(kept)
     assert simulation.evaluate() == before
@@ -80,7 +80,7 @@ def test_a_divergence_leaves_what_was_learned_and_cannot_be_gone_on_from(tmp_pat
     saved = Simulation.load(simulation.save(tmp_path / "saved"))
     assert saved.evaluate() == before
     for one in (simulation, saved):
-        with pytest.raises(DivergenceError, match="step 10"):
+        with pytest.raises(DivergenceError, match="step 11"):
             one.step()
 
 

@@ -114,7 +114,7 @@ def test_the_line_is_that_of_the_host_and_everything_is_as_before_the_step(
         lines.append(str(found.value))
         assert equal(before, everything(simulation))
     assert lines[0] == lines[1]
-    assert "step 13 is not finite" in lines[0]
+    assert "step 14 is not finite" in lines[0]
     assert simulation.now == 13
 
 
@@ -160,17 +160,17 @@ LOOKS: dict[str, Callable[[Simulation, Path], object]] = {
 @pytest.mark.parametrize("look", LOOKS)
 def test_a_look_finds_a_divergence_that_no_sync_has_found(look: str, tmp_path: Path) -> None:
     simulation = diverged_unseen()
-    with pytest.raises(DivergenceError, match=r"agent 'n3': the gradient at step 13 is not finite"):
+    with pytest.raises(DivergenceError, match=r"agent 'n3': the gradient at step 14 is not finite"):
         LOOKS[look](simulation, tmp_path)
     assert not list(tmp_path.iterdir())
-    with pytest.raises(DivergenceError, match="step 13"):
+    with pytest.raises(DivergenceError, match="step 14"):
         simulation.step()
     assert Simulation.load(simulation.save(tmp_path / "after")).diverged == simulation.diverged
 
 
 def test_a_run_whose_checkpoint_comes_before_the_sync_has_diverged(tmp_path: Path) -> None:
     with later(Simulation(ring().scenario, logdir=tmp_path / "run", checkpoint_every=8)) as simulation:
-        with pytest.raises(DivergenceError, match="step 13"):
+        with pytest.raises(DivergenceError, match="step 14"):
             simulation.run(callbacks=[lambda one: poison(one) if one.now == 12 else None])
         assert simulation.now == 16
     assert json.loads((tmp_path / "run/run.json").read_text())["exit"] == "diverged"

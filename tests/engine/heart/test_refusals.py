@@ -88,7 +88,7 @@ REFUSED: dict[str, tuple[Document, str]] = {
     ),
     "a local policy of a message that is read in the next window": (
         policy(sender={"clock": {"period": 2, "phase": -1, "unroll": 2}}),
-        r"and the message of step 3 is read until step 7; change the clocks, or use another kind",
+        r"and the message of step 4 is read until step 8; change the clocks, or use another kind",
     ),
     "a local policy with a trace": (
         policy(gradient={"trace": 0.5}),

@@ -207,7 +207,7 @@ def test_a_timeline_may_begin_in_mid_window() -> None:
     made = scenario({"a": agent(unroll=4), "b": agent(2, 1, 2)}, [channel(coupling="locked")])
     whole, late = look(made, steps=12), look(made, steps=5, start=6)
     assert late.agents[1].since.tolist() == whole.agents[1].since[6:11].tolist()
-    assert raster(late)["step"] == "6 7 8 9 10"
+    assert raster(late)["step"] == "7 8 9 10 11"
     assert late.channels[0].stamps == whole.channels[0].stamps[6:11]
 
 

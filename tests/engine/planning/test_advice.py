@@ -190,7 +190,7 @@ def test_where_it_does_not_nothing_is_said(name: str) -> None:
 def test_an_objective_that_never_ticks_when_it_counts_is_refused() -> None:
     agents = {"a": {"observes": ["image"]}, "z": {"objective": CLASSIFY, "clock": {"period": 2}}}
     scenario = scenario_of(agents, [channel("az", "decoupled")], {"hold": 4, "episode": "example"})
-    with one_line(r"agents\.z\.clock: it ticks at steps 0, 2, …, never at the last step"):
+    with one_line(r"agents\.z\.clock: it ticks at steps 1, 3, …, never at the last step"):
         Simulation(scenario)
 
 

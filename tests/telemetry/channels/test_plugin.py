@@ -20,7 +20,7 @@ from antiphon.telemetry.event_file import EventFile
 from tests.telemetry.channels.serving import client, fast_data, figure, get, refused, wait_for
 from tests.telemetry.channels.writing import graph, rows, write
 
-ROUTES = ["runs", "graph", "timeline", "parts", "catalog", "figure", "cloud"]
+ROUTES = ["runs", "graph", "timeline", "parts", "catalog", "metric", "cloud"]
 TIMELINE = {"start": 0, "steps": 3, "agents": [], "channels": []}
 HOSTILE = "<script>alert(1)</script>"
 
@@ -62,9 +62,9 @@ def test_every_route_of_a_run(tmp_path: Path, serve: Callable[..., Client]) -> N
         assert value["by"] == f"antiphon evaluate {tmp_path}/runs/{run} --value"
     assert first == catalog
     assert second == catalog | {"messages": [], "timeline": False}
-    steps, values = figure(get(found, "figure", run="a", kind="agent", metric="loss"))
+    steps, values = figure(get(found, "metric", run="a", kind="agent", metric="loss"))
     assert (steps, values.tolist()) == ([1, 2, 3], [[1, -1], [2, -2], [3, -3]])
-    steps, values = figure(get(found, "figure", run="b/s0", kind="channel", metric="age"))
+    steps, values = figure(get(found, "metric", run="b/s0", kind="channel", metric="age"))
     assert (steps, values.tolist()) == ([1], [[1, 1.5]])
     response = get(found, "cloud", run="a", channel=1)
     assert response.data == cloud(Messages(np.array([1, 3]), samples)).pack()
@@ -76,7 +76,7 @@ def test_verdicts_on_channels(tmp_path: Path, serve: Callable[..., Client]) -> N
     ages = {step: {"antiphon/channel/age": [0.0, step]} for step in (1, 2, 4)}
     logged = ages | {5: {low: [0.5, -1.0], high: [0.6, 1.0]}}
     write(tmp_path / "runs/a", logged)
-    ask = partial(get, serve(tmp_path / "runs", "a"), "figure", run="a", kind="verdict", metric="channel")
+    ask = partial(get, serve(tmp_path / "runs", "a"), "metric", run="a", kind="verdict", metric="channel")
     steps, values = figure(ask())
     assert (steps, values.tolist()) == ([1, 2, 4, 5], [[0, 0], [0, 0], [0, 64], [1, 68]])
     steps, values = figure(ask(after=2))
@@ -90,7 +90,7 @@ def test_only_what_is_new_is_sent_where_that_is_asked(tmp_path: Path, serve: Cal
     found = serve(tmp_path / "runs", "a")
 
     def steps(**query: Any) -> list[float]:
-        steps, values = figure(get(found, "figure", run="a", kind="agent", metric="loss", **query))
+        steps, values = figure(get(found, "metric", run="a", kind="agent", metric="loss", **query))
         assert values.shape == (len(steps), 2)
         assert values[:, 0].tolist() == steps
         return steps
@@ -104,7 +104,7 @@ def test_a_resumed_run_shows_each_step_once(tmp_path: Path, serve: Callable[...,
     write(tmp_path / "runs/a", rows([1, 2, 3, 4]), timeline=TIMELINE)
     write(tmp_path / "runs/a", rows([3, 5], scale=10.0), start=2, document=graph(seed=1))
     found = serve(tmp_path / "runs", "a")
-    steps, values = figure(get(found, "figure", run="a", kind="agent", metric="loss"))
+    steps, values = figure(get(found, "metric", run="a", kind="agent", metric="loss"))
     assert (steps, values[:, 0].tolist()) == ([1, 2, 3, 5], [1, 2, 30, 50])
     assert get(found, "graph", run="a").json["seed"] == 1
     assert get(found, "timeline", run="a").status_code == 200
@@ -124,7 +124,7 @@ WHOLE = {
     "graph": {"run": "a"},
     "timeline": {"run": "a"},
     "catalog": {"run": "a"},
-    "figure": {"run": "a", "kind": "agent", "metric": "loss"},
+    "metric": {"run": "a", "kind": "agent", "metric": "loss"},
     "cloud": {"run": "a", "channel": "0"},
 }
 BAD = ["", "\0", "../a", HOSTILE, "x" * 10_000, "a\nb"]
@@ -145,7 +145,7 @@ def test_a_parameter_selects_something(ready: Client, path: str) -> None:
 
 @pytest.mark.parametrize("value", ["", "x", "1.5", "9" * 5000, " 1", "１"])
 def test_a_parameter_that_is_no_integer(ready: Client, value: str) -> None:
-    refused(get(ready, "figure", **WHOLE["figure"], after=value), 400, "after: ")
+    refused(get(ready, "metric", **WHOLE["metric"], after=value), 400, "after: ")
     refused(get(ready, "cloud", run="a", channel=value), 400, "channel: ")
     refused(get(ready, "cloud", run="a", channel="-1"), 404, "no messages of channel -1")
     refused(get(ready, "cloud", run="a", channel="7"), 404, "no messages of channel 7")
@@ -209,6 +209,6 @@ def test_whether_rows_are_missing_is_said(
     write(tmp_path / "a", rows(steps), document=graph(every=every))
     found = client(tmp_path, samples_per_plugin={"antiphon": kept})
     assert get(found, "catalog", run="a").json["sampled"] is sampled
-    served, _ = figure(get(found, "figure", run="a", kind="agent", metric="loss"))
+    served, _ = figure(get(found, "metric", run="a", kind="agent", metric="loss"))
     assert len(served) == (min(kept, len(steps)) if kept else len(steps))
     assert served[-1] == steps[-1]
