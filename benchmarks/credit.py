@@ -10,11 +10,12 @@ Ways, each with Adam and 16 windows of 64 characters a step:
     delayed-1:N       the true gradient, when it has come back over channels that take one step each way
 
 Every way has the same number of learning rates (`--rates`); with several, the best by the validation split over all seeds is
-reported, on the test split. The table of docs/results/split-credit.md, on an idle machine, in about 6 hours:
+reported, on the test split. In 6 hours on two cores:
 
     ANTIPHON_DATA=… python benchmarks/credit.py --steps 600 --seeds 5 --rates 5e-4,1e-3,2e-3 --out credit.jsonl
 
-It can be cut: with the same `--out` it goes on.
+With the same `--out`, runs that have a record are not taken again. docs/results/split-credit.md has three seeds at one rate, in an
+hour (`benchmarks/results/credit.jsonl`).
 """
 
 from __future__ import annotations
