@@ -42,7 +42,7 @@ def draw(path: Path) -> None:
     """Draw a column for each line, and in it a row for each way: every seed a point."""
     found: Found = {line: defaultdict(list) for line in LINES}
     for record in records():
-        if record["seconds"] == SECONDS:
+        if record["seconds"] == SECONDS and record["way"] != "antiphon-free":
             alone = record["way"].startswith("plain")  # the line does not matter
             for line in LINES if alone else {record["line"]} & found.keys():
                 found[line][record["way"]].append(record["bits"])
