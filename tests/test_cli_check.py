@@ -172,8 +172,8 @@ SAID_ONCE = {
         "124: training.lr: unknown key 'lr'; write optimiser: {lr: …} or predictor: {lr: …}",
     ),
     "a word in place of a mapping": (
-        WRITTEN.replace("{id: antiphon/Digits-v0}", "antiphon/Digits-v0"),
-        "2: env: must be a mapping of keys, not the word 'antiphon/Digits-v0'; write {id: antiphon/Digits-v0}",
+        WRITTEN + "training: long",
+        "124: training: must be a mapping of keys, not the word 'long'",
     ),
 }
 
