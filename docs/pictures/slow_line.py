@@ -91,10 +91,10 @@ def draw_curves(path: Path) -> None:
             found[record["way"]][record["seconds"]].append(record["bits"])
     figure = Figure(figsize=(7.0, 4.0), facecolor="white", layout="constrained")
     axes = figure.subplots()
-    for way, own in found.items():
+    curves = {way: own for way, own in found.items() if len(own) > 1}
+    label = 0.0
+    for way, own in sorted(curves.items(), key=lambda pair: fmean(pair[1][SECONDS])):
         times = sorted(own)
-        if len(times) < 2:
-            continue
         means = [fmean(own[time]) for time in times]
         axes.plot(times, means, color=colour(way), linewidth=2)
         axes.scatter(
@@ -105,10 +105,10 @@ def draw_curves(path: Path) -> None:
             alpha=0.6,
             linewidths=0,
         )
-        place = (times[-1], means[-1])
+        label = max(means[-1], label + 0.06)  # bits; else two names overlap
         axes.annotate(
             NAMES.get(way, way).replace("\n", " "),
-            place,
+            (times[-1], label),
             (6, 0),
             textcoords="offset points",
             va="center",
