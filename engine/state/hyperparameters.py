@@ -48,45 +48,37 @@ class Hyperparameter(NamedTuple):
 
 
 _NOT_0 = (None, 0.0)
-_POLICY = ("discount", "trace", "entropy", "value", "clip")
+
+
+def _trained(path: Path, attribute: str, prefix: str = "") -> dict[str, Hyperparameter]:
+    """Those of what has an optimiser."""
+    found = {"learning_rate": Hyperparameter((*path, "lr"), f"{attribute}.rate.base")}
+    for key in ("clip", "weight_decay"):
+        own = Hyperparameter((*path, key), f"{attribute}.optimiser.{key}", _NOT_0)
+        found[f"optimiser.{key}"] = own
+    return {prefix + key: one for key, one in found.items()}
+
 
 OF_AGENTS: Mapping[str, Hyperparameter] = {
-    "learning_rate": Hyperparameter(("optimiser", "lr"), "learner.rate.base"),
-    "optimiser.clip": Hyperparameter(("optimiser", "clip"), "learner.optimiser.clip", _NOT_0),
-    "optimiser.weight_decay": Hyperparameter(
-        ("optimiser", "weight_decay"), "learner.optimiser.weight_decay", _NOT_0
-    ),
+    **_trained(("optimiser",), "learner"),
     "scale": Hyperparameter(("objective", "scale"), "goal.weight"),
     "scale.*": Hyperparameter(("objectives", "*", "scale"), "goal.objective.weights"),
     "reward.*": Hyperparameter(("objective", "reward", "*"), "goal.rewards.weights"),
-    **{key: Hyperparameter(("objective", key), f"goal.objective.{key}") for key in _POLICY},
+    **{
+        key: Hyperparameter(("objective", key), f"goal.objective.{key}")
+        for key in ("discount", "trace", "entropy", "value", "clip")
+    },
     "p_update": Hyperparameter(("learn",), "participation.probability", (0.0, 1.0)),
 }
 """Those of agents by their names in `Simulation.set`; `*` stands for the name of a reward, or the place of an objective."""
 OF_CHANNELS: Mapping[str, Hyperparameter] = {
-    "learning_rate": Hyperparameter(("gradient", "optimiser", "lr"), "gradient.predictor.rate.base"),
-    "optimiser.clip": Hyperparameter(
-        ("gradient", "optimiser", "clip"), "gradient.predictor.optimiser.clip", _NOT_0
-    ),
-    "optimiser.weight_decay": Hyperparameter(
-        ("gradient", "optimiser", "weight_decay"), "gradient.predictor.optimiser.weight_decay", _NOT_0
-    ),
+    **_trained(("gradient", "optimiser"), "gradient.predictor"),
     "scale": Hyperparameter(("gradient", "scale"), "gradient.scale.base", _NOT_0),
-    "discount": Hyperparameter(("gradient", "discount"), "gradient.discount", _NOT_0),
-    "clip": Hyperparameter(("gradient", "clip"), "gradient.clip", _NOT_0),
-    "input.learning_rate": Hyperparameter(("input", "optimiser", "lr"), "input.model.rate.base"),
-    "input.optimiser.clip": Hyperparameter(
-        ("input", "optimiser", "clip"), "input.model.optimiser.clip", _NOT_0
-    ),
-    "input.optimiser.weight_decay": Hyperparameter(
-        ("input", "optimiser", "weight_decay"), "input.model.optimiser.weight_decay", _NOT_0
-    ),
-    "drop": Hyperparameter(("link", "drop"), "ledger.link.drop", _NOT_0),
-    "noise": Hyperparameter(("link", "noise"), "ledger.link.noise", _NOT_0),
+    **{key: Hyperparameter(("gradient", key), f"gradient.{key}", _NOT_0) for key in ("discount", "clip")},
+    **_trained(("input", "optimiser"), "input.model", "input."),
+    **{key: Hyperparameter(("link", key), f"ledger.link.{key}", _NOT_0) for key in ("drop", "noise")},
 }
 """Those of channels; without a prefix they are the synthetic gradient's."""
-
-Number = float | None | tuple[float, ...]
 
 
 def path_of(key: str, known: Mapping[str, Path]) -> Path | None:
@@ -123,7 +115,7 @@ def _put(part: Any, attribute: str, value: Any) -> Any:
     return part
 
 
-def values_of(part: Agent | Channel) -> tuple[Number, ...]:
+def values_of(part: Agent | Channel) -> tuple[Any, ...]:
     """Return the hyperparameters of a single agent or channel, in order; None: it does not have one."""
     found = (_get(part, attribute) for attribute in _all_of(part))
     return tuple(value if isinstance(value, float | int | tuple) else None for value in found)

@@ -64,7 +64,7 @@ def scene(name: str) -> Scenario:
             2, agent={**agent, "learn": True}, channel={**SG, "coupling": "decoupled"}, optimiser=SGD
         ),
         "torch": ring(2, optimiser=TORCHS),
-        "critic": ring(2, channel=told, optimiser=ADAMW),
+        "critic": ring(2, channel=told, optimiser=SGD),
         "locked": document(
             {"a": {**OWN, "optimiser": ADAM}, "b": {**OWN, "observes": ["y"], "objective": None, **several}},
             [{"from": "a", "to": "b", "size": 3, "coupling": "locked"}],
