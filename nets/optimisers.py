@@ -47,8 +47,6 @@ def _laid_out(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> list
     ]
 
 
-_CACHED = 1 << 19
-"""Parameters of which a kernel's step stays in the cache."""
 _LARGE = 1 << 23
 """Bytes from which memory is worth being left to the system until it is used."""
 _LINE = 64
@@ -200,31 +198,6 @@ class Call:
 
 Numbers = tuple[float | Tensor, float]
 """The learning rate of a kernel call (a tensor [] is read on the device), and its weight decay."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Piece:
-    """Some members of a stack's parameters."""
-
-    members: slice
-    own: list[Tensor]
-    moved: list[Tensor]
-    """Of the same shapes: where a step goes; the pieces of a stack share its memory."""
-    moments: list[list[Tensor]]
-    newest: list[tuple[float | Tensor, list[Tensor]]] = field(default_factory=list)
-    """The newest rates, and what `numbers` makes of them."""
-
-    def rates(self, rate: float | Tensor) -> list[Tensor]:
-        """The rates as `numbers`, made anew where they have changed."""
-        if not self.newest or self.newest[0][0] is not rate:
-            self.newest[:] = [(rate, self.numbers(rate))]
-        return self.newest[0][1]
-
-    def numbers(self, number: float | Tensor) -> list[Tensor]:
-        """A number per member, [N], or one of all, as a factor of each parameter."""
-        each = torch.as_tensor(number, dtype=self.own[0].dtype, device=self.own[0].device)
-        each = each[self.members] if each.dim() else each.expand(len(self.own[0]))
-        return [each.view(-1, *[1] * (p.dim() - 1)) for p in self.own]
 
 
 @dataclass(frozen=True, slots=True)
@@ -480,7 +453,7 @@ class Optimiser:
         """Read step counts and stacks again, after a state was loaded or a member has stepped alone."""
         self._views: tuple[list[list[Tensor]], list[list[list[Tensor]]], list[Tensor]] | None = None
         self._whole: tuple[list[Tensor], list[list[Tensor]]] | None = None
-        self._sliced: list[_Piece] | None = None
+        self._moved: list[Tensor] | None = None
         self._offsets: list[int] | None = [0] * (self.size or 0)
         """Steps of each member relative to a common count; None: stored only on the device."""
         if "steps" in self.state:
@@ -542,35 +515,24 @@ class Optimiser:
         """Take the step of all members, each with its own numbers: the kernel's step from zero at rate 1, times the rates."""
         if self.clip is not None:
             gradients = _clipped_each(gradients, self.clip)
-        steps, laid_out = self._count_all(), _laid_out(self.parameters, gradients)
-        pieces = self._pieces()
-        for piece in pieces:
-            rates = piece.rates(rate)
-            rows = laid_out if len(pieces) == 1 else [g[piece.members] for g in laid_out]
-            if nonzero(self.weight_decay):
-                decays = piece.numbers(self.weight_decay)
-                if self.kind == "adamw":
-                    torch._foreach_mul_(piece.own, [1 - r * d for r, d in zip(rates, decays, strict=True)])
-                else:
-                    rows = list(torch._foreach_addcmul(rows, piece.own, decays))
-            torch._foreach_zero_(piece.moved)
-            self._run(Call(piece.moved, list(rows), piece.moments, steps[: len(rows)]), (1.0, 0.0))
-            torch._foreach_addcmul_(piece.own, piece.moved, rates)
+        own, steps, rows = [p.data for p in self.parameters], self._count_all(), list(gradients)
+        rates, decays = self._factors(rate), self._factors(self.weight_decay)
+        if self._moved is None:
+            self._moved = [torch.zeros_like(p) for p in own]
+        if nonzero(self.weight_decay) and self.kind == "adamw":
+            torch._foreach_mul_(own, [1 - r * d for r, d in zip(rates, decays, strict=True)])
+        elif nonzero(self.weight_decay):
+            rows = list(torch._foreach_addcmul(rows, own, decays))
+        torch._foreach_zero_(self._moved)
+        moments = [list(self.state[name]) for name in self.moments]
+        self._run(Call(self._moved, _laid_out(own, rows), moments, steps), (1.0, 0.0))
+        torch._foreach_addcmul_(own, self._moved, rates)
 
-    def _pieces(self) -> list[_Piece]:
-        """The stacks by slices of members, of which a kernel call takes so few numbers that they stay in the cache."""
-        if self._sliced is None:
-            count = len(self.parameters[0])
-            size = sum(p[0].numel() for p in self.parameters)
-            each = max(1, _CACHED // size)
-            stacks = [self.parameters, *(self.state[name] for name in self.moments)]
-            moved = [torch.zeros_like(p[:each]) for p in self.parameters]
-            self._sliced = []
-            for first in range(0, count, each):
-                members = slice(first, min(first + each, count))
-                own, *moments = ([t.data[members] for t in of_kind] for of_kind in stacks)
-                self._sliced.append(_Piece(members, own, [m[: len(own[0])] for m in moved], moments))
-        return self._sliced
+    def _factors(self, number: float | Tensor) -> list[Tensor]:
+        """A number per member, [N], or one of all, as a factor of each parameter."""
+        first = self.parameters[0]
+        each = torch.as_tensor(number, dtype=first.dtype, device=first.device).expand(len(first))
+        return [each.view(-1, *[1] * (p.dim() - 1)) for p in self.parameters]
 
     def _count_all(self) -> list[Tensor]:
         """Count a step of all members, whose counts are equal, and return the count for each parameter."""
