@@ -35,7 +35,7 @@ CHANGES: dict[str, Any] = {
     f"{NAME}.input.learning_rate": 0.005,
     f"{NAME}.input.schedule": {"kind": "cosine"},
     f"{NAME}.input.learn": False,
-    f"{NAME}.clip": 0.01,
+    f"{NAME}.clip": 1e-3,
     f"{NAME}.drop": 1.0,
     f"{NAME}.noise": 0.3,
     f"{NAME}.bits": 2,
@@ -177,7 +177,7 @@ REFUSED: dict[Any, tuple[Any, str]] = {
     "n0": (2, "'' of 'n0' cannot change"),
     "n0.entropy": (
         0.1,
-        "set: n0.entropy: classification has no entropy; leave it out, or use a2c, ppo, reinforce",
+        "set: n0.entropy: classification has no entropy; leave it out, or use reinforce, a2c, ppo",
     ),
     "n0.reward.door": (
         1.0,
