@@ -454,6 +454,7 @@ class Optimiser:
         self._views: tuple[list[list[Tensor]], list[list[list[Tensor]]], list[Tensor]] | None = None
         self._whole: tuple[list[Tensor], list[list[Tensor]]] | None = None
         self._moved: list[Tensor] | None = None
+        self._rates: tuple[float | Tensor, list[Tensor]] | None = None
         self._offsets: list[int] | None = [0] * (self.size or 0)
         """Steps of each member relative to a common count; None: stored only on the device."""
         if "steps" in self.state:
@@ -516,17 +517,20 @@ class Optimiser:
         if self.clip is not None:
             gradients = _clipped_each(gradients, self.clip)
         own, steps, rows = [p.data for p in self.parameters], self._count_all(), list(gradients)
-        rates, decays = self._factors(rate), self._factors(self.weight_decay)
         if self._moved is None:
             self._moved = [torch.zeros_like(p) for p in own]
-        if nonzero(self.weight_decay) and self.kind == "adamw":
-            torch._foreach_mul_(own, [1 - r * d for r, d in zip(rates, decays, strict=True)])
-        elif nonzero(self.weight_decay):
-            rows = list(torch._foreach_addcmul(rows, own, decays))
+        if self._rates is None or self._rates[0] is not rate:  # a constant rate is one tensor
+            self._rates = rate, self._factors(rate)
+        if nonzero(self.weight_decay):
+            decays = self._factors(self.weight_decay)
+            if self.kind == "adamw":
+                torch._foreach_mul_(own, [1 - r * d for r, d in zip(self._rates[1], decays, strict=True)])
+            else:
+                rows = list(torch._foreach_addcmul(rows, own, decays))
         torch._foreach_zero_(self._moved)
         moments = [list(self.state[name]) for name in self.moments]
         self._run(Call(self._moved, _laid_out(own, rows), moments, steps), (1.0, 0.0))
-        torch._foreach_addcmul_(own, self._moved, rates)
+        torch._foreach_addcmul_(own, self._moved, self._rates[1])
 
     def _factors(self, number: float | Tensor) -> list[Tensor]:
         """A number per member, [N], or one of all, as a factor of each parameter."""

@@ -271,3 +271,20 @@ def test_of_several_seeds_only_hyperparameters_are_set() -> None:
     assert seeds.simulations[0].changes == []
     with one_line("seeds: got"):
         Seeds([scene("torch")] * 2, [0, 0])
+
+
+@pytest.mark.parametrize(("rates", "sizes"), [((0.1, 0.1), [4]), ((0.1, 0.2), [4]), ((0.1, None), [2, 2])])
+def test_agents_are_one_stack_whose_numbers_are_equal_in_every_member(
+    rates: tuple[float, float | None], sizes: list[int]
+) -> None:
+    """None: of two agents, only one has another rate in the second member."""
+    scenario = Scenario.model_validate(ring(2))
+    each = [
+        changed(scenario, [("n*.learning_rate" if rate else "n0.learning_rate", rate or 0.3)])
+        for rate in rates
+    ]
+    seeds = Seeds(each, [0, 1])
+    assert seeds._joint is not None
+    stacks = seeds._joint.engine.system.agents.values()
+    assert [len(stack.members) for stack in stacks] == sizes
+    seeds.run(2)
