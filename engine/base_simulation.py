@@ -260,7 +260,7 @@ class BaseSimulation:
                 `.reward.NAME`, `.discount`, `.trace`, `.entropy`, `.value`, `.clip`. `CHANNEL.learning_rate`, `.schedule`,
                 `.learn`, `.optimiser.…`, `.scale`, `.discount`, `.clip` of a synthetic gradient, `.input.…` of a synthetic
                 input, `.drop`, `.noise`, `.bits` of a link. `*` in the name matches any characters. Agents that share
-                parameters are set together.
+                parameters are set together, but for their objectives.
             value: As in a scenario file. A learning rate is the schedule's base; a schedule keeps the run's horizon.
 
         Raises:

@@ -78,7 +78,8 @@ def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
             new = frozen_data(value)
             for name in names:
                 if of_agents:
-                    for other in _with_shared_parameters(scenario, name):
+                    of_its_own = path[0] in ("objective", "objectives")
+                    for other in (name,) if of_its_own else _with_shared_parameters(scenario, name):
                         agents[other] = _with(agents[other], path, new, scenario)
                 else:
                     channels[name] = _with(channels[name], path, new, scenario)

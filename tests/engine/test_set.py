@@ -164,6 +164,12 @@ def test_agents_that_share_parameters_are_set_together() -> None:
     found = {name: spec.optimiser for name, spec in simulation.scenario.agents.items()}
     assert found["n0"] == found["n1"] is not None
     assert found["z"] is None
+    simulation.set("n1.scale", 0.5)
+    assert [spec.objective and spec.objective.scale for spec in simulation.scenario.agents.values()] == [
+        1,
+        0.5,
+        1,
+    ]
     simulation.run(steps=3)
 
 
