@@ -19,6 +19,7 @@ from antiphon.errors import ScenarioError
 from antiphon.extensions import key_of, made, name_of
 from antiphon.nets.layers import binary_cross_entropy, cross_entropy, squared_error
 from antiphon.nets.modules import per_sample
+from antiphon.nets.per_member import PerMember, scaled
 
 __all__ = [
     "ActionValue",
@@ -278,7 +279,7 @@ class Weighted(Objective):
         targets: The target signals, which name the objectives.
         parts: The objectives; their outputs are side by side in this order.
         sizes: Output size of each objective.
-        weights: Factor of each loss.
+        weights: Factor of each loss; of a stack one for each member, where they differ.
     """
 
     metric = "loss"
@@ -289,7 +290,7 @@ class Weighted(Objective):
         targets: Sequence[str],
         parts: Sequence[Objective],
         sizes: Sequence[int],
-        weights: Sequence[float],
+        weights: Sequence[PerMember],
     ) -> None:
         self.targets, self.parts, self.weights = tuple(targets), tuple(parts), tuple(weights)
         ends = accumulate(sizes)
@@ -305,7 +306,7 @@ class Weighted(Objective):
     @property
     def key(self) -> Hashable:
         parts = tuple(part.key for part in self.parts)
-        return type(self), self.targets, parts, tuple(share.stop for share in self.outputs), self.weights
+        return type(self), self.targets, parts, tuple(share.stop for share in self.outputs)
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -333,7 +334,7 @@ class Weighted(Objective):
         found = [
             (weight, *term) for weight, term in zip(self.weights, terms, strict=True) if term is not None
         ]
-        losses = torch.stack([weight * loss for weight, loss, _, _ in found]).sum(0)
+        losses = torch.stack([scaled(loss, weight) for weight, loss, _, _ in found]).sum(0)
         nothing, columns = torch.zeros_like(losses), []
         for term in terms:
             loss, metric, present = (nothing, nothing, nothing) if term is None else term

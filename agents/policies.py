@@ -12,7 +12,7 @@ Mnih et al. 2016, "Asynchronous methods for deep reinforcement learning", with n
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -23,6 +23,7 @@ from antiphon import extensions, kinds
 from antiphon.agents.distributions import Distribution
 from antiphon.agents.objectives import AnyObjective
 from antiphon.comms.backward_requests import constant
+from antiphon.nets.per_member import PerMember, scaled, to_rows
 from antiphon.spec import Count, IsReal
 
 __all__ = [
@@ -138,7 +139,7 @@ class PolicyLosses:
 
 
 def gae(
-    rewards: Tensor, values: Tensor, terminated: Tensor, unseen: Tensor, discount: float, trace: float
+    rewards: Tensor, values: Tensor, terminated: Tensor, unseen: Tensor, discount: PerMember, trace: PerMember
 ) -> Tensor:
     """Return generalised advantages (Schulman et al. 2016, eq. 16), a constant [ticks, rows].
 
@@ -150,8 +151,8 @@ def gae(
         values: [ticks, rows], value of the observation at each tick.
         terminated: [ticks, rows] bool.
         unseen: [ticks, rows] bool; the last tick is unseen or terminated.
-        discount: Discount factor per tick.
-        trace: The lambda of the sum over n-step advantages: 0: the one-step advantage; 1: the full return.
+        discount: Discount factor per tick, of all rows or [rows].
+        trace: The lambda of the sum over n-step advantages: 0: the one-step advantage; 1: the full return. Shape: the same.
     """
     values = constant(values)
     nothing = torch.zeros_like(values[0])
@@ -165,7 +166,7 @@ def gae(
     return torch.stack(found[::-1])
 
 
-def _monte_carlo(trajectory: Trajectory, discount: float) -> tuple[Tensor, Tensor]:
+def _monte_carlo(trajectory: Trajectory, discount: PerMember) -> tuple[Tensor, Tensor]:
     """Return the returns up to each tick's end of episode, and where that end is in the window, [T, rows] each.
 
     A truncation is such an end too: there is no value to stand for what follows it.
@@ -246,7 +247,8 @@ class _Means:
 class PolicyObjective(AnyObjective):
     """Objective of an agent whose outputs define a distribution over its actions: maximise the rewards that follow.
 
-    It is computed for a whole window: first `advantages`, then `losses`; the losses of one pass are
+    Of a stack, a number in which the members differ is one for each. It is computed for a whole window: first `advantages`,
+    then `losses`; the losses of one pass are
 
         -log pi(a) A (a2c, reinforce) or -min(q A, clamp(q, 1 - clip, 1 + clip) A), q = pi(a) / pi_first(a) (ppo)
         + value (V - return)^2 - entropy H(pi).
@@ -256,15 +258,15 @@ class PolicyObjective(AnyObjective):
     """`a2c`, `ppo` or `reinforce`."""
     distribution: Distribution | None
     """Distribution of the action; None if only messages are sampled."""
-    discount: float = 0.99
+    discount: PerMember = 0.99
     """Discount factor per tick."""
-    trace: float = 0.95
+    trace: PerMember = 0.95
     """The lambda of generalised advantages (`a2c`, `ppo`)."""
-    entropy: float = 0.01
+    entropy: PerMember = 0.01
     """Weight of the entropy bonus."""
-    value: float = 0.5
+    value: PerMember = 0.5
     """Weight of the value loss (`a2c`, `ppo`)."""
-    clip: float = 0.2
+    clip: PerMember = 0.2
     """Largest deviation of the probability ratio from 1 (`ppo`)."""
     epochs: int = 4
     """Passes over a window (`ppo`), including the first."""
@@ -289,8 +291,8 @@ class PolicyObjective(AnyObjective):
 
     @property
     def key(self) -> Hashable:
-        """A key that is equal for objectives that are the same function."""
-        return astuple(self)
+        """A key that is equal for objectives that are the same function but for its numbers."""
+        return self.kind, self.distribution, self.epochs, self.minibatches, self.normalise
 
     def advantages(
         self,
@@ -314,7 +316,7 @@ class PolicyObjective(AnyObjective):
         if (values is not None) is not self.has_values:
             raise ValueError(f"{self.kind} {'needs' if self.has_values else 'has no'} values")
         if values is None:
-            returns, valid = _monte_carlo(trajectory, self.discount)
+            returns, valid = _monte_carlo(trajectory, to_rows(self.discount, trajectory.rewards, 1))
             means = _Means(valid, members)
             advantages = returns - means.to_rows(means.of(returns))
         else:
@@ -323,7 +325,8 @@ class PolicyObjective(AnyObjective):
             if statistics is not None:
                 mean, deviation = map(means.to_rows, _mean_and_deviation(statistics))
                 values = mean + deviation * values
-            advantages = gae(trajectory.rewards, values, *ends, self.discount, self.trace)
+            discount, trace = (to_rows(own, values, 1) for own in (self.discount, self.trace))
+            advantages = gae(trajectory.rewards, values, *ends, discount, trace)
             returns = advantages + constant(values)
         targets, moments = returns, None
         if statistics is not None:
@@ -376,14 +379,15 @@ class PolicyObjective(AnyObjective):
             figures["approx_kl"] = means.of(
                 ratio - 1 - constant(change)
             )  # Schulman 2020, "Approximating KL divergence"
-            figures["clip_fraction"] = means.of(((ratio - 1).abs() > self.clip).to(ratio.dtype))
+            beyond = (ratio - 1).abs() > to_rows(self.clip, ratio, 1)
+            figures["clip_fraction"] = means.of(beyond.to(ratio.dtype))
         else:
             policy = -log_prob * advantages.advantages
-        total = policy - self.entropy * entropy
+        total = policy - scaled(entropy, self.entropy, 1)
         figures |= {"policy_loss": means.of(constant(policy)), "entropy": means.of(constant(entropy))}
         if values is not None:
             error = (values - advantages.targets).square()
-            total = total + self.value * error
+            total = total + scaled(error, self.value, 1)
             figures["value_loss"] = means.of(constant(error))
             figures["explained_variance"] = _explained(constant(values), advantages.targets, means)
         losses = (total * means.shares(total.dtype)).where(advantages.valid, torch.zeros_like(total))
@@ -391,8 +395,8 @@ class PolicyObjective(AnyObjective):
 
     def _clipped(self, change: Tensor, advantages: Tensor) -> Tensor:
         """The loss of clipped ratios (Schulman et al. 2017, eq. 7), [T, rows]; `change`: of the log-probabilities."""
-        ratio = change.exp()
-        clipped = ratio.clamp(1 - self.clip, 1 + self.clip)
+        ratio, clip = change.exp(), to_rows(self.clip, change, 1)
+        clipped = ratio.clamp(1 - clip, 1 + clip)
         return -torch.minimum(ratio * advantages, clipped * advantages)
 
 

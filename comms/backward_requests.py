@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from antiphon.nets.per_member import PerMember, nonzero, scaled, to_rows
+
 __all__ = [
     "BackwardRequest",
     "BackwardResult",
@@ -55,9 +57,9 @@ class Injection:
     """The message with its sender's graph, [B, size]."""
     gradient: Tensor
     """Per sample, [B, size]: B times dL/dmessage."""
-    scale: float = 1.0
+    scale: PerMember = 1.0
     """Factor in the sender's parameter gradients."""
-    discount: float = 1.0
+    discount: PerMember = 1.0
     """Factor in the gradients at the sender's own leaves."""
 
 
@@ -84,7 +86,10 @@ class BackwardRequest:
     @property
     def two_passes(self) -> bool:
         """Whether parameters and leaves need a backward pass each."""
-        differ = self.auxiliary is not None or any(i.scale != i.discount for i in self.injections)
+        differ = self.auxiliary is not None or any(
+            isinstance(i.scale, Tensor) or isinstance(i.discount, Tensor) or i.scale != i.discount
+            for i in self.injections
+        )
         return bool(self.leaves) and differ
 
 
@@ -102,10 +107,11 @@ class BackwardResult:
     """Per sample, of each leaf."""
 
 
-def clipped(gradient: Tensor, norm: float) -> Tensor:
+def clipped(gradient: Tensor, norm: PerMember) -> Tensor:
     """Clip per-sample gradients [B, size] to `norm`."""
     length = gradient.norm(dim=1, keepdim=True)
-    return torch.where(length > norm, gradient * (norm / length.clamp_min(norm)), gradient)
+    most = to_rows(norm, length)
+    return torch.where(length > most, gradient * (most / length.clamp_min(most)), gradient)
 
 
 def backward(
@@ -188,8 +194,8 @@ def _ends(request: BackwardRequest, *, discount: bool) -> list[tuple[Tensor, Ten
     ] = {}  # tensors hash by identity; channels that share a port add their injections
     for injection in request.injections:
         factor = injection.discount if discount else injection.scale
-        if factor and injection.message.requires_grad:
-            weight = injection.gradient if factor == 1 else injection.gradient * factor
+        if nonzero(factor) and injection.message.requires_grad:
+            weight = scaled(injection.gradient, factor)
             known = totals.get(injection.message)
             totals[injection.message] = weight if known is None else known + weight
     ends.extend((message, weight.reshape(message.shape)) for message, weight in totals.items())

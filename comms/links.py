@@ -15,6 +15,7 @@ from torch import Tensor
 from antiphon.comms.backward_requests import constant
 from antiphon.extensions import aggregation
 from antiphon.nets.native.mlp import Block
+from antiphon.nets.per_member import PerMember, nonzero, scaled, to_rows
 from antiphon.nets.random import normal_many, seed_for, uniform_many
 
 __all__ = [
@@ -34,19 +35,21 @@ __all__ = [
 class Link:
     """A link from sender to receiver, or the links of K stacked channels, with rows (channel, environment).
 
+    `drop` and `noise` of stacked channels are one for each, where they differ.
+
     Attributes:
         name: The channel's name; it seeds the lost messages and the noise.
         delay: Steps between sending and arrival; the gradient takes as long to return.
         drop: Probability that a message is lost, sampled per environment.
         noise: Standard deviation of the noise added to every component.
         bits: Bits per component, evenly spaced over the message's own range; None: not quantised.
-        members: The links of stacked channels, equal except for their names and seeds; empty for a single link.
+        members: The links of stacked channels, of whose names and seeds use is made; empty for a single link.
     """
 
     name: str
     delay: int = 0
-    drop: float = 0.0
-    noise: float = 0.0
+    drop: PerMember = 0.0
+    noise: PerMember = 0.0
     bits: int | None = None
     seed: int = 0
     members: tuple[Link, ...] = ()
@@ -66,15 +69,26 @@ class Link:
 
     def lost(self, stamp: int, rows: int, device: torch.device | str) -> Tensor | None:
         """Return which rows lose the message of step `stamp`, [rows] bool; None on a link that loses nothing."""
-        if self.drop == 0.0:
+        if not self.loses:
             return None
         seeds = self._seeds("link", device)
-        return (uniform_many(seeds, stamp, rows // len(seeds)) < self.drop).flatten()
+        chances = uniform_many(seeds, stamp, rows // len(seeds))
+        return torch.lt(chances, to_rows(self.drop, chances)).flatten()
+
+    @property
+    def loses(self) -> bool:
+        """Whether messages may be lost."""
+        return nonzero(self.drop)
+
+    @property
+    def noisy(self) -> bool:
+        """Whether there is noise."""
+        return nonzero(self.noise)
 
     @property
     def in_levels(self) -> bool:
         """Whether a received message consists of levels (`levels_of`), without noise."""
-        return self.bits is not None and self.noise == 0.0
+        return self.bits is not None and not self.noisy
 
     def arrives(self, stamp: int, rows: int) -> bool:
         """Return whether the message of `stamp` arrives in any row, computed on the host."""
@@ -94,13 +108,13 @@ class Link:
         Returns:
             A tensor of the same shape; `message` itself on a link that changes nothing.
         """
-        if self.bits is None and self.noise == 0.0:
+        if self.bits is None and not self.noisy:
             return message
         sent = constant(message)
         received = sent if self.bits is None else quantised(sent, self.bits)
-        if self.noise:
+        if self.noisy:
             seeds = self._seeds("noise", sent.device)
-            noise = self.noise * normal_many(seeds, stamp, sent.numel() // len(seeds))
+            noise = scaled(normal_many(seeds, stamp, sent.numel() // len(seeds)), self.noise)
             received = received + noise.view_as(sent).to(sent.dtype)
         # The difference is zero, so the values are exactly those received.
         return received + (message - sent) if message.requires_grad else received

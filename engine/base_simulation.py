@@ -30,6 +30,7 @@ from antiphon.engine.state.changes import changed
 from antiphon.engine.state.checkpoint import Saved, read_simulation, write_simulation
 from antiphon.engine.state.compatibility import check_compatible, check_objects
 from antiphon.engine.state.described_scenario import described_scenario
+from antiphon.engine.state.hyperparameters import differences_of
 from antiphon.engine.state.state_dict import with_optimisers_of
 from antiphon.engine.state.weights import TakenWeights, load_weights
 from antiphon.envs.base import TorchVectorEnv
@@ -156,7 +157,10 @@ class BaseSimulation:
             ScenarioError: The simulation is one of several seeds that are trained together.
         """
         self._check_open()
-        _check_alone(self, "step")
+        if isinstance(self.backend, Replica):
+            raise ScenarioError(
+                "step: this simulation is one of several seeds that are trained together; use a fork of it"
+            )
         step, watch = self.now, self.row_steps.due(self.now)
         with refusals_named():
             ended = self._advance(watch=watch, keep=watch or self._keeps_messages or step + 1 == self.until)
@@ -245,30 +249,37 @@ class BaseSimulation:
     # --- changing ----------------------------------------------------------------------------------------
 
     def set(self, key: str, value: object) -> None:
-        """Change a setting from the next step on, in `scenario`, forks and checkpoints too.
+        """Change a setting from the next step on, in `scenario`, forks and checkpoints too; a checkpoint is written to `logdir`.
 
         The system is built again with the changed scenario, and its state is kept: from here on, the run is bit-identical
         to a simulation with this setting in this state. An agent that begins to learn has a new optimiser.
 
         Args:
-            key: `AGENT.learning_rate`, `.schedule`, `.learn`; `CHANNEL.learning_rate`, `.schedule`, `.scale`, `.learn` of a
-                synthetic gradient, `.input.…` of a synthetic input, `.drop`, `.noise`, `.bits` of a link. `*` in the
-                name matches any characters. Agents that share parameters are set together.
+            key: `AGENT.learning_rate`, `.schedule`, `.learn`, `.p_update` (the probability to learn from a window),
+                `.optimiser.clip`, `.optimiser.weight_decay`; of its objective `.scale` (`.scale.0` of the first of several),
+                `.reward.NAME`, `.discount`, `.trace`, `.entropy`, `.value`, `.clip`. `CHANNEL.learning_rate`, `.schedule`,
+                `.learn`, `.optimiser.…`, `.scale`, `.discount`, `.clip` of a synthetic gradient, `.input.…` of a synthetic
+                input, `.drop`, `.noise`, `.bits` of a link. `*` in the name matches any characters. Agents that share
+                parameters are set together, but for their objectives.
             value: As in a scenario file. A learning rate is the schedule's base; a schedule keeps the run's horizon.
 
         Raises:
-            ScenarioError: The setting cannot change during a run, or not to this value; nothing has changed.
+            ScenarioError: The setting cannot change during a run, or not to this value; nothing has changed. Of one of several
+                seeds that are trained together, only hyperparameters can.
             DivergenceError: A loss or gradient was not finite at an earlier step.
             RunError: The simulation has been closed.
         """
+        self._set_all([(key, value)], f"{key} is {show_value(value)} from here on")
+
+    def _set_all(self, changes: Sequence[tuple[str, Any]], line: str) -> None:
+        """Change several settings at once, with `line` as the event. See `set`."""
         self._check_open()
         self._synchronize()
-        scenario = changed(self.scenario, [(key, value)])
-        _check_alone(self, "set")
-        line = f"{key} is {show_value(value)} from here on"
+        scenario = changed(self.scenario, changes)
+        _check_change(self, scenario, "set")
         with refusals_named():
-            self._continue_as(scenario, _built(self, scenario), line)
-        self.changes.append((self.now, key, frozen_data(value)))
+            _continue_as(self, scenario, _built(self, scenario), line)
+        self.changes += [(self.now, key, frozen_data(value)) for key, value in changes]
 
     def load_weights(
         self,
@@ -294,18 +305,6 @@ class BaseSimulation:
         self._check_open()
         self._synchronize()
         return load_weights(self.backend, self.now, source, agents)
-
-    def _continue_as(self, scenario: Scenario, system: System, event: str | None = None) -> None:
-        """Go on with another system of the same shapes, from the present state."""
-        state = checkpoint.copy_tree(with_optimisers_of(system, self.backend.state_dict()))
-        if event is not None:
-            state["quarantine"]["events"].append([self.now, event])
-        means = self.train_means.state_dict()
-        self.scenario = scenario
-        self.backend = backend_of(self._backend_name, system, stacked=self._stacked)
-        self.backend.load_state_dict(state)
-        self.train_means = MeanAccumulator(system)
-        self.train_means.load_state_dict(means)
 
     # --- evaluating --------------------------------------------------------------------------------------
 
@@ -439,6 +438,7 @@ class BaseSimulation:
         try:
             if changes != self.changes:
                 scenario = changed(scenario, [(key, value) for _, key, value in changes])
+                _check_change(self, scenario, "load")
             if scenario != self.scenario:
                 system = _built(self, scenario)
             check_compatible(system, self.world.step_signals.signals, state["system"], state["present"])
@@ -446,8 +446,7 @@ class BaseSimulation:
             raise RunError(str(difference)) from None
         with refusals_named(), uncollected():
             if system is not self._system:
-                _check_alone(self, "load")
-                self._continue_as(scenario, system)
+                _continue_as(self, scenario, system)
             self.changes = changes
             if state["seed"] != self.seed:
                 self._start(state["seed"])
@@ -600,11 +599,39 @@ def check_continues(simulation: BaseSimulation) -> None:
         raise RunError(simulation.obstacle)
 
 
-def _check_alone(simulation: BaseSimulation, what: str) -> None:
-    if isinstance(simulation.backend, Replica):
+def _check_change(simulation: BaseSimulation, scenario: Scenario, what: str) -> None:
+    """Raise ScenarioError if this is one of several seeds, and more than hyperparameters would change."""
+    if not isinstance(simulation.backend, Replica):
+        return
+    try:
+        differences_of(simulation.scenario, scenario)
+    except ScenarioError as difference:
+        place = str(difference).partition(": ")[0]
         raise ScenarioError(
-            f"{what}: this simulation is one of several seeds that are trained together; use a fork of it"
-        )
+            f"{what}: {place} cannot change in place, and this simulation is one of several seeds that are trained together; "
+            "use a fork of it"
+        ) from None
+
+
+def _continue_as(
+    simulation: BaseSimulation, scenario: Scenario, system: System, event: str | None = None
+) -> None:
+    """Go on with another system of the same shapes, from the present state."""
+    events = [] if event is None else [(simulation.now, event)]
+    backend: object = simulation.backend
+    if isinstance(backend, Replica):
+        backend.take_values(system)
+        simulation.scenario = scenario
+        simulation._system.divergence.events += events
+        return
+    state = checkpoint.copy_tree(with_optimisers_of(system, simulation.backend.state_dict()))
+    state["quarantine"]["events"] += map(list, events)
+    means = simulation.train_means.state_dict()
+    simulation.scenario = scenario
+    simulation.backend = backend_of(simulation._backend_name, system, stacked=simulation._stacked)
+    simulation.backend.load_state_dict(state)
+    simulation.train_means = MeanAccumulator(system)
+    simulation.train_means.load_state_dict(means)
 
 
 def _built(simulation: BaseSimulation, scenario: Scenario) -> System:

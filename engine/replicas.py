@@ -16,6 +16,7 @@ from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Losses, PredictorUpdate, StepReport, Update
 from antiphon.engine.metrics.report import AgentReport
+from antiphon.engine.state.hyperparameters import read_members
 from antiphon.engine.state.state_dict import restore, snapshot
 from antiphon.engine.state.trees import join_rows
 
@@ -30,14 +31,14 @@ class ReplicatedEngine:
     """Steps the systems of several seeds as one.
 
     Args:
-        systems: Of one scenario, each built with a seed of its own.
+        systems: Of one scenario but for hyperparameters, each built with a seed of its own.
     """
 
     def __init__(self, systems: Sequence[System]) -> None:
         self.union = Union(systems)
         self.engine = StackedBackend(self.union.system)
         self.loaded = False
-        """Whether a state has been loaded into a replica since the last step."""
+        """Whether a state or hyperparameters have been loaded into a replica since the last step."""
         self._stale = False
 
     @property
@@ -49,6 +50,10 @@ class ReplicatedEngine:
         """Tick all replicas."""
         if self.loaded:
             self.union.exchange(to_union=True)
+            for agents in self.engine.system.agents.values():
+                read_members(agents)
+            for channels in self.engine.system.channels.values():
+                read_members(channels)
             self.engine.load_members()
             self.loaded = False
         self._stale = True
@@ -120,6 +125,12 @@ class Replica:
         """See `Backend.load_state_dict`."""
         self.all_replicas.synchronize()
         restore(self._own, state)
+        self.all_replicas.loaded = True
+
+    def take_values(self, source: System) -> None:
+        """Take the hyperparameters of another system of the same structure, from the next step on."""
+        self.all_replicas.synchronize()
+        self.all_replicas.union.take_values(self.index, source)
         self.all_replicas.loaded = True
 
     def report(self, everything: AgentReport) -> ReplicaReport:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import groupby
 from typing import Annotated, Any
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from antiphon import kinds
 from antiphon.extensions import optimiser
 from antiphon.nets.memory import zero_pages
+from antiphon.nets.per_member import PerMember, nonzero, to_rows
 from antiphon.spec import IsReal
 
 __all__ = [
@@ -194,6 +196,10 @@ class Call:
     """Tensors that the kernel gets as copies, which are written back."""
 
 
+Numbers = tuple[float | Tensor, float]
+"""The learning rate of a kernel call (a tensor [] is read on the device), and its weight decay."""
+
+
 @dataclass(frozen=True, slots=True)
 class Skip:
     """Whether optimisers skip a step, stored only on the device of their parameters: two float32 [].
@@ -226,6 +232,7 @@ class Optimiser:
         clip: The largest joint norm of the gradients, per member of a stack; None: no limit.
 
     Attributes:
+        weight_decay: As given; of a stack one for each member, where they differ. So is `clip`.
         size: N; None: the parameters are not stacked.
         skip: Whether steps are skipped; None: all are taken.
     """
@@ -247,8 +254,8 @@ class Optimiser:
         self.parameters = list(parameters)
         self.momentum = momentum
         self.betas = betas
-        self.weight_decay = weight_decay
-        self.clip = clip
+        self.weight_decay: PerMember = weight_decay
+        self.clip: PerMember | None = clip
         self.skip: Skip | None = None
         self.moments = _MOMENTS[kind] if kind != "sgd" or momentum else ()
         self.size = (len(parameters[0]) if parameters else 0) if stacked else None
@@ -324,11 +331,12 @@ class Optimiser:
         for tensors in self.state.values():
             yield from tensors
 
-    def _run(self, call: Call, rate: float | Tensor) -> None:
+    def _run(self, call: Call, numbers: Numbers) -> None:
         """Run the kernel on `call`; lone SGD is computed without it, where nothing is to be read on the device."""
+        rate, weight_decay = numbers
         found_inf = None if self.skip is None else self.skip.flag
         if self.kind == "sgd" and self.size is None and self.skip is None:
-            self._run_sgd(call, rate)
+            self._run_sgd(call, rate, weight_decay)
             return
         if self.kind == "sgd":
             fused = torch.ops.aten._fused_sgd_
@@ -336,7 +344,7 @@ class Optimiser:
                 call.parameters,
                 call.gradients,
                 call.moments[0] if call.moments else [],
-                weight_decay=self.weight_decay,
+                weight_decay=weight_decay,
                 momentum=self.momentum,
                 lr=rate,
                 dampening=0.0,
@@ -356,18 +364,18 @@ class Optimiser:
             lr=rate,
             beta1=self.betas[0],
             beta2=self.betas[1],
-            weight_decay=self.weight_decay,
+            weight_decay=weight_decay,
             eps=self.EPSILON,
             amsgrad=False,
             maximize=False,
             found_inf=found_inf,
         )
 
-    def _run_sgd(self, call: Call, rate: float | Tensor) -> None:
+    def _run_sgd(self, call: Call, rate: float | Tensor, weight_decay: float) -> None:
         momentum = call.moments[0] if call.moments else call.gradients
         for p, g, m in zip(call.parameters, call.gradients, momentum, strict=True):
-            if self.weight_decay:
-                g = g.add(p, alpha=self.weight_decay)
+            if weight_decay:
+                g = g.add(p, alpha=weight_decay)
             if self.momentum:
                 g = m.mul_(self.momentum).add_(g)
             p.add_(g, alpha=-rate)  # type: ignore[arg-type]
@@ -378,30 +386,31 @@ class Optimiser:
 
         Args:
             gradients: One per parameter, in order; gradients of other members do not affect any result.
-            rate: Learning rate; a tensor [] (float32 on a GPU) is read on the device.
+            rate: Learning rate; a tensor [] (float32 on a GPU) is read on the device; [N]: one for each member.
             members: Mask of the members that take the step; None: all.
         """
-        call = self.call(gradients, members)
-        if call is not None:
-            self.run([call], rate)
+        for call, numbers in self.calls(gradients, rate, members):
+            self.run([call], numbers)
 
-    def call(self, gradients: Sequence[Tensor], members: Members) -> Call | None:
-        """Begin a step and return the kernel's arguments; None: nothing to update. Arguments: see `step`."""
+    def calls(
+        self, gradients: Sequence[Tensor], rate: float | Tensor, members: Members
+    ) -> list[tuple[Call, Numbers]]:
+        """Begin a step and return the kernel's arguments; empty: nothing to update. Arguments: see `step`."""
         if not self.parameters:
-            return None
-        return self._call_one(gradients) if self.size is None else self._call(gradients, members)
+            return []
+        if self.size is not None:
+            return self._calls(gradients, rate, members)
+        assert not isinstance(self.weight_decay, Tensor)
+        return [(self._call_one(gradients), (rate, self.weight_decay))]
 
     def key(self) -> Hashable:
-        """Return a key that is equal for optimisers whose calls may run as one: the kernel treats tensors independently."""
-        return (
-            self.kind,
-            self.momentum,
-            self.betas,
-            self.weight_decay,
-            self.kind == "sgd" and self.size is None,
-        )
+        """Return a key that is equal for optimisers whose calls may run as one, where their numbers are equal.
 
-    def run(self, calls: Sequence[Call], rate: float | Tensor) -> None:
+        The kernel treats tensors independently.
+        """
+        return self.kind, self.momentum, self.betas, self.kind == "sgd" and self.size is None
+
+    def run(self, calls: Sequence[Call], numbers: Numbers) -> None:
         """Run the kernel on calls of optimisers with one `key` and `skip`."""
         self._count_once([count for call in calls for count in call.counts])
         whole = calls[0]
@@ -412,7 +421,7 @@ class Optimiser:
             whole.copied += more.copied
             for moments, others in zip(whole.moments, more.moments, strict=True):
                 moments += others
-        self._run(whole, rate)
+        self._run(whole, numbers)
         for copied in whole.copied:
             copied.write_back()
 
@@ -424,6 +433,7 @@ class Optimiser:
     def _call_one(self, gradients: Sequence[Tensor]) -> Call:
         """Call for parameters that are no stacks."""
         if self.clip is not None:
+            assert not isinstance(self.clip, Tensor)
             gradients = clipped(gradients, self.clip)
         counts = self.state.get("steps", [])
         moments = [list(self.state[name]) for name in self.moments]
@@ -443,6 +453,8 @@ class Optimiser:
         """Read step counts and stacks again, after a state was loaded or a member has stepped alone."""
         self._views: tuple[list[list[Tensor]], list[list[list[Tensor]]], list[Tensor]] | None = None
         self._whole: tuple[list[Tensor], list[list[Tensor]]] | None = None
+        self._moved: list[Tensor] | None = None
+        self._rates: tuple[float | Tensor, list[Tensor]] | None = None
         self._offsets: list[int] | None = [0] * (self.size or 0)
         """Steps of each member relative to a common count; None: stored only on the device."""
         if "steps" in self.state:
@@ -451,19 +463,29 @@ class Optimiser:
             self._offsets = [int(count) for count in counts.tolist()]  # the host waits, here only
         self._equal_counts = self._uniform()
 
-    def _call(self, gradients: Sequence[Tensor], members: Members) -> Call | None:
-        """Count a step of `members` and return the kernel's arguments; None: nothing to update."""
+    def _calls(
+        self, gradients: Sequence[Tensor], rate: float | Tensor, members: Members
+    ) -> list[tuple[Call, Numbers]]:
+        """Count a step of `members` and return the kernel's arguments: a call for each run of members with equal numbers."""
         if isinstance(members, Tensor):
             members = members.tolist()
         count = len(self.parameters[0])
         stepping = range(count) if members is None else [n for n, moves in enumerate(members) if moves]
         if not stepping:
-            return None
+            return []
         if len(stepping) < count:
             self._count_of(stepping)
-        elif self._equal_counts:
-            return self._call_all(gradients)
-        return self._call_some(gradients, stepping)
+        every = len(stepping) == count and self._equal_counts
+        decay = self.weight_decay
+        if not isinstance(decay, Tensor) and not (isinstance(rate, Tensor) and rate.dim()):
+            call = self._call_all(gradients) if every else self._call_some(gradients, stepping)
+            return [(call, (rate, decay))]
+        if every:
+            self._step_each(gradients, rate)
+            return []
+        numbers = list(zip(_listed(rate, count), _listed(decay, count), strict=True))
+        runs = [list(run) for _, run in groupby(stepping, key=numbers.__getitem__)]
+        return [(self._call_some(gradients, run), numbers[run[0]]) for run in runs]
 
     def _count_of(self, stepping: Sequence[int]) -> None:
         """Track relative step counts on the host, unless they depend on the device."""
@@ -489,6 +511,32 @@ class Optimiser:
         laid_out = _laid_out(self.parameters, gradients)
         padded = [_like_lines(g, whole) for g, whole in zip(laid_out, parameters, strict=True)]
         return Call(list(parameters), padded, [list(each) for each in moments], steps)
+
+    def _step_each(self, gradients: Sequence[Tensor], rate: float | Tensor) -> None:
+        """Take the step of all members, each with its own numbers: the kernel's step from zero at rate 1, times the rates."""
+        if self.clip is not None:
+            gradients = _clipped_each(gradients, self.clip)
+        own, steps, rows = [p.data for p in self.parameters], self._count_all(), list(gradients)
+        if self._moved is None:
+            self._moved = [torch.zeros_like(p) for p in own]
+        if self._rates is None or self._rates[0] is not rate:  # a constant rate is one tensor
+            self._rates = rate, self._factors(rate)
+        if nonzero(self.weight_decay):
+            decays = self._factors(self.weight_decay)
+            if self.kind == "adamw":
+                torch._foreach_mul_(own, [1 - r * d for r, d in zip(self._rates[1], decays, strict=True)])
+            else:
+                rows = list(torch._foreach_addcmul(rows, own, decays))
+        torch._foreach_zero_(self._moved)
+        moments = [list(self.state[name]) for name in self.moments]
+        self._run(Call(self._moved, _laid_out(own, rows), moments, steps), (1.0, 0.0))
+        torch._foreach_addcmul_(own, self._moved, self._rates[1])
+
+    def _factors(self, number: float | Tensor) -> list[Tensor]:
+        """A number per member, [N], or one of all, as a factor of each parameter."""
+        first = self.parameters[0]
+        each = torch.as_tensor(number, dtype=first.dtype, device=first.device).expand(len(first))
+        return [each.view(-1, *[1] * (p.dim() - 1)) for p in self.parameters]
 
     def _count_all(self) -> list[Tensor]:
         """Count a step of all members, whose counts are equal, and return the count for each parameter."""
@@ -535,7 +583,8 @@ class Optimiser:
         each = gradients if few else [g.unbind(0) for g in gradients]
         rows = [[views[n] for n in stepping] for views in each]
         if self.clip is not None:
-            rows = [list(g.unbind(0)) for g in _clipped_each([torch.stack(row) for row in rows], self.clip)]
+            clip = self.clip[list(stepping)] if isinstance(self.clip, Tensor) else self.clip
+            rows = [list(g.unbind(0)) for g in _clipped_each([torch.stack(row) for row in rows], clip)]
         return [
             row
             if row[0].stride() == p.stride()[1:]
@@ -554,7 +603,12 @@ class Optimiser:
         return self._views
 
 
-def _clipped_each(gradients: Sequence[Tensor], largest: float) -> list[Tensor]:
+def _listed(number: float | Tensor, count: int) -> list[float]:
+    """A number for each member."""
+    return number.tolist() if isinstance(number, Tensor) and number.dim() else [float(number)] * count
+
+
+def _clipped_each(gradients: Sequence[Tensor], largest: PerMember) -> list[Tensor]:
     """Return gradients [N, …] of which each member's, taken together, have a norm of at most `largest`.
 
     As for one optimiser: larger norms become `largest`, other gradients are unchanged to the bit.
@@ -562,5 +616,6 @@ def _clipped_each(gradients: Sequence[Tensor], largest: float) -> list[Tensor]:
     norms = [
         torch.linalg.vector_norm(g, dim=tuple(range(1, g.ndim))) if g.ndim > 1 else g.abs() for g in gradients
     ]
-    factor = (largest / torch.stack(norms).norm(dim=0)).clamp(max=1.0)
+    norm = torch.stack(norms).norm(dim=0)
+    factor = (to_rows(largest, norm) / norm).clamp(max=1.0)
     return [g * factor.view(-1, *[1] * (g.ndim - 1)) for g in gradients]

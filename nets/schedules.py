@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from antiphon import kinds
 from antiphon.errors import ScenarioError
 from antiphon.extensions import schedule
+from antiphon.nets.per_member import PerMember
 from antiphon.problems import DocumentError, show_value
 from antiphon.spec import IsReal, Real
 from antiphon.spec import Sequence as IsSequence
@@ -152,9 +153,9 @@ class OwnSchedule:
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
-    """A learning rate over a run of `horizon` steps."""
+    """A learning rate over a run of `horizon` steps; of a stack one for each member, where they differ."""
 
-    base: float
+    base: PerMember
     horizon: int
     schedule: Schedule | OwnSchedule = Schedule()
 
@@ -163,6 +164,9 @@ class Rate:
         """Whether it is the same at every step."""
         return isinstance(self.schedule, Schedule) and self.schedule.constant
 
-    def __call__(self, step: int) -> float:
-        """Return the rate used at `step`."""
-        return self.base if self.constant else self.base * self.schedule.at_step(step, self.horizon)
+    def __call__(self, step: int) -> PerMember:
+        """Return the rate used at `step`; where it is 0, that of all members."""
+        if self.constant:
+            return self.base
+        factor = self.schedule.at_step(step, self.horizon)
+        return self.base * factor if factor else 0.0

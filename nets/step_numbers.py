@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -52,11 +52,12 @@ def stamp_number(step: int) -> int | Tensor:
 
 def learning_rate(rate: Rate, step: int, device: torch.device) -> float | Tensor:
     """Return the learning rate at a step for an optimiser; on a GPU rounded to float32, which its kernels read."""
-    if rate.constant:
-        return rate.base
+    if rate.constant or isinstance(rate.base, Tensor):
+        return rate(step)
+    at_step: Callable[[int], Any] = rate
     if device.type in SINGLE_RATES:
-        return step_number(lambda at: float(np.float32(rate(at))), step, torch.float32)
-    return step_number(rate, step, torch.float64)
+        return step_number(lambda at: float(np.float32(at_step(at))), step, torch.float32)
+    return step_number(at_step, step, torch.float64)
 
 
 @contextmanager

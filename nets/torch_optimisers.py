@@ -135,10 +135,11 @@ class TorchOptimiser:
         """Update the parameters along `-gradients`; for the arguments see `Optimiser`. `skip` is read on the host."""
         if self.skip is not None and bool(self.skip.flag):
             return
+        each = rate.tolist() if isinstance(rate, Tensor) and rate.dim() else [rate] * len(self.members)
         for n, one in enumerate(self.members):
             if members is None or members[n]:
                 places = [p.data_ptr() for p in one.parameters]
-                one.step([g[n] for g in gradients], rate)
+                one.step([g[n] for g in gradients], each[n])
                 if not self._checked and places != [p.data_ptr() for p in one.parameters]:
                     raise ScenarioError(
                         f"optimiser: {name_of(one.kind)} replaces its parameters' memory; change them in place"

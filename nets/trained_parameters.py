@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_map_only
 
 from antiphon.nets.memory import give_back
 from antiphon.nets.native.mlp import fused_step
-from antiphon.nets.optimisers import Call, Optimiser, padded_zeros
+from antiphon.nets.optimisers import Call, Numbers, Optimiser, padded_zeros
 from antiphon.nets.schedules import Rate
 from antiphon.nets.step_numbers import learning_rate
 from antiphon.nets.torch_optimisers import TorchOptimiser
@@ -155,8 +155,8 @@ class TrainedParameters:
 
     def begin_step(
         self, gradients: Sequence[Tensor | None], now: int, members: Tensor | None
-    ) -> tuple[Optimiser, Call, float | Tensor] | None:
-        """Count a step; return the optimiser, its call and rate, or None where the step has been taken. Arguments: see `step`."""
+    ) -> list[tuple[Call, Numbers]]:
+        """Count a step; return the optimiser's calls, none where the step has been taken. Arguments: see `step`."""
         full = [
             torch.zeros_like(p) if g is None else g for p, g in zip(self.trainable, gradients, strict=True)
         ]
@@ -167,9 +167,8 @@ class TrainedParameters:
         own = self.optimiser
         if not isinstance(own, Optimiser):
             own.step(full, rate, members)
-            return None
-        call = None if fused_step(full, own, rate, members) else own.call(full, members)
-        return None if call is None else (own, call, rate)
+            return []
+        return [] if fused_step(full, own, rate, members) else own.calls(full, rate, members)
 
     def read_members(self) -> None:
         """Stack the members' running statistics and counts again, after a state was loaded into them."""
@@ -200,14 +199,13 @@ def step_all(
     steps: Sequence[tuple[TrainedParameters, Sequence[Tensor | None], Tensor | None]],
     now: int,
 ) -> None:
-    """Take the steps of several, each with its gradients and members; equal settings and rate share one kernel call."""
-    calls: dict[Hashable, list[tuple[Optimiser, Call, float | Tensor]]] = {}
+    """Take the steps of several, each with its gradients and members; equal settings and numbers share one kernel call."""
+    calls: dict[Hashable, list[tuple[Any, Call, Numbers]]] = {}
     for place, (owner, gradients, members) in enumerate(steps):
-        begun = owner.begin_step(gradients, now, members)
-        if begun is not None:
-            optimiser, _, rate = begun
-            key = ("apart", place) if isinstance(rate, Tensor) else (optimiser.key(), rate)
-            calls.setdefault(key, []).append(begun)
+        for call, numbers in owner.begin_step(gradients, now, members):
+            optimiser: Any = owner.optimiser
+            key = ("apart", place) if isinstance(numbers[0], Tensor) else (optimiser.key(), numbers)
+            calls.setdefault(key, []).append((optimiser, call, numbers))
     for each in calls.values():
-        optimiser, _, rate = each[0]
-        optimiser.run([call for _, call, _ in each], rate)
+        optimiser, _, numbers = each[0]
+        optimiser.run([call for _, call, _ in each], numbers)

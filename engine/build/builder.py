@@ -238,7 +238,7 @@ class _Builder:
         from antiphon.engine.features.participation import Participation
 
         seed = seed_for(self.seed, "update", spec.share or min(tied))
-        return Participation(spec.p_update, [seed], replicas)
+        return Participation(spec.p_update, (seed,), replicas)
 
     def _categories(self, name: str, spec: AgentSpec) -> str:
         most = int(2 / torch.finfo(self.dtype).eps)  # the integers up to it are numbers of the type

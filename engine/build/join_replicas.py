@@ -5,7 +5,7 @@ An agent of the union is `name@replica`. It shares all numbers with the one it s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 
 from antiphon.engine.build.channels import connect
@@ -15,6 +15,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Schedule
 from antiphon.engine.heart.message import LearningGroup, Read, Tick, Window
 from antiphon.engine.heart.system import System
+from antiphon.engine.state.hyperparameters import take_values, values_of
 
 __all__ = ["Union", "bare", "sequential_reason_of"]
 
@@ -122,7 +123,18 @@ class Union:
             episode=None,
             replicas=len(systems),
             replica_of={name: replica_of(name) for name in agents},
+            hyperparameters=_hyperparameters(systems),
         )
+
+    def take_values(self, replica: int, source: System) -> None:
+        """Give one of the systems, and the union, the hyperparameters of another system of the same structure."""
+        own, union = self.systems[replica], self.system
+        for name, agent in source.agents.items():
+            take_values(own.agents[name], agent)
+            take_values(union.agents[named(name, replica)], agent)
+        for name, channel in source.channels.items():
+            take_values(own.channels[name], channel)
+            take_values(union.channels[named(name, replica)], channel)
 
     def exchange(self, *, to_union: bool) -> None:
         """Bring the union up to what the systems have become, or these up to what the union has."""
@@ -146,6 +158,13 @@ class Union:
                 old, new = (own, joint) if to_union else (joint, own)
                 new.window = _renamed(old.window, called)
                 new.past = [_renamed(window, called) for window in old.past]
+
+
+def _hyperparameters(systems: Sequence[System]) -> dict[str, Hashable]:
+    """By agent and channel of the union: its hyperparameters in all replicas."""
+    each: list[dict[str, Agent | Channel]] = [{**system.agents, **system.channels} for system in systems]
+    numbers = {name: tuple(values_of(parts[name]) for parts in each) for name in each[0]}
+    return {named(name, replica): own for name, own in numbers.items() for replica in range(len(systems))}
 
 
 def _renamed(window: Window, called: Callable[[str], str]) -> Window:

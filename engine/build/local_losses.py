@@ -13,6 +13,7 @@ from antiphon.comms.modules import predictor_class
 from antiphon.comms.synthetic_gradients import LabelGradient
 from antiphon.engine.heart.agent import Agent, Goal
 from antiphon.errors import suggest
+from antiphon.nets.per_member import scaled
 from antiphon.problems import DocumentError
 from antiphon.scenarios.channel_specs import ChannelSpec
 
@@ -66,10 +67,9 @@ class LocalLoss:
         if not self.labelled:
             return found
         if self.lens:
-            goal = self._goal()
-            weight, losses = goal.weight, goal.of_outputs.loss
+            losses = self._goal().of_outputs.loss
             found["sources"] = self._sources()
-            found["losses"] = losses if weight == 1 else lambda out, target: weight * losses(out, target)
+            found["losses"] = lambda out, target: scaled(losses(out, target), self._goal().weight)
             return found
         return found
 

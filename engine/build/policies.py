@@ -35,7 +35,7 @@ def policy_goal(name: str, scenario: Scenario, env: Description, shapes: Shapes)
     if goal.kind == "ppo" and goal.get("epochs") > 1:
         _check_passes(name, spec, scenario, env)
     direction = None if goal.goal is None else _direction(name, scenario, env, shapes)
-    own = Rewards(tuple(rewards.items()), direction, _ends(rewards, env))
+    own = Rewards(tuple(rewards), tuple(rewards.values()), direction, _ends(rewards, env))
     return Goal(shapes.objectives[name], "", False, goal.scale, own)
 
 

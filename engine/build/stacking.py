@@ -36,8 +36,9 @@ from antiphon.engine.heart.rows import Replicas
 from antiphon.engine.heart.system import System
 from antiphon.engine.installed import depths_of
 from antiphon.engine.metrics.progress import Progress
-from antiphon.nets.optimisers import Optimiser
-from antiphon.nets.torch_optimisers import TorchOptimiser
+from antiphon.engine.policies.rewards import COSINE
+from antiphon.engine.state.hyperparameters import read_members, values_of
+from antiphon.nets.trained_parameters import TrainedParameters
 
 __all__ = ["agent_kind", "channel_kind", "channels_alone", "place_of", "reasons_alone", "stack", "stacks_of"]
 
@@ -121,8 +122,8 @@ def agent_kind(system: System, agent: Agent, place: Hashable) -> Hashable:
         group.windows,
         place,
         learner.frozen,
-        learner.rate,
-        _optimiser(learner.optimiser),
+        _trained(learner),
+        _numbers(system, agent),
         agent.inputs.categories,
         _shapes(system, agent, agent.inputs.observes),
         None
@@ -133,7 +134,6 @@ def agent_kind(system: System, agent: Agent, place: Hashable) -> Hashable:
         frozenset(read) if agent.inputs.fan_in in REDUCED else tuple(read),
         None if goal is None else _goal_kind(goal),
         bool(agent.acts),
-        None if agent.participation is None else agent.participation.probability,
         None if agent.memory is None else channel_kind(system, agent.memory),
         agent.trail is None,
         agent.looked_back,
@@ -149,9 +149,9 @@ def _shapes(system: System, agent: Agent, names: Sequence[str]) -> Hashable:
 def _goal_kind(goal: Goal) -> Hashable:
     """Return what the objectives of one stack have in common; each member may have rewards of its own."""
     own = goal.rewards
-    rewards = None if own is None else (tuple(weight for _, weight in own.weights), own.direction)
+    rewards = None if own is None else (tuple(name == COSINE for name in own.names), own.direction)
     parts = tuple(_goal_kind(part) for part in goal.parts)
-    return goal.objective.key, goal.target, goal.last_only, goal.weight, rewards, parts
+    return goal.objective.key, goal.target, goal.last_only, rewards, parts
 
 
 def aligned_kind(system: System, agent: Agent, behind: tuple[str, ...] = ()) -> Hashable | None:
@@ -184,6 +184,7 @@ def channel_kind(system: System, channel: Channel) -> Hashable:
     return (
         place_of(channel.port, system.agents[channel.sender].learner.network),
         _CHANNEL(channel),
+        _numbers(system, channel),
         None if channel.sampler is None else (type(channel.sampler), channel.sampler.key),
         channel.gradient.outliers is None,
         _LEDGER(channel.ledger),
@@ -196,20 +197,27 @@ def channel_kind(system: System, channel: Channel) -> Hashable:
 
 
 _CHANNEL = attrgetter(
-    *("shape", "coupling", "slots", "gradient.context", "gradient.ends", "gradient.target", "gradient.scale"),
-    *("gradient.discount", "gradient.clip", "gradient.trace", "gradient.span", "gradient.auxiliary"),
-    *("gradient.propagate", "gradient.apply", "input.context", "input.ends"),
+    *("shape", "coupling", "slots", "gradient.context", "gradient.ends", "gradient.target"),
+    *("gradient.scale.horizon", "gradient.scale.schedule", "gradient.trace", "gradient.span"),
+    *("gradient.auxiliary", "gradient.propagate", "gradient.apply", "input.context", "input.ends"),
 )
 _LEDGER = attrgetter(
-    *("sender", "link.delay", "link.drop", "link.noise", "link.bits", "wants_gradient", "back", "slack"),
-    *("remembers", "read", "state"),
+    *("sender", "link.delay", "link.bits", "wants_gradient", "back", "slack", "remembers", "read", "state"),
 )
 _PREDICTOR = attrgetter("shape", "context", "target", "filter", "normalise")
 """Fields in which members of a stack are equal."""
 
 
-def _optimiser(optimiser: Optimiser | TorchOptimiser) -> Hashable:
-    return tuple(optimiser.settings().items()), len(optimiser.parameters)
+def _numbers(system: System, part: Agent | Channel) -> Hashable:
+    """The hyperparameters of an agent or channel; of one of several replicas those in all, so that its twins are like it."""
+    return system.hyperparameters.get(part.name) or values_of(part)
+
+
+def _trained(owner: TrainedParameters) -> Hashable:
+    """What is not a hyperparameter of how something is trained."""
+    settings = owner.optimiser.settings().items()
+    others = tuple(one for one in settings if one[0] not in ("lr", "clip", "weight_decay"))
+    return owner.rate.horizon, owner.rate.schedule, others, len(owner.optimiser.parameters)
 
 
 def _model(model: Predictor | InputModel) -> Hashable:
@@ -217,8 +225,8 @@ def _model(model: Predictor | InputModel) -> Hashable:
         return model
     shapes = tuple((name, tuple(p.shape)) for name, p in model.parameters.items())
     pool = getattr(model, "pool", None)
-    kind = type(model), model.function, model.sites, model.hidden, model.norm, model.rate, model.frozen, pool
-    return kind, _optimiser(model.optimiser), shapes
+    kind = type(model), model.function, model.sites, model.hidden, model.norm, model.frozen, pool
+    return kind, _trained(model), shapes
 
 
 def stacks_of(system: System) -> tuple[list[list[Agent]], dict[str, str]]:
@@ -320,7 +328,7 @@ def _stack_agents(name: str, members: Sequence[Agent], base: System) -> Agent:
     learner = Learner.stacked([agent.learner for agent in members])
     replicas = _replicas(base, [agent.name for agent in members])
     first, draws = members[0], [own for agent in members if (own := agent.participation) is not None]
-    return replace(
+    found = replace(
         members[0],
         name=name,
         incoming=[],
@@ -337,6 +345,8 @@ def _stack_agents(name: str, members: Sequence[Agent], base: System) -> Agent:
         replicas=replicas,
         participation=draws[0].of_stack(draws, replicas) if draws else None,
     )
+    read_members(found)
+    return found
 
 
 # --- channels --------------------------------------------------------------------------------------------
@@ -466,7 +476,9 @@ class _Channels:
             if first.gradient.outliers is not None:
                 own = [c.gradient.outliers for c in members if c.gradient.outliers is not None]
                 settings["gradient"].outliers = Outliers(device, own)
-        return replace(first, **settings)
+        found = replace(first, **settings)
+        read_members(found)
+        return found
 
     def _layout(self, agent: Agent, whole: Mapping[str, int]) -> FanIn:
         device, count = self.base.device, len(agent.members)

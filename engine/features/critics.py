@@ -12,6 +12,7 @@ from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.rows import mask_fill_zero, mask_not
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
+from antiphon.nets.per_member import scaled
 
 __all__ = ["ReturnedLosses"]
 
@@ -52,6 +53,6 @@ class ReturnedLosses:
             example = self.predictor_trainer.example(channel, message, answered=False)
             if example is not None:
                 value = constant(channel.gradient.predictor.value(example))
-                value = channel.gradient.discount * channel.enabled_predictions(value)
+                value = scaled(channel.enabled_predictions(value), channel.gradient.discount)
                 loss = loss + channel.to_sender(mask_fill_zero(mask_not(message.no_injection), value))
         return loss

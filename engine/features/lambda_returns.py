@@ -22,6 +22,7 @@ from antiphon.engine.heart.learn import BackwardPass, ObjectiveEvaluator
 from antiphon.engine.heart.message import LearningGroup, Message, Read, Window
 from antiphon.engine.heart.rows import mask_fill_zero, mask_not
 from antiphon.engine.heart.system import System
+from antiphon.nets.per_member import nonzero
 
 __all__ = ["LambdaReturns"]
 
@@ -84,7 +85,7 @@ class LambdaReturns:
         returns: dict[str, Tensor] = {}
         for window in reversed(windows):
             self.forward_pass.replay(window)
-            put = [injection for injection in self._injections(group, window, step) if injection.discount]
+            put = [one for one in self._injections(group, window, step) if nonzero(one.discount)]
             for memory in memories:
                 beyond = self._beyond(window, memory, returns.get(memory.name))
                 if beyond is not None:

@@ -96,7 +96,7 @@ class SweepOrder:
     def _spent(self, channel: Channel, message: Message) -> bool:
         """Whether neither a message nor its gradient is read after its reader's window has been differentiated."""
         ledger, sent = channel.ledger, self.system.group_of[channel.sender].window
-        kept = ledger.wants_gradient or ledger.remembers or bool(ledger.link.drop)
+        kept = ledger.wants_gradient or ledger.remembers or ledger.link.loses
         if kept or (channel.name, message.stamp) in sent.live:
             return False
         # Sent at every step and read at its own, it has one use, and another one is the newest of the next step's figures.

@@ -22,6 +22,7 @@ from antiphon.comms.links import FanIn
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock
 from antiphon.engine.heart.rows import Members, Quarantine, Replicas, RowMask, mask_and, mask_not
+from antiphon.nets.per_member import PerMember
 
 if TYPE_CHECKING:
     from antiphon.engine.features.participation import Participation
@@ -41,7 +42,7 @@ class Goal:
     target: str
     """The target signal; "" of a policy and of several."""
     last_only: bool
-    weight: float
+    weight: PerMember
     rewards: Rewards | None = None
     """What a policy learns from in place of a target."""
     outputs: slice | None = None

@@ -24,6 +24,7 @@ from antiphon.engine.heart.rows import (
     members_and,
     select_rows,
 )
+from antiphon.nets.per_member import PerMember, nonzero
 from antiphon.nets.schedules import Rate
 
 if TYPE_CHECKING:  # what may be plugged into a channel
@@ -55,8 +56,8 @@ class SyntheticGradient(Quarantine):
     target: str | None = None
     """The named target of a predictor with a loss of its own."""
     scale: Rate = _ONE
-    discount: float = 1.0
-    clip: float | None = None
+    discount: PerMember = 1.0
+    clip: PerMember | None = None
     apply: bool = True
     trace: float = 0.0
     span: int = 1
@@ -241,7 +242,7 @@ class Channel:
     def injects(self) -> bool:
         """Whether its synthetic gradient is injected into its messages."""
         own = self.gradient
-        if own.predictor is None or not own.apply or not (own.scale.base or own.discount):
+        if own.predictor is None or not own.apply or not (nonzero(own.scale.base) or nonzero(own.discount)):
             return False
         return own.disabled is None or not own.all_disabled
 

@@ -30,6 +30,7 @@ from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.rows import mask_and, mask_fill_zero, mask_not
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import EndedWindows, Losses, Update, WindowLoss
+from antiphon.nets.per_member import nonzero, scaled
 
 if TYPE_CHECKING:
     from antiphon.engine.features.auxiliary import AuxiliaryTask
@@ -98,9 +99,7 @@ class ObjectiveEvaluator:
                 self._loss(tick, agent, one, tick.ports[OBJECTIVE][:, one.outputs]) for one in goal.parts
             ]
             found = TickLoss(*goal.objective.combined(terms)) if any(terms) else None
-        if found is None or goal.weight == 1.0:
-            return found
-        return found._replace(losses=found.losses * goal.weight)
+        return None if found is None else found._replace(losses=scaled(found.losses, goal.weight))
 
     def _loss(self, tick: Tick, agent: Agent, goal: Goal, output: Tensor) -> TickLoss | None:
         """A single objective at one tick, without its weight."""
@@ -259,7 +258,7 @@ class BackwardPass:
                     update.injected[name] = torch.where(credit.any(1, keepdim=True), credit, before)
                 else:
                     update.injected[name] = credit
-                if scale:
+                if nonzero(scale):
                     update.injected_messages.add((name, message.stamp))
                 yield Injection(live, credit, scale, channel.gradient.discount)
 

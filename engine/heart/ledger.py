@@ -95,9 +95,9 @@ class Ledger:
         """Enter a message made at `step`, [rows, …], and return it; its sender's graph is left out."""
         first, windows, deadline = self._uses(step)
         link, sent = self.link, value_of(live)
-        received = link.carry(step, sent) if link.noise or link.bits else sent
+        received = link.carry(step, sent) if link.noisy or link.bits else sent
         message = Message(step, sent, received, step_signals, first, windows, deadline)
-        if link.drop:
+        if link.loses:
             message.lost = link.lost(step, sent.shape[0], sent.device)
         if self.returned is not None:
             self.returned.note(self.completed.get(step, ()))
@@ -136,7 +136,7 @@ class Ledger:
 
     def waits_to_be_held(self, stamp: int) -> bool:
         """Whether the message of a stamp is kept until `held` has taken it in."""
-        if self.held is None or not (self.link.drop or self.remembers):
+        if self.held is None or not (self.link.loses or self.remembers):
             return False
         return stamp > self.held.read_up_to
 

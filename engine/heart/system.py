@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -46,6 +46,7 @@ class System:
         episode: The windows of those that learn once an episode, where its length varies.
         replicas: How many copies of the environment there are, each with its own B lanes: one for every seed.
         replica_of: The replica of an agent; the first, unless given.
+        hyperparameters: Of several replicas: by agent and channel its hyperparameters in all of them.
         tied: Groups of parameters, (agent, parameter) each, that are one weight.
         sweep: Whether a group is differentiated as soon as it has ticked, where its learning signal is complete then.
         elsewhere: Of a part of a system: the channels that are cut, each with the part that its other end is in.
@@ -63,6 +64,7 @@ class System:
     episode: EpisodeWindows | None = None
     replicas: int = 1
     replica_of: dict[str, int] = field(default_factory=dict)
+    hyperparameters: Mapping[str, Hashable] = field(default_factory=dict)
     tied: tuple[tuple[tuple[str, str], ...], ...] = ()
     sweep: bool = False
     elsewhere: Mapping[str, int] = field(default_factory=dict)

@@ -47,8 +47,8 @@ def policies(system: System) -> dict[str, Goal]:
 
 def reward_of(goal: Goal) -> str:
     """Return the reward whose return is a policy's own: the only one of the environment that it learns from, else `reward`."""
-    weights = () if goal.rewards is None else goal.rewards.weights
-    names = [name for name, _ in weights if name.partition(".")[0] == REWARD]
+    rewards = () if goal.rewards is None else goal.rewards.names
+    names = [name for name in rewards if name.partition(".")[0] == REWARD]
     return names[0] if len(names) == 1 else REWARD
 
 

@@ -325,14 +325,14 @@ def _on_the_way(system: System, channel: Channel, step: int) -> Iterator[Measure
     names, count = channel.names, len(channel.names)
     stamp = ledger.sender.latest(step - link.delay)
     message = None if stamp is None else ledger.messages.get(stamp)
-    if message is not None and (link.drop or channel.input.model is not None):
+    if message is not None and (link.loses or channel.input.model is not None):
         lost = (
             [0.0] * count if message.lost is None else message.lost.view(count, -1).float().mean(1).tolist()
         )
         yield Measured(names, "lost", lost)
         if channel.input.model is not None:
             yield Measured(names, "stand_in", [1.0] * count if channel.coupling == "unlocked" else lost)
-    if message is not None and (link.noise or link.bits):
+    if message is not None and (link.noisy or link.bits):
         change = (message.received - message.sent).reshape(count, -1).square().mean(1).sqrt()
         yield Measured(names, "distortion", change.tolist())
     if channel.state:

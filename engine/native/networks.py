@@ -197,7 +197,7 @@ def use_kernel(system: System) -> None:
         agent.inputs.layout = BlockFanIn(layout.kind, layout.members, layout.batch, layout.segments)
         objective = None if agent.goal is None else _OBJECTIVES.get(type(agent.goal.objective))
         if agent.goal is not None and objective is not None:
-            agent.goal = replace(agent.goal, objective=objective(agent.goal.weight / system.batch))
+            agent.goal = replace(agent.goal, objective=objective(float(agent.goal.weight) / system.batch))
         for channel in agent.outgoing:
             predictor = channel.gradient.predictor
             if predictor is not None and predictor.maps is not None:

@@ -88,7 +88,8 @@ class CostModel:
         cost, group = self.network(agent), self.system.group_of[agent.name]
         flop = cost.forward * (2 if group.late else 1)  # late learners compute their windows again
         if any(map(_learns, map(self.system.agents.__getitem__, group.members))):
-            flop += cost.backward * (1.0 if agent.participation is None else agent.participation.probability)
+            draws = agent.participation
+            flop += cost.backward * (1.0 if draws is None else float(draws.probability))
         return flop / agent.clock.period
 
     def _evaluated(self, agent: Agent, rows: int, returns: bool) -> tuple[int, int, int]:

@@ -21,6 +21,7 @@ from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update, WindowLoss
 from antiphon.engine.policies.replays import AllTicks, InTurn, Replay
+from antiphon.nets.per_member import scaled
 from antiphon.nets.random import seed_for, uniform_many
 
 __all__ = ["FurtherPasses"]
@@ -136,7 +137,10 @@ class FurtherPasses:
             losses, stopped = found.losses.sum(0), agent.disabled_rows
             if isinstance(stopped, Tensor):  # members, by an earlier pass
                 losses = mask_fill_zero(mask_not(stopped[own]), losses)
-            roots.append(losses.sum() * (agent.goal.weight * len(agent.members) / len(own)))
+            weight = agent.goal.weight
+            if isinstance(weight, Tensor):
+                losses, weight = scaled(losses, weight), 1.0
+            roots.append(losses.sum() * (weight * len(agent.members) / len(own)))
             policy.further.append(found.figures)
         parameters = {name: self.system.agents[name].learner.trainable for name in update.gradients}
         (result,) = backward_all([BackwardRequest(roots, [], parameters, [])], self.system.batch)

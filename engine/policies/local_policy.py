@@ -6,6 +6,7 @@ from antiphon.comms.examples import ReturnedAction
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
+from antiphon.nets.per_member import scaled
 
 __all__ = ["ReturnedActions"]
 
@@ -27,7 +28,7 @@ class ReturnedActions:
             channels = {channel.name: channel for channel in agent.incoming if channel.gradient.needs_actions}
             if not channels or actions is None or agent.goal is None:
                 continue
-            advantages = window.advantages.weighted(len(agent.members)) * agent.goal.weight
+            advantages = scaled(window.advantages.weighted(len(agent.members)), agent.goal.weight, 1)
             each = zip(window.ticks, actions, advantages, window.advantages.valid, strict=True)
             for tick, *returned in each:
                 for read in tick.reads:

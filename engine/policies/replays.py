@@ -222,8 +222,8 @@ def _message(channel: Channel, reads: tuple[Read, ...]) -> _Message:
 def _changes(channel: Channel) -> bool:
     """Whether what is read of a message, or its gradient, is not the sender's port."""
     link = channel.ledger.link
-    spoilt = link.noise or link.bits is not None or channel.sampler is not None
-    return bool(spoilt) or channel.feedback.direct is not None or channel.feedback.weights is not None
+    spoilt = link.noisy or link.bits is not None or channel.sampler is not None
+    return spoilt or channel.feedback.direct is not None or channel.feedback.weights is not None
 
 
 def _ticks_of(window: Window) -> dict[str, list[Tick]]:

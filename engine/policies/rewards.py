@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from antiphon.envs.signal import OUTCOMES
+from antiphon.nets.per_member import PerMember
 
 __all__ = ["COSINE", "ENDS", "Direction", "Rewards"]
 
@@ -28,17 +29,23 @@ class Direction:
 class Rewards:
     """The rewards whose weighted sum is a policy's own."""
 
-    weights: tuple[tuple[str, float], ...]
-    """By name."""
+    names: tuple[str, ...]
+    weights: tuple[PerMember, ...]
+    """In the order of the names."""
     direction: Direction | None = None
     """Of a policy with the reward `goal.cosine`."""
     ends: tuple[str, str] = ENDS
     """The signals of the ends of its episodes, which may be its own agent's in the environment."""
 
     @property
+    def by_name(self) -> dict[str, PerMember]:
+        """The weights by name."""
+        return dict(zip(self.names, self.weights, strict=True))
+
+    @property
     def signals(self) -> tuple[str, ...]:
         """Names of the signals that a policy reads."""
-        rewards = [name for name, _ in self.weights if name != COSINE]
+        rewards = [name for name in self.names if name != COSINE]
         moves = () if self.direction is None else (self.direction.signal,)
         # the mask of `reward` is of use where the reward itself is not
         return *rewards, *OUTCOMES, *self.ends, *moves

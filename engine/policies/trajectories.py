@@ -30,6 +30,7 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Losses, Update, WindowLoss
 from antiphon.engine.policies.policy_window import PolicyWindow
 from antiphon.engine.policies.rewards import COSINE, ENDS, Rewards
+from antiphon.nets.per_member import scaled
 
 __all__ = ["PolicyEvaluator", "port_names", "ports_of", "rows_through"]
 
@@ -78,7 +79,7 @@ class PolicyEvaluator:
         if policy is None:
             return
         assert agent.goal is not None
-        rows = policy.first.losses.sum(0) * agent.goal.weight
+        rows = scaled(policy.first.losses.sum(0), agent.goal.weight)
         batch, samples = self.system.batch, constant(rows)
         valid, returns = policy.advantages.valid, policy.advantages.returns
         count = agent.total(valid.sum(0))
@@ -167,7 +168,7 @@ class PolicyEvaluator:
         if isinstance(ticks[0].participates, Tensor):
             return None
         each_own = [rewards_of(member) for member in agent.members]
-        masks = {"_reward", *(f"_{name}" for own in each_own for name, _ in own.weights)}
+        masks = {"_reward", *(f"_{name}" for own in each_own for name in own.names)}
         if any(own.ends != ENDS for own in each_own):
             return None
         each: list[tuple[bool, bool]] = []
@@ -185,7 +186,8 @@ class PolicyEvaluator:
         trajectory = trajectory_of(
             None, nothing, terminated, truncated, everywhere, known_length=self._known_length
         )
-        policy = agent.goal.policy
+        policy = agent.members[0].policy  # the rows are no members', and its numbers do not matter
+        assert policy is not None
         return bool(policy.advantages(trajectory, nothing if policy.has_values else None).valid.any())
 
     def _reward(self, agent: Agent, steps: Sequence[StepSignals | None]) -> tuple[Tensor, Tensor | None]:
@@ -193,10 +195,10 @@ class PolicyEvaluator:
         total = torch.zeros((), dtype=self.system.dtype, device=self.system.device)
         known: Tensor | None = None
         masks = [("_reward",) * len(agent.members)]
-        for place, (name, weight) in enumerate(rewards_of(agent).weights):
+        for place, (name, weight) in enumerate(rewards_of(agent).by_name.items()):
             if name != COSINE:
-                own = [rewards_of(member).weights[place][0] for member in agent.members]
-                total = total + weight * self._signal(agent, steps, own)
+                own = [rewards_of(member).names[place] for member in agent.members]
+                total = total + scaled(self._signal(agent, steps, own), weight, 1)
                 masks.append(tuple(f"_{name}" for name in own))
         for names in dict.fromkeys(masks):
             if any(s is not None and name in s.signals for s in steps for name in dict.fromkeys(names)):
@@ -225,7 +227,7 @@ class PolicyEvaluator:
     ) -> Tensor:
         """Add the reward `goal.cosine`: the cosine of a message and a signal's change to the next tick."""
         own = rewards_of(agent)
-        direction, weight = own.direction, dict(own.weights).get(COSINE, 0.0)
+        direction, weight = own.direction, own.by_name.get(COSINE, 0.0)
         if direction is None or len(ticks) < 2:
             return rewards
         shown = [tick.step_signals.signals[direction.signal].flatten(1) for tick in ticks]
@@ -233,7 +235,7 @@ class PolicyEvaluator:
         messages = torch.stack([self._message(agent, tick, window, direction.place) for tick in ticks[:-1]])
         cosine = torch.nn.functional.cosine_similarity(moved, messages, dim=2)
         found = rewards.clone()
-        found[:-1] += weight * mask_fill_zero(going[:-1], cosine)
+        found[:-1] += scaled(mask_fill_zero(going[:-1], cosine), weight, 1)
         return found
 
     def _message(self, agent: Agent, tick: Tick, window: Window, place: int) -> Tensor:

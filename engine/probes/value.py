@@ -229,8 +229,9 @@ def _rates(simulation: BaseSimulation, horizon: int) -> list[float]:
     """The rates that learning goes on at: the highest of the horizon, or after the run's end the schedules' own."""
     now = simulation.now
     if now >= simulation.scenario.training.steps:
-        return [model.rate.base for model in _models(simulation._system)]
-    return [max(map(model.rate, range(now, now + horizon))) for model in _models(simulation._system)]
+        return [float(model.rate.base) for model in _models(simulation._system)]
+    steps = range(now, now + horizon)
+    return [max(float(model.rate(step)) for step in steps) for model in _models(simulation._system)]
 
 
 class _NoLoss(Exception):

@@ -117,7 +117,7 @@ def window_update(state: State, group: LearningGroup, window: Window, step: int)
     return update
 
 
-def _term(injection: Injection, weight: float, batch: int) -> Tensor:
+def _term(injection: Injection, weight: float | Tensor, batch: int) -> Tensor:
     """weight <m, stopgrad(c)> / B of one message; without a graph where the weight is zero, so that nothing follows."""
     if not weight:
         return torch.zeros(())

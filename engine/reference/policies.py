@@ -58,7 +58,7 @@ def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | 
     rewards, *ends = (torch.stack(each) for each in outcomes)
     direction = goal.rewards.direction
     if direction is not None:  # rule 39: how far a signal moved where a message points to
-        weight, channel = dict(goal.rewards.weights)["goal.cosine"], agent.incoming[direction.place].name
+        weight, channel = goal.rewards.by_name["goal.cosine"], agent.incoming[direction.place].name
         for t, pair in enumerate(pairwise(ticks)):
             message = [message_read(state, r, window) for r in pair[0].reads if r.channel == channel][-1]
             signals = [tick.step_signals.signals[direction.signal].flatten(1) for tick in pair]
@@ -88,7 +88,7 @@ def _outcome(state: State, own: Rewards, steps: list[StepSignals]) -> tuple[Tens
     going = experience = ~state.nowhere
     for signals in steps:
         known, now = signals.signals.get("_reward", ~state.nowhere), state.system.nothing
-        for name, weight in own.weights:
+        for name, weight in own.by_name.items():
             if name in signals.signals:
                 known = known & signals.signals.get(f"_{name}", ~state.nowhere)
                 now = now + weight * signals.signals[name].to(now.dtype)

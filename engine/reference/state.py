@@ -33,8 +33,8 @@ class Optimizer:
         if isinstance(self.built, TorchOptimiser):
             self.torch = self.built.torch
         else:
-            self.torch = plain_optimiser(self.built, owner.rate.base)
-        self.shares = rate_shares(self.torch, owner.rate.base)
+            self.torch = plain_optimiser(self.built, float(owner.rate.base))
+        self.shares = rate_shares(self.torch, float(owner.rate.base))
 
     def step(self, gradients: Sequence[Tensor | None], now: int) -> None:
         """Clip and follow gradients, one per parameter in order, if any; a parameter that nothing reaches has zero."""
@@ -86,7 +86,7 @@ class State:
     def participates(self, agent: str, window: int) -> bool:
         """Return whether an agent learns from a window: drawn with its probability (rule 7); never once disabled (32)."""
         draws = self.agents[agent].participation
-        drawn = draws is None or uniform(draws.seeds[0], window, 1).item() < draws.probability
+        drawn = draws is None or uniform(draws.seeds[0], window, 1).item() < float(draws.probability)
         return self.agents[agent].disabled is None and drawn
 
     def gradients(

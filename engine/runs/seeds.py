@@ -24,10 +24,12 @@ from antiphon.engine.runs.run_loop import Observer, Outcome, RunLoop
 from antiphon.engine.runs.run_writer import RunWriter, create_directory
 from antiphon.engine.simulation import Simulation, steps_to_take
 from antiphon.engine.state.checkpoint import read_simulation
+from antiphon.engine.state.hyperparameters import differences_of
 from antiphon.engine.state.replica_signals import joined
 from antiphon.errors import DivergenceError, ScenarioError
 from antiphon.files import write_json
-from antiphon.scenarios import Scenario, Template, load
+from antiphon.scenarios import Scenario, Template
+from antiphon.scenarios.document import as_scenario
 from antiphon.scenarios.training import OF_AGENTS
 from antiphon.telemetry.statistics import seed_statistics
 
@@ -38,8 +40,8 @@ class Seeds:
     """Replicas of one scenario, one for each seed, all stepped at a time.
 
     Args:
-        scenario: See `Simulation`.
-        seeds: One for each replica.
+        scenario: See `Simulation`; or one for each seed, equal but for hyperparameters.
+        seeds: One for each replica; of one scenario, different ones.
         backend: `reference` and `native` step one after the other; else together, where that is possible.
         settings: Other arguments of `Simulation`.
 
@@ -48,26 +50,31 @@ class Seeds:
         sequential_reason: Why they are stepped one after the other; None: they are stepped together.
 
     Raises:
-        ScenarioError: No seed, a seed twice, or a scenario that cannot be built.
+        ScenarioError: No seed, a seed twice, or a scenario that cannot be built; scenarios that differ in more than
+            hyperparameters.
     """
 
     def __init__(
         self,
-        scenario: Scenario | Template | str | Path,
+        scenario: Scenario | Template | str | Path | Sequence[Scenario],
         seeds: Sequence[int],
         *,
         backend: str = "cohort",
         **settings: Any,
     ) -> None:
         seeds = list(seeds)
-        if not seeds or len(set(seeds)) < len(seeds):
+        given = (
+            [as_scenario(scenario)] * len(seeds)
+            if isinstance(scenario, Scenario | Template | str | Path)
+            else list(scenario)
+        )
+        distinct = set(zip(map(id, given), seeds, strict=False))
+        if not seeds or not len(distinct) == len(seeds) == len(given):
             raise ScenarioError(f"seeds: got {seeds}; give different ones, at least one")
-        if isinstance(scenario, str | Path):
-            scenario = load(scenario)
-        if isinstance(scenario, Template):
-            scenario = scenario.resolve()
+        for other in given[1:]:
+            differences_of(given[0], other)
         reason = "every seed needs one of its own"
-        scenarios = [scenario, *(with_own_env(scenario, reason) for _ in seeds[1:])]
+        scenarios = [given[0], *(with_own_env(own, reason) for own in given[1:])]
         self.simulations: list[Simulation] = []
         self._joint: ReplicatedEngine | None = None
         self._worlds: list[EnvironmentRunner] = []

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+from antiphon.engine.state.hyperparameters import OF_AGENTS, OF_CHANNELS, path_of
 from antiphon.errors import ScenarioError, suggest
 from antiphon.problems import DocumentError, Path
 from antiphon.scenarios.agent_specs import AgentSpec
@@ -15,27 +16,23 @@ from antiphon.scenarios.ties import tied_agents
 from antiphon.spec import frozen_data, plain
 from antiphon.spellings import spelled
 
-__all__ = ["AGENT_KEYS", "CHANNEL_KEYS", "changed"]
+__all__ = ["changed"]
 
-AGENT_KEYS: Mapping[str, Path] = {
-    "learning_rate": ("optimiser", "lr"),
+_AGENT_KEYS: Mapping[str, Path] = {
+    **{key: one.path for key, one in OF_AGENTS.items()},
     "schedule": ("optimiser", "schedule"),
     "learn": ("learn",),
 }
 """What can change of an agent, and where it is in the scenario file."""
-CHANNEL_KEYS: Mapping[str, Path] = {
-    "learning_rate": ("gradient", "optimiser", "lr"),
+_CHANNEL_KEYS: Mapping[str, Path] = {
+    **{key: one.path for key, one in OF_CHANNELS.items()},
     "schedule": ("gradient", "optimiser", "schedule"),
-    "scale": ("gradient", "scale"),
     "learn": ("gradient", "learn"),
-    "input.learning_rate": ("input", "optimiser", "lr"),
     "input.schedule": ("input", "optimiser", "schedule"),
     "input.learn": ("input", "learn"),
-    "drop": ("link", "drop"),
-    "noise": ("link", "noise"),
     "bits": ("link", "bits"),
 }
-"""The same of a channel; without a prefix it is the synthetic gradient's."""
+"""The same of a channel."""
 
 
 def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
@@ -55,34 +52,39 @@ def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
             raise ScenarioError(f"set: {key!r}; must be a string such as 'AGENT.learning_rate'")
         pattern, _, what = key.partition(".")
         of_agents = "->" not in pattern
-        keys = AGENT_KEYS if of_agents else CHANNEL_KEYS
+        keys = _AGENT_KEYS if of_agents else _CHANNEL_KEYS
         what = spelled(what, keys)
+        path = path_of(what, keys)
         names = [name for name in (agents if of_agents else channels) if fnmatchcase(name, pattern)]
         if not names:
             kind = "agent" if of_agents else "channel"
             raise ScenarioError(
                 f"set: no {kind} '{pattern}'{suggest(pattern, agents if of_agents else channels)}"
             )
-        if what not in keys:
+        if path is None:
             raise ScenarioError(
                 f"set: '{what}' of '{pattern}' cannot change during a run; these can: {', '.join(keys)}"
             )
-        if not of_agents:
-            refused = {name: why for name in names if (why := _refusal(channels[name], what, value))}
-            names = [name for name in names if name not in refused]
-            if not names:
-                name, why = next(iter(refused.items()))
-                raise ScenarioError(f"set: {what} of {name}: {why}")
+        refused = {
+            name: why
+            for name in names
+            if (why := _lacks(agents[name], path) if of_agents else _refusal(channels[name], path, value))
+        }
+        names = [name for name in names if name not in refused]
+        if not names:
+            name, why = next(iter(refused.items()))
+            raise ScenarioError(f"set: {what} of {name}: {why}")
         try:
             new = frozen_data(value)
             for name in names:
                 if of_agents:
-                    for other in _with_shared_parameters(scenario, name):
-                        agents[other] = _with(agents[other], keys[what], new, scenario)
+                    of_its_own = path[0] in ("objective", "objectives")
+                    for other in (name,) if of_its_own else _with_shared_parameters(scenario, name):
+                        agents[other] = _with(agents[other], path, new, scenario)
                 else:
-                    channels[name] = _with(channels[name], keys[what], new, scenario)
+                    channels[name] = _with(channels[name], path, new, scenario)
         except DocumentError as error:
-            within = error.path[len(keys[what]) :]  # of a value with keys of its own, such as a schedule
+            within = error.path[len(path) :]  # of a value with keys of its own, such as a schedule
             place = ".".join(map(str, (key, *within)))
             raise ScenarioError(f"set: {place}: {error.message}") from None
     fields = {name: getattr(scenario, name) for name in type(scenario).model_fields}
@@ -100,13 +102,26 @@ def _with_shared_parameters(scenario: Scenario, name: str) -> Sequence[str]:
     return [other for other, spec in scenario.agents.items() if spec.share == group]
 
 
-def _refusal(channel: ChannelSpec, what: str, value: object) -> str | None:
+def _lacks(agent: AgentSpec, path: Path) -> str | None:
+    """Return why a setting of an agent's objective cannot change, with the fix; None: it can."""
+    section, *keys = path
+    if section == "objective":
+        if agent.objective is None:
+            return "it has no objective; choose another agent"
+        if keys[0] == "reward" and keys[1] not in (agent.objective.reward or ()):
+            return f"{keys[1]!r} is not among its rewards; name it in objective.reward"
+    if section == "objectives" and keys[0] not in range(len(agent.objectives)):
+        return f"it has {len(agent.objectives)} `objectives`, which are counted from 0; choose another"
+    return None
+
+
+def _refusal(channel: ChannelSpec, path: Path, value: object) -> str | None:
     """Return why a setting of a channel cannot change, with the fix; None: it can."""
-    part = CHANNEL_KEYS[what][0]
+    part, key, *_ = path
     if part == "link":
         if channel.state:
             return "a state crosses no link; leave it out"
-        if what == "drop" and not (channel.link.drop and value):
+        if key == "drop" and not (channel.link.drop and value):
             return "changes only between values above 0, since a link without loss keeps no messages; begin above 0"
         return None
     if channel.coupling not in ("decoupled", "unlocked"):
@@ -121,12 +136,12 @@ def _refusal(channel: ChannelSpec, what: str, value: object) -> str | None:
 def _with(spec: Any, path: Path, value: object, scenario: Scenario) -> Any:
     """Return an agent's or a channel's part of a document with the value at `path` changed."""
     document = plain(spec)
-    at = document
+    at: Any = document
     for key in path[:-1]:
         if key == "optimiser" and key not in at:
             training = scenario.training
             default = training.optimiser if isinstance(spec, AgentSpec) else training.predictor
             at[key] = plain(default or training.optimiser)
-        at = at.setdefault(str(key), {})
-    at[str(path[-1])] = value
+        at = at.setdefault(key, {}) if isinstance(at, dict) else at[key]
+    at[path[-1]] = value
     return type(spec)(**document)

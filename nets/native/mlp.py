@@ -178,7 +178,8 @@ class Evaluation:
         steps = optimiser.state["steps"][0] if "steps" in optimiser.state else None
         members = None if members is None else members.contiguous()  # a view of rows is strided
         masks = address(members), address(steps)
-        settings = [rate, *optimiser.betas, optimiser.weight_decay, optimiser.momentum, optimiser.EPSILON]
+        decay = float(optimiser.weight_decay)
+        settings = [rate, *optimiser.betas, decay, optimiser.momentum, optimiser.EPSILON]
         columns = (), self.parameters, *moments
         self._update(columns, *masks, _KINDS.index(optimiser.kind), settings)
 
@@ -318,7 +319,9 @@ def fused_step(
     of = gradients[0].of if gradients and isinstance(gradients[0], _Gradient) else None
     if of is None or of.made is not None:
         return False
-    if optimiser.clip is not None or optimiser.skip is not None or isinstance(rate, Tensor):
+    if optimiser.clip is not None or optimiser.skip is not None:
+        return False
+    if isinstance(rate, Tensor) or isinstance(optimiser.weight_decay, Tensor):
         return False
     places = [g.place if isinstance(g, _Gradient) and g.of is of else -1 for g in gradients]
     if places != list(range(len(of.evaluation.parameters))):

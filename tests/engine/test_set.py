@@ -26,6 +26,8 @@ CHANGES: dict[str, Any] = {
     "n0.learning_rate": 0.005,
     "n0.schedule": {"kind": "linear", "scale": 0.0},
     "n0.learn": False,
+    "n0.scale": 0.5,
+    "n0.optimiser.clip": 0.01,
     f"{NAME}.learning_rate": 0.005,
     f"{NAME}.schedule": {"kind": "linear", "warmup": 0.4},
     f"{NAME}.scale": 0.3,
@@ -33,6 +35,7 @@ CHANGES: dict[str, Any] = {
     f"{NAME}.input.learning_rate": 0.005,
     f"{NAME}.input.schedule": {"kind": "cosine"},
     f"{NAME}.input.learn": False,
+    f"{NAME}.clip": 1e-3,
     f"{NAME}.drop": 1.0,
     f"{NAME}.noise": 0.3,
     f"{NAME}.bits": 2,
@@ -161,14 +164,35 @@ def test_agents_that_share_parameters_are_set_together() -> None:
     found = {name: spec.optimiser for name, spec in simulation.scenario.agents.items()}
     assert found["n0"] == found["n1"] is not None
     assert found["z"] is None
+    simulation.set("n1.scale", 0.5)
+    assert [spec.objective and spec.objective.scale for spec in simulation.scenario.agents.values()] == [
+        1,
+        0.5,
+        1,
+    ]
     simulation.run(steps=3)
 
 
 REFUSED: dict[Any, tuple[Any, str]] = {
     "n9.learn": (False, "set: no agent 'n9'; known: n0, n1"),
     "n0->n9.scale": (1.0, "set: no channel 'n0->n9'"),
-    "n0.clock": (2, "'clock' of 'n0' cannot change during a run; these can: learning_rate, schedule, learn"),
+    "n0.clock": (
+        2,
+        "'clock' of 'n0' cannot change during a run; these can: learning_rate, .*, schedule, learn",
+    ),
     "n0": (2, "'' of 'n0' cannot change"),
+    "n0.entropy": (
+        0.1,
+        "set: n0.entropy: classification has no entropy; leave it out, or use reinforce, a2c, ppo",
+    ),
+    "n0.reward.door": (
+        1.0,
+        "set: reward.door of n0: 'door' is not among its rewards; name it in objective.reward",
+    ),
+    "n0.scale.2": (
+        1.0,
+        "set: scale.2 of n0: it has 0 `objectives`, which are counted from 0; choose another",
+    ),
     f"{NAME}.delay": (2, f"'delay' of '{NAME}' cannot change during a run; these can: .*, bits"),
     f"{NAME}.drop": (0.0, "changes only between values above 0"),
     "n0.learning_rate": (-1.0, "set: n0.learning_rate: must be greater than 0, not -1"),

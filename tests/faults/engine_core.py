@@ -50,8 +50,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "ledger-bits-are-forgotten-without-noise",
         "engine/heart/ledger.py",
-        "received = link.carry(step, sent) if link.noise or link.bits else sent",
-        "received = link.carry(step, sent) if link.noise else sent",
+        "received = link.carry(step, sent) if link.noisy or link.bits else sent",
+        "received = link.carry(step, sent) if link.noisy else sent",
         "tests/contracts/test_contracts.py::test_documents[bits-reference]",
     ),
     Fault(
@@ -302,8 +302,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "channel-a-gradient-that-is-not-applied-is-injected",
         "engine/heart/channel.py",
-        "or not own.apply or not (own.scale.base or own.discount)",
-        "or not (own.scale.base or own.discount)",
+        "or not own.apply or not (nonzero(own.scale.base) or nonzero(own.discount))",
+        "or not (nonzero(own.scale.base) or nonzero(own.discount))",
         "tests/contracts/test_contracts.py::test_documents[shadows-reference]",
     ),
     Fault(

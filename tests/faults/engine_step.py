@@ -36,8 +36,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-the-weight-of-an-objective-is-forgotten",
         "engine/heart/learn.py",
-        "return found._replace(losses=found.losses * goal.weight)",
-        "return found",
+        "found._replace(losses=scaled(found.losses, goal.weight))",
+        "found",
         "tests/contracts/test_contracts.py::test_documents[goals-reference]",
     ),
     Fault(
@@ -204,8 +204,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "ppo-a-minibatch-weighs-as-little-as-its-share",
         "engine/policies/further_passes.py",
-        "losses.sum() * (agent.goal.weight * len(agent.members) / len(own))",
-        "losses.sum() * (agent.goal.weight / self.system.batch)",
+        "losses.sum() * (weight * len(agent.members) / len(own))",
+        "losses.sum() * (weight / self.system.batch)",
         "tests/numerics/test_policies.py::test_a_sender_and_an_actor[locked-3]",
     ),
     Fault(

@@ -330,8 +330,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "agents-entropy-is-a-cost",
         "agents/policies.py",
-        "total = policy - self.entropy * entropy",
-        "total = policy + self.entropy * entropy",
+        "total = policy - scaled(entropy, self.entropy, 1)",
+        "total = policy + scaled(entropy, self.entropy, 1)",
         "tests/agents/test_policies.py::test_losses_against_the_formula[a2c-distribution1]",
     ),
     Fault(

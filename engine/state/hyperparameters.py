@@ -1,0 +1,236 @@
+"""Hyperparameters: the numbers in which the members of a stack may differ, and which change in place in mid-run.
+
+A number that all members of a stack share is a float there; one in which they differ is a tensor with one for each
+(nets/per_member.py).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+
+from antiphon.agents.objectives import Weighted
+from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.channel import Channel
+from antiphon.errors import ScenarioError
+from antiphon.kinds import KindSpec
+from antiphon.problems import Path, show_path, show_value
+from antiphon.scenarios.channel_specs import ChannelSpec, GradientSpec
+from antiphon.scenarios.document import Scenario
+from antiphon.scenarios.training import OptimiserSpec
+from antiphon.spec import Spec
+
+__all__ = [
+    "OF_AGENTS",
+    "OF_CHANNELS",
+    "Hyperparameter",
+    "differences_of",
+    "path_of",
+    "read_members",
+    "take_values",
+    "values_of",
+]
+
+
+class Hyperparameter(NamedTuple):
+    """Where a number is."""
+
+    path: Path
+    """In an agent or channel of a scenario file; `*`: any key."""
+    attribute: str
+    """In the built agent or channel: a number, None, or where the path has a `*` a tuple of numbers."""
+    apart: tuple[float | None, ...] = ()
+    """Values with which the step is computed in another way, and which are therefore not changed in place."""
+
+
+_NOT_0 = (None, 0.0)
+
+
+def _trained(path: Path, attribute: str, prefix: str = "") -> dict[str, Hyperparameter]:
+    """Those of what has an optimiser."""
+    found = {"learning_rate": Hyperparameter((*path, "lr"), f"{attribute}.rate.base")}
+    for key in ("clip", "weight_decay"):
+        own = Hyperparameter((*path, key), f"{attribute}.optimiser.{key}", _NOT_0)
+        found[f"optimiser.{key}"] = own
+    return {prefix + key: one for key, one in found.items()}
+
+
+OF_AGENTS: Mapping[str, Hyperparameter] = {
+    **_trained(("optimiser",), "learner"),
+    "scale": Hyperparameter(("objective", "scale"), "goal.weight"),
+    "scale.*": Hyperparameter(("objectives", "*", "scale"), "goal.objective.weights"),
+    "reward.*": Hyperparameter(("objective", "reward", "*"), "goal.rewards.weights"),
+    **{
+        key: Hyperparameter(("objective", key), f"goal.objective.{key}")
+        for key in ("discount", "trace", "entropy", "value", "clip")
+    },
+    "p_update": Hyperparameter(("learn",), "participation.probability", (0.0, 1.0)),
+}
+"""Those of agents by their names in `Simulation.set`; `*` stands for the name of a reward, or the place of an objective."""
+OF_CHANNELS: Mapping[str, Hyperparameter] = {
+    **_trained(("gradient", "optimiser"), "gradient.predictor"),
+    "scale": Hyperparameter(("gradient", "scale"), "gradient.scale.base", _NOT_0),
+    **{key: Hyperparameter(("gradient", key), f"gradient.{key}", _NOT_0) for key in ("discount", "clip")},
+    **_trained(("input", "optimiser"), "input.model", "input."),
+    **{key: Hyperparameter(("link", key), f"ledger.link.{key}", _NOT_0) for key in ("drop", "noise")},
+}
+"""Those of channels; without a prefix they are the synthetic gradient's."""
+
+
+def path_of(key: str, known: Mapping[str, Path]) -> Path | None:
+    """Return the place of a key, with what stands for its `*`; None: it is not among the known ones."""
+    if key in known:
+        return None if "*" in key else known[key]
+    prefix, _, name = key.partition(".")
+    star: Any = int(name) if name.isdecimal() else name
+    return tuple(star if part == "*" else part for part in known.get(f"{prefix}.*", ())) or None
+
+
+# --- of what is built ----------------------------------------------------------------------------------------
+
+
+def _all_of(part: Agent | Channel) -> Iterator[str]:
+    """The places of its hyperparameters."""
+    return (one.attribute for one in (OF_AGENTS if isinstance(part, Agent) else OF_CHANNELS).values())
+
+
+def _get(part: Any, attribute: str) -> Any:
+    for name in attribute.split("."):
+        part = getattr(part, name, None)
+    return part
+
+
+def _put(part: Any, attribute: str, value: Any) -> Any:
+    """Return a part with another value at a place in it; it is changed itself, unless it is shared or frozen."""
+    name, _, rest = attribute.partition(".")
+    value = _put(getattr(part, name), rest, value) if rest else value
+    if getattr(part, "__dataclass_params__", None) and part.__dataclass_params__.frozen:
+        return replace(part, **{name: value})
+    part = copy.copy(part) if isinstance(part, Weighted) else part
+    setattr(part, name, value)
+    return part
+
+
+def values_of(part: Agent | Channel) -> tuple[Any, ...]:
+    """Return the hyperparameters of a single agent or channel, in order; None: it does not have one."""
+    found = (_get(part, attribute) for attribute in _all_of(part))
+    return tuple(value if isinstance(value, float | int | tuple) else None for value in found)
+
+
+def take_values(part: Agent | Channel, source: Agent | Channel) -> None:
+    """Give an agent or channel the hyperparameters of another of the same structure."""
+    for attribute, value in zip(_all_of(part), values_of(source), strict=True):
+        if value is not None:
+            _put(part, attribute, value)
+
+
+def read_members(stack: Agent | Channel) -> None:
+    """Give a stack the hyperparameters of its members: a number where they are equal, and else one for each."""
+    each = zip(*map(values_of, stack.members), strict=True)
+    for attribute, values in zip(_all_of(stack), each, strict=True):
+        if values[0] is not None and _get(stack, attribute) is not None:
+            _put(stack, attribute, _merged(values))
+
+
+def _merged(values: Sequence[Any]) -> Any:
+    if all(value == values[0] for value in values):
+        return values[0]
+    if isinstance(values[0], tuple):
+        return tuple(map(_merged, zip(*values, strict=True)))
+    return torch.tensor(values, dtype=torch.float64)
+
+
+# --- of scenarios --------------------------------------------------------------------------------------------
+
+
+def differences_of(old: Scenario, new: Scenario) -> list[tuple[str, float]]:
+    """Return the hyperparameters in which a scenario differs from another: the keys and values of `Simulation.set`.
+
+    Optimisers that are left out count as those of `training`, and what a channel's coupling makes no use of not at all.
+
+    Raises:
+        ScenarioError: Anything else differs; the line names the place, both values and the fix.
+    """
+    changes: list[tuple[str, float]] = []
+    if old is new:
+        return changes
+    for path, before, after, built_in in _differing((), _comparable(old), _comparable(new)):
+        kind, *of_part = path
+        known = {"agents": OF_AGENTS, "channels": OF_CHANNELS}.get(str(kind), {}) if built_in else {}
+        keys = ((_key(key, one.path, of_part[1:]), one) for key, one in known.items())
+        key, found = next(((key, one) for key, one in keys if key is not None), ("", None))
+        place = f"{show_path(path)}: {show_value(before)} and {show_value(after)}"
+        if found is None:
+            raise ScenarioError(
+                f"{place}: this is structure, which cannot vary within a population; vary it in the `grid` of a study, or "
+                "run separate populations"
+            )
+        if (before in found.apart or after in found.apart) and before != after:
+            within = "between 0 and 1" if key == "p_update" else "above 0"
+            raise ScenarioError(f"{place}: {of_part[0]}.{key} varies only {within}; begin {within}")
+        changes.append((f"{of_part[0]}.{key}", after))
+    return changes
+
+
+def _key(key: str, pattern: Path, path: Sequence[str | int]) -> str | None:
+    """The key of a path, if it is that of a hyperparameter."""
+    if len(path) != len(pattern):
+        return None
+    pairs = list(zip(pattern, path, strict=True))
+    if any(one not in ("*", other) for one, other in pairs):
+        return None
+    return key.replace("*", next((str(other) for one, other in pairs if one == "*"), ""))
+
+
+def _comparable(scenario: Scenario) -> dict[str, Any]:
+    """The fields of a scenario, with the optimisers of agents and predictors, and without what has no effect."""
+    training = scenario.training
+    optimiser = training.optimiser
+    predictor = training.predictor or optimiser
+    agents = {
+        name: spec.model_copy(update={"optimiser": spec.optimiser or optimiser})
+        for name, spec in scenario.agents.items()
+    }
+    fields = {name: getattr(scenario, name) for name in type(scenario).model_fields}
+    channels = {channel.name: _effective(channel, predictor) for channel in scenario.channels}
+    same = training.model_copy(update={"optimiser": OptimiserSpec(), "predictor": None})
+    return {**fields, "agents": agents, "channels": channels, "training": same}
+
+
+def _effective(channel: ChannelSpec, predictor: OptimiserSpec) -> ChannelSpec:
+    if channel.coupling not in ("decoupled", "unlocked"):
+        return channel.model_copy(update={"gradient": GradientSpec(), "input": None})
+    update: dict[str, Any] = {}
+    for part in ("gradient", "input"):
+        spec = getattr(channel, part)
+        if spec is not None and spec.optimiser is None:
+            update[part] = spec.model_copy(update={"optimiser": predictor})
+    return channel.model_copy(update=update)
+
+
+def _differing(
+    path: Path, old: Any, new: Any, built_in: bool = True
+) -> Iterator[tuple[Path, Any, Any, bool]]:
+    """Yield the places of two trees that differ, both values, and whether a place is not a key of a user's kind."""
+    if old == new:
+        return
+    mappings = isinstance(old, Mapping) and isinstance(new, Mapping) and old.keys() == new.keys()
+    if isinstance(old, Spec) and type(old) is type(new):
+        for name in type(old).model_fields:
+            own = isinstance(old, KindSpec) and name in old.own_keys and not old.built_in
+            yield from _differing((*path, name), getattr(old, name), getattr(new, name), not own)
+        yield from _differing(path, old.model_extra or {}, new.model_extra or {}, False)
+    elif isinstance(old, KindSpec) and isinstance(new, KindSpec):
+        yield from _differing((*path, "kind"), getattr(old, "kind", None), getattr(new, "kind", None), False)
+    elif mappings:
+        for key in old:
+            yield from _differing((*path, key), old[key], new[key], built_in)
+    elif isinstance(old, tuple) and isinstance(new, tuple) and len(old) == len(new):
+        for place, (before, after) in enumerate(zip(old, new, strict=True)):
+            yield from _differing((*path, place), before, after, built_in)
+    else:
+        yield path, old, new, built_in
