@@ -174,10 +174,10 @@ def test_metrics_are_of_the_newest_finished_episodes() -> None:
 @pytest.mark.parametrize("blue", ["player", "rival"])
 def test_teams_learn_as_one_or_apart_and_go_on_bit_for_bit(blue: str, tmp_path: Path) -> None:
     simulation = Simulation(resolved("capture-flag", {"blue": blue}), seed=1)
-    simulation.run(9)
+    simulation.run(5)
     again = Simulation.load(simulation.save(tmp_path / "saved"))
     for one in (simulation, again):
-        one.run(9)
+        one.run(4)
     found = {name: agent.parameters for name, agent in simulation.agents.items()}
     for key, value in found["red0"].items():
         assert torch.equal(value, found["red1"][key])
