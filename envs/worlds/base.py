@@ -41,7 +41,8 @@ class World(Pictured):
     set, no episode terminates.
 
     The reward is shared by the team: every `reward.NAME` of the description is equal to it, unless `outcomes` returns another.
-    An episode that has not terminated after `limit` steps is truncated. `settings` are `device` and `dtype`, see `TorchVectorEnv`.
+    An episode that has not terminated after `limit` steps is truncated. `settings` are `device` and `dtype`, see
+    `TorchVectorEnv`.
     """
 
     randoms: ClassVar[int] = 0
@@ -84,7 +85,7 @@ class World(Pictured):
         """Return the values of (at least) the requested signals that are known at the tick."""
 
     def outcomes(self, state: State) -> dict[str, Tensor]:
-        """Return the values of signals that are known after the step which led to a state; by default none but rewards."""
+        """Return the values of signals known after the step that led to a state, by default none; they replace rewards."""
         return {}
 
     def carry_over(self, state: State) -> State:

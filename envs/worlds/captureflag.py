@@ -71,11 +71,8 @@ class CaptureFlag(World):
         signals = {player: Signal(shape=(13,), low=-1.0, high=1.0) for player in _PLAYERS}
         event = Signal(training_only=True, known="after_step")
         signals |= {f"{name}.{player}": event for name in _EVENTS for player in _PLAYERS}
-        return Description(
-            signals=signals,
-            episode_steps=options.limit,
-            action_space=Dict({player: Discrete(len(_MOVES)) for player in _PLAYERS}),
-        )
+        actions = Dict({player: Discrete(len(_MOVES)) for player in _PLAYERS})
+        return Description(signals=signals, episode_steps=options.limit, action_space=actions)
 
     def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
         super().__init__(num_envs, options, **settings)
@@ -128,25 +125,17 @@ class CaptureFlag(World):
         captures = capture.view(-1, 2, 2).sum(2)
         score = (captures - captures.flip(1)).repeat_interleave(2, 1)
         events = torch.stack([score, capture, pickup, tag, tagged], 1).to(self.dtype)
-        reached = {
-            **state,
-            "place": place,
-            "carries": carries & ~capture,
-            "captures": state["captures"] + captures,
-            "events": events,
-        }
+        reached = {**state, "place": place, "carries": carries & ~capture, "events": events}
+        reached["captures"] = state["captures"] + captures
         return reached, events[:, 0, 0], torch.zeros_like(state["precedes"][:, 0])
 
     def observe(self, state: State) -> dict[str, Tensor]:
         """Return what each player observes."""
         place = state["place"].to(self.dtype) * 2 / (self._size - 1) - 1
-        left = 1 - state["elapsed"].to(self.dtype) / self._limit
-        seen = [
-            (place[:, self._order] * self._mirrored).flatten(2),
-            state["carries"].to(self.dtype)[:, self._order],
-            left.view(-1, 1, 1).expand(-1, 4, 1),
-        ]
-        return dict(zip(_PLAYERS, torch.cat(seen, 2).unbind(1), strict=True))
+        places = (place[:, self._order] * self._mirrored).flatten(2)
+        flags = state["carries"].to(self.dtype)[:, self._order]
+        left = (1 - state["elapsed"].to(self.dtype) / self._limit).view(-1, 1, 1).expand(-1, 4, 1)
+        return dict(zip(_PLAYERS, torch.cat([places, flags, left], 2).unbind(1), strict=True))
 
     def outcomes(self, state: State) -> dict[str, Tensor]:
         """Return each player's events of the step."""
@@ -162,7 +151,7 @@ class CaptureFlag(World):
         return {name: float(value.double().mean()) for name, value in found.items()}
 
     def picture(self, state: dict[str, NDArray[Any]]) -> NDArray[np.uint8]:
-        """Return an image of the field from above; a player with a flag has it in its hands."""
+        """Return an image of the field from above; a flag is in its base or with the player that carries it."""
         size, side = self._size, (self._size + 2) * _CELL
         canvas = Canvas(side, side, (70, 70, 75))
         canvas.rectangle(_CELL, _CELL, side / 2, side - _CELL, _HALVES[0])
