@@ -59,6 +59,7 @@ _environments: dict[str, Callable[..., Any] | str] = {
     "antiphon/CartPole-v0": "antiphon.envs.worlds.cartpole:CartPole",
     "antiphon/SpeakerListener-v0": "antiphon.envs.worlds.speaker:SpeakerListener",
     "antiphon/KeyDoor-v0": "antiphon.envs.worlds.keydoor:KeyDoor",
+    "antiphon/CaptureFlag-v0": "antiphon.envs.worlds.captureflag:CaptureFlag",
     "antiphon/Referential-v0": "antiphon.envs.worlds.referential:Referential",
     **_FILES,
 }

@@ -40,8 +40,9 @@ class World(Pictured):
     synchronise with the device. The description's `action_space` is a Discrete or a Dict of these; if its `episode_steps` is
     set, no episode terminates.
 
-    The reward is shared by the team: every `reward.NAME` of the description is equal to it. An episode that has not terminated
-    after `limit` steps is truncated. `settings` are `device` and `dtype`, see `TorchVectorEnv`.
+    The reward is shared by the team: every `reward.NAME` of the description is equal to it, unless `outcomes` returns another.
+    An episode that has not terminated after `limit` steps is truncated. `settings` are `device` and `dtype`, see
+    `TorchVectorEnv`.
     """
 
     randoms: ClassVar[int] = 0
@@ -83,6 +84,14 @@ class World(Pictured):
     def observe(self, state: State) -> dict[str, Tensor]:
         """Return the values of (at least) the requested signals that are known at the tick."""
 
+    def outcomes(self, state: State) -> dict[str, Tensor]:
+        """Return the values of signals known after the step that led to a state, by default none; they replace rewards."""
+        return {}
+
+    def carry_over(self, state: State) -> State:
+        """Return tensors that a new episode takes from the last state of the one before, by default none."""
+        return {}
+
     def picture(self, state: dict[str, NDArray[Any]]) -> NDArray[np.uint8]:
         """Return an image `[height, width, 3]` of one copy's state, whose tensors are arrays without the batch axis.
 
@@ -116,8 +125,9 @@ class World(Pictured):
         reached["elapsed"] = self._state["elapsed"] + 1
         truncated = (reached["elapsed"] >= self._limit) & ~terminated
         observations, facts = self._values(reached)
-        rewards = [name for name in self.requested if name.startswith("reward.")]
-        result: dict[str, Any] = {name: reward.clone() for name in rewards}
+        outcomes = {name: reward.clone() for name in self.requested if name.startswith("reward.")}
+        outcomes |= self.outcomes(reached)
+        result: dict[str, Any] = {name: outcomes[name] for name in self.requested if name in outcomes}
         may_end = self._may_end()
         if self.episode_steps is not None:  # all end together, and none terminates
             terminated, truncated = self._uniform[False], self._uniform[may_end]
@@ -125,7 +135,7 @@ class World(Pictured):
             ended = terminated | truncated
             result |= {"final_obs": observations, "_final_obs": ended}
             result |= {"final_info": facts, "_final_info": ended.clone()}
-            started = self._started()
+            started = self._started() | self.carry_over(reached)
             reached = {
                 name: torch.where(ended.view(-1, *(1 for _ in value.shape[1:])), started[name], value)
                 for name, value in reached.items()

@@ -14,6 +14,7 @@ __all__ = ["ACTING", "MORE", "SMALL", "TIMED", "resolved", "write_pictures"]
 
 SMALL: dict[str, dict[str, Any]] = {
     "big-corporation": {"agents": 8, "readouts": 2, "hold": 3, "size": 3, "batch": 4},
+    "capture-flag": {"width": 5, "units": 4, "unroll": 4, "limit": 6, "batch": 4},
     "cartpole-team": {"width": 5, "units": 4, "unroll": 4, "batch": 4},
     "char-lm": {"hidden": 4, "units": 3, "batch": 4},
     "cifar10-cnn": {"data": "shapes", "filters": 2, "predictor": 4, "batch": 4},
@@ -91,7 +92,7 @@ MORE: dict[str, list[dict[str, Any]]] = {
     "unlocked": [{"gradient": "sobolev_label", "input": "linear"}],
 }
 """Other mechanisms that a scenario's parameters reach."""
-ACTING = ("cartpole-team", "feudal-keydoor", "speaker-listener")
+ACTING = ("capture-flag", "cartpole-team", "feudal-keydoor", "speaker-listener")
 """Scenarios of agents that act in a world."""
 TIMED = ("char-lm", "clockwork", "copy", "repeat-copy", "three-timescales", "two-timescales", *ACTING)
 """Scenarios of agents with a state or a world: they run for ever, and so do their compositions."""

@@ -33,6 +33,7 @@ VARIANT = {
 """What is run of a scenario; else `decoupled`."""
 PERIOD = {
     "big-corporation": 6,
+    "capture-flag": 50,
     "clockwork": 16,
     "corporation": 6,
     "speaker-listener": 25,

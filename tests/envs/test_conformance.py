@@ -31,6 +31,7 @@ ENVIRONMENTS: list[tuple[str, dict[str, Any]]] = [
     ("CartPole", {"limit": 20}),
     ("SpeakerListener", {"limit": 9}),
     ("KeyDoor", {"limit": 15, "size": 5}),
+    ("CaptureFlag", {"limit": 11, "size": 8}),
 ]
 every_environment = pytest.mark.parametrize(("name", "options"), ENVIRONMENTS)
 

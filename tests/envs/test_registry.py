@@ -76,6 +76,7 @@ def test_objects_with_make() -> None:
         ({"id": WINDOWS, "length": 0}, ".length: must be at least 1, not 0"),
         ({"id": POLE, "limit": 0}, ".limit: must be at least 1, not 0"),
         ({"id": ROOM, "size": 4}, ".size: must be at least 5, not 4"),
+        ({"id": "antiphon/CaptureFlag-v0", "size": 6}, ".size: must be at least 7, not 6"),
         ({"id": TALK, "message": "chanel"}, ".message: unknown message 'chanel'; did you mean 'channel'?"),
         ({"id": GAME, "candidates": 1}, ".candidates: must be at least 2, not 1"),
         (

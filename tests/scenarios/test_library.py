@@ -24,7 +24,15 @@ THEORY = "hyperplane"
 """In which gradients are looked at, not a task to be learned: its variants are its own."""
 COUPLED = {"locked": "locked", "detached": "detached", "long": "detached", "cut": "detached"}
 """Variants whose channels are not decoupled."""
-OF_ITS_OWN = ("char-lm", "clockwork", "copy", "repeat-copy", "three-timescales", "two-timescales")
+OF_ITS_OWN = (
+    "capture-flag",
+    "char-lm",
+    "clockwork",
+    "copy",
+    "repeat-copy",
+    "three-timescales",
+    "two-timescales",
+)
 """Scenarios in which every agent has an objective of its own, or is reached by its state alone."""
 SMALL = {"big-corporation": {"agents": 24}}
 
@@ -44,7 +52,9 @@ def meant(name: str, variant: str) -> list[str]:
     if variant == "detached" and (name not in OF_ITS_OWN or name == "clockwork"):
         return ["reached by no learning signal"]
     if variant == "cut":
-        return ["loses every message"] + ["reached by no learning signal"] * (name != "feudal-keydoor")
+        return ["loses every message"] + ["reached by no learning signal"] * (
+            name not in ("capture-flag", "feudal-keydoor")
+        )
     if variant == "critic":
         return ["a critic alone is a baseline"]
     return ["update-locked"] if variant == "local-policy" else []

@@ -13,7 +13,7 @@ from tests.kit.running import captured
 
 pytestmark = pytest.mark.gpu
 STEPPED = (
-    *("cartpole-team", "copy", "feudal-keydoor", "referential-reward", "repeat-copy"),
+    *("capture-flag", "cartpole-team", "copy", "feudal-keydoor", "referential-reward", "repeat-copy"),
     *("sparse-updates", "speaker-listener"),
 )
 """Scenarios of which no period can be recorded: agents act, episodes differ, or agents learn at random."""

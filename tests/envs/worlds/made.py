@@ -10,6 +10,7 @@ WORLDS: dict[str, dict[str, Any]] = {
     "antiphon/CartPole-v0": {"limit": 20},
     "antiphon/SpeakerListener-v0": {"limit": 9},
     "antiphon/KeyDoor-v0": {"limit": 15, "size": 5},
+    "antiphon/CaptureFlag-v0": {"limit": 11},
 }
 
 
