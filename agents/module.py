@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 
 from antiphon.agents.feedforward import head_module
 from antiphon.agents.network import (
+    OBJECTIVE,
     STATE,
     CallSettings,
     Emitter,
@@ -26,28 +27,44 @@ from antiphon.agents.network import (
 )
 from antiphon.errors import ScenarioError
 from antiphon.nets.layers import initial_norm, norm_buffers, normalise
-from antiphon.nets.modules import ModuleFunction, check_module, module_of
+from antiphon.nets.modules import ModuleFunction, check_module, module_of, per_sample
 
 __all__ = ["ModuleNetwork"]
 
 _MODULE = "module"
 
 
-class Stateful(nn.Module):
-    """Wrap a module with a state as a module that reads input and state side by side."""
+class SideBySide(nn.Module):
+    """Wrap a module with a state or a loss of its own as a module that reads and returns all side by side.
 
-    def __init__(self, module: nn.Module, inputs: int) -> None:
+    Args:
+        module: The module.
+        inputs: Its input features, without the state.
+        state: Whether it reads and returns a state.
+        loss: The column of the output where its loss goes; None: it returns none.
+    """
+
+    def __init__(self, module: nn.Module, inputs: int, *, state: bool, loss: int | None) -> None:
         super().__init__()
         self.module = module
-        self.inputs = inputs
+        self.inputs, self.state, self.loss = inputs, state, loss
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return [B, outputs + state_size] from [B, inputs + state_size]."""
-        found = self.module(x[..., : self.inputs], x[..., self.inputs :])
-        if not isinstance(found, tuple) or len(found) != 2:
-            raise TypeError("return the output and the state for the next tick")
-        output, state = found
-        return torch.cat([output, state], -1)
+        """Return [B, outputs + state_size], the loss among the outputs, from [B, inputs + state_size]."""
+        found = self.module(x[..., : self.inputs], x[..., self.inputs :]) if self.state else self.module(x)
+        parts = ["the output", *["the state for the next tick"] * self.state]
+        parts += ["the loss per sample, [batch]"] * (self.loss is not None)
+        if not isinstance(found, tuple) or len(found) != len(parts):
+            raise ScenarioError(f"{type(self.module).__name__} must return {' and '.join(parts)}")
+        output, *rest = found
+        if self.loss is not None:
+            what, rows = (
+                f"the loss that {type(self.module).__name__} returns",
+                x.shape[0],
+            )  # len cannot be traced
+            loss = per_sample(what, rest.pop(), rows).unsqueeze(1)
+            output = torch.cat([output[:, : self.loss], loss, output[:, self.loss :]], 1)
+        return torch.cat([output, *rest], 1)
 
 
 @final
@@ -56,15 +73,17 @@ class ModuleNetwork(Network):
 
     Args:
         source: A factory called with `inputs` and `outputs` (sizes), or a module; if its attribute `keeps_input` is true,
-            it never writes to its input, which then need not be copied.
+            it never writes to its input, which then need not be copied. With an attribute `state_size` the module also
+            takes the state and returns the next one.
         input_shape: Shape of one sample; flattened.
         heads: The objective's head first, then the value's head if it learns values, then the message ports.
         seed: Seed of the global random state under which a factory samples its initial parameters.
         options: More keyword arguments of the factory.
+        own_loss: Whether the module also returns a loss per sample: the last component of the objective's head.
 
     Raises:
         ScenarioError: The factory does not take `inputs` and `outputs`, or the module does not turn [2, inputs] into
-            [2, outputs], with a state [2, state_size] beside both if it has one.
+            [2, outputs], with a state [2, state_size] beside both and a loss [2] if it has them.
     """
 
     pure = False
@@ -76,16 +95,20 @@ class ModuleNetwork(Network):
         heads: tuple[Head, ...],
         seed: int,
         options: Mapping[str, Any] = MappingProxyType({}),
+        *,
+        own_loss: bool = False,
     ) -> None:
         super().__init__((features_of(input_shape),), heads)
         inputs, outputs = self.input_shape[0], sum(head.features for head in heads)
+        column = self.heads[OBJECTIVE].features - 1 if own_loss else None
         try:
-            module = module_of(source, seed, inputs=inputs, outputs=outputs, **options)
-            self.state_size = int(getattr(source, "state_size", 0))
+            module = module_of(source, seed, inputs=inputs, outputs=outputs - own_loss, **options)
+            self.state_size = int(getattr(module, "state_size", 0))
             self._keeps_input = bool(getattr(source, "keeps_input", False))
             needs = "the objective's size plus the sizes of its messages"
-            if self.state_size:
-                module, needs = Stateful(module, inputs), f"{needs}, and its state"
+            needs += ", and its state" * (self.state_size > 0) + ", and its loss" * own_loss
+            if self.state_size or own_loss:
+                module = SideBySide(module, inputs, state=self.state_size > 0, loss=column)
             inputs, outputs = inputs + self.state_size, outputs + self.state_size
             check_module(module, inputs, outputs, needs, random=True)
         except ScenarioError as error:

@@ -27,6 +27,7 @@ __all__ = [
     "Classification",
     "Coding",
     "Objective",
+    "OwnLoss",
     "OwnObjective",
     "Regression",
     "Weighted",
@@ -45,6 +46,8 @@ class AnyObjective(ABC):
     """Name of its metric: higher is better for `accuracy` and `return`, lower for `error` and `bits`."""
     needs_rewards: ClassVar[bool] = False
     """Whether it is a policy objective, which learns actions from rewards."""
+    of_network: ClassVar[bool] = False
+    """Whether the network itself returns the loss."""
     refuses: ClassVar[frozenset[str]] = frozenset({"reward", "critic", "goal"})
     """Keys of all objectives that this kind does not have."""
     Options: ClassVar[type[kinds.Options]] = kinds.Options
@@ -172,6 +175,26 @@ class Coding(Objective):
 
 
 @final
+@extensions.objective("own_loss")
+class OwnLoss(Objective):
+    """The loss that a user's network returns beside its output; a target only says at which steps and where it counts."""
+
+    metric = "own_loss"
+    scores_loss = True
+    of_network = True
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        return output.squeeze(1)
+
+    def score(self, output: Tensor, target: Tensor) -> Tensor:
+        return self.loss(output, target)
+
+    @staticmethod
+    def size(shape: tuple[int, ...], classes: int | None) -> int:
+        return 1
+
+
+@final
 class ActionValue(Objective):
     """Squared error of an agent's estimate of one number, such as the reward, for the action it takes.
 
@@ -276,7 +299,7 @@ class Weighted(Objective):
     metric and whether it had a target.
 
     Args:
-        targets: The target signals, which name the objectives.
+        targets: The target signals, which name the objectives; `own` is a network's loss without one.
         parts: The objectives; their outputs are side by side in this order.
         sizes: Output size of each objective.
         weights: Factor of each loss; of a stack one for each member, where they differ.
@@ -318,10 +341,10 @@ class Weighted(Objective):
     def score(self, output: Tensor, target: Any) -> Tensor:
         return self.combined(self._terms(output, target))[1]
 
-    def _terms(self, output: Tensor, target: Mapping[str, Tensor]) -> list[Term | None]:
+    def _terms(self, output: Tensor, target: Mapping[str, Any]) -> list[Term | None]:
         terms: list[Term | None] = []
         for name, part, outputs in zip(self.targets, self.parts, self.outputs, strict=True):
-            own = output[:, outputs], target[name]
+            own: tuple[Tensor, Any] = output[:, outputs], target.get(name)
             terms.append((part.loss(*own), part.score(*own), None))
         return terms
 

@@ -54,6 +54,8 @@ def check(kind: Any, *, point: str | None = None, **options: Any) -> None:
             again = Scenario.from_yaml(scenario.to_yaml())
             _require(again == scenario, "the scenario differs after it was written to YAML and read back")
     with _tried(name, "alone"):
+        if scenario.agents["s0"].layers is None:
+            _require(_returns_finite(scenario), "it returns NaN or infinite numbers")
         alone = _learned(scenario, stacked=False)
         untouched = _learned(scenario, stacked=False, steps=0)
         _require(any(not torch.equal(alone[key], untouched[key]) for key in alone), "no parameter is trained")
@@ -117,6 +119,13 @@ def _document(point: str, kind: dict[str, Any]) -> dict[str, Any]:
     document["agents"] = {f"{end}{i}": own for i in range(2) for end, own in (("s", sender), ("r", receiver))}
     document["channels"] = [{"from": f"s{i}", "to": f"r{j}", **channel} for i in range(2) for j in range(2)]
     return document
+
+
+def _returns_finite(scenario: Scenario) -> bool:
+    """Whether all that the network of `s0` returns for the first examples is finite."""
+    with Simulation(scenario, seed=1, dtype=torch.float64) as simulation:
+        ports = simulation.agents["s0"].module(simulation.signals["image"].flatten(1))
+    return all(bool(port.isfinite().all()) for port in ports.values())
 
 
 def _learned(

@@ -202,6 +202,8 @@ def check_module(module: nn.Module, inputs: int, outputs: int, needs: str, *, ra
     name = type(getattr(module, "module", module)).__name__  # of what is wrapped
     try:
         shape = _output_shape(module, inputs)
+    except ScenarioError:
+        raise
     except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
         raise ScenarioError(f"{name} does not take inputs of [batch, {inputs}] ({_line(error)})") from None
     if shape != [2, outputs]:

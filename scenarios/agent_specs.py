@@ -149,8 +149,8 @@ class ObjectiveSpec(KindSpec, sections=("objective",)):
         kind: `classification` (cross-entropy), `regression` (squared error), or `coding` (code length of the target:
             cross-entropy, or for targets of zeros and ones binary cross-entropy of each component). For agents that act:
             `a2c`, `ppo` or `reinforce` (policy gradients from the rewards of a window). Or a registered name, or from Python
-            a function or module that returns the loss per sample.
-        target: The target signal; policies have none.
+            a function or module that returns the loss per sample; or `own_loss`, which a network of your own returns.
+        target: The target signal; policies have none. With `own_loss` it is optional: it is where the loss counts.
         read: `each`: the output is scored at each step of an example; `last`: at its last step only. None: `last` if examples
             are episodes, else `each`.
         scale: Factor of the loss.
@@ -176,6 +176,11 @@ class ObjectiveSpec(KindSpec, sections=("objective",)):
         return bool(self.declared("needs_rewards", False))
 
     @property
+    def of_network(self) -> bool:
+        """Whether the network itself returns the loss."""
+        return bool(self.declared("of_network", False))
+
+    @property
     def valued(self) -> bool:
         """Whether it learns a value function."""
         return bool(self.declared("needs_value", False))
@@ -184,11 +189,11 @@ class ObjectiveSpec(KindSpec, sections=("objective",)):
     def in_words(self) -> str:
         """Kind and target, or rewards."""
         of = self.target or " + ".join(self.reward or ("reward",))
-        return f"{name_of(self.kind)} of {of}"
+        return name_of(self.kind) if self.of_network else f"{name_of(self.kind)} of {of}"
 
     @model_validator(mode="after")
     def _goal_and_target(self) -> Self:
-        if not self.policy and self.target is None:
+        if not (self.policy or self.of_network) and self.target is None:
             message = f"{MISSING}; a {name_of(self.kind)} objective needs it: name a signal, such as label"
             raise DocumentError(("target",), message)
         if self.goal is None and COSINE in (self.reward or ()):
@@ -272,6 +277,11 @@ class AgentSpec(Spec):
         return several if self.objective is None else {("objective",): self.objective}
 
     @property
+    def own_loss(self) -> bool:
+        """Whether its network returns a loss, its last objective."""
+        return any(goal.of_network for goal in self.goals.values())
+
+    @property
     def p_update(self) -> float:
         """The probability that it learns from a window."""
         return float(self.learn) or 1.0
@@ -297,10 +307,15 @@ class AgentSpec(Spec):
         return Catalogue("network")[str(network.kind)] if isinstance(network, NetworkSpec) else network
 
     @property
-    def state_size(self) -> int:
-        """Components of the state that a user-defined network passes to its next tick: its attribute `state_size`, or 0."""
-        size = 0 if self.layers is not None else getattr(self.source, "state_size", 0)
-        return size if isinstance(size, int) and size > 0 else 0
+    def state_size(self) -> int | None:
+        """Components of the state that a user-defined network passes to its next tick: its attribute `state_size`, or 0.
+
+        None: what a factory makes may have one, and is not made yet.
+        """
+        source = None if self.layers is not None else self.source
+        size = getattr(source, "state_size", None)
+        made_yet = source is None or (hasattr(source, "named_parameters") and not isinstance(source, type))
+        return max(size, 0) if isinstance(size, int) else 0 if made_yet else None
 
     def always_written(self) -> frozenset[str]:
         """Return the fields whose defaults differ for a policy."""
@@ -326,9 +341,21 @@ class AgentSpec(Spec):
             message = "an action is the output of one objective; write `objective`, or give the others to other agents"
             raise DocumentError(("objectives",), message)
         for i, one in enumerate(self.objectives):
-            if one.target is None or one.policy:
+            if one.policy:
                 message = f"a policy ({name_of(one.kind)}) is an agent's only objective; write `objective`"
                 raise DocumentError(("objectives", i, "kind"), message)
+            if one.of_network and i < len(self.objectives) - 1:
+                raise DocumentError(
+                    ("objectives", i, "kind"), "own_loss is the last objective; put it at the end"
+                )
+        if self.own_loss and self.layers is not None:
+            message = f"own_loss is returned by a network of your own, not by {self.layers.kind}; give the agent one"
+            raise DocumentError(("network",), message)
+        if self.own_loss and self.acts:
+            message = (
+                "an action is the output for a target or of a policy, and own_loss has none; leave it out"
+            )
+            raise DocumentError(("acts",), message)
         return self
 
     @model_validator(mode="after")

@@ -102,7 +102,8 @@ _FOR_STATES = ("horizon", "auxiliary")
 
 
 def _has_state(agent: AgentSpec) -> bool:
-    return agent.layers.recurrent if agent.layers is not None else agent.state_size > 0
+    """Whether an agent has a state; one whose network is not made yet may have one."""
+    return agent.layers.recurrent if agent.layers is not None else agent.state_size != 0
 
 
 def _state(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:

@@ -194,8 +194,10 @@ class Scenario(Spec):
 
     @cached_property
     def readouts(self) -> tuple[str, ...]:
-        """The agents whose mean metric is the scenario's metric."""
-        return self.readout or tuple(name for name, agent in self.agents.items() if agent.goals)
+        """The agents whose mean metric is the scenario's metric: not those with a loss of their network alone."""
+        goals = {name: agent.goals.values() for name, agent in self.agents.items() if agent.goals}
+        scored = tuple(name for name, own in goals.items() if not all(goal.of_network for goal in own))
+        return self.readout or scored or tuple(goals)
 
     @cached_property
     def locked_agents(self) -> frozenset[str]:

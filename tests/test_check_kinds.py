@@ -43,6 +43,14 @@ class Counting(Small):
         return found
 
 
+class Undefined(nn.Linear):
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).log()
+
+
 class Failing(Recorder):
     def __init__(self, directory: Any) -> None:
         raise OSError("no room")
@@ -109,6 +117,7 @@ BAD: list[tuple[Any, str, dict[str, Any], str]] = [
     (Misfit, "gradient", {}, "Misfit, alone: .*does not take inputs of"),
     (Random, "gradient", {}, "Random, alone: .*uses random numbers"),
     (Counting, "gradient", {}, "Counting, saved and resumed: a resumed run gives other parameters: '"),
+    (Undefined, "network", {}, "Undefined, alone: it returns NaN or infinite numbers"),
     (summed, "objective", {}, "summed, alone: .*summed"),
     (forgetful, "schedule", {}, "forgetful, alone: the same seed gives other parameters"),
     (Failing, "recorder", {}, "Failing, alone: .*no room"),

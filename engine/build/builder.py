@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ from antiphon.comms.links import FanIn
 from antiphon.engine.build.channels import Devices, Wiring, connect, optimiser_of
 from antiphon.engine.build.learning_groups import windows_of
 from antiphon.engine.build.policies import policy_goal
-from antiphon.engine.build.shapes import Shapes, candidates_of, default_norm, memories, resolve
+from antiphon.engine.build.shapes import Shapes, candidates_of, default_norm, resolve
 from antiphon.engine.build.tied_values import tie_parameters
 from antiphon.engine.features.divergence import Divergence
 from antiphon.engine.heart.agent import Agent, Goal, Inputs
@@ -41,7 +41,7 @@ from antiphon.errors import RunError, ScenarioError, suggest
 from antiphon.nets.random import generator, seed_for
 from antiphon.problems import DocumentError, Path, placed
 from antiphon.scenarios.agent_specs import AgentSpec, CriticSpec, NetworkSpec, ObjectiveSpec
-from antiphon.scenarios.channel_specs import ChannelSpec
+from antiphon.scenarios.channel_specs import STATE, ChannelSpec
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.relations import learning_groups
 from antiphon.scenarios.ties import tied_agents
@@ -129,13 +129,13 @@ class _Builder:
     shapes: Shapes
 
     def build(self) -> System:
-        specs = [*(c for c in self.scenario.channels if not c.state), *memories(self.scenario)]
-        with Progress("building", len(self.scenario.agents) + len(specs)) as progress:
-            return self._build(specs, progress)
+        with Progress("building", len(self.scenario.agents) + len(self.scenario.channels)) as progress:
+            return self._build(progress)
 
-    def _build(self, specs: list[ChannelSpec], progress: Progress) -> System:
+    def _build(self, progress: Progress) -> System:
         shapes = self.shapes
         agents = self._agents(shapes, progress)
+        specs = [*(c for c in self.scenario.channels if not c.state), *self._memories(agents)]
         tied, notes = tie_parameters(self.scenario, agents)
         episode = _episode_windows(self.env.longest_episode)
         groups = self._groups(episode)
@@ -191,6 +191,17 @@ class _Builder:
                 if f"{end}.state" in channel.gradient.ends:
                     agents[name].trail = {}
                     agents[name].looked_back = max(agents[name].looked_back, back)
+
+    def _memories(self, agents: dict[str, Agent]) -> Iterator[ChannelSpec]:
+        """Yield the state channels of all agents with a state: where the scenario names none, a detached one."""
+        for name, agent in agents.items():
+            named = self.scenario.memory_of(name)
+            if agent.learner.network.state_size:
+                implied = {"from": name, "to": name, "key": STATE, "coupling": "detached"}
+                yield named or ChannelSpec.model_validate(implied)
+            elif named is not None:
+                message = f"agent '{name}' has no state: its module has no state_size; give it one, or use another key"
+                raise DocumentError(("channels", named.name, "key"), message)
 
     # --- agents ------------------------------------------------------------------------------------------
 
@@ -312,7 +323,7 @@ class _Builder:
         if network is None:
             options = spec.network.options if isinstance(spec.network, NetworkSpec) else {}
             seed = seed_for(self.seed, "agent", owner, "module")
-            return ModuleNetwork(spec.source, inputs, heads, seed, options)
+            return ModuleNetwork(spec.source, inputs, heads, seed, options, own_loss=spec.own_loss)
         options = network.options | {"norm": network.get("norm") or default_norm(spec, self.env)}
         if network.kind == "pointer":
             return Pointer(features_of(inputs), candidates_of(spec, self.env), heads=heads, **options)
@@ -343,7 +354,7 @@ class _Builder:
     def _goal(self, name: str, spec: AgentSpec, shapes: Shapes) -> Goal | None:
         if not spec.goals:
             return None
-        if spec.objective is not None and spec.objective.target is None:
+        if spec.objective is not None and spec.objective.policy:
             return policy_goal(name, self.scenario, self.env, shapes)
         objective = shapes.objectives[name]
         own = [objective] if not isinstance(objective, Weighted) else objective.parts
@@ -359,8 +370,7 @@ class _Builder:
     def _target_goal(
         self, name: str, spec: AgentSpec, place: Path, goal: ObjectiveSpec, objective: AnyObjective
     ) -> Goal:
-        """Bind an objective, at a place in its agent's spec, to its target."""
-        assert goal.target is not None
+        """Bind an objective, at a place in its agent's spec, to its target; a network's own loss may have none."""
         episodes = self.env.is_stream and self.env.episode_steps == self.env.hold
         last = goal.read == "last" or (goal.read is None and episodes)
         if last and not self.env.is_stream:
@@ -370,11 +380,8 @@ class _Builder:
         if (
             not spec.align
         ):  # semantics 14: some tick is at an example's last step, and some at a value of the target
-            period, phase, every = (
-                spec.clock.period,
-                spec.clock.phase,
-                self.env.all_signals[goal.target].every,
-            )
+            period, phase = spec.clock.period, spec.clock.phase
+            every = 1 if goal.target is None else self.env.all_signals[goal.target].every
             if last and (phase + 1) % math.gcd(period, self.env.hold):
                 raise DocumentError(
                     ("agents", name, "clock"),
@@ -388,7 +395,7 @@ class _Builder:
                     f"{2 * every}, …, but the agent ticks at {phase + 1}, {phase + 1 + period}, …; "
                     "change its phase or period",
                 )
-        return Goal(objective, goal.target, last, goal.scale)
+        return Goal(objective, goal.target or "", last, goal.scale)
 
     def _align(self, name: str, spec: AgentSpec) -> str | None:
         if not spec.align:

@@ -22,7 +22,7 @@ from antiphon.comms.symbols import MessageSampler
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.build.local_losses import LocalLoss
-from antiphon.engine.build.shapes import GRADIENT_ENDS, INPUT_ENDS, Shapes, head_of, slots_of, state_size
+from antiphon.engine.build.shapes import GRADIENT_ENDS, INPUT_ENDS, Shapes, head_of, slots_of
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel, SyntheticGradient
 from antiphon.engine.heart.clock import Clock, StepWindows, uses_of
@@ -116,7 +116,8 @@ class Wiring:
 
     def channel(self, spec: ChannelSpec) -> Channel:
         """Make a channel; ScenarioError where something does not fit."""
-        shape, batch = self.shapes.messages[spec.name], self.scenario.training.batch
+        batch = self.scenario.training.batch
+        shape = (self._state_size(spec.sender),) if spec.state else self.shapes.messages[spec.name]
         gradient = spec.gradient
         target: str | None = None
         ends: tuple[str, ...] = ()
@@ -244,10 +245,18 @@ class Wiring:
             "age": ContextSpec("age", ()),
             "from.phase": ContextSpec("from.phase", (), ticks(spec.sender)),
             "to.phase": ContextSpec("to.phase", (), ticks(spec.receiver)),
-            "from.state": ContextSpec("from.state", (state_size(self.scenario.agents[spec.sender]),)),
-            "to.state": ContextSpec("to.state", (state_size(self.scenario.agents[spec.receiver]),)),
+            "from.state": ContextSpec("from.state", (self._state_size(spec.sender),)),
+            "to.state": ContextSpec("to.state", (self._state_size(spec.receiver),)),
         }
+        for name in names:
+            if specs[name].shape == (0,):
+                message = f"'{name}': the agent has no state: its module has no state_size; leave it out"
+                raise DocumentError(("channels", spec.name, "gradient", "context"), message)
         return tuple(specs[name] for name in names)
+
+    def _state_size(self, agent: str) -> int:
+        """The components of an agent's state; 0: it has none."""
+        return self.agents[agent].learner.network.state_size
 
     # --- predictors ---------------------------------------------------------------------------------------
 

@@ -82,7 +82,7 @@ class LocalLoss:
         if name not in agents:
             raise self._error("of", f"no agent '{name}'{suggest(name, agents)}")
         goal = agents[name].goal
-        if goal is None:
+        if goal is None or not (goal.target or goal.parts):
             raise self._error(
                 "of", f"agent '{name}' has no objective that a lens could read; name one that has"
             )

@@ -21,7 +21,7 @@ from antiphon.extensions import name_of
 from antiphon.nets.recurrent import Cell
 from antiphon.problems import DocumentError, Path, Problems, placed
 from antiphon.scenarios.agent_specs import AgentSpec, CriticSpec, ObjectiveSpec
-from antiphon.scenarios.channel_specs import STATE, ChannelSpec
+from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.document import Scenario
 
 __all__ = [
@@ -31,12 +31,10 @@ __all__ = [
     "candidates_of",
     "default_norm",
     "head_of",
-    "memories",
     "objective_in",
     "port_norm",
     "resolve",
     "slots_of",
-    "state_size",
 ]
 
 GRADIENT_ENDS = ("returned", "from.phase", "to.phase", "from.state", "to.state")
@@ -54,31 +52,13 @@ class Shapes:
     inputs: dict[str, Shape]
     """What each agent's network takes in, by agent."""
     messages: dict[str, Shape]
-    """By channel name."""
+    """By channel name; of states the network says it."""
     heads: dict[str, tuple[Head, ...]]
     """Each agent's heads, in canonical order: the objective's, its value's, then its ports."""
     critics: dict[str, Shape]
     """What the critic of each agent takes in that has one of its own, by agent."""
     objectives: dict[str, AnyObjective]
     """Of the agents that have one, by agent."""
-
-
-def state_size(agent: AgentSpec) -> int:
-    """Return the components of the state that an agent hands to its next tick; 0: it has none."""
-    network = agent.layers
-    if network is None or not network.recurrent:
-        return agent.state_size
-    return Cell(kind=network.kind, inputs=1, size=network.get("size")).state_size
-
-
-def memories(scenario: Scenario) -> list[ChannelSpec]:
-    """Return the state channels of all recurrent agents: where a scenario names none, a detached one."""
-    found = []
-    for name, agent in scenario.agents.items():
-        if state_size(agent):
-            implied = {"from": name, "to": name, "key": STATE, "coupling": "detached"}
-            found.append(scenario.memory_of(name) or ChannelSpec.model_validate(implied))
-    return found
 
 
 def slots_of(channel: ChannelSpec, scenario: Scenario) -> int:
@@ -131,9 +111,7 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
             sizes that do not go together; the line names the place.
     """
     Problems(_signals(scenario, env)).raise_any()
-    messages: dict[str, Shape] = {
-        channel.name: (state_size(scenario.agents[channel.sender]),) for channel in memories(scenario)
-    }
+    messages: dict[str, Shape] = {}
     for channel in scenario.channels:
         if channel.state:
             continue
@@ -158,7 +136,7 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
         elif sender.layers.kind == "pointer":
             messages[channel.name] = candidates_of(sender, env)[:1]
     inputs: dict[str, Shape] = {}
-    unknown = Counter(c.receiver for c in scenario.channels if c.name not in messages)
+    unknown = Counter(c.receiver for c in scenario.channels if not c.state and c.name not in messages)
     ready = [name for name in scenario.agents if not unknown[name]]
     for name in ready:  # grows as it is read
         inputs[name] = _input_shape(scenario, name, messages, env)
@@ -311,22 +289,20 @@ def objective_in(name: str, agent: AgentSpec, env: Description) -> tuple[AnyObje
         ScenarioError: It cannot be made, or the target or the action does not fit.
     """
     goal = agent.objective
-    if goal is not None and goal.target is None:
+    if goal is not None and goal.policy:
         return _policy_in(name, agent, env)
     found = [_on_target(("agents", name, *place), one, env) for place, one in agent.goals.items()]
     if not found:
         return None
     if len(found) > 1:
         objectives, sizes = zip(*found, strict=True)
-        targets, weights = zip(*((str(one.target), one.scale) for one in agent.objectives), strict=True)
+        targets, weights = zip(*((one.target or "own", one.scale) for one in agent.objectives), strict=True)
         return Weighted(targets, objectives, sizes, weights), sum(sizes)
     objective, size = found[0]
-    if goal is None:
-        return found[0]
-    signal = env.all_signals[str(goal.target)]
     space = _space_of(name, agent, env)
-    if not agent.acts or space is None:
+    if goal is None or not agent.acts or space is None:
         return objective, size
+    signal = env.all_signals[str(goal.target)]
     made = f"and a {name_of(goal.kind)} of '{goal.target}' gives {size} outputs; take a target of"
     if isinstance(space, spaces.Discrete):
         count = int(space.n)
@@ -357,11 +333,13 @@ def objective_in(name: str, agent: AgentSpec, env: Description) -> tuple[AnyObje
 
 def _on_target(path: Path, goal: ObjectiveSpec, env: Description) -> tuple[Objective, int]:
     """Return the objective at a place of the document, and the size that its target needs."""
-    signal = env.all_signals[str(goal.target)]
     try:
         objective = objective_of(goal.kind, goal.options)
     except ScenarioError as error:
         raise placed(error, path) from None
+    if goal.target is None:  # the network returns the loss
+        return objective, 1
+    signal = env.all_signals[goal.target]
     size = objective.size(signal.shape, signal.classes)
     if size is None:
         have = f"{signal.classes} classes" if signal.classes is not None else "floats"
@@ -423,9 +401,19 @@ def _heads(
             heads[head] = Head(head, messages[channel.name], port_norm(channel, agent, env))
     memory = scenario.memory_of(name)
     if memory is not None and memory.coupling == "decoupled" and memory.gradient.auxiliary:
-        heads[AUXILIARY_PORT] = Head(AUXILIARY_PORT, (state_size(agent),))
+        heads[AUXILIARY_PORT] = Head(AUXILIARY_PORT, (_state_size(agent, memory),))
     if not heads and not scenario.outputs_of(name):
         raise DocumentError(
             ("agents", name), "it has no objective and no channel leaves it; nothing could use it"
         )
     return tuple(heads.values())
+
+
+def _state_size(agent: AgentSpec, memory: ChannelSpec) -> int:
+    """The components of the state that an agent hands to its next tick, before its network is made."""
+    if agent.layers is not None:
+        return Cell(kind=agent.layers.kind, inputs=1, size=agent.layers.get("size")).state_size
+    if agent.state_size is None:
+        message = "needs the size of the state before the network is made; make state_size an attribute of its class"
+        raise DocumentError(("channels", memory.name, "gradient", "auxiliary"), message)
+    return agent.state_size

@@ -86,7 +86,7 @@ def reasons_alone(system: System) -> dict[str, str]:
         ):
             return "returns span windows in which some agents may not learn"
         goals = () if agent.goal is None or agent.goal.policy is not None else agent.goal.each
-        for goal in goals:
+        for goal in (goal for goal in goals if goal.target):
             signal = system.description.all_signals[goal.target]
             outputs = range(agent.learner.network.port_shape(OBJECTIVE)[0])[goal.outputs or slice(None)]
             mixed = goal.of_outputs.stackable(len(outputs), signal.shape, signal.classes)

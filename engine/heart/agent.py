@@ -40,7 +40,7 @@ class Goal:
 
     objective: AnyObjective
     target: str
-    """The target signal; "" of a policy and of several."""
+    """The target signal; "" of a policy, of several and of a network's own loss without one."""
     last_only: bool
     weight: PerMember
     rewards: Rewards | None = None
@@ -69,9 +69,9 @@ class Goal:
     @property
     def signals(self) -> tuple[str, ...]:
         """Names of the signals that it reads."""
-        if self.parts:
-            return tuple(part.target for part in self.parts)
-        return (self.target,) if self.rewards is None else self.rewards.signals
+        if self.rewards is not None:
+            return self.rewards.signals
+        return tuple(goal.target for goal in self.each if goal.target)
 
 
 @dataclass(eq=False)

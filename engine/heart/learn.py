@@ -102,23 +102,23 @@ class ObjectiveEvaluator:
         return None if found is None else found._replace(losses=scaled(found.losses, goal.weight))
 
     def _loss(self, tick: Tick, agent: Agent, goal: Goal, output: Tensor) -> TickLoss | None:
-        """A single objective at one tick, without its weight."""
-        if goal.target not in tick.step_signals.signals:
+        """A single objective at one tick, without its weight; a network's own loss may have no target."""
+        if goal.target and goal.target not in tick.step_signals.signals:
             return None
         if goal.last_only and (tick.step_signals.step + 1) % self._hold:
             return None
-        target = tick.step_signals.signals[goal.target]
+        target = tick.step_signals.signals[goal.target] if goal.target else None
         present = tick.step_signals.signals.get(f"_{goal.target}")
         known = tick.step_signals.uniform.get(f"_{goal.target}")
         if known is False or (known is None and present is not None and not bool(present.any())):
             return None
         present = None if known else present
-        if present is not None:  # before the loss too: what is absent may be no number at all
+        if present is not None and target is not None:  # what is absent may be no number at all
             target = mask_fill_zero(present, target)
         present = None if present is None else agent.to_rows(present)
         if isinstance(tick.participates, Tensor):
             present = tick.participates if present is None else present & tick.participates
-        target = agent.to_rows(target)
+        target = constant(output) if target is None else agent.to_rows(target)
         objective = goal.of_outputs
         losses = objective.loss(output, target)
         score = constant(losses) if objective.scores_loss else objective.score(constant(output), target)

@@ -215,7 +215,7 @@ class ExampleRollout:
         signals, scores = self._signals.signals, Scores()
         for name, goal in with_targets(self.system).items():
             objective, output = goal.of_outputs, self.ports[name][OBJECTIVE]
-            target: Any = signals if goal.parts else signals[goal.target]
+            target: Any = signals if goal.parts else signals.get(goal.target)  # None: the network's own loss
             metrics = objective.by_metric(objective.score(output, target))
             scores[name] = {"loss": objective.loss(output, target), **metrics}
         return scores

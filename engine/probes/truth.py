@@ -314,9 +314,9 @@ def _counts(system: System, name: str, step: int) -> bool:
         return True
     if agent.align is not None:
         return True
-    signals = system.description.all_signals
+    every = {name: signal.every for name, signal in system.description.all_signals.items()}
     return any(
-        (step + 1) % signals[goal.target].every == 0 and (not goal.last_only or (step + 1) % system.hold == 0)
+        (step + 1) % every.get(goal.target, 1) == 0 and (not goal.last_only or (step + 1) % system.hold == 0)
         for goal in agent.goal.each
     )
 

@@ -83,14 +83,14 @@ def _target_loss(
 ) -> tuple[Tensor, Tensor, Tensor] | None:
     """Return an objective's losses, its metric and where there is a target, [B] each; None where nothing counts."""
     signals = tick.step_signals.signals
-    if goal.target not in signals:
+    if goal.target and goal.target not in signals:
         return None
     if goal.last_only and (tick.step_signals.step + 1) % state.system.hold:
         return None  # rule 21: `read: last`
     present = signals.get(f"_{goal.target}", ~state.nowhere)
     if not present.any():
         return None
-    target = mask_fill_zero(present, signals[goal.target])
+    target = mask_fill_zero(present, signals[goal.target]) if goal.target else constant(output)
     objective = goal.of_outputs
     losses = objective.loss(output, target)  # rule 19: before the loss too, what is absent may be NaN
     scores = constant(losses) if objective.scores_loss else objective.score(constant(output), target)

@@ -21,7 +21,7 @@ SCRIPTS = sorted(GALLERY.glob("*.py"))
 DAILY = ("01", "07")
 """Scripts that `make test-all` runs; `.ci/run` and `make nightly` run the others, which take 5 to 10 s each."""
 MARKS = dict.fromkeys(DAILY, pytest.mark.long)
-LONGEST = 25
+LONGEST = 40
 """Lines of a user's own code."""
 
 

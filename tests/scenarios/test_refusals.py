@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario, load
@@ -331,7 +332,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         f"channels[1].key: agent 'a' has no state: its network is of kind mlp; {NO_STATE}",
     ),
     (
-        recurrent(state(), a={"network": lambda inputs, outputs: None}),
+        recurrent(state(), a={"network": nn.Identity()}),
         f"channels[1].key: agent 'a' has no state: its network is user-defined and has no state_size; {NO_STATE}",
     ),
     (recurrent(state(), state(coupling="detached")), "channels[2]: a->a:state is already declared as"),

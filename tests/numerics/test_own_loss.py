@@ -1,0 +1,245 @@
+"""The loss that a network returns itself, against loops by hand; and agents that learn from nothing else."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from antiphon import Scenario, ScenarioError, Simulation
+from antiphon.engine.planning.plan import plan
+from tests.contracts.builders import LABEL, Document, Play, ring
+from tests.contracts.twins import hold
+from tests.numerics.linear import GOAL, Numbers, assert_close, descend, leaves, said, simulation_of
+from tests.numerics.loops import squared
+from tests.numerics.played import Played
+from tests.numerics.recurring import BATCH, played
+from tests.numerics.whole import DOUBLE
+
+SCALE, UNROLL, RATE = 0.3, 3, 0.1
+OWN: Document = {"kind": "own_loss", "scale": SCALE}
+SOURCE = played(endless=True)
+
+
+class Penalised(nn.Module):
+    """A hidden layer with its squared length as loss; `carried`: it is the state, of a size that the module alone knows."""
+
+    def __init__(self, inputs: int, outputs: int, carried: int = 0) -> None:
+        super().__init__()
+        self.state_size, self.outputs = carried, outputs
+        self.into, self.out = nn.Linear(inputs + carried, 5), nn.Linear(5, outputs or 1)
+
+    def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, ...]:
+        hidden = torch.tanh(self.into(x if state is None else torch.cat([x, state], 1)))
+        carried = [] if state is None else [hidden]
+        return self.out(hidden)[:, : self.outputs], *carried, hidden.square().sum(1)
+
+
+RECURRENT = partial(Penalised, carried=5)
+
+
+class Divergence(nn.Module):
+    """The KL divergence of two Gaussians from each other, each given as means and log variances."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        (m, a), (n, b) = (half.chunk(2, 1) for half in x.chunk(2, 1))
+        kl = (b - a + (a.exp() + (m - n).square()) / b.exp() - 1).sum(1) / 2
+        return x[:, :0], kl
+
+
+def call(p: Numbers, outputs: int, *inputs: Tensor) -> Any:
+    """What a penalised agent's module returns with these parameters."""
+    own = {name.removeprefix("module.module."): value for name, value in p.items()}
+    module = Penalised(own["into.weight"].shape[1], outputs).double()
+    return functional_call(module, own, inputs)
+
+
+def with_gaps() -> Played:
+    shown = played().shown
+    return Played({**shown, "_y": shown["hint"][..., 0] > 0}, ("y", "hint", "_y"), endless=True)
+
+
+@pytest.mark.parametrize(
+    ("objectives", "source", "backend"),
+    [
+        ([GOAL, OWN], SOURCE, "cohort"),
+        ([GOAL, OWN], with_gaps(), "reference"),
+        ([OWN], SOURCE, "cohort"),
+        ([OWN], SOURCE, "reference"),
+        ([{**OWN, "target": "y"}], with_gaps(), "cohort"),
+    ],
+)
+def test_every_tick_of_a_window_counts(objectives: list[Document], source: Played, backend: str) -> None:
+    """With an objective and without one; with a target it counts where the target is."""
+    agent = {"observes": ["x"], "network": RECURRENT, "clock": {"unroll": UNROLL}, "objectives": objectives}
+    with simulation_of({"a": agent}, [], source, backend) as simulation:
+        p, state = leaves(simulation.agents["a"]), torch.zeros(BATCH, 5, dtype=DOUBLE)
+        for _ in range(4):
+            loss = torch.zeros((), dtype=DOUBLE)
+            for _ in range(UNROLL):
+                seen = source.at(simulation.now)
+                output, state, own = call(p, 2 * (GOAL in objectives), seen["x"], state)
+                own = torch.where(seen["_y"], own, 0.0) if "target" in objectives[-1] else own
+                errors = squared(output, seen) if GOAL in objectives else torch.zeros_like(own)
+                loss = loss + (errors + SCALE * own).sum() / BATCH
+                info = simulation.step()
+            assert float(info["losses"]["a"]) == pytest.approx(loss.item(), abs=1e-10)
+            p, state = descend(p, loss), state.detach()
+            assert_close(simulation.agents["a"], p, 1e-10)
+
+
+@pytest.mark.parametrize("coupling", ["locked", "decoupled"])
+def test_it_goes_back_to_the_senders_as_any_loss(coupling: str) -> None:
+    agents = {
+        "a": {"observes": ["x"], "network": Penalised, "objective": OWN},
+        "b": {"network": Penalised, "objectives": [GOAL, OWN]},
+    }
+    channel = {"from": "a", "to": "b", "coupling": coupling}
+    channel |= {"gradient": {"kind": "linear", "context": ["hint"]}} if coupling == "decoupled" else {}
+    with simulation_of(agents, [channel], SOURCE) as simulation:
+        a, b = (leaves(simulation.agents[name]) for name in "ab")
+        model = simulation.channels["a->b"].synthetic_gradient
+        sg = {} if model is None else leaves(model)
+        for step in range(8):
+            seen = SOURCE.at(step)
+            sent, own = call(a, 2, seen["x"])
+            read = sent if coupling == "locked" else sent.detach().requires_grad_()
+            output, other = call(b, 2, read)
+            received = (squared(output, seen) + SCALE * other).sum() / BATCH
+            loss = SCALE * own.sum() / BATCH
+            if model is None:
+                a, b = descend(a, loss + received), descend(b, received)
+            else:
+                (gradient,) = torch.autograd.grad(received, read, retain_graph=True)
+                predicted = said(sg, "last", sent.detach(), seen["hint"])
+                a = descend(a, loss + (sent * predicted.detach()).sum() / BATCH)
+                sg = descend(sg, (predicted - BATCH * gradient).square().sum() / BATCH)
+                b = descend(b, received)
+            simulation.step()
+            assert_close(simulation.agents["a"], a, 1e-10)
+            assert_close(simulation.agents["b"], b, 1e-10)
+            if model is not None:
+                assert_close(model, sg, 1e-10)
+
+
+def test_two_agents_meet_in_the_loss_of_a_third() -> None:
+    """A posterior that sees x and a prior that sees the hint: both follow their KL divergence, over locked channels."""
+    source = Played(SOURCE.shown, ("y",), endless=True)
+    agents = {
+        "posterior": {"observes": ["x"]},
+        "prior": {"observes": ["hint"]},
+        "kl": {"network": Divergence, "objective": "own_loss"},
+    }
+    channels = [
+        {"from": name, "to": "kl", "size": 4, "coupling": "locked"} for name in ("posterior", "prior")
+    ]
+    with simulation_of(agents, channels, source) as simulation:
+        q, p = (leaves(simulation.agents[name]) for name in ("posterior", "prior"))
+        first = None
+        for step in range(30):
+            seen = source.at(step)
+            means, logs = said(q, "to_kl", seen["x"]).chunk(2, 1)
+            others = said(p, "to_kl", seen["hint"]).chunk(2, 1)
+            normal = torch.distributions.Normal
+            own, other = normal(means, (logs / 2).exp()), normal(others[0], (others[1] / 2).exp())
+            loss = torch.distributions.kl_divergence(own, other).sum() / BATCH
+            q, p = descend(q, loss), descend(p, loss)
+            info = simulation.step()
+            assert float(info["losses"]["kl"]) == pytest.approx(loss.item(), abs=1e-10)
+            assert_close(simulation.agents["posterior"], q, 1e-10)
+            assert_close(simulation.agents["prior"], p, 1e-10)
+            first = first or loss.item()
+        assert loss.item() < first / 2
+
+
+SCENES: dict[str, Document] = {
+    "beside a label that is not always there": {"agent": {"objectives": [LABEL, OWN]}},
+    "where there is a label": {"agent": {"objectives": [{**OWN, "target": "label"}], "learn": 0.5}},
+    "of windows, decoupled": {
+        "agent": {"network": RECURRENT, "objectives": [LABEL, OWN], "clock": {"unroll": 2}},
+        "state": {"coupling": "decoupled", "gradient": {"kind": "linear"}},
+    },
+    "of a locked ring": {
+        "agent": {"objectives": [OWN], "clock": {"unroll": 2}},
+        "channel": {"coupling": "locked", "gradient": {}, "link": {"delay": 1}},
+    },
+}
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_backends_agree(name: str) -> None:
+    keys = SCENES[name]
+    agent = {"network": Penalised, "objective": None, **keys["agent"]}
+    env = Play(gaps=0.3, share=0.1)
+    scene = ring(agent=agent, channel=keys.get("channel"), state=keys.get("state"), env=env)
+    hold(scene, steps=5)
+    assert not plan(Scenario.model_validate(scene)).alone  # all are stacked
+
+
+def test_evaluation_reports_it_beside_the_accuracy(tmp_path: Path) -> None:
+    """An agent with such a loss alone is no readout."""
+    goal = {"kind": "classification", "target": "label"}
+    agents = {
+        "eye": {"observes": ["image"], "network": Penalised, "objective": OWN},
+        "mind": {"network": Penalised, "objectives": [goal, OWN]},
+    }
+    channels = [{"from": "eye", "to": "mind", "size": 6, "coupling": "locked"}]
+    document: Document = {"scenario": "own", "env": {"id": "antiphon/Digits-v0"}, "agents": agents}
+    scenario = Scenario.model_validate({**document, "channels": channels})
+    assert scenario.readouts == ("mind",)
+    with Simulation(scenario) as simulation:
+        simulation.run(steps=3)
+        found = simulation.evaluate()
+        simulation.export(tmp_path / "own.pt2")
+    mind = found.agents["mind"]
+    assert set(mind) == {"loss", "label_loss", "accuracy", "own_loss"}
+    assert mind["loss"] == pytest.approx(mind["label_loss"] + SCALE * mind["own_loss"], rel=1e-5)
+    assert found.accuracy == mind["accuracy"]
+    assert found.agents["eye"]["own_loss"] > 0
+    exported = torch.export.load(tmp_path / "own.pt2").module()
+    assert exported(image=torch.rand(3, 1, 8, 8))["mind"].shape == (3, 11)
+
+
+class Averaged(Penalised):
+    def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, ...]:
+        output, loss = super().forward(x)
+        return output, loss.mean()
+
+
+PLAIN = lambda inputs, outputs: nn.Linear(inputs, outputs)
+ACTING: Document = {"objective": OWN, "objectives": (), "acts": True}
+STATE: Document = {"from": "a", "to": "a", "key": "state"}
+AUXILIARY: Document = {**STATE, "gradient": {"kind": "linear", "auxiliary": 0.5}}
+CONDITIONED: Document = {**STATE, "key": 1, "size": 2, "link": {"delay": 1}}
+CONDITIONED["gradient"] = {"kind": "linear", "context": ["from.state"]}
+
+
+@pytest.mark.parametrize(
+    ("agent", "channels", "line"),
+    [
+        ({"network": PLAIN}, [], "agents.a.network: Linear must return the output and the loss per sample,"),
+        ({"network": Averaged}, [], "agents.a.network: the loss that Averaged returns is [], not one number"),
+        ({"network": {}}, [], "agents.a.network: own_loss is returned by a network of your own, not by mlp"),
+        ({"objectives": [OWN, GOAL]}, [], "agents.a.objectives[0].kind: own_loss is the last objective"),
+        (ACTING, [], "agents.a.acts: an action is the output for a target or of a policy"),
+        ({}, [STATE], "channels[a->a:state].key: agent 'a' has no state: its module has no state_size"),
+        ({"network": RECURRENT}, [AUXILIARY], "channels[a->a:state].gradient.auxiliary: needs the size"),
+        ({}, [CONDITIONED], "channels[a->a:1].gradient.context: 'from.state': the agent has no state"),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(
+    agent: Document, channels: list[Document], line: str
+) -> None:
+    own: Document = {"observes": ["x"], "network": Penalised, "objectives": [GOAL, OWN], **agent}
+    with pytest.raises(ScenarioError) as refused:
+        simulation_of({"a": own}, channels, SOURCE)
+    assert str(refused.value).startswith(line)
+    assert "\n" not in str(refused.value)
