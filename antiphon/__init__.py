@@ -8,6 +8,7 @@ from pathlib import Path as _Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from antiphon.engine.populations.population import Population
     from antiphon.engine.simulation import Simulation
     from antiphon.engine.split.cuts import cuts
     from antiphon.engine.split.join import join
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
         synthetic_input,
     )
     from antiphon.kinds import Options
+    from antiphon.populations import population
     from antiphon.scenarios import Scenario, Template, load
     from antiphon.studies import study
 
@@ -44,6 +46,7 @@ __all__ = [
     "DataError",
     "DivergenceError",
     "Options",
+    "Population",
     "RunError",
     "Scenario",
     "ScenarioError",
@@ -61,6 +64,7 @@ __all__ = [
     "network",
     "objective",
     "optimiser",
+    "population",
     "recorder",
     "register",
     "sample",
@@ -86,6 +90,7 @@ _FROM = {
     "Scenario": "scenarios",
     "Template": "scenarios",
     "load": "scenarios",
+    "Population": "engine.populations.population",
     "Simulation": "engine.simulation",
     "cuts": "engine.split.cuts",
     "join": "engine.split.join",
@@ -102,6 +107,7 @@ _FROM = {
     "sample": "extensions",
     "schedule": "extensions",
     "synthetic_input": "extensions",
+    "population": "populations",
     "study": "studies",
 }
 

@@ -17,7 +17,7 @@ from typing import Any
 from machine import machine
 
 from antiphon import Scenario
-from antiphon.engine.runs.seeds import Seeds
+from antiphon.engine.populations.population import Population
 
 SOLVED = {"CartPole-v1": 475, "Acrobot-v1": -100, "Pendulum-v1": -250}
 """By environment: the mean return of a policy that has solved it."""
@@ -37,7 +37,7 @@ def measured(environment: str, seeds: int, steps: int | None) -> dict[str, Any]:
     scenario = scenario_of(environment)
     if steps is not None:
         scenario = scenario.with_training(steps=steps)
-    runs = Seeds(scenario, range(seeds))
+    runs = Population(scenario, range(seeds))
     try:
         runs.run()
         returns = [simulation.evaluate().return_ for simulation in runs.simulations]

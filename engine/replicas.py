@@ -73,6 +73,11 @@ class ReplicatedEngine:
         )
         self.engine.cut(step, EpisodeEnds(ended, terminated))
 
+    def revived(self, replica: int) -> Replica:
+        """Return the backend of a replica that has stopped and goes on; its next state has to be loaded."""
+        self.engine.divergence.revive(replica)
+        return Replica(self, replica)
+
     def synchronize(self) -> None:
         """Write the state of the stacks to the systems of the replicas, once a step."""
         if self._stale:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 
@@ -17,7 +17,16 @@ from antiphon.scenarios.training import Metrics, on_validation
 from antiphon.scenarios.yaml_text import DocumentSpec, read_file
 from antiphon.spec import Count, FrozenMap, Name, Spec, Text, frozen_data
 
-__all__ = ["DEFAULT", "BudgetSpec", "StudySpec", "VariantSpec", "find_study", "study_names"]
+__all__ = [
+    "DEFAULT",
+    "BudgetSpec",
+    "StudySpec",
+    "Values",
+    "VariantSpec",
+    "find_document",
+    "find_study",
+    "study_names",
+]
 
 DEFAULT = "default"
 """Name of the variant of a scenario without variants, and of the budget of a scenario alone."""
@@ -159,22 +168,39 @@ def find_study(name_or_path: str | Path) -> StudySpec | None:
     Raises:
         ScenarioError: The study is not valid.
     """
+    return find_document(StudySpec, name_or_path, _LIBRARY)
+
+
+Found = TypeVar("Found", bound=DocumentSpec)
+
+
+def find_document(kind: type[Found], name_or_path: str | Path, library: Path) -> Found | None:
+    """Return a document of the library, or read one from a file; None where it is neither.
+
+    Args:
+        kind: The document's; its first field is the key that the file begins with.
+        name_or_path: A name of the library, or the path of a YAML file.
+        library: The folder of the library's documents.
+
+    Raises:
+        ScenarioError: The document is not valid.
+    """
     path = Path(name_or_path)
-    if str(name_or_path) in study_names():
-        path = _LIBRARY / f"{name_or_path}.yaml"
-    elif not _is_study(path):
+    if str(name_or_path) in {each.stem for each in library.glob("*.yaml")}:
+        path = library / f"{name_or_path}.yaml"
+    elif not _begins_with(next(iter(kind.model_fields)), path):
         return None
-    shown = path.name if path.parent == _LIBRARY else str(path)
-    study = StudySpec.from_yaml(read_file(path), shown)
-    if not study.scenario.endswith(_SUFFIXES):
-        return study
-    return study.model_copy(update={"scenario": str(path.parent / study.scenario)})
+    found = kind.from_yaml(read_file(path), path.name if path.parent == library else str(path))
+    scenario: str = vars(found)["scenario"]
+    if not scenario.endswith(_SUFFIXES):
+        return found
+    return found.model_copy(update={"scenario": str(path.parent / scenario)})
 
 
-def _is_study(path: Path) -> bool:
-    """Whether a file holds a study; its reader raises other problems of the file."""
+def _begins_with(key: str, path: Path) -> bool:
+    """Whether a file holds such a document; its reader raises other problems of the file."""
     try:
         text = read_file(path)
     except ScenarioError:
         return False
-    return any(line.startswith("study:") for line in text.splitlines())
+    return any(line.startswith(f"{key}:") for line in text.splitlines())

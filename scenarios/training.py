@@ -31,6 +31,7 @@ __all__ = [
     "RETURN",
     "SPLITS",
     "EvaluateSpec",
+    "Metric",
     "Metrics",
     "OptimiserSpec",
     "RecorderSpec",
@@ -311,4 +312,5 @@ def _metrics(value: object) -> tuple[str, ...]:
     return listed
 
 
+Metric = Annotated[str, PlainValidator(_metric)]
 Metrics = Annotated[tuple[str, ...], PlainValidator(_metrics)]

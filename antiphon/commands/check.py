@@ -21,6 +21,7 @@ from antiphon.envs import describe
 from antiphon.errors import ScenarioError, in_one_line
 from antiphon.problems import placed
 from antiphon.scenarios import DocumentError, Scenario, Template
+from antiphon.scenarios.population import PopulationSpec, find_population
 from antiphon.scenarios.study import DEFAULT, StudySpec, find_study
 from antiphon.terminal.output import (
     console,
@@ -35,7 +36,7 @@ from antiphon.terminal.output import (
 if TYPE_CHECKING:
     from antiphon.engine.parts.division import Division
 
-__all__ = ["Findings", "check", "check_scenario", "check_study"]
+__all__ = ["Findings", "check", "check_population", "check_scenario", "check_study"]
 
 _ROWS = 20
 """Most parts in a table."""
@@ -84,7 +85,7 @@ def check(
     parts: options.Parts = None,
     json: options.Json = False,
 ) -> int:
-    """Check a scenario or a study, print its problems and warnings, and return the exit code.
+    """Check a scenario, a study or a population, print its problems and warnings, and return the exit code.
 
     Without a variant all are checked; a division into parts, of the default one.
 
@@ -93,8 +94,12 @@ def check(
     """
     values = values_of(settings or ())
     try:
-        study = None if name_or_file in scenario_names() else find_study(name_or_file)
-        if study is None:
+        known = name_or_file in scenario_names()
+        study = None if known else find_study(name_or_file)
+        population = None if known else find_population(name_or_file)
+        if population is not None:
+            found = check_population(population, values)
+        elif study is None:
             found = check_scenario(scenario_template(name_or_file), variant, values, parts or ())
         elif parts:
             raise ScenarioError(f"check: {name_or_file} is a study; --parts needs a scenario")
@@ -133,6 +138,27 @@ def check_study(study: StudySpec, options: StudyOptions) -> Findings:
     found = Findings(study.study, study.study)
     for run in plan(study, options).runs.values():
         _examine(found, run.label, run.request.template, run.request.variant, run.request.values)
+    return found
+
+
+def check_population(population: PopulationSpec, values: Mapping[str, Any]) -> Findings:
+    """Check the first member of a population, and that the others differ from it in hyperparameters alone."""
+    from antiphon.engine.populations.selection import initial_values
+    from antiphon.engine.state.hyperparameters import differences_of
+
+    found, template = (
+        Findings(population.population, population.population),
+        scenario_template(population.scenario),
+    )
+    fixed = {**population.set, **values}
+    first, *others = ({**fixed, **own} for own in initial_values(population))
+    scenario = _examine(found, "member 0", template, population.variant, first)
+    if scenario is not None:
+        try:
+            for own in others:
+                differences_of(scenario, template.resolve(population.variant, own))
+        except ScenarioError as error:
+            found.add("members", [DocumentError((), str(error))], [])
     return found
 
 

@@ -8,8 +8,9 @@ from antiphon.commands import options
 from antiphon.commands.arguments import given_scenario, parts_of, values_of
 from antiphon.commands.run import print_outcome, train
 from antiphon.engine.parts.settings import PartsSettings
-from antiphon.engine.runs.directory import RunDirectory
+from antiphon.engine.runs.directory import POPULATION, RunDirectory
 from antiphon.engine.runs.run_loop import Outcome
+from antiphon.errors import RunError
 from antiphon.terminal.output import display_path, remark
 
 __all__ = ["resume"]
@@ -36,9 +37,17 @@ def resume(
     checkpoint_every: options.CheckpointEvery = None,
     json: options.Json = False,
 ) -> int:
-    """Resume a run; return the exit code."""
+    """Resume a run or a population; return the exit code."""
     from antiphon.engine.runs.run import resume as resume_run
 
+    if (path / POPULATION).is_file():
+        given = (python, steps, settings, parts, mode, every, ray)
+        if any(each is not None for each in given):
+            raise RunError(f"{path}: is a population, which is resumed as it is; leave out all other options")
+        from antiphon.commands.population import train_population
+        from antiphon.engine.populations.run import PopulationRun
+
+        return train_population(PopulationRun.of_directory(path), json, checkpoint_every)
     directory = RunDirectory.open(path)
     agents, of_parts = directory.values.get("agents", {}), {"ray": ray, "mode": mode, "every": every}
     division = parts_of(parts, agents, of_parts, PartsSettings.of_facts(directory.facts))

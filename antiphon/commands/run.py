@@ -33,6 +33,7 @@ from antiphon.errors import AntiphonError, RunError
 from antiphon.files import finite
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.advice import is_unused_key
+from antiphon.scenarios.population import find_population
 from antiphon.terminal.output import (
     console,
     decimal,
@@ -63,7 +64,9 @@ def run(
     epochs: Annotated[
         float | None, options.real("E", "Number of training steps, in epochs of the examples.")
     ] = None,
-    seed: Annotated[int, options.count("S", "Random seed.", "--seed", "-s", least=0)] = 0,
+    seed: Annotated[
+        int | None, options.count("S", "Random seed (default: 0).", "--seed", "-s", least=0)
+    ] = None,
     seeds: Annotated[
         int | None,
         options.count(
@@ -97,7 +100,7 @@ def run(
     checkpoint_every: options.CheckpointEvery = None,
     json: options.Json = False,
 ) -> int:
-    """Run a scenario, with one seed or several; return the exit code."""
+    """Run a scenario, with one seed or several, or a population; return the exit code."""
     from antiphon.engine.runs.run import begin
 
     if steps is not None and epochs is not None:
@@ -106,6 +109,28 @@ def run(
         raise RunError(f"--epochs: must be above 0, not {epochs:g}")
     if exist in ("resume", "overwrite") and name is None:
         raise RunError(f"--exist {exist}: needs the name of the run; give it with --name")
+    if (population := find_population(name_or_file)) is not None:
+        refused = {"--variant": variant, "--epochs": epochs, "--seeds": seeds, "--parts": parts, "--ray": ray}
+        refused |= {"--mode": mode, "--every": every, "--cluster": cluster}
+        for option, given in refused.items():
+            if given is not None:
+                raise RunError(f"{option}: {name_or_file} is a population; leave it out")
+        from antiphon.commands.population import run_population
+
+        return run_population(
+            population,
+            values=values_of(settings or ()),
+            steps=steps,
+            seed=seed,
+            name=name,
+            logdir=logdir,
+            exist=exist,
+            checkpoint_every=checkpoint_every,
+            json=json,
+            device=device,
+            backend=backend,
+        )
+    seed = seed or 0
     request = Request(
         template=scenario_template(name_or_file),
         variant=variant,

@@ -382,6 +382,11 @@ class DivergenceCheck:
                 channel.gradient.disable(members)
                 channel.input.disable(members)
 
+    def revive(self, replica: int) -> None:
+        """Let a replica that has diverged take part again, once a state is loaded into it."""
+        self.divergence.stopped.pop(replica, None)
+        self._stopped.discard(replica)
+
     # --- agents ----------------------------------------------------------------------------------------------
 
     def check_updates(self, updates: Sequence[Update], step: int) -> list[Update]:

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 __all__ = [
     "EXIST",
     "MEASURED",
+    "POPULATION",
     "RunDirectory",
     "check_exist",
     "check_free",
@@ -75,6 +76,8 @@ _BEST = "best"
 """Name of the checkpoint that was best by `training.keep_best`."""
 _SCENARIO, _RUN, _RESULT = "scenario.yaml", "run.json", "result.json"
 MEASURED = "measured.json"
+POPULATION = "population.json"
+"""In the folder of a population's members: its document, and which of them is best."""
 _TABLES = ("metrics.csv", "parts.csv")
 _EVENTS = "events.out.tfevents.*.antiphon"
 """Event files that a run writes; others in its directory are let alone."""
@@ -135,7 +138,7 @@ def is_free(path: Path) -> bool:
     if not path.is_dir():
         return not os.path.lexists(path)
     names = {each.name for each in path.iterdir()}
-    begun = {name for name in names if name.startswith((f".{_RUN}.", f".{_SCENARIO}."))}
+    begun = {name for name in names if name.startswith((f".{_RUN}.", f".{_SCENARIO}.", f".{POPULATION}."))}
     return not names or (LOCK in names and names <= {LOCK, _SCENARIO, *begun})
 
 
@@ -245,8 +248,13 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
-        """Return the run of a folder; RunError where it holds none, a damaged one, or one of another format."""
+        """Return the run of a folder, or the best run of a population's.
+
+        RunError where it holds none, a damaged one, or one of another format.
+        """
         path = Path(path)
+        if (population := path / POPULATION).is_file() and (best := read_checked(population).get("best")):
+            path = path / str(best)
         place = path / _RUN
         if not os.path.lexists(place):
             raise RunError(f"{path}: no run there (a run directory holds run.json)")

@@ -126,7 +126,7 @@ class RunLoop:
     Args:
         simulations: At the step they start from.
         observers: Called in this order.
-        step: Steps all that have not diverged (`Seeds.step`); None: there is one simulation, which is stepped itself.
+        step: Steps all that have not diverged (`Population.step`); None: there is one simulation, which is stepped itself.
 
     Attributes:
         running: The simulations that have not ended.

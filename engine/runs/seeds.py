@@ -1,179 +1,34 @@
-"""Seeds of one scenario: replicas that are stepped together where that is possible, and their runs, each with a directory of its own."""
+"""Population of one scenario: replicas that are stepped together where that is possible, and their runs, each with a directory of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, nullcontext, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from antiphon.engine.base_simulation import StepInfo, check_continues
+from antiphon.engine.base_simulation import check_continues
 from antiphon.engine.build.builder import chosen_device, without_weights
-from antiphon.engine.build.join_replicas import sequential_reason_of
-from antiphon.engine.build.stacking import reasons_alone
-from antiphon.engine.environment import EnvironmentRunner, with_own_env
-from antiphon.engine.replicas import Replica, ReplicatedEngine
+from antiphon.engine.populations.population import Population, sequential_reason
 from antiphon.engine.runs.directory import RunDirectory, check_free, remove_run
-from antiphon.engine.runs.lock import DirectoryLock
+from antiphon.engine.runs.lock import LOCK, DirectoryLock
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import Run, begin
-from antiphon.engine.runs.run_loop import Observer, Outcome, RunLoop
+from antiphon.engine.runs.run_loop import Observer, Outcome
 from antiphon.engine.runs.run_writer import RunWriter, create_directory
-from antiphon.engine.simulation import Simulation, steps_to_take
 from antiphon.engine.state.checkpoint import read_simulation
-from antiphon.engine.state.hyperparameters import differences_of
-from antiphon.engine.state.replica_signals import joined
-from antiphon.errors import DivergenceError, ScenarioError
+from antiphon.errors import RunError
 from antiphon.files import write_json
-from antiphon.scenarios import Scenario, Template
-from antiphon.scenarios.document import as_scenario
 from antiphon.scenarios.training import OF_AGENTS
 from antiphon.telemetry.statistics import seed_statistics
 
-__all__ = ["MultiSeedOutcome", "MultiSeedRun", "Seeds", "sequential_reason", "summary_of"]
+if TYPE_CHECKING:
+    from antiphon.engine.populations.run import Selection
 
-
-class Seeds:
-    """Replicas of one scenario, one for each seed, all stepped at a time.
-
-    Args:
-        scenario: See `Simulation`; or one for each seed, equal but for hyperparameters.
-        seeds: One for each replica; of one scenario, different ones.
-        backend: `reference` and `native` step one after the other; else together, where that is possible.
-        settings: Other arguments of `Simulation`.
-
-    Attributes:
-        simulations: One for each seed, in order.
-        sequential_reason: Why they are stepped one after the other; None: they are stepped together.
-
-    Raises:
-        ScenarioError: No seed, a seed twice, or a scenario that cannot be built; scenarios that differ in more than
-            hyperparameters.
-    """
-
-    def __init__(
-        self,
-        scenario: Scenario | Template | str | Path | Sequence[Scenario],
-        seeds: Sequence[int],
-        *,
-        backend: str = "cohort",
-        **settings: Any,
-    ) -> None:
-        seeds = list(seeds)
-        given = (
-            [as_scenario(scenario)] * len(seeds)
-            if isinstance(scenario, Scenario | Template | str | Path)
-            else list(scenario)
-        )
-        distinct = set(zip(map(id, given), seeds, strict=False))
-        if not seeds or not len(distinct) == len(seeds) == len(given):
-            raise ScenarioError(f"seeds: got {seeds}; give different ones, at least one")
-        for other in given[1:]:
-            differences_of(given[0], other)
-        reason = "every seed needs one of its own"
-        scenarios = [given[0], *(with_own_env(own, reason) for own in given[1:])]
-        self.simulations: list[Simulation] = []
-        self._joint: ReplicatedEngine | None = None
-        self._worlds: list[EnvironmentRunner] = []
-        """Of all seeds, diverged replicas among them: the others' steps are taken with theirs."""
-        try:
-            for own, seed in zip(scenarios, seeds, strict=True):
-                self.simulations.append(
-                    Simulation(own, seed=seed, backend=backend, stacked=False, **settings)
-                )
-            self.sequential_reason = sequential_reason(self.simulations[0], backend, len(seeds))
-            if self.sequential_reason is None:
-                self._joint = ReplicatedEngine([simulation._system for simulation in self.simulations])
-                for world, simulation in enumerate(self.simulations):
-                    simulation.backend = Replica(self._joint, world)  # type: ignore[assignment]
-                self._worlds = [simulation.world for simulation in self.simulations]
-            elif backend != "reference":
-                for simulation in self.simulations:
-                    simulation._change_backend(backend)
-        except BaseException:
-            self.close()
-            raise
-
-    def step(self) -> list[StepInfo]:
-        """Take one step of all replicas that have not diverged or been stopped, and return its info for each.
-
-        DivergenceError where there is none.
-        """
-        for simulation in self.simulations:
-            if simulation.stop_reason is not None and isinstance(simulation.backend, Replica):
-                simulation._leave_replicas(None)
-        running = [one for one in self.simulations if one.diverged is None and one.stop_reason is None]
-        if not running:
-            raise DivergenceError(str(self.simulations[0].diverged))
-        infos: list[StepInfo] = []
-        joint = self._joint
-        if joint is None:
-            for simulation in running:
-                with suppress(DivergenceError):  # noted in the simulation
-                    infos.append(simulation.step())
-            return infos
-        step = running[0].now
-        if any(simulation.now != step for simulation in running):
-            raise ScenarioError("seeds: they are at different steps; load states of the same step into all")
-        watched = [simulation.row_steps.due(step) for simulation in self.simulations]
-        step_signals = joined([world.step_signals for world in self._worlds])
-        joint.tick(step, step_signals)
-        actions = joint.engine.forward_pass.actions
-        each = enumerate(self._worlds)
-        ends = [world.advance(None if actions is None else actions.of(replica)) for replica, world in each]
-        step_signals.complete()
-        joint.cut(step, ends)
-        learned = joint.learn(step, watch=any(watched))
-        for world, (simulation, watch, ended) in enumerate(zip(self.simulations, watched, ends, strict=True)):
-            share: object = simulation.backend
-            if simulation.stop_reason is not None:
-                continue
-            if simulation.diverged is None and world in joint.stopped:
-                simulation._leave_replicas(joint.stopped[world])
-            elif simulation.diverged is None:
-                assert isinstance(share, Replica)
-                infos.append(simulation._record_step(step, share.report(learned), ended.ended, watch=watch))
-        return infos
-
-    def steps(self, count: int) -> Iterator[list[StepInfo]]:
-        """Take `count` steps, one at a time."""
-        return (self.step() for _ in range(count))
-
-    def run(self, steps: int | None = None, *, epochs: float | None = None) -> None:
-        """Run for `steps` or `epochs` (see `Simulation.run`); with neither, until `training.steps` have been done.
-
-        DivergenceError where all replicas have diverged; if some have, `simulation.diverged` is the message of each.
-        """
-        first = self.simulations[0]
-        steps = steps_to_take(first, steps, epochs)
-        if steps is None:
-            steps = max(0, first.scenario.training.steps - first.now)
-        outcomes = RunLoop(self.simulations, step=self.step).run(steps)
-        if all(outcome.error is not None for outcome in outcomes):
-            raise DivergenceError(str(outcomes[0].error))
-
-    def close(self) -> None:
-        """Close all simulations, and the environments of seeds that have left."""
-        for simulation in self.simulations:
-            simulation.close()
-        for world in self._worlds:
-            world.env.close()
-
-
-def sequential_reason(simulation: Simulation, backend: str, count: int) -> str | None:
-    """Return why `count` seeds of a scenario, of one of which there is a simulation, are stepped one after the other.
-
-    None: they are stepped together.
-    """
-    if backend in ("native", "reference"):
-        return f"the {backend} backend was requested"
-    if count == 1:
-        return "there is only one"
-    alone = [f"'{name}' runs unstacked: {why}" for name, why in reasons_alone(simulation._system).items()]
-    return sequential_reason_of(simulation._system, alone)
+__all__ = ["MultiSeedOutcome", "MultiSeedRun", "summary_of"]
 
 
 @dataclass(frozen=True)
@@ -200,6 +55,7 @@ class MultiSeedRun:
     Args:
         requests: One for each run, equal but for the seeds.
         paths: Their directories.
+        selection: What replaces some by others between their steps; None: nothing does.
         exist: Where a directory exists and is not empty: `resume` (runs that have ended are kept), `overwrite` or `error`.
 
     Attributes:
@@ -213,8 +69,15 @@ class MultiSeedRun:
         RunError: A directory holds something else; nothing has been written.
     """
 
-    def __init__(self, requests: Sequence[Request], paths: Sequence[Path], *, exist: str = "error") -> None:
-        self.requests, self.paths = requests, paths
+    def __init__(
+        self,
+        requests: Sequence[Request],
+        paths: Sequence[Path],
+        *,
+        selection: Selection | None = None,
+        exist: str = "error",
+    ) -> None:
+        self.requests, self.paths, self._selection = requests, paths, selection
         self.until = requests[0].scenario.training.steps
         self._exist = exist
         self._ended: dict[int, Outcome] = {}
@@ -239,7 +102,9 @@ class MultiSeedRun:
                 self.sequential_reason = sequential_reason(
                     one.simulations[0], requests[0].backend, len(several)
                 )
-        if self.sequential_reason is not None:
+        if selection is not None:
+            self._check_one_group()
+        elif self.sequential_reason is not None:
             self._groups = [[index] for group in self._groups for index in group]
 
     def _common_steps(self) -> dict[int, int]:
@@ -272,6 +137,16 @@ class MultiSeedRun:
                 groups.setdefault(key, []).append(index)
         return list(groups.values())
 
+    def _check_one_group(self) -> None:
+        """Raise RunError where members of a population are at different steps, so that they cannot go on together."""
+        training = [group for group in self._groups if self._steps[group[0]] < self.until]
+        if training and len(training[0]) < len(self.requests):
+            steps = sorted({f"{step:,}" for step in self._steps})
+            raise RunError(
+                f"{self.paths[0].parent}: its members are at steps {', '.join(steps)}; restore their directories from a copy, "
+                "or begin anew with --exist overwrite"
+            )
+
     def train(
         self,
         *observers: Observer,
@@ -287,6 +162,9 @@ class MultiSeedRun:
         """
         with nullcontext() if summary_dir is None else DirectoryLock(summary_dir):
             outcomes = dict(self._ended)
+            for path in (self.paths[index] for index in outcomes):
+                if (path / LOCK).exists():  # its process was killed between its end and this one's
+                    DirectoryLock(path).release()
             for group in self._groups:
                 found = self._train_group(group, observers, checkpoint_every)
                 outcomes |= dict(zip(group, found, strict=True))
@@ -316,7 +194,8 @@ class MultiSeedRun:
                 undo.callback(directory.release)
             replicas = self._build(group)
             self._open_writers(group, replicas, every)
-            return Run(replicas.simulations, self.until, replicas.step).train(*observers)
+            step = replicas.step if self._selection is None else self._selection.steps_of(replicas)
+            return Run(replicas.simulations, self.until, step).train(*observers)
 
     def _ends_alone(self, index: int) -> bool:
         """Return whether a run has taken its last step together with others, and been killed before its end was written."""
@@ -327,15 +206,18 @@ class MultiSeedRun:
             and len(there.facts.get("together") or ()) > 1
         )
 
-    def _build(self, group: Sequence[int]) -> Seeds:
+    def _build(self, group: Sequence[int]) -> Population:
         """Build the replicas of a group, at the step they start from."""
         request, existing = self.requests[group[0]], self._existing.get(group[0])
         device, facts = chosen_device(request.device), {} if existing is None else existing.facts
         saved = self._saved(group)
         if existing is not None:
             torch.set_float32_matmul_precision(facts.get("matmul_precision", "highest"))
-        replicas = Seeds(
-            without_weights(request.scenario) if saved else request.scenario,
+        replicas = Population(
+            [
+                without_weights(each) if saved else each
+                for each in (self.requests[index].scenario for index in group)
+            ],
             [self.requests[index].seed for index in group],
             backend=request.backend,
             device=device,
@@ -344,9 +226,9 @@ class MultiSeedRun:
         )
         with ExitStack() as undo:
             undo.callback(replicas.close)
-            for path, simulation in zip(saved, replicas.simulations, strict=False):
-                simulation.scenario = request.scenario
-                simulation._load_saved(read_simulation(path, request.given, device))
+            for index, path, simulation in zip(group, saved, replicas.simulations, strict=False):
+                simulation.scenario = self.requests[index].scenario
+                simulation._load_saved(read_simulation(path, self.requests[index].given, device))
                 check_continues(simulation)
             undo.pop_all()
         return replicas
@@ -357,7 +239,7 @@ class MultiSeedRun:
         found = [self._existing[index].path / name for index in group if index in self._existing]
         return found if len(found) == len(group) and all(path.exists() for path in found) else []
 
-    def _open_writers(self, group: Sequence[int], replicas: Seeds, every: int | None) -> None:
+    def _open_writers(self, group: Sequence[int], replicas: Population, every: int | None) -> None:
         """Open the directories of runs that are trained together; on failure no new one is left."""
         seeds = [self.requests[index].seed for index in group]
         with ExitStack() as undo:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from antiphon.scenarios import Scenario
 from antiphon.spec import plain
 
-__all__ = ["described_scenario"]
+__all__ = ["described", "described_scenario"]
 
 _DIGITS = 16
 """Hexadecimal digits of a digest."""
@@ -32,15 +32,16 @@ def described_scenario(scenario: Scenario) -> dict[str, Any]:
     structure, since its parameters are in checkpoints; of a function the name, its defaults and what it encloses; of a
     class and a Gymnasium environment the name; of any other object its public attributes.
     """
-    described: dict[str, Any] = _described(plain(scenario))
-    return described
+    found: dict[str, Any] = described(plain(scenario))
+    return found
 
 
-def _described(value: Any) -> Any:
+def described(value: Any) -> Any:
+    """Return a value with the description of each Python object in its place (see `described_scenario`)."""
     if isinstance(value, Mapping):
-        return {str(key): _described(item) for key, item in value.items()}
+        return {str(key): described(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_described(item) for item in value]
+        return [described(item) for item in value]
     if isinstance(value, _PLAIN):
         return value
     digest = hashlib.sha256()

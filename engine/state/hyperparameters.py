@@ -16,6 +16,7 @@ import torch
 from antiphon.agents.objectives import Weighted
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
+from antiphon.engine.state.described_scenario import described
 from antiphon.errors import ScenarioError
 from antiphon.kinds import KindSpec
 from antiphon.problems import Path, show_path, show_value
@@ -232,5 +233,5 @@ def _differing(
     elif isinstance(old, tuple) and isinstance(new, tuple) and len(old) == len(new):
         for place, (before, after) in enumerate(zip(old, new, strict=True)):
             yield from _differing((*path, place), before, after, built_in)
-    else:
+    elif described(old) != described(new):  # else objects made alike
         yield path, old, new, built_in

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,14 +32,17 @@ def test_tensorboard_has_a_tab_channels_that_shows_the_run(page: Page, address: 
 @pytest.mark.parametrize("name", ["scalars", "hparams"])
 def test_the_standard_tabs_still_show_the_runs(page: Page, address: str, name: str) -> None:
     """The fixtures see to it that nothing is wrong in their consoles."""
+    from playwright.sync_api import TimeoutError as PlaywrightTimeout
+
     page.goto(f"{address}/#{name}")
-    for _ in range(12):  # the tab asks once, and TensorBoard may not have read all runs by then
-        page.get_by_text("other/seed1").first.wait_for()
-        page.wait_for_timeout(4000)
-        if drawn := page.get_by_text("made", exact=True).first.is_visible():
-            break
+    page.get_by_text("other/seed1").first.wait_for()
+    drawn = page.get_by_text("made", exact=True).first
+    for _ in range(5):  # the tab asks once, and TensorBoard may not have read all runs by then
+        with suppress(PlaywrightTimeout):
+            drawn.wait_for(timeout=20_000)
+            return
         page.reload()
-    assert drawn
+    drawn.wait_for()
     assert not page.get_by_text("No dashboards are active").is_visible()
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from antiphon import Scenario, Simulation, load
-from antiphon.engine.runs.seeds import Seeds
+from antiphon.engine.populations.population import Population
 from antiphon.engine.state.changes import changed
 from antiphon.engine.state.hyperparameters import OF_AGENTS, OF_CHANNELS, differences_of, values_of
 from tests.contracts.builders import GOAL, LABEL, OWN, Document, document, ring
@@ -140,7 +140,7 @@ def close(one: Simulation, other: Simulation) -> None:
 @pytest.mark.parametrize("name", SCENES)
 def test_members_with_other_numbers_compute_what_their_single_runs_do(name: str) -> None:
     scenarios = [member(name, index) for index in range(MEMBERS)]
-    with_seeds = Seeds(scenarios, [3 + index // 2 for index in range(MEMBERS)], dtype=torch.float64)
+    with_seeds = Population(scenarios, [3 + index // 2 for index in range(MEMBERS)], dtype=torch.float64)
     assert with_seeds.sequential_reason is None
     with_seeds.run(STEPS)
     for index in (0, 3, 7):
@@ -163,7 +163,7 @@ def test_equal_numbers_are_the_bits_of_seeds(name: str) -> None:
     )
     scenario = changed(scene(name), [(agent, 0.004), (channel, 0.2)])
     same = [scenario.with_training(steps=scenario.training.steps) for _ in range(3)]
-    each = [Seeds(given, [3, 4, 5], dtype=torch.float64) for given in (scenario, same)]
+    each = [Population(given, [3, 4, 5], dtype=torch.float64) for given in (scenario, same)]
     for seeds in each:
         seeds.run(STEPS)
     for one, other in zip(*(seeds.simulations for seeds in each), strict=True):
@@ -173,7 +173,7 @@ def test_equal_numbers_are_the_bits_of_seeds(name: str) -> None:
 @pytest.mark.parametrize("name", ["decoupled", "torch", "ppo"])
 def test_a_member_changes_in_place_as_its_single_run_does(name: str) -> None:
     """From one number to another, from equal to different numbers, and the other way; others stay as they are."""
-    seeds = Seeds([member(name, 0), member(name, 0), member(name, 1)], [3, 4, 3], dtype=torch.float64)
+    seeds = Population([member(name, 0), member(name, 0), member(name, 1)], [3, 4, 3], dtype=torch.float64)
     alone = [Simulation(member(name, n), seed=s, dtype=torch.float64) for n, s in ((0, 3), (0, 4), (1, 3))]
     new = differences_of(member(name, 0), member(name, 2))
     for step in range(3):
@@ -193,7 +193,7 @@ def test_a_member_changes_in_place_as_its_single_run_does(name: str) -> None:
         )
     with seeds.simulations[1].fork() as fork:
         assert not list(differences(facts(seeds.simulations[1]), facts(fork), tolerance=0.0))
-    others = Seeds([member(name, 0), member(name, 0), member(name, 1)], [3, 4, 3], dtype=torch.float64)
+    others = Population([member(name, 0), member(name, 0), member(name, 1)], [3, 4, 3], dtype=torch.float64)
     for one, other in zip(seeds.simulations, others.simulations, strict=True):
         other._load_state_dict(one._state_dict())
         assert other.changes == one.changes
@@ -253,11 +253,11 @@ def test_structure_is_refused(name: str) -> None:
     keys, why = REFUSED[name]
     one, other = (Scenario.model_validate(ring(2, **own)) for own in ({}, keys))
     with one_line(why):
-        Seeds([one, other], [0, 1])
+        Population([one, other], [0, 1])
 
 
 def test_of_several_seeds_only_hyperparameters_are_set() -> None:
-    seeds = Seeds(Scenario.model_validate(ring(2)), [0, 1])
+    seeds = Population(Scenario.model_validate(ring(2)), [0, 1])
     for key, value in {
         "n0.learn": False,
         "n0.schedule": "linear",
@@ -270,7 +270,7 @@ def test_of_several_seeds_only_hyperparameters_are_set() -> None:
             seeds.simulations[0].set(key, value)
     assert seeds.simulations[0].changes == []
     with one_line("seeds: got"):
-        Seeds([scene("torch")] * 2, [0, 0])
+        Population([scene("torch")] * 2, [0, 0])
 
 
 @pytest.mark.parametrize(("rates", "sizes"), [((0.1, 0.1), [4]), ((0.1, 0.2), [4]), ((0.1, None), [2, 2])])
@@ -283,7 +283,7 @@ def test_agents_are_one_stack_whose_numbers_are_equal_in_every_member(
         changed(scenario, [("n*.learning_rate" if rate else "n0.learning_rate", rate or 0.3)])
         for rate in rates
     ]
-    seeds = Seeds(each, [0, 1])
+    seeds = Population(each, [0, 1])
     assert seeds._joint is not None
     stacks = seeds._joint.engine.system.agents.values()
     assert [len(stack.members) for stack in stacks] == sizes

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from antiphon.engine.inference.links import Links
 from antiphon.engine.metrics.timeline import timeline
+from antiphon.engine.populations.population import Population
 from antiphon.engine.probes.ablation import ABLATIONS, ablate
 from antiphon.engine.probes.ceiling import ceilings
 from antiphon.engine.probes.language import language
 from antiphon.engine.probes.signal_alignment import signal_alignment
-from antiphon.engine.runs.seeds import Seeds
 from antiphon.engine.split.library import gpt, resnet
 
 __all__ = [
     "ABLATIONS",
     "Links",
-    "Seeds",
+    "Population",
     "ablate",
     "ceilings",
     "gpt",

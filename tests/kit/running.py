@@ -12,7 +12,7 @@ from antiphon.engine.capture.loop import CapturedLoop
 from antiphon.engine.native.networks import NativeNetwork
 from antiphon.engine.parts.placement import check_divisible, check_placement, lookahead_of, units_of
 from antiphon.engine.planning.memory_estimate import slots
-from antiphon.engine.runs.seeds import Seeds
+from antiphon.engine.populations.population import Population
 from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
 from antiphon.scenarios import Scenario
@@ -70,9 +70,9 @@ def predictor_of(simulation: Simulation, channel: str) -> Predictor:
     return predictor
 
 
-def seeds_together(scenario: Scenario, seeds: tuple[int, ...], **settings: Any) -> Seeds | None:
+def seeds_together(scenario: Scenario, seeds: tuple[int, ...], **settings: Any) -> Population | None:
     """Return several seeds in one program; None: they run one after the other."""
-    found = Seeds(scenario, list(seeds), **settings)
+    found = Population(scenario, list(seeds), **settings)
     return found if found.sequential_reason is None else None
 
 

@@ -43,6 +43,15 @@ metric: error
 budgets:
   small: {steps: 40, seeds: 2}
 """
+POPULATION = """
+population: it
+scenario: cartpole-team
+members: 4
+steps: 30
+set: {width: 4, units: 4, batch: 4, unroll: 4}
+vary: {lr: {from: 0.001, to: 1.0, log: true}, entropy: {from: 0.001, to: 0.1, log: true}}
+select: {every: 7, by: episodes, copy: 0.5}
+"""
 MOST_KILLS = 4
 """Of one run, before it is let go on to its end."""
 
@@ -91,6 +100,10 @@ COMMANDS = {
     "seeds": Killed(
         lambda: {"it.yaml": library("digits-mlp", "decoupled", width=8, batch=16)},
         f"run it.yaml --seeds 3 --name it --logdir runs --exist resume {CHECKPOINTS}",
+    ),
+    "population": Killed(
+        lambda: {"it.yaml": POPULATION},
+        f"run it.yaml --name it --logdir runs --exist resume {CHECKPOINTS}",
     ),
     "parts": single(ring, "--parts 3"),
     "study": Killed(lambda: {"toy.yaml": STUDY}, "study toy.yaml --budget small --jobs 1 --logdir runs/toy"),

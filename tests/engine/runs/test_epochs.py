@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from antiphon import Scenario, Simulation
-from antiphon.engine.runs.seeds import Seeds
+from antiphon.engine.populations.population import Population
 from antiphon.envs import Source, from_dataset, from_sequences, from_tensors
 from antiphon.errors import ScenarioError
 from tests.commands import Commands
@@ -73,7 +73,7 @@ def test_the_order_is_of_the_seed_and_the_same_in_every_computation(tmp_path: Pa
         parts.run(steps=13)
         assert parts.signals["x"][:, 0].int().tolist() == whole[13]
         assert all(torch.equal(own, wanted[name]) for name, own in parts.agents["mind"].parameters.items())
-    seeds = Seeds(scene(), [0, 1])
+    seeds = Population(scene(), [0, 1])
     assert seeds.sequential_reason is None
     for step, _ in enumerate(seeds.steps(13), 1):
         assert seeds.simulations[1].signals["x"][:, 0].int().tolist() == whole[step]

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from antiphon import DivergenceError, ScenarioError, Simulation, load
+from antiphon.engine.populations.population import Population
 from antiphon.engine.runs.observers import training_scores
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run import begin
 from antiphon.engine.runs.run_loop import Observer, Outcome, RunLoop, SharedClock
-from antiphon.engine.runs.seeds import Seeds
 from tests.engine.runs.left import poison
 from tests.engine.scenes import CLASSIFY, scenario_of
 
@@ -77,7 +77,7 @@ def test_an_exception_ends_those_that_run_as_failed() -> None:
     def fail() -> None:
         raise AssertionError
 
-    seeds = Seeds(SCENARIO, [0, 1])
+    seeds = Population(SCENARIO, [0, 1])
     log = Log(3, lambda: poison(seeds.simulations[0]))
     with pytest.raises(AssertionError):
         RunLoop(seeds.simulations, [log, Log(5, fail)], seeds.step).run(9)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from antiphon import DivergenceError, Scenario, Simulation, load
-from antiphon.engine.runs.seeds import Seeds, summary_of
+from antiphon.engine.runs.seeds import Population, summary_of
 from tests.contracts.twins import TOLERANCE, differences, facts
 from tests.engine.numbers import one_line
 from tests.engine.runs.left import poison
@@ -30,7 +30,7 @@ def assert_alike(one: Simulation, other: Simulation, tolerance: float = TOLERANC
 
 
 def test_one_can_be_evaluated_forked_and_gone_on_with_whatever_stands_beside_it() -> None:
-    together = Seeds(scenario(), [5, 4, 3, 8], dtype=torch.float64)
+    together = Population(scenario(), [5, 4, 3, 8], dtype=torch.float64)
     alone = Simulation(scenario(), seed=4, dtype=torch.float64)
     for each in (together, alone):
         each.run(4)
@@ -53,7 +53,7 @@ class Uncopied(Walk):
 @pytest.mark.parametrize("backend", ["cohort", "reference"])
 def test_each_seed_has_an_environment_of_its_own(backend: str) -> None:
     """An environment made in Python is one object, which every seed needs a copy of."""
-    together = Seeds(walking(Walk(4)), SEEDS, backend=backend, dtype=torch.float64)
+    together = Population(walking(Walk(4)), SEEDS, backend=backend, dtype=torch.float64)
     together.run(STEPS)
     for seed, simulation in zip(SEEDS, together.simulations, strict=True):
         alone = Simulation(walking(Walk(4)), seed=seed, backend="reference", dtype=torch.float64)
@@ -63,7 +63,7 @@ def test_each_seed_has_an_environment_of_its_own(backend: str) -> None:
 
 
 def test_a_seed_that_diverges_keeps_the_environment_as_it_was_and_there_is_no_step_without_any() -> None:
-    together = Seeds(walking(Walk(4)), SEEDS)
+    together = Population(walking(Walk(4)), SEEDS)
     together.run(3)
     poison(stopped := together.simulations[1])
     together.step()
@@ -82,10 +82,10 @@ def test_a_seed_that_diverges_keeps_the_environment_as_it_was_and_there_is_no_st
 def test_what_cannot_be_seeds_is_one_line() -> None:
     for seeds in ([], [1, 1]):
         with one_line("seeds: got"):
-            Seeds(scenario(), seeds)
+            Population(scenario(), seeds)
     with one_line(r"^env: Uncopied cannot be copied \(.*lock.*\), and every seed"):
-        Seeds(walking(Uncopied(4)), [3, 4])
-    (one,) = Seeds(walking(Uncopied(4)), [3]).simulations  # one seed needs one environment
+        Population(walking(Uncopied(4)), [3, 4])
+    (one,) = Population(walking(Uncopied(4)), [3]).simulations  # one seed needs one environment
     with one_line("^env: Uncopied cannot be copied"):
         one.fork()
 

@@ -16,7 +16,7 @@ import antiphon
 from antiphon import RunError, Scenario, ScenarioError, Simulation
 from tests.engine.numbers import one_line
 from tests.engine.split.parts import gpt, split_gpt
-from tests.kit.documented import Seeds
+from tests.kit.documented import Population
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
@@ -67,11 +67,13 @@ def test_of_several_seeds_each_has_a_model_of_its_own() -> None:
     with Simulation(scene, seed=1) as alone:
         alone.run(3)
         expected = antiphon.join(alone).state_dict()
-    seeds = Seeds(scene, [0, 1])
+    seeds = Population(scene, [0, 1])
     try:
         seeds.run(3)
         first, second = (antiphon.join(one).state_dict() for one in seeds.simulations)
-        with one_line("join: run is Seeds; give an antiphon.Simulation .*one of the `simulations`", RunError):
+        with one_line(
+            "join: run is Population; give an antiphon.Simulation .*one of the `simulations`", RunError
+        ):
             antiphon.join(seeds)  # type: ignore[call-overload]
     finally:
         seeds.close()

@@ -1,0 +1,108 @@
+"""Populations on the command line: what `run` and `resume` do with them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from antiphon.commands.arguments import new_directory, scenario_template
+from antiphon.engine.populations.run import LINEAGE, PopulationRun
+from antiphon.engine.populations.selection import quality
+from antiphon.engine.runs.observers import RunProgress
+from antiphon.scenarios.population import PopulationSpec
+from antiphon.terminal.output import (
+    console,
+    display_path,
+    how_to_look,
+    print_json,
+    remark,
+    second_signal,
+    show_table,
+    write_line,
+    written,
+)
+
+__all__ = ["print_members", "run_population", "train_population"]
+
+
+def run_population(
+    spec: PopulationSpec,
+    *,
+    values: Mapping[str, Any],
+    steps: int | None,
+    seed: int | None,
+    name: str | None,
+    logdir: Path | None,
+    exist: str,
+    checkpoint_every: int | None,
+    json: bool,
+    **settings: Any,
+) -> int:
+    """Run a population; return the exit code.
+
+    Args:
+        spec: The population.
+        values: Parameters that are set for all members.
+        steps: In place of the population's.
+        seed: In place of the population's.
+        name: The name of its folder; None: its own and the time.
+        logdir: The folder that this is in.
+        exist: See `antiphon run`.
+        checkpoint_every: See `RunWriter`.
+        json: Whether the result is printed as JSON.
+        settings: `device` and `backend`.
+    """
+    given = {"steps": steps, "seed": seed, "set": {**spec.set, **values} or None}
+    spec = spec.with_keys(**{key: value for key, value in given.items() if value is not None})
+    directory = new_directory(logdir, name, spec.population)
+    if exist == "number":
+        taken, number = directory, 2
+        while directory.exists():
+            directory, number = taken.with_name(f"{taken.name}-{number}"), number + 1
+        if directory != taken:
+            remark(f"{taken.name} already exists: this population is called {directory.name}")
+        exist = "error"
+    settings["command"] = ("antiphon", *sys.argv[1:])
+    run = PopulationRun(spec, scenario_template(spec.scenario), directory, exist=exist, **settings)
+    return train_population(run, json, checkpoint_every)
+
+
+def train_population(run: PopulationRun, json: bool, checkpoint_every: int | None = None) -> int:
+    """Train a population to its end, showing progress; print its table and return the exit code."""
+    directory, count = run.selection.directory, run.selection.spec.members
+    if run.runs.sequential_reason is not None:
+        remark(f"the members run one after the other: {run.runs.sequential_reason}")
+    remedy = f"antiphon resume {display_path(directory)} continues from the latest checkpoints"
+    with second_signal(remedy):
+        result = run.train(RunProgress(run.until, run.runs.start, count), checkpoint_every=checkpoint_every)
+    code: int = result["exit_code"]
+    if json:
+        print_json(result)
+    else:
+        print_members(result, console())
+        if result["best"] is not None:
+            write_line(f"\nbest         {display_path(result['best']['run_dir'])}")
+        write_line(f"lineage      {display_path(directory / LINEAGE)}")
+        how_to_look(directory)
+    if code > 128:
+        remark(f"stopped; {remedy}")
+    return code
+
+
+def print_members(result: Mapping[str, Any], out: Console) -> None:
+    """Print a population's table: its members with their scores and values, the best first."""
+    metric = str(result["metric"])
+    members = sorted(result["members"], key=lambda one: -quality(one["score"], metric))
+    names, rows = list(members[0]["values"]), []
+    for one in members:
+        ended = "" if one["exit"] == "done" else f" ({one['exit']} after step {one['steps']:,})"
+        error = f" ± {written(metric, one['error'])}" if one["error"] else ""
+        values = [f"{one['values'][name]:.3g}" for name in names]
+        rows.append([f"{one['member']}{ended}", f"{written(metric, one['score'])}{error}", *values])
+    title = f"\n{result['population']} · {len(members)} members · {members[0]['steps']:,} steps"
+    columns = ["member", metric.replace("_", " "), *names]
+    show_table(columns, rows, right=1 + len(names), title=title, out=out)

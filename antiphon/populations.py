@@ -1,0 +1,108 @@
+"""Populations from Python: what `antiphon run` does with a population's file, with scenarios, templates and functions."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from antiphon.commands.arguments import new_directory, scenario_template
+from antiphon.commands.population import print_members
+from antiphon.engine.populations.run import PopulationRun
+from antiphon.engine.runs.observers import RunProgress
+from antiphon.engine.runs.python_template import Buildable, PythonTemplate
+from antiphon.errors import DivergenceError
+from antiphon.scenarios import Template
+from antiphon.scenarios.population import PopulationSpec, find_population
+from antiphon.terminal.output import console
+
+__all__ = ["Members", "population"]
+
+
+class Members:
+    """A population that has been trained; `print(members)` prints the table that the command prints.
+
+    Attributes:
+        result: The object that `antiphon run --json` prints.
+        directory: The population's folder, with population.json, lineage.csv and a run directory for each member.
+        best: The run directory of the best member.
+        lineage: A dict for each row of lineage.csv: `step`, `member`, `parent`, `score`, `error`, `values`.
+    """
+
+    def __init__(
+        self, result: Mapping[str, Any], directory: Path, lineage: Sequence[Mapping[str, Any]]
+    ) -> None:
+        self.result, self.directory, self.lineage = result, directory, lineage
+        self.best = Path(result["best"]["run_dir"])
+
+    def __str__(self) -> str:
+        text = io.StringIO()
+        print_members(self.result, Console(file=text, highlight=False, width=console().width))
+        return text.getvalue().rstrip()
+
+    __repr__ = __str__
+
+
+def population(
+    scenario: Buildable | Template | str | Path,
+    *,
+    vary: Mapping[str, Any] | None = None,
+    members: int | None = None,
+    select: Mapping[str, Any] | None = None,
+    values: Mapping[str, Any] | None = None,
+    steps: int | None = None,
+    seed: int | None = None,
+    logdir: str | Path | None = None,
+    exist: str = "error",
+    device: str = "cpu",
+    progress: bool = True,
+) -> Members:
+    """Train a population: members of one scenario that differ in hyperparameters, as one stack where possible.
+
+    Args:
+        scenario: A scenario's template, library name or file; a function that returns a scenario, called with parameters by
+            name; or the name or file of a population.
+        vary: By parameter, its range `{"from": 1e-4, "to": 1e-1, "log": True}`, or a list of values.
+        members: The number of members; None: 8.
+        select: The keys of a population's `select`, such as `{"every": 500}`; None: the best do not replace the worst.
+        values: Values of other parameters, for all members.
+        steps: Training steps; None: the scenario's.
+        seed: The seed of the first member, of the initial values and of the selection; None: 0.
+        logdir: The population's folder; None: a new one in the directory for runs.
+        exist: If `logdir` holds a population: `resume`, `overwrite` or `error`.
+        device: The device of all members.
+        progress: Whether a bar is shown on a terminal.
+
+    Raises:
+        ScenarioError: Something that is not accepted; nothing has been written.
+        RunError: `logdir` holds something else, or cannot be written.
+        DivergenceError: All members have diverged.
+        KeyboardInterrupt: Ctrl-C; the members have checkpoints.
+    """
+    given = {"members": members, "select": select, "set": values, "steps": steps, "seed": seed, "vary": vary}
+    keys = {key: value for key, value in given.items() if value is not None}
+    found = find_population(scenario) if isinstance(scenario, str | Path) else None
+    template: Template | PythonTemplate
+    if isinstance(scenario, str | Path):
+        template = scenario_template(str(scenario) if found is None else found.scenario)
+    else:
+        template = scenario if isinstance(scenario, Template) else PythonTemplate.of(scenario)
+    spec = (
+        PopulationSpec.of(population=template.name, scenario=template.source, **keys)
+        if found is None
+        else found.with_keys(**keys)
+    )
+    directory = new_directory(None, None, spec.population) if logdir is None else Path(logdir)
+    run = PopulationRun(spec, template, directory, exist=exist, device=device)
+    bar = [RunProgress(run.until, run.runs.start, spec.members)] if progress and sys.stderr.isatty() else []
+    result = run.train(*bar)
+    same = f"the same call with logdir='{directory}' and exist='resume' continues"
+    if result["exit_code"] > 128:
+        raise KeyboardInterrupt(f"stopped; {same}")
+    if result["best"] is None:
+        raise DivergenceError(f"{directory}: all members have diverged; lower the range of the learning rate")
+    return Members(result, directory, [vars(entry) for entry in run.selection.lineage])

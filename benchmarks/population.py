@@ -1,0 +1,87 @@
+"""The cost of a step of a population beside single runs of its scenario, on one thread.
+
+Turns are interleaved in one process (`interleaved.py`): CPU time of a step of N stacked members over a step of one run, with
+equal and with different hyperparameters, on the pole team (small networks) and on a digits network with layers of 128.
+Demanded is at most 4.5 single runs for 32 members of the pole team, at least 12 times the members a second of separate runs for
+64, and at most 5 % for different hyperparameters over equal ones.
+Run: `python benchmarks/population.py --json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import antiphon
+from antiphon.nets.memory import keep_memory
+
+sys.path.insert(0, str(Path(__file__).parent))
+from interleaved import finish, parsed, ratio, table, timed
+
+TASKS: dict[str, dict[str, Any]] = {
+    "cartpole-team": {},
+    "digits-mlp": {"width": 128, "depth": 3},
+}
+RANGE = (1e-4, 1e-2)
+"""Of the members' learning rates, where they differ."""
+
+
+def members(name: str, count: int, *, different: bool) -> Callable[[], object]:
+    """Return what takes one step of a population, or of a single run for one member."""
+    template = antiphon.load(name)
+    draw = random.Random(0)
+    rates = [draw.uniform(*RANGE) if different else 1e-3 for _ in range(count)]
+    scenarios = [template.resolve(values={**TASKS[name], "lr": rate}) for rate in rates]
+    if count == 1:
+        return antiphon.Simulation(scenarios[0]).step
+    return antiphon.Population(scenarios, range(count)).step
+
+
+def measure(name: str, counts: list[int], rounds: int) -> list[dict[str, Any]]:
+    """Return a row for each number of members."""
+    contestants = {"one": members(name, 1, different=False)}
+    for count in counts:
+        contestants[f"{count} equal"] = members(name, count, different=False)
+        contestants[f"{count} different"] = members(name, count, different=True)
+    times = timed(contestants, rounds, seconds=0.3, multiple=16)
+    rows = []
+    for count in counts:
+        over_one, within = ratio(times, f"{count} different", "one")
+        over_equal, within_equal = ratio(times, f"{count} different", f"{count} equal")
+        rows.append(
+            {
+                "scenario": name,
+                "members": count,
+                "single_runs": over_one,
+                "interval": within,
+                "members_a_second": round(count / over_one, 1),
+                "different_over_equal": over_equal,
+                "its_interval": within_equal,
+            }
+        )
+    return rows
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--members", type=int, nargs="+", default=[32, 64])
+    parser.add_argument("--scenario", choices=TASKS, nargs="+", default=list(TASKS))
+    arguments = parsed(parser, rounds=8)
+    torch.set_num_threads(1)
+    keep_memory()
+    rows = [row for name in arguments.scenario for row in measure(name, arguments.members, arguments.rounds)]
+    columns = list(rows[0])
+    finish({"benchmark": "population", "rows": rows}, arguments, table(rows, columns))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""Members of one scenario that are stepped together, each with a seed and hyperparameters of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from antiphon.engine.base_simulation import StepInfo
+from antiphon.engine.build.join_replicas import sequential_reason_of
+from antiphon.engine.build.stacking import reasons_alone
+from antiphon.engine.environment import EnvironmentRunner, with_own_env
+from antiphon.engine.metrics.report import MeanAccumulator
+from antiphon.engine.replicas import Replica, ReplicatedEngine
+from antiphon.engine.runs.run_loop import RunLoop
+from antiphon.engine.simulation import Simulation, steps_to_take
+from antiphon.engine.state.checkpoint import copy_tree
+from antiphon.engine.state.hyperparameters import differences_of
+from antiphon.engine.state.replica_signals import joined
+from antiphon.engine.state.state_dict import stateful
+from antiphon.errors import DivergenceError, ScenarioError
+from antiphon.scenarios import Scenario, Template
+from antiphon.scenarios.document import as_scenario
+
+__all__ = ["Population", "sequential_reason"]
+
+
+class Population:
+    """Members of one scenario, each with its own seed and hyperparameters, all stepped at a time.
+
+    Seeds of one scenario are a population in which nothing else differs. Each member computes what it would compute alone, up
+    to rounding.
+
+    Args:
+        scenario: See `Simulation`; or one for each member, equal but for hyperparameters.
+        seeds: One for each member; different ones where the scenario is the same.
+        backend: `reference` and `native` step one after the other; else together, where that is possible.
+        settings: Other arguments of `Simulation`.
+
+    Attributes:
+        simulations: One for each member, in order.
+        sequential_reason: Why they are stepped one after the other; None: they are stepped together.
+
+    Raises:
+        ScenarioError: No seed, a seed twice, or a scenario that cannot be built; scenarios that differ in more than
+            hyperparameters.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario | Template | str | Path | Sequence[Scenario],
+        seeds: Sequence[int],
+        *,
+        backend: str = "cohort",
+        **settings: Any,
+    ) -> None:
+        seeds = list(seeds)
+        given = (
+            [as_scenario(scenario)] * len(seeds)
+            if isinstance(scenario, Scenario | Template | str | Path)
+            else list(scenario)
+        )
+        distinct = set(zip(map(id, given), seeds, strict=False))
+        if not seeds or not len(distinct) == len(seeds) == len(given):
+            raise ScenarioError(f"seeds: got {seeds}; give different ones, at least one")
+        for other in given[1:]:
+            differences_of(given[0], other)
+        reason = "every seed needs one of its own"
+        scenarios = [given[0], *(with_own_env(own, reason) for own in given[1:])]
+        self.simulations: list[Simulation] = []
+        self._joint: ReplicatedEngine | None = None
+        self._worlds: list[EnvironmentRunner] = []
+        """Of all seeds, diverged replicas among them: the others' steps are taken with theirs."""
+        try:
+            for own, seed in zip(scenarios, seeds, strict=True):
+                self.simulations.append(
+                    Simulation(own, seed=seed, backend=backend, stacked=False, **settings)
+                )
+            self.sequential_reason = sequential_reason(self.simulations[0], backend, len(seeds))
+            if self.sequential_reason is None:
+                self._joint = ReplicatedEngine([simulation._system for simulation in self.simulations])
+                for world, simulation in enumerate(self.simulations):
+                    simulation.backend = Replica(self._joint, world)  # type: ignore[assignment]
+                self._worlds = [simulation.world for simulation in self.simulations]
+            elif backend != "reference":
+                for simulation in self.simulations:
+                    simulation._change_backend(backend)
+        except BaseException:
+            self.close()
+            raise
+
+    def step(self) -> list[StepInfo]:
+        """Take one step of all replicas that have not diverged or been stopped, and return its info for each.
+
+        DivergenceError where there is none.
+        """
+        for simulation in self.simulations:
+            if simulation.stop_reason is not None and isinstance(simulation.backend, Replica):
+                simulation._leave_replicas(None)
+        running = [one for one in self.simulations if one.diverged is None and one.stop_reason is None]
+        if not running:
+            raise DivergenceError(str(self.simulations[0].diverged))
+        infos: list[StepInfo] = []
+        joint = self._joint
+        if joint is None:
+            for simulation in running:
+                with suppress(DivergenceError):  # noted in the simulation
+                    infos.append(simulation.step())
+            return infos
+        step = running[0].now
+        if any(simulation.now != step for simulation in running):
+            raise ScenarioError("seeds: they are at different steps; load states of the same step into all")
+        watched = [simulation.row_steps.due(step) for simulation in self.simulations]
+        step_signals = joined([world.step_signals for world in self._worlds])
+        joint.tick(step, step_signals)
+        actions = joint.engine.forward_pass.actions
+        each = enumerate(self._worlds)
+        ends = [world.advance(None if actions is None else actions.of(replica)) for replica, world in each]
+        step_signals.complete()
+        joint.cut(step, ends)
+        learned = joint.learn(step, watch=any(watched))
+        for world, (simulation, watch, ended) in enumerate(zip(self.simulations, watched, ends, strict=True)):
+            share: object = simulation.backend
+            if simulation.stop_reason is not None:
+                continue
+            if simulation.diverged is None and world in joint.stopped:
+                simulation._leave_replicas(joint.stopped[world])
+            elif simulation.diverged is None:
+                assert isinstance(share, Replica)
+                infos.append(simulation._record_step(step, share.report(learned), ended.ended, watch=watch))
+        return infos
+
+    def steps(self, count: int) -> Iterator[list[StepInfo]]:
+        """Take `count` steps, one at a time."""
+        return (self.step() for _ in range(count))
+
+    def run(self, steps: int | None = None, *, epochs: float | None = None) -> None:
+        """Run for `steps` or `epochs` (see `Simulation.run`); with neither, until `training.steps` have been done.
+
+        DivergenceError where all replicas have diverged; if some have, `simulation.diverged` is the message of each.
+        """
+        first = self.simulations[0]
+        steps = steps_to_take(first, steps, epochs)
+        if steps is None:
+            steps = max(0, first.scenario.training.steps - first.now)
+        outcomes = RunLoop(self.simulations, step=self.step).run(steps)
+        if all(outcome.error is not None for outcome in outcomes):
+            raise DivergenceError(str(outcomes[0].error))
+
+    def exploit(self, member: int, parent: int) -> None:
+        """Copy what another member has learned: parameters, running statistics, optimiser state and predictors.
+
+        Environment, messages, open windows (replayed with the new parameters) and random draws stay the member's own.
+        """
+        own, other = (self.simulations[n].backend for n in (member, parent))
+        learned = {key: other.state_dict()[key] for key in stateful(other.per_agent())}
+        own.load_state_dict(copy_tree({**own.state_dict(), **learned}))
+
+    def explore(self, member: int, scenario: Scenario, event: str | None = None) -> None:
+        """Continue a member with the hyperparameters of another scenario (see `Simulation.set`).
+
+        Args:
+            member: The member.
+            scenario: Equal to the member's but for hyperparameters.
+            event: One line for the member's events; None: the hyperparameters that change.
+
+        Raises:
+            ScenarioError: Something else differs; nothing has changed.
+        """
+        simulation = self.simulations[member]
+        there = simulation.scenario
+        changes = differences_of(there, scenario.model_copy(update={"env": there.env}))
+        shown = ", ".join(f"{key} is {value:.4g}" for key, value in changes)
+        simulation._set_all(changes, event or f"{shown} from here on")
+
+    def revive(self, member: int, parent: int) -> None:
+        """Continue a member that has diverged from the state of another one, in its own environment."""
+        simulation, other = self.simulations[member], self.simulations[parent]
+        if self._joint is not None:
+            simulation._env.close()
+            simulation.world = self._worlds[member]
+            simulation._env = simulation.world.env
+            simulation.backend = self._joint.revived(member)  # type: ignore[assignment]
+        simulation.now, simulation.diverged = other.now, None
+        simulation.backend.load_state_dict(copy_tree(other.backend.state_dict()))
+        simulation.train_means = MeanAccumulator(simulation._system)
+
+    def close(self) -> None:
+        """Close all simulations, and the environments of seeds that have left."""
+        for simulation in self.simulations:
+            simulation.close()
+        for world in self._worlds:
+            world.env.close()
+
+
+def sequential_reason(simulation: Simulation, backend: str, count: int) -> str | None:
+    """Return why `count` seeds of a scenario, of one of which there is a simulation, are stepped one after the other.
+
+    None: they are stepped together.
+    """
+    if backend in ("native", "reference"):
+        return f"the {backend} backend was requested"
+    if count == 1:
+        return "there is only one"
+    alone = [f"'{name}' runs unstacked: {why}" for name, why in reasons_alone(simulation._system).items()]
+    return sequential_reason_of(simulation._system, alone)

@@ -1,0 +1,336 @@
+"""A population's run: a run directory for each member, the selections among them, and their lineage.
+
+`population.json` has the document, the template of the scenario and the lineage; `lineage.csv` is a table of the latter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from antiphon.engine.base_simulation import BaseSimulation, StepInfo
+from antiphon.engine.populations.figure import draw_lineage
+from antiphon.engine.populations.population import Population
+from antiphon.engine.populations.selection import (
+    Copy,
+    Entry,
+    Score,
+    copies,
+    initial_values,
+    metric_of,
+    quality,
+    score_of,
+)
+from antiphon.engine.runs.directory import POPULATION, is_free, remove_run
+from antiphon.engine.runs.lock import DirectoryLock
+from antiphon.engine.runs.python_template import PythonTemplate, load_python
+from antiphon.engine.runs.request import Request
+from antiphon.engine.runs.run_loop import Observer, Outcome
+from antiphon.engine.runs.seeds import MultiSeedRun
+from antiphon.errors import RunError
+from antiphon.files import fitting, write_csv
+from antiphon.manifests import read_checked, write_checked
+from antiphon.scenarios import Scenario, Template
+from antiphon.scenarios.population import PopulationSpec
+from antiphon.spec import plain
+from antiphon.telemetry.event_file import SUFFIX, EventFile
+from antiphon.telemetry.figures import Figure
+
+__all__ = ["LINEAGE", "PopulationRun", "Selection"]
+
+LINEAGE, FIGURE = "lineage.csv", "lineage.svg"
+
+
+@dataclass
+class Selection(Observer):
+    """Selects among the members of a population, and keeps their lineage.
+
+    The selection due after a step is the beginning of the next one: a checkpoint is of the state before it.
+    """
+
+    spec: PopulationSpec
+    template: Template | PythonTemplate
+    directory: Path
+    lineage: list[Entry] = field(default_factory=list)
+    metric: str | None = None
+    """What members are compared by; None: not known before the first score."""
+    _events: EventFile | None = None
+
+    @property
+    def values(self) -> list[dict[str, float]]:
+        """By member, the present values of the parameters that vary."""
+        found = initial_values(self.spec)
+        for entry in self.lineage:
+            found[entry.member] = entry.values
+        return found
+
+    @property
+    def newest(self) -> dict[int, Entry]:
+        """The newest entry of each member, by member."""
+        return {entry.member: entry for entry in self.lineage}
+
+    def path(self, member: int) -> Path:
+        """The run directory of a member."""
+        return self.directory / f"member-{member:0{len(str(self.spec.members - 1))}}"
+
+    def scenario(self, values: Mapping[str, float]) -> Scenario:
+        """Return a member's scenario with values of the parameters that vary."""
+        found = self.template.resolve(self.spec.variant, {**self.spec.set, **values})
+        return found if self.spec.steps is None else found.with_training(steps=self.spec.steps)
+
+    # --- between steps -----------------------------------------------------------------------------------
+
+    def steps_of(self, population: Population) -> Callable[[], list[StepInfo]]:
+        """Return a function that selects among the members where that is due, and then takes a step of all."""
+        select = self.spec.select
+        assert select is not None
+
+        def step() -> list[StepInfo]:
+            now = population.simulations[0].now
+            if now and now % select.every == 0:
+                self._select(population, now)
+            infos = population.step()
+            self._revive(population, now)
+            return infos
+
+        return step
+
+    def _select(self, population: Population, step: int) -> None:
+        assert self.spec.select is not None
+        scores = [self._score(one) for one in population.simulations]
+        before, metric = self.values, str(self.metric)
+        chosen = copies(self.spec, self.spec.select, step, metric, scores, before)
+        for copy in chosen:
+            population.exploit(copy.member, copy.parent)
+            self._explore(population, copy, f"copied from member {copy.parent}")
+        parents = {copy.member: copy for copy in chosen}
+        for member, score in enumerate(scores):
+            copy = parents.get(member, Copy(member, member, before[member]))
+            self._add(step, copy, score)
+        self._write()
+        self._write_events(step)
+        for simulation, values in zip(population.simulations, self.values, strict=True):
+            rows = [Figure("run", "", name, value) for name, value in values.items()]
+            for recorder in simulation.recorders:
+                recorder.figures(step, rows)
+
+    def _revive(self, population: Population, step: int) -> None:
+        """Let members that have diverged at a step continue as copies of the best that has not; if all have, none can."""
+        simulations, newest = population.simulations, self.newest
+        healthy = [member for member, one in enumerate(simulations) if one.diverged is None]
+        diverged = [member for member, one in enumerate(simulations) if one.diverged is not None]
+        if not diverged or not healthy:
+            return
+        known = {member: newest[member].score for member in healthy if member in newest}
+        parent = max(healthy, key=lambda member: quality(known.get(member), self.metric))
+        for member in diverged:
+            line = f"copied from member {parent} since it diverged ({simulations[member].diverged})"
+            population.revive(member, parent)
+            copy = Copy(member, parent, self.values[parent])
+            self._explore(population, copy, line)
+            self._add(step, copy, Score(math.nan))
+        self._write()
+
+    def _explore(self, population: Population, copy: Copy, line: str) -> None:
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in copy.values.items())
+        population.explore(copy.member, self.scenario(copy.values), f"{line}; continues with {shown}")
+
+    def _score(self, simulation: BaseSimulation) -> Score:
+        if self.metric is None:
+            select = self.spec.select
+            given = None if select is None else select.by
+            self.metric = metric_of(simulation) if given is None else given
+        return score_of(simulation, self.metric)
+
+    def end(self, simulation: BaseSimulation, outcome: Outcome) -> None:
+        """Score a member at its end."""
+        if outcome.status == "done":
+            member, step = simulation.seed - self.spec.seed, simulation.now
+            self.lineage = [one for one in self.lineage if (one.member, one.step) != (member, step)]
+            self._add(step, Copy(member, member, self.values[member]), self._score(simulation))
+            self._write()
+
+    # --- on disk -----------------------------------------------------------------------------------------
+
+    def begin(self, step: int, until: int) -> None:
+        """Begin to write at a step of a run: what an earlier session wrote after it is dropped, but for the ends of members."""
+        self.lineage = [entry for entry in self.lineage if entry.step < step or step == until]
+        self._write()
+        for path in self.directory.glob(f"events.out.tfevents.*{SUFFIX}"):
+            path.unlink()
+        self._events = EventFile(self.directory)
+        for selected in sorted({entry.step for entry in self.lineage} - {until}):
+            self._write_events(selected)
+
+    def finish(self, until: int) -> None:
+        """Write the events of the run's end, and close their file."""
+        self._write_events(until)
+        if self._events is not None:
+            self._events.close()
+
+    def read(self) -> None:
+        """Take over the lineage of an earlier session; RunError where it is damaged, or another population's."""
+        place = self.directory / POPULATION
+        facts = read_checked(place)
+        with fitting(place):
+            there, own = facts["document"], plain(self.spec)
+            differing = [key for key in {**there, **own} if there.get(key) != own.get(key)]
+            self.metric = facts["metric"]
+            self.lineage = [Entry(**entry) for entry in facts["lineage"]]
+        if differing:
+            raise RunError(
+                f"{self.directory}: holds another population ({differing[0]} is {there.get(differing[0])}, not "
+                f"{own.get(differing[0])}); choose another name"
+            )
+
+    def _add(self, step: int, copy: Copy, score: Score) -> None:
+        value = None if math.isnan(score.value) else score.value
+        self.lineage.append(Entry(step, copy.member, copy.parent, value, score.error, dict(copy.values)))
+
+    def _write(self) -> None:
+        newest, names = self.newest, list(self.spec.vary)
+        best = max(newest, key=lambda member: quality(newest[member].score, self.metric), default=None)
+        facts = {
+            "document": plain(self.spec),
+            "template": {"source": self.template.source, "text": self.template.text},
+            "metric": self.metric,
+            "best": None if best is None else self.path(best).name,
+            "lineage": [asdict(entry) for entry in self.lineage],
+        }
+        write_checked(self.directory / POPULATION, facts)
+        head = ["step", "member", "parent", self.metric or "score", "standard_error", *names]
+        fixed = [[one.step, one.member, one.parent, one.score, one.error] for one in self.lineage]
+        varying = [[one.values[name] for name in names] for one in self.lineage]
+        rows = [[*first, *then] for first, then in zip(fixed, varying, strict=True)]
+        write_csv(self.directory / LINEAGE, [head, *rows])
+
+    def _write_events(self, step: int) -> None:
+        now = [entry for entry in self.lineage if entry.step == step]
+        if self._events is not None and len(now) >= self.spec.members:
+            self._events.scalars(step, self._scalars(now))
+            self._events.sync()
+
+    def _scalars(self, entries: list[Entry]) -> list[tuple[str, str, float]]:
+        """Mean and range over the members, of the score and of each value: tag, display name and number."""
+        columns = {str(self.metric): [one.score for one in entries if one.score is not None]}
+        columns |= {name: [one.values[name] for one in entries] for name in self.spec.vary}
+        return [
+            (f"population/{name}/{what}", f"{name} {what}", number)
+            for name, column in columns.items()
+            if column
+            for what, number in (
+                ("mean", sum(column) / len(column)),
+                ("lowest", min(column)),
+                ("highest", max(column)),
+            )
+        ]
+
+
+class PopulationRun:
+    """The runs of a population's members, each in a directory of its own, `member-0` and so on.
+
+    Args:
+        spec: The population.
+        template: Its scenario.
+        directory: Its folder.
+        exist: Where the folder holds a population already: `resume`, `overwrite` or `error`.
+        settings: Of each member's `Request`: `device`, `backend`, `command`.
+
+    Attributes:
+        runs: The members' runs.
+        until: The step they stop at.
+
+    Raises:
+        ScenarioError: A scenario cannot be resolved or built, or what varies is structure.
+        DataError: Its data are missing or broken.
+        RunError: The folder holds something else, or members that cannot continue together; nothing has been written.
+    """
+
+    def __init__(
+        self,
+        spec: PopulationSpec,
+        template: Template | PythonTemplate,
+        directory: Path,
+        *,
+        exist: str = "error",
+        **settings: Any,
+    ) -> None:
+        self.selection = Selection(spec, template, directory)
+        there = (directory / POPULATION).is_file()
+        if there and exist == "resume":
+            self.selection.read()
+        elif not is_free(directory) and not (there and exist == "overwrite"):
+            raise RunError(
+                f"{directory}: already exists and is not empty; choose another name, or --exist resume"
+            )
+        elif there:
+            for path in directory.glob("member-*"):
+                remove_run(path)
+        requests = [
+            Request(
+                template=template,
+                variant=spec.variant,
+                values={**spec.set, **values},
+                steps=spec.steps,
+                seed=spec.seed + member,
+                **settings,
+            )
+            for member, values in enumerate(initial_values(spec))
+        ]
+        self.runs = MultiSeedRun(
+            requests,
+            [self.selection.path(member) for member in range(spec.members)],
+            selection=None if spec.select is None else self.selection,
+            exist="resume" if exist == "resume" else "error",
+        )
+        self.until = self.runs.until
+
+    @classmethod
+    def of_directory(cls, directory: Path) -> Self:
+        """Return the population of a folder, to continue it; RunError where it is damaged."""
+        place = directory / POPULATION
+        facts = read_checked(place)
+        with fitting(place):
+            spec, template = PopulationSpec(**facts["document"]), facts["template"]
+            text, source = str(template["text"]), str(template["source"])
+        found = Template.from_yaml(text, source) if text else load_python(source)
+        return cls(spec, found, directory, exist="resume")
+
+    def train(self, *observers: Observer, checkpoint_every: int | None = None) -> dict[str, Any]:
+        """Train to the end, or until a signal, and return the result as plain data; RunError where it cannot be written."""
+        selection = self.selection
+        with DirectoryLock(selection.directory):
+            selection.begin(self.runs.start, self.until)
+            try:
+                outcome = self.runs.train(*observers, selection, checkpoint_every=checkpoint_every)
+            finally:
+                selection.finish(self.until)
+            with suppress(RunError):  # without matplotlib
+                draw_lineage(
+                    selection.lineage, selection.spec, selection.metric, selection.directory / FIGURE
+                )
+        newest, values = selection.newest, selection.values
+        members: list[dict[str, Any]] = [
+            {
+                "member": member,
+                **{key: one.result.get(key) for key in ("seed", "exit", "steps", "seconds", "run_dir")},
+                "score": newest[member].score if member in newest else None,
+                "error": newest[member].error if member in newest else 0.0,
+                "values": values[member],
+            }
+            for member, one in ((seed - selection.spec.seed, one) for seed, one in outcome.outcomes.items())
+        ]
+        done = [one for one in members if one["exit"] == "done"]
+        return {
+            "population": selection.spec.population,
+            "metric": selection.metric,
+            "run_dir": str(selection.directory),
+            "best": max(done, key=lambda one: quality(one["score"], selection.metric), default=None),
+            "members": members,
+            "apart": outcome.sequential_reason,
+            "exit_code": outcome.exit_code,
+        }

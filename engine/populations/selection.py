@@ -1,0 +1,161 @@
+"""Selection in a population: scores, who is replaced by whom, and how the copied parameters change.
+
+Truncation selection (Jaderberg et al. 2017, "Population Based Training of Neural Networks", section 4.1.1). Every choice is a
+function of the population's seed, the step and the member, so a resumed population makes the same ones.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from antiphon.engine.base_simulation import BaseSimulation
+from antiphon.scenarios.population import PopulationSpec, RangeSpec, SelectionSpec
+from antiphon.scenarios.training import RETURN, is_of_env, less_is_better
+
+__all__ = ["Copy", "Entry", "Score", "copies", "initial_values", "metric_of", "quality", "score_of"]
+
+_ERRORS = 2.0
+"""Standard errors of their difference by which two scores must differ."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """A member's score; NaN: unknown, or it has diverged.
+
+    Attributes:
+        value: The metric.
+        error: Its standard error; 0 where it is unknown.
+    """
+
+    value: float
+    error: float = 0.0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What became of a member at a selection, when it had diverged, or at the end of the run.
+
+    Attributes:
+        step: The step before which it was selected, at which it diverged, or the number of steps at the end.
+        member: The member.
+        parent: The member that it was copied from; itself where it continued.
+        score: Its score before; None: unknown.
+        error: The standard error of the score; 0 where it is unknown.
+        values: By parameter, the value it continued with.
+    """
+
+    step: int
+    member: int
+    parent: int
+    score: float | None
+    error: float
+    values: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One member's replacement by another, with the values it goes on with."""
+
+    member: int
+    parent: int
+    values: Mapping[str, Any]
+
+
+def initial_values(spec: PopulationSpec) -> list[dict[str, Any]]:
+    """Return each member's values of the parameters that vary, by name."""
+    found = []
+    for member in range(spec.members):
+        draw = random.Random(f"{spec.seed}/{member}")
+        found.append({name: _sampled(within, draw) for name, within in spec.vary.items()})
+    return found
+
+
+def _sampled(within: RangeSpec | tuple[float, ...], draw: random.Random) -> float:
+    if isinstance(within, tuple):
+        return draw.choice(within)
+    if within.log:
+        return math.exp(draw.uniform(math.log(within.low), math.log(within.high)))
+    return draw.uniform(within.low, within.high)
+
+
+def _perturbed(
+    value: float, within: RangeSpec | tuple[float, ...], factors: Sequence[float], draw: random.Random
+) -> float:
+    """Another value near one: a multiple within the range, or a neighbour in the list."""
+    if isinstance(within, tuple):
+        place = within.index(value) + draw.choice((-1, 1))
+        return within[min(max(place, 0), len(within) - 1)]
+    return min(max(value * draw.choice(factors), within.low), within.high)
+
+
+def metric_of(simulation: BaseSimulation) -> str:
+    """Return the metric of the first readout's objective."""
+    goal = simulation._system.agents[simulation.scenario.readouts[0]].goal
+    assert goal is not None  # a readout has one
+    return goal.objective.metric
+
+
+def score_of(simulation: BaseSimulation, metric: str) -> Score:
+    """Return a member's present score (see `SelectionSpec.by`); no bit of its run changes."""
+    if simulation.diverged is not None:
+        return Score(math.nan)
+    episodes = simulation.world.episodes
+    if metric == RETURN and episodes is not None:
+        newest = episodes.returns["reward"][episodes.finished > 0]
+        if not len(newest):
+            return Score(math.nan)
+        spread = float(newest.std()) if len(newest) > 1 else 0.0
+        return Score(float(newest.mean()), spread / math.sqrt(len(newest)))
+    if is_of_env(metric):
+        return Score(simulation.world.figures().get(metric, math.nan))
+    splits = simulation.world.env.splits
+    evaluation = simulation.evaluate("validation" if "validation" in splits else "train")
+    value = evaluation.score(metric)
+    is_share = metric.endswith("accuracy") and evaluation.examples > 0
+    return Score(value, math.sqrt(value * (1 - value) / evaluation.examples) if is_share else 0.0)
+
+
+def quality(score: float | None, metric: str | None) -> float:
+    """Return a score turned so that more is better; None or NaN: unknown, which is worst."""
+    if score is None or math.isnan(score):
+        return -math.inf
+    return -score if metric is not None and less_is_better(metric) else score
+
+
+def copies(
+    spec: PopulationSpec,
+    select: SelectionSpec,
+    step: int,
+    metric: str,
+    scores: Sequence[Score],
+    values: Sequence[Mapping[str, Any]],
+) -> list[Copy]:
+    """Return the replacements of a selection.
+
+    Args:
+        spec: The population.
+        select: Its selection.
+        step: Steps taken.
+        metric: Of the scores.
+        scores: By member.
+        values: By member, of the parameters that vary.
+    """
+    goodness = [quality(score.value, metric) for score in scores]
+    order = sorted(range(len(scores)), key=lambda member: (-goodness[member], member))
+    count = max(1, int(len(order) * select.copy_share))
+    found = []
+    for member in order[-count:]:
+        draw = random.Random(f"{spec.seed}/{step}/{member}")
+        parent = draw.choice(order[:count])
+        error = math.hypot(scores[member].error, scores[parent].error)
+        if goodness[parent] - goodness[member] > _ERRORS * error:  # False where both are unknown
+            changed = {
+                name: _perturbed(values[parent][name], within, select.factors, draw)
+                for name, within in spec.vary.items()
+            }
+            found.append(Copy(member, parent, changed))
+    return found

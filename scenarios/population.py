@@ -1,0 +1,161 @@
+"""Populations as documents: members of one scenario that differ in parameters, and the selection among them.
+
+A document begins with `population: NAME`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BeforeValidator, Field, PlainValidator, model_validator
+
+from antiphon.errors import ScenarioError
+from antiphon.problems import DocumentError, kind_of
+from antiphon.scenarios.study import Values, find_document
+from antiphon.scenarios.training import Metric
+from antiphon.scenarios.yaml_text import DocumentSpec
+from antiphon.spec import Count, Flag, FrozenMap, IsReal, Name, Real, Sequence, Spec, Text, Whole, plain
+
+__all__ = ["PopulationSpec", "RangeSpec", "SelectionSpec", "find_population", "population_names"]
+
+_LIBRARY = Path(__file__).with_name("populations")
+
+
+class RangeSpec(Spec):
+    """The range of a parameter.
+
+    Attributes:
+        low: Its smallest value (`from` in files).
+        high: Its largest value (`to` in files).
+        log: Whether initial values are uniform in the logarithm.
+    """
+
+    low: Annotated[float, Field(validation_alias="from"), IsReal]
+    high: Annotated[float, Field(validation_alias="to"), IsReal]
+    log: Flag = False
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if not self.low < self.high:
+            raise DocumentError(("to",), f"must be above `from` ({self.low:g}), not {self.high:g}")
+        if self.log and self.low <= 0:
+            raise DocumentError(("from",), f"must be above 0 with `log`, not {self.low:g}")
+        return self
+
+
+def _ranges(value: object) -> Mapping[str, RangeSpec | tuple[float, ...]]:
+    """Parse ranges of parameters, or lists of their values."""
+    if not isinstance(value, Mapping) or not value:
+        raise DocumentError((), f"must be a mapping of parameters to ranges or lists, not {kind_of(value)}")
+    found: dict[str, RangeSpec | tuple[float, ...]] = {}
+    for name, given in value.items():
+        try:
+            if isinstance(given, Mapping):
+                found[str(name)] = RangeSpec(**given)
+            elif isinstance(given, list | tuple) and len(given) > 1:
+                found[str(name)] = tuple(float(each) for each in given)
+            else:
+                wanted = "{from: …, to: …}, or a list of two numbers or more"
+                raise DocumentError((), f"must be a range {wanted}, not {kind_of(given)}")
+        except (TypeError, ValueError) as error:
+            if isinstance(error, DocumentError):
+                raise error.under((str(name),)) from None
+            raise DocumentError((str(name),), f"must be a list of numbers, not {given}") from None
+    return FrozenMap(found)
+
+
+class SelectionSpec(Spec):
+    """Selection by truncation (Jaderberg et al. 2017, "Population Based Training of Neural Networks").
+
+    Attributes:
+        by: The metric: `return`, over the newest finished episode of each environment of the training; else `accuracy`,
+            `error`, `bits` or `loss` of the readouts, or of one agent (`A.accuracy`), on the validation split, or on the
+            training split where there is no other; any other word is a metric of the environment. None: the metric of the
+            readouts' objective.
+        every: Steps between selections.
+        copy_share: The fraction of members that is replaced: each of the worst by one of as many best, if their scores differ
+            by more than twice the standard error (`copy` in files).
+        factors: A copied member's parameters are multiplied by one of these, within their range; of a list of values it takes
+            a neighbour.
+    """
+
+    by: Metric | None = None
+    every: Count
+    copy_share: Annotated[float, Field(gt=0, le=0.5, validation_alias="copy"), IsReal] = 0.2
+    factors: Annotated[tuple[Real, ...], Field(min_length=1), Sequence] = (0.8, 1.25)
+
+    @model_validator(mode="after")
+    def _positive(self) -> Self:
+        if min(self.factors) <= 0:
+            raise DocumentError(("factors",), f"must be above 0, not {min(self.factors):g}")
+        return self
+
+
+def _members(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool) and value < 2:
+        raise DocumentError((), f"must be at least 2, not {value}")
+    return value
+
+
+class PopulationSpec(DocumentSpec):
+    """A population: members that are trained together, as one stack where their agents can be stacked.
+
+    Attributes:
+        population: Its name.
+        description: What it is for.
+        scenario: A library scenario, a file (its path relative to the population's), or MODULE:FUNCTION.
+        variant: A variant of the scenario.
+        members: The number of members; the seed of member n is `seed` + n.
+        seed: Seed of the first member, of the initial values and of the selection.
+        steps: Training steps; None: the scenario's.
+        set: Values of parameters of all members.
+        vary: By parameter, the range of the members' values, or a list of values. They may change learning rates, weights of
+            losses and rewards, probabilities and the like, not the structure.
+        select: How the best members replace the worst; None: they do not (random search).
+    """
+
+    population: Name
+    description: Text = ""
+    scenario: Text
+    variant: Name | None = None
+    members: Annotated[Count, BeforeValidator(_members)] = 8
+    seed: Annotated[Whole, Field(ge=0)] = 0
+    steps: Count | None = None
+    set: Values = FrozenMap()
+    vary: Annotated[Mapping[str, Any], PlainValidator(_ranges)]
+    select: SelectionSpec | None = None
+
+    @classmethod
+    def of(cls, **keys: Any) -> Self:
+        """Return the population of some keys; ScenarioError where one is not accepted."""
+        try:
+            return cls(**keys)
+        except DocumentError as error:
+            raise ScenarioError(f"population: {error}") from None
+
+    def with_keys(self, **keys: Any) -> Self:
+        """Return it with other values of some keys; ScenarioError where one is not accepted."""
+        return self.of(**{**plain(self), **keys})
+
+    @model_validator(mode="after")
+    def _varies_what_is_not_set(self) -> Self:
+        for name in self.vary:
+            if name in self.set:
+                raise DocumentError(("set", name), "varies; leave it out here or in `vary`")
+        return self
+
+
+def population_names() -> list[str]:
+    """Return the names of the library's populations."""
+    return sorted(path.stem for path in _LIBRARY.glob("*.yaml"))
+
+
+def find_population(name_or_path: str | Path) -> PopulationSpec | None:
+    """Return a population of the library, or read one from a file; None where it is neither.
+
+    Raises:
+        ScenarioError: It is not valid.
+    """
+    return find_document(PopulationSpec, name_or_path, _LIBRARY)

@@ -1,0 +1,214 @@
+"""Populations: what is copied and what is not, who is chosen, and that all of it can be killed and resumed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._pytree import tree_flatten
+
+import antiphon
+from antiphon.engine.populations.selection import Copy, Score, copies, initial_values
+from antiphon.engine.state.checkpoint import copy_tree
+from antiphon.scenarios.population import PopulationSpec
+from tests.contracts.twins import differences, facts
+from tests.engine.numbers import one_line
+
+TEAM = {"width": 4, "units": 4, "batch": 4, "unroll": 4}
+RATES = {"lr": {"from": 1e-3, "to": 1e-1, "log": True}}
+
+
+def digits(**values: Any) -> antiphon.Scenario:
+    return antiphon.load("digits-mlp").resolve(values={"depth": 2, "width": 8, "batch": 8, **values})
+
+
+def lossy(**values: Any) -> antiphon.Scenario:
+    return antiphon.load("lossy").resolve(values=values)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two trees of states are equal to the bit."""
+    (leaves, kind), (others, other_kind) = map(tree_flatten, (one, other))
+    pairs = zip(leaves, others, strict=True)
+    return kind == other_kind and all(
+        torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b for a, b in pairs
+    )
+
+
+# --- exploit and explore -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["digits-mlp", "lossy", "cartpole-team", "two-timescales"])
+def test_a_copy_gets_what_was_learned_and_keeps_all_else(name: str) -> None:
+    scenario = antiphon.load(name).resolve(values=TEAM if name == "cartpole-team" else {})
+    population = antiphon.Population([scenario] * 3, seeds=[0, 1, 2], dtype=torch.float64)
+    population.run(7)
+    before = [copy_tree(one._state_dict()) for one in population.simulations]
+    population.exploit(2, 0)
+    after = [one._state_dict() for one in population.simulations]
+    assert same(before[:2], after[:2])
+    own, copied = before[2].pop("system"), after[2].pop("system")
+    assert same(before[2], after[2])
+    learned = {"learners", "predictors", "inputs", "outliers"}
+    assert same({**own, **{key: before[0]["system"][key] for key in learned}}, copied)
+    assert not same(own["learners"], copied["learners"])
+
+
+def test_a_copied_member_goes_on_like_a_run_with_its_state_and_values() -> None:
+    """Windows that are open at the copy are replayed under the new parameters."""
+    rates = (0.01, 0.02)
+    population = antiphon.Population([digits(lr=rate) for rate in rates], seeds=[0, 1], dtype=torch.float64)
+    population.run(5)
+    population.exploit(1, 0)
+    population.explore(1, digits(lr=0.03))
+    alone = population.simulations[1].fork()
+    assert alone.scenario.training == digits(lr=0.03).training or alone.changes
+    population.run(4)
+    alone.run(4)
+    found = [facts(population.simulations[1]), facts(alone)]
+    assert not list(differences(*found, tolerance=1e-10))
+
+
+def test_structure_is_refused() -> None:
+    with one_line("hidden\\[0\\]: 8 and 9: .*cannot vary within a population"):
+        antiphon.Population([digits(), digits(width=9)], seeds=[0, 1])
+
+
+# --- who is chosen -----------------------------------------------------------------------------------------
+
+
+def spec(**keys: Any) -> PopulationSpec:
+    known = {"population": "it", "scenario": "digits-mlp", "members": 10, "vary": {"lr": RATES["lr"]}}
+    return PopulationSpec(**{**known, "select": {"every": 5}, **keys})
+
+
+def chosen(scores: Sequence[Score], metric: str = "accuracy", **keys: Any) -> list[Copy]:
+    population = spec(members=len(scores), **keys)
+    assert population.select is not None
+    return copies(population, population.select, 5, metric, scores, initial_values(population))
+
+
+def test_the_worst_fifth_copies_the_best_fifth() -> None:
+    scores = [Score(value / 10) for value in (5, 1, 9, 4, 3, 6, 2, 7, 8, 5)]
+    found = chosen(scores)
+    assert {copy.member for copy in found} == {1, 6}
+    assert {copy.parent for copy in found} <= {2, 8}
+    assert found == chosen(scores)
+    assert {copy.member for copy in chosen(scores, "loss")} == {2, 8}
+
+
+def test_noise_is_not_selected() -> None:
+    assert not chosen([Score(0.5, 0.1), Score(0.7, 0.1)])
+    assert chosen([Score(0.5, 0.01), Score(0.7, 0.01)])
+    assert not chosen([Score(math.nan), Score(math.nan)])
+    assert [copy.member for copy in chosen([Score(math.nan), Score(0.1, 3.0)])] == [0]
+
+
+def test_values_stay_within_their_range_or_list() -> None:
+    scores = [Score(0.0), Score(1.0)]
+    for seed in range(20):
+        keys = {"seed": seed, "vary": {"lr": {"from": 1.0, "to": 1.1}, "scale": [0.1, 0.2, 0.4]}}
+        before, (copy,) = initial_values(spec(members=2, **keys)), chosen(scores, **keys)
+        assert 1.0 <= copy.values["lr"] <= 1.1
+        places = [keys["vary"]["scale"].index(one["scale"]) for one in (before[1], copy.values)]
+        assert abs(places[0] - places[1]) <= 1
+
+
+# --- the paper's example ------------------------------------------------------------------------------------
+
+
+class Number(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.tensor([0.9]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.value.expand(len(x), 1)
+
+
+def surrogate(a: float, b: float) -> antiphon.Scenario:
+    goals = {
+        name: {"kind": "regression", "target": "zero", "scale": weight}
+        for name, weight in (("a", a), ("b", b))
+    }
+    agents = {
+        name: {"observes": ["x"], "network": Number(), "objective": goal} for name, goal in goals.items()
+    }
+    env = antiphon.envs.from_tensors(x=torch.ones(4, 1), zero=torch.zeros(4, 1))
+    training = {"batch": 1, "steps": 200, "optimiser": {"kind": "sgd", "lr": 0.01}}
+    return antiphon.Scenario(scenario="toy", env=env, agents=agents, channels=[], training=training)
+
+
+def objective(member: antiphon.Simulation) -> float:
+    a, b = (member.agents[name].parameters["module.value"].item() for name in "ab")
+    return 1.2 - a**2 - b**2
+
+
+def best(*, exploit: bool, explore: bool) -> float:
+    weights, draw = [[1.0, 1e-3], [1e-3, 1.0]], random.Random(0)
+    population = antiphon.Population([surrogate(*own) for own in weights], seeds=[0, 1])
+    assert population.sequential_reason is None
+    for step in range(1, 201):
+        population.step()
+        if step % 4 == 0:
+            worse, better = sorted((0, 1), key=lambda n: objective(population.simulations[n]))
+            if exploit:
+                population.exploit(worse, better)
+            if explore:
+                weights[worse] = [min(1.0, max(1e-3, w + draw.uniform(-0.5, 0.5))) for w in weights[better]]
+                population.explore(worse, surrogate(*weights[worse]))
+    return max(map(objective, population.simulations))
+
+
+def test_figure_2_of_the_paper() -> None:
+    """Jaderberg et al. 2017: exploiting and exploring reach the optimum of 1.2, a grid of the two surrogates does not."""
+    assert best(exploit=True, explore=True) >= 1.19
+    assert best(exploit=False, explore=False) <= 0.4
+
+
+# --- runs --------------------------------------------------------------------------------------------------
+
+
+def test_a_member_that_diverges_goes_on_as_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vary = {"lr": [0.01, 1e30]}
+    select = {"every": 20, "copy": 0.5}
+    values = {"depth": 2, "width": 8, "batch": 8}
+    members = antiphon.population(
+        "digits-mlp", vary=vary, select=select, values=values, members=4, steps=30, logdir=tmp_path / "it"
+    )
+    revived = [row for row in members.lineage if row["step"] < 20]
+    assert revived
+    assert all(row["parent"] != row["member"] and row["score"] is None for row in revived)
+    assert {one["exit"] for one in members.result["members"]} == {"done"}
+    assert {one["values"]["lr"] for one in members.result["members"]} == {0.01}
+    member = next(tmp_path.glob(f"it/member-{revived[0]['member']}"))
+    assert "since it diverged" in json.loads((member / "result.json").read_text())["events"][0]["event"]
+
+
+def test_random_search_changes_nothing(tmp_path: Path) -> None:
+    fixed: dict[str, Any] = {"values": TEAM, "members": 3, "steps": 12}
+    members = antiphon.population("cartpole-team", vary=RATES, logdir=tmp_path / "it", **fixed)
+    assert (
+        [row["member"] for row in members.lineage] == [row["parent"] for row in members.lineage] == [0, 1, 2]
+    )
+    scenario = antiphon.load("cartpole-team").resolve(
+        values={**TEAM, **members.result["members"][1]["values"]}
+    )
+    alone = antiphon.Simulation(scenario.with_training(steps=12), seed=1)
+    alone.run()
+    with antiphon.Simulation.resume(tmp_path / "it/member-1") as resumed:
+        found = [facts(resumed), facts(alone)]
+    assert not list(differences(*found, tolerance=1e-4))
+
+
+def lineage(folder: Path) -> list[Mapping[str, str]]:
+    with (folder / "lineage.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))

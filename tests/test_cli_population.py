@@ -1,0 +1,103 @@
+"""`antiphon run` and `resume` with populations: what they print and leave, and what they refuse."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from antiphon.envs.base import StepResult
+from antiphon.envs.images import Digits
+from tests.commands import Commands
+
+POPULATION = """
+population: mine
+scenario: digits-mlp
+members: 3
+steps: 12
+set: {depth: 2, width: 4, batch: 4}
+vary: {lr: {from: 0.0001, to: 0.1, log: true}}
+select: {every: 5, copy: 0.5}
+"""
+WORDS = "run mine.yaml --logdir runs --checkpoint-every 4"
+
+
+def stopped_at(moment: int) -> Callable[..., StepResult]:
+    """Steps of the environment, of which one gets a SIGINT."""
+    taken, step = itertools.count(1), Digits.step
+
+    def stepped(self: Digits, actions: Any = None) -> StepResult:
+        if next(taken) == moment:
+            signal.raise_signal(signal.SIGINT)
+        return step(self, actions)
+
+    return stepped
+
+
+@pytest.fixture
+def file(here: Path) -> Path:
+    path = here / "mine.yaml"
+    path.write_text(POPULATION, encoding="utf-8")
+    return path
+
+
+def test_a_population_prints_its_members_and_leaves_their_runs(here: Path, cli: Commands, file: Path) -> None:
+    out = cli(f"{WORDS} --name it")
+    assert "mine · 3 members · 12 steps" in out
+    assert "lineage      runs/it/lineage.csv" in out
+    best = next(line.split()[-1] for line in out.splitlines() if line.startswith("best "))
+    names = [path.name for path in sorted((here / "runs/it").glob("member-*"))]
+    assert names == ["member-0", "member-1", "member-2"]
+    assert Path(best).name in names
+    rows = (here / "runs/it/lineage.csv").read_text().splitlines()
+    assert rows[0] == "step,member,parent,accuracy,standard_error,lr"
+    assert [row.split(",")[0] for row in rows[1::3]] == ["5", "10", "12"]
+    assert cli("evaluate runs/it") == cli(f"evaluate {best}")
+
+
+@pytest.mark.parametrize(
+    "moment", [15, pytest.param(23, marks=pytest.mark.long)], ids=["selecting", "within"]
+)
+def test_a_stopped_population_is_resumed_to_the_same_lineage(
+    here: Path, cli: Commands, file: Path, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    """A step of the three members at which they are selected next, or the second of them within one."""
+    whole = cli.json(f"{WORDS} --name whole")
+    with monkeypatch.context() as stopping:
+        stopping.setattr(Digits, "step", stopped_at(moment))
+        assert cli.code(f"{WORDS} --name stopped") == 130
+    assert "antiphon resume runs/stopped continues" in cli.err
+    resumed = cli.json("resume runs/stopped")
+    texts = [(here / "runs" / folder / "lineage.csv").read_text() for folder in ("whole", "stopped")]
+    assert texts[0] == texts[1]
+    scores = [[one["score"] for one in each["members"]] for each in (whole, resumed)]
+    assert scores[0] == scores[1]
+
+
+def test_what_is_refused(here: Path, cli: Commands, file: Path) -> None:
+    cli(f"{WORDS} --name it --steps 4")
+    for words, line in {
+        "--name it": "runs/it: already exists and is not empty",
+        "--name it --exist resume": "runs/it: holds another population (steps is 4, not 12); choose another name",
+        "--name new --seeds 3": "--seeds: mine.yaml is a population; leave it out",
+        "--name new --variant locked": "--variant: mine.yaml is a population; leave it out",
+        "--name new --set lr=1": "population: set.lr: varies; leave it out here or in `vary`",
+        "--name new --set widht=3": "no parameter 'widht'; did you mean 'width'?",
+    }.items():
+        found = cli.refused(f"{WORDS} --exist error" if "--exist" not in words else WORDS, words)
+        assert line in found
+    for old, new, line in [
+        ("lr: {from", "width: {from: 3, to: 5}, lr: {from", "width"),
+        ("lr: {from", "rate: {from", "rate"),
+        ("every: 5", "every: 0", "mine.yaml:8: select.every: must be at least 1, not 0"),
+        ("copy: 0.5", "copies: 0.5", "unknown key 'copies'; did you mean 'copy'?"),
+        ("members: 3", "members: 1", "members: must be at least 2, not 1"),
+        ("digits-mlp", "digit-mlp", "no scenario 'digit-mlp'"),
+    ]:
+        file.write_text(POPULATION.replace(old, new), encoding="utf-8")
+        assert line in cli.refused(f"{WORDS} --name other")
+    assert not (here / "runs/other").exists()
