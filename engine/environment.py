@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -14,8 +14,9 @@ from torch import Tensor
 from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
 from antiphon.engine.metrics.episodes import REWARD, EpisodeStatistics
 from antiphon.envs import registry
-from antiphon.envs.base import TorchVectorEnv
+from antiphon.envs.base import StepResult, TorchVectorEnv
 from antiphon.envs.signal import OUTCOMES
+from antiphon.envs.worlds.base import World
 from antiphon.errors import RunError, ScenarioError
 from antiphon.scenarios.document import Scenario
 
@@ -96,7 +97,23 @@ class EnvironmentRunner:
             action: What the acting agents did; None: nothing.
         """
         length = self.env.episode_length
-        observations, reward, terminated, truncated, info = self.env.step(action)
+        return self._advanced(self.env.step(action), length)
+
+    @staticmethod
+    def advance_all(
+        runners: Sequence[EnvironmentRunner], actions: Sequence[Action | None]
+    ) -> list[EpisodeEnds]:
+        """Take one step of several, computed at once where their environments can (`World.step_all`)."""
+        worlds = [runner.env for runner in runners]
+        if not _alike(worlds):
+            return [runner.advance(action) for runner, action in zip(runners, actions, strict=True)]
+        results = World.step_all(worlds, actions)
+        length = worlds[0].episode_length
+        return [runner._advanced(result, length) for runner, result in zip(runners, results, strict=True)]
+
+    def _advanced(self, result: StepResult, length: int | None) -> EpisodeEnds:
+        """Take over what a step returned; `length`: of the episode before it."""
+        observations, reward, terminated, truncated, info = result
         outcomes = {"reward": reward, "terminated": terminated, "truncated": truncated}
         for name in self._outcomes:
             self.step_signals.signals[name] = outcomes[name].to(self.env.dtype)
@@ -139,6 +156,17 @@ class EnvironmentRunner:
         self.elapsed = state["elapsed"]
         if self.episodes is not None and "episodes" in state:  # earlier checkpoints have none
             self.episodes.load_state_dict(state["episodes"])
+
+
+def _alike(envs: Sequence[TorchVectorEnv]) -> TypeGuard[Sequence[World]]:
+    """Whether environments are worlds of one kind without a state of their own beside rows, as often stepped."""
+    first = envs[0]
+    if not isinstance(first, World) or len(envs) < 2:
+        return False
+    kind = type(first)
+    if kind.step is not World.step or kind.state_dict is not World.state_dict:
+        return False
+    return all(type(one) is kind and one._step == first._step and one._tick == first._tick for one in envs)
 
 
 def environment_state(env: TorchVectorEnv) -> dict[str, Any] | None:

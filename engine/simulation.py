@@ -336,12 +336,8 @@ class Simulation(BaseSimulation):
         """Change a setting from the next step on, and write a checkpoint to `logdir`. See `BaseSimulation.set`."""
         super().set(key, value)
         if self._writer is not None:
-            self._writer.directory.checkpoint(self)
-
-    def _set_all(self, changes: Sequence[tuple[str, Any]], line: str) -> None:
-        super()._set_all(changes, line)
-        if self._writer is not None:
             self._writer.directory.note(changes=self.changes)
+            self._writer.directory.checkpoint(self)
 
     def load_weights(
         self,

@@ -115,8 +115,8 @@ class Population:
         step_signals = joined([world.step_signals for world in self._worlds])
         joint.tick(step, step_signals)
         actions = joint.engine.forward_pass.actions
-        each = enumerate(self._worlds)
-        ends = [world.advance(None if actions is None else actions.of(replica)) for replica, world in each]
+        each = [None if actions is None else actions.of(replica) for replica in range(len(self._worlds))]
+        ends = EnvironmentRunner.advance_all(self._worlds, each)
         step_signals.complete()
         joint.cut(step, ends)
         learned = joint.learn(step, watch=any(watched))
@@ -173,6 +173,8 @@ class Population:
         changes = differences_of(there, scenario.model_copy(update={"env": there.env}))
         shown = ", ".join(f"{key} is {value:.4g}" for key, value in changes)
         simulation._set_all(changes, event or f"{shown} from here on")
+        if simulation._writer is not None:
+            simulation._writer.directory.note(changes=simulation.changes)
 
     def revive(self, member: int, parent: int) -> None:
         """Continue a member that has diverged from the state of another one, in its own environment."""

@@ -284,7 +284,7 @@ class PopulationRun:
         self.runs = MultiSeedRun(
             requests,
             [self.selection.path(member) for member in range(spec.members)],
-            selection=None if spec.select is None else self.selection,
+            steps_of=None if spec.select is None else self.selection.steps_of,
             exist="resume" if exist == "resume" else "error",
         )
         self.until = self.runs.until

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from antiphon.engine.base_simulation import check_continues
+from antiphon.engine.base_simulation import StepInfo, check_continues
 from antiphon.engine.build.builder import chosen_device, without_weights
 from antiphon.engine.populations.population import Population, sequential_reason
 from antiphon.engine.runs.directory import RunDirectory, check_free, remove_run
@@ -24,9 +24,6 @@ from antiphon.errors import RunError
 from antiphon.files import write_json
 from antiphon.scenarios.training import OF_AGENTS
 from antiphon.telemetry.statistics import seed_statistics
-
-if TYPE_CHECKING:
-    from antiphon.engine.populations.run import Selection
 
 __all__ = ["MultiSeedOutcome", "MultiSeedRun", "summary_of"]
 
@@ -55,7 +52,7 @@ class MultiSeedRun:
     Args:
         requests: One for each run, equal but for the seeds.
         paths: Their directories.
-        selection: What replaces some by others between their steps; None: nothing does.
+        steps_of: Makes what takes a step of all, such as a selection, which needs all to be at one step; None: `Population.step`.
         exist: Where a directory exists and is not empty: `resume` (runs that have ended are kept), `overwrite` or `error`.
 
     Attributes:
@@ -74,10 +71,10 @@ class MultiSeedRun:
         requests: Sequence[Request],
         paths: Sequence[Path],
         *,
-        selection: Selection | None = None,
+        steps_of: Callable[[Population], Callable[[], list[StepInfo]]] | None = None,
         exist: str = "error",
     ) -> None:
-        self.requests, self.paths, self._selection = requests, paths, selection
+        self.requests, self.paths, self._steps_of = requests, paths, steps_of
         self.until = requests[0].scenario.training.steps
         self._exist = exist
         self._ended: dict[int, Outcome] = {}
@@ -102,7 +99,7 @@ class MultiSeedRun:
                 self.sequential_reason = sequential_reason(
                     one.simulations[0], requests[0].backend, len(several)
                 )
-        if selection is not None:
+        if steps_of is not None:
             self._check_one_group()
         elif self.sequential_reason is not None:
             self._groups = [[index] for group in self._groups for index in group]
@@ -194,7 +191,7 @@ class MultiSeedRun:
                 undo.callback(directory.release)
             replicas = self._build(group)
             self._open_writers(group, replicas, every)
-            step = replicas.step if self._selection is None else self._selection.steps_of(replicas)
+            step = replicas.step if self._steps_of is None else self._steps_of(replicas)
             return Run(replicas.simulations, self.until, step).train(*observers)
 
     def _ends_alone(self, index: int) -> bool:

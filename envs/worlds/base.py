@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,7 +19,7 @@ from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description
 from antiphon.envs.worlds.canvas import Pictured
 from antiphon.errors import ScenarioError, require, suggest
-from antiphon.nets.random import integers, seed_for, uniform
+from antiphon.nets.random import integers, seed_for, uniform_many
 
 __all__ = ["Actions", "State", "World"]
 
@@ -71,6 +72,8 @@ class World(Pictured):
         self._step = 0  # steps since the last seed, resets among them
         self._tick = 0  # steps of the present episodes, where all copies are in step
         self._state: State = {}
+        self._others: Sequence[World] = ()
+        """Environments whose rows follow its own (`step_all`)."""
 
     @abstractmethod
     def start(self, uniforms: Tensor) -> State:
@@ -119,7 +122,49 @@ class World(Pictured):
             ScenarioError: Actions of the wrong shape, choices that do not exist, or an unknown part.
         """
         self._require_reset("step()")
-        choices = self._actions(actions)
+        return self._stepped(self._actions(actions))
+
+    @staticmethod
+    def step_all(worlds: Sequence[World], actions: Sequence[Any]) -> list[StepResult]:
+        """Take a step of several environments of one class and the same options, computed at once.
+
+        Args:
+            worlds: The environments, which have taken as many steps since their reset.
+            actions: Of each, see `step`.
+
+        Returns:
+            For each what its own `step` would return, up to rounding.
+        """
+        first, batch = worlds[0], worlds[0].num_envs
+        joint = copy.copy(first)
+        joint.num_envs, joint._others = batch * len(worlds), worlds[1:]
+        joint._uniform = {holds: row.repeat(len(worlds)) for holds, row in first._uniform.items()}
+        joint._state = {name: torch.cat([one._state[name] for one in worlds]) for name in first._state}
+        given = [one._actions(own) for one, own in zip(worlds, actions, strict=True)]
+        result = joint._stepped({name: torch.cat([own[name] for own in given]) for name in given[0]})
+
+        each = zip(worlds, joint._divided(joint._state, worlds), joint._divided(result, worlds), strict=True)
+        results: list[StepResult] = []
+        for one, state, own in each:
+            one._state, one._step, one._tick = state, joint._step, joint._tick
+            results.append(own)
+        return results
+
+    def _divided(self, found: Any, worlds: Sequence[World]) -> Sequence[Any]:
+        """What each of several environments has of a tree of rows of all."""
+        count = len(worlds)
+        if isinstance(found, Tensor):
+            known = self.uniform(found)
+            if known is not None:
+                return [one._uniform[known] for one in worlds]
+            return found.view(count, found.shape[0] // count, *found.shape[1:]).unbind()
+        if isinstance(found, tuple):
+            return list(zip(*(self._divided(value, worlds) for value in found), strict=True))
+        columns = [self._divided(value, worlds) for value in found.values()]
+        rows = zip(*columns, strict=True) if columns else [()] * count
+        return [dict(zip(found, row, strict=True)) for row in rows]
+
+    def _stepped(self, choices: Actions) -> StepResult:
         self._step += 1
         reached, reward, terminated = self.transition(self._state, choices)
         reached["elapsed"] = self._state["elapsed"] + 1
@@ -169,7 +214,8 @@ class World(Pictured):
         count = self.num_envs * self.randoms
         sampled = torch.empty(0, device=self.device)
         if count:
-            sampled = uniform(seed_for(self._seed, "env"), self._step, count, self.device)
+            roots = [seed_for(one._seed, "env") for one in (self, *self._others) if one._seed is not None]
+            sampled = uniform_many(torch.tensor(roots, device=self.device), self._step, count // len(roots))
         state = self.start(sampled.view(self.num_envs, self.randoms))
         state["elapsed"] = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
         return state

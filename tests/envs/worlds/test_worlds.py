@@ -35,6 +35,21 @@ def test_an_episode_ends_in_one_way_and_only_its_own_copy_starts_anew(name: str)
 
 
 @pytest.mark.parametrize("name", WORLDS)
+def test_several_stepped_together_are_each_what_it_is_alone(name: str) -> None:
+    """Their seeds differ, and random actions with them."""
+    together, alone = ([make(name, 4, torch.float64, **WORLDS[name]) for _ in range(3)] for _ in range(2))
+    for seed, pair in enumerate(zip(together, alone, strict=True)):
+        for env in pair:
+            env.reset(seed=seed)
+    for _ in range(60):
+        found = envs.World.step_all(together, [None] * 3)
+        own = [env.step() for env in alone]
+        torch.testing.assert_close(found, own, rtol=1e-12, atol=1e-12)
+    states = [[env.state_dict() for env in each] for each in (together, alone)]
+    torch.testing.assert_close(*states, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", WORLDS)
 def test_pictures_follow_the_state(name: str) -> None:
     env = make(name, 2)
     with pytest.raises(ResetNeeded):
