@@ -480,7 +480,7 @@ class Optimiser:
         if not isinstance(decay, Tensor) and not (isinstance(rate, Tensor) and rate.dim()):
             call = self._call_all(gradients) if every else self._call_some(gradients, stepping)
             return [(call, (rate, decay))]
-        if every:
+        if every and self.skip is None:  # which would have to hold for the weight decay too
             self._step_each(gradients, rate)
             return []
         numbers = list(zip(_listed(rate, count), _listed(decay, count), strict=True))

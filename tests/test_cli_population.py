@@ -101,3 +101,6 @@ def test_what_is_refused(here: Path, cli: Commands, file: Path) -> None:
         file.write_text(POPULATION.replace(old, new), encoding="utf-8")
         assert line in cli.refused(f"{WORDS} --name other")
     assert not (here / "runs/other").exists()
+    file.write_text(POPULATION.replace("every: 5", "every: 5, by: episodes"), encoding="utf-8")
+    assert cli.code(f"{WORDS} --name other") == 2
+    assert "error: select.by: no agent and no environment has a metric 'episodes'" in cli.err

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from antiphon.engine.base_simulation import BaseSimulation
+from antiphon.errors import ScenarioError, suggest
 from antiphon.scenarios.population import PopulationSpec, RangeSpec, SelectionSpec
-from antiphon.scenarios.training import RETURN, is_of_env, less_is_better
+from antiphon.scenarios.training import RETURN, is_of_env, less_is_better, split_metric
 
 __all__ = ["Copy", "Entry", "Score", "copies", "initial_values", "metric_of", "quality", "score_of"]
 
@@ -100,7 +101,11 @@ def metric_of(simulation: BaseSimulation) -> str:
 
 
 def score_of(simulation: BaseSimulation, metric: str) -> Score:
-    """Return a member's present score (see `SelectionSpec.by`); no bit of its run changes."""
+    """Return a member's present score (see `SelectionSpec.by`); no bit of its run changes.
+
+    Raises:
+        ScenarioError: It has no such metric.
+    """
     if simulation.diverged is not None:
         return Score(math.nan)
     episodes = simulation.world.episodes
@@ -111,12 +116,24 @@ def score_of(simulation: BaseSimulation, metric: str) -> Score:
         spread = float(newest.std()) if len(newest) > 1 else 0.0
         return Score(float(newest.mean()), spread / math.sqrt(len(newest)))
     if is_of_env(metric):
-        return Score(simulation.world.figures().get(metric, math.nan))
+        measured = simulation.world.figures()
+        if measured or episodes is None:  # else no episode has ended yet
+            _check_known(metric, measured)
+        return Score(measured.get(metric, math.nan))
     splits = simulation.world.env.splits
     evaluation = simulation.evaluate("validation" if "validation" in splits else "train")
+    _check_known(split_metric(metric)[1], [name for own in evaluation.agents.values() for name in own])
     value = evaluation.score(metric)
     is_share = metric.endswith("accuracy") and evaluation.examples > 0
     return Score(value, math.sqrt(value * (1 - value) / evaluation.examples) if is_share else 0.0)
+
+
+def _check_known(metric: str, known: Collection[str]) -> None:
+    """Raise ScenarioError where a metric is not among those that are known."""
+    if metric not in known:
+        raise ScenarioError(
+            f"select.by: no agent and no environment has a metric {metric!r}{suggest(metric, known)}"
+        )
 
 
 def quality(score: float | None, metric: str | None) -> float:

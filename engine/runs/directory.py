@@ -254,7 +254,7 @@ class RunDirectory:
         """
         path = Path(path)
         if (population := path / POPULATION).is_file() and (best := read_checked(population).get("best")):
-            path = path / str(best)
+            path = path / Path(str(best)).name
         place = path / _RUN
         if not os.path.lexists(place):
             raise RunError(f"{path}: no run there (a run directory holds run.json)")
