@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,7 @@ set: {depth: 2, width: 4, batch: 4}
 vary: {lr: {from: 0.0001, to: 0.1, log: true}}
 select: {every: 5, copy: 0.5}
 """
-WORDS = "run mine.yaml --logdir runs --checkpoint-every 4"
+WORDS = "run mine.yaml --logdir runs --checkpoint-every 5"
 
 
 def stopped_at(moment: int) -> Callable[..., StepResult]:
@@ -60,17 +61,21 @@ def test_a_population_prints_its_members_and_leaves_their_runs(here: Path, cli: 
 
 
 @pytest.mark.parametrize(
-    "moment", [15, pytest.param(23, marks=pytest.mark.long)], ids=["selecting", "within"]
+    ("moment", "lost"),
+    [(24, True), pytest.param(15, False, marks=pytest.mark.long)],
+    ids=["killed", "stopped"],
 )
-def test_a_stopped_population_is_resumed_to_the_same_lineage(
-    here: Path, cli: Commands, file: Path, monkeypatch: pytest.MonkeyPatch, moment: int
+def test_what_ends_early_is_resumed_to_the_same_lineage(
+    here: Path, cli: Commands, file: Path, monkeypatch: pytest.MonkeyPatch, moment: int, lost: bool
 ) -> None:
-    """A step of the three members at which they are selected next, or the second of them within one."""
+    """It ends after a selection whose checkpoint is the newest, like one that is killed, or just before one."""
     whole = cli.json(f"{WORDS} --name whole")
     with monkeypatch.context() as stopping:
         stopping.setattr(Digits, "step", stopped_at(moment))
         assert cli.code(f"{WORDS} --name stopped") == 130
     assert "antiphon resume runs/stopped continues" in cli.err
+    for checkpoint in here.glob("runs/stopped/*/checkpoints/*8") if lost else ():
+        shutil.rmtree(checkpoint)
     resumed = cli.json("resume runs/stopped")
     texts = [(here / "runs" / folder / "lineage.csv").read_text() for folder in ("whole", "stopped")]
     assert texts[0] == texts[1]

@@ -19,7 +19,7 @@ from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description
 from antiphon.envs.worlds.canvas import Pictured
 from antiphon.errors import ScenarioError, require, suggest
-from antiphon.nets.random import integers, seed_for, uniform_many
+from antiphon.nets.random import integers, seed_for, uniform, uniform_many
 
 __all__ = ["Actions", "State", "World"]
 
@@ -214,8 +214,11 @@ class World(Pictured):
         count = self.num_envs * self.randoms
         sampled = torch.empty(0, device=self.device)
         if count:
-            roots = [seed_for(one._seed, "env") for one in (self, *self._others) if one._seed is not None]
-            sampled = uniform_many(torch.tensor(roots, device=self.device), self._step, count // len(roots))
+            each = [seed_for(one._seed, "env") for one in (self, *self._others) if one._seed is not None]
+            if self._others:
+                sampled = uniform_many(torch.tensor(each, device=self.device), self._step, count // len(each))
+            else:
+                sampled = uniform(each[0], self._step, count, self.device)
         state = self.start(sampled.view(self.num_envs, self.randoms))
         state["elapsed"] = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
         return state

@@ -175,9 +175,9 @@ REST: tuple[Fault, ...] = (
     ),
     Fault(
         "seeds-worlds-act-on-the-first-one's-actions",
-        "engine/runs/seeds.py",
-        "ends = [world.advance(None if actions is None else actions.of(replica)) for replica, world in each]",
-        "ends = [world.advance(None if actions is None else actions.of(0)) for _, world in each]",
+        "engine/populations/population.py",
+        "None if actions is None else actions.of(replica) for replica in",
+        "None if actions is None else actions.of(0) for _ in",
         "tests/contracts/test_contracts.py::test_documents[acting a2c, locked-seeds]",
     ),
     Fault(
@@ -420,9 +420,37 @@ REST: tuple[Fault, ...] = (
     ),
     Fault(
         "seeds-that-cannot-be-made-leave-environments",
-        "engine/runs/seeds.py",
+        "engine/populations/population.py",
         "        except BaseException:\n            self.close()\n            raise\n",
         "        except BaseException:\n            raise\n",
         "tests/engine/runs/test_closing.py::test_what_cannot_be_made_leaves_no_environment[seeds]",
+    ),
+    Fault(
+        "population-a-copy-keeps-its-own-predictors",
+        "engine/populations/population.py",
+        "{key: other.state_dict()[key] for key in stateful(other.per_agent())}",
+        '{"learners": other.state_dict()["learners"]}',
+        "tests/engine/runs/test_populations.py::test_a_copy_gets_what_was_learned_and_keeps_all_else[lossy]",
+    ),
+    Fault(
+        "population-noise-is-selected",
+        "engine/populations/selection.py",
+        "if goodness[parent] - goodness[member] > _ERRORS * error:",
+        "if goodness[parent] > goodness[member]:",
+        "tests/engine/runs/test_populations.py::test_noise_is_not_selected",
+    ),
+    Fault(
+        "population-a-selection-is-forgotten-by-a-resume",
+        "engine/populations/run.py",
+        "if entry.step < step or step == until]",
+        "if entry.step <= step or step == until]",
+        "tests/test_cli_population.py::test_what_ends_early_is_resumed_to_the_same_lineage[killed]",
+    ),
+    Fault(
+        "worlds-stepped-together-start-with-one-seed",
+        "envs/worlds/base.py",
+        "for one in (self, *self._others) if one._seed is not None",
+        "for one in (self,) * (1 + len(self._others)) if one._seed is not None",
+        "tests/envs/worlds/test_worlds.py::test_several_stepped_together_are_each_what_it_is_alone[antiphon/CartPole-v0]",
     ),
 )
