@@ -40,7 +40,9 @@ def stopped_at(moment: int) -> Callable[..., StepResult]:
 
 
 @pytest.fixture
-def file(here: Path) -> Path:
+def file(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The document; nothing is drawn, which would take half of the time."""
+    monkeypatch.setattr("antiphon.engine.populations.run.draw_lineage", lambda *_: None)
     path = here / "mine.yaml"
     path.write_text(POPULATION, encoding="utf-8")
     return path
@@ -69,7 +71,6 @@ def test_what_ends_early_is_resumed_to_the_same_lineage(
     here: Path, cli: Commands, file: Path, monkeypatch: pytest.MonkeyPatch, moment: int, lost: bool
 ) -> None:
     """It ends after a selection whose checkpoint is the newest, like one that is killed, or just before one."""
-    monkeypatch.setattr("antiphon.engine.populations.run.draw_lineage", lambda *_: None)  # half of the time
     whole = cli.json(f"{WORDS} --name whole")
     with monkeypatch.context() as stopping:
         stopping.setattr(Digits, "step", stopped_at(moment))

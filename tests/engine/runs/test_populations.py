@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -207,8 +206,3 @@ def test_random_search_changes_nothing(tmp_path: Path) -> None:
     with antiphon.Simulation.resume(tmp_path / "it/member-1") as resumed:
         found = [facts(resumed), facts(alone)]
     assert not list(differences(*found, tolerance=1e-4))
-
-
-def lineage(folder: Path) -> list[Mapping[str, str]]:
-    with (folder / "lineage.csv").open(encoding="utf-8") as file:
-        return list(csv.DictReader(file))
