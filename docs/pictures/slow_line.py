@@ -18,6 +18,7 @@ NAMES = {
     "ddp": "DDP",
     "1f1b": "1F1B pipeline",
     "diloco:64": "DiLoCo",
+    "averaging:64": "averaging",
     "plain-heads": "one machine,\nauxiliary head",
 }
 """Ways that have another name on the pictures."""
