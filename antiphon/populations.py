@@ -13,6 +13,7 @@ from rich.console import Console
 from antiphon.commands.arguments import new_directory, scenario_template
 from antiphon.commands.population import print_members
 from antiphon.engine.populations.run import PopulationRun
+from antiphon.engine.runs.library import template_named
 from antiphon.engine.runs.observers import RunProgress
 from antiphon.engine.runs.python_template import Buildable, PythonTemplate
 from antiphon.errors import DivergenceError
@@ -88,7 +89,7 @@ def population(
     found = find_population(scenario) if isinstance(scenario, str | Path) else None
     template: Template | PythonTemplate
     if isinstance(scenario, str | Path):
-        template = scenario_template(str(scenario) if found is None else found.scenario)
+        template = scenario_template(str(scenario)) if found is None else template_named(found.scenario)
     else:
         template = scenario if isinstance(scenario, Template) else PythonTemplate.of(scenario)
     spec = (

@@ -105,7 +105,7 @@ class PopulationSpec(DocumentSpec):
     Attributes:
         population: Its name.
         description: What it is for.
-        scenario: A library scenario, a file (its path relative to the population's), or MODULE:FUNCTION.
+        scenario: A library scenario, or a file (its path relative to the population's).
         variant: A variant of the scenario.
         members: The number of members; the seed of member n is `seed` + n.
         seed: Seed of the first member, of the initial values and of the selection.

@@ -111,3 +111,27 @@ def test_what_is_refused(here: Path, cli: Commands, file: Path) -> None:
     file.write_text(POPULATION.replace("every: 5", "every: 5, by: episodes"), encoding="utf-8")
     assert cli.code(f"{WORDS} --name other") == 2
     assert "error: select.by: no agent and no environment has a metric 'episodes'" in cli.err
+
+
+def test_a_file_imports_no_module(here: Path, cli: Commands, file: Path) -> None:
+    (here / "own.py").write_text('raise RuntimeError("it was imported")\n', encoding="utf-8")
+    file.write_text(POPULATION.replace("digits-mlp", "own:build"), encoding="utf-8")
+    for words in (f"{WORDS} --name it", "check mine.yaml"):
+        line = cli.refused(words)
+        assert "own:build" in line
+        assert "it was imported" not in line
+    assert "leave out --variant and --parts" in cli.refused("check mine.yaml --variant locked")
+
+
+def test_overwriting_removes_larger_ones_and_nothing_before_all_is_accepted(
+    here: Path, cli: Commands, file: Path
+) -> None:
+    words = f"{WORDS} --name it --steps 4 --exist overwrite"
+    cli(words)
+    before = sorted(path.name for path in (here / "runs/it").iterdir())
+    file.write_text(POPULATION.replace("width: 4", "widht: 4"), encoding="utf-8")
+    cli.refused(words)
+    assert sorted(path.name for path in (here / "runs/it").iterdir()) == before
+    file.write_text(POPULATION.replace("members: 3", "members: 2"), encoding="utf-8")
+    cli(words)
+    assert [path.name for path in sorted((here / "runs/it").glob("member-*"))] == ["member-0", "member-1"]

@@ -14,7 +14,7 @@ from rich.text import Text
 from antiphon.commands import options
 from antiphon.commands.arguments import division_of, scenario_template, values_of
 from antiphon.engine.planning.advice import advice, expected_updates
-from antiphon.engine.runs.library import scenario_names
+from antiphon.engine.runs.library import scenario_names, template_named
 from antiphon.engine.runs.python_template import PythonTemplate, other_variants
 from antiphon.engine.studies.plan import StudyOptions, plan
 from antiphon.envs import describe
@@ -97,6 +97,8 @@ def check(
         known = name_or_file in scenario_names()
         study = None if known else find_study(name_or_file)
         population = None if known else find_population(name_or_file)
+        if population is not None and (variant or parts):
+            raise ScenarioError(f"check: {name_or_file} is a population; leave out --variant and --parts")
         if population is not None:
             found = check_population(population, values)
         elif study is None:
@@ -146,10 +148,8 @@ def check_population(population: PopulationSpec, values: Mapping[str, Any]) -> F
     from antiphon.engine.populations.selection import initial_values
     from antiphon.engine.state.hyperparameters import differences_of
 
-    found, template = (
-        Findings(population.population, population.population),
-        scenario_template(population.scenario),
-    )
+    found = Findings(population.population, population.population)
+    template = template_named(population.scenario)
     fixed = {**population.set, **values}
     first, *others = ({**fixed, **own} for own in initial_values(population))
     scenario = _examine(found, "member 0", template, population.variant, first)

@@ -9,9 +9,10 @@ from typing import Any
 
 from rich.console import Console
 
-from antiphon.commands.arguments import new_directory, scenario_template
+from antiphon.commands.arguments import new_directory
 from antiphon.engine.populations.run import LINEAGE, PopulationRun
 from antiphon.engine.populations.selection import quality
+from antiphon.engine.runs.library import template_named
 from antiphon.engine.runs.observers import RunProgress
 from antiphon.scenarios.population import PopulationSpec
 from antiphon.terminal.output import (
@@ -67,7 +68,7 @@ def run_population(
             remark(f"{taken.name} already exists: this population is called {directory.name}")
         exist = "error"
     settings["command"] = ("antiphon", *sys.argv[1:])
-    run = PopulationRun(spec, scenario_template(spec.scenario), directory, exist=exist, **settings)
+    run = PopulationRun(spec, template_named(spec.scenario), directory, exist=exist, **settings)
     return train_population(run, json, checkpoint_every)
 
 
@@ -95,7 +96,7 @@ def train_population(run: PopulationRun, json: bool, checkpoint_every: int | Non
 
 def print_members(result: Mapping[str, Any], out: Console) -> None:
     """Print a population's table: its members with their scores and values, the best first."""
-    metric = str(result["metric"])
+    metric = result["metric"] or "score"
     members = sorted(result["members"], key=lambda one: -quality(one["score"], metric))
     names, rows = list(members[0]["values"]), []
     for one in members:

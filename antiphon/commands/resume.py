@@ -41,13 +41,13 @@ def resume(
     from antiphon.engine.runs.run import resume as resume_run
 
     if (path / POPULATION).is_file():
-        given = (python, steps, settings, parts, mode, every, ray)
+        given = (steps, settings, parts, mode, every, ray)
         if any(each is not None for each in given):
             raise RunError(f"{path}: is a population, which is resumed as it is; leave out all other options")
         from antiphon.commands.population import train_population
         from antiphon.engine.populations.run import PopulationRun
 
-        return train_population(PopulationRun.of_directory(path), json, checkpoint_every)
+        return train_population(PopulationRun.of_directory(path, python), json, checkpoint_every)
     directory = RunDirectory.open(path)
     agents, of_parts = directory.values.get("agents", {}), {"ray": ray, "mode": mode, "every": every}
     division = parts_of(parts, agents, of_parts, PartsSettings.of_facts(directory.facts))

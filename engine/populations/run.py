@@ -26,6 +26,7 @@ from antiphon.engine.populations.selection import (
     score_of,
 )
 from antiphon.engine.runs.directory import POPULATION, is_free, remove_run
+from antiphon.engine.runs.library import MADE_IN_PYTHON
 from antiphon.engine.runs.lock import DirectoryLock
 from antiphon.engine.runs.python_template import PythonTemplate, load_python
 from antiphon.engine.runs.request import Request
@@ -267,9 +268,6 @@ class PopulationRun:
             raise RunError(
                 f"{directory}: already exists and is not empty; choose another name, or --exist resume"
             )
-        elif there:
-            for path in directory.glob("member-*"):
-                remove_run(path)
         requests = [
             Request(
                 template=template,
@@ -285,34 +283,49 @@ class PopulationRun:
             requests,
             [self.selection.path(member) for member in range(spec.members)],
             steps_of=None if spec.select is None else self.selection.steps_of,
-            exist="resume" if exist == "resume" else "error",
+            exist=exist,
         )
         self.until = self.runs.until
 
     @classmethod
-    def of_directory(cls, directory: Path) -> Self:
-        """Return the population of a folder, to continue it; RunError where it is damaged."""
+    def of_directory(cls, directory: Path, python: str | None = None) -> Self:
+        """Return the population of a folder, to continue it.
+
+        Args:
+            directory: The folder.
+            python: MODULE:FUNCTION of its scenario, which is needed if that was made in Python.
+
+        Raises:
+            RunError: It is damaged, or `python` is needed.
+        """
         place = directory / POPULATION
         facts = read_checked(place)
         with fitting(place):
             spec, template = PopulationSpec(**facts["document"]), facts["template"]
             text, source = str(template["text"]), str(template["source"])
-        found = Template.from_yaml(text, source) if text else load_python(source)
+        if python is None and source in MADE_IN_PYTHON.values():
+            python = source
+        if python is None and not text:
+            raise RunError(f"{directory}: its scenario was made in Python; add --scenario MODULE:FUNCTION")
+        found = Template.from_yaml(text, source) if python is None else load_python(python)
         return cls(spec, found, directory, exist="resume")
 
     def train(self, *observers: Observer, checkpoint_every: int | None = None) -> dict[str, Any]:
         """Train to the end, or until a signal, and return the result as plain data; RunError where it cannot be written."""
         selection = self.selection
         with DirectoryLock(selection.directory):
+            for path in set(selection.directory.glob("member-*")) - set(self.runs.paths):
+                remove_run(path)  # of a larger population that is overwritten
             selection.begin(self.runs.start, self.until)
             try:
                 outcome = self.runs.train(*observers, selection, checkpoint_every=checkpoint_every)
             finally:
                 selection.finish(self.until)
-            with suppress(RunError):  # without matplotlib
-                draw_lineage(
-                    selection.lineage, selection.spec, selection.metric, selection.directory / FIGURE
-                )
+            if outcome.exit_code == 0:
+                with suppress(RunError):  # without matplotlib
+                    draw_lineage(
+                        selection.lineage, selection.spec, selection.metric, selection.directory / FIGURE
+                    )
         newest, values = selection.newest, selection.values
         members: list[dict[str, Any]] = [
             {
