@@ -74,7 +74,7 @@ class ReplicatedEngine:
         self.engine.cut(step, EpisodeEnds(ended, terminated))
 
     def revived(self, replica: int) -> Replica:
-        """Return the backend of a replica that has stopped and goes on; its next state has to be loaded."""
+        """Backend of a replica that diverged and continues, once a state is loaded into it."""
         self.engine.divergence.revive(replica)
         return Replica(self, replica)
 

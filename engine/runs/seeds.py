@@ -52,7 +52,7 @@ class MultiSeedRun:
     Args:
         requests: One for each run, equal but for the seeds.
         paths: Their directories.
-        steps_of: Makes what takes a step of all, such as a selection, which needs all to be at one step; None: `Population.step`.
+        steps_of: Factory of the function that steps all runs, which have to be at one step; None: `Population.step`.
         exist: Where a directory exists and is not empty: `resume` (runs that have ended are kept), `overwrite` or `error`.
 
     Attributes:

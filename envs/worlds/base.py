@@ -151,7 +151,7 @@ class World(Pictured):
         return results
 
     def _divided(self, found: Any, worlds: Sequence[World]) -> Sequence[Any]:
-        """What each of several environments has of a tree of rows of all."""
+        """Rows of a tree of tensors, divided among several environments: one tree for each."""
         count = len(worlds)
         if isinstance(found, Tensor):
             known = self.uniform(found)
