@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -153,9 +153,17 @@ class Population:
 
         Environment, messages, open windows (replayed with the new parameters) and random draws stay the member's own.
         """
-        own, other = (self.simulations[n].backend for n in (member, parent))
-        learned = {key: other.state_dict()[key] for key in stateful(other.per_agent())}
-        own.load_state_dict(copy_tree({**own.state_dict(), **learned}))
+        self.load_learned(member, self.learned(parent))
+
+    def learned(self, member: int) -> dict[str, Any]:
+        """Return the state of what a member has learned (see `exploit`); its tensors are the member's own."""
+        backend = self.simulations[member].backend
+        return {key: backend.state_dict()[key] for key in stateful(backend.per_agent())}
+
+    def load_learned(self, member: int, state: Mapping[str, Any]) -> None:
+        """Continue a member with a copy of what another one has learned, which may be in another process."""
+        backend = self.simulations[member].backend
+        backend.load_state_dict(copy_tree({**backend.state_dict(), **state}))
 
     def explore(self, member: int, scenario: Scenario, event: str | None = None) -> None:
         """Continue a member with the hyperparameters of another scenario (see `Simulation.set`).
@@ -176,16 +184,16 @@ class Population:
         if simulation._writer is not None:
             simulation._writer.directory.note(changes=simulation.changes)
 
-    def revive(self, member: int, parent: int) -> None:
-        """Continue a member that has diverged from the state of another one, in its own environment."""
-        simulation, other = self.simulations[member], self.simulations[parent]
+    def revive(self, member: int, now: int, state: Mapping[str, Any]) -> None:
+        """Continue a member that has diverged, at a step and in its own environment, from the state of another one's backend."""
+        simulation = self.simulations[member]
         if self._joint is not None:
             simulation._env.close()
             simulation.world = self._worlds[member]
             simulation._env = simulation.world.env
             simulation.backend = self._joint.revived(member)  # type: ignore[assignment]
-        simulation.now, simulation.diverged = other.now, None
-        simulation.backend.load_state_dict(copy_tree(other.backend.state_dict()))
+        simulation.now, simulation.diverged = now, None
+        simulation.backend.load_state_dict(copy_tree(state))
         simulation.train_means = MeanAccumulator(simulation._system)
 
     def close(self) -> None:

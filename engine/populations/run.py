@@ -6,15 +6,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 from antiphon.engine.base_simulation import BaseSimulation, StepInfo
 from antiphon.engine.populations.figure import draw_lineage
 from antiphon.engine.populations.population import Population
+from antiphon.engine.populations.processes import Meeting, alone, divided
 from antiphon.engine.populations.selection import (
     Copy,
     Entry,
@@ -28,6 +30,7 @@ from antiphon.engine.populations.selection import (
 from antiphon.engine.runs.directory import POPULATION, is_free, remove_run
 from antiphon.engine.runs.library import MADE_IN_PYTHON
 from antiphon.engine.runs.lock import DirectoryLock
+from antiphon.engine.runs.observers import RunProgress
 from antiphon.engine.runs.python_template import PythonTemplate, load_python
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run_loop import Observer, Outcome
@@ -59,6 +62,12 @@ class Selection(Observer):
     lineage: list[Entry] = field(default_factory=list)
     metric: str | None = None
     """What members are compared by; None: not known before the first score."""
+    jobs: int = 1
+    """The processes that members are divided over."""
+    meeting: Meeting = alone
+    """With the processes of the other members."""
+    writes: bool = True
+    """Whether this process writes the lineage."""
     _events: EventFile | None = None
 
     @property
@@ -86,13 +95,12 @@ class Selection(Observer):
     # --- between steps -----------------------------------------------------------------------------------
 
     def steps_of(self, population: Population) -> Callable[[], list[StepInfo]]:
-        """Return a function that selects among the members where that is due, and then takes a step of all."""
+        """Return a function that selects among the members where that is due, and then takes a step of those of this process."""
         select = self.spec.select
-        assert select is not None
 
         def step() -> list[StepInfo]:
             now = population.simulations[0].now
-            if now and now % select.every == 0:
+            if select is not None and now and now % select.every == 0:
                 self._select(population, now)
             infos = population.step()
             self._revive(population, now)
@@ -100,45 +108,61 @@ class Selection(Observer):
 
         return step
 
+    def _places(self, population: Population) -> dict[int, int]:
+        """By member of this process, its place in the population of the process."""
+        return {one.seed - self.spec.seed: place for place, one in enumerate(population.simulations)}
+
     def _select(self, population: Population, step: int) -> None:
         assert self.spec.select is not None
-        scores = [self._score(one) for one in population.simulations]
+        places = self._places(population)
+        own = {member: astuple(self._score(population.simulations[place])) for member, place in places.items()}
+        known = self.meeting(own, None)
+        scores = [Score(*known.get(member, (math.nan,))) for member in range(self.spec.members)]
         before, metric = self.values, str(self.metric)
         chosen = copies(self.spec, self.spec.select, step, metric, scores, before)
-        for copy in chosen:
-            population.exploit(copy.member, copy.parent)
-            self._explore(population, copy, f"copied from member {copy.parent}")
         parents = {copy.member: copy for copy in chosen}
+        learned = {one.parent: population.learned(places[one.parent]) for one in chosen if one.parent in places}
+        states = self.meeting(learned, {parents[member].parent for member in places if member in parents})
+        for copy in chosen:
+            if copy.member in places:
+                population.load_learned(places[copy.member], states[copy.parent])
+                self._explore(population, copy, f"copied from member {copy.parent}")
         for member, score in enumerate(scores):
             copy = parents.get(member, Copy(member, member, before[member]))
             self._add(step, copy, score)
         self._write()
         self._write_events(step)
-        for simulation, values in zip(population.simulations, self.values, strict=True):
-            rows = [Figure("run", "", name, value) for name, value in values.items()]
-            for recorder in simulation.recorders:
+        values = self.values
+        for member, place in places.items():
+            rows = [Figure("run", "", name, value) for name, value in values[member].items()]
+            for recorder in population.simulations[place].recorders:
                 recorder.figures(step, rows)
 
     def _revive(self, population: Population, step: int) -> None:
         """Let members that have diverged at a step continue as copies of the best that has not; if all have, none can."""
-        simulations, newest = population.simulations, self.newest
-        healthy = [member for member, one in enumerate(simulations) if one.diverged is None]
-        diverged = [member for member, one in enumerate(simulations) if one.diverged is not None]
-        if not diverged or not healthy:
+        simulations, places, newest = population.simulations, self._places(population), self.newest
+        errors = self.meeting({member: simulations[place].diverged for member, place in places.items()}, None)
+        healthy = [member for member, error in errors.items() if error is None]
+        diverged = [member for member, error in errors.items() if error is not None]
+        if self.spec.select is None or not diverged or not healthy:
             return
         known = {member: newest[member].score for member in healthy if member in newest}
         parent = max(healthy, key=lambda member: quality(known.get(member), self.metric))
+        own = {parent: simulations[places[parent]].backend.state_dict()} if parent in places else {}
+        states = self.meeting(own, [parent] if any(member in places for member in diverged) else [])
         for member in diverged:
-            line = f"copied from member {parent} since it diverged ({simulations[member].diverged})"
-            population.revive(member, parent)
             copy = Copy(member, parent, self.values[parent])
-            self._explore(population, copy, line)
+            if member in places:
+                population.revive(places[member], step + 1, states[parent])
+                line = f"copied from member {parent} since it diverged ({errors[member]})"
+                self._explore(population, copy, line)
             self._add(step, copy, Score(math.nan))
         self._write()
 
     def _explore(self, population: Population, copy: Copy, line: str) -> None:
         shown = ", ".join(f"{name} {value:.4g}" for name, value in copy.values.items())
-        population.explore(copy.member, self.scenario(copy.values), f"{line}; continues with {shown}")
+        place = self._places(population)[copy.member]
+        population.explore(place, self.scenario(copy.values), f"{line}; continues with {shown}")
 
     def _score(self, simulation: BaseSimulation) -> Score:
         if self.metric is None:
@@ -182,6 +206,7 @@ class Selection(Observer):
             differing = [key for key in {**there, **own} if there.get(key) != own.get(key)]
             self.metric = facts["metric"]
             self.lineage = [Entry(**entry) for entry in facts["lineage"]]
+            self.jobs = int(facts.get("jobs", 1))
         if differing:
             raise RunError(
                 f"{self.directory}: holds another population ({differing[0]} is {there.get(differing[0])}, not "
@@ -193,6 +218,8 @@ class Selection(Observer):
         self.lineage.append(Entry(step, copy.member, copy.parent, value, score.error, dict(copy.values)))
 
     def _write(self) -> None:
+        if not self.writes:
+            return
         newest, names = self.newest, list(self.spec.vary)
         best = max(newest, key=lambda member: quality(newest[member].score, self.metric), default=None)
         facts = {
@@ -200,6 +227,7 @@ class Selection(Observer):
             "template": {"source": self.template.source, "text": self.template.text},
             "metric": self.metric,
             "best": None if best is None else self.path(best).name,
+            "jobs": self.jobs,
             "lineage": [asdict(entry) for entry in self.lineage],
         }
         write_checked(self.directory / POPULATION, facts)
@@ -239,6 +267,8 @@ class PopulationRun:
         template: Its scenario.
         directory: Its folder.
         exist: Where the folder holds a population already: `resume`, `overwrite` or `error`.
+        jobs: The processes that members are divided over; None: one, or as many as the population there had.
+        ray: `local`, or HOST:PORT of the Ray cluster that they are on; None: they are on this machine.
         settings: Of each member's `Request`: `device`, `backend`, `command`.
 
     Attributes:
@@ -258,9 +288,11 @@ class PopulationRun:
         directory: Path,
         *,
         exist: str = "error",
+        jobs: int | None = None,
+        ray: str | None = None,
         **settings: Any,
     ) -> None:
-        self.selection = Selection(spec, template, directory)
+        self.selection, self._ray = Selection(spec, template, directory), ray
         there = (directory / POPULATION).is_file()
         if there and exist == "resume":
             self.selection.read()
@@ -268,6 +300,12 @@ class PopulationRun:
             raise RunError(
                 f"{directory}: already exists and is not empty; choose another name, or --exist resume"
             )
+        jobs = self.selection.jobs = min(self.selection.jobs if jobs is None else jobs, spec.members)
+        if ray is not None and jobs == 1:
+            raise RunError("--ray: has no effect on one process; add --jobs N")
+        if jobs > 1 and isinstance(template, PythonTemplate) and not template.importable:
+            line = f"{template.source} cannot be imported by other processes; put it into a module"
+            raise RunError(f"--jobs {jobs}: {line}")
         requests = [
             Request(
                 template=template,
@@ -288,12 +326,16 @@ class PopulationRun:
         self.until = self.runs.until
 
     @classmethod
-    def of_directory(cls, directory: Path, python: str | None = None) -> Self:
+    def of_directory(
+        cls, directory: Path, python: str | None = None, jobs: int | None = None, ray: str | None = None
+    ) -> Self:
         """Return the population of a folder, to continue it.
 
         Args:
             directory: The folder.
             python: MODULE:FUNCTION of its scenario, which is needed if that was made in Python.
+            jobs: See `PopulationRun`.
+            ray: See `PopulationRun`.
 
         Raises:
             RunError: It is damaged, or `python` is needed.
@@ -308,7 +350,7 @@ class PopulationRun:
         if python is None and not text:
             raise RunError(f"{directory}: its scenario was made in Python; add --scenario MODULE:FUNCTION")
         found = Template.from_yaml(text, source) if python is None else load_python(python)
-        return cls(spec, found, directory, exist="resume")
+        return cls(spec, found, directory, exist="resume", jobs=jobs, ray=ray)
 
     def train(self, *observers: Observer, checkpoint_every: int | None = None) -> dict[str, Any]:
         """Train to the end, or until a signal, and return the result as plain data; RunError where it cannot be written."""
@@ -316,9 +358,15 @@ class PopulationRun:
         with DirectoryLock(selection.directory):
             for path in set(selection.directory.glob("member-*")) - set(self.runs.paths):
                 remove_run(path)  # of a larger population that is overwritten
-            selection.begin(self.runs.start, self.until)
+            start = self.runs.start
+            if selection.jobs > 1:
+                train_group = partial(self._train_divided, observers, checkpoint_every)
+                outcome = self.runs.train(train_group=train_group)
+                start = self.until  # the rest is of the first process
+            selection.begin(start, self.until)
             try:
-                outcome = self.runs.train(*observers, selection, checkpoint_every=checkpoint_every)
+                if selection.jobs == 1:
+                    outcome = self.runs.train(*observers, selection, checkpoint_every=checkpoint_every)
             finally:
                 selection.finish(self.until)
             if outcome.exit_code == 0:
@@ -347,3 +395,56 @@ class PopulationRun:
             "apart": outcome.sequential_reason,
             "exit_code": outcome.exit_code,
         }
+
+    def _train_divided(
+        self, observers: Sequence[Observer], every: int | None, group: Sequence[int]
+    ) -> list[Outcome]:
+        """Train members in processes of their own, and take over what these have selected."""
+        selection = self.selection
+        bars = [one.progress for one in observers if isinstance(one, RunProgress)]
+        share = len(group) / selection.spec.members
+        found: list[_Trained] = divided(
+            str(selection.directory),
+            _Training(self.runs, selection, group, every),
+            group,
+            selection.jobs,
+            self._ray,
+            lambda: [bar.advance(share) for bar in bars],
+        )
+        for bar in bars:
+            bar.close()
+        selection.metric, selection.lineage = found[0].metric, found[0].lineage
+        for other in found[1:]:
+            selection.lineage += [entry for entry in other.lineage if entry not in selection.lineage]
+        return [outcome for one in found for outcome in one.outcomes]
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """What comes of a share of the members; the lineage is of all, but for the ends of members of other shares."""
+
+    outcomes: list[Outcome]
+    lineage: list[Entry]
+    metric: str | None
+
+
+@dataclass(frozen=True)
+class _Training:
+    """The training of a share of the members of a group in a process of its own (`Work`)."""
+
+    runs: MultiSeedRun
+    selection: Selection
+    group: Sequence[int]
+    every: int | None
+
+    def __call__(self, share: Sequence[int], meeting: Meeting) -> _Trained:
+        """Train the share."""
+        selection, until = self.selection, self.runs.until
+        selection.meeting, selection.writes = meeting, share[0] == self.group[0]
+        if selection.writes:
+            selection.begin(self.runs.start, until)
+        try:
+            outcomes = self.runs.train_group(share, [selection], self.every, selection.steps_of, self.group)
+        finally:
+            selection.finish(until)
+        return _Trained(outcomes, selection.lineage, selection.metric)

@@ -25,7 +25,10 @@ from antiphon.files import write_json
 from antiphon.scenarios.training import OF_AGENTS
 from antiphon.telemetry.statistics import seed_statistics
 
-__all__ = ["MultiSeedOutcome", "MultiSeedRun", "summary_of"]
+__all__ = ["MultiSeedOutcome", "MultiSeedRun", "StepsOf", "summary_of"]
+
+StepsOf = Callable[[Population], Callable[[], list[StepInfo]]]
+"""Returns what steps all members of a population."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class MultiSeedRun:
         requests: Sequence[Request],
         paths: Sequence[Path],
         *,
-        steps_of: Callable[[Population], Callable[[], list[StepInfo]]] | None = None,
+        steps_of: StepsOf | None = None,
         exist: str = "error",
     ) -> None:
         self.requests, self.paths, self._steps_of = requests, paths, steps_of
@@ -149,6 +152,7 @@ class MultiSeedRun:
         *observers: Observer,
         checkpoint_every: int | None = None,
         summary_dir: Path | None = None,
+        train_group: Callable[[Sequence[int]], list[Outcome]] | None = None,
     ) -> MultiSeedOutcome:
         """Train to the end, or until a signal; RunError where a directory cannot be written.
 
@@ -156,6 +160,7 @@ class MultiSeedRun:
             observers: Of the run loops, which may follow one another (`RunProgress`).
             checkpoint_every: See `RunWriter`.
             summary_dir: A folder for seeds.json: the object of `--json`.
+            train_group: Trains the runs of some indices, which are at one step; None: they are trained in this process.
         """
         with nullcontext() if summary_dir is None else DirectoryLock(summary_dir):
             outcomes = dict(self._ended)
@@ -163,7 +168,11 @@ class MultiSeedRun:
                 if (path / LOCK).exists():  # its process was killed between its end and this one's
                     DirectoryLock(path).release()
             for group in self._groups:
-                found = self._train_group(group, observers, checkpoint_every)
+                found = (
+                    self.train_group(group, observers, checkpoint_every)
+                    if train_group is None
+                    else train_group(group)
+                )
                 outcomes |= dict(zip(group, found, strict=True))
                 for index in group:
                     self._steps[index] = self.until
@@ -177,10 +186,25 @@ class MultiSeedRun:
                 write_json(summary_dir / "seeds.json", outcome.result)
             return outcome
 
-    def _train_group(
-        self, group: Sequence[int], observers: Sequence[Observer], every: int | None
+    def train_group(
+        self,
+        group: Sequence[int],
+        observers: Sequence[Observer],
+        every: int | None,
+        steps_of: StepsOf | None = None,
+        together: Sequence[int] = (),
     ) -> list[Outcome]:
-        if len(group) == 1 and not self._ends_alone(group[0]):
+        """Train the runs of some indices, which are at one step, to the end, or until a signal.
+
+        Args:
+            group: The indices.
+            observers: See `train`.
+            every: See `RunWriter`.
+            steps_of: In place of that of the runs.
+            together: The indices of all runs that have to be at one step, in other processes too; empty: those of the group.
+        """
+        steps_of = steps_of or self._steps_of
+        if len(group) == 1 and steps_of is None and not self._ends_alone(group[0]):
             request, path = self.requests[group[0]], self.paths[group[0]]
             run = begin(request, path, exist=self._exist, checkpoint_every=every)
             return run.train(*observers)
@@ -190,8 +214,8 @@ class MultiSeedRun:
                 directory.lock()
                 undo.callback(directory.release)
             replicas = self._build(group)
-            self._open_writers(group, replicas, every)
-            step = replicas.step if self._steps_of is None else self._steps_of(replicas)
+            self._open_writers(group, replicas, every, together or group)
+            step = replicas.step if steps_of is None else steps_of(replicas)
             return Run(replicas.simulations, self.until, step).train(*observers)
 
     def _ends_alone(self, index: int) -> bool:
@@ -236,9 +260,11 @@ class MultiSeedRun:
         found = [self._existing[index].path / name for index in group if index in self._existing]
         return found if len(found) == len(group) and all(path.exists() for path in found) else []
 
-    def _open_writers(self, group: Sequence[int], replicas: Population, every: int | None) -> None:
-        """Open the directories of runs that are trained together; on failure no new one is left."""
-        seeds = [self.requests[index].seed for index in group]
+    def _open_writers(
+        self, group: Sequence[int], replicas: Population, every: int | None, together: Sequence[int]
+    ) -> None:
+        """Open the directories of runs of a group, with the seeds of those trained together; on failure no new one is left."""
+        seeds = [self.requests[index].seed for index in together]
         with ExitStack() as undo:
             undo.callback(replicas.close)
             for index, simulation in zip(group, replicas.simulations, strict=True):

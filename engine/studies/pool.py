@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from types import ModuleType
+from typing import TypeVar
 
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run_loop import stop_signals
@@ -22,7 +23,9 @@ from antiphon.engine.studies.plan import PlannedRuns
 from antiphon.engine.studies.scoring import Finished, add_scores
 from antiphon.errors import AntiphonError, EngineError
 
-__all__ = ["Answer", "Chunk", "Pool", "train"]
+__all__ = ["Answer", "Chunk", "Pool", "Worker", "train"]
+
+Result = TypeVar("Result")
 
 _KILLED = "its process was killed (by hand, or the machine was out of memory)"
 
@@ -106,8 +109,8 @@ class Pool:
             yield chunk, answers
 
     def _in_workers(self, chunks: Sequence[Chunk]) -> Generator[tuple[Chunk, list[Answer]]]:
-        waiting, idle = deque(chunks), list[_Worker]()
-        running: dict[Future[list[Answer]], tuple[Chunk, _Worker]] = {}
+        waiting, idle = deque(chunks), list[Worker]()
+        running: dict[Future[list[Answer]], tuple[Chunk, Worker]] = {}
 
         def stop() -> None:
             for _, worker in running.values():
@@ -117,9 +120,9 @@ class Pool:
             try:
                 while running or (waiting and not self.stopped):
                     while waiting and not self.stopped and len(running) < self._processes:
-                        worker = idle.pop() if idle else _Worker()
+                        worker = idle.pop() if idle else Worker()
                         chunk = waiting.popleft()
-                        running[worker.train(chunk)] = chunk, worker
+                        running[worker.submit(train, chunk)] = chunk, worker
                         if self.stopped:  # by a signal that came before the line above
                             worker.stop()
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -138,16 +141,17 @@ class Pool:
                     worker.close()
 
 
-class _Worker:
-    """A process that trains one chunk after the other. It begins with a fresh interpreter, without the main program."""
+class Worker:
+    """A process that takes one call after the other. It begins with a fresh interpreter, without the main program."""
 
     def __init__(self) -> None:
         self._executor = ProcessPoolExecutor(1, get_context("spawn"), _begin)
         with _without_main():
             self._pid = self._executor.submit(os.getpid)
 
-    def train(self, chunk: Chunk) -> Future[list[Answer]]:
-        return self._executor.submit(train, chunk)
+    def submit(self, function: Callable[..., Result], *arguments: object) -> Future[Result]:
+        """Call a function that the process can import."""
+        return self._executor.submit(function, *arguments)
 
     def stop(self) -> None:
         """Stop its runs with checkpoints; when called again, at once."""
@@ -155,6 +159,7 @@ class _Worker:
             os.kill(self._pid.result(), signal.SIGTERM)
 
     def close(self) -> None:
+        """End the process after its call."""
         self._executor.shutdown()
 
 
