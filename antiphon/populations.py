@@ -60,6 +60,8 @@ def population(
     logdir: str | Path | None = None,
     exist: str = "error",
     device: str = "cpu",
+    jobs: int | None = None,
+    ray: str | None = None,
     progress: bool = True,
 ) -> Members:
     """Train a population: members of one scenario that differ in hyperparameters, as one stack where possible.
@@ -76,6 +78,8 @@ def population(
         logdir: The population's folder; None: a new one in the directory for runs.
         exist: If `logdir` holds a population: `resume`, `overwrite` or `error`.
         device: The device of all members.
+        jobs: Number of processes that the members are divided over; None: 1, or as many as the population in `logdir` had.
+        ray: `local`, or HOST:PORT of the Ray cluster that has the processes; None: this machine.
         progress: Whether a bar is shown on a terminal.
 
     Raises:
@@ -98,7 +102,7 @@ def population(
         else found.with_keys(**keys)
     )
     directory = new_directory(None, None, spec.population) if logdir is None else Path(logdir)
-    run = PopulationRun(spec, template, directory, exist=exist, device=device)
+    run = PopulationRun(spec, template, directory, exist=exist, device=device, jobs=jobs, ray=ray)
     bar = [RunProgress(run.until, run.runs.start, spec.members)] if progress and sys.stderr.isatty() else []
     result = run.train(*bar)
     same = f"the same call with logdir='{directory}' and exist='resume' continues"

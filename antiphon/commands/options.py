@@ -13,6 +13,7 @@ __all__ = [
     "CheckpointEvery",
     "Device",
     "Every",
+    "Jobs",
     "Json",
     "LogDir",
     "Mode",
@@ -114,9 +115,13 @@ Ray = Annotated[
     str | None,
     text(
         "[ADDRESS]",
-        "Run each part in its own process on Ray: on a cluster that is started on this machine for this run, or on the one "
-        "at ADDRESS (HOST:PORT).",
+        "Run each part, or each of --jobs, in its own process on Ray: on a cluster that is started on this machine for this "
+        "run, or on the one at ADDRESS (HOST:PORT).",
     ),
+]
+Jobs = Annotated[
+    int | None,
+    count("N", "Number of processes that the members of a population are divided over.", "--jobs", "-j"),
 ]
 CheckpointEvery = Annotated[
     int | None, count("N", "Steps between checkpoints; the latest two are kept (default: ten per run).")

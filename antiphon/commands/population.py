@@ -55,7 +55,7 @@ def run_population(
         exist: See `antiphon run`.
         checkpoint_every: See `RunWriter`.
         json: Whether the result is printed as JSON.
-        settings: `device` and `backend`.
+        settings: `device`, `backend`, and the `jobs` and `ray` of `PopulationRun`.
     """
     given = {"steps": steps, "seed": seed, "set": {**spec.set, **values} or None}
     spec = spec.with_keys(**{key: value for key, value in given.items() if value is not None})

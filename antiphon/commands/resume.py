@@ -34,6 +34,7 @@ def resume(
     mode: options.Mode = None,
     every: options.Every = None,
     ray: options.Ray = None,
+    jobs: options.Jobs = None,
     checkpoint_every: options.CheckpointEvery = None,
     json: options.Json = False,
 ) -> int:
@@ -41,13 +42,16 @@ def resume(
     from antiphon.engine.runs.run import resume as resume_run
 
     if (path / POPULATION).is_file():
-        given = (steps, settings, parts, mode, every, ray)
+        given = (steps, settings, parts, mode, every)
         if any(each is not None for each in given):
-            raise RunError(f"{path}: is a population, which is resumed as it is; leave out all other options")
+            line = "is a population, which is resumed as it is; leave out all options but --jobs and --ray"
+            raise RunError(f"{path}: {line}")
         from antiphon.commands.population import train_population
         from antiphon.engine.populations.run import PopulationRun
 
-        return train_population(PopulationRun.of_directory(path, python), json, checkpoint_every)
+        return train_population(PopulationRun.of_directory(path, python, jobs, ray), json, checkpoint_every)
+    if jobs is not None:
+        raise RunError(f"--jobs: {path} is no population; leave it out")
     directory = RunDirectory.open(path)
     agents, of_parts = directory.values.get("agents", {}), {"ray": ray, "mode": mode, "every": every}
     division = parts_of(parts, agents, of_parts, PartsSettings.of_facts(directory.facts))

@@ -90,6 +90,7 @@ def run(
     mode: options.Mode = None,
     every: options.Every = None,
     ray: options.Ray = None,
+    jobs: options.Jobs = None,
     cluster: Annotated[
         str | None,
         options.text(
@@ -110,7 +111,7 @@ def run(
     if exist in ("resume", "overwrite") and name is None:
         raise RunError(f"--exist {exist}: needs the name of the run; give it with --name")
     if (population := find_population(name_or_file)) is not None:
-        refused = {"--variant": variant, "--epochs": epochs, "--seeds": seeds, "--parts": parts, "--ray": ray}
+        refused = {"--variant": variant, "--epochs": epochs, "--seeds": seeds, "--parts": parts}
         refused |= {"--mode": mode, "--every": every, "--cluster": cluster}
         for option, given in refused.items():
             if given is not None:
@@ -129,7 +130,11 @@ def run(
             json=json,
             device=device,
             backend=backend,
+            jobs=jobs,
+            ray=ray,
         )
+    if jobs is not None:
+        raise RunError(f"--jobs: {name_or_file} is no population; leave it out")
     seed = seed or 0
     request = Request(
         template=scenario_template(name_or_file),

@@ -31,6 +31,10 @@ Meeting = Callable[[Mapping[int, Any], Collection[int] | None], Mapping[int, Any
 """Gives values by member, and returns those of all processes: of the members that are wanted; None: of all members."""
 
 
+_NOTHING: Mapping[str, Any] = {"values": [], "wanted": None}
+"""Given at most meetings, and sent as no bytes."""
+
+
 def alone(own: Mapping[int, Any], wanted: Collection[int] | None = None) -> Mapping[int, Any]:
     """Meet nobody: the process has all members."""
     return own
@@ -109,16 +113,17 @@ def _wake(address: tuple[str, int]) -> None:
 
 def _meet(connections: dict[int, Connection], stopped: Sequence[int]) -> list[int]:
     """Hold a meeting; return which of the processes have ended instead, and drop their connections."""
-    asked: dict[int, dict[str, Any]] = {}
+    asked: dict[int, Mapping[str, Any]] = {}
     for first, connection in connections.items():
         with suppress(EOFError, OSError):
-            asked[first] = from_bytes(connection.recv_bytes())
+            data = connection.recv_bytes()
+            asked[first] = from_bytes(data) if data else _NOTHING
     values = {member: value for given in asked.values() for member, value in given["values"]}
     for first, given in asked.items():
         wanted = values if given["wanted"] is None else given["wanted"]
         answer = {"values": [[member, values[member]] for member in wanted], "stop": stopped[:1]}
         with suppress(OSError):  # it has died, and the next meeting finds so
-            connections[first].send_bytes(to_bytes(answer))
+            connections[first].send_bytes(to_bytes(answer) if any(answer.values()) else b"")
     ended = [first for first in connections if first not in asked]
     for first in ended:
         del connections[first]
@@ -182,10 +187,11 @@ class _Meeting:
     def __call__(self, own: Mapping[int, Any], wanted: Collection[int] | None = None) -> Mapping[int, Any]:
         given = {"values": list(own.items()), "wanted": None if wanted is None else list(wanted)}
         try:
-            self._connection.send_bytes(to_bytes(given))
-            answer = from_bytes(self._connection.recv_bytes())
+            self._connection.send_bytes(b"" if given == _NOTHING else to_bytes(given))
+            data = self._connection.recv_bytes()
         except (EOFError, OSError):
             raise ResourceError("another process of the population has ended") from None
+        answer = from_bytes(data) if data else {"values": [], "stop": []}
         if answer["stop"] and not self._stopped:
             self._stopped = True
             signal.raise_signal(answer["stop"][0])  # the run loop ends after this step, as that of each process

@@ -141,9 +141,9 @@ class Selection(Observer):
     def _revive(self, population: Population, step: int) -> None:
         """Let members that have diverged at a step continue as copies of the best that has not; if all have, none can."""
         simulations, places, newest = population.simulations, self._places(population), self.newest
-        errors = self.meeting({member: simulations[place].diverged for member, place in places.items()}, None)
-        healthy = [member for member, error in errors.items() if error is None]
-        diverged = [member for member, error in errors.items() if error is not None]
+        errors = {member: simulations[place].diverged for member, place in places.items()}
+        diverged = self.meeting({member: error for member, error in errors.items() if error is not None}, None)
+        healthy = [member for member in range(self.spec.members) if member not in diverged]
         if self.spec.select is None or not diverged or not healthy:
             return
         known = {member: newest[member].score for member in healthy if member in newest}
@@ -154,7 +154,7 @@ class Selection(Observer):
             copy = Copy(member, parent, self.values[parent])
             if member in places:
                 population.revive(places[member], step + 1, states[parent])
-                line = f"copied from member {parent} since it diverged ({errors[member]})"
+                line = f"copied from member {parent} since it diverged ({diverged[member]})"
                 self._explore(population, copy, line)
             self._add(step, copy, Score(math.nan))
         self._write()
