@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 PROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
-_LOWER_BOUND = re.compile(r"(?P<name>[A-Za-z0-9._-]+)>=(?P<version>[0-9.]+)")
+_LOWER_BOUND = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(\[[a-z]+\])?>=(?P<version>[0-9.]+)")
 
 
 def lowest(project: Mapping[str, Any]) -> Iterator[str]:

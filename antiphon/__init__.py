@@ -117,7 +117,7 @@ def __getattr__(name: str) -> Any:
         return getattr(_import_module(f"antiphon.{_FROM[name]}"), name)
     if name == "optimizer":
         return __getattr__("optimiser")
-    if name in ("agents", "comms", "engine", "envs", "nets", "scenarios", "telemetry", "testing"):
+    if name in ("agents", "comms", "engine", "envs", "nets", "scenarios", "telemetry", "testing", "tune"):
         return _import_module(f"antiphon.{name}")
     raise AttributeError(f"module 'antiphon' has no attribute {name!r}")
 

@@ -5,13 +5,20 @@ equal and with different hyperparameters, on the pole team (small networks) and 
 Demanded is at most 4.5 single runs for 32 members of the pole team, at least 12 times the members a second of separate runs for
 64, and at most 5 % for different hyperparameters over equal ones.
 Run: `python benchmarks/population.py --json`.
+
+`--tune STEPS` compares the population `pole` with Ray Tune's population based training instead, which has a process for each core,
+the same ranges, and as many seconds: training returns in the end (needs `antiphon[tune]`).
 """
 
 from __future__ import annotations
 
 import argparse
+import math
+import os
 import random
 import sys
+import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +27,7 @@ import torch
 
 import antiphon
 from antiphon.nets.memory import keep_memory
+from antiphon.scenarios.population import find_population
 
 sys.path.insert(0, str(Path(__file__).parent))
 from interleaved import finish, parsed, ratio, table, timed
@@ -68,6 +76,84 @@ def measure(name: str, counts: list[int], rounds: int) -> list[dict[str, Any]]:
     return rows
 
 
+def with_selection(seed: int, steps: int, folder: Path) -> tuple[float, list[float], float]:
+    """Train `pole`; return its seconds, the score of each member, and the steps of each."""
+    start = time.perf_counter()
+    members = antiphon.population("pole", seed=seed, steps=steps, logdir=folder, progress=False)
+    scores = [float(one["score"]) for one in members.result["members"]]
+    return time.perf_counter() - start, scores, float(steps)
+
+
+def with_tune(seed: int, steps: int, folder: Path, seconds: float) -> tuple[float, list[float], float]:
+    """Train `pole` with Ray Tune for as many seconds; return what `with_selection` does."""
+    from ray import tune
+    from ray.tune.schedulers import PopulationBasedTraining
+
+    import antiphon.tune
+
+    population = find_population("pole")
+    assert population is not None
+    assert population.select is not None
+    random.seed(seed)
+    ranges = {name: tune.loguniform(own.low, own.high) for name, own in population.vary.items()}
+    every = population.select.every
+    scheduler = PopulationBasedTraining(
+        time_attr="training_iteration",
+        perturbation_interval=1,
+        hyperparam_mutations=dict(ranges),
+        quantile_fraction=population.select.copy_share,
+        resample_probability=0.0,
+        perturbation_factors=(0.8, 1.25),
+    )
+    trial = antiphon.tune.trainable(
+        population.scenario, every=every, by=population.select.by, steps=steps, values=dict(population.set)
+    )
+    start = time.perf_counter()
+    found = tune.Tuner(
+        trial,
+        param_space={**ranges, "seed": tune.randint(0, 2**31)},
+        tune_config=tune.TuneConfig(
+            metric="return",
+            mode="max",
+            scheduler=scheduler,
+            num_samples=population.members,
+            reuse_actors=True,
+            time_budget_s=seconds,
+        ),
+        run_config=tune.RunConfig(name="tune", storage_path=str(folder), verbose=0),
+    ).fit()
+    taken = time.perf_counter() - start
+    reports = [one.metrics or {} for one in found]
+    return (
+        taken,
+        [one["return"] for one in reports if math.isfinite(one.get("return", math.inf))],
+        sum(one.get("steps", 0) for one in reports) / len(reports),
+    )
+
+
+def compare(steps: int, seeds: range) -> dict[str, Any]:
+    """Compare `pole` with Ray Tune in turn, one pair for each seed."""
+    for name, value in {
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",  # it is no folder of ours
+        "RAY_worker_niceness": "0",  # as this process; else it waits for all others of the machine
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    }.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in seeds:
+            ours = with_selection(seed, steps, Path(folder) / f"pole-{seed}")
+            theirs = with_tune(seed, steps, Path(folder) / f"tune-{seed}", ours[0])
+            for name, (seconds, scores, taken) in (("antiphon", ours), ("ray tune", theirs)):
+                row = {"seed": seed, "population": name, "seconds": round(seconds), "steps": round(taken)}
+                row |= {"best": round(max(scores, default=math.nan), 1), "members": len(scores)}
+                rows.append({**row, "mean": round(sum(scores) / max(1, len(scores)), 1)})
+    return {"benchmark": "population_tune", "rows": rows}
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(
@@ -75,9 +161,17 @@ def main() -> None:
     )
     parser.add_argument("--members", type=int, nargs="+", default=[32, 64])
     parser.add_argument("--scenario", choices=TASKS, nargs="+", default=list(TASKS))
+    parser.add_argument(
+        "--tune", type=int, metavar="STEPS", help="compare with Ray Tune; steps of each member"
+    )
+    parser.add_argument("--seeds", type=int, default=3, help="of the comparison")
     arguments = parsed(parser, rounds=8)
     torch.set_num_threads(1)
     keep_memory()
+    if arguments.tune:
+        result = compare(arguments.tune, range(0, 100 * arguments.seeds, 100))
+        finish(result, arguments, table(result["rows"], list(result["rows"][0])))
+        return
     rows = [row for name in arguments.scenario for row in measure(name, arguments.members, arguments.rounds)]
     columns = list(rows[0])
     finish({"benchmark": "population", "rows": rows}, arguments, table(rows, columns))

@@ -22,13 +22,14 @@ import torch
 from antiphon.engine.ray.ray_cluster import open_cluster
 from antiphon.engine.runs.run_loop import stop_signals
 from antiphon.engine.state.checkpoint import from_bytes, to_bytes
+from antiphon.engine.state.trees import mapped
 from antiphon.engine.studies.pool import Worker
 from antiphon.errors import AntiphonError, ResourceError, RunError
 
 __all__ = ["Meeting", "alone", "divided"]
 
 Meeting = Callable[[Mapping[int, Any], Collection[int] | None], Mapping[int, Any]]
-"""Gives values by member, and returns those of all processes: of the members that are wanted; None: of all members."""
+"""Gives values by member, and returns those of all processes, of the members that are wanted; None: all, after a step."""
 
 
 _NOTHING: Mapping[str, Any] = {"values": [], "wanted": None}
@@ -43,11 +44,18 @@ def alone(own: Mapping[int, Any], wanted: Collection[int] | None = None) -> Mapp
 class Work(Protocol):
     """What a process does with its share of the members; it is sent there, and called with its meeting."""
 
-    def __call__(self, share: Sequence[int], meeting: Meeting) -> Any: ...  # noqa: D102
+    def __call__(self, share: Sequence[int], meeting: Meeting) -> Any: ...
 
 
 def divided(
-    name: str, work: Work, members: Sequence[int], jobs: int, ray: str | None, on_step: Callable[[], object]
+    name: str,
+    work: Work,
+    members: Sequence[int],
+    jobs: int,
+    *,
+    ray: str | None,
+    device: str,
+    on_step: Callable[[], object],
 ) -> list[Any]:
     """Divide members over processes, and return what each of them returns; a signal is passed on to all at the next meeting.
 
@@ -57,7 +65,8 @@ def divided(
         members: In order.
         jobs: Processes; at most one for each member.
         ray: `local`, or HOST:PORT of a Ray cluster (`RayCluster`); None: processes of this machine.
-        on_step: Called after each meeting.
+        device: Of the members.
+        on_step: Called after each step.
 
     Raises:
         AntiphonError: What the work raises; a RunError for what is no error of antiphon's.
@@ -67,13 +76,15 @@ def divided(
     count = min(jobs, len(members))
     edges = [len(members) * place // count for place in range(count + 1)]
     shares = [members[start:end] for start, end in pairwise(edges)]
-    key, precision = secrets.token_bytes(32), torch.get_float32_matmul_precision()
+    key, settings = secrets.token_bytes(32), (device, torch.get_float32_matmul_precision())
     with ExitStack() as resources:
-        host, submit = resources.enter_context(_on_this_machine() if ray is None else _on_ray(ray, count))
+        host, submit = resources.enter_context(
+            _on_this_machine() if ray is None else _on_ray(ray, count, gpu=device != "cpu")
+        )
         listener = resources.enter_context(Listener((host, 0), backlog=2 * count, authkey=key))
         address: Any = listener.address
         stopped = resources.enter_context(stop_signals(lambda: _wake(address)))
-        calls = [submit(_take_part, work, share, address, key, precision) for share in shares]
+        calls = [submit(_take_part, work, share, address, key, *settings) for share in shares]
         for call in calls:
             call.add_done_callback(lambda _: _wake(address))
         connections: dict[int, Connection] = {}
@@ -90,9 +101,8 @@ def divided(
         by_first = {share[0]: (name, share, call) for share, call in zip(shares, calls, strict=True)}
         connections = {first: connections[first] for first in by_first}
         while connections:
-            for first in _meet(connections, stopped):
+            for first in _meet(connections, stopped, on_step):
                 _result(*by_first[first])
-            on_step()
         return [_result(*each) for each in by_first.values()]
 
 
@@ -111,7 +121,9 @@ def _wake(address: tuple[str, int]) -> None:
         socket.create_connection(address).close()
 
 
-def _meet(connections: dict[int, Connection], stopped: Sequence[int]) -> list[int]:
+def _meet(
+    connections: dict[int, Connection], stopped: Sequence[int], on_step: Callable[[], object]
+) -> list[int]:
     """Hold a meeting; return which of the processes have ended instead, and drop their connections."""
     asked: dict[int, Mapping[str, Any]] = {}
     for first, connection in connections.items():
@@ -120,10 +132,12 @@ def _meet(connections: dict[int, Connection], stopped: Sequence[int]) -> list[in
             asked[first] = from_bytes(data) if data else _NOTHING
     values = {member: value for given in asked.values() for member, value in given["values"]}
     for first, given in asked.items():
-        wanted = values if given["wanted"] is None else given["wanted"]
+        wanted = values if given["wanted"] is None else [one for one in given["wanted"] if one in values]
         answer = {"values": [[member, values[member]] for member in wanted], "stop": stopped[:1]}
         with suppress(OSError):  # it has died, and the next meeting finds so
             connections[first].send_bytes(to_bytes(answer) if any(answer.values()) else b"")
+    if any(given["wanted"] is None for given in asked.values()):
+        on_step()
     ended = [first for first in connections if first not in asked]
     for first in ended:
         del connections[first]
@@ -136,7 +150,9 @@ def _result(name: str, share: Sequence[int], call: Future[Any]) -> Any:
         result = call.result()
     except Exception as error:  # Ray raises many kinds
         line = f"the process of members {share[0]} to {share[-1]} was killed (by hand, or out of memory)"
-        raise RunError(f"{name}: {line}; antiphon resume {name} continues from the latest checkpoints") from error
+        raise RunError(
+            f"{name}: {line}; antiphon resume {name} continues from the latest checkpoints"
+        ) from error
     if isinstance(result, AntiphonError):
         raise result
     return result
@@ -161,16 +177,18 @@ def _on_this_machine() -> Iterator[tuple[str, _Submit]]:
 
 
 @contextmanager
-def _on_ray(address: str, count: int) -> Iterator[tuple[str, _Submit]]:
+def _on_ray(address: str, count: int, *, gpu: bool) -> Iterator[tuple[str, _Submit]]:
     """Yield an address that processes of a Ray cluster reach, and what calls a function in a process of its own."""
     with open_cluster(address) as cluster:
         ray = importlib.import_module("ray")
         there = ray.cluster_resources()
         if not cluster.own and there.get("CPU", 0) < count:
-            raise RunError(f"--ray: the cluster has {there.get('CPU', 0):g} CPUs; --jobs {count} needs one each")
+            raise RunError(
+                f"--ray: the cluster has {there.get('CPU', 0):g} CPUs; --jobs {count} needs one each"
+            )
         task = ray.remote(
             num_cpus=0 if cluster.own else 1,
-            num_gpus=min(1.0, int(1000 * there.get("GPU", 0.0) / count) / 1000),
+            num_gpus=min(1.0, int(1000 * there.get("GPU", 0.0) / count) / 1000) if gpu else 0,
             max_retries=0,
             scheduling_strategy="DEFAULT" if cluster.own else "SPREAD",
         )
@@ -181,8 +199,8 @@ def _on_ray(address: str, count: int) -> Iterator[tuple[str, _Submit]]:
 class _Meeting:
     """The meetings of a process (`Meeting`)."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection, self._stopped = connection, False
+    def __init__(self, connection: Connection, device: str) -> None:
+        self._connection, self._device, self._stopped = connection, device, False
 
     def __call__(self, own: Mapping[int, Any], wanted: Collection[int] | None = None) -> Mapping[int, Any]:
         given = {"values": list(own.items()), "wanted": None if wanted is None else list(wanted)}
@@ -194,20 +212,23 @@ class _Meeting:
         answer = from_bytes(data) if data else {"values": [], "stop": []}
         if answer["stop"] and not self._stopped:
             self._stopped = True
-            signal.raise_signal(answer["stop"][0])  # the run loop ends after this step, as that of each process
-        return dict(answer["values"])
+            signal.raise_signal(
+                answer["stop"][0]
+            )  # the run loop ends after this step, as that of each process
+        on_device = lambda leaf: leaf.to(self._device) if isinstance(leaf, torch.Tensor) else leaf
+        return dict(mapped(answer["values"], on_device))
 
 
 def _take_part(
-    work: Work, share: Sequence[int], address: tuple[str, int], key: bytes, precision: str
+    work: Work, share: Sequence[int], address: tuple[str, int], key: bytes, device: str, precision: str
 ) -> object:
     """Do the work on a share of the members in this process; return an error as one that any process can load."""
     try:
         torch.set_float32_matmul_precision(precision)
         with Client(address, authkey=key) as connection:
             connection.send_bytes(b"%d" % share[0])
-            return work(share, _Meeting(connection))
+            return work(share, _Meeting(connection, device))
     except AntiphonError as error:
         return error
-    except Exception as error:  # anything that a user's module may raise
+    except Exception as error:  # noqa: BLE001  (anything that a user's module may raise)
         return RunError(f"{type(error).__name__}: {error}")

@@ -115,13 +115,17 @@ class Selection(Observer):
     def _select(self, population: Population, step: int) -> None:
         assert self.spec.select is not None
         places = self._places(population)
-        own = {member: astuple(self._score(population.simulations[place])) for member, place in places.items()}
-        known = self.meeting(own, None)
+        own = {
+            member: astuple(self._score(population.simulations[place])) for member, place in places.items()
+        }
+        known = self.meeting(own, range(self.spec.members))
         scores = [Score(*known.get(member, (math.nan,))) for member in range(self.spec.members)]
         before, metric = self.values, str(self.metric)
         chosen = copies(self.spec, self.spec.select, step, metric, scores, before)
         parents = {copy.member: copy for copy in chosen}
-        learned = {one.parent: population.learned(places[one.parent]) for one in chosen if one.parent in places}
+        learned = {
+            one.parent: population.learned(places[one.parent]) for one in chosen if one.parent in places
+        }
         states = self.meeting(learned, {parents[member].parent for member in places if member in parents})
         for copy in chosen:
             if copy.member in places:
@@ -142,7 +146,9 @@ class Selection(Observer):
         """Let members that have diverged at a step continue as copies of the best that has not; if all have, none can."""
         simulations, places, newest = population.simulations, self._places(population), self.newest
         errors = {member: simulations[place].diverged for member, place in places.items()}
-        diverged = self.meeting({member: error for member, error in errors.items() if error is not None}, None)
+        diverged = self.meeting(
+            {member: error for member, error in errors.items() if error is not None}, None
+        )
         healthy = [member for member in range(self.spec.members) if member not in diverged]
         if self.spec.select is None or not diverged or not healthy:
             return
@@ -402,14 +408,19 @@ class PopulationRun:
         """Train members in processes of their own, and take over what these have selected."""
         selection = self.selection
         bars = [one.progress for one in observers if isinstance(one, RunProgress)]
-        share = len(group) / selection.spec.members
+
+        def on_step() -> None:
+            for bar in bars:
+                bar.advance(len(group) / selection.spec.members)
+
         found: list[_Trained] = divided(
             str(selection.directory),
             _Training(self.runs, selection, group, every),
             group,
             selection.jobs,
-            self._ray,
-            lambda: [bar.advance(share) for bar in bars],
+            ray=self._ray,
+            device=self.runs.requests[0].device,
+            on_step=on_step,
         )
         for bar in bars:
             bar.close()
