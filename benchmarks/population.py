@@ -89,8 +89,6 @@ def with_tune(seed: int, steps: int, folder: Path, seconds: float) -> tuple[floa
     from ray import tune
     from ray.tune.schedulers import PopulationBasedTraining
 
-    import antiphon.tune
-
     population = find_population("pole")
     assert population is not None
     assert population.select is not None

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 import antiphon
 from antiphon.engine.populations import processes
@@ -219,7 +220,7 @@ def test_real_processes_are_stopped_or_killed_and_resumed(tmp_path: Path, how: s
 @pytest.mark.long
 @pytest.mark.ray
 def test_processes_on_ray_are_those_of_this_machine(here: Path, cli: Commands) -> None:
-    text = json.dumps({**KEYS, "vary": {"lr": [0.03, 0.1, 0.3]}})
+    text = yaml.safe_dump({**KEYS, "vary": {"lr": [0.03, 0.1, 0.3]}}, sort_keys=False)
     (here / "it.yaml").write_text(text, encoding="utf-8")
     for name in ("local", "ray"):
         cli(f"run it.yaml --jobs 2 --name {name}{' --ray' * (name == 'ray')}")

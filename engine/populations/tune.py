@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
-from antiphon.commands.arguments import scenario_template
 from antiphon.engine.populations.selection import metric_of, score_of
+from antiphon.engine.runs.library import template_named
 from antiphon.engine.runs.python_template import Buildable, PythonTemplate
 from antiphon.engine.runs.request import Request
 from antiphon.engine.simulation import Simulation
@@ -59,7 +59,7 @@ def trainable(
         raise RunError("tune: Ray Tune is not installed; pip install 'antiphon[tune]'") from None
     template: Template | PythonTemplate
     if isinstance(scenario, str | Path):
-        template = scenario_template(str(scenario))
+        template = template_named(scenario)
     else:
         template = scenario if isinstance(scenario, Template) else PythonTemplate.of(scenario)
     request = Request(template=template, variant=variant, values=values or {}, steps=steps, device=device)
@@ -111,7 +111,8 @@ class _Trial:
         own, device = self._own.scenario, self._own.device
         saved = Simulation.load(Path(folder) / "simulation", self._own.given, device=device)
         changes = differences_of(saved.scenario, own.model_copy(update={"env": saved.scenario.env}))
-        saved._set_all(changes, "continues with the values of its trial")
+        if changes:
+            saved._set_all(changes, "continues from a checkpoint with the values of its trial")
         self.cleanup()
         self.simulation, self._steps = saved, saved.now
 
