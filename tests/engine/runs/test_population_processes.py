@@ -223,6 +223,6 @@ def test_processes_on_ray_are_those_of_this_machine(here: Path, cli: Commands) -
     text = yaml.safe_dump({**KEYS, "vary": {"lr": [0.03, 0.1, 0.3]}}, sort_keys=False)
     (here / "it.yaml").write_text(text, encoding="utf-8")
     for name in ("local", "ray"):
-        cli(f"run it.yaml --jobs 2 --name {name}{' --ray' * (name == 'ray')}")
+        cli(f"run it.yaml --logdir runs --jobs 2 --name {name}{' --ray' * (name == 'ray')}")
     texts = [(here / "runs" / name / "lineage.csv").read_text() for name in ("local", "ray")]
     assert texts[0] == texts[1]
