@@ -425,8 +425,9 @@ class PopulationRun:
         for bar in bars:
             bar.close()
         selection.metric, selection.lineage = found[0].metric, found[0].lineage
+        known = {(entry.step, entry.member) for entry in selection.lineage}
         for other in found[1:]:
-            selection.lineage += [entry for entry in other.lineage if entry not in selection.lineage]
+            selection.lineage += [one for one in other.lineage if (one.step, one.member) not in known]
         return [outcome for one in found for outcome in one.outcomes]
 
 
