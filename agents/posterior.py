@@ -1,62 +1,66 @@
-"""A network that infers a latent: the posterior of a variational recurrent model, with its KL divergence from the prior."""
+"""A recurrent network that infers a latent: its posterior, and as a loss of its own the KL divergence from a prior."""
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from typing import Any, ClassVar, Unpack, final
 
-from antiphon import extensions, kinds
+from torch import Tensor
+
+from antiphon import extensions
+from antiphon.agents.network import OBJECTIVE, CallSettings, Head, Tensors
+from antiphon.agents.recurrent import Recurrent
 from antiphon.errors import ScenarioError
-from antiphon.nets.recurrent import Cell, combine
-from antiphon.spec import Count
 
 __all__ = ["Posterior", "kl_divergence"]
 
 
+@final
 @extensions.network("posterior")
-class Posterior(nn.Module):
-    """A GRU that returns the posterior of a latent, and its KL divergence from the prior as its own loss.
+class Posterior(Recurrent):
+    """A GRU that sends a latent's posterior; its own loss is the KL divergence from the prior, the last message it reads.
 
-    The last message that it reads is the prior. Prior and posterior are means, followed by log deviations. As in the core of
-    FTW (Jaderberg et al. 2019, "Human-level performance in 3D multiplayer games with population-based reinforcement learning").
+    Both are means, followed by log deviations. As the cores of FTW (Jaderberg et al. 2019, "Human-level performance in 3D
+    multiplayer games with population-based reinforcement learning").
 
     Args:
-        inputs: Components of the observations and messages.
-        outputs: Components of the posterior and of the prior.
-        size: Units of the GRU.
+        input_shape: Shape of one sample; flattened.
+        size: Units of the cell.
+        heads: The objective's, of one component, and one port.
+        settings: Of the encoder and the cell.
 
     Raises:
-        ScenarioError: The outputs are no posterior, or the inputs have no room for the prior.
+        ScenarioError: There is not one port, or it is no posterior of what the prior is of.
     """
 
-    class Options(kinds.Options):
-        """Keys of a posterior.
+    returns_loss: ClassVar[bool] = True
 
-        Attributes:
-            size: Units of the cell.
-        """
-
-        size: Count = 128
-
-    def __init__(self, inputs: int, outputs: int, size: int = 128) -> None:
-        super().__init__()
-        if outputs % 2 or not 0 < outputs <= inputs:
+    def __init__(
+        self, input_shape: tuple[int, ...], size: int, heads: tuple[Head, ...], **settings: Any
+    ) -> None:
+        super().__init__(input_shape, size, heads, **settings | {"kind": "gru"})
+        ports = list(self.linear_heads().values())
+        if len(ports) != 1 or ports[0].features % 2 or ports[0].features > self.input_shape[0]:
+            sent = ", ".join(f"{port.name} of {port.features}" for port in ports)
             raise ScenarioError(
-                f"a posterior returns means and log deviations, and reads a prior as large; {outputs} outputs and {inputs} "
-                "inputs do not fit: send it one message of twice the latent's size, and nothing else from it"
+                f"network: a posterior has one port of means and log deviations, and reads a prior of as many components; it "
+                f"has {sent}, and reads {self.input_shape[0]}"
             )
-        self.cell = Cell(kind="gru", inputs=inputs, size=size)
-        self.input, self.recurrent = nn.Linear(inputs, 3 * size), nn.Linear(size, 3 * size)
-        self.out, self.state_size = nn.Linear(size, outputs), size
+        self._port = ports[0].name
 
-    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the posterior [batch, outputs], the next state [batch, size] and the divergence in nats [batch]."""
-        state, _ = combine(self.cell, self.input(x), self.recurrent(state), [state], nn.Identity())
-        posterior = self.out(state)
-        return posterior, state, kl_divergence(posterior, x[:, -posterior.shape[1] :])
+    def linear_heads(self) -> dict[str, Head]:
+        return {name: head for name, head in self.heads.items() if name != OBJECTIVE}
+
+    def __call__(
+        self, parameters: Tensors, buffers: Tensors, x: Tensor, **settings: Unpack[CallSettings]
+    ) -> tuple[Tensors, Tensors]:
+        ports, after = super().__call__(parameters, buffers, x, **settings)
+        posterior = ports[self._port]
+        ports[OBJECTIVE] = kl_divergence(posterior, x[..., -posterior.shape[-1] :]).unsqueeze(-1)
+        return ports, after
 
 
 def kl_divergence(posterior: Tensor, prior: Tensor) -> Tensor:
-    """Return KL(posterior || prior) in nats, [batch], of normal distributions: means, then log deviations, [batch, 2 size]."""
-    (mean, log), (other, other_log) = posterior.chunk(2, 1), prior.chunk(2, 1)
+    """Return KL(posterior || prior) in nats, [..], of independent normals: means, then log deviations, [.., 2 size] each."""
+    (mean, log), (other, other_log) = posterior.chunk(2, -1), prior.chunk(2, -1)
     squares = (2 * log).exp() + (mean - other).square()
-    return (other_log - log + 0.5 * (squares * (-2 * other_log).exp() - 1)).sum(1)
+    return (other_log - log + 0.5 * (squares * (-2 * other_log).exp() - 1)).sum(-1)
