@@ -353,7 +353,9 @@ class AgentSpec(Spec):
         layers = self.layers
         returned = layers is not None and layers.declared("returns_loss")
         if self.own_loss and layers is not None and not returned:
-            message = f"own_loss is returned by a network of your own, not by {layers.kind}; give the agent one"
+            message = (
+                f"own_loss is returned by a network of your own, not by {layers.kind}; give the agent one"
+            )
             raise DocumentError(("network",), message)
         if layers is not None and returned and not (self.own_loss and len(self.goals) == 1):
             message = f"the one objective of a {layers.kind} is its divergence; write `objective: own_loss`"
