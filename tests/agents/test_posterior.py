@@ -16,7 +16,11 @@ LATENT: Document = {"from": "fast", "to": "mind", "size": 2, "sample": "latent",
 
 
 def document(channel: Document = LATENT, prior: int = 4, **fast: object) -> Document:
-    fast = {"observes": ["image"], "network": {"kind": "posterior", "size": 3}, "objective": "own_loss"} | fast
+    fast = {
+        "observes": ["image"],
+        "network": {"kind": "posterior", "size": 3},
+        "objective": "own_loss",
+    } | fast
     agents = {"slow": {"observes": ["image"]}, "fast": fast, "mind": {"objective": GOAL}}
     channels = [{"from": "slow", "to": "fast", "size": prior, "norm": "none"}, channel]
     return {"scenario": "latent", "env": SHOWN, "agents": agents, "channels": channels}

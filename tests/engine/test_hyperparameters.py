@@ -100,7 +100,19 @@ def scene(name: str) -> Scenario:
     }[name]()
 
 
-SCENES = ("decoupled", "sgd", "torch", "critic", "locked", "state", "ppo", "a2c", "reinforce", "feudal", "two-cores")
+SCENES = (
+    "decoupled",
+    "sgd",
+    "torch",
+    "critic",
+    "locked",
+    "state",
+    "ppo",
+    "a2c",
+    "reinforce",
+    "feudal",
+    "two-cores",
+)
 
 
 @cache
