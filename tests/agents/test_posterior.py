@@ -21,7 +21,9 @@ def document(channel: Document = LATENT, prior: int = 4, **fast: object) -> Docu
         "network": {"kind": "posterior", "size": 3},
         "objective": "own_loss",
     } | fast
-    agents = {"slow": {"observes": ["image"]}, "fast": fast, "mind": {"objective": GOAL}}
+    plain = {"network": {"kind": "mlp", "hidden": [4], "norm": "none"}}
+    slow, mind = {**plain, "observes": ["image"]}, {**plain, "objective": GOAL}
+    agents = {"slow": slow, "fast": fast, "mind": mind}
     channels = [{"from": "slow", "to": "fast", "size": prior, "norm": "none"}, channel]
     return {"scenario": "latent", "env": SHOWN, "agents": agents, "channels": channels}
 
@@ -35,18 +37,19 @@ def test_the_divergence_is_that_of_normal_distributions() -> None:
     assert torch.autograd.gradcheck(kl_divergence, (q.requires_grad_(), p.requires_grad_()))
 
 
-def test_what_the_mind_reads_is_near_the_mean_of_what_is_inferred() -> None:
-    """The composition sends the mean; the port holds as many log deviations, and has no norm."""
+def test_the_loss_is_the_divergence_from_what_is_read_and_the_composition_sends_the_mean() -> None:
+    """The port holds as many log deviations, and has no norm."""
     with Simulation(Scenario.model_validate(document()), dtype=torch.float64) as simulation:
-        simulation.run(3)
         composed, shown = simulation.compose(), simulation.signals["image"]
         fast, slow, mind = (simulation.agents[name].module for name in ("fast", "slow", "mind"))
         prior = slow(shown.flatten(1))["to_fast"]
         posterior = fast(torch.cat([shown.flatten(1), prior], 1))["to_mind"]
-        assert posterior.shape == (len(shown), 4)
-        assert set(simulation.agents["fast"].parameters) >= {"to_mind.weight"}
         expected = mind(posterior[:, :2])["objective"]
         assert torch.allclose(composed(image=shown)["mind"], expected, atol=1e-12)
+        heads = [name for name in simulation.agents["fast"].parameters if name.startswith("to_mind")]
+        assert heads == ["to_mind.weight", "to_mind.bias"]
+        known = kl_divergence(posterior, prior).mean().item()
+        assert float(simulation.step()["losses"]["fast"]) == pytest.approx(known, abs=1e-12)
 
 
 @pytest.mark.parametrize(
