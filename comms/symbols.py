@@ -13,7 +13,7 @@ The sender's port holds a distribution's parameters; the message is a sample of 
                 (the reparameterisation of Kingma and Welling 2014, 1312.6114)
 
 The noise is a function of (seed, agent, port, step, environment): channels of one port send the same message, and a
-replayed window sends it again.
+replayed window sends it again; a latent is sampled again with the same noise.
 """
 
 from __future__ import annotations
@@ -57,12 +57,12 @@ class MessageSampler(ABC):
 
     Attributes:
         learned: Whether the sender's policy objective trains it, and no gradient passes.
-        parameters: Components of the port for each component of a message.
+        parameters_per_component: Components of the port for each component of a message.
         greedy: Whether messages are the most probable ones instead of samples.
     """
 
     learned: ClassVar[bool] = False
-    parameters: ClassVar[int] = 1
+    parameters_per_component: ClassVar[int] = 1
     greedy = False
 
     def __init__(self, seed: int) -> None:
@@ -78,7 +78,7 @@ class MessageSampler(ABC):
         """Return a message with its sender's graph, and its value.
 
         Args:
-            port: [rows, *size], the distribution's parameters, `parameters` times as many along the first axis of the size;
+            port: [rows, *size], the distribution's parameters, with `parameters_per_component` times the message's first axis;
                 rows are (channel, environment).
             stamp: The step at which it is sent.
             sent: [rows, size], its value if the window is replayed; None: it is sampled.
@@ -264,7 +264,7 @@ class GaussianSampler(MessageSampler):
 class LatentSampler(MessageSampler):
     """Vectors of independent normal components, with a reparameterised gradient; the port holds means, then log deviations."""
 
-    parameters = 2
+    parameters_per_component = 2
 
     @property
     def key(self) -> Hashable:

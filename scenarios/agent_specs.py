@@ -299,8 +299,7 @@ class AgentSpec(Spec):
     def layers(self) -> NetworkSpec | None:
         """Its network if it is of a built-in kind; None: a user-defined one."""
         network = self.network
-        made = isinstance(network, NetworkSpec) and network.built_in and network.declared("pure")
-        return network if made else None  # type: ignore[return-value]  # a module of antiphon's own is one as a user's
+        return network if isinstance(network, NetworkSpec) and network.built_in else None
 
     @property
     def source(self) -> Any:

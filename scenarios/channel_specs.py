@@ -225,9 +225,9 @@ class SampleSpec(KindSpec, sections=("sample",)):
         return bool(self.declared("learned", False))
 
     @property
-    def parameters(self) -> int:
+    def parameters_per_component(self) -> int:
         """Components of the port for each component of a message."""
-        return int(self.declared("parameters", 1))
+        return int(self.declared("parameters_per_component", 1))
 
     @property
     def in_words(self) -> str:
@@ -307,7 +307,7 @@ class ChannelSpec(Spec):
             product = f"vocabulary * size = {vocabulary} * {size}"
             message = f"symbols have {product} components, not {show_value(self.size)}"
             raise DocumentError(("size",), f"{message}; leave it out")
-        if self.sample is not None and self.sample.parameters > 1 and self.size is None:
+        if self.sample is not None and self.sample.parameters_per_component > 1 and self.size is None:
             raise DocumentError(("size",), f"is missing; give the {self.sample.kind} message a size")
         if self.learned_by_policy and self.coupling != "detached":
             assert self.sample is not None

@@ -100,7 +100,9 @@ def default_norm(agent: AgentSpec, env: Description) -> str:
 
 def port_norm(channel: ChannelSpec, sender: AgentSpec, env: Description) -> str:
     """Return the normalisation of a channel's port: by default none of logits and deviations, and else `default_norm`."""
-    raw = channel.sample is not None and (channel.symbols is not None or channel.sample.parameters > 1)
+    raw = channel.sample is not None and (
+        channel.symbols is not None or channel.sample.parameters_per_component > 1
+    )
     return channel.norm or ("none" if raw else default_norm(sender, env))
 
 
@@ -400,7 +402,7 @@ def _heads(
         head = head_of(channel)
         if head != HIDDEN and head not in heads:
             first, *rest = messages[channel.name]
-            first *= 1 if channel.sample is None else channel.sample.parameters
+            first *= 1 if channel.sample is None else channel.sample.parameters_per_component
             heads[head] = Head(head, (first, *rest), port_norm(channel, agent, env))
     memory = scenario.memory_of(name)
     if memory is not None and memory.coupling == "decoupled" and memory.gradient.auxiliary:
