@@ -90,7 +90,7 @@ def scene(name: str) -> Scenario:
             "steps": 20,
         }
         return load("feudal-keydoor").resolve(None, small)
-    if name == "two-cores":
+    if name == "cartpole-prior":
         return resolved(name, {"steps": 20})
     local = {"gradient": {"kind": "local_policy"}}
     return {
@@ -111,7 +111,7 @@ SCENES = (
     "a2c",
     "reinforce",
     "feudal",
-    "two-cores",
+    "cartpole-prior",
 )
 
 

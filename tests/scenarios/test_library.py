@@ -24,7 +24,7 @@ THEORY = "hyperplane"
 """In which gradients are looked at, not a task to be learned: its variants are its own."""
 COUPLED = {"locked": "locked", "detached": "detached", "long": "detached", "cut": "detached"}
 """Variants whose channels are not decoupled."""
-PARTLY = ("mnist-split", "two-cores")
+PARTLY = ("mnist-split", "cartpole-prior")
 """Scenarios with other channels, which are locked in every variant."""
 OF_ITS_OWN = (
     "capture-flag",
@@ -212,9 +212,9 @@ FACTS: list[tuple[str, str | None, dict[str, Any], Callable[[Scenario], Any], An
     ("clockwork", None, {}, windows, [4, 8, 16, 32]),
     ("clockwork", None, {}, observed, [("char", "age"), ("age",), ("age",), ()]),
     ("cartpole-team", None, {}, lambda s: s.agents["motor"].observes, ()),
-    ("two-cores", None, {}, windows, [16, 16]),
-    ("two-cores", None, {}, periods, [1, 1, 8]),
-    ("two-cores", "locked", {}, windows, [16]),
+    ("cartpole-prior", None, {}, windows, [16, 16]),
+    ("cartpole-prior", None, {}, periods, [1, 1, 8]),
+    ("cartpole-prior", "locked", {}, windows, [16]),
     ("feudal-keydoor", "random", {}, lambda s: s.agents["manager"].learn, False),
 ]
 
