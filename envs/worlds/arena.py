@@ -38,9 +38,10 @@ class Arena(World):
     its win rate (a draw: half a win) above the expected one, 1 / (1 + 10 ** ((rating of the opponent - own) / 400)). The sum of
     all ratings stays the same, also where a member is copied: the copy keeps its rating until its games change it.
 
-    Then rows of near ratings are paired: sorted by rating plus normal noise, neighbours play. Noise of 1600 / (6 ln 10 sqrt 2)
-    gives the expected win rate a standard deviation of about 1/6, as the matchmaking of Jaderberg et al. (2019,
-    "Human-level performance in 3D multiplayer games with population-based reinforcement learning") has.
+    Then members of near ratings meet: the first rows of all members, their second rows and so on are each sorted by rating plus
+    normal noise, and neighbours play. Noise of 1600 / (6 ln 10 sqrt 2) gives the expected win rate a standard deviation of about
+    1/6 where many members are near, as the matchmaking of Jaderberg et al. (2019, "Human-level performance in 3D multiplayer
+    games with population-based reinforcement learning") has. Nobody plays itself, so that a copy's rating rises soon.
 
     A row that is left over, or whose opponent is not in the batch (of a member that was saved in a league and goes on alone),
     plays against its own mirror image until the episode ends.
@@ -75,8 +76,8 @@ class Arena(World):
         surplus = lead - torch.tanh(
             _SLOPE * (rating - rating[opponents])
         )  # odd: the sum over both sides is exactly 0
-        own = surplus.view(1 + len(self._others), -1).mean(1, keepdim=True).expand(-1, self._rows)
-        rating = rating + _GAIN / 2 * own.flatten()
+        own = surplus.view(1 + len(self._others), -1)
+        rating = rating + _GAIN / 2 * own.mean(1, keepdim=True).expand_as(own).flatten()
         return {"rating": rating, "opponent": self._paired(rating), "lead": lead.long()}
 
     def figures(self) -> dict[str, float]:
@@ -88,11 +89,6 @@ class Arena(World):
             found |= {"won": float((lead > 0).double().mean()), "drawn": float((lead == 0).double().mean())}
         return found
 
-    @property
-    def _rows(self) -> int:
-        """Rows of each member."""
-        return self.num_envs // (1 + len(self._others))
-
     def _started(self) -> State:
         rating = torch.full((self.num_envs,), _START, dtype=torch.float64, device=self.device)
         pairs = {"rating": rating, "opponent": self._paired(rating)}
@@ -103,12 +99,20 @@ class Arena(World):
         key = rating + _NOISE * torch.special.ndtri(
             self._sampled("pairs", 1).flatten()
         )  # -inf is sorted, too
-        rows = self.num_envs if self.league else self._rows
-        first = torch.arange(0, self.num_envs, rows, device=self.device)
-        order = key.view(-1, rows).argsort(dim=1, stable=True) + first.unsqueeze(1)
-        ahead, behind = order[:, : rows - 1 : 2].flatten(), order[:, 1::2].flatten()
-        found = torch.zeros_like(rating, dtype=torch.int64)
-        found[ahead], found[behind] = behind - ahead, ahead - behind
+        table = torch.arange(self.num_envs, device=self.device).view(1 + len(self._others), -1)
+        meet = self.league and len(table) > 1
+        table = (
+            table.T if meet else table
+        )  # who may play each other: a row of every member, or all rows of one
+        order = table.gather(1, key[table].argsort(dim=1, stable=True))
+        even = order.shape[1] // 2 * 2
+        pairs = order[:, :even].reshape(-1, 2)
+        if (
+            meet and even < order.shape[1]
+        ):  # of an odd number of members one is left over in every row of the table
+            pairs = torch.cat([pairs, order[: len(order) // 2 * 2, -1].view(-1, 2)])
+        found = torch.zeros_like(key, dtype=torch.int64)
+        found[pairs] = pairs.flip(1) - pairs
         return found
 
     def _picture(self, row: int) -> NDArray[np.uint8]:

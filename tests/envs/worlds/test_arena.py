@@ -73,19 +73,20 @@ def opponents(envs: list[Race]) -> list[int]:
     return [row + offset for row, offset in enumerate(offsets)]
 
 
-@pytest.mark.parametrize("batch", [5, 6])
-def test_every_row_has_one_opponent_first_of_its_own_batch_and_then_of_all(batch: int) -> None:
-    envs = members(4, batch=batch)
+@pytest.mark.parametrize(("count", "batch"), [(4, 6), (4, 5), (3, 6), (3, 5)])
+def test_every_row_has_one_opponent_first_of_its_own_batch_and_then_of_all(count: int, batch: int) -> None:
+    envs, rows = members(count, batch=batch), range(count * batch)
     found = opponents(envs)
-    assert [row // batch for row in found] == [row // batch for row in range(4 * batch)]
-    assert sum(other == row for row, other in enumerate(found)) == 4 * (batch % 2)
+    assert [row // batch for row in found] == [row // batch for row in rows]
+    assert sum(found[row] == row for row in rows) == count * (batch % 2), "its mirror image"
     for episode in range(3):
-        play(envs, torch.arange(4 * batch) % 9)
+        play(envs, torch.arange(count * batch) % 9)
         before, found = found, opponents(envs)
-        assert [found[other] for other in found] == list(range(4 * batch)), episode
-        assert all(other != row for row, other in enumerate(found))
+        assert [found[other] for other in found] == list(rows), episode
+        assert sum(found[row] == row for row in rows) == len(rows) % 2
         assert found != before
-        assert len({other // batch for other in found[:batch]}) > 1, "members meet"
+        own = sum(found[row] // batch == row // batch for row in rows)
+        assert own <= (count % 2) * batch, "members meet"
 
 
 def test_ratings_are_those_of_plain_python_and_their_sum_stays() -> None:
@@ -104,8 +105,7 @@ def test_ratings_are_those_of_plain_python_and_their_sum_stays() -> None:
         assert [env.figures()["rating"] for env in envs] == pytest.approx(ratings, rel=1e-12)
         assert state(envs, "rating").view(4, BATCH).std(1).max() == 0
     assert sum(ratings) == pytest.approx(4000, rel=1e-12)
-    assert sorted(ratings) == ratings
-    assert ratings[3] - ratings[0] > 400
+    assert ratings[0] + 200 < min(ratings[1:3]) <= max(ratings[1:3]) < ratings[3] - 200
     assert envs[3].figures()["won"] + envs[3].figures()["drawn"] == 1
 
 
