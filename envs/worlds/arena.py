@@ -96,20 +96,15 @@ class Arena(World):
 
     def _paired(self, rating: Tensor) -> Tensor:
         """Return how many rows after each row its opponent is, int64 `[batch]`; so it is the same in any batch of members."""
-        key = rating + _NOISE * torch.special.ndtri(
-            self._sampled("pairs", 1).flatten()
-        )  # -inf is sorted, too
+        noise = torch.special.ndtri(self._sampled("pairs", 1).flatten())  # normal; -inf is sorted, too
+        key = rating + _NOISE * noise
         table = torch.arange(self.num_envs, device=self.device).view(1 + len(self._others), -1)
         meet = self.league and len(table) > 1
-        table = (
-            table.T if meet else table
-        )  # who may play each other: a row of every member, or all rows of one
+        table = table.T if meet else table  # in each of its rows, who may play each other
         order = table.gather(1, key[table].argsort(dim=1, stable=True))
         even = order.shape[1] // 2 * 2
         pairs = order[:, :even].reshape(-1, 2)
-        if (
-            meet and even < order.shape[1]
-        ):  # of an odd number of members one is left over in every row of the table
+        if meet and even < order.shape[1]:  # members are odd: of each row of the table, one is left over
             pairs = torch.cat([pairs, order[: len(order) // 2 * 2, -1].view(-1, 2)])
         found = torch.zeros_like(key, dtype=torch.int64)
         found[pairs] = pairs.flip(1) - pairs
