@@ -106,7 +106,7 @@ def tournament(members: Sequence[antiphon.Members], others: Sequence[antiphon.Me
         **estimate("best", best),
         **estimate("all", every),
         "captures": [round(sum(side) / len(side), 2) for side in zip(*captures, strict=True)],
-        "seeds": {"best": best, "all": every},
+        "seeds": {"best": [round(x, 3) for x in best], "all": [round(x, 3) for x in every]},
     }
 
 
@@ -137,11 +137,7 @@ def main() -> None:
         for one, other in itertools.combinations(REWARDS, 2)
     ]
     columns = [name for name in rows[0] if name != "seeds"]
-    finish(
-        {"benchmark": "league", **vars(arguments), "rows": rows} | {"logdir": None},
-        arguments,
-        table(rows, columns),
-    )
+    finish({"benchmark": "league", "rows": rows}, arguments, table(rows, columns))
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ class Arena(World):
     Then members of near ratings meet: the first rows of all members, their second rows and so on are each sorted by rating plus
     normal noise, and neighbours play. Noise of 1600 / (6 ln 10 sqrt 2) gives the expected win rate a standard deviation of about
     1/6 where many members are near, as the matchmaking of Jaderberg et al. (2019, "Human-level performance in 3D multiplayer
-    games with population-based reinforcement learning") has. Nobody plays itself, so that a copy's rating rises soon.
+    games with population-based reinforcement learning") has. No member plays itself, so that a copy's rating rises soon.
 
     A row that is left over, or whose opponent is not in the batch (of a member that was saved in a league and goes on alone),
     plays against its own mirror image until the episode ends.
@@ -56,7 +56,7 @@ class Arena(World):
     def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
         super().__init__(num_envs, options, **settings)
         self.league = options.league
-        fix = "the episodes of an Arena end together; set episode_steps of the Description"
+        fix = "the episodes of an Arena end together; set episode_steps in its Description"
         require(self.episode_steps is not None, "env", fix, ScenarioError)
 
     @abstractmethod
@@ -73,9 +73,8 @@ class Arena(World):
         """Return ratings and pairs after the games that have ended."""
         opponents, rating, points = self.opponents(state), state["rating"], self.points(state)
         lead = (points - points[opponents]).sign()
-        surplus = lead - torch.tanh(
-            _SLOPE * (rating - rating[opponents])
-        )  # odd: the sum over both sides is exactly 0
+        expected = torch.tanh(_SLOPE * (rating - rating[opponents]))  # odd: both sides sum to exactly 0
+        surplus = lead - expected
         own = surplus.view(1 + len(self._others), -1)
         rating = rating + _GAIN / 2 * own.mean(1, keepdim=True).expand_as(own).flatten()
         return {"rating": rating, "opponent": self._paired(rating), "lead": lead.long()}
