@@ -218,6 +218,7 @@ def test_members_that_cannot_meet_are_refused(here: Path, cli: Commands, file: P
     assert not (here / "runs/it").exists()
 
 
+@pytest.mark.long
 def test_a_league_that_is_killed_is_resumed_to_the_same_bits(
     here: Path, cli: Commands, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,7 +226,9 @@ def test_a_league_that_is_killed_is_resumed_to_the_same_bits(
     words = "run mine.yaml --logdir runs --checkpoint-every 6"
     whole = cli.json(f"{words} --name whole")
     shutil.copytree(here / "runs/whole", here / "runs/killed")
-    for path in here.glob("runs/killed/*/checkpoints/*22"):
+    newest = list(here.glob("runs/killed/*/checkpoints/*22"))
+    assert len(newest) == 3
+    for path in newest:
         shutil.rmtree(path)
     for path in here.glob("runs/killed/*/result.json"):
         path.unlink()
