@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 import signal
 from collections.abc import Callable
@@ -83,6 +84,31 @@ def test_what_ends_early_is_resumed_to_the_same_lineage(
     assert texts[0] == texts[1]
     scores = [[one["score"] for one in each["members"]] for each in (whole, resumed)]
     assert scores[0] == scores[1]
+
+
+def test_it_continues_to_a_later_step_as_if_it_had_had_more_steps(
+    here: Path, cli: Commands, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One session ends where a selection is due, the next one is stopped, and the last one continues to the step that it was given."""
+    whole = cli.json(f"{WORDS} --name whole")
+    cli(f"{WORDS} --name it --steps 5")
+    with monkeypatch.context() as stopping:
+        stopping.setattr(Digits, "step", stopped_at(7))
+        assert cli.code("resume runs/it --steps 12 --checkpoint-every 2") == 130
+    resumed = cli.json("resume runs/it")
+    texts = [(here / "runs" / folder / "lineage.csv").read_text() for folder in ("whole", "it")]
+    assert texts[0] == texts[1]
+    losses = [
+        json.loads((Path(one["run_dir"]) / "result.json").read_text())["agents"]
+        for each in (whole, resumed)
+        for one in each["members"]
+    ]
+    assert losses[:3] == losses[3:]
+    assert "runs/it: is done; --steps N continues to a later step" in (cli("resume runs/it"), cli.err)[1]
+    line = "runs/it: has done 12 steps already, and cannot stop at 9; give more"
+    assert cli.refused("resume runs/it --steps 9") == line
+    line = "runs/it: is a population; leave out --set, --parts, --mode, --every and --ray"
+    assert cli.refused("resume runs/it --set A.learning_rate=1") == line
 
 
 def test_what_is_refused(here: Path, cli: Commands, file: Path) -> None:

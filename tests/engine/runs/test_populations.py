@@ -194,8 +194,11 @@ def test_a_member_that_diverges_goes_on_as_a_copy(tmp_path: Path, monkeypatch: p
 
 
 def test_random_search_changes_nothing(tmp_path: Path) -> None:
-    fixed: dict[str, Any] = {"values": TEAM, "members": 3, "steps": 12}
-    members = antiphon.population("cartpole-team", vary=RATES, logdir=tmp_path / "it", **fixed)
+    """Nor does an end before the last step, from which it continues."""
+    fixed: dict[str, Any] = {"values": TEAM, "members": 3, "steps": 12, "vary": RATES, "exist": "resume"}
+    begun = antiphon.population("cartpole-team", logdir=tmp_path / "it", **fixed, until=5)
+    assert [(row["step"], row["member"]) for row in begun.lineage] == [(5, 0), (5, 1), (5, 2)]
+    members = antiphon.population("cartpole-team", logdir=tmp_path / "it", **fixed, until=12)
     assert (
         [row["member"] for row in members.lineage] == [row["parent"] for row in members.lineage] == [0, 1, 2]
     )
@@ -207,6 +210,21 @@ def test_random_search_changes_nothing(tmp_path: Path) -> None:
     with antiphon.Simulation.resume(tmp_path / "it/member-1") as resumed:
         found = [facts(resumed), facts(alone)]
     assert not list(differences(*found, tolerance=1e-4))
+
+
+def test_members_that_run_one_after_the_other_stop_and_continue_too(tmp_path: Path) -> None:
+    for until in (2, 4):
+        run = PopulationRun(
+            spec(members=2, steps=8, select=None, set={"depth": 2, "width": 8, "batch": 8}),
+            antiphon.load("digits-mlp"),
+            tmp_path / "it",
+            exist="resume",
+            until=until,
+            backend="reference",
+        )
+        assert [one["steps"] for one in run.train()["members"]] == [until, until]
+        facts = json.loads((tmp_path / "it/member-1/run.json").read_text())
+        assert (facts["step"], facts["steps"]) == (until, until)
 
 
 def test_a_population_made_in_python_is_resumed_with_its_function(tmp_path: Path) -> None:
