@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
 from torch.utils._pytree import tree_flatten
 
 import antiphon
 from antiphon.engine.populations.run import PopulationRun
 from antiphon.engine.populations.selection import Copy, Score, copies, initial_values
+from antiphon.engine.runs.library import template_named
 from antiphon.engine.state.checkpoint import copy_tree
-from antiphon.scenarios.population import PopulationSpec
+from antiphon.scenarios.population import PopulationSpec, find_population
 from tests.contracts.twins import differences, facts
 from tests.engine.numbers import one_line
 
@@ -125,53 +124,19 @@ def test_values_stay_within_their_range_or_list() -> None:
 # --- the paper's example ------------------------------------------------------------------------------------
 
 
-class Number(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.value = nn.Parameter(torch.tensor([0.9]))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.value.expand(len(x), 1)
-
-
-def surrogate(a: float, b: float) -> antiphon.Scenario:
-    goals = {
-        name: {"kind": "regression", "target": "zero", "scale": weight}
-        for name, weight in (("a", a), ("b", b))
-    }
-    agents = {
-        name: {"observes": ["x"], "network": Number(), "objective": goal} for name, goal in goals.items()
-    }
-    env = antiphon.envs.from_tensors(x=torch.ones(4, 1), zero=torch.zeros(4, 1))
-    training = {"batch": 1, "steps": 200, "optimiser": {"kind": "sgd", "lr": 0.01}}
-    return antiphon.Scenario(scenario="toy", env=env, agents=agents, channels=[], training=training)
-
-
-def objective(member: antiphon.Simulation) -> float:
-    a, b = (member.agents[name].parameters["module.value"].item() for name in "ab")
-    return 1.2 - a**2 - b**2
-
-
-def best(*, exploit: bool, explore: bool) -> float:
-    weights, draw = [[1.0, 1e-3], [1e-3, 1.0]], random.Random(0)
-    population = antiphon.Population([surrogate(*own) for own in weights], seeds=[0, 1])
-    assert population.sequential_reason is None
-    for step in range(1, 201):
-        population.step()
-        if step % 4 == 0:
-            worse, better = sorted((0, 1), key=lambda n: objective(population.simulations[n]))
-            if exploit:
-                population.exploit(worse, better)
-            if explore:
-                weights[worse] = [min(1.0, max(1e-3, w + draw.uniform(-0.5, 0.5))) for w in weights[better]]
-                population.explore(worse, surrogate(*weights[worse]))
-    return max(map(objective, population.simulations))
-
-
-def test_figure_2_of_the_paper() -> None:
-    """Jaderberg et al. 2017: exploiting and exploring reach the optimum of 1.2, a grid of the two surrogates does not."""
-    assert best(exploit=True, explore=True) >= 1.19
-    assert best(exploit=False, explore=False) <= 0.4
+def test_figure_2_of_the_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jaderberg et al. 2017: a population of two reaches the optimum of 1.2, a grid of the two surrogates does not."""
+    monkeypatch.setattr("antiphon.engine.populations.run.draw_lineage", lambda *_: None)
+    toy = find_population("toy")
+    assert toy is not None
+    assert [list(one.values()) for one in initial_values(toy)] == [[0.001, 1.0], [0.75, 0.001]]
+    best = {}
+    for name, population in {"pbt": toy, "grid": toy.with_keys(select=None)}.items():
+        run = PopulationRun(population, template_named(toy.scenario), tmp_path / name)
+        assert run.runs.sequential_reason is None
+        best[name] = 1.2 - 2 * run.train()["best"]["score"]
+    assert best["pbt"] >= 1.19
+    assert best["grid"] <= 0.4
 
 
 # --- runs --------------------------------------------------------------------------------------------------
