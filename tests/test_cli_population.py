@@ -14,6 +14,7 @@ import pytest
 
 from antiphon.envs.base import StepResult
 from antiphon.envs.images import Digits
+from antiphon.telemetry.channels.reading import read_run
 from tests.commands import Commands
 
 POPULATION = """
@@ -41,9 +42,8 @@ def stopped_at(moment: int) -> Callable[..., StepResult]:
 
 
 @pytest.fixture
-def file(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The document; nothing is drawn, which would take half of the time."""
-    monkeypatch.setattr("antiphon.engine.populations.run.draw_lineage", lambda *_: None)
+def file(here: Path) -> Path:
+    """The document."""
     path = here / "mine.yaml"
     path.write_text(POPULATION, encoding="utf-8")
     return path
@@ -60,6 +60,8 @@ def test_a_population_prints_its_members_and_leaves_their_runs(here: Path, cli: 
     rows = (here / "runs/it/lineage.csv").read_text().splitlines()
     assert rows[0] == "step,member,parent,accuracy,standard_error,lr"
     assert [row.split(",")[0] for row in rows[1::3]] == ["5", "10", "12"]
+    picture = (here / "runs/it/lineage.svg").read_text()
+    assert (picture.startswith("<svg"), read_run(here / "runs/it").graph["lineage"]) == (True, picture)
     assert cli("evaluate runs/it") == cli(f"evaluate {best}")
 
 

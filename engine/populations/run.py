@@ -5,15 +5,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from antiphon.engine.base_simulation import BaseSimulation, StepInfo
-from antiphon.engine.populations.figure import draw_lineage
+from antiphon.engine.populations.figure import lineage_svg
 from antiphon.engine.populations.population import Population
 from antiphon.engine.populations.selection import (
     Copy,
@@ -33,11 +33,13 @@ from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run_loop import Observer, Outcome
 from antiphon.engine.runs.seeds import MultiSeedRun
 from antiphon.errors import RunError
-from antiphon.files import fitting, write_csv
+from antiphon.files import fitting, write_csv, write_text
 from antiphon.manifests import read_checked, write_checked
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.population import PopulationSpec
 from antiphon.spec import plain
+from antiphon.telemetry.channels.documents import lineage_document
+from antiphon.telemetry.channels.tags import GRAPH, PLUGIN
 from antiphon.telemetry.event_file import SUFFIX, EventFile
 from antiphon.telemetry.figures import Figure
 
@@ -62,6 +64,8 @@ class Selection(Observer):
     until: int | None = None
     """The step at which it stops; None: it has not begun."""
     _events: EventFile | None = None
+    _drawn: int = 0
+    """Entries of the newest drawing."""
 
     @property
     def values(self) -> list[dict[str, float]]:
@@ -174,6 +178,7 @@ class Selection(Observer):
         """Write the events of the run's end, and close their file."""
         assert self.until is not None  # it has begun
         self._write_events(self.until)
+        self._draw(self.until)
         if self._events is not None:
             self._events.close()
 
@@ -218,7 +223,16 @@ class Selection(Observer):
         now = [entry for entry in self.lineage if entry.step == step]
         if self._events is not None and len(now) >= self.spec.members:
             self._events.scalars(step, self._scalars(now))
+            if len(self.lineage) >= 1.2 * self._drawn:  # not each time: the event file keeps all drawings
+                self._draw(step)
             self._events.sync()
+
+    def _draw(self, step: int) -> None:
+        picture, self._drawn = lineage_svg(self.lineage, self.spec, self.metric), len(self.lineage)
+        write_text(self.directory / FIGURE, picture)
+        if self._events is not None:
+            document = lineage_document(self.spec.population, picture)
+            self._events.document(step, GRAPH, json.dumps(document), PLUGIN)
 
     def _scalars(self, entries: list[Entry]) -> list[tuple[str, str, float]]:
         """Mean and range over the members, of the score and of each value: tag, display name and number."""
@@ -334,11 +348,6 @@ class PopulationRun:
                 outcome = self.runs.train(*observers, selection, checkpoint_every=checkpoint_every)
             finally:
                 selection.finish()
-            if outcome.exit_code == 0:
-                with suppress(RunError):  # without matplotlib
-                    draw_lineage(
-                        selection.lineage, selection.spec, selection.metric, selection.directory / FIGURE
-                    )
         newest, values = selection.newest, selection.values
         members: list[dict[str, Any]] = [
             {

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import torch
 from torch.utils._pytree import tree_flatten
 
 import antiphon
+from antiphon.engine.populations.figure import lineage_svg
 from antiphon.engine.populations.run import PopulationRun
-from antiphon.engine.populations.selection import Copy, Score, copies, initial_values
+from antiphon.engine.populations.selection import Copy, Entry, Score, copies, initial_values
 from antiphon.engine.runs.library import template_named
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.scenarios.population import PopulationSpec, find_population
 from tests.contracts.twins import differences, facts
 from tests.engine.numbers import one_line
+from tests.some import some
 
 TEAM = {"width": 4, "units": 4, "batch": 4, "unroll": 4}
 RATES = {"lr": {"from": 1e-3, "to": 1e-1, "log": True}}
@@ -124,19 +128,76 @@ def test_values_stay_within_their_range_or_list() -> None:
 # --- the paper's example ------------------------------------------------------------------------------------
 
 
-def test_figure_2_of_the_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("changes", "low", "high"),
+    [({}, 1.19, 1.2), pytest.param({"select": None}, -0.42, 0.4, marks=pytest.mark.long)],
+    ids=["population", "grid"],
+)
+def test_figure_2_of_the_paper(tmp_path: Path, changes: dict[str, Any], low: float, high: float) -> None:
     """Jaderberg et al. 2017: a population of two reaches the optimum of 1.2, a grid of the two surrogates does not."""
-    monkeypatch.setattr("antiphon.engine.populations.run.draw_lineage", lambda *_: None)
-    toy = find_population("toy")
-    assert toy is not None
+    toy = some(find_population("toy"))
     assert [list(one.values()) for one in initial_values(toy)] == [[0.001, 1.0], [0.75, 0.001]]
-    best = {}
-    for name, population in {"pbt": toy, "grid": toy.with_keys(select=None)}.items():
-        run = PopulationRun(population, template_named(toy.scenario), tmp_path / name)
-        assert run.runs.sequential_reason is None
-        best[name] = 1.2 - 2 * run.train()["best"]["score"]
-    assert best["pbt"] >= 1.19
-    assert best["grid"] <= 0.4
+    run = PopulationRun(toy.with_keys(**changes), template_named(toy.scenario), tmp_path / "it")
+    assert run.runs.sequential_reason is None
+    assert low <= 1.2 - 2 * run.train()["best"]["score"] <= high
+
+
+# --- the figure --------------------------------------------------------------------------------------------
+
+SVG = "{http://www.w3.org/2000/svg}"
+HOSTILE = "</text><script>alert(1)</script>"
+
+
+def drawn(
+    vary: dict[str, Any], *entries: Entry
+) -> list[tuple[dict[str, tuple[float, float]], list[list[float]]]]:
+    """Return the panels of a lineage of two members: the places of the labels, and the ends x, y, x, y of the lines."""
+    picture = ElementTree.fromstring(lineage_svg(entries, spec(members=2, vary=vary), "error"))
+    assert {one.tag.removeprefix(SVG) for one in picture.iter()} == {
+        "svg",
+        "style",
+        "rect",
+        "g",
+        "path",
+        "text",
+    }
+    panels = []
+    for panel in picture.iter(f"{SVG}g"):
+        texts = {
+            str(one.text): (float(one.attrib["x"]), float(one.attrib["y"]))
+            for one in panel.iter(f"{SVG}text")
+        }
+        paths = [one.attrib["d"] for one in panel.iter(f"{SVG}path") if "stroke" in one.attrib]
+        lines = [line for path in paths for line in path.split("M")[1:]]
+        panels.append((texts, [[float(number) for number in re.split("[ L]", line)] for line in lines]))
+    return panels
+
+
+def test_a_line_branches_where_a_member_is_copied() -> None:
+    """Steps are linear, the axis of a parameter is as its range, and the best member is drawn last."""
+    vary = {"lr": {"from": 0.01, "to": 1.0, "log": True}, HOSTILE: [1.0, 2.0, 4.0]}
+    low, high = {"lr": 0.1, HOSTILE: 2.0}, {"lr": 1.0, HOSTILE: 1.0}
+    before = [Entry(5, 0, 0, 0.5, 0.0, low), Entry(5, 1, 1, 0.75, 0.0, low)]
+    copied = [Entry(10, 0, 0, 0.5, 0.0, low), Entry(10, 1, 0, 0.75, 0.0, high)]
+    ends = [Entry(20, 0, 0, 0.75, 0.0, low), Entry(20, 1, 1, 0.25, 0.0, high)]
+    (texts, scores), (places, rates), (others, _) = drawn(vary, *before, *copied, *ends)
+    assert ("error" in texts, "lr" in places, HOSTILE in others) == (True, True, True)
+    start, ten, twenty = (places[step][0] for step in ("0", "10", "20"))
+    assert ten == (start + twenty) / 2
+    parent, copy = (places[value][1] - 4 for value in ("0.1", "1"))
+    assert [ten, parent, ten, copy] in rates
+    assert [ten, copy, twenty, copy] in rates
+    assert [ten, parent, twenty, parent] in rates
+    x, y, then, reached = scores[-1]
+    assert (x, then) == (ten, twenty)
+    assert y < reached  # of member 1, whose error becomes the smallest
+
+
+def test_members_without_scores_are_drawn() -> None:
+    vary = {"lr": RATES["lr"]}
+    assert [len(lines) for _, lines in drawn(vary)] == [0, 0]
+    ends = [Entry(3, member, member, None, 0.0, {"lr": 0.1}) for member in (0, 1)]
+    assert [len(lines) for _, lines in drawn(vary, *ends)] == [0, 2]
 
 
 # --- runs --------------------------------------------------------------------------------------------------
