@@ -140,6 +140,8 @@ def test_figure_2_of_the_paper(tmp_path: Path, changes: dict[str, Any], low: flo
     run = PopulationRun(toy.with_keys(**changes), template_named(toy.scenario), tmp_path / "it")
     assert run.runs.sequential_reason is None
     assert low <= 1.2 - 2 * run.train()["best"]["score"] <= high
+    whole = lineage_svg(run.selection.lineage, run.selection.spec, "error")
+    assert (tmp_path / "it/lineage.svg").read_text() == whole
 
 
 # --- the figure --------------------------------------------------------------------------------------------
@@ -177,14 +179,15 @@ def test_a_line_branches_where_a_member_is_copied() -> None:
     """Steps are linear, the axis of a parameter is as its range, and the best member is drawn last."""
     vary = {"lr": {"from": 0.01, "to": 1.0, "log": True}, HOSTILE: [1.0, 2.0, 4.0]}
     low, high = {"lr": 0.1, HOSTILE: 2.0}, {"lr": 1.0, HOSTILE: 1.0}
-    before = [Entry(5, 0, 0, 0.5, 0.0, low), Entry(5, 1, 1, 0.75, 0.0, low)]
+    before = [Entry(5, 0, 0, 0.5, 0.0, low), Entry(5, 1, 1, 0.75, 0.0, {"lr": 0.01, HOSTILE: 2.0})]
     copied = [Entry(10, 0, 0, 0.5, 0.0, low), Entry(10, 1, 0, 0.75, 0.0, high)]
     ends = [Entry(20, 0, 0, 0.75, 0.0, low), Entry(20, 1, 1, 0.25, 0.0, high)]
     (texts, scores), (places, rates), (others, _) = drawn(vary, *before, *copied, *ends)
     assert ("error" in texts, "lr" in places, HOSTILE in others) == (True, True, True)
     start, ten, twenty = (places[step][0] for step in ("0", "10", "20"))
     assert ten == (start + twenty) / 2
-    parent, copy = (places[value][1] - 4 for value in ("0.1", "1"))
+    own, parent, copy = (places[value][1] - 4 for value in ("0.01", "0.1", "1"))
+    assert parent == (own + copy) / 2
     assert [ten, parent, ten, copy] in rates
     assert [ten, copy, twenty, copy] in rates
     assert [ten, parent, twenty, parent] in rates
