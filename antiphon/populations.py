@@ -59,6 +59,7 @@ def population(
     seed: int | None = None,
     logdir: str | Path | None = None,
     exist: str = "error",
+    until: int | None = None,
     device: str = "cpu",
     jobs: int | None = None,
     ray: str | None = None,
@@ -77,6 +78,8 @@ def population(
         seed: The seed of the first member, of the initial values and of the selection; None: 0.
         logdir: The population's folder; None: a new one in the directory for runs.
         exist: If `logdir` holds a population: `resume`, `overwrite` or `error`.
+        until: The step to stop at, such as a later one with `exist="resume"`; schedules keep `steps`. None: the one it stopped
+            at, or `steps`.
         device: The device of all members.
         jobs: Number of processes that the members are divided over; None: 1, or as many as the population in `logdir` had.
         ray: `local`, or HOST:PORT of the Ray cluster that has the processes; None: this machine.
@@ -102,7 +105,9 @@ def population(
         else found.with_keys(**keys)
     )
     directory = new_directory(None, None, spec.population) if logdir is None else Path(logdir)
-    run = PopulationRun(spec, template, directory, exist=exist, device=device, jobs=jobs, ray=ray)
+    run = PopulationRun(
+        spec, template, directory, exist=exist, until=until, jobs=jobs, ray=ray, device=device
+    )
     bar = [RunProgress(run.until, run.runs.start, spec.members)] if progress and sys.stderr.isatty() else []
     result = run.train(*bar)
     same = f"the same call with logdir='{directory}' and exist='resume' continues"

@@ -14,6 +14,7 @@ from torch import Tensor
 from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
 from antiphon.engine.metrics.episodes import REWARD, EpisodeStatistics
 from antiphon.envs import registry
+from antiphon.envs.adaptors.vector import VectorAdaptor
 from antiphon.envs.base import StepResult, TorchVectorEnv
 from antiphon.envs.signal import OUTCOMES
 from antiphon.envs.worlds.base import World
@@ -103,8 +104,17 @@ class EnvironmentRunner:
     def advance_all(
         runners: Sequence[EnvironmentRunner], actions: Sequence[Action | None]
     ) -> list[EpisodeEnds]:
-        """Take one step of several, computed at once where their environments can (`World.step_all`)."""
+        """Take one step of several: at once where their environments can (`World.step_all`), with the actions of all sent before
+        one is awaited where they are vector environments of another library.
+        """
         worlds = [runner.env for runner in runners]
+        vectors = [env for env in worlds if isinstance(env, VectorAdaptor)]
+        if len(vectors) == len(worlds):
+            for env, action in zip(vectors, actions, strict=True):
+                env.send(action)
+            return [
+                runner._advanced(env.receive(), None) for runner, env in zip(runners, vectors, strict=True)
+            ]
         if not _alike(worlds):
             return [runner.advance(action) for runner, action in zip(runners, actions, strict=True)]
         results = World.step_all(worlds, actions)

@@ -42,14 +42,15 @@ def resume(
     from antiphon.engine.runs.run import resume as resume_run
 
     if (path / POPULATION).is_file():
-        given = (steps, settings, parts, mode, every)
-        if any(each is not None for each in given):
-            line = "is a population, which is resumed as it is; leave out all options but --jobs and --ray"
-            raise RunError(f"{path}: {line}")
+        if any(each is not None for each in (settings, parts, mode, every)):
+            raise RunError(f"{path}: is a population; leave out --set, --parts, --mode and --every")
         from antiphon.commands.population import train_population
         from antiphon.engine.populations.run import PopulationRun
 
-        return train_population(PopulationRun.of_directory(path, python, jobs, ray), json, checkpoint_every)
+        run = PopulationRun.of_directory(path, python, until=steps, jobs=jobs, ray=ray)
+        if run.runs.start == run.until:
+            remark(f"{display_path(path)}: is done; --steps N continues to a later step")
+        return train_population(run, json, checkpoint_every)
     if jobs is not None:
         raise RunError(f"--jobs: {path} is no population; leave it out")
     directory = RunDirectory.open(path)

@@ -58,7 +58,7 @@ class Killed(BaseException):
 
 @pytest.fixture
 def _threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have threads in the place of processes, of which one runs at a time, in float64; and nothing is drawn."""
+    """Have threads in the place of processes, of which one runs at a time, in float64."""
     turn, meet, take_part = threading.Lock(), processes._Meeting.__call__, processes._take_part
     build = seeds.Population
 
@@ -86,7 +86,6 @@ def _threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         seeds, "Population", lambda *given, dtype, **settings: build(*given, dtype=torch.float64, **settings)
     )
-    monkeypatch.setattr("antiphon.engine.populations.run.draw_lineage", lambda *_: None)
 
 
 def files(folder: Path) -> set[str]:
@@ -174,6 +173,7 @@ def test_what_other_processes_cannot_do_is_refused(here: Path, cli: Commands) ->
     for words, line in {
         "run pole --ray": "--ray: has no effect on one process; add --jobs N",
         "run digits-mlp --jobs 2": "--jobs: digits-mlp is no population; leave it out",
+        "run flags --jobs 2": "--jobs 2: the members of a league meet in one process; leave it out",
         "run pole --jobs 0": "must be at least 1, not 0",
     }.items():
         assert line in cli.refused(words)
