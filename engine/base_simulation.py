@@ -203,8 +203,8 @@ class BaseSimulation:
         step = self.now
         # What the step before has left is as large as the gradients and messages.
         self.learned = AgentReport.empty(self.backend.stacked)
-        self.backend.tick(step, self.world.step_signals, keep=keep)
-        ends = self.world.advance(self.backend.action)
+        self.backend.tick(step, self._world.step_signals, keep=keep)
+        ends = self._world.advance(self.backend.action)
         self.backend.cut(step, ends)  # known before anything learns
         try:
             self.learned = AgentReport(self.backend.learn(step, watch=watch), self.backend.stacked)
@@ -215,8 +215,8 @@ class BaseSimulation:
             self.diverged = str(error)
             raise
         if ends.ended is True:
-            self.backend.system.next_episode(self.world.step_signals.step, self._env.episode_length)
-        self.train_means.add(self.learned)
+            self.backend.system.next_episode(self._world.step_signals.step, self._env.episode_length)
+        self._train_means.add(self.learned)
         self.now = step + 1
         return ends.ended
 

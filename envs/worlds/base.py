@@ -226,10 +226,9 @@ class World(Pictured):
     def _choice(self, name: str, count: int, given: Any) -> Tensor:
         """Return the choices of one part, checked where this waits for no device."""
         if given is None:
-            rows = self.num_envs // (1 + len(self._others))
-            roots = [
-                seed_for(one._seed, "actions", name) for one in (self, *self._others) if one._seed is not None
-            ]
+            envs = [self, *self._others]
+            roots = [seed_for(one._seed, "actions", name) for one in envs if one._seed is not None]
+            rows = self.num_envs // len(envs)
             return torch.cat([integers(root, self._step, rows, count, self.device) for root in roots])
         given = torch.as_tensor(given)
         found = chosen(given, count)
