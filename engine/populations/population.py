@@ -119,8 +119,8 @@ class Population:
             self._share()
             joint.join([simulation._train_means.state_dict() for simulation in self.simulations])
         watch = any(simulation.row_steps.due(step) for simulation in self.simulations)
-        ends, learned = joint.step(step, watch=watch)
         self._shared = False
+        ends, learned = joint.step(step, watch=watch)
         for place, what in joint.stopped.items():
             if self.simulations[place] in running:
                 self.simulations[place]._leave_replicas(what)
@@ -129,11 +129,8 @@ class Population:
         ended = split_rows(ends.ended, len(self.simulations), joint.union.system.batch)
         for simulation, own in zip(self.simulations, ended, strict=True):
             replica: object = simulation.backend
-            if (
-                isinstance(replica, Replica)
-                and simulation.diverged is None
-                and simulation.stop_reason is None
-            ):
+            if simulation in running and simulation.diverged is None:
+                assert isinstance(replica, Replica)
                 infos.append(simulation._record_step(step, replica.report(learned), own, watch=watch))
         if watch:
             joint.means.end_row()
@@ -196,6 +193,7 @@ class Population:
     def revive(self, member: int, parent: int) -> None:
         """Continue a member that has diverged from the state of another one, in its own environment."""
         simulation, other = self.simulations[member], self.simulations[parent]
+        self._share()
         if self._joint is not None:
             simulation._env.close()
             simulation._world = self._joint.world.runners[member]
