@@ -136,6 +136,8 @@ class Network(ABC):
     Options: ClassVar[type[kinds.Options]] = kinds.Options
     """The kind's own keys in a scenario file."""
     refuses: ClassVar[frozenset[str]] = frozenset()
+    returns_loss: ClassVar[bool] = False
+    """Whether the network returns a loss of its own, its agent's only objective (built-in kinds)."""
 
     pure = True
     state_size: int = 0

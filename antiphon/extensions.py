@@ -64,7 +64,12 @@ _MODULES: dict[str, tuple[str, ...]] = {
     ),
     "input": ("antiphon.comms.synthetic_inputs",),
     "aggregation": ("antiphon.comms.links", "antiphon.nets.attention"),
-    "network": ("antiphon.agents.feedforward", "antiphon.agents.recurrent", "antiphon.agents.pointer"),
+    "network": (
+        "antiphon.agents.feedforward",
+        "antiphon.agents.recurrent",
+        "antiphon.agents.pointer",
+        "antiphon.agents.posterior",
+    ),
     "objective": ("antiphon.agents.objectives", "antiphon.agents.policies"),
     "optimiser": ("antiphon.nets.optimisers",),
     "schedule": ("antiphon.nets.schedules",),

@@ -59,6 +59,7 @@ def population(
     seed: int | None = None,
     logdir: str | Path | None = None,
     exist: str = "error",
+    until: int | None = None,
     device: str = "cpu",
     progress: bool = True,
 ) -> Members:
@@ -75,6 +76,8 @@ def population(
         seed: The seed of the first member, of the initial values and of the selection; None: 0.
         logdir: The population's folder; None: a new one in the directory for runs.
         exist: If `logdir` holds a population: `resume`, `overwrite` or `error`.
+        until: The step to stop at, such as a later one with `exist="resume"`; schedules keep `steps`. None: the one it stopped
+            at, or `steps`.
         device: The device of all members.
         progress: Whether a bar is shown on a terminal.
 
@@ -98,7 +101,7 @@ def population(
         else found.with_keys(**keys)
     )
     directory = new_directory(None, None, spec.population) if logdir is None else Path(logdir)
-    run = PopulationRun(spec, template, directory, exist=exist, device=device)
+    run = PopulationRun(spec, template, directory, exist=exist, until=until, device=device)
     bar = [RunProgress(run.until, run.runs.start, spec.members)] if progress and sys.stderr.isatty() else []
     result = run.train(*bar)
     same = f"the same call with logdir='{directory}' and exist='resume' continues"

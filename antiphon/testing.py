@@ -113,7 +113,8 @@ def _document(point: str, kind: dict[str, Any]) -> dict[str, Any]:
         training["optimiser"]["schedule"] = kind
     elif point == "sample":
         sender["objective"] = {"kind": "classification", "target": "label"}
-        channel = {"gradient": channel["gradient"], "sample": kind}
+        size = {} if "vocabulary" in kind else {"size": 4}  # symbols say it themselves
+        channel = {"gradient": channel["gradient"], "sample": kind, **size}
     else:
         document["telemetry"] = {"recorders": [kind]}
     document["agents"] = {f"{end}{i}": own for i in range(2) for end, own in (("s", sender), ("r", receiver))}

@@ -9,9 +9,11 @@ The sender's port holds a distribution's parameters; the message is a sample of 
     reinforce   symbols sampled from softmax(logits); no gradient passes: they are actions of the sender's own policy
                 objective (RIAL: Foerster et al. 2016, 1605.06676)
     gaussian    the port's value plus noise of a fixed deviation, learned in the same way
+    latent      normal components, whose means and deviations the port holds; the gradient passes to both
+                (the reparameterisation of Kingma and Welling 2014, 1312.6114)
 
 The noise is a function of (seed, agent, port, step, environment): channels of one port send the same message, and a
-replayed window sends it again.
+replayed window sends it again; a latent is sampled again with the same noise.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ __all__ = [
     "ArgmaxSampler",
     "GaussianSampler",
     "GumbelSampler",
+    "LatentSampler",
     "MessageSampler",
     "ReinforceSampler",
     "SymbolSampler",
@@ -54,10 +57,12 @@ class MessageSampler(ABC):
 
     Attributes:
         learned: Whether the sender's policy objective trains it, and no gradient passes.
+        parameters_per_component: Components of the port for each component of a message.
         greedy: Whether messages are the most probable ones instead of samples.
     """
 
     learned: ClassVar[bool] = False
+    parameters_per_component: ClassVar[int] = 1
     greedy = False
 
     def __init__(self, seed: int) -> None:
@@ -73,12 +78,13 @@ class MessageSampler(ABC):
         """Return a message with its sender's graph, and its value.
 
         Args:
-            port: [rows, *size], the distribution's parameters; rows are (channel, environment).
+            port: [rows, *size], the distribution's parameters, with `parameters_per_component` times the message's first axis;
+                rows are (channel, environment).
             stamp: The step at which it is sent.
             sent: [rows, size], its value if the window is replayed; None: it is sampled.
 
         Returns:
-            The message, of the port's shape, and its value without a graph, [rows, size].
+            The message, [rows, *size], and its value without a graph, [rows, size].
         """
 
     @abstractmethod
@@ -252,3 +258,30 @@ class GaussianSampler(MessageSampler):
     def entropy(self, port: Tensor) -> Tensor:
         each = 0.5 + 0.5 * math.log(2 * math.pi) + math.log(self.deviation)
         return port.new_full((len(port),), each * port[0].numel())
+
+
+@sample("latent")
+class LatentSampler(MessageSampler):
+    """Vectors of independent normal components, with a reparameterised gradient; the port holds means, then log deviations."""
+
+    parameters_per_component = 2
+
+    @property
+    def key(self) -> Hashable:
+        return type(self)
+
+    def send(self, port: Tensor, stamp: int, sent: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        message, logs = port.chunk(2, 1)
+        if not self.greedy:  # a replay adds the same noise
+            noise = normal_many(*self._counts(message, stamp)).view_as(message)
+            message = message + logs.exp() * noise.to(port.dtype)
+        return message, constant(message).flatten(1)
+
+    def log_prob(self, port: Tensor, sent: Tensor) -> Tensor:
+        mean, logs = port.flatten(1).chunk(2, 1)
+        away = (sent - mean) * (-logs).exp()
+        return -(0.5 * away.square() + logs + 0.5 * math.log(2 * math.pi)).sum(1)
+
+    def entropy(self, port: Tensor) -> Tensor:
+        logs = port.flatten(1).chunk(2, 1)[1]
+        return (logs + 0.5 + 0.5 * math.log(2 * math.pi)).sum(1)

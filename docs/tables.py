@@ -3,6 +3,7 @@
 ```{kinds} gradient      the kinds of a section of a scenario file, with their options
 ```{environment} Digits  the options of an environment of the library
 ```{commands}            the commands with their arguments and options
+```{library}             the scenarios of the library
 ```{modules} engine/heart agents    the files of folders, with the first lines of their docstrings
 """
 
@@ -20,10 +21,19 @@ from sphinx.util.docutils import SphinxDirective
 import antiphon.scenarios
 from antiphon import envs
 from antiphon.cli import COMMANDS, command
+from antiphon.engine.runs.library import templates
 from antiphon.kinds import kinds_of, own_keys_of, summary_of
 from antiphon.problems import show_value
 
-__all__ = ["DIRECTIVES", "commands", "environment", "kinds", "modules", "setup"]
+__all__ = [
+    "DIRECTIVES",
+    "commands",
+    "environment",
+    "kinds",
+    "library",
+    "modules",
+    "setup",
+]
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -85,6 +95,16 @@ def commands(_: str) -> list[str]:
     return lines
 
 
+def library(_: str) -> list[str]:
+    """Return the library's scenarios, each with the first sentence of its description and its variants."""
+    lines = table("scenario", "", "variants")
+    for name, template in templates().items():
+        variants = ", ".join(f"`{variant}`" for variant in template.variants)
+        about = template.description.partition(". ")[0].removesuffix(".")
+        lines.append(row(f"`{name}`", about, variants))
+    return lines
+
+
 def modules(folders: str) -> list[str]:
     """Return the files of folders of the repository, each with the first line of its docstring.
 
@@ -132,6 +152,7 @@ DIRECTIVES: dict[str, Callable[[str], Sequence[str]]] = {
     "kinds": kinds,
     "environment": environment,
     "commands": commands,
+    "library": library,
 }
 
 

@@ -16,6 +16,7 @@ from antiphon.engine.metrics.episodes import REWARD, EpisodeStatistics
 from antiphon.engine.state.replica_signals import joined, joined_signals
 from antiphon.engine.state.trees import join_rows, split_rows
 from antiphon.envs import registry
+from antiphon.envs.adaptors.vector import VectorAdaptor
 from antiphon.envs.base import StepResult, TorchVectorEnv
 from antiphon.envs.signal import OUTCOMES
 from antiphon.envs.worlds.base import World
@@ -181,12 +182,20 @@ class JointRunner(EnvironmentRunner):
             runner.load_state_dict(own)
 
     def advance(self, action: Action | None = None) -> EpisodeEnds:
-        """Take one step of all, computed at once where the environments can (`World.step_all`). See `EnvironmentRunner`."""
+        """Take one step of all: at once where the environments can (`World.step_all`), with the actions of all sent before one is
+        awaited where they are vector environments of another library. See `EnvironmentRunner`.
+        """
         length, envs = self.env.episode_length, [runner.env for runner in self.runners]
         if _alike(envs):
             return self._advanced(World.step_all(envs, action), length)
         actions = split_rows(action, len(envs), self._rows[0])
-        results = [env.step(own) for env, own in zip(envs, actions, strict=True)]
+        vectors = [env for env in envs if isinstance(env, VectorAdaptor)]
+        if len(vectors) == len(envs):
+            for env, own in zip(vectors, actions, strict=True):
+                env.send(own)
+            results = [env.receive() for env in vectors]
+        else:
+            results = [env.step(own) for env, own in zip(envs, actions, strict=True)]
         observations, *outcomes, infos = zip(*results, strict=True)
         reward, terminated, truncated = (
             torch.cat([torch.as_tensor(one) for one in each]) for each in outcomes

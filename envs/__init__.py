@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from antiphon.envs.sequences import from_sequences
     from antiphon.envs.stream import ExampleStream
     from antiphon.envs.tensors import Source, from_dataset, from_file, from_tensors
+    from antiphon.envs.worlds.arena import Arena
     from antiphon.envs.worlds.base import World
 
 __all__ = [
+    "Arena",
     "Description",
     "EnvOptions",
     "ExampleStream",
@@ -41,6 +43,7 @@ __all__ = [
 ]
 
 _LAZY = {
+    "Arena": "worlds.arena",
     "ExampleStream": "stream",
     "Source": "tensors",
     "TorchVectorEnv": "base",

@@ -96,18 +96,18 @@ def module_of(source: Callable[..., nn.Module] | nn.Module, seed: int, **argumen
     return _plain(with_frozen_as_buffers(module, {}))
 
 
-def with_frozen_as_buffers(module: nn.Module, seen: dict[int, Tensor]) -> nn.Module:
+def with_frozen_as_buffers(module: nn.Module, seen: dict[nn.Parameter, Tensor]) -> nn.Module:
     """Turn a module's parameters that do not require a gradient into buffers, and return the module.
 
     Args:
         module: The module, changed in place.
-        seen: The buffers made so far, by the `id` of their parameter, so that shared ones stay shared between calls.
+        seen: The buffers made so far, by parameter, so that shared ones stay shared between calls.
     """
     for part in module.modules():
         for name, parameter in list(part._parameters.items()):
             if parameter is not None and not parameter.requires_grad:
                 del part._parameters[name]
-                part.register_buffer(name, seen.setdefault(id(parameter), parameter.data))
+                part.register_buffer(name, seen.setdefault(parameter, parameter.data))
     return module
 
 

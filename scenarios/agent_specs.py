@@ -43,7 +43,7 @@ __all__ = [
 
 Norm = Literal["batch", "layer", "none"]
 _FAN_IN = {"anyOf": [{"type": "string"}, {"type": "object"}]}
-_RECURRENT = ("rnn", "leaky", "gru", "lstm")
+_RECURRENT = ("rnn", "leaky", "gru", "lstm", "posterior")
 POLICY_WINDOW = 16
 """Ticks in the window of an agent that learns from rewards and values, where its clock names none."""
 COSINE = "goal.cosine"
@@ -55,7 +55,8 @@ class NetworkSpec(KindSpec, sections=("network",)):
 
     Attributes:
         kind: `mlp`; `conv` for images; `pointer` to choose one of the candidates in its first observation; `rnn`, `leaky`,
-            `gru` or `lstm`, with a state that is carried to the next tick; or a registered name.
+            `gru` or `lstm`, with a state that is carried to the next tick; `posterior`, a `gru` that infers a latent; or a
+            registered name.
     """
 
     kind: Annotated[str, Registered("network")] = "mlp"
@@ -348,9 +349,16 @@ class AgentSpec(Spec):
                 raise DocumentError(
                     ("objectives", i, "kind"), "own_loss is the last objective; put it at the end"
                 )
-        if self.own_loss and self.layers is not None:
-            message = f"own_loss is returned by a network of your own, not by {self.layers.kind}; give the agent one"
+        layers = self.layers
+        returned = layers is not None and layers.declared("returns_loss")
+        if self.own_loss and layers is not None and not returned:
+            message = (
+                f"own_loss is returned by a network of your own, not by {layers.kind}; give the agent one"
+            )
             raise DocumentError(("network",), message)
+        if layers is not None and returned and not (self.own_loss and len(self.goals) == 1):
+            message = f"the one objective of a {layers.kind} is its divergence; write `objective: own_loss`"
+            raise DocumentError(("network", "kind"), message)
         if self.own_loss and self.acts:
             message = (
                 "an action is the output for a target or of a policy, and own_loss has none; leave it out"

@@ -204,8 +204,8 @@ class SampleSpec(KindSpec, sections=("sample",)):
 
     Attributes:
         kind: `gumbel`, `argmax` or `reinforce`: messages are one-hot symbols, and the port outputs logits; `gaussian`:
-            messages are vectors, and the port outputs their mean. The sender's policy objective trains `reinforce` and
-            `gaussian`.
+            messages are vectors, and the port outputs their mean; `latent`: vectors too, and the port outputs means and log
+            deviations. The sender's policy objective trains `reinforce` and `gaussian`.
     """
 
     kind: Annotated[str, Registered("sample")]
@@ -223,6 +223,11 @@ class SampleSpec(KindSpec, sections=("sample",)):
     def learned(self) -> bool:
         """Whether the sender's policy objective trains them, and no gradient crosses the channel."""
         return bool(self.declared("learned", False))
+
+    @property
+    def parameters_per_component(self) -> int:
+        """Components of the port for each component of a message."""
+        return int(self.declared("parameters_per_component", 1))
 
     @property
     def in_words(self) -> str:
@@ -302,6 +307,8 @@ class ChannelSpec(Spec):
             product = f"vocabulary * size = {vocabulary} * {size}"
             message = f"symbols have {product} components, not {show_value(self.size)}"
             raise DocumentError(("size",), f"{message}; leave it out")
+        if self.sample is not None and self.sample.parameters_per_component > 1 and self.size is None:
+            raise DocumentError(("size",), f"is missing; give the {self.sample.kind} message a size")
         if self.learned_by_policy and self.coupling != "detached":
             assert self.sample is not None
             message = f"the sender's policy objective learns messages of kind {self.sample.kind}, and no gradient crosses"

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from antiphon import Simulation
-from benchmarks import agents_scaling, building, parts, shuffled_credit, slow_line, split
+from benchmarks import agents_scaling, building, league, parts, shuffled_credit, slow_line, split
 
 
 @pytest.mark.long
@@ -107,3 +107,15 @@ def test_the_best_number_of_steps_between_two_meetings_is_that_of_the_way() -> N
     assert found["averaging"] == {**found["averaging:64"], "every": 64}
     assert found["averaging"]["interval"] == pytest.approx([2.95 - 0.6353, 2.95 + 0.6353])
     assert found["plain"]["bits"] is None
+
+
+@pytest.mark.long
+def test_populations_of_a_league_play_a_tournament(tmp_path: Path) -> None:
+    small = {"members": 2, "steps": 6}
+    found = [league.train(name, 0, tmp_path, values={"width": 4}, **small) for name in ("evolved", "score")]
+    assert [set(each.lineage[0]["values"]) >= set(league.EVENTS) for each in found] == [True, False]
+    teams = [[league.policy(each["run_dir"]) for each in one.result["members"]] for one in found]
+    score, first, second = league.games(teams[0], teams[1][:1], 4)
+    assert score.shape == first.shape == second.shape == (2, 1)
+    row = league.tournament(found[:1], found[1:])
+    assert {"best", "all", "captures"} <= row.keys()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 import signal
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 
 from antiphon.envs.base import StepResult
 from antiphon.envs.images import Digits
+from antiphon.telemetry.channels.reading import read_run
 from tests.commands import Commands
 
 POPULATION = """
@@ -40,9 +42,8 @@ def stopped_at(moment: int) -> Callable[..., StepResult]:
 
 
 @pytest.fixture
-def file(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The document; nothing is drawn, which would take half of the time."""
-    monkeypatch.setattr("antiphon.engine.populations.run.draw_lineage", lambda *_: None)
+def file(here: Path) -> Path:
+    """The document."""
     path = here / "mine.yaml"
     path.write_text(POPULATION, encoding="utf-8")
     return path
@@ -59,6 +60,8 @@ def test_a_population_prints_its_members_and_leaves_their_runs(here: Path, cli: 
     rows = (here / "runs/it/lineage.csv").read_text().splitlines()
     assert rows[0] == "step,member,parent,accuracy,standard_error,lr"
     assert [row.split(",")[0] for row in rows[1::3]] == ["5", "10", "12"]
+    picture = (here / "runs/it/lineage.svg").read_text()
+    assert (picture.startswith("<svg"), read_run(here / "runs/it").graph["lineage"]) == (True, picture)
     assert cli("evaluate runs/it") == cli(f"evaluate {best}")
 
 
@@ -83,6 +86,31 @@ def test_what_ends_early_is_resumed_to_the_same_lineage(
     assert texts[0] == texts[1]
     scores = [[one["score"] for one in each["members"]] for each in (whole, resumed)]
     assert scores[0] == scores[1]
+
+
+def test_it_continues_to_a_later_step_as_if_it_had_had_more_steps(
+    here: Path, cli: Commands, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One session ends where a selection is due, the next one is stopped, and the last one continues to the step that it was given."""
+    whole = cli.json(f"{WORDS} --name whole")
+    cli(f"{WORDS} --name it --steps 5")
+    with monkeypatch.context() as stopping:
+        stopping.setattr(Digits, "step", stopped_at(7))
+        assert cli.code("resume runs/it --steps 12 --checkpoint-every 2") == 130
+    resumed = cli.json("resume runs/it")
+    texts = [(here / "runs" / folder / "lineage.csv").read_text() for folder in ("whole", "it")]
+    assert texts[0] == texts[1]
+    losses = [
+        json.loads((Path(one["run_dir"]) / "result.json").read_text())["agents"]
+        for each in (whole, resumed)
+        for one in each["members"]
+    ]
+    assert losses[:3] == losses[3:]
+    assert "runs/it: is done; --steps N continues to a later step" in (cli("resume runs/it"), cli.err)[1]
+    line = "runs/it: has done 12 steps already, and cannot stop at 9; give more"
+    assert cli.refused("resume runs/it --steps 9") == line
+    line = "runs/it: is a population; leave out --set, --parts, --mode, --every and --ray"
+    assert cli.refused("resume runs/it --set A.learning_rate=1") == line
 
 
 def test_what_is_refused(here: Path, cli: Commands, file: Path) -> None:

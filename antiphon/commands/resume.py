@@ -41,13 +41,15 @@ def resume(
     from antiphon.engine.runs.run import resume as resume_run
 
     if (path / POPULATION).is_file():
-        given = (steps, settings, parts, mode, every, ray)
-        if any(each is not None for each in given):
-            raise RunError(f"{path}: is a population, which is resumed as it is; leave out all other options")
+        if any(each is not None for each in (settings, parts, mode, every, ray)):
+            raise RunError(f"{path}: is a population; leave out --set, --parts, --mode, --every and --ray")
         from antiphon.commands.population import train_population
         from antiphon.engine.populations.run import PopulationRun
 
-        return train_population(PopulationRun.of_directory(path, python), json, checkpoint_every)
+        run = PopulationRun.of_directory(path, python, steps)
+        if run.runs.start == run.until:
+            remark(f"{display_path(path)}: is done; --steps N continues to a later step")
+        return train_population(run, json, checkpoint_every)
     directory = RunDirectory.open(path)
     agents, of_parts = directory.values.get("agents", {}), {"ray": ray, "mode": mode, "every": every}
     division = parts_of(parts, agents, of_parts, PartsSettings.of_facts(directory.facts))

@@ -330,7 +330,8 @@ class _Builder:
         if not network.recurrent:
             return self._feedforward(network, spec, inputs, heads)
         encoder = options.pop("hidden")
-        return Recurrent(inputs, heads=heads, kind=network.kind, encoder=encoder, **options)
+        made: type[Recurrent] = network.source
+        return made(inputs, heads=heads, kind=network.kind, encoder=encoder, **options)
 
     def _check_tied(self, name: str, learner: Learner, shapes: Shapes) -> None:
         first, inputs = learner.network, shapes.inputs[name]

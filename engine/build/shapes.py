@@ -99,8 +99,11 @@ def default_norm(agent: AgentSpec, env: Description) -> str:
 
 
 def port_norm(channel: ChannelSpec, sender: AgentSpec, env: Description) -> str:
-    """Return the normalisation of a channel's port: by default none of logits, and else `default_norm`."""
-    return channel.norm or ("none" if channel.symbols is not None else default_norm(sender, env))
+    """Return the normalisation of a channel's port: by default none of logits and deviations, and else `default_norm`."""
+    raw = channel.sample is not None and (
+        channel.symbols is not None or channel.sample.parameters_per_component > 1
+    )
+    return channel.norm or ("none" if raw else default_norm(sender, env))
 
 
 def resolve(scenario: Scenario, env: Description) -> Shapes:
@@ -398,7 +401,9 @@ def _heads(
     for channel in scenario.outputs_of(name):
         head = head_of(channel)
         if head != HIDDEN and head not in heads:
-            heads[head] = Head(head, messages[channel.name], port_norm(channel, agent, env))
+            first, *rest = messages[channel.name]
+            first *= 1 if channel.sample is None else channel.sample.parameters_per_component
+            heads[head] = Head(head, (first, *rest), port_norm(channel, agent, env))
     memory = scenario.memory_of(name)
     if memory is not None and memory.coupling == "decoupled" and memory.gradient.auxiliary:
         heads[AUXILIARY_PORT] = Head(AUXILIARY_PORT, (_state_size(agent, memory),))

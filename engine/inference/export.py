@@ -326,6 +326,8 @@ class Ticks:
 
     def _sent(self, channel: Channel, port: fx.Node) -> fx.Node:
         """The message of a port, [batch, size]: where it is sampled, the most probable one."""
+        if channel.sampler is not None and channel.sampler.parameters_per_component > 1:
+            port = self.call("narrow", port, 1, 0, channel.shape[0])  # the means
         message = self.call("flatten", port, 1)
         if not isinstance(channel.sampler, SymbolSampler):
             return message

@@ -28,6 +28,8 @@ from antiphon.telemetry.film import FilmFrame, SentMessage, pillow, write_film
 __all__ = ["film"]
 
 _MODE = "rgb_array"
+_EXTERNAL = ("gymnasium/", "pettingzoo/")
+"""Prefixes of environments that need a render mode to be drawn."""
 _FPS = 30
 """Frames per second of an environment that does not say."""
 _LONGEST = 10_000
@@ -100,10 +102,12 @@ def film(
 
 
 def _environment(system: System, scenario: Scenario) -> TorchVectorEnv:
-    """Make an environment that renders pictures: one copy of it, unless the scenario holds the environment itself."""
+    """Make an environment that renders pictures: as few copies as possible, unless the scenario holds the environment itself."""
     scenario = with_own_env(scenario, "a film needs one of its own")
     spec = scenario.env
-    batch = 1 if isinstance(spec, EnvSpec) else scenario.training.batch
+    batch = scenario.training.batch
+    if isinstance(spec, EnvSpec):  # the first row is filmed; others of ours may be its opponent
+        batch = 1 if spec.id.startswith(_EXTERNAL) else 2
     env = make_environment(scenario, system.device, system.dtype, batch)
     modes = env.metadata.get("render_modes") or []
     if _MODE not in modes:
@@ -113,11 +117,7 @@ def _environment(system: System, scenario: Scenario) -> TorchVectorEnv:
             f"export: the environment renders no pictures{known}; use one with the render mode {_MODE}, such as "
             "antiphon/CartPole-v0"
         )
-    if (
-        env.render_mode == _MODE
-        or not isinstance(spec, EnvSpec)
-        or not spec.id.startswith(("gymnasium/", "pettingzoo/"))
-    ):
+    if env.render_mode == _MODE or not isinstance(spec, EnvSpec) or not spec.id.startswith(_EXTERNAL):
         return env  # environments by id draw without a mode, or have it among their keys
     env.close()
     drawn = EnvSpec.model_validate({**plain(spec), "render_mode": _MODE})

@@ -2,96 +2,157 @@
 
 from __future__ import annotations
 
-import io
+import math
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from html import escape
+from itertools import groupby
+from operator import attrgetter
 
 from antiphon.engine.populations.selection import Entry, initial_values, quality
-from antiphon.errors import RunError
-from antiphon.files import write_bytes
 from antiphon.scenarios.population import PopulationSpec, RangeSpec
 
-__all__ = ["draw_lineage"]
+__all__ = ["lineage_svg"]
 
 Line = tuple[tuple[int, float], tuple[int, float], float]
 """Its two ends as step and value, and the score of the member at the second, ranked from 0 (worst) to 1."""
 
+_STEP = attrgetter("step")
+_WIDE, _HIGH = 300, 240
+"""Size of a panel with its labels, in pixels."""
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 282, 26, 204
+"""Sides of the axes within a panel."""
+_COLOURS = (47, 109, 181), (158, 163, 168), (222, 126, 40)
+"""Of the worst, the middle and the best member, which are told apart on white and on black, and by all eyes."""
+_STYLE = """
+svg { font: 11px system-ui, sans-serif; fill: #56636f; }
+rect { fill: #ffffff; }
+path { fill: none; stroke-width: 1.3; stroke-linecap: round; }
+.grid { stroke: #dde3e8; stroke-width: 1; }
+.title { font-size: 12px; font-weight: 600; }
+@media (prefers-color-scheme: dark) {
+svg { fill: #a2afbb; }
+rect { fill: #14191f; }
+.grid { stroke: #333d47; }
+}
+"""
 
-def draw_lineage(lineage: Sequence[Entry], spec: PopulationSpec, metric: str | None, path: Path) -> None:
-    """Draw a panel of scores and one of each parameter that varies: a line for each member, which branches off where it is copied.
 
-    Lines are coloured by the rank of the member's score, from dark (worst) to light (best).
+def lineage_svg(lineage: Sequence[Entry], spec: PopulationSpec, metric: str | None) -> str:
+    """Return a drawing of the scores and of each parameter that varies: a line for each member, branching where it is copied.
+
+    Lines are coloured by the rank of the member's score, from blue (worst) to orange (best).
 
     Args:
         lineage: The entries, in order.
         spec: The population.
         metric: The metric of the scores.
-        path: The SVG that it is written to.
-
-    Raises:
-        RunError: matplotlib is not installed, or the file cannot be written.
     """
-    try:
-        from matplotlib import colormaps, rc_context
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise RunError("lineage.svg needs matplotlib: pip install 'antiphon[plots]'") from error
-    ranks = _ranks(lineage, metric)
-    names = list(spec.vary)
-    count = 1 + len(names)
-    figure = Figure((4.2 * count, 3.4), facecolor="white")
-    figure.subplots_adjust(left=0.18 / count, right=1 - 0.05 / count, bottom=0.15, top=0.9, wspace=0.25)
-    panels = figure.subplots(1, count, squeeze=False)[0]
-    readings: list[Callable[[Entry], float | None]] = [lambda entry: entry.score]
-    readings += [lambda entry, name=name: entry.values[name] for name in names]  # type: ignore[misc]
-    starts = [[None] * spec.members, *([own[name] for own in initial_values(spec)] for name in names)]
-    for axes, read, start, title in zip(panels, readings, starts, [metric or "score", *names], strict=True):
-        for (step, value), (then, reached), rank in _lines(lineage, ranks, read, start):
-            axes.plot([step, then], [value, reached], color=colormaps["viridis"](rank), linewidth=1)
-        axes.set_title(title, fontsize=10)
-        axes.set_xlabel("step")
-        axes.grid(alpha=0.25, linewidth=0.5)
-        within = spec.vary.get(title)
-        if isinstance(within, RangeSpec) and within.log:
-            axes.set_yscale("log")
-    content = io.BytesIO()
-    with rc_context({"svg.hashsalt": "antiphon"}):
-        figure.savefig(content, format="svg", metadata={"Date": None})
-    write_bytes(path, content.getvalue())
+    by_step = [list(group) for _, group in groupby(sorted(lineage, key=_STEP), key=_STEP)]
+    ranks = _ranks(by_step, metric)
+    names, initial = list(spec.vary), initial_values(spec)
+    lines = [_lines(by_step, ranks, None, ())]
+    lines += [_lines(by_step, ranks, name, [own[name] for own in initial]) for name in names]
+    columns = math.ceil(math.sqrt(len(lines)))
+    width, height = columns * _WIDE, -(-len(lines) // columns) * _HIGH
+    panels = []
+    for place, (title, found) in enumerate(zip([metric or "score", *names], lines, strict=True)):
+        x, y = place % columns * _WIDE, place // columns * _HIGH
+        within = spec.vary.get(title) if place else None
+        log = isinstance(within, RangeSpec) and within.log
+        panels.append(f'<g transform="translate({x} {y})">\n{_panel(title, found, log=log)}\n</g>')
+    body = "\n".join(panels)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}">\n'
+        f'<style>{_STYLE}</style>\n<rect width="{width}" height="{height}"/>\n{body}\n</svg>\n'
+    )
 
 
-def _ranks(lineage: Sequence[Entry], metric: str | None) -> dict[tuple[int, int], float]:
+def _panel(title: str, lines: Sequence[Line], *, log: bool) -> str:
+    """Draw axes with ticks, and the lines of the best members over all others."""
+    ends = [end for line in lines for end in line[:2]] or [(0, 1.0)]
+    steps, values = zip(*ends, strict=True)
+    across = _axis(0, max(*steps, 1), _LEFT, _RIGHT)
+    up = _axis(min(values), max(values), _BOTTOM, _TOP, log=log)
+    found = []
+    for tick in _ticks(0, max(*steps, 1)):
+        found.append(f'<path class="grid" d="M{across(tick)} {_TOP}V{_BOTTOM}"/>')
+        found.append(f'<text x="{across(tick)}" y="{_BOTTOM + 15}" text-anchor="middle">{tick:.6g}</text>')
+    for tick in _ticks(min(values), max(values), log=log):
+        found.append(f'<path class="grid" d="M{_LEFT} {up(tick)}H{_RIGHT}"/>')
+        found.append(f'<text x="{_LEFT - 5}" y="{up(tick) + 4}" text-anchor="end">{tick:.6g}</text>')
+    by_rank = defaultdict(list)
+    for (step, value), (then, reached), rank in lines:
+        by_rank[rank].append(f"M{across(step)} {up(value)}L{across(then)} {up(reached)}")
+    found += [f'<path stroke="{_colour(rank)}" d="{"".join(by_rank[rank])}"/>' for rank in sorted(by_rank)]
+    middle = (_LEFT + _RIGHT) / 2
+    found.append(f'<text class="title" x="{middle}" y="17" text-anchor="middle">{escape(title)}</text>')
+    found.append(f'<text x="{middle}" y="{_BOTTOM + 30}" text-anchor="middle">step</text>')
+    return "\n".join(found)
+
+
+def _axis(low: float, high: float, first: int, last: int, *, log: bool = False) -> Callable[[float], float]:
+    """Return the pixel of a value on an axis from `first` to `last`; a single value is in the middle."""
+    scaled = math.log if log else float
+    bottom, length = scaled(low), scaled(high) - scaled(low)
+
+    def pixel(value: float) -> float:
+        share = (scaled(value) - bottom) / length if length else 0.5
+        return round(first + share * (last - first), 1)
+
+    return pixel
+
+
+def _ticks(low: float, high: float, *, log: bool = False) -> list[float]:
+    """Return round values between two: powers of ten on a logarithmic axis, where there are at least two."""
+    if low == high:
+        return [low]
+    if log:
+        powers = range(math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9) + 1)
+        if len(powers) > 1:
+            return [10.0**power for power in powers[:: -(-len(powers) // 6)]]
+    least = (high - low) / 5
+    unit = 10.0 ** math.floor(math.log10(least))
+    step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= least)
+    return [step * n for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
+def _colour(rank: float) -> str:
+    first = min(int(2 * rank), 1)
+    pairs = zip(_COLOURS[first], _COLOURS[first + 1], strict=True)
+    return "#" + "".join(f"{round(one + (2 * rank - first) * (other - one)):02x}" for one, other in pairs)
+
+
+def _ranks(by_step: Sequence[Sequence[Entry]], metric: str | None) -> dict[tuple[int, int], float]:
     """By step and member, the rank of its score among those of the step, from 0 to 1."""
     found: dict[tuple[int, int], float] = {}
-    for step in {entry.step for entry in lineage}:
-        now = [entry for entry in lineage if entry.step == step]
+    for now in by_step:
         order = sorted(now, key=lambda entry: quality(entry.score, metric))
-        found |= {(step, entry.member): place / max(1, len(order) - 1) for place, entry in enumerate(order)}
+        found |= {(entry.step, entry.member): n / max(1, len(order) - 1) for n, entry in enumerate(order)}
     return found
 
 
 def _lines(
-    lineage: Sequence[Entry],
+    by_step: Sequence[Sequence[Entry]],
     ranks: dict[tuple[int, int], float],
-    read: Callable[[Entry], float | None],
-    start: Sequence[float | None],
+    name: str | None,
+    start: Sequence[float],
 ) -> list[Line]:
-    """The lines of one panel: level between selections, and from the parent's value where a member was copied."""
+    """The lines of one panel: level between selections, and from the parent's value where a member was copied.
+
+    Those of scores (no `name`) lead from score to score; a member's first one is a point.
+    """
     found: list[Line] = []
-    at: dict[int, tuple[int, float]] = {n: (0, value) for n, value in enumerate(start) if value is not None}
-    is_score = not at
-    for step in sorted({entry.step for entry in lineage}):
-        now = [entry for entry in lineage if entry.step == step]
+    at = {member: (0, value) for member, value in enumerate(start)}
+    for now in by_step:
         before = dict(at)
         for entry in now:
-            value, rank = read(entry), ranks[step, entry.member]
+            step, value = entry.step, entry.score if name is None else entry.values[name]
             if value is None:
                 continue
-            held = before.get(entry.member)
-            if held is not None:
-                reached = value if is_score else held[1]
-                found.append((held, (step, reached), rank))
-            if entry.parent != entry.member and entry.parent in before and not is_score:
+            rank, held = ranks[step, entry.member], before.get(entry.member, (step, value))
+            found.append((held, (step, value if name is None else held[1]), rank))
+            if entry.parent != entry.member and name is not None:
                 found.append(((step, before[entry.parent][1]), (step, value), rank))
             at[entry.member] = step, value
     return found

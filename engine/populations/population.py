@@ -19,6 +19,7 @@ from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.state.hyperparameters import differences_of
 from antiphon.engine.state.state_dict import stateful
 from antiphon.engine.state.trees import split_rows
+from antiphon.envs.worlds.arena import Arena
 from antiphon.errors import DivergenceError, ScenarioError
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import as_scenario
@@ -214,8 +215,19 @@ class Population:
 def sequential_reason(simulation: Simulation, backend: str, count: int) -> str | None:
     """Return why `count` seeds of a scenario, of one of which there is a simulation, are stepped one after the other.
 
-    None: they are stepped together.
+    None: they are stepped together. ScenarioError where they are not, but would have to play against each other.
     """
+    reason = _sequential_reason(simulation, backend, count)
+    env = simulation.world.env
+    if reason is not None and count > 1 and isinstance(env, Arena) and env.league:
+        fix = "change that, or set league to false"
+        raise ScenarioError(
+            f"env.league: members meet only where they are stepped together, and {reason}; {fix}"
+        )
+    return reason
+
+
+def _sequential_reason(simulation: Simulation, backend: str, count: int) -> str | None:
     if backend in ("native", "reference"):
         return f"the {backend} backend was requested"
     if count == 1:

@@ -5,15 +5,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from antiphon.engine.base_simulation import BaseSimulation, StepInfo
-from antiphon.engine.populations.figure import draw_lineage
+from antiphon.engine.populations.figure import lineage_svg
 from antiphon.engine.populations.population import Population
 from antiphon.engine.populations.selection import (
     Copy,
@@ -33,11 +33,13 @@ from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run_loop import Observer, Outcome
 from antiphon.engine.runs.seeds import MultiSeedRun
 from antiphon.errors import RunError
-from antiphon.files import fitting, write_csv
+from antiphon.files import fitting, write_csv, write_text
 from antiphon.manifests import read_checked, write_checked
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.population import PopulationSpec
 from antiphon.spec import plain
+from antiphon.telemetry.channels.documents import lineage_document
+from antiphon.telemetry.channels.tags import GRAPH, PLUGIN
 from antiphon.telemetry.event_file import SUFFIX, EventFile
 from antiphon.telemetry.figures import Figure
 
@@ -59,7 +61,11 @@ class Selection(Observer):
     lineage: list[Entry] = field(default_factory=list)
     metric: str | None = None
     """What members are compared by; None: not known before the first score."""
+    until: int | None = None
+    """The step at which it stops; None: it has not begun."""
     _events: EventFile | None = None
+    _drawn: int = 0
+    """Entries of the newest drawing."""
 
     @property
     def values(self) -> list[dict[str, float]]:
@@ -160,6 +166,7 @@ class Selection(Observer):
     def begin(self, step: int, until: int) -> None:
         """Begin to write at a step of a run: what an earlier session wrote after it is dropped, but for the ends of members."""
         self.lineage = [entry for entry in self.lineage if entry.step < step or step == until]
+        self.until = until
         self._write()
         for path in self.directory.glob(f"events.out.tfevents.*{SUFFIX}"):
             path.unlink()
@@ -167,9 +174,11 @@ class Selection(Observer):
         for selected in sorted({entry.step for entry in self.lineage} - {until}):
             self._write_events(selected)
 
-    def finish(self, until: int) -> None:
+    def finish(self) -> None:
         """Write the events of the run's end, and close their file."""
-        self._write_events(until)
+        assert self.until is not None  # it has begun
+        self._write_events(self.until)
+        self._draw(self.until)
         if self._events is not None:
             self._events.close()
 
@@ -180,7 +189,7 @@ class Selection(Observer):
         with fitting(place):
             there, own = facts["document"], plain(self.spec)
             differing = [key for key in {**there, **own} if there.get(key) != own.get(key)]
-            self.metric = facts["metric"]
+            self.metric, self.until = facts["metric"], facts.get("until")
             self.lineage = [Entry(**entry) for entry in facts["lineage"]]
         if differing:
             raise RunError(
@@ -199,6 +208,7 @@ class Selection(Observer):
             "document": plain(self.spec),
             "template": {"source": self.template.source, "text": self.template.text},
             "metric": self.metric,
+            "until": self.until,
             "best": None if best is None else self.path(best).name,
             "lineage": [asdict(entry) for entry in self.lineage],
         }
@@ -213,7 +223,16 @@ class Selection(Observer):
         now = [entry for entry in self.lineage if entry.step == step]
         if self._events is not None and len(now) >= self.spec.members:
             self._events.scalars(step, self._scalars(now))
+            if len(self.lineage) >= 1.2 * self._drawn:  # not each time: the event file keeps all drawings
+                self._draw(step)
             self._events.sync()
+
+    def _draw(self, step: int) -> None:
+        picture, self._drawn = lineage_svg(self.lineage, self.spec, self.metric), len(self.lineage)
+        write_text(self.directory / FIGURE, picture)
+        if self._events is not None:
+            document = lineage_document(self.spec.population, picture)
+            self._events.document(step, GRAPH, json.dumps(document), PLUGIN)
 
     def _scalars(self, entries: list[Entry]) -> list[tuple[str, str, float]]:
         """Mean and range over the members, of the score and of each value: tag, display name and number."""
@@ -239,6 +258,7 @@ class PopulationRun:
         template: Its scenario.
         directory: Its folder.
         exist: Where the folder holds a population already: `resume`, `overwrite` or `error`.
+        until: The step to stop at; schedules keep `training.steps`. None: that of the folder, or `training.steps`.
         settings: Of each member's `Request`: `device`, `backend`, `command`.
 
     Attributes:
@@ -258,6 +278,7 @@ class PopulationRun:
         directory: Path,
         *,
         exist: str = "error",
+        until: int | None = None,
         **settings: Any,
     ) -> None:
         self.selection = Selection(spec, template, directory)
@@ -274,6 +295,7 @@ class PopulationRun:
                 variant=spec.variant,
                 values={**spec.set, **values},
                 steps=spec.steps,
+                stop_at=self.selection.until if until is None else until,
                 seed=spec.seed + member,
                 **settings,
             )
@@ -286,17 +308,22 @@ class PopulationRun:
             exist=exist,
         )
         self.until = self.runs.until
+        if until is not None and until < self.runs.done:
+            raise RunError(
+                f"{directory}: has done {self.runs.done:,} steps already, and cannot stop at {until:,}; give more"
+            )
 
     @classmethod
-    def of_directory(cls, directory: Path, python: str | None = None) -> Self:
+    def of_directory(cls, directory: Path, python: str | None = None, until: int | None = None) -> Self:
         """Return the population of a folder, to continue it.
 
         Args:
             directory: The folder.
             python: MODULE:FUNCTION of its scenario, which is needed if that was made in Python.
+            until: The step to stop at (see above).
 
         Raises:
-            RunError: It is damaged, or `python` is needed.
+            RunError: It is damaged or has gone further, or `python` is needed.
         """
         place = directory / POPULATION
         facts = read_checked(place)
@@ -308,7 +335,7 @@ class PopulationRun:
         if python is None and not text:
             raise RunError(f"{directory}: its scenario was made in Python; add --scenario MODULE:FUNCTION")
         found = Template.from_yaml(text, source) if python is None else load_python(python)
-        return cls(spec, found, directory, exist="resume")
+        return cls(spec, found, directory, exist="resume", until=until)
 
     def train(self, *observers: Observer, checkpoint_every: int | None = None) -> dict[str, Any]:
         """Train to the end, or until a signal, and return the result as plain data; RunError where it cannot be written."""
@@ -320,12 +347,7 @@ class PopulationRun:
             try:
                 outcome = self.runs.train(*observers, selection, checkpoint_every=checkpoint_every)
             finally:
-                selection.finish(self.until)
-            if outcome.exit_code == 0:
-                with suppress(RunError):  # without matplotlib
-                    draw_lineage(
-                        selection.lineage, selection.spec, selection.metric, selection.directory / FIGURE
-                    )
+                selection.finish()
         newest, values = selection.newest, selection.values
         members: list[dict[str, Any]] = [
             {

@@ -15,6 +15,7 @@ __all__ = ["MADE_IN_PYTHON", "scenario_names", "template_named", "templates"]
 MADE_IN_PYTHON = {
     "gpt": "antiphon.engine.split.library:gpt",
     "resnet": "antiphon.engine.split.library:resnet",
+    "surrogate": "antiphon.engine.populations.surrogate:surrogate",
 }
 """Functions of the scenarios that no YAML file can hold, by name."""
 

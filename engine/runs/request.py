@@ -36,6 +36,8 @@ class Request:
     """Parameters that are set."""
     steps: int | None = None
     """`training.steps`; None: the template's."""
+    stop_at: int | None = None
+    """The step at which it stops; None: `training.steps`."""
     seed: int = 0
     device: str = "cpu"
     backend: str = "cohort"
@@ -57,6 +59,11 @@ class Request:
         """The explicit scenario."""
         scenario = self.template.resolve(self.variant, self.values)
         return scenario if self.steps is None else scenario.with_training(steps=self.steps)
+
+    @property
+    def until(self) -> int:
+        """The step at which it stops."""
+        return self.scenario.training.steps if self.stop_at is None else self.stop_at
 
     @property
     def given(self) -> Scenario | None:
@@ -100,7 +107,7 @@ class Request:
         if directory.facts["exit"] == "diverged":
             error = f"{directory.path}: diverged and would do so again: {directory.facts['error']}"
             return Outcome("diverged", DivergenceError.exit_code, error, result)
-        at_end = result["steps"] >= self.scenario.training.steps or directory.facts.get("reason")
+        at_end = result["steps"] >= self.until or directory.facts.get("reason")
         done = directory.facts["exit"] == "done" and at_end
         return Outcome("done", result=result) if done else None
 

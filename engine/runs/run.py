@@ -83,7 +83,7 @@ def begin(
         DataError: Its data are missing or broken.
         RunError: The directory holds something else, or cannot be written.
     """
-    until = request.scenario.training.steps
+    until = request.until
     if exist != "resume":
         check_free(Path(path), exist)
     elif (there := request.existing(path)) is not None:
@@ -99,6 +99,7 @@ def begin(
         simulation = Simulation(request.scenario, backend=request.backend, parts=division, **how)
     if simulation._division is not None:
         facts["parts"] = simulation._division
+    simulation.until = until
     try:
         simulation._writer = open_writer(
             simulation, Path(path), checkpoint_every, facts, request.variants, exist

@@ -58,6 +58,7 @@ class MultiSeedRun:
     Attributes:
         until: The step they stop at.
         start: The step they start from, a mean over the runs.
+        done: The step of the newest checkpoint of any of them.
         sequential_reason: Why they cannot be trained together; None where they can, or there is only one.
 
     Raises:
@@ -75,7 +76,7 @@ class MultiSeedRun:
         exist: str = "error",
     ) -> None:
         self.requests, self.paths, self._steps_of = requests, paths, steps_of
-        self.until = requests[0].scenario.training.steps
+        self.until = requests[0].until
         self._exist = exist
         self._ended: dict[int, Outcome] = {}
         self._existing: dict[int, RunDirectory] = {}
@@ -87,6 +88,7 @@ class MultiSeedRun:
                 if (outcome := request.outcome(directory)) is not None:
                     self._ended[index] = outcome
         begun = {index: directory.checkpoint_step for index, directory in self._existing.items()}
+        self.done = max(begun.values(), default=0)
         together = self._common_steps()
         begun |= dict.fromkeys(self._ended, self.until) | together
         self._steps = [begun.get(index, 0) for index in range(len(requests))]

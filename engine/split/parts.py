@@ -246,10 +246,10 @@ def _copies(targets: Sequence[str], model: nn.Module, root: nn.Module) -> dict[s
     held = [found for found in own.values() if isinstance(found, nn.Parameter)]
     held += [p for found in own.values() if isinstance(found, nn.Module) for p in found.parameters()]
     copies = copy.deepcopy(own, {id(p): p for p in held})
-    frozen: dict[int, Tensor] = {}
+    frozen: dict[nn.Parameter, Tensor] = {}
     for target, found in copies.items():
         if isinstance(found, nn.Parameter) and not found.requires_grad:
-            copies[target] = frozen.setdefault(id(found), found.data)
+            copies[target] = frozen.setdefault(found, found.data)
         if isinstance(found, nn.Module):
             with_frozen_as_buffers(found, frozen)
     return copies

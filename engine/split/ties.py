@@ -25,8 +25,8 @@ def tied_parameters(
     """
     if tie not in (None, "copy", "together"):
         raise ScenarioError(f"tie: {tie!r}; must be 'copy' or 'together'")
-    own = {key: id(p) for key, p in model.named_parameters(remove_duplicate=False) if p.requires_grad}
-    groups: dict[int, list[tuple[str, str]]] = {}
+    own = {key: p for key, p in model.named_parameters(remove_duplicate=False) if p.requires_grad}
+    groups: dict[nn.Parameter, list[tuple[str, str]]] = {}
     for name, part in zip(names, parts, strict=True):
         for key, _ in part.module.named_parameters():
             if key in own:

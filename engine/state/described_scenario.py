@@ -45,7 +45,7 @@ def described(value: Any) -> Any:
     if isinstance(value, _PLAIN):
         return value
     digest = hashlib.sha256()
-    for part in _content(value, frozenset()):
+    for part in _content(value, ()):
         digest.update(part)
     return {
         "python": getattr(value, "__name__", type(value).__name__),
@@ -53,7 +53,7 @@ def described(value: Any) -> Any:
     }
 
 
-def _content(value: Any, outer: frozenset[int]) -> Iterator[bytes | memoryview]:
+def _content(value: Any, outer: tuple[object, ...]) -> Iterator[bytes | memoryview]:
     """Yield the bytes of an object's digest; `outer`: the objects that it is part of."""
     yield type(value).__qualname__.encode()
     if isinstance(value, Tensor):
@@ -72,11 +72,11 @@ def _content(value: Any, outer: frozenset[int]) -> Iterator[bytes | memoryview]:
         yield repr((value.num_envs, getattr(value.spec, "id", None), value.single_observation_space)).encode()
     elif isinstance(value, _PLAIN | bytes):
         yield repr(value).encode()
-    elif id(value) not in outer:
+    elif not any(value is one for one in outer):
         if hasattr(value, "__qualname__"):
             yield value.__qualname__.encode()
         for part in _parts_of(value):
-            yield from _content(part, outer | {id(value)})
+            yield from _content(part, (*outer, value))
 
 
 def _parts_of(value: Any) -> Iterable[Any]:

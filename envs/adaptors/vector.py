@@ -54,6 +54,7 @@ class VectorAdaptor(Adaptor):
         signals, actions = self.observations.signals, Actions(env.single_action_space)
         super().__init__([env], name, env.num_envs, signals, actions, can_be_saved(env), **settings)
         self._env, self._mode, self._speaks_torch = env, mode, False
+        self._waits = all(callable(getattr(env, name, None)) for name in ("step_async", "step_wait"))
         self._ended = torch.zeros(2, 0)  # [2, batch]: terminations and truncations due with the next step
         self._shown: dict[str, Tensor] = {}
 
@@ -68,7 +69,12 @@ class VectorAdaptor(Adaptor):
         return dict(self._shown), {}
 
     def step(self, actions: Any = None) -> StepResult:
-        """Take a step.
+        """Take a step: `send` and `receive`."""
+        self.send(actions)
+        return self.receive()
+
+    def send(self, actions: Any = None) -> None:
+        """Begin a step; an environment with `step_async` and `step_wait` takes it until `receive`, any other at once.
 
         Args:
             actions: Actions in `action_space`, as tensors or arrays; None: random actions. For a float tensor
@@ -81,7 +87,17 @@ class VectorAdaptor(Adaptor):
         else:
             actions = self.actions.translated(actions, sample, arrays=not self._speaks_torch)
         with self._failing("step"):
-            obs, reward, terminated, truncated, info = self._env.step(actions)
+            if self._waits:
+                self._env.step_async(actions)  # type: ignore[attr-defined]
+            else:
+                self._returned = self._env.step(actions)
+
+    def receive(self) -> StepResult:
+        """Return the result of the step that `send` began."""
+        with self._failing("step"):
+            if self._waits:
+                self._returned = self._env.step_wait()  # type: ignore[attr-defined]
+            obs, reward, terminated, truncated, info = self._returned
         before, self._shown = self._shown, self._observe(obs)
         happened = torch.stack([tensor_of(each, self.device).bool() for each in (terminated, truncated)])
         rewards = checked(

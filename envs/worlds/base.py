@@ -81,7 +81,10 @@ class World(Pictured):
 
     @abstractmethod
     def transition(self, state: State, actions: Actions) -> tuple[State, Tensor, Tensor]:
-        """Return the next states, the rewards `[batch]` and which episodes terminate, bool `[batch]`; change no tensor."""
+        """Return the next states, the rewards `[batch]` and which episodes terminate, bool `[batch]`; change no tensor.
+
+        Tensors of the state that are left out stay as they are.
+        """
 
     @abstractmethod
     def observe(self, state: State) -> dict[str, Tensor]:
@@ -149,8 +152,8 @@ class World(Pictured):
 
     def _stepped(self, choices: Actions) -> StepResult:
         self._step += 1
-        reached, reward, terminated = self.transition(self._state, choices)
-        reached["elapsed"] = self._state["elapsed"] + 1
+        changed, reward, terminated = self.transition(self._state, choices)
+        reached = {**self._state, **changed, "elapsed": self._state["elapsed"] + 1}
         truncated = (reached["elapsed"] >= self._limit) & ~terminated
         observations, facts = self._values(reached)
         outcomes = {name: reward.clone() for name in self.requested if name.startswith("reward.")}
@@ -193,18 +196,22 @@ class World(Pictured):
 
     def _started(self) -> State:
         """Return the starts of this step's number, a function of seed, step and copy."""
-        assert self._seed is not None
-        count = self.num_envs * self.randoms
-        sampled = torch.empty(0, device=self.device)
-        if count:
-            each = [seed_for(one._seed, "env") for one in (self, *self._others) if one._seed is not None]
-            if self._others:
-                sampled = uniform_many(torch.tensor(each, device=self.device), self._step, count // len(each))
-            else:
-                sampled = uniform(each[0], self._step, count, self.device)
-        state = self.start(sampled.view(self.num_envs, self.randoms))
+        state = self.start(self._sampled("env", self.randoms))
         state["elapsed"] = torch.zeros(self.num_envs, dtype=torch.int64, device=self.device)
         return state
+
+    def _sampled(self, name: str, count: int) -> Tensor:
+        """Return uniform random numbers of this step, functions of seed, step and copy, float64 `[batch, count]`."""
+        seeds = [seed_for(one._seed, name) for one in (self, *self._others) if one._seed is not None]
+        if not count:
+            found = torch.empty(0, device=self.device)
+        elif self._others:
+            found = uniform_many(
+                torch.tensor(seeds, device=self.device), self._step, self.num_envs * count // len(seeds)
+            )
+        else:
+            found = uniform(seeds[0], self._step, self.num_envs * count, self.device)
+        return found.view(self.num_envs, count)
 
     def _values(self, state: State) -> Values:
         """Return requested observations and training-only signals of states."""

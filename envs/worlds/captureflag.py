@@ -12,52 +12,54 @@ from pydantic import Field
 from torch import Tensor
 
 from antiphon.envs.signal import Description, Signal
-from antiphon.envs.worlds.base import Actions, State, World
+from antiphon.envs.worlds.arena import Arena
+from antiphon.envs.worlds.base import Actions, State
 from antiphon.envs.worlds.canvas import BLACK, Canvas
 
 __all__ = ["CaptureFlag"]
 
-_PLAYERS = ("red0", "red1", "blue0", "blue1")
+_PLAYERS = ("player0", "player1")
 _EVENTS = ("reward", "capture", "pickup", "tag", "tagged")
 """Signals of each player that are known after the step."""
 _MOVES = ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))
 """Change of place for each action."""
-_ORDER = ((0, 1, 2, 3), (1, 0, 2, 3), (2, 3, 0, 1), (3, 2, 0, 1))
-"""Players in the order in which each one observes them."""
+_ORDER = ((0, 1, 2, 3), (1, 0, 2, 3))
+"""Players of the own and the opposing team in the order in which each of the own observes them."""
 _CELL = 20
 """Pixels of a cell in an image."""
 _COLOURS, _HALVES = ((200, 50, 50), (50, 80, 200)), ((245, 225, 225), (225, 230, 245))
 
 
-class CaptureFlag(World):
+class CaptureFlag(Arena):
     """Capture the flag, two against two.
 
     Description:
         A simplified, two-dimensional form of the game of Jaderberg et al. (2019), "Human-level performance in 3D multiplayer
-        games with population-based reinforcement learning". Red's base is the middle of the left wall of `size` x `size`
-        cells, blue's of the right wall; each holds the team's flag. All players move at once. Then a player in the
-        opponents' half and in the cell of an opponent is tagged: it goes to its base, and a flag that it carries goes back.
-        A player in the opponents' base picks up the flag if it is there; of two team mates, the one with precedence, which is
-        random in each episode. Bringing the flag to the own base is a capture, and the flag goes back.
+        games with population-based reinforcement learning". A row is a team of two, and plays against the team of another row
+        (`Arena`). A team's base is the middle of its wall of `size` x `size` cells, and holds its flag. All players move at
+        once. Then a player in the opponents' half and in the cell of an opponent is tagged: it goes to its base, and a flag
+        that it carries goes back. A player in the opponents' base picks up the flag if it is there; of two team mates, the one
+        with precedence, which is random in each episode. Bringing the flag to the own base is a capture, and the flag goes
+        back.
     Action space:
-        A Dict of `red0`, `red1`, `blue0`, `blue1`, each `Discrete(5)`: stay (0), a step towards the opponents' wall (1), the own
-        wall (2), down (3), up (4); no movement into a wall.
+        A Dict of `player0` and `player1`, each `Discrete(5)`: stay (0), a step towards the opponents' wall (1), the own wall (2),
+        down (3), up (4); no movement into a wall.
     Observation space:
-        `red0`, `red1`, `blue0`, `blue1` [13]: column and row, scaled to [-1, 1], of the player, its team mate and the
-        opponents; for each of them in this order 1.0 with a flag, else 0.0; the share of the episode that is left. Columns
-        increase towards the opponents, so that the same network can play for either team.
+        `player0`, `player1` [13]: column and row, scaled to [-1, 1], of the player, its team mate and the opponents; for each of
+        them in this order 1.0 with a flag, else 0.0; the share of the episode that is left. Columns increase towards the
+        opponents: both teams see the same game.
     Rewards:
-        `reward.PLAYER`: captures of the own team minus captures of the opponents in the step; `reward` is red's. Further signals
-        for rewards, 1.0 or 0.0: `capture.PLAYER`, `pickup.PLAYER`, `tag.PLAYER` (it has tagged), `tagged.PLAYER`.
+        `reward.PLAYER` and `reward`: captures of the own team minus captures of the opponents in the step. Further signals for
+        rewards, 1.0 or 0.0: `capture.PLAYER`, `pickup.PLAYER`, `tag.PLAYER` (it has tagged), `tagged.PLAYER`.
     Starting state:
         Players in random cells along their own walls.
     Episode end:
-        Truncated after `limit` steps, all copies at once.
+        Truncated after `limit` steps, all rows at once. The team with more captures has won.
     """
 
-    randoms = 5
+    randoms = 3
 
-    class Options(World.Options):
+    class Options(Arena.Options):
         """Options of capture the flag."""
 
         size: int = Field(7, ge=7, le=99)
@@ -80,61 +82,61 @@ class CaptureFlag(World):
         middle, last = options.size // 2, options.size - 1
         self._moves, self._order = (torch.tensor(table, device=self.device) for table in (_MOVES, _ORDER))
         self._base, self._flag = torch.tensor([[0, middle], [last, middle]], device=self.device)
-        red = torch.tensor([True, True, False, False], device=self.device)
-        self._opponents = red.unsqueeze(1) != red
-        mirrored = [[1, 1], [1, 1], [-1, 1], [-1, 1]]  # own team, opponents
-        self._mirrored = torch.tensor(mirrored, device=self.device, dtype=self.dtype)
 
-    # Places are (column, row), the columns counted from the player's own wall: all rules are the same for both teams.
+    # Places are (column, row), the columns counted from the own wall: all rules are the same for both teams.
 
     def start(self, uniforms: Tensor) -> State:
-        """Return players along their walls."""
-        rows = (uniforms[:, :4] * self._size).long()
-        precedes = uniforms[:, 4] < 0.5
+        """Return players along their wall."""
+        rows = (uniforms[:, :2] * self._size).long()
+        precedes = uniforms[:, 2] < 0.5
         return {
             "place": torch.stack([torch.zeros_like(rows), rows], 2),
             "carries": torch.zeros_like(rows, dtype=torch.bool),
             "precedes": torch.stack([precedes, ~precedes], 1),
-            "captures": torch.zeros_like(rows[:, :2]),
-            "captures_before": torch.full_like(rows[:, :2], -1),
-            "events": torch.zeros(self.num_envs, len(_EVENTS), 4, device=self.device, dtype=self.dtype),
+            "captures": torch.zeros_like(rows[:, 0]),
+            "captures_before": torch.zeros_like(rows[:, 0]),
+            "events": torch.zeros(self.num_envs, len(_EVENTS), 2, device=self.device, dtype=self.dtype),
         }
 
     def carry_over(self, state: State) -> State:
-        """Return the captures of the episode that has ended."""
-        return {"captures_before": state["captures"]}
+        """Return ratings and pairs, and the captures of the episode that has ended."""
+        return {**super().carry_over(state), "captures_before": state["captures"]}
 
     def transition(self, state: State, actions: Actions) -> tuple[State, Tensor, Tensor]:
         """Move all players, then send those home who are tagged, then move the flags."""
-        last = self._size - 1
+        opponents, last = self.opponents(state), self._size - 1
         chosen = torch.stack([actions[player] for player in _PLAYERS], 1)
         place = (state["place"] + self._moves[chosen]).clamp(0, last)
-        column, row = place.unbind(2)
-        meets = (column.unsqueeze(2) + column.unsqueeze(1) == last) & (row.unsqueeze(2) == row.unsqueeze(1))
-        meets &= self._opponents
-        tagged = (2 * column > last) & meets.any(2)
-        tag = (meets & tagged.unsqueeze(1)).any(2)
+        column, row = place.unsqueeze(2).unbind(3)  # [batch, own player, 1]
+        column_there, row_there = place[opponents].unsqueeze(1).unbind(3)  # [batch, 1, opponent]
+        meets = (column + column_there == last) & (row == row_there)
+        tagged = (meets & (2 * column > last)).any(2)
+        tag = (meets & (2 * column_there > last)).any(2)
         place = torch.where(tagged.unsqueeze(2), self._base, place)
         carries = state["carries"] & ~tagged
-        reaches = (place == self._flag).all(2).view(-1, 2, 2)  # team, player
-        there = ~carries.view(-1, 2, 2).any(2, keepdim=True)
-        alone = ~reaches.all(2, keepdim=True)
-        pickup = (reaches & there & (alone | state["precedes"].unsqueeze(1))).flatten(1)
+        reaches = (place == self._flag).all(2)
+        there, alone = ~carries.any(1, keepdim=True), ~reaches.all(1, keepdim=True)
+        pickup = reaches & there & (alone | state["precedes"])
         carries = carries | pickup
         capture = carries & (place == self._base).all(2)
-        captures = capture.view(-1, 2, 2).sum(2)
-        score = (captures - captures.flip(1)).repeat_interleave(2, 1)
-        events = torch.stack([score, capture, pickup, tag, tagged], 1).to(self.dtype)
-        reached = {**state, "place": place, "carries": carries & ~capture, "events": events}
+        captures = capture.sum(1)
+        score = captures - captures[opponents]
+        events = torch.stack([score.unsqueeze(1).expand(-1, 2), capture, pickup, tag, tagged], 1).to(
+            self.dtype
+        )
+        reached = {"place": place, "carries": carries & ~capture, "events": events}
         reached["captures"] = state["captures"] + captures
-        return reached, events[:, 0, 0], torch.zeros_like(state["precedes"][:, 0])
+        return reached, events[:, 0, 0], torch.zeros_like(alone[:, 0])
 
     def observe(self, state: State) -> dict[str, Tensor]:
         """Return what each player observes."""
+        opponents = self.opponents(state)
         place = state["place"].to(self.dtype) * 2 / (self._size - 1) - 1
-        places = (place[:, self._order] * self._mirrored).flatten(2)
-        flags = state["carries"].to(self.dtype)[:, self._order]
-        left = (1 - state["elapsed"].to(self.dtype) / self._limit).view(-1, 1, 1).expand(-1, 4, 1)
+        column, row = place[opponents].unbind(2)
+        places = torch.cat([place, torch.stack([-column, row], 2)], 1)[:, self._order].flatten(2)
+        carries = state["carries"].to(self.dtype)
+        flags = torch.cat([carries, carries[opponents]], 1)[:, self._order]
+        left = (1 - state["elapsed"].to(self.dtype) / self._limit).view(-1, 1, 1).expand(-1, 2, 1)
         return dict(zip(_PLAYERS, torch.cat([places, flags, left], 2).unbind(1), strict=True))
 
     def outcomes(self, state: State) -> dict[str, Tensor]:
@@ -142,13 +144,18 @@ class CaptureFlag(World):
         events = zip(_EVENTS, state["events"].unbind(1), strict=True)
         return {f"{name}.{_PLAYERS[i]}": own for name, each in events for i, own in enumerate(each.unbind(1))}
 
+    def points(self, state: State) -> Tensor:
+        """Return the captures of each row's team."""
+        return state["captures"]
+
     def figures(self) -> dict[str, float]:
-        """Return, of the newest finished episodes, `captures` of both teams and the shares `red_won`, `drawn`, `blue_won`."""
-        if not self._state or self._state["captures_before"][0, 0] < 0:
-            return {}
-        red, blue = self._state["captures_before"].unbind(1)
-        found = {"captures": red + blue, "red_won": red > blue, "drawn": red == blue, "blue_won": red < blue}
-        return {name: float(value.double().mean()) for name, value in found.items()}
+        """Return the metrics of an arena, and `captures` of the own team, a mean over the newest finished episodes."""
+        found = super().figures()
+        return (
+            {**found, "captures": float(self._state["captures_before"].double().mean())}
+            if "won" in found
+            else found
+        )
 
     def picture(self, state: dict[str, NDArray[Any]]) -> NDArray[np.uint8]:
         """Return an image of the field from above; a flag is in its base or with the player that carries it."""
@@ -156,14 +163,15 @@ class CaptureFlag(World):
         canvas = Canvas(side, side, (70, 70, 75))
         canvas.rectangle(_CELL, _CELL, side / 2, side - _CELL, _HALVES[0])
         canvas.rectangle(side / 2, _CELL, side - _CELL, side - _CELL, _HALVES[1])
-        columns, rows = state["place"].T
+        columns, rows = np.concatenate([state["place"], state["opponent.place"]]).T
         columns = np.where(np.arange(4) < 2, columns, size - 1 - columns)
+        carries = np.concatenate([state["carries"], state["opponent.carries"]])
         x = (columns + np.tile([1.4, 1.6], 2)) * _CELL  # team mates may share a cell
         y = (rows + 1.5) * _CELL
         flags = [(1.5 * _CELL, side / 2), (side - 1.5 * _CELL, side / 2)]
         for player in range(4):
             canvas.disc(x[player], y[player], 0.36 * _CELL, _COLOURS[player // 2])
-            if state["carries"][player]:
+            if carries[player]:
                 flags[1 - player // 2] = x[player], y[player]
         for (left, middle), colour in zip(flags, _COLOURS, strict=True):
             canvas.rectangle(left - 4, middle - 8, left + 7, middle, BLACK)

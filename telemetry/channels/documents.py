@@ -16,7 +16,7 @@ from antiphon.telemetry.timeline import AgentTimes, ChannelTimes, Timeline
 if TYPE_CHECKING:
     import networkx as nx
 
-__all__ = ["edges_by_name", "graph_document", "order", "parts_of", "timeline_document"]
+__all__ = ["edges_by_name", "graph_document", "lineage_document", "order", "parts_of", "timeline_document"]
 
 _LONGEST = 200_000
 """Largest number of entries of a timeline; a longer one is left out, since it would load slowly."""
@@ -99,6 +99,11 @@ def _times_of_channel(channel: ChannelTimes | None, start: int) -> dict[str, Any
         return {"read": [], "unread": []}
     read = [[step, int(channel.ages[step - start])] for step in _where(channel.ages >= 0, start)]
     return {"read": read, "unread": _where(channel.unread, start)}
+
+
+def lineage_document(name: str, picture: str) -> dict[str, Any]:
+    """Return a population in the place of a run's graph: the drawing of its lineage, SVG."""
+    return {"format": FORMAT, "scenario": name, "every": 1, "agents": [], "channels": [], "lineage": picture}
 
 
 def _where(flags: Any, start: int) -> list[int]:

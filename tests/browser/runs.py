@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.telemetry import Figure, RunDescription
+from antiphon.telemetry.channels.documents import lineage_document
 from antiphon.telemetry.channels.recorder import ChannelsWriter
+from antiphon.telemetry.channels.tags import GRAPH, PLUGIN
 from antiphon.telemetry.event_file import EventFile
 from antiphon.telemetry.tensorboard import TensorBoardRecorder
 from tests.telemetry.parts import made
@@ -151,6 +153,13 @@ def write_parts(folder: Path) -> None:
         first, second, third = made.rows(step)
         recorder.parts(step, [first, replace(second, machine=HOSTILE[0]), third])
     recorder.close()
+
+
+def write_population(folder: Path, picture: str) -> None:
+    """Write a population with a drawing of its lineage."""
+    events = EventFile(folder)
+    events.document(5, GRAPH, json.dumps(lineage_document(HOSTILE[0], picture)), PLUGIN)
+    events.close()
 
 
 def write_hostile(folder: Path) -> None:

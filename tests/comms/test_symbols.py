@@ -13,6 +13,7 @@ from antiphon.comms.symbols import (
     ArgmaxSampler,
     GaussianSampler,
     GumbelSampler,
+    LatentSampler,
     ReinforceSampler,
     SymbolSampler,
 )
@@ -82,6 +83,7 @@ def test_the_most_probable_message_has_no_noise() -> None:
     for by in ("gumbel", "argmax", "reinforce"):
         assert torch.equal(symbols(by).most_probable().send(LOGITS, 0)[0], expected)
     assert torch.equal(GaussianSampler(0.5, 1).most_probable().send(LOGITS, 0)[0], LOGITS)
+    assert torch.equal(LatentSampler(1).most_probable().send(LOGITS, 0)[0], LOGITS[:, :3])
 
 
 def test_log_probability_and_entropy_of_symbols() -> None:
@@ -106,6 +108,24 @@ def test_log_probability_and_entropy_of_gaussian_messages() -> None:
     known = Independent(Normal(port.flatten(1), torch.full((5, 6), 0.3, dtype=torch.float64)), 1)
     assert torch.allclose(sampler.log_prob(port, sent), known.log_prob(sent))
     assert torch.allclose(sampler.entropy(port), known.entropy())
+
+
+@pytest.mark.parametrize("replayed", [False, True])
+def test_a_latent_is_a_sample_whose_gradient_reaches_mean_and_deviation(replayed: bool) -> None:
+    """Channel by channel the noise is that of its seed; a replay adds it to what the port holds by then."""
+    port = torch.randn(6, 4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    sampler = LatentSampler(1).stack([LatentSampler(1), LatentSampler(2)])
+    before = torch.zeros(6, 6, dtype=torch.float64) if replayed else None
+    message, sent = sampler.send(port.requires_grad_(), 4, before)
+    noise = torch.cat([normal(seed, 4, 18) for seed in (1, 2)]).view(6, 2, 3)
+    known = Normal(port[:, :2], port[:, 2:].exp())
+    assert torch.equal(message, sent.view(6, 2, 3))
+    assert torch.allclose(message, known.mean + known.stddev * noise, atol=1e-15)
+    weights = torch.linspace(-1, 1, 36, dtype=torch.float64).view(6, 2, 3)
+    by_hand = torch.cat([weights, weights * noise * known.stddev], 1)
+    assert torch.allclose(gradient_of(message, port, weights), by_hand, atol=1e-15)
+    assert torch.allclose(sampler.log_prob(port, sent), known.log_prob(message).sum((1, 2)))
+    assert torch.allclose(sampler.entropy(port), known.entropy().sum((1, 2)))
 
 
 def test_of_logits_that_are_no_numbers_the_message_is_none() -> None:

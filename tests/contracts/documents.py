@@ -367,6 +367,7 @@ ACTING |= {
     ),
     "ppo, fixed feedback": pairs(PPO, coupling="locked", feedback="fa"),
     "ppo, locked, symbols": pairs(PPO, coupling="locked", sample={"kind": "gumbel", "vocabulary": 3}),
+    "ppo, locked, latents": pairs(PPO, coupling="locked", sample="latent"),
     "ppo, returns of states": pairs(PPO, actor=RECALLS, state=TRACED),
     "ppo, auxiliary task": pairs(
         PPO, actor=RECALLS, state={"gradient": {"kind": "linear", "auxiliary": 0.5}}

@@ -39,6 +39,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "sparse-updates": {"width": 6, "batch": 4, "p_update": 0.6},
     "speaker-listener": {"width": 5, "units": 4, "unroll": 3, "batch": 4},
     "three-timescales": {"hidden": 4, "size": 2, "units": 3, "batch": 4},
+    "cartpole-prior": {"width": 3, "size": 2, "prior": 4, "units": 4, "period": 2, "unroll": 4, "batch": 4},
     "two-timescales": {"T": 2, "hidden": 4, "size": 2, "units": 3, "batch": 4},
     "unlocked": {"depth": 3, "width": 6, "units": 5, "batch": 4},
 }
@@ -92,7 +93,7 @@ MORE: dict[str, list[dict[str, Any]]] = {
     "unlocked": [{"gradient": "sobolev_label", "input": "linear"}],
 }
 """Other mechanisms that a scenario's parameters reach."""
-ACTING = ("capture-flag", "cartpole-team", "feudal-keydoor", "speaker-listener")
+ACTING = ("capture-flag", "cartpole-prior", "cartpole-team", "feudal-keydoor", "speaker-listener")
 """Scenarios of agents that act in a world."""
 TIMED = ("char-lm", "clockwork", "copy", "repeat-copy", "three-timescales", "two-timescales", *ACTING)
 """Scenarios of agents with a state or a world: they run for ever, and so do their compositions."""

@@ -55,9 +55,8 @@ def row(way: Way) -> str:
 def table() -> list[str]:
     """Some clocks, delays and rates."""
     ways = [Way((1, 0), (1, 0), delay) for delay in (0, 1, 2)]
-    ways += [Way((1, 0), receiver, 0) for receiver in ((2, 0), (2, 1), (3, 2))]
-    ways += [Way((1, 0), (2, 0), 1), Way((2, 0), (1, 0), 0), Way((2, 0), (1, 0), 1), Way((2, 1), (1, 0), 0)]
-    ways += [Way((2, 0), (2, 1), 0), Way((2, 1), (2, 0), 0), Way((3, 0), (2, 0), 0)]
+    ways += [Way((1, 0), receiver, 0) for receiver in ((2, 0), (3, 2))]
+    ways += [Way((1, 0), (2, 0), 1), Way((2, 0), (1, 0), 0), Way((2, 0), (2, 1), 0), Way((3, 0), (2, 0), 0)]
     ways += [Way((1, 0), (1, 0), 0, rate) for rate in (0.5, 0.4)]
     return [row(way) for way in ways]
 

@@ -249,6 +249,12 @@ THEMES: dict[str, Document] = {
         low={"clock": {"unroll": 3}},
         channel={"coupling": "locked", "link": {"delay": 1}, **symbols(kind="argmax")},
     ),
+    **{
+        f"symbols, latents, {coupling}": ring(
+            channel={"coupling": coupling, "sample": "latent", "size": size, "link": {"delay": 2}}, env=ENDS
+        )
+        for coupling, size in (("delayed", 3), ("decoupled", [2, 3]))
+    },
     "symbols, broadcast": levels(channel={"port": "out", **symbols(), "size": [2, 3]}, wide=True, env=ENDS),
     "symbols, noise and drops": ring(
         channel={**symbols(kind="argmax"), "link": {"delay": 1, "noise": 0.1, "drop": 0.3}}

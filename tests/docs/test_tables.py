@@ -11,10 +11,11 @@ import pytest
 import antiphon
 from antiphon import envs
 from antiphon.cli import COMMANDS
+from antiphon.engine.runs.library import scenario_names
 from antiphon.kinds import kinds_of, own_keys_of, sections
 
 DOCS = Path(__file__).parents[2] / "docs"
-FENCE = re.compile(r"^```\{(kinds|environment|commands|modules)\}(.*)\n```$", re.MULTILINE)
+FENCE = re.compile(r"^```\{(kinds|environment|commands|library|modules)\}(.*)\n```$", re.MULTILINE)
 USED = {
     (name, argument.strip())
     for page in DOCS.rglob("*.md")
@@ -36,7 +37,7 @@ def test_every_kind_environment_and_command_has_a_page() -> None:
     pages = "".join(page.read_text(encoding="utf-8") for page in DOCS.glob("*.md"))
     library = [name.removeprefix("antiphon/") for name in envs.ids() if name.startswith("antiphon/")]
     assert not [name for name in library if f"`{name}`" not in pages and f"antiphon/{name}" not in pages]
-    assert ("commands", "") in USED
+    assert {("commands", ""), ("library", "")} <= USED
 
 
 def test_a_table_has_what_is_declared(tables) -> None:  # type: ignore[no-untyped-def]
@@ -50,6 +51,9 @@ def test_a_table_has_what_is_declared(tables) -> None:  # type: ignore[no-untype
                 assert any(line.startswith(f"| `{option}` |") for line in lines)
     assert all(
         any(line.startswith(f"| `antiphon {name}") for line in tables["commands"]("")) for name in COMMANDS
+    )
+    assert all(
+        any(line.startswith(f"| `{name}` |") for line in tables["library"]("")) for name in scenario_names()
     )
 
 

@@ -41,7 +41,6 @@ CHANGES = (
     ("[image]", "[label]"),
     ("size: 8}", "size: 8}\n  - {from: b, to: a, size: 8}"),
     ("hidden: [16]", "hidden: []"),
-    ("a: {obs", "a: {clock: {unroll: 100000}, obs"),
 )
 """Changes of the document that `check` refuses with a message of the page."""
 
@@ -94,11 +93,6 @@ def centre(model: Small, x: torch.Tensor) -> torch.Tensor:
     return y
 
 
-def twice(model: Small, x: torch.Tensor) -> torch.Tensor:
-    y: torch.Tensor = model.middle(model.first(model.middle(x).repeat(1, 8)))
-    return y
-
-
 def plain(model: Small, x: torch.Tensor) -> torch.Tensor:
     y: torch.Tensor = model.middle(x)
     return y
@@ -125,7 +119,6 @@ PYTHON: tuple[Callable[[], object], ...] = (
     lambda: simulated(lambda inputs, outputs: nn.Linear(inputs, 5)),
     lambda: simulated(lambda i, o: nn.Linear(i, o)),
     lambda: split(branch),
-    lambda: split(twice),
     lambda: split(centre),
     lambda: split_text(Tied()),
     lambda: split_text(Tied(), classes=8, tie="together"),

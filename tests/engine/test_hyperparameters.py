@@ -14,6 +14,7 @@ from antiphon.engine.populations.population import Population
 from antiphon.engine.state.changes import changed
 from antiphon.engine.state.hyperparameters import OF_AGENTS, OF_CHANNELS, differences_of, values_of
 from tests.contracts.builders import GOAL, LABEL, OWN, Document, document, ring
+from tests.contracts.library import resolved
 from tests.contracts.twins import differences, facts
 from tests.engine.acting import ONE, Stage
 from tests.engine.numbers import all_parameters, equal, one_line
@@ -89,6 +90,8 @@ def scene(name: str) -> Scenario:
             "steps": 20,
         }
         return load("feudal-keydoor").resolve(None, small)
+    if name == "cartpole-prior":
+        return resolved(name, {"steps": 20})
     local = {"gradient": {"kind": "local_policy"}}
     return {
         "ppo": lambda: policy("ppo", channel={"coupling": "decoupled"}, epochs=2, minibatches=3, clip=0.1),
@@ -97,7 +100,19 @@ def scene(name: str) -> Scenario:
     }[name]()
 
 
-SCENES = ("decoupled", "sgd", "torch", "critic", "locked", "state", "ppo", "a2c", "reinforce", "feudal")
+SCENES = (
+    "decoupled",
+    "sgd",
+    "torch",
+    "critic",
+    "locked",
+    "state",
+    "ppo",
+    "a2c",
+    "reinforce",
+    "feudal",
+    "cartpole-prior",
+)
 
 
 @cache

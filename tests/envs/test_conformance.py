@@ -51,6 +51,8 @@ def test_it_keeps_the_contract(name: str, options: dict[str, Any]) -> None:
 def test_what_one_copy_shows_does_not_depend_on_their_number(name: str, options: dict[str, Any]) -> None:
     if name in ("Hyperplane", "CharText"):
         pytest.skip("its copies share out one pass over the data")
+    if name == "CaptureFlag":
+        pytest.skip("its rows play against each other")
     epochs = {"sampling": "with_replacement"} if name in ("Digits", "Cifar10") else {}
     spec = {"id": f"antiphon/{name}-v0", **options, **epochs}
     few, many = envs.make(spec, batch=2), envs.make(spec, batch=9)

@@ -174,6 +174,21 @@ LOWER: tuple[Fault, ...] = (
         "tests/comms/test_symbols.py::test_log_probability_and_entropy_of_gaussian_messages",
     ),
     Fault(
+        "comms-a-latent's-deviation-gets-no-gradient",
+        "comms/symbols.py",
+        "message = message + logs.exp() * noise",
+        "message = message + logs.detach().exp() * noise",
+        "tests/comms/test_symbols.py::test_a_latent_is_a_sample_whose_gradient_reaches_mean_and_deviation[False]",
+    ),
+    Fault(
+        "agents-the-divergence-is-of-what-is-read-first",
+        "agents/posterior.py",
+        "x[..., -posterior.shape[-1] :]",
+        "x[..., : posterior.shape[-1]]",
+        "tests/agents/test_posterior.py::"
+        "test_the_loss_is_the_divergence_from_what_is_read_and_the_composition_sends_the_mean",
+    ),
+    Fault(
         "comms-kickback-is-random",
         "comms/feedback.py",
         "    if generator is None:\n        return torch.ones(size, outputs)\n",

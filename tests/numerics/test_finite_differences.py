@@ -252,6 +252,21 @@ def test_a_slower_senders_message_is_one_leaf_for_all_ticks_of_a_window_that_rea
     scene.check_returned(2)
 
 
+@pytest.mark.parametrize("coupling", ["decoupled", "locked"])
+def test_a_posterior_follows_and_returns_its_divergence_and_what_is_read_of_its_sample(coupling: str) -> None:
+    """Of a prior that is held for two ticks; locked, its reader's loss is of the window too."""
+    fast = {"observes": ["x"], "network": {"kind": "posterior", "size": 4}, "clock": {"unroll": 4}}
+    judge = JUDGE if coupling == "decoupled" else {"objective": GOAL, "clock": {"unroll": 4}}
+    agents = {"a": TELLER, "b": {**fast, "objective": {"kind": "own_loss", "scale": 0.3}}, "c": judge}
+    channels: list[Document] = [
+        {"from": "a", "to": "b", "size": 4},
+        {"from": "b", "to": "c", "size": 2, "sample": "latent", "coupling": coupling},
+    ]
+    scene = Scene(agents, channels, *("b", "c")[: 1 + (coupling == "locked")], period=2)
+    scene.check_parameters()
+    scene.check_returned(2)
+
+
 # --- several messages of a faster sender ---------------------------------------------------------------------
 
 CLOCKS = {

@@ -182,7 +182,10 @@ def test_a_key_is_unknown_where_no_earlier_version_had_it(part: type[Spec], key:
 
 @pytest.mark.parametrize(
     ("part", "kinds"),
-    [(ObjectiveSpec, "a2c, classification, coding"), (SampleSpec, "argmax, gaussian, gumbel, reinforce")],
+    [
+        (ObjectiveSpec, "a2c, classification, coding"),
+        (SampleSpec, "argmax, gaussian, gumbel, latent, reinforce"),
+    ],
 )
 def test_a_missing_kind_is_told_which_there_are(part: type[Spec], kinds: str) -> None:
     with pytest.raises(DocumentError, match=f"kind: is missing; known: {kinds}"):

@@ -24,6 +24,8 @@ THEORY = "hyperplane"
 """In which gradients are looked at, not a task to be learned: its variants are its own."""
 COUPLED = {"locked": "locked", "detached": "detached", "long": "detached", "cut": "detached"}
 """Variants whose channels are not decoupled."""
+PARTLY = ("mnist-split", "cartpole-prior")
+"""Scenarios with other channels, which are locked in every variant."""
 OF_ITS_OWN = (
     "capture-flag",
     "char-lm",
@@ -81,7 +83,7 @@ def test_the_four_variants_and_every_kind_of_credit(name: str) -> None:
         expected = {COUPLED.get(variant, "decoupled")}
         if (name, variant) == ("unlocked", "local"):
             expected = {"unlocked"}
-        assert {c.coupling for c in channels} == expected | ({"locked"} if name == "mnist-split" else set())
+        assert {c.coupling for c in channels} == expected | ({"locked"} if name in PARTLY else set())
         if variant == "local":
             assert {c.gradient.kind for c in channels if c.coupling != "locked"} == {"local"}
     choices = template.parameters["gradient"].choices if "gradient" in template.parameters else None
@@ -210,6 +212,9 @@ FACTS: list[tuple[str, str | None, dict[str, Any], Callable[[Scenario], Any], An
     ("clockwork", None, {}, windows, [4, 8, 16, 32]),
     ("clockwork", None, {}, observed, [("char", "age"), ("age",), ("age",), ()]),
     ("cartpole-team", None, {}, lambda s: s.agents["motor"].observes, ()),
+    ("cartpole-prior", None, {}, windows, [16, 16]),
+    ("cartpole-prior", None, {}, periods, [1, 1, 8]),
+    ("cartpole-prior", "locked", {}, windows, [16]),
     ("feudal-keydoor", "random", {}, lambda s: s.agents["manager"].learn, False),
 ]
 

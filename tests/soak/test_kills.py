@@ -52,6 +52,11 @@ set: {width: 4, units: 4, batch: 4, unroll: 4}
 vary: {lr: {from: 0.001, to: 1.0, log: true}, entropy: {from: 0.001, to: 0.1, log: true}}
 select: {every: 7, by: episodes, copy: 0.5}
 """
+LEAGUE = (
+    POPULATION.replace("cartpole-team", "capture-flag")
+    .replace("{width", "{league: true, limit: 8, width")
+    .replace("episodes", "rating")
+)
 MOST_KILLS = 4
 """Of one run, before it is let go on to its end."""
 
@@ -103,6 +108,10 @@ COMMANDS = {
     ),
     "population": Killed(
         lambda: {"it.yaml": POPULATION},
+        f"run it.yaml --name it --logdir runs --exist resume {CHECKPOINTS}",
+    ),
+    "league": Killed(
+        lambda: {"it.yaml": LEAGUE},
         f"run it.yaml --name it --logdir runs --exist resume {CHECKPOINTS}",
     ),
     "parts": single(ring, "--parts 3"),

@@ -126,6 +126,7 @@ class ChannelsApp {
     finder.update(model.runs[0], masks, model.filterError || masks?.error || "");
     strip.update(model.verdicts(0, step), model.askedVerdicts);
     this.#layout.headline.update(headlineAt(model.runs[0], step), step);
+    this.#root.classList.toggle("ap-lineage", Boolean(model.runs[0]?.graph.lineage));
     if (!model.runs[0]) {
       stages.forEach((stage) => stage.hide());
       return;
@@ -140,7 +141,7 @@ class ChannelsApp {
       const found = model.data(side, step, playing);
       data.push(found);
       const note = [noteOf(run, player.steps), partsNote(run, found.parts)].filter(Boolean).join(" ");
-      stage.show(model.view, found, model.runs[1] ? run.name : "", note);
+      stage.show(run.graph.lineage ? "lineage" : model.view, found, model.runs[1] ? run.name : "", note);
     });
     rail.update(model.shown(), data, { theme: this.#theme, mask: masks && masks.channel, chosen: model.chosen(0), view: model.view });
     this.#panel.setStep(step);
@@ -151,7 +152,7 @@ class ChannelsApp {
     const masks = this.#model.masks(0, player.step);
     strip.update(this.#model.verdicts(0, player.step), this.#model.askedVerdicts);
     finder.update(this.#model.runs[0], masks, this.#model.filterError || masks?.error || "");
-    for (const stage of stages) stage.view?.redraw();
+    for (const stage of stages) stage.view?.redraw?.();
     rail.mark(masks && masks.channel, this.#model.chosen(0));
   }
 
@@ -306,6 +307,7 @@ class ChannelsApp {
 }
 
 function noteOf(run, steps) {
+  if (run.graph.lineage) return "A line for each member, from blue (worst score) to orange (best); it branches where a member is copied.";
   if (!steps.length) return "Nothing is logged yet. Refresh in a moment.";
   return run.catalog.sampled ? "TensorBoard keeps only some of the log entries. For all of them: --samples_per_plugin antiphon=0" : "";
 }

@@ -64,7 +64,7 @@ export class Layout {
     if (this.panel.hidden === !open) return;
     this.panel.hidden = !open;
     // The observer tells it too, but only with the next frame.
-    this.stages.forEach((stage) => stage.view?.resize());
+    this.stages.forEach((stage) => stage.view?.resize?.());
   }
 
   setError(text) {

@@ -16,7 +16,7 @@ const MATRIX_LISTED = 8;
 export class MatrixView {
   constructor(host, context) {
     Object.assign(this, { host, context, run: null, data: null, way: "given", unit: 0, least: 0, left: 0, top: 0 });
-    Object.assign(this, { pointed: null, drag: null, waiting: false, fresh: true, cells: null });
+    Object.assign(this, { pointed: null, drag: null, frame: 0, fresh: true, cells: null });
     this.sheet = document.createElement("canvas");
     this.canvas = el("canvas", { class: "ap-matrix-canvas", role: "img" });
     this.tip = el("div", { class: "ap-tooltip", hidden: true });
@@ -96,10 +96,8 @@ export class MatrixView {
   }
 
   schedule() {
-    if (this.waiting || this.gone) return;
-    this.waiting = true;
-    requestAnimationFrame(() => {
-      this.waiting = false;
+    this.frame ||= requestAnimationFrame(() => {
+      this.frame = 0;
       if (!this.gone && this.run) this.paint();
     });
   }

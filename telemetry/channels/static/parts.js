@@ -104,12 +104,6 @@ export class PartsView {
     });
   }
 
-  resize() {}
-
-  destroy() {
-    this.#node.remove();
-  }
-
   #build(run) {
     this.#run = run;
     this.#agents = partNumbers(run).map(() => []);

@@ -37,7 +37,7 @@ export class Run {
 
   /** Fetch the documents of a run; its numbers are fetched when they are asked for. */
   static async open(name, source) {
-    const [graph, catalog] = await Promise.all([source.graph(name), source.catalog(name)]);
+    const [graph, catalog] = await Promise.all(["graph", "catalog"].map((one) => source.document(name, one)));
     return new Run(name, source, graph, catalog, await machinesOf(name, source, catalog));
   }
 
@@ -120,7 +120,7 @@ export class Run {
 
   /** What happens in the first steps, or null where it was not written. */
   async timeline() {
-    return this.#once("timeline", () => (this.catalog.timeline ? this.#source.timeline(this.name) : null));
+    return this.#once("timeline", () => (this.catalog.timeline ? this.#source.document(this.name, "timeline") : null));
   }
 
   /** The messages of a channel as points, or null where none were kept. */
@@ -166,7 +166,7 @@ export class Run {
    * @returns {Promise<Run>} this run, or a fresh one where its graph has changed or it was resumed
    */
   async refresh() {
-    const [graph, catalog] = await Promise.all([this.#source.graph(this.name), this.#source.catalog(this.name)]);
+    const [graph, catalog] = await Promise.all(["graph", "catalog"].map((name) => this.#source.document(this.name, name)));
     const machines = await machinesOf(this.name, this.#source, catalog);
     const resumed = catalog.session !== this.catalog.session; // rows may have been taken back
     if (resumed || JSON.stringify(graph) !== JSON.stringify(this.graph)) {
@@ -177,7 +177,7 @@ export class Run {
     this.#extras.clear();
     const grown = await Promise.all([...this.#series].map(([key, series]) => this.#extend(key, series)));
     // Rows of a session that began while they were fetched do not go with those from before it.
-    if (grown.some(Boolean) && (await this.#source.catalog(this.name)).session !== catalog.session) return Run.open(this.name, this.#source);
+    if (grown.some(Boolean) && (await this.#source.document(this.name, "catalog")).session !== catalog.session) return Run.open(this.name, this.#source);
     return this;
   }
 
@@ -206,7 +206,7 @@ function joined(series, more) {
 }
 
 async function machinesOf(name, source, catalog) {
-  return catalog.parts ? (await source.parts(name)).machines : [];
+  return catalog.parts ? (await source.document(name, "parts")).machines : [];
 }
 
 /** A sample of the numbers is enough to tell. */

@@ -76,22 +76,9 @@ export class HttpSource {
     return (await this.#get("runs", {})).json();
   }
 
-  async graph(run) {
-    return (await this.#get("graph", { run })).json();
-  }
-
-  /** The first steps as JSON. */
-  async timeline(run) {
-    return (await this.#get("timeline", { run })).json();
-  }
-
-  /** Where the parts of a run in parts are computed, as JSON. */
-  async parts(run) {
-    return (await this.#get("parts", { run })).json();
-  }
-
-  async catalog(run) {
-    return (await this.#get("catalog", { run })).json();
+  /** A document as JSON: the graph, the catalog, the timeline of the first steps, or where the parts are computed. */
+  async document(run, name) {
+    return (await this.#get(name, { run })).json();
   }
 
   /** All rows of a metric, or those after a step. */
@@ -137,20 +124,8 @@ export class EmbeddedSource {
     return [...this.items.keys()];
   }
 
-  async graph(run) {
-    return this.#item(run).graph;
-  }
-
-  async timeline(run) {
-    return this.#item(run).timeline ?? null;
-  }
-
-  async parts(run) {
-    return this.#item(run).parts;
-  }
-
-  async catalog(run) {
-    return this.#item(run).catalog;
+  async document(run, name) {
+    return this.#item(run)[name] ?? null;
   }
 
   async series(run, kind, metric) {

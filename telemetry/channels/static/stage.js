@@ -2,11 +2,12 @@
 
 import { el, clear } from "./dom.js";
 import { GraphView } from "./graph.js";
+import { LineageView } from "./lineage.js";
 import { MatrixView } from "./matrix.js";
 import { PartsView } from "./parts.js";
 import { TimelineView } from "./timeline.js";
 
-const VIEWS = { graph: GraphView, matrix: MatrixView, timeline: TimelineView, parts: PartsView };
+const VIEWS = { graph: GraphView, matrix: MatrixView, timeline: TimelineView, parts: PartsView, lineage: LineageView };
 
 /** The place of one run on the page. */
 export class Stage {
@@ -29,7 +30,7 @@ export class Stage {
       this.#note,
     );
     this.view = null;
-    new ResizeObserver(() => this.view?.resize()).observe(this.#host);
+    new ResizeObserver(() => this.view?.resize?.()).observe(this.#host);
   }
 
   /** Show a run by a view; with another view than before the old one is taken down. */
@@ -54,7 +55,7 @@ export class Stage {
   }
 
   #takeDown() {
-    this.view?.destroy();
+    this.view?.destroy?.();
     this.view = null;
     this.#shown = "";
     clear(this.#host);

@@ -13,7 +13,7 @@ const TIMELINE_NONE = "This run has no timeline: its graph is too large, or none
 /** A view (see the contract of views) of a run's first steps. */
 export class TimelineView {
   constructor(host, context) {
-    Object.assign(this, { host, context, run: null, timeline: null, rows: [], asked: 0, pointed: null, waiting: false });
+    Object.assign(this, { host, context, run: null, timeline: null, rows: [], asked: 0, pointed: null, frame: 0 });
     this.canvas = el("canvas", { class: "ap-timeline-canvas", role: "img" });
     this.sizer = el("div");
     this.scroller = el("div", { class: "ap-timeline-scroller" }, this.canvas, this.sizer);
@@ -192,10 +192,8 @@ export class TimelineView {
   // --- drawing ---------------------------------------------------------------------------------------------
 
   schedule() {
-    if (this.waiting || this.gone) return;
-    this.waiting = true;
-    requestAnimationFrame(() => {
-      this.waiting = false;
+    this.frame ||= requestAnimationFrame(() => {
+      this.frame = 0;
       if (!this.gone && this.timeline) this.paint();
     });
   }

@@ -14,7 +14,7 @@ from tests.kit.running import captured
 pytestmark = pytest.mark.gpu
 STEPPED = (
     *("capture-flag", "cartpole-team", "copy", "feudal-keydoor", "referential-reward", "repeat-copy"),
-    *("sparse-updates", "speaker-listener"),
+    *("sparse-updates", "speaker-listener", "cartpole-prior"),
 )
 """Scenarios of which no period can be recorded: agents act, episodes differ, or agents learn at random."""
 

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import json
 import math
-import random
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import torch
-from torch import nn
 from torch.utils._pytree import tree_flatten
 
 import antiphon
+from antiphon.engine.populations.figure import lineage_svg
 from antiphon.engine.populations.run import PopulationRun
-from antiphon.engine.populations.selection import Copy, Score, copies, initial_values
+from antiphon.engine.populations.selection import Copy, Entry, Score, copies, initial_values
+from antiphon.engine.runs.library import template_named
 from antiphon.engine.state.checkpoint import copy_tree
-from antiphon.scenarios.population import PopulationSpec
+from antiphon.scenarios.population import PopulationSpec, find_population
 from tests.contracts.twins import differences, facts
 from tests.engine.numbers import one_line
+from tests.some import some
 
 TEAM = {"width": 4, "units": 4, "batch": 4, "unroll": 4}
 RATES = {"lr": {"from": 1e-3, "to": 1e-1, "log": True}}
@@ -160,53 +163,79 @@ def test_values_stay_within_their_range_or_list() -> None:
 # --- the paper's example ------------------------------------------------------------------------------------
 
 
-class Number(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.value = nn.Parameter(torch.tensor([0.9]))
+@pytest.mark.parametrize(
+    ("changes", "low", "high"),
+    [({}, 1.19, 1.2), pytest.param({"select": None}, -0.42, 0.4, marks=pytest.mark.long)],
+    ids=["population", "grid"],
+)
+def test_figure_2_of_the_paper(tmp_path: Path, changes: dict[str, Any], low: float, high: float) -> None:
+    """Jaderberg et al. 2017: a population of two reaches the optimum of 1.2, a grid of the two surrogates does not."""
+    toy = some(find_population("toy"))
+    assert [list(one.values()) for one in initial_values(toy)] == [[0.001, 1.0], [0.75, 0.001]]
+    run = PopulationRun(toy.with_keys(**changes), template_named(toy.scenario), tmp_path / "it")
+    assert run.runs.sequential_reason is None
+    assert low <= 1.2 - 2 * run.train()["best"]["score"] <= high
+    whole = lineage_svg(run.selection.lineage, run.selection.spec, "error")
+    assert (tmp_path / "it/lineage.svg").read_text() == whole
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.value.expand(len(x), 1)
+
+# --- the figure --------------------------------------------------------------------------------------------
+
+SVG = "{http://www.w3.org/2000/svg}"
+HOSTILE = "</text><script>alert(1)</script>"
 
 
-def surrogate(a: float, b: float) -> antiphon.Scenario:
-    goals = {
-        name: {"kind": "regression", "target": "zero", "scale": weight}
-        for name, weight in (("a", a), ("b", b))
+def drawn(
+    vary: dict[str, Any], *entries: Entry
+) -> list[tuple[dict[str, tuple[float, float]], list[list[float]]]]:
+    """Return the panels of a lineage of two members: the places of the labels, and the ends x, y, x, y of the lines."""
+    picture = ElementTree.fromstring(lineage_svg(entries, spec(members=2, vary=vary), "error"))
+    assert {one.tag.removeprefix(SVG) for one in picture.iter()} == {
+        "svg",
+        "style",
+        "rect",
+        "g",
+        "path",
+        "text",
     }
-    agents = {
-        name: {"observes": ["x"], "network": Number(), "objective": goal} for name, goal in goals.items()
-    }
-    env = antiphon.envs.from_tensors(x=torch.ones(4, 1), zero=torch.zeros(4, 1))
-    training = {"batch": 1, "steps": 200, "optimiser": {"kind": "sgd", "lr": 0.01}}
-    return antiphon.Scenario(scenario="toy", env=env, agents=agents, channels=[], training=training)
+    panels = []
+    for panel in picture.iter(f"{SVG}g"):
+        texts = {
+            str(one.text): (float(one.attrib["x"]), float(one.attrib["y"]))
+            for one in panel.iter(f"{SVG}text")
+        }
+        paths = [one.attrib["d"] for one in panel.iter(f"{SVG}path") if "stroke" in one.attrib]
+        lines = [line for path in paths for line in path.split("M")[1:]]
+        panels.append((texts, [[float(number) for number in re.split("[ L]", line)] for line in lines]))
+    return panels
 
 
-def objective(member: antiphon.Simulation) -> float:
-    a, b = (member.agents[name].parameters["module.value"].item() for name in "ab")
-    return 1.2 - a**2 - b**2
+def test_a_line_branches_where_a_member_is_copied() -> None:
+    """Steps are linear, the axis of a parameter is as its range, and the best member is drawn last."""
+    vary = {"lr": {"from": 0.01, "to": 1.0, "log": True}, HOSTILE: [1.0, 2.0, 4.0]}
+    low, high = {"lr": 0.1, HOSTILE: 2.0}, {"lr": 1.0, HOSTILE: 1.0}
+    before = [Entry(5, 0, 0, 0.5, 0.0, low), Entry(5, 1, 1, 0.75, 0.0, {"lr": 0.01, HOSTILE: 2.0})]
+    copied = [Entry(10, 0, 0, 0.5, 0.0, low), Entry(10, 1, 0, 0.75, 0.0, high)]
+    ends = [Entry(20, 0, 0, 0.75, 0.0, low), Entry(20, 1, 1, 0.25, 0.0, high)]
+    (texts, scores), (places, rates), (others, _) = drawn(vary, *before, *copied, *ends)
+    assert ("error" in texts, "lr" in places, HOSTILE in others) == (True, True, True)
+    start, ten, twenty = (places[step][0] for step in ("0", "10", "20"))
+    assert ten == (start + twenty) / 2
+    own, parent, copy = (places[value][1] - 4 for value in ("0.01", "0.1", "1"))
+    assert parent == (own + copy) / 2
+    assert [ten, parent, ten, copy] in rates
+    assert [ten, copy, twenty, copy] in rates
+    assert [ten, parent, twenty, parent] in rates
+    x, y, then, reached = scores[-1]
+    assert (x, then) == (ten, twenty)
+    assert y < reached  # of member 1, whose error becomes the smallest
 
 
-def best(*, exploit: bool, explore: bool) -> float:
-    weights, draw = [[1.0, 1e-3], [1e-3, 1.0]], random.Random(0)
-    population = antiphon.Population([surrogate(*own) for own in weights], seeds=[0, 1])
-    assert population.sequential_reason is None
-    for step in range(1, 201):
-        population.step()
-        if step % 4 == 0:
-            worse, better = sorted((0, 1), key=lambda n: objective(population.simulations[n]))
-            if exploit:
-                population.exploit(worse, better)
-            if explore:
-                weights[worse] = [min(1.0, max(1e-3, w + draw.uniform(-0.5, 0.5))) for w in weights[better]]
-                population.explore(worse, surrogate(*weights[worse]))
-    return max(map(objective, population.simulations))
-
-
-def test_figure_2_of_the_paper() -> None:
-    """Jaderberg et al. 2017: exploiting and exploring reach the optimum of 1.2, a grid of the two surrogates does not."""
-    assert best(exploit=True, explore=True) >= 1.19
-    assert best(exploit=False, explore=False) <= 0.4
+def test_members_without_scores_are_drawn() -> None:
+    vary = {"lr": RATES["lr"]}
+    assert [len(lines) for _, lines in drawn(vary)] == [0, 0]
+    ends = [Entry(3, member, member, None, 0.0, {"lr": 0.1}) for member in (0, 1)]
+    assert [len(lines) for _, lines in drawn(vary, *ends)] == [0, 2]
 
 
 # --- runs --------------------------------------------------------------------------------------------------
@@ -229,8 +258,11 @@ def test_a_member_that_diverges_goes_on_as_a_copy(tmp_path: Path, monkeypatch: p
 
 
 def test_random_search_changes_nothing(tmp_path: Path) -> None:
-    fixed: dict[str, Any] = {"values": TEAM, "members": 3, "steps": 12}
-    members = antiphon.population("cartpole-team", vary=RATES, logdir=tmp_path / "it", **fixed)
+    """Nor does an end before the last step, from which it continues."""
+    fixed: dict[str, Any] = {"values": TEAM, "members": 3, "steps": 12, "vary": RATES, "exist": "resume"}
+    begun = antiphon.population("cartpole-team", logdir=tmp_path / "it", **fixed, until=5)
+    assert [(row["step"], row["member"]) for row in begun.lineage] == [(5, 0), (5, 1), (5, 2)]
+    members = antiphon.population("cartpole-team", logdir=tmp_path / "it", **fixed, until=12)
     assert (
         [row["member"] for row in members.lineage] == [row["parent"] for row in members.lineage] == [0, 1, 2]
     )
@@ -242,6 +274,21 @@ def test_random_search_changes_nothing(tmp_path: Path) -> None:
     with antiphon.Simulation.resume(tmp_path / "it/member-1") as resumed:
         found = [facts(resumed), facts(alone)]
     assert not list(differences(*found, tolerance=1e-4))
+
+
+def test_members_that_run_one_after_the_other_stop_and_continue_too(tmp_path: Path) -> None:
+    for until in (2, 4):
+        run = PopulationRun(
+            spec(members=2, steps=8, select=None, set={"depth": 2, "width": 8, "batch": 8}),
+            antiphon.load("digits-mlp"),
+            tmp_path / "it",
+            exist="resume",
+            until=until,
+            backend="reference",
+        )
+        assert [one["steps"] for one in run.train()["members"]] == [until, until]
+        facts = json.loads((tmp_path / "it/member-1/run.json").read_text())
+        assert (facts["step"], facts["steps"]) == (until, until)
 
 
 def test_a_population_made_in_python_is_resumed_with_its_function(tmp_path: Path) -> None:

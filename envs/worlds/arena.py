@@ -1,0 +1,117 @@
+"""Base class of environments whose rows play against each other."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from antiphon.envs.worlds.base import State, World
+from antiphon.errors import ScenarioError, require
+
+__all__ = ["Arena"]
+
+_START = 1000.0
+"""Rating of a member that has played no game."""
+_SLOPE = math.log(10) / 800
+"""Of the expected result, between -1 and 1: the tanh of this times the difference of ratings (Elo's scale, 400 points)."""
+_GAIN = 200.0
+"""Points of rating for a win rate 1 above the expected one: a difference of ratings closes by half in an episode or two."""
+_NOISE = 1 / (3 * _SLOPE * math.sqrt(2))
+"""Standard deviation of the noise on each rating in pairings: 82 points."""
+
+
+class Arena(World):
+    """Environments of which two rows play a game, each computing its own side.
+
+    A subclass describes one side. Its transition and observations read the other side from the rows `opponents(state)`; where
+    both apply the same rules to the same integers, the sides agree. All episodes end together, so `describe` sets
+    `episode_steps`.
+
+    The first episode pairs the rows of a batch at random. At its end the member's rating, 1000 at first, changes by 200 times
+    its win rate (a draw: half a win) above the expected one, 1 / (1 + 10 ** ((rating of the opponent - own) / 400)). The sum of
+    all ratings stays the same, also where a member is copied: the copy keeps its rating until its games change it.
+
+    Then members of near ratings meet: the first rows of all members, their second rows and so on are each sorted by rating plus
+    normal noise, and neighbours play. Noise of 1600 / (6 ln 10 sqrt 2) gives the expected win rate a standard deviation of about
+    1/6 where many members are near, as the matchmaking of Jaderberg et al. (2019, "Human-level performance in 3D multiplayer
+    games with population-based reinforcement learning") has. No member plays itself, so that a copy's rating rises soon.
+
+    A row that is left over, or whose opponent is not in the batch (of a member that was saved in a league and goes on alone),
+    plays against its own mirror image until the episode ends.
+    """
+
+    class Options(World.Options):
+        """Options of every arena."""
+
+        league: bool = Field(False)
+        """Whether members of a population play against each other, and have the metric `rating`; else each plays itself."""
+
+    def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
+        super().__init__(num_envs, options, **settings)
+        self.league = options.league
+        fix = "the episodes of an Arena end together; set episode_steps in its Description"
+        require(self.episode_steps is not None, "env", fix, ScenarioError)
+
+    @abstractmethod
+    def points(self, state: State) -> Tensor:
+        """Return the points of each row in its game so far `[batch]`: whoever has more at the end has won."""
+
+    def opponents(self, state: State) -> Tensor:
+        """Return the row that each row plays against, int64 `[batch]`."""
+        rows = torch.arange(self.num_envs, device=self.device)
+        found = rows + state["opponent"]
+        return torch.where((found >= 0) & (found < self.num_envs), found, rows)
+
+    def carry_over(self, state: State) -> State:
+        """Return ratings and pairs after the games that have ended."""
+        opponents, rating, points = self.opponents(state), state["rating"], self.points(state)
+        lead = (points - points[opponents]).sign()
+        expected = torch.tanh(_SLOPE * (rating - rating[opponents]))  # odd: both sides sum to exactly 0
+        surplus = lead - expected
+        own = surplus.view(1 + len(self._others), -1)
+        rating = rating + _GAIN / 2 * own.mean(1, keepdim=True).expand_as(own).flatten()
+        return {"rating": rating, "opponent": self._paired(rating), "lead": lead.long()}
+
+    def figures(self) -> dict[str, float]:
+        """Return the shares `won` and `drawn` of the newest finished games, and in a league the `rating`."""
+        found: dict[str, float] = {}
+        if self._state and self.league:
+            found["rating"] = float(self._state["rating"][0])
+        if self._state and (lead := self._state["lead"])[0] > -2:
+            found |= {"won": float((lead > 0).double().mean()), "drawn": float((lead == 0).double().mean())}
+        return found
+
+    def _started(self) -> State:
+        rating = torch.full((self.num_envs,), _START, dtype=torch.float64, device=self.device)
+        pairs = {"rating": rating, "opponent": self._paired(rating)}
+        return {**super()._started(), **pairs, "lead": torch.full_like(pairs["opponent"], -2)}
+
+    def _paired(self, rating: Tensor) -> Tensor:
+        """Return how many rows after each row its opponent is, int64 `[batch]`; so it is the same in any batch of members."""
+        noise = torch.special.ndtri(self._sampled("pairs", 1).flatten())  # normal; -inf is sorted, too
+        key = rating + _NOISE * noise
+        table = torch.arange(self.num_envs, device=self.device).view(1 + len(self._others), -1)
+        meet = self.league and len(table) > 1
+        table = table.T if meet else table  # in each of its rows, who may play each other
+        order = table.gather(1, key[table].argsort(dim=1, stable=True))
+        even = order.shape[1] // 2 * 2
+        pairs = order[:, :even].reshape(-1, 2)
+        if meet and even < order.shape[1]:  # members are odd: of each row of the table, one is left over
+            pairs = torch.cat([pairs, order[: len(order) // 2 * 2, -1].view(-1, 2)])
+        found = torch.zeros_like(key, dtype=torch.int64)
+        found[pairs] = pairs.flip(1) - pairs
+        return found
+
+    def _picture(self, row: int) -> NDArray[np.uint8]:
+        """Draw one game: of the opponent, the state is in `opponent.NAME`."""
+        other = int(self.opponents(self._state)[row])
+        state = {name: value[row] for name, value in self._state.items()}
+        state |= {f"opponent.{name}": value[other] for name, value in self._state.items()}
+        return self.picture({name: value.numpy(force=True) for name, value in state.items()})
