@@ -235,29 +235,6 @@ class BaseSimulation:
             self.diverged = str(error)
             raise
 
-    def _change_backend(self, backend: str) -> None:
-        """Change to another backend before the first step; ScenarioError if there is none of this name."""
-        self._backend_name, self._stacked = backend, True
-        self.backend = backend_of(backend, self._system)
-
-    def _leave_replicas(self, line: str | None) -> None:
-        """Leave a run of several seeds, diverged (`line`) or stopped early: keep what it is now, whatever the others do.
-
-        It goes on to own an environment that nobody steps; the former one belongs to the caller.
-        """
-        state = checkpoint.copy_tree(self._state_dict(whole=False))
-        quiet: dict[str, list[str]] = {"agents": [], "gradients": [], "inputs": []}  # only in what it leaves
-        state["system"]["quarantine"] = {**state["system"]["quarantine"], **quiet}
-        kept = self.until, self.train_means, self.learned
-        if state["env"] is not None:
-            self.scenario = with_own_env(self.scenario, "a seed that stops needs one of its own")
-            self._env = make_environment(self.scenario, self.device, self.dtype, self.scenario.training.batch)
-            self._backend_name, self._stacked = "cohort", False
-            self._start(self.seed)
-            self._load_state_dict(state)
-        self.until, self._train_means, self.learned = kept
-        self.diverged = line
-
     # --- changing ----------------------------------------------------------------------------------------
 
     def set(self, key: str, value: object) -> None:

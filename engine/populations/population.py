@@ -7,10 +7,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from antiphon.engine.backends import backend_of
 from antiphon.engine.base_simulation import StepInfo
 from antiphon.engine.build.join_replicas import sequential_reason_of
 from antiphon.engine.build.stacking import reasons_alone
-from antiphon.engine.environment import with_own_env
+from antiphon.engine.environment import make_environment, with_own_env
 from antiphon.engine.metrics.report import MeanAccumulator
 from antiphon.engine.replicas import Replica, ReplicatedEngine
 from antiphon.engine.runs.run_loop import RunLoop
@@ -90,7 +91,8 @@ class Population:
                     simulation._update = self._share
             elif backend != "reference":
                 for simulation in self.simulations:
-                    simulation._change_backend(backend)
+                    simulation._backend_name, simulation._stacked = backend, True
+                    simulation.backend = backend_of(backend, simulation._system)
         except BaseException:
             self.close()
             raise
@@ -102,7 +104,7 @@ class Population:
         """
         for simulation in self.simulations:
             if simulation.stop_reason is not None and isinstance(simulation.backend, Replica):
-                simulation._leave_replicas(None)
+                _leave(simulation, None)
         running = [one for one in self.simulations if one.diverged is None and one.stop_reason is None]
         if not running:
             raise DivergenceError(str(self.simulations[0].diverged))
@@ -124,7 +126,7 @@ class Population:
         ends, learned = joint.step(step, watch=watch)
         for place, what in joint.stopped.items():
             if self.simulations[place] in running:
-                self.simulations[place]._leave_replicas(what)
+                _leave(self.simulations[place], what)
         joint.means.add(learned)
         self._shared = False
         ended = split_rows(ends.ended, len(self.simulations), joint.union.system.batch)
@@ -210,6 +212,27 @@ class Population:
             simulation.close()
         for runner in () if self._joint is None else self._joint.world.runners:
             runner.env.close()
+
+
+def _leave(simulation: Simulation, line: str | None) -> None:
+    """Let a simulation that has diverged (`line`) or been stopped early keep what it is now, whatever the others do.
+
+    It continues to own an environment that nobody steps; the former one belongs to the caller.
+    """
+    state = copy_tree(simulation._state_dict(whole=False))
+    quiet: dict[str, list[str]] = {"agents": [], "gradients": [], "inputs": []}  # only in what it leaves
+    state["system"]["quarantine"] = {**state["system"]["quarantine"], **quiet}
+    kept = simulation.until, simulation.train_means, simulation.learned
+    if state["env"] is not None:
+        own = simulation.scenario = with_own_env(
+            simulation.scenario, "a seed that stops needs one of its own"
+        )
+        simulation._env = make_environment(own, simulation.device, simulation.dtype, own.training.batch)
+        simulation._backend_name, simulation._stacked = "cohort", False
+        simulation._start(simulation.seed)
+        simulation._load_state_dict(state)
+    simulation.until, simulation._train_means, simulation.learned = kept
+    simulation.diverged = line
 
 
 def sequential_reason(simulation: Simulation, backend: str, count: int) -> str | None:
