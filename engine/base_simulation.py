@@ -101,6 +101,8 @@ class BaseSimulation:
         self.evaluated: Evaluation | None = None
         self.stop_reason: str | None = None
         self.notify: Callable[..., None] = lambda *_: None
+        self._update: Callable[[], object] = lambda: None
+        """Brings environment and means up to date where several seeds are stepped together."""
         self._env = make_environment(scenario, self.device, dtype, scenario.training.batch)
         try:
             with uncollected(kept=True), refusals_named():
@@ -117,13 +119,23 @@ class BaseSimulation:
         system = build(self.scenario, self._env.description, seed=seed, device=self.device, dtype=self.dtype)
         self.backend = backend_of(self._backend_name, system, stacked=self._stacked)
         self.learned = AgentReport.empty(self.backend.stacked)
-        self.world = EnvironmentRunner(self._env, system.signals(), seed)
+        self._world = EnvironmentRunner(self._env, system.signals(), seed)
         system.next_episode(0, self._env.episode_length)
-        self.train_means = MeanAccumulator(system)
+        self._train_means = MeanAccumulator(system)
         self.diverged: str | None = None
         self.obstacle: str | None = None
         self.until = self.scenario.training.steps
         self.validation = Validation(self.scenario.training)
+
+    @property
+    def world(self) -> EnvironmentRunner:
+        self._update()
+        return self._world
+
+    @property
+    def train_means(self) -> MeanAccumulator:
+        self._update()
+        return self._train_means
 
     @property
     def _system(self) -> System:
@@ -191,8 +203,8 @@ class BaseSimulation:
         step = self.now
         # What the step before has left is as large as the gradients and messages.
         self.learned = AgentReport.empty(self.backend.stacked)
-        self.backend.tick(step, self.world.step_signals, keep=keep)
-        ends = self.world.advance(self.backend.action)
+        self.backend.tick(step, self._world.step_signals, keep=keep)
+        ends = self._world.advance(self.backend.action)
         self.backend.cut(step, ends)  # known before anything learns
         try:
             self.learned = AgentReport(self.backend.learn(step, watch=watch), self.backend.stacked)
@@ -203,8 +215,8 @@ class BaseSimulation:
             self.diverged = str(error)
             raise
         if ends.ended is True:
-            self.backend.system.next_episode(self.world.step_signals.step, self._env.episode_length)
-        self.train_means.add(self.learned)
+            self.backend.system.next_episode(self._world.step_signals.step, self._env.episode_length)
+        self._train_means.add(self.learned)
         self.now = step + 1
         return ends.ended
 
@@ -222,29 +234,6 @@ class BaseSimulation:
         except DivergenceError as error:
             self.diverged = str(error)
             raise
-
-    def _change_backend(self, backend: str) -> None:
-        """Change to another backend before the first step; ScenarioError if there is none of this name."""
-        self._backend_name, self._stacked = backend, True
-        self.backend = backend_of(backend, self._system)
-
-    def _leave_replicas(self, line: str | None) -> None:
-        """Leave a run of several seeds, diverged (`line`) or stopped early: keep what it is now, whatever the others do.
-
-        It goes on to own an environment that nobody steps; the former one belongs to the caller.
-        """
-        state = checkpoint.copy_tree(self._state_dict(whole=False))
-        quiet: dict[str, list[str]] = {"agents": [], "gradients": [], "inputs": []}  # only in what it leaves
-        state["system"]["quarantine"] = {**state["system"]["quarantine"], **quiet}
-        kept = self.until, self.train_means, self.learned
-        if state["env"] is not None:
-            self.scenario = with_own_env(self.scenario, "a seed that stops needs one of its own")
-            self._env = make_environment(self.scenario, self.device, self.dtype, self.scenario.training.batch)
-            self._backend_name, self._stacked = "cohort", False
-            self._start(self.seed)
-            self._load_state_dict(state)
-        self.until, self.train_means, self.learned = kept
-        self.diverged = line
 
     # --- changing ----------------------------------------------------------------------------------------
 
@@ -630,7 +619,7 @@ def _continue_as(
     simulation.scenario = scenario
     simulation.backend = backend_of(simulation._backend_name, system, stacked=simulation._stacked)
     simulation.backend.load_state_dict(state)
-    simulation.train_means = MeanAccumulator(system)
+    simulation._train_means = MeanAccumulator(system)
     simulation.train_means.load_state_dict(means)
 
 

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
 from antiphon.engine.metrics.episodes import REWARD, EpisodeStatistics
+from antiphon.engine.state.replica_signals import joined, joined_signals
+from antiphon.engine.state.trees import join_rows, split_rows
 from antiphon.envs import registry
 from antiphon.envs.adaptors.vector import VectorAdaptor
 from antiphon.envs.base import StepResult, TorchVectorEnv
@@ -23,6 +25,7 @@ from antiphon.scenarios.document import Scenario
 
 __all__ = [
     "EnvironmentRunner",
+    "JointRunner",
     "environment_state",
     "make_environment",
     "steps_for_epochs",
@@ -100,27 +103,6 @@ class EnvironmentRunner:
         length = self.env.episode_length
         return self._advanced(self.env.step(action), length)
 
-    @staticmethod
-    def advance_all(
-        runners: Sequence[EnvironmentRunner], actions: Sequence[Action | None]
-    ) -> list[EpisodeEnds]:
-        """Take one step of several: at once where their environments can (`World.step_all`), with the actions of all sent before
-        one is awaited where they are vector environments of another library.
-        """
-        worlds = [runner.env for runner in runners]
-        vectors = [env for env in worlds if isinstance(env, VectorAdaptor)]
-        if len(vectors) == len(worlds):
-            for env, action in zip(vectors, actions, strict=True):
-                env.send(action)
-            return [
-                runner._advanced(env.receive(), None) for runner, env in zip(runners, vectors, strict=True)
-            ]
-        if not _alike(worlds):
-            return [runner.advance(action) for runner, action in zip(runners, actions, strict=True)]
-        results = World.step_all(worlds, actions)
-        length = worlds[0].episode_length
-        return [runner._advanced(result, length) for runner, result in zip(runners, results, strict=True)]
-
     def _advanced(self, result: StepResult, length: int | None) -> EpisodeEnds:
         """Take over what a step returned; `length`: of the episode before it."""
         observations, reward, terminated, truncated, info = result
@@ -168,10 +150,66 @@ class EnvironmentRunner:
             self.episodes.load_state_dict(state["episodes"])
 
 
+class JointRunner(EnvironmentRunner):
+    """Steps the environments of several replicas as one, whose rows are those of all.
+
+    Args:
+        runners: Of the replicas, alike but for their seeds. What they hold is brought up to date by `share`, but for the
+            state of their environments, which always is.
+    """
+
+    def __init__(self, runners: Sequence[EnvironmentRunner]) -> None:
+        vars(self).update(vars(runners[0]))
+        self.runners = runners
+        self._rows = self.env.num_envs, self.env.device
+        if self.episodes is not None:
+            batch = len(runners) * self.env.num_envs
+            self.episodes = EpisodeStatistics(self.episodes.returns, batch, self.env.device, self.env.dtype)
+        self.join()
+
+    def join(self) -> None:
+        """Take over what the runners of the replicas hold."""
+        present = joined_signals([runner.step_signals for runner in self.runners])
+        state = join_rows([{**runner.state_dict(), "present": None} for runner in self.runners], *self._rows)
+        self.load_state_dict({**state, "now": present.step, "present": present.signals})
+
+    def share(self) -> None:
+        """Bring the runners of the replicas up to date; their tensors are views."""
+        state = {"now": self.step_signals.step, **self.state_dict()}
+        for runner, own in zip(
+            self.runners, split_rows(state, len(self.runners), self._rows[0]), strict=True
+        ):
+            runner.load_state_dict(own)
+
+    def advance(self, action: Action | None = None) -> EpisodeEnds:
+        """Take one step of all: at once where the environments can (`World.step_all`), with the actions of all sent before one is
+        awaited where they are vector environments of another library. See `EnvironmentRunner`.
+        """
+        length, envs = self.env.episode_length, [runner.env for runner in self.runners]
+        if _alike(envs):
+            return self._advanced(World.step_all(envs, action), length)
+        actions = split_rows(action, len(envs), self._rows[0])
+        vectors = [env for env in envs if isinstance(env, VectorAdaptor)]
+        if len(vectors) == len(envs):
+            for env, own in zip(vectors, actions, strict=True):
+                env.send(own)
+            results = [env.receive() for env in vectors]
+        else:
+            results = [env.step(own) for env, own in zip(envs, actions, strict=True)]
+        observations, *outcomes, infos = zip(*results, strict=True)
+        reward, terminated, truncated = (
+            torch.cat([torch.as_tensor(one) for one in each]) for each in outcomes
+        )
+        names = [*self.names, REWARD]
+        info = joined(infos, [*names, *(f"_{name}" for name in names)])
+        result = joined(observations, self.names), reward, terminated, truncated, info
+        return self._advanced(result, length)
+
+
 def _alike(envs: Sequence[TorchVectorEnv]) -> TypeGuard[Sequence[World]]:
     """Whether environments are worlds of one kind without a state of their own beside rows, as often stepped."""
     first = envs[0]
-    if not isinstance(first, World) or len(envs) < 2:
+    if not isinstance(first, World):
         return False
     kind = type(first)
     if kind.step is not World.step or kind.state_dict is not World.state_dict:

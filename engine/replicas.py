@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from operator import attrgetter
 from typing import Any, TypeVar
 
-from torch import Tensor
-
 from antiphon.engine.backends import StackedBackend
-from antiphon.engine.build.join_replicas import Union, bare, named
+from antiphon.engine.build.join_replicas import Union, bare, named, replica_of
 from antiphon.engine.build.stacked import Stacked
-from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
+from antiphon.engine.environment import EnvironmentRunner, JointRunner
+from antiphon.engine.heart.message import EpisodeEnds
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Losses, PredictorUpdate, StepReport, Update
-from antiphon.engine.metrics.report import AgentReport
+from antiphon.engine.metrics.report import AgentReport, MeanAccumulator
 from antiphon.engine.state.hyperparameters import read_members
 from antiphon.engine.state.state_dict import restore, snapshot
-from antiphon.engine.state.trees import join_rows
 
 __all__ = ["Replica", "ReplicaReport", "ReplicatedEngine"]
 
@@ -28,15 +25,22 @@ Places = dict[tuple[str, ...], tuple[tuple[str, ...], list[int] | slice]]
 
 
 class ReplicatedEngine:
-    """Steps the systems of several seeds as one.
+    """Steps the systems of several seeds as one, and their environments.
 
     Args:
         systems: Of one scenario but for hyperparameters, each built with a seed of its own.
+        runners: Of their environments.
+
+    Attributes:
+        world: All environments.
+        means: Means of losses and metrics of all replicas.
     """
 
-    def __init__(self, systems: Sequence[System]) -> None:
+    def __init__(self, systems: Sequence[System], runners: Sequence[EnvironmentRunner]) -> None:
         self.union = Union(systems)
         self.engine = StackedBackend(self.union.system)
+        self.world = JointRunner(runners)
+        self.means = MeanAccumulator(self.union.system)
         self.loaded = False
         """Whether a state or hyperparameters have been loaded into a replica since the last step."""
         self._stale = False
@@ -46,8 +50,8 @@ class ReplicatedEngine:
         """Replicas that a divergence has stopped, with what it was."""
         return self.union.divergence.stopped
 
-    def tick(self, step: int, step_signals: StepSignals) -> None:
-        """Tick all replicas."""
+    def step(self, step: int, *, watch: bool = False) -> tuple[EpisodeEnds, AgentReport]:
+        """Take a step of all replicas; one that diverges is stopped, and the others continue."""
         if self.loaded:
             self.union.exchange(to_union=True)
             for agents in self.engine.system.agents.values():
@@ -57,21 +61,24 @@ class ReplicatedEngine:
             self.engine.load_members()
             self.loaded = False
         self._stale = True
-        self.engine.tick(step, step_signals)
+        self.engine.tick(step, self.world.step_signals)
+        ends = self.world.advance(self.engine.action)
+        self.engine.cut(step, ends)
+        return ends, AgentReport(self.engine.learn(step, watch=watch), self.engine.stacked)
 
-    def learn(self, step: int, *, watch: bool = False) -> AgentReport:
-        """Update the agents and predictors of all replicas; one that diverges is stopped, and the others continue."""
-        self._stale = True
-        return AgentReport(self.engine.learn(step, watch=watch), self.engine.stacked)
+    def share(self) -> list[dict[str, Any]]:
+        """Bring the runners of the environments up to date, and return the sums of each replica's means."""
+        self.world.share()
+        sums: list[dict[str, Any]] = [{} for _ in self.union.systems]
+        for name, own in self.means.state_dict().items():
+            sums[replica_of(name)][bare(name)] = own
+        return sums
 
-    def cut(self, step: int, ends: Sequence[EpisodeEnds]) -> None:
-        """End episodes, given by replica."""
-        rows = self.engine.system.batch, self.engine.system.device
-        ended, terminated = (
-            join_rows(masks, *rows)
-            for masks in zip(*map(attrgetter("ended", "terminated"), ends), strict=True)
-        )
-        self.engine.cut(step, EpisodeEnds(ended, terminated))
+    def join(self, sums: Sequence[Mapping[str, Any]]) -> None:
+        """Take over what the runners of the environments hold, and the sums of each replica's means."""
+        self.world.join()
+        each = ((named(name, n), value) for n, own in enumerate(sums) for name, value in own.items())
+        self.means.load_state_dict(dict(each))
 
     def revived(self, replica: int) -> Replica:
         """Backend of a replica that diverged and continues, once a state is loaded into it."""
@@ -112,12 +119,6 @@ class Replica:
     def per_agent(self) -> System:
         """Its own agents and channels, up to date."""
         return self.system
-
-    @property
-    def action(self) -> Action | None:
-        """What is done in its environment after the newest step; None: no agent acted."""
-        actions = self.all_replicas.engine.forward_pass.actions
-        return None if actions is None else actions.of(self.index)
 
     def synchronize(self) -> None:
         """Nothing to wait for: every step of replicas is checked at once."""
@@ -195,7 +196,3 @@ class ReplicaReport(AgentReport):
             own, places = self._places[names]
             if own:
                 yield own, losses.of(places)
-
-    def figures(self) -> dict[str, dict[str, Tensor]]:
-        """Return the metrics of its own policies."""
-        return self._own(self._everything.figures())

@@ -299,7 +299,6 @@ class Simulation(BaseSimulation):
             watch: Whether its figures are taken (`watching`).
         """
         self.learned = learned
-        self.train_means.add(learned)
         self.now = step + 1
         self._record(step, watch=watch)
         return {"step": step, "ended": ended, "losses": learned.by_agent()}
@@ -308,7 +307,8 @@ class Simulation(BaseSimulation):
         if watch:
             row = None if self._coordinator is None else self._coordinator.row(self)
             self.train_means.end_row()
-            write_figures(self, step, row)
+            if self.recorders:  # else they are those of another seed
+                write_figures(self, step, row)
             if self._coordinator is not None:
                 self._coordinator.write_statistics(self)
         if self._valued(step):

@@ -331,14 +331,19 @@ class Optimiser:
         for tensors in self.state.values():
             yield from tensors
 
-    def _run(self, call: Call, numbers: Numbers) -> None:
-        """Run the kernel on `call`; lone SGD is computed without it, where nothing is to be read on the device."""
+    def _run(self, call: Call, numbers: Numbers, *, from_zero: bool = False) -> None:
+        """Run the kernel on `call`; lone SGD is computed without it, where nothing is to be read on the device.
+
+        `from_zero`: what the parameters are, finite numbers, counts as 0, and there is no weight decay.
+        """
         rate, weight_decay = numbers
         found_inf = None if self.skip is None else self.skip.flag
         if self.kind == "sgd" and self.size is None and self.skip is None:
             self._run_sgd(call, rate, weight_decay)
             return
         if self.kind == "sgd":
+            if from_zero:
+                torch._foreach_zero_(call.parameters)
             fused = torch.ops.aten._fused_sgd_
             (fused.tensor_lr if isinstance(rate, Tensor) else fused.default)(
                 call.parameters,
@@ -354,7 +359,10 @@ class Optimiser:
                 found_inf=found_inf,
             )
             return
-        adam = torch.ops.aten._fused_adamw_ if self.kind == "adamw" else torch.ops.aten._fused_adam_
+        if from_zero:  # a decoupled decay by rate x 1 leaves nothing, without another pass over memory
+            weight_decay = 1.0
+        decoupled = from_zero or self.kind == "adamw"
+        adam = torch.ops.aten._fused_adamw_ if decoupled else torch.ops.aten._fused_adam_
         (adam.tensor_lr if isinstance(rate, Tensor) else adam.default)(
             call.parameters,
             call.gradients,
@@ -527,9 +535,8 @@ class Optimiser:
                 torch._foreach_mul_(own, [1 - r * d for r, d in zip(self._rates[1], decays, strict=True)])
             else:
                 rows = list(torch._foreach_addcmul(rows, own, decays))
-        torch._foreach_zero_(self._moved)
         moments = [list(self.state[name]) for name in self.moments]
-        self._run(Call(self._moved, _laid_out(own, rows), moments, steps), (1.0, 0.0))
+        self._run(Call(self._moved, _laid_out(own, rows), moments, steps), (1.0, 0.0), from_zero=True)
         torch._foreach_addcmul_(own, self._moved, self._rates[1])
 
     def _factors(self, number: float | Tensor) -> list[Tensor]:

@@ -20,6 +20,7 @@ __all__ = [
     "copied",
     "load",
     "plain_optimiser",
+    "rate_shares",
     "saved",
 ]
 
@@ -56,8 +57,7 @@ class TorchOptimiser:
         self.parameters = list(parameters)
         self.kind, self.options, self.lr, self.clip = kind, options, lr, clip
         self.torch = self.make()
-        groups = [] if self.torch is None else self.torch.param_groups
-        self._shares = [group["lr"] / lr for group in groups]
+        self._shares = rate_shares(self.torch, lr)
         self.members: tuple[TorchOptimiser, ...] = ()
         self.skip: Skip | None = None
         self._checked = False
@@ -170,13 +170,22 @@ def _over(source: Callable[..., Any], parameters: list[Tensor]) -> Callable[...,
     return made
 
 
-def plain_optimiser(built: Optimiser, lr: float) -> torch.optim.Optimizer:
-    """Return torch's optimiser with the same settings, in its initial state."""
+def plain_optimiser(built: Optimiser | TorchOptimiser, lr: float) -> torch.optim.Optimizer | None:
+    """Return torch's optimiser with the same settings, in its initial state; None if there are no parameters."""
+    if isinstance(built, TorchOptimiser):
+        return built.make()
+    if not built.parameters:
+        return None
     plain: dict[str, Any] = {"lr": lr, "weight_decay": built.weight_decay, "foreach": False, "fused": False}
     if built.kind == "sgd":
         return torch.optim.SGD(built.parameters, momentum=built.momentum, **plain)
     adam = torch.optim.Adam if built.kind == "adam" else torch.optim.AdamW
     return adam(built.parameters, betas=built.betas, eps=built.EPSILON, **plain)
+
+
+def rate_shares(optimiser: torch.optim.Optimizer | None, base: float) -> list[float]:
+    """Return the learning rates of an optimiser's groups as shares of its initial rate."""
+    return [] if optimiser is None else [group["lr"] / base for group in optimiser.param_groups]
 
 
 def saved(optimiser: torch.optim.Optimizer) -> Tree:

@@ -61,7 +61,10 @@ class Computed(Protocol):
 
     scenario: Scenario
     learned: AgentReport
-    world: EnvironmentRunner
+
+    @property
+    def world(self) -> EnvironmentRunner:
+        """Its environment."""
 
     @property
     def backend(self) -> Backend:

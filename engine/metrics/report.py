@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -69,16 +70,17 @@ class AgentReport:
         """The losses by agent."""
         return LossesByAgent(self)
 
-    def figures(self) -> dict[str, dict[str, Tensor]]:
-        """Return the metrics of policies whose window ended, by agent and name, scalars: see `PolicyLosses`."""
-        found: dict[str, dict[str, Tensor]] = {}
+    def figures(self) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
+        """Yield the metrics of policies whose window ended: the names of a stack's members, and the metrics by name, [N].
+
+        See `PolicyLosses`. A member without a target has NaN.
+        """
         for update in self.stacks.updates:
             for name, policy in update.window_loss.policies.items():
-                losses, figures = update.window_loss.losses[name], policy.figures
-                for n, member in enumerate(self._stacked.system.agents[name].names):
-                    if policy.every_member or not _without_target(losses, n):
-                        found[member] = {figure: value[n] for figure, value in figures.items()}
-        return found
+                count, found = update.window_loss.losses[name].count, policy.figures
+                if isinstance(count, Tensor):
+                    found = {key: value.masked_fill(count == 0, math.nan) for key, value in found.items()}
+                yield self._stacked.system.agents[name].names, found
 
     def _by_channel(self, channel: Channel, update: PredictorUpdate) -> dict[str, PredictorUpdate]:
         count = len(channel.members)
@@ -167,26 +169,25 @@ Sums = tuple[Tensor, Tensor, int | Tensor]
 """Of loss, metric, and of what both are over."""
 
 
-FigureSums = dict[str, dict[str, Any]]
-"""Sums of policies' metrics over windows, by agent: the metrics' `names`, their `sums` and `counts`, [names] each."""
+FigureSums = tuple[Tensor, Tensor]
+"""Of policies' metrics over windows, and of how many of these were finite, [N, metrics] each."""
 
 
-def _add_figures(totals: FigureSums, figures: Mapping[str, Mapping[str, Tensor]]) -> None:
-    """Add the figures of the windows that ended at a step, scalars by agent and name; what is not finite is left out."""
-    for agent, own in figures.items():
-        values = torch.stack(tuple(own.values()))
-        found, before = values.isfinite(), totals.get(agent, {"sums": 0.0, "counts": 0})
-        sums, counts = before["sums"] + values.where(found, 0.0), before["counts"] + found
-        totals[agent] = {"names": list(own), "sums": sums, "counts": counts}
-
-
-def _figure_means(totals: FigureSums) -> dict[str, dict[str, float]]:
-    """Return the mean of every figure that was ever finite, by agent."""
-    means = {}
-    for agent, own in totals.items():
-        each = zip(own["names"], own["sums"].tolist(), own["counts"].tolist(), strict=True)
-        means[agent] = {name: total / count for name, total, count in each if count}
-    return means
+def _stacked(totals: dict[tuple[str, ...], Any], agents: tuple[str, ...]) -> Any:
+    """Return the sums of a stack; those of single agents, as they are in a checkpoint, are stacked first. None: there are none."""
+    if agents in totals or len(agents) == 1:
+        return totals.get(agents)
+    each = [totals.pop((name,), None) for name in agents]
+    some = next((sums for sums in each if sums is not None), None)
+    if some is None:
+        return None
+    like = [torch.as_tensor(one, device=some[0].device) for one in some]
+    nothing = [torch.zeros_like(one).view(1, *one.shape[1:]) for one in like]
+    columns = zip(*(nothing if sums is None else sums for sums in each), strict=True)
+    return tuple(
+        torch.cat([torch.as_tensor(one).to(zero).view_as(zero) for one in column])
+        for column, zero in zip(columns, nothing, strict=True)
+    )
 
 
 _ROWS = 10
@@ -226,48 +227,26 @@ class MeanAccumulator:
         self._system = system
         self._sums: dict[tuple[str, ...], Sums] = {}
         """By agents: one, or the members of a stack ([N] each)."""
-        self._figures: FigureSums = {}
-        self._row: tuple[dict[tuple[str, ...], Sums], FigureSums] = ({}, {})
+        self._figures: dict[tuple[str, ...], FigureSums] = {}
+        self._names: dict[tuple[str, ...], list[str]] = {}
+        """The names of policies' metrics, by agents."""
+        self._row: tuple[Any, Any] = ({}, {})
         """Sums of the last complete row."""
 
     def add(self, report: AgentReport) -> None:
         """Add the losses of one step."""
-        for names, losses in report.losses():
-            known = self._sums.get(names)
+        for agents, losses in report.losses():
+            known = _stacked(self._sums, agents)
             if known is None:
-                known = self._stack(names)
-            if known is None:
-                self._sums[names] = (losses.loss, losses.score, losses.count)
+                self._sums[agents] = (losses.loss, losses.score, losses.count)
             else:
                 sums = torch._foreach_add(known[:2], [losses.loss, losses.score])
-                self._sums[names] = (sums[0], sums[1], known[2] + losses.count)
-        _add_figures(self._figures, report.figures())
-
-    def _stack(self, names: tuple[str, ...]) -> Sums | None:
-        """Stack the sums of single agents, as they are in a checkpoint, to those of their stack."""
-        if len(names) == 1:
-            return None
-        each = [self._sums.pop((name,), None) for name in names]
-        some = next((sums for sums in each if sums is not None), None)
-        if some is None:
-            return None
-        zero, nothing = torch.zeros_like(some[0]), torch.zeros_like(some[1])
-        full = [(zero, nothing, 0) if sums is None else sums for sums in each]
-        counts = [torch.as_tensor(count, device=zero.device).reshape(1) for _, _, count in full]
-        return (
-            torch.cat([loss for loss, _, _ in full]),
-            torch.cat([score for _, score, _ in full]),
-            torch.cat(counts),
-        )
-
-    def _by_agent(self, sums: dict[tuple[str, ...], Sums]) -> dict[str, Sums]:
-        found: dict[str, Sums] = {}
-        for names, (loss, score, count) in sums.items():
-            for n, name in enumerate(names):
-                counted = count[n : n + 1] if isinstance(count, Tensor) else count
-                if len(names) == 1 or int(counted):
-                    found[name] = loss[n : n + 1], score[n : n + 1], counted
-        return {name: found[name] for name in self._system.agents if name in found}
+                self._sums[agents] = (sums[0], sums[1], known[2] + losses.count)
+        for agents, figures in report.figures():
+            self._names[agents] = list(figures)
+            values = torch.stack(tuple(figures.values()), 1)
+            finite, known = values.isfinite(), _stacked(self._figures, agents) or (0.0, 0)
+            self._figures[agents] = known[0] + values.where(finite, 0.0), known[1] + finite
 
     def means(self) -> dict[str, dict[str, float]]:
         """Return `loss` and the objective's metric by agent, means over all ticks and environments with a target.
@@ -276,17 +255,35 @@ class MeanAccumulator:
         """
         return self._means(self._sums, self._figures)
 
-    def _means(self, sums: dict[tuple[str, ...], Sums], figures: FigureSums) -> dict[str, dict[str, float]]:
-        found, of_policies = {}, _figure_means(figures)
-        for name, (loss, score, count) in self._by_agent(sums).items():
+    def _means(self, *sums: Any) -> dict[str, dict[str, float]]:
+        found: dict[str, dict[str, float]] = {}
+        for name, (loss, score, samples, *of_policies) in self._by_agent(*sums).items():
             goal = self._system.agents[name].goal
             assert goal is not None
-            samples = int(count)
             if samples:
                 mean = loss.item() * self._system.batch / samples
-                found[name] = {"loss": mean} | goal.objective.means(score[0], samples)
-                found[name] |= of_policies.get(name, {})
+                found[name] = {"loss": mean} | goal.objective.means(score, samples)
+                for own in of_policies:  # of what was ever finite
+                    each = zip(own["names"], own["sums"].tolist(), own["counts"].tolist(), strict=True)
+                    found[name] |= {figure: total / count for figure, total, count in each if count}
         return found
+
+    def _by_agent(
+        self, sums: Mapping[tuple[str, ...], Sums], figures: Mapping[tuple[str, ...], FigureSums]
+    ) -> dict[str, list[Any]]:
+        """Sums by agent, as they are in a checkpoint: loss, score, count, and where there are any those of a policy's metrics."""
+        of_policies = {
+            name: {"names": self._names[agents], "sums": own[n], "counts": counts[n]}
+            for agents, (own, counts) in figures.items()
+            for n, name in enumerate(agents)
+        }
+        found: dict[str, list[Any]] = {}
+        for agents, (loss, score, count) in sums.items():
+            each = count.view(-1).tolist() if isinstance(count, Tensor) else [count] * len(agents)
+            for n, name in enumerate(agents):
+                if len(agents) == 1 or each[n]:
+                    found[name] = [loss[n], score[n], each[n], *filter(None, [of_policies.get(name)])]
+        return {name: found[name] for name in self._system.agents if name in found}
 
     def end_row(self) -> None:
         """Complete a row and reset the sums."""
@@ -306,19 +303,17 @@ class MeanAccumulator:
         self._sums = dict(sums)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the sums."""
-        return {
-            name: [loss[0], score[0], int(count), *filter(None, [self._figures.get(name)])]
-            for name, (loss, score, count) in self._by_agent(self._sums).items()
-        }
+        """Return the sums by agent, without copying a tensor."""
+        return self._by_agent(self._sums, self._figures)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the sums; older checkpoints have single numbers, the count as a tensor too where a signal marks targets."""
-        self._sums = {
-            (name,): (loss.reshape(1), score.unsqueeze(0), int(count))
-            for name, (loss, score, count, *_) in state.items()
-        }
-        self._figures = {name: own[3] for name, own in state.items() if len(own) > 3}
+        self._sums, self._figures = {}, {}
+        for name, (loss, score, count, *of_policies) in state.items():
+            self._sums[name,] = (loss.reshape(1), score.unsqueeze(0), int(count))
+            for own in of_policies:
+                self._names[name,] = own["names"]
+                self._figures[name,] = own["sums"].unsqueeze(0), own["counts"].unsqueeze(0)
 
 
 def _without_target(losses: Losses, n: int) -> bool:

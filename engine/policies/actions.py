@@ -41,11 +41,19 @@ class Actions:
         self._slower = [agent for agent in policies if agent.clock.period > 1]
         self._seeds: dict[str, tuple[list[int], Tensor]] = {}
         """By stack, of what its members sample: on the host, and [N] int64."""
-        self._places: dict[int, list[tuple[Agent, int]]] = {}
-        """By replica: the stacks of its actors, and their places there."""
-        for agent in self.actors:
-            for place, replica in enumerate(agent.replicas.index.tolist()):
-                self._places.setdefault(replica, []).append((agent, place))
+        self._places: dict[str | bool, list[tuple[Agent, slice]]] = {}
+        """By part of the action: the stacks of its actors and their rows there, replica after replica."""
+        actors = [
+            (replica, place, agent)
+            for agent in self.actors
+            for place, replica in enumerate(agent.replicas.index.tolist())
+        ]
+        for _, place, agent in sorted(actors, key=lambda actor: actor[0]):
+            places = self._places.setdefault(agent.members[place].acts, [])
+            start = place * agent.batch
+            if places and places[-1] == (agent, slice(places[-1][1].start, start)):  # it goes on
+                start = places.pop()[1].start
+            places.append((agent, slice(start, (place + 1) * agent.batch)))
 
     def begin(self, step: int, step_signals: StepSignals) -> None:
         """Begin a step: what does not hold is over; for policies that do not tick at it, it follows their newest tick."""
@@ -93,27 +101,26 @@ class Actions:
             return uniform(each[0], step, agent.batch * draws, stacked.device).view(-1, draws)
         return uniform_many(stacked, step, agent.batch * draws).view(-1, draws)
 
-    def of(self, replica: int = 0) -> Action | None:
-        """Return the action at the newest step in the environment of a replica; None: no agent acted."""
+    def of(self) -> Action | None:
+        """Return the action at the newest step in the environments, of several replicas row after row; None: no agent acted."""
         space: Any = self.system.description.action_space
         found: dict[str, Tensor] = {}
-        for agent, n in self._places.get(replica, ()):
-            part, action = agent.members[n].acts, agent.action
-            if action is None:
-                action = self._first(agent)
-            if action is None:
+        for part, places in self._places.items():
+            each = [(self._present(agent), own) for agent, own in places]
+            rows = [action[own] for action, own in each if action is not None]
+            if not rows:
                 continue
-            rows = action[n * agent.batch : (n + 1) * agent.batch]
+            agent, action = places[0][0], rows[0] if len(rows) == 1 else torch.cat(rows)
             if isinstance(part, str):
-                found[part] = self._in_space(agent, rows, space[part])
+                found[part] = self._in_space(agent, action, space[part])
             else:
-                return self._in_space(agent, rows, space)
+                return self._in_space(agent, action, space)
         return found or None
 
-    def _first(self, agent: Agent) -> Tensor | None:
-        """The action that holds before an agent's first tick; None: it does nothing."""
-        if agent.acts is True and _policy(agent) is None:
-            return None
+    def _present(self, agent: Agent) -> Tensor | None:
+        """The action of an agent that holds, also before its first tick; None: it does nothing."""
+        if agent.action is not None or (agent.acts is True and _policy(agent) is None):
+            return agent.action
         rows = len(agent.members) * agent.batch
         outputs = torch.zeros(
             rows,

@@ -31,8 +31,6 @@ class PolicyWindow:
     """The first pass."""
     further: list[dict[str, Tensor]] = field(default_factory=list)
     """The metrics of the further passes, by name, [N] each."""
-    every_member: bool = False
-    """Whether every member is known to learn from it, without a look at what the ticks came to."""
 
     @property
     def figures(self) -> dict[str, Tensor]:

@@ -71,7 +71,7 @@ class PolicyEvaluator:
         messages = [sampled.log_probs(ports, ticks) for sampled in sampled_of(agent)]
         outputs = ports.get(OBJECTIVE)
         found = policy.losses(outputs, values, trajectory, advantages, members=members, messages=messages)
-        return PolicyWindow(ticks, trajectory, advantages, found, every_member=teaches is True)
+        return PolicyWindow(ticks, trajectory, advantages, found)
 
     def add(self, window_loss: WindowLoss, agent: Agent, ticks: Sequence[Tick], window: Window) -> None:
         """Add the mean over the valid ticks of a policy's window; what is reported is their sum, as of other objectives."""

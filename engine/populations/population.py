@@ -7,18 +7,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from antiphon.engine.backends import backend_of
 from antiphon.engine.base_simulation import StepInfo
 from antiphon.engine.build.join_replicas import sequential_reason_of
 from antiphon.engine.build.stacking import reasons_alone
-from antiphon.engine.environment import EnvironmentRunner, with_own_env
+from antiphon.engine.environment import make_environment, with_own_env
 from antiphon.engine.metrics.report import MeanAccumulator
 from antiphon.engine.replicas import Replica, ReplicatedEngine
 from antiphon.engine.runs.run_loop import RunLoop
 from antiphon.engine.simulation import Simulation, steps_to_take
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.state.hyperparameters import differences_of
-from antiphon.engine.state.replica_signals import joined
 from antiphon.engine.state.state_dict import stateful
+from antiphon.engine.state.trees import split_rows
 from antiphon.envs.worlds.arena import Arena
 from antiphon.errors import DivergenceError, ScenarioError
 from antiphon.scenarios import Scenario, Template
@@ -71,8 +72,9 @@ class Population:
         scenarios = [given[0], *(with_own_env(own, reason) for own in given[1:])]
         self.simulations: list[Simulation] = []
         self._joint: ReplicatedEngine | None = None
-        self._worlds: list[EnvironmentRunner] = []
-        """Of all seeds, diverged replicas among them: the others' steps are taken with theirs."""
+        """Of all seeds, diverged ones among them: the others' steps are taken with theirs."""
+        self._shared = True
+        """Whether environments and means of the simulations are up to date."""
         try:
             for own, seed in zip(scenarios, seeds, strict=True):
                 self.simulations.append(
@@ -80,13 +82,17 @@ class Population:
                 )
             self.sequential_reason = sequential_reason(self.simulations[0], backend, len(seeds))
             if self.sequential_reason is None:
-                self._joint = ReplicatedEngine([simulation._system for simulation in self.simulations])
-                for world, simulation in enumerate(self.simulations):
-                    simulation.backend = Replica(self._joint, world)  # type: ignore[assignment]
-                self._worlds = [simulation.world for simulation in self.simulations]
+                self._joint = ReplicatedEngine(
+                    [simulation._system for simulation in self.simulations],
+                    [simulation._world for simulation in self.simulations],
+                )
+                for replica, simulation in enumerate(self.simulations):
+                    simulation.backend = Replica(self._joint, replica)  # type: ignore[assignment]
+                    simulation._update = self._share
             elif backend != "reference":
                 for simulation in self.simulations:
-                    simulation._change_backend(backend)
+                    simulation._backend_name, simulation._stacked = backend, True
+                    simulation.backend = backend_of(backend, simulation._system)
         except BaseException:
             self.close()
             raise
@@ -98,7 +104,7 @@ class Population:
         """
         for simulation in self.simulations:
             if simulation.stop_reason is not None and isinstance(simulation.backend, Replica):
-                simulation._leave_replicas(None)
+                _leave(simulation, None)
         running = [one for one in self.simulations if one.diverged is None and one.stop_reason is None]
         if not running:
             raise DivergenceError(str(self.simulations[0].diverged))
@@ -112,25 +118,35 @@ class Population:
         step = running[0].now
         if any(simulation.now != step for simulation in running):
             raise ScenarioError("seeds: they are at different steps; load states of the same step into all")
-        watched = [simulation.row_steps.due(step) for simulation in self.simulations]
-        step_signals = joined([world.step_signals for world in self._worlds])
-        joint.tick(step, step_signals)
-        actions = joint.engine.forward_pass.actions
-        each = [None if actions is None else actions.of(replica) for replica in range(len(self._worlds))]
-        ends = EnvironmentRunner.advance_all(self._worlds, each)
-        step_signals.complete()
-        joint.cut(step, ends)
-        learned = joint.learn(step, watch=any(watched))
-        for world, (simulation, watch, ended) in enumerate(zip(self.simulations, watched, ends, strict=True)):
-            share: object = simulation.backend
-            if simulation.stop_reason is not None:
-                continue
-            if simulation.diverged is None and world in joint.stopped:
-                simulation._leave_replicas(joint.stopped[world])
-            elif simulation.diverged is None:
-                assert isinstance(share, Replica)
-                infos.append(simulation._record_step(step, share.report(learned), ended.ended, watch=watch))
+        if joint.loaded:
+            self._share()
+            joint.join([simulation._train_means.state_dict() for simulation in self.simulations])
+        watch = any(simulation.row_steps.due(step) for simulation in self.simulations)
+        self._shared = False
+        ends, learned = joint.step(step, watch=watch)
+        for place, what in joint.stopped.items():
+            if self.simulations[place] in running:
+                _leave(self.simulations[place], what)
+        joint.means.add(learned)
+        self._shared = False
+        ended = split_rows(ends.ended, len(self.simulations), joint.union.system.batch)
+        for simulation, own in zip(self.simulations, ended, strict=True):
+            replica: object = simulation.backend
+            if simulation in running and simulation.diverged is None:
+                assert isinstance(replica, Replica)
+                infos.append(simulation._record_step(step, replica.report(learned), own, watch=watch))
+        if watch:
+            joint.means.end_row()
         return infos
+
+    def _share(self) -> None:
+        """Bring environments and means of the simulations up to date, once a step."""
+        if self._joint is None or self._shared:
+            return
+        self._shared = True
+        for simulation, sums in zip(self.simulations, self._joint.share(), strict=True):
+            if isinstance(simulation.backend, Replica) and simulation.diverged is None:
+                simulation._train_means.load_state_dict(sums)
 
     def steps(self, count: int) -> Iterator[list[StepInfo]]:
         """Take `count` steps, one at a time."""
@@ -188,21 +204,43 @@ class Population:
     def revive(self, member: int, now: int, state: Mapping[str, Any]) -> None:
         """Continue a member that has diverged, at a step and in its own environment, from the state of another one's backend."""
         simulation = self.simulations[member]
+        self._share()
         if self._joint is not None:
             simulation._env.close()
-            simulation.world = self._worlds[member]
-            simulation._env = simulation.world.env
+            simulation._world = self._joint.world.runners[member]
+            simulation._env = simulation._world.env
             simulation.backend = self._joint.revived(member)  # type: ignore[assignment]
         simulation.now, simulation.diverged = now, None
         simulation.backend.load_state_dict(copy_tree(state))
-        simulation.train_means = MeanAccumulator(simulation._system)
+        simulation._train_means = MeanAccumulator(simulation._system)
 
     def close(self) -> None:
         """Close all simulations, and the environments of seeds that have left."""
         for simulation in self.simulations:
             simulation.close()
-        for world in self._worlds:
-            world.env.close()
+        for runner in () if self._joint is None else self._joint.world.runners:
+            runner.env.close()
+
+
+def _leave(simulation: Simulation, line: str | None) -> None:
+    """Let a simulation that has diverged (`line`) or been stopped early keep what it is now, whatever the others do.
+
+    It continues to own an environment that nobody steps; the former one belongs to the caller.
+    """
+    state = copy_tree(simulation._state_dict(whole=False))
+    quiet: dict[str, list[str]] = {"agents": [], "gradients": [], "inputs": []}  # only in what it leaves
+    state["system"]["quarantine"] = {**state["system"]["quarantine"], **quiet}
+    kept = simulation.until, simulation.train_means, simulation.learned
+    if state["env"] is not None:
+        own = simulation.scenario = with_own_env(
+            simulation.scenario, "a seed that stops needs one of its own"
+        )
+        simulation._env = make_environment(own, simulation.device, simulation.dtype, own.training.batch)
+        simulation._backend_name, simulation._stacked = "cohort", False
+        simulation._start(simulation.seed)
+        simulation._load_state_dict(state)
+    simulation.until, simulation._train_means, simulation.learned = kept
+    simulation.diverged = line
 
 
 def sequential_reason(simulation: Simulation, backend: str, count: int) -> str | None:

@@ -31,7 +31,7 @@ from antiphon.engine.reference.state import State, gradients_of
 
 def window_loss(state: State, window: Window) -> WindowLoss:
     """Sum the losses of a window, divided by B and never by the number of valid rows (rule 1)."""
-    whole = WindowLoss()
+    whole, terms = WindowLoss(), []
     found = [(tick.agent, tick_loss(state, tick)) for tick in window.ticks()]
     for name in dict.fromkeys(tick.agent for tick in window.ticks()):
         goal, policy = state.agents[name].goal, policy_window(state, state.agents[name], window)
@@ -40,12 +40,16 @@ def window_loss(state: State, window: Window) -> WindowLoss:
             score = policy.advantages.returns[valid].sum()
             found.append((name, (policy.first.losses * goal.weight, score, int(valid.sum()))))
     for name, (losses, score, count) in ((name, one) for name, one in found if one is not None):
-        samples = losses.reshape(-1, state.batch).sum(0)
+        terms.append(losses.sum() / state.batch)
+        samples, known = constant(losses).reshape(-1, state.batch).sum(0), whole.losses.get(name)
+        if known is not None:
+            samples, score = whole.by_agent[name] + samples, known.score + score
+            count += int(known.count)
         # The losses of a policy are divided by how many are valid already (rule 41).
         share = count / state.batch if name in whole.policies else 1.0
-        mean = constant(samples).sum().reshape(1) / state.batch * share
-        whole.add(name, samples, Losses(mean, score.unsqueeze(0), count))
-    whole.roots = [root.sum() / state.batch for root in whole.roots]
+        whole.by_agent[name] = samples
+        whole.losses[name] = Losses(samples.sum().reshape(1) / state.batch * share, score.unsqueeze(0), count)
+    whole.roots = terms
     return whole
 
 
@@ -57,9 +61,12 @@ def tick_loss(state: State, tick: Tick) -> tuple[Tensor, Tensor, int] | None:
     goal = state.agents[tick.agent].goal
     if goal is None or goal.policy is not None or not tick.participates:
         return None
+    if not goal.parts:
+        found = _target_loss(state, tick, goal, tick.ports[OBJECTIVE])
+        return None if found is None else (found[0] * goal.weight, found[1].sum(), int(found[2].sum()))
     losses, anywhere, columns = tick.ports[OBJECTIVE].new_zeros(state.batch), state.nowhere, []
-    for part in goal.each:
-        found = _target_loss(state, tick, part)
+    for part in goal.parts:
+        found = _target_loss(state, tick, part, tick.ports[OBJECTIVE][:, part.outputs])
         if found is None:
             columns += [losses.new_zeros(3)]
             continue
@@ -68,12 +75,14 @@ def tick_loss(state: State, tick: Tick) -> tuple[Tensor, Tensor, int] | None:
         columns += [torch.stack([constant(own).sum(), scores.sum(), present.to(own.dtype).sum()])]
     if not anywhere.any():
         return None
-    return losses, torch.cat(columns) if goal.parts else columns[0][1], int(anywhere.sum())
+    return losses * goal.weight, torch.cat(columns), int(anywhere.sum())
 
 
-def _target_loss(state: State, tick: Tick, goal: Goal) -> tuple[Tensor, Tensor, Tensor] | None:
+def _target_loss(
+    state: State, tick: Tick, goal: Goal, output: Tensor
+) -> tuple[Tensor, Tensor, Tensor] | None:
     """Return an objective's losses, its metric and where there is a target, [B] each; None where nothing counts."""
-    signals, output = tick.step_signals.signals, tick.ports[OBJECTIVE][:, goal.outputs or slice(None)]
+    signals = tick.step_signals.signals
     if goal.target and goal.target not in signals:
         return None
     if goal.last_only and (tick.step_signals.step + 1) % state.system.hold:
@@ -138,7 +147,7 @@ def _return_losses_and_actions(state: State, update: Update) -> None:
                 if read.message is not None:
                     valid = policy.advantages.valid[t] & as_mask(read.counted, read.message.sent)
                     returned = ReturnedAction(actions[t], mask_fill_zero(valid, advantages[t]), valid)
-                    read.message.actions.append(returned)
+                    ledger.add_action(read.message, returned)
 
 
 def _injections(state: State, update: Update, step: int) -> list[Injection]:
@@ -203,7 +212,9 @@ def _auxiliary_losses(state: State, group: LearningGroup, window: Window) -> lis
         if channel is None or not channel.gradient.auxiliary or not channel.injects:
             continue
         first = next((tick for tick in window.ticks() if tick.agent == channel.sender), None)
-        last = dict(window.sent).get(channel.name)  # the state at its end is all that is read outside it
+        last = dict(window.sent).get(
+            channel.name
+        )  # the state at its end: the only one that is read outside it
         if first is not None and last is not None and first.participates:
             nothing_follows = last.no_injection is True
             target = channel.zeros if nothing_follows else synthetic_gradient(state, channel, last)
@@ -265,7 +276,7 @@ def lambda_returns(state: State, closed: EndedWindows, step: int) -> dict[str, l
                 gathered = _returns(state, Update(group, past), traced, gathered, step)
             # Zero where an episode ended before: its last state is an example of that already.
             own, counted = gathered.get(channel.name, channel.zeros), as_mask(read.counted, channel.zeros)
-            message.gradient = mask_fill_zero(counted, own)
+            ledger.replace_gradient(message, mask_fill_zero(counted, own))
             found.setdefault(channel.name, []).append(message)
     return found
 
@@ -282,11 +293,13 @@ def _returns(state: State, update: Update, traced: list[Channel], beyond: Tensor
         predicted = synthetic_gradient(state, memory, last) if last is not None and learns else None
         if last is not None and predicted is not None:
             # trace (G - SG) beside the SG that is injected anyway
-            own = memory.gradient
-            predicted = predicted if own.clip is None else clipped(predicted, own.clip)
-            more = injectable(last, own.trace * (beyond[memory.name] - predicted))
-            injection = Injection(window.live[memory.name, last.stamp], more)
-            terms.append(_term(injection, own.discount, batch))
+            predicted = (
+                predicted if memory.gradient.clip is None else clipped(predicted, memory.gradient.clip)
+            )
+            more = injectable(last, memory.gradient.trace * (beyond[memory.name] - predicted))
+            terms.append(
+                _term(Injection(window.live[memory.name, last.stamp], more), memory.gradient.discount, batch)
+            )
     gradients = gradients_of([*window_loss(state, window).roots, *terms], list(leaves.values()))
     window.release()
     return {name: g * batch for name, g in zip(leaves, gradients, strict=True) if g is not None}

@@ -1,7 +1,6 @@
 """The reference engine: what a step computes, one agent at a time. Every other engine is held to it.
 
-Read this file first, then forward, ledger, policies, backward, predictors, state. The numbers of rules are those of
-docs/semantics.md. A step (rule 13):
+Read this file first. The numbers of rules are those of docs/semantics.md. A step (rule 13):
 
 1. the environment shows its signals;
 2. messages arrive, and the agents that are due tick: `tick` (forward.py, ledger.py);
@@ -99,13 +98,13 @@ class ReferenceEngine(State):
         # ... then everything moves: the order cannot matter.
         for update in updates:
             update_returns(self, update)
-        for name, own in (pair for update in updates for pair in update.gradients.items()):
-            self.follow(self.agents[name].learner, own, step)
-        for name, learned in (*gradients.items(), *inputs.items()):
-            channel = self.channels[name]
-            model = channel.input.model if learned.of_input else channel.gradient.predictor
-            assert model is not None
-            self.follow(model, learned.gradients, step)
+        for update in updates:
+            for name, own in update.gradients.items():
+                self.optimizers[self.agents[name].learner].step(own, step)
+        for name, learned in gradients.items():
+            self.optimizers[self.channels[name].gradient.predictor].step(learned.gradients, step)
+        for name, trained in inputs.items():
+            self.optimizers[self.channels[name].input.model].step(trained.gradients, step)
         for update in updates:
             further_passes(self, update, step)
         for _, window in [*closed, *dropped]:

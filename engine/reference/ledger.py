@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.backward_requests import value_of
+from antiphon.comms.examples import ReturnedAction
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.clock import uses_of
 from antiphon.engine.heart.message import Message, Read, StepSignals, Window
 from antiphon.errors import EngineError
 
@@ -46,13 +46,20 @@ def mask_fill_zero(mask: RowMask, value: Tensor) -> Tensor:
 def send(channel: Channel, step: int, live: Tensor, signals: StepSignals, **of: Any) -> Message:
     """Enter a message [B, …] with `of`, its other fields; ticks between its arrival and the next one's use it (rule 5)."""
     ledger, link, sent = channel.ledger, channel.ledger.link, value_of(live)
-    clocks = ledger.sender.after(step), ledger.receiver, ledger.windows, link.delay
-    uses = uses_of(step, *clocks, read=ledger.read, state=channel.state)
-    message = Message(step, sent, link.carry(step, sent), signals, *uses, **of)
+    start, stop = step + link.delay, ledger.sender.after(step) + link.delay
+    ticks = range(ledger.receiver.following(start), stop, ledger.receiver.period)
+    if not ticks and ledger.read != "last":  # a newer one is there by then, beside which it is read
+        ticks = range(ticks.start, ticks.start + 1)
+    if channel.state and ledger.windows.number(ticks.start) == ledger.windows.number(step):
+        ticks = range(0)  # within a window a state is passed on with its graph
+    windows = {ledger.windows.number(tick) for tick in ticks}
+    deadline = max(map(ledger.windows.end, windows), default=step)
+    first = ticks[0] if ticks else None
+    message = Message(step, sent, link.carry(step, sent), signals, first, windows, deadline, **of)
     message.lost = link.lost(step, len(sent), sent.device)
     message.no_injection = message.void
-    message.finished = step if message.unread else None
-    message.pinned = not (message.unread and channel.state)
+    message.finished = None if ticks else step
+    message.pinned = bool(ticks) or not channel.state
     _note_newest(channel, step)  # the gradients of this step have come back by now
     message.newest_returned = None if ledger.returned is None else ledger.returned.value
     ledger.messages[step] = message
@@ -164,6 +171,16 @@ def add_loss(uses: list[Read], loss: Tensor) -> None:
         counted = [as_mask(read.counted, message.sent) for read in uses if read.message is message]
         lost = mask_fill_zero(torch.stack(counted).any(0), loss)
         message.loss = lost if message.loss is None else lost + message.loss
+
+
+def add_action(message: Message, returned: ReturnedAction) -> None:
+    """Add what the receiver did at a tick that used a message (rule 9)."""
+    message.actions.append(returned)
+
+
+def replace_gradient(message: Message, gradient: Tensor) -> None:
+    """Put another gradient in place of what came back: clipped, or a return over several windows (rule 11)."""
+    message.gradient = gradient
 
 
 def close(window: Window, receiving: list[Channel], step: int) -> None:

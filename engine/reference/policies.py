@@ -29,6 +29,9 @@ from antiphon.engine.reference.ledger import mask_fill_zero
 from antiphon.engine.reference.state import State
 from antiphon.nets.random import seed_for, uniform
 
+Constants = tuple[Trajectory, Advantages, Tensor | None]
+"""Of a pass over a window: what was done and followed, and log-probabilities [T, B] of the first pass; None: this is it."""
+
 
 def act(state: State, tick: Tick) -> None:
     """Let an acting agent's tick set its action, which holds until its next tick; a policy's is sampled (rule 37)."""
@@ -74,7 +77,7 @@ def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | 
     advantages = policy.advantages(trajectory, values, statistics=before)
     if not advantages.valid.any():
         return None
-    first = pass_losses(agent, ticks, trajectory, advantages)
+    first = pass_losses(agent, ticks, (trajectory, advantages, None))
     return PolicyWindow(ticks, trajectory, advantages, first)
 
 
@@ -98,22 +101,15 @@ def _outcome(state: State, own: Rewards, steps: list[StepSignals]) -> tuple[Tens
 
 
 def pass_losses(
-    agent: Agent,
-    ticks: Sequence[Tick],
-    trajectory: Trajectory,
-    advantages: Advantages,
-    before: Tensor | None = None,
-    rows: Tensor | slice = slice(None),
+    agent: Agent, ticks: Sequence[Tick], constants: Constants, rows: Tensor | slice = slice(None)
 ) -> PolicyLosses:
-    """Return the losses of a pass over some environments of a window, whose ticks have their ports (rules 41, 42).
-
-    `before`: the log-probabilities [T, B] of the first pass; None: this is it.
-    """
+    """Return the losses of a pass over some environments of a window, whose ticks have their ports (rules 41, 42)."""
     assert agent.policy is not None
     outputs, values = _port(ticks, OBJECTIVE, rows), _port(ticks, VALUE, rows)
     values = None if values is None else values[..., 0]
     messages = [(log_prob[:, rows], entropy[:, rows]) for log_prob, entropy in _messages(agent, ticks)]
-    made = trajectory.of(rows), advantages.of(rows), None if before is None else before[:, rows]
+    trajectory, advantages, then = constants
+    made = trajectory.of(rows), advantages.of(rows), None if then is None else then[:, rows]
     return agent.policy.losses(outputs, values, *made, messages=messages)
 
 
@@ -169,11 +165,11 @@ def further_passes(state: State, update: Update, step: int) -> None:
             for agent, known in windows:
                 assert agent.goal is not None
                 constants = known.trajectory, known.advantages, known.first.log_prob
-                found = pass_losses(agent, known.ticks, *constants, rows)
+                found = pass_losses(agent, known.ticks, constants, rows)
                 known.further.append(found.figures)
                 losses.append(agent.goal.weight * found.losses)
             gradients = state.gradients(update, [torch.stack(losses).sum() / len(rows)], step)
             if gradients is None:
                 return
             for name, own in gradients.items():
-                state.follow(state.agents[name].learner, own, step)
+                state.optimizers[state.agents[name].learner].step(own, step)

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import Example, encode
-from antiphon.comms.synthetic_gradients import Predictor, newest_returned
-from antiphon.comms.synthetic_inputs import InputModel
+from antiphon.comms.model import Model
+from antiphon.comms.synthetic_gradients import newest_returned
 from antiphon.engine.heart.channel import Channel, SyntheticGradient, SyntheticInput
 from antiphon.engine.heart.message import Message
 from antiphon.engine.heart.updates import EndedWindows, PredictorUpdate
@@ -100,11 +100,11 @@ def gradient_updates(
         if not channel.ledger.wants_gradient:  # nothing is returned: it learns when its sender does (rule 9)
             windows = [w for _, w in closed if state.participates(channel.sender, w.number)]
             messages = [m for w in windows for sent, m in w.sent if sent == name and not m.unread]
-        learned = _learned(state, channel, predictor, _examples(state, channel, messages, step), step)
+        examples = _examples(state, channel, messages, step)
+        learned = _learned(state, channel, predictor, [predictor.loss(one) for one in examples], step)
         if learned is not None:
-            updates[name] = learned
-            if watch:
-                learned.prediction = constant(predictor.predict(newest_returned(learned.examples)))
+            prediction = constant(predictor.predict(newest_returned(examples))) if watch else None
+            updates[name] = PredictorUpdate(examples, *learned, prediction)
     return updates
 
 
@@ -114,9 +114,9 @@ def input_updates(state: State, step: int) -> dict[str, PredictorUpdate]:
     for name, channel in state.channels.items():
         model, examples, channel.input.examples = channel.input.model, channel.input.examples, []
         if model is not None and not model.frozen:
-            learned = _learned(state, channel, model, examples, step)
+            learned = _learned(state, channel, model, [model.loss(one) for one in examples], step)
             if learned is not None:
-                updates[name] = learned
+                updates[name] = PredictorUpdate(examples, *learned, of_input=True)
     return updates
 
 
@@ -126,7 +126,7 @@ def _examples(state: State, channel: Channel, messages: list[Message], step: int
     for message in messages:
         if channel.gradient.outliers is not None and message.gradient is not None:
             before = channel.gradient.outliers.clip_count
-            message.gradient = channel.gradient.outliers.clip(message.gradient)
+            ledger.replace_gradient(message, channel.gradient.outliers.clip(message.gradient))
             if channel.gradient.outliers.clip_count and not before:
                 line = f"channel {channel.name}: the norm of a returned gradient is more than ten times the median; "
                 state.system.divergence.events.append((step, line + "it is clipped, and so are later ones"))
@@ -144,21 +144,20 @@ def _examples(state: State, channel: Channel, messages: list[Message], step: int
 
 
 def _learned(
-    state: State, channel: Channel, model: Predictor | InputModel, examples: list[Example], step: int
-) -> PredictorUpdate | None:
-    """What a predictor learns from examples; None: there are none, or it has diverged, and is disabled (32)."""
-    if not examples:
+    state: State, channel: Channel, model: Model, losses: list[Tensor], step: int
+) -> tuple[Tensor, list[Tensor]] | None:
+    """The sum of a predictor's losses, and its gradients; None: there is none, or it has diverged, and is disabled (32)."""
+    if not losses:
         return None
-    loss = torch.stack([model.loss(one) for one in examples]).sum()
+    loss = torch.stack(losses).sum()
     gradients = list(torch.autograd.grad(loss, model.trainable))
-    of_input = model is channel.input.model
     wrong = state.divergence_of(gradients, [loss])
     if not wrong:
-        return PredictorUpdate(examples, constant(loss), gradients, of_input=of_input)
+        return constant(loss), gradients
     who, kind, what = channel.sender, "gradient", "its learning rate, or that of its synthetic gradients"
-    if of_input:
+    if model is channel.input.model:
         who, kind, what = channel.receiver, "input", "the learning rate of the synthetic input"
     line = f"agent '{who}': the loss of the synthetic {kind} of its channel {channel.name} at step {step + 1}"
     state.report(step, f"{line} {wrong}; lower {what}")
-    (channel.input if of_input else channel.gradient).disable(torch.tensor([True]))
+    (channel.input if kind == "input" else channel.gradient).disable(torch.tensor([True]))
     return None

@@ -16,10 +16,50 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 from antiphon.errors import DivergenceError
 from antiphon.nets.random import uniform
-from antiphon.nets.torch_optimisers import TorchOptimiser, plain_optimiser
+from antiphon.nets.torch_optimisers import TorchOptimiser, plain_optimiser, rate_shares
 
 MOMENTS = {"momentum": "momentum_buffer", "mean": "exp_avg", "square": "exp_avg_sq"}
 """Names of an optimiser's moments where they are saved, and in torch."""
+
+
+class Optimizer:
+    """A plain optimiser of torch on the parameters of one network or predictor, with its schedule (rule 22).
+
+    Its moments are the very tensors of the owner's optimiser, whose state is saved.
+    """
+
+    def __init__(self, owner: Learner | Model) -> None:
+        self.owner, self.built, self.parameters = owner, owner.optimiser, owner.trainable
+        if isinstance(self.built, TorchOptimiser):
+            self.torch = self.built.torch
+        else:
+            self.torch = plain_optimiser(self.built, float(owner.rate.base))
+        self.shares = rate_shares(self.torch, float(owner.rate.base))
+
+    def step(self, gradients: Sequence[Tensor | None], now: int) -> None:
+        """Clip and follow gradients, one per parameter in order, if any; a parameter that nothing reaches has zero."""
+        if self.torch is None or all(g is None for g in gradients):  # frozen, or not reached
+            return
+        self.owner.updates += 1
+        pairs = zip(self.parameters, gradients, strict=True)
+        found = [torch.zeros_like(p) if g is None else g for p, g in pairs]
+        if self.built.clip is not None:
+            norm = torch.stack([g.norm() for g in found]).norm()
+            found = [g * (self.built.clip / norm).clamp(max=1.0) for g in found]
+        for group, share in zip(self.torch.param_groups, self.shares, strict=True):
+            group["lr"] = self.owner.rate(now) * share
+        saved = {} if isinstance(self.built, TorchOptimiser) else self.built.state
+        for i, p in enumerate(self.parameters):
+            p.grad = found[i]
+            moments = {theirs: saved[ours][i] for ours, theirs in MOMENTS.items() if ours in saved}
+            if "steps" in saved:  # torch counts by parameter, the owner once
+                moments["step"] = saved["steps"][0].clone()
+            if moments:
+                self.torch.state[p] = moments
+        self.torch.step()
+        for steps in saved.get("steps", []):
+            steps += 1
+        self.torch.zero_grad()
 
 
 def gradients_of(terms: list[Tensor], inputs: list[Tensor]) -> list[Tensor | None]:
@@ -38,7 +78,9 @@ class State:
         self.system, self.batch, self.group_of = system, system.batch, system.group_of
         self.agents, self.channels = system.agents, system.channels
         self.nowhere = torch.zeros(system.batch, dtype=torch.bool, device=system.device)
-        self.optimizers: dict[Learner | Model, torch.optim.Optimizer] = {}
+        owners = [agent.learner for agent in self.agents.values()]
+        models = [model for channel in self.channels.values() for model in channel.models]
+        self.optimizers: dict[object, Optimizer] = {one: Optimizer(one) for one in (*owners, *models)}
         self.quarantine, self.bound = system.divergence.quarantine, system.divergence.bound
 
     def participates(self, agent: str, window: int) -> bool:
@@ -73,58 +115,23 @@ class State:
 
     def sum_tied(self, updates: Sequence[Update]) -> None:
         """Let tied parameters follow the sum of what reaches any of them; their agents step together (rule 27c)."""
-        ties = self.system.tied
+        keys = {name: list(agent.learner.parameters) for name, agent in self.agents.items()}
+        ties = [[(name, keys[name].index(key)) for name, key in tie] for tie in self.system.tied]
         # A tied agent learns from one window a step: it never waits for a delayed gradient.
         of = {name: update for update in updates for name, own in update.gradients.items() if own}
-        found = {
-            name: dict(zip(self.agents[name].learner.parameters, update.gradients[name], strict=True))
-            for name, update in of.items()
-        }
-        reached = {name for name, own in found.items() if any(g is not None for g in own.values())}
+        found = {name: list(update.gradients[name]) for name, update in of.items()}
+        reached = {name for name, own in found.items() if any(g is not None for g in own)}
         for tie in ties * len(ties):  # and those tied to them, and to these
             if not reached.isdisjoint(name for name, _ in tie):
                 reached.update(name for name, _ in tie)
         for tie in ties:
-            places = [(name, key) for name, key in tie if name in found and name in reached]
-            gradients = [g for name, key in places if (g := found[name][key]) is not None]
-            for name, key in places:
-                zeros = torch.zeros_like(self.agents[name].learner.parameters[key])
-                found[name][key] = sum(gradients, start=zeros)
+            places = [(name, i) for name, i in tie if name in found and name in reached]
+            gradients = [g for name, i in places if (g := found[name][i]) is not None]
+            for name, i in places:
+                zeros = torch.zeros_like(self.agents[name].learner.trainable[i])
+                found[name][i] = sum(gradients, start=zeros)
         for name, update in of.items():
-            update.gradients[name] = list(found[name].values())
-
-    def follow(self, owner: Learner | Model, gradients: Sequence[Tensor | None], now: int) -> None:
-        """Take a step of a plain optimiser of torch on the parameters of a network or predictor, with its schedule (22).
-
-        Gradients are clipped, one per parameter in order, if any; a parameter that nothing reaches has zero. Moments
-        are the very tensors of the owner's optimiser, whose state is saved.
-        """
-        built, parameters, rate = owner.optimiser, owner.trainable, float(owner.rate(now))
-        if not parameters or all(g is None for g in gradients):  # frozen, or not reached
-            return
-        owner.updates += 1
-        found = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients, strict=True)]
-        if isinstance(built, TorchOptimiser):
-            built.step(found, rate)
-            return
-        if built.clip is not None:
-            norm = torch.stack([g.norm() for g in found]).norm()
-            found = [g * (built.clip / norm).clamp(max=1.0) for g in found]
-        if owner not in self.optimizers:
-            self.optimizers[owner] = plain_optimiser(built, rate)
-        optimizer, saved = self.optimizers[owner], built.state
-        optimizer.param_groups[0]["lr"] = rate
-        for i, p in enumerate(parameters):
-            p.grad = found[i]
-            moments = {theirs: saved[ours][i] for ours, theirs in MOMENTS.items() if ours in saved}
-            if "steps" in saved:  # torch counts by parameter, the owner once
-                moments["step"] = saved["steps"][0].clone()
-            if moments:
-                optimizer.state[p] = moments
-        optimizer.step()
-        for steps in saved.get("steps", []):
-            steps += 1
-        optimizer.zero_grad()
+            update.gradients[name] = found[name]
 
     def divergence_of(self, gradients: Iterable[Tensor | None], others: Iterable[Tensor | None]) -> str:
         """Return what is wrong before anything moves: something is not finite, or the gradients too long; '': nothing."""

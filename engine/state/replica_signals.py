@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from antiphon.engine.heart.message import StepSignals
 
-__all__ = ["ReplicaSignals", "joined"]
+__all__ = ["joined", "joined_signals"]
 
 
-@dataclass(slots=True, eq=False)
-class ReplicaSignals(StepSignals):
-    """One step of several replicas, each in an environment of its own; signals are [replicas * B, …].
+def joined(each: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None) -> dict[str, Tensor]:
+    """Signals of several replicas by name, [B, …] each, as those of all, [replicas * B, …].
 
-    Attributes:
-        each: The same step of each replica, [B, …].
+    Args:
+        each: Of each replica. Where some have a signal, it is zeros for the others; a mask that is absent holds everywhere.
+        names: The signals to be joined; None: all.
     """
-
-    each: Sequence[StepSignals] = ()
-
-    def complete(self) -> None:
-        """Add the signals that have become known since."""
-        for name in dict.fromkeys(name for one in self.each for name in one.signals):
-            if name not in self.signals:
-                like = next(one.signals[name] for one in self.each if name in one.signals)
-                # A mask that is absent holds everywhere.
-                default = torch.ones_like(like) if name.startswith("_") else torch.zeros_like(like)
-                self.signals[name] = torch.cat([one.signals.get(name, default) for one in self.each])
+    found = {}
+    for name in dict.fromkeys(name for one in each for name in one) if names is None else names:
+        like = next((one[name] for one in each if name in one), None)
+        if like is not None:
+            default = torch.ones_like(like) if name.startswith("_") else torch.zeros_like(like)
+            found[name] = torch.cat([one.get(name, default) for one in each])
+    return found
 
 
-def joined(each: Sequence[StepSignals]) -> ReplicaSignals:
-    """The signals of one step of several replicas, side by side."""
-    step_signals = ReplicaSignals(each[0].step, {}, each=tuple(each))
-    step_signals.complete()
-    return step_signals
+def joined_signals(each: Sequence[StepSignals]) -> StepSignals:
+    """The signals of one step of several replicas."""
+    return StepSignals(each[0].step, joined([one.signals for one in each]))

@@ -24,7 +24,7 @@ from antiphon.engine.heart.message import (
     Tick,
 )
 from antiphon.engine.heart.rows import Replicas
-from antiphon.engine.state.replica_signals import ReplicaSignals, joined
+from antiphon.engine.state.replica_signals import joined_signals
 from antiphon.engine.state.trees import Tree, join, join_rows, split, split_rows
 
 __all__ = ["merge_state", "split_state"]
@@ -81,7 +81,7 @@ class _Split:
             "groups": list(groups.values()),
             "trails": {name: [list(state) for state in trail.items()] for name, trail in trails.items()},
             "actions": self._by_member(saved["actions"]),
-            "signals": [one for shared in saved["signals"] for one in _each(shared)],
+            "signals": [one for shared in saved["signals"] for one in self._each(shared)],
         }
 
     def _rows(self, value: Any, stack: Agent | Channel) -> Sequence[Any]:
@@ -97,6 +97,11 @@ class _Split:
 
     def _split(self, kind: type, tree: Tree, stack: Agent | Channel) -> list[Tree]:
         return split(kind, tree, len(stack.members), self.base.batch)
+
+    def _each(self, shared: StepSignals) -> list[StepSignals]:
+        """The signals of a step of each replica."""
+        each = split_rows(shared.signals, self.base.replicas, self.base.batch)
+        return [shared] if self.base.replicas == 1 else [StepSignals(shared.step, own) for own in each]
 
     def _signals_number(self, number: int, stack: Agent | Channel, k: int) -> int:
         """The number of a member's own signals, where those of all replicas have one."""
@@ -191,10 +196,6 @@ class _Split:
             }
 
 
-def _each(shared: StepSignals) -> Sequence[StepSignals]:
-    return shared.each if isinstance(shared, ReplicaSignals) else (shared,)
-
-
 def _stamps(groups: Iterable[Tree]) -> dict[str, set[int]]:
     """The stamps of the messages that windows need, by channel."""
     found: dict[str, set[int]] = {}
@@ -272,7 +273,7 @@ class _Merge:
         key = tuple(each[replica] for replica in range(replicas.count))
         if key not in self._numbers:
             self._numbers[key] = len(self.all_signals)
-            self.all_signals.append(joined([self.saved["signals"][number] for number in key]))
+            self.all_signals.append(joined_signals([self.saved["signals"][number] for number in key]))
         return self._numbers[key]
 
     def _ledger(self, stack: Channel, each: Sequence[Tree]) -> Tree:

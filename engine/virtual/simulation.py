@@ -143,10 +143,10 @@ class VirtualSimulation(Simulation):
         self._at_start, self._present = snapshot(whole), dict(self.world.step_signals.signals)
         self._newest: dict[int, AgentReport] = {}
         self._before = FreeFigures()
-        self.world = self._parts[0].world
+        self._world = self._parts[0].world
         self.backend = StackedBackend(self._view(whole), stacked=False)
         self.learned = AgentReport.empty(self.backend.stacked)
-        self.train_means = MeanAccumulator(self.backend.system)
+        self._train_means = MeanAccumulator(self.backend.system)
 
     def _part(self, number: int, **settings: Any) -> Part:
         part = Part(self.scenario, self.placement, number, stacked=False, free=self.free, **settings)
@@ -355,7 +355,7 @@ class VirtualSimulation(Simulation):
         self.cluster.load_state_dict(state["virtual"]["cluster"])
         self._before = FreeFigures(**state["virtual"]["before"])
         self._newest = {}
-        self.train_means = MeanAccumulator(self.backend.system)
+        self._train_means = MeanAccumulator(self.backend.system)
         self.train_means.load_state_dict(state["means"])
         self.validation.load_state_dict(state)
 

@@ -128,44 +128,27 @@ class World(Pictured):
         return self._stepped(self._actions(actions))
 
     @staticmethod
-    def step_all(worlds: Sequence[World], actions: Sequence[Any]) -> list[StepResult]:
+    def step_all(worlds: Sequence[World], actions: Any) -> StepResult:
         """Take a step of several environments of one class and the same options, computed at once.
 
         Args:
             worlds: The environments, which have taken as many steps since their reset.
-            actions: Of each, see `step`.
+            actions: Of all, row after row, see `step`.
 
         Returns:
-            For each what its own `step` would return, up to rounding.
+            What their own `step` would return, up to rounding, row after row. The state of each is views of rows.
         """
         first, batch = worlds[0], worlds[0].num_envs
         joint = copy.copy(first)
         joint.num_envs, joint._others = batch * len(worlds), worlds[1:]
         joint._uniform = {holds: row.repeat(len(worlds)) for holds, row in first._uniform.items()}
         joint._state = {name: torch.cat([one._state[name] for one in worlds]) for name in first._state}
-        given = [one._actions(own) for one, own in zip(worlds, actions, strict=True)]
-        result = joint._stepped({name: torch.cat([own[name] for own in given]) for name in given[0]})
-
-        each = zip(worlds, joint._divided(joint._state, worlds), joint._divided(result, worlds), strict=True)
-        results: list[StepResult] = []
-        for one, state, own in each:
-            one._state, one._step, one._tick = state, joint._step, joint._tick
-            results.append(own)
-        return results
-
-    def _divided(self, found: Any, worlds: Sequence[World]) -> Sequence[Any]:
-        """Rows of a tree of tensors, divided among several environments: one tree for each."""
-        count = len(worlds)
-        if isinstance(found, Tensor):
-            known = self.uniform(found)
-            if known is not None:
-                return [one._uniform[known] for one in worlds]
-            return found.view(count, found.shape[0] // count, *found.shape[1:]).unbind()
-        if isinstance(found, tuple):
-            return list(zip(*(self._divided(value, worlds) for value in found), strict=True))
-        columns = [self._divided(value, worlds) for value in found.values()]
-        rows = zip(*columns, strict=True) if columns else [()] * count
-        return [dict(zip(found, row, strict=True)) for row in rows]
+        result = joint._stepped(joint._actions(actions))
+        rows = zip(*(torch.split(value, batch) for value in joint._state.values()), strict=True)
+        for one, own in zip(worlds, rows, strict=True):
+            one._state = dict(zip(joint._state, own, strict=True))
+            one._step, one._tick = joint._step, joint._tick
+        return result
 
     def _stepped(self, choices: Actions) -> StepResult:
         self._step += 1
@@ -250,9 +233,10 @@ class World(Pictured):
     def _choice(self, name: str, count: int, given: Any) -> Tensor:
         """Return the choices of one part, checked where this waits for no device."""
         if given is None:
-            assert self._seed is not None
-            root = seed_for(self._seed, "actions", name)
-            return integers(root, self._step, self.num_envs, count, self.device)
+            envs = [self, *self._others]
+            roots = [seed_for(one._seed, "actions", name) for one in envs if one._seed is not None]
+            rows = self.num_envs // len(envs)
+            return torch.cat([integers(root, self._step, rows, count, self.device) for root in roots])
         given = torch.as_tensor(given)
         found = chosen(given, count)
         fits = found.shape == (self.num_envs,) and not found.is_floating_point()

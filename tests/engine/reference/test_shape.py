@@ -17,7 +17,7 @@ DECLARATIONS = {
     "antiphon.engine.policies.rewards": {"Rewards"},
 }
 """The types that say what was declared; nothing else of these modules is shared."""
-MOST_LINES = 1341
+MOST_LINES = 1375
 
 
 def imports(path: Path) -> dict[str, list[str]]:

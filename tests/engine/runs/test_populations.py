@@ -85,6 +85,41 @@ def test_structure_is_refused() -> None:
         antiphon.Population([digits(), digits(width=9)], seeds=[0, 1])
 
 
+@pytest.mark.parametrize("name", ["cartpole-team", "digits-mlp"])
+def test_what_is_read_of_a_member_is_what_its_own_run_shows(name: str) -> None:
+    """Also where another one is copied or keeps a history, and in the steps after."""
+    scenario = antiphon.load(name).resolve(values=TEAM if name == "cartpole-team" else {"width": 8})
+    population = antiphon.Population([scenario] * 3, seeds=[0, 1, 2], dtype=torch.float64)
+    alone = antiphon.Simulation(scenario, seed=1, dtype=torch.float64)
+    histories = [one.history for one in (population.simulations[1], alone)]
+    for step in range(17):
+        population.step()
+        alone.step()
+        if step % 7 == 3:
+            population.exploit(2, 0)
+        if step % 5 == 0:
+            read = [
+                (one.signals, one.world.figures(), one.train_means.means(), one.train_means.row())
+                for one in (population.simulations[1], alone)
+            ]
+            torch.testing.assert_close(*read, rtol=1e-10, atol=1e-10)
+    assert read[0][2] | read[0][3]
+    torch.testing.assert_close(*[[value for *_, value in one] for one in histories], equal_nan=True)
+
+
+def test_members_whose_agents_act_in_parts_are_what_they_are_alone() -> None:
+    """Agents that act are one stack over all members, where those of one member stand side by side."""
+    scenario = antiphon.load("capture-flag").resolve(values={"width": 8, "batch": 4, "unroll": 4})
+    agents = {name: agent.model_copy(update={"share": None}) for name, agent in scenario.agents.items()}
+    scenario = scenario.model_copy(update={"agents": agents})
+    population = antiphon.Population([scenario] * 2, seeds=[0, 1], dtype=torch.float64)
+    assert population.sequential_reason is None
+    alone = antiphon.Simulation(scenario, seed=1, dtype=torch.float64)
+    population.run(12)
+    alone.run(12)
+    assert not list(differences(facts(population.simulations[1]), facts(alone), tolerance=1e-10))
+
+
 # --- who is chosen -----------------------------------------------------------------------------------------
 
 

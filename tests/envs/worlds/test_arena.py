@@ -65,7 +65,7 @@ def state(envs: list[Race], name: str) -> Tensor:
 def play(envs: list[Race], strengths: Tensor) -> None:
     """Play the games of an episode, each row with the same action at all steps."""
     for _ in range(LIMIT):
-        World.step_all(envs, list(strengths.view(len(envs), -1)))
+        World.step_all(envs, strengths)
 
 
 def opponents(envs: list[Race]) -> list[int]:
@@ -136,13 +136,13 @@ def test_without_a_league_each_member_plays_itself() -> None:
 def test_a_league_that_is_saved_goes_on_with_the_same_bits_and_a_member_alone() -> None:
     envs, again = members(3), members(3)
     play(envs, torch.arange(18) % 9)
-    World.step_all(envs, [torch.arange(6)] * 3)
+    World.step_all(envs, torch.arange(6).repeat(3))
     for env, twin in zip(envs, again, strict=True):
         twin.load_state_dict(env.state_dict())
     alone = members(1)[0]
     alone.load_state_dict(envs[0].state_dict())
     for actions in (torch.arange(6), torch.tensor([4] * 6), torch.arange(6)):
-        results = [World.step_all(each, [actions] * 3) for each in (envs, again)]
+        results = [World.step_all(each, actions.repeat(3)) for each in (envs, again)]
         torch.testing.assert_close(*results, rtol=0, atol=0)
     torch.testing.assert_close(
         *([env.state_dict() for env in each] for each in (envs, again)), rtol=0, atol=0
