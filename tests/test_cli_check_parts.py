@@ -17,7 +17,7 @@ CUT = {"big-corporation": 1, "corporation": 1, "lossy": 3, "pipelined": 1, "ring
 """Scenarios that are cut in two as they are, with their lookahead."""
 REFUSED = {
     **dict.fromkeys(("cartpole-team", "copy", "feudal-keydoor", "referential-reward"), ACTING),
-    **dict.fromkeys(("capture-flag", "repeat-copy", "speaker-listener"), ACTING),
+    **dict.fromkeys(("capture-flag", "cartpole-prior", "repeat-copy", "speaker-listener"), ACTING),
     "char-lm": "the number of agents is 1; use at most 1",
     "mnist-split": LOCKED,
 }

@@ -175,7 +175,8 @@ class Population:
     def learned(self, member: int) -> dict[str, Any]:
         """Return the state of what a member has learned (see `exploit`); its tensors are the member's own."""
         backend = self.simulations[member].backend
-        return {key: backend.state_dict()[key] for key in stateful(backend.per_agent())}
+        state = backend.state_dict()
+        return {key: state[key] for key in stateful(backend.per_agent())}
 
     def load_learned(self, member: int, state: Mapping[str, Any]) -> None:
         """Continue a member with a copy of what another one has learned, which may be in another process."""

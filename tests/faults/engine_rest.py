@@ -449,8 +449,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "population-a-copy-keeps-its-own-predictors",
         "engine/populations/population.py",
-        "{key: other.state_dict()[key] for key in stateful(other.per_agent())}",
-        '{"learners": other.state_dict()["learners"]}',
+        "{key: state[key] for key in stateful(backend.per_agent())}",
+        '{"learners": state["learners"]}',
         "tests/engine/runs/test_populations.py::test_a_copy_gets_what_was_learned_and_keeps_all_else[lossy]",
     ),
     Fault(

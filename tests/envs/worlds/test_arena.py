@@ -219,10 +219,7 @@ def test_members_that_cannot_meet_are_refused(here: Path, cli: Commands, file: P
 
 
 @pytest.mark.long
-def test_a_league_that_is_killed_is_resumed_to_the_same_bits(
-    here: Path, cli: Commands, file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("antiphon.engine.populations.run.draw_lineage", lambda *_: None)
+def test_a_league_that_is_killed_is_resumed_to_the_same_bits(here: Path, cli: Commands, file: Path) -> None:
     words = "run mine.yaml --logdir runs --checkpoint-every 6"
     whole = cli.json(f"{words} --name whole")
     shutil.copytree(here / "runs/whole", here / "runs/killed")
