@@ -200,7 +200,7 @@ class Selection(Observer):
         self._write()
         for path in self.directory.glob(f"events.out.tfevents.*{SUFFIX}"):
             path.unlink()
-        self._events = EventFile(self.directory)
+        self._events, self._drawn = EventFile(self.directory), 0
         for selected in sorted({entry.step for entry in self.lineage} - {until}):
             self._write_events(selected)
 
@@ -208,7 +208,8 @@ class Selection(Observer):
         """Write the events of the run's end, and close their file."""
         assert self.until is not None  # it has begun
         self._write_events(self.until)
-        self._draw(self.until)
+        if self._drawn < len(self.lineage):
+            self._draw(self.until, self.lineage)
         if self._events is not None:
             self._events.close()
 
@@ -254,15 +255,17 @@ class Selection(Observer):
         write_csv(self.directory / LINEAGE, [head, *rows])
 
     def _write_events(self, step: int) -> None:
-        now = [entry for entry in self.lineage if entry.step == step]
+        """Write scores and values of all members at a step, and the lineage up to it if it has grown by a fifth."""
+        before = [entry for entry in self.lineage if entry.step <= step]
+        now = [entry for entry in before if entry.step == step]
         if self._events is not None and len(now) >= self.spec.members:
             self._events.scalars(step, self._scalars(now))
-            if len(self.lineage) >= 1.2 * self._drawn:  # not each time: the event file keeps all drawings
-                self._draw(step)
+            if len(before) >= 1.2 * self._drawn:  # not each time: the event file keeps all drawings
+                self._draw(step, before)
             self._events.sync()
 
-    def _draw(self, step: int) -> None:
-        picture, self._drawn = lineage_svg(self.lineage, self.spec, self.metric), len(self.lineage)
+    def _draw(self, step: int, lineage: Sequence[Entry]) -> None:
+        picture, self._drawn = lineage_svg(lineage, self.spec, self.metric), len(lineage)
         write_text(self.directory / FIGURE, picture)
         if self._events is not None:
             document = lineage_document(self.spec.population, picture)
