@@ -193,7 +193,7 @@ class StackedBackend(Engine):
         load_messages(self.system, found)
         for group in self.system.groups:
             self.forward_pass.replay(group.window)
-        if self.divergence.guard is not None:  # what it holds is not of this state
+        if self.divergence.later:  # what it holds is not of this state
             check_later(self)
 
 

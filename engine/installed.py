@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from antiphon.engine.features.divergence import DivergenceCheck, Guard
+from antiphon.engine.features.divergence import DivergenceCheck
 from antiphon.engine.heart.agent import AGE
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.learn import ObjectiveEvaluator
@@ -102,7 +102,9 @@ def check_later(engine: Engine) -> None:
     divergence = engine.system.divergence
     if divergence.quarantine or divergence.bound is not None or engine.system.replicas > 1:
         return
-    guard = engine.divergence.guard = Guard(engine.system.device)
+    from antiphon.engine.capture.guard import Guard
+
+    guard = engine.divergence = Guard(engine.divergence, engine.system.device)
     for owner in engine.divergence.statistics.owners:
         owner.optimiser.skip = guard.skip
     if engine.predictor_trainer.outliers is not None:

@@ -26,7 +26,7 @@ from antiphon.engine.capture.conditions import obstacle_of, period_of
 from antiphon.engine.capture.inputs import NumberLog, Numbers, StaticInputs, StepInput, inputs_of
 from antiphon.engine.capture.loop_state import LoopState, Snapshot
 from antiphon.engine.capture.recorder import CudaGraphRecorder, NotRecordable, Recorder
-from antiphon.engine.features.divergence import Guard
+from antiphon.engine.features.divergence import DivergenceCheck
 from antiphon.engine.installed import check_later
 from antiphon.engine.metrics.report import AgentReport
 from antiphon.engine.state.compatibility import same_bits
@@ -150,7 +150,7 @@ class CapturedLoop:
         self.obstacle: str | None = None
         self.replayed = 0
         self._backend: StackedBackend | None = None
-        self._guard: Guard | None = None
+        self._divergence: DivergenceCheck | None = None
         self._reached = 0
         """Steps taken, by the newest period; 0: the simulation has gone on from there."""
         self._periods = 0
@@ -194,13 +194,13 @@ class CapturedLoop:
     def _follow(self, simulation: BaseSimulation) -> None:
         """Begin anew with another backend, or where another state has been loaded into it."""
         backend = simulation.backend
-        known = self._backend is backend and self._guard is backend.divergence.guard
+        known = self._backend is backend and self._divergence is backend.divergence
         if known or not isinstance(backend, StackedBackend):
             return
         self.obstacle, self.period = obstacle_of(backend.system), period_of(backend.system)
-        if self.obstacle is None and backend.divergence.guard is None:
+        if self.obstacle is None and not backend.divergence.later:
             check_later(backend)
-        self._backend, self._guard = backend, backend.divergence.guard
+        self._backend, self._divergence = backend, backend.divergence
         self._state = LoopState(backend, simulation.train_means)
         self._reached = self._periods = 0
         self._offset: int | None = None

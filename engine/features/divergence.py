@@ -3,17 +3,14 @@
 `Divergence` is what a scenario says about it, `DivergenceCheck` what a step does: gradients are checked before any is
 applied, and what has diverged is reported, or disabled (quarantine).
 
-On a GPU every look at a number stops the stream of work. There the guard leaves the numbers on the device: a step that
-diverged is skipped by the optimisers themselves, and so is every step after it; the next synchronisation reports which
-agents diverged, and when.
+On a GPU every look at a number stops the stream of work: there the guard (engine/capture/guard.py) takes this one's place.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,10 +21,9 @@ from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.rows import mask_fill_zero, mask_not, members_and
 from antiphon.engine.heart.updates import PredictorUpdate, Update
 from antiphon.errors import DivergenceError
-from antiphon.nets.optimisers import Skip
 from antiphon.nets.trained_parameters import TrainedParameters
 
-__all__ = ["Divergence", "DivergenceCheck", "Guard", "Place", "Report", "RunningStatistics"]
+__all__ = ["Divergence", "DivergenceCheck", "Report", "RunningStatistics"]
 
 NOT_FINITE = "is not finite"
 GRADIENT, LOSS = (f"{what} {{at}} {NOT_FINITE}" for what in ("gradient", "loss"))
@@ -121,122 +117,6 @@ class Divergence:
         self.events.append((found.step, str(found)))
 
 
-class Place(NamedTuple):
-    """Whose numbers a guard has checked.
-
-    Attributes:
-        kind: `update` (an agent's gradients), `loss` (its losses), `returned` (what a window returns over a channel), or
-            `predictor` or `input` (loss and gradients of a channel's).
-        name: Of the agent or channel, or of a stack of them.
-        turn: The place of its update among those of a step, in the order in which they are reported.
-    """
-
-    kind: str
-    name: str
-    turn: int = 0
-
-
-class Guard:
-    """Remembers on the device the first step at which something was not finite; the host waits at `read` alone.
-
-    A tensor costs one or two launches, for the largest magnitude of each member, which no finite number makes overflow; a
-    step costs six more.
-
-    Args:
-        device: Where.
-
-    Attributes:
-        skip: What optimisers are to do from that step on.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self._skip = torch.tensor([0.0, 1.0]).to(device)
-        self.skip = Skip(*self._skip.unbind())
-        self._marks = torch.tensor([True, False]).to(device)
-        """What `_sound` differs from where a step is skipped, and where it is counted."""
-        self._largest = torch.zeros(1, device=device)
-        """The largest magnitude of all so far; NaN, and infinity, stay."""
-        self._sound = torch.ones((), dtype=torch.bool, device=device)
-        self._steps = torch.zeros((), dtype=torch.int64, device=device)
-        """Steps, since the first, in which everything was finite."""
-        self._first: int | None = None
-        self._lone: list[tuple[Place, Tensor]] = []
-        """Numbers of lone agents and channels that are still to be checked: all in one call."""
-        self._stacked: list[tuple[Place, Tensor]] = []
-        """Largest magnitudes of the members of stacks, [N] each."""
-        self._found: dict[tuple[tuple[Place, int], ...], Tensor] = {}
-        """By places and their members: the largest magnitudes at the newest check before the first that failed, or at that."""
-
-    @torch.no_grad()
-    def look(self, place: Place, count: int, numbers: Iterable[Tensor | None]) -> None:
-        """Have numbers checked at the next `check`.
-
-        Args:
-            place: Whose they are.
-            count: N, its members.
-            numbers: [N, …], or rows, each.
-        """
-        for tensor in numbers:
-            if tensor is None or not tensor.numel():
-                continue
-            if count == 1:
-                self._lone.append((place, tensor.reshape(-1)))
-            else:
-                largest = torch.linalg.vector_norm(tensor.reshape(count, -1), math.inf, dim=1)
-                self._stacked.append((place, largest))
-
-    @torch.no_grad()
-    def check(self) -> None:
-        """Check what has been noted by `look`: from now on `tripped` has it."""
-        lone, stacked, self._lone, self._stacked = self._lone, self._stacked, [], []
-        if not lone and not stacked:
-            return
-        each = [own for _, own in stacked]
-        if lone:
-            each += [own.view(1) for own in torch._foreach_norm([own for _, own in lone], math.inf)]
-        magnitudes = torch.cat([self._largest, *each])
-        places = (*((place, len(own)) for place, own in stacked), *((place, 1) for place, _ in lone))
-        before = self._found.get(places)
-        self._found[places] = magnitudes if before is None else torch.where(self._sound, magnitudes, before)
-        self._largest = magnitudes.amax(0, keepdim=True)
-        torch.lt(self._largest[0], math.inf, out=self._sound)  # NaN is not less
-        torch.ne(self._sound, self._marks, out=self._skip)
-
-    def close(self, step: int) -> None:
-        """Count a step; every one is to be counted, from the first to be checked on."""
-        self._first = step if self._first is None else self._first
-        self._steps.add_(self._sound)
-
-    def frozen(self, before: Tensor, after: Tensor) -> Tensor:
-        """Return `after`, or `before` once something was not finite."""
-        return torch.where(self._sound, after, before)
-
-    def in_place(self) -> list[Tensor]:
-        """Return the tensors that a step changes in place."""
-        return [self._skip, self._sound, self._steps]
-
-    def values(self) -> dict[str, Any]:
-        """Return what a step replaces, without a copy of a tensor."""
-        return {"largest": self._largest, "found": dict(self._found)}
-
-    def load_values(self, values: Mapping[str, Any]) -> None:
-        """Load what a step has replaced; the tensors are used as they are."""
-        self._largest, self._found = values["largest"], dict(values["found"])
-
-    def read(self) -> tuple[int, dict[Place, list[int]]] | None:
-        """Wait for the device; return the step, and the members by place; None: all is well."""
-        if self._first is None or not float(self.skip.flag):
-            return None
-        wrong: dict[Place, list[int]] = {}
-        for places, magnitudes in self._found.items():
-            each = torch.split(magnitudes[1:], [count for _, count in places])
-            for (place, _), own in zip(places, each, strict=True):
-                members = [n for n, size in enumerate(own.tolist()) if not size < math.inf]
-                if members:
-                    wrong[place] = sorted({*wrong.get(place, ()), *members})
-        return self._first + int(self._steps), wrong
-
-
 class RunningStatistics:
     """The running statistics of learners and predictors; these are values, which a step replaces.
 
@@ -275,7 +155,7 @@ class RunningStatistics:
         A sender that diverges may send finite messages first whose squares overflow; it is disabled, and its receiver's
         running variance would be infinite for ever.
         """
-        moved = [owner for owner in self._owners if self._moved(owner)]
+        moved = list(dict.fromkeys(owner for owner, _, _ in self.replaced()))
         new = [own for owner in moved for own in owner.buffers.values() if own.is_floating_point()]
         if not new or math.isfinite(torch.stack(torch._foreach_norm(new, math.inf)).sum().item()):
             return
@@ -287,24 +167,12 @@ class RunningStatistics:
             finite = [own.reshape(len(own), -1).isfinite().all(1) for own in owner.buffers.values()]
             self.restore_members(owner, torch.logical_not(torch.stack(finite).all(0)))
 
-    def _moved(self, owner: TrainedParameters) -> list[str]:
-        """The names of those of an owner that the step has replaced."""
-        return [name for name, before in self._before[owner].items() if owner.buffers[name] is not before]
-
-    def keep_where(self, guard: Guard) -> None:
-        """Put those that a step has replaced back once the guard has found something that is not finite, or where they are not."""
-        replaced: dict[torch.dtype, list[tuple[TrainedParameters, str, Tensor]]] = {}
+    def replaced(self) -> Iterator[tuple[TrainedParameters, str, Tensor]]:
+        """Those that the step has replaced: whose, the name, and the value of before."""
         for owner in self._owners:
-            for name in self._moved(owner):
-                before = self._before[owner][name]
-                replaced.setdefault(before.dtype, []).append((owner, name, before))
-        for each in replaced.values():  # all at once: statistics are small
-            old = torch.cat([before.reshape(-1) for _, _, before in each])
-            new = torch.cat([owner.buffers[name].reshape(-1) for owner, name, _ in each])
-            new = torch.where(new.abs() < math.inf, new, old)  # NaN is not less
-            kept = torch.split(guard.frozen(old, new), [before.numel() for _, _, before in each])
-            for (owner, name, before), own in zip(each, kept, strict=True):
-                owner.buffers = {**owner.buffers, name: own.view(before.shape)}
+            for name, before in self._before[owner].items():
+                if owner.buffers[name] is not before:
+                    yield owner, name, before
 
 
 class DivergenceCheck:
@@ -317,9 +185,11 @@ class DivergenceCheck:
         groups: The learning groups of single agents, which are disabled as wholes.
 
     Attributes:
-        guard: What checks on the device, and is read by the host at `synchronize` only; None: the host checks at every step.
         statistics: Running statistics of before the step.
     """
+
+    later = False
+    """Whether what has diverged is known at `synchronize` only."""
 
     def __init__(
         self,
@@ -330,44 +200,13 @@ class DivergenceCheck:
     ) -> None:
         self.divergence = divergence
         self.agents, self.channels = agents, channels
-        self.guard: Guard | None = None
+        self.groups = groups
         self.statistics = RunningStatistics(agents, channels)
-        self._group_of = {name: group for group in groups for name in group.members}
-        self._checked = 0
-        """Updates that have been given to the guard at this step."""
+        self.group_of = {name: group for group in groups for name in group.members}
         self._stopped: set[int] = set()
         """Replicas that have been disabled."""
 
-    def synchronize(self) -> None:
-        """Wait for the device, and raise if anything was not finite since.
-
-        Raises:
-            DivergenceError: It names the agent or channel, and the step; from there on nothing has moved.
-        """
-        found = None if self.guard is None else self.guard.read()
-        if found is None:
-            return
-        step, wrong = found
-        updates = [place for place in wrong if place.kind in ("update", "returned", "loss")]
-        if updates:
-            first = min(place.turn for place in updates)
-            found_in: dict[LearningGroup, str] = {}
-            for place in sorted(updates, key=lambda one: one.kind != "loss"):  # else a gradient is named
-                for name in self._names_of(place, wrong[place]) if place.turn == first else ():
-                    found_in[self._group_of[name]] = LOSS if place.kind == "loss" else GRADIENT
-            group = next(g for g in dict.fromkeys(self._group_of.values()) if g in found_in)
-            self._report_group(group, found_in[group], step)
-        place = min(wrong, key=lambda one: (one.kind == "input", one.turn))
-        channel = self.channels[place.name].members[wrong[place][0]]
-        self._report_channel(channel, NOT_FINITE, step, of_input=place.kind == "input")
-
-    def _names_of(self, place: Place, members: Sequence[int]) -> list[str]:
-        """The agents whose gradients a place has: of what is returned, those that return it."""
-        if place.kind in ("update", "loss"):
-            return [self.agents[place.name].members[n].name for n in members]
-        return [self.channels[place.name].members[n].receiver for n in members]
-
-    def disable_stopped_replicas(self) -> None:
+    def decide(self) -> None:
         """Disable every member of the replicas that have diverged: nothing of them moves at this step either."""
         for replica in self.divergence.stopped.keys() - self._stopped:
             self._stopped.add(replica)
@@ -382,6 +221,14 @@ class DivergenceCheck:
                 channel.gradient.disable(members)
                 channel.input.disable(members)
 
+    def close(self, step: int) -> None:
+        """End a step: under quarantine running statistics stay finite."""
+        if self.divergence.quarantine:
+            self.statistics.restore_not_finite()
+
+    def synchronize(self) -> None:
+        """Nothing to wait for: every step is checked at once."""
+
     def revive(self, replica: int) -> None:
         """Let a replica that has diverged take part again, once a state is loaded into it."""
         self.divergence.stopped.pop(replica, None)
@@ -395,68 +242,22 @@ class DivergenceCheck:
         Raises:
             DivergenceError: One has, and the scenario says stop.
         """
-        if self.guard is not None:
-            for turn, update in enumerate(updates, self._checked):
-                self._guard_update(self.guard, update, turn)
-            self._checked += len(updates)
-            return list(updates)
         checked = [t for update in updates for t in (*_losses(update), *_own(update), *_deltas(update))]
         if self.divergence.fine(checked):
             return list(updates)
-        kept = list(updates)
-        for update in updates:
-            if self._stacked(update):
-                self._disable_members(update, step)
-            elif wrong := self._wrong_of(update):
-                self._report_group(update.group, wrong, step)
-                for name in update.group.members:
-                    self.agents[name].disable(torch.ones(1, dtype=torch.bool))
-                kept.remove(update)
-        return kept
+        return [update for update in updates if self._disable_members(update, step)]
 
-    def _wrong_of(self, update: Update) -> str:
-        """What is wrong with an update of lone agents; '': nothing."""
-        wrong = self.divergence.members(1, _own(update), _deltas(update))
-        if wrong:
-            return f"gradient {{at}} {wrong[0]}"
-        return LOSS if self.divergence.members(1, [], _losses(update)) else ""
-
-    def _stacked(self, update: Update) -> bool:
-        return any(self.agents[name].stacked for name in update.group.members)
-
-    def _guard_update(self, guard: Guard, update: Update, turn: int) -> None:
-        for name, gradients in update.gradients.items():
-            guard.look(Place("update", name, turn), len(self.agents[name].members), gradients)
-        for name, losses in update.window_loss.losses.items():
-            guard.look(Place("loss", name, turn), len(self.agents[name].members), [losses.loss])
-        for read, gradient in update.returned.items():
-            members = len(self.channels[read.channel].members)
-            guard.look(Place("returned", read.channel, turn), members, [gradient])
-
-    def decide(self) -> None:
-        """Let the guard, where there is one, check all that it has been given at this step: optimisers have it then."""
-        self._checked = 0
-        if self.guard is not None:
-            self.guard.check()
-
-    def close(self, step: int) -> None:
-        """End a step: under quarantine running statistics stay finite; they no longer move once the guard has tripped."""
-        if self.guard is None:
-            if self.divergence.quarantine:
-                self.statistics.restore_not_finite()
-        else:
-            self.guard.close(step)
-            self.statistics.keep_where(self.guard)
-
-    def _disable_members(self, update: Update, step: int) -> None:
-        """Disable the members of an update that have diverged, each with all that it learns with."""
+    def _disable_members(self, update: Update, step: int) -> bool:
+        """Disable the members of an update that have diverged, each with all that it learns with; return whether any is left."""
         wrong = self._groups_diverged(update)
-        for group in dict.fromkeys(self._group_of.values()):
+        for group in self.groups:
             if group in wrong:
-                self._report_group(group, wrong[group], step)
+                self.report_group(group, wrong[group], step)
+        left = False
         for name in update.group.members:
             agent = self.agents[name]
-            bad = torch.tensor([self._group_of[member.name] in wrong for member in agent.members])
+            bad = torch.tensor([self.group_of[member.name] in wrong for member in agent.members])
+            left = left or not bool(bad.all())
             if not bool(bad.any()):
                 continue
             agent.disable(bad)
@@ -471,6 +272,7 @@ class DivergenceCheck:
             if isinstance(disabled, Tensor):
                 disabled = channel.of_receiver(disabled)
             channel.ledger.restrict(read, mask_not(disabled))
+        return left
 
     def _groups_diverged(self, update: Update) -> dict[LearningGroup, str]:
         """By group of single agents: what is wrong with its gradients or losses. Returned gradients that are not finite are zeroed."""
@@ -482,7 +284,7 @@ class DivergenceCheck:
             finite = torch.stack([g.isfinite().all(1) for g in flat]).all(0).tolist() if flat else []
             norms = torch.stack([g.norm(dim=1) for g in flat]).norm(dim=0).tolist() if flat else []
             for n, (sound, norm) in enumerate(zip(finite, norms, strict=True)):
-                group = self._group_of[agent.members[n].name]
+                group = self.group_of[agent.members[n].name]
                 if members is not None and not bool(members[n]):
                     continue
                 if not sound:
@@ -501,14 +303,15 @@ class DivergenceCheck:
                 gradient = mask_fill_zero(channel.of_receiver(rows), gradient)
                 update.returned[read] = gradient
             for k in self.divergence.members(len(channel.members), [], [gradient]):
-                wrong.setdefault(self._group_of[channel.members[k].receiver], GRADIENT)
+                wrong.setdefault(self.group_of[channel.members[k].receiver], GRADIENT)
         for name, losses in update.window_loss.losses.items():
             each = self.agents[name].members
             for n in self.divergence.members(len(each), [], [losses.loss]):
-                wrong.setdefault(self._group_of[each[n].name], LOSS)
+                wrong.setdefault(self.group_of[each[n].name], LOSS)
         return wrong
 
-    def _report_group(self, group: LearningGroup, what: str, step: int) -> None:
+    def report_group(self, group: LearningGroup, what: str, step: int) -> None:
+        """Report what is wrong with a group of agents, with `at` for the step: see `Divergence.report`."""
         text = (
             f"agent {{agents}}: the {what.format(at=f'at step {step + 1}')}; "
             "lower its learning rate, or the scale of the synthetic gradients it receives"
@@ -528,23 +331,13 @@ class DivergenceCheck:
             models = channel.input if of_input else channel.gradient
             new = [k for k in diverged if models.disabled is None or not models.disabled[k]]
             for k in new:
-                self._report_channel(channel.members[k], diverged[k], step, of_input=of_input)
+                self.report_channel(channel.members[k], diverged[k], step, of_input=of_input)
             models.disable(torch.tensor([k in new for k in range(len(channel.members))]))
             if models.all_disabled:
                 del updates[name]
 
     def _diverged(self, updates: Mapping[str, PredictorUpdate]) -> dict[str, dict[int, str]]:
-        """What is wrong with the numbers of some members, by name and place; one reduction where nothing is.
-
-        All are left to the guard where there is one.
-        """
-        if self.guard is not None:
-            for turn, (name, update) in enumerate(updates.items()):
-                kind = "input" if update.of_input else "predictor"
-                self.guard.look(
-                    Place(kind, name, turn), update.loss.numel(), [*update.gradients, update.loss]
-                )
-            return {}
+        """What is wrong with the numbers of some members, by name and place; one reduction where nothing is."""
         if self.divergence.fine([t for update in updates.values() for t in (update.loss, *update.gradients)]):
             return {}
         found = {
@@ -553,7 +346,8 @@ class DivergenceCheck:
         }
         return {name: diverged for name, diverged in found.items() if diverged}
 
-    def _report_channel(self, channel: Channel, what: str, step: int, *, of_input: bool) -> None:
+    def report_channel(self, channel: Channel, what: str, step: int, *, of_input: bool) -> None:
+        """Report what is wrong with the loss of a channel's synthetic gradient or input: see `Divergence.report`."""
         kind, end = ("input", channel.receiver) if of_input else ("gradient", channel.sender)
         fix = (
             "the learning rate of the synthetic input"

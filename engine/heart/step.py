@@ -137,10 +137,9 @@ class Engine:
         stand_ins = self.forward_pass.stand_ins
         input_gradients = {} if stand_ins is None else stand_ins.gradients(frozen=self.frozen)
         self.divergence.check_predictors(input_gradients, step)
-        self.divergence.disable_stopped_replicas()
+        self.divergence.decide()
         for hook in self.before_move:
             hook([update for updates in turns for update in updates])
-        self.divergence.decide()
         if not self.frozen:  # all is computed and finite: now, and only now, parameters move
             for updates in turns:
                 self.apply(updates, step)

@@ -57,7 +57,6 @@ class FurtherPasses:
         """Take all of them, and move the parameters after each."""
         for found in self.updates(closed, step):
             updates = self.engine.checked(found, step)
-            self.engine.divergence.disable_stopped_replicas()
             self.engine.divergence.decide()
             self.engine.apply(updates, step)
 

@@ -239,8 +239,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "divergence-the-bound-is-of-single-tensors",
         "engine/features/divergence.py",
-        "lengths = torch.stack([t.norm(dim=1) for t in flat]).norm(dim=0)",
-        "lengths = torch.stack([t.norm(dim=1) for t in flat]).amax(dim=0)",
+        "norms = torch.stack([g.norm(dim=1) for g in flat]).norm(dim=0).tolist()",
+        "norms = torch.stack([g.norm(dim=1) for g in flat]).amax(dim=0).tolist()",
         "tests/engine/heart/test_quarantine.py::test_the_bound_is_on_the_length_of_what_reaches_an_agents_parameters[lone]",
     ),
     Fault(
