@@ -33,7 +33,7 @@ class Mixing:
         """The credit of a message, [rows, size] per sample before `clip` and `scale`; None: nothing."""
         own, credit = channel.gradient, self.predictor_trainer.predictions.get(message)
         if credit is None and own.needs_actions:  # actions have only just come back
-            credit = self.predictor_trainer.predict(channel, message)
+            credit = self.predictor_trainer.prediction_of(channel, message)
             credit = channel.zeros if credit is None else credit
         if credit is None:
             return None

@@ -179,23 +179,30 @@ class Agent(Quarantine):
 
     def participates(self, window: int) -> RowMask:
         """The rows in which it learns from `window`."""
-        enabled = self.disabled is None or mask_not(self.disabled_rows)
+        enabled = mask_not(self.disabled_rows)
         return enabled if self.participation is None else mask_and(self.participation.rows(window), enabled)
 
     # --- what it observes ----------------------------------------------------------------------------------
 
-    def observations(self, signal: Callable[[str], Tensor], dtype: torch.dtype) -> list[Tensor]:
-        """What the members observe, [rows, …] each, in the order in which they declare it, ages left out.
+    def observations(
+        self, signal: Callable[[str], Tensor], dtype: torch.dtype, ages: Tensor | None = None
+    ) -> list[Tensor]:
+        """What the members observe, [rows, …] each, in the order in which they declare it.
 
         What all observe is [B, …] where the fan-in does not want it repeated.
 
         Args:
             signal: Returns a signal of the step by its name, [replicas * B, …], as it enters a network.
             dtype: Of what the network reads.
+            ages: [rows, channels] of its messages, where it observes them.
         """
         flat = len(self.learner.network.input_shape) == 1
-        found = (self.member_rows(names, signal, dtype) for names in self.inputs.observed if names[0] != AGE)
-        return [rows.reshape(len(rows), -1) if flat else rows for rows in found]
+        observations = []
+        for names in self.inputs.observed:
+            rows = ages if names[0] == AGE else self.member_rows(names, signal, dtype)
+            if rows is not None:
+                observations.append(rows.reshape(len(rows), -1) if flat else rows)
+        return observations
 
     def member_rows(
         self, names: tuple[str, ...], signal: Callable[[str], Tensor], dtype: torch.dtype

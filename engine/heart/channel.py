@@ -6,6 +6,7 @@ Shapes: K channels, B environments.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -223,13 +224,12 @@ class Channel:
 
     def examples_for(self, mask: RowMask) -> Members:
         """The channels of several with an enabled predictor that a message is an example for: with a row in the mask."""
-        if not self.stacked or (self.gradient.disabled is None and not isinstance(mask, Tensor)):
+        if not self.stacked:
             return None
-        members = torch.ones(len(self.members), dtype=torch.bool)
-        if isinstance(mask, Tensor):
-            members = self.members_in(mask)
-        both = members_and(members, self.gradient.enabled)
-        return None if both is None or bool(both.all()) else both
+        members = members_and(
+            self.members_in(mask) if isinstance(mask, Tensor) else None, self.gradient.enabled
+        )
+        return None if members is None or bool(members.all()) else members
 
     def enabled_predictions(self, rows: Tensor) -> Tensor:
         """Synthetic gradients, zeros where the predictor is disabled."""
@@ -276,4 +276,4 @@ class Channel:
     @property
     def size(self) -> int:
         """Components of one message."""
-        return int(torch.Size(self.shape).numel())
+        return math.prod(self.shape)

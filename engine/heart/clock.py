@@ -161,12 +161,11 @@ def uses_of(
             return None, set(), stamp
         stop = first + 1
     waiting = {windows.number(tick) for tick in range(first, stop, receiver.period)}
-    return first, waiting, windows.end(max(waiting))  # a window without a tick never closes
+    return first, waiting, windows.end(max(waiting))
 
 
 Call = tuple[str, ...]
 """The agents evaluated as one batch: one, or several tied ones of the same wave."""
-_CACHED = 256
 
 
 class Schedule:
@@ -179,19 +178,12 @@ class Schedule:
 
     def __init__(self, clocks: Mapping[str, Clock], waves: Sequence[Sequence[Call]]) -> None:
         self._clocks = clocks
-        self._kinds = tuple(dict.fromkeys(clocks.values()))
         self.waves = waves
         self._calls = [call for wave in waves for call in wave]
-        self._cache: dict[tuple[bool, ...], list[Call]] = {}
 
     def calls(self, step: int) -> list[Call]:
         """Return the calls due at `step`, in an order in which every sender of a zero-delay channel comes first."""
-        pattern = tuple(clock.due(step) for clock in self._kinds)
-        if pattern not in self._cache:
-            if len(self._cache) >= _CACHED:
-                self._cache.clear()
-            self._cache[pattern] = [call for call in self._calls if self._clocks[call[0]].due(step)]
-        return self._cache[pattern]
+        return [call for call in self._calls if self._clocks[call[0]].due(step)]
 
     def ticks(self, step: int) -> list[str]:
         """Return the agents due at `step`, in the same order."""

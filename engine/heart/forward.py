@@ -39,7 +39,7 @@ def _aligned(read: Read) -> StepSignals:
 
 
 class ForwardPass:
-    """Evaluates the agents of a system, one call at a time; `follow` and `send` are a run's own.
+    """Evaluates the agents of a system, one call at a time; a probe or a rollout may override `follow` and `send`.
 
     Args:
         system: The agents, channels and groups.
@@ -122,8 +122,7 @@ class ForwardPass:
         """Return what a tick reads as it is differentiated: a message made in this window, a leaf, or a constant."""
         message, passed_on = read.message, channel.coupling == "locked" or channel.state
         if message is not None and passed_on and (channel.name, message.stamp) in window.live:
-            there = message.void is False or mask_not(message.void)
-            return Read(channel.name, available=there, stamp=message.stamp)
+            return Read(channel.name, available=mask_not(message.void), stamp=message.stamp)
         # Over a locked channel it was made in an earlier window, where its credit is lost.
         constant_only = channel.coupling == "locked" or tick.participates is False
         if isinstance(tick.participates, Tensor) and not constant_only:
@@ -136,9 +135,7 @@ class ForwardPass:
         """Enter a message, [rows, …] with its graph, in the channel's ledger and return it."""
         return channel.ledger.send(step, live, step_signals)
 
-    def evaluate(
-        self, ticks: list[Tick], window: Window, buffers: dict[str, Tensor], *, replay: bool = False
-    ) -> dict[str, Tensor]:
+    def evaluate(self, ticks: list[Tick], window: Window, buffers: dict[str, Tensor]) -> dict[str, Tensor]:
         """Evaluate a network for the ticks of one call, which get its ports, and return the new running statistics."""
         first = self.system.agents[ticks[0].agent]
         learner = first.learner
@@ -156,8 +153,6 @@ class ForwardPass:
         for i, tick in enumerate(ticks):
             names = self.system.agents[tick.agent].ports
             tick.ports = {n: ports[n] if len(ticks) == 1 else ports[n].chunk(len(ticks))[i] for n in names}
-            if replay:
-                self._send_again(tick, window)
         return buffers | after
 
     def inputs(self, tick: Tick, window: Window) -> Tensor:
@@ -181,10 +176,7 @@ class ForwardPass:
     def observations(self, tick: Tick) -> list[Tensor]:
         """What a tick's network reads beside messages, in declared order: see `Agent.observations`."""
         agent = self.system.agents[tick.agent]
-        observations = agent.observations(self.signal_of(tick), self.system.dtype)
-        if tick.ages is not None:
-            observations.insert(agent.inputs.observes.index(AGE), tick.ages)
-        return observations
+        return agent.observations(self.signal_of(tick), self.system.dtype, tick.ages)
 
     def signal_of(self, tick: Tick) -> Callable[[str], Tensor]:
         """The signals that a tick works on, as they enter its network."""
@@ -243,9 +235,7 @@ class ForwardPass:
 
     def _annotate(self, channel: Channel, agent: Agent, message: Message) -> None:
         """Note what is known of a message; what would poison its readers is void (looked at under quarantine only)."""
-        void: RowMask = False
-        if agent.disabled is not None:
-            void = channel.of_sender(agent.disabled_rows)
+        void = channel.of_sender(agent.disabled_rows)
         if self.system.divergence.quarantine:
             void = mask_or(void, channel.not_finite(message.sent))
         if void is not False or channel.gradient.ends or self.system.episode is not None:
@@ -268,4 +258,6 @@ class ForwardPass:
         buffers = dict(window.start)
         for ticks in window.calls:
             name = self.system.owner_of[ticks[0].agent]
-            buffers[name] = self.evaluate(ticks, window, buffers[name], replay=True)
+            buffers[name] = self.evaluate(ticks, window, buffers[name])
+            for tick in ticks:
+                self._send_again(tick, window)

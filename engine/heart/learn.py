@@ -62,7 +62,6 @@ class ObjectiveEvaluator:
         self.system = system
         self.policies: PolicyEvaluator | None = None
         """Hook on windows of agents that learn from rewards."""
-        self._hold = system.hold
 
     def window(self, window: Window) -> WindowLoss:
         """Sum the losses of a window."""
@@ -105,7 +104,7 @@ class ObjectiveEvaluator:
         """A single objective at one tick, without its weight; a network's own loss may have no target."""
         if goal.target and goal.target not in tick.step_signals.signals:
             return None
-        if goal.last_only and (tick.step_signals.step + 1) % self._hold:
+        if goal.last_only and (tick.step_signals.step + 1) % self.system.hold:
             return None
         target = tick.step_signals.signals[goal.target] if goal.target else None
         present = tick.step_signals.signals.get(f"_{goal.target}")
@@ -138,7 +137,7 @@ class Steering(Protocol):
 
 
 class BackwardPass:
-    """Builds the backward requests of windows and books their results. The flags of a message: `heart/message.py`.
+    """Builds the backward requests of windows and books their results.
 
     Args:
         system: Agents, channels and groups.
@@ -213,7 +212,7 @@ class BackwardPass:
 
     def predict(self, closing: EndedWindows) -> None:
         """Evaluate the synthetic gradients of all messages of closed windows that are injected into, at once."""
-        self.predictor_trainer.predict_missing(
+        self.predictor_trainer.predict(
             [
                 (channel, message)
                 for _, window in closing
@@ -242,11 +241,8 @@ class BackwardPass:
             credit = None if given_up else self._credit(channel, message)
             if credit is None:
                 continue
-            if channel.gradient.disabled is not None:
-                credit = channel.enabled_predictions(credit)
-            if participates is not True or message.no_injection is not False:
-                rows = mask_and(channel.of_sender(participates), mask_not(message.no_injection))
-                credit = mask_fill_zero(rows, credit)
+            rows = mask_and(channel.of_sender(participates), mask_not(message.no_injection))
+            credit = mask_fill_zero(rows, channel.enabled_predictions(credit))
             if channel.coupling == "delayed":
                 yield Injection(live, credit)
             else:
@@ -274,7 +270,7 @@ class BackwardPass:
             return message.gradient if message.complete else None
         if not channel.injects:
             return None
-        if channel.mixes and self.mixing is not None:
+        if channel.may_mix and self.mixing is not None:
             credit = self.mixing.credit(channel, message)
         else:
             credit = self.predictor_trainer.predictions.get(message)

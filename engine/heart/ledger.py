@@ -109,8 +109,8 @@ class Ledger:
         return message
 
     def _uses(self, stamp: int) -> tuple[int | None, set[int], int]:
-        following, receiver, delay = self.sender.after(stamp), self.receiver, self.link.delay
-        return uses_of(stamp, following, receiver, self.windows, delay, read=self.read, state=self.state)
+        next_stamp, receiver, delay = self.sender.after(stamp), self.receiver, self.link.delay
+        return uses_of(stamp, next_stamp, receiver, self.windows, delay, read=self.read, state=self.state)
 
     def returned_at(self, stamp: int) -> int | None:
         """Step at which a message's gradient is back at its sender over a perfect link; None: it is not read.
@@ -190,9 +190,6 @@ class Ledger:
 
     def reads(self, step: int) -> list[Read]:
         """Return what the receiver's tick at `step` reads, oldest first: one, or as many as `read` puts side by side."""
-        if self.read == "last":
-            stamp = self.sender.latest(step - self.link.delay)
-            return [Read(self.name) if stamp is None else self._read(stamp)]
         arrived = [read for stamp in self.due(step) if (read := self._read(stamp)).message is not None]
         return arrived or [Read(self.name)]
 
@@ -202,8 +199,6 @@ class Ledger:
             return Read(self.name)
         if self.held is not None and (message.lost is not None or self.remembers):
             return self.held.read(self.messages, message, self._arrives(message))
-        if message.void is False:
-            return Read(self.name, message.received, True, message, True)
         if message.void is True:
             return Read(self.name, None, False, message)
         valid = mask_not(message.void)
@@ -246,10 +241,9 @@ class Ledger:
         known = read.counted if isinstance(read.counted, bool) else read.somewhere
         before = False if message.counted is False else message.somewhere
         message.somewhere = True if known or before else None if known is None else before
-        message.counted = True if read.counted is True else mask_or(message.counted, read.counted)
+        message.counted = mask_or(message.counted, read.counted)
         if gradient is not None:
-            if read.counted is not True:
-                gradient = mask_fill_zero(read.counted, gradient)
+            gradient = mask_fill_zero(read.counted, gradient)
             message.gradient = gradient if message.gradient is None else message.gradient + gradient
 
     @staticmethod
@@ -315,7 +309,7 @@ class Ledger:
             self.held.cut(ended)
 
     def _last_state(self, step: int, terminated: RowMask) -> None:
-        """Let the gradient of the state that an episode ended with be known: it is zero."""
+        """Book a zero gradient for the state that an episode ended with: nothing follows it."""
         stamp = self.sender.latest(step)
         message = None if stamp is None else self.messages.get(stamp)
         if message is None:
@@ -324,8 +318,8 @@ class Ledger:
         if last is False or (isinstance(last, Tensor) and not bool(last.any())):
             return
         if message.unread:  # of no more use but as an example, which is complete now
-            known = replace(message, counted=last, gradient=torch.zeros_like(message.sent))
-            self.completed.setdefault(step + self.back, []).append(known)
+            complete = replace(message, counted=last, gradient=torch.zeros_like(message.sent))
+            self.completed.setdefault(step + self.back, []).append(complete)
         else:
             message.counted, message.somewhere = mask_or(message.counted, last), None
 

@@ -49,29 +49,27 @@ class PredictorTrainer:
         self.contexts: Contexts | None = None
         self.outliers: ClippedReturns | None = None
 
-    def predict_missing(self, requested: list[tuple[Channel, Message]]) -> None:
+    def predict(self, sent: list[tuple[Channel, Message]]) -> None:
         """Evaluate the synthetic gradients of messages; `predictions` has them while they stay true."""
-        missing = [
+        requested = [
             (channel, message, predictor, example)
-            for channel, message in requested
+            for channel, message in sent
             if (predictor := channel.gradient.predictor) is not None
-            # must not see what has come back
+            # a prediction must not see what has come back
             and (example := self.example(channel, message, answered=False)) is not None
         ]
-        found = predict_all([(own, example) for *_, own, example in missing], learn=not self.frozen)
-        for (channel, message, _, example), prediction in zip(missing, found, strict=True):
+        requests = [(predictor, example) for *_, predictor, example in requested]
+        predicted = predict_all(requests, learn=not self.frozen)
+        for (channel, message, _, example), prediction in zip(requested, predicted, strict=True):
             if example.target is not None and example.valid is not None:  # no own loss, no injection
                 prediction = mask_fill_zero(example.valid, prediction)
-            prediction = constant(prediction)
-            if channel.gradient.disabled is not None:
-                prediction = channel.enabled_predictions(prediction)
-            self.predictions[message] = prediction
+            self.predictions[message] = channel.enabled_predictions(constant(prediction))
             if example.learned is not None:
                 self._learned[message] = example.learned
 
-    def predict(self, channel: Channel, message: Message) -> Tensor | None:
+    def prediction_of(self, channel: Channel, message: Message) -> Tensor | None:
         """Return the synthetic gradient of one message, [rows, size] per sample; None where it cannot be evaluated."""
-        self.predict_missing([(channel, message)])
+        self.predict([(channel, message)])
         return self.predictions.get(message)
 
     def forget(self, messages: Iterable[Message] | None = None) -> None:
@@ -96,8 +94,7 @@ class PredictorTrainer:
         if own.needs_actions and not message.actions:
             return None
         context = message.step_signals.context(own.context, self.system.dtype)
-        if context is not None:
-            context = channel.places.replicas.to_rows(context)
+        context = None if context is None else channel.to_rows(context)
         if own.ends and self.contexts is not None:
             context = self.contexts.with_ends(context, channel, message)
         example = Example(message.sent, context, None)

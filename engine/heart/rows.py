@@ -1,4 +1,4 @@
-"""Rows of a stack, (member, environment): masks of them, and what of them belongs to which member.
+"""Rows of a stack, (member, environment): masks of rows, and the rows of each member.
 
 A mask that is the same everywhere is a Python bool, so that the common cases (every environment, none) cost no tensor
 operation; any other is a tensor of rows, [B] or [N * B] bool. Where each holds:

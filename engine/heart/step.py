@@ -63,7 +63,7 @@ class Engine:
         self.reach: Reach | None = None
         """Hook on updates of stacks: the members that learn, and that a signal reaches, and no others, take a step."""
         self.depths: dict[LearningGroup, int] = {}
-        """Hook on the order of a step's windows: after how many others a group's is differentiated; absent: after none."""
+        """Hook on the order of a step's windows: the turn in which a group's is differentiated, 0 unless given."""
         self.before_move: list[Callable[[Sequence[Update]], None]] = []
         """Hooks on all updates of a step, before any parameter moves."""
         self.after_move: list[Callable[[Sequence[Update], int], None]] = []
@@ -183,13 +183,12 @@ class Engine:
         No two windows of one group, which share its parameters, are differentiated together; and where a channel mixes
         in what comes back at the same step, its receiver comes before its sender.
         """
-        turns: list[EndedWindows] = []
+        turns: dict[int, EndedWindows] = {}
         taken: dict[LearningGroup, int] = {}
         for group, window in sorted(closing, key=lambda one: self.depths.get(one[0], 0)):
             turn = taken[group] = max(taken.get(group, -1) + 1, self.depths.get(group, 0))
-            turns.extend([] for _ in range(turn + 1 - len(turns)))
-            turns[turn].append((group, window))
-        return [turn for turn in turns if turn]
+            turns.setdefault(turn, []).append((group, window))
+        return [turns[turn] for turn in sorted(turns)]
 
     def checked(self, updates: list[Update], step: int) -> list[Update]:
         """Return updates with the members that they move, as far as they have not diverged."""
@@ -221,9 +220,8 @@ class Engine:
                 agent = self.system.agents[name]
                 if not agent.learner.trainable or all(g is None for g in gradients):
                     continue
-                members = update.stepping_members.get(name)
-                if agent.disabled is not None:
-                    members = update.stepping_members[name] = members_and(members, agent.enabled)
+                members = members_and(update.stepping_members.get(name), agent.enabled)
+                update.stepping_members[name] = members
                 if members is None or bool(members.any()):
                     steps.append((agent.learner, gradients, members if agent.stacked else None))
         step_all(steps, step)

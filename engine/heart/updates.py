@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["EndedWindows", "Losses", "PredictorUpdate", "StepReport", "Update", "WindowLoss"]
 
 EndedWindows = list[tuple[LearningGroup, Window]]
-"""Windows that have ended, with whose they are."""
+"""Windows that have ended, each with its learning group."""
 
 
 @dataclass(slots=True)

@@ -130,7 +130,7 @@ def _measure(
     with torch.no_grad():
         for name, message in rollout.sent.items():
             channel = system.channels[name]
-            signal = trainer.predict(channel, message)
+            signal = trainer.prediction_of(channel, message)
             if signal is not None and message.no_injection is not True:
                 signal = signal if channel.gradient.clip is None else clipped(signal, channel.gradient.clip)
                 signals[name] = mask_fill_zero(mask_not(message.no_injection), signal)

@@ -89,7 +89,7 @@ def true_gradients(simulation: BaseSimulation, horizon: int = 0) -> dict[str, Pr
         trainer, channels = predictor_trainer_of(rollout.system), rollout.system.channels
         with torch.no_grad():
             synthetic = {
-                name: trainer.predict(channels[name], message)
+                name: trainer.prediction_of(channels[name], message)
                 for name, message in rollout.sent.items()
                 if channels[name].gradient.predictor is not None
             }
