@@ -15,8 +15,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-an-example's-first-step-counts-in-place-of-its-last",
         "engine/heart/learn.py",
-        "if goal.last_only and (tick.step_signals.step + 1) % self._hold:",
-        "if goal.last_only and tick.step_signals.step % self._hold:",
+        "if goal.last_only and (tick.step_signals.step + 1) % self.system.hold:",
+        "if goal.last_only and tick.step_signals.step % self.system.hold:",
         "tests/contracts/test_contracts.py::test_documents[library corporation, {}-reference]",
     ),
     Fault(
@@ -50,8 +50,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-an-ended-episode-is-injected",
         "engine/heart/learn.py",
-        "rows = mask_and(channel.of_sender(participates), mask_not(message.no_injection))\n                credit",
-        "rows = channel.of_sender(participates)\n                credit",
+        "rows = mask_and(channel.of_sender(participates), mask_not(message.no_injection))\n            credit",
+        "rows = channel.of_sender(participates)\n            credit",
         "tests/contracts/test_contracts.py::test_documents[ends-reference]",
     ),
     Fault(
