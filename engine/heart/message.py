@@ -114,7 +114,7 @@ class Message:
     lost: Tensor | None = field(default=None, metadata=ROWS)
     """[rows] bool: where the link lost it."""
     void: RowMask = field(default=False, metadata=ROWS)
-    """Where its episode has ended since it was sent."""
+    """Where its episode has ended since it was sent, or it would poison who reads it."""
     no_injection: RowMask = field(default=False, metadata=ROWS)
     """Where its episode ended before it could be used: there nothing is injected either."""
     counted: RowMask = field(default=False, metadata=ROWS)

@@ -119,19 +119,20 @@ class Engine:
         Raises:
             DivergenceError: A number is not finite, or longer than the bound, and the scenario says stop.
         """
-        closing, dropped = self._take_ended_windows(step)
+        ended, dropped = self._take_ended_windows(step)
         at_once = self.backward_pass.at_once
-        learning = [(group, window) for group, window in closing if window not in at_once]
-        self.backward_pass.predict(learning)
+        not_yet = [(group, window) for group, window in ended if window not in at_once]
+        self.backward_pass.predict(not_yet)
         turns: list[list[Update]] = []
-        for turn in self._turns(closing):
-            turns.append(self.checked(self.backward_pass.differentiate(turn, step), step))
+        for windows in self._turns(ended):
+            turns.append(self.checked(self.backward_pass.differentiate(windows, step), step))
             for update in turns[-1]:
                 self.backward_pass.book(update)
-        local = self.predictor_trainer.local_examples([window for _, window in learning])
-        for group, window in [*closing, *dropped]:
+        updates = [update for turn in turns for update in turn]
+        local = self.predictor_trainer.local_examples([window for _, window in not_yet])
+        for group, window in [*ended, *dropped]:
             self._close(group, window, step)
-        returns = {} if self.returns is None else self.returns.extend(closing, step)
+        returns = {} if self.returns is None else self.returns.extend(ended, step)
         gradients = self.predictor_trainer.gradients(local, returns, step, watch=watch)
         self.divergence.check_predictors(gradients, step)
         stand_ins = self.forward_pass.stand_ins
@@ -139,20 +140,20 @@ class Engine:
         self.divergence.check_predictors(input_gradients, step)
         self.divergence.decide()
         for hook in self.before_move:
-            hook([update for updates in turns for update in updates])
+            hook(updates)
         if not self.frozen:  # all is computed and finite: now, and only now, parameters move
-            for updates in turns:
-                self.apply(updates, step)
+            for turn in turns:
+                self.apply(turn, step)
             self.predictor_trainer.apply(gradients, step)
             self.predictor_trainer.apply(input_gradients, step)
             for after in self.after_move:
-                for updates in turns:
-                    after(updates, step)
+                for turn in turns:
+                    after(turn, step)
         self.predictor_trainer.forget()
-        for _, window in [*closing, *dropped]:
+        for _, window in [*ended, *dropped]:
             window.release()
         self.divergence.close(step)
-        return StepReport([u for updates in turns for u in updates], gradients, input_gradients)
+        return StepReport(updates, gradients, input_gradients)
 
     def _take_ended_windows(self, step: int) -> tuple[EndedWindows, EndedWindows]:
         """Take the windows that end at `step` from their groups: those to learn from, and those given up.
@@ -160,32 +161,32 @@ class Engine:
         Each group gets a new one. Windows that wait for delayed gradients stay with their group, without their graph,
         which is made again when they are learned from.
         """
-        closing: EndedWindows = []
+        ended: EndedWindows = []
         dropped: EndedWindows = []
         for group in self.system.groups:
             number = group.windows.ending(step)
             if number is None:
                 continue
             window, group.window = group.window, Window()
-            if window.number != number:  # without a tick
+            if window.number != number:  # no agent has ticked in it
                 self._close(group, Window(number), step)
             elif group.late and self.late is not None:
                 ready, given_up = self.late.sort(group, window, step)
-                closing += ready
+                ended += ready
                 dropped += given_up
             else:
-                closing.append((group, window))
-        return closing, dropped
+                ended.append((group, window))
+        return ended, dropped
 
-    def _turns(self, closing: EndedWindows) -> list[EndedWindows]:
-        """Closed windows in the order in which they are differentiated.
+    def _turns(self, ended: EndedWindows) -> list[EndedWindows]:
+        """Windows that have ended in the order in which they are differentiated.
 
         No two windows of one group, which share its parameters, are differentiated together; and where a channel mixes
         in what comes back at the same step, its receiver comes before its sender.
         """
         turns: dict[int, EndedWindows] = {}
         taken: dict[LearningGroup, int] = {}
-        for group, window in sorted(closing, key=lambda one: self.depths.get(one[0], 0)):
+        for group, window in sorted(ended, key=lambda one: self.depths.get(one[0], 0)):
             turn = taken[group] = max(taken.get(group, -1) + 1, self.depths.get(group, 0))
             turns.setdefault(turn, []).append((group, window))
         return [turns[turn] for turn in sorted(turns)]
