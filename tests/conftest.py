@@ -22,7 +22,13 @@ torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 gc.set_threshold(50_000, 20, 20)
 
-hypothesis.settings.register_profile("antiphon", deadline=None, derandomize=True)
+# No test depends on how busy the machine is: neither its inputs nor their generation have a time limit.
+hypothesis.settings.register_profile(
+    "antiphon",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 hypothesis.settings.load_profile("antiphon")
 
 
