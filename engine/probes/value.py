@@ -37,6 +37,7 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
 from antiphon.engine.inference.evaluation import first_lines
 from antiphon.engine.inference.rollout import rewired
+from antiphon.engine.metrics.figures import log_figures
 from antiphon.engine.probes.signal_alignment import signal_alignment, signal_rows
 from antiphon.engine.probes.truth import (
     DifferentiableRollout,
@@ -353,9 +354,7 @@ def write_value(simulation: BaseSimulation, step: int) -> None:
     predicted = predicted_channels(simulation._system) if few else []
     signals = signal_rows(signal_alignment(simulation, channels=predicted))
     seconds = Figure("run", "", "value_seconds", time.monotonic() - started)
-    rows = [seconds, *value_rows(found), *signals]
-    for recorder in simulation.recorders:
-        recorder.figures(step + 1, rows)
+    log_figures(simulation, step + 1, [seconds, *value_rows(found), *signals])
 
 
 # --- steering: the learning signal of some channels replaced -----------------------------------------------
