@@ -128,9 +128,8 @@ class HeadModel(Model):
         if pool == "mean":
             self.read_shape = (site_features(shape),)
         super().__init__(shape, context, **settings)  # type: ignore[arg-type]  # of the class beside it
-        self.frozen = (
-            self.frozen or not self.parameters
-        )  # a head without parameters, or whose own are constants
+        # a head without parameters, or whose own are constants
+        self.frozen = self.frozen or not self.parameters
 
     def pooled(self, message: Tensor) -> Tensor:
         """Return messages [..., M] pooled for the layers, [..., features]."""

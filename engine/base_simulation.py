@@ -444,9 +444,8 @@ class BaseSimulation:
                 self._start(state["seed"])
             state = checkpoint.copy_tree(state)
             self.now = state["now"]
-            if (
-                state["env"] is None
-            ):  # a checkpoint without it: what is learned can be used, and nothing follows
+            # a checkpoint without it: what is learned can be used, and nothing follows
+            if state["env"] is None:
                 self.world.reset(self.seed)
             else:
                 self._env.load_state_dict(state["env"])

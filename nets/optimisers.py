@@ -273,9 +273,8 @@ class Optimiser:
             return {name: [tensor[row] for tensor in tensors] for name, tensors in stack.state.items()}
         zeros = torch.zeros_like if self.size is None else _stacked_zeros
         state = {name: [zeros(p) for p in self.parameters] for name in self.moments}
-        if self.kind != "sgd" and (
-            self.parameters or self.size is None
-        ):  # one count for all: each step updates every parameter
+        # one count for all: each step updates every parameter
+        if self.kind != "sgd" and (self.parameters or self.size is None):
             device = self.parameters[0].device if self.parameters else "cpu"
             shape = () if self.size is None else (self.size,)
             state["steps"] = [torch.zeros(shape, dtype=torch.float32, device=device)]

@@ -378,9 +378,8 @@ class _Builder:
             raise DocumentError(
                 ("agents", name, *place, "read"), "'last' needs a stream of examples; use 'each'"
             )
-        if (
-            not spec.align
-        ):  # semantics 14: some tick is at an example's last step, and some at a value of the target
+        # semantics 14: some tick is at an example's last step, and some at a value of the target
+        if not spec.align:
             period, phase = spec.clock.period, spec.clock.phase
             every = 1 if goal.target is None else self.env.all_signals[goal.target].every
             if last and (phase + 1) % math.gcd(period, self.env.hold):

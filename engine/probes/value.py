@@ -252,9 +252,8 @@ class _Forks:
     def loss(self, state: dict[str, Any], steered: Callable[[], StackedBackend] | None = None) -> float:
         """Learn from `state` on, and return the readouts' mean loss in the second half; _NoLoss where there is none."""
         fork, horizon = self.fork, self.horizon
-        fork.backend = StackedBackend(
-            self.system, stacked=False
-        )  # a steered one would not know a locked window
+        # a steered one would not know a locked window
+        fork.backend = StackedBackend(self.system, stacked=False)
         fork._load_state_dict(state)
         if steered is not None:
             fork.backend = steered()

@@ -260,9 +260,8 @@ class RunWriter(Observer):
         facts: dict[str, Any] = {"steps": self._simulation.until, "step": self._simulation.now}
         if self._simulation.changes or "changes" in self.directory.facts:
             facts["changes"] = self._simulation.changes
-        if taken := self.directory.facts.get(
-            "weights"
-        ):  # those after the checkpoint that it goes on from are gone
+        # those after the checkpoint that it goes on from are gone
+        if taken := self.directory.facts.get("weights"):
             facts["weights"] = [each for each in taken if each["step"] <= self._simulation.now]
         self.directory.note_running(**facts)
 

@@ -120,9 +120,8 @@ class VirtualSimulation(Simulation):
             check_placement(system, placement)
             placement = dict(placement)
         else:
-            if (
-                placement is None
-            ):  # where nothing can be separated, a division by two is refused with the reason
+            # where nothing can be separated, a division by two is refused with the reason
+            if placement is None:
                 most = min(len(system.agents), self.profile.size)
                 placement = max(min(len(units_of(system)), most), min(2, most))
             placement = partition(system, self.scenario, placement)
