@@ -109,7 +109,6 @@ class Predictor(Model):
     Args:
         shape: Shape of one message; messages in transit are flat, M components.
         context: The signals it is conditioned on, in the order of their features in `Example.context`.
-        filter: Height and width of the filters (convolutions only).
         target: Signal predicted beside the gradient (only kinds with their own loss).
         normalise: `layer`: it reads the layer-normalised message; or `none`.
         settings: The other arguments of `Model`; `hidden` has widths, or numbers of filters.
@@ -133,7 +132,6 @@ class Predictor(Model):
         shape: tuple[int, ...],
         context: Sequence[ContextSpec],
         *,
-        filter: int = 5,
         target: ContextSpec | None = None,
         normalise: str = "none",
         **settings: Any,
@@ -142,7 +140,6 @@ class Predictor(Model):
         self.normalise = normalise
         self.size = torch.Size(shape).numel()
         self.context = tuple(context)
-        self.filter = filter
         self.target = target
         super().__init__(*self._sizes(), **settings)
 
@@ -321,7 +318,8 @@ class ConvGradient(DirectGradient):
             raise ScenarioError(
                 f"gradient.size: {size} is even and cannot be centred on a pixel; use {size + 1}"
             )
-        super().__init__(shape, context, filter=size, **settings)
+        self.filter = size
+        super().__init__(shape, context, **settings)
 
     def _sizes(self) -> tuple[int, int]:
         return self.shape[0] + sum(self._channels(spec) for spec in self.context), self.shape[0]

@@ -64,13 +64,10 @@ class LocalLoss:
         """Return the options of the predictor, names of signals and agents resolved."""
         options = {key: value for key, value in self.gradient.options.items() if key not in _RESOLVED}
         found = {**options, "target": None if self.target is None else self.signal(self.target)}
-        if not self.labelled:
-            return found
         if self.lens:
             losses = self._goal().of_outputs.loss
             found["sources"] = self._sources()
             found["losses"] = lambda out, target: scaled(losses(out, target), self._goal().weight)
-            return found
         return found
 
     def _error(self, key: str, message: str) -> DocumentError:
