@@ -2,9 +2,7 @@
 
 `linear`, `mlp` and `conv` regress the returned gradient (Jaderberg et al. 2017, §2 and appendix A). `critic` models the
 receiver's loss, and its derivative is the synthetic gradient; `sobolev` matches the returned gradient too (Czarnecki et
-al. 2017, "Sobolev Training for Neural Networks", 1706.04859). `local` predicts a target at the sender, and the sender
-follows the gradient of this loss: it uses no returned gradient, and is the control for every claim. `sobolev_label` is also
-trained on the gradient that the receiver returns (1706.04859, §4.3). Both may have their own head (heads.py).
+al. 2017, "Sobolev Training for Neural Networks", 1706.04859). Kinds with a loss of their own are in label_gradients.py.
 
 Every trained predictor's last layer starts at zero: untrained, it injects exactly zero (Jaderberg et al.
 2017, appendix A.1).  Shapes: B batch, M message components, C context features, K outputs, R real (continuous)
@@ -16,23 +14,21 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal, Self, final
+from typing import Annotated, Any, ClassVar, Literal, final
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
 from antiphon import kinds
 from antiphon.comms.backward_requests import as_leaf, constant
 from antiphon.comms.examples import ContextSpec, Example, Learned, Numbers
-from antiphon.comms.heads import HeadModel
 from antiphon.comms.model import LinearMaps, LossAndGradients, Model
 from antiphon.errors import ScenarioError
 from antiphon.extensions import Catalogue, gradient
 from antiphon.nets.layer_norm import layer_norm
-from antiphon.nets.layers import convolution, cross_entropy, squared_error
-from antiphon.problems import DocumentError
-from antiphon.spec import Count, Flag, HeadModule, Signal
+from antiphon.nets.layers import convolution
+from antiphon.spec import Count, Flag
 from antiphon.spec import Sequence as IsSequence
 
 __all__ = [
@@ -41,13 +37,10 @@ __all__ = [
     "Critic",
     "CriticGradient",
     "DirectGradient",
-    "LabelGradient",
     "LinearGradient",
-    "LocalGradient",
     "MlpGradient",
     "Predictor",
     "SobolevGradient",
-    "SobolevLabelGradient",
     "counted",
     "gradients_all",
     "newest_returned",
@@ -444,127 +437,6 @@ class SobolevGradient(Critic):
         )
         mismatch = counted(example, slope - example.delta).abs().sum((-2, -1)) / slope.shape[-2]
         return self._absolute_error(example, value) + mismatch
-
-
-class LabelGradient(HeadModel, Predictor):
-    """A classifier (log loss) or regressor (squared error) of the target from message and context, or a head.
-
-    Its last layer starts at zero, so an untrained model has no gradient in the message; a head starts unchanged.
-    """
-
-    class Options(LayerOptions, SiteOptions, ReadOptions):
-        """Keys of kinds with their own target.
-
-        Attributes:
-            target: The target signal of the kind's own loss.
-            network: From Python: a module from the message in its own shape to the target's outputs, or a factory called with
-                `shape` and `outputs`. It reads no context.
-            pool: `mean` over a message's sites (the T of [T, D], the pixels of [C, H, W]) before the layers or the network.
-        """
-
-        target: Signal
-        network: HeadModule = None
-        pool: Literal["mean", "none"] = "none"
-
-        @property
-        def reads_whole(self) -> bool:
-            """Whether the loss reads all sites of a message together."""
-            return self.pool != "none" or self.network is not None
-
-        @model_validator(mode="after")
-        def _layers_or_a_head(self) -> Self:
-            if self.reads_whole and self.sites:
-                raise DocumentError(
-                    ("sites",), "your own network and pooling read whole messages; leave it out"
-                )
-            if self.network is not None and self.hidden:
-                raise DocumentError(("hidden",), "your own network replaces the layers; leave it out")
-            return self
-
-    def _sizes(self) -> tuple[int, int]:
-        assert self.target is not None
-        features = torch.Size(self.read_shape).numel() + sum(spec.features for spec in self.context)
-        return features, self.target.features
-
-    @property
-    def classes(self) -> bool:
-        """Whether the target is one of several classes."""
-        return self.target is not None and self.target.classes is not None
-
-    def _predict(self, example: Example) -> Tensor:
-        return with_slope(lambda m: self._losses(example, m, move=False), example.message)[1]
-
-    def _losses(self, example: Example, message: Tensor, *, move: bool) -> Tensor:
-        """Losses per sample, [B]."""
-        assert example.target is not None
-        read = self.pooled(self.normalised(message)[0])
-        context = None if self.own_module else example.context  # a head reads none
-        return self.own_losses(self.forward(read, context, move=move), example.target)
-
-    def own_losses(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return the loss per sample, [B], of outputs [B, K] for the target."""
-        return (cross_entropy if self.classes else squared_error)(output, target)
-
-
-@gradient("local")
-class LocalGradient(LabelGradient):
-    """Model of the target trained by its own loss alone; no gradient is returned."""
-
-    needs_delta: ClassVar[bool] = False
-    refuses: ClassVar[frozenset[str]] = frozenset({"trace", "propagate"})
-
-    def linear_maps(self, parameters: Numbers) -> LinearMaps | None:
-        if self.hidden or self.own_module:
-            return None
-        if self.normalise != "none" or self.pool != "none" or self.bf16:
-            return None
-        return LinearMaps.of(parameters, self.size, label="classes" if self.classes else "numbers")
-
-    def _loss(self, example: Example) -> Tensor:
-        losses = self._losses(example, example.message, move=True)
-        return counted(example, losses).sum(-1) / losses.shape[-1]
-
-    def predict_and_learn(self, example: Example) -> tuple[Tensor, Learned | None]:
-        # plain layers keep the bits of two passes: the slope is of the sum over the rows, the training of their mean, and
-        # dividing by a power of two is exact
-        rows = len(example.message)
-        exact = self.own_module or self.sites is not None or rows & (rows - 1) == 0
-        if self.members or self.frozen or example.valid is not None or not exact:
-            return super().predict_and_learn(example)
-        before, each = self.buffers, self.read(example)
-        self.buffers = dict(before)
-        with torch.enable_grad():
-            leaf = as_leaf(each.message)
-            losses = self._losses(each, leaf, move=True)
-            slope, *gradients = torch.autograd.grad(losses.sum(), [leaf, *self.trainable])
-        after, self.buffers = self.buffers, before
-        rows = losses.shape[-1]
-        learned = Learned(constant(losses).sum(-1) / rows, [g / rows for g in gradients], after)
-        return self._as_gradients(slope), learned
-
-    def gradients(self, examples: Sequence[Example]) -> LossAndGradients:
-        known = [example.learned for example in examples if example.learned is not None]
-        if len(known) < len(examples) or (self.buffers and len(known) > 1):
-            return super().gradients(examples)
-        self.buffers |= known[-1].buffers
-        gradients = [torch.stack(each).sum(0) if len(each) > 1 else each[0] for each in _columns(known)]
-        return torch.stack([one.loss for one in known]).sum(), gradients
-
-
-def _columns(known: Sequence[Learned]) -> list[tuple[Tensor, ...]]:
-    return list(zip(*(one.gradients for one in known), strict=True))
-
-
-@final
-@gradient("sobolev_label")
-class SobolevLabelGradient(LabelGradient):
-    """Model trained by -log p + |d(-log p)/dm - delta|_1; its gradient is zero until the first delta arrives."""
-
-    def _loss(self, example: Example) -> Tensor:
-        assert example.delta is not None
-        losses, slope = with_slope(lambda m: self._losses(example, m, move=True), example.message, keep=True)
-        mismatch = counted(example, slope - example.delta).abs().sum(-1)
-        return (counted(example, losses) + mismatch).sum(-1) / losses.shape[-1]
 
 
 PREDICTORS: Mapping[str, Any] = Catalogue("gradient")

@@ -8,9 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from antiphon.comms.examples import ContextSpec
-from antiphon.comms.lens import LensGradient
+from antiphon.comms.label_gradients import LabelGradient, LensGradient
 from antiphon.comms.modules import predictor_class
-from antiphon.comms.synthetic_gradients import LabelGradient
 from antiphon.engine.heart.agent import Agent, Goal
 from antiphon.errors import suggest
 from antiphon.nets.per_member import scaled
