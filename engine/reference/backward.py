@@ -147,7 +147,7 @@ def _return_losses_and_actions(state: State, update: Update) -> None:
                 if read.message is not None:
                     valid = policy.advantages.valid[t] & as_mask(read.counted, read.message.sent)
                     returned = ReturnedAction(actions[t], mask_fill_zero(valid, advantages[t]), valid)
-                    ledger.add_action(read.message, returned)
+                    read.message.actions.append(returned)
 
 
 def _injections(state: State, update: Update, step: int) -> list[Injection]:
