@@ -376,9 +376,8 @@ class PolicyObjective(AnyObjective):
             change = (log_prob - then).where(advantages.valid, torch.zeros_like(log_prob))
             policy = self._clipped(change, advantages.advantages)
             ratio = constant(change).exp()
-            figures["approx_kl"] = means.of(
-                ratio - 1 - constant(change)
-            )  # Schulman 2020, "Approximating KL divergence"
+            # Schulman 2020, "Approximating KL divergence"
+            figures["approx_kl"] = means.of(ratio - 1 - constant(change))
             beyond = (ratio - 1).abs() > to_rows(self.clip, ratio, 1)
             figures["clip_fraction"] = means.of(beyond.to(ratio.dtype))
         else:

@@ -25,9 +25,8 @@ from antiphon.agents.network import (
     sub,
     with_prefix,
 )
-from antiphon.errors import ScenarioError, suggest
 from antiphon.nets.layers import transported
-from antiphon.nets.recurrent import CELLS, Cell, combine
+from antiphon.nets.recurrent import Cell, combine
 from antiphon.spec import Count, Counts, IsReal
 
 __all__ = ["Recurrent"]
@@ -53,9 +52,6 @@ class Recurrent(HeadedNetwork):
         activation: Activation of the encoder's layers: `relu`, `tanh`, `gelu` or `identity`.
         cell_norm: Normalisation of the cell's inputs: `none`, `layer` or `batch`.
         leak: Weight of the new activation in a leaky unit.
-
-    Raises:
-        ScenarioError: There is no such cell, or the leak is not in (0, 1].
     """
 
     class Options(HiddenOptions):
@@ -83,10 +79,6 @@ class Recurrent(HeadedNetwork):
         cell_norm: str = "none",
         leak: float = 0.5,
     ) -> None:
-        if kind not in CELLS:
-            raise ScenarioError(f"network.kind: no cell '{kind}'{suggest(kind, CELLS)}")
-        if not 0.0 < leak <= 1.0:
-            raise ScenarioError(f"network.leak: {leak} is out of range; use a number in (0, 1]")
         super().__init__((features_of(input_shape),), heads)
         self.encoder = Mlp(input_shape, encoder, (), norm=norm, activation=activation)
         (inputs,) = self.encoder.trunk_shape()

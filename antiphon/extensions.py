@@ -59,7 +59,7 @@ _OWN: dict[str, dict[str, Any]] = {
 _MODULES: dict[str, tuple[str, ...]] = {
     "gradient": (
         "antiphon.comms.synthetic_gradients",
-        "antiphon.comms.lens",
+        "antiphon.comms.label_gradients",
         "antiphon.agents.local_policy",
     ),
     "input": ("antiphon.comms.synthetic_inputs",),

@@ -189,9 +189,8 @@ def _ends(request: BackwardRequest, *, discount: bool) -> list[tuple[Tensor, Ten
         for loss in (*request.losses, *auxiliary)
         if loss.requires_grad
     ]
-    totals: dict[
-        Tensor, Tensor
-    ] = {}  # tensors hash by identity; channels that share a port add their injections
+    # tensors hash by identity; channels that share a port add their injections
+    totals: dict[Tensor, Tensor] = {}
     for injection in request.injections:
         factor = injection.discount if discount else injection.scale
         if nonzero(factor) and injection.message.requires_grad:

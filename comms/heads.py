@@ -8,19 +8,16 @@ later layers (Ma et al. 2024, 2402.17318).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from antiphon.comms.examples import ContextSpec, Numbers
-from antiphon.comms.model import Model
+from antiphon.comms.examples import ContextSpec
 from antiphon.errors import ScenarioError
-from antiphon.nets.modules import check_module, meta_copy, module_of
-from antiphon.nets.site_axes import features_first, site_features
+from antiphon.nets.modules import check_module, module_of
 
-__all__ = ["Head", "HeadModel", "HeadSource", "head_of", "output_shape"]
+__all__ = ["Head", "HeadSource", "head_of", "output_shape"]
 
 HeadSource = Callable[..., nn.Module] | nn.Module
 
@@ -84,71 +81,3 @@ def head_of(
     except ScenarioError as error:
         raise ScenarioError(f"gradient.network: {error}") from None
     return head
-
-
-class HeadModel(Model):
-    """A predictor with its own loss, whose layers may be a head, on messages that may be pooled.
-
-    Args:
-        shape: Shape of a message.
-        context: See `Predictor`.
-        network: A module or factory in place of the layers; it reads no context.
-        pool: `mean` over the message's sites before the layers or the head; or `none`.
-        settings: The other arguments of `Predictor`.
-
-    Attributes:
-        read_shape: Shape of a pooled message.
-
-    Raises:
-        ScenarioError: The head does not fit, or there is nothing to pool; the line begins with the key.
-    """
-
-    shape: tuple[int, ...]
-    target: ContextSpec | None
-    own_module = False
-    """Whether the layers are a head."""
-
-    def __init__(
-        self,
-        shape: tuple[int, ...],
-        context: Sequence[ContextSpec],
-        *,
-        network: HeadSource | None = None,
-        pool: str = "none",
-        **settings: Any,
-    ) -> None:
-        self._given, self.pool = network, pool
-        self.own_module = self.own_module or network is not None
-        if pool == "mean" and len(shape) < 2:
-            raise ScenarioError(
-                f"gradient.pool: messages of {list(shape)} have no sites to pool; give the channel a size of "
-                "[positions, features] or [channels, height, width], or leave pool out"
-            )
-        self.read_shape = shape
-        if pool == "mean":
-            self.read_shape = (site_features(shape),)
-        super().__init__(shape, context, **settings)  # type: ignore[arg-type]  # of the class beside it
-        self.frozen = (
-            self.frozen or not self.parameters
-        )  # a head without parameters, or whose own are constants
-
-    def pooled(self, message: Tensor) -> Tensor:
-        """Return messages [..., M] pooled for the layers, [..., features]."""
-        if self.pool == "none":
-            return message
-        if features_first(self.shape):
-            return message.reshape(*message.shape[:-1], self.shape[0], -1).mean(-1)
-        return message.reshape(*message.shape[:-1], *self.shape).mean(-2)
-
-    def initial_values(
-        self, inputs: int, outputs: int, generator: torch.Generator
-    ) -> tuple[Numbers, Numbers]:
-        if self._given is None:
-            return super().initial_values(inputs, outputs, generator)
-        assert self.target is not None
-        seed = generator.initial_seed() % 2**63
-        module = head_of(self._given, self.read_shape, output_shape(self.target), seed)
-        values = self.values_of_module(module, torch.Size(self.read_shape).numel())
-        assert self.layers is not None
-        self._given, self.layers.module = None, meta_copy(module)  # its parameters are there once
-        return values

@@ -6,7 +6,7 @@ which it was sent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -82,11 +82,6 @@ def read_gradient(
     Raises:
         ScenarioError: A key or value that is not accepted.
     """
-
-    def one_of(place: str, value: object, known: Collection[str]) -> None:
-        if value not in known:
-            raise error(f"{place}: there is no {value!r}{suggest(str(value), known)}")
-
     keys: dict[str, Any] = dict(given) if isinstance(given, Mapping) else {"kind": given}
     target = keys.pop("target", None) if keys.get("kind") == "lens" else None
     try:
@@ -98,8 +93,8 @@ def read_gradient(
             f"gradient.kind: {settings.kind} needs a receiver that acts, in a scenario; use another kind"
         )
     target = settings.get("target", target)
-    if target is not None or settings.kind == "lens":
-        one_of("gradient.target", target, list(context))
+    if target not in list(context) and (target is not None or settings.kind == "lens"):
+        raise error(f"gradient.target: there is no {target!r}{suggest(str(target), list(context))}")
     return settings, target
 
 

@@ -2,9 +2,7 @@
 
 `linear`, `mlp` and `conv` regress the returned gradient (Jaderberg et al. 2017, §2 and appendix A). `critic` models the
 receiver's loss, and its derivative is the synthetic gradient; `sobolev` matches the returned gradient too (Czarnecki et
-al. 2017, "Sobolev Training for Neural Networks", 1706.04859). `local` predicts a target at the sender, and the sender
-follows the gradient of this loss: it uses no returned gradient, and is the control for every claim. `sobolev_label` is also
-trained on the gradient that the receiver returns (1706.04859, §4.3). Both may have their own head (heads.py).
+al. 2017, "Sobolev Training for Neural Networks", 1706.04859). Kinds with a loss of their own are in label_gradients.py.
 
 Every trained predictor's last layer starts at zero: untrained, it injects exactly zero (Jaderberg et al.
 2017, appendix A.1).  Shapes: B batch, M message components, C context features, K outputs, R real (continuous)
@@ -14,25 +12,23 @@ features; with stacked parameters every batched tensor has one more leading axis
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal, Self, final
+from typing import Annotated, Any, ClassVar, Literal, final
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
 from antiphon import kinds
 from antiphon.comms.backward_requests import as_leaf, constant
 from antiphon.comms.examples import ContextSpec, Example, Learned, Numbers
-from antiphon.comms.heads import HeadModel
 from antiphon.comms.model import LinearMaps, LossAndGradients, Model
 from antiphon.errors import ScenarioError
 from antiphon.extensions import Catalogue, gradient
 from antiphon.nets.layer_norm import layer_norm
-from antiphon.nets.layers import convolution, cross_entropy, squared_error
-from antiphon.problems import DocumentError
-from antiphon.spec import Count, Flag, HeadModule, Signal
+from antiphon.nets.layers import convolution
+from antiphon.spec import Count, Flag
 from antiphon.spec import Sequence as IsSequence
 
 __all__ = [
@@ -41,13 +37,10 @@ __all__ = [
     "Critic",
     "CriticGradient",
     "DirectGradient",
-    "LabelGradient",
     "LinearGradient",
-    "LocalGradient",
     "MlpGradient",
     "Predictor",
     "SobolevGradient",
-    "SobolevLabelGradient",
     "counted",
     "gradients_all",
     "newest_returned",
@@ -109,7 +102,6 @@ class Predictor(Model):
     Args:
         shape: Shape of one message; messages in transit are flat, M components.
         context: The signals it is conditioned on, in the order of their features in `Example.context`.
-        filter: Height and width of the filters (convolutions only).
         target: Signal predicted beside the gradient (only kinds with their own loss).
         normalise: `layer`: it reads the layer-normalised message; or `none`.
         settings: The other arguments of `Model`; `hidden` has widths, or numbers of filters.
@@ -133,7 +125,6 @@ class Predictor(Model):
         shape: tuple[int, ...],
         context: Sequence[ContextSpec],
         *,
-        filter: int = 5,
         target: ContextSpec | None = None,
         normalise: str = "none",
         **settings: Any,
@@ -142,7 +133,6 @@ class Predictor(Model):
         self.normalise = normalise
         self.size = torch.Size(shape).numel()
         self.context = tuple(context)
-        self.filter = filter
         self.target = target
         super().__init__(*self._sizes(), **settings)
 
@@ -321,7 +311,8 @@ class ConvGradient(DirectGradient):
             raise ScenarioError(
                 f"gradient.size: {size} is even and cannot be centred on a pixel; use {size + 1}"
             )
-        super().__init__(shape, context, filter=size, **settings)
+        self.filter = size
+        super().__init__(shape, context, **settings)
 
     def _sizes(self) -> tuple[int, int]:
         return self.shape[0] + sum(self._channels(spec) for spec in self.context), self.shape[0]
@@ -448,137 +439,14 @@ class SobolevGradient(Critic):
         return self._absolute_error(example, value) + mismatch
 
 
-class LabelGradient(HeadModel, Predictor):
-    """A classifier (log loss) or regressor (squared error) of the target from message and context, or a head.
-
-    Its last layer starts at zero, so an untrained model has no gradient in the message; a head starts unchanged.
-    """
-
-    class Options(LayerOptions, SiteOptions, ReadOptions):
-        """Keys of kinds with their own target.
-
-        Attributes:
-            target: The target signal of the kind's own loss.
-            network: From Python: a module from the message in its own shape to the target's outputs, or a factory called with
-                `shape` and `outputs`. It reads no context.
-            pool: `mean` over a message's sites (the T of [T, D], the pixels of [C, H, W]) before the layers or the network.
-        """
-
-        target: Signal
-        network: HeadModule = None
-        pool: Literal["mean", "none"] = "none"
-
-        @property
-        def reads_whole(self) -> bool:
-            """Whether the loss reads all sites of a message together."""
-            return self.pool != "none" or self.network is not None
-
-        @model_validator(mode="after")
-        def _layers_or_a_head(self) -> Self:
-            if self.reads_whole and self.sites:
-                raise DocumentError(
-                    ("sites",), "your own network and pooling read whole messages; leave it out"
-                )
-            if self.network is not None and self.hidden:
-                raise DocumentError(("hidden",), "your own network replaces the layers; leave it out")
-            return self
-
-    def _sizes(self) -> tuple[int, int]:
-        assert self.target is not None
-        features = torch.Size(self.read_shape).numel() + sum(spec.features for spec in self.context)
-        return features, self.target.features
-
-    @property
-    def classes(self) -> bool:
-        """Whether the target is one of several classes."""
-        return self.target is not None and self.target.classes is not None
-
-    def _predict(self, example: Example) -> Tensor:
-        return with_slope(lambda m: self._losses(example, m, move=False), example.message)[1]
-
-    def _losses(self, example: Example, message: Tensor, *, move: bool) -> Tensor:
-        """Losses per sample, [B]."""
-        assert example.target is not None
-        read = self.pooled(self.normalised(message)[0])
-        context = None if self.own_module else example.context  # a head reads none
-        return self.own_losses(self.forward(read, context, move=move), example.target)
-
-    def own_losses(self, output: Tensor, target: Tensor) -> Tensor:
-        """Return the loss per sample, [B], of outputs [B, K] for the target."""
-        return (cross_entropy if self.classes else squared_error)(output, target)
-
-
-@gradient("local")
-class LocalGradient(LabelGradient):
-    """Model of the target trained by its own loss alone; no gradient is returned."""
-
-    needs_delta: ClassVar[bool] = False
-    refuses: ClassVar[frozenset[str]] = frozenset({"trace", "propagate"})
-
-    def linear_maps(self, parameters: Numbers) -> LinearMaps | None:
-        if self.hidden or self.own_module:
-            return None
-        if self.normalise != "none" or self.pool != "none" or self.bf16:
-            return None
-        return LinearMaps.of(parameters, self.size, label="classes" if self.classes else "numbers")
-
-    def _loss(self, example: Example) -> Tensor:
-        losses = self._losses(example, example.message, move=True)
-        return counted(example, losses).sum(-1) / losses.shape[-1]
-
-    def predict_and_learn(self, example: Example) -> tuple[Tensor, Learned | None]:
-        # plain layers keep the bits of two passes: the slope is of the sum over the rows, the training of their mean, and
-        # dividing by a power of two is exact
-        rows = len(example.message)
-        exact = self.own_module or self.sites is not None or rows & (rows - 1) == 0
-        if self.members or self.frozen or example.valid is not None or not exact:
-            return super().predict_and_learn(example)
-        before, each = self.buffers, self.read(example)
-        self.buffers = dict(before)
-        with torch.enable_grad():
-            leaf = as_leaf(each.message)
-            losses = self._losses(each, leaf, move=True)
-            slope, *gradients = torch.autograd.grad(losses.sum(), [leaf, *self.trainable])
-        after, self.buffers = self.buffers, before
-        rows = losses.shape[-1]
-        learned = Learned(constant(losses).sum(-1) / rows, [g / rows for g in gradients], after)
-        return self._as_gradients(slope), learned
-
-    def gradients(self, examples: Sequence[Example]) -> LossAndGradients:
-        known = [example.learned for example in examples if example.learned is not None]
-        if len(known) < len(examples) or (self.buffers and len(known) > 1):
-            return super().gradients(examples)
-        self.buffers |= known[-1].buffers
-        gradients = [torch.stack(each).sum(0) if len(each) > 1 else each[0] for each in _columns(known)]
-        return torch.stack([one.loss for one in known]).sum(), gradients
-
-
-def _columns(known: Sequence[Learned]) -> list[tuple[Tensor, ...]]:
-    return list(zip(*(one.gradients for one in known), strict=True))
-
-
-@final
-@gradient("sobolev_label")
-class SobolevLabelGradient(LabelGradient):
-    """Model trained by -log p + |d(-log p)/dm - delta|_1; its gradient is zero until the first delta arrives."""
-
-    def _loss(self, example: Example) -> Tensor:
-        assert example.delta is not None
-        losses, slope = with_slope(lambda m: self._losses(example, m, move=True), example.message, keep=True)
-        mismatch = counted(example, slope - example.delta).abs().sum(-1)
-        return (counted(example, losses) + mismatch).sum(-1) / losses.shape[-1]
-
-
 PREDICTORS: Mapping[str, Any] = Catalogue("gradient")
 """Classes and factories of synthetic gradients by name."""
 
 
-# --- many lone predictors of one shape, computed in one call with the same results; those without hidden layers are linear
-# maps, stacked for the call alone, others are computed one by one
+# --- a lone linear map with one example is computed as a stack of one, to the bits that it has in a stack
 
 _LARGEST = 1 << 14
-"""Largest input, in elements, that is stacked: copying a larger one costs more than it saves."""
-Requests = Sequence[tuple[Predictor, Sequence[Example]]]
+"""Largest input, in elements, of such a stack; a larger one is computed alone, to other last bits."""
 
 
 def predict_all(requests: Sequence[tuple[Predictor, Example]], *, learn: bool = False) -> list[Tensor]:
@@ -588,80 +456,41 @@ def predict_all(requests: Sequence[tuple[Predictor, Example]], *, learn: bool = 
         requests: The predictors, each with an example.
         learn: Whether training on the same examples follows: they get `learned` if that needs no second evaluation.
     """
-    found: dict[int, Tensor] = {}
-    for places, maps, together in _stacks([(one, [example]) for one, example in requests], reuse=False):
-        found.update(zip(places, maps.prediction(together).unbind(), strict=True))
-    for i, (predictor, example) in enumerate(requests):
-        if i not in found and learn:
-            found[i], example.learned = predictor.predict_and_learn(example)
-        elif i not in found:
-            found[i] = predictor.predict(example)
-    return [found[i] for i in range(len(requests))]
+    found = []
+    for predictor, example in requests:
+        if (maps := _as_stack(predictor, [example])) is not None:
+            found.append(maps.prediction(_stacked(example))[0])
+        elif learn:
+            prediction, example.learned = predictor.predict_and_learn(example)
+            found.append(prediction)
+        else:
+            found.append(predictor.predict(example))
+    return found
 
 
-def gradients_all(requests: Requests) -> list[LossAndGradients]:
+def gradients_all(requests: Sequence[tuple[Predictor, Sequence[Example]]]) -> list[LossAndGradients]:
     """Return each predictor's loss, summed over its examples, and its gradients, in order."""
-    found: dict[int, LossAndGradients] = {}
-    for places, maps, example in _stacks(requests, reuse=True):
-        losses, gradients = maps.learned([example])
-        each = zip(*(gradient.unbind() for gradient in gradients), strict=True)
-        found.update(zip(places, zip(losses.unbind(), map(list, each), strict=True), strict=True))
-    return [
-        found[i] if i in found else predictor.gradients(examples)
-        for i, (predictor, examples) in enumerate(requests)
-    ]
+    found: list[LossAndGradients] = []
+    for predictor, examples in requests:
+        if (maps := _as_stack(predictor, examples)) is None:
+            found.append(predictor.gradients(examples))
+        else:
+            loss, gradients = maps.learned([_stacked(examples[0])])
+            found.append((loss[0], [gradient[0] for gradient in gradients]))
+    return found
 
 
 @torch.no_grad()
-def _stacks(requests: Requests, *, reuse: bool) -> Iterator[tuple[list[int], LinearMaps, Example]]:
-    """Places of lone linear maps of one shape with one example each, these maps stacked, and their examples.
-
-    One that is the only one of its shape is a stack of one, to the bits that it has beside others. To `reuse` predictions, no
-    parameter is read where they are known: the first's stand for all.
-    """
-    groups: dict[Hashable, list[tuple[int, LinearMaps]]] = {}
-    for i, (predictor, examples) in enumerate(requests):
-        if (
-            predictor.members
-            or predictor.sites
-            or len(examples) > 1
-            or examples[0].message.numel() > _LARGEST
-        ):
-            continue
-        maps, target, rows = (
-            predictor.linear_maps(predictor.parameters),
-            predictor.target,
-            examples[0].message,
-        )
-        if maps is not None:
-            kind = None if target is None else (target.shape, target.classes)
-            groups.setdefault((type(predictor), kind, rows.shape, maps.weights.shape), []).append((i, maps))
-    for group in groups.values():
-        places, each = zip(*group, strict=True)
-        example, first = _batched([requests[i][1][0] for i in places]), each[0]
-        if reuse and first.reuses and example.prediction is not None:
-            weights, biases = first.weights.unsqueeze(0), first.biases.unsqueeze(0)
-        else:
-            weights, biases = (
-                torch.stack([getattr(maps, name) for maps in each]) for name in ("weights", "biases")
-            )
-        yield list(places), replace(first, weights=weights, biases=biases), example
-
-
-def _batched(examples: Sequence[Example]) -> Example:
-    """Stack one example of each predictor, [K, B, …]."""
-    names = ("message", "context", "delta", "target", "prediction")
-    fields = {name: _stack([getattr(example, name) for example in examples]) for name in names}
-    if any(example.valid is not None for example in examples):
-        rows = torch.ones(len(examples[0].message), dtype=torch.bool, device=examples[0].message.device)
-        fields["valid"] = torch.stack([rows if one.valid is None else one.valid for one in examples])
-    return Example(**fields)  # type: ignore[arg-type]  # every example has a message
-
-
-def _stack(values: Sequence[Tensor | None]) -> Tensor | None:
-    known = [value for value in values if value is not None]
-    if len(known) < len(values):
+def _as_stack(predictor: Predictor, examples: Sequence[Example]) -> LinearMaps | None:
+    """Return a lone linear map as a stack of one; None: it is none, or is computed alone."""
+    if predictor.members or predictor.sites or len(examples) > 1 or examples[0].message.numel() > _LARGEST:
         return None
-    if all(value is known[0] for value in known):  # as a context of the same signals is
-        return known[0].expand(len(known), *known[0].shape)
-    return torch.stack(known)
+    maps = predictor.linear_maps(predictor.parameters)
+    if maps is None:
+        return None
+    return replace(maps, weights=maps.weights.unsqueeze(0), biases=maps.biases.unsqueeze(0))
+
+
+def _stacked(example: Example) -> Example:
+    """Return the example of a lone predictor as that of a stack of one, [1, B, …]."""
+    return replace(example.mapped(lambda value: value.unsqueeze(0)), learned=None)

@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-import torch
-from torch import Tensor
-
 from antiphon.engine.build.stacked import Stacked
 from antiphon.engine.build.stacking import stack
 from antiphon.engine.features.divergence import RunningStatistics
 from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
-from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.heart.step import Engine
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
@@ -197,7 +193,7 @@ class StackedBackend(Engine):
             check_later(self)
 
 
-class ReferenceBackend:
+class ReferenceBackend(ReferenceEngine):
     """The reference engine as a backend of `Simulation`.
 
     Args:
@@ -207,29 +203,19 @@ class ReferenceBackend:
     name = "reference"
 
     def __init__(self, system: System) -> None:
-        self.system = system
-        self.engine = ReferenceEngine(system)
+        super().__init__(system)
         self.stacked = Stacked.of_single_agents(system)
         self._statistics = RunningStatistics(system.agents, system.channels)
-
-    @property
-    def action(self) -> Action | None:
-        """What is done in the environment after the newest step; None: no agent acted."""
-        return self.engine.action
 
     def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:
         """Tick all agents due at `step`; everything is kept until the step's end."""
         self._statistics.note()
-        self.engine.tick(step, step_signals)
-
-    def cut(self, step: int, ends: EpisodeEnds) -> None:
-        """End episodes, before anything learns from the step."""
-        self.engine.cut(step, self._mask(ends.ended), self._mask(ends.terminated))
+        super().tick(step, step_signals)
 
     def learn(self, step: int, *, watch: bool = False) -> StepReport:
         """Update every agent and predictor whose time has come."""
-        found = self.engine.learn(step, watch=watch)
-        if self.system.divergence.quarantine:
+        found = super().learn(step, watch=watch)
+        if self.quarantine:
             self._statistics.restore_not_finite()
         return found
 
@@ -251,9 +237,4 @@ class ReferenceBackend:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state of the same scenario, of this engine or of stacks."""
         restore(self.system, state)
-        self.engine.replay_open_windows()
-
-    def _mask(self, mask: RowMask) -> Tensor:
-        if isinstance(mask, Tensor):
-            return mask
-        return torch.full((self.system.batch,), mask, device=self.system.device)
+        self.replay_open_windows()

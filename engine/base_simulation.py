@@ -41,7 +41,7 @@ from antiphon.problems import show_value
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import as_scenario
 from antiphon.spec import frozen_data
-from antiphon.telemetry.figures import Recorder
+from antiphon.telemetry.figures import Figure, Recorder
 
 __all__ = ["BaseSimulation", "StepInfo", "check_continues"]
 
@@ -93,6 +93,9 @@ class BaseSimulation:
         self.scenario = scenario = as_scenario(scenario)
         self.device, self.dtype = chosen_device(device), dtype
         self.recorders: list[Recorder] = []
+        self._timing: Callable[[int], Sequence[Figure]] = lambda step: ()
+        """Returns the timing metrics of a step, which are logged with its first metrics."""
+        self._logged_at: int | None = None
         self.changes: list[tuple[int, str, Any]] = []
         self.closed = False
         self.observed_at: float = 0
@@ -441,9 +444,8 @@ class BaseSimulation:
                 self._start(state["seed"])
             state = checkpoint.copy_tree(state)
             self.now = state["now"]
-            if (
-                state["env"] is None
-            ):  # a checkpoint without it: what is learned can be used, and nothing follows
+            # a checkpoint without it: what is learned can be used, and nothing follows
+            if state["env"] is None:
                 self.world.reset(self.seed)
             else:
                 self._env.load_state_dict(state["env"])

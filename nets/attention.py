@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from antiphon import extensions, kinds
@@ -13,7 +15,6 @@ from antiphon.spec import Count
 
 __all__ = ["Attention"]
 
-_MOST_HEADS = 1024
 _MOST_WEIGHTS = 2**25
 """Most weights of the keys' map; they are copied once to determine the aggregation's output size."""
 
@@ -32,7 +33,7 @@ class Attention(nn.Module):
         heads: H, the number of heads.
 
     Raises:
-        ScenarioError: There are too many heads, or more than 2^25 weights.
+        ScenarioError: There are more than 2^25 weights.
     """
 
     class Options(kinds.Options):
@@ -42,15 +43,11 @@ class Attention(nn.Module):
             heads: Number of heads: weighted means, each with its own query.
         """
 
-        heads: Count = 1
+        heads: Annotated[Count, Field(le=1024)] = 1
 
     def __init__(self, size: int, senders: int, heads: int = 1) -> None:
         super().__init__()
         del senders
-        if heads < 1:
-            raise ScenarioError(f"heads: must be at least 1, not {heads}")
-        if heads > _MOST_HEADS:
-            raise ScenarioError(f"heads: must be at most {_MOST_HEADS}, not {heads}")
         weights = heads * size * size
         if weights > _MOST_WEIGHTS:
             most = f"the limit is {_MOST_WEIGHTS:,}; send smaller messages"

@@ -4,7 +4,7 @@ parameters take one fused kernel call for any subset.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
@@ -16,7 +16,6 @@ from torch import Tensor
 
 from antiphon import kinds
 from antiphon.extensions import optimiser
-from antiphon.nets.memory import zero_pages
 from antiphon.nets.per_member import PerMember, nonzero, to_rows
 from antiphon.spec import IsReal
 
@@ -47,8 +46,6 @@ def _laid_out(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> list
     ]
 
 
-_LARGE = 1 << 23
-"""Bytes from which memory is worth being left to the system until it is used."""
 _LINE = 64
 """Bytes that a kernel works on at once; what is left over of a tensor it computes in another way, to other last bits."""
 
@@ -60,18 +57,9 @@ def padded_zeros(shape: Sequence[int], like: Tensor) -> Tensor:
     return like.new_zeros(-(-count // line) * line)[:count].view(*shape)
 
 
-def unwritten_zeros(shape: Sequence[int], like: Tensor) -> Tensor:
-    """Return `padded_zeros` that on a CPU take memory only when written, like moments at the first step."""
-    count = torch.Size(shape).numel()
-    whole = -(-count * like.element_size() // _LINE) * _LINE
-    if like.device.type != "cpu" or whole < _LARGE:
-        return padded_zeros(shape, like)
-    return torch.frombuffer(zero_pages(whole), dtype=like.dtype)[:count].view(*shape)
-
-
 def _stacked_zeros(stack: Tensor) -> Tensor:
     """Return the moments of a stack of parameters before the first step."""
-    return unwritten_zeros(stack.shape, stack) if stack.is_contiguous() else torch.zeros_like(stack)
+    return padded_zeros(stack.shape, stack) if stack.is_contiguous() else torch.zeros_like(stack)
 
 
 def whole_lines(tensor: Tensor) -> Tensor:
@@ -190,8 +178,6 @@ class Call:
     """Moments by kind, in the order of `_MOMENTS`."""
     steps: list[Tensor]
     """Step counts, float32 [], one for each parameter, including this step."""
-    counts: list[Tensor] = field(default_factory=list)
-    """Counts that are incremented before the kernel runs; the other counts include this step already."""
     copied: list[_Lines] = field(default_factory=list)
     """Tensors that the kernel gets as copies, which are written back."""
 
@@ -287,9 +273,8 @@ class Optimiser:
             return {name: [tensor[row] for tensor in tensors] for name, tensors in stack.state.items()}
         zeros = torch.zeros_like if self.size is None else _stacked_zeros
         state = {name: [zeros(p) for p in self.parameters] for name in self.moments}
-        if self.kind != "sgd" and (
-            self.parameters or self.size is None
-        ):  # one count for all: each step updates every parameter
+        # one count for all: each step updates every parameter
+        if self.kind != "sgd" and (self.parameters or self.size is None):
             device = self.parameters[0].device if self.parameters else "cpu"
             shape = () if self.size is None else (self.size,)
             state["steps"] = [torch.zeros(shape, dtype=torch.float32, device=device)]
@@ -397,41 +382,16 @@ class Optimiser:
             rate: Learning rate; a tensor [] (float32 on a GPU) is read on the device; [N]: one for each member.
             members: Mask of the members that take the step; None: all.
         """
-        for call, numbers in self.calls(gradients, rate, members):
-            self.run([call], numbers)
-
-    def calls(
-        self, gradients: Sequence[Tensor], rate: float | Tensor, members: Members
-    ) -> list[tuple[Call, Numbers]]:
-        """Begin a step and return the kernel's arguments; empty: nothing to update. Arguments: see `step`."""
         if not self.parameters:
-            return []
-        if self.size is not None:
-            return self._calls(gradients, rate, members)
-        assert not isinstance(self.weight_decay, Tensor)
-        return [(self._call_one(gradients), (rate, self.weight_decay))]
-
-    def key(self) -> Hashable:
-        """Return a key that is equal for optimisers whose calls may run as one, where their numbers are equal.
-
-        The kernel treats tensors independently.
-        """
-        return self.kind, self.momentum, self.betas, self.kind == "sgd" and self.size is None
-
-    def run(self, calls: Sequence[Call], numbers: Numbers) -> None:
-        """Run the kernel on calls of optimisers with one `key` and `skip`."""
-        self._count_once([count for call in calls for count in call.counts])
-        whole = calls[0]
-        for more in calls[1:]:
-            whole.parameters += more.parameters
-            whole.gradients += more.gradients
-            whole.steps = [*whole.steps, *more.steps]
-            whole.copied += more.copied
-            for moments, others in zip(whole.moments, more.moments, strict=True):
-                moments += others
-        self._run(whole, numbers)
-        for copied in whole.copied:
-            copied.write_back()
+            return
+        if self.size is None:
+            assert not isinstance(self.weight_decay, Tensor)
+            self._run(self._call_one(gradients), (rate, self.weight_decay))
+            return
+        for call, numbers in self._calls(gradients, rate, members):
+            self._run(call, numbers)
+            for copied in call.copied:
+                copied.write_back()
 
     def _count_once(self, counts: list[Tensor]) -> None:
         """Count a step in each of some counts; as a list: the value of a single tensor would be read on the host."""
@@ -444,9 +404,10 @@ class Optimiser:
             assert not isinstance(self.clip, Tensor)
             gradients = clipped(gradients, self.clip)
         counts = self.state.get("steps", [])
+        self._count_once(counts)
         moments = [list(self.state[name]) for name in self.moments]
         own = list(self.parameters)
-        return Call(own, _laid_out(own, gradients), moments, counts * len(own), counts)
+        return Call(own, _laid_out(own, gradients), moments, counts * len(own))
 
     # --- stacks --------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,32 +17,23 @@ from torch import Tensor
 
 from antiphon.nets.schedules import Rate
 
-__all__ = ["StepNumbers", "learning_rate", "numbers_from", "stamp_number", "step_number"]
+__all__ = ["learning_rate", "numbers_from", "stamp_number", "step_number"]
 
 Number = int | float
 SINGLE_RATES = ("cuda",)
 """Types of devices whose optimiser kernels read the learning rate from memory as float32."""
 
 
-class StepNumbers(Protocol):
-    """Source of numbers in a recording, in place of the host."""
-
-    def number(self, function: Callable[[int], Number], step: int, dtype: torch.dtype) -> Number | Tensor:
-        """Return `function(step)`, or a tensor [] of `dtype` that holds it.
-
-        Args:
-            function: Function of the step; called again at later steps.
-            step: A step, or another number that grows by a constant with every period of the schedule.
-            dtype: Type of the tensor.
-        """
+Source = Callable[[Callable[[int], Number], int, torch.dtype], Number | Tensor]
+"""Returns a function's number at a step, or a tensor [] of a type that holds it."""
 
 
-_source: StepNumbers | None = None
+_source: Source | None = None
 
 
 def step_number(function: Callable[[int], Number], step: int, dtype: torch.dtype) -> Number | Tensor:
     """Return `function(step)` as an argument of a kernel: a number, or in a recording a tensor [] of `dtype`."""
-    return function(step) if _source is None else _source.number(function, step, dtype)
+    return function(step) if _source is None else _source(function, step, dtype)
 
 
 def stamp_number(step: int) -> int | Tensor:
@@ -61,8 +52,12 @@ def learning_rate(rate: Rate, step: int, device: torch.device) -> float | Tensor
 
 
 @contextmanager
-def numbers_from(source: StepNumbers) -> Iterator[None]:
-    """Take numbers from `source` within the context."""
+def numbers_from(source: Source) -> Iterator[None]:
+    """Take numbers from `source` within the context.
+
+    It is called with a function of the step, the step, or another number that grows by a constant with every period of the
+    schedule, and the type of the tensor; the function is called again at later steps.
+    """
     global _source
     before, _source = _source, source
     try:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypedDict
 
@@ -122,65 +121,3 @@ class Recorder:
 
     def close(self) -> None:
         """Close all files, also after an error; a second call does nothing."""
-
-
-class Recorders(Recorder):
-    """Several recorders as one, called in their order.
-
-    Args:
-        recorders: The recorders.
-        times: Returns the timing metrics of a step, which are appended to its first metrics.
-    """
-
-    def __init__(
-        self, recorders: Iterable[Recorder], times: Callable[[int], Sequence[Figure]] = lambda step: ()
-    ) -> None:
-        self._recorders, self._times = tuple(recorders), times
-        self._step: int | None = None
-
-    def begin(self, description: RunDescription) -> None:
-        """Begin each recorder; if one fails, close those that have begun."""
-        with ExitStack() as begun:
-            for recorder in self._recorders:
-                begun.callback(recorder.close)
-                recorder.begin(description)
-            begun.pop_all()
-
-    def figures(self, step: int, rows: Sequence[Figure]) -> None:
-        """Pass the metrics of one step to each recorder; the first call of a step adds the timing metrics."""
-        if step != self._step:
-            self._step = step
-            rows = [*rows, *self._times(step)]
-        for recorder in self._recorders:
-            recorder.figures(step, rows)
-
-    def histograms(self, step: int, rows: Sequence[HistogramRow]) -> None:
-        """Pass the distributions of one step to each recorder."""
-        for recorder in self._recorders:
-            recorder.histograms(step, rows)
-
-    def samples(self, step: int, rows: Sequence[SampleRow]) -> None:
-        """Pass the messages of one step to each recorder."""
-        for recorder in self._recorders:
-            recorder.samples(step, rows)
-
-    def parts(self, step: int, rows: Sequence[PartFigures]) -> None:
-        """Pass the metrics of parts to each recorder."""
-        for recorder in self._recorders:
-            recorder.parts(step, rows)
-
-    def end(self, result: Mapping[str, Any]) -> None:
-        """Pass the result to each recorder."""
-        for recorder in self._recorders:
-            recorder.end(result)
-
-    def sync(self) -> None:
-        """Have each recorder write to the disk."""
-        for recorder in self._recorders:
-            recorder.sync()
-
-    def close(self) -> None:
-        """Close every recorder, even where closing one of them raises."""
-        with ExitStack() as stack:
-            for recorder in reversed(self._recorders):
-                stack.callback(recorder.close)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from antiphon.telemetry.channels.explanations import EXPLANATIONS
-from antiphon.telemetry.channels.page import MOST, page
+from antiphon.telemetry.channels.page import page
 from antiphon.telemetry.channels.series import RunData, Series
 from antiphon.telemetry.figures import EVALUATED
 from antiphon.telemetry.statistics import standard_error
@@ -102,13 +102,12 @@ def grouped(runs: Sequence[ReportRun]) -> dict[str, list[ReportRun]]:
     return groups
 
 
-def report(runs: Sequence[ReportRun], *, made: str, most: int = MOST) -> str:
+def report(runs: Sequence[ReportRun], *, made: str) -> str:
     """Return the page.
 
     Args:
         runs: The runs, with different names.
         made: When the report was made, and by which version.
-        most: Largest size of the page in bytes; log entries are left out evenly to keep it.
     """
     groups = grouped(runs)
     title = f"Report on {', '.join(dict.fromkeys(str(run.facts.get('scenario')) for run in runs))}"
@@ -144,7 +143,6 @@ def report(runs: Sequence[ReportRun], *, made: str, most: int = MOST) -> str:
         before=f'<main class="ap ap-report">{"".join(sections)}</main>',
         after=f'<footer class="ap ap-report">{escape(made)}</footer>',
         charts=list(_charts(groups)),
-        most=most,
     )
 
 

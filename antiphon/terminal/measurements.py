@@ -200,7 +200,7 @@ def _show_ablation(found: Ablation) -> None:
         row = [name, *_change(changes["loss"], 1, 4)]
         if metric is not None:
             row += _change(changes[metric], *((100, 2) if metric == "accuracy" else (1, 4)))
-        rows.append([*row, most if agents[most]["loss"].sign > 0 else "–"])
+        rows.append([*row, most if agents[most]["loss"].verdict == "matters" else "–"])
     heads = ["channel", "loss", "±"]
     if metric is not None:
         heads += ["accuracy, points" if metric == "accuracy" else metric, "±"]

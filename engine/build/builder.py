@@ -133,8 +133,7 @@ class _Builder:
             return self._build(progress)
 
     def _build(self, progress: Progress) -> System:
-        shapes = self.shapes
-        agents = self._agents(shapes, progress)
+        agents = self._agents(progress)
         specs = [*(c for c in self.scenario.channels if not c.state), *self._memories(agents)]
         tied, notes = tie_parameters(self.scenario, agents)
         episode = _episode_windows(self.env.longest_episode)
@@ -142,7 +141,7 @@ class _Builder:
         group_of = {name: group for group in groups for name in group.members}
         clocks = {name: agent.clock for name, agent in agents.items()}
         wiring = Wiring(
-            self.scenario, self.env, shapes, agents, group_of, self.seed, self.devices, self.dtype
+            self.scenario, self.env, self.shapes, agents, group_of, self.seed, self.devices, self.dtype
         )
         channels: dict[str, Channel] = {}
         for spec in sorted(specs, key=lambda channel: channel.order):
@@ -205,7 +204,7 @@ class _Builder:
 
     # --- agents ------------------------------------------------------------------------------------------
 
-    def _agents(self, shapes: Shapes, progress: Progress) -> dict[str, Agent]:
+    def _agents(self, progress: Progress) -> dict[str, Agent]:
         learners: dict[str, Learner] = {}
         agents: dict[str, Agent] = {}
         tied = tied_agents(self.scenario.share)
@@ -213,9 +212,9 @@ class _Builder:
             owner = spec.share or name
             key = f"share:{owner}" if spec.share else name
             if key not in learners:
-                learners[key] = self._learner(name, owner, spec, shapes)
+                learners[key] = self._learner(name, owner, spec)
             elif spec.share:
-                self._check_tied(name, learners[key], shapes)
+                self._check_tied(name, learners[key])
             own = spec.aggregation is not None
             fan_in = ("own" if self.scenario.inputs_of(name) else "concat") if own else str(spec.fan_in)
             replicas = Replicas.alone(self.scenario.training.batch, self.devices.whole)
@@ -231,7 +230,7 @@ class _Builder:
                     () if (critic := _critic_of(spec)) is None else critic.observes,
                 ),
                 self.scenario.training.batch,
-                self._goal(name, spec, shapes),
+                self._goal(name, spec),
                 spec.acts,
                 align=self._align(name, spec),
                 seed=seed_for(self.seed, "agent", name),
@@ -263,14 +262,14 @@ class _Builder:
                 )
         return spec.categories
 
-    def _learner(self, name: str, owner: str, spec: AgentSpec, shapes: Shapes) -> Learner:
+    def _learner(self, name: str, owner: str, spec: AgentSpec) -> Learner:
         kind, rate = optimiser_of(spec.optimiser, self.scenario)
-        network = self._network(name, owner, spec, shapes)
+        network = self._network(name, owner, spec)
         try:
             learner = Learner(
                 network,
                 generator(self.seed, "agent", owner, "parameters"),
-                self._critic(name, spec, shapes),
+                self._critic(name, spec),
                 returns=spec.objective is not None and spec.objective.get("normalise") == "returns",
                 optimiser=kind,
                 rate=rate,
@@ -284,13 +283,13 @@ class _Builder:
             read_weights(learner, spec.parameters, ("agents", name, "parameters"))
         return learner
 
-    def _network(self, name: str, owner: str, spec: AgentSpec, shapes: Shapes) -> Network:
-        inputs, heads = shapes.inputs[name], shapes.heads[name]
+    def _network(self, name: str, owner: str, spec: AgentSpec) -> Network:
+        inputs, heads = self.shapes.inputs[name], self.shapes.heads[name]
         aggregation, channels = spec.aggregation, self.scenario.inputs_of(name)
         try:
             if aggregation is None or not channels:
                 return self._layers(owner, spec, inputs, heads)
-            size = features_of(shapes.messages[channels[0].name])
+            size = features_of(self.shapes.messages[channels[0].name])
             return Aggregated(
                 aggregation.kind,
                 aggregation.options,
@@ -303,11 +302,11 @@ class _Builder:
         except ScenarioError as error:
             raise placed(error, ("agents", name)) from None
 
-    def _critic(self, name: str, spec: AgentSpec, shapes: Shapes) -> Network | None:
+    def _critic(self, name: str, spec: AgentSpec) -> Network | None:
         critic = _critic_of(spec)
         if critic is None:
             return None
-        return self._feedforward(critic.network, spec, shapes.critics[name], (Head(VALUE, (1,)),))
+        return self._feedforward(critic.network, spec, self.shapes.critics[name], (Head(VALUE, (1,)),))
 
     def _feedforward(
         self, network: NetworkSpec, spec: AgentSpec, inputs: tuple[int, ...], heads: tuple[Head, ...]
@@ -333,9 +332,9 @@ class _Builder:
         made: type[Recurrent] = network.source
         return made(inputs, heads=heads, kind=network.kind, encoder=encoder, **options)
 
-    def _check_tied(self, name: str, learner: Learner, shapes: Shapes) -> None:
-        first, inputs = learner.network, shapes.inputs[name]
-        ports = {head.name: head.size for head in shapes.heads[name]}
+    def _check_tied(self, name: str, learner: Learner) -> None:
+        first, inputs = learner.network, self.shapes.inputs[name]
+        ports = {head.name: head.size for head in self.shapes.heads[name]}
         known = {port: head.size for port, head in first.heads.items()}
         equal = features_of(inputs) == features_of(first.input_shape)
         if not equal or list(ports.items()) != list(known.items()):
@@ -345,19 +344,19 @@ class _Builder:
                 f"and ports {list(ports)} against {list(first.input_shape)} and {list(known)}; "
                 "give their channels a common `port`",
             )
-        critic, own = learner.critic, shapes.critics.get(name)
+        critic, own = learner.critic, self.shapes.critics.get(name)
         if (None if critic is None else critic.input_shape) != own:
             raise DocumentError(
                 ("agents", name, "share"),
                 "tied agents need critics with equal inputs, or no critics; give them the same `objective.critic`",
             )
 
-    def _goal(self, name: str, spec: AgentSpec, shapes: Shapes) -> Goal | None:
+    def _goal(self, name: str, spec: AgentSpec) -> Goal | None:
         if not spec.goals:
             return None
         if spec.objective is not None and spec.objective.policy:
-            return policy_goal(name, self.scenario, self.env, shapes)
-        objective = shapes.objectives[name]
+            return policy_goal(name, self.scenario, self.env, self.shapes)
+        objective = self.shapes.objectives[name]
         own = [objective] if not isinstance(objective, Weighted) else objective.parts
         found = [
             self._target_goal(name, spec, *goal, one)
@@ -378,9 +377,8 @@ class _Builder:
             raise DocumentError(
                 ("agents", name, *place, "read"), "'last' needs a stream of examples; use 'each'"
             )
-        if (
-            not spec.align
-        ):  # semantics 14: some tick is at an example's last step, and some at a value of the target
+        # semantics 14: some tick is at an example's last step, and some at a value of the target
+        if not spec.align:
             period, phase = spec.clock.period, spec.clock.phase
             every = 1 if goal.target is None else self.env.all_signals[goal.target].every
             if last and (phase + 1) % math.gcd(period, self.env.hold):

@@ -177,9 +177,8 @@ class Wiring:
         return channel
 
     def _sampler(self, spec: ChannelSpec) -> MessageSampler | None:
-        seed = seed_for(
-            self.seed, "message", spec.sender, head_of(spec)
-        )  # channels of one port send one message
+        # channels of one port send one message
+        seed = seed_for(self.seed, "message", spec.sender, head_of(spec))
         if spec.sample is None:
             return None
         path, name = ("channels", spec.name, "sample", "kind"), name_of(spec.sample.kind)

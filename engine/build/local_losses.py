@@ -8,9 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from antiphon.comms.examples import ContextSpec
-from antiphon.comms.lens import LensGradient
+from antiphon.comms.label_gradients import LabelGradient, LensGradient
 from antiphon.comms.modules import predictor_class
-from antiphon.comms.synthetic_gradients import LabelGradient
 from antiphon.engine.heart.agent import Agent, Goal
 from antiphon.errors import suggest
 from antiphon.nets.per_member import scaled
@@ -64,13 +63,10 @@ class LocalLoss:
         """Return the options of the predictor, names of signals and agents resolved."""
         options = {key: value for key, value in self.gradient.options.items() if key not in _RESOLVED}
         found = {**options, "target": None if self.target is None else self.signal(self.target)}
-        if not self.labelled:
-            return found
         if self.lens:
             losses = self._goal().of_outputs.loss
             found["sources"] = self._sources()
             found["losses"] = lambda out, target: scaled(losses(out, target), self._goal().weight)
-            return found
         return found
 
     def _error(self, key: str, message: str) -> DocumentError:

@@ -204,7 +204,7 @@ _CHANNEL = attrgetter(
 _LEDGER = attrgetter(
     *("sender", "link.delay", "link.bits", "wants_gradient", "back", "slack", "remembers", "read", "state"),
 )
-_PREDICTOR = attrgetter("shape", "context", "target", "filter", "normalise")
+_PREDICTOR = attrgetter("shape", "context", "target", "normalise")
 """Fields in which members of a stack are equal."""
 
 

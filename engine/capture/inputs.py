@@ -102,7 +102,7 @@ class NumberLog:
         self.asked: dict[tuple[Function, int, torch.dtype], None] = {}
 
     def number(self, function: Function, step: int, dtype: torch.dtype) -> Number:
-        """Note a number and return it: see `StepNumbers`."""
+        """Note a number and return it: see `numbers_from`."""
         self.asked[function, step, dtype] = None
         return function(step)
 
@@ -138,7 +138,7 @@ class Numbers:
         self.fill(0)
 
     def number(self, function: Function, step: int, dtype: torch.dtype) -> Tensor:
-        """Return the tensor [] that holds a number: see `StepNumbers`."""
+        """Return the tensor [] that holds a number: see `numbers_from`."""
         key = function, step, dtype
         if key not in self._places:
             place = len(self._places)

@@ -25,13 +25,13 @@ from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.capture.conditions import obstacle_of, period_of
 from antiphon.engine.capture.inputs import NumberLog, Numbers, StaticInputs, StepInput, inputs_of
 from antiphon.engine.capture.loop_state import LoopState, Snapshot
-from antiphon.engine.capture.recorder import CudaGraphRecorder, NotRecordable, Recorder
+from antiphon.engine.capture.recorder import CudaGraphRecorder, NotRecordable
 from antiphon.engine.features.divergence import DivergenceCheck
 from antiphon.engine.installed import check_later
 from antiphon.engine.metrics.report import AgentReport
 from antiphon.engine.state.compatibility import same_bits
 from antiphon.errors import ScenarioError
-from antiphon.nets.step_numbers import StepNumbers, numbers_from
+from antiphon.nets.step_numbers import numbers_from
 
 __all__ = ["CapturedLoop", "captured_loop"]
 
@@ -111,7 +111,7 @@ class _Recording:
     """
 
     step: int
-    recorder: Recorder
+    recorder: CudaGraphRecorder
     before: Snapshot
     after: Snapshot
     inputs: StaticInputs
@@ -145,7 +145,7 @@ class CapturedLoop:
         replayed: Periods that have been replayed.
     """
 
-    def __init__(self, recorder: Callable[[], Recorder] = CudaGraphRecorder) -> None:
+    def __init__(self, recorder: Callable[[], CudaGraphRecorder] = CudaGraphRecorder) -> None:
         self._recorder = recorder
         self.obstacle: str | None = None
         self.replayed = 0
@@ -242,12 +242,12 @@ class CapturedLoop:
             self._observe(step, inputs)
 
     def _take_steps(
-        self, first: int, inputs: Sequence[StepInput], numbers: StepNumbers | None = None
+        self, first: int, inputs: Sequence[StepInput], numbers: Numbers | NumberLog | None = None
     ) -> None:
         """Take the steps of a period."""
         assert self._backend is not None
         backend, means = self._backend, self._state.means
-        with numbers_from(numbers or NumberLog()):
+        with numbers_from((numbers or NumberLog()).number):
             for step, one in enumerate(inputs, first):
                 signals = one.at_tick(step)
                 backend.tick(step, signals, keep=False)

@@ -1,40 +1,29 @@
-"""Recorders: what keeps the kernels that some work launches, and launches them again on the same memory."""
+"""The recorder of kernels: it keeps those that some work launches, and launches them again on the same memory."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 import torch
 
-__all__ = ["CudaGraphRecorder", "NotRecordable", "Recorder"]
+__all__ = ["CudaGraphRecorder", "NotRecordable"]
 
 
 class NotRecordable(Exception):
     """Why some work cannot be recorded, in a line."""
 
 
-class Recorder(Protocol):
-    """Keeps the kernels of one piece of work."""
-
-    def record(self, work: Callable[[], None]) -> None:
-        """Do `work` and keep its kernels; afterwards its results are in memory.
-
-        Raises:
-            NotRecordable: It waits for the device, or does something else that cannot be repeated.
-        """
-
-    def replay(self) -> None:
-        """Launch the kernels again: same memory, same arguments, without Python."""
-
-
 class CudaGraphRecorder:
-    """A CUDA graph."""
+    """Keeps the kernels of one piece of work as a CUDA graph."""
 
     _graph: torch.cuda.CUDAGraph
 
     def record(self, work: Callable[[], None]) -> None:
-        """Capture `work` as a graph, and launch it once."""
+        """Capture `work` as a graph, and launch it once: afterwards its results are in memory.
+
+        Raises:
+            NotRecordable: It waits for the device, or does something else that cannot be repeated.
+        """
         torch.cuda.synchronize()
         stream = torch.cuda.current_stream()
         try:
@@ -49,7 +38,7 @@ class CudaGraphRecorder:
         self._graph.replay()
 
     def replay(self) -> None:
-        """Launch the graph."""
+        """Launch the kernels again: same memory, same arguments, without Python."""
         self._graph.replay()
 
 

@@ -206,9 +206,8 @@ def _rows_at_once(system: System, goals: Mapping[str, Goal]) -> int:
     """Return how many examples are shown at once over perfect links."""
     sent = sum(channel.size for channel in system.channels.values())
     given = sum(features_of(system.agents[name].learner.network.port_shape(OBJECTIVE)) for name in goals)
-    a_row = system.dtype.itemsize * (
-        2 * sent + given
-    )  # a step's messages, while those of the one before are read
+    # a step's messages, while those of the one before are read
+    a_row = system.dtype.itemsize * (2 * sent + given)
     return max(1, min(_ROWS, _MEMORY // a_row))
 
 

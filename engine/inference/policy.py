@@ -83,9 +83,8 @@ class Policy:
         self._rollout.tick(self._step, StepSignals(self._step, signals))
         self._step += 1
         action = self._native.write(self._rollout.action, self._space.sample, batch, alone=alone)
-        if (
-            alone and None not in self._native.observations
-        ):  # of a parallel world: of the agents that are there
+        # of a parallel world: of the agents that are there
+        if alone and None not in self._native.observations:
             return {agent: action[agent] for agent in observation if agent in action}
         return action
 

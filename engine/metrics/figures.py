@@ -40,6 +40,7 @@ __all__ = [
     "figures",
     "histograms",
     "live_graph",
+    "log_figures",
     "of_channels",
     "samples",
     "write_figures",
@@ -112,12 +113,21 @@ def write_figures(simulation: BaseSimulation, step: int, row: Row | None = None)
     found = [*_means(simulation.train_means.row()), *row.figures]
     env = _progress(simulation) | row.env
     found += [Figure("env", "", *figure) for figure in env.items()]
+    log_figures(simulation, step + 1, found)
     for recorder in simulation.recorders:
-        recorder.figures(step + 1, found)
         if row.histograms:
             recorder.histograms(step + 1, row.histograms)
         if row.samples:
             recorder.samples(step + 1, row.samples)
+
+
+def log_figures(simulation: BaseSimulation, step: int, rows: Sequence[Figure]) -> None:
+    """Pass metrics of a step, counted from 1, to a simulation's recorders; with its first ones, those of the run's time."""
+    if step != simulation._logged_at:
+        simulation._logged_at = step
+        rows = [*rows, *simulation._timing(step)]
+    for recorder in simulation.recorders:
+        recorder.figures(step, rows)
 
 
 def _means(scores: Mapping[str, Mapping[str, float]]) -> list[Figure]:
@@ -150,8 +160,7 @@ def write_validation(simulation: BaseSimulation, step: int) -> None:
         for name, metrics in found.agents.items()
         for metric, value in metrics.items()
     ]
-    for recorder in simulation.recorders:
-        recorder.figures(step + 1, rows)
+    log_figures(simulation, step + 1, rows)
     validation.add(simulation.now, found)
     simulation.stop_reason = simulation.stop_reason or validation.reason_to_stop
     simulation.notify("on_evaluate", found)

@@ -14,7 +14,7 @@ from math import prod
 import networkx as nx
 import torch
 
-from antiphon.comms.lens import LensGradient
+from antiphon.comms.label_gradients import LensGradient
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
 from antiphon.engine.parts.graph_partition import WeightedGraph, partition_graph

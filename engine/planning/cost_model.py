@@ -20,7 +20,7 @@ from torch.utils.flop_counter import flop_registry
 from antiphon.agents.local_policy import LocalPolicyGradient
 from antiphon.agents.network import VALUE
 from antiphon.comms.examples import Example, ReturnedAction
-from antiphon.comms.lens import LensGradient
+from antiphon.comms.label_gradients import LensGradient
 from antiphon.comms.synthetic_gradients import Predictor
 from antiphon.comms.synthetic_inputs import InputModel
 from antiphon.engine.heart.agent import Agent

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from antiphon.engine.base_simulation import BaseSimulation, StepInfo
+from antiphon.engine.metrics.figures import log_figures
 from antiphon.engine.populations.figure import lineage_svg
 from antiphon.engine.populations.population import Population
 from antiphon.engine.populations.processes import Meeting, alone, divided
@@ -145,8 +146,7 @@ class Selection(Observer):
         values = self.values
         for member, place in places.items():
             rows = [Figure("run", "", name, value) for name, value in values[member].items()]
-            for recorder in population.simulations[place].recorders:
-                recorder.figures(step, rows)
+            log_figures(population.simulations[place], step, rows)
 
     def _revive(self, population: Population, step: int) -> None:
         """Let members that have diverged at a step continue as copies of the best that has not; if all have, none can."""

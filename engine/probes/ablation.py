@@ -71,14 +71,6 @@ class Change:
         """The verdict of a loss's change on the channel; without an interval it is unresolved."""
         return worth(*(self.interval or (None, None))) or "unresolved"
 
-    @property
-    def sign(self) -> int:
-        """1 where the interval lies above zero, -1 where it lies below, 0 where it holds zero or is not known.
-
-        Of a loss, 1: the channel matters; -1: it harms.
-        """
-        return {"matters": 1, "harms": -1}.get(self.verdict, 0)
-
     def __str__(self) -> str:
         return f"{self.value:+.4f}" + ("" if self.half is None else f" ± {self.half:.4f}")
 

@@ -37,6 +37,7 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
 from antiphon.engine.inference.evaluation import first_lines
 from antiphon.engine.inference.rollout import rewired
+from antiphon.engine.metrics.figures import log_figures
 from antiphon.engine.probes.signal_alignment import signal_alignment, signal_rows
 from antiphon.engine.probes.truth import (
     DifferentiableRollout,
@@ -251,9 +252,8 @@ class _Forks:
     def loss(self, state: dict[str, Any], steered: Callable[[], StackedBackend] | None = None) -> float:
         """Learn from `state` on, and return the readouts' mean loss in the second half; _NoLoss where there is none."""
         fork, horizon = self.fork, self.horizon
-        fork.backend = StackedBackend(
-            self.system, stacked=False
-        )  # a steered one would not know a locked window
+        # a steered one would not know a locked window
+        fork.backend = StackedBackend(self.system, stacked=False)
         fork._load_state_dict(state)
         if steered is not None:
             fork.backend = steered()
@@ -353,9 +353,7 @@ def write_value(simulation: BaseSimulation, step: int) -> None:
     predicted = predicted_channels(simulation._system) if few else []
     signals = signal_rows(signal_alignment(simulation, channels=predicted))
     seconds = Figure("run", "", "value_seconds", time.monotonic() - started)
-    rows = [seconds, *value_rows(found), *signals]
-    for recorder in simulation.recorders:
-        recorder.figures(step + 1, rows)
+    log_figures(simulation, step + 1, [seconds, *value_rows(found), *signals])
 
 
 # --- steering: the learning signal of some channels replaced -----------------------------------------------

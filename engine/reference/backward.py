@@ -147,7 +147,7 @@ def _return_losses_and_actions(state: State, update: Update) -> None:
                 if read.message is not None:
                     valid = policy.advantages.valid[t] & as_mask(read.counted, read.message.sent)
                     returned = ReturnedAction(actions[t], mask_fill_zero(valid, advantages[t]), valid)
-                    ledger.add_action(read.message, returned)
+                    read.message.actions.append(returned)
 
 
 def _injections(state: State, update: Update, step: int) -> list[Injection]:
@@ -212,9 +212,8 @@ def _auxiliary_losses(state: State, group: LearningGroup, window: Window) -> lis
         if channel is None or not channel.gradient.auxiliary or not channel.injects:
             continue
         first = next((tick for tick in window.ticks() if tick.agent == channel.sender), None)
-        last = dict(window.sent).get(
-            channel.name
-        )  # the state at its end: the only one that is read outside it
+        # the state at its end: the only one that is read outside it
+        last = dict(window.sent).get(channel.name)
         if first is not None and last is not None and first.participates:
             nothing_follows = last.no_injection is True
             target = channel.zeros if nothing_follows else synthetic_gradient(state, channel, last)

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.network import OBJECTIVE
-from antiphon.engine.heart.message import Action, LearningGroup, StepSignals, Window
+from antiphon.engine.heart.message import Action, EpisodeEnds, LearningGroup, StepSignals, Window
 from antiphon.engine.heart.updates import EndedWindows, StepReport
 from antiphon.engine.reference import ledger
 from antiphon.engine.reference.backward import depth, fate_of, lambda_returns, window_update
 from antiphon.engine.reference.forward import replay, tick_agents
-from antiphon.engine.reference.ledger import RowMask, mask_fill_zero
+from antiphon.engine.reference.ledger import as_mask, mask_fill_zero
 from antiphon.engine.reference.policies import act, further_passes, update_returns
 from antiphon.engine.reference.predictors import gradient_updates, input_updates
 from antiphon.engine.reference.state import State
@@ -52,25 +52,26 @@ class ReferenceEngine(State):
             parts[agent.acts] = action
         return parts or None
 
-    def tick(self, step: int, signals: StepSignals) -> None:
+    def tick(self, step: int, step_signals: StepSignals) -> None:
         """Let the agents due at `step` tick, senders of zero-delay channels before their receivers (rule 13).
 
-        `signals`: the environment's; those known only after the step are added to them before `learn`.
+        `step_signals`: the environment's; those known only after the step are added to them before `learn`.
         """
         for agent in self.agents.values():
             if agent.acts is True and agent.policy is None:
                 agent.action = None  # outputs that act, of an only actor, do so at their own step only
         for names in self.system.schedule.calls(step):
-            for tick in tick_agents(self, names, signals):
+            for tick in tick_agents(self, names, step_signals):
                 if self.agents[tick.agent].acts:
                     act(self, tick)
         for group in self.system.groups:  # what follows the newest tick of each policy (rule 38)
             for name, tick in {tick.agent: tick for tick in group.window.ticks()}.items():
                 if self.agents[name].policy is not None:
-                    tick.outcomes.append(signals)
+                    tick.outcomes.append(step_signals)
 
-    def cut(self, step: int, ended: RowMask, terminated: RowMask) -> None:
+    def cut(self, step: int, ends: EpisodeEnds) -> None:
         """Cut the episodes that ended at `step`: what is held, in flight or kept is void there (rule 20)."""
+        ended, terminated = (as_mask(mask, self.nowhere[:, None]) for mask in (ends.ended, ends.terminated))
         if not ended.any():
             return
         for channel in self.channels.values():

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.backward_requests import value_of
-from antiphon.comms.examples import ReturnedAction
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Message, Read, StepSignals, Window
 from antiphon.errors import EngineError
@@ -171,11 +170,6 @@ def add_loss(uses: list[Read], loss: Tensor) -> None:
         counted = [as_mask(read.counted, message.sent) for read in uses if read.message is message]
         lost = mask_fill_zero(torch.stack(counted).any(0), loss)
         message.loss = lost if message.loss is None else lost + message.loss
-
-
-def add_action(message: Message, returned: ReturnedAction) -> None:
-    """Add what the receiver did at a tick that used a message (rule 9)."""
-    message.actions.append(returned)
 
 
 def replace_gradient(message: Message, gradient: Tensor) -> None:

@@ -53,9 +53,8 @@ class PythonTemplate:
         """Return the template of an object that is at hand."""
         module, name = sys.modules.get(getattr(base, "__module__", "")), getattr(base, "__qualname__", "")
         found: Any = functools.reduce(lambda at, part: getattr(at, part, None), name.split("."), module)
-        spec = getattr(
-            module, "__spec__", None
-        )  # of the main program, or of a notebook, others can import nothing
+        # of the main program, or of a notebook, others can import nothing
+        spec = getattr(module, "__spec__", None)
         if found is not base or found is None or spec is None or spec.name != base.__module__:
             return cls(base=base, source=f"the Python {_word(base)}")
         return cls(base=base, source=f"{spec.name}:{name}", importable=True)

@@ -144,9 +144,8 @@ def resume(
     ended = until == step or (steps is None and facts.get("reason"))
     if ended and done and result is not None:
         if changes:
-            changed(
-                scenario or directory.scenario, changes.items()
-            )  # a misspelt name is the first thing to mend
+            # a misspelt name is the first thing to mend
+            changed(scenario or directory.scenario, changes.items())
             raise RunError(
                 f"--set: {path} is done, and nothing is left to change; add --steps N, a later step"
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ from antiphon.scenarios.training import OF_AGENTS, RecorderSpec
 from antiphon.telemetry.channels.recorder import ChannelsWriter
 from antiphon.telemetry.csv_files import CsvRecorder, read_figures
 from antiphon.telemetry.event_file import BESIDE, EventFile
-from antiphon.telemetry.figures import Figure, Recorder, Recorders
+from antiphon.telemetry.figures import Figure, Recorder
 from antiphon.telemetry.parts.parts_csv import PartsCsv
 from antiphon.telemetry.tensorboard import TensorBoardRecorder
 
@@ -216,20 +216,21 @@ class RunWriter(Observer):
             tables.append(PartsCsv(parts))
         board = TensorBoardRecorder(directory.path)
         own = [_recorder(spec, directory.path) for spec in scenario.telemetry.recorders]
-        files = Recorders([*tables, board, *own], self._times)
-        try:
-            files.begin(description)
+        recorders = [*tables, board, *own]
+        with ExitStack() as begun:
+            for recorder in recorders:
+                begun.callback(recorder.close)
+                recorder.begin(description)
             self._latest.read(table)
-        except BaseException:
-            files.close()
-            raise
+            begun.pop_all()
         # A crash leaves run.json behind the table.
         logged = self._latest.of("run", "").get("seconds", 0.0)
         self._seconds_before: float = max(directory.facts["seconds"], logged)
         self._clock = SharedClock()
         self._clock.divide(1)
         self._timed_at = start, self._seconds()
-        simulation.recorders += [files, self._latest]
+        simulation.recorders += [*recorders, self._latest]
+        simulation._timing = self._times
         if directory.described is not None and simulation.now == 0:
             directory.checkpoint(simulation)
 
@@ -259,9 +260,8 @@ class RunWriter(Observer):
         facts: dict[str, Any] = {"steps": self._simulation.until, "step": self._simulation.now}
         if self._simulation.changes or "changes" in self.directory.facts:
             facts["changes"] = self._simulation.changes
-        if taken := self.directory.facts.get(
-            "weights"
-        ):  # those after the checkpoint that it goes on from are gone
+        # those after the checkpoint that it goes on from are gone
+        if taken := self.directory.facts.get("weights"):
             facts["weights"] = [each for each in taken if each["step"] <= self._simulation.now]
         self.directory.note_running(**facts)
 

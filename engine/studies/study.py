@@ -133,9 +133,8 @@ class Study:
         runs, seeds = self.plan.runs, range(self.plan.seeds)
         parts = min(max(1, processes // len(runs)), len(seeds))
         for planned in runs.values():
-            bare = replace(
-                planned, request=replace(planned.request)
-            )  # for other processes, with nothing resolved
+            # for other processes, with nothing resolved
+            bare = replace(planned, request=replace(planned.request))
             for part in range(parts):
                 share = seeds[len(seeds) * part // parts : len(seeds) * (part + 1) // parts]
                 yield Chunk(bare, share, self.directory)

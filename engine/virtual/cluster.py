@@ -113,9 +113,8 @@ class VirtualCluster:
             machine.change("waiting", self.seconds, missing[0])
             return
         machine.change("computing", self.seconds)
-        count = (
-            machine.steps_taken + machine.incarnation
-        )  # a step that was broken off has a number of its own
+        # a step that was broken off has a number of its own
+        count = machine.steps_taken + machine.incarnation
         factor = self._chance.step_factor(number, count, self.hosts[number].compute)
         self._push(self.seconds + self.step_seconds[number] * factor, _END, number)
 

@@ -18,6 +18,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
+from antiphon.engine.metrics.figures import log_figures
 from antiphon.engine.metrics.report import AgentReport, MeanAccumulator
 from antiphon.engine.parts.free_boundary import FreeBoundary, FreeFigures, FreeSettings
 from antiphon.engine.parts.halves import halved
@@ -119,9 +120,8 @@ class VirtualSimulation(Simulation):
             check_placement(system, placement)
             placement = dict(placement)
         else:
-            if (
-                placement is None
-            ):  # where nothing can be separated, a division by two is refused with the reason
+            # where nothing can be separated, a division by two is refused with the reason
+            if placement is None:
                 most = min(len(system.agents), self.profile.size)
                 placement = max(min(len(units_of(system)), most), min(2, most))
             placement = partition(system, self.scenario, placement)
@@ -224,9 +224,9 @@ class VirtualSimulation(Simulation):
         info = super().step()
         if watch:
             rows = [Figure("run", "", name, value) for name, value in self.figures().items()]
+            log_figures(self, step + 1, rows)
             parts = self.cluster.statistics()
             for recorder in self.recorders:
-                recorder.figures(step + 1, rows)
                 recorder.parts(step + 1, parts)
         return info
 

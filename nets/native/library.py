@@ -17,7 +17,7 @@ from torch import Tensor
 
 from antiphon.nets.native.compiler import INSTRUCTION_SETS, SOURCE, compile_kernel, file_name
 
-__all__ = ["address", "function", "kernel", "why_absent"]
+__all__ = ["address", "function", "kernel"]
 
 _log = logging.getLogger(__name__)
 _LONGEST = 200
@@ -65,19 +65,14 @@ def _first_line(error: Exception) -> str:
 
 
 @cache
-def _loaded() -> tuple[ctypes.CDLL | None, str]:
-    """The kernel, and why there is none."""
+def kernel() -> ctypes.CDLL | None:
+    """Return the compiled kernel, compiled on the first call if necessary; None: not available, which is logged once."""
     try:
-        return _opened(_instruction_set()), ""
+        return _opened(_instruction_set())
     except (OSError, ImportError, RuntimeError, subprocess.SubprocessError) as error:
         reason = f"the kernel cannot be compiled: {_first_line(error)}"
         _log.warning("backend native: %s; using backend cohort instead", reason)
-        return None, reason
-
-
-def kernel() -> ctypes.CDLL | None:
-    """Return the compiled kernel, compiled on the first call if necessary; None: not available, which is logged once."""
-    return _loaded()[0]
+        return None
 
 
 @cache
@@ -89,8 +84,3 @@ def function(name: str, dtype: torch.dtype) -> Any:
 def address(tensor: Tensor | None) -> int:
     """Return the address of a tensor's data; 0 for None."""
     return 0 if tensor is None else tensor.data_ptr()
-
-
-def why_absent() -> str | None:
-    """Return why there is no kernel, in one line; None if there is one."""
-    return _loaded()[1] or None

@@ -26,16 +26,10 @@ class LiveGraph(Recorder):
 
     Args:
         look: Returns the run's present data.
-        height: Height of the drawing, in pixels.
     """
 
-    def __init__(
-        self,
-        look: Callable[[], RunData],
-        height: int = 620,
-    ) -> None:
+    def __init__(self, look: Callable[[], RunData]) -> None:
         self.look = look
-        self._height = height
         self._display: Any = None
         self._redrawn = 0.0
 
@@ -85,7 +79,7 @@ class LiveGraph(Recorder):
         """Notebook representation: a sandboxed frame that can only draw."""
         return (
             f'<iframe srcdoc="{escape(self._page(compact=True))}" sandbox="allow-scripts allow-downloads" '
-            f'style="width: 100%; height: {self._height}px; border: 0"></iframe>'
+            f'style="width: 100%; height: 620px; border: 0"></iframe>'
         )
 
     def __repr__(self) -> str:

@@ -200,9 +200,8 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         figures = [what for what in tags.values() if isinstance(what, tuple)]
         last = max((found[tag].max_step for tag, what in tags.items() if isinstance(what, tuple)), default=0)
         every = graph["every"]
-        rows = (
-            last // every + (every > 1) + (last % every > 0)
-        )  # at the first step, every so many, and the last
+        # at the first step, every so many, and the last
+        rows = last // every + (every > 1) + (last % every > 0)
         verdicts = [VERDICTS] if any(("channel", metric) in figures for metric in INPUTS) else []
         # The folder as the log directory was given; the run's name where there are several.
         path = os.path.normpath(os.path.join(self._logdir, run))

@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 
 from antiphon.telemetry.csv_files import TableRecorder
 from antiphon.telemetry.parts.part_figures import PartFigures
 
 __all__ = ["PARTS_HEADER", "PartsCsv"]
 
-PARTS_HEADER = (
-    "step",
-    "part",
-    "machine",
-    "steps_taken",
-    "seconds",
-    "computing",
-    "waiting",
-    "bytes_sent",
-    "bytes_received",
-    "calls",
-    "staleness",
-    "blocked_on",
-    "incarnation",
-    "alive",
-    "heartbeat_age",
-)
+PARTS_HEADER = ("step", *(one.name for one in fields(PartFigures)))
 """Columns: the run's step, then the attributes of `PartFigures`."""
 
 

@@ -164,19 +164,6 @@ def test_a_pointer_that_cannot_choose_is_refused() -> None:
         Pointer(24, (4, 6), 5, (), (Head(OBJECTIVE, (4,)),))
 
 
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"kind": "lstn"}, r"network\.kind: no cell 'lstn'; did you mean 'lstm'\?"),
-        ({"kind": "leaky", "leak": 0.0}, r"network\.leak: 0\.0 is out of range; use a number in \(0, 1\]"),
-        ({"kind": "leaky", "leak": 1.5}, r"network\.leak: 1\.5 is out of range"),
-    ],
-)
-def test_what_cannot_be_is_refused(wrong: dict[str, object], message: str) -> None:
-    with pytest.raises(ScenarioError, match=message):
-        Recurrent((8,), SIZE, HEADS, **wrong)  # type: ignore[arg-type]
-
-
 # --- stacked -------------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon.comms.examples import Example
-from antiphon.comms.synthetic_gradients import LocalGradient
+from antiphon.comms.label_gradients import LocalGradient
 from tests.comms.made import (
     BATCH,
     SIZE,

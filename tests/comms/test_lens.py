@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from antiphon import comms
 from antiphon.comms.examples import ContextSpec, Example
-from antiphon.comms.lens import LensGradient
+from antiphon.comms.label_gradients import LensGradient
 from antiphon.errors import ScenarioError
 from tests.comms.made import DOUBLE, NUMBERS, draw, example, make
 

@@ -11,13 +11,15 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
+from antiphon.engine.capture.recorder import CudaGraphRecorder
+
 __all__ = ["DispatchRecorder"]
 
 Call = tuple[Any, Any, Any, list[tuple[Tensor, bool]]]
 """Operation, arguments, keyword arguments, and its results, each with whether it has memory of its own."""
 
 
-class DispatchRecorder:
+class DispatchRecorder(CudaGraphRecorder):
     """Keeps each operation with its tensors alive, and repeats it on the same memory with the same numbers.
 
     Nothing of Python runs again, so that what is computed from a step on the host stays what it was.

@@ -50,11 +50,11 @@ def test_the_channel_that_matters_comes_first_for_whom_it_matters(trained: Simul
     found = ablate(trained, kind)
     assert found.ranked()[0] == "eye->judge"
     assert found.ranked("other")[0] == "ear->other"
-    assert found.readouts["eye->judge"]["loss"].sign == 1
+    assert found.readouts["eye->judge"]["loss"].verdict == "matters"
     assert found.readouts["eye->judge"]["accuracy"].value < -0.2
     assert found.channels["ear->other"]["other"]["error"].value > 0.2
     unreached = found.channels["eye->judge"]["other"]["loss"]
-    assert (unreached.value, unreached.half, unreached.sign) == (0.0, 0.0, 0)
+    assert (unreached.value, unreached.half, unreached.verdict) == (0.0, 0.0, "unresolved")
 
 
 def test_it_agrees_with_a_system_whose_channel_is_silent(trained: Simulation) -> None:

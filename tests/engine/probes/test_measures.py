@@ -106,5 +106,6 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
     covered = [abs(c.value - 0.5) <= c.half for row in draws if (c := Change.of(row, 2.201)).half is not None]
     assert sum(covered) / 2000 == pytest.approx(0.95, abs=0.02)
     assert Change.of(torch.ones(1), None).half is None
-    for value, half, sign in ((0.2, 0.1, 1), (-0.2, 0.1, -1), (0.1, 0.2, 0), (-0.1, 0.2, 0), (0.2, None, 0)):
-        assert Change(value, half).sign == sign
+    for value, half, verdict in ((0.2, 0.1, "matters"), (-0.2, 0.1, "harms"), (0.1, 0.2, "unresolved")):
+        assert Change(value, half).verdict == verdict
+    assert Change(0.2, None).verdict == "unresolved"

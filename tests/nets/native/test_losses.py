@@ -8,9 +8,9 @@ from torch import Tensor
 
 from antiphon.nets import layers
 from antiphon.nets.native import losses
-from antiphon.nets.native.library import why_absent
+from antiphon.nets.native.library import kernel
 
-pytestmark = pytest.mark.skipif(why_absent() is not None, reason="no C++ compiler found")
+pytestmark = pytest.mark.skipif(kernel() is None, reason="no C++ compiler found")
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
 
 

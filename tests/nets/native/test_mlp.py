@@ -10,12 +10,12 @@ from torch import Tensor
 
 from antiphon.nets.layers import normalise
 from antiphon.nets.native.layer import Layer
-from antiphon.nets.native.library import why_absent
+from antiphon.nets.native.library import kernel
 from antiphon.nets.native.losses import squared_error
 from antiphon.nets.native.mlp import Block, Evaluation, StackedMlp, evaluate, fused_step
 from antiphon.nets.optimisers import Optimiser
 
-pytestmark = pytest.mark.skipif(why_absent() is not None, reason="no C++ compiler found")
+pytestmark = pytest.mark.skipif(kernel() is None, reason="no C++ compiler found")
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 """Relative to the largest number of a tensor."""
 ACTIVATE = {"identity": lambda x: x, "relu": torch.relu, "tanh": torch.tanh}

@@ -1,0 +1,321 @@
+"""Synthetic gradients of the sender's own loss: a model of a target, whose gradient in the message the sender follows.
+
+`local` uses no returned gradient, and is the control for every claim. `sobolev_label` is also trained on the gradient that the
+receiver returns (Czarnecki et al. 2017, 1706.04859, §4.3). Both may have their own head (heads.py).
+
+`lens` has a readout's loss, through the readout's own later layers with their present parameters: the model's own last layers
+are applied to a residual stream before its end ("logit lens", nostalgebraist 2020; Belrose et al. 2023, "Eliciting Latent
+Predictions from Transformers with the Tuned Lens", 2303.08112). No predictor is trained, and no gradient is returned.
+
+For the shapes see synthetic_gradients.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self, final
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from antiphon import kinds
+from antiphon.comms.backward_requests import as_leaf, constant
+from antiphon.comms.examples import ContextSpec, Example, Learned, Numbers
+from antiphon.comms.heads import Head, HeadSource, head_of, output_shape
+from antiphon.comms.model import LinearMaps, LossAndGradients
+from antiphon.comms.synthetic_gradients import (
+    LayerOptions,
+    Predictor,
+    ReadOptions,
+    SiteOptions,
+    counted,
+    with_slope,
+)
+from antiphon.errors import ScenarioError
+from antiphon.extensions import gradient
+from antiphon.nets.layers import cross_entropy, squared_error
+from antiphon.nets.modules import called, meta_copy
+from antiphon.nets.site_axes import features_first, site_features
+from antiphon.problems import DocumentError
+from antiphon.spec import FrozenMap, HeadModule, Name, ParameterNames, Signal
+
+__all__ = ["LabelGradient", "LensGradient", "LocalGradient", "SobolevLabelGradient"]
+
+
+class LabelGradient(Predictor):
+    """A classifier (log loss) or regressor (squared error) of the target from message and context, or a head.
+
+    Its last layer starts at zero, so an untrained model has no gradient in the message; a head starts unchanged.
+
+    Args:
+        shape: Shape of a message.
+        context: See `Predictor`.
+        network: A module or factory in place of the layers; it reads no context.
+        pool: `mean` over the message's sites before the layers or the head; or `none`.
+        settings: The other arguments of `Predictor`.
+
+    Attributes:
+        own_module: Whether the layers are a head.
+        read_shape: Shape of a pooled message.
+
+    Raises:
+        ScenarioError: The head does not fit, or there is nothing to pool; the line begins with the key.
+    """
+
+    own_module = False
+
+    class Options(LayerOptions, SiteOptions, ReadOptions):
+        """Keys of kinds with their own target.
+
+        Attributes:
+            target: The target signal of the kind's own loss.
+            network: From Python: a module from the message in its own shape to the target's outputs, or a factory called with
+                `shape` and `outputs`. It reads no context.
+            pool: `mean` over a message's sites (the T of [T, D], the pixels of [C, H, W]) before the layers or the network.
+        """
+
+        target: Signal
+        network: HeadModule = None
+        pool: Literal["mean", "none"] = "none"
+
+        @property
+        def reads_whole(self) -> bool:
+            """Whether the loss reads all sites of a message together."""
+            return self.pool != "none" or self.network is not None
+
+        @model_validator(mode="after")
+        def _layers_or_a_head(self) -> Self:
+            if self.reads_whole and self.sites:
+                raise DocumentError(
+                    ("sites",), "your own network and pooling read whole messages; leave it out"
+                )
+            if self.network is not None and self.hidden:
+                raise DocumentError(("hidden",), "your own network replaces the layers; leave it out")
+            return self
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        context: Sequence[ContextSpec],
+        *,
+        network: HeadSource | None = None,
+        pool: str = "none",
+        **settings: Any,
+    ) -> None:
+        self._given, self.pool = network, pool
+        self.own_module = self.own_module or network is not None
+        if pool == "mean" and len(shape) < 2:
+            raise ScenarioError(
+                f"gradient.pool: messages of {list(shape)} have no sites to pool; give the channel a size of "
+                "[positions, features] or [channels, height, width], or leave pool out"
+            )
+        self.read_shape = (site_features(shape),) if pool == "mean" else shape
+        super().__init__(shape, context, **settings)
+        # a head without parameters, or whose own are constants
+        self.frozen = self.frozen or not self.parameters
+
+    def initial_values(
+        self, inputs: int, outputs: int, generator: torch.Generator
+    ) -> tuple[Numbers, Numbers]:
+        if self._given is None:
+            return super().initial_values(inputs, outputs, generator)
+        assert self.target is not None
+        seed = generator.initial_seed() % 2**63
+        module = head_of(self._given, self.read_shape, output_shape(self.target), seed)
+        values = self.values_of_module(module, torch.Size(self.read_shape).numel())
+        assert self.layers is not None
+        self._given, self.layers.module = None, meta_copy(module)  # its parameters are there once
+        return values
+
+    def _sizes(self) -> tuple[int, int]:
+        assert self.target is not None
+        features = torch.Size(self.read_shape).numel() + sum(spec.features for spec in self.context)
+        return features, self.target.features
+
+    @property
+    def classes(self) -> bool:
+        """Whether the target is one of several classes."""
+        return self.target is not None and self.target.classes is not None
+
+    def pooled(self, message: Tensor) -> Tensor:
+        """Return messages [..., M] pooled for the layers, [..., features]."""
+        if self.pool == "none":
+            return message
+        if features_first(self.shape):
+            return message.reshape(*message.shape[:-1], self.shape[0], -1).mean(-1)
+        return message.reshape(*message.shape[:-1], *self.shape).mean(-2)
+
+    def _predict(self, example: Example) -> Tensor:
+        return with_slope(lambda m: self._losses(example, m, move=False), example.message)[1]
+
+    def _losses(self, example: Example, message: Tensor, *, move: bool) -> Tensor:
+        """Losses per sample, [B]."""
+        assert example.target is not None
+        read = self.pooled(self.normalised(message)[0])
+        context = None if self.own_module else example.context  # a head reads none
+        return self.own_losses(self.forward(read, context, move=move), example.target)
+
+    def own_losses(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the loss per sample, [B], of outputs [B, K] for the target."""
+        return (cross_entropy if self.classes else squared_error)(output, target)
+
+
+@gradient("local")
+class LocalGradient(LabelGradient):
+    """Model of the target trained by its own loss alone; no gradient is returned."""
+
+    needs_delta: ClassVar[bool] = False
+    refuses: ClassVar[frozenset[str]] = frozenset({"trace", "propagate"})
+
+    def linear_maps(self, parameters: Numbers) -> LinearMaps | None:
+        if self.hidden or self.own_module:
+            return None
+        if self.normalise != "none" or self.pool != "none" or self.bf16:
+            return None
+        return LinearMaps.of(parameters, self.size, label="classes" if self.classes else "numbers")
+
+    def _loss(self, example: Example) -> Tensor:
+        losses = self._losses(example, example.message, move=True)
+        return counted(example, losses).sum(-1) / losses.shape[-1]
+
+    def predict_and_learn(self, example: Example) -> tuple[Tensor, Learned | None]:
+        # plain layers keep the bits of two passes: the slope is of the sum over the rows, the training of their mean, and
+        # dividing by a power of two is exact
+        rows = len(example.message)
+        exact = self.own_module or self.sites is not None or rows & (rows - 1) == 0
+        if self.members or self.frozen or example.valid is not None or not exact:
+            return super().predict_and_learn(example)
+        before, each = self.buffers, self.read(example)
+        self.buffers = dict(before)
+        with torch.enable_grad():
+            leaf = as_leaf(each.message)
+            losses = self._losses(each, leaf, move=True)
+            slope, *gradients = torch.autograd.grad(losses.sum(), [leaf, *self.trainable])
+        after, self.buffers = self.buffers, before
+        rows = losses.shape[-1]
+        learned = Learned(constant(losses).sum(-1) / rows, [g / rows for g in gradients], after)
+        return self._as_gradients(slope), learned
+
+    def gradients(self, examples: Sequence[Example]) -> LossAndGradients:
+        known = [example.learned for example in examples if example.learned is not None]
+        if len(known) < len(examples) or (self.buffers and len(known) > 1):
+            return super().gradients(examples)
+        self.buffers |= known[-1].buffers
+        gradients = [torch.stack(each).sum(0) if len(each) > 1 else each[0] for each in _columns(known)]
+        return torch.stack([one.loss for one in known]).sum(), gradients
+
+
+def _columns(known: Sequence[Learned]) -> list[tuple[Tensor, ...]]:
+    return list(zip(*(one.gradients for one in known), strict=True))
+
+
+@final
+@gradient("sobolev_label")
+class SobolevLabelGradient(LabelGradient):
+    """Model trained by -log p + |d(-log p)/dm - delta|_1; its gradient is zero until the first delta arrives."""
+
+    def _loss(self, example: Example) -> Tensor:
+        assert example.delta is not None
+        losses, slope = with_slope(lambda m: self._losses(example, m, move=True), example.message, keep=True)
+        mismatch = counted(example, slope - example.delta).abs().sum(-1)
+        return (counted(example, losses) + mismatch).sum(-1) / losses.shape[-1]
+
+
+@final
+@gradient("lens")
+class LensGradient(LocalGradient):
+    """Gradient of a readout's loss through layers that use other networks' parameters.
+
+    Args:
+        shape: Shape of a message.
+        context: See `Predictor`; not read.
+        network: The layers, from a message in its own shape to the target's outputs. They run as described in `Head`, with
+            the buffers of this module.
+        sources: By parameter of `network`, the tensor whose values it takes at every use; None: the module's own parameters,
+            which remain fixed.
+        losses: Loss per sample [B] from outputs [B, K] and a target; None: cross-entropy, or squared error.
+        settings: The other arguments of `Predictor`.
+
+    Raises:
+        ScenarioError: The layers do not fit the message or the target, or the parameters differ; the line begins with
+            the key.
+    """
+
+    refuses: ClassVar[frozenset[str]] = frozenset({"trace", "propagate"})
+    own_module = True
+
+    class Options(kinds.Options):
+        """Keys of a lens.
+
+        Attributes:
+            network: From Python: the layers from the message in its own shape to the target's outputs.
+            of: The agent whose objective is used; None: the scenario's only readout.
+            parameters: By parameter of `network`, the "agent.parameter" whose present values it uses; by default the
+                parameter of the same name in `of`.
+        """
+
+        network: HeadModule = None
+        of: Name | None = None
+        parameters: ParameterNames = Field(default_factory=FrozenMap)
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        context: Sequence[ContextSpec],
+        *,
+        network: Callable[..., nn.Module] | nn.Module | None = None,
+        sources: Mapping[str, Tensor] | None = None,
+        losses: Callable[[Tensor, Tensor], Tensor] | None = None,
+        **settings: Any,
+    ) -> None:
+        self._head: Head
+        if network is None:
+            raise ScenarioError(
+                "gradient.network: a lens needs layers from the message to the target's outputs; pass a torch module from "
+                "Python, with `parameters` that name each one's source"
+            )
+        self._given_sources, self._loss_of = sources, losses
+        self._layers: HeadSource | None = network
+        super().__init__(shape, context, **{**settings, "hidden": (), "frozen": True})
+        self._layers = None
+        self._head.to(device=settings.get("device", "cpu"), dtype=settings.get("dtype", torch.float32))
+        self._head = meta_copy(self._head)  # called with the parameters of others
+
+    def initial_values(
+        self, inputs: int, outputs: int, generator: torch.Generator
+    ) -> tuple[Numbers, Numbers]:
+        """Return no parameters: the layers use other networks' parameters."""
+        assert self.target is not None
+        assert self._layers is not None
+        seed, needed = generator.initial_seed() % 2**63, output_shape(self.target)
+        sources = self._given_sources
+        self._head = head_of(self._layers, self.shape, needed, seed)
+        own = dict(self._head.module.named_parameters())
+        if sources is None:
+            sources = dict(self._layers.named_parameters()) if isinstance(self._layers, nn.Module) else own
+        for name, p in own.items():
+            if name not in sources:
+                raise ScenarioError(f"gradient.parameters: no source for '{name}' of the network; add it")
+            if sources[name].shape != p.shape:
+                raise ScenarioError(
+                    f"gradient.parameters: '{name}' of the network has shape {list(p.shape)}, but its source has "
+                    f"{list(sources[name].shape)}; name a parameter of the same shape"
+                )
+        self.sources = {f"module.{name}": sources[name] for name in own}
+        return {}, {}
+
+    def _run(self, x: Tensor, *, move: bool, training: bool) -> Tensor:
+        numbers = {name: constant(p) for name, p in self.sources.items()}
+        return called(self._head.train(training), numbers, dict(self._head.named_buffers()), x)[0]
+
+    def stackable(self) -> str | None:
+        return "its parameters are another agent's"
+
+    def own_losses(self, output: Tensor, target: Tensor) -> Tensor:
+        return super().own_losses(output, target) if self._loss_of is None else self._loss_of(output, target)
+
+    def gradients(self, examples: Sequence[Example]) -> LossAndGradients:
+        """Return the loss summed over messages, and no gradient."""
+        with torch.no_grad():
+            return torch.stack([self.loss(example) for example in examples]).sum(), []
