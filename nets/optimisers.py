@@ -4,7 +4,7 @@ parameters take one fused kernel call for any subset.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
@@ -178,6 +178,8 @@ class Call:
     """Moments by kind, in the order of `_MOMENTS`."""
     steps: list[Tensor]
     """Step counts, float32 [], one for each parameter, including this step."""
+    counts: list[Tensor] = field(default_factory=list)
+    """Counts that are incremented before the kernel runs; the other counts include this step already."""
     copied: list[_Lines] = field(default_factory=list)
     """Tensors that the kernel gets as copies, which are written back."""
 
@@ -382,16 +384,41 @@ class Optimiser:
             rate: Learning rate; a tensor [] (float32 on a GPU) is read on the device; [N]: one for each member.
             members: Mask of the members that take the step; None: all.
         """
+        for call, numbers in self.calls(gradients, rate, members):
+            self.run([call], numbers)
+
+    def calls(
+        self, gradients: Sequence[Tensor], rate: float | Tensor, members: Members
+    ) -> list[tuple[Call, Numbers]]:
+        """Begin a step and return the kernel's arguments; empty: nothing to update. Arguments: see `step`."""
         if not self.parameters:
-            return
-        if self.size is None:
-            assert not isinstance(self.weight_decay, Tensor)
-            self._run(self._call_one(gradients), (rate, self.weight_decay))
-            return
-        for call, numbers in self._calls(gradients, rate, members):
-            self._run(call, numbers)
-            for copied in call.copied:
-                copied.write_back()
+            return []
+        if self.size is not None:
+            return self._calls(gradients, rate, members)
+        assert not isinstance(self.weight_decay, Tensor)
+        return [(self._call_one(gradients), (rate, self.weight_decay))]
+
+    def key(self) -> Hashable:
+        """Return a key that is equal for optimisers whose calls may run as one, where their numbers are equal.
+
+        The kernel treats tensors independently.
+        """
+        return self.kind, self.momentum, self.betas, self.kind == "sgd" and self.size is None
+
+    def run(self, calls: Sequence[Call], numbers: Numbers) -> None:
+        """Run the kernel on calls of optimisers with one `key` and `skip`."""
+        self._count_once([count for call in calls for count in call.counts])
+        whole = calls[0]
+        for more in calls[1:]:
+            whole.parameters += more.parameters
+            whole.gradients += more.gradients
+            whole.steps = [*whole.steps, *more.steps]
+            whole.copied += more.copied
+            for moments, others in zip(whole.moments, more.moments, strict=True):
+                moments += others
+        self._run(whole, numbers)
+        for copied in whole.copied:
+            copied.write_back()
 
     def _count_once(self, counts: list[Tensor]) -> None:
         """Count a step in each of some counts; as a list: the value of a single tensor would be read on the host."""
@@ -404,10 +431,9 @@ class Optimiser:
             assert not isinstance(self.clip, Tensor)
             gradients = clipped(gradients, self.clip)
         counts = self.state.get("steps", [])
-        self._count_once(counts)
         moments = [list(self.state[name]) for name in self.moments]
         own = list(self.parameters)
-        return Call(own, _laid_out(own, gradients), moments, counts * len(own))
+        return Call(own, _laid_out(own, gradients), moments, counts * len(own), counts)
 
     # --- stacks --------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 import torch
@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_map_only
 
 from antiphon.nets.memory import give_back
 from antiphon.nets.native.mlp import fused_step
-from antiphon.nets.optimisers import Optimiser, padded_zeros
+from antiphon.nets.optimisers import Call, Numbers, Optimiser, padded_zeros
 from antiphon.nets.schedules import Rate
 from antiphon.nets.step_numbers import learning_rate
 from antiphon.nets.torch_optimisers import TorchOptimiser
@@ -151,6 +151,12 @@ class TrainedParameters:
             now: The step, for the learning rate.
             members: The members of a stack that are updated, [N] bool; None: all.
         """
+        step_all([(self, gradients, members)], now)
+
+    def begin_step(
+        self, gradients: Sequence[Tensor | None], now: int, members: Tensor | None
+    ) -> list[tuple[Call, Numbers]]:
+        """Count a step; return the optimiser's calls, none where the step has been taken. Arguments: see `step`."""
         full = [
             torch.zeros_like(p) if g is None else g for p, g in zip(self.trainable, gradients, strict=True)
         ]
@@ -159,8 +165,10 @@ class TrainedParameters:
             self.taken += 1 if members is None else members.long()
         rate = learning_rate(self.rate, now, self.trainable[0].device) if self.trainable else self.rate.base
         own = self.optimiser
-        if not (isinstance(own, Optimiser) and fused_step(full, own, rate, members)):
+        if not isinstance(own, Optimiser):
             own.step(full, rate, members)
+            return []
+        return [] if fused_step(full, own, rate, members) else own.calls(full, rate, members)
 
     def read_members(self) -> None:
         """Stack the members' running statistics and counts again, after a state was loaded into them."""
@@ -186,9 +194,18 @@ class TrainedParameters:
         }
 
 
+@torch.no_grad()
 def step_all(
-    steps: Sequence[tuple[TrainedParameters, Sequence[Tensor | None], Tensor | None]], now: int
+    steps: Sequence[tuple[TrainedParameters, Sequence[Tensor | None], Tensor | None]],
+    now: int,
 ) -> None:
-    """Take the steps of several, each with its gradients and members."""
-    for owner, gradients, members in steps:
-        owner.step(gradients, now, members)
+    """Take the steps of several, each with its gradients and members; equal settings and numbers share one kernel call."""
+    calls: dict[Hashable, list[tuple[Any, Call, Numbers]]] = {}
+    for place, (owner, gradients, members) in enumerate(steps):
+        for call, numbers in owner.begin_step(gradients, now, members):
+            optimiser: Any = owner.optimiser
+            key = ("apart", place) if isinstance(numbers[0], Tensor) else (optimiser.key(), numbers)
+            calls.setdefault(key, []).append((optimiser, call, numbers))
+    for each in calls.values():
+        optimiser, _, numbers = each[0]
+        optimiser.run([call for _, call, _ in each], numbers)
