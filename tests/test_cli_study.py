@@ -81,7 +81,13 @@ training: {steps: 3, batch: 4}
 
 
 @pytest.mark.parametrize(
-    "scenario", ["plain.yaml", "plain.yaml --seeds 2", "digits-mlp --set width=8 --set batch=4"]
+    "scenario",
+    [
+        "plain.yaml",
+        "plain.yaml --seeds 2",
+        "digits-mlp --set width=8 --set batch=4",
+        "gpt --set blocks=2 --set width=8 --set length=8",
+    ],
 )
 def test_the_command_that_a_run_with_decoupled_channels_ends_with(
     here: Path, cli: Commands, scenario: str

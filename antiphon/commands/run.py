@@ -25,6 +25,7 @@ from antiphon.commands.arguments import (
 )
 from antiphon.engine.planning.advice import advice
 from antiphon.engine.runs.directory import EXIST, RunDirectory, is_free
+from antiphon.engine.runs.library import MADE_IN_PYTHON
 from antiphon.engine.runs.observers import RunProgress
 from antiphon.engine.runs.python_template import other_variants
 from antiphon.engine.runs.request import Request
@@ -216,6 +217,7 @@ def _show_decoupling(
     with suppress(AntiphonError):  # a file that is gone
         source = str((facts.get("template") or {}).get("source"))
         source = source if Path(source).is_file() else source.removesuffix(".yaml")
+        source = next((name for name, place in MADE_IN_PYTHON.items() if place == source), source)
         template = scenario_template(source)
         template = template.with_couplings() if isinstance(template, Template) else template
         variants = [name for name in _COMPARED if name in template.variants]

@@ -1,4 +1,4 @@
-"""Train a model block by block, then go on with the Trainer of Hugging Face's transformers."""
+"""Train a model block by block, then go on with Hugging Face's Trainer."""
 
 import torch
 from torch import nn

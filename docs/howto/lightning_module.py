@@ -1,4 +1,4 @@
-"""Train the model of a LightningModule block by block, then go on with Lightning's Trainer."""
+"""Train a LightningModule's model block by block, then go on with its Trainer."""
 
 import lightning
 import torch

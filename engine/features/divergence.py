@@ -352,7 +352,7 @@ class DivergenceCheck:
         fix = (
             "the learning rate of the synthetic input"
             if of_input
-            else "its learning rate, or that of its synthetic gradients"
+            else "its learning rate, or the rate of its synthetic gradients"
         )
         text = (
             f"agent {{agents}}: the loss of the synthetic {kind} of its channel {{channel}} at step {step + 1} {what}; "

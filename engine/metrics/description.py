@@ -131,8 +131,7 @@ def _layers(network: NetworkSpec) -> str:
     hidden = ", ".join(map(str, network.get("hidden", ())))
     if network.recurrent:
         return f"{network.kind} {network.get('size')}" + (f" behind {hidden}" if hidden else "")
-    sizes = hidden or "no hidden layer"
-    return f"{network.kind} {sizes}"
+    return f"{network.kind} {hidden}" if hidden else "linear" if network.kind == "mlp" else network.kind
 
 
 def _ticks(spec: AgentSpec) -> str:

@@ -154,7 +154,7 @@ def _learned(
     wrong = state.divergence_of(gradients, [loss])
     if not wrong:
         return constant(loss), gradients
-    who, kind, what = channel.sender, "gradient", "its learning rate, or that of its synthetic gradients"
+    who, kind, what = channel.sender, "gradient", "its learning rate, or the rate of its synthetic gradients"
     if model is channel.input.model:
         who, kind, what = channel.receiver, "input", "the learning rate of the synthetic input"
     line = f"agent '{who}': the loss of the synthetic {kind} of its channel {channel.name} at step {step + 1}"

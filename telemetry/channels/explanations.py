@@ -244,13 +244,13 @@ def verdicts_document(logged: Collection[str], path: str) -> dict[str, Any]:
     """Return the verdicts that a run's metrics allow as plain data, for the strip above the graph.
 
     `measures`: the measures of worth, first choice first, each with its `metric`, `title`, the metrics of its interval's
-    `bounds`, whether it was `measured`, and the command that measures it (`by`; may be empty). `words`: for each verdict its
+    `bounds` and whether it was `measured`; `by`: the command that measures them (may be empty). `words`: for each verdict its
     `name`, the word `counted` after a number, its description `says`, and its `flags`: a bit per measure, or under "" where
     it needs no measure.
 
     Args:
         logged: Metrics of channels.
-        path: The run directory, for the command that measures it; empty: none.
+        path: The run directory, for the command that measures; empty: none.
     """
     channel = EXPLANATIONS["channel"]
     measures = [
@@ -259,7 +259,6 @@ def verdicts_document(logged: Collection[str], path: str) -> dict[str, Any]:
             "title": channel[measure].title,
             "bounds": bounds(measure),
             "measured": all(metric in logged for metric in (measure, *bounds(measure))),
-            "by": measuring_command(path, [measure]) if path else "",
         }
         for measure in MEASURES
     ]
@@ -273,4 +272,4 @@ def verdicts_document(logged: Collection[str], path: str) -> dict[str, Any]:
         for name, definition in VERDICTS.items()
         if name not in _NEEDS or _NEEDS[name] in logged
     ]
-    return {"measures": measures, "words": words}
+    return {"measures": measures, "words": words, "by": measuring_command(path, MEASURES) if path else ""}

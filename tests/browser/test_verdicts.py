@@ -172,8 +172,8 @@ def test_the_list_has_intervals_and_chance_does_not_come_first(opened: Opened) -
 def test_without_either_it_says_how_to_measure(opened: Opened) -> None:
     tab = opened(data({10: LOGGED}))
     assert tab.part("metric").input_value() == "message_energy"
-    lines = "antiphon evaluate 'runs/my run' --value antiphon evaluate 'runs/my run' --ablate zero"
-    assert strip(tab) == f"value not measured: {lines} 1 of 9 stale 2 silent"
+    command = "antiphon evaluate 'runs/my run' --value --ablate zero"
+    assert strip(tab) == f"value not measured: {command} 1 of 9 stale 2 silent"
 
 
 def test_the_headline_has_the_mean_of_the_readouts_at_the_step(opened: Opened) -> None:

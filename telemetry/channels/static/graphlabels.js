@@ -12,11 +12,12 @@ const LONGEST_DETAIL = 30;
 /** So many agents that are not dimmed are named in any crowd. */
 const FEW = 40;
 
-/** Return what each agent is, in a few words: its network, and its clock where it does not tick at every step; [] in larger graphs. */
+/** Return what each agent is, in a few words: its network, what it observes, its clock if it skips steps; [] in larger graphs. */
 export function detailsOf(agents) {
   if (agents.length > DETAILED) return [];
-  return agents.map(({ about, period }) => {
-    const words = [about?.network, period > 1 ? `every ${period} steps` : ""].filter(Boolean);
+  return agents.map(({ about = {}, period }) => {
+    const observes = about.observes && about.observes !== "nothing" ? ` of ${about.observes}` : "";
+    const words = [about.network && about.network + observes, period > 1 ? `every ${period} steps` : ""].filter(Boolean);
     return shortName(words.join(" · "), LONGEST_DETAIL);
   });
 }
@@ -70,7 +71,7 @@ export function labelsFor(shape, view, widths, names, details, bright) {
     under.push([agent, x, y, below > y ? below + size / 2 - y : radius]);
   }
 
-  /** What an agent is: below its disc and name, `reach` under its middle, or above where a loop or the edge is in the way. */
+  /** What an agent is: below its disc and name, `reach` under its middle; above or beside it where a channel or the edge is in the way. */
   function detail(agent, x, y, reach) {
     const text = details.texts[agent];
     if (!text) return;
@@ -78,16 +79,17 @@ export function labelsFor(shape, view, widths, names, details, bright) {
     const [left, right] = [-view.left, shape.width - view.left].map((edge) => edge / view.zoom);
     const [top, bottom] = [-view.top, shape.height - view.top].map((edge) => edge / view.zoom);
     const middle = Math.max(Math.min(x, right - half - air), left + half + air);
-    // A halo marks an agent that ticks.
-    const halo = Math.max(2 * air, 0.2 * radius);
-    const tops = [y + reach + halo, y - radius - halo - size];
-    const looped = shape.run.outgoing(agent).some((channel) => shape.run.channels[channel].to === agent);
-    if (looped && y > (top + bottom) / 2) tops.reverse();
-    for (const at of tops) {
-      const box = [middle - half, at, middle + half, at + size];
-      if (at < top || at + size > bottom || taken.some((other) => overlap(box, other)) || overDisc(shape, box, agent)) continue;
+    const halo = Math.max(2 * air, 0.2 * radius); // marks an agent that ticks
+    const spots = [[middle, y + reach + halo], [middle, y - radius - halo - size], [x + radius + halo + 2 * air + half, y - size / 2]];
+    const boxes = spots.map(([at, above]) => [at - half, above, at + half, above + size]);
+    const ends = [...shape.run.outgoing(agent), ...shape.run.incoming(agent)].map((one) => shape.run.channels[one]).map(({ from, to }) => from + to - agent);
+    // A loop is drawn on the outer side.
+    const towards = ends.map((end) => (end === agent ? [x, y > (top + bottom) / 2 ? bottom : top] : [places[2 * end], places[2 * end + 1]]));
+    const clear = (box) => !towards.some(([toX, toY]) => onLine(box, x, y, toX - x, toY - y));
+    for (const box of boxes.sort((one, other) => clear(other) - clear(one))) {
+      if (box[1] < top || box[3] > bottom || box[2] > right || taken.some((other) => overlap(box, other)) || overDisc(shape, box, agent)) continue;
       taken.push(box);
-      found.push({ agent, text, x: middle, y: at + size / 2, inside: false, detail: true });
+      found.push({ agent, text, x: (box[0] + box[2]) / 2, y: box[1] + size / 2, inside: false, detail: true });
       return;
     }
   }
@@ -99,6 +101,12 @@ function inSight({ width, height }, left, top) {
 
 function overlap(one, other) {
   return one[0] < other[2] && other[0] < one[2] && one[1] < other[3] && other[1] < one[3];
+}
+
+/** Whether a straight line from (x, y) passes through a box. */
+function onLine([left, top, right, bottom], x, y, across, down) {
+  const [wide, high] = [[(left - x) / across, (right - x) / across], [(top - y) / down, (bottom - y) / down]];
+  return Math.max(Math.min(...wide), Math.min(...high), 0) < Math.min(Math.max(...wide), Math.max(...high), 1);
 }
 
 function overDisc({ places, radius }, box, own) {

@@ -9,7 +9,7 @@ export const MATRIX_NAMED = 9;
 /** Draw lines between groups (timescales), and their names to the right. */
 export function matrixGroups(pen, view, colours) {
   if (view.groups.length < 2) return;
-  pen.strokeStyle = colours.muted;
+  pen.strokeStyle = colours.none;
   pen.fillStyle = colours.muted;
   pen.lineWidth = 1;
   pen.font = `11px ${MATRIX_FONT}`;

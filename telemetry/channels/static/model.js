@@ -116,7 +116,7 @@ export class Model {
   verdicts(side, step) {
     const run = this.runs[side];
     if (!run) return null;
-    const { measures = [], words = [] } = run.catalog.verdicts ?? {};
+    const { measures = [], words = [], by } = run.catalog.verdicts ?? {};
     const measure = this.measure(run);
     const flags = this.#flags(run, step) ?? new Float32Array(run.channels.length);
     const known = words.filter((word) => verdictBit(word, measure));
@@ -125,7 +125,7 @@ export class Model {
       return { ...word, count: flags.reduce((sum, flag) => sum + (flag & bit ? 1 : 0), 0) };
     });
     const measured = found.filter((word) => !word.flags[""]).reduce((sum, { count }) => sum + count, 0);
-    return { measure, measures, words: found, total: run.channels.length, measured };
+    return { measure, measures, by, words: found, total: run.channels.length, measured };
   }
 
   /** The verdicts on one channel of a run at a step, as {name, says}. */

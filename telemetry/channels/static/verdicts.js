@@ -66,8 +66,8 @@ export class VerdictStrip {
   }
 }
 
-/** What is not measured, and the lines that measure it. */
-function missing({ measures }) {
-  const lines = measures.filter(({ by }) => by).flatMap(({ title, by }) => [el("code", { title, text: by }), " "]);
-  return el("span", { class: "ap-muted", testid: "not-measured" }, el("strong", { text: measures[0].title }), " not measured: ", ...lines);
+/** What is not measured, and the command that measures it. */
+function missing({ measures, by }) {
+  const how = by ? [": ", el("code", { text: by })] : [];
+  return el("span", { class: "ap-muted", testid: "not-measured" }, el("strong", { text: measures[0].title }), " not measured", ...how);
 }
