@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import mmap
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ __all__ = [
     "refusals_named",
     "uncollected",
     "was_refused",
+    "zero_pages",
 ]
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of mallopt(3)
@@ -39,6 +41,16 @@ def give_back(freed: int = _WORTH) -> None:
         return
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def zero_pages(count: int) -> mmap.mmap:
+    """Return `count` zero bytes in separate pages; a page takes memory only when it is written to."""
+    if sys.platform == "win32":
+        return mmap.mmap(-1, count)
+    pages = mmap.mmap(-1, count, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(AttributeError, OSError):  # large pages, as tensors of the heap have
+        pages.madvise(mmap.MADV_HUGEPAGE)
+    return pages
 
 
 def keep_memory() -> bool:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from antiphon import kinds
 from antiphon.extensions import optimiser
+from antiphon.nets.memory import zero_pages
 from antiphon.nets.per_member import PerMember, nonzero, to_rows
 from antiphon.spec import IsReal
 
@@ -46,6 +47,8 @@ def _laid_out(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> list
     ]
 
 
+_LARGE = 1 << 23
+"""Bytes from which memory is worth being left to the system until it is used."""
 _LINE = 64
 """Bytes that a kernel works on at once; what is left over of a tensor it computes in another way, to other last bits."""
 
@@ -57,9 +60,18 @@ def padded_zeros(shape: Sequence[int], like: Tensor) -> Tensor:
     return like.new_zeros(-(-count // line) * line)[:count].view(*shape)
 
 
+def unwritten_zeros(shape: Sequence[int], like: Tensor) -> Tensor:
+    """Return `padded_zeros` that on a CPU take memory only when written, like moments at the first step."""
+    count = torch.Size(shape).numel()
+    whole = -(-count * like.element_size() // _LINE) * _LINE
+    if like.device.type != "cpu" or whole < _LARGE:
+        return padded_zeros(shape, like)
+    return torch.frombuffer(zero_pages(whole), dtype=like.dtype)[:count].view(*shape)
+
+
 def _stacked_zeros(stack: Tensor) -> Tensor:
     """Return the moments of a stack of parameters before the first step."""
-    return padded_zeros(stack.shape, stack) if stack.is_contiguous() else torch.zeros_like(stack)
+    return unwritten_zeros(stack.shape, stack) if stack.is_contiguous() else torch.zeros_like(stack)
 
 
 def whole_lines(tensor: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ GLIBC = LINUX and hasattr(ctypes.CDLL(None), "mallopt")
 
 PROGRAM = """
 import resource, sys
-from antiphon.nets.memory import give_back, keep_memory
+from antiphon.nets.memory import give_back, keep_memory, zero_pages
 
 SIZE = 48 << 20
 
