@@ -63,6 +63,7 @@ __all__ = [
     "plain",
     "section_of",
     "strict",
+    "written_key",
 ]
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -478,7 +479,7 @@ class Spec(BaseModel):
         if moved is not None:
             return moved
         known = [name for name in cls.model_fields if name not in cls.refused]
-        meant = section_of(cls, key) or suggest_key(key, [_key_of(cls, field) for field in known])
+        meant = section_of(cls, key) or suggest_key(key, [written_key(cls, field) for field in known])
         return f"unknown key {key!r}{meant}"
 
 
@@ -493,7 +494,7 @@ def section_of(spec: type[Spec], key: str) -> str:
     return f"; write {' or '.join(sections)}" if sections else ""
 
 
-def _key_of(spec: type[Spec], field: str) -> str:
+def written_key(spec: type[Spec], field: str) -> str:
     """Return the key of a field in documents."""
     return str(spec.model_fields[field].validation_alias or field)
 
@@ -501,7 +502,7 @@ def _key_of(spec: type[Spec], field: str) -> str:
 @cache
 def accepted_keys(spec: type[Spec]) -> frozenset[str]:
     """Return the keys of a part."""
-    return frozenset(_key_of(spec, field) for field in spec.model_fields if field not in spec.refused)
+    return frozenset(written_key(spec, field) for field in spec.model_fields if field not in spec.refused)
 
 
 @cache
@@ -523,7 +524,7 @@ def plain(spec: Spec) -> dict[str, Any]:
     for field in type(spec).model_fields:
         value = getattr(spec, field)
         if field in always_written or field not in plain_values or value != plain_values[field]:
-            data[_key_of(type(spec), field)] = _plain_value(value)
+            data[written_key(type(spec), field)] = _plain_value(value)
     for key, value in (spec.model_extra or {}).items():
         data[key] = _plain_value(value)
     return data

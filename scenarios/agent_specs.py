@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
+from pydantic import Field, PlainValidator, WithJsonSchema, WrapValidator, model_validator
 
 from antiphon.extensions import Catalogue, name_of
 from antiphon.kinds import KindSpec, Registered
-from antiphon.problems import MISSING, DocumentError, Path, show_value
+from antiphon.problems import MISSING, DocumentError, Path, Problems, show_value
 from antiphon.scenarios.training import OptimiserSpec
 from antiphon.spec import (
     Acts,
@@ -20,7 +20,6 @@ from antiphon.spec import (
     Name,
     OrObject,
     Rewards,
-    Sequence,
     Signal,
     Signals,
     Spec,
@@ -225,6 +224,20 @@ def _fan_in(value: object) -> object:
     return spec if set(plain(spec)) > {"kind"} else spec.kind
 
 
+def _one_or_several(value: object, _: object) -> ObjectiveSpec | tuple[ObjectiveSpec, ...] | None:
+    """Read an objective, or a list of them; a list of one is that one."""
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple):
+        return ObjectiveSpec.model_validate(value)
+    found, problems = [], Problems()
+    for i, one in enumerate(value):
+        with problems.gathered((i,)):
+            found.append(ObjectiveSpec.model_validate(one))
+    problems.raise_any()
+    return tuple(found) if len(found) > 1 else found[0] if found else None
+
+
 def _is_network(value: object) -> bool:
     return callable(value) and not isinstance(value, NetworkSpec)
 
@@ -238,9 +251,8 @@ class AgentSpec(Spec):
         network: A built-in network, or from Python a module or a factory called with `inputs`, `outputs`. Default with `a2c`
             and `ppo`: two hidden layers of 64 tanh units without a norm.
         clock: When it ticks and learns.
-        objective: Its objective; None: it learns only from the gradients of its channels.
-        objectives: Several objectives instead of one. Their losses are added, each times its `scale`; their outputs are
-            concatenated in this order.
+        aims: Its objective (`objective` in scenario files); None: it learns only from the gradients of its channels. Of a list
+            of objectives the losses are added, each times its `scale`, and the outputs are concatenated in this order.
         acts: Whether the objective's output is the environment's action: True, or the name of its part (key) of a Dict
             action space. The action of a policy is sampled.
         optimiser: Its optimiser; None: `training.optimiser`.
@@ -259,8 +271,11 @@ class AgentSpec(Spec):
         default_factory=NetworkSpec
     )
     clock: ClockSpec = ClockSpec()
-    objective: ObjectiveSpec | None = None
-    objectives: Annotated[tuple[ObjectiveSpec, ...], Sequence] = ()
+    aims: Annotated[
+        ObjectiveSpec | tuple[ObjectiveSpec, ...] | None,
+        WrapValidator(_one_or_several),
+        Field(validation_alias="objective"),
+    ] = None
     acts: Acts = False
     optimiser: OptimiserSpec | None = None
     learn: Learn = True
@@ -272,9 +287,19 @@ class AgentSpec(Spec):
     ] = "concat"
 
     @property
+    def objective(self) -> ObjectiveSpec | None:
+        """Its only objective; None: it has none, or several."""
+        return None if isinstance(self.aims, tuple) else self.aims
+
+    @property
+    def objectives(self) -> tuple[ObjectiveSpec, ...]:
+        """Its objectives where there are several."""
+        return self.aims if isinstance(self.aims, tuple) else ()
+
+    @property
     def goals(self) -> dict[Path, ObjectiveSpec]:
         """Its objectives by path: one, several or none."""
-        several: dict[Path, ObjectiveSpec] = {("objectives", i): one for i, one in enumerate(self.objectives)}
+        several: dict[Path, ObjectiveSpec] = {("objective", i): one for i, one in enumerate(self.objectives)}
         return several if self.objective is None else {("objective",): self.objective}
 
     @property
@@ -334,20 +359,16 @@ class AgentSpec(Spec):
 
     @model_validator(mode="after")
     def _objectives_fit(self) -> Self:
-        if self.objectives and self.objective is not None:
-            raise DocumentError(
-                ("objectives",), "cannot be combined with `objective`; leave out one of the two"
-            )
         if self.objectives and self.acts:
-            message = "an action is the output of one objective; write `objective`, or give the others to other agents"
-            raise DocumentError(("objectives",), message)
+            message = "an action is the output of one objective; give the others to other agents"
+            raise DocumentError(("objective",), message)
         for i, one in enumerate(self.objectives):
             if one.policy:
-                message = f"a policy ({name_of(one.kind)}) is an agent's only objective; write `objective`"
-                raise DocumentError(("objectives", i, "kind"), message)
+                message = f"a policy ({name_of(one.kind)}) is an agent's only objective; give the others to other agents"
+                raise DocumentError(("objective", i, "kind"), message)
             if one.of_network and i < len(self.objectives) - 1:
                 raise DocumentError(
-                    ("objectives", i, "kind"), "own_loss is the last objective; put it at the end"
+                    ("objective", i, "kind"), "own_loss is the last objective; put it at the end"
                 )
         layers = self.layers
         returned = layers is not None and layers.declared("returns_loss")

@@ -106,17 +106,17 @@ def _check_evaluation(scenario: Scenario, system: System) -> None:
     if (split := training.evaluate.split) not in splits:
         message = f"no split {split!r}{suggest(split, splits)}"
         raise DocumentError(("training", "evaluate", "split"), message)
-    for place, metric in training.judged_by.items():
+    for place, metric in training.evaluate.judged_by.items():
         agent, what = split_metric(metric)
         judged = scenario.readouts if agent is None else (agent,)
         if agent is not None and agent not in goals:
             message = f"no agent {agent!r} with an objective{suggest(agent, goals)}"
-            raise DocumentError(("training", *place.split(".")), message)
+            raise DocumentError(("training", "evaluate", *place), message)
         known = {metric for name in judged for metric in goals[name].objective.metrics}
         known |= {"loss" for name in judged if goals[name].policy is None}
         if what not in known:
             message = f"no metric {what!r} here{suggest(what, known)}"
-            raise DocumentError(("training", *place.split(".")), message)
+            raise DocumentError(("training", "evaluate", *place), message)
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ resumed, or an error."""
 _KEPT = 2
 """How many checkpoints are kept, but for the best one."""
 _BEST = "best"
-"""Name of the checkpoint that was best by `training.keep_best`."""
+"""Name of the checkpoint that was best by `training.evaluate.keep_best`."""
 _SCENARIO, _RUN, _RESULT = "scenario.yaml", "run.json", "result.json"
 MEASURED = "measured.json"
 POPULATION = "population.json"

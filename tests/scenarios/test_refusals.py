@@ -88,11 +88,11 @@ CHANGED: list[tuple[str, Any, str]] = [
         ".pool: has 1 entries for 2 hidden layers; give one for each",
     ),
     # objectives
-    ("agents.b.objectives", [OBJECTIVE], ": cannot be combined with `objective`; leave out one of the two"),
-    ("agents.a.objectives", OBJECTIVE, ": must be a list, not {kind: …, target: …}"),
-    ("agents.a.objectives", [{**OBJECTIVE, "scale": -1}], "[0].scale: must be greater than 0, not -1.0"),
-    ("agents.a.objectives", [{**OBJECTIVE, "weight": 1}], "[0].weight: is no longer a key; write scale"),
-    ("agents.a.objectives", [OBJECTIVE, {"kind": "ppo"}], "[1].kind: a policy (ppo) is an agent's only obj"),
+    ("agents.b.objectives", [OBJECTIVE], ": is no longer a key; write objective: […]"),
+    ("agents.a.objective", 3, ": must be a mapping of keys, not 3"),
+    ("agents.a.objective", [{**OBJECTIVE, "scale": -1}], "[0].scale: must be greater than 0, not -1.0"),
+    ("agents.a.objective", [{**OBJECTIVE, "weight": 1}], "[0].weight: is no longer a key; write scale"),
+    ("agents.a.objective", [OBJECTIVE, {"kind": "ppo"}], "[1].kind: a policy (ppo) is an agent's only obj"),
     # environments
     ("env", {"id": "x", "f": network}, ".f: must be plain data (numbers, words, lists), not a Python"),
     ("env", {"id": "x", "f": [float("nan")]}, ".f[0]: must be a number, not nan"),
@@ -315,8 +315,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (slow({}, a={"acts": True}), "agents.a.acts: the action is the output for an objective, and the agent"),
     (
-        slow({}, a={"acts": True, "objectives": [OBJECTIVE]}),
-        "agents.a.objectives: an action is the output of",
+        slow({}, a={"acts": True, "objective": [OBJECTIVE, OBJECTIVE]}),
+        "agents.a.objective: an action is the output of",
     ),
     (
         slow({}, a={"acts": True, "objective": OBJECTIVE}, b={"acts": True}),
