@@ -234,7 +234,8 @@ def _bound(number: float) -> str:
 
 def _message(kind: str, path: Path, value: object, context: dict[str, Any], fallback: str) -> str:
     if kind == "missing":
-        return UNNAMED if path == ("scenario",) else MISSING
+        end = f"{MISSING}; name an agent" if path[:1] == ("channels",) else MISSING
+        return UNNAMED if path == ("scenario",) else end
     if kind == "literal_error":
         key = next((part for part in reversed(path) if isinstance(part, str)), "value")
         known = re.findall(r"'([^']*)'", str(context["expected"]))

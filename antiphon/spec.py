@@ -176,6 +176,12 @@ def _sequence(value: object) -> tuple[object, ...]:
     return tuple(value)
 
 
+def _numbers(value: object) -> tuple[object, ...]:
+    if isinstance(value, str):
+        fail(f"must be a list of whole numbers, not {kind_of(value)}")
+    return _sequence(value)
+
+
 def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(values)) < len(values):
         twice = next(value for value, count in Counter(values).items() if count > 1)
@@ -389,7 +395,7 @@ Name = Annotated[str, PlainValidator(_name), WithJsonSchema(_NAME_SCHEMA)]
 Names = Annotated[tuple[str, ...] | None, PlainValidator(_names), WithJsonSchema(_NAMES_SCHEMA)]
 Signal = Annotated[str, BeforeValidator(_signal)]
 Signals = Annotated[tuple[Signal, ...], Sequence, AfterValidator(_distinct)]
-Counts = Annotated[tuple[Count, ...], Field(max_length=256), Sequence]
+Counts = Annotated[tuple[Count, ...], Field(max_length=256), BeforeValidator(_numbers)]
 Unroll = Annotated[int | Literal["episode"], PlainValidator(_unroll), WithJsonSchema(_UNROLL_SCHEMA)]
 Size = Annotated[int | tuple[int, ...] | None, PlainValidator(_size), WithJsonSchema(_SIZE_SCHEMA)]
 Key = Annotated[int | str, PlainValidator(_key), WithJsonSchema(_KEY_SCHEMA)]

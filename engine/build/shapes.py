@@ -346,10 +346,11 @@ def _on_target(path: Path, goal: ObjectiveSpec, env: Description) -> tuple[Objec
     size = objective.size(signal.shape, signal.classes)
     if size is None:
         have = f"{signal.classes} classes" if signal.classes is not None else "floats"
-        raise DocumentError(
-            path,
-            f"{name_of(goal.kind)} does not fit the target '{goal.target}' ({have}, shape {list(signal.shape)})",
-        )
+        message = f"{name_of(goal.kind)} does not fit the target '{goal.target}' ({have}, shape {list(signal.shape)})"
+        others = {n: objective.size(one.shape, one.classes) for n, one in env.signals.items()}
+        fits = [other for other, found in others.items() if found is not None]
+        fix = f"name one that it fits, such as {fits[-1]}" if fits else "use another kind"
+        raise DocumentError(path, f"{message}; {fix}")
     return objective, size
 
 
