@@ -19,8 +19,10 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     PlainValidator,
+    PositiveInt,
     ValidationError,
     WithJsonSchema,
+    WrapValidator,
     model_validator,
 )
 from pydantic_core import core_schema
@@ -354,35 +356,12 @@ _STRICT: Mapping[type, Callable[[object], object]] = {
     str: _text,
     tuple: _sequence,
 }
-_UNROLL_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 1}, {"const": "episode"}]}
-_SIZE_SCHEMA = {
-    "anyOf": [
-        {"type": "integer", "minimum": 1},
-        {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": 4},
-        {"type": "null"},
-    ]
-}
-_KEY_SCHEMA = {"type": ["integer", "string"]}
-_ALIGN_SCHEMA = {"type": ["string", "boolean", "null"]}
-_LEARN_SCHEMA = {"type": ["boolean", "number"]}
-_STEPS_SCHEMA = {"type": "integer", "minimum": 0, "maximum": LONGEST_DELAY}
-_DELAY_SCHEMA = {
-    "anyOf": [
-        _STEPS_SCHEMA,
-        {"type": "array", "items": _STEPS_SCHEMA, "minItems": 1, "maxItems": 2},
-        {"const": AUTO},
-    ]
-}
-_ACTS_SCHEMA = {"type": ["string", "boolean"]}
-_REWARDS_SCHEMA = {
-    "anyOf": [
-        {"type": "string"},
-        {"type": "object", "additionalProperties": {"type": "number"}, "minProperties": 1},
-        {"type": "null"},
-    ]
-}
-_NAME_SCHEMA = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
-_NAMES_SCHEMA = {"anyOf": [_NAME_SCHEMA, {"type": "array", "items": _NAME_SCHEMA}, {"type": "null"}]}
+
+
+def _read_by(check: Callable[[object], object]) -> WrapValidator:
+    """Return what reads a value by a function alone; the annotation is of its result, and for the JSON Schema."""
+    return WrapValidator(lambda value, _: check(value))
+
 
 Sequence = BeforeValidator(_sequence)
 Whole = Annotated[int, BeforeValidator(_whole)]
@@ -391,26 +370,25 @@ IsReal = BeforeValidator(_real)
 Real = Annotated[float, IsReal]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Text = Annotated[str, BeforeValidator(_text)]
-Name = Annotated[str, PlainValidator(_name), WithJsonSchema(_NAME_SCHEMA)]
-Names = Annotated[tuple[str, ...] | None, PlainValidator(_names), WithJsonSchema(_NAMES_SCHEMA)]
+Name = Annotated[str, Field(pattern="^[A-Za-z0-9_-]+$"), _read_by(_name)]
+Names = Annotated[Name | tuple[Name, ...] | None, _read_by(_names)]
 Signal = Annotated[str, BeforeValidator(_signal)]
 Signals = Annotated[tuple[Signal, ...], Sequence, AfterValidator(_distinct)]
 Counts = Annotated[tuple[Count, ...], Field(max_length=256), BeforeValidator(_numbers)]
-Unroll = Annotated[int | Literal["episode"], PlainValidator(_unroll), WithJsonSchema(_UNROLL_SCHEMA)]
-Size = Annotated[int | tuple[int, ...] | None, PlainValidator(_size), WithJsonSchema(_SIZE_SCHEMA)]
-Key = Annotated[int | str, PlainValidator(_key), WithJsonSchema(_KEY_SCHEMA)]
+Unroll = Annotated[PositiveInt | Literal["episode"], _read_by(_unroll)]
+Size = Annotated[
+    PositiveInt | Annotated[tuple[PositiveInt, ...], Field(max_length=4)] | None, _read_by(_size)
+]
+Key = Annotated[int | str, _read_by(_key)]
 HeadModule = Annotated[Callable[..., Any] | None, PlainValidator(_head), WithJsonSchema({"type": "null"})]
 """A torch module, or a factory of one; from Python only."""
-ParameterNames = Annotated[
-    Mapping[str, str],
-    PlainValidator(_parameter_names),
-    WithJsonSchema({"type": "object", "additionalProperties": {"type": "string"}}),
-]
-Learn = Annotated[bool | float, PlainValidator(_learn), WithJsonSchema(_LEARN_SCHEMA)]
-Delay = Annotated[int | tuple[int, int] | str, PlainValidator(_delay), WithJsonSchema(_DELAY_SCHEMA)]
-Acts = Annotated[bool | str, PlainValidator(_acts), WithJsonSchema(_ACTS_SCHEMA)]
-Rewards = Annotated[Mapping[str, float] | None, PlainValidator(_rewards), WithJsonSchema(_REWARDS_SCHEMA)]
-Align = Annotated[str | bool | None, PlainValidator(_align), WithJsonSchema(_ALIGN_SCHEMA)]
+ParameterNames = Annotated[Mapping[str, str], _read_by(_parameter_names)]
+Learn = Annotated[bool | float, _read_by(_learn)]
+_Steps = Annotated[int, Field(ge=0, le=LONGEST_DELAY)]
+Delay = Annotated[_Steps | tuple[_Steps, _Steps] | Literal["auto"], _read_by(_delay)]
+Acts = Annotated[bool | str, _read_by(_acts)]
+Rewards = Annotated[Mapping[str, float] | None, _read_by(_rewards)]
+Align = Annotated[str | bool | None, _read_by(_align)]
 
 
 class Spec(BaseModel):

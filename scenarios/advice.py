@@ -177,17 +177,11 @@ def _all(scenario: Scenario) -> Iterator[Finding]:
 
 def _closure(start: Iterable[str], steps: Iterable[tuple[str, str]]) -> set[str]:
     """Return the nodes reachable from `start` along pairs (from, to)."""
-    onward: dict[str, list[str]] = {}
-    for one, other in steps:
-        onward.setdefault(one, []).append(other)
-    reached = set(start)
-    todo = list(reached)
-    while todo:
-        for other in onward.get(todo.pop(), ()):
-            if other not in reached:
-                reached.add(other)
-                todo.append(other)
-    return reached
+    import networkx as nx
+
+    graph: nx.DiGraph[str] = nx.DiGraph(list(steps))
+    graph.add_edges_from(("", name) for name in start)  # no agent has this name
+    return nx.descendants(graph, "") if "" in graph else set()
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, PlainValidator, WithJsonSchema, WrapValidator, model_validator
+from pydantic import Field, WrapValidator, model_validator
 
 from antiphon.extensions import Catalogue, name_of
 from antiphon.kinds import KindSpec, Registered
@@ -26,7 +27,6 @@ from antiphon.spec import (
     Text,
     Unroll,
     Whole,
-    plain,
 )
 
 __all__ = [
@@ -41,7 +41,6 @@ __all__ = [
 ]
 
 Norm = Literal["batch", "layer", "none"]
-_FAN_IN = {"anyOf": [{"type": "string"}, {"type": "object"}]}
 _RECURRENT = ("rnn", "leaky", "gru", "lstm", "posterior")
 POLICY_WINDOW = 16
 """Ticks in the window of an agent that learns from rewards and values, where its clock names none."""
@@ -211,17 +210,16 @@ class FanInSpec(KindSpec, sections=("fan_in",)):
         kind: `attention`, a registered name, or from Python a class.
     """
 
-    kind: Annotated[str | Callable[..., Any], Registered("aggregation")]
+    kind: Annotated[str | Callable[..., Any], Registered("aggregation")] = "concat"
 
     point = "aggregation"
+    bare: ClassVar[str | None] = "kind"
+    written: ClassVar[frozenset[str]] = frozenset({"kind"})
 
 
-def _fan_in(value: object) -> object:
-    """Read a fan-in: a name stays a word where it has no options."""
-    if not isinstance(value, Mapping | FanInSpec):
-        return Registered("aggregation").checked(value)
-    spec = FanInSpec.model_validate(value)
-    return spec if set(plain(spec)) > {"kind"} else spec.kind
+@cache
+def _concatenation() -> FanInSpec:
+    return FanInSpec()
 
 
 def _one_or_several(value: object, _: object) -> ObjectiveSpec | tuple[ObjectiveSpec, ...] | None:
@@ -282,9 +280,7 @@ class AgentSpec(Spec):
     parameters: Text | None = None
     share: Name | None = None
     align: Align = None
-    fan_in: Annotated[
-        str | FanInSpec | Callable[..., Any], PlainValidator(_fan_in), WithJsonSchema(_FAN_IN)
-    ] = "concat"
+    fan_in: FanInSpec = Field(default_factory=_concatenation)
 
     @property
     def objective(self) -> ObjectiveSpec | None:
@@ -314,11 +310,8 @@ class AgentSpec(Spec):
 
     @property
     def aggregation(self) -> FanInSpec | None:
-        """The spec of its aggregation; None: `concat`, `sum` or `mean`."""
-        fan_in = self.fan_in
-        if (fan_in.kind if isinstance(fan_in, FanInSpec) else fan_in) in ("concat", "sum", "mean"):
-            return None  # of most agents: it is asked several times of each, and a spec would be validated each time
-        return fan_in if isinstance(fan_in, FanInSpec) else FanInSpec(kind=fan_in)
+        """Its aggregation; None: `concat`, `sum` or `mean`."""
+        return None if self.fan_in.kind in ("concat", "sum", "mean") else self.fan_in
 
     @property
     def layers(self) -> NetworkSpec | None:

@@ -43,7 +43,6 @@ from antiphon.problems import DocumentError, Path, placed
 from antiphon.scenarios.agent_specs import AgentSpec, CriticSpec, NetworkSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import STATE, ChannelSpec
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.relations import learning_groups
 from antiphon.scenarios.ties import tied_agents
 from antiphon.scenarios.training import SPLITS, split_metric
 
@@ -217,7 +216,7 @@ class _Builder:
             elif spec.share:
                 self._check_tied(name, learners[key], shapes)
             own = spec.aggregation is not None
-            fan_in = ("own" if self.scenario.inputs_of(name) else "concat") if own else str(spec.fan_in)
+            fan_in = ("own" if self.scenario.inputs_of(name) else "concat") if own else str(spec.fan_in.kind)
             replicas = Replicas.alone(self.scenario.training.batch, self.devices.whole)
             agents[name] = Agent(
                 name,
@@ -411,7 +410,7 @@ class _Builder:
 
     def _groups(self, episode: EpisodeWindows | None) -> list[LearningGroup]:
         groups = []
-        for members in learning_groups(self.scenario.agents, self.scenario.channels):
+        for members in self.scenario.learning_groups():
             windows = windows_of(self.scenario, members, self.env, episode)
             within = set(members)
             sent = (channel for name in members for channel in self.scenario.outputs_of(name))

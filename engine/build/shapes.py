@@ -245,12 +245,12 @@ def _input_shape(scenario: Scenario, name: str, messages: dict[str, Shape], env:
         raise DocumentError(
             ("agents", name), "it observes nothing and no channel leads to it; give it an input"
         )
-    if agent.fan_in != "concat" and messages_read:
+    if agent.fan_in.kind != "concat" and messages_read:
         if len(set(messages_read)) > 1:
             sizes = ", ".join(f"{c.name} {list(messages[c.name])}" for c in scenario.inputs_of(name))
             raise DocumentError(
                 ("agents", name, "fan_in"),
-                f"{name_of(agent.fan_in)} needs messages of equal size, got {sizes}",
+                f"{name_of(agent.fan_in.kind)} needs messages of equal size, got {sizes}",
             )
         if agent.aggregation is not None:  # each message, flat, and whether it is present
             messages_read = [(features_of(messages_read[0]) * len(inputs) + len(inputs),)]

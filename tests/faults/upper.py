@@ -8,8 +8,8 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "scenarios-a-zero-delay-cycle-is-allowed",
         "scenarios/checks.py",
-        "    if stuck:\n        cycle = cycle_among(stuck, arcs)",
-        "    if not arcs:\n        cycle = cycle_among(stuck, arcs)",
+        "    if stuck:\n        cycle = cycle_among(stuck, undelayed(scene.channels))",
+        "    if not scene.channels:\n        cycle = cycle_among(stuck, undelayed(scene.channels))",
         "tests/scenarios/test_refusals.py::test_refused[channels[0]: zero-delay cycle a -> b -> a; give on]",
     ),
     Fault(
