@@ -26,6 +26,7 @@ __all__ = [
     "aggregation",
     "allow_import",
     "call_factory",
+    "environment",
     "gradient",
     "imported",
     "imported_by_name",
@@ -121,6 +122,7 @@ def _decorator(point: str) -> Callable[[str], Callable[[Kind], Kind]]:
     return named
 
 
+environment = _decorator("environment")
 objective = _decorator("objective")
 gradient = _decorator("gradient")
 aggregation = _decorator("aggregation")

@@ -8,8 +8,8 @@ not refused: a template sets them once for all its variants.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from functools import wraps
-from typing import TypeVar
+from functools import partial, wraps
+from typing import Any, TypeVar
 
 from antiphon.errors import suggest
 from antiphon.extensions import name_of
@@ -507,28 +507,21 @@ def _locked_windows(scene: Relations) -> Iterator[DocumentError]:
 Check = Callable[[Relations], Iterator[DocumentError]]
 
 
-def _of_channels(check_one: Callable[[Relations, ChannelSpec], Iterator[Problem]]) -> Check:
-    """Return a check of every channel."""
+def _of_each(kind: str, check_one: Callable[[Relations, Any], Iterator[Problem]]) -> Check:
+    """Return a check of every channel, or of every agent by name."""
 
     @wraps(check_one)
     def check_all(scene: Relations) -> Iterator[DocumentError]:
-        for index, channel in enumerate(scene.channels):
-            for place, message in check_one(scene, channel):
-                yield DocumentError(("channels", index, *_keys(place)), message)
+        for key, part in (
+            enumerate(scene.channels) if kind == "channels" else zip(scene.agents, scene.agents, strict=True)
+        ):
+            for place, message in check_one(scene, part):
+                yield DocumentError((kind, key, *_keys(place)), message)
 
     return check_all
 
 
-def _of_agents(check_one: Callable[[Relations, str], Iterator[Problem]]) -> Check:
-    """Return a check of every agent."""
-
-    @wraps(check_one)
-    def check_all(scene: Relations) -> Iterator[DocumentError]:
-        for name in scene.agents:
-            for place, message in check_one(scene, name):
-                yield DocumentError(("agents", name, *_keys(place)), message)
-
-    return check_all
+_of_channels, _of_agents = partial(_of_each, "channels"), partial(_of_each, "agents")
 
 
 def _keys(place: str) -> Path:

@@ -230,8 +230,7 @@ SCENES: dict[str, Document] = {
     "alone contrastive": ring(agent=goal(contrastive)),
     "alone contrastive of several": ring(
         agent={
-            "objective": None,
-            "objectives": [LABEL, {"kind": contrastive, "target": "aim", "scale": 0.5}],
+            "objective": [LABEL, {"kind": contrastive, "target": "aim", "scale": 0.5}],
             "clock": {"unroll": 2},
         },
         env=OFTEN,
