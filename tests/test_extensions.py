@@ -379,7 +379,12 @@ def placed(where: str, kind: Any, options: Document) -> Document:
             {"amsgrad": True},
             "optimiser.amsgrad: adam has no amsgrad; write kind: Adam, torch's own",
         ),
-        ("fan_in", "attentoin", {}, "agents.n0.fan_in.kind: unknown kind 'attentoin'; did you mean 'attention'"),
+        (
+            "fan_in",
+            "attentoin",
+            {},
+            "agents.n0.fan_in.kind: unknown kind 'attentoin'; did you mean 'attention'",
+        ),
         ("fan_in", "attention", {"heads": 0}, "agents.n0.fan_in.heads: must be at least 1, not 0"),
         (
             "fan_in",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.engine.parts.settings import PartsSettings
-from antiphon.engine.runs.directory import RunDirectory
+from antiphon.engine.runs.directory import RunDirectory, numbered
 from antiphon.engine.runs.library import MADE_IN_PYTHON, scenario_names, template_named
 from antiphon.engine.runs.python_template import Buildable, PythonTemplate, load_python
 from antiphon.engine.virtual.profile import VirtualSettings, find_profile
@@ -249,5 +249,4 @@ def new_directory(logdir: Path | None, name: str | None, stem: str) -> Path:
             raise RunError(f"--name: '{name}' cannot name a run directory; {mend}")
         return root / name
     path = root / f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
-    others = (path.with_name(f"{path.name}-{number}") for number in range(2, 10_000))
-    return path if not path.exists() else next(other for other in others if not other.exists())
+    return next(place for place in numbered(path) if not place.exists())
