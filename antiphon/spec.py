@@ -363,6 +363,8 @@ def _read_by(check: Callable[[object], object]) -> WrapValidator:
     return WrapValidator(lambda value, _: check(value))
 
 
+_NAME_SCHEMA = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
+_NAMES_SCHEMA = {"anyOf": [_NAME_SCHEMA, {"type": "array", "items": _NAME_SCHEMA}, {"type": "null"}]}
 Sequence = BeforeValidator(_sequence)
 Whole = Annotated[int, BeforeValidator(_whole)]
 Count = Annotated[int, Field(ge=1, le=_MOST), BeforeValidator(_whole)]
@@ -370,8 +372,8 @@ IsReal = BeforeValidator(_real)
 Real = Annotated[float, IsReal]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Text = Annotated[str, BeforeValidator(_text)]
-Name = Annotated[str, Field(pattern="^[A-Za-z0-9_-]+$"), _read_by(_name)]
-Names = Annotated[Name | tuple[Name, ...] | None, _read_by(_names)]
+Name = Annotated[str, PlainValidator(_name), WithJsonSchema(_NAME_SCHEMA)]
+Names = Annotated[tuple[Name, ...] | None, _read_by(_names), WithJsonSchema(_NAMES_SCHEMA)]
 Signal = Annotated[str, BeforeValidator(_signal)]
 Signals = Annotated[tuple[Signal, ...], Sequence, AfterValidator(_distinct)]
 Counts = Annotated[tuple[Count, ...], Field(max_length=256), BeforeValidator(_numbers)]

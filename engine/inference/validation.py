@@ -48,7 +48,7 @@ class Validation:
 
     def new_best(self, steps: int) -> dict[str, Any] | None:
         """Return step, metric and value where the evaluation after so many steps is the best by `keep_best`."""
-        metric = self.training.evaluate and self.training.evaluate.keep_best
+        metric = None if self.training.evaluate is None else self.training.evaluate.keep_best
         if metric is None or steps != self.at or self.since[metric]:
             return None
         return {"step": steps, "metric": metric, "value": self.best[metric]}
@@ -57,7 +57,9 @@ class Validation:
     def reason_to_stop(self) -> str | None:
         """Why the run ends early, in one line; None: it continues."""
         spec = self.training.evaluate
-        for metric, patience in spec.patience.items() if spec is not None else ():
+        if spec is None:
+            return None
+        for metric, patience in spec.patience.items():
             if (since := self.since.get(metric, 0)) < patience:
                 continue
             line = f"{spec.split} {metric} has not improved in {since} evaluation{'s' * (since > 1)}"

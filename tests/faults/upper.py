@@ -71,8 +71,8 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "scenarios-a-locked-state-has-any-window",
         "scenarios/relations.py",
-        "return frozenset([*locked, *(name for",
-        "return frozenset([*(name for",
+        "return frozenset([*locked, *clocks])",
+        "return frozenset(clocks)",
         "tests/scenarios/test_states.py::test_a_locked_state_makes_the_window_the_episode",
     ),
     Fault(
