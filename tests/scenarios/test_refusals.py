@@ -60,6 +60,8 @@ CHANGED: list[tuple[str, Any, str]] = [
         ".on_divergence.max: must be greater than 0, not 0.0",
     ),
     # lists
+    ("agents.a.network.hidden", "ten", ": must be a list of whole numbers, not the word 'ten'"),
+    ("channels", [{"from": "a"}], "[0].to: is missing; name an agent"),
     ("agents.a.observes", "image", ": must be a list, not the word 'image'; write [image]"),
     ("agents.a.observes", ["image", "image"], ": names 'image' twice"),
     ("agents.a.observes", [""], "[0]: must name a signal, not ''"),
