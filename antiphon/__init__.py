@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from antiphon.engine.split.cuts import cuts
     from antiphon.engine.split.join import join
     from antiphon.engine.split.split import split
-    from antiphon.envs import environment
     from antiphon.errors import (
         AntiphonError,
         DataError,
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     )
     from antiphon.extensions import (
         aggregation,
+        environment,
         gradient,
         network,
         objective,
@@ -98,7 +98,7 @@ _FROM = {
     "join": "engine.split.join",
     "split": "engine.split.split",
     "Options": "kinds",
-    "environment": "envs",
+    "environment": "extensions",
     "register": "extensions",
     "aggregation": "extensions",
     "gradient": "extensions",

@@ -26,6 +26,7 @@ __all__ = [
     "aggregation",
     "allow_import",
     "call_factory",
+    "environment",
     "gradient",
     "imported",
     "imported_by_name",
@@ -44,18 +45,6 @@ __all__ = [
     "synthetic_input",
 ]
 
-_OWN: dict[str, dict[str, Any]] = {
-    "objective": {},
-    "gradient": {},
-    "input": {},
-    "aggregation": {},
-    "optimiser": {},
-    "schedule": {},
-    "recorder": {},
-    "network": {},
-    "sample": {},
-}
-"""antiphon's own kinds by name, as they register themselves."""
 _MODULES: dict[str, tuple[str, ...]] = {
     "gradient": (
         "antiphon.comms.synthetic_gradients",
@@ -81,8 +70,10 @@ _WORLDS = {"gymnasium": "gymnasium", "pettingzoo": "'antiphon[worlds]'", "mpe2":
 """Packages of worlds whose modules a document may name, and what to install for them."""
 _ALLOWED = "ANTIPHON_ALLOW_IMPORT"
 """The environment variable of further such packages, separated by commas."""
-POINTS = tuple(_OWN)
+POINTS = tuple(_MODULES)
 """The extension points."""
+_OWN: dict[str, dict[str, Any]] = {point: {} for point in POINTS}
+"""antiphon's own kinds by name, as they register themselves."""
 Kind = TypeVar("Kind", bound=Callable[..., Any])
 _registered: dict[str, dict[str, Any]] = {point: {} for point in POINTS}
 
@@ -131,6 +122,7 @@ def _decorator(point: str) -> Callable[[str], Callable[[Kind], Kind]]:
     return named
 
 
+environment = _decorator("environment")
 objective = _decorator("objective")
 gradient = _decorator("gradient")
 aggregation = _decorator("aggregation")
@@ -144,7 +136,7 @@ synthetic_input = _decorator("input")
 
 @cache
 def _load(point: str) -> None:
-    modules = _MODULES.get(point, ())
+    modules = _MODULES[point]
     for module in modules:
         import_module(module)
     places = {module: place for place, module in enumerate(modules)}  # whichever was imported first

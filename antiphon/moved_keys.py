@@ -46,6 +46,7 @@ _RENAMED: Mapping[str, Mapping[str, str]] = {
     "NetworkSpec": {"encoder": "hidden", "filter": "size"},
     "ObjectiveSpec": {"weight": "scale", "when": "read"},
     "ParameterSpec": {"also": "choices", "help": "description"},
+    "RecorderSpec": {"experiment": "project"},
     "SampleSpec": {"by": "kind", "length": "size"},
     "Scenario": {"tied": "share"},
     "ScheduleSpec": {"factor": "scale"},
@@ -53,7 +54,7 @@ _RENAMED: Mapping[str, Mapping[str, str]] = {
 }
 """By the spec of a section and the old key the new one."""
 _REWRITTEN: Mapping[str, Mapping[str, str | Callable[[Mapping[str, Any]], str]]] = {
-    "AgentSpec": {"p_update": "write the probability as learn"},
+    "AgentSpec": {"objectives": "write objective: […]", "p_update": "write the probability as learn"},
     "ChannelSpec": {
         "carries": "write key: state on a state channel, and leave it out elsewhere",
         "symbols": _symbols,
@@ -80,6 +81,8 @@ _REWRITTEN: Mapping[str, Mapping[str, str | Callable[[Mapping[str, Any]], str]]]
     "ScheduleSpec": {"options": _OPTIONS},
     "TrainingSpec": {
         "bound": "write advanced: {on_divergence: {max: …}}",
+        "keep_best": "write evaluate: {period: …, keep_best: METRIC}",
+        "stop": "write evaluate: {period: …, patience: {METRIC: N}}",
         "window_limit": "leave it out; windows may have up to 65,536 steps",
     },
 }

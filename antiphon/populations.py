@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from antiphon.commands.arguments import new_directory, scenario_template
+from antiphon.commands.arguments import new_directory, template_of
 from antiphon.commands.population import print_members
 from antiphon.engine.populations.run import PopulationRun
 from antiphon.engine.runs.library import template_named
 from antiphon.engine.runs.observers import RunProgress
-from antiphon.engine.runs.python_template import Buildable, PythonTemplate
+from antiphon.engine.runs.python_template import Buildable
 from antiphon.errors import DivergenceError
 from antiphon.scenarios import Template
 from antiphon.scenarios.population import PopulationSpec, find_population
-from antiphon.terminal.output import console
+from antiphon.terminal.output import printed
 
 __all__ = ["Members", "population"]
 
@@ -41,9 +38,7 @@ class Members:
         self.best = Path(result["best"]["run_dir"])
 
     def __str__(self) -> str:
-        text = io.StringIO()
-        print_members(self.result, Console(file=text, highlight=False, width=console().width))
-        return text.getvalue().rstrip()
+        return printed(lambda out: print_members(self.result, out))
 
     __repr__ = __str__
 
@@ -94,11 +89,7 @@ def population(
     given = {"members": members, "select": select, "set": values, "steps": steps, "seed": seed, "vary": vary}
     keys = {key: value for key, value in given.items() if value is not None}
     found = find_population(scenario) if isinstance(scenario, str | Path) else None
-    template: Template | PythonTemplate
-    if isinstance(scenario, str | Path):
-        template = scenario_template(str(scenario)) if found is None else template_named(found.scenario)
-    else:
-        template = scenario if isinstance(scenario, Template) else PythonTemplate.of(scenario)
+    template = template_of(scenario) if found is None else template_named(found.scenario)
     spec = (
         PopulationSpec.of(population=template.name, scenario=template.source, **keys)
         if found is None

@@ -19,8 +19,10 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     PlainValidator,
+    PositiveInt,
     ValidationError,
     WithJsonSchema,
+    WrapValidator,
     model_validator,
 )
 from pydantic_core import core_schema
@@ -63,6 +65,7 @@ __all__ = [
     "plain",
     "section_of",
     "strict",
+    "written_key",
 ]
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -173,6 +176,12 @@ def _sequence(value: object) -> tuple[object, ...]:
         mend = f"; write [{value}]" if isinstance(value, str | int) and not isinstance(value, bool) else ""
         fail(f"must be a list, not {kind_of(value)}{mend}")
     return tuple(value)
+
+
+def _numbers(value: object) -> tuple[object, ...]:
+    if isinstance(value, str):
+        fail(f"must be a list of whole numbers, not {kind_of(value)}")
+    return _sequence(value)
 
 
 def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
@@ -347,36 +356,15 @@ _STRICT: Mapping[type, Callable[[object], object]] = {
     str: _text,
     tuple: _sequence,
 }
-_UNROLL_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 1}, {"const": "episode"}]}
-_SIZE_SCHEMA = {
-    "anyOf": [
-        {"type": "integer", "minimum": 1},
-        {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": 4},
-        {"type": "null"},
-    ]
-}
-_KEY_SCHEMA = {"type": ["integer", "string"]}
-_ALIGN_SCHEMA = {"type": ["string", "boolean", "null"]}
-_LEARN_SCHEMA = {"type": ["boolean", "number"]}
-_STEPS_SCHEMA = {"type": "integer", "minimum": 0, "maximum": LONGEST_DELAY}
-_DELAY_SCHEMA = {
-    "anyOf": [
-        _STEPS_SCHEMA,
-        {"type": "array", "items": _STEPS_SCHEMA, "minItems": 1, "maxItems": 2},
-        {"const": AUTO},
-    ]
-}
-_ACTS_SCHEMA = {"type": ["string", "boolean"]}
-_REWARDS_SCHEMA = {
-    "anyOf": [
-        {"type": "string"},
-        {"type": "object", "additionalProperties": {"type": "number"}, "minProperties": 1},
-        {"type": "null"},
-    ]
-}
+
+
+def _read_by(check: Callable[[object], object]) -> WrapValidator:
+    """Return what reads a value by a function alone; the annotation is of its result, and for the JSON Schema."""
+    return WrapValidator(lambda value, _: check(value))
+
+
 _NAME_SCHEMA = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
 _NAMES_SCHEMA = {"anyOf": [_NAME_SCHEMA, {"type": "array", "items": _NAME_SCHEMA}, {"type": "null"}]}
-
 Sequence = BeforeValidator(_sequence)
 Whole = Annotated[int, BeforeValidator(_whole)]
 Count = Annotated[int, Field(ge=1, le=_MOST), BeforeValidator(_whole)]
@@ -385,25 +373,24 @@ Real = Annotated[float, IsReal]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Text = Annotated[str, BeforeValidator(_text)]
 Name = Annotated[str, PlainValidator(_name), WithJsonSchema(_NAME_SCHEMA)]
-Names = Annotated[tuple[str, ...] | None, PlainValidator(_names), WithJsonSchema(_NAMES_SCHEMA)]
+Names = Annotated[tuple[Name, ...] | None, _read_by(_names), WithJsonSchema(_NAMES_SCHEMA)]
 Signal = Annotated[str, BeforeValidator(_signal)]
 Signals = Annotated[tuple[Signal, ...], Sequence, AfterValidator(_distinct)]
-Counts = Annotated[tuple[Count, ...], Field(max_length=256), Sequence]
-Unroll = Annotated[int | Literal["episode"], PlainValidator(_unroll), WithJsonSchema(_UNROLL_SCHEMA)]
-Size = Annotated[int | tuple[int, ...] | None, PlainValidator(_size), WithJsonSchema(_SIZE_SCHEMA)]
-Key = Annotated[int | str, PlainValidator(_key), WithJsonSchema(_KEY_SCHEMA)]
+Counts = Annotated[tuple[Count, ...], Field(max_length=256), BeforeValidator(_numbers)]
+Unroll = Annotated[PositiveInt | Literal["episode"], _read_by(_unroll)]
+Size = Annotated[
+    PositiveInt | Annotated[tuple[PositiveInt, ...], Field(max_length=4)] | None, _read_by(_size)
+]
+Key = Annotated[int | str, _read_by(_key)]
 HeadModule = Annotated[Callable[..., Any] | None, PlainValidator(_head), WithJsonSchema({"type": "null"})]
 """A torch module, or a factory of one; from Python only."""
-ParameterNames = Annotated[
-    Mapping[str, str],
-    PlainValidator(_parameter_names),
-    WithJsonSchema({"type": "object", "additionalProperties": {"type": "string"}}),
-]
-Learn = Annotated[bool | float, PlainValidator(_learn), WithJsonSchema(_LEARN_SCHEMA)]
-Delay = Annotated[int | tuple[int, int] | str, PlainValidator(_delay), WithJsonSchema(_DELAY_SCHEMA)]
-Acts = Annotated[bool | str, PlainValidator(_acts), WithJsonSchema(_ACTS_SCHEMA)]
-Rewards = Annotated[Mapping[str, float] | None, PlainValidator(_rewards), WithJsonSchema(_REWARDS_SCHEMA)]
-Align = Annotated[str | bool | None, PlainValidator(_align), WithJsonSchema(_ALIGN_SCHEMA)]
+ParameterNames = Annotated[Mapping[str, str], _read_by(_parameter_names)]
+Learn = Annotated[bool | float, _read_by(_learn)]
+_Steps = Annotated[int, Field(ge=0, le=LONGEST_DELAY)]
+Delay = Annotated[_Steps | tuple[_Steps, _Steps] | Literal["auto"], _read_by(_delay)]
+Acts = Annotated[bool | str, _read_by(_acts)]
+Rewards = Annotated[Mapping[str, float] | None, _read_by(_rewards)]
+Align = Annotated[str | bool | None, _read_by(_align)]
 
 
 class Spec(BaseModel):
@@ -478,7 +465,7 @@ class Spec(BaseModel):
         if moved is not None:
             return moved
         known = [name for name in cls.model_fields if name not in cls.refused]
-        meant = section_of(cls, key) or suggest_key(key, [_key_of(cls, field) for field in known])
+        meant = section_of(cls, key) or suggest_key(key, [written_key(cls, field) for field in known])
         return f"unknown key {key!r}{meant}"
 
 
@@ -493,7 +480,7 @@ def section_of(spec: type[Spec], key: str) -> str:
     return f"; write {' or '.join(sections)}" if sections else ""
 
 
-def _key_of(spec: type[Spec], field: str) -> str:
+def written_key(spec: type[Spec], field: str) -> str:
     """Return the key of a field in documents."""
     return str(spec.model_fields[field].validation_alias or field)
 
@@ -501,7 +488,7 @@ def _key_of(spec: type[Spec], field: str) -> str:
 @cache
 def accepted_keys(spec: type[Spec]) -> frozenset[str]:
     """Return the keys of a part."""
-    return frozenset(_key_of(spec, field) for field in spec.model_fields if field not in spec.refused)
+    return frozenset(written_key(spec, field) for field in spec.model_fields if field not in spec.refused)
 
 
 @cache
@@ -523,7 +510,7 @@ def plain(spec: Spec) -> dict[str, Any]:
     for field in type(spec).model_fields:
         value = getattr(spec, field)
         if field in always_written or field not in plain_values or value != plain_values[field]:
-            data[_key_of(type(spec), field)] = _plain_value(value)
+            data[written_key(type(spec), field)] = _plain_value(value)
     for key, value in (spec.model_extra or {}).items():
         data[key] = _plain_value(value)
     return data

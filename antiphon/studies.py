@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -10,18 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
-from antiphon.commands.arguments import new_directory, scenario_template
+from antiphon.commands.arguments import new_directory, template_of
 from antiphon.commands.study import cores, find_study_or_scenario, print_tables
-from antiphon.engine.runs.python_template import Buildable, PythonTemplate
+from antiphon.engine.runs.python_template import Buildable
 from antiphon.engine.studies.figure import draw_figure
 from antiphon.engine.studies.plan import StudyOptions
 from antiphon.engine.studies.study import Study
 from antiphon.engine.studies.table import csv_rows
 from antiphon.errors import RunError, ScenarioError
-from antiphon.scenarios import Scenario, Template
-from antiphon.terminal.output import console, remark
+from antiphon.terminal.output import printed, remark
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,9 +38,7 @@ class Table:
         self.result, self.directory = result, directory
 
     def __str__(self) -> str:
-        text = io.StringIO()
-        print_tables(self.result, Console(file=text, highlight=False, width=console().width))
-        return text.getvalue().rstrip()
+        return printed(lambda out: print_tables(self.result, out))
 
     __repr__ = __str__
 
@@ -143,14 +137,7 @@ def _study(
     keys: dict[str, Any],
 ) -> Study:
     """Return the study of a scenario with variants by name and further keys of a study's document."""
-    template: Template | PythonTemplate
-    if isinstance(scenario, str | Path):
-        template = scenario_template(str(scenario))
-    elif isinstance(scenario, Scenario | Template) or callable(scenario):
-        template = scenario if isinstance(scenario, Template) else PythonTemplate.of(scenario)
-    else:
-        kind = type(scenario).__name__
-        raise ScenarioError(f"study: must be a scenario, a template, a name or a function, not {kind}")
+    template = template_of(scenario)
     if variants is not None:
         of_template: Mapping[str, Any] = template.variants
         template = replace(template, variants={})

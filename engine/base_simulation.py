@@ -189,8 +189,8 @@ class BaseSimulation:
         """The steps at which metrics are recorded."""
         if not self.recorders:
             return RowSteps(0, 0)
-        training = self.scenario.training
-        may_end = 0 if training.stop is None or training.evaluate is None else training.evaluate.period
+        evaluate = self.scenario.training.evaluate
+        may_end = evaluate.period if evaluate is not None and evaluate.patience else 0
         return RowSteps(self.scenario.telemetry.period, self.until, may_end)
 
     def _advance(self, *, watch: bool = False, keep: bool = True) -> RowMask:

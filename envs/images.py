@@ -17,7 +17,7 @@ from torch import Tensor
 
 from antiphon.envs.datasets.catalogue import DATA_SETS, DataName, DataSet
 from antiphon.envs.datasets.files import Identity, identity
-from antiphon.envs.options import EnvOptions, Episode, Sampling, Split
+from antiphon.envs.options import HeldOptions, Split
 from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import ExampleStream, Table
 from antiphon.errors import ScenarioError
@@ -88,19 +88,13 @@ class Digits(ExampleStream):
         DataError: The data are missing or damaged.
     """
 
-    class Options(EnvOptions):
+    class Options(HeldOptions):
         """Options of a stream of labelled images."""
 
         data: DataName = "digits"
         """Data set: `digits`, `mnist`, `cluttered_mnist`, `cifar10` or `shapes`."""
         split: Split = "train"
         """Split used in training: `train`, `validation` or `test`."""
-        hold: int = Field(1, ge=1)
-        """Number of steps for which each example is shown."""
-        episode: Episode = "stream"
-        """`stream`: never ends; `example`: each example is an episode."""
-        sampling: Sampling = "epochs"
-        """`epochs`: every example once per epoch, in a new order; `with_replacement`: every example independently."""
         patches: int | None = Field(None, ge=1, le=1024)
         """Number of patches, the signals `patch_0`, `patch_1`, …"""
         patch_size: int | None = Field(None, ge=1)
@@ -134,16 +128,8 @@ class Digits(ExampleStream):
         shapes |= dict.fromkeys(("left_half", "right_half"), (colours, side, side // 2))
         shapes |= {f"patch_{number}": options.patch_shape for number in range(options.patches or 0)}
         signals = {name: Signal(shape=shape, low=0.0, high=1.0) for name, shape in shapes.items()}
-        counts = options.source.counts()
-        return Description(
-            signals=signals | {"label": Signal(classes=10, training_only=True)},
-            hold=options.hold,
-            episode_steps=options.hold if options.episode == "example" else None,
-            endless=options.episode == "stream",
-            example_counts=counts,
-            is_stream=True,
-            sampling=options.sampling,
-        )
+        signals["label"] = Signal(classes=10, training_only=True)
+        return options.described(signals, options.source.counts())
 
     def __init__(self, num_envs: int, options: Options, **settings: Any) -> None:
         self._options, self._source = options, options.source

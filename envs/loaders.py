@@ -18,7 +18,6 @@ from torch.utils.data import DataLoader
 
 from antiphon.envs.base import SeededEnv, Values, check_split
 from antiphon.envs.options import Episode
-from antiphon.envs.signal import Description
 from antiphon.envs.tensors import Columns, ExampleOptions, columns_of, is_whole, parts_of, signals_of
 from antiphon.errors import DataError, RunError, require
 from antiphon.nets.random import seed_for
@@ -99,17 +98,8 @@ class LoaderSource:
             require(name in known or not needed, "from_loader", f"{seen}; {fix}")
         self._labels = [name for name, column in columns.items() if column.dim() == 1 and is_whole(column)]
         signals, _, self.divisors = signals_of(columns, options, self._labels, "from_loader")
-        stream = options.episode == "stream"
-        counts = {split: self._count(split) for split in loaders}
-        self.description = Description(
-            signals=signals,
-            hold=options.hold,
-            episode_steps=None if stream else options.hold,
-            endless=stream,
-            example_counts={split: rows for split, rows in counts.items() if rows is not None},
-            is_stream=True,
-            can_be_saved=not once,
-        )
+        counts = {split: rows for split in loaders if (rows := self._count(split)) is not None}
+        self.description = options.described(signals, counts, can_be_saved=not once)
 
     @staticmethod
     def _check(loader: Any, place: str) -> None:

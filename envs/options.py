@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
+from antiphon.envs.signal import Description, Signal
 from antiphon.kinds import Options
 from antiphon.problems import DocumentError
 
-__all__ = ["EnvOptions", "Episode", "Sampling", "Split"]
+__all__ = ["EnvOptions", "Episode", "HeldOptions", "Sampling", "Split"]
 
 Split = Literal["train", "validation", "test"]
 """The split of a data set that is streamed."""
@@ -46,3 +47,28 @@ class EnvOptions(Options):
             text = " ".join((field.description or "").split()).removesuffix(".")
             found.append((key, text[:1].lower() + text[1:], "required" if field.is_required() else default))
         return found
+
+
+class HeldOptions(EnvOptions):
+    """Options of a stream of examples."""
+
+    hold: int = Field(1, ge=1)
+    """Number of steps for which each example is shown."""
+    episode: Episode = "stream"
+    """`stream`: never ends; `example`: each example is an episode."""
+    sampling: Sampling = "epochs"
+    """`epochs`: every example once per epoch, in a new order; `with_replacement`: every example independently."""
+
+    def described(self, signals: dict[str, Signal], counts: dict[str, int], **facts: Any) -> Description:
+        """Return the description of a stream with these signals and numbers of examples."""
+        stream = self.episode == "stream"
+        return Description(
+            signals=signals,
+            hold=self.hold,
+            episode_steps=None if stream else self.hold,
+            endless=stream,
+            example_counts=counts,
+            is_stream=True,
+            sampling=self.sampling,
+            **facts,
+        )

@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 __all__ = [
     "copied",
     "describe",
-    "environment",
     "ids",
     "make",
     "obstacle_to_copies",
@@ -41,7 +40,6 @@ __all__ = [
     "with_paths",
 ]
 
-_Factory = TypeVar("_Factory", bound=Callable[..., Any])
 _FILES = {
     "antiphon/Tensors-v0": "antiphon.envs.tensors:Tensors",
     "antiphon/Sequences-v0": "antiphon.envs.sequences:Sequences",
@@ -101,16 +99,6 @@ def register(name: str, factory: Callable[..., Any]) -> None:
     nothing = f"a {type(factory).__name__} is not a factory; pass a class or a function"
     require(callable(factory), f"register: '{name}'", nothing, ScenarioError)
     _environments[name] = factory
-
-
-def environment(name: str) -> Callable[[_Factory], _Factory]:
-    """Return a decorator that registers a class or function under an id, as `register` does."""
-
-    def registered(factory: _Factory) -> _Factory:
-        register(name, factory)
-        return factory
-
-    return registered
 
 
 def options_of(name: str) -> type[EnvOptions]:

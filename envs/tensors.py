@@ -17,7 +17,7 @@ from torch import Tensor
 from antiphon.envs.base import TorchVectorEnv, check_split
 from antiphon.envs.datasets.columns import read
 from antiphon.envs.datasets.files import SPLITS, Identity, identity
-from antiphon.envs.options import EnvOptions, Episode, Sampling
+from antiphon.envs.options import EnvOptions, Episode, HeldOptions, Sampling
 from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import ExampleStream, Table
 from antiphon.errors import DataError, require, suggest
@@ -73,15 +73,8 @@ class ColumnOptions(EnvOptions):
     """Number of classes by name, such as a vocabulary size; none: the largest value plus one."""
 
 
-class ExampleOptions(ColumnOptions):
+class ExampleOptions(ColumnOptions, HeldOptions):
     """Options of your own examples."""
-
-    hold: int = Field(1, ge=1)
-    """Number of steps for which each example is shown."""
-    episode: Episode = "stream"
-    """`stream`: never ends; `example`: each example is an episode."""
-    sampling: Sampling = "epochs"
-    """`epochs`: every example once per epoch, in a new order; `with_replacement`: every example independently."""
 
 
 class Source:
@@ -261,16 +254,7 @@ def _source(
     labels = [name for name, column in columns.items() if column.dim() == 1 and is_whole(column)]
     signals, columns, divisors = signals_of(columns, options, labels, place)
     answers = [name for name, one in signals.items() if one.training_only and one.classes and not one.shape]
-    hold, stream = options.hold, options.episode == "stream"
-    description = Description(
-        signals=signals,
-        hold=hold,
-        episode_steps=None if stream else hold,
-        endless=stream,
-        example_counts={name: len(rows) for name, rows in splits.items()},
-        is_stream=True,
-        sampling=options.sampling,
-    )
+    description = options.described(signals, {name: len(rows) for name, rows in splits.items()})
     table = Table(columns=columns, splits=splits, divisors=divisors)
     digest = (lambda: table.digest) if named_in_state else None
     return Source(

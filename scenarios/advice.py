@@ -14,8 +14,6 @@ from antiphon.extensions import name_of
 from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import (
     ChannelSpec,
-    GradientSpec,
-    InputSpec,
 )
 from antiphon.scenarios.document import Scenario
 from antiphon.spec import Spec, defaults, plain
@@ -52,25 +50,25 @@ def unused_by_channel(channel: ChannelSpec) -> Iterator[str]:
     predicted, lost = kind in ("decoupled", "unlocked"), "where every message is lost"
     loses = kind == "unlocked" or link.drop > 0
     if predicted:
-        yield from _by_predictor("gradient", channel.gradient)
-    yield from _ignored(channel, [("gradient", predicted, coupling), ("input", predicted, coupling)])
+        yield from (_unused(f"gradient.{key}", reason) for key, reason in channel.gradient.unused())
+    uses = {
+        "gradient": predicted,
+        "input": predicted,
+        "feedback": kind == "locked",
+        "horizon": kind == "delayed",
+    }
+    yield from _ignored(channel, [(key, used, coupling) for key, used in uses.items()])
     if predicted and channel.input is not None:
-        unused = [_unused("input", "where the link loses nothing")]
-        yield from _by_predictor("input", channel.input) if loses else unused
-    yield from _ignored(channel, [("feedback", kind == "locked", coupling)])
+        unused = channel.input.unused() if loses else [("", "where the link loses nothing")]
+        yield from (_unused(f"input.{key}".rstrip("."), reason) for key, reason in unused)
     if kind == "locked" and channel.feedback is not None:
         yield from _ignored(
             channel.feedback, [("of", channel.feedback.kind != "fa", "by feedback of kind fa")], "feedback."
         )
-    yield from _ignored(channel, [("horizon", kind == "delayed", coupling)])
     if link.back != link.delay and kind in ("locked", "detached"):
         yield _unused("the second value of link.delay", coupling)
     yield from _ignored(channel, [("norm", channel.size is not None, "by a channel without a size")])
     yield from _ignored(link, [("noise", link.drop < 1, lost), ("bits", link.drop < 1, lost)], "link.")
-
-
-def _by_predictor(section: str, predictor: GradientSpec | InputSpec) -> Iterator[str]:
-    yield from (f"{section}.{_unused(key, reason)}" for key, reason in predictor.unused())
 
 
 def unused_by_agent(agent: AgentSpec) -> Iterator[str]:
@@ -177,17 +175,11 @@ def _all(scenario: Scenario) -> Iterator[Finding]:
 
 def _closure(start: Iterable[str], steps: Iterable[tuple[str, str]]) -> set[str]:
     """Return the nodes reachable from `start` along pairs (from, to)."""
-    onward: dict[str, list[str]] = {}
-    for one, other in steps:
-        onward.setdefault(one, []).append(other)
-    reached = set(start)
-    todo = list(reached)
-    while todo:
-        for other in onward.get(todo.pop(), ()):
-            if other not in reached:
-                reached.add(other)
-                todo.append(other)
-    return reached
+    import networkx as nx
+
+    graph: nx.DiGraph[str] = nx.DiGraph(list(steps))
+    graph.add_edges_from(("", name) for name in start)  # no agent has this name
+    return nx.descendants(graph, "") if "" in graph else set()
 
 
 @dataclass(frozen=True)

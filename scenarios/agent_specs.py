@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
+from pydantic import Field, WrapValidator, model_validator
 
 from antiphon.extensions import Catalogue, name_of
 from antiphon.kinds import KindSpec, Registered
-from antiphon.problems import MISSING, DocumentError, Path, show_value
+from antiphon.problems import MISSING, DocumentError, Path, Problems, show_value
 from antiphon.scenarios.training import OptimiserSpec
 from antiphon.spec import (
     Acts,
@@ -20,14 +21,12 @@ from antiphon.spec import (
     Name,
     OrObject,
     Rewards,
-    Sequence,
     Signal,
     Signals,
     Spec,
     Text,
     Unroll,
     Whole,
-    plain,
 )
 
 __all__ = [
@@ -42,7 +41,6 @@ __all__ = [
 ]
 
 Norm = Literal["batch", "layer", "none"]
-_FAN_IN = {"anyOf": [{"type": "string"}, {"type": "object"}]}
 _RECURRENT = ("rnn", "leaky", "gru", "lstm", "posterior")
 POLICY_WINDOW = 16
 """Ticks in the window of an agent that learns from rewards and values, where its clock names none."""
@@ -212,17 +210,30 @@ class FanInSpec(KindSpec, sections=("fan_in",)):
         kind: `attention`, a registered name, or from Python a class.
     """
 
-    kind: Annotated[str | Callable[..., Any], Registered("aggregation")]
+    kind: Annotated[str | Callable[..., Any], Registered("aggregation")] = "concat"
 
     point = "aggregation"
+    bare: ClassVar[str | None] = "kind"
+    written: ClassVar[frozenset[str]] = frozenset({"kind"})
 
 
-def _fan_in(value: object) -> object:
-    """Read a fan-in: a name stays a word where it has no options."""
-    if not isinstance(value, Mapping | FanInSpec):
-        return Registered("aggregation").checked(value)
-    spec = FanInSpec.model_validate(value)
-    return spec if set(plain(spec)) > {"kind"} else spec.kind
+@cache
+def _concatenation() -> FanInSpec:
+    return FanInSpec()
+
+
+def _one_or_several(value: object, _: object) -> ObjectiveSpec | tuple[ObjectiveSpec, ...] | None:
+    """Read an objective, or a list of them; a list of one is that one."""
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple):
+        return ObjectiveSpec.model_validate(value)
+    found, problems = [], Problems()
+    for i, one in enumerate(value):
+        with problems.gathered((i,)):
+            found.append(ObjectiveSpec.model_validate(one))
+    problems.raise_any()
+    return tuple(found) if len(found) > 1 else found[0] if found else None
 
 
 def _is_network(value: object) -> bool:
@@ -238,9 +249,8 @@ class AgentSpec(Spec):
         network: A built-in network, or from Python a module or a factory called with `inputs`, `outputs`. Default with `a2c`
             and `ppo`: two hidden layers of 64 tanh units without a norm.
         clock: When it ticks and learns.
-        objective: Its objective; None: it learns only from the gradients of its channels.
-        objectives: Several objectives instead of one. Their losses are added, each times its `scale`; their outputs are
-            concatenated in this order.
+        aims: Its objective (`objective` in scenario files); None: it learns only from the gradients of its channels. Of a list
+            of objectives the losses are added, each times its `scale`, and the outputs are concatenated in this order.
         acts: Whether the objective's output is the environment's action: True, or the name of its part (key) of a Dict
             action space. The action of a policy is sampled.
         optimiser: Its optimiser; None: `training.optimiser`.
@@ -259,22 +269,33 @@ class AgentSpec(Spec):
         default_factory=NetworkSpec
     )
     clock: ClockSpec = ClockSpec()
-    objective: ObjectiveSpec | None = None
-    objectives: Annotated[tuple[ObjectiveSpec, ...], Sequence] = ()
+    aims: Annotated[
+        ObjectiveSpec | tuple[ObjectiveSpec, ...] | None,
+        WrapValidator(_one_or_several),
+        Field(validation_alias="objective"),
+    ] = None
     acts: Acts = False
     optimiser: OptimiserSpec | None = None
     learn: Learn = True
     parameters: Text | None = None
     share: Name | None = None
     align: Align = None
-    fan_in: Annotated[
-        str | FanInSpec | Callable[..., Any], PlainValidator(_fan_in), WithJsonSchema(_FAN_IN)
-    ] = "concat"
+    fan_in: FanInSpec = Field(default_factory=_concatenation)
+
+    @property
+    def objective(self) -> ObjectiveSpec | None:
+        """Its only objective; None: it has none, or several."""
+        return None if isinstance(self.aims, tuple) else self.aims
+
+    @property
+    def objectives(self) -> tuple[ObjectiveSpec, ...]:
+        """Its objectives where there are several."""
+        return self.aims if isinstance(self.aims, tuple) else ()
 
     @property
     def goals(self) -> dict[Path, ObjectiveSpec]:
         """Its objectives by path: one, several or none."""
-        several: dict[Path, ObjectiveSpec] = {("objectives", i): one for i, one in enumerate(self.objectives)}
+        several: dict[Path, ObjectiveSpec] = {("objective", i): one for i, one in enumerate(self.objectives)}
         return several if self.objective is None else {("objective",): self.objective}
 
     @property
@@ -289,11 +310,8 @@ class AgentSpec(Spec):
 
     @property
     def aggregation(self) -> FanInSpec | None:
-        """The spec of its aggregation; None: `concat`, `sum` or `mean`."""
-        fan_in = self.fan_in
-        if (fan_in.kind if isinstance(fan_in, FanInSpec) else fan_in) in ("concat", "sum", "mean"):
-            return None  # of most agents: it is asked several times of each, and a spec would be validated each time
-        return fan_in if isinstance(fan_in, FanInSpec) else FanInSpec(kind=fan_in)
+        """Its aggregation; None: `concat`, `sum` or `mean`."""
+        return None if self.fan_in.kind in ("concat", "sum", "mean") else self.fan_in
 
     @property
     def layers(self) -> NetworkSpec | None:
@@ -334,20 +352,16 @@ class AgentSpec(Spec):
 
     @model_validator(mode="after")
     def _objectives_fit(self) -> Self:
-        if self.objectives and self.objective is not None:
-            raise DocumentError(
-                ("objectives",), "cannot be combined with `objective`; leave out one of the two"
-            )
         if self.objectives and self.acts:
-            message = "an action is the output of one objective; write `objective`, or give the others to other agents"
-            raise DocumentError(("objectives",), message)
+            message = "an action is the output of one objective; give the others to other agents"
+            raise DocumentError(("objective",), message)
         for i, one in enumerate(self.objectives):
             if one.policy:
-                message = f"a policy ({name_of(one.kind)}) is an agent's only objective; write `objective`"
-                raise DocumentError(("objectives", i, "kind"), message)
+                message = f"a policy ({name_of(one.kind)}) is an agent's only objective; give the others to other agents"
+                raise DocumentError(("objective", i, "kind"), message)
             if one.of_network and i < len(self.objectives) - 1:
                 raise DocumentError(
-                    ("objectives", i, "kind"), "own_loss is the last objective; put it at the end"
+                    ("objective", i, "kind"), "own_loss is the last objective; put it at the end"
                 )
         layers = self.layers
         returned = layers is not None and layers.declared("returns_loss")

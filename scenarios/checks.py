@@ -8,8 +8,8 @@ not refused: a template sets them once for all its variants.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from functools import wraps
-from typing import TypeVar
+from functools import partial, wraps
+from typing import Any, TypeVar
 
 from antiphon.errors import suggest
 from antiphon.extensions import name_of
@@ -68,8 +68,8 @@ def _unreadable(scene: Relations, channel: ChannelSpec) -> str | None:
         return f"reads several messages, and {channel.receiver!r} is aligned to one; leave out its align"
     if channel.read == "mean":
         return None
-    if receiver.fan_in != "concat":
-        return f"concatenates messages, but the fan_in of {channel.receiver!r} is {name_of(receiver.fan_in)}; read mean"
+    if receiver.fan_in.kind != "concat":
+        return f"concatenates messages, but the fan_in of {channel.receiver!r} is {name_of(receiver.fan_in.kind)}; read mean"
     sent, read = scene.agents[channel.sender].clock.period, receiver.clock.period
     if read > sent and read % sent:
         message = f"needs the same number of messages at every tick, but period {read} of {channel.receiver!r} is not a"
@@ -316,9 +316,9 @@ def _inputs(scene: Relations, name: str) -> Iterator[Problem]:
         yield "align", f"no channel {agent.align!r} leads to this agent{suggest(agent.align, names)}"
     sizes = [(channel.name, channel.size) for channel in channels if channel.size is not None]
     for other, size in sizes[1:]:
-        if agent.fan_in != "concat" and size != sizes[0][1]:
+        if agent.fan_in.kind != "concat" and size != sizes[0][1]:
             first = f"{sizes[0][0]} has {show_value(sizes[0][1])}"
-            message = f"{name_of(agent.fan_in)} needs messages of equal size, but {first} and {other} {show_value(size)}"
+            message = f"{name_of(agent.fan_in.kind)} needs messages of equal size, but {first} and {other} {show_value(size)}"
             yield "fan_in", message
 
 
@@ -435,8 +435,13 @@ def _ports(scene: Relations) -> Iterator[DocumentError]:
 def _shared(scene: Relations) -> Iterator[DocumentError]:
     """Rule 27a: agents with shared parameters have equal settings and equal state channels."""
     fields = ("categories", "network", "clock", "optimiser", "learn", "parameters")
+
+    def state_of(name: str) -> object:
+        channel = scene.states.get(name)
+        return channel and (channel.coupling, channel.gradient)
+
     sharing = (
-        (agent.share, name, {"": scene.states.get(name)} | {field: getattr(agent, field) for field in fields})
+        (agent.share, name, {"": state_of(name)} | {field: getattr(agent, field) for field in fields})
         for name, agent in scene.agents.items()
         if agent.share is not None
     )
@@ -463,10 +468,9 @@ def _passes(scene: Relations) -> Iterator[DocumentError]:
 
 def _cycles(scene: Relations) -> Iterator[DocumentError]:
     """Rules 3, 11 and 13: what no cycle may have: channels all without delay, a discount above 1, credit at once."""
-    arcs = undelayed(scene.channels)
-    stuck = levels(scene.agents, arcs)[1]
+    stuck = scene.levels[1]
     if stuck:
-        cycle = cycle_among(stuck, arcs)
+        cycle = cycle_among(stuck, undelayed(scene.channels))
         shown = [*cycle[:_MOST_NAMED], *("…" for _ in cycle[_MOST_NAMED : _MOST_NAMED + 1]), cycle[0]]
         message = f"zero-delay cycle {' -> '.join(shown)}; give one of these a link delay of 1 or more"
         ends = cycle[0], (*cycle, cycle[0])[1]
@@ -489,7 +493,7 @@ def _cycles(scene: Relations) -> Iterator[DocumentError]:
 
 def _locked_windows(scene: Relations) -> Iterator[DocumentError]:
     """Rule 14: the window of a locked group is bounded."""
-    for group in {group[0]: group for group in scene.locked.values()}.values():
+    for group in scene.locked_groups:
         window = scene.window(group)
         if len(group) > 1 and window != "episode" and window > LONGEST_WINDOW:
             shown = _some(group) + (f" ({len(group)} agents)" if len(group) > _MOST_NAMED else "")
@@ -503,28 +507,21 @@ def _locked_windows(scene: Relations) -> Iterator[DocumentError]:
 Check = Callable[[Relations], Iterator[DocumentError]]
 
 
-def _of_channels(check_one: Callable[[Relations, ChannelSpec], Iterator[Problem]]) -> Check:
-    """Return a check of every channel."""
+def _of_each(kind: str, check_one: Callable[[Relations, Any], Iterator[Problem]]) -> Check:
+    """Return a check of every channel, or of every agent by name."""
 
     @wraps(check_one)
     def check_all(scene: Relations) -> Iterator[DocumentError]:
-        for index, channel in enumerate(scene.channels):
-            for place, message in check_one(scene, channel):
-                yield DocumentError(("channels", index, *_keys(place)), message)
+        for key, part in (
+            enumerate(scene.channels) if kind == "channels" else zip(scene.agents, scene.agents, strict=True)
+        ):
+            for place, message in check_one(scene, part):
+                yield DocumentError((kind, key, *_keys(place)), message)
 
     return check_all
 
 
-def _of_agents(check_one: Callable[[Relations, str], Iterator[Problem]]) -> Check:
-    """Return a check of every agent."""
-
-    @wraps(check_one)
-    def check_all(scene: Relations) -> Iterator[DocumentError]:
-        for name in scene.agents:
-            for place, message in check_one(scene, name):
-                yield DocumentError(("agents", name, *_keys(place)), message)
-
-    return check_all
+_of_channels, _of_agents = partial(_of_each, "channels"), partial(_of_each, "agents")
 
 
 def _keys(place: str) -> Path:

@@ -24,7 +24,7 @@ from antiphon.moved_keys import moved_key
 from antiphon.nets.memory import uncollected
 from antiphon.problems import UNNAMED, DocumentError, Problems, kind_of, placed
 from antiphon.problems import Path as DocumentPath
-from antiphon.scenarios.agent_specs import AgentSpec, NetworkSpec
+from antiphon.scenarios.agent_specs import AgentSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.checks import AGE, check
 from antiphon.scenarios.graphs.generators import (
@@ -42,15 +42,7 @@ from antiphon.scenarios.parameters import (
     section,
     substitute,
 )
-from antiphon.scenarios.relations import (
-    Window,
-    episode_agents,
-    levels,
-    locked_groups,
-    message_channels,
-    undelayed,
-    window_of,
-)
+from antiphon.scenarios.relations import Relations, Window
 from antiphon.scenarios.training import TelemetrySpec, TrainingSpec
 from antiphon.scenarios.yaml_text import read, read_file, write
 from antiphon.spec import (
@@ -202,42 +194,47 @@ class Scenario(Spec):
     @cached_property
     def locked_agents(self) -> frozenset[str]:
         """The agents that a locked channel joins to another."""
-        return frozenset(agent for group in self._groups if len(group) > 1 for agent in group)
+        return frozenset(agent for group in self.locked_groups() if len(group) > 1 for agent in group)
 
     @cached_property
     def windows(self) -> dict[str, Window]:
         """The window of each agent; a locked group has one window."""
-        return {name: window for group in self._groups for window in [self.window(group)] for name in group}
+        groups = self.locked_groups()
+        return {name: window for group in groups for window in [self.window(group)] for name in group}
 
     def inputs_of(self, agent: str) -> tuple[ChannelSpec, ...]:
         """Return the message channels into an agent, in canonical order (the order of a `concat` fan-in)."""
-        return self._inputs[agent]
+        return self._relations.inputs[agent]
 
     def outputs_of(self, agent: str) -> tuple[ChannelSpec, ...]:
         """Return the message channels out of an agent, in canonical order."""
-        return self._outputs[agent]
+        return self._relations.outputs[agent]
 
     def memory_of(self, agent: str) -> ChannelSpec | None:
         """Return an agent's state channel; None: it has none (the state of a recurrent agent is detached then)."""
-        return self._memories.get(agent)
+        return self._relations.states.get(agent)
 
     def locked_groups(self) -> tuple[tuple[str, ...], ...]:
         """Return the agents partitioned into maximal sets joined by locked channels.
 
         An agent without locked channels is a group of its own.
         """
-        return self._groups
+        return self._relations.locked_groups
+
+    def learning_groups(self) -> tuple[tuple[str, ...], ...]:
+        """Return the agents partitioned into maximal sets joined by locked channels or shared parameters."""
+        return self._relations.learning_groups
 
     def window(self, group: Iterable[str]) -> Window:
         """Return a locked group's window: steps from one update to the next, or `episode`."""
-        return window_of(group, self.agents, self._episodic)
+        return self._relations.window(group)
 
     def waves(self) -> tuple[tuple[str, ...], ...]:
         """Return the order in which agents tick within a step.
 
         The waves are the topological levels of the message channels without delay, each sorted by name.
         """
-        return self._waves
+        return self._relations.levels[0]
 
     def with_training(self, **changes: Any) -> Scenario:
         """Return this scenario with some keys of `training` changed, for example `steps=50`.
@@ -301,22 +298,10 @@ class Scenario(Spec):
         Raises:
             ScenarioError: It contains Python objects, such as your own network or environment.
         """
-        if not isinstance(self.env, EnvSpec):
-            kind = type(self.env).__name__
-            raise DocumentError(
-                ("env",), f"a Python {kind} cannot be written as YAML; use the id of a registered environment"
-            )
-        for name, agent in self.agents.items():
-            if not isinstance(agent.network, NetworkSpec):
-                message = (
-                    "a Python network cannot be written as YAML; use a built-in kind such as {kind: mlp}"
-                )
-                raise DocumentError(("agents", name, "network"), message)
         document = plain(self)
         for path, found in _python_objects(document):
-            kind = name_of(found)
-            message = f"a Python {kind} cannot be written as YAML; give it a name with antiphon.register, and use that"
-            raise DocumentError(path, message)
+            message = f"a Python {name_of(found)} cannot be written as YAML; give it a name with antiphon.register, and"
+            raise DocumentError(path, f"{message} use that")
         return write(document)
 
     def __repr__(self) -> str:
@@ -373,28 +358,8 @@ class Scenario(Spec):
                 raise named_by_ends(error, document["channels"]) from None
 
     @cached_property
-    def _inputs(self) -> dict[str, tuple[ChannelSpec, ...]]:
-        return message_channels(self.agents, self.channels, "receiver")
-
-    @cached_property
-    def _outputs(self) -> dict[str, tuple[ChannelSpec, ...]]:
-        return message_channels(self.agents, self.channels, "sender")
-
-    @cached_property
-    def _memories(self) -> dict[str, ChannelSpec]:
-        return {channel.sender: channel for channel in self.channels if channel.state}
-
-    @cached_property
-    def _episodic(self) -> frozenset[str]:
-        return episode_agents(self.agents, self.channels)
-
-    @cached_property
-    def _groups(self) -> tuple[tuple[str, ...], ...]:
-        return locked_groups(self.agents, self.channels)
-
-    @cached_property
-    def _waves(self) -> tuple[tuple[str, ...], ...]:
-        return levels(self.agents, undelayed(self.channels))[0]
+    def _relations(self) -> Relations:
+        return Relations(self)
 
 
 def _python_objects(value: object, path: DocumentPath = ()) -> Iterator[tuple[DocumentPath, object]]:
@@ -402,7 +367,7 @@ def _python_objects(value: object, path: DocumentPath = ()) -> Iterator[tuple[Do
     if isinstance(value, dict | list):
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
             yield from _python_objects(item, (*path, key))
-    elif callable(value):
+    elif not isinstance(value, str | int | float | None):
         yield path, value
 
 

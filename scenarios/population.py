@@ -5,11 +5,11 @@ A document begins with `population: NAME`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, PlainValidator, model_validator
+from pydantic import AfterValidator, Field, WrapValidator, model_validator
 
 from antiphon.errors import ScenarioError
 from antiphon.problems import DocumentError, kind_of
@@ -45,25 +45,18 @@ class RangeSpec(Spec):
         return self
 
 
-def _ranges(value: object) -> Mapping[str, RangeSpec | tuple[float, ...]]:
-    """Parse ranges of parameters, or lists of their values."""
-    if not isinstance(value, Mapping) or not value:
-        raise DocumentError((), f"must be a mapping of parameters to ranges or lists, not {kind_of(value)}")
-    found: dict[str, RangeSpec | tuple[float, ...]] = {}
-    for name, given in value.items():
-        try:
-            if isinstance(given, Mapping):
-                found[str(name)] = RangeSpec(**given)
-            elif isinstance(given, list | tuple) and len(given) > 1:
-                found[str(name)] = tuple(float(each) for each in given)
-            else:
-                wanted = "{from: …, to: …}, or a list of two numbers or more"
-                raise DocumentError((), f"must be a range {wanted}, not {kind_of(given)}")
-        except (TypeError, ValueError) as error:
-            if isinstance(error, DocumentError):
-                raise error.under((str(name),)) from None
-            raise DocumentError((str(name),), f"must be a list of numbers, not {given}") from None
-    return FrozenMap(found)
+def _ranged(value: object, read: Callable[[object], Any]) -> Any:
+    """Read a range, or a list of numbers."""
+    if isinstance(value, Mapping):
+        return RangeSpec.model_validate(value)
+    if isinstance(value, list | tuple) and len(value) > 1:
+        return read(value)
+    wanted = "{from: …, to: …}, or a list of two numbers or more"
+    raise DocumentError((), f"must be a range {wanted}, not {kind_of(value)}")
+
+
+Ranged = Annotated[tuple[Real, ...], WrapValidator(_ranged)]
+"""A range of a parameter, or a list of its values."""
 
 
 class SelectionSpec(Spec):
@@ -84,19 +77,7 @@ class SelectionSpec(Spec):
     by: Metric | None = None
     every: Count
     copy_share: Annotated[float, Field(gt=0, le=0.5, validation_alias="copy"), IsReal] = 0.2
-    factors: Annotated[tuple[Real, ...], Field(min_length=1), Sequence] = (0.8, 1.25)
-
-    @model_validator(mode="after")
-    def _positive(self) -> Self:
-        if min(self.factors) <= 0:
-            raise DocumentError(("factors",), f"must be above 0, not {min(self.factors):g}")
-        return self
-
-
-def _members(value: object) -> object:
-    if isinstance(value, int) and not isinstance(value, bool) and value < 2:
-        raise DocumentError((), f"must be at least 2, not {value}")
-    return value
+    factors: Annotated[tuple[Annotated[Real, Field(gt=0)], ...], Field(min_length=1), Sequence] = (0.8, 1.25)
 
 
 class PopulationSpec(DocumentSpec):
@@ -120,11 +101,11 @@ class PopulationSpec(DocumentSpec):
     description: Text = ""
     scenario: Text
     variant: Name | None = None
-    members: Annotated[Count, BeforeValidator(_members)] = 8
+    members: Annotated[Count, Field(ge=2)] = 8
     seed: Annotated[Whole, Field(ge=0)] = 0
     steps: Count | None = None
     set: Values = FrozenMap()
-    vary: Annotated[Mapping[str, Any], PlainValidator(_ranges)]
+    vary: Annotated[dict[Text, Ranged], Field(min_length=1), AfterValidator(FrozenMap)]
     select: SelectionSpec | None = None
 
     @classmethod

@@ -13,7 +13,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from antiphon.scenarios.agent_specs import AgentSpec
-from antiphon.scenarios.channel_specs import ChannelSpec, GradientSpec
+from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.training import TrainingSpec
 
 if TYPE_CHECKING:
@@ -26,14 +26,9 @@ __all__ = [
     "Window",
     "components",
     "cycle_among",
-    "episode_agents",
     "joined",
-    "learning_groups",
     "levels",
-    "locked_groups",
-    "message_channels",
     "undelayed",
-    "window_of",
 ]
 
 Arcs = Iterable[tuple[str, str]]
@@ -61,7 +56,7 @@ class Graph(Protocol):
 
 
 class Relations:
-    """Relations of a scenario's agents and channels, each computed once; the channels are as its document has them."""
+    """Relations of a scenario's agents and channels, each computed once."""
 
     def __init__(self, scenario: Graph) -> None:
         self.scenario = scenario
@@ -69,13 +64,30 @@ class Relations:
 
     @cached_property
     def inputs(self) -> dict[str, tuple[ChannelSpec, ...]]:
-        """The message channels into each agent."""
-        return message_channels(self.agents, self.channels, "receiver")
+        """The message channels into each agent, in canonical order."""
+        return self._messages("receiver")
 
     @cached_property
-    def states(self) -> dict[str, tuple[str, GradientSpec]]:
-        """Coupling and gradient of the state channel of each agent that has one."""
-        return {one.sender: (one.coupling, one.gradient) for one in self.channels if one.state}
+    def outputs(self) -> dict[str, tuple[ChannelSpec, ...]]:
+        """The message channels out of each agent, in canonical order."""
+        return self._messages("sender")
+
+    def _messages(self, end: Literal["sender", "receiver"]) -> dict[str, tuple[ChannelSpec, ...]]:
+        found: dict[str, list[ChannelSpec]] = {agent: [] for agent in self.agents}
+        for channel in sorted(self.channels, key=lambda channel: channel.order):
+            if not channel.state:
+                found[getattr(channel, end)].append(channel)
+        return {agent: tuple(its) for agent, its in found.items()}
+
+    @cached_property
+    def states(self) -> dict[str, ChannelSpec]:
+        """The state channel of each agent that has one."""
+        return {channel.sender: channel for channel in self.channels if channel.state}
+
+    @cached_property
+    def levels(self) -> tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]:
+        """The topological levels of the message channels without delay, and the agents on or behind a cycle of these."""
+        return levels(self.agents, undelayed(self.channels))
 
     @cached_property
     def sampling(self) -> frozenset[str]:
@@ -83,14 +95,30 @@ class Relations:
         return frozenset(channel.sender for channel in self.channels if channel.learned_by_policy)
 
     @cached_property
+    def locked_groups(self) -> tuple[tuple[str, ...], ...]:
+        """The agents partitioned into maximal sets joined by locked channels, singletons included."""
+        return joined(self.agents, self._locked_pairs)
+
+    @cached_property
+    def learning_groups(self) -> tuple[tuple[str, ...], ...]:
+        """The agents partitioned into maximal sets joined by locked channels or shared parameters, singletons included."""
+        shared = [(agent.share, name) for name, agent in self.agents.items() if agent.share is not None]
+        first = dict(reversed(shared))
+        return joined(self.agents, [*((first[share], name) for share, name in shared), *self._locked_pairs])
+
+    @property
+    def _locked_pairs(self) -> list[tuple[str, str]]:
+        return [(c.sender, c.receiver) for c in self.channels if c.coupling == "locked"]
+
+    @cached_property
     def locked(self) -> dict[str, tuple[str, ...]]:
         """The locked group of each agent."""
-        return {name: group for group in locked_groups(self.agents, self.channels) for name in group}
+        return {name: group for group in self.locked_groups for name in group}
 
     @cached_property
     def learning(self) -> dict[str, tuple[str, ...]]:
         """The learning group of each agent."""
-        return {name: group for group in learning_groups(self.agents, self.channels) for name in group}
+        return {name: group for group in self.learning_groups for name in group}
 
     @cached_property
     def late(self) -> dict[str, list[ChannelSpec]]:
@@ -102,13 +130,23 @@ class Relations:
         return found
 
     @cached_property
-    def episodic(self) -> frozenset[str]:
-        """The agents whose window is the episode by themselves."""
-        return episode_agents(self.agents, self.channels)
+    def _episodic(self) -> frozenset[str]:
+        """The agents whose window is the episode by themselves: by their clock, or by a locked state."""
+        locked = (name for name, channel in self.states.items() if channel.coupling == "locked")
+        clocks = (name for name, agent in self.agents.items() if agent.clock.unroll == "episode")
+        return frozenset([*locked, *clocks])
 
     def window(self, group: Iterable[str]) -> Window:
-        """Return the window of agents that learn as one."""
-        return window_of(group, self.agents, self.episodic)
+        """Return the window in steps of agents that learn as one: the least common multiple of their period x unroll, or any
+        agent's episode.
+        """
+        steps = 1
+        for name in group:
+            clock = self.agents[name].clock
+            if name in self._episodic or clock.unroll == "episode":
+                return "episode"
+            steps = math.lcm(steps, clock.period * clock.unroll)
+        return steps
 
     def learns(self, name: str) -> tuple[Window, int]:
         """Return the period of an agent's updates in steps, and the step of the first (0: the episode's)."""
@@ -117,7 +155,7 @@ class Relations:
     @cached_property
     def _times(self) -> dict[str, tuple[Window, int]]:
         times: dict[str, tuple[Window, int]] = {}
-        for group in {group[0]: group for group in self.learning.values()}.values():
+        for group in self.learning_groups:
             window, clock = self.window(group), self.agents[group[0]].clock
             if window == "episode":
                 times[group[0]] = window, 0
@@ -126,17 +164,6 @@ class Relations:
             else:
                 times[group[0]] = window, window - clock.period + clock.phase % clock.period
         return times
-
-
-def message_channels(
-    agents: Collection[str], channels: Iterable[ChannelSpec], end: Literal["sender", "receiver"]
-) -> dict[str, tuple[ChannelSpec, ...]]:
-    """Return the message channels out of every agent (its `sender` end) or into it, in canonical order."""
-    found: dict[str, list[ChannelSpec]] = {agent: [] for agent in agents}
-    for channel in sorted(channels, key=lambda channel: channel.order):
-        if not channel.state:
-            found[getattr(channel, end)].append(channel)
-    return {agent: tuple(its) for agent, its in found.items()}
 
 
 def levels(agents: Collection[str], arcs: Arcs) -> tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]:
@@ -179,51 +206,12 @@ def cycle_among(agents: Collection[str], arcs: Arcs) -> tuple[str, ...]:
     return tuple(cycle[start:] + cycle[:start])
 
 
-def locked_groups(agents: Collection[str], channels: Iterable[ChannelSpec]) -> tuple[tuple[str, ...], ...]:
-    """Return the agents partitioned into maximal sets joined by locked channels, singletons included."""
-    return joined(agents, [(c.sender, c.receiver) for c in channels if c.coupling == "locked"])
-
-
-def learning_groups(
-    agents: Mapping[str, AgentSpec], channels: Iterable[ChannelSpec]
-) -> tuple[tuple[str, ...], ...]:
-    """Return the learning groups of agents: joined by locked channels or by shared parameters."""
-    tied: dict[str, str] = {}
-    for name, agent in agents.items():
-        if agent.share is not None:
-            tied.setdefault(agent.share, name)
-    pairs = [(tied[agent.share], name) for name, agent in agents.items() if agent.share is not None]
-    pairs += [(c.sender, c.receiver) for c in channels if c.coupling == "locked"]
-    return joined(agents, pairs)
-
-
 def joined(agents: Collection[str], pairs: Arcs) -> tuple[tuple[str, ...], ...]:
     """Return the agents partitioned into maximal sets joined by pairs, singletons included."""
     import networkx as nx
 
     found = nx.connected_components(_graph(agents, pairs).to_undirected())
     return tuple(sorted(tuple(sorted(members)) for members in found))
-
-
-def episode_agents(agents: Mapping[str, AgentSpec], channels: Iterable[ChannelSpec]) -> frozenset[str]:
-    """Return the agents whose window is the episode: by their clock, or by a locked state."""
-    locked = (channel.sender for channel in channels if channel.state and channel.coupling == "locked")
-    return frozenset([*locked, *(name for name, agent in agents.items() if agent.clock.unroll == "episode")])
-
-
-def window_of(group: Iterable[str], agents: Mapping[str, AgentSpec], whole: Collection[str]) -> Window:
-    """Return a group's window in steps: the least common multiple of its members' period x unroll, or any member's episode.
-
-    Args:
-        whole: Those whose window is the episode (`episode_agents`).
-    """
-    steps = 1
-    for agent in group:
-        clock = agents[agent].clock
-        if agent in whole or clock.unroll == "episode":
-            return "episode"
-        steps = math.lcm(steps, clock.period * clock.unroll)
-    return steps
 
 
 def components(agents: Collection[str], arcs: Arcs) -> dict[str, int]:

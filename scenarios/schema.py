@@ -21,7 +21,7 @@ _REFERENCE = {
     "description": "a template parameter",
 }
 
-_WRITTEN = {"sender": "from", "receiver": "to", "ways": "delay"}
+_WRITTEN = {"aims": "objective", "sender": "from", "receiver": "to", "ways": "delay"}
 
 
 def json_schema() -> dict[str, Any]:

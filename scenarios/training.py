@@ -8,15 +8,16 @@ import difflib
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, PlainValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
 
 from antiphon.errors import suggest
 from antiphon.extensions import Catalogue, is_built_in
 from antiphon.kinds import KindSpec, Registered
-from antiphon.problems import DocumentError, kind_of, show_value
+from antiphon.problems import Path, kind_of, show_value
 from antiphon.spec import (
     Count,
     Flag,
+    FrozenMap,
     IsReal,
     Sequence,
     Spec,
@@ -36,7 +37,6 @@ __all__ = [
     "OptimiserSpec",
     "RecorderSpec",
     "ScheduleSpec",
-    "StopSpec",
     "TelemetrySpec",
     "TrainingSpec",
     "ValueSpec",
@@ -122,27 +122,26 @@ class AdvancedSpec(Spec):
 
 
 class EvaluateSpec(Spec):
-    """Evaluation during the training.
+    """Evaluation during the training; a metric is `accuracy`, or `AGENT.accuracy` of one agent.
 
     Attributes:
         period: Steps from one evaluation to the next.
         split: The split of the data; for policies without data, the name of a set of episodes.
+        keep_best: A metric; the checkpoint with its best value is kept. None: only the newest are kept.
+        patience: Early stopping: by metric, the number of evaluations in a row without a new best value after which the run
+            ends.
     """
 
     period: Count
     split: Text = "validation"
+    keep_best: Text | None = None
+    patience: Annotated[dict[Text, Count], AfterValidator(FrozenMap)] = Field(default_factory=FrozenMap)
 
-
-class StopSpec(Spec):
-    """Early stopping: end a run when its evaluations no longer improve.
-
-    Attributes:
-        metric: A metric of the evaluations, such as `accuracy`, or `AGENT.accuracy` of one agent.
-        patience: Number of evaluations in a row without a new best value after which the run ends.
-    """
-
-    metric: Text
-    patience: Count
+    @property
+    def judged_by(self) -> dict[Path, str]:
+        """The metrics of `keep_best` and `patience`, by the place that names them."""
+        found: dict[Path, str] = {("patience", metric): metric for metric in self.patience}
+        return found if self.keep_best is None else {("keep_best",): self.keep_best, **found}
 
 
 _PRECISIONS = {"bfloat16": "bf16"}
@@ -158,9 +157,7 @@ class TrainingSpec(Spec):
         optimiser: Optimiser of every agent that has none of its own. Default with `a2c` or `ppo`: Adam with a learning rate
             of 0.003 that falls linearly to zero, and gradients clipped at 0.5.
         predictor: Optimiser of every predictor of a channel that has none of its own; None: the same as `optimiser`.
-        evaluate: Evaluation during the training; None: at its end only.
-        keep_best: A metric of these evaluations; the checkpoint with its best value is kept. None: only the newest are kept.
-        stop: Early stopping by these evaluations; None: no early stopping.
+        evaluate: Evaluation during the training, early stopping and the best checkpoint; None: evaluation at its end only.
         precision: `bf16`: forward and backward passes of agents and predictors run under autocast to bfloat16; parameters,
             messages, losses and optimisers stay float32. Or `float32`.
         advanced: Settings that few scenarios need.
@@ -171,29 +168,12 @@ class TrainingSpec(Spec):
     optimiser: OptimiserSpec = Field(default_factory=OptimiserSpec)
     predictor: OptimiserSpec | None = None
     evaluate: EvaluateSpec | None = None
-    keep_best: Text | None = None
-    stop: StopSpec | None = None
     precision: Annotated[
         Literal["float32", "bf16"], BeforeValidator(lambda name: _PRECISIONS.get(str(name), name))
     ] = "float32"
     advanced: AdvancedSpec = AdvancedSpec()
 
     written: ClassVar[frozenset[str]] = frozenset({"batch", "steps", "optimiser"})
-
-    @model_validator(mode="after")
-    def _evaluated(self) -> Self:
-        for key in ("keep_best", "stop"):
-            if getattr(self, key) is not None and self.evaluate is None:
-                raise DocumentError(
-                    (key,), "needs evaluations during the training; add evaluate: {period: 500}"
-                )
-        return self
-
-    @property
-    def judged_by(self) -> dict[str, str]:
-        """The metrics of `keep_best` and `stop`, by the place that names them."""
-        found = {} if self.keep_best is None else {"keep_best": self.keep_best}
-        return found if self.stop is None else {**found, "stop.metric": self.stop.metric}
 
     def of_policies(self, *, tied: bool) -> Self:
         """Return these settings with the defaults of policies for the fields that are not set.

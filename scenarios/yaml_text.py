@@ -163,7 +163,10 @@ def _read(text: str, source: str, kind: str) -> Document:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
         parts = [part for part in (error.problem, error.context) if part]
-        raise ScenarioError(f"{source}{line}: broken YAML: {' '.join(', '.join(parts).split())}") from None
+        fix = "; indent with spaces" if "'\\t'" in parts[0] else ""
+        raise ScenarioError(
+            f"{source}{line}: broken YAML: {' '.join(', '.join(parts).split())}{fix}"
+        ) from None
     except yaml.reader.ReaderError as error:
         number = text.count("\n", 0, error.position) + 1
         raise ScenarioError(f"{source}:{number}: broken YAML: invalid character") from None

@@ -36,20 +36,30 @@ class _Service(Recorder):
 
     Args:
         directory: The run directory.
+        project: The project; None: the service's own default.
 
     Raises:
         ScenarioError: The package is not installed.
     """
 
+    class Options(kinds.Options):
+        """Keys of a service.
+
+        Attributes:
+            project: Project at the service; null: its environment variable, or its default.
+        """
+
+        project: str | None = None
+
     name: str
     """Of the kind, the package and its extra."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, project: str | None = None) -> None:
         self.directory = directory
         self._next_step = self._last_step = 0
         self._curves: Curves | None = None
         self._failed = self._done = False
-        self.package = self.imported()
+        self.package, self.project = self.imported(), project
 
     @classmethod
     def imported(cls) -> Any:
@@ -121,25 +131,10 @@ def _line(error: Exception) -> str:
 class WandbRecorder(_Service):
     """Weights & Biases; further settings are its environment variables, such as `WANDB_MODE`.
 
-    Args:
-        directory: The run directory, which also has W&B's files.
-        project: The project; None: `WANDB_PROJECT`, or W&B's default.
+    Without a project: `WANDB_PROJECT`, or W&B's default. The run directory also has W&B's files.
     """
 
-    class Options(kinds.Options):
-        """Keys of `wandb`.
-
-        Attributes:
-            project: Project at W&B; null: `WANDB_PROJECT`, or W&B's default.
-        """
-
-        project: str | None = None
-
     name = "wandb"
-
-    def __init__(self, directory: Path, project: str | None = None) -> None:
-        super().__init__(directory)
-        self.project = project
 
     def open(self, description: RunDescription, run_id: str | None) -> tuple[str, int]:
         """Begin or resume a separate run, beside other runs of the process."""
@@ -167,25 +162,10 @@ class WandbRecorder(_Service):
 class MlflowRecorder(_Service):
     """MLflow, at the tracking URI set by `MLFLOW_TRACKING_URI` or `mlflow.set_tracking_uri`.
 
-    Args:
-        directory: The run directory.
-        experiment: The experiment; None: `MLFLOW_EXPERIMENT_NAME`, or the scenario's name.
+    The project is MLflow's experiment; without one: `MLFLOW_EXPERIMENT_NAME`, or the scenario's name.
     """
 
-    class Options(kinds.Options):
-        """Keys of `mlflow`.
-
-        Attributes:
-            experiment: Experiment in MLflow; null: `MLFLOW_EXPERIMENT_NAME`, or the scenario's name.
-        """
-
-        experiment: str | None = None
-
     name = "mlflow"
-
-    def __init__(self, directory: Path, experiment: str | None = None) -> None:
-        super().__init__(directory)
-        self.experiment = experiment
 
     def open(self, description: RunDescription, run_id: str | None) -> tuple[str, int]:
         """Begin or resume a run with a separate client: MLflow's active run is untouched, and a process may have several."""
@@ -198,7 +178,7 @@ class MlflowRecorder(_Service):
         return run_id, max(steps, default=-1) + 1
 
     def _created(self, description: RunDescription) -> str:
-        name = self.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or description.scenario
+        name = self.project or os.environ.get("MLFLOW_EXPERIMENT_NAME") or description.scenario
         found = self.client.get_experiment_by_name(name)
         experiment = self.client.create_experiment(name) if found is None else found.experiment_id
         run = self.client.create_run(experiment, run_name=self.directory.name)

@@ -230,8 +230,7 @@ SCENES: dict[str, Document] = {
     "alone contrastive": ring(agent=goal(contrastive)),
     "alone contrastive of several": ring(
         agent={
-            "objective": None,
-            "objectives": [LABEL, {"kind": contrastive, "target": "aim", "scale": 0.5}],
+            "objective": [LABEL, {"kind": contrastive, "target": "aim", "scale": 0.5}],
             "clock": {"unroll": 2},
         },
         env=OFTEN,
@@ -380,7 +379,12 @@ def placed(where: str, kind: Any, options: Document) -> Document:
             {"amsgrad": True},
             "optimiser.amsgrad: adam has no amsgrad; write kind: Adam, torch's own",
         ),
-        ("fan_in", "attentoin", {}, "agents.n0.fan_in: unknown kind 'attentoin'; did you mean 'attention'"),
+        (
+            "fan_in",
+            "attentoin",
+            {},
+            "agents.n0.fan_in.kind: unknown kind 'attentoin'; did you mean 'attention'",
+        ),
         ("fan_in", "attention", {"heads": 0}, "agents.n0.fan_in.heads: must be at least 1, not 0"),
         (
             "fan_in",

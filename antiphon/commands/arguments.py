@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.engine.parts.settings import PartsSettings
-from antiphon.engine.runs.directory import RunDirectory
+from antiphon.engine.runs.directory import RunDirectory, numbered
 from antiphon.engine.runs.library import MADE_IN_PYTHON, scenario_names, template_named
-from antiphon.engine.runs.python_template import PythonTemplate, load_python
+from antiphon.engine.runs.python_template import Buildable, PythonTemplate, load_python
 from antiphon.engine.virtual.profile import VirtualSettings, find_profile
 from antiphon.errors import RunError, ScenarioError, suggest
 from antiphon.problems import show_value
@@ -31,6 +31,7 @@ __all__ = [
     "parts_of",
     "placement_of",
     "scenario_template",
+    "template_of",
     "values_of",
 ]
 
@@ -63,6 +64,22 @@ def scenario_template(name: str, python: str | None = None) -> Template | Python
         directory.check_document()
     document = Path(name) / "scenario.yaml"
     return Template.from_yaml(read_file(document), str(document))
+
+
+def template_of(given: Buildable | Template | str | Path) -> Template | PythonTemplate:
+    """Return the template of a name or file, of a scenario or template, or of a function that returns a scenario.
+
+    Raises:
+        ScenarioError: It is something else, or there is no such template.
+    """
+    if isinstance(given, str | Path):
+        return scenario_template(str(given))
+    if isinstance(given, Scenario) or callable(given):
+        return PythonTemplate.of(given)
+    if isinstance(given, Template):
+        return given
+    kind = type(given).__name__
+    raise ScenarioError(f"scenario: must be a scenario, a template, a name or a function, not {kind}")
 
 
 def given_scenario(directory: RunDirectory, python: str | None) -> Scenario | None:
@@ -232,5 +249,4 @@ def new_directory(logdir: Path | None, name: str | None, stem: str) -> Path:
             raise RunError(f"--name: '{name}' cannot name a run directory; {mend}")
         return root / name
     path = root / f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
-    others = (path.with_name(f"{path.name}-{number}") for number in range(2, 10_000))
-    return path if not path.exists() else next(other for other in others if not other.exists())
+    return next(place for place in numbered(path) if not place.exists())

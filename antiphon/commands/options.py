@@ -128,6 +128,6 @@ CheckpointEvery = Annotated[
 ]
 Checkpoint = Annotated[
     str | None,
-    text("NAME", "A checkpoint of the run, such as best (training.keep_best); default: the newest."),
+    text("NAME", "A checkpoint of the run, such as best (training.evaluate.keep_best); default: the newest."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")]

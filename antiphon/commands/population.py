@@ -12,6 +12,7 @@ from rich.console import Console
 from antiphon.commands.arguments import new_directory
 from antiphon.engine.populations.run import LINEAGE, PopulationRun
 from antiphon.engine.populations.selection import quality
+from antiphon.engine.runs.directory import is_free, numbered
 from antiphon.engine.runs.library import template_named
 from antiphon.engine.runs.observers import RunProgress
 from antiphon.scenarios.population import PopulationSpec
@@ -61,9 +62,7 @@ def run_population(
     spec = spec.with_keys(**{key: value for key, value in given.items() if value is not None})
     directory = new_directory(logdir, name, spec.population)
     if exist == "number":
-        taken, number = directory, 2
-        while directory.exists():
-            directory, number = taken.with_name(f"{taken.name}-{number}"), number + 1
+        taken, directory = directory, next(filter(is_free, numbered(directory)))
         if directory != taken:
             remark(f"{taken.name} already exists: this population is called {directory.name}")
         exist = "error"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ __all__ = [
     "how_to_look",
     "percent",
     "print_json",
+    "printed",
     "remark",
     "remarks",
     "scored",
@@ -132,6 +134,13 @@ def show_table(
     out.print()
     if most is not None and len(rows) > most:
         out.print(Text(f"… and {len(rows) - most} more; {where} has all\n", style="dim"))
+
+
+def printed(show: Callable[[Console], None]) -> str:
+    """Return what a function prints on a console as wide as that of results."""
+    text = io.StringIO()
+    show(Console(file=text, highlight=False, width=console().width))
+    return text.getvalue().rstrip()
 
 
 def show_result(result: Mapping[str, Any]) -> None:

@@ -43,7 +43,6 @@ from antiphon.problems import DocumentError, Path, placed
 from antiphon.scenarios.agent_specs import AgentSpec, CriticSpec, NetworkSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import STATE, ChannelSpec
 from antiphon.scenarios.document import Scenario
-from antiphon.scenarios.relations import learning_groups
 from antiphon.scenarios.ties import tied_agents
 from antiphon.scenarios.training import SPLITS, split_metric
 
@@ -106,17 +105,17 @@ def _check_evaluation(scenario: Scenario, system: System) -> None:
     if (split := training.evaluate.split) not in splits:
         message = f"no split {split!r}{suggest(split, splits)}"
         raise DocumentError(("training", "evaluate", "split"), message)
-    for place, metric in training.judged_by.items():
+    for place, metric in training.evaluate.judged_by.items():
         agent, what = split_metric(metric)
         judged = scenario.readouts if agent is None else (agent,)
         if agent is not None and agent not in goals:
             message = f"no agent {agent!r} with an objective{suggest(agent, goals)}"
-            raise DocumentError(("training", *place.split(".")), message)
+            raise DocumentError(("training", "evaluate", *place), message)
         known = {metric for name in judged for metric in goals[name].objective.metrics}
         known |= {"loss" for name in judged if goals[name].policy is None}
         if what not in known:
             message = f"no metric {what!r} here{suggest(what, known)}"
-            raise DocumentError(("training", *place.split(".")), message)
+            raise DocumentError(("training", "evaluate", *place), message)
 
 
 @dataclass(frozen=True)
@@ -216,7 +215,7 @@ class _Builder:
             elif spec.share:
                 self._check_tied(name, learners[key])
             own = spec.aggregation is not None
-            fan_in = ("own" if self.scenario.inputs_of(name) else "concat") if own else str(spec.fan_in)
+            fan_in = ("own" if self.scenario.inputs_of(name) else "concat") if own else str(spec.fan_in.kind)
             replicas = Replicas.alone(self.scenario.training.batch, self.devices.whole)
             agents[name] = Agent(
                 name,
@@ -409,7 +408,7 @@ class _Builder:
 
     def _groups(self, episode: EpisodeWindows | None) -> list[LearningGroup]:
         groups = []
-        for members in learning_groups(self.scenario.agents, self.scenario.channels):
+        for members in self.scenario.learning_groups():
             windows = windows_of(self.scenario, members, self.env, episode)
             within = set(members)
             sent = (channel for name in members for channel in self.scenario.outputs_of(name))

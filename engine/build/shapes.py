@@ -245,12 +245,12 @@ def _input_shape(scenario: Scenario, name: str, messages: dict[str, Shape], env:
         raise DocumentError(
             ("agents", name), "it observes nothing and no channel leads to it; give it an input"
         )
-    if agent.fan_in != "concat" and messages_read:
+    if agent.fan_in.kind != "concat" and messages_read:
         if len(set(messages_read)) > 1:
             sizes = ", ".join(f"{c.name} {list(messages[c.name])}" for c in scenario.inputs_of(name))
             raise DocumentError(
                 ("agents", name, "fan_in"),
-                f"{name_of(agent.fan_in)} needs messages of equal size, got {sizes}",
+                f"{name_of(agent.fan_in.kind)} needs messages of equal size, got {sizes}",
             )
         if agent.aggregation is not None:  # each message, flat, and whether it is present
             messages_read = [(features_of(messages_read[0]) * len(inputs) + len(inputs),)]
@@ -346,10 +346,11 @@ def _on_target(path: Path, goal: ObjectiveSpec, env: Description) -> tuple[Objec
     size = objective.size(signal.shape, signal.classes)
     if size is None:
         have = f"{signal.classes} classes" if signal.classes is not None else "floats"
-        raise DocumentError(
-            path,
-            f"{name_of(goal.kind)} does not fit the target '{goal.target}' ({have}, shape {list(signal.shape)})",
-        )
+        message = f"{name_of(goal.kind)} does not fit the target '{goal.target}' ({have}, shape {list(signal.shape)})"
+        others = {n: objective.size(one.shape, one.classes) for n, one in env.signals.items()}
+        fits = [other for other, found in others.items() if found is not None]
+        fix = f"name one that it fits, such as {fits[-1]}" if fits else "use another kind"
+        raise DocumentError(path, f"{message}; {fix}")
     return objective, size
 
 

@@ -37,7 +37,8 @@ class Validation:
     def add(self, steps: int, found: Evaluation) -> None:
         """Add the newest evaluation; a value that is not a number is no better than any."""
         self.at = steps
-        for metric in set(self.training.judged_by.values()):
+        assert self.training.evaluate is not None
+        for metric in set(self.training.evaluate.judged_by.values()):
             value, best = found.score(metric), self.best.get(metric, math.nan)
             better = value < best if less_is_better(metric) else value > best
             if better or (math.isnan(best) and not math.isnan(value)):
@@ -47,22 +48,25 @@ class Validation:
 
     def new_best(self, steps: int) -> dict[str, Any] | None:
         """Return step, metric and value where the evaluation after so many steps is the best by `keep_best`."""
-        metric = self.training.keep_best
+        metric = None if self.training.evaluate is None else self.training.evaluate.keep_best
         if metric is None or steps != self.at or self.since[metric]:
             return None
         return {"step": steps, "metric": metric, "value": self.best[metric]}
 
     @property
     def reason_to_stop(self) -> str | None:
-        """Why the run ends by `stop`, in one line; None: it continues."""
-        stop, spec = self.training.stop, self.training.evaluate
-        if stop is None or spec is None or self.since.get(stop.metric, 0) < stop.patience:
+        """Why the run ends early, in one line; None: it continues."""
+        spec = self.training.evaluate
+        if spec is None:
             return None
-        since = self.since[stop.metric]
-        line = f"{spec.split} {stop.metric} has not improved in {since} evaluation{'s' * (since > 1)}"
-        if self.at is None or stop.metric not in self.best:
-            return line
-        return f"{line} (best: {self.best[stop.metric]:.4g} at step {self.at - since * spec.period:,})"
+        for metric, patience in spec.patience.items():
+            if (since := self.since.get(metric, 0)) < patience:
+                continue
+            line = f"{spec.split} {metric} has not improved in {since} evaluation{'s' * (since > 1)}"
+            if self.at is None or metric not in self.best:
+                return line
+            return f"{line} (best: {self.best[metric]:.4g} at step {self.at - since * spec.period:,})"
+        return None
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best values and the counts under `validation`; nothing where nothing is evaluated."""

@@ -15,7 +15,6 @@ from antiphon.envs.registry import describe
 from antiphon.envs.signal import Description
 from antiphon.scenarios import ChannelSpec, Scenario, warnings
 from antiphon.scenarios.advice import is_unused_key, listed
-from antiphon.scenarios.relations import learning_groups
 
 __all__ = ["advice", "advice_on_a_run", "expected_updates"]
 
@@ -197,7 +196,7 @@ def expected_updates(scenario: Scenario, env: Description) -> dict[str, int | No
     None: it learns once an episode, and their lengths vary. Where windows wait for late gradients the last ones are missing.
     """
     found: dict[str, int | None] = {}
-    for group in learning_groups(scenario.agents, scenario.channels):
+    for group in scenario.learning_groups():
         goals = filter(None, (scenario.agents[name].objective for name in group))
         passes = [1 + (goal.get("epochs", 1) - 1) * goal.get("minibatches", 1) for goal in goals]
         count = None
@@ -293,9 +292,7 @@ def _lags(scenario: Scenario) -> dict[str, int]:
 
 def _waiting_for_each_other(scenario: Scenario) -> Iterator[str]:
     """Warnings of cycles of delayed channels: each gradient waits for the next one, so none ever comes."""
-    group_of = {
-        name: members for members in learning_groups(scenario.agents, scenario.channels) for name in members
-    }
+    group_of = {name: members for members in scenario.learning_groups() for name in members}
     graph: nx.DiGraph[tuple[str, ...]] = nx.DiGraph()
     for channel in scenario.channels:
         if channel.coupling != "delayed":

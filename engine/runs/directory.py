@@ -62,6 +62,7 @@ __all__ = [
     "holds_objects",
     "is_free",
     "now",
+    "numbered",
     "remove_run",
     "scenario_text",
     "versions",
@@ -73,7 +74,7 @@ resumed, or an error."""
 _KEPT = 2
 """How many checkpoints are kept, but for the best one."""
 _BEST = "best"
-"""Name of the checkpoint that was best by `training.keep_best`."""
+"""Name of the checkpoint that was best by `training.evaluate.keep_best`."""
 _SCENARIO, _RUN, _RESULT = "scenario.yaml", "run.json", "result.json"
 MEASURED = "measured.json"
 POPULATION = "population.json"
@@ -166,7 +167,7 @@ def check_free(path: Path, exist: str = "error") -> None:
 
 def _claim(path: Path, exist: str) -> tuple[Path, DirectoryLock]:
     """Return the folder of a new run, `path` or one numbered after it, and its lock; raises as `check_free`."""
-    for place in _numbered(path):
+    for place in numbered(path):
         try:
             check_free(place, exist if exist == "overwrite" else "error")
             lock = DirectoryLock(place)
@@ -181,7 +182,7 @@ def _claim(path: Path, exist: str) -> tuple[Path, DirectoryLock]:
     raise AssertionError  # there is no last number
 
 
-def _numbered(path: Path) -> Iterator[Path]:
+def numbered(path: Path) -> Iterator[Path]:
     """Yield `path`, and it with a number from 2 on."""
     yield path
     named = path if path.name.strip(".") else path.resolve()

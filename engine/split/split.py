@@ -309,7 +309,7 @@ def _agents(cut: _Cut, given: Inputs, heads: Sequence[_Head], delay: int | str) 
             agents[name]["align"] = True
         goals = [heads[i].goal for i in part.predictions]
         if goals:
-            agents[name] |= {"objective": goals[0]} if len(goals) == 1 else {"objectives": goals}
+            agents[name]["objective"] = goals
     return agents
 
 

@@ -78,7 +78,7 @@ def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
             new = frozen_data(value)
             for name in names:
                 if of_agents:
-                    of_its_own = path[0] in ("objective", "objectives")
+                    of_its_own = path[0] == "objective"
                     for other in (name,) if of_its_own else _with_shared_parameters(scenario, name):
                         agents[other] = _with(agents[other], path, new, scenario)
                 else:
@@ -105,13 +105,14 @@ def _with_shared_parameters(scenario: Scenario, name: str) -> Sequence[str]:
 def _lacks(agent: AgentSpec, path: Path) -> str | None:
     """Return why a setting of an agent's objective cannot change, with the fix; None: it can."""
     section, *keys = path
-    if section == "objective":
+    if section == "objective" and isinstance(keys[0], int):
+        if keys[0] not in range(len(agent.objectives)):
+            return f"it has {len(agent.objectives)} objectives in a list, counted from 0; choose another"
+    elif section == "objective":
         if agent.objective is None:
             return "it has no objective; choose another agent"
         if keys[0] == "reward" and keys[1] not in (agent.objective.reward or ()):
             return f"{keys[1]!r} is not among its rewards; name it in objective.reward"
-    if section == "objectives" and keys[0] not in range(len(agent.objectives)):
-        return f"it has {len(agent.objectives)} `objectives`, which are counted from 0; choose another"
     return None
 
 

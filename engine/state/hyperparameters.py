@@ -23,7 +23,7 @@ from antiphon.problems import Path, show_path, show_value
 from antiphon.scenarios.channel_specs import ChannelSpec, GradientSpec
 from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.training import OptimiserSpec
-from antiphon.spec import Spec
+from antiphon.spec import Spec, written_key
 
 __all__ = [
     "OF_AGENTS",
@@ -63,7 +63,7 @@ def _trained(path: Path, attribute: str, prefix: str = "") -> dict[str, Hyperpar
 OF_AGENTS: Mapping[str, Hyperparameter] = {
     **_trained(("optimiser",), "learner"),
     "scale": Hyperparameter(("objective", "scale"), "goal.weight"),
-    "scale.*": Hyperparameter(("objectives", "*", "scale"), "goal.objective.weights"),
+    "scale.*": Hyperparameter(("objective", "*", "scale"), "goal.objective.weights"),
     "reward.*": Hyperparameter(("objective", "reward", "*"), "goal.rewards.weights"),
     **{
         key: Hyperparameter(("objective", key), f"goal.objective.{key}")
@@ -223,7 +223,8 @@ def _differing(
     if isinstance(old, Spec) and type(old) is type(new):
         for name in type(old).model_fields:
             own = isinstance(old, KindSpec) and name in old.own_keys and not old.built_in
-            yield from _differing((*path, name), getattr(old, name), getattr(new, name), not own)
+            at = (*path, written_key(type(old), name))
+            yield from _differing(at, getattr(old, name), getattr(new, name), not own)
         yield from _differing(path, old.model_extra or {}, new.model_extra or {}, False)
     elif isinstance(old, KindSpec) and isinstance(new, KindSpec):
         yield from _differing((*path, "kind"), getattr(old, "kind", None), getattr(new, "kind", None), False)

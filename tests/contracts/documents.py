@@ -443,11 +443,11 @@ DOCUMENTS: dict[str, Document | Callable[[], Scenario]] = {
         high={"clock": {"unroll": 3}},
     ),
     "several objectives": levels(
-        high={"objective": None, "objectives": SEVERAL, "clock": {"unroll": 2}},
+        high={"objective": SEVERAL, "clock": {"unroll": 2}},
         env=Play(gaps=0.5, share=0.2),
     ),
     "several objectives, locked": ring(
-        agent={"objective": None, "objectives": SEVERAL[:2], "clock": {"unroll": 2}, "learn": 0.7},
+        agent={"objective": SEVERAL[:2], "clock": {"unroll": 2}, "learn": 0.7},
         channel=LOCKED_LATER,
         env=Play(gaps=0.7),
     ),

@@ -49,7 +49,7 @@ def policy(kind: str, *, channel: Document, **keys: Any) -> Scenario:
 @cache
 def scene(name: str) -> Scenario:
     """A scenario by name."""
-    several = {"objectives": [LABEL, {**GOAL, "scale": 0.5}]}
+    several = {"objective": [LABEL, {**GOAL, "scale": 0.5}]}
     agent = {**OWN, "clock": {"unroll": 2}, "learn": 0.7}
     lossy = {"link": LINK, "input": INPUT, **SG}
     told = gradient(kind="critic", discount=0.7)
@@ -66,7 +66,7 @@ def scene(name: str) -> Scenario:
         "torch": ring(2, optimiser=TORCHS),
         "critic": ring(2, channel=told, optimiser=SGD),
         "locked": document(
-            {"a": {**OWN, "optimiser": ADAM}, "b": {**OWN, "observes": ["y"], "objective": None, **several}},
+            {"a": {**OWN, "optimiser": ADAM}, "b": {**OWN, "observes": ["y"], **several}},
             [{"from": "a", "to": "b", "size": 3, "coupling": "locked"}],
         ),
         "state": ring(
@@ -128,9 +128,10 @@ def numbers(name: str) -> dict[str, tuple[str, float]]:
         ((channel, OF_CHANNELS) for channel in predicting),
     ):
         for (key, one), value in zip(known.items(), values_of(part), strict=True):
-            if one.path[0] == "objective" and not hasattr(
-                scenario.agents[part.name].objective, str(one.path[1])
-            ):
+            own = (
+                ("*", *dir(scenario.agents[part.name].objective)) if one.path[0] == "objective" else one.path
+            )
+            if one.path[1:] and one.path[1] not in own:
                 continue  # the kind does not have it
             each = {key: value}
             if isinstance(value, tuple):

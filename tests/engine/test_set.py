@@ -191,7 +191,7 @@ REFUSED: dict[Any, tuple[Any, str]] = {
     ),
     "n0.scale.2": (
         1.0,
-        "set: scale.2 of n0: it has 0 `objectives`, which are counted from 0; choose another",
+        "set: scale.2 of n0: it has 0 objectives in a list, counted from 0; choose another",
     ),
     f"{NAME}.delay": (2, f"'delay' of '{NAME}' cannot change during a run; these can: .*, bits"),
     f"{NAME}.drop": (0.0, "changes only between values above 0"),

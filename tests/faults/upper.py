@@ -8,8 +8,8 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "scenarios-a-zero-delay-cycle-is-allowed",
         "scenarios/checks.py",
-        "    if stuck:\n        cycle = cycle_among(stuck, arcs)",
-        "    if not arcs:\n        cycle = cycle_among(stuck, arcs)",
+        "    if stuck:\n        cycle = cycle_among(stuck, undelayed(scene.channels))",
+        "    if not scene.channels:\n        cycle = cycle_among(stuck, undelayed(scene.channels))",
         "tests/scenarios/test_refusals.py::test_refused[channels[0]: zero-delay cycle a -> b -> a; give on]",
     ),
     Fault(
@@ -71,8 +71,8 @@ UPPER: tuple[Fault, ...] = (
     Fault(
         "scenarios-a-locked-state-has-any-window",
         "scenarios/relations.py",
-        "return frozenset([*locked, *(name for",
-        "return frozenset([*(name for",
+        "return frozenset([*locked, *clocks])",
+        "return frozenset(clocks)",
         "tests/scenarios/test_states.py::test_a_locked_state_makes_the_window_the_episode",
     ),
     Fault(

@@ -79,7 +79,7 @@ def with_gaps() -> Played:
 )
 def test_every_tick_of_a_window_counts(objectives: list[Document], source: Played, backend: str) -> None:
     """With an objective and without one; with a target it counts where the target is."""
-    agent = {"observes": ["x"], "network": RECURRENT, "clock": {"unroll": UNROLL}, "objectives": objectives}
+    agent = {"observes": ["x"], "network": RECURRENT, "clock": {"unroll": UNROLL}, "objective": objectives}
     with simulation_of({"a": agent}, [], source, backend) as simulation:
         p, state = leaves(simulation.agents["a"]), torch.zeros(BATCH, 5, dtype=DOUBLE)
         for _ in range(4):
@@ -100,7 +100,7 @@ def test_every_tick_of_a_window_counts(objectives: list[Document], source: Playe
 def test_it_goes_back_to_the_senders_as_any_loss(coupling: str) -> None:
     agents = {
         "a": {"observes": ["x"], "network": Penalised, "objective": OWN},
-        "b": {"network": Penalised, "objectives": [GOAL, OWN]},
+        "b": {"network": Penalised, "objective": [GOAL, OWN]},
     }
     channel = {"from": "a", "to": "b", "coupling": coupling}
     channel |= {"gradient": {"kind": "linear", "context": ["hint"]}} if coupling == "decoupled" else {}
@@ -161,14 +161,14 @@ def test_two_agents_meet_in_the_loss_of_a_third() -> None:
 
 
 SCENES: dict[str, Document] = {
-    "beside a label that is not always there": {"agent": {"objectives": [LABEL, OWN]}},
-    "where there is a label": {"agent": {"objectives": [{**OWN, "target": "label"}], "learn": 0.5}},
+    "beside a label that is not always there": {"agent": {"objective": [LABEL, OWN]}},
+    "where there is a label": {"agent": {"objective": [{**OWN, "target": "label"}], "learn": 0.5}},
     "of windows, decoupled": {
-        "agent": {"network": RECURRENT, "objectives": [LABEL, OWN], "clock": {"unroll": 2}},
+        "agent": {"network": RECURRENT, "objective": [LABEL, OWN], "clock": {"unroll": 2}},
         "state": {"coupling": "decoupled", "gradient": {"kind": "linear"}},
     },
     "of a locked ring": {
-        "agent": {"objectives": [OWN], "clock": {"unroll": 2}},
+        "agent": {"objective": [OWN], "clock": {"unroll": 2}},
         "channel": {"coupling": "locked", "gradient": {}, "link": {"delay": 1}},
     },
 }
@@ -189,7 +189,7 @@ def test_evaluation_reports_it_beside_the_accuracy(tmp_path: Path) -> None:
     goal = {"kind": "classification", "target": "label"}
     agents = {
         "eye": {"observes": ["image"], "network": Penalised, "objective": OWN},
-        "mind": {"network": Penalised, "objectives": [goal, OWN]},
+        "mind": {"network": Penalised, "objective": [goal, OWN]},
     }
     channels = [{"from": "eye", "to": "mind", "size": 6, "coupling": "locked"}]
     document: Document = {"scenario": "own", "env": {"id": "antiphon/Digits-v0"}, "agents": agents}
@@ -215,7 +215,7 @@ class Averaged(Penalised):
 
 
 PLAIN = lambda inputs, outputs: nn.Linear(inputs, outputs)
-ACTING: Document = {"objective": OWN, "objectives": (), "acts": True}
+ACTING: Document = {"objective": OWN, "acts": True}
 STATE: Document = {"from": "a", "to": "a", "key": "state"}
 AUXILIARY: Document = {**STATE, "gradient": {"kind": "linear", "auxiliary": 0.5}}
 CONDITIONED: Document = {**STATE, "key": 1, "size": 2, "link": {"delay": 1}}
@@ -228,7 +228,7 @@ CONDITIONED["gradient"] = {"kind": "linear", "context": ["from.state"]}
         ({"network": PLAIN}, [], "agents.a.network: Linear must return the output and the loss per sample,"),
         ({"network": Averaged}, [], "agents.a.network: the loss that Averaged returns is [], not one number"),
         ({"network": {}}, [], "agents.a.network: own_loss is returned by a network of your own, not by mlp"),
-        ({"objectives": [OWN, GOAL]}, [], "agents.a.objectives[0].kind: own_loss is the last objective"),
+        ({"objective": [OWN, GOAL]}, [], "agents.a.objective[0].kind: own_loss is the last objective"),
         (ACTING, [], "agents.a.acts: an action is the output for a target or of a policy"),
         ({}, [STATE], "channels[a->a:state].key: agent 'a' has no state: its module has no state_size"),
         ({"network": RECURRENT}, [AUXILIARY], "channels[a->a:state].gradient.auxiliary: needs the size"),
@@ -238,7 +238,7 @@ CONDITIONED["gradient"] = {"kind": "linear", "context": ["from.state"]}
 def test_what_does_not_fit_is_refused_in_one_line(
     agent: Document, channels: list[Document], line: str
 ) -> None:
-    own: Document = {"observes": ["x"], "network": Penalised, "objectives": [GOAL, OWN], **agent}
+    own: Document = {"observes": ["x"], "network": Penalised, "objective": [GOAL, OWN], **agent}
     with pytest.raises(ScenarioError) as refused:
         simulation_of({"a": own}, channels, SOURCE)
     assert str(refused.value).startswith(line)

@@ -30,10 +30,11 @@ from antiphon.scenarios.channel_specs import SampleSpec
 from antiphon.scenarios.graphs.generators import GraphSpec
 from antiphon.scenarios.parameters import ParameterSpec
 from antiphon.scenarios.schema import json_schema
+from antiphon.scenarios.training import RecorderSpec
 from antiphon.spec import Spec
 
 ROOT = Path(__file__).parents[2]
-MOST = 109
+MOST = 104
 OLD: list[tuple[type[Spec], dict[str, Any], str]] = [
     (
         ParameterSpec,
@@ -48,6 +49,7 @@ OLD: list[tuple[type[Spec], dict[str, Any], str]] = [
     (GraphSpec, {"readouts": 2}, "readouts: write readout"),
     (GraphSpec, {"prefix": "a"}, "prefix: leave it out; names of generated agents begin with n"),
     (AgentSpec, {"p_update": 0.5}, "p_update: write the probability as learn"),
+    (AgentSpec, {"objectives": []}, "objectives: write objective: […]"),
     (AgentSpec, {"weights": "runs/a:b"}, "weights: write parameters"),
     (NetworkSpec, {"kind": "gru", "encoder": [3]}, "encoder: write hidden"),
     (NetworkSpec, {"kind": "conv", "filter": 3}, "filter: write size"),
@@ -84,6 +86,9 @@ OLD: list[tuple[type[Spec], dict[str, Any], str]] = [
     (OptimiserSpec, {"kind": "adam", "amsgrad": True}, "amsgrad: adam has no amsgrad; write kind: Adam"),
     (OptimiserSpec, {"schedule": {"kind": "linear", "factor": 0.1}}, "schedule.factor: write scale"),
     (TrainingSpec, {"window_limit": 3}, "window_limit: leave it out; windows may have up to 65,536 steps"),
+    (TrainingSpec, {"keep_best": "accuracy"}, "keep_best: write evaluate: {period: …, keep_best: METRIC}"),
+    (TrainingSpec, {"stop": {}}, "stop: write evaluate: {period: …, patience: {METRIC: N}}"),
+    (RecorderSpec, {"kind": "mlflow", "experiment": "x"}, "experiment: write project"),
     (TrainingSpec, {"bound": 3}, "bound: write advanced: {on_divergence: {max: …}}"),
     (TrainingSpec, {"advanced": {"on_divergence": {"bound": 3}}}, "advanced.on_divergence.bound: write max"),
     (TelemetrySpec, {"top": 3}, "top: write max"),

@@ -79,7 +79,10 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: 1\nb: [1, 2\nc: 3\n", ":3: broken YAML: expected ',' or ']', but got ':', while parsing a"),
         ("a: 'x\n", ":2: broken YAML: found unexpected end of stream, while scanning a quoted scalar"),
         ("a: b: c\n", ":1: broken YAML: mapping values are not allowed here"),
-        ("a: 1\n\tb: 2\n", ":2: broken YAML: found character '\\t' that cannot start any token, while"),
+        (
+            "a: 1\n\tb: 2\n",
+            ":2: broken YAML: found character '\\t' that cannot start any token, while scanning for the next token; indent with",
+        ),
         ("a: *x\n", ":1: broken YAML: found undefined alias 'x'"),
         ("a: 1\n--- \nb: 1\n", ":2: broken YAML: but found another document, expected a single document in"),
         ("", ": is empty; begin with 'scenario: NAME'"),

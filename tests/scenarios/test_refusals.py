@@ -60,6 +60,8 @@ CHANGED: list[tuple[str, Any, str]] = [
         ".on_divergence.max: must be greater than 0, not 0.0",
     ),
     # lists
+    ("agents.a.network.hidden", "ten", ": must be a list of whole numbers, not the word 'ten'"),
+    ("channels", [{"from": "a"}], "[0].to: is missing; name an agent"),
     ("agents.a.observes", "image", ": must be a list, not the word 'image'; write [image]"),
     ("agents.a.observes", ["image", "image"], ": names 'image' twice"),
     ("agents.a.observes", [""], "[0]: must name a signal, not ''"),
@@ -88,11 +90,11 @@ CHANGED: list[tuple[str, Any, str]] = [
         ".pool: has 1 entries for 2 hidden layers; give one for each",
     ),
     # objectives
-    ("agents.b.objectives", [OBJECTIVE], ": cannot be combined with `objective`; leave out one of the two"),
-    ("agents.a.objectives", OBJECTIVE, ": must be a list, not {kind: …, target: …}"),
-    ("agents.a.objectives", [{**OBJECTIVE, "scale": -1}], "[0].scale: must be greater than 0, not -1.0"),
-    ("agents.a.objectives", [{**OBJECTIVE, "weight": 1}], "[0].weight: is no longer a key; write scale"),
-    ("agents.a.objectives", [OBJECTIVE, {"kind": "ppo"}], "[1].kind: a policy (ppo) is an agent's only obj"),
+    ("agents.b.objectives", [OBJECTIVE], ": is no longer a key; write objective: […]"),
+    ("agents.a.objective", 3, ": must be a mapping of keys, not 3"),
+    ("agents.a.objective", [{**OBJECTIVE, "scale": -1}], "[0].scale: must be greater than 0, not -1.0"),
+    ("agents.a.objective", [{**OBJECTIVE, "weight": 1}], "[0].weight: is no longer a key; write scale"),
+    ("agents.a.objective", [OBJECTIVE, {"kind": "ppo"}], "[1].kind: a policy (ppo) is an agent's only obj"),
     # environments
     ("env", {"id": "x", "f": network}, ".f: must be plain data (numbers, words, lists), not a Python"),
     ("env", {"id": "x", "f": [float("nan")]}, ".f[0]: must be a number, not nan"),
@@ -315,8 +317,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (slow({}, a={"acts": True}), "agents.a.acts: the action is the output for an objective, and the agent"),
     (
-        slow({}, a={"acts": True, "objectives": [OBJECTIVE]}),
-        "agents.a.objectives: an action is the output of",
+        slow({}, a={"acts": True, "objective": [OBJECTIVE, OBJECTIVE]}),
+        "agents.a.objective: an action is the output of",
     ),
     (
         slow({}, a={"acts": True, "objective": OBJECTIVE}, b={"acts": True}),

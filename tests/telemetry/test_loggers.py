@@ -210,7 +210,7 @@ def test_a_service_that_fails_in_mid_run_is_logged_once_and_training_goes_on(
 ) -> None:
     mlflow = Mlflow()
     monkeypatch.setitem(sys.modules, "mlflow", mlflow)
-    scenario = antiphon.Scenario.from_yaml(DOCUMENT.replace("RECORDER", "{kind: mlflow, experiment: mine}"))
+    scenario = antiphon.Scenario.from_yaml(DOCUMENT.replace("RECORDER", "{kind: mlflow, project: mine}"))
     with antiphon.Simulation(scenario, logdir=tmp_path / "run") as simulation:
         simulation.run(steps=2)
         mlflow.fails = True

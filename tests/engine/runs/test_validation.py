@@ -90,7 +90,9 @@ def test_it_is_in_tensorboard_the_tab_the_report_and_the_result(tmp_path: Path, 
 
     from antiphon.telemetry.channels.reading import read_run
 
-    with Simulation(scene(**EVALUATE, keep_best="accuracy"), logdir=tmp_path / "run") as simulation:
+    with Simulation(
+        scene(evaluate={"period": 4, "keep_best": "accuracy"}), logdir=tmp_path / "run"
+    ) as simulation:
         simulation.run()
     events = EventAccumulator(str(tmp_path / "run")).Reload()
     assert [event.step for event in events.Scalars("agent/b/validation_accuracy")] == [4, 8, 12, 16]
@@ -106,7 +108,7 @@ def test_it_is_in_tensorboard_the_tab_the_report_and_the_result(tmp_path: Path, 
 
 # --- kept and stopped --------------------------------------------------------------------------------------
 
-STOPPED = {**EVALUATE, "keep_best": "accuracy", "stop": {"metric": "b.loss", "patience": 2}}
+STOPPED = {"evaluate": {"period": 4, "keep_best": "accuracy", "patience": {"b.loss": 2}}}
 REASON = "validation b.loss has not improved in 2 evaluations (best: 0 at step 8)"
 
 
@@ -170,11 +172,20 @@ def test_a_seed_that_stops_early_ends_alone(curve: None, here: Path, cli: Comman
 # --- refused -----------------------------------------------------------------------------------------------
 
 REFUSED: list[tuple[dict[str, Any], Any, str]] = [
-    ({"keep_best": "accuracy"}, None, r"keep_best: needs evaluations during the training; add evaluate:"),
     (
-        {**EVALUATE, "stop": {"metric": "loss", "patience": 0}},
+        {"keep_best": "accuracy"},
         None,
-        "stop.patience: must be at least 1, not 0",
+        r"keep_best: is no longer a key; write evaluate: {period: …, keep_best:",
+    ),
+    (
+        {"stop": {"metric": "loss", "patience": 1}},
+        None,
+        "stop: is no longer a key; write evaluate: {period: …",
+    ),
+    (
+        {"evaluate": {"period": 4, "patience": {"loss": 0}}},
+        None,
+        "patience.loss: must be at least 1, not 0",
     ),
     (
         {"evaluate": {"period": 4, "split": "valid"}},
@@ -182,14 +193,14 @@ REFUSED: list[tuple[dict[str, Any], Any, str]] = [
         "split: no split 'valid'; did you mean 'validation'?",
     ),
     (
-        {**EVALUATE, "keep_best": "acuracy"},
+        {"evaluate": {"period": 4, "keep_best": "acuracy"}},
         None,
         "keep_best: no metric 'acuracy' here; did you mean 'accuracy'?",
     ),
     (
-        {**EVALUATE, "stop": {"metric": "a.loss", "patience": 1}},
+        {"evaluate": {"period": 4, "patience": {"a.loss": 1}}},
         None,
-        "metric: no agent 'a' with an objective",
+        "patience.a.loss: no agent 'a' with an objective",
     ),
     (EVALUATE, {"id": "antiphon/Copy-v0"}, "evaluate: the environment has no splits to evaluate on"),
 ]
