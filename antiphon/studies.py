@@ -17,6 +17,8 @@ from antiphon.engine.studies.plan import StudyOptions
 from antiphon.engine.studies.study import Study
 from antiphon.engine.studies.table import csv_rows
 from antiphon.errors import RunError, ScenarioError
+from antiphon.scenarios import Scenario
+from antiphon.scenarios.document import Template
 from antiphon.terminal.output import printed, remark
 
 if TYPE_CHECKING:
@@ -78,7 +80,8 @@ def study(
         scenario: A scenario; a template, library name or file; the name or file of a study; or a function that returns a
             scenario, called with parameters by name.
         variants: Lines of the table: names of the template's variants, or a mapping of names to parameter values. None: all
-            variants of the template, or the scenario alone. *Recovered* needs the names `locked` and `detached`.
+            variants of the template, or the scenario alone. What has no variants has `locked`, `decoupled` and, where all
+            agents classify one target, `local`. *Recovered* needs the names `locked` and `detached`.
         values: Parameter values of every run.
         grid: Lists of values by parameter: all variants run at every point.
         tune: Lists of values by parameter; each line uses the value that is best on the validation split.
@@ -137,6 +140,8 @@ def _study(
     keys: dict[str, Any],
 ) -> Study:
     """Return the study of a scenario with variants by name and further keys of a study's document."""
+    if isinstance(scenario, Scenario) and options.variants:  # those of its channels' couplings
+        scenario = Template.from_yaml(scenario.to_yaml(), scenario.scenario)
     template = template_of(scenario)
     if variants is not None:
         of_template: Mapping[str, Any] = template.variants

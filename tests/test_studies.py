@@ -57,6 +57,19 @@ def test_it_is_the_commands_table_and_figure(here: Path, cli: Commands) -> None:
     assert [axes.get_ylabel() for axes in other.plot().axes] == ["accuracy %"]
 
 
+def test_a_scenario_has_the_variants_of_its_channels_couplings(tmp_path: Path) -> None:
+    channels = [{"from": "a", "to": "b", "size": 4}]
+    agents = {"a": {"observes": ["image"]}, "b": {"objective": CLASSIFY}}
+    scenario = scenario_of(agents, channels, batch=8, steps=3)
+    variants = ["locked", "decoupled", "local"]
+    table = study(scenario, variants=variants, seeds=1, jobs=1, logdir=tmp_path / "study")
+    assert list(table.to_pandas()["variant"]) == variants
+    with one_line("no variant 'tight'"):
+        study(scenario, variants=["tight"], logdir=tmp_path / "other")
+    with one_line("cannot be written as YAML"):
+        study(own(), variants=["locked"], logdir=tmp_path / "third")
+
+
 def test_variants_are_parameters_of_a_function(tmp_path: Path) -> None:
     variants = {
         "locked": {"coupling": "locked"},
