@@ -33,7 +33,7 @@ __all__ = [
 Path = tuple[str | int, ...]
 
 MISSING = "is missing"
-UNNAMED = "is missing; give the scenario a name"
+UNNAMED = "is missing; name the scenario"
 _LONGEST_VALUE = 60
 _LARGEST_SHOWN = 10**18
 MOST_PROBLEMS = 1000
@@ -244,7 +244,9 @@ def _message(kind: str, path: Path, value: object, context: dict[str, Any], fall
         "greater_than_equal": lambda: f"at least {_bound(context['ge'])}",
         "less_than": lambda: f"less than {_bound(context['lt'])}",
         "less_than_equal": lambda: f"at most {_bound(context['le'])}",
-        "too_short": lambda: f"a list of at least {context['min_length']}",
+        "too_short": lambda: (
+            f"{'a mapping' if isinstance(value, Mapping) else 'a list'} of at least {context['min_length']}"
+        ),
         "too_long": lambda: f"a list of at most {context['max_length']}",
         "model_type": lambda: "a mapping of keys",
         "dict_type": lambda: "a mapping of keys",

@@ -14,13 +14,13 @@ from rich.console import Console
 
 from antiphon.commands.arguments import new_directory, scenario_template
 from antiphon.commands.study import cores, find_study_or_scenario, print_tables
-from antiphon.engine.runs.python_template import Buildable, PythonTemplate
+from antiphon.engine.runs.library import as_template
+from antiphon.engine.runs.python_template import Buildable
 from antiphon.engine.studies.figure import draw_figure
 from antiphon.engine.studies.plan import StudyOptions
 from antiphon.engine.studies.study import Study
 from antiphon.engine.studies.table import csv_rows
 from antiphon.errors import RunError, ScenarioError
-from antiphon.scenarios import Scenario, Template
 from antiphon.terminal.output import console, remark
 
 if TYPE_CHECKING:
@@ -143,14 +143,7 @@ def _study(
     keys: dict[str, Any],
 ) -> Study:
     """Return the study of a scenario with variants by name and further keys of a study's document."""
-    template: Template | PythonTemplate
-    if isinstance(scenario, str | Path):
-        template = scenario_template(str(scenario))
-    elif isinstance(scenario, Scenario | Template) or callable(scenario):
-        template = scenario if isinstance(scenario, Template) else PythonTemplate.of(scenario)
-    else:
-        kind = type(scenario).__name__
-        raise ScenarioError(f"study: must be a scenario, a template, a name or a function, not {kind}")
+    template = scenario_template(str(scenario)) if isinstance(scenario, str | Path) else as_template(scenario)
     if variants is not None:
         of_template: Mapping[str, Any] = template.variants
         template = replace(template, variants={})

@@ -9,14 +9,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, PlainValidator, model_validator
+from pydantic import Field, PlainValidator, model_validator
 
 from antiphon.errors import ScenarioError
 from antiphon.problems import DocumentError, kind_of
 from antiphon.scenarios.study import Values, find_document
 from antiphon.scenarios.training import Metric
 from antiphon.scenarios.yaml_text import DocumentSpec
-from antiphon.spec import Count, Flag, FrozenMap, IsReal, Name, Real, Sequence, Spec, Text, Whole, plain
+from antiphon.spec import (
+    Count,
+    Flag,
+    FrozenMap,
+    IsReal,
+    Name,
+    Real,
+    Sequence,
+    Spec,
+    Text,
+    Whole,
+    plain,
+    strict,
+)
 
 __all__ = ["PopulationSpec", "RangeSpec", "SelectionSpec", "find_population", "population_names"]
 
@@ -45,25 +58,17 @@ class RangeSpec(Spec):
         return self
 
 
-def _ranges(value: object) -> Mapping[str, RangeSpec | tuple[float, ...]]:
-    """Parse ranges of parameters, or lists of their values."""
-    if not isinstance(value, Mapping) or not value:
-        raise DocumentError((), f"must be a mapping of parameters to ranges or lists, not {kind_of(value)}")
-    found: dict[str, RangeSpec | tuple[float, ...]] = {}
-    for name, given in value.items():
-        try:
-            if isinstance(given, Mapping):
-                found[str(name)] = RangeSpec(**given)
-            elif isinstance(given, list | tuple) and len(given) > 1:
-                found[str(name)] = tuple(float(each) for each in given)
-            else:
-                wanted = "{from: …, to: …}, or a list of two numbers or more"
-                raise DocumentError((), f"must be a range {wanted}, not {kind_of(given)}")
-        except (TypeError, ValueError) as error:
-            if isinstance(error, DocumentError):
-                raise error.under((str(name),)) from None
-            raise DocumentError((str(name),), f"must be a list of numbers, not {given}") from None
-    return FrozenMap(found)
+def _range(value: object) -> RangeSpec | tuple[object, ...]:
+    """Parse the range of a parameter, or the list of its values."""
+    if isinstance(value, Mapping):
+        return RangeSpec.model_validate(value)
+    if isinstance(value, list | tuple) and len(value) > 1:
+        return tuple(strict(float, each) for each in value)
+    wanted = "{from: …, to: …}, or a list of two numbers or more"
+    raise DocumentError((), f"must be a range {wanted}, not {kind_of(value)}")
+
+
+Ranges = dict[str, Annotated[Any, PlainValidator(_range)]]
 
 
 class SelectionSpec(Spec):
@@ -93,12 +98,6 @@ class SelectionSpec(Spec):
         return self
 
 
-def _members(value: object) -> object:
-    if isinstance(value, int) and not isinstance(value, bool) and value < 2:
-        raise DocumentError((), f"must be at least 2, not {value}")
-    return value
-
-
 class PopulationSpec(DocumentSpec):
     """A population: members that are trained together, as one stack where their agents can be stacked.
 
@@ -120,11 +119,11 @@ class PopulationSpec(DocumentSpec):
     description: Text = ""
     scenario: Text
     variant: Name | None = None
-    members: Annotated[Count, BeforeValidator(_members)] = 8
+    members: Annotated[Whole, Field(ge=2, le=10_000)] = 8
     seed: Annotated[Whole, Field(ge=0)] = 0
     steps: Count | None = None
     set: Values = FrozenMap()
-    vary: Annotated[Mapping[str, Any], PlainValidator(_ranges)]
+    vary: Annotated[Ranges, Field(min_length=1)]
     select: SelectionSpec | None = None
 
     @classmethod

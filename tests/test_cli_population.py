@@ -126,19 +126,44 @@ def test_what_is_refused(here: Path, cli: Commands, file: Path) -> None:
         found = cli.refused(f"{WORDS} --exist error" if "--exist" not in words else WORDS, words)
         assert line in found
     for old, new, line in [
-        ("lr: {from", "width: {from: 3, to: 5}, lr: {from", "width"),
-        ("lr: {from", "rate: {from", "rate"),
+        ("lr: {from", "depth: [2, 3], lr: {from", "set.depth: varies; leave it out here or in `vary`"),
+        (
+            "lr: {from",
+            "delay: {from: 1, to: 5}, lr: {from",
+            "vary.delay: is a whole number: structure, which cannot",
+        ),
+        (
+            "from: 0.0001, to: 0.1, log: true",
+            "from: -1, to: 1",
+            "population: vary.lr: must be at least 0, not -1",
+        ),
+        ("lr: {from", "rate: {from", "digits-mlp has no parameter 'rate'"),
+        (
+            "{from: 0.0001, to: 0.1, log: true}",
+            "[0.1, .nan]",
+            "mine.yaml:7: vary.lr: must be a finite number",
+        ),
+        (
+            "{from: 0.0001, to: 0.1, log: true}",
+            "[0.1, true]",
+            "mine.yaml:7: vary.lr: must be a number, not true",
+        ),
+        ("vary: {", "vary: {}  # {", "mine.yaml:7: vary: must be a mapping of at least 1, not {}"),
         ("every: 5", "every: 0", "mine.yaml:8: select.every: must be at least 1, not 0"),
         ("copy: 0.5", "copies: 0.5", "unknown key 'copies'; did you mean 'copy'?"),
         ("members: 3", "members: 1", "members: must be at least 2, not 1"),
+        ("members: 3", "members: 100000", "members: must be at most 10000, not 100000"),
+        ("scenario: digits-mlp", "", "mine.yaml:2: scenario: is missing; name the scenario"),
         ("digits-mlp", "digit-mlp", "no scenario 'digit-mlp'"),
+        ("digits-mlp", "pole", "pole: is a population, not a scenario; antiphon run trains it"),
     ]:
         file.write_text(POPULATION.replace(old, new), encoding="utf-8")
         assert line in cli.refused(f"{WORDS} --name other")
     assert not (here / "runs/other").exists()
-    file.write_text(POPULATION.replace("every: 5", "every: 5, by: episodes"), encoding="utf-8")
-    assert cli.code(f"{WORDS} --name other") == 2
-    assert "error: select.by: no agent and no environment has a metric 'episodes'" in cli.err
+    for metric in ("episodes", "n9.accuracy"):
+        file.write_text(POPULATION.replace("every: 5", f"every: 5, by: {metric}"), encoding="utf-8")
+        assert cli.code(f"{WORDS} --name {metric[:2]}") == 2
+        assert f"error: select.by: no agent and no environment has a metric '{metric}'" in cli.err
 
 
 def test_a_file_imports_no_module(here: Path, cli: Commands, file: Path) -> None:
@@ -163,3 +188,13 @@ def test_overwriting_removes_larger_ones_and_nothing_before_all_is_accepted(
     file.write_text(POPULATION.replace("members: 3", "members: 2"), encoding="utf-8")
     cli(words)
     assert [path.name for path in sorted((here / "runs/it").glob("member-*"))] == ["member-0", "member-1"]
+
+
+def test_a_population_is_shown_as_its_best_run_and_is_in_the_list(
+    here: Path, cli: Commands, file: Path
+) -> None:
+    best = cli.json(f"{WORDS} --name it --steps 4")["best"]["run_dir"]
+    assert cli("show runs/it") == cli(f"show {best}")
+    assert "flags" in cli("show")
+    assert cli.json("show")["populations"] == ["flags", "pole", "toy"]
+    assert "pole: is a population, not a scenario" in cli.refused("show pole")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.engine.parts.settings import PartsSettings
-from antiphon.engine.runs.directory import RunDirectory
+from antiphon.engine.runs.directory import RunDirectory, run_folder
 from antiphon.engine.runs.library import MADE_IN_PYTHON, scenario_names, template_named
 from antiphon.engine.runs.python_template import PythonTemplate, load_python
 from antiphon.engine.virtual.profile import VirtualSettings, find_profile
@@ -41,7 +41,8 @@ _DIRECTORY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
 def scenario_template(name: str, python: str | None = None) -> Template | PythonTemplate:
-    """Return the template of a library name, a YAML file, a run directory (its resolved scenario) or `MODULE:FUNCTION`.
+    """Return the template of a library name, a YAML file, a run directory (its resolved scenario; of a population's, the best run's) or
+    `MODULE:FUNCTION`.
 
     Args:
         name: Of the scenario.
@@ -53,15 +54,18 @@ def scenario_template(name: str, python: str | None = None) -> Template | Python
     """
     if python is None and _PYTHON.fullmatch(name):
         return load_python(name)
-    if python is None and (name in scenario_names() or not (Path(name) / "scenario.yaml").is_file()):
+    if python is None and name in scenario_names():
         return template_named(name)
-    if python is not None or (Path(name) / "run.json").is_file():
-        directory = RunDirectory.open(name)
+    folder = run_folder(name)
+    if python is None and not (folder / "scenario.yaml").is_file():
+        return template_named(name)
+    if python is not None or (folder / "run.json").is_file():
+        directory = RunDirectory.open(folder)
         scenario = given_scenario(directory, python)
         if scenario is not None:
             return PythonTemplate(base=scenario, source=python or name)
         directory.check_document()
-    document = Path(name) / "scenario.yaml"
+    document = folder / "scenario.yaml"
     return Template.from_yaml(read_file(document), str(document))
 
 

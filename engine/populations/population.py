@@ -65,7 +65,9 @@ class Population:
         )
         distinct = set(zip(map(id, given), seeds, strict=False))
         if not seeds or not len(distinct) == len(seeds) == len(given):
-            raise ScenarioError(f"seeds: got {seeds}; give different ones, at least one")
+            raise ScenarioError(
+                f"seeds: got {seeds} for {len(given)} scenarios; give each one, and different ones to equal scenarios"
+            )
         for other in given[1:]:
             differences_of(given[0], other)
         reason = "every seed needs one of its own"
@@ -197,6 +199,8 @@ class Population:
         simulation = self.simulations[member]
         there = simulation.scenario
         changes = differences_of(there, scenario.model_copy(update={"env": there.env}))
+        if not changes and event is None:
+            return
         shown = ", ".join(f"{key} is {value:.4g}" for key, value in changes)
         simulation._set_all(changes, event or f"{shown} from here on")
         if simulation._writer is not None:

@@ -6,9 +6,8 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -18,14 +17,13 @@ from antiphon.engine.populations.figure import lineage_svg
 from antiphon.engine.populations.population import Population
 from antiphon.engine.populations.processes import Meeting, alone, divided
 from antiphon.engine.populations.selection import (
-    Copy,
     Entry,
     Score,
-    copies,
     initial_values,
     metric_of,
     quality,
     score_of,
+    selected,
 )
 from antiphon.engine.runs.directory import POPULATION, is_free, remove_run
 from antiphon.engine.runs.library import MADE_IN_PYTHON
@@ -35,10 +33,12 @@ from antiphon.engine.runs.python_template import PythonTemplate, load_python
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run_loop import Observer, Outcome
 from antiphon.engine.runs.seeds import MultiSeedRun
-from antiphon.errors import RunError
+from antiphon.engine.state.hyperparameters import ELSEWHERE
+from antiphon.errors import RunError, ScenarioError
 from antiphon.files import fitting, write_csv, write_text
 from antiphon.manifests import read_checked, write_checked
 from antiphon.scenarios import Scenario, Template
+from antiphon.scenarios.parameters import ParameterSpec
 from antiphon.scenarios.population import PopulationSpec
 from antiphon.spec import plain
 from antiphon.telemetry.channels.documents import lineage_document
@@ -46,7 +46,7 @@ from antiphon.telemetry.channels.tags import GRAPH, PLUGIN
 from antiphon.telemetry.event_file import SUFFIX, EventFile
 from antiphon.telemetry.figures import Figure
 
-__all__ = ["LINEAGE", "PopulationRun", "Selection"]
+__all__ = ["LINEAGE", "PopulationRun", "Selection", "requests_of"]
 
 LINEAGE, FIGURE = "lineage.csv", "lineage.svg"
 
@@ -121,30 +121,26 @@ class Selection(Observer):
     def _select(self, population: Population, step: int) -> None:
         assert self.spec.select is not None
         places = self._places(population)
-        own = {
-            member: astuple(self._score(population.simulations[place])) for member, place in places.items()
-        }
+        own = {member: self._score(population.simulations[place]) for member, place in places.items()}
         known = self.meeting(own, range(self.spec.members))
-        scores = [Score(*known.get(member, (math.nan,))) for member in range(self.spec.members)]
-        before, metric = self.values, str(self.metric)
-        chosen = copies(self.spec, self.spec.select, step, metric, scores, before)
-        parents = {copy.member: copy for copy in chosen}
+        scores = [Score(*known.get(member, (None,))) for member in range(self.spec.members)]
+        entries = selected(self.spec, self.spec.select, step, self.metric, scores, self.values)
+        copied = [entry for entry in entries if entry.copied]
         learned = {
-            one.parent: population.learned(places[one.parent]) for one in chosen if one.parent in places
+            parent: population.learned(places[parent])
+            for parent in {entry.parent for entry in copied}
+            if parent in places
         }
-        states = self.meeting(learned, {parents[member].parent for member in places if member in parents})
-        for copy in chosen:
-            if copy.member in places:
-                population.load_learned(places[copy.member], states[copy.parent])
-                self._explore(population, copy, f"copied from member {copy.parent}")
-        for member, score in enumerate(scores):
-            copy = parents.get(member, Copy(member, member, before[member]))
-            self._add(step, copy, score)
+        states = self.meeting(learned, {entry.parent for entry in copied if entry.member in places})
+        for entry in copied:
+            if entry.member in places:
+                population.load_learned(places[entry.member], states[entry.parent])
+                self._explore(population, entry, f"copied from member {entry.parent}")
+        self.lineage += entries
         self._write()
         self._write_events(step)
-        values = self.values
         for member, place in places.items():
-            rows = [Figure("run", "", name, value) for name, value in values[member].items()]
+            rows = [Figure("run", "", name, value) for name, value in entries[member].values.items()]
             for recorder in population.simulations[place].recorders:
                 recorder.figures(step, rows)
 
@@ -163,18 +159,18 @@ class Selection(Observer):
         own = {parent: simulations[places[parent]].backend.state_dict()} if parent in places else {}
         states = self.meeting(own, [parent] if any(member in places for member in diverged) else [])
         for member in diverged:
-            copy = Copy(member, parent, self.values[parent])
+            entry = Entry(step, member, parent, None, 0.0, self.values[parent])
             if member in places:
                 population.revive(places[member], step + 1, states[parent])
                 line = f"copied from member {parent} since it diverged ({diverged[member]})"
-                self._explore(population, copy, line)
-            self._add(step, copy, Score(math.nan))
+                self._explore(population, entry, line)
+            self.lineage.append(entry)
         self._write()
 
-    def _explore(self, population: Population, copy: Copy, line: str) -> None:
-        shown = ", ".join(f"{name} {value:.4g}" for name, value in copy.values.items())
-        place = self._places(population)[copy.member]
-        population.explore(place, self.scenario(copy.values), f"{line}; continues with {shown}")
+    def _explore(self, population: Population, entry: Entry, line: str) -> None:
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in entry.values.items())
+        place = self._places(population)[entry.member]
+        population.explore(place, self.scenario(entry.values), f"{line}; continues with {shown}")
 
     def _score(self, simulation: BaseSimulation) -> Score:
         if self.metric is None:
@@ -188,7 +184,7 @@ class Selection(Observer):
         if outcome.status == "done":
             member, step = simulation.seed - self.spec.seed, simulation.now
             self.lineage = [one for one in self.lineage if (one.member, one.step) != (member, step)]
-            self._add(step, Copy(member, member, self.values[member]), self._score(simulation))
+            self.lineage.append(Entry(step, member, member, *self._score(simulation), self.values[member]))
             self._write()
 
     # --- on disk -----------------------------------------------------------------------------------------
@@ -201,8 +197,8 @@ class Selection(Observer):
         for path in self.directory.glob(f"events.out.tfevents.*{SUFFIX}"):
             path.unlink()
         self._events, self._drawn = EventFile(self.directory), 0
-        for selected in sorted({entry.step for entry in self.lineage} - {until}):
-            self._write_events(selected)
+        for earlier in sorted({entry.step for entry in self.lineage} - {until}):
+            self._write_events(earlier)
 
     def finish(self) -> None:
         """Write the events of the run's end, and close their file."""
@@ -229,10 +225,6 @@ class Selection(Observer):
                 f"{own.get(differing[0])}); choose another name"
             )
 
-    def _add(self, step: int, copy: Copy, score: Score) -> None:
-        value = None if math.isnan(score.value) else score.value
-        self.lineage.append(Entry(step, copy.member, copy.parent, value, score.error, dict(copy.values)))
-
     def _write(self) -> None:
         if not self.writes:
             return
@@ -249,9 +241,10 @@ class Selection(Observer):
         }
         write_checked(self.directory / POPULATION, facts)
         head = ["step", "member", "parent", self.metric or "score", "standard_error", *names]
-        fixed = [[one.step, one.member, one.parent, one.score, one.error] for one in self.lineage]
-        varying = [[one.values[name] for name in names] for one in self.lineage]
-        rows = [[*first, *then] for first, then in zip(fixed, varying, strict=True)]
+        rows = [
+            [one.step, one.member, one.parent, one.score, one.error, *(one.values[name] for name in names)]
+            for one in self.lineage
+        ]
         write_csv(self.directory / LINEAGE, [head, *rows])
 
     def _write_events(self, step: int) -> None:
@@ -336,18 +329,8 @@ class PopulationRun:
         if jobs > 1 and isinstance(template, PythonTemplate) and not template.importable:
             line = f"{template.source} cannot be imported by other processes; put it into a module"
             raise RunError(f"--jobs {jobs}: {line}")
-        requests = [
-            Request(
-                template=template,
-                variant=spec.variant,
-                values={**spec.set, **values},
-                steps=spec.steps,
-                stop_at=self.selection.until if until is None else until,
-                seed=spec.seed + member,
-                **settings,
-            )
-            for member, values in enumerate(initial_values(spec))
-        ]
+        stop_at = self.selection.until if until is None else until
+        requests = requests_of(spec, template, stop_at=stop_at, **settings)
         self.runs = MultiSeedRun(
             requests,
             [self.selection.path(member) for member in range(spec.members)],
@@ -452,6 +435,35 @@ class PopulationRun:
         for other in found[1:]:
             selection.lineage += [one for one in other.lineage if (one.step, one.member) not in known]
         return [outcome for one in found for outcome in one.outcomes]
+
+
+def requests_of(spec: PopulationSpec, template: Template | PythonTemplate, **settings: Any) -> list[Request]:
+    """Return the request of each member of a population, with its initial values.
+
+    Raises:
+        ScenarioError: A parameter that varies cannot have a value of its range or list.
+    """
+    for name, within in spec.vary.items():
+        known = template.parameters.get(name)
+        if not isinstance(known, ParameterSpec):
+            continue  # no parameter, or one of a Python function: the scenario says so
+        ends = within if isinstance(within, tuple) else (within.low, within.high)
+        problem = next(filter(None, map(known.problem, ends)), None)
+        if known.type == "int":
+            problem = f"is a whole number: structure, which cannot vary within a population; {ELSEWHERE}"
+        if problem is not None:
+            raise ScenarioError(f"population: vary.{name}: {problem}")
+    return [
+        Request(
+            template=template,
+            variant=spec.variant,
+            values={**spec.set, **values},
+            steps=spec.steps,
+            seed=spec.seed + member,
+            **settings,
+        )
+        for member, values in enumerate(initial_values(spec))
+    ]
 
 
 @dataclass(frozen=True)
