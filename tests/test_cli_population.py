@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import json
 import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from antiphon.envs.base import StepResult
 from antiphon.envs.images import Digits
@@ -188,6 +191,45 @@ def test_overwriting_removes_larger_ones_and_nothing_before_all_is_accepted(
     file.write_text(POPULATION.replace("members: 3", "members: 2"), encoding="utf-8")
     cli(words)
     assert [path.name for path in sorted((here / "runs/it").glob("member-*"))] == ["member-0", "member-1"]
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """The curves of a folder in TensorBoard: step and value, by tag."""
+    found = EventAccumulator(str(folder)).Reload()
+    return {tag: [(one.step, one.value) for one in found.Scalars(tag)] for tag in found.Tags()["scalars"]}
+
+
+def test_tensorboard_shows_mean_and_band_of_all_and_the_values_of_each(
+    here: Path, cli: Commands, file: Path
+) -> None:
+    file.write_text(POPULATION.replace("every: 5", "every: 5, by: loss"), encoding="utf-8")
+    members = cli.json(f"{WORDS} --name it")["members"]
+    with (here / "runs/it/lineage.csv").open() as table:
+        rows = list(csv.DictReader(table))
+    of_all = scalars(here / "runs/it")
+    for name in ("loss", "lr"):
+        steps = {
+            step: [float(row[name]) for row in rows if row["step"] == step] for step in ("5", "10", "12")
+        }
+        for what, function in (("mean", fmean), ("lowest", min), ("highest", max)):
+            known = [(int(step), pytest.approx(function(column))) for step, column in steps.items()]
+            assert of_all[f"population/{name}/{what}"] == known
+    copied = [row for row in rows if row["member"] != row["parent"]]
+    assert copied
+    for one in members:
+        own = [row for row in rows if int(row["member"]) == one["member"]]
+        curve = scalars(Path(one["run_dir"]))["run/lr"]
+        assert curve == [(int(row["step"]), pytest.approx(float(row["lr"]))) for row in own[:2]]
+        changes = json.loads((Path(one["run_dir"]) / "run.json").read_text()).get("changes", [])
+        new = {(int(row["step"]), float(row["lr"])) for row in own if row in copied}
+        assert {(step, value) for step, _, value in changes} == new
+
+
+def test_the_report_of_a_population_is_of_its_members(here: Path, cli: Commands, file: Path) -> None:
+    cli(f"{WORDS} --name it --steps 4")
+    assert "3 runs" in cli("report runs/it")
+    text = (here / "report.html").read_text(encoding="utf-8")
+    assert all(f"member-{member}" in text for member in range(3))
 
 
 def test_a_population_is_shown_as_its_best_run_and_is_in_the_list(
