@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Self
 
 from antiphon.engine.base_simulation import BaseSimulation, StepInfo
@@ -37,7 +38,7 @@ from antiphon.engine.state.hyperparameters import ELSEWHERE
 from antiphon.errors import RunError, ScenarioError
 from antiphon.files import fitting, write_csv, write_text
 from antiphon.manifests import read_checked, write_checked
-from antiphon.scenarios import Scenario, Template
+from antiphon.scenarios import Template
 from antiphon.scenarios.parameters import ParameterSpec
 from antiphon.scenarios.population import PopulationSpec
 from antiphon.spec import plain
@@ -68,10 +69,10 @@ class Selection(Observer):
     """The processes that members are divided over."""
     meeting: Meeting = alone
     """With the processes of the other members."""
-    writes: bool = True
-    """Whether this process writes the lineage."""
     until: int | None = None
     """The step at which it stops; None: it has not begun."""
+    writes: bool = True
+    """Whether this process writes the lineage."""
     _events: EventFile | None = None
     _drawn: int = 0
     """Entries of the newest drawing."""
@@ -92,11 +93,6 @@ class Selection(Observer):
     def path(self, member: int) -> Path:
         """The run directory of a member."""
         return self.directory / f"member-{member:0{len(str(self.spec.members - 1))}}"
-
-    def scenario(self, values: Mapping[str, float]) -> Scenario:
-        """Return a member's scenario with values of the parameters that vary."""
-        found = self.template.resolve(self.spec.variant, {**self.spec.set, **values})
-        return found if self.spec.steps is None else found.with_training(steps=self.spec.steps)
 
     # --- between steps -----------------------------------------------------------------------------------
 
@@ -170,7 +166,8 @@ class Selection(Observer):
     def _explore(self, population: Population, entry: Entry, line: str) -> None:
         shown = ", ".join(f"{name} {value:.4g}" for name, value in entry.values.items())
         place = self._places(population)[entry.member]
-        population.explore(place, self.scenario(entry.values), f"{line}; continues with {shown}")
+        scenario = _request(self.spec, self.template, entry.values).scenario
+        population.explore(place, scenario, f"{line}; continues with {shown}")
 
     def _score(self, simulation: BaseSimulation) -> Score:
         if self.metric is None:
@@ -202,12 +199,11 @@ class Selection(Observer):
 
     def finish(self) -> None:
         """Write the events of the run's end, and close their file."""
-        assert self.until is not None  # it has begun
+        assert self.until is not None and self._events is not None  # it has begun
         self._write_events(self.until)
         if self._drawn < len(self.lineage):
-            self._draw(self.until, self.lineage)
-        if self._events is not None:
-            self._events.close()
+            self._draw(self._events, self.until, self.lineage)
+        self._events.close()
 
     def read(self) -> None:
         """Take over the lineage of an earlier session; RunError where it is damaged, or another population's."""
@@ -254,29 +250,23 @@ class Selection(Observer):
         if self._events is not None and len(now) >= self.spec.members:
             self._events.scalars(step, self._scalars(now))
             if len(before) >= 1.2 * self._drawn:  # not each time: the event file keeps all drawings
-                self._draw(step, before)
+                self._draw(self._events, step, before)
             self._events.sync()
 
-    def _draw(self, step: int, lineage: Sequence[Entry]) -> None:
+    def _draw(self, events: EventFile, step: int, lineage: Sequence[Entry]) -> None:
         picture, self._drawn = lineage_svg(lineage, self.spec, self.metric), len(lineage)
         write_text(self.directory / FIGURE, picture)
-        if self._events is not None:
-            document = lineage_document(self.spec.population, picture)
-            self._events.document(step, GRAPH, json.dumps(document), PLUGIN)
+        events.document(step, GRAPH, json.dumps(lineage_document(self.spec.population, picture)), PLUGIN)
 
     def _scalars(self, entries: list[Entry]) -> list[tuple[str, str, float]]:
         """Mean and range over the members, of the score and of each value: tag, display name and number."""
         columns = {str(self.metric): [one.score for one in entries if one.score is not None]}
         columns |= {name: [one.values[name] for one in entries] for name in self.spec.vary}
         return [
-            (f"population/{name}/{what}", f"{name} {what}", number)
+            (f"population/{name}/{what}", f"{name} {what}", function(column))
             for name, column in columns.items()
+            for what, function in (("mean", fmean), ("lowest", min), ("highest", max))
             if column
-            for what, number in (
-                ("mean", sum(column) / len(column)),
-                ("lowest", min(column)),
-                ("highest", max(column)),
-            )
         ]
 
 
@@ -419,9 +409,9 @@ class PopulationRun:
             for bar in bars:
                 bar.advance(len(group) / selection.spec.members)
 
-        found: list[_Trained] = divided(
+        found = divided(
             str(selection.directory),
-            _Training(self.runs, selection, group, every),
+            partial(self._train_share, group, every),
             group,
             selection.jobs,
             ray=self._ray,
@@ -430,11 +420,27 @@ class PopulationRun:
         )
         for bar in bars:
             bar.close()
-        selection.metric, selection.lineage = found[0].metric, found[0].lineage
+        outcomes, lineages, metrics = zip(*found, strict=True)
+        selection.metric, selection.lineage = metrics[0], lineages[0]
         known = {(entry.step, entry.member) for entry in selection.lineage}
-        for other in found[1:]:
-            selection.lineage += [one for one in other.lineage if (one.step, one.member) not in known]
-        return [outcome for one in found for outcome in one.outcomes]
+        for other in lineages[1:]:  # which has the ends of other members
+            selection.lineage += [one for one in other if (one.step, one.member) not in known]
+        return [outcome for share in outcomes for outcome in share]
+
+    def _train_share(
+        self, group: Sequence[int], every: int | None, share: Sequence[int], meeting: Meeting
+    ) -> tuple[list[Outcome], list[Entry], str | None]:
+        """Train a share of the members of a group in a process of its own; the one with the first share writes the lineage."""
+        selection = self.selection
+        selection.meeting, selection.writes = meeting, share[0] == group[0]
+        if selection.writes:
+            selection.begin(self.runs.start, self.until)
+        try:
+            outcomes = self.runs.train_group(share, [selection], every, selection.steps_of, group)
+        finally:
+            if selection.writes:
+                selection.finish()
+        return outcomes, selection.lineage, selection.metric
 
 
 def requests_of(spec: PopulationSpec, template: Template | PythonTemplate, **settings: Any) -> list[Request]:
@@ -453,46 +459,16 @@ def requests_of(spec: PopulationSpec, template: Template | PythonTemplate, **set
             problem = f"is a whole number: structure, which cannot vary within a population; {ELSEWHERE}"
         if problem is not None:
             raise ScenarioError(f"population: vary.{name}: {problem}")
-    return [
-        Request(
-            template=template,
-            variant=spec.variant,
-            values={**spec.set, **values},
-            steps=spec.steps,
-            seed=spec.seed + member,
-            **settings,
-        )
-        for member, values in enumerate(initial_values(spec))
-    ]
+    each = enumerate(initial_values(spec))
+    return [_request(spec, template, values, seed=spec.seed + member, **settings) for member, values in each]
 
 
-@dataclass(frozen=True)
-class _Trained:
-    """What comes of a share of the members; the lineage is of all, but for the ends of members of other shares."""
-
-    outcomes: list[Outcome]
-    lineage: list[Entry]
-    metric: str | None
-
-
-@dataclass(frozen=True)
-class _Training:
-    """The training of a share of the members of a group in a process of its own (`Work`)."""
-
-    runs: MultiSeedRun
-    selection: Selection
-    group: Sequence[int]
-    every: int | None
-
-    def __call__(self, share: Sequence[int], meeting: Meeting) -> _Trained:
-        """Train the share."""
-        selection, until = self.selection, self.runs.until
-        selection.meeting, selection.writes = meeting, share[0] == self.group[0]
-        if selection.writes:
-            selection.begin(self.runs.start, until)
-        try:
-            outcomes = self.runs.train_group(share, [selection], self.every, selection.steps_of, self.group)
-        finally:
-            if selection.writes:
-                selection.finish()
-        return _Trained(outcomes, selection.lineage, selection.metric)
+def _request(
+    spec: PopulationSpec,
+    template: Template | PythonTemplate,
+    values: Mapping[str, float],
+    **settings: Any,
+) -> Request:
+    """Return the request of a member with values of the parameters that vary."""
+    of_all: dict[str, Any] = {"template": template, "variant": spec.variant, "steps": spec.steps}
+    return Request(values={**spec.set, **values}, **of_all, **settings)
