@@ -15,7 +15,7 @@ from antiphon.commands.population import print_members
 from antiphon.engine.populations.run import PopulationRun
 from antiphon.engine.runs.library import template_named
 from antiphon.engine.runs.observers import RunProgress
-from antiphon.engine.runs.python_template import Buildable, PythonTemplate
+from antiphon.engine.runs.python_template import Buildable
 from antiphon.errors import DivergenceError
 from antiphon.scenarios import Template
 from antiphon.scenarios.population import PopulationSpec, find_population
@@ -94,16 +94,11 @@ def population(
     given = {"members": members, "select": select, "set": values, "steps": steps, "seed": seed, "vary": vary}
     keys = {key: value for key, value in given.items() if value is not None}
     found = find_population(scenario) if isinstance(scenario, str | Path) else None
-    template: Template | PythonTemplate
-    if isinstance(scenario, str | Path):
-        template = scenario_template(str(scenario)) if found is None else template_named(found.scenario)
+    if found is not None:
+        template, spec = template_named(found.scenario), found.with_keys(**keys)
     else:
-        template = scenario if isinstance(scenario, Template) else PythonTemplate.of(scenario)
-    spec = (
-        PopulationSpec.of(population=template.name, scenario=template.source, **keys)
-        if found is None
-        else found.with_keys(**keys)
-    )
+        template = scenario_template(scenario)
+        spec = PopulationSpec.of(population=template.name, scenario=template.source, **keys)
     directory = new_directory(None, None, spec.population) if logdir is None else Path(logdir)
     run = PopulationRun(
         spec, template, directory, exist=exist, until=until, jobs=jobs, ray=ray, device=device

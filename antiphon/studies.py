@@ -14,7 +14,6 @@ from rich.console import Console
 
 from antiphon.commands.arguments import new_directory, scenario_template
 from antiphon.commands.study import cores, find_study_or_scenario, print_tables
-from antiphon.engine.runs.library import as_template
 from antiphon.engine.runs.python_template import Buildable
 from antiphon.engine.studies.figure import draw_figure
 from antiphon.engine.studies.plan import StudyOptions
@@ -143,7 +142,7 @@ def _study(
     keys: dict[str, Any],
 ) -> Study:
     """Return the study of a scenario with variants by name and further keys of a study's document."""
-    template = scenario_template(str(scenario)) if isinstance(scenario, str | Path) else as_template(scenario)
+    template = scenario_template(scenario)
     if variants is not None:
         of_template: Mapping[str, Any] = template.variants
         template = replace(template, variants={})

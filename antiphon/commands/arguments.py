@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.engine.parts.settings import PartsSettings
-from antiphon.engine.runs.directory import RunDirectory, run_folder
-from antiphon.engine.runs.library import MADE_IN_PYTHON, scenario_names, template_named
-from antiphon.engine.runs.python_template import PythonTemplate, load_python
+from antiphon.engine.runs.directory import RunDirectory, numbered, run_folder
+from antiphon.engine.runs.library import MADE_IN_PYTHON, as_template, scenario_names, template_named
+from antiphon.engine.runs.python_template import Buildable, PythonTemplate, load_python
 from antiphon.engine.virtual.profile import VirtualSettings, find_profile
 from antiphon.errors import RunError, ScenarioError, suggest
 from antiphon.problems import show_value
@@ -40,18 +40,22 @@ _PYTHON = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _DIRECTORY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
-def scenario_template(name: str, python: str | None = None) -> Template | PythonTemplate:
-    """Return the template of a library name, a YAML file, a run directory (its resolved scenario; of a population's, the best run's) or
-    `MODULE:FUNCTION`.
+def scenario_template(
+    scenario: Buildable | Template | str | Path, python: str | None = None
+) -> Template | PythonTemplate:
+    """Return the template of a library name, a YAML file, a run directory, `MODULE:FUNCTION` or a Python object.
 
     Args:
-        name: Of the scenario.
+        scenario: The scenario. Of a run directory it is the resolved one; of a population's, that of its best run.
         python: The `--scenario` with which a run directory's Python objects are made of its values.
 
     Raises:
         ScenarioError: There is no such template.
         RunError: It is a run whose scenario holds Python objects; or with `python`, no run.
     """
+    if not isinstance(scenario, str | Path):
+        return as_template(scenario)
+    name = str(scenario)
     if python is None and _PYTHON.fullmatch(name):
         return load_python(name)
     if python is None and name in scenario_names():
@@ -61,9 +65,9 @@ def scenario_template(name: str, python: str | None = None) -> Template | Python
         return template_named(name)
     if python is not None or (folder / "run.json").is_file():
         directory = RunDirectory.open(folder)
-        scenario = given_scenario(directory, python)
-        if scenario is not None:
-            return PythonTemplate(base=scenario, source=python or name)
+        given = given_scenario(directory, python)
+        if given is not None:
+            return PythonTemplate(base=given, source=python or name)
         directory.check_document()
     document = folder / "scenario.yaml"
     return Template.from_yaml(read_file(document), str(document))
@@ -236,5 +240,4 @@ def new_directory(logdir: Path | None, name: str | None, stem: str) -> Path:
             raise RunError(f"--name: '{name}' cannot name a run directory; {mend}")
         return root / name
     path = root / f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
-    others = (path.with_name(f"{path.name}-{number}") for number in range(2, 10_000))
-    return path if not path.exists() else next(other for other in others if not other.exists())
+    return next(place for place in numbered(path) if not place.exists())

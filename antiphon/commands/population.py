@@ -12,6 +12,7 @@ from rich.console import Console
 from antiphon.commands.arguments import new_directory
 from antiphon.engine.populations.run import LINEAGE, PopulationRun
 from antiphon.engine.populations.selection import quality
+from antiphon.engine.runs.directory import is_free, numbered
 from antiphon.engine.runs.library import template_named
 from antiphon.engine.runs.observers import RunProgress
 from antiphon.scenarios.population import PopulationSpec
@@ -61,12 +62,10 @@ def run_population(
     spec = spec.with_keys(**{key: value for key, value in given.items() if value is not None})
     directory = new_directory(logdir, name, spec.population)
     if exist == "number":
-        taken, number = directory, 2
-        while directory.exists():
-            directory, number = taken.with_name(f"{taken.name}-{number}"), number + 1
+        taken, exist = directory, "error"
+        directory = next(place for place in numbered(taken) if is_free(place))
         if directory != taken:
             remark(f"{taken.name} already exists: this population is called {directory.name}")
-        exist = "error"
     settings["command"] = ("antiphon", *sys.argv[1:])
     run = PopulationRun(spec, template_named(spec.scenario), directory, exist=exist, **settings)
     return train_population(run, json, checkpoint_every)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -150,10 +150,6 @@ class Population:
             if isinstance(simulation.backend, Replica) and simulation.diverged is None:
                 simulation._train_means.load_state_dict(sums)
 
-    def steps(self, count: int) -> Iterator[list[StepInfo]]:
-        """Take `count` steps, one at a time."""
-        return (self.step() for _ in range(count))
-
     def run(self, steps: int | None = None, *, epochs: float | None = None) -> None:
         """Run for `steps` or `epochs` (see `Simulation.run`); with neither, until `training.steps` have been done.
 
@@ -253,20 +249,17 @@ def sequential_reason(simulation: Simulation, backend: str, count: int) -> str |
 
     None: they are stepped together. ScenarioError where they are not, but would have to play against each other.
     """
-    reason = _sequential_reason(simulation, backend, count)
-    env = simulation.world.env
+    system, env = simulation._system, simulation.world.env
+    if backend in ("native", "reference"):
+        reason: str | None = f"the {backend} backend was requested"
+    elif count == 1:
+        reason = "there is only one"
+    else:
+        alone = [f"'{name}' runs unstacked: {why}" for name, why in reasons_alone(system).items()]
+        reason = sequential_reason_of(system, alone)
     if reason is not None and count > 1 and isinstance(env, Arena) and env.league:
         fix = "change that, or set league to false"
         raise ScenarioError(
             f"env.league: members meet only where they are stepped together, and {reason}; {fix}"
         )
     return reason
-
-
-def _sequential_reason(simulation: Simulation, backend: str, count: int) -> str | None:
-    if backend in ("native", "reference"):
-        return f"the {backend} backend was requested"
-    if count == 1:
-        return "there is only one"
-    alone = [f"'{name}' runs unstacked: {why}" for name, why in reasons_alone(simulation._system).items()]
-    return sequential_reason_of(simulation._system, alone)

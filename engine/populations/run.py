@@ -199,7 +199,8 @@ class Selection(Observer):
 
     def finish(self) -> None:
         """Write the events of the run's end, and close their file."""
-        assert self.until is not None and self._events is not None  # it has begun
+        assert self.until is not None  # it has begun
+        assert self._events is not None
         self._write_events(self.until)
         if self._drawn < len(self.lineage):
             self._draw(self._events, self.until, self.lineage)

@@ -62,6 +62,7 @@ __all__ = [
     "holds_objects",
     "is_free",
     "now",
+    "numbered",
     "remove_run",
     "run_folder",
     "scenario_text",
@@ -175,7 +176,7 @@ def check_free(path: Path, exist: str = "error") -> None:
 
 def _claim(path: Path, exist: str) -> tuple[Path, DirectoryLock]:
     """Return the folder of a new run, `path` or one numbered after it, and its lock; raises as `check_free`."""
-    for place in _numbered(path):
+    for place in numbered(path):
         try:
             check_free(place, exist if exist == "overwrite" else "error")
             lock = DirectoryLock(place)
@@ -190,7 +191,7 @@ def _claim(path: Path, exist: str) -> tuple[Path, DirectoryLock]:
     raise AssertionError  # there is no last number
 
 
-def _numbered(path: Path) -> Iterator[Path]:
+def numbered(path: Path) -> Iterator[Path]:
     """Yield `path`, and it with a number from 2 on."""
     yield path
     named = path if path.name.strip(".") else path.resolve()
