@@ -126,7 +126,7 @@ class Population:
         watch = any(simulation.row_steps.due(step) for simulation in self.simulations)
         self._shared = False
         ends, learned = joint.step(step, watch=watch)
-        for place, what in joint.stopped.items():
+        for place, what in joint.union.divergence.stopped.items():
             if self.simulations[place] in running:
                 _leave(self.simulations[place], what)
         joint.means.add(learned)
@@ -210,7 +210,8 @@ class Population:
             simulation._env.close()
             simulation._world = self._joint.world.runners[member]
             simulation._env = simulation._world.env
-            simulation.backend = self._joint.revived(member)  # type: ignore[assignment]
+            self._joint.engine.divergence.revive(member)
+            simulation.backend = Replica(self._joint, member)  # type: ignore[assignment]
         simulation.now, simulation.diverged = now, None
         simulation.backend.load_state_dict(copy_tree(state))
         simulation._train_means = MeanAccumulator(simulation._system)
