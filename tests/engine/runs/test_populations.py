@@ -71,6 +71,9 @@ def test_a_copied_member_goes_on_like_a_run_with_its_state_and_values() -> None:
     population.run(5)
     population.exploit(1, 0)
     population.explore(1, digits(lr=0.03))
+    events = list(population.simulations[1].events)
+    population.explore(1, digits(lr=0.03))
+    assert events == population.simulations[1].events  # nothing has changed
     alone = population.simulations[1].fork()
     assert {(step, value) for step, _, value in alone.changes} == {(5, 0.03)}
     population.run(4)
