@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from antiphon.commands.arguments import new_directory, template_of
+from antiphon.commands.arguments import new_directory, scenario_template
 from antiphon.commands.population import print_members
 from antiphon.engine.populations.run import PopulationRun
 from antiphon.engine.runs.library import template_named
@@ -89,12 +89,11 @@ def population(
     given = {"members": members, "select": select, "set": values, "steps": steps, "seed": seed, "vary": vary}
     keys = {key: value for key, value in given.items() if value is not None}
     found = find_population(scenario) if isinstance(scenario, str | Path) else None
-    template = template_of(scenario) if found is None else template_named(found.scenario)
-    spec = (
-        PopulationSpec.of(population=template.name, scenario=template.source, **keys)
-        if found is None
-        else found.with_keys(**keys)
-    )
+    if found is not None:
+        template, spec = template_named(found.scenario), found.with_keys(**keys)
+    else:
+        template = scenario_template(scenario)
+        spec = PopulationSpec.of(population=template.name, scenario=template.source, **keys)
     directory = new_directory(None, None, spec.population) if logdir is None else Path(logdir)
     run = PopulationRun(
         spec, template, directory, exist=exist, until=until, jobs=jobs, ray=ray, device=device

@@ -33,7 +33,7 @@ __all__ = [
 Path = tuple[str | int, ...]
 
 MISSING = "is missing"
-UNNAMED = "is missing; give the scenario a name"
+UNNAMED = "is missing; name the scenario"
 _LONGEST_VALUE = 60
 _LARGEST_SHOWN = 10**18
 MOST_PROBLEMS = 1000

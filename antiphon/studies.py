@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from antiphon.commands.arguments import new_directory, template_of
+from antiphon.commands.arguments import new_directory, scenario_template
 from antiphon.commands.study import cores, find_study_or_scenario, print_tables
 from antiphon.engine.runs.python_template import Buildable
 from antiphon.engine.studies.figure import draw_figure
@@ -140,9 +140,9 @@ def _study(
     keys: dict[str, Any],
 ) -> Study:
     """Return the study of a scenario with variants by name and further keys of a study's document."""
+    template = scenario_template(scenario)
     if isinstance(scenario, Scenario) and options.variants:  # those of its channels' couplings
-        scenario = Template.from_yaml(scenario.to_yaml(), scenario.scenario)
-    template = template_of(scenario)
+        template = Template.from_yaml(scenario.to_yaml(), scenario.scenario)
     if variants is not None:
         of_template: Mapping[str, Any] = template.variants
         template = replace(template, variants={})

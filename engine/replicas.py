@@ -45,11 +45,6 @@ class ReplicatedEngine:
         """Whether a state or hyperparameters have been loaded into a replica since the last step."""
         self._stale = False
 
-    @property
-    def stopped(self) -> dict[int, str]:
-        """Replicas that a divergence has stopped, with what it was."""
-        return self.union.divergence.stopped
-
     def step(self, step: int, *, watch: bool = False) -> tuple[EpisodeEnds, AgentReport]:
         """Take a step of all replicas; one that diverges is stopped, and the others continue."""
         if self.loaded:
@@ -79,11 +74,6 @@ class ReplicatedEngine:
         self.world.join()
         each = ((named(name, n), value) for n, own in enumerate(sums) for name, value in own.items())
         self.means.load_state_dict(dict(each))
-
-    def revived(self, replica: int) -> Replica:
-        """Backend of a replica that diverged and continues, once a state is loaded into it."""
-        self.engine.divergence.revive(replica)
-        return Replica(self, replica)
 
     def synchronize(self) -> None:
         """Write the state of the stacks to the systems of the replicas, once a step."""

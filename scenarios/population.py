@@ -15,10 +15,22 @@ from antiphon.errors import ScenarioError
 from antiphon.problems import DocumentError, kind_of
 from antiphon.scenarios.study import Values, find_document
 from antiphon.scenarios.training import Metric
-from antiphon.scenarios.yaml_text import DocumentSpec
-from antiphon.spec import Count, Flag, FrozenMap, IsReal, Name, Real, Sequence, Spec, Text, Whole, plain
+from antiphon.scenarios.yaml_text import DocumentSpec, read_file
+from antiphon.spec import (
+    Count,
+    Flag,
+    FrozenMap,
+    IsReal,
+    Name,
+    Real,
+    Sequence,
+    Spec,
+    Text,
+    Whole,
+    plain,
+)
 
-__all__ = ["PopulationSpec", "RangeSpec", "SelectionSpec", "find_population", "population_names"]
+__all__ = ["PopulationSpec", "RangeSpec", "SelectionSpec", "find_population", "populations"]
 
 _LIBRARY = Path(__file__).with_name("populations")
 
@@ -101,7 +113,7 @@ class PopulationSpec(DocumentSpec):
     description: Text = ""
     scenario: Text
     variant: Name | None = None
-    members: Annotated[Count, Field(ge=2)] = 8
+    members: Annotated[Whole, Field(ge=2, le=10_000)] = 8
     seed: Annotated[Whole, Field(ge=0)] = 0
     steps: Count | None = None
     set: Values = FrozenMap()
@@ -128,9 +140,10 @@ class PopulationSpec(DocumentSpec):
         return self
 
 
-def population_names() -> list[str]:
-    """Return the names of the library's populations."""
-    return sorted(path.stem for path in _LIBRARY.glob("*.yaml"))
+def populations() -> dict[str, PopulationSpec]:
+    """Return the library's populations, by name."""
+    files = sorted(_LIBRARY.glob("*.yaml"))
+    return {path.stem: PopulationSpec.from_yaml(read_file(path), path.name) for path in files}
 
 
 def find_population(name_or_path: str | Path) -> PopulationSpec | None:

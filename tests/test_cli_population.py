@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import json
 import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from antiphon.envs.base import StepResult
 from antiphon.envs.images import Digits
@@ -126,19 +129,44 @@ def test_what_is_refused(here: Path, cli: Commands, file: Path) -> None:
         found = cli.refused(f"{WORDS} --exist error" if "--exist" not in words else WORDS, words)
         assert line in found
     for old, new, line in [
-        ("lr: {from", "width: {from: 3, to: 5}, lr: {from", "width"),
-        ("lr: {from", "rate: {from", "rate"),
+        ("lr: {from", "depth: [2, 3], lr: {from", "set.depth: varies; leave it out here or in `vary`"),
+        (
+            "lr: {from",
+            "delay: {from: 1, to: 5}, lr: {from",
+            "vary.delay: is a whole number: structure, which cannot",
+        ),
+        (
+            "from: 0.0001, to: 0.1, log: true",
+            "from: -1, to: 1",
+            "population: vary.lr: must be at least 0, not -1",
+        ),
+        ("lr: {from", "rate: {from", "digits-mlp has no parameter 'rate'"),
+        (
+            "{from: 0.0001, to: 0.1, log: true}",
+            "[0.1, .nan]",
+            "mine.yaml:7: vary.lr[1]: must be a finite number",
+        ),
+        (
+            "{from: 0.0001, to: 0.1, log: true}",
+            "[0.1, true]",
+            "mine.yaml:7: vary.lr[1]: must be a number, not true",
+        ),
+        ("vary: {", "vary: {}  # {", "mine.yaml:7: vary: must be a mapping of at least 1, not {}"),
         ("every: 5", "every: 0", "mine.yaml:8: select.every: must be at least 1, not 0"),
         ("copy: 0.5", "copies: 0.5", "unknown key 'copies'; did you mean 'copy'?"),
         ("members: 3", "members: 1", "members: must be at least 2, not 1"),
+        ("members: 3", "members: 100000", "members: must be at most 10000, not 100000"),
+        ("scenario: digits-mlp", "", "mine.yaml:2: scenario: is missing; name the scenario"),
         ("digits-mlp", "digit-mlp", "no scenario 'digit-mlp'"),
+        ("digits-mlp", "pole", "pole: is a population, not a scenario; antiphon run trains it"),
     ]:
         file.write_text(POPULATION.replace(old, new), encoding="utf-8")
         assert line in cli.refused(f"{WORDS} --name other")
     assert not (here / "runs/other").exists()
-    file.write_text(POPULATION.replace("every: 5", "every: 5, by: episodes"), encoding="utf-8")
-    assert cli.code(f"{WORDS} --name other") == 2
-    assert "error: select.by: no agent and no environment has a metric 'episodes'" in cli.err
+    for metric in ("episodes", "n9.accuracy"):
+        file.write_text(POPULATION.replace("every: 5", f"every: 5, by: {metric}"), encoding="utf-8")
+        assert cli.code(f"{WORDS} --name {metric[:2]}") == 2
+        assert f"error: select.by: no agent and no environment has a metric '{metric}'" in cli.err
 
 
 def test_a_file_imports_no_module(here: Path, cli: Commands, file: Path) -> None:
@@ -163,3 +191,52 @@ def test_overwriting_removes_larger_ones_and_nothing_before_all_is_accepted(
     file.write_text(POPULATION.replace("members: 3", "members: 2"), encoding="utf-8")
     cli(words)
     assert [path.name for path in sorted((here / "runs/it").glob("member-*"))] == ["member-0", "member-1"]
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """The curves of a folder in TensorBoard: step and value, by tag."""
+    found = EventAccumulator(str(folder)).Reload()
+    return {tag: [(one.step, one.value) for one in found.Scalars(tag)] for tag in found.Tags()["scalars"]}
+
+
+def test_tensorboard_shows_mean_and_band_of_all_and_the_values_of_each(
+    here: Path, cli: Commands, file: Path
+) -> None:
+    file.write_text(POPULATION.replace("every: 5", "every: 5, by: loss"), encoding="utf-8")
+    members = cli.json(f"{WORDS} --name it")["members"]
+    with (here / "runs/it/lineage.csv").open() as table:
+        rows = list(csv.DictReader(table))
+    of_all = scalars(here / "runs/it")
+    for name in ("loss", "lr"):
+        steps = {
+            step: [float(row[name]) for row in rows if row["step"] == step] for step in ("5", "10", "12")
+        }
+        for what, function in (("mean", fmean), ("lowest", min), ("highest", max)):
+            known = [(int(step), pytest.approx(function(column))) for step, column in steps.items()]
+            assert of_all[f"population/{name}/{what}"] == known
+    copied = [row for row in rows if row["member"] != row["parent"]]
+    assert copied
+    for one in members:
+        own = [row for row in rows if int(row["member"]) == one["member"]]
+        curve = scalars(Path(one["run_dir"]))["run/lr"]
+        assert curve == [(int(row["step"]), pytest.approx(float(row["lr"]))) for row in own[:2]]
+        changes = json.loads((Path(one["run_dir"]) / "run.json").read_text()).get("changes", [])
+        new = {(int(row["step"]), float(row["lr"])) for row in own if row in copied}
+        assert {(step, value) for step, _, value in changes} == new
+
+
+def test_the_report_of_a_population_is_of_its_members(here: Path, cli: Commands, file: Path) -> None:
+    cli(f"{WORDS} --name it --steps 4")
+    assert "3 runs" in cli("report runs/it")
+    text = (here / "report.html").read_text(encoding="utf-8")
+    assert all(f"member-{member}" in text for member in range(3))
+
+
+def test_a_population_is_shown_as_its_best_run_and_is_in_the_list(
+    here: Path, cli: Commands, file: Path
+) -> None:
+    best = cli.json(f"{WORDS} --name it --steps 4")["best"]["run_dir"]
+    assert cli("show runs/it") == cli(f"show {best}")
+    assert "A league of capture the flag" in cli("show")
+    assert list(cli.json("show")["populations"]) == ["flags", "pole", "toy"]
+    assert "pole: is a population, not a scenario" in cli.refused("show pole")

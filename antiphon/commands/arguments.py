@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.engine.parts.settings import PartsSettings
-from antiphon.engine.runs.directory import RunDirectory, numbered
-from antiphon.engine.runs.library import MADE_IN_PYTHON, scenario_names, template_named
+from antiphon.engine.runs.directory import RunDirectory, numbered, run_folder
+from antiphon.engine.runs.library import MADE_IN_PYTHON, as_template, scenario_names, template_named
 from antiphon.engine.runs.python_template import Buildable, PythonTemplate, load_python
 from antiphon.engine.virtual.profile import VirtualSettings, find_profile
 from antiphon.errors import RunError, ScenarioError, suggest
@@ -41,28 +41,36 @@ _PYTHON = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _DIRECTORY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
-def scenario_template(name: str, python: str | None = None) -> Template | PythonTemplate:
-    """Return the template of a library name, a YAML file, a run directory (its resolved scenario) or `MODULE:FUNCTION`.
+def scenario_template(
+    scenario: Buildable | Template | str | Path, python: str | None = None
+) -> Template | PythonTemplate:
+    """Return the template of a library name, a YAML file, a run directory, `MODULE:FUNCTION` or a Python object.
 
     Args:
-        name: Of the scenario.
+        scenario: The scenario. Of a run directory it is the resolved one; of a population's, that of its best run.
         python: The `--scenario` with which a run directory's Python objects are made of its values.
 
     Raises:
         ScenarioError: There is no such template.
         RunError: It is a run whose scenario holds Python objects; or with `python`, no run.
     """
+    if not isinstance(scenario, str | Path):
+        return as_template(scenario)
+    name = str(scenario)
     if python is None and _PYTHON.fullmatch(name):
         return load_python(name)
-    if python is None and (name in scenario_names() or not (Path(name) / "scenario.yaml").is_file()):
+    if python is None and name in scenario_names():
         return template_named(name)
-    if python is not None or (Path(name) / "run.json").is_file():
-        directory = RunDirectory.open(name)
-        scenario = given_scenario(directory, python)
-        if scenario is not None:
-            return PythonTemplate(base=scenario, source=python or name)
+    folder = run_folder(name)
+    if python is None and not (folder / "scenario.yaml").is_file():
+        return template_named(name)
+    if python is not None or (folder / "run.json").is_file():
+        directory = RunDirectory.open(folder)
+        given = given_scenario(directory, python)
+        if given is not None:
+            return PythonTemplate(base=given, source=python or name)
         directory.check_document()
-    document = Path(name) / "scenario.yaml"
+    document = folder / "scenario.yaml"
     return Template.from_yaml(read_file(document), str(document))
 
 

@@ -145,18 +145,17 @@ def check_study(study: StudySpec, options: StudyOptions) -> Findings:
 
 def check_population(population: PopulationSpec, values: Mapping[str, Any]) -> Findings:
     """Check the first member of a population, and that the others differ from it in hyperparameters alone."""
-    from antiphon.engine.populations.selection import initial_values
+    from antiphon.engine.populations.run import requests_of
     from antiphon.engine.state.hyperparameters import differences_of
 
     found = Findings(population.population, population.population)
-    template = template_named(population.scenario)
-    fixed = {**population.set, **values}
-    first, *others = ({**fixed, **own} for own in initial_values(population))
-    scenario = _examine(found, "member 0", template, population.variant, first)
+    population = population.with_keys(set={**population.set, **values})
+    first, *others = requests_of(population, template_named(population.scenario))
+    scenario = _examine(found, "member 0", first.template, first.variant, first.values)
     if scenario is not None:
         try:
-            for own in others:
-                differences_of(scenario, template.resolve(population.variant, own))
+            for other in others:
+                differences_of(scenario, other.scenario)
         except ScenarioError as error:
             found.add("members", [DocumentError((), str(error))], [])
     return found

@@ -62,10 +62,10 @@ def run_population(
     spec = spec.with_keys(**{key: value for key, value in given.items() if value is not None})
     directory = new_directory(logdir, name, spec.population)
     if exist == "number":
-        taken, directory = directory, next(filter(is_free, numbered(directory)))
+        taken, exist = directory, "error"
+        directory = next(place for place in numbered(taken) if is_free(place))
         if directory != taken:
             remark(f"{taken.name} already exists: this population is called {directory.name}")
-        exist = "error"
     settings["command"] = ("antiphon", *sys.argv[1:])
     run = PopulationRun(spec, template_named(spec.scenario), directory, exist=exist, **settings)
     return train_population(run, json, checkpoint_every)

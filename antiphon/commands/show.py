@@ -16,6 +16,7 @@ from antiphon.envs import describe, ids
 from antiphon.errors import ScenarioError
 from antiphon.kinds import kinds_of, own_keys_of, sections, summary_of
 from antiphon.scenarios import Scenario, Template, json_schema
+from antiphon.scenarios.population import populations
 from antiphon.scenarios.schema import schema_text
 from antiphon.telemetry.timeline import raster_lines
 from antiphon.terminal.output import console, print_json, remark, show_table
@@ -117,21 +118,26 @@ def _is_environment(name: str) -> bool:
 
 
 def _list(json: bool) -> None:
-    found = templates()
+    found, trained = templates(), populations()
     if json:
         scenarios = {
             name: {"description": template.description, "variants": list(template.variants)}
             for name, template in found.items()
         }
-        print_json({"scenarios": scenarios, "environments": list(ids())})
+        of_members = {name: {"description": one.description} for name, one in trained.items()}
+        print_json({"scenarios": scenarios, "populations": of_members, "environments": list(ids())})
         return
     rows = [
-        [name, template.description.partition(": ")[0].split(". ")[0], ", ".join(template.variants)]
-        for name, template in found.items()
+        [name, _head(template.description), ", ".join(template.variants)] for name, template in found.items()
     ]
     show_table(["scenario", "", "variants"], rows)
+    show_table(["population", ""], [[name, _head(one.description)] for name, one in trained.items()])
     show_table(["environment"], [[name] for name in ids()])
     remark("antiphon show NAME describes a scenario; antiphon run NAME runs it")
+
+
+def _head(description: str) -> str:
+    return description.partition(": ")[0].split(". ")[0]
 
 
 def _environment(name: str, values: Mapping[str, Any], json: bool) -> None:

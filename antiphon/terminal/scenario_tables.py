@@ -6,7 +6,6 @@ import json as json_text
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from rich.text import Text
@@ -14,7 +13,7 @@ from rich.text import Text
 from antiphon.commands.arguments import scenario_template
 from antiphon.engine.planning.memory_estimate import MemoryEstimate
 from antiphon.engine.planning.plan import CohortPlan, Plan, plan
-from antiphon.engine.runs.directory import RunDirectory
+from antiphon.engine.runs.directory import RunDirectory, run_folder
 from antiphon.engine.runs.python_template import other_variants
 from antiphon.files import finite
 from antiphon.terminal.explain import built, explain, explain_template, explain_verdicts
@@ -137,7 +136,8 @@ def show_scenario(
     resolved = template.resolve_values(variant, values)
     scenario = template.resolve(variant, values)
     system = built(scenario)
-    run = RunDirectory.open(what) if (Path(what) / "run.json").is_file() else None
+    folder = run_folder(what)
+    run = RunDirectory.open(folder) if (folder / "run.json").is_file() else None
     facts = {} if run is None else run.facts
     settings = {name: facts[name] for name in ("backend", "device") if name in facts}
     found = plan(scenario, system=system, **settings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,9 @@ class Population:
         )
         distinct = set(zip(map(id, given), seeds, strict=False))
         if not seeds or not len(distinct) == len(seeds) == len(given):
-            raise ScenarioError(f"seeds: got {seeds}; give different ones, at least one")
+            raise ScenarioError(
+                f"seeds: got {seeds} for {len(given)} scenarios; give each one, and different ones to equal scenarios"
+            )
         for other in given[1:]:
             differences_of(given[0], other)
         reason = "every seed needs one of its own"
@@ -124,7 +126,7 @@ class Population:
         watch = any(simulation.row_steps.due(step) for simulation in self.simulations)
         self._shared = False
         ends, learned = joint.step(step, watch=watch)
-        for place, what in joint.stopped.items():
+        for place, what in joint.union.divergence.stopped.items():
             if self.simulations[place] in running:
                 _leave(self.simulations[place], what)
         joint.means.add(learned)
@@ -147,10 +149,6 @@ class Population:
         for simulation, sums in zip(self.simulations, self._joint.share(), strict=True):
             if isinstance(simulation.backend, Replica) and simulation.diverged is None:
                 simulation._train_means.load_state_dict(sums)
-
-    def steps(self, count: int) -> Iterator[list[StepInfo]]:
-        """Take `count` steps, one at a time."""
-        return (self.step() for _ in range(count))
 
     def run(self, steps: int | None = None, *, epochs: float | None = None) -> None:
         """Run for `steps` or `epochs` (see `Simulation.run`); with neither, until `training.steps` have been done.
@@ -197,6 +195,8 @@ class Population:
         simulation = self.simulations[member]
         there = simulation.scenario
         changes = differences_of(there, scenario.model_copy(update={"env": there.env}))
+        if not changes and event is None:
+            return
         shown = ", ".join(f"{key} is {value:.4g}" for key, value in changes)
         simulation._set_all(changes, event or f"{shown} from here on")
         if simulation._writer is not None:
@@ -210,7 +210,8 @@ class Population:
             simulation._env.close()
             simulation._world = self._joint.world.runners[member]
             simulation._env = simulation._world.env
-            simulation.backend = self._joint.revived(member)  # type: ignore[assignment]
+            self._joint.engine.divergence.revive(member)
+            simulation.backend = Replica(self._joint, member)  # type: ignore[assignment]
         simulation.now, simulation.diverged = now, None
         simulation.backend.load_state_dict(copy_tree(state))
         simulation._train_means = MeanAccumulator(simulation._system)
@@ -249,20 +250,17 @@ def sequential_reason(simulation: Simulation, backend: str, count: int) -> str |
 
     None: they are stepped together. ScenarioError where they are not, but would have to play against each other.
     """
-    reason = _sequential_reason(simulation, backend, count)
-    env = simulation.world.env
+    system, env = simulation._system, simulation.world.env
+    if backend in ("native", "reference"):
+        reason: str | None = f"the {backend} backend was requested"
+    elif count == 1:
+        reason = "there is only one"
+    else:
+        alone = [f"'{name}' runs unstacked: {why}" for name, why in reasons_alone(system).items()]
+        reason = sequential_reason_of(system, alone)
     if reason is not None and count > 1 and isinstance(env, Arena) and env.league:
         fix = "change that, or set league to false"
         raise ScenarioError(
             f"env.league: members meet only where they are stepped together, and {reason}; {fix}"
         )
     return reason
-
-
-def _sequential_reason(simulation: Simulation, backend: str, count: int) -> str | None:
-    if backend in ("native", "reference"):
-        return f"the {backend} backend was requested"
-    if count == 1:
-        return "there is only one"
-    alone = [f"'{name}' runs unstacked: {why}" for name, why in reasons_alone(simulation._system).items()]
-    return sequential_reason_of(simulation._system, alone)

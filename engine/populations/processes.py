@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from itertools import pairwise
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -41,10 +41,8 @@ def alone(own: Mapping[int, Any], wanted: Collection[int] | None = None) -> Mapp
     return own
 
 
-class Work(Protocol):
-    """What a process does with its share of the members; it is sent there, and called with its meeting."""
-
-    def __call__(self, share: Sequence[int], meeting: Meeting) -> Any: ...
+Work = Callable[[Sequence[int], Meeting], Any]
+"""What a process does with its share of the members; it is sent there, and called with its meeting."""
 
 
 def divided(

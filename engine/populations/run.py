@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Self
 
 from antiphon.engine.base_simulation import BaseSimulation, StepInfo
@@ -19,14 +19,13 @@ from antiphon.engine.populations.figure import lineage_svg
 from antiphon.engine.populations.population import Population
 from antiphon.engine.populations.processes import Meeting, alone, divided
 from antiphon.engine.populations.selection import (
-    Copy,
     Entry,
     Score,
-    copies,
     initial_values,
     metric_of,
     quality,
     score_of,
+    selected,
 )
 from antiphon.engine.runs.directory import POPULATION, is_free, remove_run
 from antiphon.engine.runs.library import MADE_IN_PYTHON
@@ -36,10 +35,12 @@ from antiphon.engine.runs.python_template import PythonTemplate, load_python
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run_loop import Observer, Outcome
 from antiphon.engine.runs.seeds import MultiSeedRun
-from antiphon.errors import RunError
+from antiphon.engine.state.hyperparameters import ELSEWHERE
+from antiphon.errors import RunError, ScenarioError
 from antiphon.files import fitting, write_csv, write_text
 from antiphon.manifests import read_checked, write_checked
-from antiphon.scenarios import Scenario, Template
+from antiphon.scenarios import Template
+from antiphon.scenarios.parameters import ParameterSpec
 from antiphon.scenarios.population import PopulationSpec
 from antiphon.spec import plain
 from antiphon.telemetry.channels.documents import lineage_document
@@ -47,7 +48,7 @@ from antiphon.telemetry.channels.tags import GRAPH, PLUGIN
 from antiphon.telemetry.event_file import SUFFIX, EventFile
 from antiphon.telemetry.figures import Figure
 
-__all__ = ["LINEAGE", "PopulationRun", "Selection"]
+__all__ = ["LINEAGE", "PopulationRun", "Selection", "requests_of"]
 
 LINEAGE, FIGURE = "lineage.csv", "lineage.svg"
 
@@ -69,10 +70,10 @@ class Selection(Observer):
     """The processes that members are divided over."""
     meeting: Meeting = alone
     """With the processes of the other members."""
-    writes: bool = True
-    """Whether this process writes the lineage."""
     until: int | None = None
     """The step at which it stops; None: it has not begun."""
+    writes: bool = True
+    """Whether this process writes the lineage."""
     _events: EventFile | None = None
     _drawn: int = 0
     """Entries of the newest drawing."""
@@ -93,11 +94,6 @@ class Selection(Observer):
     def path(self, member: int) -> Path:
         """The run directory of a member."""
         return self.directory / f"member-{member:0{len(str(self.spec.members - 1))}}"
-
-    def scenario(self, values: Mapping[str, float]) -> Scenario:
-        """Return a member's scenario with values of the parameters that vary."""
-        found = self.template.resolve(self.spec.variant, {**self.spec.set, **values})
-        return found if self.spec.steps is None else found.with_training(steps=self.spec.steps)
 
     # --- between steps -----------------------------------------------------------------------------------
 
@@ -122,30 +118,26 @@ class Selection(Observer):
     def _select(self, population: Population, step: int) -> None:
         assert self.spec.select is not None
         places = self._places(population)
-        own = {
-            member: astuple(self._score(population.simulations[place])) for member, place in places.items()
-        }
+        own = {member: self._score(population.simulations[place]) for member, place in places.items()}
         known = self.meeting(own, range(self.spec.members))
-        scores = [Score(*known.get(member, (math.nan,))) for member in range(self.spec.members)]
-        before, metric = self.values, str(self.metric)
-        chosen = copies(self.spec, self.spec.select, step, metric, scores, before)
-        parents = {copy.member: copy for copy in chosen}
+        scores = [Score(*known.get(member, (None,))) for member in range(self.spec.members)]
+        entries = selected(self.spec, self.spec.select, step, self.metric, scores, self.values)
+        copied = [entry for entry in entries if entry.copied]
         learned = {
-            one.parent: population.learned(places[one.parent]) for one in chosen if one.parent in places
+            parent: population.learned(places[parent])
+            for parent in {entry.parent for entry in copied}
+            if parent in places
         }
-        states = self.meeting(learned, {parents[member].parent for member in places if member in parents})
-        for copy in chosen:
-            if copy.member in places:
-                population.load_learned(places[copy.member], states[copy.parent])
-                self._explore(population, copy, f"copied from member {copy.parent}")
-        for member, score in enumerate(scores):
-            copy = parents.get(member, Copy(member, member, before[member]))
-            self._add(step, copy, score)
+        states = self.meeting(learned, {entry.parent for entry in copied if entry.member in places})
+        for entry in copied:
+            if entry.member in places:
+                population.load_learned(places[entry.member], states[entry.parent])
+                self._explore(population, entry, f"copied from member {entry.parent}")
+        self.lineage += entries
         self._write()
         self._write_events(step)
-        values = self.values
         for member, place in places.items():
-            rows = [Figure("run", "", name, value) for name, value in values[member].items()]
+            rows = [Figure("run", "", name, value) for name, value in entries[member].values.items()]
             log_figures(population.simulations[place], step, rows)
 
     def _revive(self, population: Population, step: int) -> None:
@@ -163,18 +155,19 @@ class Selection(Observer):
         own = {parent: simulations[places[parent]].backend.state_dict()} if parent in places else {}
         states = self.meeting(own, [parent] if any(member in places for member in diverged) else [])
         for member in diverged:
-            copy = Copy(member, parent, self.values[parent])
+            entry = Entry(step, member, parent, None, 0.0, self.values[parent])
             if member in places:
                 population.revive(places[member], step + 1, states[parent])
                 line = f"copied from member {parent} since it diverged ({diverged[member]})"
-                self._explore(population, copy, line)
-            self._add(step, copy, Score(math.nan))
+                self._explore(population, entry, line)
+            self.lineage.append(entry)
         self._write()
 
-    def _explore(self, population: Population, copy: Copy, line: str) -> None:
-        shown = ", ".join(f"{name} {value:.4g}" for name, value in copy.values.items())
-        place = self._places(population)[copy.member]
-        population.explore(place, self.scenario(copy.values), f"{line}; continues with {shown}")
+    def _explore(self, population: Population, entry: Entry, line: str) -> None:
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in entry.values.items())
+        place = self._places(population)[entry.member]
+        scenario = _request(self.spec, self.template, entry.values).scenario
+        population.explore(place, scenario, f"{line}; continues with {shown}")
 
     def _score(self, simulation: BaseSimulation) -> Score:
         if self.metric is None:
@@ -188,7 +181,7 @@ class Selection(Observer):
         if outcome.status == "done":
             member, step = simulation.seed - self.spec.seed, simulation.now
             self.lineage = [one for one in self.lineage if (one.member, one.step) != (member, step)]
-            self._add(step, Copy(member, member, self.values[member]), self._score(simulation))
+            self.lineage.append(Entry(step, member, member, *self._score(simulation), self.values[member]))
             self._write()
 
     # --- on disk -----------------------------------------------------------------------------------------
@@ -201,17 +194,17 @@ class Selection(Observer):
         for path in self.directory.glob(f"events.out.tfevents.*{SUFFIX}"):
             path.unlink()
         self._events, self._drawn = EventFile(self.directory), 0
-        for selected in sorted({entry.step for entry in self.lineage} - {until}):
-            self._write_events(selected)
+        for earlier in sorted({entry.step for entry in self.lineage} - {until}):
+            self._write_events(earlier)
 
     def finish(self) -> None:
         """Write the events of the run's end, and close their file."""
         assert self.until is not None  # it has begun
+        assert self._events is not None
         self._write_events(self.until)
         if self._drawn < len(self.lineage):
-            self._draw(self.until, self.lineage)
-        if self._events is not None:
-            self._events.close()
+            self._draw(self._events, self.until, self.lineage)
+        self._events.close()
 
     def read(self) -> None:
         """Take over the lineage of an earlier session; RunError where it is damaged, or another population's."""
@@ -229,10 +222,6 @@ class Selection(Observer):
                 f"{own.get(differing[0])}); choose another name"
             )
 
-    def _add(self, step: int, copy: Copy, score: Score) -> None:
-        value = None if math.isnan(score.value) else score.value
-        self.lineage.append(Entry(step, copy.member, copy.parent, value, score.error, dict(copy.values)))
-
     def _write(self) -> None:
         if not self.writes:
             return
@@ -249,9 +238,10 @@ class Selection(Observer):
         }
         write_checked(self.directory / POPULATION, facts)
         head = ["step", "member", "parent", self.metric or "score", "standard_error", *names]
-        fixed = [[one.step, one.member, one.parent, one.score, one.error] for one in self.lineage]
-        varying = [[one.values[name] for name in names] for one in self.lineage]
-        rows = [[*first, *then] for first, then in zip(fixed, varying, strict=True)]
+        rows = [
+            [one.step, one.member, one.parent, one.score, one.error, *(one.values[name] for name in names)]
+            for one in self.lineage
+        ]
         write_csv(self.directory / LINEAGE, [head, *rows])
 
     def _write_events(self, step: int) -> None:
@@ -261,29 +251,23 @@ class Selection(Observer):
         if self._events is not None and len(now) >= self.spec.members:
             self._events.scalars(step, self._scalars(now))
             if len(before) >= 1.2 * self._drawn:  # not each time: the event file keeps all drawings
-                self._draw(step, before)
+                self._draw(self._events, step, before)
             self._events.sync()
 
-    def _draw(self, step: int, lineage: Sequence[Entry]) -> None:
+    def _draw(self, events: EventFile, step: int, lineage: Sequence[Entry]) -> None:
         picture, self._drawn = lineage_svg(lineage, self.spec, self.metric), len(lineage)
         write_text(self.directory / FIGURE, picture)
-        if self._events is not None:
-            document = lineage_document(self.spec.population, picture)
-            self._events.document(step, GRAPH, json.dumps(document), PLUGIN)
+        events.document(step, GRAPH, json.dumps(lineage_document(self.spec.population, picture)), PLUGIN)
 
     def _scalars(self, entries: list[Entry]) -> list[tuple[str, str, float]]:
         """Mean and range over the members, of the score and of each value: tag, display name and number."""
         columns = {str(self.metric): [one.score for one in entries if one.score is not None]}
         columns |= {name: [one.values[name] for one in entries] for name in self.spec.vary}
         return [
-            (f"population/{name}/{what}", f"{name} {what}", number)
+            (f"population/{name}/{what}", f"{name} {what}", function(column))
             for name, column in columns.items()
+            for what, function in (("mean", fmean), ("lowest", min), ("highest", max))
             if column
-            for what, number in (
-                ("mean", sum(column) / len(column)),
-                ("lowest", min(column)),
-                ("highest", max(column)),
-            )
         ]
 
 
@@ -336,18 +320,8 @@ class PopulationRun:
         if jobs > 1 and isinstance(template, PythonTemplate) and not template.importable:
             line = f"{template.source} cannot be imported by other processes; put it into a module"
             raise RunError(f"--jobs {jobs}: {line}")
-        requests = [
-            Request(
-                template=template,
-                variant=spec.variant,
-                values={**spec.set, **values},
-                steps=spec.steps,
-                stop_at=self.selection.until if until is None else until,
-                seed=spec.seed + member,
-                **settings,
-            )
-            for member, values in enumerate(initial_values(spec))
-        ]
+        stop_at = self.selection.until if until is None else until
+        requests = requests_of(spec, template, stop_at=stop_at, **settings)
         self.runs = MultiSeedRun(
             requests,
             [self.selection.path(member) for member in range(spec.members)],
@@ -436,9 +410,9 @@ class PopulationRun:
             for bar in bars:
                 bar.advance(len(group) / selection.spec.members)
 
-        found: list[_Trained] = divided(
+        found = divided(
             str(selection.directory),
-            _Training(self.runs, selection, group, every),
+            partial(self._train_share, group, every),
             group,
             selection.jobs,
             ray=self._ray,
@@ -447,40 +421,55 @@ class PopulationRun:
         )
         for bar in bars:
             bar.close()
-        selection.metric, selection.lineage = found[0].metric, found[0].lineage
+        outcomes, lineages, metrics = zip(*found, strict=True)
+        selection.metric, selection.lineage = metrics[0], lineages[0]
         known = {(entry.step, entry.member) for entry in selection.lineage}
-        for other in found[1:]:
-            selection.lineage += [one for one in other.lineage if (one.step, one.member) not in known]
-        return [outcome for one in found for outcome in one.outcomes]
+        for other in lineages[1:]:  # which has the ends of other members
+            selection.lineage += [one for one in other if (one.step, one.member) not in known]
+        return [outcome for share in outcomes for outcome in share]
 
-
-@dataclass(frozen=True)
-class _Trained:
-    """What comes of a share of the members; the lineage is of all, but for the ends of members of other shares."""
-
-    outcomes: list[Outcome]
-    lineage: list[Entry]
-    metric: str | None
-
-
-@dataclass(frozen=True)
-class _Training:
-    """The training of a share of the members of a group in a process of its own (`Work`)."""
-
-    runs: MultiSeedRun
-    selection: Selection
-    group: Sequence[int]
-    every: int | None
-
-    def __call__(self, share: Sequence[int], meeting: Meeting) -> _Trained:
-        """Train the share."""
-        selection, until = self.selection, self.runs.until
-        selection.meeting, selection.writes = meeting, share[0] == self.group[0]
+    def _train_share(
+        self, group: Sequence[int], every: int | None, share: Sequence[int], meeting: Meeting
+    ) -> tuple[list[Outcome], list[Entry], str | None]:
+        """Train a share of the members of a group in a process of its own; the one with the first share writes the lineage."""
+        selection = self.selection
+        selection.meeting, selection.writes = meeting, share[0] == group[0]
         if selection.writes:
-            selection.begin(self.runs.start, until)
+            selection.begin(self.runs.start, self.until)
         try:
-            outcomes = self.runs.train_group(share, [selection], self.every, selection.steps_of, self.group)
+            outcomes = self.runs.train_group(share, [selection], every, selection.steps_of, group)
         finally:
             if selection.writes:
                 selection.finish()
-        return _Trained(outcomes, selection.lineage, selection.metric)
+        return outcomes, selection.lineage, selection.metric
+
+
+def requests_of(spec: PopulationSpec, template: Template | PythonTemplate, **settings: Any) -> list[Request]:
+    """Return the request of each member of a population, with its initial values.
+
+    Raises:
+        ScenarioError: A parameter that varies cannot have a value of its range or list.
+    """
+    for name, within in spec.vary.items():
+        known = template.parameters.get(name)
+        if not isinstance(known, ParameterSpec):
+            continue  # no parameter, or one of a Python function: the scenario says so
+        ends = within if isinstance(within, tuple) else (within.low, within.high)
+        problem = next(filter(None, map(known.problem, ends)), None)
+        if known.type == "int":
+            problem = f"is a whole number: structure, which cannot vary within a population; {ELSEWHERE}"
+        if problem is not None:
+            raise ScenarioError(f"population: vary.{name}: {problem}")
+    each = enumerate(initial_values(spec))
+    return [_request(spec, template, values, seed=spec.seed + member, **settings) for member, values in each]
+
+
+def _request(
+    spec: PopulationSpec,
+    template: Template | PythonTemplate,
+    values: Mapping[str, float],
+    **settings: Any,
+) -> Request:
+    """Return the request of a member with values of the parameters that vary."""
+    of_all: dict[str, Any] = {"template": template, "variant": spec.variant, "steps": spec.steps}
+    return Request(values={**spec.set, **values}, **of_all, **settings)

@@ -8,32 +8,28 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.errors import ScenarioError, suggest
 from antiphon.scenarios.population import PopulationSpec, RangeSpec, SelectionSpec
-from antiphon.scenarios.training import RETURN, is_of_env, less_is_better, split_metric
+from antiphon.scenarios.training import RETURN, is_of_env, less_is_better
 
-__all__ = ["Copy", "Entry", "Score", "copies", "initial_values", "metric_of", "quality", "score_of"]
+__all__ = ["Entry", "Score", "initial_values", "metric_of", "quality", "score_of", "selected"]
 
 _ERRORS = 2.0
 """Standard errors of their difference by which two scores must differ."""
 
 
-@dataclass(frozen=True)
-class Score:
-    """A member's score; NaN: unknown, or it has diverged.
+class Score(NamedTuple):
+    """A member's score."""
 
-    Attributes:
-        value: The metric.
-        error: Its standard error; 0 where it is unknown.
-    """
-
-    value: float
+    value: float | None
+    """The metric; None: unknown, or the member has diverged."""
     error: float = 0.0
+    """Its standard error; 0 where it is unknown."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +52,10 @@ class Entry:
     error: float
     values: dict[str, float]
 
-
-@dataclass(frozen=True)
-class Copy:
-    """One member's replacement by another, with the values it goes on with."""
-
-    member: int
-    parent: int
-    values: Mapping[str, Any]
+    @property
+    def copied(self) -> bool:
+        """Whether the member was replaced."""
+        return self.parent != self.member
 
 
 def initial_values(spec: PopulationSpec) -> list[dict[str, Any]]:
@@ -107,24 +99,28 @@ def score_of(simulation: BaseSimulation, metric: str) -> Score:
         ScenarioError: It has no such metric.
     """
     if simulation.diverged is not None:
-        return Score(math.nan)
+        return Score(None)
     episodes = simulation.world.episodes
     if metric == RETURN and episodes is not None:
         newest = episodes.returns["reward"][episodes.finished > 0]
         if not len(newest):
-            return Score(math.nan)
+            return Score(None)
         spread = float(newest.std()) if len(newest) > 1 else 0.0
         return Score(float(newest.mean()), spread / math.sqrt(len(newest)))
     if is_of_env(metric):
         measured = simulation.world.figures()
         if measured or episodes is None:  # else no episode has ended yet
             _check_known(metric, measured)
-        return Score(measured.get(metric, math.nan))
+        return Score(measured.get(metric))
     splits = simulation.world.env.splits
     evaluation = simulation.evaluate("validation" if "validation" in splits else "train")
-    _check_known(split_metric(metric)[1], [name for own in evaluation.agents.values() for name in own])
+    of_readouts = [name for agent in evaluation.readout for name in evaluation.agents.get(agent, {})]
+    of_agents = [f"{agent}.{name}" for agent, own in evaluation.agents.items() for name in own]
+    _check_known(metric, dict.fromkeys([*of_readouts, *of_agents]))
     value = evaluation.score(metric)
-    is_share = metric.endswith("accuracy") and evaluation.examples > 0
+    if math.isnan(value):
+        return Score(None)
+    is_share = metric.endswith("accuracy")
     return Score(value, math.sqrt(value * (1 - value) / evaluation.examples) if is_share else 0.0)
 
 
@@ -137,21 +133,21 @@ def _check_known(metric: str, known: Collection[str]) -> None:
 
 
 def quality(score: float | None, metric: str | None) -> float:
-    """Return a score turned so that more is better; None or NaN: unknown, which is worst."""
-    if score is None or math.isnan(score):
+    """Return a score turned so that more is better; None: unknown, which is worst."""
+    if score is None:
         return -math.inf
     return -score if metric is not None and less_is_better(metric) else score
 
 
-def copies(
+def selected(
     spec: PopulationSpec,
     select: SelectionSpec,
     step: int,
-    metric: str,
+    metric: str | None,
     scores: Sequence[Score],
-    values: Sequence[Mapping[str, Any]],
-) -> list[Copy]:
-    """Return the replacements of a selection.
+    values: Sequence[dict[str, float]],
+) -> list[Entry]:
+    """Return what becomes of each member at a selection.
 
     Args:
         spec: The population.
@@ -164,7 +160,7 @@ def copies(
     goodness = [quality(score.value, metric) for score in scores]
     order = sorted(range(len(scores)), key=lambda member: (-goodness[member], member))
     count = max(1, int(len(order) * select.copy_share))
-    found = []
+    found = [Entry(step, n, n, *score, values[n]) for n, score in enumerate(scores)]
     for member in order[-count:]:
         draw = random.Random(f"{spec.seed}/{step}/{member}")
         parent = draw.choice(order[:count])
@@ -174,5 +170,5 @@ def copies(
                 name: _perturbed(values[parent][name], within, select.factors, draw)
                 for name, within in spec.vary.items()
             }
-            found.append(Copy(member, parent, changed))
+            found[member] = Entry(step, member, parent, *scores[member], changed)
     return found

@@ -6,12 +6,13 @@ import importlib
 import math
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 from antiphon.engine.populations.selection import metric_of, score_of
-from antiphon.engine.runs.library import template_named
-from antiphon.engine.runs.python_template import Buildable, PythonTemplate
+from antiphon.engine.runs.library import as_template
+from antiphon.engine.runs.python_template import Buildable
 from antiphon.engine.runs.request import Request
 from antiphon.engine.simulation import Simulation
 from antiphon.engine.state.hyperparameters import differences_of
@@ -57,11 +58,7 @@ def trainable(
         tune = importlib.import_module("ray.tune")
     except ImportError:
         raise RunError("tune: Ray Tune is not installed; pip install 'antiphon[tune]'") from None
-    template: Template | PythonTemplate
-    if isinstance(scenario, str | Path):
-        template = template_named(scenario)
-    else:
-        template = scenario if isinstance(scenario, Template) else PythonTemplate.of(scenario)
+    template = as_template(scenario)
     request = Request(template=template, variant=variant, values=values or {}, steps=steps, device=device)
     return type(template.name, (_Trial, tune.Trainable), {"request": request, "every": every, "by": by})
 
@@ -77,16 +74,9 @@ class _Trial:
     def setup(self, config: Mapping[str, Any]) -> None:
         """Build the simulation of a config, at step 0."""
         given = dict(config)
-        seed, base = given.pop("seed", 0), self.request
-        self._own = Request(
-            template=base.template,
-            variant=base.variant,
-            values={**base.values, **given},
-            steps=base.steps,
-            seed=seed,
-            device=base.device,
-        )
-        self.simulation = Simulation(self._own.scenario, seed=seed, device=base.device)
+        seed, values = given.pop("seed", 0), {**self.request.values, **given}
+        self._own = replace(self.request, values=values, seed=seed)
+        self.simulation = Simulation(self._own.scenario, seed=seed, device=self._own.device)
         self._steps = 0
 
     def step(self) -> dict[str, Any]:
@@ -98,7 +88,7 @@ class _Trial:
                 self.simulation.step()
         metric = metric_of(self.simulation) if self.by is None else self.by
         score = score_of(self.simulation, metric).value
-        if math.isnan(score):
+        if score is None:
             score = math.inf if less_is_better(metric) else -math.inf
         return {metric: score, "steps": self._steps, "done": self._steps >= until}
 

@@ -64,6 +64,7 @@ __all__ = [
     "now",
     "numbered",
     "remove_run",
+    "run_folder",
     "scenario_text",
     "versions",
 ]
@@ -132,6 +133,14 @@ def _objects(described: Any, place: str) -> Iterator[str]:
         items = described.items() if isinstance(described, Mapping) else enumerate(described)
         for key, value in items:
             yield from _objects(value, f"{place}.{key}" if place else str(key))
+
+
+def run_folder(path: str | Path) -> Path:
+    """Return the folder of a run: a folder itself, or where it is a population's, that of the best run in it."""
+    path = Path(path)
+    population = path / POPULATION
+    best = read_checked(population).get("best") if population.is_file() else None
+    return path if best is None else path / Path(str(best)).name
 
 
 def is_free(path: Path) -> bool:
@@ -253,9 +262,7 @@ class RunDirectory:
 
         RunError where it holds none, a damaged one, or one of another format.
         """
-        path = Path(path)
-        if (population := path / POPULATION).is_file() and (best := read_checked(population).get("best")):
-            path = path / Path(str(best)).name
+        path = run_folder(path)
         place = path / _RUN
         if not os.path.lexists(place):
             raise RunError(f"{path}: no run there (a run directory holds run.json)")

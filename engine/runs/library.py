@@ -6,11 +6,12 @@ import os
 from functools import cache
 from pathlib import Path
 
-from antiphon.engine.runs.python_template import PythonTemplate, load_python
+from antiphon.engine.runs.python_template import Buildable, PythonTemplate, load_python
 from antiphon.errors import ScenarioError, suggest
-from antiphon.scenarios import Template, catalogue, library_names, load
+from antiphon.scenarios import Scenario, Template, catalogue, library_names, load
+from antiphon.scenarios.population import find_population
 
-__all__ = ["MADE_IN_PYTHON", "scenario_names", "template_named", "templates"]
+__all__ = ["MADE_IN_PYTHON", "as_template", "scenario_names", "template_named", "templates"]
 
 MADE_IN_PYTHON = {
     "gpt": "antiphon.engine.split.library:gpt",
@@ -39,12 +40,31 @@ def template_named(name: str | Path) -> Template | PythonTemplate:
     """
     if str(name) in MADE_IN_PYTHON:
         return _made(str(name))
+    if (population := find_population(name)) is not None:
+        fix = f"antiphon run trains it; its scenario is {population.scenario}"
+        raise ScenarioError(f"{name}: is a population, not a scenario; {fix}")
     path = Path(name)
     bare = not path.suffix and path.parent == Path()
     known = str(name) in library_names() or os.path.exists(path)  # False, where it is too long for a file's
     if bare and not known:
         raise ScenarioError(f"no scenario {str(name)!r}{suggest(str(name), scenario_names())}")
     return load(name)
+
+
+def as_template(scenario: Buildable | Template | str | Path) -> Template | PythonTemplate:
+    """Return the template of a scenario as Python has it: a template, a name or file, a scenario, or a function that returns one.
+
+    Raises:
+        ScenarioError: It is none of these, or there is no such scenario.
+    """
+    if isinstance(scenario, str | Path):
+        return template_named(scenario)
+    if isinstance(scenario, Template):
+        return scenario
+    if isinstance(scenario, Scenario) or callable(scenario):
+        return PythonTemplate.of(scenario)
+    kind = type(scenario).__name__
+    raise ScenarioError(f"scenario: must be a scenario, a template, a name or a function, not {kind}")
 
 
 @cache

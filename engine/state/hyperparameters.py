@@ -26,6 +26,7 @@ from antiphon.scenarios.training import OptimiserSpec
 from antiphon.spec import Spec, written_key
 
 __all__ = [
+    "ELSEWHERE",
     "OF_AGENTS",
     "OF_CHANNELS",
     "Hyperparameter",
@@ -35,6 +36,10 @@ __all__ = [
     "take_values",
     "values_of",
 ]
+
+
+ELSEWHERE = "vary it in the `grid` of a study, or run separate populations"
+"""The fix where structure varies."""
 
 
 class Hyperparameter(NamedTuple):
@@ -167,8 +172,7 @@ def differences_of(old: Scenario, new: Scenario) -> list[tuple[str, float]]:
         place = f"{show_path(path)}: {show_value(before)} and {show_value(after)}"
         if found is None:
             raise ScenarioError(
-                f"{place}: this is structure, which cannot vary within a population; vary it in the `grid` of a study, or "
-                "run separate populations"
+                f"{place}: this is structure, which cannot vary within a population; {ELSEWHERE}"
             )
         if (before in found.apart or after in found.apart) and before != after:
             within = "between 0 and 1" if key == "p_update" else "above 0"

@@ -461,6 +461,20 @@ REST: tuple[Fault, ...] = (
         "tests/engine/runs/test_populations.py::test_noise_is_not_selected",
     ),
     Fault(
+        "population-a-metric-of-no-agent-is-unknown-scores",
+        "engine/populations/selection.py",
+        "    _check_known(metric, dict.fromkeys([*of_readouts, *of_agents]))\n",
+        "",
+        "tests/test_cli_population.py::test_what_is_refused",
+    ),
+    Fault(
+        "population-the-band-in-tensorboard-has-no-top",
+        "engine/populations/run.py",
+        '("highest", max)',
+        '("highest", fmean)',
+        "tests/test_cli_population.py::test_tensorboard_shows_mean_and_band_of_all_and_the_values_of_each",
+    ),
+    Fault(
         "population-a-selection-is-forgotten-by-a-resume",
         "engine/populations/run.py",
         "if entry.step < step or step == until]",

@@ -151,7 +151,7 @@ channels:
         ("to: B", "to: C", "7: channels[0].to: no agent 'C'; known: A, B"),
         ("observes: [image]", "network: {hiden: [1]}", "4: agents.A.network.hiden: unknown key 'hiden';"),
         ("env: {id", "env: {ID", "2: env.id: is missing"),
-        ("scenario: small\n", "", "1: scenario: is missing; give the scenario a name"),
+        ("scenario: small\n", "", "1: scenario: is missing; name the scenario"),
         ("scenario: small", "scenario: 12", "1: scenario: a name is a word, not 12; put it in quotes"),
         ("to: B}", "to: B, link: {delay: 1e-3}}", "7: channels[0].link.delay: must be a whole number, not"),
         ("from: A", "from: on", "7: channels[0].from: no agent 'on'; known: A, B"),

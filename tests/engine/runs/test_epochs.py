@@ -75,7 +75,8 @@ def test_the_order_is_of_the_seed_and_the_same_in_every_computation(tmp_path: Pa
         assert all(torch.equal(own, wanted[name]) for name, own in parts.agents["mind"].parameters.items())
     seeds = Population(scene(), [0, 1])
     assert seeds.sequential_reason is None
-    for step, _ in enumerate(seeds.steps(13), 1):
+    for step in range(1, 14):
+        seeds.step()
         assert seeds.simulations[1].signals["x"][:, 0].int().tolist() == whole[step]
     seeds.run(epochs=1)
     with Simulation(scene(), seed=1) as alone:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch.utils._pytree import tree_flatten
 import antiphon
 from antiphon.engine.populations.figure import lineage_svg
 from antiphon.engine.populations.run import PopulationRun
-from antiphon.engine.populations.selection import Copy, Entry, Score, copies, initial_values
+from antiphon.engine.populations.selection import Entry, Score, initial_values, selected
 from antiphon.engine.runs.library import template_named
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.scenarios.population import PopulationSpec, find_population
@@ -72,6 +71,9 @@ def test_a_copied_member_goes_on_like_a_run_with_its_state_and_values() -> None:
     population.run(5)
     population.exploit(1, 0)
     population.explore(1, digits(lr=0.03))
+    events = list(population.simulations[1].events)
+    population.explore(1, digits(lr=0.03))
+    assert events == population.simulations[1].events  # nothing has changed
     alone = population.simulations[1].fork()
     assert {(step, value) for step, _, value in alone.changes} == {(5, 0.03)}
     population.run(4)
@@ -128,10 +130,17 @@ def spec(**keys: Any) -> PopulationSpec:
     return PopulationSpec(**{**known, "select": {"every": 5}, **keys})
 
 
-def chosen(scores: Sequence[Score], metric: str = "accuracy", **keys: Any) -> list[Copy]:
+def chosen(scores: Sequence[Score], metric: str = "accuracy", **keys: Any) -> list[Entry]:
+    """Those that are replaced; all others keep their values."""
     population = spec(members=len(scores), **keys)
     assert population.select is not None
-    return copies(population, population.select, 5, metric, scores, initial_values(population))
+    before = initial_values(population)
+    found = selected(population, population.select, 5, metric, scores, before)
+    assert [(one.member, one.score, one.error) for one in found] == [
+        (n, *own) for n, own in enumerate(scores)
+    ]
+    assert all(one.copied or one.values == before[one.member] for one in found)
+    return [one for one in found if one.copied]
 
 
 def test_the_worst_fifth_copies_the_best_fifth() -> None:
@@ -146,8 +155,8 @@ def test_the_worst_fifth_copies_the_best_fifth() -> None:
 def test_noise_is_not_selected() -> None:
     assert not chosen([Score(0.5, 0.1), Score(0.7, 0.1)])
     assert chosen([Score(0.5, 0.01), Score(0.7, 0.01)])
-    assert not chosen([Score(math.nan), Score(math.nan)])
-    assert [copy.member for copy in chosen([Score(math.nan), Score(0.1, 3.0)])] == [0]
+    assert not chosen([Score(None), Score(None)])
+    assert [copy.member for copy in chosen([Score(None), Score(0.1, 3.0)])] == [0]
 
 
 def test_values_stay_within_their_range_or_list() -> None:
