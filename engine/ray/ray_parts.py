@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import secrets
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -115,7 +116,7 @@ class RayParts:
             scheduling_strategy="DEFAULT" if alone else "SPREAD",
         )(PartWorker)
         host, precision = "127.0.0.1" if alone else None, torch.get_float32_matmul_precision()
-        same = self._keep_every, secrets.token_bytes(32), host, precision
+        same = self._keep_every, secrets.token_bytes(32), host, precision, sys.path
         return [actor.remote(index, *same) for index in range(self._count)]
 
     # --- the protocol ------------------------------------------------------------------------------------
@@ -193,18 +194,16 @@ class RayParts:
         self._states, self._at = [None] * self._count, 0
         self._begin()
 
-    def line_seconds(self, nbytes: int | None = None) -> float:
+    def line_seconds(self) -> float:
         """Return the seconds from when a part has an exchange until its neighbour has it, for the two that are furthest apart.
 
-        It is measured over the connections that parts exchange over, all at once: medians of echoes.
-
-        Args:
-            nbytes: Bytes of an exchange; None: of the largest that each part has sent to each neighbour since all began.
+        It is measured over the connections that parts exchange over, all at once: medians of echoes, of the bytes of the largest
+        exchange that each part has sent to each neighbour since all began.
 
         Raises:
             RunError: A part is gone and does not come back, or does not answer.
         """
-        return max(float(seconds) for _, seconds in self._all("measure", self._at, nbytes))
+        return max(float(seconds) for _, seconds in self._all("measure", self._at, None))
 
     def statistics(self) -> list[PartFigures]:
         """See `Parts.statistics`."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import socket
+import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -55,6 +56,7 @@ class PartWorker:
         token: Of the run, which parts prove to one another that they have.
         host: Where it takes exchanges; None: at the address of the Ray node that it is on.
         precision: Of matrix products in float32 (`torch.set_float32_matmul_precision`).
+        path: Where the driver finds modules (`sys.path`), the user's among them.
     """
 
     def __init__(
@@ -64,7 +66,9 @@ class PartWorker:
         token: bytes,
         host: str | None = None,
         precision: str = "highest",
+        path: Sequence[str] = (),
     ) -> None:
+        sys.path += [folder for folder in path if folder not in sys.path]
         self._keep_every, self._token, self._host = keep_every, token, host
         self._precision = precision
         self._built: Part | None = None
@@ -196,19 +200,12 @@ class PartWorker:
         """Return the next piece of the state, so that it is not in memory twice; None: there are no more."""
         return self._figures, next(self._pieces, None)
 
-    def measure(self, call: int, until: int, nbytes: int | None) -> Answer:
-        """Return the seconds that an exchange takes to the neighbour for which that is longest; 0 without neighbours.
-
-        Args:
-            call: See `advance`.
-            until: The step at which it is.
-            nbytes: Of an exchange; None: those of the largest to each neighbour so far.
-        """
-        del call, until
+    def measure(self, *_: object) -> Answer:
+        """Return the seconds that an exchange takes to the neighbour for which that is longest; 0 without neighbours."""
         sockets, longest = self._connections, 0.0
         for one in self._part.neighbours:
             medians = []
-            for size in (0, sockets.largest(one) if nbytes is None else nbytes):
+            for size in (0, sockets.largest(one)):
                 echoes: list[float] = []
                 while len(echoes) < _ECHOES:
                     echo = sockets.echo(one, size, _ECHO_WITHIN)
