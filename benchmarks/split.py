@@ -7,7 +7,7 @@ during a step: the bytes of `saved_tensors_hooks`, each storage once, parameters
 Run: `python benchmarks/split.py --json`, `python benchmarks/split.py --blocks 16 --rounds 3 --json`.
 
 With `--parts N` nothing is timed: the peak memory of the plain loop's process after its imports, and that of each part's process
-on Ray after `import torch`, the states that the parts hand over at the end of the run among it:
+on Ray after `import torch`, the least first, with the states that the parts hand over at the end of the run:
 `python benchmarks/split.py --parts 4 --blocks 16 --width 512 --length 64 --batch 16 --json`.
 """
 
@@ -190,7 +190,7 @@ def memory(parts: int, blocks: int, **sizes: int) -> list[dict[str, Any]]:
         commands = Path("/proc").glob("[0-9]*/cmdline")
         workers = sorted(int(one.parent.name) for one in commands if one.read_bytes().startswith(WORKER))
         peaks = [peak(worker) - megabytes_after_import() for worker in workers]
-    found = {PLAIN: plain, **{f"part {i}": one for i, one in enumerate(peaks)}}
+    found = {PLAIN: plain, **{f"part {i}": one for i, one in enumerate(sorted(peaks))}}
     return [
         {"process": name, "peak_mb": round(one), "share": round(one / plain, 3)}
         for name, one in found.items()

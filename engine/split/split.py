@@ -101,12 +101,7 @@ def split(
         description = registry.describe(env)
         heads = _heads(objective, objectives, output, description)
         given = inputs_for(model, description, inputs)
-        dropped = None if objectives is None else [name for name, one in objectives.items() if one is None]
-
-        def cut_before(names: list[str]) -> tuple[_Cut, Credit]:
-            cut = _cut(model, names, given, heads, dropped)
-            return cut, _credit(model, given, cut, heads, gradient)
-
+        cut_before = partial(_cut, model, given, heads, objectives, gradient)
         cost = partial(_flop_of_heads, cut_before, given, coupling, gradient)
         cut, credit = cut_before(cut_names(model, at, given.example, cost))
         tied = tied_parameters(cut.parts, model, cut.names, tie)
@@ -237,24 +232,27 @@ def _flop_of_heads(
 
 def _cut(
     model: nn.Module,
-    names: list[str],
     given: Inputs,
     heads: Sequence[_Head],
-    dropped: Sequence[str | int] | None,
-) -> _Cut:
-    """Trace a model and build its parts.
+    objectives: Mapping[str | int, Any] | None,
+    gradient: str | Mapping[str, Any] | None,
+    names: list[str],
+) -> tuple[_Cut, Credit]:
+    """Trace a model and build its parts, and what makes the gradients of the cuts.
 
     Args:
         model: The model.
-        names: The submodules before which it is cut.
         given: Its arguments.
         heads: The outputs that are kept.
-        dropped: The outputs that are dropped; None: all others.
+        objectives: See `split`.
+        gradient: See `split`.
+        names: The submodules before which it is cut.
     """
     traced = trace(model, containers(names), given.example)
-    if dropped is None:
+    if objectives is None:
         places = [prediction_of(traced, one.output, one.size, one.target) for one in heads]
     else:
+        dropped = [name for name, one in objectives.items() if one is None]
         places = predictions_of(traced, {one.output: one.size for one in heads}, dropped)
     plan = plan_parts(traced, names, places)
     agents = [f"part{i}" for i in range(len(plan.parts))]
@@ -265,7 +263,8 @@ def _cut(
     ]
     order = {node: i for i, node in enumerate(traced.graph.nodes)}
     before = sorted(dict.fromkeys(names), key=lambda name: order[traced.entries[name]])
-    return _Cut(build_parts(traced, plan, model, agents, axes), agents, before)
+    cut = _Cut(build_parts(traced, plan, model, agents, axes), agents, before)
+    return cut, _credit(model, given, cut, heads, gradient)
 
 
 def _objective(given: str | Mapping[str, Any] | None) -> ObjectiveSpec:
