@@ -23,7 +23,7 @@ def test_programs_by_hand_compute_what_the_backend_does() -> None:
 @pytest.mark.long
 def test_one_part_and_two_compute_the_same(tmp_path: Path) -> None:
     learned = {}
-    for name, each in parts.contestants("local", 6, 4, 2, str(tmp_path)).items():
+    for name, each in parts.contestants("local", 6, 4, str(tmp_path)).items():
         assert isinstance(each, parts.Local)
         seconds, _ = each.turn(8)
         assert len(seconds) == len(each.parts) == {"one": 1, "two": 2}[name]

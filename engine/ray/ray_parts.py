@@ -20,11 +20,11 @@ from antiphon.engine.parts.part import Part, PartRow, merge_states
 from antiphon.engine.parts.placement import Placement
 from antiphon.engine.parts.share import Share
 from antiphon.engine.parts.transport import Stop, never
-from antiphon.engine.ray.ray_cluster import first_line, open_cluster
+from antiphon.engine.ray.ray_cluster import open_cluster
 from antiphon.engine.ray.sockets import Address
 from antiphon.engine.ray.worker import Answer, PartWorker
 from antiphon.engine.state.checkpoint import from_bytes, in_pieces
-from antiphon.errors import AntiphonError, DivergenceError, RunError
+from antiphon.errors import AntiphonError, DivergenceError, RunError, first_line
 from antiphon.telemetry.parts.part_figures import PartFigures
 
 __all__ = ["RayParts"]
