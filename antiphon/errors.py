@@ -15,6 +15,7 @@ __all__ = [
     "RunError",
     "ScenarioError",
     "ScenarioWarning",
+    "first_line",
     "in_one_line",
     "require",
     "suggest",
@@ -86,6 +87,12 @@ class EngineError(AntiphonError, RuntimeError):
     """A broken invariant of the engine itself: always a bug in antiphon, never in the input."""
 
     exit_code = 1
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, or its kind."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
 
 
 def require(holds: bool, place: object, problem: str, error: type[AntiphonError] = DataError) -> None:

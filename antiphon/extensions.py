@@ -17,7 +17,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
-from antiphon.errors import ScenarioError, suggest
+from antiphon.errors import ScenarioError, first_line, suggest
 from antiphon.spellings import spelled
 
 __all__ = [
@@ -266,9 +266,8 @@ def _loaded(point: str, name: str) -> Any:
     try:
         return entry.load()
     except Exception as error:  # noqa: BLE001  (anything a package may raise)
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ScenarioError(
-            f"{point} {name!r}: its package cannot be loaded from {entry.value} ({reason}); reinstall it"
+            f"{point} {name!r}: its package cannot be loaded from {entry.value} ({first_line(error)}); reinstall it"
         ) from None
 
 
@@ -343,5 +342,4 @@ def call_factory(factory: Callable[..., Any], name: str, /, **arguments: Any) ->
     except ScenarioError:
         raise
     except Exception as error:  # noqa: BLE001  (anything a user's factory may raise)
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ScenarioError(f"{name} failed: {reason}") from None
+        raise ScenarioError(f"{name} failed: {first_line(error)}") from None

@@ -1,7 +1,6 @@
 """What it saves a process to compute half of the agents: the ring of `ring.py` as one part, and cut in two.
 
-The two parts exchange every `--every` steps, as messages take `--delay` of them (8; lookahead 8). Turns of the one part and of the
-two are interleaved (`interleaved.py`); `cpu_ratio` is the CPU time of the one part over that of the busier of the two, by turn,
+The two parts exchange after each step, and messages take `--delay` steps (8). Turns of the one part and of the two are interleaved (`interleaved.py`); `cpu_ratio` is the CPU time of the one part over that of the busier of the two, by turn,
 and `wall_ratio` the same of wall-clock time. Exchanges are in the CPU time.
 
 - `--transport local`: all parts in this process, one after the other, exchanges to bytes and back as between processes.
@@ -59,22 +58,19 @@ class Local:
     Args:
         make: Builds part `index`.
         count: Of parts.
-        every: Steps between exchanges.
     """
 
-    def __init__(self, make: Callable[[int], Part], count: int, every: int) -> None:
+    def __init__(self, make: Callable[[int], Part], count: int) -> None:
         self.parts = [make(index) for index in range(count)]
-        self.every = every
 
     def turn(self, steps: int) -> tuple[list[float], None]:
         """Take steps; return the CPU seconds of each part, and nothing of wall-clock time."""
         seconds = [0.0 for _ in self.parts]
-        for _ in range(0, steps, self.every):
+        for _ in range(steps):
             carried: list[tuple[int, tuple[bytes, bytes]]] = []
             for index, part in enumerate(self.parts):
                 start = time.process_time()
-                for _ in range(self.every):
-                    part.step()
+                part.step()
                 for other in part.neighbours:
                     facts, arrays = encode(part.collect(other))
                     carried.append((other, (facts, b"".join(arrays))))
@@ -94,15 +90,11 @@ class Local:
 class OnRay:
     """Parts as processes of a Ray cluster of this machine; arguments as of `Local`, and the folder of their numbers."""
 
-    def __init__(
-        self, make: Callable[[int], Part], placement: Mapping[str, int], every: int, folder: str
-    ) -> None:
+    def __init__(self, make: Callable[[int], Part], placement: Mapping[str, int], folder: str) -> None:
         from antiphon.engine.ray.ray_parts import RayParts
 
         makes = [make] * (max(placement.values()) + 1)
-        self.parts = RayParts(
-            makes, [], placement, every=every, keep_every=math.inf
-        )  # no state is handed over
+        self.parts = RayParts(makes, [], placement, keep_every=math.inf)  # no state is handed over
         self._at = 0
         names = sorted(Path(folder).glob("*.pid"), key=lambda path: int(path.stem))
         self._processes = [int(path.read_text(encoding="utf-8")) for path in names]
@@ -129,7 +121,7 @@ class OnRay:
         return found
 
 
-def contestants(transport: str, agents: int, delay: int, every: int, folder: str) -> dict[str, Local | OnRay]:
+def contestants(transport: str, agents: int, delay: int, folder: str) -> dict[str, Local | OnRay]:
     """Return the ring as one part, and cut in two."""
     scenario = ring(agents, delay=delay)
     found: dict[str, Local | OnRay] = {}
@@ -139,13 +131,13 @@ def contestants(transport: str, agents: int, delay: int, every: int, folder: str
         own.mkdir()
         make = partial(made, scenario, placement, str(own))
         if transport == "local":
-            found[name] = Local(make, count, every)
+            found[name] = Local(make, count)
         else:
-            found[name] = OnRay(make, placement, every, str(own))
+            found[name] = OnRay(make, placement, str(own))
     return found
 
 
-def measure(transport: str, agents: int, delay: int, every: int, steps: int, rounds: int) -> dict[str, Any]:
+def measure(transport: str, agents: int, delay: int, steps: int, rounds: int) -> dict[str, Any]:
     """Return CPU and wall-clock times of the ring as one part and cut in two, and their ratios."""
     torch.set_num_threads(1)
     keep_memory()
@@ -153,10 +145,10 @@ def measure(transport: str, agents: int, delay: int, every: int, steps: int, rou
     wall: dict[str, list[float]] = {"one": [], "two": []}
     loads = []
     with tempfile.TemporaryDirectory() as folder:
-        found = contestants(transport, agents, delay, every, folder)
+        found = contestants(transport, agents, delay, folder)
         try:
             for each in found.values():
-                each.turn(2 * max(delay, every))
+                each.turn(2 * delay)
             for _ in range(rounds):
                 for name, each in found.items():
                     seconds, taken = each.turn(steps)
@@ -166,7 +158,7 @@ def measure(transport: str, agents: int, delay: int, every: int, steps: int, rou
         finally:
             for each in found.values():
                 each.close()
-    row: dict[str, Any] = {"agents": agents, "delay": delay, "every": every, "transport": transport}
+    row: dict[str, Any] = {"agents": agents, "delay": delay, "transport": transport}
     for what, times in (("cpu", cpu), ("wall", wall)):
         if times["one"]:
             one, two = np.array(times["one"]), np.array(times["two"])
@@ -189,17 +181,11 @@ def main() -> None:
     )
     parser.add_argument("--agents", type=int, default=1024)
     parser.add_argument("--delay", type=int, default=8, help="of every message, in steps")
-    parser.add_argument("--every", type=int, default=4, help="steps between exchanges")
     parser.add_argument("--steps", type=int, default=40, help="of a turn")
     parser.add_argument("--transport", choices=("local", "ray"), default="ray")
     arguments = parsed(parser, rounds=12)
-    if not 1 <= arguments.every <= arguments.delay or arguments.steps % arguments.every:
-        parser.error(
-            f"--every {arguments.every}: must be 1 to --delay {arguments.delay}, and divide --steps {arguments.steps}"
-        )
     settings = {
-        name: getattr(arguments, name)
-        for name in ("transport", "agents", "delay", "every", "steps", "rounds")
+        name: getattr(arguments, name) for name in ("transport", "agents", "delay", "steps", "rounds")
     }
     row = measure(**settings)
     columns = [

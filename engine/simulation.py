@@ -78,7 +78,7 @@ class Simulation(BaseSimulation):
             The two agree to rounding (1e-9 in float64).
         stacked: Whether `cohort` stacks agents. Probes need False: they read messages and windows of single agents.
         parts: The number of parts that compute the scenario; or the part of each agent, by name; or settings: `count` or
-            `placement`, and `mode`, `every`, `delay`, `ray` (see the options of `antiphon run`, and `parts` in run.json).
+            `placement`, and `mode`, `delay`, `ray` (see the options of `antiphon run`, and `parts` in run.json).
             None: the scenario is not divided. Parts compute the steps of `run` that nothing observes; in lockstep, the run
             is bit-identical to an undivided one.
         capture: Whether `run` replays recorded periods of the schedule (CUDA graphs) at steps that nothing observes, which

@@ -23,7 +23,7 @@ def test_programs_by_hand_compute_what_the_backend_does() -> None:
 @pytest.mark.long
 def test_one_part_and_two_compute_the_same(tmp_path: Path) -> None:
     learned = {}
-    for name, each in parts.contestants("local", 6, 4, 2, str(tmp_path)).items():
+    for name, each in parts.contestants("local", 6, 4, str(tmp_path)).items():
         assert isinstance(each, parts.Local)
         seconds, _ = each.turn(8)
         assert len(seconds) == len(each.parts) == {"one": 1, "two": 2}[name]
@@ -31,7 +31,7 @@ def test_one_part_and_two_compute_the_same(tmp_path: Path) -> None:
         learned[name] = {k: own["parameters"] for part in learners for k, own in part.items()}
         each.close()
     torch.testing.assert_close(learned["one"], learned["two"], rtol=0, atol=0)
-    row = parts.measure("local", agents=6, delay=4, every=2, steps=4, rounds=2)
+    row = parts.measure("local", agents=6, delay=4, steps=4, rounds=2)
     assert row["cpu_ratio"] == pytest.approx(row["cpu_ms_one"] / row["cpu_ms_two"], rel=0.5)
 
 

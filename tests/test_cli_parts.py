@@ -48,7 +48,6 @@ RESUMED = ("--parts 3", "--parts 1", "--parts *=1 --parts c=0")
             "--parts nothing.yaml: must be a number, AGENT=PART or a readable YAML file",
         ),
         ("--parts 9", "parts: 9; the number of agents is 4; use at most 4"),
-        ("--parts 2 --every 3", "parts: every is 3, and parts of this placement may be 2 steps apart"),
         ("--parts 2 --mode slow", "parts: no mode 'slow'"),
         ("--parts 2 --ray=here", "--ray: 'here' is not HOST:PORT; `ray start --head` prints it"),
         ("--parts 2 --backend reference", "parts: the reference backend computes in one process"),

@@ -44,11 +44,10 @@ def test_the_run_directory_says_where_it_was_and_every_command_reads_it(cli: Com
     cli(f"{RUN} --name one --parts s0=0 --parts s1=1 --parts s2=1")
     found = facts("runs/one")
     assert found["backend"] == "cohort"
-    assert found["parts"] | {"every": 1} == {
+    assert found["parts"] == {
         "count": 2,
         "placement": {"s0": 0, "s1": 1, "s2": 1},
         "mode": "free",
-        "every": 1,
     }
     assert found["virtual"]["profile"]["cluster"] == "mine"
     rows = parts("runs/one")

@@ -12,7 +12,6 @@ __all__ = [
     "Checkpoint",
     "CheckpointEvery",
     "Device",
-    "Every",
     "Jobs",
     "Json",
     "LogDir",
@@ -106,10 +105,6 @@ Parts = Annotated[
 Mode = Annotated[
     str | None,
     text("M", "Parts: lockstep (default; bit-identical to one process) or free (parts never wait)."),
-]
-Every = Annotated[
-    int | None,
-    count("N", "Steps between exchanges of parts (default: 1)."),
 ]
 Ray = Annotated[
     str | None,

@@ -32,7 +32,6 @@ def resume(
     ] = None,
     parts: options.Parts = None,
     mode: options.Mode = None,
-    every: options.Every = None,
     ray: options.Ray = None,
     jobs: options.Jobs = None,
     checkpoint_every: options.CheckpointEvery = None,
@@ -42,8 +41,8 @@ def resume(
     from antiphon.engine.runs.run import resume as resume_run
 
     if (path / POPULATION).is_file():
-        if any(each is not None for each in (settings, parts, mode, every)):
-            raise RunError(f"{path}: is a population; leave out --set, --parts, --mode and --every")
+        if any(each is not None for each in (settings, parts, mode)):
+            raise RunError(f"{path}: is a population; leave out --set, --parts and --mode")
         from antiphon.commands.population import train_population
         from antiphon.engine.populations.run import PopulationRun
 
@@ -54,7 +53,7 @@ def resume(
     if jobs is not None:
         raise RunError(f"--jobs: {path} is no population; leave it out")
     directory = RunDirectory.open(path)
-    agents, of_parts = directory.values.get("agents", {}), {"ray": ray, "mode": mode, "every": every}
+    agents, of_parts = directory.values.get("agents", {}), {"ray": ray, "mode": mode}
     division = parts_of(parts, agents, of_parts, PartsSettings.of_facts(directory.facts))
     scenario, changes = given_scenario(directory, python), values_of(settings or ())
     resumed = resume_run(path, steps, scenario, division, checkpoint_every, changes)

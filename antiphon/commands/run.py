@@ -89,7 +89,6 @@ def run(
     backend: options.Backend = "cohort",
     parts: options.Parts = None,
     mode: options.Mode = None,
-    every: options.Every = None,
     ray: options.Ray = None,
     jobs: options.Jobs = None,
     cluster: Annotated[
@@ -113,7 +112,7 @@ def run(
         raise RunError(f"--exist {exist}: needs the name of the run; give it with --name")
     if (population := find_population(name_or_file)) is not None:
         refused = {"--variant": variant, "--epochs": epochs, "--seeds": seeds, "--parts": parts}
-        refused |= {"--mode": mode, "--every": every, "--cluster": cluster}
+        refused |= {"--mode": mode, "--cluster": cluster}
         for option, given in refused.items():
             if given is not None:
                 raise RunError(f"{option}: {name_or_file} is a population; leave it out")
@@ -151,7 +150,7 @@ def run(
         from antiphon.engine.environment import steps_for_epochs
 
         request = replace(request, steps=steps_for_epochs(request.scenario, seed, epochs))
-    division, agents, of_parts = None, request.scenario.agents, {"ray": ray, "mode": mode, "every": every}
+    division, agents, of_parts = None, request.scenario.agents, {"ray": ray, "mode": mode}
     if cluster is not None:
         request = replace(request, cluster=cluster_of(cluster, parts, agents, backend, of_parts))
     else:

@@ -30,7 +30,7 @@ from antiphon.engine.features.divergence import DivergenceCheck
 from antiphon.engine.installed import check_later
 from antiphon.engine.metrics.report import AgentReport
 from antiphon.engine.state.compatibility import same_bits
-from antiphon.errors import ScenarioError
+from antiphon.errors import ScenarioError, first_line
 from antiphon.nets.step_numbers import numbers_from
 
 __all__ = ["CapturedLoop", "captured_loop"]
@@ -427,8 +427,7 @@ def _reason(error: Exception) -> str:
     """Return in a line why a period could not be recorded."""
     if isinstance(error, NotRecordable):
         return str(error)
-    line = (str(error) or type(error).__name__).splitlines()[0]
-    return f"they cannot be recorded: {type(error).__name__}: {line}"
+    return f"they cannot be recorded: {type(error).__name__}: {first_line(error)}"
 
 
 def _unshared(snapshot: Snapshot, others: Sequence[Tensor]) -> Snapshot:

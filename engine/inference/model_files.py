@@ -17,7 +17,7 @@ from torch import fx
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.export import export, observed
-from antiphon.errors import RunError, ScenarioError, suggest
+from antiphon.errors import RunError, ScenarioError, first_line, suggest
 from antiphon.files import write_bytes, writing
 from antiphon.manifests import VERSION
 
@@ -117,9 +117,8 @@ def _module(system: System, path: Path, module: fx.GraphModule) -> bytes:
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
-        reason = (str(cause) or type(cause).__name__).splitlines()[0]
         raise RunError(
-            f"export: {path.name}: torch cannot trace the module ({reason}); weights alone go into .safetensors"
+            f"export: {path.name}: torch cannot trace the module ({first_line(cause)}); weights alone go into .safetensors"
         ) from error
     content = io.BytesIO()
     torch.export.save(program, content)

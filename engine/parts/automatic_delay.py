@@ -32,8 +32,8 @@ def with_chosen_delay(
     """Return a scenario with steps in place of delays that are `auto`, its division with placement and steps, and open parts.
 
     Where parts wait for one another across a line, it is measured: the parts take steps with delays of 1, and the fewest steps are
-    chosen in which an exchange crosses while both its ends compute; elsewhere 1; at least the steps between two exchanges. The parts that were opened to measure it stay
-    open (`open_parts`).
+    chosen in which an exchange crosses while both its ends compute; elsewhere 1. The parts that were opened to measure it stay open
+    (`open_parts`).
 
     Args:
         scenario: Resolved.
@@ -50,16 +50,15 @@ def with_chosen_delay(
         )
     if settings.one_process or not scenario.has_automatic_delays:
         return scenario, settings, None
-    least = settings.every or 1
-    with closing(BaseSimulation(scenario.with_delay(least), **how)) as trial:
+    with closing(BaseSimulation(scenario.with_delay(1), **how)) as trial:
         placement = placement_for(trial._system, trial.scenario, settings.count, settings.placement)
         settings, opened = replace(settings, placement=placement), None
-        delay = settings.delay or least
+        delay = settings.delay or 1
         if settings.delay is None and settings.ray is not None and settings.mode != "free":
             opened = cast("RayParts", open_parts(trial, settings))
             try:
                 with suppress(DivergenceError):  # the run itself says so, at its step
-                    delay = max(least, _measured(opened))
+                    delay = _measured(opened)
             except BaseException:
                 opened.close()
                 raise

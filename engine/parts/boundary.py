@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.links import Link, levels_of, of_levels
@@ -49,12 +50,6 @@ class CutMessage:
     signals: Mapping[str, Array] = field(default_factory=dict)
     largest: Array | None = None
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of its contents."""
-        values = (self.content, self.largest, *self.signals.values())
-        return sum(value.nbytes for value in values if value is not None)
-
 
 @dataclass(frozen=True)
 class Return:
@@ -85,12 +80,6 @@ class Return:
         counted, gradient, loss = map(array_of, (message.counted, message.gradient, message.loss))
         return cls(channel, stamp, message.finished, counted, gradient, loss, incarnation)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of its contents."""
-        values: tuple[object, ...] = (self.counted, self.gradient, self.loss)
-        return sum(value.nbytes for value in values if isinstance(value, np.ndarray))
-
 
 @dataclass(frozen=True)
 class Exchange:
@@ -115,8 +104,8 @@ class Exchange:
     @property
     def nbytes(self) -> int:
         """Bytes of its contents."""
-        contents: list[CutMessage | Return] = [*self.messages, *self.returns]
-        return sum(one.nbytes for one in contents)
+        values = tree_leaves([vars(one) for one in (*self.messages, *self.returns)])
+        return sum(value.nbytes for value in values if isinstance(value, np.ndarray))
 
 
 class Boundary:

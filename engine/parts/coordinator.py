@@ -19,7 +19,7 @@ from antiphon.engine.build.builder import without_weights
 from antiphon.engine.metrics.figures import Row
 from antiphon.engine.parts.free_boundary import FreeSettings
 from antiphon.engine.parts.part import LEARNED, Part, merge_rows
-from antiphon.engine.parts.placement import check_free, lookahead_of, placement_for
+from antiphon.engine.parts.placement import check_free, placement_for
 from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.parts.share import Share, scenario_of_part
 from antiphon.engine.parts.transport import LocalParts, Parts
@@ -69,7 +69,7 @@ class Coordinator:
         self._alive = [True] * (max(parts.placement.values()) + 1)
         """Whether each part ran in the newest metrics that were written, and their step."""
         self._written = 0
-        self.facts = settings.facts(parts.placement, parts.every)
+        self.facts = settings.facts(parts.placement)
 
     def _open(self, simulation: BaseSimulation) -> Parts:
         key = simulation.scenario, simulation.seed
@@ -269,18 +269,11 @@ def open_parts(simulation: BaseSimulation, settings: PartsSettings, opened: RayP
                 "out, or use parts in lockstep"
             )
     bounds = FreeSettings() if free else None
-    most = lookahead_of(system, placement) if bounds is None else bounds.queue
-    every = settings.every or 1
-    if every > most:
-        raise ScenarioError(
-            f"parts: every is {every}, and parts of this placement may be {most} steps apart; give at most {most}, "
-            "or longer delays"
-        )
     own: dict[str, Any] = {"seed": simulation.seed, "device": simulation.device, "dtype": simulation.dtype}
     own |= {"stacked": simulation._stacked, "free": bounds}
     scenario, parts = simulation.scenario, range(max(placement.values()) + 1)
     if settings.ray is None:
-        return LocalParts(partial(Part, scenario, placement, **own), placement, every=every)
+        return LocalParts(partial(Part, scenario, placement, **own), placement)
     scenario = without_weights(scenario)
     makes = [partial(Part, scenario_of_part(scenario, placement, i), placement, **own) for i in parts]
     shares = [Share.of(system, placement, i) for i in parts]
@@ -290,4 +283,4 @@ def open_parts(simulation: BaseSimulation, settings: PartsSettings, opened: RayP
     from antiphon.engine.ray.ray_parts import RayParts
 
     gpu = simulation.device.type == "cuda"
-    return RayParts(makes, shares, placement, every=every, free=free, cluster=settings.ray, gpu=gpu)
+    return RayParts(makes, shares, placement, free=free, cluster=settings.ray, gpu=gpu)

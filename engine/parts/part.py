@@ -63,6 +63,7 @@ class Part:
         now: Steps taken.
         incarnation: How many times it has been started again; for parts that do not wait.
         neighbours: The parts at the other ends of its cut channels.
+        lookahead: Steps that it may be ahead of them.
         free: Whether it does not wait for them.
         learned: What was learned at the newest step.
         row: What is recorded of it; None: nothing.
@@ -100,7 +101,7 @@ class Part:
         self.boundary = (
             Boundary(*cut, lookahead_of(whole, placement)) if free is None else FreeBoundary(*cut, free)
         )
-        self.neighbours = self.boundary.neighbours
+        self.neighbours, self.lookahead = self.boundary.neighbours, self.boundary.lookahead
         self.world = EnvironmentRunner(self._env, whole.signals(), seed)
         part.next_episode(0, self._env.episode_length)
         self.train_means = MeanAccumulator(part)

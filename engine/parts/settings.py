@@ -30,8 +30,6 @@ class PartsSettings:
     """The part of each agent, from 0; None: chosen for equal work and little traffic."""
     mode: str = "lockstep"
     """`lockstep`: parts wait for one another, and the run is bit-identical to an undivided one. `free`: parts never wait."""
-    every: int | None = None
-    """Steps between the exchanges of two parts; None: 1."""
     delay: int | None = None
     """Steps of a delay that is `auto`, from one part to the next; None: the fewest that hide the network between them."""
     ray: str | None = None
@@ -40,7 +38,7 @@ class PartsSettings:
     def __post_init__(self) -> None:
         if self.mode not in _MODES:
             raise ScenarioError(f"parts: no mode '{self.mode}'{suggest(self.mode, _MODES)}")
-        for name, number in (("count", self.count), ("every", self.every), ("delay", self.delay)):
+        for name, number in (("count", self.count), ("delay", self.delay)):
             if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 1):
                 raise ScenarioError(f"parts: {name} is {number!r}; must be a whole number, at least 1")
         if self.placement is None and self.count is None:
@@ -85,8 +83,7 @@ class PartsSettings:
         alone = self.count == 1 if self.placement is None else set(self.placement.values()) == {0}
         return alone and self.ray is None
 
-    def facts(self, placement: Mapping[str, int], every: int) -> dict[str, Any]:
-        """Return what run.json says of them, with the placement and the steps between exchanges as chosen."""
-        count = max(placement.values()) + 1
-        chosen = asdict(replace(self, count=count, placement=dict(placement), every=every))
+    def facts(self, placement: Mapping[str, int]) -> dict[str, Any]:
+        """Return what run.json says of them, with the placement as chosen."""
+        chosen = asdict(replace(self, count=max(placement.values()) + 1, placement=dict(placement)))
         return {key: value for key, value in chosen.items() if value is not None}

@@ -32,11 +32,9 @@ class Parts(Protocol):
 
     Attributes:
         placement: The part of each agent.
-        every: Steps between the exchanges of two parts.
     """
 
     placement: Placement
-    every: int
 
     def advance(self, until: int, *, stop: Stop = never, rows: RowSteps | None = None) -> int:
         """Have all parts take the steps up to `until`, at least one, and return the step that all of them have reached.
@@ -68,16 +66,15 @@ class Parts(Protocol):
 
 
 class LocalParts:
-    """All parts in this process, which take `every` steps in turn and then exchange: the protocol without a network.
+    """All parts in this process: in turn each takes the steps that it may be ahead, then all exchange.
 
     Args:
         make: Builds part `index`, at step 0.
         placement: The part of each agent.
-        every: Steps between exchanges; in lockstep at most the lookahead.
     """
 
-    def __init__(self, make: Callable[[int], Part], placement: Placement, *, every: int) -> None:
-        self.placement, self.every = placement, every
+    def __init__(self, make: Callable[[int], Part], placement: Placement) -> None:
+        self.placement = placement
         self.parts: list[Part] = []
         try:
             for index in range(max(placement.values()) + 1):
@@ -90,23 +87,19 @@ class LocalParts:
 
     def advance(self, until: int, *, stop: Stop = never, rows: RowSteps | None = None) -> int:
         """See `Parts.advance`."""
-        while True:
-            step = self.parts[0].now
-            end = min(until, step - step % self.every + self.every)
-            while any(part.now < end for part in self.parts):
-                if not sum(self._take_steps(part, end, rows) for part in self.parts):
-                    raise EngineError(f"parts: none can take its step before {end}, each waits for another")
-                self._exchange()
-            if end >= until or stop():
-                return end
-
-    def _take_steps(self, part: Part, end: int, rows: RowSteps | None) -> int:
-        """Have a part take its steps up to `end`, as far as nothing is missing; return how many it has taken."""
-        first, start = part.now, time.perf_counter()
-        while part.now < end and not part.waits_for():
-            part.step(rows)
-        self._count(part.index, computing=time.perf_counter() - start)
-        return part.now - first
+        while (first := min(part.now for part in self.parts)) < until:
+            before = sum(part.now for part in self.parts)
+            for part in self.parts:
+                start = time.perf_counter()
+                while part.now < min(until, first + part.lookahead) and not part.waits_for():
+                    part.step(rows)
+                    if stop():  # the others go on to where the first one is
+                        until = max(one.now for one in self.parts)
+                self._count(part.index, computing=time.perf_counter() - start)
+            if sum(part.now for part in self.parts) == before:
+                raise EngineError(f"parts: none can take its step before {until}, each waits for another")
+            self._exchange()
+        return until
 
     def _exchange(self) -> None:
         for part in self.parts:

@@ -39,40 +39,34 @@ def encode(exchange: Exchange) -> tuple[bytes, list[Array]]:
     return json.dumps(facts, separators=(",", ":")).encode(), arrays
 
 
-class _Arrays:
-    """The arrays in some bytes, one after the other."""
-
-    def __init__(self, content: memoryview) -> None:
-        self.content, self.at = content, 0
-
-    def whole(self, value: Any) -> Any:
-        """Return what `plain` has made plain."""
-        if isinstance(value, dict):
-            return {name: self.whole(one) for name, one in value.items()}
-        if not isinstance(value, list):
-            return value
-        dtype, shape = np.dtype(value[0]), value[1:]
-        if dtype.kind not in _KINDS or not all(type(size) is int and size >= 0 for size in shape):
-            raise ValueError(f"{value} is not an array")
-        found: Array = np.ndarray(shape, dtype, buffer=self.content, offset=self.at)
-        self.at += found.nbytes + -found.nbytes % _ALIGNED
-        return found
-
-
 def decode(facts: bytes | memoryview, content: memoryview) -> Exchange:
     """Return the exchange of its JSON and the bytes of its arrays, which are not copied.
 
     Raises:
         RunError: They are no exchange.
     """
+    at = 0
+
+    def whole(value: Any) -> Any:
+        nonlocal at
+        if isinstance(value, dict):
+            return {name: whole(one) for name, one in value.items()}
+        if not isinstance(value, list):
+            return value
+        dtype, shape = np.dtype(value[0]), value[1:]
+        if dtype.kind not in _KINDS or not all(type(size) is int and size >= 0 for size in shape):
+            raise ValueError(f"{value} is not an array")
+        found: Array = np.ndarray(shape, dtype, buffer=content, offset=at)
+        at += found.nbytes + -found.nbytes % _ALIGNED
+        return found
+
     try:
         *steps, messages, returns = json.loads(bytes(facts))
         sender, incarnation, first, end = map(int, steps)
-        arrays = _Arrays(content)
-        crossing = [CutMessage(*map(arrays.whole, one)) for one in messages]
-        back = [Return(*map(arrays.whole, one)) for one in returns]
-        if arrays.at != len(content):
-            raise ValueError(f"{len(content)} bytes, of which arrays fill {arrays.at}")
+        crossing = [CutMessage(*map(whole, one)) for one in messages]
+        back = [Return(*map(whole, one)) for one in returns]
+        if at != len(content):
+            raise ValueError(f"{len(content)} bytes, of which arrays fill {at}")
     except (ValueError, TypeError, OverflowError, RecursionError, IndexError) as error:
         raise RunError(f"parts: the data received are not an exchange ({error})") from None
     return Exchange(sender, incarnation, first, end, crossing, back)

@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from antiphon.engine.parts.settings import LOCAL
-from antiphon.errors import RunError
+from antiphon.errors import RunError, first_line
 
-__all__ = ["RayCluster", "first_line", "open_cluster"]
+__all__ = ["RayCluster", "open_cluster"]
 
 _OBJECT_STORE = 200 * 2**20
 """Bytes of shared memory for what actors send; more is spilled to disk."""
@@ -187,9 +187,3 @@ def _probe(address: str) -> None:
         )
     lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no error message"]
     raise RunError(f"--ray: the Ray cluster at {address} cannot be joined ({lines[-1].strip()})")
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text, or its kind."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

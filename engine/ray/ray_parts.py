@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import logging
 import secrets
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, NoReturn
 
+import numpy as np
 import torch
 
 from antiphon.engine.metrics.report import RowSteps
@@ -18,11 +20,11 @@ from antiphon.engine.parts.part import Part, PartRow, merge_states
 from antiphon.engine.parts.placement import Placement
 from antiphon.engine.parts.share import Share
 from antiphon.engine.parts.transport import Stop, never
-from antiphon.engine.ray.ray_cluster import first_line, open_cluster
+from antiphon.engine.ray.ray_cluster import open_cluster
 from antiphon.engine.ray.sockets import Address
 from antiphon.engine.ray.worker import Answer, PartWorker
-from antiphon.engine.state.checkpoint import from_bytes, to_bytes
-from antiphon.errors import AntiphonError, DivergenceError, RunError
+from antiphon.engine.state.checkpoint import from_bytes, in_pieces
+from antiphon.errors import AntiphonError, DivergenceError, RunError, first_line
 from antiphon.telemetry.parts.part_figures import PartFigures
 
 __all__ = ["RayParts"]
@@ -55,7 +57,6 @@ class RayParts:
         makes: For each part, what builds it by its number, at step 0; it is called in the part's process.
         shares: What of a state of the whole is each part's.
         placement: The part of each agent.
-        every: Steps between the exchanges of two parts; in lockstep at most the lookahead.
         free: Whether parts do not wait.
         cluster: `local`, or HOST:PORT of a cluster (`RayCluster`).
         gpu: Whether each part has a GPU, or its share of those there are.
@@ -73,13 +74,12 @@ class RayParts:
         shares: Sequence[Share],
         placement: Placement,
         *,
-        every: int,
         free: bool = False,
         cluster: str = "local",
         gpu: bool = False,
         keep_every: float = 30.0,
     ) -> None:
-        self.placement, self.every, self._shares = placement, every, shares
+        self.placement, self._shares = placement, shares
         self._free, self._keep_every = free, keep_every
         self._count = max(placement.values()) + 1
         self._at = self._calls = self._breaks = 0
@@ -116,7 +116,7 @@ class RayParts:
             scheduling_strategy="DEFAULT" if alone else "SPREAD",
         )(PartWorker)
         host, precision = "127.0.0.1" if alone else None, torch.get_float32_matmul_precision()
-        same = self.every, self._keep_every, secrets.token_bytes(32), host, precision
+        same = self._keep_every, secrets.token_bytes(32), host, precision, sys.path
         return [actor.remote(index, *same) for index in range(self._count)]
 
     # --- the protocol ------------------------------------------------------------------------------------
@@ -135,7 +135,9 @@ class RayParts:
     def _take_steps(self, until: int, stop: Stop = never) -> set[int]:
         """Have all parts take steps, keep what comes of them, and return the steps that they have reached."""
         answers = self._all("advance", until, self._row_steps, stop)
-        self._states = [own.state or state for (_, own), state in zip(answers, self._states, strict=True)]
+        for index, (_, own) in enumerate(answers):
+            if own.state and (pieces := self._fetched(index)):
+                self._states[index] = self._put(pieces)
         self._rows = [own.row for _, own in answers if own.row is not None]
         return {figures.steps_taken for figures, _ in answers}
 
@@ -146,8 +148,12 @@ class RayParts:
     def gather(self) -> dict[str, Any]:
         """See `Parts.gather`."""
         start = time.monotonic()
-        states = [own.state for _, own in self._all("gather", self._at, self._row_steps)]
-        whole = merge_states([from_bytes(state) for state in states if state is not None])
+        self._all("gather", self._at, self._row_steps)
+        while None in (states := [self._fetched(index) for index in range(self._count)]):
+            if not self._free:
+                self._begin()
+            self._all("gather", self._at, self._row_steps)
+        whole = merge_states([from_bytes(*pieces) for pieces in states if pieces is not None])
         if not self._free:
             self._keep(whole)
             self._keep_at += _SELDOM * (time.monotonic() - start)
@@ -161,8 +167,21 @@ class RayParts:
 
     def _keep(self, whole: dict[str, Any]) -> None:
         """Keep a state of the whole to go back to."""
-        self._states = [self._ray.put(to_bytes(share.state(whole))) for share in self._shares]
+        self._states = [self._put(in_pieces(share.state(whole))) for share in self._shares]
         self._keep_at = time.monotonic() + self._keep_every
+
+    def _put(self, pieces: Iterable[bytes]) -> Any:
+        """Return a reference to a state in the cluster's memory, where a part reads it without a copy."""
+        return self._ray.put([np.frombuffer(piece, np.uint8) for piece in pieces])
+
+    def _fetched(self, index: int) -> list[bytes] | None:
+        """Return the state that a part has ready, in pieces; None: its process has died."""
+        pieces: list[bytes] = []
+        while (answer := self._answer(index, self._submit(index, "piece"))) is not None:
+            if answer[1] is None:
+                return pieces
+            pieces.append(answer[1])
+        return None
 
     def rebuild(self, makes: Sequence[Callable[[int], Part]], shares: Sequence[Share]) -> None:
         """Have all parts begin anew at step 0, as these build them.
@@ -175,18 +194,16 @@ class RayParts:
         self._states, self._at = [None] * self._count, 0
         self._begin()
 
-    def line_seconds(self, nbytes: int | None = None) -> float:
+    def line_seconds(self) -> float:
         """Return the seconds from when a part has an exchange until its neighbour has it, for the two that are furthest apart.
 
-        It is measured over the connections that parts exchange over, all at once: medians of echoes.
-
-        Args:
-            nbytes: Bytes of an exchange; None: of the largest that each part has sent to each neighbour since all began.
+        It is measured over the connections that parts exchange over, all at once: medians of echoes, of the bytes of the largest
+        exchange that each part has sent to each neighbour since all began.
 
         Raises:
             RunError: A part is gone and does not come back, or does not answer.
         """
-        return max(float(seconds) for _, seconds in self._all("measure", self._at, nbytes))
+        return max(float(seconds) for _, seconds in self._all("measure", self._at, None))
 
     def statistics(self) -> list[PartFigures]:
         """See `Parts.statistics`."""

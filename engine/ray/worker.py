@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import importlib
 import socket
+import sys
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from statistics import median
@@ -22,7 +23,7 @@ from antiphon.engine.metrics.report import RowSteps
 from antiphon.engine.parts.boundary import Exchange
 from antiphon.engine.parts.part import Part, PartRow
 from antiphon.engine.ray.sockets import Address, Sockets
-from antiphon.engine.state.checkpoint import from_bytes, to_bytes
+from antiphon.engine.state.checkpoint import from_bytes, in_pieces
 from antiphon.telemetry.parts.part_figures import PartFigures
 
 __all__ = ["Answer", "PartWorker", "Results"]
@@ -34,10 +35,10 @@ text that says which connection has broken: then all parts have to begin a new e
 
 @dataclass(frozen=True)
 class Results:
-    """What comes of steps: what is recorded of the newest one, and the part's state, where they are asked for."""
+    """What comes of steps: what is recorded of the newest one, and whether the part's state is to be fetched (`piece`)."""
 
     row: PartRow | None = None
-    state: bytes | None = None
+    state: bool = False
 
 
 _ECHOES = 5
@@ -51,25 +52,28 @@ class PartWorker:
 
     Args:
         index: The part's number.
-        every: Steps between its exchanges.
         keep_every: Seconds after which a part that does not wait hands over its own state, at the end of a call.
         token: Of the run, which parts prove to one another that they have.
         host: Where it takes exchanges; None: at the address of the Ray node that it is on.
         precision: Of matrix products in float32 (`torch.set_float32_matmul_precision`).
+        path: Where the driver finds modules (`sys.path`), the user's among them.
     """
 
     def __init__(
         self,
         index: int,
-        every: int,
         keep_every: float,
         token: bytes,
         host: str | None = None,
         precision: str = "highest",
+        path: Sequence[str] = (),
     ) -> None:
-        self._every, self._keep_every, self._token, self._host = every, keep_every, token, host
+        sys.path += [folder for folder in path if folder not in sys.path]
+        self._keep_every, self._token, self._host = keep_every, token, host
         self._precision = precision
         self._built: Part | None = None
+        self._pieces: Iterator[bytes] = iter(())
+        """Of the state that is fetched."""
         self._sockets: Sockets | None = None
         self._epoch = -1
         self._inbox: SimpleQueue[tuple[int, Exchange | str] | None] = SimpleQueue()
@@ -81,8 +85,6 @@ class PartWorker:
         self._figures = PartFigures(part=index)
         self._bytes_before = 0, 0
         """Sent and received by former processes of the part."""
-        self._sent_at = 0
-        """The step up to which exchanges have been sent."""
         self._due_at = 0.0
         """When the part hands over its own state next."""
         self._halted = -1
@@ -122,7 +124,11 @@ class PartWorker:
         return self._figures, (self._figures.incarnation, self._sockets.host, self._sockets.port)
 
     def begin(
-        self, make: Callable[[int], Part], epoch: int, addresses: Mapping[int, Address], state: bytes | None
+        self,
+        make: Callable[[int], Part],
+        epoch: int,
+        addresses: Mapping[int, Address],
+        state: Sequence[Any] | None,
     ) -> Answer | None:
         """Begin an epoch from a state; exchanges of former ones are dropped. None: its process does not listen yet.
 
@@ -130,7 +136,8 @@ class PartWorker:
             make: Builds a part by its number, at step 0.
             epoch: Grows whenever all parts begin from one state together.
             addresses: By number of the part.
-            state: Of the whole or its share of it (`Part.load_state_dict`), or its own (`Part.load_own_state`); None: that of step 0.
+            state: Its share of that of the whole (`Part.load_state_dict`), or its own (`Part.load_own_state`), in pieces; None:
+                that of step 0.
         """
         if self._sockets is None:
             return None
@@ -141,11 +148,11 @@ class PartWorker:
             self._built = make(self._figures.part)
         part = self._built
         if state is not None:
-            found = from_bytes(state)
+            found = from_bytes(*state)
             (part.load_own_state if "boundary" in found else part.load_state_dict)(found)
         part.incarnation = self._figures.incarnation
         self._figures = replace(self._figures, steps_taken=part.now)
-        self._epoch, self._broken, self._sent_at = epoch, None, part.now
+        self._epoch, self._broken, self._pieces = epoch, None, iter(())
         self._sockets.connect(epoch, {one: addresses[one] for one in part.neighbours}, free=part.free)
         self._due_at = time.monotonic() + self._keep_every
         return self._figures, None
@@ -166,18 +173,19 @@ class PartWorker:
             start = time.perf_counter()
             part.step(rows)
             self._count(computing=self._figures.computing + time.perf_counter() - start)
-            if part.now % self._every == 0:
-                self._send()
-        self._send()
+            self._send()
+        if part.free:  # one that was started again may lack the step that this part is at
+            self._send()
         if part.now < until:
             return self._figures, self._broken or Results()
         if not part.free or time.monotonic() < self._due_at:
             return self._figures, Results(part.row)
         self._due_at = time.monotonic() + self._keep_every
-        return self._figures, Results(part.row, to_bytes(part.own_state()))
+        self._pieces = in_pieces(part.own_state())
+        return self._figures, Results(part.row, state=True)
 
     def gather(self, call: int, step: int, rows: RowSteps | None) -> Answer:
-        """Return the part's state at a step (`Part.state_dict`), with all exchanges before it; None: it was halted."""
+        """Have the part's state at a step fetched (`Part.state_dict`), with all exchanges before it, unless the call is halted."""
         answer, part = self.advance(call, step, rows), self._part
         expected = () if part.free else part.neighbours
         late = lambda: [one for one in expected if part.covered[one] < step]
@@ -185,21 +193,19 @@ class PartWorker:
             return answer
         if not self._receive(call, late):
             return self._figures, self._broken or Results()
-        return self._figures, Results(state=to_bytes(part.state_dict()))
+        self._pieces = in_pieces(part.state_dict())
+        return self._figures, Results(state=True)
 
-    def measure(self, call: int, until: int, nbytes: int | None) -> Answer:
-        """Return the seconds that an exchange takes to the neighbour for which that is longest; 0 without neighbours.
+    def piece(self) -> Answer:
+        """Return the next piece of the state, so that it is not in memory twice; None: there are no more."""
+        return self._figures, next(self._pieces, None)
 
-        Args:
-            call: See `advance`.
-            until: The step at which it is.
-            nbytes: Of an exchange; None: those of the largest to each neighbour so far.
-        """
-        del call, until
+    def measure(self, *_: object) -> Answer:
+        """Return the seconds that an exchange takes to the neighbour for which that is longest; 0 without neighbours."""
         sockets, longest = self._connections, 0.0
         for one in self._part.neighbours:
             medians = []
-            for size in (0, sockets.largest(one) if nbytes is None else nbytes):
+            for size in (0, sockets.largest(one)):
                 echoes: list[float] = []
                 while len(echoes) < _ECHOES:
                     echo = sockets.echo(one, size, _ECHO_WITHIN)
@@ -258,13 +264,10 @@ class PartWorker:
         return [one for one in part.waits_for() if not part.free or part.covered[one] < until]
 
     def _send(self) -> None:
-        """Send every neighbour what it has to get up to the present step; in lockstep unless it has it."""
+        """Send every neighbour what it has to get up to the present step."""
         part = self._part
-        if self._sent_at == part.now and not part.free:
-            return
         for one in part.neighbours:
             self._connections.send(one, part.collect(one))
-        self._sent_at = part.now
         self._count(calls=self._figures.calls + len(part.neighbours))
 
     def _receive(self, call: int, late: Callable[[], list[int]]) -> bool:

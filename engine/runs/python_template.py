@@ -149,8 +149,9 @@ class PythonTemplate:
             torch.manual_seed(0)
             made = base(**values)
         if not isinstance(made, Scenario):
+            how = ", such as antiphon.split(model, …)" if isinstance(made, torch.nn.Module) else ""
             raise ScenarioError(
-                f"{source}: returns {type(made).__name__}; it must return an antiphon.Scenario"
+                f"{source}: returns {type(made).__name__}; it must return an antiphon.Scenario{how}"
             )
         return made
 

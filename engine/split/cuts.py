@@ -89,7 +89,7 @@ def cuts(model: nn.Module, example: Any, *, output: str | int | None = None, ins
     entries = sorted((order[node], path) for path, node in traced.entries.items() if path)
     found: dict[int, Cut] = {}
     for position, path in entries:
-        if position in found or shares is None:
+        if position in found:
             continue
         cut = _cut_at(traced, path, predictions, shares)
         if cut is not None:
@@ -172,7 +172,8 @@ def _balanced(
     places = [cut for cut in cuts(model, example) if not cut.problem]
     if len(places) < count - 1:
         raise ScenarioError(
-            f"at={count}: {type(model).__name__} can be cut at {len(places)} places; name submodules inside its blocks"
+            f"at={count}: {type(model).__name__} can be cut at {len(places)} places; give at most {len(places) + 1}, or "
+            "name submodules inside its blocks"
         )
     bounds = [0.0, *(cut.share for cut in places), 1.0]
     total = flop_of(model, **example) or 1

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from antiphon.engine.split.graph import copied, first_line, own_copies
+from antiphon.engine.split.graph import copied, own_copies
 from antiphon.envs.signal import Description, Signal
-from antiphon.errors import ScenarioError, suggest
+from antiphon.errors import ScenarioError, first_line, suggest
 from antiphon.nets.modules import check_trainable
 
 __all__ = ["Inputs", "arguments", "check_model", "inputs_for", "named_example"]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
-from antiphon.errors import ScenarioError
+from antiphon.errors import ScenarioError, first_line
 
 __all__ = [
     "SIZES",
@@ -21,7 +21,6 @@ __all__ = [
     "Trace",
     "copied",
     "evaluate",
-    "first_line",
     "own_copies",
     "restored",
     "storages",
@@ -141,8 +140,3 @@ def restored(root: nn.Module) -> Iterator[None]:
 def own_copies(example: Mapping[str, Any]) -> dict[str, Any]:
     """An example that may be written to."""
     return {key: value.clone() if isinstance(value, Tensor) else value for key, value in example.items()}
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an exception."""
-    return (str(error) or type(error).__name__).splitlines()[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -101,10 +101,10 @@ def split(
         description = registry.describe(env)
         heads = _heads(objective, objectives, output, description)
         given = inputs_for(model, description, inputs)
-        dropped = None if objectives is None else [name for name, one in objectives.items() if one is None]
-        cut = _cut(model, at, given, heads, dropped, coupling, gradient)
+        cut_before = partial(_cut, model, given, heads, objectives, gradient)
+        cost = partial(_flop_of_heads, cut_before, given, coupling, gradient)
+        cut, credit = cut_before(cut_names(model, at, given.example, cost))
         tied = tied_parameters(cut.parts, model, cut.names, tie)
-        credit = _credit(model, given, cut, heads, gradient)
         channels = _channels(cut, coupling, gradient, credit, delay)
     except ScenarioError as error:
         raise ScenarioError(f"split: {str(error).removeprefix('split: ')}") from None
@@ -205,23 +205,20 @@ def _credit(
 
 @torch.random.fork_rng(devices=[])  # as in `_channels`
 def _flop_of_heads(
-    model: nn.Module,
-    names: list[str],
+    cut_before: Callable[[list[str]], tuple[_Cut, Credit]],
     given: Inputs,
-    heads: Sequence[_Head],
-    dropped: Sequence[str | int] | None,
     coupling: str,
     gradient: str | Mapping[str, Any] | None,
+    names: list[str],
 ) -> list[float]:
     """Return the operations of the heads on what crosses each of some cuts, for the example; of channels without heads none.
 
-    In units of a forward whose gradients are computed too. For the arguments see `_cut`.
+    In units of a forward whose gradients are computed too.
     """
     crossing: list[dict[Message, float]] = [{} for _ in names]
     rows = len(next(iter(given.example.values())))
-    with suppress(ScenarioError):  # `_cut` and `_channels` report what is wrong with the cuts that are chosen
-        cut = _cut(model, names, given, heads, dropped, coupling, gradient)
-        credit = _credit(model, given, cut, heads, gradient)
+    with suppress(ScenarioError):  # of the cuts that are chosen it is reported what is wrong
+        cut, credit = cut_before(names)
         for wire in (wire for part in cut.parts for wire in part.reads if coupling in _PREDICTED):
             with suppress(ScenarioError):
                 keys = credit.default(wire) if gradient is None else credit.gradient(gradient, wire)
@@ -235,32 +232,27 @@ def _flop_of_heads(
 
 def _cut(
     model: nn.Module,
-    at: int | Sequence[int | str],
     given: Inputs,
     heads: Sequence[_Head],
-    dropped: Sequence[str | int] | None,
-    coupling: str,
+    objectives: Mapping[str | int, Any] | None,
     gradient: str | Mapping[str, Any] | None,
-) -> _Cut:
-    """Trace a model and build its parts.
+    names: list[str],
+) -> tuple[_Cut, Credit]:
+    """Trace a model and build its parts, and what makes the gradients of the cuts.
 
     Args:
         model: The model.
-        at: See `split`.
         given: Its arguments.
         heads: The outputs that are kept.
-        dropped: The outputs that are dropped; None: all others.
-        coupling: See `split`.
+        objectives: See `split`.
         gradient: See `split`.
+        names: The submodules before which it is cut.
     """
-    flop = partial(
-        _flop_of_heads, model, given=given, heads=heads, dropped=dropped, coupling=coupling, gradient=gradient
-    )
-    names = cut_names(model, at, given.example, flop)
     traced = trace(model, containers(names), given.example)
-    if dropped is None:
+    if objectives is None:
         places = [prediction_of(traced, one.output, one.size, one.target) for one in heads]
     else:
+        dropped = [name for name, one in objectives.items() if one is None]
         places = predictions_of(traced, {one.output: one.size for one in heads}, dropped)
     plan = plan_parts(traced, names, places)
     agents = [f"part{i}" for i in range(len(plan.parts))]
@@ -271,7 +263,8 @@ def _cut(
     ]
     order = {node: i for i, node in enumerate(traced.graph.nodes)}
     before = sorted(dict.fromkeys(names), key=lambda name: order[traced.entries[name]])
-    return _Cut(build_parts(traced, plan, model, agents, axes), agents, before)
+    cut = _Cut(build_parts(traced, plan, model, agents, axes), agents, before)
+    return cut, _credit(model, given, cut, heads, gradient)
 
 
 def _objective(given: str | Mapping[str, Any] | None) -> ObjectiveSpec:

@@ -24,14 +24,13 @@ from antiphon.engine.split.graph import (
     Trace,
     copied,
     evaluate,
-    first_line,
     own_copies,
     restored,
     storages,
     tensors_in,
 )
 from antiphon.engine.split.modes import merge_modes
-from antiphon.errors import ScenarioError
+from antiphon.errors import ScenarioError, first_line
 
 __all__ = ["trace"]
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ __all__ = [
     "Saved",
     "copy_tree",
     "from_bytes",
+    "in_pieces",
     "latest",
     "read",
     "read_simulation",
@@ -48,6 +50,7 @@ __all__ = [
 _TENSOR = "\x00tensor"
 _TREE = "tree"
 """Key of a state's tree among its tensors, in bytes."""
+_PIECE = 2**24
 _STATE, _TENSORS = "state.json", "state.safetensors"
 _LARGEST = 2**30
 """Bytes of state.json, at most."""
@@ -176,20 +179,38 @@ def latest(path: str | Path) -> Path:
 
 
 def to_bytes(state: dict[str, Any]) -> bytes:
-    """Return a state as `write` takes it, in one piece: its tensors as safetensors has them, the tree as JSON among them."""
+    """Return a state as `write` takes it, in one piece (`in_pieces`)."""
+    return next(in_pieces(state, math.inf))
+
+
+def in_pieces(state: dict[str, Any], largest: float = _PIECE) -> Iterator[bytes]:
+    """Yield a state as `write` takes it, some tensors at a time as safetensors has them, at last the tree as JSON.
+
+    Args:
+        state: Its tensors are not copied before their turn.
+        largest: Bytes of the tensors of a piece, unless it is one tensor.
+    """
     tensors: dict[str, Tensor] = {}
     tree = json.dumps(_pack(state, tensors, set())).encode()
-    return save({**tensors, _TREE: torch.frombuffer(bytearray(tree), dtype=torch.uint8)})
+    tensors[_TREE] = torch.frombuffer(bytearray(tree), dtype=torch.uint8)
+    piece, size = dict[str, Tensor](), 0
+    for key, tensor in tensors.items():
+        if piece and size + tensor.nbytes > largest:
+            yield save(piece)
+            piece, size = {}, 0
+        piece[key] = tensor
+        size += tensor.nbytes
+    yield save(piece)
 
 
-def from_bytes(data: bytes) -> dict[str, Any]:
-    """Return a state made by `to_bytes`, its tensors on the CPU.
+def from_bytes(*pieces: Any) -> dict[str, Any]:
+    """Return a state made by `to_bytes` or `in_pieces`, its tensors on the CPU.
 
     Raises:
         ValueError: It is damaged.
     """
     try:
-        tensors = load(data)
+        tensors = {key: tensor for piece in pieces for key, tensor in load(bytes(piece)).items()}
         state: dict[str, Any] = _unpack(json.loads(bytes(tensors.pop(_TREE).numpy())), tensors)
     except (KeyError, SafetensorError) as error:
         raise ValueError(f"a damaged state: {error}") from None

@@ -188,7 +188,7 @@ class VirtualSimulation(Simulation):
     def _division(self) -> dict[str, Any]:
         """Its parts as run.json has them, the `placement` of agents among it."""
         placed = {"count": len(self._parts), "placement": dict(self.placement)}
-        return {**placed, "mode": "free", "every": 1}
+        return {**placed, "mode": "free"}
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from antiphon.engine.build.stacking import stacks_of
 from antiphon.engine.capture.conditions import obstacle_of
 from antiphon.engine.capture.loop import CapturedLoop
 from antiphon.engine.native.networks import NativeNetwork
-from antiphon.engine.parts.placement import check_divisible, check_placement, lookahead_of, units_of
+from antiphon.engine.parts.placement import check_divisible, check_placement, units_of
 from antiphon.engine.planning.memory_estimate import slots
 from antiphon.engine.populations.population import Population
 from antiphon.engine.simulation import Simulation
@@ -107,8 +107,6 @@ def two_parts(scenario: Scenario, **settings: Any) -> dict[str, int] | None:
 
 def in_parts(scenario: Scenario, placement: Mapping[str, int], steps: int, **settings: Any) -> Simulation:
     """Return a simulation after steps that parts have taken, all but the last, each exchange as late as it may be."""
-    with Simulation(scenario, **settings) as whole:
-        every = lookahead_of(whole._system, placement)
-    simulation = Simulation(scenario, parts={"placement": placement, "every": every}, **settings)
+    simulation = Simulation(scenario, parts=placement, **settings)
     simulation.run(steps)
     return simulation

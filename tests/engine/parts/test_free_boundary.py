@@ -194,10 +194,11 @@ def test_signals_travel_only_where_an_agent_is_aligned_and_only_those_it_and_its
         channel["gradient"] = {"kind": "linear"}
     bare = Scenario.model_validate(document)
     for scenario, signals in ((stages(4), ["label"]), (bare, ["label"]), (HELD, [])):
-        (message,) = stepped(free_parts(scenario)[0], 1).collect(1).messages
+        exchange = stepped(free_parts(scenario)[0], 1).collect(1)
+        (message,) = exchange.messages
         assert list(message.signals) == signals
         bytes_of_signals = sum(value.nbytes for value in message.signals.values())
-        assert message.nbytes == message.content.nbytes + bytes_of_signals
+        assert exchange.nbytes == message.content.nbytes + bytes_of_signals
 
 
 def test_an_agent_that_reads_two_cut_channels_gets_messages_of_one_example() -> None:

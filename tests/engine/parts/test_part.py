@@ -31,16 +31,15 @@ BYTES = ring(bits=7)
 ROW = stages(4, "linear")
 LATE = stages(3, "linear", channel={"link": {"delay": 2, "drop": 0.3}, "input": {"context": ["image"]}})
 CORPORATION = load("corporation").resolve()
-CUT: dict[str, tuple[Scenario, dict[str, int], int]] = {
-    "a stack": (RING, in_turn(RING, 3), 3),
-    "messages of one byte a component": (BYTES, in_turn(BYTES, 2), 1),
-    "aligned agents in a row": (ROW, in_order(ROW, 4), 1),
-    "synthetic inputs of an aligned sender's messages": (LATE, in_order(LATE, 3), 2),
+CUT: dict[str, tuple[Scenario, dict[str, int]]] = {
+    "a stack": (RING, in_turn(RING, 3)),
+    "messages of one byte a component": (BYTES, in_turn(BYTES, 2)),
+    "aligned agents in a row": (ROW, in_order(ROW, 4)),
+    "synthetic inputs of an aligned sender's messages": (LATE, in_order(LATE, 3)),
     # in the whole its messages are rows of a port; alone, they would be the port itself
     "a stack of which one member is here": (
         CORPORATION,
         dict.fromkeys(CORPORATION.agents, 1) | dict.fromkeys(("n00", "n28"), 0),
-        1,
     ),
 }
 
@@ -50,9 +49,8 @@ CUT: dict[str, tuple[Scenario, dict[str, int], int]] = {
 )
 def test_parts_compute_the_bits_of_the_uncut_run(name: str) -> None:
     """With exchanges as late as may be, and again from a state that they have handed over."""
-    scenario, placement, every = CUT[name]
-    cut = {"placement": placement, "every": every}
-    with Simulation(scenario) as whole, Simulation(scenario, parts=cut) as divided:
+    scenario, placement = CUT[name]
+    with Simulation(scenario) as whole, Simulation(scenario, parts=placement) as divided:
         for steps in (8, 3, 4):
             whole.run(steps)
             divided.run(steps)

@@ -34,7 +34,7 @@ def test_swept_parts_compute_the_bits_of_one_process(gradient: Any, delay: int) 
     placement = {"part0": 0, "part1": 1, "part2": 1}
     with (
         Simulation(scenario) as whole,
-        Simulation(scenario, parts={"placement": placement, "every": delay}) as divided,
+        Simulation(scenario, parts=placement) as divided,
         Simulation(split(gradient, delay, sweep=False), parts=3) as unswept,
     ):
         for steps in (5, 2):
