@@ -7,6 +7,7 @@ generators") evaluated at a counter, in wrapping int64 arithmetic, on any device
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ __all__ = ["generator", "integers", "normal", "normal_many", "seed_for", "unifor
 _GAMMA = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit number
 _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
+_MASK = (1 << 64) - 1
 
 
 def seed_for(root: int, *names: str) -> int:
@@ -45,28 +47,34 @@ def _logical_shift(x: Tensor, bits: int) -> Tensor:
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
-def _hash(seeds: Tensor, step: int, count: int) -> Tensor:
-    """SplitMix64 at counters (step, index) of each of `seeds` [K]: int64 [K, count], uniform over all 64-bit patterns.
+def _hash(seed: int, step: int, count: int, device: torch.device | str) -> Tensor:
+    """SplitMix64 at counter (step, index): int64 [count], uniform over all 64-bit patterns."""
+    start = step_number(partial(_start, seed), step, torch.int64)
+    return _mixed(start + (torch.arange(count, dtype=torch.int64, device=device) + 1) * _GAMMA)
 
-    The step is mixed once before the indices, so that its stream begins far from its neighbours'.
-    """
+
+def _start(seed: int, step: int) -> int:
+    """Return where the stream of a step begins, far from its neighbours': the step is mixed once before the indices."""
+    base = (seed + (step + 1) * (_GAMMA & _MASK)) & _MASK
+    base = ((base ^ (base >> 30)) * (_MIX_1 & _MASK)) & _MASK
+    base = ((base ^ (base >> 27)) * (_MIX_2 & _MASK)) & _MASK
+    return _signed(base ^ (base >> 31))
+
+
+def _hash_many(seeds: Tensor, step: int, count: int) -> Tensor:
+    """Evaluate `_hash` for each of `seeds` [K]: [K, count], the same arithmetic in tensors."""
     start = _mixed(seeds + step_number(_counter, step, torch.int64)).unsqueeze(1)
     return _mixed(start + (torch.arange(count, dtype=torch.int64, device=seeds.device) + 1) * _GAMMA)
 
 
-def _lone(seed: int, device: torch.device | str) -> Tensor:
-    """Return a seed as [1], without a copy from the host."""
-    return torch.full((1,), _wrapped(seed), dtype=torch.int64, device=device)
-
-
 def _counter(step: int) -> int:
     """Return what a step adds to a seed."""
-    return _wrapped((step + 1) * _GAMMA)
+    return _signed(((step + 1) * _GAMMA) & _MASK)
 
 
-def _wrapped(number: int) -> int:
-    """Return the int64 with the lowest 64 bits of a number."""
-    return (number + (1 << 63)) % (1 << 64) - (1 << 63)
+def _signed(pattern: int) -> int:
+    """Reinterpret a pattern of 64 bits as int64."""
+    return pattern - (1 << 64) if pattern >= 1 << 63 else pattern
 
 
 def _mixed(x: Tensor) -> Tensor:
@@ -77,12 +85,16 @@ def _mixed(x: Tensor) -> Tensor:
 
 def uniform(seed: int, step: int, count: int, device: torch.device | str = "cpu") -> Tensor:
     """Return float64 [count], uniform in [0, 1), a pure function of (seed, step, index)."""
-    return uniform_many(_lone(seed, device), step, count)[0]
+    return _between_0_and_1(_hash(seed, step, count, device))
 
 
 def uniform_many(seeds: Tensor, step: int, count: int) -> Tensor:
     """Return `uniform` of each of `seeds` (int64 [K], at least 0), float64 [K, count], bit-identical."""
-    return _logical_shift(_hash(seeds, step, count), 11).double() * 2.0**-53
+    return _between_0_and_1(_hash_many(seeds, step, count))
+
+
+def _between_0_and_1(bits: Tensor) -> Tensor:
+    return _logical_shift(bits, 11).double() * 2.0**-53
 
 
 def integers(seed: int, step: int, count: int, high: int, device: torch.device | str = "cpu") -> Tensor:
@@ -92,13 +104,17 @@ def integers(seed: int, step: int, count: int, high: int, device: torch.device |
 
 def normal(seed: int, step: int, count: int, device: torch.device | str = "cpu") -> Tensor:
     """Return float64 [count], standard normal, a pure function of (seed, step, index)."""
-    return normal_many(_lone(seed, device), step, count)[0]
+    return _normally(_hash(seed, step, count, device))
 
 
 def normal_many(seeds: Tensor, step: int, count: int) -> Tensor:
     """Return `normal` of each of `seeds` (int64 [K], at least 0), float64 [K, count], bit-identical."""
+    return _normally(_hash_many(seeds, step, count))
+
+
+def _normally(bits: Tensor) -> Tensor:
     # One number per index through the inverse of the distribution function: pairs, as Box and Muller use,
     # would make the last of an odd number special. The half avoids both ends, where it is infinite.
-    inside = (_logical_shift(_hash(seeds, step, count), 12).double() + 0.5) * 2.0**-52
+    inside = (_logical_shift(bits, 12).double() + 0.5) * 2.0**-52
     sampled: Tensor = torch.special.ndtri(inside)
     return sampled

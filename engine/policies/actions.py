@@ -13,7 +13,7 @@ from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.message import Action, StepSignals, Tick
 from antiphon.engine.heart.system import System
-from antiphon.nets.random import seed_for, uniform_many
+from antiphon.nets.random import seed_for, uniform, uniform_many
 
 __all__ = ["Actions"]
 
@@ -39,8 +39,8 @@ class Actions:
         self.actors = [agent for agent in system.agents.values() if agent.acts]
         policies = [agent for agent in system.agents.values() if agent.policy is not None]
         self._slower = [agent for agent in policies if agent.clock.period > 1]
-        self._seeds: dict[str, Tensor] = {}
-        """By stack, of what its members sample, [N] int64."""
+        self._seeds: dict[str, tuple[list[int], Tensor]] = {}
+        """By stack, of what its members sample: on the host, and [N] int64."""
         self._places: dict[str | bool, list[tuple[Agent, slice]]] = {}
         """By part of the action: the stacks of its actors and their rows there, replica after replica."""
         actors = [
@@ -95,8 +95,11 @@ class Actions:
         """The uniform numbers that actions at a step are sampled from, float64 [rows, draws]: of each member its own."""
         if agent.name not in self._seeds:
             each = [seed_for(member.seed, "action") for member in agent.members]
-            self._seeds[agent.name] = torch.tensor(each, device=self.system.device)
-        return uniform_many(self._seeds[agent.name], step, agent.batch * draws).view(-1, draws)
+            self._seeds[agent.name] = each, torch.tensor(each, device=self.system.device)
+        each, stacked = self._seeds[agent.name]
+        if len(each) == 1:  # the same bits, from fewer operations
+            return uniform(each[0], step, agent.batch * draws, stacked.device).view(-1, draws)
+        return uniform_many(stacked, step, agent.batch * draws).view(-1, draws)
 
     def of(self) -> Action | None:
         """Return the action at the newest step in the environments, of several replicas row after row; None: no agent acted."""
