@@ -459,8 +459,9 @@ def predict_all(requests: Sequence[tuple[Predictor, Example]], *, learn: bool = 
         learn: Whether training on the same examples follows: they get `learned` if that needs no second evaluation.
     """
     found: dict[int, Tensor] = {}
-    for places, maps, together in _stacks([(one, [example]) for one, example in requests], reuse=False):
-        found.update(zip(places, maps.prediction(together).unbind(), strict=True))
+    with torch.no_grad():
+        for places, maps, together in _stacks([(one, [example]) for one, example in requests], reuse=False):
+            found.update(zip(places, maps.prediction(together).unbind(), strict=True))
     for i, (predictor, example) in enumerate(requests):
         if i not in found and learn:
             found[i], example.learned = predictor.predict_and_learn(example)
@@ -472,17 +473,17 @@ def predict_all(requests: Sequence[tuple[Predictor, Example]], *, learn: bool = 
 def gradients_all(requests: Requests) -> list[LossAndGradients]:
     """Return each predictor's loss, summed over its examples, and its gradients, in order."""
     found: dict[int, LossAndGradients] = {}
-    for places, maps, example in _stacks(requests, reuse=True):
-        losses, gradients = maps.learned([example])
-        each = zip(*(gradient.unbind() for gradient in gradients), strict=True)
-        found.update(zip(places, zip(losses.unbind(), map(list, each), strict=True), strict=True))
+    with torch.no_grad():
+        for places, maps, example in _stacks(requests, reuse=True):
+            losses, gradients = maps.learned([example])
+            each = zip(*(gradient.unbind() for gradient in gradients), strict=True)
+            found.update(zip(places, zip(losses.unbind(), map(list, each), strict=True), strict=True))
     return [
         found[i] if i in found else predictor.gradients(examples)
         for i, (predictor, examples) in enumerate(requests)
     ]
 
 
-@torch.no_grad()
 def _stacks(requests: Requests, *, reuse: bool) -> Iterator[tuple[list[int], LinearMaps, Example]]:
     """Places of lone linear maps of one shape with one example each, these maps stacked, and their examples.
 
