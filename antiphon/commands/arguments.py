@@ -31,7 +31,6 @@ __all__ = [
     "parts_of",
     "placement_of",
     "scenario_template",
-    "template_of",
     "values_of",
 ]
 
@@ -72,22 +71,6 @@ def scenario_template(
         directory.check_document()
     document = folder / "scenario.yaml"
     return Template.from_yaml(read_file(document), str(document))
-
-
-def template_of(given: Buildable | Template | str | Path) -> Template | PythonTemplate:
-    """Return the template of a name or file, of a scenario or template, or of a function that returns a scenario.
-
-    Raises:
-        ScenarioError: It is something else, or there is no such template.
-    """
-    if isinstance(given, str | Path):
-        return scenario_template(str(given))
-    if isinstance(given, Scenario) or callable(given):
-        return PythonTemplate.of(given)
-    if isinstance(given, Template):
-        return given
-    kind = type(given).__name__
-    raise ScenarioError(f"scenario: must be a scenario, a template, a name or a function, not {kind}")
 
 
 def given_scenario(directory: RunDirectory, python: str | None) -> Scenario | None:
