@@ -22,6 +22,13 @@ class Cart(gymnasium.Env):
         self.seen[0] = np.clip(self.seen[0] + 0.3 * (action - 1) + 0.1 * self.seen[1], -2, 2)
         return self.seen.copy(), -abs(float(self.seen[0])), False, self.steps == 20, {}
 
+    def state_dict(self):  # so that a run can be resumed
+        return {"steps": self.steps, "seen": self.seen.tolist(), "random": self.np_random.bit_generator.state}
+
+    def load_state_dict(self, state):
+        self.steps, self.seen = state["steps"], np.array(state["seen"], np.float32)
+        self.np_random.bit_generator.state = state["random"]
+
 
 antiphon.envs.register("Cart", Cart)
 hand = {"objective": {"kind": "ppo"}, "acts": True, "clock": {"unroll": 10}}
