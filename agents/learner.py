@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -67,10 +66,8 @@ class Learner(TrainedParameters):
         """Return the network's ports, [rows, *size] each, and its new running statistics.
 
         Args:
-            parameters: The network's parameters.
             buffers: The running statistics before the call.
             x: [rows, *input_shape]; rows of a stack are (member, environment), [N * B].
-            training: Whether batch statistics are used and updated.
             seed: See `CallSettings`.
             transports: See `CallSettings`; not for a stack.
             state: [rows, state_size]; None: zeros.
@@ -78,8 +75,8 @@ class Learner(TrainedParameters):
         settings: CallSettings = {"training": not self.frozen, "state": state}
         if not self.members:
             settings |= {"seed": seed, "transports": transports}
-        evaluate = partial(self.network.on_rows, self.parameters, buffers, members=len(self.members))
-        return self.evaluated(evaluate, x, **settings)
+        members = len(self.members)
+        return self.evaluated(self.network.on_rows, self.parameters, buffers, x, members, **settings)
 
     def values(
         self, parameters: Tensors, buffers: Tensors, x: Tensor, *, training: bool
@@ -93,6 +90,5 @@ class Learner(TrainedParameters):
             training: Whether batch statistics are used and updated.
         """
         own, before, count = sub(parameters, CRITIC), sub(buffers, CRITIC), len(self.members)
-        evaluate = partial(self.critic.on_rows, own, before, members=count)
-        ports, after = self.evaluated(evaluate, x, training=training)
+        ports, after = self.evaluated(self.critic.on_rows, own, before, x, count, training=training)
         return ports[VALUE], with_prefix(CRITIC, after)

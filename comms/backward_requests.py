@@ -21,7 +21,6 @@ from antiphon.nets.per_member import PerMember, nonzero, scaled, to_rows
 
 __all__ = [
     "BackwardRequest",
-    "BackwardResult",
     "Injection",
     "Outliers",
     "as_leaf",
@@ -97,16 +96,6 @@ Gradients = list[Tensor | None]
 """In the order of the tensors that were differentiated; None where nothing depends on one."""
 
 
-@dataclass(slots=True)
-class BackwardResult:
-    """Gradients of one closed window."""
-
-    parameters: dict[str, Gradients]
-    """By learner."""
-    leaves: Gradients
-    """Per sample, of each leaf."""
-
-
 def clipped(gradient: Tensor, norm: PerMember) -> Tensor:
     """Clip per-sample gradients [B, size] to `norm`."""
     length = gradient.norm(dim=1, keepdim=True)
@@ -135,11 +124,18 @@ def backward(
     """
     losses = [] if objective is None else [objective]
     (result,) = backward_all([BackwardRequest(losses, injections, {"": parameters}, leaves)], batch)
-    return result.parameters[""], result.leaves
+    gradients, returned = result
+    return gradients[""], returned
 
 
-def backward_all(requests: Sequence[BackwardRequest], batch: int) -> list[BackwardResult]:
-    """Run `backward` for many windows with disjoint graphs, in one pass where possible."""
+def backward_all(
+    requests: Sequence[BackwardRequest], batch: int
+) -> list[tuple[dict[str, Gradients], Gradients]]:
+    """Run `backward` for many windows with disjoint graphs, in one pass where possible.
+
+    Returns:
+        For each window the gradients by learner, and per sample those of its leaves.
+    """
     single_pass = [request for request in requests if not request.two_passes]
     inputs = [t for request in single_pass for t in (*request.all_parameters, *request.leaves)]
     shared = iter(gradients_of(_roots(single_pass, batch, discount=False), inputs))
@@ -155,7 +151,7 @@ def backward_all(requests: Sequence[BackwardRequest], batch: int) -> list[Backwa
         returned += islice(back, len(request.leaves))
     per_sample = iter(_each(torch._foreach_mul, returned, batch))
     return [
-        BackwardResult(own, list(islice(per_sample, len(request.leaves))))
+        (own, list(islice(per_sample, len(request.leaves))))
         for request, own in zip(requests, gradients, strict=True)
     ]
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,8 +14,7 @@ from torch import Tensor
 __all__ = ["ContextSpec", "Example", "Learned", "Numbers", "ReturnedAction", "encode", "over"]
 
 
-@dataclass(frozen=True, slots=True)
-class ContextSpec:
+class ContextSpec(NamedTuple):
     """One signal of a context."""
 
     name: str

@@ -57,7 +57,6 @@ class LinearMaps:
         """Return the linear maps of some parameters; other arguments are the attributes."""
         return LinearMaps(size, parameters["last.weight"], parameters["last.bias"], reuses, label)
 
-    @torch.no_grad()
     def prediction(self, example: Example) -> Tensor:
         """Return the synthetic gradients, of the shape of the messages."""
         outputs = self._outputs(_inputs(example))
@@ -66,7 +65,6 @@ class LinearMaps:
         _, error = self._errors(outputs, example, 1)
         return product(error, self.weights[..., : self.size])
 
-    @torch.no_grad()
     def learned(self, examples: Sequence[Example]) -> LossAndGradients:
         """Return the losses, summed over the examples, and the gradients of weights and biases.
 
@@ -273,7 +271,8 @@ class Model(TrainedParameters, ABC):
         maps, each = self.written_out(), [self.read(example) for example in examples]
         if maps is None:
             return self._by_autograd(each)
-        return maps.learned([self.regression(example) for example in each])
+        with torch.no_grad():
+            return maps.learned([self.regression(example) for example in each])
 
     def read(self, example: Example) -> Example:
         """Return an example as the layers read it: by site, and for stacked models by model, [K, B, …]."""

@@ -85,7 +85,7 @@ class Sites:
             return spec
         count = len(self.axes)
         rest = spec.shape[count:] if self.tokens else spec.shape[: len(spec.shape) - count]
-        return replace(spec, shape=rest)
+        return spec._replace(shape=rest)
 
     def open(self, message: Tensor) -> Tensor:
         """Return messages [..., B, M], or tensors of their shape, by site: [..., B S, D]."""

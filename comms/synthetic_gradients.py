@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, final
 
 import torch
@@ -516,7 +515,7 @@ def _stacks(requests: Requests, *, reuse: bool) -> Iterator[tuple[list[int], Lin
             weights, biases = (
                 torch.stack([getattr(maps, name) for maps in each]) for name in ("weights", "biases")
             )
-        yield list(places), replace(first, weights=weights, biases=biases), example
+        yield list(places), LinearMaps(first.size, weights, biases, first.reuses, first.label), example
 
 
 def _batched(examples: Sequence[Example]) -> Example:

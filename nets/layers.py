@@ -299,12 +299,11 @@ def _joined(bias: Tensor, bias_before: Tensor | None) -> Tensor:
     return torch.add(bias, bias_before, alpha=0)
 
 
-@torch.no_grad()
 def _copy_to_move(mean: Tensor, bias_before: Tensor | None) -> Tensor:
     """Return a running mean that torch's kernel updates to (1 - MOMENTUM) mean + MOMENTUM (mean of rows + bias)."""
     if bias_before is None:
         return mean.clone()
-    return torch.add(mean, bias_before, alpha=MOMENTUM / (1.0 - MOMENTUM))
+    return torch.add(mean, bias_before.data, alpha=MOMENTUM / (1.0 - MOMENTUM))
 
 
 def _normalise_stacked(

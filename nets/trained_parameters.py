@@ -106,12 +106,13 @@ class TrainedParameters:
         found.read_members()
         return found
 
-    def evaluated(self, function: Callable[..., Evaluated], x: Tensor, **settings: Any) -> Evaluated:
+    def evaluated(self, function: Callable[..., Evaluated], *inputs: Any, **settings: Any) -> Evaluated:
         """Return the result of a function of an input, the parameters and the statistics, in this object's precision."""
         if not self.bf16:
-            return function(x=x, **settings)
-        with torch.autocast(x.device.type, torch.bfloat16):
-            found = function(x=x, **settings)
+            return function(*inputs, **settings)
+        device = next(iter(self.parameters.values())).device
+        with torch.autocast(device.type, torch.bfloat16):
+            found = function(*inputs, **settings)
         full: Evaluated = tree_map_only(Tensor, lambda t: t.float() if t.is_floating_point() else t, found)
         return full
 

@@ -67,14 +67,14 @@ class Divergence:
     events: list[tuple[int, str]] = field(default_factory=list)
     stopped: dict[int, str] = field(default_factory=dict)
 
-    def fine(self, numbers: list[Tensor]) -> bool:
+    def fine(self, numbers: Sequence[Tensor | None]) -> bool:
         """Whether one look at all of them shows that nothing is wrong; where there is a bound it never does.
 
         Gradients may have `finite`: whether that is known from how they are made.
         """
         if self.bound is not None:
-            return not numbers
-        unknown = [tensor for tensor in numbers if not getattr(tensor, "finite", False)]
+            return all(number is None for number in numbers)
+        unknown = [t for t in numbers if type(t) is Tensor or not getattr(t, "finite", t is None)]
         return not unknown or math.isfinite(torch.stack(torch._foreach_norm(unknown)).sum().item())
 
     def members(self, count: int, gradients: Sequence[Tensor], beside: Sequence[Tensor]) -> dict[int, str]:
@@ -242,7 +242,11 @@ class DivergenceCheck:
         Raises:
             DivergenceError: One has, and the scenario says stop.
         """
-        checked = [t for update in updates for t in (*_losses(update), *_own(update), *_deltas(update))]
+        checked: list[Tensor | None] = []
+        for update in updates:
+            checked += [losses.loss for losses in update.window_loss.losses.values()]
+            checked += (gradient for gradients in update.gradients.values() for gradient in gradients)
+            checked += update.returned.values()
         if self.divergence.fine(checked):
             return list(updates)
         return [update for update in updates if self._disable_members(update, step)]
@@ -359,15 +363,3 @@ class DivergenceCheck:
             f"lower {fix}"
         )
         self.divergence.report(Report(step, text, (end,), channel.name))
-
-
-def _own(update: Update) -> list[Tensor]:
-    return [g for gradients in update.gradients.values() for g in gradients if g is not None]
-
-
-def _deltas(update: Update) -> list[Tensor]:
-    return [gradient for gradient in update.returned.values() if gradient is not None]
-
-
-def _losses(update: Update) -> list[Tensor]:
-    return [losses.loss for losses in update.window_loss.losses.values()]

@@ -22,6 +22,7 @@ from antiphon.engine.heart.learn import BackwardPass, ObjectiveEvaluator
 from antiphon.engine.heart.message import LearningGroup, Message, Read, Window
 from antiphon.engine.heart.rows import mask_fill_zero, mask_not
 from antiphon.engine.heart.system import System
+from antiphon.engine.heart.updates import Update
 from antiphon.nets.per_member import nonzero
 
 __all__ = ["LambdaReturns"]
@@ -99,15 +100,16 @@ class LambdaReturns:
                 and memory.ledger.wants_gradient
             }
             request = BackwardRequest(self.evaluator.window(window).roots, put, {}, list(leaves.values()))
-            (result,) = backward_all([request], self.system.batch)
-            returns = {name: g for name, g in zip(leaves, result.leaves, strict=True) if g is not None}
+            ((_, gradients),) = backward_all([request], self.system.batch)
+            returns = {name: g for name, g in zip(leaves, gradients, strict=True) if g is not None}
             window.release()
         return returns.get(channel.name, torch.zeros_like(self.system.channels[channel.name].zeros))
 
     def _injections(self, group: LearningGroup, window: Window, step: int) -> list[Injection]:
         """What is injected into the messages of a window that has been replayed."""
         self.backward_pass.predict([(group, window)])
-        return self.backward_pass.injections(self.backward_pass.update_of(group, window), step)
+        learning = self.backward_pass.learning(group, window)
+        return self.backward_pass.injections(Update(group, window, learning), step)
 
     def _beyond(self, window: Window, memory: Channel, later: Tensor | None) -> Injection | None:
         """What is mixed in beside the synthetic gradient: lambda (G - SG) of the state that the window ended with."""

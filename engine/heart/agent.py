@@ -179,8 +179,8 @@ class Agent(Quarantine):
 
     def participates(self, window: int) -> RowMask:
         """The rows in which it learns from `window`."""
-        enabled = mask_not(self.disabled_rows)
-        return enabled if self.participation is None else mask_and(self.participation.rows(window), enabled)
+        rows = True if self.participation is None else self.participation.rows(window)
+        return rows if self.disabled is None else mask_and(rows, mask_not(self.disabled_rows))
 
     # --- what it observes ----------------------------------------------------------------------------------
 

@@ -85,9 +85,9 @@ class ForwardPass:
             self.actions.begin(step, step_signals)
         for call in self.system.schedule.calls(step) if calls is None else calls:
             group = self.system.group_of[call[0]]
-            window = group.window
-            if window.number != group.windows.number(step):
-                window.number = group.windows.number(step)
+            window, number = group.window, group.windows.number(step)
+            if window.number != number:
+                window.number = number
                 window.start = {name: dict(self.system.agents[name].learner.buffers) for name in group.owners}
             ticks = [self._read(self.system.agents[name], step, step_signals, window) for name in call]
             learner = self.system.agents[call[0]].learner

@@ -27,7 +27,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import LearningGroup, Message, Tick, Window
 from antiphon.engine.heart.predictors import PredictorTrainer
-from antiphon.engine.heart.rows import mask_and, mask_fill_zero, mask_not
+from antiphon.engine.heart.rows import RowMask, mask_and, mask_fill_zero, mask_not
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import EndedWindows, Losses, Update, WindowLoss
 from antiphon.nets.per_member import nonzero, scaled
@@ -172,19 +172,14 @@ class BackwardPass:
             if window in self.at_once:
                 updates.append(self.at_once[window])
                 continue
-            update = self.update_of(group, window)
-            update.window_loss = self.evaluator.window(window)
+            update = Update(group, window, self.learning(group, window), self.evaluator.window(window))
             update.returned = dict.fromkeys(window.leaves.values())
-            channels, owners = self.system.channels, group.owners
+            channels, learning = self.system.channels, update.learning
             reads = [read for read in update.returned if channels[read.channel].ledger.wants_gradient]
             request = BackwardRequest(
                 update.window_loss.roots,
                 self.injections(update, step),
-                {
-                    name: self.agents[name].learner.trainable
-                    for name in owners
-                    if update.learning[name] is not False
-                },
+                {n: self.agents[n].learner.trainable for n in group.owners if learning[n] is not False},
                 [read.value for read in reads if read.value is not None],
                 None if self.auxiliary is None else self.auxiliary.loss(update),
             )
@@ -192,15 +187,15 @@ class BackwardPass:
             made.append((update, reads))
             requests.append(request)
         results = backward_all(requests, self.system.batch)
-        for (update, reads), result in zip(made, results, strict=True):
-            update.gradients = {**result.parameters}
+        for (update, reads), (gradients, returned) in zip(made, results, strict=True):
+            update.gradients = {**gradients}
             update.window_loss.roots.clear()  # with them goes what is left of the graph
-            update.returned.update(zip(reads, result.leaves, strict=True))
+            update.returned.update(zip(reads, returned, strict=True))
         return updates
 
-    def update_of(self, group: LearningGroup, window: Window) -> Update:
-        learning = {name: self.agents[name].participates(window.number) for name in group.members}
-        return Update(group, window, learning=learning)
+    def learning(self, group: LearningGroup, window: Window) -> dict[str, RowMask]:
+        """The rows in which each agent of a group learns from a window."""
+        return {name: self.agents[name].participates(window.number) for name in group.members}
 
     def book(self, update: Update) -> None:
         """Enter the returned gradients for the messages that a window read."""

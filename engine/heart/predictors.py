@@ -206,10 +206,10 @@ class PredictorTrainer:
             for (name, examples), one in zip(reached.items(), learned, strict=True)
         }
 
-    def apply(self, updates: Mapping[str, PredictorUpdate], step: int) -> None:
-        """Take the optimiser step of each synthetic gradient, or input, by channel."""
+    def apply(self, updates: Iterable[tuple[str, PredictorUpdate]], step: int) -> None:
+        """Take the optimiser step of each synthetic gradient, or input, of a channel."""
         steps: list[tuple[TrainedParameters, Sequence[Tensor], Members]] = []
-        for name, update in updates.items():
+        for name, update in updates:
             channel, inputs = self.system.channels[name], update.of_input
             model = channel.input.model if inputs else channel.gradient.predictor
             assert model is not None

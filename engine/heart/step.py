@@ -144,8 +144,7 @@ class Engine:
         if not self.frozen:  # all is computed and finite: now, and only now, parameters move
             for turn in turns:
                 self.apply(turn, step)
-            self.predictor_trainer.apply(gradients, step)
-            self.predictor_trainer.apply(input_gradients, step)
+            self.predictor_trainer.apply([*gradients.items(), *input_gradients.items()], step)
             for after in self.after_move:
                 for turn in turns:
                     after(turn, step)

@@ -86,12 +86,12 @@ class Update:
 
     group: LearningGroup
     window: Window
-    gradients: dict[str, Sequence[Tensor | None]] = field(default_factory=dict)
-    """By the learner's first agent, in the order of its trainable parameters: of those that learn from the window."""
     learning: dict[str, RowMask] = field(default_factory=dict)
     """By agent: the rows in which it learns from the window."""
     window_loss: WindowLoss = field(default_factory=WindowLoss)
     """Of its objectives."""
+    gradients: dict[str, Sequence[Tensor | None]] = field(default_factory=dict)
+    """By the learner's first agent, in the order of its trainable parameters: of those that learn from the window."""
     injected: dict[str, Tensor] = field(default_factory=dict)
     """Newest injection by channel, for telemetry."""
     injected_messages: set[tuple[str, int]] = field(default_factory=set)

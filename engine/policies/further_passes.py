@@ -142,10 +142,9 @@ class FurtherPasses:
             roots.append(losses.sum() * (weight * len(agent.members) / len(own)))
             policy.further.append(found.figures)
         parameters = {name: self.system.agents[name].learner.trainable for name in update.gradients}
-        (result,) = backward_all([BackwardRequest(roots, [], parameters, [])], self.system.batch)
-        again = self.engine.backward_pass.update_of(update.group, update.window)
-        again.gradients, again.window_loss = {**result.parameters}, window.loss
-        return again
+        ((gradients, _),) = backward_all([BackwardRequest(roots, [], parameters, [])], self.system.batch)
+        learning = self.engine.backward_pass.learning(update.group, update.window)
+        return Update(update.group, update.window, learning, window.loss, {**gradients})
 
 
 def _passes(agent: Agent) -> int:

@@ -247,7 +247,7 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "nets-a-running-mean-forgets-the-bias",
         "nets/layers.py",
-        "return torch.add(mean, bias_before, alpha=MOMENTUM / (1.0 - MOMENTUM))",
+        "return torch.add(mean, bias_before.data, alpha=MOMENTUM / (1.0 - MOMENTUM))",
         "return mean.clone()",
         "tests/nets/test_layers.py::test_a_bias_before_batch_norm_acts_by_running_statistics_alone[stacked maps-True-8]",
     ),
