@@ -74,7 +74,9 @@ class Divergence:
         """
         if self.bound is not None:
             return all(number is None for number in numbers)
-        unknown = [t for t in numbers if type(t) is Tensor or not getattr(t, "finite", t is None)]
+        unknown = [
+            t for t in numbers if t is not None and (type(t) is Tensor or not getattr(t, "finite", False))
+        ]
         return not unknown or math.isfinite(torch.stack(torch._foreach_norm(unknown)).sum().item())
 
     def members(self, count: int, gradients: Sequence[Tensor], beside: Sequence[Tensor]) -> dict[int, str]:
