@@ -5,7 +5,7 @@ as features.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -95,15 +95,15 @@ class Example:
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> Example:
         """Return the example with a function applied to every tensor that has rows."""
-        names = ("message", "context", "delta", "valid", "target", "prediction", "loss")
-        rows = {name: change(value) for name in names if (value := getattr(self, name)) is not None}
-        found = replace(self, **rows)  # type: ignore[arg-type]  # these fields are tensors
+        rows = (self.context, self.delta, self.valid, self.target, self.prediction, self.loss)
+        changed = (None if value is None else change(value) for value in rows)
+        actions = None
         if self.actions is not None:
-            found.actions = tuple(
+            actions = tuple(
                 ReturnedAction(change(one.action), change(one.advantage), change(one.valid))
                 for one in self.actions
             )
-        return found
+        return Example(change(self.message), *changed, self.members, self.learned, actions)
 
     def for_members(self) -> Example:
         """Return an example [K, B, …] with no valid row, and zeros, for the models that are not its `members`.

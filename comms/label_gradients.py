@@ -168,12 +168,12 @@ class LocalGradient(LabelGradient):
     needs_delta: ClassVar[bool] = False
     refuses: ClassVar[frozenset[str]] = frozenset({"trace", "propagate"})
 
-    def linear_maps(self, parameters: Numbers) -> LinearMaps | None:
+    def linear_maps(self) -> LinearMaps | None:
         if self.hidden or self.own_module:
             return None
         if self.normalise != "none" or self.pool != "none" or self.bf16:
             return None
-        return LinearMaps.of(parameters, self.size, label="classes" if self.classes else "numbers")
+        return LinearMaps.of(self.parameters, self.size, label="classes" if self.classes else "numbers")
 
     def _loss(self, example: Example) -> Tensor:
         losses = self._losses(example, example.message, move=True)
@@ -184,7 +184,7 @@ class LocalGradient(LabelGradient):
         # dividing by a power of two is exact
         rows = len(example.message)
         exact = self.own_module or self.sites is not None or rows & (rows - 1) == 0
-        if self.members or self.frozen or example.valid is not None or not exact:
+        if self.members or self.frozen or example.valid is not None or not exact or self.linear_maps():
             return super().predict_and_learn(example)
         before, each = self.buffers, self.read(example)
         self.buffers = dict(before)

@@ -36,7 +36,7 @@ LossAndGradients = tuple[Tensor, Sequence[Tensor]]
 
 @dataclass(slots=True)
 class LinearMaps:
-    """Models without hidden layers, each one linear map, with explicit gradients; called without autograd.
+    """Models without hidden layers, each one linear map, with explicit gradients: nothing has a graph.
 
     With error e = dloss/doutput the gradient is e^T [m, c]. Examples are [B, …], or for stacked models [K, B, …].
     """
@@ -55,7 +55,8 @@ class LinearMaps:
     @staticmethod
     def of(parameters: Numbers, size: int, *, reuses: bool = False, label: str | None = None) -> LinearMaps:
         """Return the linear maps of some parameters; other arguments are the attributes."""
-        return LinearMaps(size, parameters["last.weight"], parameters["last.bias"], reuses, label)
+        weights, biases = (constant(parameters[f"last.{name}"]) for name in ("weight", "bias"))
+        return LinearMaps(size, weights, biases, reuses, label)
 
     def prediction(self, example: Example) -> Tensor:
         """Return the synthetic gradients, of the shape of the messages."""
@@ -148,7 +149,7 @@ class Model(TrainedParameters, ABC):
     layers: ModuleFunction | None = None
     """A user's module in place of the layers."""
     maps: LinearMaps | None = None
-    """Linear maps of stacked models without hidden layers; the tensors share the memory of the parameters."""
+    """Linear maps of stacked models without hidden layers."""
 
     def __init__(
         self,
@@ -232,7 +233,7 @@ class Model(TrainedParameters, ABC):
     def stacked(cls, members: Sequence[Self]) -> Self:
         """Stack models of one kind and shape; their own parameters become views of the stack's."""
         found = super().stacked(members)
-        found.maps = found.linear_maps({name: constant(p) for name, p in found.parameters.items()})
+        found.maps = found.linear_maps()
         return found
 
     def by_model(self, rows: Tensor) -> Tensor:
@@ -254,13 +255,13 @@ class Model(TrainedParameters, ABC):
     def _loss(self, example: Example) -> Tensor:
         """Return the loss on an example that has been `read`."""
 
-    def linear_maps(self, parameters: Numbers) -> LinearMaps | None:
-        """Return the model as a linear map with some parameters, or the stack of maps; None if it is not linear."""
+    def linear_maps(self) -> LinearMaps | None:
+        """Return the model as a linear map, or the stack of maps, which share its memory; None if autograd computes it."""
         return None
 
     def written_out(self) -> LinearMaps | None:
-        """Return the linear maps that compute it; None if autograd computes it."""
-        return self.maps
+        """Return the linear maps that compute it: of a stack those that it keeps, whose memory does not move."""
+        return self.maps if self.members else self.linear_maps()
 
     def gradients(self, examples: Sequence[Example]) -> LossAndGradients:
         """Return the loss summed over examples, and its gradients, in the order of `trainable`.
@@ -271,8 +272,7 @@ class Model(TrainedParameters, ABC):
         maps, each = self.written_out(), [self.read(example) for example in examples]
         if maps is None:
             return self._by_autograd(each)
-        with torch.no_grad():
-            return maps.learned([self.regression(example) for example in each])
+        return maps.learned([self.regression(example) for example in each])
 
     def read(self, example: Example) -> Example:
         """Return an example as the layers read it: by site, and for stacked models by model, [K, B, …]."""

@@ -12,7 +12,7 @@ features; with stacked parameters every batched tensor has one more leading axis
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, final
 
 import torch
@@ -22,7 +22,7 @@ from torch import Tensor
 from antiphon import kinds
 from antiphon.comms.backward_requests import as_leaf, constant
 from antiphon.comms.examples import ContextSpec, Example, Learned, Numbers
-from antiphon.comms.model import LinearMaps, LossAndGradients, Model
+from antiphon.comms.model import LinearMaps, Model
 from antiphon.errors import ScenarioError
 from antiphon.extensions import Catalogue, gradient
 from antiphon.nets.layer_norm import layer_norm
@@ -41,9 +41,7 @@ __all__ = [
     "Predictor",
     "SobolevGradient",
     "counted",
-    "gradients_all",
     "newest_returned",
-    "predict_all",
     "with_slope",
 ]
 
@@ -152,11 +150,13 @@ class Predictor(Model):
         """Return the messages that the layers read, [B, M], and the function that propagates a gradient back to the message."""
         return (message, _same) if self.normalise == "none" else layer_norm(message, self.shape)
 
-    @torch.no_grad()
     def predict(self, example: Example) -> Tensor:
         """Return the synthetic gradient per sample, [rows, M], without a graph."""
         each, maps = self.read(example), self.written_out()
-        return self._as_gradients(self._predict(each) if maps is None else maps.prediction(each))
+        if maps is not None:
+            return self._as_gradients(maps.prediction(each))
+        with torch.no_grad():
+            return self._as_gradients(self._predict(each))
 
     def _as_gradients(self, found: Tensor) -> Tensor:
         """Return gradients as the layers compute them, of examples that have been `read`, by message."""
@@ -248,12 +248,10 @@ class LinearGradient(DirectGradient):
     Its parameter gradient is explicit, 2/B error^T [m, c]: equal to autograd's, at a third of the cost.
     """
 
-    def linear_maps(self, parameters: Numbers) -> LinearMaps | None:
-        written_out = self.normalise == "none" and not self.bf16
-        return LinearMaps.of(parameters, self.size, reuses=True) if written_out else None
-
-    def written_out(self) -> LinearMaps | None:
-        return self.maps if self.members else self.linear_maps(self.parameters)
+    def linear_maps(self) -> LinearMaps | None:
+        if self.normalise != "none" or self.bf16:
+            return None
+        return LinearMaps.of(self.parameters, self.size, reuses=True)
 
 
 @final
@@ -440,98 +438,3 @@ class SobolevGradient(Critic):
 
 PREDICTORS: Mapping[str, Any] = Catalogue("gradient")
 """Classes and factories of synthetic gradients by name."""
-
-
-# --- many lone predictors of one shape, computed in one call with the same results; those without hidden layers are linear
-# maps, stacked for the call alone, others are computed one by one
-
-_LARGEST = 1 << 14
-"""Largest input, in elements, that is stacked: copying a larger one costs more than it saves."""
-Requests = Sequence[tuple[Predictor, Sequence[Example]]]
-
-
-def predict_all(requests: Sequence[tuple[Predictor, Example]], *, learn: bool = False) -> list[Tensor]:
-    """Return each predictor's synthetic gradient per sample, [rows, M], in order; no graph is kept.
-
-    Args:
-        requests: The predictors, each with an example.
-        learn: Whether training on the same examples follows: they get `learned` if that needs no second evaluation.
-    """
-    found: dict[int, Tensor] = {}
-    with torch.no_grad():
-        for places, maps, together in _stacks([(one, [example]) for one, example in requests], reuse=False):
-            found.update(zip(places, maps.prediction(together).unbind(), strict=True))
-    for i, (predictor, example) in enumerate(requests):
-        if i not in found and learn:
-            found[i], example.learned = predictor.predict_and_learn(example)
-        elif i not in found:
-            found[i] = predictor.predict(example)
-    return [found[i] for i in range(len(requests))]
-
-
-def gradients_all(requests: Requests) -> list[LossAndGradients]:
-    """Return each predictor's loss, summed over its examples, and its gradients, in order."""
-    found: dict[int, LossAndGradients] = {}
-    with torch.no_grad():
-        for places, maps, example in _stacks(requests, reuse=True):
-            losses, gradients = maps.learned([example])
-            each = zip(*(gradient.unbind() for gradient in gradients), strict=True)
-            found.update(zip(places, zip(losses.unbind(), map(list, each), strict=True), strict=True))
-    return [
-        found[i] if i in found else predictor.gradients(examples)
-        for i, (predictor, examples) in enumerate(requests)
-    ]
-
-
-def _stacks(requests: Requests, *, reuse: bool) -> Iterator[tuple[list[int], LinearMaps, Example]]:
-    """Places of lone linear maps of one shape with one example each, these maps stacked, and their examples.
-
-    One that is the only one of its shape is a stack of one, to the bits that it has beside others. To `reuse` predictions, no
-    parameter is read where they are known: the first's stand for all.
-    """
-    groups: dict[Hashable, list[tuple[int, LinearMaps]]] = {}
-    for i, (predictor, examples) in enumerate(requests):
-        if (
-            predictor.members
-            or predictor.sites
-            or len(examples) > 1
-            or examples[0].message.numel() > _LARGEST
-        ):
-            continue
-        maps, target, rows = (
-            predictor.linear_maps(predictor.parameters),
-            predictor.target,
-            examples[0].message,
-        )
-        if maps is not None:
-            kind = None if target is None else (target.shape, target.classes)
-            groups.setdefault((type(predictor), kind, rows.shape, maps.weights.shape), []).append((i, maps))
-    for group in groups.values():
-        places, each = zip(*group, strict=True)
-        example, first = _batched([requests[i][1][0] for i in places]), each[0]
-        if reuse and first.reuses and example.prediction is not None:
-            weights, biases = first.weights.unsqueeze(0), first.biases.unsqueeze(0)
-        else:
-            weights, biases = (
-                torch.stack([getattr(maps, name) for maps in each]) for name in ("weights", "biases")
-            )
-        yield list(places), LinearMaps(first.size, weights, biases, first.reuses, first.label), example
-
-
-def _batched(examples: Sequence[Example]) -> Example:
-    """Stack one example of each predictor, [K, B, …]."""
-    names = ("message", "context", "delta", "target", "prediction")
-    fields = {name: _stack([getattr(example, name) for example in examples]) for name in names}
-    if any(example.valid is not None for example in examples):
-        rows = torch.ones(len(examples[0].message), dtype=torch.bool, device=examples[0].message.device)
-        fields["valid"] = torch.stack([rows if one.valid is None else one.valid for one in examples])
-    return Example(**fields)  # type: ignore[arg-type]  # every example has a message
-
-
-def _stack(values: Sequence[Tensor | None]) -> Tensor | None:
-    known = [value for value in values if value is not None]
-    if len(known) < len(values):
-        return None
-    if all(value is known[0] for value in known):  # as a context of the same signals is
-        return known[0].expand(len(known), *known[0].shape)
-    return torch.stack(known)

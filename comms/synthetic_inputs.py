@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from antiphon import kinds
-from antiphon.comms.examples import ContextSpec, Example, Numbers
+from antiphon.comms.examples import ContextSpec, Example
 from antiphon.comms.model import LinearMaps, Model
 from antiphon.extensions import Catalogue, synthetic_input
 from antiphon.spec import Count, Flag
@@ -89,8 +89,8 @@ class InputModel(Model):
 class _LayeredInput(InputModel):
     """A synthetic input by layers of antiphon's own."""
 
-    def linear_maps(self, parameters: Numbers) -> LinearMaps | None:
-        return None if self.hidden or self.bf16 else LinearMaps.of(parameters, self.size)
+    def linear_maps(self) -> LinearMaps | None:
+        return None if self.hidden or self.bf16 else LinearMaps.of(self.parameters, self.size)
 
 
 @final

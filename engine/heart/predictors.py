@@ -10,7 +10,7 @@ from torch import Tensor
 
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.examples import Example, Learned
-from antiphon.comms.synthetic_gradients import Predictor, gradients_all, newest_returned, predict_all
+from antiphon.comms.synthetic_gradients import Predictor, newest_returned
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import Message, Window
 from antiphon.engine.heart.rows import Members, mask_and, mask_fill_zero, mask_not, members_and
@@ -51,16 +51,15 @@ class PredictorTrainer:
 
     def predict(self, sent: list[tuple[Channel, Message]]) -> None:
         """Evaluate the synthetic gradients of messages; `predictions` has them while they stay true."""
-        requested = [
-            (channel, message, predictor, example)
-            for channel, message in sent
-            if (predictor := channel.gradient.predictor) is not None
-            # a prediction must not see what has come back
-            and (example := self.example(channel, message, answered=False)) is not None
-        ]
-        requests = [(predictor, example) for *_, predictor, example in requested]
-        predicted = predict_all(requests, learn=not self.frozen)
-        for (channel, message, _, example), prediction in zip(requested, predicted, strict=True):
+        for channel, message in sent:
+            predictor = channel.gradient.predictor
+            example = self.example(channel, message, answered=False)  # it must not see what has come back
+            if predictor is None or example is None:
+                continue
+            if self.frozen:
+                prediction = predictor.predict(example)
+            else:
+                prediction, example.learned = predictor.predict_and_learn(example)
             if example.target is not None and example.valid is not None:  # no own loss, no injection
                 prediction = mask_fill_zero(example.valid, prediction)
             self.predictions[message] = channel.enabled_predictions(constant(prediction))
@@ -180,8 +179,10 @@ class PredictorTrainer:
         predictions: dict[str, Tensor] = {}
         if watch:  # with the running statistics of before
             learning = {name: update.examples for name, update in updates.items()} | reached
-            newest = [(self._predictor(name), newest_returned(some)) for name, some in learning.items()]
-            predictions = dict(zip(learning, map(constant, predict_all(newest)), strict=True))
+            predictions = {
+                name: constant(self._predictor(name).predict(newest_returned(some)))
+                for name, some in learning.items()
+            }
         updates |= self._updates(reached)
         for name, update in updates.items():
             update.prediction = predictions.get(name)
@@ -200,10 +201,11 @@ class PredictorTrainer:
         return self._updates({name: own for name, own in local.items() if not self._predictor(name).frozen})
 
     def _updates(self, reached: Mapping[str, list[Example]]) -> dict[str, PredictorUpdate]:
-        learned = gradients_all([(self._predictor(name), examples) for name, examples in reached.items()])
         return {
-            name: PredictorUpdate(examples, *one, members=members_of(examples))
-            for (name, examples), one in zip(reached.items(), learned, strict=True)
+            name: PredictorUpdate(
+                examples, *self._predictor(name).gradients(examples), members=members_of(examples)
+            )
+            for name, examples in reached.items()
         }
 
     def apply(self, updates: Iterable[tuple[str, PredictorUpdate]], step: int) -> None:
