@@ -239,7 +239,7 @@ class Model(TrainedParameters, ABC):
     def by_model(self, rows: Tensor) -> Tensor:
         """Return rows [K * B, …] of stacked models as [K, B, …]; rows of a single model unchanged."""
         count = len(self.members)
-        return rows if not count else rows.view(count, len(rows) // count, *rows.shape[1:])
+        return rows.view(count, rows.shape[0] // count, *rows.shape[1:]) if count else rows
 
     def to_rows(self, found: Tensor) -> Tensor:
         """Undo `by_model`."""

@@ -156,13 +156,12 @@ def stacked_product(a: Tensor, b: Tensor, added: Tensor | None = None) -> Tensor
 
     If torch uses another kernel for a single pair than for several, a single pair is computed twice, as a batch.
     """
-    count = len(a)
-    sizes = *a.shape[1:], b.shape[2]
-    if count == 1 and (min(sizes) == 1 or math.prod(sizes) < _SMALL):
-        a, b = a.expand(2, -1, -1), b.expand(2, -1, -1)
-        added = None if added is None else added.expand(2, -1, -1)
-    found = torch.bmm(a, b) if added is None else torch.baddbmm(added, a, b)
-    return found[:count]
+    if a.shape[0] == 1:
+        sizes = *a.shape[1:], b.shape[2]
+        if min(sizes) == 1 or math.prod(sizes) < _SMALL:
+            twice = None if added is None else added.expand(2, -1, -1)
+            return stacked_product(a.expand(2, -1, -1), b.expand(2, -1, -1), twice)[:1]
+    return torch.bmm(a, b) if added is None else torch.baddbmm(added, a, b)
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:

@@ -233,8 +233,9 @@ class Channel:
 
     def enabled_predictions(self, rows: Tensor) -> Tensor:
         """Synthetic gradients, zeros where the predictor is disabled."""
-        enabled = self.gradient.enabled
-        return rows if enabled is None else mask_fill_zero(self.places.replicas.rows_of(enabled), rows)
+        if self.gradient.disabled is None:
+            return rows
+        return mask_fill_zero(self.places.replicas.rows_of(torch.logical_not(self.gradient.disabled)), rows)
 
     # --- what follows from its settings --------------------------------------------------------------------
 
