@@ -45,7 +45,7 @@ def test_a_head_runs_without_dropout_and_with_the_statistics_of_the_rows() -> No
     assert not torch.equal(own.buffers["module.0.running_mean"], before["module.0.running_mean"])
 
 
-@pytest.mark.parametrize("name", ["local", "local, a hidden layer", "local, sites", "local, a head"])
+@pytest.mark.parametrize("name", ["local, a hidden layer", "local, a head"])
 def test_slope_and_training_of_one_pass_are_those_of_two(name: str) -> None:
     own, each = case(name)
     assert isinstance(own, LocalGradient)
