@@ -95,15 +95,28 @@ class Example:
 
     def mapped(self, change: Callable[[Tensor], Tensor]) -> Example:
         """Return the example with a function applied to every tensor that has rows."""
-        rows = (self.context, self.delta, self.valid, self.target, self.prediction, self.loss)
-        changed = (None if value is None else change(value) for value in rows)
+
+        def rows(value: Tensor | None) -> Tensor | None:
+            return None if value is None else change(value)
+
         actions = None
         if self.actions is not None:
             actions = tuple(
                 ReturnedAction(change(one.action), change(one.advantage), change(one.valid))
                 for one in self.actions
             )
-        return Example(change(self.message), *changed, self.members, self.learned, actions)
+        return Example(
+            change(self.message),
+            rows(self.context),
+            rows(self.delta),
+            rows(self.valid),
+            rows(self.target),
+            rows(self.prediction),
+            rows(self.loss),
+            self.members,
+            self.learned,
+            actions,
+        )
 
     def for_members(self) -> Example:
         """Return an example [K, B, …] with no valid row, and zeros, for the models that are not its `members`.

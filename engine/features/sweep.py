@@ -30,6 +30,8 @@ class SweepOrder:
 
     Attributes:
         groups: These.
+        updates: What was learned from windows at this step's ticks.
+        predictor_updates: What predictors learned from them, by channel.
     """
 
     def __init__(
@@ -38,6 +40,8 @@ class SweepOrder:
         self.system = system
         self.backward_pass, self.predictor_trainer = backward_pass, predictor_trainer
         self.groups = {group for group in system.groups if obstacle(system, group) is None}
+        self.updates: dict[Window, Update] = {}
+        self.predictor_updates: dict[str, PredictorUpdate] = {}
 
     def complete(self, step: int) -> Mapping[Call, LearningGroup]:
         """The groups whose window is complete at `step`, by the last of their calls."""
@@ -55,8 +59,7 @@ class SweepOrder:
             step: The step.
             keep: See `Engine.tick`.
         """
-        self.backward_pass.at_once.clear()
-        self.predictor_trainer.at_once.clear()
+        self.updates, self.predictor_updates = {}, {}
         if self.backward_pass.steering is not None:
             return None
         complete = self.complete(step)
@@ -68,9 +71,9 @@ class SweepOrder:
                 self.backward_pass.predict([(group, window)])
                 (update,) = self.backward_pass.differentiate([(group, window)], step)
                 local = self.predictor_trainer.local_updates(window)
-                self.predictor_trainer.at_once |= local
+                self.predictor_updates |= local
                 window.release()
-                self.backward_pass.at_once[window] = update
+                self.updates[window] = update
                 if not keep:
                     self._release(window, update, local)
 

@@ -13,7 +13,7 @@ gradients of parameters wait for the update, those of received messages are book
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
@@ -25,7 +25,7 @@ from antiphon.comms.backward_requests import BackwardRequest, Injection, backwar
 from antiphon.engine.heart.agent import Agent, Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import LearningGroup, Message, Tick, Window
+from antiphon.engine.heart.message import LearningGroup, Message, Read, Tick, Window
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.rows import RowMask, mask_and, mask_fill_zero, mask_not
 from antiphon.engine.heart.system import System
@@ -151,8 +151,6 @@ class BackwardPass:
         self.system, self.agents = system, system.agents
         self.evaluator = evaluator
         self.predictor_trainer = predictor_trainer
-        self.at_once: dict[Window, Update] = {}
-        """Windows that have been differentiated at this step's ticks, and what they learn."""
         self.steering: Steering | None = None
         """Hook on credit: what a probe puts in its place."""
         self.mixing: Mixing | None = None
@@ -166,24 +164,21 @@ class BackwardPass:
 
     def differentiate(self, closing: EndedWindows, step: int) -> list[Update]:
         """The gradients of closed windows by parameters and by the messages that were read; nothing is booked yet."""
-        updates: list[Update] = []
-        made, requests = [], []
+        made: list[tuple[Update, list[Read]]] = []
+        requests: list[BackwardRequest] = []
+        channels, auxiliary = self.system.channels, self.auxiliary
         for group, window in closing:
-            if window in self.at_once:
-                updates.append(self.at_once[window])
-                continue
-            update = Update(group, window, self.learning(group, window), self.evaluator.window(window))
+            learning = self.learning(group, window)
+            update = Update(group, window, learning, self.evaluator.window(window))
             update.returned = dict.fromkeys(window.leaves.values())
-            channels, learning = self.system.channels, update.learning
             reads = [read for read in update.returned if channels[read.channel].ledger.wants_gradient]
             request = BackwardRequest(
                 update.window_loss.roots,
                 self.injections(update, step),
                 {n: self.agents[n].learner.trainable for n in group.owners if learning[n] is not False},
                 [read.value for read in reads if read.value is not None],
-                None if self.auxiliary is None else self.auxiliary.loss(update),
+                None if auxiliary is None else auxiliary.loss(update),
             )
-            updates.append(update)
             made.append((update, reads))
             requests.append(request)
         results = backward_all(requests, self.system.batch)
@@ -191,7 +186,7 @@ class BackwardPass:
             update.gradients = {**gradients}
             update.window_loss.roots.clear()  # with them goes what is left of the graph
             update.returned.update(zip(reads, returned, strict=True))
-        return updates
+        return [update for update, _ in made]
 
     def learning(self, group: LearningGroup, window: Window) -> dict[str, RowMask]:
         """The rows in which each agent of a group learns from a window."""
@@ -223,9 +218,7 @@ class BackwardPass:
 
     def injections(self, update: Update, step: int) -> list[Injection]:
         """What is injected into the messages that a window sent."""
-        return [*self._injected(update, step), *(one for root in self.roots for one in root(update))]
-
-    def _injected(self, update: Update, step: int) -> Iterator[Injection]:
+        injections: list[Injection] = []
         for name, message in update.window.sent:
             channel = self.system.channels[name]
             live = update.window.live.get((name, message.stamp))
@@ -239,19 +232,18 @@ class BackwardPass:
             rows = mask_and(channel.of_sender(participates), mask_not(message.no_injection))
             credit = mask_fill_zero(rows, channel.enabled_predictions(credit))
             if channel.coupling == "delayed":
-                yield Injection(live, credit)
-            else:
-                scale = channel.gradient.scale(step)
-                before = update.injected.get(name)
-                if (
-                    channel.gradient.needs_actions and before is not None
-                ):  # a window's last tick teaches nothing
-                    update.injected[name] = torch.where(credit.any(1, keepdim=True), credit, before)
-                else:
-                    update.injected[name] = credit
-                if nonzero(scale):
-                    update.injected_messages.add((name, message.stamp))
-                yield Injection(live, credit, scale, channel.gradient.discount)
+                injections.append(Injection(live, credit))
+                continue
+            scale, before = channel.gradient.scale(step), update.injected.get(name)
+            update.injected[name] = credit
+            if channel.gradient.needs_actions and before is not None:  # a window's last tick teaches nothing
+                update.injected[name] = torch.where(credit.any(1, keepdim=True), credit, before)
+            if nonzero(scale):
+                update.injected_messages.add((name, message.stamp))
+            injections.append(Injection(live, credit, scale, channel.gradient.discount))
+        for root in self.roots:
+            injections.extend(root(update))
+        return injections
 
     def _credit(self, channel: Channel, message: Message) -> Tensor | None:
         """The credit of a message or what steering replaces it by, [rows, size] per sample; None: nothing."""

@@ -44,8 +44,6 @@ class PredictorTrainer:
         """What predictors have said of messages since they last moved, [rows, size] per sample."""
         self._learned: dict[Message, Learned] = {}
         """What training on a message gives, where it was computed with its prediction."""
-        self.at_once: dict[str, PredictorUpdate] = {}
-        """By channel: what is learned from windows that have been differentiated at this step's ticks."""
         self.contexts: Contexts | None = None
         self.outliers: ClippedReturns | None = None
 
@@ -145,6 +143,7 @@ class PredictorTrainer:
 
     def gradients(
         self,
+        learned: Mapping[str, PredictorUpdate],
         local: dict[str, list[Example]],
         returns: dict[str, list[Message]],
         step: int,
@@ -154,12 +153,13 @@ class PredictorTrainer:
         """Gather what reached each synthetic gradient at this step, with the gradients of its parameters.
 
         Args:
-            local: Examples of those to which nothing is returned, by channel.
+            learned: What is known of some already, by channel.
+            local: Examples of the others to which nothing is returned, by channel.
             returns: Messages of states whose return over several windows is known now, by channel.
             step: The step just taken.
             watch: Whether predictions are kept for telemetry.
         """
-        updates = dict(self.at_once)
+        updates = dict(learned)
         reached: dict[str, list[Example]] = {}
         for channel in self.system.channels.values():
             predictor = channel.gradient.predictor

@@ -120,12 +120,15 @@ class Engine:
             DivergenceError: A number is not finite, or longer than the bound, and the scenario says stop.
         """
         ended, dropped = self._take_ended_windows(step)
-        at_once = self.backward_pass.at_once
-        not_yet = [(group, window) for group, window in ended if window not in at_once]
+        swept = {} if self.sweep is None else self.sweep.updates
+        not_yet = [(group, window) for group, window in ended if window not in swept]
         self.backward_pass.predict(not_yet)
         turns: list[list[Update]] = []
         for windows in self._turns(ended):
-            turns.append(self.checked(self.backward_pass.differentiate(windows, step), step))
+            others = [(group, window) for group, window in windows if window not in swept]
+            made = iter(self.backward_pass.differentiate(others, step))
+            turn = [swept[window] if window in swept else next(made) for _, window in windows]
+            turns.append(self.checked(turn, step))
             for update in turns[-1]:
                 self.backward_pass.book(update)
         updates = [update for turn in turns for update in turn]
@@ -133,7 +136,8 @@ class Engine:
         for group, window in [*ended, *dropped]:
             self._close(group, window, step)
         returns = {} if self.returns is None else self.returns.extend(ended, step)
-        gradients = self.predictor_trainer.gradients(local, returns, step, watch=watch)
+        learned = {} if self.sweep is None else self.sweep.predictor_updates
+        gradients = self.predictor_trainer.gradients(learned, local, returns, step, watch=watch)
         self.divergence.check_predictors(gradients, step)
         stand_ins = self.forward_pass.stand_ins
         input_gradients = {} if stand_ins is None else stand_ins.gradients(frozen=self.frozen)

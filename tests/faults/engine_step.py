@@ -43,8 +43,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-scale-is-taken-for-discount",
         "engine/heart/learn.py",
-        "yield Injection(live, credit, scale, channel.gradient.discount)",
-        "yield Injection(live, credit, scale, scale)",
+        "injections.append(Injection(live, credit, scale, channel.gradient.discount))",
+        "injections.append(Injection(live, credit, scale, scale))",
         "tests/contracts/test_contracts.py::test_documents[scale and discount-reference]",
     ),
     Fault(
