@@ -66,7 +66,7 @@ class StandIns:
         prediction = channel.input.model.predict(context, channel.rows, training=self.training)
         return _filled(read, message, constant(prediction), missing)
 
-    def gradients(self, *, frozen: bool = False) -> dict[str, PredictorUpdate]:
+    def updates(self, *, frozen: bool = False) -> dict[str, PredictorUpdate]:
         """Gather what each synthetic input learns from at this step, with the gradients of its parameters; nothing if frozen."""
         found: dict[str, PredictorUpdate] = {}
         for name, channel in self.system.channels.items():

@@ -95,17 +95,14 @@ class PredictorTrainer:
         if own.ends and self.contexts is not None:
             context = self.contexts.with_ends(context, channel, message)
         example = Example(message.sent, context, None)
-        if own.needs_actions:
-            example.actions = tuple(message.actions)
         if answered and channel.ledger.wants_gradient:
             example.delta, example.loss = message.gradient, message.loss
-            if (
-                example.loss is None and channel.needs_returned_loss
-            ):  # after an episode's end there is no loss
+            if example.loss is None and channel.needs_returned_loss:  # none after an episode's end
                 example.loss = torch.zeros_like(message.sent[:, 0])
             example.valid = message.counted if isinstance(message.counted, Tensor) else None
-            if own.needs_actions:  # what teaches nothing is no example
-                example.valid = torch.stack([one.valid for one in message.actions]).any(0)
+        if own.needs_actions:  # what teaches nothing is no example
+            example.actions = tuple(message.actions)
+            example.valid = torch.stack([one.valid for one in message.actions]).any(0)
         if own.target is not None:
             target, present = signals[own.target], signals.get(f"_{own.target}")
             if present is not None:
@@ -141,7 +138,7 @@ class PredictorTrainer:
                 found.setdefault(name, []).append(example)
         return found
 
-    def gradients(
+    def updates(
         self,
         learned: Mapping[str, PredictorUpdate],
         local: dict[str, list[Example]],

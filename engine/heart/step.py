@@ -68,7 +68,6 @@ class Engine:
         """Hooks on all updates of a step, before any parameter moves."""
         self.after_move: list[Callable[[Sequence[Update], int], None]] = []
         """Hooks on the updates that have moved together, and the step."""
-        self.frozen = False
 
     @property
     def action(self) -> Action | None:
@@ -81,7 +80,7 @@ class Engine:
         Args:
             gradients: Whether the gradients that agents would follow are computed all the same.
         """
-        self.frozen = self.predictor_trainer.frozen = True
+        self.predictor_trainer.frozen = True
         if not gradients:
             for agent in self.system.agents.values():
                 agent.learner.trainable = []
@@ -137,18 +136,18 @@ class Engine:
             self._close(group, window, step)
         returns = {} if self.returns is None else self.returns.extend(ended, step)
         learned = {} if self.sweep is None else self.sweep.predictor_updates
-        gradients = self.predictor_trainer.gradients(learned, local, returns, step, watch=watch)
-        self.divergence.check_predictors(gradients, step)
-        stand_ins = self.forward_pass.stand_ins
-        input_gradients = {} if stand_ins is None else stand_ins.gradients(frozen=self.frozen)
-        self.divergence.check_predictors(input_gradients, step)
+        predictor_updates = self.predictor_trainer.updates(learned, local, returns, step, watch=watch)
+        self.divergence.check_predictors(predictor_updates, step)
+        stand_ins, frozen = self.forward_pass.stand_ins, self.predictor_trainer.frozen
+        input_updates = {} if stand_ins is None else stand_ins.updates(frozen=frozen)
+        self.divergence.check_predictors(input_updates, step)
         self.divergence.decide()
         for hook in self.before_move:
             hook(updates)
-        if not self.frozen:  # all is computed and finite: now, and only now, parameters move
+        if not frozen:  # all is computed and finite: now, and only now, parameters move
             for turn in turns:
                 self.apply(turn, step)
-            self.predictor_trainer.apply([*gradients.items(), *input_gradients.items()], step)
+            self.predictor_trainer.apply([*predictor_updates.items(), *input_updates.items()], step)
             for after in self.after_move:
                 for turn in turns:
                     after(turn, step)
@@ -156,7 +155,7 @@ class Engine:
         for _, window in [*ended, *dropped]:
             window.release()
         self.divergence.close(step)
-        return StepReport(updates, gradients, input_gradients)
+        return StepReport(updates, predictor_updates, input_updates)
 
     def _take_ended_windows(self, step: int) -> tuple[EndedWindows, EndedWindows]:
         """Take the windows that end at `step` from their groups: those to learn from, and those given up.

@@ -134,8 +134,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "engine-synthetic-inputs-never-learn",
         "engine/heart/step.py",
-        "            self.predictor_trainer.apply([*gradients.items(), *input_gradients.items()], step)\n",
-        "            self.predictor_trainer.apply(gradients.items(), step)\n",
+        "            self.predictor_trainer.apply([*predictor_updates.items(), *input_updates.items()], step)\n",
+        "            self.predictor_trainer.apply(predictor_updates.items(), step)\n",
         "tests/contracts/test_contracts.py::test_documents[inputs-reference]",
     ),
     Fault(
