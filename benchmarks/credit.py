@@ -14,8 +14,8 @@ reported, on the test split. In 6 hours on two cores:
 
     ANTIPHON_DATA=… python benchmarks/credit.py --steps 600 --seeds 5 --rates 5e-4,1e-3,2e-3 --out credit.jsonl
 
-With the same `--out`, runs that have a record are not taken again. docs/results/split-credit.md has three seeds at one rate, in an
-hour (`benchmarks/results/credit.jsonl`).
+With the same `--out`, runs that have a record are not taken again. docs/results/split-credit.md has five seeds at one rate, in two
+hours (`benchmarks/results/credit.jsonl`).
 """
 
 from __future__ import annotations
