@@ -26,7 +26,6 @@ from typing import Any
 
 from antiphon.engine.build.builder import build_to_look
 from antiphon.engine.heart.system import System
-from antiphon.engine.inference.evaluation import Evaluation
 from antiphon.engine.parts.placement import agent_costs, bonds, units_of
 from antiphon.engine.runs.python_template import PythonTemplate
 from antiphon.engine.virtual.profile import ClusterProfile
@@ -56,10 +55,6 @@ class Target:
     def reached(self, score: float) -> bool:
         """Whether a score is as good."""
         return score <= self.value if less_is_better(self.metric) else score >= self.value
-
-    def score(self, evaluation: Evaluation) -> float:
-        """Return the mean over the readouts."""
-        return statistics.fmean(evaluation.agents[name][self.metric] for name in evaluation.readout)
 
     def best(self, scores: Sequence[float]) -> float:
         """Return the best of some scores; NaN where none is a number."""
@@ -270,7 +265,7 @@ class _Variant:
                     ended = f": {error}"
                     break
                 ended = "" if simulation.now == look else ", out of time (--budget)"
-                scores.append(target.score(simulation.evaluate()))
+                scores.append(simulation.evaluate().score(target.metric))
                 reached = target.reached(scores[-1])
                 watch(f"{self.name}, seed {seed}, step {simulation.now:,}: {target.in_words(scores[-1])}")
             self.runs.append(SeedRun(simulation.now, simulation.seconds, reached, target.best(scores), ended))
