@@ -24,7 +24,6 @@ from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.heart.channel import Channel, SyntheticInput
 from antiphon.engine.heart.forward import ForwardPass
-from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Message, Read, StepSignals, Tick, Window
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.rollout import copied
@@ -147,9 +146,16 @@ class DifferentiableRollout:
     def __init__(self, system: System, start: int, horizon: int, marked: Collection[str] = ()) -> None:
         channels = {}
         for name, channel in system.channels.items():
-            channels[name] = replace(
-                channel, members=(), ledger=_reopened(channel.ledger, horizon), input=SyntheticInput()
+            ledger = channel.ledger
+            ledger = replace(
+                ledger,
+                held=copy.copy(ledger.held),
+                returned=copy.copy(ledger.returned),
+                messages={stamp: copy.copy(message) for stamp, message in ledger.messages.items()},
+                completed=dict(ledger.completed),
+                slack=ledger.slack + horizon,  # no window closes there: messages may stay open for so long
             )
+            channels[name] = replace(channel, members=(), ledger=ledger, input=SyntheticInput())
         self.system = copied(system, channels)
         for agent in self.system.owners().values():
             learner = agent.learner
@@ -191,18 +197,6 @@ class DifferentiableRollout:
             name: torch.zeros_like(message) if g is None else g * self.system.batch
             for name, message, g in zip(self.sent, messages, found, strict=True)
         }
-
-
-def _reopened(ledger: Ledger, horizon: int) -> Ledger:
-    """A copy of a ledger whose messages may stay open for `horizon` more steps: no window closes there."""
-    return replace(
-        ledger,
-        held=copy.copy(ledger.held),
-        returned=copy.copy(ledger.returned),
-        messages={stamp: copy.copy(message) for stamp, message in ledger.messages.items()},
-        completed=dict(ledger.completed),
-        slack=ledger.slack + horizon,
-    )
 
 
 def ahead_of(bench: BaseSimulation, simulation: BaseSimulation) -> EnvironmentRunner:
@@ -271,7 +265,13 @@ def look_ahead(system: System, names: Collection[str], stamp: int) -> int:
     that can be reached has been.
     """
     sent = [system.channels[name] for name in names if system.channels[name].ledger.sender.due(stamp)]
-    goals, cyclic = _goals(system, {channel.receiver for channel in sent})
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    graph.add_nodes_from(system.agents)
+    graph.add_edges_from((channel.sender, channel.receiver) for channel in system.channels.values())
+    reached = {channel.receiver for channel in sent}
+    reached = reached.union(*(nx.descendants(graph, name) for name in reached))
+    goals = reached & system.goals().keys()
+    cyclic = not nx.is_directed_acyclic_graph(graph.subgraph(reached))
     length = system.description.episode_steps
     end = None if length is None else stamp - stamp % length + length - 1
     if end is None and system.episode is not None:
@@ -285,7 +285,11 @@ def look_ahead(system: System, names: Collection[str], stamp: int) -> int:
             if name in touched[step]:
                 agent = system.agents[name]
                 if agent.goal is not None and _counts(system, name, step):
-                    last = max(last, _known_at(system, name, step))
+                    windows = system.group_of[
+                        name
+                    ].windows  # a policy's loss is known at the end of its window
+                    policy = agent.goal.policy is not None
+                    last = max(last, windows.end(windows.number(step)) if policy else step)
                     goals.discard(name)
                 for channel in agent.sends:
                     if channel.ledger.sender.due(step):
@@ -297,34 +301,17 @@ def look_ahead(system: System, names: Collection[str], stamp: int) -> int:
     raise AssertionError
 
 
-def _goals(system: System, starts: set[str]) -> tuple[set[str], bool]:
-    """The agents with an objective that can be reached from some agents, and whether a cycle can be."""
-    graph: nx.DiGraph[str] = nx.DiGraph()
-    graph.add_nodes_from(system.agents)
-    graph.add_edges_from((channel.sender, channel.receiver) for channel in system.channels.values())
-    reached = starts.union(*(nx.descendants(graph, name) for name in starts))
-    return reached & system.goals().keys(), not nx.is_directed_acyclic_graph(graph.subgraph(reached))
-
-
 def _counts(system: System, name: str, step: int) -> bool:
     """Whether an objective counts at a tick (an aligned agent's step is that of its message: any may)."""
     agent = system.agents[name]
     assert agent.goal is not None
-    if agent.goal.policy is not None:
-        return True
-    if agent.align is not None:
+    if agent.goal.policy is not None or agent.align is not None:
         return True
     every = {name: signal.every for name, signal in system.description.all_signals.items()}
     return any(
         (step + 1) % every.get(goal.target, 1) == 0 and (not goal.last_only or (step + 1) % system.hold == 0)
         for goal in agent.goal.each
     )
-
-
-def _known_at(system: System, name: str, step: int) -> int:
-    """The step at which the loss of a tick is known: a policy's at the end of its window."""
-    goal, windows = system.agents[name].goal, system.group_of[name].windows
-    return step if goal is None or goal.policy is None else windows.end(windows.number(step))
 
 
 def _touch(touched: dict[int, set[str]], channel: Channel, stamp: int) -> None:

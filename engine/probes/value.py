@@ -205,19 +205,6 @@ def value(
     return Values(values, simulation.now, horizon, repeats, time.monotonic() - started)
 
 
-def _falling(base: float, start: int, horizon: int) -> Rate:
-    """Return a learning rate that falls from `base` to nothing within `horizon` steps of `start`."""
-    return Rate(
-        base=base,
-        horizon=horizon,
-        schedule=OwnSchedule(
-            name="falling",
-            key=(start, horizon),
-            function=lambda step: max(0.0, 1 - (step - start) / horizon),
-        ),
-    )
-
-
 def _models(system: System) -> Iterator[Learner | Predictor | InputModel]:
     """Whatever learns."""
     for agent in system.owners().values():
@@ -257,8 +244,11 @@ class _Forks:
         fork._load_state_dict(state)
         if steered is not None:
             fork.backend = steered()
+        start = fork.now
+        to_nothing = lambda step: max(0.0, 1 - (step - start) / horizon)
+        falling = OwnSchedule(name="falling", key=(start, horizon), function=to_nothing)
         for model, rate in zip(_models(fork._system), self.rates, strict=True):
-            model.rate = _falling(rate, fork.now, horizon)
+            model.rate = Rate(base=rate, horizon=horizon, schedule=falling)
         sums = dict.fromkeys(fork.scenario.readouts, (0.0, 0))
         try:
             for step in range(horizon):
