@@ -477,8 +477,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "population-a-selection-is-forgotten-by-a-resume",
         "engine/populations/run.py",
-        "if entry.step < step or step == until]",
-        "if entry.step <= step or step == until]",
+        "if entry.step < step or step == self.until]",
+        "if entry.step <= step or step == self.until]",
         "tests/test_cli_population.py::test_what_ends_early_is_resumed_to_the_same_lineage[killed]",
     ),
     Fault(
