@@ -188,7 +188,12 @@ def _score_stream(system: System, env: TorchVectorEnv, split: str, links: Links,
     goals = with_targets(system)
     sums = {name: dict.fromkeys(("loss", *goal.objective.metrics), 0.0) for name, goal in goals.items()}
     count = 0
-    rows = _rows_at_once(system, goals) if links.kind == "perfect" else _ROWS
+    rows = _ROWS
+    if links.kind == "perfect":
+        sent = sum(channel.size for channel in system.channels.values())
+        given = sum(features_of(system.agents[name].learner.network.port_shape(OBJECTIVE)) for name in goals)
+        # a step's messages, while those of the one before are read
+        rows = max(1, min(_ROWS, _MEMORY // (system.dtype.itemsize * (2 * sent + given))))
     with Progress("evaluating", -(-env.example_count(split) // rows) * steps_needed(system)) as bar:
         for number, batch in enumerate(examples(env, split, rows=rows)):
             own = rollout_seed(seed, split, number)
@@ -200,15 +205,6 @@ def _score_stream(system: System, env: TorchVectorEnv, split: str, links: Links,
     return count, {
         name: {metric: total / count for metric, total in own.items()} for name, own in sums.items()
     }
-
-
-def _rows_at_once(system: System, goals: Mapping[str, Goal]) -> int:
-    """Return how many examples are shown at once over perfect links."""
-    sent = sum(channel.size for channel in system.channels.values())
-    given = sum(features_of(system.agents[name].learner.network.port_shape(OBJECTIVE)) for name in goals)
-    # a step's messages, while those of the one before are read
-    a_row = system.dtype.itemsize * (2 * sent + given)
-    return max(1, min(_ROWS, _MEMORY // a_row))
 
 
 def _score_environment(

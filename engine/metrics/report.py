@@ -122,7 +122,8 @@ class AgentReport:
                     own.gradients[member.name] = [
                         g[n] if agent.stacked and g is not None else g for g in update.gradients[name]
                     ]
-                if losses is not None and not _without_target(losses, n):
+                count = 1 if losses is None or not isinstance(losses.count, Tensor) else losses.count[n]
+                if losses is not None and bool(count):
                     own.window_loss.losses[member.name] = losses.of([n])
         for name, injected in update.injected.items():
             channel = self._stacked.system.channels[name]
@@ -314,10 +315,6 @@ class MeanAccumulator:
             for own in of_policies:
                 self._names[name,] = own["names"]
                 self._figures[name,] = own["sums"].unsqueeze(0), own["counts"].unsqueeze(0)
-
-
-def _without_target(losses: Losses, n: int) -> bool:
-    return isinstance(losses.count, Tensor) and not bool(losses.count[n])
 
 
 def _examples(example: Example, batch: int, count: int) -> list[Example]:
