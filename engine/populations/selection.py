@@ -75,16 +75,6 @@ def _sampled(within: RangeSpec | tuple[float, ...], draw: random.Random) -> floa
     return draw.uniform(within.low, within.high)
 
 
-def _perturbed(
-    value: float, within: RangeSpec | tuple[float, ...], factors: Sequence[float], draw: random.Random
-) -> float:
-    """Another value near one: a multiple within the range, or a neighbour in the list."""
-    if isinstance(within, tuple):
-        place = within.index(value) + draw.choice((-1, 1))
-        return within[min(max(place, 0), len(within) - 1)]
-    return min(max(value * draw.choice(factors), within.low), within.high)
-
-
 def metric_of(simulation: BaseSimulation) -> str:
     """Return the metric of the first readout's objective."""
     goal = simulation._system.agents[simulation.scenario.readouts[0]].goal
@@ -166,9 +156,13 @@ def selected(
         parent = draw.choice(order[:count])
         error = math.hypot(scores[member].error, scores[parent].error)
         if goodness[parent] - goodness[member] > _ERRORS * error:  # False where both are unknown
-            changed = {
-                name: _perturbed(values[parent][name], within, select.factors, draw)
-                for name, within in spec.vary.items()
-            }
+            changed = {}
+            for name, within in spec.vary.items():  # a neighbour in the list, or a multiple within the range
+                value = values[parent][name]
+                if isinstance(within, tuple):
+                    place = within.index(value) + draw.choice((-1, 1))
+                    changed[name] = within[min(max(place, 0), len(within) - 1)]
+                else:
+                    changed[name] = min(max(value * draw.choice(select.factors), within.low), within.high)
             found[member] = Entry(step, member, parent, *scores[member], changed)
     return found
