@@ -204,26 +204,29 @@ class VirtualCluster:
     def statistics(self) -> list[PartFigures]:
         """Return the metrics of each part up to the present time; one whose machine is away is not alive."""
         self.account()
-        return [self._figures_of(number, machine) for number, machine in enumerate(self.machines)]
-
-    def _figures_of(self, number: int, machine: MachineState) -> PartFigures:
-        part, alive = self.parts[number], machine.status != "away"
-        return PartFigures(
-            part=number,
-            machine=self.hosts[number].name,
-            steps_taken=part.now,
-            seconds=self.seconds,
-            computing=machine.computing,
-            waiting={int(other): seconds for other, seconds in machine.waiting.items()},
-            bytes_sent=machine.bytes_sent,
-            bytes_received=machine.bytes_received,
-            calls=machine.calls,
-            staleness=part.behind,
-            blocked_on=() if machine.waits_for is None or not alive else (machine.waits_for,),
-            incarnation=machine.incarnation,
-            alive=alive,
-            heartbeat_age=0.0 if alive else self.seconds - machine.failed_at,
-        )
+        return [
+            PartFigures(
+                part=number,
+                machine=host.name,
+                steps_taken=part.now,
+                seconds=self.seconds,
+                computing=machine.computing,
+                waiting={int(other): seconds for other, seconds in machine.waiting.items()},
+                bytes_sent=machine.bytes_sent,
+                bytes_received=machine.bytes_received,
+                calls=machine.calls,
+                staleness=part.behind,
+                blocked_on=()
+                if machine.waits_for is None or machine.status == "away"
+                else (machine.waits_for,),
+                incarnation=machine.incarnation,
+                alive=machine.status != "away",
+                heartbeat_age=self.seconds - machine.failed_at if machine.status == "away" else 0.0,
+            )
+            for number, (part, host, machine) in enumerate(
+                zip(self.parts, self.hosts, self.machines, strict=True)
+            )
+        ]
 
     # --- state -------------------------------------------------------------------------------------------
 

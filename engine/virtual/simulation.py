@@ -248,18 +248,14 @@ class VirtualSimulation(Simulation):
         except DivergenceError as error:
             self.diverged = str(error)
             raise
-        self.learned = self._joined()
+        joined = StepReport([], {})  # of each part's newest step
+        for _, report in sorted(self._newest.items()):
+            joined.updates.extend(report.stacks.updates)
+            joined.predictor_updates.update(report.stacks.predictor_updates)
+            joined.input_updates.update(report.stacks.input_updates)
+        self.learned = AgentReport(joined, self.backend.stacked)
         self.now += 1
         return False
-
-    def _joined(self) -> AgentReport:
-        """Return what each part has learned at its newest step."""
-        reports = [report.stacks for _, report in sorted(self._newest.items())]
-        joined = StepReport([update for report in reports for update in report.updates], {})
-        for report in reports:
-            joined.predictor_updates.update(report.predictor_updates)
-            joined.input_updates.update(report.input_updates)
-        return AgentReport(joined, self.backend.stacked)
 
     def figures(self) -> dict[str, float]:
         """Return the run's metrics of virtual time.
