@@ -13,8 +13,7 @@ from torch import Tensor
 
 from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
 from antiphon.engine.metrics.episodes import REWARD, EpisodeStatistics
-from antiphon.engine.state.replica_signals import joined, joined_signals
-from antiphon.engine.state.trees import join_rows, split_rows
+from antiphon.engine.state.trees import join_rows, joined, joined_signals, split_rows
 from antiphon.envs import registry
 from antiphon.envs.adaptors.vector import VectorAdaptor
 from antiphon.envs.base import StepResult, TorchVectorEnv

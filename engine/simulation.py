@@ -459,14 +459,7 @@ class Simulation(BaseSimulation):
         observers: list[Observer] = [RunProgress(total, self.now), calls]
         if self._writer is not None:
             observers.append(self._writer)
-        scenario = self.scenario
-        many = max(len(scenario.agents), len(scenario.channels)) > scenario.telemetry.max
-        if self._writer is not None:
-            history = History(partial(read_figures, self._writer.directory.path / "metrics.csv"))
-        elif self._history is None and many and scenario.training.evaluate is None:
-            history = History()  # none is kept by default
-        else:
-            history = _kept_history(self)
+        history = _history_of_run(self)
         self._keeps_messages = calls.each_step or bool(self.recordings)
 
         def notify(event: str, *about: object) -> None:
@@ -630,6 +623,17 @@ def _kept_history(simulation: Simulation) -> History:
         simulation._history = History()
         simulation.recorders.append(simulation._history)
     return simulation._history
+
+
+def _history_of_run(simulation: Simulation) -> History:
+    """Return what a run's history is taken of: metrics.csv, or what is kept in memory, which few agents are by default."""
+    if simulation._writer is not None:
+        return History(partial(read_figures, simulation._writer.directory.path / "metrics.csv"))
+    scenario = simulation.scenario
+    few = max(len(scenario.agents), len(scenario.channels)) <= scenario.telemetry.max
+    if simulation._history is None and not few and scenario.training.evaluate is None:
+        return History()
+    return _kept_history(simulation)
 
 
 class _Recorded:

@@ -82,10 +82,7 @@ def ceilings(
         if whole.size + context + (0 if whole.target is None else whole.target.features) <= _MOST_FEATURES:
             samples[name] = _Samples()
 
-    def incomplete() -> list[str]:
-        return [name for name, found in samples.items() if not found.complete()]
-
-    for rollout, world, horizon in rollouts_ahead(simulation, incomplete, ahead):
+    for rollout, world, horizon in rollouts_ahead(simulation, samples, ahead):
         rollout.run(world, 1)
         pairs = {name: _example(rollout.system, name, message) for name, message in rollout.sent.items()}
         rollout.run(world, horizon)

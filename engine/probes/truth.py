@@ -10,8 +10,9 @@ from __future__ import annotations
 import copy
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import networkx as nx
 import torch
@@ -232,20 +233,20 @@ def predicted_channels(system: System) -> list[str]:
 
 
 def rollouts_ahead(
-    simulation: BaseSimulation, wanted: Callable[[], Collection[str]], ahead: int | None
+    simulation: BaseSimulation, samples: Mapping[str, Any], ahead: int | None
 ) -> Iterator[tuple[DifferentiableRollout, EnvironmentRunner, int]]:
     """Yield rollouts of coming steps, each with its environment and its horizon; nothing learns meanwhile.
 
     Args:
         simulation: Forked; no bit of it changes.
-        wanted: Channels whose messages are still to be differentiated, asked before each step; none ends it.
+        samples: What is gathered of each channel's messages, until each is `complete()`.
         ahead: The horizon: further steps whose losses count. None: as many as the messages can reach.
     """
     with simulation.fork(stacked=False) as twin, simulation.fork(stacked=False) as bench:
         system = twin._system
         assert isinstance(twin.backend, StackedBackend)
         twin.backend.freeze(gradients=False)
-        while names := wanted():
+        while names := [name for name, own in samples.items() if not own.complete()]:
             due = [name for name in names if system.channels[name].ledger.sender.due(twin.now)]
             if due:
                 horizon = look_ahead(system, due, twin.now) if ahead is None else ahead

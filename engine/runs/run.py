@@ -15,7 +15,7 @@ from antiphon.engine.planning.advice import advice
 from antiphon.engine.runs.directory import RunDirectory, check_free
 from antiphon.engine.runs.request import Request
 from antiphon.engine.runs.run_loop import Observer, Outcome, RunLoop
-from antiphon.engine.runs.run_writer import open_writer
+from antiphon.engine.runs.run_writer import RunWriter, open_writer
 from antiphon.engine.simulation import Simulation, resumed
 from antiphon.engine.state.changes import changed
 from antiphon.engine.virtual.simulation import VirtualSimulation
@@ -36,13 +36,17 @@ class Run:
     step: Callable[[], Sequence[StepInfo]] | None = None
     """Steps several (`RunLoop`)."""
 
+    @property
+    def writers(self) -> list[RunWriter]:
+        """Those of the simulations."""
+        return [one._writer for one in self.simulations if one._writer is not None]
+
     def train(self, *observers: Observer) -> list[Outcome]:
         """Train to the end, and close the simulations; RunError where a directory cannot be written any more.
 
         Ctrl-C or SIGTERM ends all after the present step, with checkpoints and results; a second one at once.
         """
-        writers = [one._writer for one in self.simulations if one._writer is not None]
-        loop = RunLoop(self.simulations, [*observers, *writers], self.step)
+        loop = RunLoop(self.simulations, [*observers, *self.writers], self.step)
         for simulation in self.simulations:
             simulation._keeps_messages = bool(simulation.recordings)
         try:
@@ -52,7 +56,8 @@ class Run:
                 for simulation in self.simulations:
                     closing.callback(simulation.close)
         return [
-            replace(outcome, result=writer.result) for outcome, writer in zip(outcomes, writers, strict=True)
+            replace(outcome, result=writer.result)
+            for outcome, writer in zip(outcomes, self.writers, strict=True)
         ]
 
 

@@ -24,8 +24,7 @@ from antiphon.engine.heart.message import (
     Tick,
 )
 from antiphon.engine.heart.rows import Replicas
-from antiphon.engine.state.replica_signals import joined_signals
-from antiphon.engine.state.trees import Tree, join, join_rows, split, split_rows
+from antiphon.engine.state.trees import Tree, join, join_rows, joined_signals, split, split_rows
 
 __all__ = ["merge_state", "split_state"]
 

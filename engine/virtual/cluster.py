@@ -7,18 +7,19 @@ makes leave when it ends. The order of the events decides what every part learns
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from typing import Any, Literal
 
 from antiphon.engine.parts.boundary import Exchange
 from antiphon.engine.parts.free_boundary import packed, unpacked
 from antiphon.engine.parts.part import Part
 from antiphon.engine.state.checkpoint import copy_tree
-from antiphon.engine.virtual.chance import Chance
-from antiphon.engine.virtual.machines import MachineState
-from antiphon.engine.virtual.profile import ClusterProfile
+from antiphon.engine.virtual.profile import SECONDS_A_DAY, ClusterProfile, ComputeSpec, FailureSpec, LinkSpec
 from antiphon.errors import RunError
+from antiphon.nets.random import normal, seed_for, uniform
 from antiphon.telemetry.parts.part_figures import PartFigures
 
 __all__ = ["VirtualCluster"]
@@ -28,6 +29,58 @@ _END, _ARRIVAL, _FAILURE, _RETURN, _BEGIN = range(5)
 
 Event = tuple[float, int, int, int, int, Any]
 """Time in seconds, kind, running number, part, incarnation of its machine, and the exchange that arrives."""
+
+
+Status = Literal["computing", "waiting", "away"]
+
+
+@dataclass(slots=True)
+class MachineState:
+    """A machine and the part that it computes; times in simulated seconds, totals since the run began."""
+
+    status: Status = "waiting"
+    since: float = 0.0
+    """When the status began."""
+    waits_for: int | None = None
+    """The part whose exchange it waits for."""
+    steps_taken: int = 0
+    """Steps computed to their end, repeated ones included."""
+    computing: float = 0.0
+    """Spent on steps computed to their end, and on those that a failure broke off."""
+    repeated: float = 0.0
+    """The share of `computing` that a failure has undone."""
+    unsaved: float = 0.0
+    """The share of `computing` that the newest checkpoint does not hold."""
+    waiting: dict[str, float] = field(default_factory=dict)
+    """By the part whose exchange was missing, as a word: a state on disk has words as keys."""
+    away: float = 0.0
+    failed_at: float = 0.0
+    """When it failed the last time."""
+    calls: int = 0
+    """Exchanges sent."""
+    calls_lost: int = 0
+    """Exchanges sent that did not arrive: lost on the way, or the receiver was away."""
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    incarnation: int = 0
+    """Failures so far."""
+
+    def change(self, status: Status, now: float, waits_for: int | None = None) -> None:
+        """End the present status at `now`, add its time to the totals, and begin another one."""
+        self.account(now)
+        self.status, self.waits_for = status, waits_for
+
+    def account(self, now: float) -> None:
+        """Add the time of the present status up to `now` to the totals."""
+        passed, self.since = now - self.since, now
+        if self.status == "computing":
+            self.computing += passed
+            self.unsaved += passed
+        elif self.status == "away":
+            self.away += passed
+        elif self.waits_for is not None and passed:
+            key = str(self.waits_for)
+            self.waiting[key] = self.waiting.get(key, 0.0) + passed
 
 
 class VirtualCluster:
@@ -257,3 +310,53 @@ class VirtualCluster:
         for part, machine, own in zip(self.parts, self.machines, state["parts"], strict=True):
             part.load_own_state(own)
             part.incarnation = machine.incarnation
+
+
+# --- chance ----------------------------------------------------------------------------------------------
+
+
+class Chance:
+    """Random factors of steps, calls and failures: functions of the seed, a purpose and a count, so that nothing is kept.
+
+    Args:
+        seed: Of the run.
+        names: Of the machines, by part.
+    """
+
+    def __init__(self, seed: int, names: list[str]) -> None:
+        self._names = names
+        self._seed_of = cache(lambda *purpose: seed_for(seed, "virtual", *purpose))
+
+    def step_factor(self, part: int, count: int, compute: ComputeSpec) -> float:
+        """Return the factor by which a part's step number `count` takes longer; the mean of `spread` alone is 1."""
+        name, factor = self._names[part], 1.0
+        if compute.spread:
+            factor = _log_normal(self._seed_of(name, "step"), count, compute.spread)
+        if compute.stragglers is not None:
+            sampled = uniform(self._seed_of(name, "straggler"), count, 1).item()
+            factor *= compute.stragglers.factor if sampled < compute.stragglers.share else 1.0
+        return factor
+
+    def latency(self, sender: int, receiver: int, count: int, link: LinkSpec) -> float:
+        """Return the latency of call number `count` between two parts, in seconds; its mean is the link's."""
+        if not link.jitter:
+            return link.latency
+        purpose = self._seed_of(self._names[sender], self._names[receiver], "latency")
+        return link.latency * _log_normal(purpose, count, link.jitter)
+
+    def lost(self, sender: int, receiver: int, count: int, link: LinkSpec) -> bool:
+        """Return whether call number `count` between two parts is lost."""
+        if not link.loss:
+            return False
+        purpose = self._seed_of(self._names[sender], self._names[receiver], "loss")
+        return uniform(purpose, count, 1).item() < link.loss
+
+    def until_failure(self, part: int, count: int, failures: FailureSpec) -> float:
+        """Return the seconds that a machine runs before its failure number `count`: exponentially distributed."""
+        sampled = uniform(self._seed_of(self._names[part], "failure"), count, 1).item()
+        return -math.log1p(-sampled) * SECONDS_A_DAY / failures.per_day
+
+
+def _log_normal(seed: int, count: int, deviation: float) -> float:
+    """Return exp(deviation z - deviation^2 / 2) with z standard normal: a factor of mean 1."""
+    return math.exp(deviation * normal(seed, count, 1).item() - deviation**2 / 2)

@@ -336,14 +336,14 @@ REST: tuple[Fault, ...] = (
     ),
     Fault(
         "virtual-spread-makes-steps-longer",
-        "engine/virtual/chance.py",
+        "engine/virtual/cluster.py",
         "return math.exp(deviation * normal(seed, count, 1).item() - deviation**2 / 2)",
         "return math.exp(deviation * normal(seed, count, 1).item())",
         "tests/engine/virtual/test_cluster.py::test_stragglers_and_spread_change_how_long_steps_take_and_no_other_part",
     ),
     Fault(
         "virtual-a-loss-is-drawn-once",
-        "engine/virtual/chance.py",
+        "engine/virtual/cluster.py",
         "return uniform(purpose, count, 1).item() < link.loss",
         "return uniform(purpose, 0, 1).item() < link.loss",
         "tests/engine/virtual/test_cluster.py::test_calls_are_lost_at_the_rate_of_the_link_and_counted",
