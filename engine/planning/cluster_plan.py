@@ -25,7 +25,6 @@ from itertools import combinations
 from typing import Any
 
 from antiphon.engine.build.builder import build_to_look
-from antiphon.engine.heart.system import System
 from antiphon.engine.parts.placement import agent_costs, bonds, units_of
 from antiphon.engine.runs.python_template import PythonTemplate
 from antiphon.engine.virtual.profile import ClusterProfile
@@ -317,11 +316,17 @@ def _formulas(
             times.append(seconds * one.slowest(copies))
         return times
 
+    trainable = {p for agent in system.agents.values() for p in agent.learner.trainable}
+    nbytes = system.dtype.itemsize * sum(p.numel() for p in trainable)
+    window = max(group.windows.steps() for group in system.groups)
     groups = len(profile.machines)
     seconds, copies = {1: min(compute(1, groups))}, 2
     while copies <= min(profile.size, batch):
-        adding_up = _adding_up(profile, copies, system)
-        seconds[copies] = max(compute(copies, min(groups, copies))) + adding_up
+        ends = combinations(range(min(copies, 2 * groups)), 2)  # two machines of each group
+        links = {profile.link(*pair) for pair in ends}
+        ring = max(2 * (copies - 1) * (link.latency + link.transfer(nbytes / copies)) for link in links)
+        direct = max(link.latency + link.transfer((copies - 1) * nbytes) for link in links)
+        seconds[copies] = max(compute(copies, min(groups, copies))) + min(ring, direct) / window
         copies *= 2
     best = min([count for count in seconds if count > 1], key=lambda count: seconds[count], default=None)
     for name, count in ("one machine", 1), ("data parallel", best):
@@ -334,17 +339,6 @@ def _formulas(
             yield PlanRow(name, count, note=f"{note}; locked has not reached the target")
         else:
             yield PlanRow(name, count, steps, (steps[0] * each, steps[1] * each), note)
-
-
-def _adding_up(profile: ClusterProfile, copies: int, system: System) -> float:
-    """Return a(R) / w: the seconds a step in which R copies add up their gradients."""
-    trainable = {p for agent in system.agents.values() for p in agent.learner.trainable}
-    nbytes = system.dtype.itemsize * sum(p.numel() for p in trainable)
-    ends = combinations(range(min(copies, 2 * len(profile.machines))), 2)  # two machines of each group
-    links = {profile.link(*pair) for pair in ends}
-    ring = max(2 * (copies - 1) * (link.latency + link.transfer(nbytes / copies)) for link in links)
-    direct = max(link.latency + link.transfer((copies - 1) * nbytes) for link in links)
-    return min(ring, direct) / max(group.windows.steps() for group in system.groups)
 
 
 def _spread(values: Sequence[float]) -> tuple[float, float] | None:

@@ -184,7 +184,15 @@ class RunLoop:
 
         try:
             with refusals_named(), stop_signals() as signals:
-                self._start(steps)
+                for simulation in self.simulations:
+                    simulation.stop_reason = None
+                    if steps is not None:
+                        simulation.until = simulation.now + steps
+                for observer in self._observers:
+                    observer.start(self)
+                self.clock.divide(len(self.running))
+                self._end_diverged()
+                self._end_stopped()
                 start = time.monotonic()
                 for simulation in self.running:
                     simulation.stopping = lambda: bool(signals) or reached()
@@ -215,17 +223,6 @@ class RunLoop:
             self._end(self.running, _outcome_of(error, signals))
             raise
         return [self._outcomes[simulation] for simulation in self.simulations]
-
-    def _start(self, steps: int | None) -> None:
-        for simulation in self.simulations:
-            simulation.stop_reason = None
-            if steps is not None:
-                simulation.until = simulation.now + steps
-        for observer in self._observers:
-            observer.start(self)
-        self.clock.divide(len(self.running))
-        self._end_diverged()
-        self._end_stopped()
 
     def _take_step(self) -> Sequence[StepInfo]:
         """Take one step, end the simulations that diverged at it, call the observers for the others, and end those stopped."""

@@ -6,7 +6,7 @@ is left says whose a member's things are, and what a single channel has no messa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -67,7 +67,15 @@ class _Split:
                 for whole in own[waiting]:
                     for key, window in self._windows(whole, members).items():
                         groups[key][waiting].append(window)
-        needed = _stamps(groups.values())
+        needed: dict[str, set[int]] = {}  # by channel, the stamps of the messages that windows need
+        for window in (
+            one for own in groups.values() for one in (own["window"], *own["pending"], *own["past"])
+        ):
+            for name, stamp in window["sent"]:
+                needed.setdefault(name, set()).add(stamp)
+            for read in (read for call in window["calls"] for tick in call for read in _all_reads(tick)):
+                if read["message"] is not None:
+                    needed.setdefault(read["channel"], set()).add(read["message"])
         ledgers = saved["ledgers"]
         trails = self._by_member({name: dict(trail) for name, trail in saved["trails"].items()})
         return {
@@ -195,18 +203,6 @@ class _Split:
             }
 
 
-def _stamps(groups: Iterable[Tree]) -> dict[str, set[int]]:
-    """The stamps of the messages that windows need, by channel."""
-    found: dict[str, set[int]] = {}
-    for window in (one for own in groups for one in (own["window"], *own["pending"], *own["past"])):
-        for name, stamp in window["sent"]:
-            found.setdefault(name, set()).add(stamp)
-        for read in (read for call in window["calls"] for tick in call for read in _all_reads(tick)):
-            if read["message"] is not None:
-                found.setdefault(read["channel"], set()).add(read["message"])
-    return found
-
-
 def _forgotten(ledger: Ledger, message: Tree) -> bool:
     """Whether a channel alone would have dropped a void message that its stack still keeps for others."""
     if message["finished"] is None or message["counted"] is not False or message["pinned"]:
@@ -237,13 +233,18 @@ class _Merge:
         ledgers = {c.name: self._ledger(c, [saved["ledgers"][name] for name in c.names]) for c in channels}
         groups = dict(zip(self.stacked.base.groups, saved["groups"], strict=True))
         trails = self._by_stack({name: dict(trail) for name, trail in saved["trails"].items()})
+        merged: list[Tree] = []
+        for group in self.system.groups:
+            each = [groups[key] for key in _groups(self.stacked, group)]
+            own: Tree = {"window": self._window(group, [one["window"] for one in each])}
+            for key in ("pending", "past"):
+                waiting = zip(*(one[key] for one in each), strict=True)
+                own[key] = [self._window(group, windows) for windows in waiting]
+            merged.append(own)
         return {
             **saved,
             "ledgers": ledgers,
-            "groups": [
-                self._group(group, [groups[key] for key in _groups(self.stacked, group)])
-                for group in self.system.groups
-            ],
+            "groups": merged,
             "trails": {name: [list(state) for state in trail.items()] for name, trail in trails.items()},
             "actions": self._by_stack(saved["actions"]),
             "signals": self.all_signals,
@@ -308,13 +309,6 @@ class _Merge:
         }
 
     # --- windows ----------------------------------------------------------------------------------------
-
-    def _group(self, group: LearningGroup, each: Sequence[Tree]) -> Tree:
-        waiting = {
-            key: [self._window(group, own) for own in zip(*(one[key] for one in each), strict=True)]
-            for key in ("pending", "past")
-        }
-        return {"window": self._window(group, [one["window"] for one in each]), **waiting}
 
     def _window(self, group: LearningGroup, windows: Sequence[Tree]) -> Tree:
         agents = self.system.agents
