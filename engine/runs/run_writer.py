@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from antiphon.engine.inference.episodes import policies
+from antiphon.engine.inference.evaluation import policies
 from antiphon.engine.metrics.description import describe_run
 from antiphon.engine.metrics.figures import environment_figures, figures
 from antiphon.engine.metrics.timeline import span, timeline

@@ -217,7 +217,7 @@ REST: tuple[Fault, ...] = (
     ),
     Fault(
         "inference-every-finished-episode-counts",
-        "engine/inference/episodes.py",
+        "engine/inference/evaluation.py",
         "new = (found.finished > before) & (counted < episodes)",
         "new = found.finished > before",
         "tests/engine/inference/test_episodes.py::test_returns_are_those_of_each_agents_own_reward",
