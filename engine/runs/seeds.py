@@ -96,7 +96,13 @@ class MultiSeedRun:
         begun |= dict.fromkeys(self._ended, self.until) | together
         self._steps = [begun.get(index, 0) for index in range(len(requests))]
         self.start = sum(self._steps) // len(self._steps)
-        self._groups = self._group_runs()
+        groups: dict[Any, list[int]] = {}  # by what must be equal to train them together
+        for index, step in enumerate(self._steps):
+            facts = self._existing[index].facts if index in self._existing else {}
+            if index not in self._ended:
+                key = step, facts.get("dtype", "float32"), facts.get("threads", 1)
+                groups.setdefault(key, []).append(index)
+        self._groups = list(groups.values())
         several = next((group for group in self._groups if len(group) > 1), None)
         self.sequential_reason: str | None = None
         if several is not None:
@@ -136,16 +142,6 @@ class MultiSeedRun:
                 for index in members if max(common) < self.until else ():
                     self._ended.pop(index, None)
         return found
-
-    def _group_runs(self) -> list[list[int]]:
-        """Group the indices of runs by what must be equal to train them together: step, dtype and threads."""
-        groups: dict[Any, list[int]] = {}
-        for index, step in enumerate(self._steps):
-            facts = self._existing[index].facts if index in self._existing else {}
-            if index not in self._ended:
-                key = step, facts.get("dtype", "float32"), facts.get("threads", 1)
-                groups.setdefault(key, []).append(index)
-        return list(groups.values())
 
     def train(
         self,

@@ -26,7 +26,7 @@ from antiphon.engine.heart.message import (
 from antiphon.engine.heart.rows import Replicas
 from antiphon.engine.state.trees import Tree, join, join_rows, joined_signals, split, split_rows
 
-__all__ = ["merge_state", "split_state"]
+__all__ = ["StateMerger", "StateSplitter"]
 
 
 def _anywhere(mask: Any) -> bool:
@@ -48,16 +48,14 @@ def _all_reads(tick: Tree) -> list[Tree]:
 # --- from stacks to single agents ------------------------------------------------------------------------
 
 
-def split_state(saved: Tree, stacked: Stacked) -> Tree:
-    """Return the messages and windows of stacks by agent and channel."""
-    return _Split(stacked).tree(saved)
+class StateSplitter:
+    """Messages and windows of stacks, by agent and channel."""
 
-
-class _Split:
     def __init__(self, stacked: Stacked) -> None:
         self.stacked, self.system, self.base = stacked, stacked.system, stacked.base
 
-    def tree(self, saved: Tree) -> Tree:
+    def split(self, saved: Tree) -> Tree:
+        """Return the messages and windows of the stacks by agent and channel."""
         groups: dict[LearningGroup, Tree] = {group: {"pending": [], "past": []} for group in self.base.groups}
         for group, own in zip(self.system.groups, saved["groups"], strict=True):
             members = _groups(self.stacked, group)
@@ -217,18 +215,16 @@ def _forgotten(ledger: Ledger, message: Tree) -> bool:
 # --- from single agents to stacks ------------------------------------------------------------------------
 
 
-def merge_state(saved: Tree, stacked: Stacked) -> Tree:
-    """Return the messages and windows of single agents and channels by stack."""
-    return _Merge(stacked, saved).tree()
+class StateMerger:
+    """Messages and windows of single agents and channels, by stack."""
 
-
-class _Merge:
     def __init__(self, stacked: Stacked, saved: Tree) -> None:
         self.stacked, self.system, self.saved = stacked, stacked.system, saved
         self.all_signals: list[StepSignals] = saved["signals"] if stacked.base.replicas == 1 else []
         self._numbers: dict[tuple[int, ...], int] = {}
 
-    def tree(self) -> Tree:
+    def merged(self) -> Tree:
+        """Return the messages and windows by stack."""
         saved, channels = self.saved, self.system.channels.values()
         ledgers = {c.name: self._ledger(c, [saved["ledgers"][name] for name in c.names]) for c in channels}
         groups = dict(zip(self.stacked.base.groups, saved["groups"], strict=True))

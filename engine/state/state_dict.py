@@ -30,8 +30,6 @@ __all__ = [
     "with_optimisers_of",
 ]
 
-NumberedSignals = dict[StepSignals, int]
-"""Signals and their numbers, in order."""
 Number = Callable[[StepSignals], int]
 
 
@@ -102,7 +100,7 @@ def messages(system: System) -> Tree:
 
     `signals` are the step signals themselves, which messages and ticks have by number.
     """
-    all_signals: NumberedSignals = {}
+    all_signals: dict[StepSignals, int] = {}
 
     def number(step_signals: StepSignals) -> int:
         return all_signals.setdefault(step_signals, len(all_signals))
