@@ -193,7 +193,7 @@ def evaluate(
             setting of episodes although no agent has a policy.
         RunError: An environment has not finished an episode within 100,000 steps.
     """
-    links = Links.read(links)
+    links = Links(links) if isinstance(links, str) else links
 
     def score() -> Scored:
         if env.is_stream:

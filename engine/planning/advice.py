@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from math import prod
 
 import networkx as nx
@@ -145,8 +145,13 @@ def _late(scenario: Scenario, env: Description) -> Iterator[str]:
         if not walks:
             return
         walks -= 1
-        ages = _ages(graph, order, name).items()
-        observers = [(steps, source) for source, steps in ages if scenario.agents[source].observes]
+        # the age of what it receives, by source: along the longest path, each cycle taken the shortest
+        nearest = nx.single_source_dijkstra_path_length(graph, name, weight="delay")
+        ages = {node: int(steps) for node, steps in nearest.items()}
+        for node in order:  # none where there are cycles
+            for sender in graph.successors(node) if node in ages else ():
+                ages[sender] = max(ages[sender], ages[node] + graph.edges[node, sender]["delay"])
+        observers = [(steps, source) for source, steps in ages.items() if scenario.agents[source].observes]
         late = [(steps, source) for steps, source in observers if steps >= env.hold and source != name]
         if late:
             steps, source = min(late)
@@ -154,19 +159,6 @@ def _late(scenario: Scenario, env: Description) -> Iterator[str]:
                 f"agent {name}: receives what '{source}' observed {steps} steps later, when another example is shown "
                 f"(hold {env.hold}); give it `align`, or the environment a longer `hold`"
             )
-
-
-def _ages(graph: nx.DiGraph[str], order: Sequence[str], name: str) -> dict[str, int]:
-    """Age in steps of what an agent receives, by its source: along the longest path, each cycle taken the shortest.
-
-    `graph` leads from each receiver to its senders; `order` is topological, empty where there are cycles.
-    """
-    nearest = nx.single_source_dijkstra_path_length(graph, name, weight="delay")
-    ages = {node: int(steps) for node, steps in nearest.items()}
-    for node in order:
-        for sender in graph.successors(node) if node in ages else ():
-            ages[sender] = max(ages[sender], ages[node] + graph.edges[node, sender]["delay"])
-    return ages
 
 
 def _over(scenario: Scenario) -> Iterator[str]:

@@ -137,7 +137,7 @@ def ablate(
     Raises:
         ScenarioError: No such channel or split, or the scenario has no channels.
     """
-    system, links = simulation._system, Links.read(links)
+    system, links = simulation._system, Links(links) if isinstance(links, str) else links
     check_kind(kind)
     names = chosen_channels(list(system.channels), channels, "ablate: channel")
     if not names:
