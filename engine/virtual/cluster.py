@@ -17,7 +17,7 @@ from antiphon.engine.parts.boundary import Exchange
 from antiphon.engine.parts.free_boundary import packed, unpacked
 from antiphon.engine.parts.part import Part
 from antiphon.engine.state.checkpoint import copy_tree
-from antiphon.engine.virtual.profile import SECONDS_A_DAY, ClusterProfile, ComputeSpec, FailureSpec, LinkSpec
+from antiphon.engine.virtual.profile import SECONDS_A_DAY, ClusterProfile
 from antiphon.errors import RunError
 from antiphon.nets.random import normal, seed_for, uniform
 from antiphon.telemetry.parts.part_figures import PartFigures
@@ -104,7 +104,8 @@ class VirtualCluster:
         self.hosts = [profile.machine(number) for number in range(len(parts))]
         self.machines = [MachineState() for _ in parts]
         self.seconds = 0.0
-        self._chance = Chance(seed, [host.name for host in self.hosts])
+        self._seed_of = cache(lambda *purpose: seed_for(seed, "virtual", *purpose))
+        """Of chance, by purpose: with the count of what happens it is all that a number depends on, so nothing is kept."""
         self._heap: list[Event] = []
         self._number = 0
         self._inbox: list[list[Exchange]] = [[] for _ in parts]
@@ -168,7 +169,12 @@ class VirtualCluster:
         machine.change("computing", self.seconds)
         # a step that was broken off has a number of its own
         count = machine.steps_taken + machine.incarnation
-        factor = self._chance.step_factor(number, count, self.hosts[number].compute)
+        compute, name, factor = self.hosts[number].compute, self.hosts[number].name, 1.0
+        if compute.spread:
+            factor = _log_normal(self._seed_of(name, "step"), count, compute.spread)
+        if compute.stragglers is not None:
+            sampled = uniform(self._seed_of(name, "straggler"), count, 1).item()
+            factor *= compute.stragglers.factor if sampled < compute.stragglers.share else 1.0
         self._push(self.seconds + self.step_seconds[number] * factor, _END, number)
 
     def _end(self, number: int, *, watch: bool) -> None:
@@ -190,11 +196,14 @@ class VirtualCluster:
         self._links[sender, receiver] = [calls + 1, free]
         machine.calls += 1
         machine.bytes_sent += exchange.nbytes
-        if self._chance.lost(sender, receiver, int(calls), link):
+        ends, count = (self.hosts[sender].name, self.hosts[receiver].name), int(calls)
+        if link.loss and uniform(self._seed_of(*ends, "loss"), count, 1).item() < link.loss:
             machine.calls_lost += 1
-        else:
-            arrival = free + self._chance.latency(sender, receiver, int(calls), link)
-            self._push(arrival, _ARRIVAL, receiver, exchange)
+            return
+        latency = link.latency
+        if link.jitter:
+            latency *= _log_normal(self._seed_of(*ends, "latency"), count, link.jitter)
+        self._push(free + latency, _ARRIVAL, receiver, exchange)
 
     def _arrive(self, receiver: int, exchange: Exchange) -> None:
         machine = self.machines[receiver]
@@ -212,7 +221,9 @@ class VirtualCluster:
     def _schedule_failure(self, number: int) -> None:
         failures = self.hosts[number].failures
         assert failures is not None
-        gap = self._chance.until_failure(number, self.machines[number].incarnation, failures)
+        purpose = self._seed_of(self.hosts[number].name, "failure")
+        sampled = uniform(purpose, self.machines[number].incarnation, 1).item()
+        gap = -math.log1p(-sampled) * SECONDS_A_DAY / failures.per_day  # exponentially distributed
         self._push(self.seconds + gap, _FAILURE, number)
 
     def _save(self, number: int) -> None:
@@ -310,51 +321,6 @@ class VirtualCluster:
         for part, machine, own in zip(self.parts, self.machines, state["parts"], strict=True):
             part.load_own_state(own)
             part.incarnation = machine.incarnation
-
-
-# --- chance ----------------------------------------------------------------------------------------------
-
-
-class Chance:
-    """Random factors of steps, calls and failures: functions of the seed, a purpose and a count, so that nothing is kept.
-
-    Args:
-        seed: Of the run.
-        names: Of the machines, by part.
-    """
-
-    def __init__(self, seed: int, names: list[str]) -> None:
-        self._names = names
-        self._seed_of = cache(lambda *purpose: seed_for(seed, "virtual", *purpose))
-
-    def step_factor(self, part: int, count: int, compute: ComputeSpec) -> float:
-        """Return the factor by which a part's step number `count` takes longer; the mean of `spread` alone is 1."""
-        name, factor = self._names[part], 1.0
-        if compute.spread:
-            factor = _log_normal(self._seed_of(name, "step"), count, compute.spread)
-        if compute.stragglers is not None:
-            sampled = uniform(self._seed_of(name, "straggler"), count, 1).item()
-            factor *= compute.stragglers.factor if sampled < compute.stragglers.share else 1.0
-        return factor
-
-    def latency(self, sender: int, receiver: int, count: int, link: LinkSpec) -> float:
-        """Return the latency of call number `count` between two parts, in seconds; its mean is the link's."""
-        if not link.jitter:
-            return link.latency
-        purpose = self._seed_of(self._names[sender], self._names[receiver], "latency")
-        return link.latency * _log_normal(purpose, count, link.jitter)
-
-    def lost(self, sender: int, receiver: int, count: int, link: LinkSpec) -> bool:
-        """Return whether call number `count` between two parts is lost."""
-        if not link.loss:
-            return False
-        purpose = self._seed_of(self._names[sender], self._names[receiver], "loss")
-        return uniform(purpose, count, 1).item() < link.loss
-
-    def until_failure(self, part: int, count: int, failures: FailureSpec) -> float:
-        """Return the seconds that a machine runs before its failure number `count`: exponentially distributed."""
-        sampled = uniform(self._seed_of(self._names[part], "failure"), count, 1).item()
-        return -math.log1p(-sampled) * SECONDS_A_DAY / failures.per_day
 
 
 def _log_normal(seed: int, count: int, deviation: float) -> float:

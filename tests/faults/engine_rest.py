@@ -344,8 +344,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "virtual-a-loss-is-drawn-once",
         "engine/virtual/cluster.py",
-        "return uniform(purpose, count, 1).item() < link.loss",
-        "return uniform(purpose, 0, 1).item() < link.loss",
+        'uniform(self._seed_of(*ends, "loss"), count, 1)',
+        'uniform(self._seed_of(*ends, "loss"), 0, 1)',
         "tests/engine/virtual/test_cluster.py::test_calls_are_lost_at_the_rate_of_the_link_and_counted",
     ),
     Fault(
