@@ -159,7 +159,14 @@ def about_channel(channel: ChannelSpec) -> dict[str, str]:
         about["message"] = channel.sample.in_words
     predicted = channel.coupling in ("decoupled", "unlocked")
     if predicted:
-        about["gradient"] = _gradient(channel)
+        gradient = channel.gradient
+        parts: list[str] = [name_of(gradient.kind)]
+        parts += [f"target {gradient.own_target}"] if gradient.own_target else []
+        parts += [f"given {', '.join(gradient.context)}"] if gradient.context else []
+        parts += ["at every site"] if channel.at_sites(gradient) else []
+        parts += [f"scale {gradient.scale:g}"] if gradient.scale != 1 else []
+        parts += ["trained but not used"] if not gradient.apply else []
+        about["gradient"] = ", ".join(parts)
     if predicted and channel.input is not None:
         context = ", ".join(channel.input.context)
         about["input"] = name_of(channel.input.kind) + (f", given {context}" if context else "")
@@ -176,14 +183,3 @@ def about_channel(channel: ChannelSpec) -> dict[str, str]:
     if channel.read != "last":
         about["read"] = channel.read
     return about
-
-
-def _gradient(channel: ChannelSpec) -> str:
-    gradient = channel.gradient
-    parts: list[str] = [name_of(gradient.kind)]
-    parts += [f"target {gradient.own_target}"] if gradient.own_target else []
-    parts += [f"given {', '.join(gradient.context)}"] if gradient.context else []
-    parts += ["at every site"] if channel.at_sites(gradient) else []
-    parts += [f"scale {gradient.scale:g}"] if gradient.scale != 1 else []
-    parts += ["trained but not used"] if not gradient.apply else []
-    return ", ".join(parts)

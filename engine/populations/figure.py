@@ -49,7 +49,10 @@ def lineage_svg(lineage: Sequence[Entry], spec: PopulationSpec, metric: str | No
         metric: The metric of the scores.
     """
     by_step = [list(group) for _, group in groupby(sorted(lineage, key=_STEP), key=_STEP)]
-    ranks = _ranks(by_step, metric)
+    ranks: dict[tuple[int, int], float] = {}  # by step and member, from 0 (worst score of the step) to 1
+    for now in by_step:
+        order = sorted(now, key=lambda entry: quality(entry.score, metric))
+        ranks |= {(entry.step, entry.member): n / max(1, len(order) - 1) for n, entry in enumerate(order)}
     names, initial = list(spec.vary), initial_values(spec)
     lines = [_lines(by_step, ranks, None, ())]
     lines += [_lines(by_step, ranks, name, [own[name] for own in initial]) for name in names]
@@ -120,15 +123,6 @@ def _ticks(low: float, high: float, *, log: bool = False) -> list[float]:
     unit = 10.0 ** math.floor(math.log10(least))
     step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= least)
     return [step * n for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
-
-
-def _ranks(by_step: Sequence[Sequence[Entry]], metric: str | None) -> dict[tuple[int, int], float]:
-    """By step and member, the rank of its score among those of the step, from 0 to 1."""
-    found: dict[tuple[int, int], float] = {}
-    for now in by_step:
-        order = sorted(now, key=lambda entry: quality(entry.score, metric))
-        found |= {(entry.step, entry.member): n / max(1, len(order) - 1) for n, entry in enumerate(order)}
-    return found
 
 
 def _lines(

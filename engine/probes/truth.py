@@ -94,14 +94,12 @@ def true_gradients(simulation: BaseSimulation, horizon: int = 0) -> dict[str, Pr
                 if channels[name].gradient.predictor is not None
             }
         rollout.run(twin.world, horizon)
-    return {name: _probe(true, synthetic.get(name)) for name, true in rollout.gradients().items()}
-
-
-@torch.no_grad()
-def _probe(true: Tensor, synthetic: Tensor | None) -> Probe:
-    if synthetic is None:
-        return Probe(true)
-    return Probe(true, synthetic, {k: v.item() for k, v in alignment(synthetic, true).items()})
+    found = {}
+    for name, true in rollout.gradients().items():
+        own = synthetic.get(name)
+        aligned = {} if own is None else {key: v.item() for key, v in alignment(own, true).items()}
+        found[name] = Probe(true, own, aligned)
+    return found
 
 
 class _GraphPass(ForwardPass):

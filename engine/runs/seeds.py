@@ -209,11 +209,26 @@ class MultiSeedRun:
             return run.train(*observers)
         existing = [self._existing[index] for index in group if index in self._existing]
         with ExitStack() as undo:
-            for directory in existing:
-                directory.lock()
-                undo.callback(directory.release)
+            for one in existing:
+                one.lock()
+                undo.callback(one.release)
             replicas = self._build(group)
-            self._open_writers(group, replicas, every, together or group)
+            seeds = [self.requests[index].seed for index in together or group]
+            with ExitStack() as begun:  # on failure no new directory is left
+                begun.callback(replicas.close)
+                for index, simulation in zip(group, replicas.simulations, strict=True):
+                    directory = self._existing.get(index)
+                    if directory is None:
+                        request, path = self.requests[index], self.paths[index]
+                        facts = {**request.facts, "backend": request.backend, "together": seeds}
+                        directory = create_directory(simulation, path, facts, request.variants, self._exist)
+                        begun.callback(remove_run, path)
+                        begun.callback(directory.release)
+                    elif self._steps[index] < self.until:
+                        directory.note(together=seeds)
+                    simulation.until = self.until
+                    simulation._writer = RunWriter(simulation, directory, every)
+                begun.pop_all()
             step = replicas.step if steps_of is None else steps_of(replicas)
             return Run(replicas.simulations, self.until, step).train(*observers)
 
@@ -244,27 +259,6 @@ class MultiSeedRun:
                 check_continues(simulation)
             undo.pop_all()
         return replicas
-
-    def _open_writers(
-        self, group: Sequence[int], replicas: Population, every: int | None, together: Sequence[int]
-    ) -> None:
-        """Open the directories of runs of a group, with the seeds of those trained together; on failure no new one is left."""
-        seeds = [self.requests[index].seed for index in together]
-        with ExitStack() as undo:
-            undo.callback(replicas.close)
-            for index, simulation in zip(group, replicas.simulations, strict=True):
-                directory = self._existing.get(index)
-                if directory is None:
-                    request, path = self.requests[index], self.paths[index]
-                    facts = {**request.facts, "backend": request.backend, "together": seeds}
-                    directory = create_directory(simulation, path, facts, request.variants, self._exist)
-                    undo.callback(remove_run, path)
-                    undo.callback(directory.release)
-                elif self._steps[index] < self.until:
-                    directory.note(together=seeds)
-                simulation.until = self.until
-                simulation._writer = RunWriter(simulation, directory, every)
-            undo.pop_all()
 
 
 def summary_of(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -98,9 +98,9 @@ class Pool:
         Ctrl-C or SIGTERM stops the runs with checkpoints, and so does closing this iterator; no chunk is begun then. A
         worker that dies fails the runs of its chunk alone.
         """
-        return self._here(chunks) if self._processes == 1 else self._in_workers(chunks)
-
-    def _here(self, chunks: Sequence[Chunk]) -> Generator[tuple[Chunk, list[Answer]]]:
+        if self._processes > 1:
+            yield from self._in_workers(chunks)
+            return
         for chunk in chunks:
             answers = train(chunk)
             self.stopped = [answer.exit_code - 128 for answer in answers if answer.exit_code > 128]
