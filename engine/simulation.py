@@ -303,20 +303,6 @@ class Simulation(BaseSimulation):
             self._writer.step_by_hand()
         return info
 
-    def _record_step(self, step: int, learned: AgentReport, ended: RowMask, *, watch: bool) -> StepInfo:
-        """Record a step that was computed together with those of other seeds, and return what happened.
-
-        Args:
-            step: The step.
-            learned: What was learned at it.
-            ended: Which episodes ended.
-            watch: Whether its figures are taken (`watching`).
-        """
-        self.learned = learned
-        self.now = step + 1
-        self._record(step, watch=watch)
-        return {"step": step, "ended": ended, "losses": learned.by_agent()}
-
     def _record(self, step: int, *, watch: bool) -> None:
         if watch:
             row = None if self._coordinator is None else self._coordinator.row(self)
@@ -489,15 +475,18 @@ class Simulation(BaseSimulation):
                 recorder.redraw()  # while a simulation runs they are drawn now and then only
         return history.between(start, self.now)
 
-    def close(self, failure: BaseException | None = None) -> None:
+    def close(self) -> None:
         """Close recorders and environment; a second call does nothing.
 
         After steps taken with `step()`, a checkpoint and a result are written to `logdir`. The run's `exit` is `stopped` if
         there were fewer than `training.steps`, else `done`.
-
-        Args:
-            failure: The exception that has ended the run; None: none has.
         """
+        self._close(None)
+
+    def __exit__(self, kind: object, failure: BaseException | None, trace: object) -> None:
+        self._close(failure)
+
+    def _close(self, failure: BaseException | None) -> None:
         with ExitStack() as closing:
             if self._writer is not None:
                 closing.callback(self._writer.directory.release)
@@ -506,9 +495,6 @@ class Simulation(BaseSimulation):
                 closing.callback(self._coordinator.close)
             if self._writer is not None:
                 self._writer.close(failure)
-
-    def __exit__(self, kind: object, failure: BaseException | None, trace: object) -> None:
-        self.close(failure)
 
     # --- playing -----------------------------------------------------------------------------------------
 

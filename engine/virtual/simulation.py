@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self
@@ -157,7 +158,16 @@ class VirtualSimulation(Simulation):
         """Return the seconds of a part's step, without chance: by FLOP as the profile says, or timed on this machine."""
         compute = self.profile.machine(number).compute
         flop = sum(cost for name, cost in costs.items() if self.placement[name] == number)
-        found = _timed(self._part(number, **settings)) if compute.measure else compute.seconds(flop)
+        found, times = compute.seconds(flop), []
+        if compute.measure:
+            with closing(self._part(number, **settings)) as part:
+                for _ in range(_TIMED_STEPS):
+                    start = time.perf_counter()
+                    part.step()
+                    for neighbour in part.neighbours:  # on messages of zeros
+                        part.collect(neighbour)
+                    times.append(time.perf_counter() - start)
+            found = statistics.median(times)
         if not found > 0:
             problem = (
                 f"a step of part {number} takes no time at {compute.flop:g} s per FLOP; give compute.step"
@@ -380,10 +390,9 @@ class VirtualSimulation(Simulation):
         twin._load_state_dict(self._state_dict())
         return twin
 
-    def close(self, failure: BaseException | None = None) -> None:
-        """Close recorders and environments; a second call does nothing."""
+    def _close(self, failure: BaseException | None) -> None:
         try:
-            super().close(failure)
+            super()._close(failure)
         finally:
             self._close_parts()
 
@@ -391,18 +400,3 @@ class VirtualSimulation(Simulation):
         for part in self._parts:
             part.close()
         self._parts = []
-
-
-def _timed(part: Part) -> float:
-    """Return the median seconds of a part's step, on messages of zeros; the part is closed."""
-    times = []
-    try:
-        for _ in range(_TIMED_STEPS):
-            start = time.perf_counter()
-            part.step()
-            for neighbour in part.neighbours:
-                part.collect(neighbour)
-            times.append(time.perf_counter() - start)
-    finally:
-        part.close()
-    return statistics.median(times)
