@@ -212,11 +212,11 @@ class ExampleRollout:
                 due = channel.ledger.due(step)
                 needed.update((channel.sender, stamp) for stamp in due)
                 # of what may be lost, any earlier message may be read
-                earlier = due[0] if due and channel.name in lossy else None
-                while (
-                    earlier is not None and (earlier := channel.ledger.sender.latest(earlier - 1)) is not None
-                ):
+                sender = channel.ledger.sender
+                earlier = sender.latest(due[0] - 1) if due and channel.name in lossy else None
+                while earlier is not None:
                     needed.add((channel.sender, earlier))
+                    earlier = sender.latest(earlier - 1)
         rollout = Rollout(system, self.rows, links, seed, deliver)
         if links.kind == "perfect":  # all steps show the same, and nothing is lost
             for agent in rollout.system.agents.values():

@@ -121,11 +121,8 @@ def plan(
         for channels in channel_stacks_of(system, stack_of, reasons)
         if channels[0].sender not in reasons or channels[0].receiver not in reasons
     ]
-    one_by_one, period, every = (
-        OF_BACKENDS.get(picked) or obstacle_of(system),
-        period_of(system),
-        scenario.telemetry.period,
-    )
+    one_by_one = OF_BACKENDS.get(picked) or obstacle_of(system)
+    period, every = period_of(system), scenario.telemetry.period
     if not one_by_one and every <= period:
         one_by_one = f"metrics are logged in every period of its schedule (telemetry.period: {every}, schedule: {period})"
     kept = ((group, obstacle_to_sweep(system, group)) for group in system.groups if system.sweep)
