@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.errors import ScenarioError, suggest
-from antiphon.scenarios.population import PopulationSpec, RangeSpec, SelectionSpec
+from antiphon.scenarios.population import PopulationSpec, SelectionSpec
 from antiphon.scenarios.training import RETURN, is_of_env, less_is_better
 
 __all__ = ["Entry", "Score", "initial_values", "metric_of", "quality", "score_of", "selected"]
@@ -62,17 +62,16 @@ def initial_values(spec: PopulationSpec) -> list[dict[str, Any]]:
     """Return each member's values of the parameters that vary, by name."""
     found = []
     for member in range(spec.members):
-        draw = random.Random(f"{spec.seed}/{member}")
-        found.append({name: _sampled(within, draw) for name, within in spec.vary.items()})
+        draw, values = random.Random(f"{spec.seed}/{member}"), dict[str, float]()
+        for name, within in spec.vary.items():
+            if isinstance(within, tuple):
+                values[name] = draw.choice(within)
+            elif within.log:
+                values[name] = math.exp(draw.uniform(math.log(within.low), math.log(within.high)))
+            else:
+                values[name] = draw.uniform(within.low, within.high)
+        found.append(values)
     return found
-
-
-def _sampled(within: RangeSpec | tuple[float, ...], draw: random.Random) -> float:
-    if isinstance(within, tuple):
-        return draw.choice(within)
-    if within.log:
-        return math.exp(draw.uniform(math.log(within.low), math.log(within.high)))
-    return draw.uniform(within.low, within.high)
 
 
 def metric_of(simulation: BaseSimulation) -> str:

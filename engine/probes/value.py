@@ -353,7 +353,21 @@ class ZeroGradient(StackedBackend):
     """An engine of single agents that injects nothing into the messages of some channels, from step `start` on."""
 
     def __init__(self, system: System, names: Sequence[str], start: int) -> None:
-        super().__init__(_steerable(system, names), stacked=False)
+        channels = dict(system.channels)
+        for name in names:
+            channel = channels[name]
+            # a locked one passes its messages as numbers; how a channel weighs, clips or mixes its own signal does not touch
+            # the one that is put in its place
+            channels[name] = replace(
+                channel,
+                members=(),
+                coupling="detached" if channel.coupling == "locked" else channel.coupling,
+                gradient=replace(
+                    channel.gradient, scale=Rate(base=1.0, horizon=1), discount=1.0, trace=0.0, propagate=0.0
+                ),
+                feedback=Feedback(),
+            )
+        super().__init__(rewired(system, channels), stacked=False)
         self._plain = system
         self.names = frozenset(names)
         self.start = start
@@ -433,24 +447,3 @@ class TrueGradient(ZeroGradient):
     def signal(self, channel: Channel, message: Message) -> Tensor | None:
         """The true gradient of a message."""
         return self._true.get((channel.name, message.stamp))
-
-
-def _steerable(system: System, names: Sequence[str]) -> System:
-    """The same system, except that nothing but what a steering engine injects reaches the senders of some channels.
-
-    A locked one passes its messages as numbers; how a channel weighs, clips or mixes its own signal does not touch
-    the one that is put in its place.
-    """
-    channels = dict(system.channels)
-    for name in names:
-        channel = channels[name]
-        channels[name] = replace(
-            channel,
-            members=(),
-            coupling="detached" if channel.coupling == "locked" else channel.coupling,
-            gradient=replace(
-                channel.gradient, scale=Rate(base=1.0, horizon=1), discount=1.0, trace=0.0, propagate=0.0
-            ),
-            feedback=Feedback(),
-        )
-    return rewired(system, channels)
