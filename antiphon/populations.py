@@ -105,4 +105,4 @@ def population(
         raise KeyboardInterrupt(f"stopped; {same}")
     if result["best"] is None:
         raise DivergenceError(f"{directory}: all members have diverged; lower the range of the learning rate")
-    return Members(result, directory, [vars(entry) for entry in run.selection.lineage])
+    return Members(result, directory, [vars(entry) for entry in run.lineage])

@@ -14,7 +14,7 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import StepReport
 from antiphon.engine.installed import check_later, install
 from antiphon.engine.reference.engine import ReferenceEngine
-from antiphon.engine.state.stacks import merge_state, split_state
+from antiphon.engine.state.stacks import StateMerger, StateSplitter
 from antiphon.engine.state.state_dict import (
     load_messages,
     messages,
@@ -163,7 +163,7 @@ class StackedBackend(Engine):
         if self.stale:
             for part in stacked_parts(self.system):
                 part.write_members()
-            load_messages(self.stacked.base, split_state(messages(self.system), self.stacked))
+            load_messages(self.stacked.base, StateSplitter(self.stacked).split(messages(self.system)))
             self.stale = False
         return self.stacked.base
 
@@ -185,7 +185,7 @@ class StackedBackend(Engine):
         if self.stale:
             for part in stacked_parts(self.system):
                 part.read_members()
-            found = merge_state(found, self.stacked)
+            found = StateMerger(self.stacked, found).merged()
         load_messages(self.system, found)
         for group in self.system.groups:
             self.forward_pass.replay(group.window)

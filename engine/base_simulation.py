@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -32,12 +32,10 @@ from antiphon.engine.state.compatibility import check_compatible, check_objects
 from antiphon.engine.state.described_scenario import described_scenario
 from antiphon.engine.state.hyperparameters import differences_of
 from antiphon.engine.state.state_dict import with_optimisers_of
-from antiphon.engine.state.weights import TakenWeights, load_weights
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.files import fitting
 from antiphon.nets.memory import refusals_named, uncollected
-from antiphon.problems import show_value
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import as_scenario
 from antiphon.spec import frozen_data
@@ -240,31 +238,8 @@ class BaseSimulation:
 
     # --- changing ----------------------------------------------------------------------------------------
 
-    def set(self, key: str, value: object) -> None:
-        """Change a setting from the next step on, in `scenario`, forks and checkpoints too; a checkpoint is written to `logdir`.
-
-        The system is built again with the changed scenario, and its state is kept: from here on, the run is bit-identical
-        to a simulation with this setting in this state. An agent that begins to learn has a new optimiser.
-
-        Args:
-            key: `AGENT.learning_rate`, `.schedule`, `.learn`, `.p_update` (the probability to learn from a window),
-                `.optimiser.clip`, `.optimiser.weight_decay`; of its objective `.scale` (`.scale.0` of the first of several),
-                `.reward.NAME`, `.discount`, `.trace`, `.entropy`, `.value`, `.clip`. `CHANNEL.learning_rate`, `.schedule`,
-                `.learn`, `.optimiser.…`, `.scale`, `.discount`, `.clip` of a synthetic gradient, `.input.…` of a synthetic
-                input, `.drop`, `.noise`, `.bits` of a link. `*` in the name matches any characters. Agents that share
-                parameters are set together, but for their objectives.
-            value: As in a scenario file. A learning rate is the schedule's base; a schedule keeps the run's horizon.
-
-        Raises:
-            ScenarioError: The setting cannot change during a run, or not to this value; nothing has changed. Of one of several
-                seeds that are trained together, only hyperparameters can.
-            DivergenceError: A loss or gradient was not finite at an earlier step.
-            RunError: The simulation has been closed.
-        """
-        self._set_all([(key, value)], f"{key} is {show_value(value)} from here on")
-
     def _set_all(self, changes: Sequence[tuple[str, Any]], line: str) -> None:
-        """Change several settings at once, with `line` as the event. See `set`."""
+        """Change several settings at once, with `line` as the event. See `Simulation.set`."""
         self._check_open()
         self._synchronize()
         scenario = changed(self.scenario, changes)
@@ -272,31 +247,6 @@ class BaseSimulation:
         with refusals_named():
             _continue_as(self, scenario, _built(self, scenario), line)
         self.changes += [(self.now, key, frozen_data(value)) for key, value in changes]
-
-    def load_weights(
-        self,
-        source: str | Path,
-        agents: Iterable[str] | Mapping[str, str] | None = None,
-    ) -> TakenWeights:
-        """Load parameters and running statistics of another run's agents, where names and shapes match.
-
-        Predictors of channels keep their parameters. The optimiser of an agent that is loaded is reset.
-
-        Args:
-            source: A run directory (its newest checkpoint), or a checkpoint folder.
-            agents: The agents to load; or a mapping from them to the run's agents. None: all that the run has.
-
-        Returns:
-            What was loaded, what was not, and why. The load is also an event.
-
-        Raises:
-            RunError: The run or checkpoint is missing or damaged, or this simulation has been closed.
-            ScenarioError: An agent is missing in this simulation or in the run, or does not fit; nothing has changed.
-            DivergenceError: A loss or gradient was not finite at an earlier step.
-        """
-        self._check_open()
-        self._synchronize()
-        return load_weights(self.backend, self.now, source, agents)
 
     # --- evaluating --------------------------------------------------------------------------------------
 
@@ -327,10 +277,15 @@ class BaseSimulation:
             RunError: An environment does not finish its episodes.
             DivergenceError: A loss or gradient was not finite at an earlier step.
         """
+
+        def make(batch: int, part: str | None) -> TorchVectorEnv:
+            scenario = with_own_env(self.scenario, "an evaluation needs one of its own")
+            return make_environment(scenario, self.device, self.dtype, batch, part)
+
         self._synchronize()
         with uncollected():
             how: dict[str, Any] = {"episodes": episodes, "sampled": sampled}
-            readouts, make = self.scenario.readouts, partial(_another_environment, self)
+            readouts = self.scenario.readouts
             return evaluate(self._system, self._env, readouts, split, links, self.seed, make, **how)
 
     def compose(self, agents: Sequence[str] | None = None) -> fx.GraphModule:
@@ -576,12 +531,6 @@ class BaseSimulation:
 
     def __exit__(self, kind: object, failure: BaseException | None, trace: object) -> None:
         self.close()
-
-
-def _another_environment(simulation: BaseSimulation, batch: int, split: str | None) -> TorchVectorEnv:
-    """Return an environment that shares nothing with the simulation's."""
-    scenario = with_own_env(simulation.scenario, "an evaluation needs one of its own")
-    return make_environment(scenario, simulation.device, simulation.dtype, batch, split)
 
 
 def check_continues(simulation: BaseSimulation) -> None:

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
 from antiphon.engine.metrics.episodes import REWARD, EpisodeStatistics
-from antiphon.engine.state.replica_signals import joined, joined_signals
-from antiphon.engine.state.trees import join_rows, split_rows
+from antiphon.engine.state.trees import join_rows, joined, joined_signals, split_rows
 from antiphon.envs import registry
 from antiphon.envs.adaptors.vector import VectorAdaptor
 from antiphon.envs.base import StepResult, TorchVectorEnv
@@ -71,7 +70,15 @@ class EnvironmentRunner:
 
     def _signals(self, step: int, observations: dict[str, Tensor], info: dict[str, Any]) -> StepSignals:
         """The signals of a step that are known at its tick."""
-        found = StepSignals(step, self._known(observations, info))
+        known = {name: observations[name] for name in self.names if name in observations}
+        for name in self.names:
+            if name in self._after:
+                continue
+            if name in info:
+                known[name] = info[name]
+            if (mask := f"_{name}") in info:
+                known[mask] = info[mask]
+        found = StepSignals(step, known)
         for name in found.signals:
             if name.startswith("_"):
                 self._note_uniform(found, name)
@@ -82,17 +89,6 @@ class EnvironmentRunner:
         known = self.env.uniform(step_signals.signals[name])
         if known is not None:
             step_signals.uniform[name] = known
-
-    def _known(self, observations: dict[str, Tensor], info: dict[str, Any]) -> dict[str, Tensor]:
-        found = {name: observations[name] for name in self.names if name in observations}
-        for name in self.names:
-            if name in self._after:
-                continue
-            if name in info:
-                found[name] = info[name]
-            if f"_{name}" in info:
-                found[f"_{name}"] = info[f"_{name}"]
-        return found
 
     def advance(self, action: Action | None = None) -> EpisodeEnds:
         """Take one step; complete the present moment, make the next, and return which episodes ended.
@@ -186,7 +182,14 @@ class JointRunner(EnvironmentRunner):
         length, envs = self.env.episode_length, [runner.env for runner in self.runners]
         if _alike(envs):
             return self._advanced(World.step_all(envs, action), length)
-        results = _step_each(envs, split_rows(action, len(envs), self._rows[0]))
+        actions = split_rows(action, len(envs), self._rows[0])
+        vectors = [env for env in envs if isinstance(env, VectorAdaptor)]
+        if len(vectors) == len(envs):  # those of another library get the actions of all before one is awaited
+            for env, own in zip(vectors, actions, strict=True):
+                env.send(own)
+            results = [env.receive() for env in vectors]
+        else:
+            results = [env.step(own) for env, own in zip(envs, actions, strict=True)]
         observations, *outcomes, infos = zip(*results, strict=True)
         reward, terminated, truncated = (
             torch.cat([torch.as_tensor(one) for one in each]) for each in outcomes
@@ -195,16 +198,6 @@ class JointRunner(EnvironmentRunner):
         info = joined(infos, [*names, *(f"_{name}" for name in names)])
         result = joined(observations, self.names), reward, terminated, truncated, info
         return self._advanced(result, length)
-
-
-def _step_each(envs: Sequence[TorchVectorEnv], actions: Sequence[Action | None]) -> list[StepResult]:
-    """Step several environments; vector environments of another library get the actions of all before one is awaited."""
-    vectors = [env for env in envs if isinstance(env, VectorAdaptor)]
-    if len(vectors) < len(envs):
-        return [env.step(own) for env, own in zip(envs, actions, strict=True)]
-    for env, own in zip(vectors, actions, strict=True):
-        env.send(own)
-    return [env.receive() for env in vectors]
 
 
 def _alike(envs: Sequence[TorchVectorEnv]) -> TypeGuard[Sequence[World]]:

@@ -41,9 +41,11 @@ from antiphon.engine.runs.run_writer import RunWriter, open_writer
 from antiphon.engine.state.checkpoint import read_simulation
 from antiphon.engine.state.compatibility import check_same_scenario, with_saved_delays
 from antiphon.engine.state.described_scenario import described_scenario
-from antiphon.engine.state.weights import TakenWeights
+from antiphon.engine.state.weights import TakenWeights, load_weights
 from antiphon.errors import DivergenceError, RunError, ScenarioError, ScenarioWarning
 from antiphon.files import fitting
+from antiphon.nets.memory import uncollected
+from antiphon.problems import show_value
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import as_scenario
 from antiphon.telemetry.channels.live import LiveGraph
@@ -142,7 +144,7 @@ class Simulation(BaseSimulation):
             if before is not None:
                 if loads:
                     self._load_saved(read_simulation(before.path, scenario, self.device))
-                _go_on(self, before, division)
+                self._go_on(before, division)
                 _record_in(self, before, checkpoint_every)
             else:
                 if division is not None:
@@ -201,19 +203,37 @@ class Simulation(BaseSimulation):
         facts, given = directory.facts, given_scenario(directory, scenario)
         with fitting(directory.path / "run.json"):
             torch.set_float32_matmul_precision(facts.get("matmul_precision", "highest"))
-            dtype = getattr(torch, facts["dtype"])
-        settings = {"threads": facts["threads"], "backend": facts["backend"]}
-        settings["device"] = chosen_device(facts["device"])
+            dtype, settings = getattr(torch, facts["dtype"]), cls._settings_of(facts)
         if directory.checkpoints:
-            simulation = cls.load(directory.path, given, **settings)
+            with uncollected():
+                saved = read_simulation(directory.path, given, settings["device"])
+            settings |= {"seed": saved.seed, "dtype": saved.dtype}
+            simulation = cls._restored(saved.scenario, lambda one: one._load_saved(saved), **settings)
         else:  # it ended before its first checkpoint
             simulation = cls(given or directory.scenario, seed=facts["seed"], dtype=dtype, **settings)
         try:
-            _go_on(simulation, directory, division)
+            simulation._go_on(directory, division)
         except BaseException:
             simulation.close()
             raise
         return simulation
+
+    @classmethod
+    def _settings_of(cls, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of a run's simulation, beside its seed and type, as run.json has them."""
+        device = chosen_device(facts["device"])
+        return {"threads": facts["threads"], "backend": facts["backend"], "device": device}
+
+    def _go_on(self, directory: RunDirectory, division: PartsSettings | None) -> None:
+        """Go on with a run at its newest checkpoint, in these parts or as it was divided."""
+        check_continues(self)
+        facts = directory.facts
+        division = division or PartsSettings.of_facts(facts)
+        if division is not None:
+            self._divide(division)
+            facts["parts"] = self._division
+        if len(facts.get("together") or []) > 1 and "alone_from" not in facts:
+            facts["alone_from"] = self.now  # its last bits differ from here on
 
     # --- parts -------------------------------------------------------------------------------------------
 
@@ -240,9 +260,12 @@ class Simulation(BaseSimulation):
     def _advance(self, *, watch: bool = False, keep: bool = True) -> RowMask:
         """Take one step as its base does; with parts, they take it if nothing observes it, and no episode's end is known."""
         coordinator = self._coordinator
-        if coordinator is None:
-            if self._captured is not None and self._advance_captured(self._captured):
+        if coordinator is None and self._captured is not None and self.diverged is None:
+            every = self.scenario.telemetry.period
+            alone = lambda step: self.row_steps.due(step) or self._observed(step) or (step + 1) % every == 0
+            if self._captured.advance(self, alone):  # with the steps of a replayed period
                 return False
+        if coordinator is None:
             return super()._advance(watch=watch, keep=keep)
         if self._observed(self.now) and not coordinator.free:
             self._synchronize()
@@ -254,15 +277,6 @@ class Simulation(BaseSimulation):
         self.learned = AgentReport.empty(self.backend.stacked)
         coordinator.advance(self, self._observed)
         return False
-
-    def _advance_captured(self, captured: CapturedLoop) -> bool:
-        """Take a step with those of a replayed period; False: it is taken alone."""
-        if self.diverged is not None:
-            raise DivergenceError(self.diverged)
-        every = self.scenario.telemetry.period
-        return captured.advance(
-            self, lambda step: self.row_steps.due(step) or self._observed(step) or (step + 1) % every == 0
-        )
 
     def _observed(self, step: int) -> bool:
         """Whether something besides figures reads the state after a step, or what was learned at it."""
@@ -288,20 +302,6 @@ class Simulation(BaseSimulation):
         if self._writer is not None:
             self._writer.step_by_hand()
         return info
-
-    def _record_step(self, step: int, learned: AgentReport, ended: RowMask, *, watch: bool) -> StepInfo:
-        """Record a step that was computed together with those of other seeds, and return what happened.
-
-        Args:
-            step: The step.
-            learned: What was learned at it.
-            ended: Which episodes ended.
-            watch: Whether its figures are taken (`watching`).
-        """
-        self.learned = learned
-        self.now = step + 1
-        self._record(step, watch=watch)
-        return {"step": step, "ended": ended, "losses": learned.by_agent()}
 
     def _record(self, step: int, *, watch: bool) -> None:
         if watch:
@@ -333,8 +333,27 @@ class Simulation(BaseSimulation):
         self.stop_reason = self.stop_reason or reason
 
     def set(self, key: str, value: object) -> None:
-        """Change a setting from the next step on, and write a checkpoint to `logdir`. See `BaseSimulation.set`."""
-        super().set(key, value)
+        """Change a setting from the next step on, in `scenario`, forks and checkpoints too; a checkpoint is written to `logdir`.
+
+        The system is built again with the changed scenario, and its state is kept: from here on, the run is bit-identical
+        to a simulation with this setting in this state. An agent that begins to learn has a new optimiser.
+
+        Args:
+            key: `AGENT.learning_rate`, `.schedule`, `.learn`, `.p_update` (the probability to learn from a window),
+                `.optimiser.clip`, `.optimiser.weight_decay`; of its objective `.scale` (`.scale.0` of the first of several),
+                `.reward.NAME`, `.discount`, `.trace`, `.entropy`, `.value`, `.clip`. `CHANNEL.learning_rate`, `.schedule`,
+                `.learn`, `.optimiser.…`, `.scale`, `.discount`, `.clip` of a synthetic gradient, `.input.…` of a synthetic
+                input, `.drop`, `.noise`, `.bits` of a link. `*` in the name matches any characters. Agents that share
+                parameters are set together, but for their objectives.
+            value: As in a scenario file. A learning rate is the schedule's base; a schedule keeps the run's horizon.
+
+        Raises:
+            ScenarioError: The setting cannot change during a run, or not to this value; nothing has changed. Of one of several
+                seeds that are trained together, only hyperparameters can.
+            DivergenceError: A loss or gradient was not finite at an earlier step.
+            RunError: The simulation has been closed.
+        """
+        self._set_all([(key, value)], f"{key} is {show_value(value)} from here on")
         if self._writer is not None:
             self._writer.directory.note(changes=self.changes)
             self._writer.directory.checkpoint(self)
@@ -344,17 +363,32 @@ class Simulation(BaseSimulation):
         source: str | Path,
         agents: Iterable[str] | Mapping[str, str] | None = None,
     ) -> TakenWeights:
-        """Load weights of another run, and write a checkpoint to `logdir`. See `BaseSimulation.load_weights`.
+        """Load parameters and running statistics of another run's agents, where names and shapes match.
+
+        Predictors of channels keep their parameters. The optimiser of an agent that is loaded is reset. A checkpoint is
+        written to `logdir`.
+
+        Args:
+            source: A run directory (its newest checkpoint), or a checkpoint folder.
+            agents: The agents to load; or a mapping from them to the run's agents. None: all that the run has.
+
+        Returns:
+            What was loaded, what was not, and why. The load is also an event.
 
         Raises:
-            ScenarioError: Also if parts in mode `free` have started: they hold the parameters.
+            RunError: The run or checkpoint is missing or damaged, or this simulation has been closed.
+            ScenarioError: An agent is missing in this simulation or in the run, or does not fit; or parts in mode `free` have
+                started, which hold the parameters. Nothing has changed.
+            DivergenceError: A loss or gradient was not finite at an earlier step.
         """
+        self._check_open()
         if self._coordinator is not None and self._coordinator.free and self._coordinator.begun:
             raise ScenarioError(
                 "load_weights: parts in free mode have started and hold the parameters; call it before the first run, or "
                 "use parts in lockstep"
             )
-        found = super().load_weights(source, agents)
+        self._synchronize()
+        found = load_weights(self.backend, self.now, source, agents)
         if self._writer is not None:
             directory = self._writer.directory
             directory.checkpoint(self)
@@ -620,18 +654,6 @@ def resumed(
         _record_in(simulation, directory, checkpoint_every, until)
         undo.pop_all()
     return simulation
-
-
-def _go_on(simulation: Simulation, directory: RunDirectory, division: PartsSettings | None) -> None:
-    """Go on with a run at its newest checkpoint, in these parts or as it was divided."""
-    check_continues(simulation)
-    facts = directory.facts
-    division = division or PartsSettings.of_facts(facts)
-    if division is not None:
-        simulation._divide(division)
-        facts["parts"] = simulation._division
-    if len(facts.get("together") or []) > 1 and "alone_from" not in facts:
-        facts["alone_from"] = simulation.now  # its last bits differ from here on
 
 
 def _record_in(

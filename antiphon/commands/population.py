@@ -73,7 +73,7 @@ def run_population(
 
 def train_population(run: PopulationRun, json: bool, checkpoint_every: int | None = None) -> int:
     """Train a population to its end, showing progress; print its table and return the exit code."""
-    directory, count = run.selection.directory, run.selection.spec.members
+    directory, count = run.directory, run.spec.members
     if run.runs.sequential_reason is not None:
         remark(f"the members run one after the other: {run.runs.sequential_reason}")
     remedy = f"antiphon resume {display_path(directory)} continues from the latest checkpoints"

@@ -3,7 +3,7 @@
 `evaluate` is the entry; the forward pass is that of
     ExampleRollout        (rollout.py) a stream of examples, each shown once
     EnvironmentRollout    (rollout.py) any other environment, which runs forward once through the split; where agents learn
-                          from rewards it runs for whole episodes (episodes.py)
+                          from rewards it runs for whole episodes
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,7 +19,6 @@ from torch import Tensor
 from antiphon.agents.network import OBJECTIVE, features_of
 from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.system import System
-from antiphon.engine.inference.episodes import Episodes, play, policies, reward_of
 from antiphon.engine.inference.links import Links
 from antiphon.engine.inference.rollout import (
     EnvironmentRollout,
@@ -27,16 +27,28 @@ from antiphon.engine.inference.rollout import (
     steps_needed,
     with_targets,
 )
+from antiphon.engine.metrics.episodes import REWARD
 from antiphon.engine.metrics.progress import Progress
 from antiphon.envs.base import TorchVectorEnv, check_split
-from antiphon.errors import ScenarioError
+from antiphon.errors import RunError, ScenarioError
 from antiphon.nets.random import seed_for
 from antiphon.scenarios.training import SPLITS, split_metric
 
-__all__ = ["Evaluation", "Make", "evaluate", "examples", "first_lines", "rollout_seed"]
+__all__ = [
+    "Episodes",
+    "Evaluation",
+    "Make",
+    "evaluate",
+    "examples",
+    "first_lines",
+    "policies",
+    "rollout_seed",
+]
 
 Make = Callable[[int, str | None], TorchVectorEnv]
 """Makes a second environment, like the run's, of a batch and a split (None: the one that is trained on)."""
+LONGEST = 100_000
+"""Steps within which every environment has to finish an episode."""
 
 _ROWS = 1000
 """Examples shown at once, at most; part of what a seed means to links as they run."""
@@ -55,6 +67,23 @@ def first_lines(head: str, lines: Sequence[str], where: str) -> str:
     """Return a printed result: its head and its first lines; `where` has all of them."""
     more = len(lines) - _LINES
     return "\n".join([head, *lines[:_LINES], *([f"  … and {more:,} more in `{where}`"] if more > 0 else [])])
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Mean return and length of whole episodes.
+
+    Attributes:
+        count: The number of episodes.
+        length: Their mean length in steps.
+        returns: By reward, the mean sum of an episode's rewards, undiscounted.
+        actions: `greedy` or `sampled`.
+    """
+
+    count: int
+    length: float
+    returns: dict[str, float]
+    actions: Literal["greedy", "sampled"]
 
 
 @dataclass(frozen=True)
@@ -123,17 +152,22 @@ def _written(figures: Mapping[str, float]) -> str:
     return ", ".join(words)
 
 
+def policies(system: System) -> dict[str, Goal]:
+    """Return the goals of the agents that learn from rewards, by name."""
+    return {name: goal for name, goal in system.goals().items() if goal.policy is not None}
+
+
 def evaluate(
     system: System,
     env: TorchVectorEnv,
     readout: tuple[str, ...],
     split: str,
-    links: Links | str = _PERFECT,
-    seed: int = 0,
-    make: Make | None = None,
+    links: Links | str,
+    seed: int,
+    make: Make,
     *,
-    episodes: int | None = None,
-    sampled: bool = False,
+    episodes: int | None,
+    sampled: bool,
 ) -> Evaluation:
     """Score a system on a split, without messages at the start; delays are kept, and no agent reads a training-only signal.
 
@@ -149,7 +183,7 @@ def evaluate(
         split: The part of the data.
         links: The links, or their kind.
         seed: The run's seed. Losses and noise of links are sampled from it and from the split, the same every time.
-        make: Makes the environment to run forward in; streams of examples need none.
+        make: Makes the environment to run forward in.
         episodes: Episodes per environment, if agents have policies; None: one, or in a stream of examples one pass through
             the split.
         sampled: Whether to sample actions, instead of the most likely one.
@@ -157,9 +191,9 @@ def evaluate(
     Raises:
         ScenarioError: The environment has no splits, or not this one; no such kind of links; no target for a readout; a
             setting of episodes although no agent has a policy.
-        RunError: See `play`.
+        RunError: An environment has not finished an episode within 100,000 steps.
     """
-    links = Links.read(links)
+    links = Links(links) if isinstance(links, str) else links
 
     def score() -> Scored:
         if env.is_stream:
@@ -188,7 +222,12 @@ def _score_stream(system: System, env: TorchVectorEnv, split: str, links: Links,
     goals = with_targets(system)
     sums = {name: dict.fromkeys(("loss", *goal.objective.metrics), 0.0) for name, goal in goals.items()}
     count = 0
-    rows = _rows_at_once(system, goals) if links.kind == "perfect" else _ROWS
+    rows = _ROWS
+    if links.kind == "perfect":
+        sent = sum(channel.size for channel in system.channels.values())
+        given = sum(features_of(system.agents[name].learner.network.port_shape(OBJECTIVE)) for name in goals)
+        # a step's messages, while those of the one before are read
+        rows = max(1, min(_ROWS, _MEMORY // (system.dtype.itemsize * (2 * sent + given))))
     with Progress("evaluating", -(-env.example_count(split) // rows) * steps_needed(system)) as bar:
         for number, batch in enumerate(examples(env, split, rows=rows)):
             own = rollout_seed(seed, split, number)
@@ -202,15 +241,6 @@ def _score_stream(system: System, env: TorchVectorEnv, split: str, links: Links,
     }
 
 
-def _rows_at_once(system: System, goals: Mapping[str, Goal]) -> int:
-    """Return how many examples are shown at once over perfect links."""
-    sent = sum(channel.size for channel in system.channels.values())
-    given = sum(features_of(system.agents[name].learner.network.port_shape(OBJECTIVE)) for name in goals)
-    # a step's messages, while those of the one before are read
-    a_row = system.dtype.itemsize * (2 * sent + given)
-    return max(1, min(_ROWS, _MEMORY // a_row))
-
-
 def _score_environment(
     system: System,
     env: TorchVectorEnv,
@@ -218,7 +248,7 @@ def _score_environment(
     split: str,
     links: Links,
     seed: int,
-    make: Make | None,
+    make: Make,
 ) -> Scored:
     """Run a system forward, once through a split."""
     if env.evaluation_steps is None:
@@ -228,7 +258,6 @@ def _score_environment(
         )
         raise ScenarioError(f"evaluate: the environment has no splits to evaluate on; {progress}")
     check_split(split, env.splits)
-    assert make is not None  # an environment can be made again if it can be made of a split
     with closing(make(max(1, min(_ENVS, env.example_count(split) // _STRETCH)), split)) as other:
         rollout = EnvironmentRollout(system, other, links, rollout_seed(seed, split, 0))
         steps = other.evaluation_steps  # which may depend on the seed
@@ -254,14 +283,14 @@ def _play(
     split: str,
     links: Links,
     seed: int,
-    make: Make | None,
+    make: Make,
     episodes: int | None,
     *,
     sampled: bool,
 ) -> tuple[dict[str, dict[str, float]], Episodes]:
     """Run a system for whole episodes, and return its agents' scores in them.
 
-    In an environment without splits, the split's name seeds the episodes.
+    In an environment without splits, the split's name seeds the episodes. Counted are the first ones of each environment.
     """
     if episodes is not None and episodes < 1:
         raise ScenarioError(f"evaluate: episodes={episodes}; must be at least 1")
@@ -270,13 +299,42 @@ def _play(
         raise ScenarioError("evaluate: the environment's episodes never end, so they have no return")
     if episodes is None:
         episodes = -(-env.example_count(split) // env.num_envs) if env.is_stream else 1
-    assert make is not None
-    with closing(make(env.num_envs, split if env.splits else None)) as other:
+    with (
+        closing(make(env.num_envs, split if env.splits else None)) as other,
+        Progress("evaluating", episodes * env.num_envs) as bar,
+    ):
         rollout = EnvironmentRollout(system, other, links, rollout_seed(seed, split, 0), sampled=sampled)
-        found = play(rollout, episodes, "sampled" if sampled else "greedy")
-    goals = system.goals()
-    agents = {name: {"return": found.returns[reward_of(goal)]} for name, goal in policies(system).items()}
-    return agents | {name: _means(score, goals[name]) for name, score in rollout.scores.items()}, found
+        found = rollout.world.episodes
+        assert found is not None  # policies read rewards
+        counted, length = torch.zeros_like(found.finished), torch.zeros_like(found.lengths)
+        sums = {name: torch.zeros_like(last) for name, last in found.returns.items()}
+        steps = since = 0
+        while bool((counted < episodes).any()):
+            if steps - since == LONGEST:
+                late = int((counted < episodes).sum())
+                raise RunError(
+                    f"evaluate: {late} of {len(counted)} environments finished no episode within {LONGEST:,} steps; "
+                    "limit the length of episodes (max_episode_steps in Gymnasium)"
+                )
+            before = found.finished
+            rollout.step()
+            steps += 1
+            new = (found.finished > before) & (counted < episodes)
+            if bool(new.any()):
+                since = steps
+                counted, length = counted + new, length + found.lengths.where(new, 0.0)
+                sums = {name: sums[name] + last.where(new, 0.0) for name, last in found.returns.items()}
+                bar.advance(int(new.sum()))
+    count = episodes * len(counted)
+    returns = {name: total.sum().item() / count for name, total in sums.items()}
+    goals, agents = system.goals(), dict[str, dict[str, float]]()
+    for name, goal in policies(system).items():
+        rewards = () if goal.rewards is None else goal.rewards.names
+        own = [reward for reward in rewards if reward.partition(".")[0] == REWARD]
+        # the only reward of the environment that it learns from is its own
+        agents[name] = {"return": returns[own[0] if len(own) == 1 else REWARD]}
+    agents |= {name: _means(score, goals[name]) for name, score in rollout.scores.items()}
+    return agents, Episodes(count, length.sum().item() / count, returns, "sampled" if sampled else "greedy")
 
 
 def _means(score: Score, goal: Goal) -> dict[str, float]:

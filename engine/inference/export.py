@@ -13,7 +13,7 @@ import keyword
 import math
 import operator
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, final
 
 import torch
@@ -130,19 +130,6 @@ def observed(system: System) -> list[str]:
     return list(names)
 
 
-def argument_names(names: Iterable[str], taken: Collection[str] = ()) -> dict[str, str]:
-    """Return each name as the name of an argument, different from those `taken`: what is no letter or digit becomes `_`."""
-    found: dict[str, str] = {}
-    for name in names:
-        word = re.sub(r"\W", "_", name)
-        if not word.isidentifier() or keyword.iskeyword(word):
-            word = f"_{word}"
-        while word in taken or word in found.values():
-            word += "_"
-        found[name] = word
-    return found
-
-
 @final
 class Ticks:
     """Ticks of a system, one after the other, as one graph.
@@ -189,8 +176,15 @@ class Ticks:
             agents: These.
             result: Of an example: what is made of their outputs and returned in their place; None: they are.
         """
-        words = argument_names(self.observed, taken=["state"] if self.length else ()).items()
-        self.signals = {name: self.graph.placeholder(word) for name, word in words}
+        words = {"state"} if self.length else set[str]()
+        for name in self.observed:  # as the name of an argument: what is no letter or digit becomes `_`
+            word = re.sub(r"\W", "_", name)
+            if not word.isidentifier() or keyword.iskeyword(word):
+                word = f"_{word}"
+            while word in words:
+                word += "_"
+            words.add(word)
+            self.signals[name] = self.graph.placeholder(word)
         if not self.length:
             self._append(steps_needed(self.system))
             newest = {name: self.outputs[name][-1] for name in agents}
@@ -339,8 +333,12 @@ class Ticks:
     def _input(self, agent: Agent, step: int) -> fx.Node:
         flat = len(agent.learner.network.input_shape) == 1
         at = self._observed_step(agent, step)
+
+        def age(channel: Channel, stamp: int) -> float:
+            return (step - stamp) / channel.ledger.sender.period  # in ticks of its sender
+
         parts = [
-            self._per_channel(agent, step, _age(step)) if name == AGE else self._observation(agent, name, at)
+            self._per_channel(agent, step, age) if name == AGE else self._observation(agent, name, at)
             for name in agent.inputs.observes
         ]
         due = [self.due(channel, step) for channel in agent.incoming]
@@ -436,11 +434,6 @@ class Ticks:
         if key not in self._calls:
             self._calls[key] = _call(self.graph, function, *args, **settings)
         return self._calls[key]
-
-
-def _age(step: int) -> Callable[[Channel, int], float]:
-    """How old a message is at a step, in ticks of its sender."""
-    return lambda channel, stamp: (step - stamp) / channel.ledger.sender.period
 
 
 def _call(graph: fx.Graph, function: Callable[..., Any] | str, *args: Any, **settings: Any) -> fx.Node:

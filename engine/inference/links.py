@@ -41,15 +41,6 @@ class Links:
         if self.kind == "perfect" and not self.inputs:
             raise ScenarioError("inputs: perfect links use no synthetic inputs; use links 'as_run'")
 
-    @classmethod
-    def read(cls, links: Links | str) -> Links:
-        """Return links, given themselves or by their kind.
-
-        Raises:
-            ScenarioError: No such kind.
-        """
-        return cls(links) if isinstance(links, str) else links
-
     def of(self, link: Link, seed: int) -> Link:
         """Return what stands for one of the run's links."""
         if self.kind == "perfect" and link.drop < 1:

@@ -110,7 +110,14 @@ def _module(system: System, path: Path, module: fx.GraphModule) -> bytes:
         with torch.no_grad():
             program = torch.export.export(module, (), arguments, dynamic_shapes=sizes)
         if path.suffix == ".onnx":
-            return _onnx(program)
+            level = logging.root.manager.disable
+            logging.disable(logging.WARNING)  # torch's own, of what is not there and not needed
+            try:
+                with warnings.catch_warnings(action="ignore"):
+                    found: Any = torch.onnx.export(program, dynamo=True, verbose=False)
+            finally:
+                logging.disable(level)
+            return bytes(found.model_proto.SerializeToString())
         for node in program.graph.nodes:  # which would tell the folders of this machine
             node.meta.pop("stack_trace", None)
     except Exception as error:
@@ -123,16 +130,3 @@ def _module(system: System, path: Path, module: fx.GraphModule) -> bytes:
     content = io.BytesIO()
     torch.export.save(program, content)
     return content.getvalue()
-
-
-def _onnx(program: torch.export.ExportedProgram) -> bytes:
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # torch's own, of what is not there and not needed
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            found = torch.onnx.export(program, dynamo=True, verbose=False)
-    finally:
-        logging.disable(level)
-    assert found is not None
-    content: bytes = found.model_proto.SerializeToString()
-    return content

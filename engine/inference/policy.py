@@ -74,12 +74,13 @@ class Policy:
         signals, alone = self._native.read(observation, self._names, system.device, system.dtype)
         batch = len(next(iter(signals.values())))
         if self._rollout is None:
-            self._begin(batch)
+            self._batch, self._space = batch, self._native.space(batch)
+            self._space.seed(self.seed)
+            self._rollout = Rollout(self._system, batch, Links(), self.seed, sampled=not self.greedy)
         elif batch != self._batch:
             raise ScenarioError(
                 f"policy: {batch} environments, but {self._batch} at the step before; call reset() first"
             )
-        assert self._rollout is not None
         self._rollout.tick(self._step, StepSignals(self._step, signals))
         self._step += 1
         action = self._native.write(self._rollout.action, self._space.sample, batch, alone=alone)
@@ -110,12 +111,6 @@ class Policy:
             )
         if bool(ended.any()):
             self._rollout.system.cut(self._step - 1, EpisodeEnds(ended))
-
-    def _begin(self, batch: int) -> None:
-        self._batch = batch
-        self._space = self._native.space(batch)
-        self._space.seed(self.seed)
-        self._rollout = Rollout(self._system, batch, Links(), self.seed, sampled=not self.greedy)
 
 
 def _actors(system: System) -> list[Agent]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -55,7 +55,6 @@ __all__ = [
     "filled",
     "rewired",
     "steps_needed",
-    "ticks_needed",
     "with_targets",
 ]
 
@@ -94,7 +93,17 @@ class Rollout:
         *,
         sampled: bool = False,
     ) -> None:
-        self.system = _silent_copy(system, batch, links, seed)
+        channels = {name: _silent(channel, batch, links, seed) for name, channel in system.channels.items()}
+        self.system = replace(copied(system, channels), batch=batch)
+        for name, agent in self.system.agents.items():
+            agent.learner.frozen = True
+            agent.inputs.critic = ()  # it is not there when the agent is deployed
+            agent.batch, agent.replicas = batch, Replicas(batch=batch, device=agent.replicas.index.device)
+            agent.seed = seed_for(seed, "agent", name)
+            agent.trail = agent.action = None
+            agent.disabled = agent.disabled if links.kind == "as_run" else None
+            if agent.goal is not None:
+                agent.goal = replace(agent.goal, weight=1.0)
         for channel in self.system.channels.values():
             if channel.sampler is not None:
                 own = channel.sampler.seeded(seed_for(seed, "message", channel.sender, channel.port))
@@ -191,24 +200,38 @@ class ExampleRollout:
     ) -> None:
         self.system = system
         self.rows = len(next(iter(signals.values())))
-        self._signals = StepSignals(0, dict(signals))
-        self._lossy = {name for name, c in system.channels.items() if _link(c, links, seed).drop}
-        self._calls = [system.schedule.calls(step) for step in range(steps_needed(system))]
-        self._newest = {name: step for name, step in self._ticks() if ends is None or name in ends}
-        needed = ticks_needed(system, self._ticks(), self._newest, self._behind)
         self.ports: dict[str, Tensors] = {}
-        self._rollout = Rollout(system, self.rows, links, seed, deliver)
+        self._signals = StepSignals(0, dict(signals))
+        steps = [system.schedule.calls(step) for step in range(steps_needed(system))]
+        ticks = [(name, step) for step, calls in enumerate(steps) for call in calls for name in call]
+        newest = {name: step for name, step in ticks if ends is None or name in ends}
+        lossy = {name for name, channel in system.channels.items() if _link(channel, links, seed).drop}
+        needed = set(newest.items())  # and the ticks that these rest on
+        for name, step in reversed(ticks):
+            for channel in system.agents[name].channels if (name, step) in needed else ():
+                due = channel.ledger.due(step)
+                needed.update((channel.sender, stamp) for stamp in due)
+                # of what may be lost, any earlier message may be read
+                sender = channel.ledger.sender
+                earlier = sender.latest(due[0] - 1) if due and channel.name in lossy else None
+                while earlier is not None:
+                    needed.add((channel.sender, earlier))
+                    earlier = sender.latest(earlier - 1)
+        rollout = Rollout(system, self.rows, links, seed, deliver)
         if links.kind == "perfect":  # all steps show the same, and nothing is lost
-            for agent in self._rollout.system.agents.values():
+            for agent in rollout.system.agents.values():
                 agent.align = None
-        for channel in self._rollout.system.channels.values():
-            channel.ledger.slack = len(self._calls)  # ticks that would close a message may be left out
-        for step, calls in enumerate(self._calls):
+        for channel in rollout.system.channels.values():
+            channel.ledger.slack = len(steps)  # ticks that would close a message may be left out
+        for step, calls in enumerate(steps):
             for call in calls:  # one by one: what each has made on the way is released
                 if kept := tuple(name for name in call if (name, step) in needed):
-                    self._tick(step, kept)
+                    found = rollout.tick(step, self._signals, [kept])
+                    self.ports |= {tick.agent: tick.ports for tick in found if newest.get(tick.agent) == step}
+                    if not lossy:
+                        _release(rollout.system, step, kept)
             on_step()
-        self._rollout.release()
+        rollout.release()
 
     def scores(self) -> Scores:
         """Return loss and metric per example of every agent with a target, [rows] each."""
@@ -220,58 +243,14 @@ class ExampleRollout:
             scores[name] = {"loss": objective.loss(output, target), **metrics}
         return scores
 
-    def _tick(self, step: int, call: Call) -> None:
-        """Evaluate a call of a step, keep the ports of the ends whose newest tick it is, and release what is read no more."""
-        ticks = self._rollout.tick(step, self._signals, [call])
-        self.ports |= {tick.agent: tick.ports for tick in ticks if self._newest.get(tick.agent) == step}
-        if not self._lossy:
-            self._release(step, call)
 
-    def _release(self, step: int, call: Call) -> None:
-        """Release messages to and from the agents of a call that a tick at this step would not read, nor any later one."""
-        for agent in map(self._rollout.system.agents.__getitem__, call):
-            for channel in (*agent.channels, *agent.sends):
-                oldest = min(channel.ledger.due(step), default=0)
-                for stamp in [stamp for stamp in channel.ledger.messages if stamp < oldest]:
-                    del channel.ledger.messages[stamp]
-
-    # --- which ticks ---------------------------------------------------------------------------------------
-
-    def _ticks(self) -> list[tuple[str, int]]:
-        """Agent and step of each tick, in order."""
-        return [(name, step) for step, calls in enumerate(self._calls) for call in calls for name in call]
-
-    def _behind(self, channel: Channel, step: int) -> Iterator[int]:
-        """The stamps that what is read at a step may rest on."""
-        due = channel.ledger.due(step)
-        yield from due
-        if due and channel.name in self._lossy:
-            earlier = channel.ledger.sender.latest(due[0] - 1)
-            while earlier is not None:
-                yield earlier
-                earlier = channel.ledger.sender.latest(earlier - 1)
-
-
-def ticks_needed(
-    system: System,
-    ticks: Sequence[tuple[str, int]],
-    newest: Mapping[str, int],
-    behind: Callable[[Channel, int], Iterable[int]],
-) -> set[tuple[str, int]]:
-    """Return the ticks, agent and step, that some rest on.
-
-    Args:
-        system: Whose ticks.
-        ticks: All that there are, in order.
-        newest: By agent: the step of the tick that is wanted.
-        behind: The stamps of a channel that what its receiver reads at a step may rest on.
-    """
-    needed = set(newest.items())
-    for name, step in reversed(ticks):
-        if (name, step) in needed:
-            for channel in system.agents[name].channels:
-                needed.update((channel.sender, stamp) for stamp in behind(channel, step))
-    return needed
+def _release(system: System, step: int, call: Call) -> None:
+    """Release messages to and from the agents of a call that a tick at this step would not read, nor any later one."""
+    for agent in map(system.agents.__getitem__, call):
+        for channel in (*agent.channels, *agent.sends):
+            oldest = min(channel.ledger.due(step), default=0)
+            for stamp in [stamp for stamp in channel.ledger.messages if stamp < oldest]:
+                del channel.ledger.messages[stamp]
 
 
 def with_targets(system: System) -> dict[str, Goal]:
@@ -392,22 +371,6 @@ def copied(system: System, channels: dict[str, Channel]) -> System:
     return found
 
 
-def _silent_copy(system: System, batch: int, links: Links, seed: int) -> System:
-    """A system that shares the parameters of another, in silence, with links and a batch of its own."""
-    channels = {name: _silent(channel, batch, links, seed) for name, channel in system.channels.items()}
-    found = replace(copied(system, channels), batch=batch)
-    for name, agent in found.agents.items():
-        agent.learner.frozen = True
-        agent.inputs.critic = ()  # it is not there when the agent is deployed
-        agent.batch, agent.replicas = batch, Replicas(batch=batch, device=agent.replicas.index.device)
-        agent.seed = seed_for(seed, "agent", name)
-        agent.trail = agent.action = None
-        agent.disabled = agent.disabled if links.kind == "as_run" else None
-        if agent.goal is not None:
-            agent.goal = replace(agent.goal, weight=1.0)
-    return found
-
-
 def _link(channel: Channel, links: Links, seed: int) -> Link:
     return channel.ledger.link if channel.state else links.of(channel.ledger.link, seed)
 
@@ -461,12 +424,15 @@ def filled(system: System) -> dict[str, int]:
             whole = everyone[part[name]]
             full, others = True, 0
             for channel in agent.incoming:
-                stamps = channel.ledger.due(step)
-                known = sources[channel.sender]
+                ledger, known = channel.ledger, sources[channel.sender]
+                stamps = ledger.due(step)
                 if part[channel.sender] == part[name]:
                     others |= known[stamps[-1]] if stamps else 0
-                else:
-                    full &= _all_there(channel, stamps, step)
+                else:  # it reads as many messages as it ever will: those before step 0 are missing
+                    since = step - ledger.receiver.period - ledger.link.delay
+                    full &= bool(stamps) and (
+                        ledger.read == "last" or stamps[0] - ledger.sender.period <= since
+                    )
                     full &= all(known[stamp] == everyone[part[channel.sender]] for stamp in stamps)
                 if stamps:
                     read_from[channel.name] = stamps[0]
@@ -481,15 +447,6 @@ def filled(system: System) -> dict[str, int]:
                 del own[stamp]
         step += 1
     return found
-
-
-def _all_there(channel: Channel, stamps: Sequence[int], step: int) -> bool:
-    """Whether a tick reads as many messages as it ever will: those before step 0 are missing."""
-    ledger = channel.ledger
-    if not stamps:
-        return False
-    since = step - ledger.receiver.period - ledger.link.delay
-    return ledger.read == "last" or stamps[0] - ledger.sender.period <= since
 
 
 def steps_needed(system: System) -> int:

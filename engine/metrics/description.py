@@ -41,9 +41,15 @@ def describe_run(
     """
     graph = graph_of(scenario)
     nx.set_node_attributes(graph, (facts.get("parts") or {}).get("placement", {}), "part")
+    values = {name: facts.get(name) for name in ("scenario", "variant", "seed")} | (facts.get("values") or {})
+    hparams = {
+        name: value if isinstance(value, bool | int | float | str) else json.dumps(value)
+        for name, value in values.items()
+        if value is not None
+    }
     return RunDescription(
         yaml=document,
-        hparams=_hparams(facts),
+        hparams=hparams,
         graph=graph,
         names={
             "agents": list(scenario.agents),
@@ -64,12 +70,6 @@ def described(simulation: BaseSimulation, parts: Mapping[str, Any] | None = None
     facts = {"scenario": simulation.scenario.scenario, "seed": simulation.seed, "parts": parts}
     first = timeline(simulation._system, 0, span(simulation._system))
     return describe_run(simulation.scenario, facts, start=simulation.now, timeline=first)
-
-
-def _hparams(facts: Mapping[str, Any]) -> dict[str, float | int | str | bool]:
-    values = {name: facts.get(name) for name in ("scenario", "variant", "seed")} | (facts.get("values") or {})
-    known = {name: value for name, value in values.items() if value is not None}
-    return {n: v if isinstance(v, bool | int | float | str) else json.dumps(v) for n, v in known.items()}
 
 
 def graph_of(scenario: Scenario) -> nx.MultiDiGraph[str]:
@@ -99,11 +99,12 @@ def graph_of(scenario: Scenario) -> nx.MultiDiGraph[str]:
 def about_agent(scenario: Scenario, name: str) -> dict[str, str]:
     """Return an agent in words, by heading."""
     agent = scenario.agents[name]
+    clock = agent.clock
     about = {
         "network": _network(agent),
         "observes": ", ".join(agent.observes) or "nothing",
         "objective": " + ".join(goal.in_words for goal in agent.goals.values()) or "none",
-        "ticks": _ticks(agent),
+        "ticks": "every step" if clock.period == 1 else f"every {clock.period}, phase {clock.phase}",
         "learns": _learning(scenario, name),
     }
     if agent.categories != "one_hot":
@@ -134,12 +135,6 @@ def _layers(network: NetworkSpec) -> str:
     return f"{network.kind} {hidden}" if hidden else "linear" if network.kind == "mlp" else network.kind
 
 
-def _ticks(spec: AgentSpec) -> str:
-    """Return when an agent ticks: `every 4, phase 1`."""
-    clock = spec.clock
-    return "every step" if clock.period == 1 else f"every {clock.period}, phase {clock.phase}"
-
-
 def _learning(scenario: Scenario, name: str) -> str:
     """Return when an agent learns: `every 4 ticks, with probability 0.5`; locked to others, by the window of all."""
     spec = scenario.agents[name]
@@ -164,7 +159,14 @@ def about_channel(channel: ChannelSpec) -> dict[str, str]:
         about["message"] = channel.sample.in_words
     predicted = channel.coupling in ("decoupled", "unlocked")
     if predicted:
-        about["gradient"] = _gradient(channel)
+        gradient = channel.gradient
+        parts: list[str] = [name_of(gradient.kind)]
+        parts += [f"target {gradient.own_target}"] if gradient.own_target else []
+        parts += [f"given {', '.join(gradient.context)}"] if gradient.context else []
+        parts += ["at every site"] if channel.at_sites(gradient) else []
+        parts += [f"scale {gradient.scale:g}"] if gradient.scale != 1 else []
+        parts += ["trained but not used"] if not gradient.apply else []
+        about["gradient"] = ", ".join(parts)
     if predicted and channel.input is not None:
         context = ", ".join(channel.input.context)
         about["input"] = name_of(channel.input.kind) + (f", given {context}" if context else "")
@@ -181,14 +183,3 @@ def about_channel(channel: ChannelSpec) -> dict[str, str]:
     if channel.read != "last":
         about["read"] = channel.read
     return about
-
-
-def _gradient(channel: ChannelSpec) -> str:
-    gradient = channel.gradient
-    parts: list[str] = [name_of(gradient.kind)]
-    parts += [f"target {gradient.own_target}"] if gradient.own_target else []
-    parts += [f"given {', '.join(gradient.context)}"] if gradient.context else []
-    parts += ["at every site"] if channel.at_sites(gradient) else []
-    parts += [f"scale {gradient.scale:g}"] if gradient.scale != 1 else []
-    parts += ["trained but not used"] if not gradient.apply else []
-    return ", ".join(parts)

@@ -108,12 +108,9 @@ def write_figures(simulation: BaseSimulation, step: int, row: Row | None = None)
         step: The step.
         row: As parts of the simulation have it; None: as the simulation itself has.
     """
-    if row is None:
-        row = Row.of(simulation, step, sampled=simulation.row_steps.sampled(step))
-    found = [*_means(simulation.train_means.row()), *row.figures]
-    env = _progress(simulation) | row.env
-    found += [Figure("env", "", *figure) for figure in env.items()]
-    log_figures(simulation, step + 1, found)
+    row = row or Row.of(simulation, step, sampled=simulation.row_steps.sampled(step))
+    env = [Figure("env", "", *figure) for figure in (_progress(simulation) | row.env).items()]
+    log_figures(simulation, step + 1, [*_means(simulation.train_means.row()), *row.figures, *env])
     for recorder in simulation.recorders:
         if row.histograms:
             recorder.histograms(step + 1, row.histograms)
@@ -130,9 +127,9 @@ def log_figures(simulation: BaseSimulation, step: int, rows: Sequence[Figure]) -
         recorder.figures(step, rows)
 
 
-def _means(scores: Mapping[str, Mapping[str, float]]) -> list[Figure]:
+def _means(scores: Mapping[str, Mapping[str, float]], prefix: str = "") -> list[Figure]:
     return [
-        Figure("agent", name, metric, value)
+        Figure("agent", name, f"{prefix}{metric}", value)
         for name, found in scores.items()
         for metric, value in found.items()
     ]
@@ -155,12 +152,7 @@ def write_validation(simulation: BaseSimulation, step: int) -> None:
     validation = simulation.validation
     assert validation.training.evaluate is not None
     simulation.evaluated = found = simulation.evaluate(validation.training.evaluate.split)
-    rows = [
-        Figure("agent", name, f"{found.split}_{metric}", value)
-        for name, metrics in found.agents.items()
-        for metric, value in metrics.items()
-    ]
-    log_figures(simulation, step + 1, rows)
+    log_figures(simulation, step + 1, _means(found.agents, f"{found.split}_"))
     validation.add(simulation.now, found)
     simulation.stop_reason = simulation.stop_reason or validation.reason_to_stop
     simulation.notify("on_evaluate", found)
@@ -292,20 +284,16 @@ def of_channels(system: System, learned: StepReport, step: int) -> Iterator[Meas
             yield Measured(names, "message_std", std.tolist())
             yield Measured(names, "message_energy", (mean.square() + std.square()).sqrt().tolist())
             if isinstance(channel.sampler, SymbolSampler):
-                yield Measured(names, "symbol_entropy", _symbol_entropies(channel.sampler, message).tolist())
+                sampler = channel.sampler
+                shares = message.view(count, -1, sampler.size, sampler.vocabulary).mean(1)
+                entropies = torch.special.entr(shares).sum(-1).mean(1) / math.log(2)
+                yield Measured(names, "symbol_entropy", entropies.tolist())
         if channel.gradient.outliers is not None:
             yield Measured(names, "outliers", channel.gradient.outliers.clip_count.tolist())
         newest_usable = channel.ledger.sender.latest(step - channel.ledger.link.delay)
         if newest_usable is not None:
             yield Measured(names, "age", [float(step - newest_usable)] * count)
         yield from _on_the_way(system, channel, step)
-
-
-def _symbol_entropies(sampler: SymbolSampler, message: Tensor) -> Tensor:
-    """Return the entropy of each channel's symbols, [n] bits; `message`: [n, B * size]."""
-    shares = message.view(len(message), -1, sampler.size, sampler.vocabulary).mean(1)
-    found: Tensor = torch.special.entr(shares).sum(-1).mean(1) / math.log(2)
-    return found
 
 
 def _trained(names: tuple[str, ...], update: PredictorUpdate) -> Iterator[Measured]:
@@ -410,15 +398,11 @@ def _messages(channel: Channel, place: int, target: str | None) -> np.ndarray[An
     sent = message.sent.reshape(len(channel.names), -1, message.sent.shape[-1])[place]
     if sent.shape[1] > LARGEST:
         return None
-    labels = _labels(message.step_signals.signals, target, len(sent))
+    labels = torch.full((len(sent),), torch.nan)
+    label = None if target is None else message.step_signals.signals.get(target)
+    if label is not None and label.shape == labels.shape and not label.is_floating_point():
+        labels = label.float().where(label >= 0, torch.nan)
     most = min(len(sent), _MOST, _NUMBERS // (sent.shape[1] + 1))
     rows = torch.cat([sent.float().cpu(), labels.float().cpu().unsqueeze(1)], 1)
     found: np.ndarray[Any, Any] = constant(rows[:most]).numpy()
     return found
-
-
-def _labels(signals: Mapping[str, Tensor], target: str | None, count: int) -> Tensor:
-    label = None if target is None else signals.get(target)
-    if label is None or label.shape != (count,) or label.is_floating_point():
-        return torch.full((count,), torch.nan)
-    return label.float().where(label >= 0, torch.nan)

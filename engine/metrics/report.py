@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import UserDict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -122,7 +123,8 @@ class AgentReport:
                     own.gradients[member.name] = [
                         g[n] if agent.stacked and g is not None else g for g in update.gradients[name]
                     ]
-                if losses is not None and not _without_target(losses, n):
+                count = 1 if losses is None or not isinstance(losses.count, Tensor) else losses.count[n]
+                if losses is not None and bool(count):
                     own.window_loss.losses[member.name] = losses.of([n])
         for name, injected in update.injected.items():
             channel = self._stacked.system.channels[name]
@@ -134,33 +136,20 @@ class AgentReport:
         yield from found.values()
 
 
-class LossesByAgent(Mapping[str, Tensor]):
+class LossesByAgent(UserDict[str, Tensor]):
     """The losses of a step by agent, of those that there was a target for; taken apart when it is read."""
 
     def __init__(self, report: AgentReport) -> None:
         self._report = report
-        self._found: dict[str, Tensor] | None = None
 
-    def _all(self) -> dict[str, Tensor]:
-        if self._found is None:
-            self._found = {}
-            for names, losses in self._report.losses():
-                count = losses.count
-                each = count.tolist() if isinstance(count, Tensor) else [count] * len(names)
-                self._found |= {n: v for n, v, c in zip(names, losses.loss.unbind(), each, strict=True) if c}
-        return self._found
-
-    def __repr__(self) -> str:
-        return repr(self._all())
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self._all()[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._all())
-
-    def __len__(self) -> int:
-        return len(self._all())
+    @cached_property
+    def data(self) -> dict[str, Tensor]:  # type: ignore[override]
+        found: dict[str, Tensor] = {}
+        for names, losses in self._report.losses():
+            count = losses.count
+            each = count.tolist() if isinstance(count, Tensor) else [count] * len(names)
+            found |= {n: v for n, v, c in zip(names, losses.loss.unbind(), each, strict=True) if c}
+        return found
 
 
 # --- means over steps ----------------------------------------------------------------------------------------
@@ -314,10 +303,6 @@ class MeanAccumulator:
             for own in of_policies:
                 self._names[name,] = own["names"]
                 self._figures[name,] = own["sums"].unsqueeze(0), own["counts"].unsqueeze(0)
-
-
-def _without_target(losses: Losses, n: int) -> bool:
-    return isinstance(losses.count, Tensor) and not bool(losses.count[n])
 
 
 def _examples(example: Example, batch: int, count: int) -> list[Example]:

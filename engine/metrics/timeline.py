@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
-from antiphon.engine.heart.clock import StepWindows, Windows, uses_of
+from antiphon.engine.heart.clock import StepWindows, uses_of
 from antiphon.engine.heart.system import System
 from antiphon.errors import ScenarioError
 from antiphon.telemetry.timeline import AgentTimes, ChannelTimes, Timeline
@@ -73,8 +73,16 @@ class _Times:
     def __init__(self, system: System, steps: range) -> None:
         self.system = system
         self.steps = steps
-        self.episodes = _episodes(system)
-        self.windows = {name: self._lasting(group.windows) for name, group in system.group_of.items()}
+        length = system.description.episode_steps
+        self.episodes: StepWindows | None = None if length is None else StepWindows(length)
+        """The episodes of known length, if there are any; where lengths vary, as long as the present one."""
+        if system.episode is not None:
+            self.episodes = StepWindows(system.episode.length, system.episode.start)
+        self.windows: dict[str, StepWindows] = {}
+        for name, group in system.group_of.items():
+            windows = group.windows if isinstance(group.windows, StepWindows) else self.episodes
+            assert windows is not None  # windows of another kind are episodes
+            self.windows[name] = windows
         self.reaches: dict[str, dict[int, _Reach]] = {name: {} for name in system.agents}
         """By agent and tick, how far the true gradient goes; earlier ticks of open windows are among them."""
         for step in range(self._opened(steps.start), steps.stop):
@@ -84,13 +92,6 @@ class _Times:
     def flags(self, answer: Callable[[int], bool]) -> NDArray[np.bool_]:
         """The answer for each of the steps."""
         return np.array([answer(step) for step in self.steps], dtype=np.bool_)
-
-    def _lasting(self, windows: Windows) -> Windows:
-        """Episodes to come are taken to be as long as the present one, in windows as elsewhere."""
-        if not isinstance(windows, StepWindows):
-            assert self.episodes is not None
-            return self.episodes
-        return windows
 
     # --- credit ------------------------------------------------------------------------------------------
 
@@ -205,14 +206,6 @@ class _Times:
         if channel.coupling == "delayed":
             return max(end, self._back(channel, stamp, uses))
         return -1
-
-
-def _episodes(system: System) -> StepWindows | None:
-    """The episodes of known length, if there are any; where lengths vary, as long as the present one."""
-    if system.episode is not None:
-        return StepWindows(system.episode.length, system.episode.start)
-    length = system.description.episode_steps
-    return None if length is None else StepWindows(length)
 
 
 def _true(channel: Channel) -> bool:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from math import prod
 
 import networkx as nx
@@ -73,13 +72,9 @@ def advice_on_a_run(scenario: Scenario, *, saved: bool) -> list[str]:
         scenario: The scenario.
         saved: See `advice`.
     """
-    found = advice(scenario, map(_locked, [scenario]), saved=saved)
-    return [line for line in found if not is_unused_key(line)]
-
-
-def _locked(scenario: Scenario) -> Scenario:
     channels = [channel.model_copy(update={"coupling": "locked"}) for channel in scenario.channels]
-    return scenario.model_copy(update={"channels": channels})
+    locked = scenario.model_copy(update={"channels": channels})
+    return [line for line in advice(scenario, [locked], saved=saved) if not is_unused_key(line)]
 
 
 def _weak_signals(scenario: Scenario, env: Description) -> Iterator[str]:
@@ -135,7 +130,13 @@ def _late(scenario: Scenario, env: Description) -> Iterator[str]:
     """Warnings of objectives whose messages are about an example that is no longer shown."""
     if sum(channel.link.delay for channel in scenario.channels) < env.hold:
         return
-    graph = _delays(scenario)
+    graph: nx.DiGraph[str] = (
+        nx.DiGraph()
+    )  # from each receiver to its senders, with the longest delay between them
+    graph.add_nodes_from(scenario.agents)
+    for channel in scenario.channels:
+        known = graph.get_edge_data(channel.receiver, channel.sender, {"delay": 0})
+        graph.add_edge(channel.receiver, channel.sender, delay=max(known["delay"], channel.link.delay))
     walks = max(1, _MOST_WALKED // (len(scenario.agents) + len(scenario.channels)))
     order = list(nx.topological_sort(graph)) if nx.is_directed_acyclic_graph(graph) else []
     for name, agent in scenario.agents.items():
@@ -144,8 +145,13 @@ def _late(scenario: Scenario, env: Description) -> Iterator[str]:
         if not walks:
             return
         walks -= 1
-        ages = _ages(graph, order, name).items()
-        observers = [(steps, source) for source, steps in ages if scenario.agents[source].observes]
+        # the age of what it receives, by source: along the longest path, each cycle taken the shortest
+        nearest = nx.single_source_dijkstra_path_length(graph, name, weight="delay")
+        ages = {node: int(steps) for node, steps in nearest.items()}
+        for node in order:  # none where there are cycles
+            for sender in graph.successors(node) if node in ages else ():
+                ages[sender] = max(ages[sender], ages[node] + graph.edges[node, sender]["delay"])
+        observers = [(steps, source) for source, steps in ages.items() if scenario.agents[source].observes]
         late = [(steps, source) for steps, source in observers if steps >= env.hold and source != name]
         if late:
             steps, source = min(late)
@@ -153,29 +159,6 @@ def _late(scenario: Scenario, env: Description) -> Iterator[str]:
                 f"agent {name}: receives what '{source}' observed {steps} steps later, when another example is shown "
                 f"(hold {env.hold}); give it `align`, or the environment a longer `hold`"
             )
-
-
-def _delays(scenario: Scenario) -> nx.DiGraph[str]:
-    """Graph from each receiver to its senders, with the longest delay between them."""
-    graph: nx.DiGraph[str] = nx.DiGraph()
-    graph.add_nodes_from(scenario.agents)
-    for channel in scenario.channels:
-        known = graph.get_edge_data(channel.receiver, channel.sender, {"delay": 0})
-        graph.add_edge(channel.receiver, channel.sender, delay=max(known["delay"], channel.link.delay))
-    return graph
-
-
-def _ages(graph: nx.DiGraph[str], order: Sequence[str], name: str) -> dict[str, int]:
-    """Age in steps of what an agent receives, by its source: along the longest path, each cycle taken the shortest.
-
-    `graph` leads from each receiver to its senders; `order` is topological, empty where there are cycles.
-    """
-    nearest = nx.single_source_dijkstra_path_length(graph, name, weight="delay")
-    ages = {node: int(steps) for node, steps in nearest.items()}
-    for node in order:
-        for sender in graph.successors(node) if node in ages else ():
-            ages[sender] = max(ages[sender], ages[node] + graph.edges[node, sender]["delay"])
-    return ages
 
 
 def _over(scenario: Scenario) -> Iterator[str]:
@@ -246,17 +229,14 @@ def _lost_credit(scenario: Scenario, env: Description) -> Iterator[str]:
             clocks = [scenario.agents[end].clock for end in (channel.sender, channel.receiver)]
             sender, receiver = (Clock(clock.period, clock.phase) for clock in clocks)
             sent = range(sender.following(length), 2 * length, sender.period)
-            kept = bisect_left(sent, 2 * length, key=partial(_read_at, receiver, channel.link.delay))
+            delay, last = channel.link.delay, receiver.latest(2 * length - 1)
+            kept = 0 if last is None else bisect_right(sent, last - delay)
             lost = len(sent) - kept
-            if lost and 2 * lost >= len(sent) and channel.link.delay < length:
+            if lost and 2 * lost >= len(sent) and delay < length:
                 yield (
                     f"channel {channel.name}: {lost} of {len(sent)} messages of a window are read after its end, where "
                     "their credit is lost; use a longer unroll, or `unroll: episode`"
                 )
-
-
-def _read_at(receiver: Clock, delay: int, step: int) -> int:
-    return receiver.following(step + delay)
 
 
 def _mixed(scenario: Scenario) -> Iterator[str]:

@@ -25,8 +25,6 @@ from itertools import combinations
 from typing import Any
 
 from antiphon.engine.build.builder import build_to_look
-from antiphon.engine.heart.system import System
-from antiphon.engine.inference.evaluation import Evaluation
 from antiphon.engine.parts.placement import agent_costs, bonds, units_of
 from antiphon.engine.runs.python_template import PythonTemplate
 from antiphon.engine.virtual.profile import ClusterProfile
@@ -56,10 +54,6 @@ class Target:
     def reached(self, score: float) -> bool:
         """Whether a score is as good."""
         return score <= self.value if less_is_better(self.metric) else score >= self.value
-
-    def score(self, evaluation: Evaluation) -> float:
-        """Return the mean over the readouts."""
-        return statistics.fmean(evaluation.agents[name][self.metric] for name in evaluation.readout)
 
     def best(self, scores: Sequence[float]) -> float:
         """Return the best of some scores; NaN where none is a number."""
@@ -270,7 +264,7 @@ class _Variant:
                     ended = f": {error}"
                     break
                 ended = "" if simulation.now == look else ", out of time (--budget)"
-                scores.append(target.score(simulation.evaluate()))
+                scores.append(simulation.evaluate().score(target.metric))
                 reached = target.reached(scores[-1])
                 watch(f"{self.name}, seed {seed}, step {simulation.now:,}: {target.in_words(scores[-1])}")
             self.runs.append(SeedRun(simulation.now, simulation.seconds, reached, target.best(scores), ended))
@@ -322,11 +316,17 @@ def _formulas(
             times.append(seconds * one.slowest(copies))
         return times
 
+    trainable = {p for agent in system.agents.values() for p in agent.learner.trainable}
+    nbytes = system.dtype.itemsize * sum(p.numel() for p in trainable)
+    window = max(group.windows.steps() for group in system.groups)
     groups = len(profile.machines)
     seconds, copies = {1: min(compute(1, groups))}, 2
     while copies <= min(profile.size, batch):
-        adding_up = _adding_up(profile, copies, system)
-        seconds[copies] = max(compute(copies, min(groups, copies))) + adding_up
+        ends = combinations(range(min(copies, 2 * groups)), 2)  # two machines of each group
+        links = {profile.link(*pair) for pair in ends}
+        ring = max(2 * (copies - 1) * (link.latency + link.transfer(nbytes / copies)) for link in links)
+        direct = max(link.latency + link.transfer((copies - 1) * nbytes) for link in links)
+        seconds[copies] = max(compute(copies, min(groups, copies))) + min(ring, direct) / window
         copies *= 2
     best = min([count for count in seconds if count > 1], key=lambda count: seconds[count], default=None)
     for name, count in ("one machine", 1), ("data parallel", best):
@@ -339,17 +339,6 @@ def _formulas(
             yield PlanRow(name, count, note=f"{note}; locked has not reached the target")
         else:
             yield PlanRow(name, count, steps, (steps[0] * each, steps[1] * each), note)
-
-
-def _adding_up(profile: ClusterProfile, copies: int, system: System) -> float:
-    """Return a(R) / w: the seconds a step in which R copies add up their gradients."""
-    trainable = {p for agent in system.agents.values() for p in agent.learner.trainable}
-    nbytes = system.dtype.itemsize * sum(p.numel() for p in trainable)
-    ends = combinations(range(min(copies, 2 * len(profile.machines))), 2)  # two machines of each group
-    links = {profile.link(*pair) for pair in ends}
-    ring = max(2 * (copies - 1) * (link.latency + link.transfer(nbytes / copies)) for link in links)
-    direct = max(link.latency + link.transfer((copies - 1) * nbytes) for link in links)
-    return min(ring, direct) / max(group.windows.steps() for group in system.groups)
 
 
 def _spread(values: Sequence[float]) -> tuple[float, float] | None:

@@ -6,6 +6,7 @@ products and convolutions by torch's own formulas (`torch.utils.flop_counter`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ class CostModel:
 
     def network(self, agent: Agent) -> NetworkCost:
         """Return the cost of one tick of an agent."""
-        learner = agent.learner
+        learner, batch = agent.learner, self.system.batch
         returns = any(
             channel.coupling == "locked" or channel.ledger.wants_gradient for channel in agent.incoming
         )
@@ -76,9 +77,14 @@ class CostModel:
             try:
                 few, more = (self._evaluated(agent, rows, returns) for rows in (_ROWS, _ROWS + 1))
             except Exception:  # noqa: BLE001  (a user's module may refuse such inputs in any way)
-                self._networks[key] = self._rough(agent)
+                # as if every parameter met every row once
+                size = math.prod(learner.network.input_shape)
+                size += sum(head.features for head in learner.network.heads.values())
+                units = size + sum(len(p) for p in learner.parameters.values() if p.dim() > 1)
+                forward = 2.0 * batch * sum(p.numel() for p in learner.parameters.values())
+                kept = self.system.dtype.itemsize * batch * units
+                self._networks[key] = NetworkCost(forward, forward * _BACKWARD, kept)
             else:
-                batch = self.system.batch
                 forward, saved, backward = (_at(batch, *pair) for pair in zip(few, more, strict=True))
                 self._networks[key] = NetworkCost(forward, backward, int(saved))
         return self._networks[key]
@@ -121,19 +127,14 @@ class CostModel:
         forward, saved = _counted(evaluate, parameters.values())
         return forward, saved, _counted(backward)[0]
 
-    def _rough(self, agent: Agent) -> NetworkCost:
-        """Return what a tick costs if every parameter met every row once."""
-        network, parameters = agent.learner.network, list(agent.learner.parameters.values())
-        size = torch.Size(network.input_shape).numel() + sum(head.features for head in network.heads.values())
-        units = size + sum(len(p) for p in parameters if p.dim() > 1)
-        forward = 2.0 * self.system.batch * sum(p.numel() for p in parameters)
-        return NetworkCost(
-            forward, forward * _BACKWARD, self.system.dtype.itemsize * self.system.batch * units
-        )
-
     def gradient(self, channel: Channel) -> float:
         """Return the FLOP of a step of a channel's synthetic gradient, which its sender evaluates."""
-        return self._model(channel.gradient.predictor, known=_predictions_last(channel)) * _read(channel)
+        ledger = channel.ledger
+        stamp = ledger.sender.after(0)
+        back = ledger.returned_at(stamp)
+        # whether a message's gradient is back before another one has trained the predictor
+        known = back is not None and back < ledger.sender.after(stamp)
+        return self._model(channel.gradient.predictor, known=known) * _read(channel)
 
     def input(self, channel: Channel) -> float:
         """Return the FLOP of a step of a channel's synthetic input, which its receiver evaluates."""
@@ -172,14 +173,6 @@ def _read(channel: Channel) -> float:
         return 1 / channel.ledger.windows.steps()
     sent = 1 / channel.ledger.sender.interval
     return min(sent, channel.slots / channel.ledger.receiver.period)
-
-
-def _predictions_last(channel: Channel) -> bool:
-    """Return whether a message's gradient is back before another one has trained the predictor."""
-    ledger = channel.ledger
-    stamp = ledger.sender.after(0)
-    back = ledger.returned_at(stamp)
-    return back is not None and back < ledger.sender.after(stamp)
 
 
 def _train(model: Predictor | InputModel, rows: int, dtype: torch.dtype, *, known: bool) -> None:

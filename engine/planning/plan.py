@@ -113,9 +113,24 @@ def plan(
     picked = checked_backend(backend)
     if picked == "reference":  # it has one order
         system = replace(system, sweep=False)
-    costs = CostModel(system)
-    members, channel_stacks, reasons = _stacked(system)
+    costs, (members, reasons) = CostModel(system), stacks_of(system)
     cohorts = [agents for agents in members if agents[0].name not in reasons]
+    stack_of = {agent.name: i for i, agents in enumerate(members) for agent in agents}
+    channel_stacks = [
+        tuple(channel.name for channel in channels)
+        for channels in channel_stacks_of(system, stack_of, reasons)
+        if channels[0].sender not in reasons or channels[0].receiver not in reasons
+    ]
+    one_by_one = OF_BACKENDS.get(picked) or obstacle_of(system)
+    period, every = period_of(system), scenario.telemetry.period
+    if not one_by_one and every <= period:
+        one_by_one = f"metrics are logged in every period of its schedule (telemetry.period: {every}, schedule: {period})"
+    kept = ((group, obstacle_to_sweep(system, group)) for group in system.groups if system.sweep)
+    by_torch = (
+        (agents, reasons.get(agents[0].name) or obstacle(system, agents[0]))
+        for agents in members
+        if picked == "native"
+    )
     stacks = picked != "reference"
     return Plan(
         scenario=scenario.scenario,
@@ -126,40 +141,17 @@ def plan(
         cohorts=tuple(_cohort(scenario, agents) for agents in cohorts) if stacks else (),
         channel_stacks=tuple(channel_stacks) if stacks else (),
         alone=_by_reason([*reasons.items(), *channels_alone(system).items()]),
-        by_torch=_by_torch(system, members, reasons) if picked == "native" else (),
+        by_torch=_by_reason((agent.name, why) for agents, why in by_torch if why for agent in agents),
         waves=len(scenario.waves()),
         device=str(torch.device(device)),
         flop=costs.flop(),
         memory=memory_of(system, costs),
-        period=period_of(system),
-        one_by_one=OF_BACKENDS.get(picked) or obstacle_of(system) or _never_unobserved(scenario, system),
+        period=period,
+        one_by_one=one_by_one,
         sweep=system.sweep,
-        not_swept=_not_swept(system) if system.sweep else (),
+        not_swept=_by_reason((name, why) for group, why in kept if why for name in group.members),
         installed=installed(torch.device(device)),
     )
-
-
-def _never_unobserved(scenario: Scenario, system: System) -> str | None:
-    """Return why no period passes without figures; None: some do."""
-    every, period = scenario.telemetry.period, period_of(system)
-    if every > period:
-        return None
-    return (
-        f"metrics are logged in every period of its schedule (telemetry.period: {every}, schedule: {period})"
-    )
-
-
-def _not_swept(system: System) -> tuple[Alone, ...]:
-    reasons = ((group, obstacle_to_sweep(system, group)) for group in system.groups)
-    return _by_reason((name, why) for group, why in reasons if why is not None for name in group.members)
-
-
-def _by_torch(
-    system: System, members: Sequence[Sequence[Agent]], alone: Mapping[str, str]
-) -> tuple[Alone, ...]:
-    """The agents that neither the native kernel nor torch in its place computes, by reason."""
-    reasons = ((agents, alone.get(agents[0].name) or obstacle(system, agents[0])) for agents in members)
-    return _by_reason((agent.name, why) for agents, why in reasons if why is not None for agent in agents)
 
 
 def _by_reason(reasons: Iterable[tuple[str, str]]) -> tuple[Alone, ...]:
@@ -168,23 +160,6 @@ def _by_reason(reasons: Iterable[tuple[str, str]]) -> tuple[Alone, ...]:
     for name, reason in reasons:
         found.setdefault(reason, []).append(name)
     return tuple(Alone(tuple(names), reason) for reason, names in found.items())
-
-
-# --- what is stacked ------------------------------------------------------------------------------------
-
-
-def _stacked(system: System) -> tuple[list[list[Agent]], list[tuple[str, ...]], dict[str, str]]:
-    """Return what the cohort backend stacks: the members of each cohort (one where it is not stacked), the channels of each
-    stack, and by agent why it is not stacked.
-    """
-    found, reasons = stacks_of(system)
-    stack_of = {agent.name: i for i, members in enumerate(found) for agent in members}
-    channels = [
-        tuple(channel.name for channel in members)
-        for members in channel_stacks_of(system, stack_of, reasons)
-        if members[0].sender not in reasons or members[0].receiver not in reasons
-    ]
-    return found, channels, reasons
 
 
 def _cohort(scenario: Scenario, members: Sequence[Agent]) -> CohortPlan:

@@ -49,7 +49,10 @@ def lineage_svg(lineage: Sequence[Entry], spec: PopulationSpec, metric: str | No
         metric: The metric of the scores.
     """
     by_step = [list(group) for _, group in groupby(sorted(lineage, key=_STEP), key=_STEP)]
-    ranks = _ranks(by_step, metric)
+    ranks: dict[tuple[int, int], float] = {}  # by step and member, from 0 (worst score of the step) to 1
+    for now in by_step:
+        order = sorted(now, key=lambda entry: quality(entry.score, metric))
+        ranks |= {(entry.step, entry.member): n / max(1, len(order) - 1) for n, entry in enumerate(order)}
     names, initial = list(spec.vary), initial_values(spec)
     lines = [_lines(by_step, ranks, None, ())]
     lines += [_lines(by_step, ranks, name, [own[name] for own in initial]) for name in names]
@@ -84,7 +87,12 @@ def _panel(title: str, lines: Sequence[Line], *, log: bool) -> str:
     by_rank = defaultdict(list)
     for (step, value), (then, reached), rank in lines:
         by_rank[rank].append(f"M{across(step)} {up(value)}L{across(then)} {up(reached)}")
-    found += [f'<path stroke="{_colour(rank)}" d="{"".join(by_rank[rank])}"/>' for rank in sorted(by_rank)]
+    for rank in sorted(by_rank):
+        first = min(int(2 * rank), 1)
+        pairs = zip(_COLOURS[first], _COLOURS[first + 1], strict=True)
+        mixed = (round(one + (2 * rank - first) * (other - one)) for one, other in pairs)
+        colour = "#" + "".join(f"{part:02x}" for part in mixed)
+        found.append(f'<path stroke="{colour}" d="{"".join(by_rank[rank])}"/>')
     middle = (_LEFT + _RIGHT) / 2
     found.append(f'<text class="title" x="{middle}" y="17" text-anchor="middle">{escape(title)}</text>')
     found.append(f'<text x="{middle}" y="{_BOTTOM + 30}" text-anchor="middle">step</text>')
@@ -115,21 +123,6 @@ def _ticks(low: float, high: float, *, log: bool = False) -> list[float]:
     unit = 10.0 ** math.floor(math.log10(least))
     step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= least)
     return [step * n for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
-
-
-def _colour(rank: float) -> str:
-    first = min(int(2 * rank), 1)
-    pairs = zip(_COLOURS[first], _COLOURS[first + 1], strict=True)
-    return "#" + "".join(f"{round(one + (2 * rank - first) * (other - one)):02x}" for one, other in pairs)
-
-
-def _ranks(by_step: Sequence[Sequence[Entry]], metric: str | None) -> dict[tuple[int, int], float]:
-    """By step and member, the rank of its score among those of the step, from 0 to 1."""
-    found: dict[tuple[int, int], float] = {}
-    for now in by_step:
-        order = sorted(now, key=lambda entry: quality(entry.score, metric))
-        found |= {(entry.step, entry.member): n / max(1, len(order) - 1) for n, entry in enumerate(order)}
-    return found
 
 
 def _lines(

@@ -136,7 +136,9 @@ class Population:
             replica: object = simulation.backend
             if simulation in running and simulation.diverged is None:
                 assert isinstance(replica, Replica)
-                infos.append(simulation._record_step(step, replica.report(learned), own, watch=watch))
+                simulation.learned, simulation.now = replica.report(learned), step + 1
+                simulation._record(step, watch=watch)
+                infos.append({"step": step, "ended": own, "losses": simulation.learned.by_agent()})
         if watch:
             joint.means.end_row()
         return infos

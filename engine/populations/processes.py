@@ -88,29 +88,20 @@ def divided(
         connections: dict[int, Connection] = {}
         """Of the shares whose processes take part, by their first member."""
         while len(connections) < count:
-            accepted = _accepted(listener)
+            with suppress(AuthenticationError, EOFError, OSError):  # it was only woken
+                connection = listener.accept()
+                connections[int(connection.recv_bytes())] = resources.enter_context(connection)
             for share, call in zip(shares, calls, strict=True):
                 if call.done():  # before it has taken part
                     _result(name, share, call)
             if stopped:
                 raise KeyboardInterrupt
-            if accepted is not None:
-                connections[accepted[0]] = resources.enter_context(accepted[1])
         by_first = {share[0]: (name, share, call) for share, call in zip(shares, calls, strict=True)}
         connections = {first: connections[first] for first in by_first}
         while connections:
             for first in _meet(connections, stopped, on_step):
                 _result(*by_first[first])
         return [_result(*each) for each in by_first.values()]
-
-
-def _accepted(listener: Listener) -> tuple[int, Connection] | None:
-    """Return the next connection of a process, after the first member of its share; None: it was only woken."""
-    try:
-        connection = listener.accept()
-        return int(connection.recv_bytes()), connection
-    except (AuthenticationError, EOFError, OSError):
-        return None
 
 
 def _wake(address: tuple[str, int]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -48,231 +48,15 @@ from antiphon.telemetry.channels.tags import GRAPH, PLUGIN
 from antiphon.telemetry.event_file import SUFFIX, EventFile
 from antiphon.telemetry.figures import Figure
 
-__all__ = ["LINEAGE", "PopulationRun", "Selection", "requests_of"]
+__all__ = ["LINEAGE", "PopulationRun", "requests_of"]
 
 LINEAGE, FIGURE = "lineage.csv", "lineage.svg"
 
 
-@dataclass
-class Selection(Observer):
-    """Selects among the members of a population, and keeps their lineage.
+class PopulationRun(Observer):
+    """The runs of a population's members, each in a directory of its own, `member-0` and so on, and the selections among them.
 
     The selection due after a step is the beginning of the next one: a checkpoint is of the state before it.
-    """
-
-    spec: PopulationSpec
-    template: Template | PythonTemplate
-    directory: Path
-    lineage: list[Entry] = field(default_factory=list)
-    metric: str | None = None
-    """What members are compared by; None: not known before the first score."""
-    jobs: int = 1
-    """The processes that members are divided over."""
-    meeting: Meeting = alone
-    """With the processes of the other members."""
-    until: int | None = None
-    """The step at which it stops; None: it has not begun."""
-    writes: bool = True
-    """Whether this process writes the lineage."""
-    _events: EventFile | None = None
-    _drawn: int = 0
-    """Entries of the newest drawing."""
-
-    @property
-    def values(self) -> list[dict[str, float]]:
-        """By member, the present values of the parameters that vary."""
-        found = initial_values(self.spec)
-        for entry in self.lineage:
-            found[entry.member] = entry.values
-        return found
-
-    @property
-    def newest(self) -> dict[int, Entry]:
-        """The newest entry of each member, by member."""
-        return {entry.member: entry for entry in self.lineage}
-
-    def path(self, member: int) -> Path:
-        """The run directory of a member."""
-        return self.directory / f"member-{member:0{len(str(self.spec.members - 1))}}"
-
-    # --- between steps -----------------------------------------------------------------------------------
-
-    def steps_of(self, population: Population) -> Callable[[], list[StepInfo]]:
-        """Return a function that selects among the members where that is due, and then takes a step of those of this process."""
-        select = self.spec.select
-
-        def step() -> list[StepInfo]:
-            now = population.simulations[0].now
-            if select is not None and now and now % select.every == 0:
-                self._select(population, now)
-            infos = population.step()
-            self._revive(population, now)
-            return infos
-
-        return step
-
-    def _places(self, population: Population) -> dict[int, int]:
-        """By member of this process, its place in the population of the process."""
-        return {one.seed - self.spec.seed: place for place, one in enumerate(population.simulations)}
-
-    def _select(self, population: Population, step: int) -> None:
-        assert self.spec.select is not None
-        places = self._places(population)
-        own = {member: self._score(population.simulations[place]) for member, place in places.items()}
-        known = self.meeting(own, range(self.spec.members))
-        scores = [Score(*known.get(member, (None,))) for member in range(self.spec.members)]
-        entries = selected(self.spec, self.spec.select, step, self.metric, scores, self.values)
-        copied = [entry for entry in entries if entry.copied]
-        learned = {
-            parent: population.learned(places[parent])
-            for parent in {entry.parent for entry in copied}
-            if parent in places
-        }
-        states = self.meeting(learned, {entry.parent for entry in copied if entry.member in places})
-        for entry in copied:
-            if entry.member in places:
-                population.load_learned(places[entry.member], states[entry.parent])
-                self._explore(population, entry, f"copied from member {entry.parent}")
-        self.lineage += entries
-        self._write()
-        self._write_events(step)
-        for member, place in places.items():
-            rows = [Figure("run", "", name, value) for name, value in entries[member].values.items()]
-            log_figures(population.simulations[place], step, rows)
-
-    def _revive(self, population: Population, step: int) -> None:
-        """Let members that have diverged at a step continue as copies of the best that has not; if all have, none can."""
-        simulations, places, newest = population.simulations, self._places(population), self.newest
-        errors = {member: simulations[place].diverged for member, place in places.items()}
-        diverged = self.meeting(
-            {member: error for member, error in errors.items() if error is not None}, None
-        )
-        healthy = [member for member in range(self.spec.members) if member not in diverged]
-        if self.spec.select is None or not diverged or not healthy:
-            return
-        known = {member: newest[member].score for member in healthy if member in newest}
-        parent = max(healthy, key=lambda member: quality(known.get(member), self.metric))
-        own = {parent: simulations[places[parent]].backend.state_dict()} if parent in places else {}
-        states = self.meeting(own, [parent] if any(member in places for member in diverged) else [])
-        for member in diverged:
-            entry = Entry(step, member, parent, None, 0.0, self.values[parent])
-            if member in places:
-                population.revive(places[member], step + 1, states[parent])
-                line = f"copied from member {parent} since it diverged ({diverged[member]})"
-                self._explore(population, entry, line)
-            self.lineage.append(entry)
-        self._write()
-
-    def _explore(self, population: Population, entry: Entry, line: str) -> None:
-        shown = ", ".join(f"{name} {value:.4g}" for name, value in entry.values.items())
-        place = self._places(population)[entry.member]
-        scenario = _request(self.spec, self.template, entry.values).scenario
-        population.explore(place, scenario, f"{line}; continues with {shown}")
-
-    def _score(self, simulation: BaseSimulation) -> Score:
-        if self.metric is None:
-            select = self.spec.select
-            given = None if select is None else select.by
-            self.metric = metric_of(simulation) if given is None else given
-        return score_of(simulation, self.metric)
-
-    def end(self, simulation: BaseSimulation, outcome: Outcome) -> None:
-        """Score a member at its end."""
-        if outcome.status == "done":
-            member, step = simulation.seed - self.spec.seed, simulation.now
-            self.lineage = [one for one in self.lineage if (one.member, one.step) != (member, step)]
-            self.lineage.append(Entry(step, member, member, *self._score(simulation), self.values[member]))
-            self._write()
-
-    # --- on disk -----------------------------------------------------------------------------------------
-
-    def begin(self, step: int, until: int) -> None:
-        """Begin to write at a step of a run: what an earlier session wrote after it is dropped, but for the ends of members."""
-        self.lineage = [entry for entry in self.lineage if entry.step < step or step == until]
-        self.until = until
-        self._write()
-        for path in self.directory.glob(f"events.out.tfevents.*{SUFFIX}"):
-            path.unlink()
-        self._events, self._drawn = EventFile(self.directory), 0
-        for earlier in sorted({entry.step for entry in self.lineage} - {until}):
-            self._write_events(earlier)
-
-    def finish(self) -> None:
-        """Write the events of the run's end, and close their file."""
-        assert self.until is not None  # it has begun
-        assert self._events is not None
-        self._write_events(self.until)
-        if self._drawn < len(self.lineage):
-            self._draw(self._events, self.until, self.lineage)
-        self._events.close()
-
-    def read(self) -> None:
-        """Take over the lineage of an earlier session; RunError where it is damaged, or another population's."""
-        place = self.directory / POPULATION
-        facts = read_checked(place)
-        with fitting(place):
-            there, own = facts["document"], plain(self.spec)
-            differing = [key for key in {**there, **own} if there.get(key) != own.get(key)]
-            self.metric, self.until = facts["metric"], facts.get("until")
-            self.lineage = [Entry(**entry) for entry in facts["lineage"]]
-            self.jobs = int(facts.get("jobs", 1))
-        if differing:
-            raise RunError(
-                f"{self.directory}: holds another population ({differing[0]} is {there.get(differing[0])}, not "
-                f"{own.get(differing[0])}); choose another name"
-            )
-
-    def _write(self) -> None:
-        if not self.writes:
-            return
-        newest, names = self.newest, list(self.spec.vary)
-        best = max(newest, key=lambda member: quality(newest[member].score, self.metric), default=None)
-        facts = {
-            "document": plain(self.spec),
-            "template": {"source": self.template.source, "text": self.template.text},
-            "metric": self.metric,
-            "until": self.until,
-            "best": None if best is None else self.path(best).name,
-            "jobs": self.jobs,
-            "lineage": [asdict(entry) for entry in self.lineage],
-        }
-        write_checked(self.directory / POPULATION, facts)
-        head = ["step", "member", "parent", self.metric or "score", "standard_error", *names]
-        rows = [
-            [one.step, one.member, one.parent, one.score, one.error, *(one.values[name] for name in names)]
-            for one in self.lineage
-        ]
-        write_csv(self.directory / LINEAGE, [head, *rows])
-
-    def _write_events(self, step: int) -> None:
-        """Write scores and values of all members at a step, and the lineage up to it if it has grown by a fifth."""
-        before = [entry for entry in self.lineage if entry.step <= step]
-        now = [entry for entry in before if entry.step == step]
-        if self._events is not None and len(now) >= self.spec.members:
-            self._events.scalars(step, self._scalars(now))
-            if len(before) >= 1.2 * self._drawn:  # not each time: the event file keeps all drawings
-                self._draw(self._events, step, before)
-            self._events.sync()
-
-    def _draw(self, events: EventFile, step: int, lineage: Sequence[Entry]) -> None:
-        picture, self._drawn = lineage_svg(lineage, self.spec, self.metric), len(lineage)
-        write_text(self.directory / FIGURE, picture)
-        events.document(step, GRAPH, json.dumps(lineage_document(self.spec.population, picture)), PLUGIN)
-
-    def _scalars(self, entries: list[Entry]) -> list[tuple[str, str, float]]:
-        """Mean and range over the members, of the score and of each value: tag, display name and number."""
-        columns = {str(self.metric): [one.score for one in entries if one.score is not None]}
-        columns |= {name: [one.values[name] for one in entries] for name in self.spec.vary}
-        return [
-            (f"population/{name}/{what}", f"{name} {what}", function(column))
-            for name, column in columns.items()
-            for what, function in (("mean", fmean), ("lowest", min), ("highest", max))
-            if column
-        ]
-
-
-class PopulationRun:
-    """The runs of a population's members, each in a directory of its own, `member-0` and so on.
 
     Args:
         spec: The population.
@@ -285,6 +69,8 @@ class PopulationRun:
         settings: Of each member's `Request`: `device`, `backend`, `command`.
 
     Attributes:
+        lineage: What became of the members.
+        metric: What they are compared by; None: not known before the first score.
         runs: The members' runs.
         until: The step they stop at.
 
@@ -306,26 +92,36 @@ class PopulationRun:
         ray: str | None = None,
         **settings: Any,
     ) -> None:
-        self.selection, self._ray = Selection(spec, template, directory), ray
+        self.spec, self.template, self.directory, self._ray = spec, template, directory, ray
+        self.lineage: list[Entry] = []
+        self.metric: str | None = None
+        self._meeting: Meeting = alone
+        """With the processes of the other members."""
+        self._writes = True
+        """Whether this process writes the lineage."""
+        self._events: EventFile | None = None
+        self._drawn = 0
+        """Entries of the newest drawing."""
         there = (directory / POPULATION).is_file()
+        before: Mapping[str, Any] = {}
         if there and exist == "resume":
-            self.selection.read()
+            before = self._read()
         elif not is_free(directory) and not (there and exist == "overwrite"):
             raise RunError(
                 f"{directory}: already exists and is not empty; choose another name, or --exist resume"
             )
-        jobs = self.selection.jobs = min(self.selection.jobs if jobs is None else jobs, spec.members)
+        jobs = self._jobs = min(before.get("jobs", 1) if jobs is None else jobs, spec.members)
         if ray is not None and jobs == 1:
             raise RunError("--ray: has no effect on one process; add --jobs N")
         if jobs > 1 and isinstance(template, PythonTemplate) and not template.importable:
             line = f"{template.source} cannot be imported by other processes; put it into a module"
             raise RunError(f"--jobs {jobs}: {line}")
-        stop_at = self.selection.until if until is None else until
+        stop_at = before.get("until") if until is None else until
         requests = requests_of(spec, template, stop_at=stop_at, **settings)
         self.runs = MultiSeedRun(
             requests,
-            [self.selection.path(member) for member in range(spec.members)],
-            steps_of=None if spec.select is None else self.selection.steps_of,
+            [self._path(member) for member in range(spec.members)],
+            steps_of=None if spec.select is None else self._steps_of,
             exist=exist,
         )
         self.until = self.runs.until
@@ -362,22 +158,21 @@ class PopulationRun:
 
     def train(self, *observers: Observer, checkpoint_every: int | None = None) -> dict[str, Any]:
         """Train to the end, or until a signal, and return the result as plain data; RunError where it cannot be written."""
-        selection = self.selection
-        with DirectoryLock(selection.directory):
-            for path in set(selection.directory.glob("member-*")) - set(self.runs.paths):
+        with DirectoryLock(self.directory):
+            for path in set(self.directory.glob("member-*")) - set(self.runs.paths):
                 remove_run(path)  # of a larger population that is overwritten
             start = self.runs.start
-            if selection.jobs > 1:
+            if self._jobs > 1:
                 train_group = partial(self._train_divided, observers, checkpoint_every)
                 outcome = self.runs.train(train_group=train_group)
                 start = self.until  # the rest is of the first process
-            selection.begin(start, self.until)
+            self._begin(start)
             try:
-                if selection.jobs == 1:
-                    outcome = self.runs.train(*observers, selection, checkpoint_every=checkpoint_every)
+                if self._jobs == 1:
+                    outcome = self.runs.train(*observers, self, checkpoint_every=checkpoint_every)
             finally:
-                selection.finish()
-        newest, values = selection.newest, selection.values
+                self._finish()
+        newest, values = self._newest, self._values
         members: list[dict[str, Any]] = [
             {
                 "member": member,
@@ -386,35 +181,53 @@ class PopulationRun:
                 "error": newest[member].error if member in newest else 0.0,
                 "values": values[member],
             }
-            for member, one in ((seed - selection.spec.seed, one) for seed, one in outcome.outcomes.items())
+            for member, one in ((seed - self.spec.seed, one) for seed, one in outcome.outcomes.items())
         ]
         done = [one for one in members if one["exit"] == "done"]
         return {
-            "population": selection.spec.population,
-            "metric": selection.metric,
-            "run_dir": str(selection.directory),
-            "best": max(done, key=lambda one: quality(one["score"], selection.metric), default=None),
+            "population": self.spec.population,
+            "metric": self.metric,
+            "run_dir": str(self.directory),
+            "best": max(done, key=lambda one: quality(one["score"], self.metric), default=None),
             "members": members,
             "apart": outcome.sequential_reason,
             "exit_code": outcome.exit_code,
         }
 
+    @property
+    def _values(self) -> list[dict[str, float]]:
+        """By member, the present values of the parameters that vary."""
+        found = initial_values(self.spec)
+        for entry in self.lineage:
+            found[entry.member] = entry.values
+        return found
+
+    @property
+    def _newest(self) -> dict[int, Entry]:
+        """The newest entry of each member, by member."""
+        return {entry.member: entry for entry in self.lineage}
+
+    def _path(self, member: int) -> Path:
+        """The run directory of a member."""
+        return self.directory / f"member-{member:0{len(str(self.spec.members - 1))}}"
+
+    # --- several processes -------------------------------------------------------------------------------
+
     def _train_divided(
         self, observers: Sequence[Observer], every: int | None, group: Sequence[int]
     ) -> list[Outcome]:
         """Train members in processes of their own, and take over what these have selected."""
-        selection = self.selection
         bars = [one.progress for one in observers if isinstance(one, RunProgress)]
 
         def on_step() -> None:
             for bar in bars:
-                bar.advance(len(group) / selection.spec.members)
+                bar.advance(len(group) / self.spec.members)
 
         found = divided(
-            str(selection.directory),
+            str(self.directory),
             partial(self._train_share, group, every),
             group,
-            selection.jobs,
+            self._jobs,
             ray=self._ray,
             device=self.runs.requests[0].device,
             on_step=on_step,
@@ -422,26 +235,192 @@ class PopulationRun:
         for bar in bars:
             bar.close()
         outcomes, lineages, metrics = zip(*found, strict=True)
-        selection.metric, selection.lineage = metrics[0], lineages[0]
-        known = {(entry.step, entry.member) for entry in selection.lineage}
+        self.metric, self.lineage = metrics[0], lineages[0]
+        known = {(entry.step, entry.member) for entry in self.lineage}
         for other in lineages[1:]:  # which has the ends of other members
-            selection.lineage += [one for one in other if (one.step, one.member) not in known]
+            self.lineage += [one for one in other if (one.step, one.member) not in known]
         return [outcome for share in outcomes for outcome in share]
 
     def _train_share(
         self, group: Sequence[int], every: int | None, share: Sequence[int], meeting: Meeting
     ) -> tuple[list[Outcome], list[Entry], str | None]:
         """Train a share of the members of a group in a process of its own; the one with the first share writes the lineage."""
-        selection = self.selection
-        selection.meeting, selection.writes = meeting, share[0] == group[0]
-        if selection.writes:
-            selection.begin(self.runs.start, self.until)
+        self._meeting, self._writes = meeting, share[0] == group[0]
+        if self._writes:
+            self._begin(self.runs.start)
         try:
-            outcomes = self.runs.train_group(share, [selection], every, selection.steps_of, group)
+            outcomes = self.runs.train_group(share, [self], every, self._steps_of, group)
         finally:
-            if selection.writes:
-                selection.finish()
-        return outcomes, selection.lineage, selection.metric
+            if self._writes:
+                self._finish()
+        return outcomes, self.lineage, self.metric
+
+    # --- between steps -----------------------------------------------------------------------------------
+
+    def _steps_of(self, population: Population) -> Callable[[], list[StepInfo]]:
+        """Return a function that selects among the members where that is due, and then takes a step of those of this process."""
+        select = self.spec.select
+
+        def step() -> list[StepInfo]:
+            now = population.simulations[0].now
+            if select is not None and now and now % select.every == 0:
+                self._select(population, now)
+            infos = population.step()
+            self._revive(population, now)
+            return infos
+
+        return step
+
+    def _places(self, population: Population) -> dict[int, int]:
+        """By member of this process, its place in the population of the process."""
+        return {one.seed - self.spec.seed: place for place, one in enumerate(population.simulations)}
+
+    def _select(self, population: Population, step: int) -> None:
+        assert self.spec.select is not None
+        places = self._places(population)
+        own = {member: self._score(population.simulations[place]) for member, place in places.items()}
+        known = self._meeting(own, range(self.spec.members))
+        scores = [Score(*known.get(member, (None,))) for member in range(self.spec.members)]
+        entries = selected(self.spec, self.spec.select, step, self.metric, scores, self._values)
+        copied = [entry for entry in entries if entry.copied]
+        learned = {
+            parent: population.learned(places[parent])
+            for parent in {entry.parent for entry in copied}
+            if parent in places
+        }
+        states = self._meeting(learned, {entry.parent for entry in copied if entry.member in places})
+        for entry in copied:
+            if entry.member in places:
+                population.load_learned(places[entry.member], states[entry.parent])
+                self._explore(population, places[entry.member], entry, f"copied from member {entry.parent}")
+        self.lineage += entries
+        self._write()
+        self._write_events(step)
+        for member, place in places.items():
+            rows = [Figure("run", "", name, value) for name, value in entries[member].values.items()]
+            log_figures(population.simulations[place], step, rows)
+
+    def _revive(self, population: Population, step: int) -> None:
+        """Let members that have diverged at a step continue as copies of the best that has not; if all have, none can."""
+        simulations, places, newest = population.simulations, self._places(population), self._newest
+        errors = {member: simulations[place].diverged for member, place in places.items()}
+        diverged = self._meeting(
+            {member: error for member, error in errors.items() if error is not None}, None
+        )
+        healthy = [member for member in range(self.spec.members) if member not in diverged]
+        if self.spec.select is None or not diverged or not healthy:
+            return
+        known = {member: newest[member].score for member in healthy if member in newest}
+        parent = max(healthy, key=lambda member: quality(known.get(member), self.metric))
+        own = {parent: simulations[places[parent]].backend.state_dict()} if parent in places else {}
+        states = self._meeting(own, [parent] if any(member in places for member in diverged) else [])
+        for member in diverged:
+            entry = Entry(step, member, parent, None, 0.0, self._values[parent])
+            if member in places:
+                population.revive(places[member], step + 1, states[parent])
+                line = f"copied from member {parent} since it diverged ({diverged[member]})"
+                self._explore(population, places[member], entry, line)
+            self.lineage.append(entry)
+        self._write()
+
+    def _explore(self, population: Population, place: int, entry: Entry, line: str) -> None:
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in entry.values.items())
+        scenario = _request(self.spec, self.template, entry.values).scenario
+        population.explore(place, scenario, f"{line}; continues with {shown}")
+
+    def _score(self, simulation: BaseSimulation) -> Score:
+        if self.metric is None:
+            given = None if self.spec.select is None else self.spec.select.by
+            self.metric = given or metric_of(simulation)
+        return score_of(simulation, self.metric)
+
+    def end(self, simulation: BaseSimulation, outcome: Outcome) -> None:
+        """Score a member at its end."""
+        if outcome.status == "done":
+            member, step = simulation.seed - self.spec.seed, simulation.now
+            self.lineage = [one for one in self.lineage if (one.member, one.step) != (member, step)]
+            self.lineage.append(Entry(step, member, member, *self._score(simulation), self._values[member]))
+            self._write()
+
+    # --- on disk -----------------------------------------------------------------------------------------
+
+    def _begin(self, step: int) -> None:
+        """Begin to write at a step of a run: what an earlier session wrote after it is dropped, but for the ends of members."""
+        self.lineage = [entry for entry in self.lineage if entry.step < step or step == self.until]
+        self._write()
+        for path in self.directory.glob(f"events.out.tfevents.*{SUFFIX}"):
+            path.unlink()
+        self._events, self._drawn = EventFile(self.directory), 0
+        for earlier in sorted({entry.step for entry in self.lineage} - {self.until}):
+            self._write_events(earlier)
+
+    def _finish(self) -> None:
+        """Write the events of the run's end, and close their file."""
+        assert self._events is not None  # it has begun
+        self._write_events(self.until)
+        if self._drawn < len(self.lineage):
+            self._draw(self._events, self.until, self.lineage)
+        self._events.close()
+
+    def _read(self) -> dict[str, Any]:
+        """Take over the lineage of an earlier session, and return its facts; RunError where it is another population's."""
+        place = self.directory / POPULATION
+        facts = read_checked(place)
+        with fitting(place):
+            there, own = facts["document"], plain(self.spec)
+            differing = [key for key in {**there, **own} if there.get(key) != own.get(key)]
+            self.metric, self.lineage = facts["metric"], [Entry(**entry) for entry in facts["lineage"]]
+        if differing:
+            raise RunError(
+                f"{self.directory}: holds another population ({differing[0]} is {there.get(differing[0])}, not "
+                f"{own.get(differing[0])}); choose another name"
+            )
+        return facts
+
+    def _write(self) -> None:
+        if not self._writes:
+            return
+        newest, names = self._newest, list(self.spec.vary)
+        best = max(newest, key=lambda member: quality(newest[member].score, self.metric), default=None)
+        facts = {
+            "document": plain(self.spec),
+            "template": {"source": self.template.source, "text": self.template.text},
+            "metric": self.metric,
+            "until": self.until,
+            "best": None if best is None else self._path(best).name,
+            "jobs": self._jobs,
+            "lineage": [asdict(entry) for entry in self.lineage],
+        }
+        write_checked(self.directory / POPULATION, facts)
+        head = ["step", "member", "parent", self.metric or "score", "standard_error", *names]
+        rows = [
+            [one.step, one.member, one.parent, one.score, one.error, *(one.values[name] for name in names)]
+            for one in self.lineage
+        ]
+        write_csv(self.directory / LINEAGE, [head, *rows])
+
+    def _write_events(self, step: int) -> None:
+        """Write scores and values of all members at a step, and the lineage up to it if it has grown by a fifth."""
+        before = [entry for entry in self.lineage if entry.step <= step]
+        now = [entry for entry in before if entry.step == step]
+        if self._events is not None and len(now) >= self.spec.members:
+            columns = {str(self.metric): [one.score for one in now if one.score is not None]}
+            columns |= {name: [one.values[name] for one in now] for name in self.spec.vary}
+            rows = [
+                (f"population/{name}/{what}", f"{name} {what}", function(column))
+                for name, column in columns.items()
+                for what, function in (("mean", fmean), ("lowest", min), ("highest", max))
+                if column
+            ]
+            self._events.scalars(step, rows)
+            if len(before) >= 1.2 * self._drawn:  # not each time: the event file keeps all drawings
+                self._draw(self._events, step, before)
+            self._events.sync()
+
+    def _draw(self, events: EventFile, step: int, lineage: Sequence[Entry]) -> None:
+        picture, self._drawn = lineage_svg(lineage, self.spec, self.metric), len(lineage)
+        write_text(self.directory / FIGURE, picture)
+        events.document(step, GRAPH, json.dumps(lineage_document(self.spec.population, picture)), PLUGIN)
 
 
 def requests_of(spec: PopulationSpec, template: Template | PythonTemplate, **settings: Any) -> list[Request]:

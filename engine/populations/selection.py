@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.errors import ScenarioError, suggest
-from antiphon.scenarios.population import PopulationSpec, RangeSpec, SelectionSpec
+from antiphon.scenarios.population import PopulationSpec, SelectionSpec
 from antiphon.scenarios.training import RETURN, is_of_env, less_is_better
 
 __all__ = ["Entry", "Score", "initial_values", "metric_of", "quality", "score_of", "selected"]
@@ -62,27 +62,16 @@ def initial_values(spec: PopulationSpec) -> list[dict[str, Any]]:
     """Return each member's values of the parameters that vary, by name."""
     found = []
     for member in range(spec.members):
-        draw = random.Random(f"{spec.seed}/{member}")
-        found.append({name: _sampled(within, draw) for name, within in spec.vary.items()})
+        draw, values = random.Random(f"{spec.seed}/{member}"), dict[str, float]()
+        for name, within in spec.vary.items():
+            if isinstance(within, tuple):
+                values[name] = draw.choice(within)
+            elif within.log:
+                values[name] = math.exp(draw.uniform(math.log(within.low), math.log(within.high)))
+            else:
+                values[name] = draw.uniform(within.low, within.high)
+        found.append(values)
     return found
-
-
-def _sampled(within: RangeSpec | tuple[float, ...], draw: random.Random) -> float:
-    if isinstance(within, tuple):
-        return draw.choice(within)
-    if within.log:
-        return math.exp(draw.uniform(math.log(within.low), math.log(within.high)))
-    return draw.uniform(within.low, within.high)
-
-
-def _perturbed(
-    value: float, within: RangeSpec | tuple[float, ...], factors: Sequence[float], draw: random.Random
-) -> float:
-    """Another value near one: a multiple within the range, or a neighbour in the list."""
-    if isinstance(within, tuple):
-        place = within.index(value) + draw.choice((-1, 1))
-        return within[min(max(place, 0), len(within) - 1)]
-    return min(max(value * draw.choice(factors), within.low), within.high)
 
 
 def metric_of(simulation: BaseSimulation) -> str:
@@ -166,9 +155,13 @@ def selected(
         parent = draw.choice(order[:count])
         error = math.hypot(scores[member].error, scores[parent].error)
         if goodness[parent] - goodness[member] > _ERRORS * error:  # False where both are unknown
-            changed = {
-                name: _perturbed(values[parent][name], within, select.factors, draw)
-                for name, within in spec.vary.items()
-            }
+            changed = {}
+            for name, within in spec.vary.items():  # a neighbour in the list, or a multiple within the range
+                value = values[parent][name]
+                if isinstance(within, tuple):
+                    place = within.index(value) + draw.choice((-1, 1))
+                    changed[name] = within[min(max(place, 0), len(within) - 1)]
+                else:
+                    changed[name] = min(max(value * draw.choice(select.factors), within.low), within.high)
             found[member] = Entry(step, member, parent, *scores[member], changed)
     return found

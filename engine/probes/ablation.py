@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -137,7 +137,7 @@ def ablate(
     Raises:
         ScenarioError: No such channel or split, or the scenario has no channels.
     """
-    system, links = simulation._system, Links.read(links)
+    system, links = simulation._system, Links(links) if isinstance(links, str) else links
     check_kind(kind)
     names = chosen_channels(list(system.channels), channels, "ablate: channel")
     if not names:
@@ -149,21 +149,38 @@ def ablate(
     batches = list(examples(simulation.world.env, split, limit, _ROWS))
     seeds = [rollout_seed(simulation.seed, split, number) for number in range(len(batches))]
 
-    def scores(number: int, deliver: Deliver | None = None) -> Scores:
-        rollout = ExampleRollout(
-            system, batches[number], links, seed=seeds[number], ends=goals, deliver=deliver
-        )
-        return rollout.scores()
+    sums: dict[tuple[str, int], Tensor] = {}
 
+    def scores(number: int, deliver: Deliver | None = None) -> Scores:
+        how: dict[str, Any] = {"seed": seeds[number], "ends": goals, "deliver": deliver}
+        return ExampleRollout(system, batches[number], links, **how).scores()
+
+    def add(name: str, stamp: int, message: Tensor) -> Tensor:
+        total = message.sum(0)
+        sums[name, stamp] = sums[name, stamp] + total if (name, stamp) in sums else total
+        return message
+
+    intact = [scores(number, add if kind == "mean" else None) for number in range(len(batches))]
     rows = [len(next(iter(batch.values()))) for batch in batches]
-    intact, changes = _compare(scores, list(zip(seeds, rows, strict=True)), kind, names)
     count = sum(rows)
+    means = {place: total / count for place, total in sums.items()}
+    changes: dict[str, list[Scores]] = {name: [] for name in names}
+    with Progress("ablating", len(names) * len(batches)) as progress:
+        for number, before in enumerate(intact):
+            order = uniform(seed_for(seeds[number], "ablation"), 0, rows[number]).argsort()
+            partner = torch.empty_like(order)  # one random cycle through all examples of the batch
+            partner[order] = order.roll(1)
+            for name in names:
+                after = scores(number, _without(name, kind, means, partner))
+                changes[name].append({a: {m: after[a][m] - v for m, v in before[a].items()} for a in before})
+                progress.advance()
     quantile = student_t(count - 1) if count > 1 else None
     readouts = simulation.scenario.readouts
     metrics = {goals[readout].objective.metrics for readout in readouts}
     shared = ["loss", *(metrics.pop() if len(metrics) == 1 else ())]
-    found = Ablation(kind, split, links, count, readouts, _map(lambda v: v.mean().item(), intact))
-    for name, pairs in changes.items():
+    found = Ablation(kind, split, links, count, readouts, _map(lambda v: v.mean().item(), _joined(intact)))
+    for name in names:
+        pairs = _joined(changes[name])
         found.channels[name] = _map(lambda pair: Change.of(pair, quantile), pairs)
         found.readouts[name] = {
             m: Change.of(torch.stack([pairs[a][m] for a in readouts]).mean(0), quantile) for m in shared
@@ -194,48 +211,6 @@ def check_readouts(simulation: BaseSimulation) -> None:
 
 def _map(function: Callable[[Tensor], T], scores: Scores) -> dict[str, dict[str, T]]:
     return {a: {m: function(v) for m, v in own.items()} for a, own in scores.items()}
-
-
-def _compare(
-    scores: Callable[[int, Deliver | None], Scores],
-    batches: Sequence[tuple[int, int]],
-    kind: str,
-    names: Sequence[str],
-) -> tuple[Scores, dict[str, Scores]]:
-    """Return the scores of the examples with every channel in place, and their changes without each.
-
-    Args:
-        scores: Of a batch by its number, with what is sent in place of messages; None: they are. It samples the same each time.
-        batches: Seed and rows of each.
-        kind: See `ablate`, like all else.
-        names: The channels.
-    """
-    sums: dict[tuple[str, int], Tensor] = {}
-
-    def add(name: str, stamp: int, message: Tensor) -> Tensor:
-        total = message.sum(0)
-        sums[name, stamp] = sums[name, stamp] + total if (name, stamp) in sums else total
-        return message
-
-    intact = [scores(number, add if kind == "mean" else None) for number in range(len(batches))]
-    means = {place: total / sum(rows for _, rows in batches) for place, total in sums.items()}
-    changes: dict[str, list[Scores]] = {name: [] for name in names}
-    with Progress("ablating", len(names) * len(batches)) as progress:
-        for number, ((seed, rows), before) in enumerate(zip(batches, intact, strict=True)):
-            partner = _partners(rows, seed)
-            for name in names:
-                after = scores(number, _without(name, kind, means, partner))
-                changes[name].append({a: {m: after[a][m] - v for m, v in before[a].items()} for a in before})
-                progress.advance()
-    return _joined(intact), {name: _joined(found) for name, found in changes.items()}
-
-
-def _partners(rows: int, seed: int) -> Tensor:
-    """Return for each example another one of its batch, [rows]: one random cycle through all of them."""
-    order = uniform(seed_for(seed, "ablation"), 0, rows).argsort()
-    partner = torch.empty_like(order)
-    partner[order] = order.roll(1)
-    return partner
 
 
 def _joined(batches: Sequence[Scores]) -> Scores:

@@ -73,26 +73,22 @@ def ceilings(
     """
     system = simulation._system
     names = chosen_channels(predicted_channels(system), channels, "ceilings: channel with a predictor")
-    samples = {name: _Samples() for name in names if _features(system, name) <= _MOST_FEATURES}
+    samples: dict[str, _Samples] = {}
+    for name in names:
+        predictor = system.channels[name].gradient.predictor
+        assert predictor is not None  # those with one can be chosen
+        whole = predictor.sites or predictor
+        context = sum(spec.features for spec in whole.context)
+        if whole.size + context + (0 if whole.target is None else whole.target.features) <= _MOST_FEATURES:
+            samples[name] = _Samples()
 
-    def incomplete() -> list[str]:
-        return [name for name, found in samples.items() if not found.complete()]
-
-    for rollout, world, horizon in rollouts_ahead(simulation, incomplete, ahead):
+    for rollout, world, horizon in rollouts_ahead(simulation, samples, ahead):
         rollout.run(world, 1)
         pairs = {name: _example(rollout.system, name, message) for name, message in rollout.sent.items()}
         rollout.run(world, horizon)
         for name, true in rollout.gradients().items():
             samples[name].add(pairs[name], true, rollout.sent[name].lost)
     return {name: found.score() for name, found in samples.items()}
-
-
-def _features(system: System, name: str) -> int:
-    predictor = system.channels[name].gradient.predictor
-    assert predictor is not None
-    whole = predictor.sites or predictor
-    context = sum(spec.features for spec in whole.context)
-    return whole.size + context + (0 if whole.target is None else whole.target.features)
 
 
 @torch.no_grad()

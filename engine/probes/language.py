@@ -330,33 +330,25 @@ def _influence(rollout: Rollout, name: str, tick: Tick) -> float | None:
     value = None if place is None else tick.reads[place].value
     if place is None or value is None:
         return None
+    agent = rollout.system.agents[tick.agent]
+    if agent.goal is None or OBJECTIVE not in agent.ports:
+        return None
+    if isinstance(agent.goal.objective, PolicyObjective):
+        decides = isinstance(agent.goal.objective.distribution, Categorical)
+    else:
+        target = rollout.system.description.signals.get(agent.goal.target)
+        decides = isinstance(agent.goal.objective, Classification) and target is not None and not target.shape
+    if not decides:
+        return None
     messages, counts = torch.unique(value, dim=0, return_counts=True)
     often = counts.argsort(descending=True, stable=True)[:_MESSAGES]
     decisions = []
     for message in messages[often]:
         others = list(tick.reads)
         others[place] = replace(others[place], value=message.expand_as(value))
-        found = _decision(
-            rollout.system, tick.agent, rollout.evaluated(replace(tick, reads=others, ports={}))
-        )
-        if found is None:
-            return None
-        decisions.append(found)
+        ports = rollout.evaluated(replace(tick, reads=others, ports={}))
+        decisions.append(torch.softmax(ports[OBJECTIVE], -1))
     return causal_influence(torch.stack(decisions), counts[often])
-
-
-def _decision(system: System, agent: str, ports: Mapping[str, Tensor]) -> Tensor | None:
-    """The probabilities of a receiver's choices, [rows, choices]; None: its objective has none."""
-    goal = system.agents[agent].goal
-    if goal is None or OBJECTIVE not in ports:
-        return None
-    if isinstance(goal.objective, PolicyObjective):
-        among = isinstance(goal.objective.distribution, Categorical)
-    else:
-        among = (
-            isinstance(goal.objective, Classification) and not system.description.signals[goal.target].shape
-        )
-    return torch.softmax(ports[OBJECTIVE], -1) if among else None
 
 
 def _measured(sample: _Sample) -> Language:

@@ -93,15 +93,12 @@ def signal_alignment(
     system = simulation._system
     probe = "signal_alignment: channel with a predictor"
     found = {
-        name: _Pairs()
+        name: _Pairs(messages)
         for name in chosen_channels(predicted_channels(system), channels, probe)
         if not system.agents[system.channels[name].sender].learner.frozen
     }
 
-    def incomplete() -> list[str]:
-        return [name for name, own in found.items() if not own.complete(messages)]
-
-    for rollout, world, horizon in rollouts_ahead(simulation, incomplete, ahead):
+    for rollout, world, horizon in rollouts_ahead(simulation, found, ahead):
         _measure(rollout, world, horizon, found)
     return {name: own.score() for name, own in found.items() if own.cosines}
 
@@ -155,6 +152,7 @@ def _parameter_gradient(message: Tensor, parameters: list[Tensor], gradient: Ten
 class _Pairs:
     """Comparisons of the messages of one channel."""
 
+    wanted: int
     sent: int = 0
     message_cosines: list[float] = field(default_factory=list)
     cosines: list[float] = field(default_factory=list)
@@ -170,9 +168,9 @@ class _Pairs:
         self.cosines.append(torch.dot(caused, truly).item() / (own * other) if own else 0.0)
         self.ratios.append(own / other)
 
-    def complete(self, messages: int) -> bool:
-        """Whether there are so many, or no hope of them."""
-        return len(self.cosines) >= messages or self.sent >= max(_LONGEST, messages)
+    def complete(self) -> bool:
+        """Whether there are as many as wanted, or no hope of them."""
+        return len(self.cosines) >= self.wanted or self.sent >= max(_LONGEST, self.wanted)
 
     def score(self) -> SignalAlignment:
         """Return the means."""

@@ -10,8 +10,9 @@ from __future__ import annotations
 import copy
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import networkx as nx
 import torch
@@ -24,7 +25,6 @@ from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.environment import EnvironmentRunner
 from antiphon.engine.heart.channel import Channel, SyntheticInput
 from antiphon.engine.heart.forward import ForwardPass
-from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Message, Read, StepSignals, Tick, Window
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.rollout import copied
@@ -94,14 +94,12 @@ def true_gradients(simulation: BaseSimulation, horizon: int = 0) -> dict[str, Pr
                 if channels[name].gradient.predictor is not None
             }
         rollout.run(twin.world, horizon)
-    return {name: _probe(true, synthetic.get(name)) for name, true in rollout.gradients().items()}
-
-
-@torch.no_grad()
-def _probe(true: Tensor, synthetic: Tensor | None) -> Probe:
-    if synthetic is None:
-        return Probe(true)
-    return Probe(true, synthetic, {k: v.item() for k, v in alignment(synthetic, true).items()})
+    found = {}
+    for name, true in rollout.gradients().items():
+        own = synthetic.get(name)
+        aligned = {} if own is None else {key: v.item() for key, v in alignment(own, true).items()}
+        found[name] = Probe(true, own, aligned)
+    return found
 
 
 class _GraphPass(ForwardPass):
@@ -147,9 +145,16 @@ class DifferentiableRollout:
     def __init__(self, system: System, start: int, horizon: int, marked: Collection[str] = ()) -> None:
         channels = {}
         for name, channel in system.channels.items():
-            channels[name] = replace(
-                channel, members=(), ledger=_reopened(channel.ledger, horizon), input=SyntheticInput()
+            ledger = channel.ledger
+            ledger = replace(
+                ledger,
+                held=copy.copy(ledger.held),
+                returned=copy.copy(ledger.returned),
+                messages={stamp: copy.copy(message) for stamp, message in ledger.messages.items()},
+                completed=dict(ledger.completed),
+                slack=ledger.slack + horizon,  # no window closes there: messages may stay open for so long
             )
+            channels[name] = replace(channel, members=(), ledger=ledger, input=SyntheticInput())
         self.system = copied(system, channels)
         for agent in self.system.owners().values():
             learner = agent.learner
@@ -193,18 +198,6 @@ class DifferentiableRollout:
         }
 
 
-def _reopened(ledger: Ledger, horizon: int) -> Ledger:
-    """A copy of a ledger whose messages may stay open for `horizon` more steps: no window closes there."""
-    return replace(
-        ledger,
-        held=copy.copy(ledger.held),
-        returned=copy.copy(ledger.returned),
-        messages={stamp: copy.copy(message) for stamp, message in ledger.messages.items()},
-        completed=dict(ledger.completed),
-        slack=ledger.slack + horizon,
-    )
-
-
 def ahead_of(bench: BaseSimulation, simulation: BaseSimulation) -> EnvironmentRunner:
     """Return the environment of `bench`, put where that of `simulation` is: it shows the same steps to come."""
     world, step_signals = bench.world, simulation.world.step_signals
@@ -238,20 +231,20 @@ def predicted_channels(system: System) -> list[str]:
 
 
 def rollouts_ahead(
-    simulation: BaseSimulation, wanted: Callable[[], Collection[str]], ahead: int | None
+    simulation: BaseSimulation, samples: Mapping[str, Any], ahead: int | None
 ) -> Iterator[tuple[DifferentiableRollout, EnvironmentRunner, int]]:
     """Yield rollouts of coming steps, each with its environment and its horizon; nothing learns meanwhile.
 
     Args:
         simulation: Forked; no bit of it changes.
-        wanted: Channels whose messages are still to be differentiated, asked before each step; none ends it.
+        samples: What is gathered of each channel's messages, until each is `complete()`.
         ahead: The horizon: further steps whose losses count. None: as many as the messages can reach.
     """
     with simulation.fork(stacked=False) as twin, simulation.fork(stacked=False) as bench:
         system = twin._system
         assert isinstance(twin.backend, StackedBackend)
         twin.backend.freeze(gradients=False)
-        while names := wanted():
+        while names := [name for name, own in samples.items() if not own.complete()]:
             due = [name for name in names if system.channels[name].ledger.sender.due(twin.now)]
             if due:
                 horizon = look_ahead(system, due, twin.now) if ahead is None else ahead
@@ -271,7 +264,13 @@ def look_ahead(system: System, names: Collection[str], stamp: int) -> int:
     that can be reached has been.
     """
     sent = [system.channels[name] for name in names if system.channels[name].ledger.sender.due(stamp)]
-    goals, cyclic = _goals(system, {channel.receiver for channel in sent})
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    graph.add_nodes_from(system.agents)
+    graph.add_edges_from((channel.sender, channel.receiver) for channel in system.channels.values())
+    reached = {channel.receiver for channel in sent}
+    reached = reached.union(*(nx.descendants(graph, name) for name in reached))
+    goals = reached & system.goals().keys()
+    cyclic = not nx.is_directed_acyclic_graph(graph.subgraph(reached))
     length = system.description.episode_steps
     end = None if length is None else stamp - stamp % length + length - 1
     if end is None and system.episode is not None:
@@ -285,7 +284,11 @@ def look_ahead(system: System, names: Collection[str], stamp: int) -> int:
             if name in touched[step]:
                 agent = system.agents[name]
                 if agent.goal is not None and _counts(system, name, step):
-                    last = max(last, _known_at(system, name, step))
+                    windows = system.group_of[
+                        name
+                    ].windows  # a policy's loss is known at the end of its window
+                    policy = agent.goal.policy is not None
+                    last = max(last, windows.end(windows.number(step)) if policy else step)
                     goals.discard(name)
                 for channel in agent.sends:
                     if channel.ledger.sender.due(step):
@@ -297,34 +300,17 @@ def look_ahead(system: System, names: Collection[str], stamp: int) -> int:
     raise AssertionError
 
 
-def _goals(system: System, starts: set[str]) -> tuple[set[str], bool]:
-    """The agents with an objective that can be reached from some agents, and whether a cycle can be."""
-    graph: nx.DiGraph[str] = nx.DiGraph()
-    graph.add_nodes_from(system.agents)
-    graph.add_edges_from((channel.sender, channel.receiver) for channel in system.channels.values())
-    reached = starts.union(*(nx.descendants(graph, name) for name in starts))
-    return reached & system.goals().keys(), not nx.is_directed_acyclic_graph(graph.subgraph(reached))
-
-
 def _counts(system: System, name: str, step: int) -> bool:
     """Whether an objective counts at a tick (an aligned agent's step is that of its message: any may)."""
     agent = system.agents[name]
     assert agent.goal is not None
-    if agent.goal.policy is not None:
-        return True
-    if agent.align is not None:
+    if agent.goal.policy is not None or agent.align is not None:
         return True
     every = {name: signal.every for name, signal in system.description.all_signals.items()}
     return any(
         (step + 1) % every.get(goal.target, 1) == 0 and (not goal.last_only or (step + 1) % system.hold == 0)
         for goal in agent.goal.each
     )
-
-
-def _known_at(system: System, name: str, step: int) -> int:
-    """The step at which the loss of a tick is known: a policy's at the end of its window."""
-    goal, windows = system.agents[name].goal, system.group_of[name].windows
-    return step if goal is None or goal.policy is None else windows.end(windows.number(step))
 
 
 def _touch(touched: dict[int, set[str]], channel: Channel, stamp: int) -> None:

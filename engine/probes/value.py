@@ -205,19 +205,6 @@ def value(
     return Values(values, simulation.now, horizon, repeats, time.monotonic() - started)
 
 
-def _falling(base: float, start: int, horizon: int) -> Rate:
-    """Return a learning rate that falls from `base` to nothing within `horizon` steps of `start`."""
-    return Rate(
-        base=base,
-        horizon=horizon,
-        schedule=OwnSchedule(
-            name="falling",
-            key=(start, horizon),
-            function=lambda step: max(0.0, 1 - (step - start) / horizon),
-        ),
-    )
-
-
 def _models(system: System) -> Iterator[Learner | Predictor | InputModel]:
     """Whatever learns."""
     for agent in system.owners().values():
@@ -257,8 +244,11 @@ class _Forks:
         fork._load_state_dict(state)
         if steered is not None:
             fork.backend = steered()
+        start = fork.now
+        to_nothing = lambda step: max(0.0, 1 - (step - start) / horizon)
+        falling = OwnSchedule(name="falling", key=(start, horizon), function=to_nothing)
         for model, rate in zip(_models(fork._system), self.rates, strict=True):
-            model.rate = _falling(rate, fork.now, horizon)
+            model.rate = Rate(base=rate, horizon=horizon, schedule=falling)
         sums = dict.fromkeys(fork.scenario.readouts, (0.0, 0))
         try:
             for step in range(horizon):
@@ -363,7 +353,21 @@ class ZeroGradient(StackedBackend):
     """An engine of single agents that injects nothing into the messages of some channels, from step `start` on."""
 
     def __init__(self, system: System, names: Sequence[str], start: int) -> None:
-        super().__init__(_steerable(system, names), stacked=False)
+        channels = dict(system.channels)
+        for name in names:
+            channel = channels[name]
+            # a locked one passes its messages as numbers; how a channel weighs, clips or mixes its own signal does not touch
+            # the one that is put in its place
+            channels[name] = replace(
+                channel,
+                members=(),
+                coupling="detached" if channel.coupling == "locked" else channel.coupling,
+                gradient=replace(
+                    channel.gradient, scale=Rate(base=1.0, horizon=1), discount=1.0, trace=0.0, propagate=0.0
+                ),
+                feedback=Feedback(),
+            )
+        super().__init__(rewired(system, channels), stacked=False)
         self._plain = system
         self.names = frozenset(names)
         self.start = start
@@ -443,24 +447,3 @@ class TrueGradient(ZeroGradient):
     def signal(self, channel: Channel, message: Message) -> Tensor | None:
         """The true gradient of a message."""
         return self._true.get((channel.name, message.stamp))
-
-
-def _steerable(system: System, names: Sequence[str]) -> System:
-    """The same system, except that nothing but what a steering engine injects reaches the senders of some channels.
-
-    A locked one passes its messages as numbers; how a channel weighs, clips or mixes its own signal does not touch
-    the one that is put in its place.
-    """
-    channels = dict(system.channels)
-    for name in names:
-        channel = channels[name]
-        channels[name] = replace(
-            channel,
-            members=(),
-            coupling="detached" if channel.coupling == "locked" else channel.coupling,
-            gradient=replace(
-                channel.gradient, scale=Rate(base=1.0, horizon=1), discount=1.0, trace=0.0, propagate=0.0
-            ),
-            feedback=Feedback(),
-        )
-    return rewired(system, channels)

@@ -208,12 +208,6 @@ def remove_run(path: Path) -> None:
         path.rmdir()
 
 
-def _remove_begun(path: Path) -> None:
-    for name in (_SCENARIO, _RUN):
-        with suppress(OSError):
-            (path / name).unlink()
-
-
 @dataclass(eq=False)
 class RunDirectory:
     """A run on disk."""
@@ -249,7 +243,7 @@ class RunDirectory:
                 remove_run(path)
             elif path != asked:
                 print(f"{asked} already exists: this run is written to {path}", file=sys.stderr)
-            undo.callback(_remove_begun, path)
+            undo.callback(remove_run, path)
             write_text(path / _SCENARIO, scenario_text(scenario))
             directory.note(files={_SCENARIO: entry_of(path / _SCENARIO)})
             sync_folder(path.parent)

@@ -19,6 +19,7 @@ MADE_IN_PYTHON = {
     "surrogate": "antiphon.engine.populations.surrogate:surrogate",
 }
 """Functions of the scenarios that no YAML file can hold, by name."""
+_loaded = cache(load_python)
 
 
 def scenario_names() -> tuple[str, ...]:
@@ -39,7 +40,7 @@ def template_named(name: str | Path) -> Template | PythonTemplate:
         ScenarioError: There is none.
     """
     if str(name) in MADE_IN_PYTHON:
-        return _made(str(name))
+        return _loaded(MADE_IN_PYTHON[str(name)])
     if (population := find_population(name)) is not None:
         fix = f"antiphon run trains it; its scenario is {population.scenario}"
         raise ScenarioError(f"{name}: is a population, not a scenario; {fix}")
@@ -65,8 +66,3 @@ def as_template(scenario: Buildable | Template | str | Path) -> Template | Pytho
         return PythonTemplate.of(scenario)
     kind = type(scenario).__name__
     raise ScenarioError(f"scenario: must be a scenario, a template, a name or a function, not {kind}")
-
-
-@cache
-def _made(name: str) -> PythonTemplate:
-    return load_python(MADE_IN_PYTHON[name])

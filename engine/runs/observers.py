@@ -131,13 +131,8 @@ def training_scores(simulations: Sequence[BaseSimulation]) -> dict[str, dict[str
         if len(own) == len(rows):
             scores[name] = {metric: sum(one[metric] for one in own) / len(own) for metric in own[0]}
             if scores[name].pop("return", None) is not None:
-                scores[name] |= _episode_return(name, simulations)
+                figures = [one.world.figures() for one in simulations]
+                found = [one.get(f"episode_return.{name}", one.get("episode_return")) for one in figures]
+                if known := [value for value in found if value is not None]:
+                    scores[name]["return"] = sum(known) / len(known)
     return scores
-
-
-def _episode_return(agent: str, simulations: Sequence[BaseSimulation]) -> dict[str, float]:
-    """The return of an agent's newest episodes, a mean over simulations; empty where none has finished one."""
-    figures = [simulation.world.figures() for simulation in simulations]
-    found = [own.get(f"episode_return.{agent}", own.get("episode_return")) for own in figures]
-    known = [value for value in found if value is not None]
-    return {"return": sum(known) / len(known)} if known else {}

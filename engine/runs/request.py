@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +113,8 @@ class Request:
     def _differences(self, directory: RunDirectory) -> list[str]:
         """Return the differences between a run and this request: `width is 128, not 64`."""
         from antiphon.engine.backends import checked_backend  # torch
+        from antiphon.engine.state.compatibility import differences, in_words, with_saved_delays
+        from antiphon.engine.state.described_scenario import described_scenario
 
         facts = directory.facts
         pairs: dict[str, tuple[Any, Any]] = {"scenario": (facts.get("scenario"), self.scenario.scenario)}
@@ -121,29 +122,18 @@ class Request:
         pairs |= {name: (there.get(name), value) for name, value in self.resolved_values.items()}
         pairs |= {"seed": (facts.get("seed"), self.seed), "device": (facts.get("device"), self.device)}
         pairs["backend"] = facts.get("backend"), checked_backend(self.backend)
-        pairs |= self._of_cluster(facts)
+        profile, placement = facts.get("virtual", {}).get("profile"), None
+        wanted = None if self.cluster is None else plain(self.cluster.profile)
+        if self.cluster is not None:
+            placement = self.cluster.placement
+        if profile != wanted:
+            names = ["none" if one is None else one["cluster"] for one in (profile, wanted)]
+            pairs["cluster"] = names[0], f"{'another ' * (names[0] == names[1])}{names[1]}"
+        elif isinstance(placement, Mapping) and placement != facts["parts"]["placement"]:
+            pairs["place"] = "another placement", "this one"
         found = [f"{name} is {old}, not {new}" for name, (old, new) in pairs.items() if old != new]
         if not found and directory.document != scenario_text(self.scenario):
-            found += islice(self._scenario_differences(directory), 1)
+            before = directory.described or described_scenario(directory.scenario)
+            own = described_scenario(with_saved_delays(self.scenario, before))
+            found += [in_words(*difference) for difference in differences(before, own)][:1]
         return found
-
-    def _of_cluster(self, facts: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-        """Return what differs of the cluster that a run in virtual time was on, and of its placement."""
-        there = facts.get("virtual", {}).get("profile")
-        wanted = None if self.cluster is None else plain(self.cluster.profile)
-        if there != wanted:
-            names = ["none" if one is None else one["cluster"] for one in (there, wanted)]
-            return {"cluster": (names[0], f"{'another ' * (names[0] == names[1])}{names[1]}")}
-        placement = None if self.cluster is None else self.cluster.placement
-        if isinstance(placement, Mapping) and placement != facts["parts"]["placement"]:
-            return {"place": ("another placement", "this one")}
-        return {}
-
-    def _scenario_differences(self, directory: RunDirectory) -> Iterator[str]:
-        from antiphon.engine.state.compatibility import differences, in_words, with_saved_delays
-        from antiphon.engine.state.described_scenario import described_scenario
-
-        there = directory.described or described_scenario(directory.scenario)
-        own = with_saved_delays(self.scenario, there)
-        for difference in differences(there, described_scenario(own)):
-            yield in_words(*difference)

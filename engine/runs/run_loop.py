@@ -184,19 +184,38 @@ class RunLoop:
 
         try:
             with refusals_named(), stop_signals() as signals:
-                self._start(steps)
+                for simulation in self.simulations:
+                    simulation.stop_reason = None
+                    if steps is not None:
+                        simulation.until = simulation.now + steps
+                for observer in self._observers:
+                    observer.start(self)
+                self.clock.divide(len(self.running))
+                self._end_diverged()
+                self._end_stopped()
                 start = time.monotonic()
                 for simulation in self.running:
                     simulation.stopping = lambda: bool(signals) or reached()
-                while self.running and (self._ahead() or not (signals or reached())):
-                    if episodes is None:  # else every step is needed, for the episodes that end at it
-                        self._note_observed()
+                # parts may have taken steps that are not counted yet: the log entries of these are written too
+                while self.running and (
+                    any(one.ahead() for one in self.running) or not (signals or reached())
+                ):
+                    for simulation in (
+                        self.running if episodes is None else ()
+                    ):  # else every step's ends are read
+                        reads = (observer.reads_state_at(simulation) for observer in self._observers)
+                        simulation.observed_at = min(reads, default=math.inf)
                     infos = self._take_step()
                     taken += 1
                     if episodes is not None and infos:
                         mask = infos[0]["ended"]
                         ended += bool(mask if isinstance(mask, bool) else mask[0])
-                self._synchronize()
+                for simulation in (
+                    self.running
+                ):  # a divergence that only the device knows of comes out before the end is written
+                    with suppress(DivergenceError):  # noted in the simulation
+                        simulation._synchronize()
+                self._end_diverged()
                 stopped = signals and not reached()
                 outcome = Outcome("stopped", 128 + signals[0]) if stopped else Outcome("done")
                 self._end(self.running, outcome)
@@ -204,26 +223,6 @@ class RunLoop:
             self._end(self.running, _outcome_of(error, signals))
             raise
         return [self._outcomes[simulation] for simulation in self.simulations]
-
-    def _start(self, steps: int | None) -> None:
-        for simulation in self.simulations:
-            simulation.stop_reason = None
-            if steps is not None:
-                simulation.until = simulation.now + steps
-        for observer in self._observers:
-            observer.start(self)
-        self.clock.divide(len(self.running))
-        self._end_diverged()
-        self._end_stopped()
-
-    def _ahead(self) -> bool:
-        """Whether parts have taken steps already that are not counted yet: the log entries of these are written too."""
-        return any(simulation.ahead() for simulation in self.running)
-
-    def _note_observed(self) -> None:
-        for simulation in self.running:
-            reads = (observer.reads_state_at(simulation) for observer in self._observers)
-            simulation.observed_at = min(reads, default=math.inf)
 
     def _take_step(self) -> Sequence[StepInfo]:
         """Take one step, end the simulations that diverged at it, call the observers for the others, and end those stopped."""
@@ -239,13 +238,6 @@ class RunLoop:
                 raise
             self._end_diverged()
         return infos
-
-    def _synchronize(self) -> None:
-        """Let a divergence that only the device knows of come out before the end is written."""
-        for simulation in self.running:
-            with suppress(DivergenceError):  # noted in the simulation
-                simulation._synchronize()
-        self._end_diverged()
 
     def _end_diverged(self) -> None:
         for simulation in [*self.running]:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from antiphon.engine.inference.episodes import policies
-from antiphon.engine.inference.evaluation import Evaluation
+from antiphon.engine.inference.evaluation import policies
 from antiphon.engine.metrics.description import describe_run
 from antiphon.engine.metrics.figures import environment_figures, figures
 from antiphon.engine.metrics.timeline import span, timeline
@@ -84,7 +83,14 @@ def result_of(
     """
     scenario = simulation.scenario
     readouts = list(scenario.readouts)
-    scores, problem = _test_scores(simulation)
+    scores, problem = None, {}
+    try:
+        if policies(simulation._system) or "test" in simulation.world.env.splits:
+            scores = simulation.evaluate("test")
+    except (RunError, ScenarioError) as error:
+        if not policies(simulation._system):
+            raise
+        problem = {"no_return": str(error)}  # policies cannot be evaluated, but the run is done
     agents = {}
     for name in scenario.agents:
         # Scores are of the test split, not of the training.
@@ -94,6 +100,11 @@ def result_of(
         agents[name] = {**objective, **(scores.agents.get(name, {}) if scores else {}), **training}
     nothing = dict.fromkeys(_OF_CHANNELS)
     channels = {c.name: {**nothing, **latest.of("channel", c.name)} for c in scenario.channels}
+    during_training: dict[str, Any] = {}
+    if (evaluate := scenario.training.evaluate) is not None:
+        means = {metric: over(readouts, f"{evaluate.split}_{metric}", agents) for metric in OF_AGENTS}
+        newest = {metric: value for metric, value in means.items() if value is not None}
+        during_training = {"evaluated": {"split": evaluate.split, **newest}, "best": facts.get("best")}
     result: dict[str, Any] = finite(
         {
             "scenario": scenario.scenario,
@@ -108,8 +119,8 @@ def result_of(
             **{metric: over(readouts, metric, agents) for metric in OF_AGENTS},
             "examples": scores.examples if scores else None,
             "episodes": asdict(scores.episodes) if scores and scores.episodes else None,
-            **({} if problem is None else {"no_return": problem}),
-            **_during_training(scenario, agents, facts),
+            **problem,
+            **during_training,
             "env": environment_figures(simulation),
             "agents": agents,
             "channels": channels,
@@ -117,28 +128,6 @@ def result_of(
         }
     )
     return result
-
-
-def _during_training(
-    scenario: Scenario, agents: Mapping[str, Mapping[str, Any]], facts: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the metrics of the newest evaluation during the training, and the best checkpoint; empty without any."""
-    if scenario.training.evaluate is None:
-        return {}
-    split = scenario.training.evaluate.split
-    means = {metric: over(scenario.readouts, f"{split}_{metric}", agents) for metric in OF_AGENTS}
-    scores = {metric: value for metric, value in means.items() if value is not None}
-    return {"evaluated": {"split": split, **scores}, "best": facts.get("best")}
-
-
-def _test_scores(simulation: BaseSimulation) -> tuple[Evaluation | None, str | None]:
-    """Evaluate on the test split, if there is one; where policies cannot be evaluated, return why: the run is done."""
-    if not policies(simulation._system):
-        return simulation.evaluate("test") if "test" in simulation.world.env.splits else None, None
-    try:
-        return simulation.evaluate("test"), None
-    except (RunError, ScenarioError) as error:
-        return None, str(error)
 
 
 def _recorder(spec: RecorderSpec, directory: Path) -> Recorder:
@@ -153,16 +142,6 @@ def _recorder(spec: RecorderSpec, directory: Path) -> Recorder:
             f"telemetry.recorders: {name} made {type(recorder).__name__}; make it a subclass of antiphon.telemetry.Recorder"
         )
     return recorder
-
-
-def _check_recorders(scenario: Scenario) -> None:
-    """Raise ScenarioError where a recorder is not registered, or its package is not installed."""
-    try:
-        for spec in scenario.telemetry.recorders:
-            source = Catalogue("recorder")[spec.kind] if isinstance(spec.kind, str) else spec.kind
-            getattr(source, "imported", lambda: None)()
-    except ScenarioError as error:
-        raise ScenarioError(f"telemetry.recorders: {error}") from None
 
 
 def over(readouts: Sequence[str], metric: str, agents: Mapping[str, Mapping[str, Any]]) -> float | None:
@@ -370,18 +349,9 @@ def open_writer(
     variants: Iterable[Scenario] = (),
     exist: str = "number",
 ) -> RunWriter:
-    """Create the run directory of a simulation (`create_directory`); its metrics are written from the first step on.
+    """Create the run directory of a simulation; its metrics are written from the first step on.
 
-    Args:
-        simulation: At its first step.
-        path: The directory.
-        checkpoint_every: See `RunWriter`.
-        facts: See `create_directory`.
-        variants: See `advice`.
-        exist: See `RunDirectory.create`.
-
-    Raises:
-        RunError: The folder holds something, or cannot be written.
+    For the arguments see `create_directory`, which raises the same, and `RunWriter`.
     """
     directory = create_directory(simulation, path, facts, variants, exist)
     try:
@@ -414,7 +384,12 @@ def create_directory(
         ScenarioError: There is no such recorder, or its package is not installed; a run to be overwritten is still there.
     """
     scenario = simulation.scenario
-    _check_recorders(scenario)
+    try:
+        for spec in scenario.telemetry.recorders:
+            source = Catalogue("recorder")[spec.kind] if isinstance(spec.kind, str) else spec.kind
+            getattr(source, "imported", lambda: None)()
+    except ScenarioError as error:
+        raise ScenarioError(f"telemetry.recorders: {error}") from None
     known = {
         "scenario": scenario.scenario,
         "seed": simulation.seed,

@@ -96,7 +96,13 @@ class MultiSeedRun:
         begun |= dict.fromkeys(self._ended, self.until) | together
         self._steps = [begun.get(index, 0) for index in range(len(requests))]
         self.start = sum(self._steps) // len(self._steps)
-        self._groups = self._group_runs()
+        groups: dict[Any, list[int]] = {}  # by what must be equal to train them together
+        for index, step in enumerate(self._steps):
+            facts = self._existing[index].facts if index in self._existing else {}
+            if index not in self._ended:
+                key = step, facts.get("dtype", "float32"), facts.get("threads", 1)
+                groups.setdefault(key, []).append(index)
+        self._groups = list(groups.values())
         several = next((group for group in self._groups if len(group) > 1), None)
         self.sequential_reason: str | None = None
         if several is not None:
@@ -104,9 +110,14 @@ class MultiSeedRun:
                 self.sequential_reason = sequential_reason(
                     one.simulations[0], requests[0].backend, len(several)
                 )
-        if steps_of is not None:
-            self._check_one_group()
-        elif self.sequential_reason is not None:
+        training = [group for group in self._groups if self._steps[group[0]] < self.until]
+        if steps_of is not None and training and len(training[0]) < len(requests):
+            at = ", ".join(sorted({f"{step:,}" for step in self._steps}))
+            raise RunError(
+                f"{paths[0].parent}: its members are at steps {at}; restore their directories from a copy, or begin anew with "
+                "--exist overwrite"
+            )
+        if steps_of is None and self.sequential_reason is not None:
             self._groups = [[index] for group in self._groups for index in group]
 
     def _common_steps(self) -> dict[int, int]:
@@ -122,32 +133,15 @@ class MultiSeedRun:
                 groups.setdefault(tuple(facts.get("together") or ()), []).append(index)
         found: dict[int, int] = {}
         for seeds, members in groups.items():
-            common = set.intersection(*(_newest_steps(self._existing[index]) for index in members))
+            # of a run with less than two checkpoints, 0 is one
+            paths = ([path.name for path in self._existing[index].checkpoints] for index in members)
+            steps = ([0, *(int(name.removeprefix("step-")) for name in names)] for names in paths)
+            common = set.intersection(*(set(newest[-2:]) for newest in steps))
             if len(seeds) > 1 and common and not self._ended.keys() >= set(members):
                 found |= dict.fromkeys(members, max(common))
                 for index in members if max(common) < self.until else ():
                     self._ended.pop(index, None)
         return found
-
-    def _group_runs(self) -> list[list[int]]:
-        """Group the indices of runs by what must be equal to train them together: step, dtype and threads."""
-        groups: dict[Any, list[int]] = {}
-        for index, step in enumerate(self._steps):
-            facts = self._existing[index].facts if index in self._existing else {}
-            if index not in self._ended:
-                key = step, facts.get("dtype", "float32"), facts.get("threads", 1)
-                groups.setdefault(key, []).append(index)
-        return list(groups.values())
-
-    def _check_one_group(self) -> None:
-        """Raise RunError where members of a population are at different steps, so that they cannot go on together."""
-        training = [group for group in self._groups if self._steps[group[0]] < self.until]
-        if training and len(training[0]) < len(self.requests):
-            steps = sorted({f"{step:,}" for step in self._steps})
-            raise RunError(
-                f"{self.paths[0].parent}: its members are at steps {', '.join(steps)}; restore their directories from a copy, "
-                "or begin anew with --exist overwrite"
-            )
 
     def train(
         self,
@@ -170,11 +164,10 @@ class MultiSeedRun:
                 if (path / LOCK).exists():  # its process was killed between its end and this one's
                     DirectoryLock(path).release()
             for group in self._groups:
-                found = (
-                    self.train_group(group, observers, checkpoint_every)
-                    if train_group is None
-                    else train_group(group)
-                )
+                if train_group is None:
+                    found = self.train_group(group, observers, checkpoint_every)
+                else:
+                    found = train_group(group)
                 outcomes |= dict(zip(group, found, strict=True))
                 for index in group:
                     self._steps[index] = self.until
@@ -206,41 +199,52 @@ class MultiSeedRun:
             together: The indices of all runs that have to be at one step, in other processes too; empty: those of the group.
         """
         steps_of = steps_of or self._steps_of
-        if len(group) == 1 and steps_of is None and not self._ends_alone(group[0]):
+        there = self._existing.get(group[0])
+        # one that took its last step with others, and was killed before its end was written, ends as one of them
+        facts = {} if there is None or self._steps[group[0]] != self.until else there.facts
+        ended = len(facts.get("together") or ()) > 1
+        if len(group) == 1 and steps_of is None and not ended:
             request, path = self.requests[group[0]], self.paths[group[0]]
             run = begin(request, path, exist=self._exist, checkpoint_every=every)
             return run.train(*observers)
         existing = [self._existing[index] for index in group if index in self._existing]
         with ExitStack() as undo:
-            for directory in existing:
-                directory.lock()
-                undo.callback(directory.release)
+            for one in existing:
+                one.lock()
+                undo.callback(one.release)
             replicas = self._build(group)
-            self._open_writers(group, replicas, every, together or group)
+            seeds = [self.requests[index].seed for index in together or group]
+            with ExitStack() as begun:  # on failure no new directory is left
+                begun.callback(replicas.close)
+                for index, simulation in zip(group, replicas.simulations, strict=True):
+                    directory = self._existing.get(index)
+                    if directory is None:
+                        request, path = self.requests[index], self.paths[index]
+                        facts = {**request.facts, "backend": request.backend, "together": seeds}
+                        directory = create_directory(simulation, path, facts, request.variants, self._exist)
+                        begun.callback(remove_run, path)
+                        begun.callback(directory.release)
+                    elif self._steps[index] < self.until:
+                        directory.note(together=seeds)
+                    simulation.until = self.until
+                    simulation._writer = RunWriter(simulation, directory, every)
+                begun.pop_all()
             step = replicas.step if steps_of is None else steps_of(replicas)
             return Run(replicas.simulations, self.until, step).train(*observers)
-
-    def _ends_alone(self, index: int) -> bool:
-        """Return whether a run has taken its last step together with others, and been killed before its end was written."""
-        there = self._existing.get(index)
-        return (
-            there is not None
-            and self._steps[index] == self.until
-            and len(there.facts.get("together") or ()) > 1
-        )
 
     def _build(self, group: Sequence[int]) -> Population:
         """Build the replicas of a group, at the step they start from."""
         request, existing = self.requests[group[0]], self._existing.get(group[0])
         device, facts = chosen_device(request.device), {} if existing is None else existing.facts
-        saved = self._saved(group)
+        name = f"checkpoints/step-{self._steps[group[0]]:09d}"
+        saved = [self._existing[index].path / name for index in group if index in self._existing]
+        if len(saved) < len(group) or not all(path.exists() for path in saved):
+            saved = []  # one of step 0 is missing, and all begin anew
         if existing is not None:
             torch.set_float32_matmul_precision(facts.get("matmul_precision", "highest"))
+        scenarios = [self.requests[index].scenario for index in group]
         replicas = Population(
-            [
-                without_weights(each) if saved else each
-                for each in (self.requests[index].scenario for index in group)
-            ],
+            list(map(without_weights, scenarios)) if saved else scenarios,
             [self.requests[index].seed for index in group],
             backend=request.backend,
             device=device,
@@ -255,39 +259,6 @@ class MultiSeedRun:
                 check_continues(simulation)
             undo.pop_all()
         return replicas
-
-    def _saved(self, group: Sequence[int]) -> list[Path]:
-        """Return the checkpoints that a group goes on from; none where one of step 0 is missing, and all begin anew."""
-        name = f"checkpoints/step-{self._steps[group[0]]:09d}"
-        found = [self._existing[index].path / name for index in group if index in self._existing]
-        return found if len(found) == len(group) and all(path.exists() for path in found) else []
-
-    def _open_writers(
-        self, group: Sequence[int], replicas: Population, every: int | None, together: Sequence[int]
-    ) -> None:
-        """Open the directories of runs of a group, with the seeds of those trained together; on failure no new one is left."""
-        seeds = [self.requests[index].seed for index in together]
-        with ExitStack() as undo:
-            undo.callback(replicas.close)
-            for index, simulation in zip(group, replicas.simulations, strict=True):
-                directory = self._existing.get(index)
-                if directory is None:
-                    request, path = self.requests[index], self.paths[index]
-                    facts = {**request.facts, "backend": request.backend, "together": seeds}
-                    directory = create_directory(simulation, path, facts, request.variants, self._exist)
-                    undo.callback(remove_run, path)
-                    undo.callback(directory.release)
-                elif self._steps[index] < self.until:
-                    directory.note(together=seeds)
-                simulation.until = self.until
-                simulation._writer = RunWriter(simulation, directory, every)
-            undo.pop_all()
-
-
-def _newest_steps(directory: RunDirectory) -> set[int]:
-    """Return the steps of a run's newest two checkpoints; of less than two, 0 is one."""
-    steps = [int(path.name.removeprefix("step-")) for path in directory.checkpoints]
-    return set([0, *steps][-2:])
 
 
 def summary_of(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

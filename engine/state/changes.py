@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -78,8 +78,10 @@ def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
             new = frozen_data(value)
             for name in names:
                 if of_agents:
-                    of_its_own = path[0] == "objective"
-                    for other in (name,) if of_its_own else _with_shared_parameters(scenario, name):
+                    group, together = agents[name].share, tied_agents(scenario.share).get(name, (name,))
+                    if group is not None:
+                        together = tuple(other for other, spec in agents.items() if spec.share == group)
+                    for other in (name,) if path[0] == "objective" else together:
                         agents[other] = _with(agents[other], path, new, scenario)
                 else:
                     channels[name] = _with(channels[name], path, new, scenario)
@@ -92,14 +94,6 @@ def changed(scenario: Scenario, changes: Iterable[tuple[str, Any]]) -> Scenario:
         return Scenario(**{**fields, "agents": agents, "channels": tuple(channels.values())})
     except DocumentError as error:
         raise ScenarioError(f"set: {error}") from None
-
-
-def _with_shared_parameters(scenario: Scenario, name: str) -> Sequence[str]:
-    """An agent and those that share parameters with it or are tied to it, which are set together."""
-    group = scenario.agents[name].share
-    if group is None:
-        return tied_agents(scenario.share).get(name, (name,))
-    return [other for other, spec in scenario.agents.items() if spec.share == group]
 
 
 def _lacks(agent: AgentSpec, path: Path) -> str | None:

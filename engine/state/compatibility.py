@@ -114,13 +114,12 @@ def _by_name(value: Any) -> Any:
     """Return a list by the names of channels, or the places of other items; plain numbers and words as they are."""
     if not isinstance(value, list) or all(isinstance(item, float | int | str | None) for item in value):
         return value
-    return {_item_name(item, index): item for index, item in enumerate(value)}
-
-
-def _item_name(item: Any, index: int) -> str:
-    if isinstance(item, Mapping) and {"from", "to"} <= item.keys():
-        return channel_name(str(item["from"]), str(item["to"]), item.get("key", 0))
-    return str(index)
+    found = {}
+    for index, item in enumerate(value):
+        channel = isinstance(item, Mapping) and {"from", "to"} <= item.keys()
+        name = channel_name(str(item["from"]), str(item["to"]), item.get("key", 0)) if channel else index
+        found[str(name)] = item
+    return found
 
 
 def same_bits(one: Tensor, other: Tensor) -> bool:

@@ -201,20 +201,19 @@ def _comparable(scenario: Scenario) -> dict[str, Any]:
         for name, spec in scenario.agents.items()
     }
     fields = {name: getattr(scenario, name) for name in type(scenario).model_fields}
-    channels = {channel.name: _effective(channel, predictor) for channel in scenario.channels}
+    channels: dict[str, ChannelSpec] = {}
+    for channel in scenario.channels:
+        update: dict[str, Any] = {"gradient": GradientSpec(), "input": None}
+        if channel.coupling in ("decoupled", "unlocked"):
+            parts = {key: getattr(channel, key) for key in update}
+            update = {
+                key: spec.model_copy(update={"optimiser": predictor})
+                for key, spec in parts.items()
+                if spec is not None and spec.optimiser is None
+            }
+        channels[channel.name] = channel.model_copy(update=update)
     same = training.model_copy(update={"optimiser": OptimiserSpec(), "predictor": None})
     return {**fields, "agents": agents, "channels": channels, "training": same}
-
-
-def _effective(channel: ChannelSpec, predictor: OptimiserSpec) -> ChannelSpec:
-    if channel.coupling not in ("decoupled", "unlocked"):
-        return channel.model_copy(update={"gradient": GradientSpec(), "input": None})
-    update: dict[str, Any] = {}
-    for part in ("gradient", "input"):
-        spec = getattr(channel, part)
-        if spec is not None and spec.optimiser is None:
-            update[part] = spec.model_copy(update={"optimiser": predictor})
-    return channel.model_copy(update=update)
 
 
 def _differing(

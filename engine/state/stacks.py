@@ -6,7 +6,7 @@ is left says whose a member's things are, and what a single channel has no messa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,10 +24,9 @@ from antiphon.engine.heart.message import (
     Tick,
 )
 from antiphon.engine.heart.rows import Replicas
-from antiphon.engine.state.replica_signals import joined_signals
-from antiphon.engine.state.trees import Tree, join, join_rows, split, split_rows
+from antiphon.engine.state.trees import Tree, join, join_rows, joined_signals, split, split_rows
 
-__all__ = ["merge_state", "split_state"]
+__all__ = ["StateMerger", "StateSplitter"]
 
 
 def _anywhere(mask: Any) -> bool:
@@ -49,16 +48,14 @@ def _all_reads(tick: Tree) -> list[Tree]:
 # --- from stacks to single agents ------------------------------------------------------------------------
 
 
-def split_state(saved: Tree, stacked: Stacked) -> Tree:
-    """Return the messages and windows of stacks by agent and channel."""
-    return _Split(stacked).tree(saved)
+class StateSplitter:
+    """Messages and windows of stacks, by agent and channel."""
 
-
-class _Split:
     def __init__(self, stacked: Stacked) -> None:
         self.stacked, self.system, self.base = stacked, stacked.system, stacked.base
 
-    def tree(self, saved: Tree) -> Tree:
+    def split(self, saved: Tree) -> Tree:
+        """Return the messages and windows of the stacks by agent and channel."""
         groups: dict[LearningGroup, Tree] = {group: {"pending": [], "past": []} for group in self.base.groups}
         for group, own in zip(self.system.groups, saved["groups"], strict=True):
             members = _groups(self.stacked, group)
@@ -68,7 +65,15 @@ class _Split:
                 for whole in own[waiting]:
                     for key, window in self._windows(whole, members).items():
                         groups[key][waiting].append(window)
-        needed = _stamps(groups.values())
+        needed: dict[str, set[int]] = {}  # by channel, the stamps of the messages that windows need
+        for window in (
+            one for own in groups.values() for one in (own["window"], *own["pending"], *own["past"])
+        ):
+            for name, stamp in window["sent"]:
+                needed.setdefault(name, set()).add(stamp)
+            for read in (read for call in window["calls"] for tick in call for read in _all_reads(tick)):
+                if read["message"] is not None:
+                    needed.setdefault(read["channel"], set()).add(read["message"])
         ledgers = saved["ledgers"]
         trails = self._by_member({name: dict(trail) for name, trail in saved["trails"].items()})
         return {
@@ -196,18 +201,6 @@ class _Split:
             }
 
 
-def _stamps(groups: Iterable[Tree]) -> dict[str, set[int]]:
-    """The stamps of the messages that windows need, by channel."""
-    found: dict[str, set[int]] = {}
-    for window in (one for own in groups for one in (own["window"], *own["pending"], *own["past"])):
-        for name, stamp in window["sent"]:
-            found.setdefault(name, set()).add(stamp)
-        for read in (read for call in window["calls"] for tick in call for read in _all_reads(tick)):
-            if read["message"] is not None:
-                found.setdefault(read["channel"], set()).add(read["message"])
-    return found
-
-
 def _forgotten(ledger: Ledger, message: Tree) -> bool:
     """Whether a channel alone would have dropped a void message that its stack still keeps for others."""
     if message["finished"] is None or message["counted"] is not False or message["pinned"]:
@@ -222,29 +215,32 @@ def _forgotten(ledger: Ledger, message: Tree) -> bool:
 # --- from single agents to stacks ------------------------------------------------------------------------
 
 
-def merge_state(saved: Tree, stacked: Stacked) -> Tree:
-    """Return the messages and windows of single agents and channels by stack."""
-    return _Merge(stacked, saved).tree()
+class StateMerger:
+    """Messages and windows of single agents and channels, by stack."""
 
-
-class _Merge:
     def __init__(self, stacked: Stacked, saved: Tree) -> None:
         self.stacked, self.system, self.saved = stacked, stacked.system, saved
         self.all_signals: list[StepSignals] = saved["signals"] if stacked.base.replicas == 1 else []
         self._numbers: dict[tuple[int, ...], int] = {}
 
-    def tree(self) -> Tree:
+    def merged(self) -> Tree:
+        """Return the messages and windows by stack."""
         saved, channels = self.saved, self.system.channels.values()
         ledgers = {c.name: self._ledger(c, [saved["ledgers"][name] for name in c.names]) for c in channels}
         groups = dict(zip(self.stacked.base.groups, saved["groups"], strict=True))
         trails = self._by_stack({name: dict(trail) for name, trail in saved["trails"].items()})
+        merged: list[Tree] = []
+        for group in self.system.groups:
+            each = [groups[key] for key in _groups(self.stacked, group)]
+            own: Tree = {"window": self._window(group, [one["window"] for one in each])}
+            for key in ("pending", "past"):
+                waiting = zip(*(one[key] for one in each), strict=True)
+                own[key] = [self._window(group, windows) for windows in waiting]
+            merged.append(own)
         return {
             **saved,
             "ledgers": ledgers,
-            "groups": [
-                self._group(group, [groups[key] for key in _groups(self.stacked, group)])
-                for group in self.system.groups
-            ],
+            "groups": merged,
             "trails": {name: [list(state) for state in trail.items()] for name, trail in trails.items()},
             "actions": self._by_stack(saved["actions"]),
             "signals": self.all_signals,
@@ -309,13 +305,6 @@ class _Merge:
         }
 
     # --- windows ----------------------------------------------------------------------------------------
-
-    def _group(self, group: LearningGroup, each: Sequence[Tree]) -> Tree:
-        waiting = {
-            key: [self._window(group, own) for own in zip(*(one[key] for one in each), strict=True)]
-            for key in ("pending", "past")
-        }
-        return {"window": self._window(group, [one["window"] for one in each]), **waiting}
 
     def _window(self, group: LearningGroup, windows: Sequence[Tree]) -> Tree:
         agents = self.system.agents

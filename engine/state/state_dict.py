@@ -6,7 +6,7 @@ they are kept once, by number. Graphs are never stored; open windows are replaye
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -30,8 +30,6 @@ __all__ = [
     "with_optimisers_of",
 ]
 
-NumberedSignals = dict[StepSignals, int]
-"""Signals and their numbers, in order."""
 Number = Callable[[StepSignals], int]
 
 
@@ -102,15 +100,17 @@ def messages(system: System) -> Tree:
 
     `signals` are the step signals themselves, which messages and ticks have by number.
     """
-    all_signals: NumberedSignals = {}
+    all_signals: dict[StepSignals, int] = {}
 
     def number(step_signals: StepSignals) -> int:
         return all_signals.setdefault(step_signals, len(all_signals))
 
     windows = [one for group in system.groups for one in (group.window, *group.pending, *group.past)]
     held: dict[str, list[Message]] = {}
-    for name, message in (pair for window in windows for pair in _messages(window)):
-        held.setdefault(name, []).append(message)
+    for window in windows:  # whose messages a ledger may have no more use for
+        read = ((one.channel, one.message) for one in window.leaves.values() if one.message is not None)
+        for name, message in (*window.sent, *read):
+            held.setdefault(name, []).append(message)
     agents, channels = system.agents.values(), system.channels
     ledgers = {name: _ledger(c.ledger, held.get(name, []), number) for name, c in channels.items()}
     return {
@@ -164,12 +164,6 @@ def _members(names: Sequence[str], among: Collection[str]) -> Members:
     """Which of a stack's members are among those named, [N] bool; None: none of them."""
     found = [name in among for name in names]
     return torch.tensor(found) if any(found) else None
-
-
-def _messages(window: Window) -> Iterator[tuple[str, Message]]:
-    """The messages that a window holds, by channel: some a ledger may have no more use for."""
-    yield from window.sent
-    yield from ((read.channel, read.message) for read in window.leaves.values() if read.message is not None)
 
 
 def _ledger(ledger: Ledger, held: Sequence[Message], number: Number) -> Tree:

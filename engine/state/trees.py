@@ -17,7 +17,19 @@ from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.message import PLAIN, ROWS, SIGNALS, Message, Read, StepSignals, Tick, Window
 from antiphon.errors import RunError
 
-__all__ = ["Tree", "from_tree", "join", "join_rows", "mapped", "renumbered", "split", "split_rows", "to_tree"]
+__all__ = [
+    "Tree",
+    "from_tree",
+    "join",
+    "join_rows",
+    "joined",
+    "joined_signals",
+    "mapped",
+    "renumbered",
+    "split",
+    "split_rows",
+    "to_tree",
+]
 
 Tree = dict[str, Any]
 Owner = TypeVar("Owner")
@@ -130,3 +142,24 @@ def join_rows(values: Sequence[Any], batch: int, device: torch.device) -> Any:
     return torch.cat(
         [constant(v) if isinstance(v, Tensor) else torch.full_like(like, bool(v)) for v in values]
     )
+
+
+def joined(each: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None) -> dict[str, Tensor]:
+    """Signals of several replicas by name, [B, …] each, as those of all, [replicas * B, …].
+
+    Args:
+        each: Of each replica. Where some have a signal, it is zeros for the others; a mask that is absent holds everywhere.
+        names: The signals to be joined; None: all.
+    """
+    found = {}
+    for name in dict.fromkeys(name for one in each for name in one) if names is None else names:
+        like = next((one[name] for one in each if name in one), None)
+        if like is not None:
+            default = torch.ones_like(like) if name.startswith("_") else torch.zeros_like(like)
+            found[name] = torch.cat([one.get(name, default) for one in each])
+    return found
+
+
+def joined_signals(each: Sequence[StepSignals]) -> StepSignals:
+    """The signals of one step of several replicas."""
+    return StepSignals(each[0].step, joined([one.signals for one in each]))

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from antiphon.engine.backends import Backend
-from antiphon.engine.heart.system import System
 from antiphon.engine.state.checkpoint import copy_tree, latest, read
 from antiphon.errors import ScenarioError, suggest
 
@@ -115,7 +114,15 @@ def load_weights(
         raise ScenarioError(
             f"no tensor of {source} matches by name and shape; its agents: {', '.join(saved)}"
         )
-    _check_ties(system, learners, found)
+    for (first, parameter), *others in system.tied:
+        for name, other in others:
+            taken = parameter in found.taken.get(first, ()) or other in found.taken.get(name, ())
+            mine, theirs = learners[first]["parameters"][parameter], learners[name]["parameters"][other]
+            if taken and not torch.equal(mine, theirs):
+                raise ScenarioError(
+                    f"'{first}.{parameter}' and '{name}.{other}' are tied and would differ; take equal "
+                    f"weights for '{first}' and '{name}'"
+                )
     renewed = set(takers)
     if system.tied:  # what is one weight is one in its moments too
         from antiphon.engine.features.ties import ties_of
@@ -149,20 +156,6 @@ def _take(
                 learner[part][tensor] = saved.to(own)
                 taken.append(tensor)
     return taken, left
-
-
-def _check_ties(system: System, learners: Mapping[str, Any], found: TakenWeights) -> None:
-    """Check that tied parameters are still equal; ScenarioError where one has taken what another has not."""
-    for places in system.tied:
-        (first, parameter), *others = places
-        for name, other in others:
-            taken = parameter in found.taken.get(first, ()) or other in found.taken.get(name, ())
-            mine, theirs = learners[first]["parameters"][parameter], learners[name]["parameters"][other]
-            if taken and not torch.equal(mine, theirs):
-                raise ScenarioError(
-                    f"'{first}.{parameter}' and '{name}.{other}' are tied and would differ; take equal "
-                    f"weights for '{first}' and '{name}'"
-                )
 
 
 def read_learners(source: str | Path, agents: Collection[str]) -> tuple[dict[str, Any], dict[str, Any]]:

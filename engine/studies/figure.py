@@ -58,7 +58,11 @@ def draw_figure(study: Mapping[str, Any], path: Path | None = None) -> Figure:
     down = -(-len(panels) // across)
     figure.set_size_inches(4.2 * across + 1.2, 3.4 * down + 0.3)
     grid = figure.subplots(down, across, squeeze=False)
-    styles = _styles(study["lines"])
+    looks = {"markersize": 4, "linewidth": 1.2, "capsize": 2}
+    styles = {  # by variant
+        name: {"color": _COLOURS[i % len(_COLOURS)], "marker": _MARKERS[i % len(_MARKERS)], **looks}
+        for i, name in enumerate(dict.fromkeys(line["variant"] for line in study["lines"]))
+    }
     for axes, ((_, title), lines) in zip(grid.flat, panels.items(), strict=False):
         axes.set_title(title, fontsize=9)
         axes.grid(alpha=0.25, linewidth=0.5)
@@ -75,16 +79,6 @@ def draw_figure(study: Mapping[str, Any], path: Path | None = None) -> Figure:
     return figure
 
 
-def _styles(lines: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return colour and marker of every variant."""
-    variants = dict.fromkeys(line["variant"] for line in lines)
-    looks = {"markersize": 4, "linewidth": 1.2, "capsize": 2}
-    return {
-        name: {"color": _COLOURS[i % len(_COLOURS)], "marker": _MARKERS[i % len(_MARKERS)], **looks}
-        for i, name in enumerate(variants)
-    }
-
-
 def _draw(
     axes: Axes, x: str | None, lines: Sequence[Mapping[str, Any]], styles: Mapping[str, Mapping[str, Any]]
 ) -> None:
@@ -93,17 +87,20 @@ def _draw(
     def place(line: Mapping[str, Any]) -> Any:
         return described(line) if x is None else line["point"][x]
 
-    values = list(dict.fromkeys(map(place, lines)))
-    words = any(isinstance(value, bool) or not isinstance(value, int | float) for value in values)
-    at = dict(zip(values, range(len(values)) if words else values, strict=True))
+    places = list(dict.fromkeys(map(place, lines)))
+    words = any(isinstance(one, bool) or not isinstance(one, int | float) for one in places)
+    at = dict(zip(places, range(len(places)) if words else places, strict=True))
     for rank, (variant, style) in enumerate(styles.items()):
         aside = _BESIDE * ((rank + 0.5) / len(styles) - 0.5) if words and x is not None else 0.0
         shown = [line for line in lines if line["variant"] == variant and line["mean"]]
-        means, errors = _estimates(shown)
+        factor = 100 if all(line["share"] for line in shown) else 1  # a share is drawn in per cent
+        means = [line["mean"] for line in shown]
+        values = [factor * mean["value"] for mean in means]
+        below = [0.0 if m["low"] is None else factor * (m["value"] - m["low"]) for m in means]
+        above = [0.0 if m["high"] is None else factor * (m["high"] - m["value"]) for m in means]
         look = {**style, "label": variant, "linestyle": "none" if words else "-"}
         where = [aside + at[place(line)] for line in shown]
-        axes.errorbar(where, means, yerr=errors, **look)
-        factor = _factor(shown)
+        axes.errorbar(where, values, yerr=(below, above), **look)
         for across, line in zip(where, shown, strict=True):
             seeds = [factor * value for value in line["values"]]
             axes.scatter([across] * len(seeds), seeds, s=9, color=style["color"], alpha=_FAINT)
@@ -113,17 +110,3 @@ def _draw(
         axes.set_xticks(list(at.values()), [worded(value) for value in at])
     if x is None:
         axes.tick_params("x", rotation=90, labelsize=8)
-
-
-def _factor(lines: Sequence[Mapping[str, Any]]) -> int:
-    """Return what a metric is multiplied by: a share is drawn in per cent."""
-    return 100 if all(line["share"] for line in lines) else 1
-
-
-def _estimates(lines: Sequence[Mapping[str, Any]]) -> tuple[list[float], tuple[list[float], list[float]]]:
-    """Return the means of lines, and how far their intervals reach below and above; nothing where there is none."""
-    factor = _factor(lines)
-    means = [line["mean"] for line in lines]
-    below = [factor * (m["value"] - m["low"]) if m["low"] is not None else 0.0 for m in means]
-    above = [factor * (m["high"] - m["value"]) if m["high"] is not None else 0.0 for m in means]
-    return [factor * m["value"] for m in means], (below, above)

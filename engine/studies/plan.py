@@ -167,7 +167,9 @@ def plan(spec: StudySpec, options: StudyOptions, template: Template | PythonTemp
                     raise
                 raise ScenarioError(f"{spec.study}: {label}: {error}") from None
             if key not in names:  # lines of an equal scenario share its runs
-                names[key] = _free_name(label, runs)
+                stem = re.sub(r"[^A-Za-z0-9._]+", "-", label).strip("-")  # `depth-3-locked`
+                free = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+                names[key] = next(name for name in free if name not in runs)
                 runs[names[key]] = PlannedRuns(names[key], label, request)
             candidates.setdefault(names[key], tuned)
             scorings = runs[names[key]].scorings
@@ -204,10 +206,3 @@ def _points(axes: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
     """Yield every combination of values, the last axis fastest; one empty combination of no axes."""
     for values in itertools.product(*axes.values()):
         yield dict(zip(axes, values, strict=True))
-
-
-def _free_name(label: str, taken: Mapping[str, object]) -> str:
-    """Return a name for the directories of runs: `depth-3-locked`."""
-    stem = re.sub(r"[^A-Za-z0-9._]+", "-", label).strip("-")
-    names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
-    return next(name for name in names if name not in taken)

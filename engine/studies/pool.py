@@ -7,10 +7,10 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -98,9 +98,9 @@ class Pool:
         Ctrl-C or SIGTERM stops the runs with checkpoints, and so does closing this iterator; no chunk is begun then. A
         worker that dies fails the runs of its chunk alone.
         """
-        return self._here(chunks) if self._processes == 1 else self._in_workers(chunks)
-
-    def _here(self, chunks: Sequence[Chunk]) -> Generator[tuple[Chunk, list[Answer]]]:
+        if self._processes > 1:
+            yield from self._in_workers(chunks)
+            return
         for chunk in chunks:
             answers = train(chunk)
             self.stopped = [answer.exit_code - 128 for answer in answers if answer.exit_code > 128]
@@ -146,8 +146,12 @@ class Worker:
 
     def __init__(self) -> None:
         self._executor = ProcessPoolExecutor(1, get_context("spawn"), _begin)
-        with _without_main():
+        # new processes would run the main program again where it has no `if __name__ == "__main__"`
+        main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+        try:
             self._pid = self._executor.submit(os.getpid)
+        finally:
+            sys.modules["__main__"] = main
 
     def submit(self, function: Callable[..., Result], *arguments: object) -> Future[Result]:
         """Call a function that the process can import."""
@@ -161,16 +165,6 @@ class Worker:
     def close(self) -> None:
         """End the process after its call."""
         self._executor.shutdown()
-
-
-@contextmanager
-def _without_main() -> Iterator[None]:
-    """Hide the main program from new processes: they would run it again where it has no `if __name__ == "__main__"`."""
-    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
 
 
 def _begin() -> None:

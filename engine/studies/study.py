@@ -92,7 +92,12 @@ class Study:
                 failed[f"{name}-s{seed}"], outcome = str(note), f"failed: {note}"
             else:
                 finished[name][seed] = run
-                self._check_metrics(label, run)
+                for metric in self.spec.metric if run.result["exit"] == "done" else ():
+                    if metric not in run.known:
+                        line = (
+                            f"no agent and no environment has a metric {metric!r}{suggest(metric, run.known)}"
+                        )
+                        raise ScenarioError(f"{self.spec.study}: {label}: {line}")
                 metric = metrics_of_study(self.plan, {name: {seed: run}})[0]
                 value = run.known.get(metric) if run.result["exit"] == "done" else None
                 outcome = run.result["exit"] if value is None else f"{metric} {value:.4g}"
@@ -138,14 +143,6 @@ class Study:
             for part in range(parts):
                 share = seeds[len(seeds) * part // parts : len(seeds) * (part + 1) // parts]
                 yield Chunk(bare, share, self.directory)
-
-    def _check_metrics(self, label: str, run: Finished) -> None:
-        """Raise ScenarioError where a run that is done does not know a metric of the study."""
-        known = run.known
-        for metric in self.spec.metric if run.result["exit"] == "done" else ():
-            if metric not in known:
-                line = f"no agent and no environment has a metric {metric!r}{suggest(metric, known)}"
-                raise ScenarioError(f"{self.spec.study}: {label}: {line}")
 
     def _result(
         self, finished: Mapping[str, Mapping[int, Finished]], failed: Mapping[str, str], exit_code: int

@@ -127,6 +127,12 @@ def _table(study: Mapping[str, Any], lines: Sequence[Line]) -> TextTable:
             f"{_number(factor * line['iqm']['value'], digits)} [{_range(line['iqm'], factor, range_digits)}]"
         )
 
+    def recovered(line: Line) -> str:
+        if line["recovered"] is None:
+            return "undefined" if _is_undefined(line) else "–"
+        interval = "" if line["variant"] in (LOCKED, DETACHED) else _range(line["recovered"], 1, 2)
+        return _number(line["recovered"]["value"], 2) + (f" [{interval}]" if interval else "")
+
     names = {axis: value_of("point", axis) for axis in study["axes"]}
     names |= {"variant": variant, **{name: value_of("tuned", name) for name in study["tuned"]}}
     columns = {**names, metric_name(lines): mean}
@@ -135,7 +141,7 @@ def _table(study: Mapping[str, Any], lines: Sequence[Line]) -> TextTable:
         columns["IQM [95 %]"] = iqm
     columns["n"] = lambda line: str(line["n"])
     if any(line["contrast"] for line in lines):
-        columns["recovered [95 %]"] = _recovered
+        columns["recovered [95 %]"] = recovered
     columns["seconds"] = lambda line: "–" if line["seconds"] is None else f"{line['seconds']:,.1f}"
     return TextTable(list(columns), len(names), [[cell(line) for cell in columns.values()] for line in lines])
 
@@ -147,13 +153,6 @@ def _is_share(lines: Sequence[Line]) -> bool:
 
 def _is_undefined(line: Line) -> bool:
     return line["contrast"] is not None and not line["contrast"]["resolved"]
-
-
-def _recovered(line: Line) -> str:
-    if line["recovered"] is None:
-        return "undefined" if _is_undefined(line) else "–"
-    interval = "" if line["variant"] in (LOCKED, DETACHED) else _range(line["recovered"], 1, 2)
-    return _number(line["recovered"]["value"], 2) + (f" [{interval}]" if interval else "")
 
 
 def _number(value: float, digits: int) -> str:

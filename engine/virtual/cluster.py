@@ -7,18 +7,19 @@ makes leave when it ends. The order of the events decides what every part learns
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from typing import Any, Literal
 
 from antiphon.engine.parts.boundary import Exchange
 from antiphon.engine.parts.free_boundary import packed, unpacked
 from antiphon.engine.parts.part import Part
 from antiphon.engine.state.checkpoint import copy_tree
-from antiphon.engine.virtual.chance import Chance
-from antiphon.engine.virtual.machines import MachineState
-from antiphon.engine.virtual.profile import ClusterProfile
+from antiphon.engine.virtual.profile import SECONDS_A_DAY, ClusterProfile
 from antiphon.errors import RunError
+from antiphon.nets.random import normal, seed_for, uniform
 from antiphon.telemetry.parts.part_figures import PartFigures
 
 __all__ = ["VirtualCluster"]
@@ -28,6 +29,58 @@ _END, _ARRIVAL, _FAILURE, _RETURN, _BEGIN = range(5)
 
 Event = tuple[float, int, int, int, int, Any]
 """Time in seconds, kind, running number, part, incarnation of its machine, and the exchange that arrives."""
+
+
+Status = Literal["computing", "waiting", "away"]
+
+
+@dataclass(slots=True)
+class MachineState:
+    """A machine and the part that it computes; times in simulated seconds, totals since the run began."""
+
+    status: Status = "waiting"
+    since: float = 0.0
+    """When the status began."""
+    waits_for: int | None = None
+    """The part whose exchange it waits for."""
+    steps_taken: int = 0
+    """Steps computed to their end, repeated ones included."""
+    computing: float = 0.0
+    """Spent on steps computed to their end, and on those that a failure broke off."""
+    repeated: float = 0.0
+    """The share of `computing` that a failure has undone."""
+    unsaved: float = 0.0
+    """The share of `computing` that the newest checkpoint does not hold."""
+    waiting: dict[str, float] = field(default_factory=dict)
+    """By the part whose exchange was missing, as a word: a state on disk has words as keys."""
+    away: float = 0.0
+    failed_at: float = 0.0
+    """When it failed the last time."""
+    calls: int = 0
+    """Exchanges sent."""
+    calls_lost: int = 0
+    """Exchanges sent that did not arrive: lost on the way, or the receiver was away."""
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    incarnation: int = 0
+    """Failures so far."""
+
+    def change(self, status: Status, now: float, waits_for: int | None = None) -> None:
+        """End the present status at `now`, add its time to the totals, and begin another one."""
+        self.account(now)
+        self.status, self.waits_for = status, waits_for
+
+    def account(self, now: float) -> None:
+        """Add the time of the present status up to `now` to the totals."""
+        passed, self.since = now - self.since, now
+        if self.status == "computing":
+            self.computing += passed
+            self.unsaved += passed
+        elif self.status == "away":
+            self.away += passed
+        elif self.waits_for is not None and passed:
+            key = str(self.waits_for)
+            self.waiting[key] = self.waiting.get(key, 0.0) + passed
 
 
 class VirtualCluster:
@@ -51,7 +104,8 @@ class VirtualCluster:
         self.hosts = [profile.machine(number) for number in range(len(parts))]
         self.machines = [MachineState() for _ in parts]
         self.seconds = 0.0
-        self._chance = Chance(seed, [host.name for host in self.hosts])
+        self._seed_of = cache(lambda *purpose: seed_for(seed, "virtual", *purpose))
+        """Of chance, by purpose: with the count of what happens it is all that a number depends on, so nothing is kept."""
         self._heap: list[Event] = []
         self._number = 0
         self._inbox: list[list[Exchange]] = [[] for _ in parts]
@@ -115,7 +169,12 @@ class VirtualCluster:
         machine.change("computing", self.seconds)
         # a step that was broken off has a number of its own
         count = machine.steps_taken + machine.incarnation
-        factor = self._chance.step_factor(number, count, self.hosts[number].compute)
+        compute, name, factor = self.hosts[number].compute, self.hosts[number].name, 1.0
+        if compute.spread:
+            factor = _log_normal(self._seed_of(name, "step"), count, compute.spread)
+        if compute.stragglers is not None:
+            sampled = uniform(self._seed_of(name, "straggler"), count, 1).item()
+            factor *= compute.stragglers.factor if sampled < compute.stragglers.share else 1.0
         self._push(self.seconds + self.step_seconds[number] * factor, _END, number)
 
     def _end(self, number: int, *, watch: bool) -> None:
@@ -137,11 +196,14 @@ class VirtualCluster:
         self._links[sender, receiver] = [calls + 1, free]
         machine.calls += 1
         machine.bytes_sent += exchange.nbytes
-        if self._chance.lost(sender, receiver, int(calls), link):
+        ends, count = (self.hosts[sender].name, self.hosts[receiver].name), int(calls)
+        if link.loss and uniform(self._seed_of(*ends, "loss"), count, 1).item() < link.loss:
             machine.calls_lost += 1
-        else:
-            arrival = free + self._chance.latency(sender, receiver, int(calls), link)
-            self._push(arrival, _ARRIVAL, receiver, exchange)
+            return
+        latency = link.latency
+        if link.jitter:
+            latency *= _log_normal(self._seed_of(*ends, "latency"), count, link.jitter)
+        self._push(free + latency, _ARRIVAL, receiver, exchange)
 
     def _arrive(self, receiver: int, exchange: Exchange) -> None:
         machine = self.machines[receiver]
@@ -159,7 +221,9 @@ class VirtualCluster:
     def _schedule_failure(self, number: int) -> None:
         failures = self.hosts[number].failures
         assert failures is not None
-        gap = self._chance.until_failure(number, self.machines[number].incarnation, failures)
+        purpose = self._seed_of(self.hosts[number].name, "failure")
+        sampled = uniform(purpose, self.machines[number].incarnation, 1).item()
+        gap = -math.log1p(-sampled) * SECONDS_A_DAY / failures.per_day  # exponentially distributed
         self._push(self.seconds + gap, _FAILURE, number)
 
     def _save(self, number: int) -> None:
@@ -204,26 +268,29 @@ class VirtualCluster:
     def statistics(self) -> list[PartFigures]:
         """Return the metrics of each part up to the present time; one whose machine is away is not alive."""
         self.account()
-        return [self._figures_of(number, machine) for number, machine in enumerate(self.machines)]
-
-    def _figures_of(self, number: int, machine: MachineState) -> PartFigures:
-        part, alive = self.parts[number], machine.status != "away"
-        return PartFigures(
-            part=number,
-            machine=self.hosts[number].name,
-            steps_taken=part.now,
-            seconds=self.seconds,
-            computing=machine.computing,
-            waiting={int(other): seconds for other, seconds in machine.waiting.items()},
-            bytes_sent=machine.bytes_sent,
-            bytes_received=machine.bytes_received,
-            calls=machine.calls,
-            staleness=part.behind,
-            blocked_on=() if machine.waits_for is None or not alive else (machine.waits_for,),
-            incarnation=machine.incarnation,
-            alive=alive,
-            heartbeat_age=0.0 if alive else self.seconds - machine.failed_at,
-        )
+        return [
+            PartFigures(
+                part=number,
+                machine=host.name,
+                steps_taken=part.now,
+                seconds=self.seconds,
+                computing=machine.computing,
+                waiting={int(other): seconds for other, seconds in machine.waiting.items()},
+                bytes_sent=machine.bytes_sent,
+                bytes_received=machine.bytes_received,
+                calls=machine.calls,
+                staleness=part.behind,
+                blocked_on=()
+                if machine.waits_for is None or machine.status == "away"
+                else (machine.waits_for,),
+                incarnation=machine.incarnation,
+                alive=machine.status != "away",
+                heartbeat_age=self.seconds - machine.failed_at if machine.status == "away" else 0.0,
+            )
+            for number, (part, host, machine) in enumerate(
+                zip(self.parts, self.hosts, self.machines, strict=True)
+            )
+        ]
 
     # --- state -------------------------------------------------------------------------------------------
 
@@ -254,3 +321,8 @@ class VirtualCluster:
         for part, machine, own in zip(self.parts, self.machines, state["parts"], strict=True):
             part.load_own_state(own)
             part.incarnation = machine.incarnation
+
+
+def _log_normal(seed: int, count: int, deviation: float) -> float:
+    """Return exp(deviation z - deviation^2 / 2) with z standard normal: a factor of mean 1."""
+    return math.exp(deviation * normal(seed, count, 1).item() - deviation**2 / 2)

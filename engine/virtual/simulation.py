@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self
@@ -35,14 +36,13 @@ from antiphon.engine.parts.placement import (
 from antiphon.engine.parts.settings import PartsSettings
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.runs.run_writer import open_writer
-from antiphon.engine.simulation import Simulation, given_scenario
-from antiphon.engine.state.checkpoint import Saved, copy_tree, read_simulation, write_simulation
+from antiphon.engine.simulation import Simulation
+from antiphon.engine.state.checkpoint import Saved, copy_tree
 from antiphon.engine.state.compatibility import check_compatible
 from antiphon.engine.state.state_dict import snapshot
 from antiphon.engine.virtual.cluster import VirtualCluster
 from antiphon.engine.virtual.profile import ClusterProfile, find_profile
 from antiphon.errors import DivergenceError, RunError, ScenarioError
-from antiphon.nets.memory import uncollected
 from antiphon.scenarios import Scenario, Template
 from antiphon.spec import plain
 from antiphon.telemetry.figures import Figure
@@ -158,7 +158,16 @@ class VirtualSimulation(Simulation):
         """Return the seconds of a part's step, without chance: by FLOP as the profile says, or timed on this machine."""
         compute = self.profile.machine(number).compute
         flop = sum(cost for name, cost in costs.items() if self.placement[name] == number)
-        found = _timed(self._part(number, **settings)) if compute.measure else compute.seconds(flop)
+        found, times = compute.seconds(flop), []
+        if compute.measure:
+            with closing(self._part(number, **settings)) as part:
+                for _ in range(_TIMED_STEPS):
+                    start = time.perf_counter()
+                    part.step()
+                    for neighbour in part.neighbours:  # on messages of zeros
+                        part.collect(neighbour)
+                    times.append(time.perf_counter() - start)
+            found = statistics.median(times)
         if not found > 0:
             problem = (
                 f"a step of part {number} takes no time at {compute.flop:g} s per FLOP; give compute.step"
@@ -187,8 +196,7 @@ class VirtualSimulation(Simulation):
     @property
     def _division(self) -> dict[str, Any]:
         """Its parts as run.json has them, the `placement` of agents among it."""
-        placed = {"count": len(self._parts), "placement": dict(self.placement)}
-        return {**placed, "mode": "free"}
+        return {"count": len(self._parts), "placement": dict(self.placement), "mode": "free"}
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -250,18 +258,14 @@ class VirtualSimulation(Simulation):
         except DivergenceError as error:
             self.diverged = str(error)
             raise
-        self.learned = self._joined()
+        joined = StepReport([], {})  # of each part's newest step
+        for _, report in sorted(self._newest.items()):
+            joined.updates.extend(report.stacks.updates)
+            joined.predictor_updates.update(report.stacks.predictor_updates)
+            joined.input_updates.update(report.stacks.input_updates)
+        self.learned = AgentReport(joined, self.backend.stacked)
         self.now += 1
         return False
-
-    def _joined(self) -> AgentReport:
-        """Return what each part has learned at its newest step."""
-        reports = [report.stacks for _, report in sorted(self._newest.items())]
-        joined = StepReport([update for report in reports for update in report.updates], {})
-        for report in reports:
-            joined.predictor_updates.update(report.predictor_updates)
-            joined.input_updates.update(report.input_updates)
-        return AgentReport(joined, self.backend.stacked)
 
     def figures(self) -> dict[str, float]:
         """Return the run's metrics of virtual time.
@@ -285,20 +289,15 @@ class VirtualSimulation(Simulation):
             "calls": float(calls),
             "calls_lost": sum(machine.calls_lost for machine in machines) / (calls or 1),
         }
-        before, self._before = vars(self._before), self._exchanged()
+        boundaries = [p.boundary for p in self._parts if isinstance(p.boundary, FreeBoundary)]
+        names, before = vars(FreeFigures()), vars(self._before)
+        self._before = FreeFigures(**{n: sum(vars(one.figures)[n] for one in boundaries) for n in names})
         since = {name: total - before[name] for name, total in vars(self._before).items()}
         figures["missed"] = float(since["missed"])
         if since["returned"]:
             figures["gradient_age"] = since["staleness"] / since["returned"]
             figures["given_up"] = since["given_up"] / (since["given_up"] + since["returned"])
         return figures
-
-    def _exchanged(self) -> FreeFigures:
-        """Return the totals of all parts' exchanges."""
-        each = [
-            vars(part.boundary.figures) for part in self._parts if isinstance(part.boundary, FreeBoundary)
-        ]
-        return FreeFigures(**{name: sum(one[name] for one in each) for name in vars(FreeFigures())})
 
     def set(self, key: str, value: object) -> None:
         """Raise ScenarioError: settings cannot change in virtual time."""
@@ -360,25 +359,10 @@ class VirtualSimulation(Simulation):
         self.validation.load_state_dict(state)
 
     @classmethod
-    def _of_directory(
-        cls,
-        directory: RunDirectory,
-        scenario: Scenario | Template | str | Path | None = None,
-        division: PartsSettings | None = None,
-    ) -> Self:
-        """Return the simulation of a run at its newest checkpoint, or at step 0 where it has none; it records nothing.
-
-        Raises:
-            ScenarioError: `scenario` is not one, or not found.
-            RunError: It cannot go on, `scenario` is missing or another one, or other parts are wanted.
-            DivergenceError: It diverged and would do so again.
-        """
-        if division is not None:
-            problem = "a run in virtual time keeps its parts; leave out --parts"
-            raise RunError(f"{directory.path}: {problem}")
-        given, facts = given_scenario(directory, scenario), directory.facts
+    def _settings_of(cls, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of a run's simulation, beside its seed and type, as run.json has them."""
         free = facts["virtual"]["free"]
-        settings: dict[str, Any] = {
+        return {
             "profile": ClusterProfile(**facts["virtual"]["profile"]),
             "placement": facts["parts"]["placement"],
             "free": FreeSettings(free["queue"], free["staleness"]),
@@ -386,12 +370,11 @@ class VirtualSimulation(Simulation):
             "device": facts["device"],
             "threads": facts["threads"],
         }
-        if directory.checkpoints:
-            saved = read_simulation(directory.path, given, facts["device"])
-            settings |= {"seed": saved.seed, "dtype": saved.dtype}
-            return cls._restored(saved.scenario, lambda one: one._load_saved(saved), **settings)
-        dtype = getattr(torch, facts["dtype"])
-        return cls(given or directory.scenario, seed=facts["seed"], dtype=dtype, **settings)
+
+    def _go_on(self, directory: RunDirectory, division: PartsSettings | None) -> None:
+        """Go on with a run; RunError where other parts are wanted."""
+        if division is not None:
+            raise RunError(f"{directory.path}: a run in virtual time keeps its parts; leave out --parts")
 
     def _load_saved(self, saved: Saved) -> None:
         """Load the state of a checkpoint; raises as its base."""
@@ -407,17 +390,9 @@ class VirtualSimulation(Simulation):
         twin._load_state_dict(self._state_dict())
         return twin
 
-    def save(self, path: str | Path) -> Path:
-        """Write a checkpoint folder, whole or not at all, and return its path; RunError where it cannot be written."""
-        with uncollected():
-            return write_simulation(
-                Path(path), self.scenario, self.dtype, self._state_dict(), self._described
-            )
-
-    def close(self) -> None:
-        """Close recorders and environments; a second call does nothing."""
+    def _close(self, failure: BaseException | None) -> None:
         try:
-            super().close()
+            super()._close(failure)
         finally:
             self._close_parts()
 
@@ -425,18 +400,3 @@ class VirtualSimulation(Simulation):
         for part in self._parts:
             part.close()
         self._parts = []
-
-
-def _timed(part: Part) -> float:
-    """Return the median seconds of a part's step, on messages of zeros; the part is closed."""
-    times = []
-    try:
-        for _ in range(_TIMED_STEPS):
-            start = time.perf_counter()
-            part.step()
-            for neighbour in part.neighbours:
-                part.collect(neighbour)
-            times.append(time.perf_counter() - start)
-    finally:
-        part.close()
-    return statistics.median(times)

@@ -217,7 +217,7 @@ REST: tuple[Fault, ...] = (
     ),
     Fault(
         "inference-every-finished-episode-counts",
-        "engine/inference/episodes.py",
+        "engine/inference/evaluation.py",
         "new = (found.finished > before) & (counted < episodes)",
         "new = found.finished > before",
         "tests/engine/inference/test_episodes.py::test_returns_are_those_of_each_agents_own_reward",
@@ -336,16 +336,16 @@ REST: tuple[Fault, ...] = (
     ),
     Fault(
         "virtual-spread-makes-steps-longer",
-        "engine/virtual/chance.py",
+        "engine/virtual/cluster.py",
         "return math.exp(deviation * normal(seed, count, 1).item() - deviation**2 / 2)",
         "return math.exp(deviation * normal(seed, count, 1).item())",
         "tests/engine/virtual/test_cluster.py::test_stragglers_and_spread_change_how_long_steps_take_and_no_other_part",
     ),
     Fault(
         "virtual-a-loss-is-drawn-once",
-        "engine/virtual/chance.py",
-        "return uniform(purpose, count, 1).item() < link.loss",
-        "return uniform(purpose, 0, 1).item() < link.loss",
+        "engine/virtual/cluster.py",
+        'uniform(self._seed_of(*ends, "loss"), count, 1)',
+        'uniform(self._seed_of(*ends, "loss"), 0, 1)',
         "tests/engine/virtual/test_cluster.py::test_calls_are_lost_at_the_rate_of_the_link_and_counted",
     ),
     Fault(
@@ -414,8 +414,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "metrics-a-sample's-label-is-another's",
         "engine/metrics/figures.py",
-        "labels = _labels(message.step_signals.signals, target, len(sent))",
-        "labels = _labels(message.step_signals.signals, target, len(sent)).flip(0)",
+        "labels = label.float().where(label >= 0, torch.nan)",
+        "labels = label.float().where(label >= 0, torch.nan).flip(0)",
         "tests/engine/metrics/test_figures.py::test_samples_are_the_newest_messages_with_their_labels_those_to_readouts_first",
     ),
     Fault(
@@ -477,8 +477,8 @@ REST: tuple[Fault, ...] = (
     Fault(
         "population-a-selection-is-forgotten-by-a-resume",
         "engine/populations/run.py",
-        "if entry.step < step or step == until]",
-        "if entry.step <= step or step == until]",
+        "if entry.step < step or step == self.until]",
+        "if entry.step <= step or step == self.until]",
         "tests/test_cli_population.py::test_what_ends_early_is_resumed_to_the_same_lineage[killed]",
     ),
     Fault(

@@ -149,7 +149,7 @@ def test_a_lost_process_ends_the_others_and_the_population_is_resumed(
     for checkpoint in tmp_path.glob("it/member-[234]/checkpoints/step-000000008"):
         shutil.rmtree(checkpoint)  # as if the others had been killed before they wrote it
     again = PopulationRun.of_directory(tmp_path / "it")
-    assert (again.selection.jobs, again.runs.start) == (2, 4)
+    assert (again._jobs, again.runs.start) == (2, 4)
     assert again.train()["exit_code"] == 0
     check_same(tmp_path / "whole", tmp_path / "it")
 

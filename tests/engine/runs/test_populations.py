@@ -184,7 +184,7 @@ def test_figure_2_of_the_paper(tmp_path: Path, changes: dict[str, Any], low: flo
     run = PopulationRun(toy.with_keys(**changes), template_named(toy.scenario), tmp_path / "it")
     assert run.runs.sequential_reason is None
     assert low <= 1.2 - 2 * run.train()["best"]["score"] <= high
-    whole = lineage_svg(run.selection.lineage, run.selection.spec, "error")
+    whole = lineage_svg(run.lineage, run.spec, "error")
     assert (tmp_path / "it/lineage.svg").read_text() == whole
 
 
