@@ -244,7 +244,7 @@ def _error(example: Example, prediction: Tensor) -> Tensor:
 @final
 @gradient("linear")
 class LinearGradient(DirectGradient):
-    """Linear model SG(m, c) = [m, c] W^T + b, the best kind for the paper's conditioned networks.
+    """SG = W [m, c] + b, trained by ||SG - delta||^2; the best kind for the paper's conditioned networks.
 
     Its parameter gradient is explicit, 2/B error^T [m, c]: equal to autograd's, at a third of the cost.
     """
@@ -260,7 +260,7 @@ class LinearGradient(DirectGradient):
 @final
 @gradient("mlp")
 class MlpGradient(DirectGradient):
-    """One or two hidden layers of linear map, normalisation and ReLU, then a linear layer."""
+    """SG = a network of m and c, trained by ||SG - delta||^2: hidden layers with normalisation and ReLU, then a linear layer."""
 
     class Options(LayerOptions, DirectGradient.Options):
         """Keys of a deep regression."""
@@ -271,7 +271,9 @@ class MlpGradient(DirectGradient):
 @final
 @gradient("conv")
 class ConvGradient(DirectGradient):
-    """Layers of same-padded convolution, normalisation per channel and ReLU, then a convolution to the message's channels.
+    """SG = same-padded convolutions of a map m and c, trained by ||SG - delta||^2.
+
+    Each hidden layer has normalisation per channel and ReLU; the last one returns the message's channels.
 
     Every feature of the context is a separate channel, constant over the pixels; float signals that are maps of the
     message's height and width are channels themselves.
@@ -419,7 +421,7 @@ def _selects(spec: ContextSpec) -> bool:
 @final
 @gradient("critic")
 class CriticGradient(Critic):
-    """Critic trained by |v - loss|. A baseline: its derivative is not trained."""
+    """SG = dv/dm of the predicted loss v(m, c), trained by |v - l|; a baseline, as dv/dm is not trained."""
 
     def _loss(self, example: Example) -> Tensor:
         return self._absolute_error(example, self.forward(example.message, example.context, move=True))
@@ -428,7 +430,7 @@ class CriticGradient(Critic):
 @final
 @gradient("sobolev")
 class SobolevGradient(Critic):
-    """Critic trained by |v - loss| + |dv/dm - delta|_1."""
+    """SG = dv/dm of the predicted loss v(m, c), trained by |v - l| + |SG - delta|_1."""
 
     def _loss(self, example: Example) -> Tensor:
         assert example.delta is not None

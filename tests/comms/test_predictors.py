@@ -10,15 +10,9 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.examples import Example
-from antiphon.comms.synthetic_gradients import PREDICTORS
 from tests.comms.made import BATCH, CASES, DOUBLE, SIZE, case
 
 every_case = pytest.mark.parametrize("name", CASES)
-
-
-def test_every_kind_is_among_the_cases() -> None:
-    learned = set(PREDICTORS) - {"lens", "local_policy"}  # which have tests of their own
-    assert {kind for kind, _ in CASES.values()} == learned
 
 
 @every_case
@@ -125,8 +119,10 @@ def test_what_it_says_is_a_slope_in_the_message(name: str) -> None:
         elif "propagate" not in own.refuses:  # Czarnecki et al. 2017, Table 1
             each.valid = torch.tensor([True, False] * 2 + [True] * 2)
             expected, found = BATCH * slope(own.loss, each, row, column), own.propagated(each)
-        else:
+        elif own.target is not None:
             expected, found = BATCH * slope(control.loss, each, row, column), own.predict(each)
+        else:
+            pytest.skip("it predicts no slope, and its loss does not depend on the message")
         assert float(found[row, column]) == pytest.approx(expected, rel=1e-5, abs=1e-7)
 
 
