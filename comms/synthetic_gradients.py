@@ -38,6 +38,7 @@ __all__ = [
     "CriticGradient",
     "DirectGradient",
     "LinearGradient",
+    "MeanGradient",
     "MlpGradient",
     "Predictor",
     "SobolevGradient",
@@ -338,6 +339,28 @@ class ConvGradient(DirectGradient):
                 else:
                     channels.append(features[..., None, None].expand(*features.shape, *self.shape[1:]))
         return self.run(torch.cat(channels, -3), move=move).flatten(-3)
+
+
+@final
+@gradient("mean")
+class MeanGradient(DirectGradient):
+    """SG = V c + b, trained by ||SG - delta||^2: the mean gradient given the context; a baseline that reads no message.
+
+    With a label as the context it has one gradient per class. Its distance to `linear` is what the message is worth to a
+    predictor, as that of `local` is what the returned gradient is worth.
+    """
+
+    refuses: ClassVar[frozenset[str]] = frozenset({"propagate"})
+
+    class Options(SiteOptions):
+        """Keys of the mean gradient."""
+
+    def _sizes(self) -> tuple[int, int]:
+        return sum(spec.features for spec in self.context), self.outputs
+
+    def forward(self, message: Tensor, context: Tensor | None, *, move: bool) -> Tensor:
+        none = message[..., :0]
+        return self.run(none if context is None else context, move=move)
 
 
 class Critic(Predictor):

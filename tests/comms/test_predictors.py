@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from antiphon.comms.examples import Example
-from tests.comms.made import BATCH, CASES, DOUBLE, SIZE, case
+from antiphon.nets.schedules import Rate
+from tests.comms.made import BATCH, CASES, CLASSES, DOUBLE, LABEL, SIZE, case, example, make
 
 every_case = pytest.mark.parametrize("name", CASES)
 
@@ -133,3 +134,19 @@ def test_a_remembered_prediction_changes_no_number(name: str) -> None:
     each.prediction = own.predict(each).detach()
     again = own.gradients([each])
     assert all(torch.equal(a, b) for a, b in zip([fresh[0], *fresh[1]], [again[0], *again[1]], strict=True))
+
+
+def test_the_mean_gradient_is_that_of_each_class_whatever_the_message() -> None:
+    own, each = (
+        make("mean", context=(LABEL,), optimiser={"kind": "sgd"}, rate=Rate(base=0.5, horizon=1)),
+        example(),
+    )
+    assert each.context is not None
+    assert each.delta is not None
+    each.context = each.context[:, :CLASSES]
+    for now in range(200):
+        own.step(own.gradients([each])[1], now)
+    shares = each.context / each.context.sum(0)  # [B, classes]: one over the size of the sample's class
+    torch.testing.assert_close(own.predict(each), each.context @ shares.T @ each.delta)
+    other = dataclasses.replace(each, message=-each.message)
+    assert torch.equal(own.predict(other), own.predict(each))
