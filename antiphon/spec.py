@@ -63,6 +63,7 @@ __all__ = [
     "frozen_data",
     "name_problem",
     "plain",
+    "read_by",
     "section_of",
     "strict",
     "written_key",
@@ -358,7 +359,7 @@ _STRICT: Mapping[type, Callable[[object], object]] = {
 }
 
 
-def _read_by(check: Callable[[object], object]) -> WrapValidator:
+def read_by(check: Callable[[object], object]) -> WrapValidator:
     """Return what reads a value by a function alone; the annotation is of its result, and for the JSON Schema."""
     return WrapValidator(lambda value, _: check(value))
 
@@ -373,24 +374,22 @@ Real = Annotated[float, IsReal]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Text = Annotated[str, BeforeValidator(_text)]
 Name = Annotated[str, PlainValidator(_name), WithJsonSchema(_NAME_SCHEMA)]
-Names = Annotated[tuple[Name, ...] | None, _read_by(_names), WithJsonSchema(_NAMES_SCHEMA)]
+Names = Annotated[tuple[Name, ...] | None, read_by(_names), WithJsonSchema(_NAMES_SCHEMA)]
 Signal = Annotated[str, BeforeValidator(_signal)]
 Signals = Annotated[tuple[Signal, ...], Sequence, AfterValidator(_distinct)]
 Counts = Annotated[tuple[Count, ...], Field(max_length=256), BeforeValidator(_numbers)]
-Unroll = Annotated[PositiveInt | Literal["episode"], _read_by(_unroll)]
-Size = Annotated[
-    PositiveInt | Annotated[tuple[PositiveInt, ...], Field(max_length=4)] | None, _read_by(_size)
-]
-Key = Annotated[int | str, _read_by(_key)]
+Unroll = Annotated[PositiveInt | Literal["episode"], read_by(_unroll)]
+Size = Annotated[PositiveInt | Annotated[tuple[PositiveInt, ...], Field(max_length=4)] | None, read_by(_size)]
+Key = Annotated[int | str, read_by(_key)]
 HeadModule = Annotated[Callable[..., Any] | None, PlainValidator(_head), WithJsonSchema({"type": "null"})]
 """A torch module, or a factory of one; from Python only."""
-ParameterNames = Annotated[Mapping[str, str], _read_by(_parameter_names)]
-Learn = Annotated[bool | float, _read_by(_learn)]
+ParameterNames = Annotated[Mapping[str, str], read_by(_parameter_names)]
+Learn = Annotated[bool | float, read_by(_learn)]
 _Steps = Annotated[int, Field(ge=0, le=LONGEST_DELAY)]
-Delay = Annotated[_Steps | tuple[_Steps, _Steps] | Literal["auto"], _read_by(_delay)]
-Acts = Annotated[bool | str, _read_by(_acts)]
-Rewards = Annotated[Mapping[str, float] | None, _read_by(_rewards)]
-Align = Annotated[str | bool | None, _read_by(_align)]
+Delay = Annotated[_Steps | tuple[_Steps, _Steps] | Literal["auto"], read_by(_delay)]
+Acts = Annotated[bool | str, read_by(_acts)]
+Rewards = Annotated[Mapping[str, float] | None, read_by(_rewards)]
+Align = Annotated[str | bool | None, read_by(_align)]
 
 
 class Spec(BaseModel):

@@ -556,8 +556,8 @@ class Template:
         except DocumentError as error:
             raise error.under(("graph",)) from None
         split = ("channel", "split")
-        if split in sections and spec.split is None and not spec.known_to:
-            raise DocumentError(split, "has no effect without graph.split or graph.known_to; give one")
+        if split in sections and spec.split is None:
+            raise DocumentError(split, "has no effect without graph.split; give it")
         refuse_what_is_too_large(body, spec)
         try:
             made = generate(spec, sections)

@@ -107,20 +107,6 @@ class DivergenceSpec(Spec):
     bare: ClassVar[str | None] = "kind"
 
 
-class AdvancedSpec(Spec):
-    """Settings of the training that few scenarios need.
-
-    Attributes:
-        on_divergence: Consequence of a gradient that is not finite or too large.
-        sweep: Whether the backward pass of an agent (or locked group) follows its forward pass at once, if its learning
-            signal is complete by then; its activations are freed before the next forward pass. Otherwise there is one
-            backward pass for all agents that learn at a step, after all forward passes.
-    """
-
-    on_divergence: DivergenceSpec = DivergenceSpec()
-    sweep: Flag = False
-
-
 class EvaluateSpec(Spec):
     """Evaluation during the training; a metric is `accuracy`, or `AGENT.accuracy` of one agent.
 
@@ -160,7 +146,10 @@ class TrainingSpec(Spec):
         evaluate: Evaluation during the training, early stopping and the best checkpoint; None: evaluation at its end only.
         precision: `bf16`: forward and backward passes of agents and predictors run under autocast to bfloat16; parameters,
             messages, losses and optimisers stay float32. Or `float32`.
-        advanced: Settings that few scenarios need.
+        on_divergence: Consequence of a gradient that is not finite or too large.
+        sweep: Whether the backward pass of an agent (or locked group) follows its forward pass at once, if its learning
+            signal is complete by then; its activations are freed before the next forward pass. Otherwise there is one
+            backward pass for all agents that learn at a step, after all forward passes.
     """
 
     batch: Annotated[Count, Field(le=2**20)] = 64
@@ -171,7 +160,8 @@ class TrainingSpec(Spec):
     precision: Annotated[
         Literal["float32", "bf16"], BeforeValidator(lambda name: _PRECISIONS.get(str(name), name))
     ] = "float32"
-    advanced: AdvancedSpec = AdvancedSpec()
+    on_divergence: DivergenceSpec = DivergenceSpec()
+    sweep: Flag = False
 
     written: ClassVar[frozenset[str]] = frozenset({"batch", "steps", "optimiser"})
 

@@ -55,9 +55,9 @@ CHANGED: list[tuple[str, Any, str]] = [
     ("channels[0].key", "a b", ": 'a b' is not a name; use letters, digits, '_' and '-'"),
     ("agents.a.learn", 0, ": must be true, false or a probability above 0 and at most 1, not 0"),
     (
-        "training.advanced",
-        {"on_divergence": {"max": 0}},
-        ".on_divergence.max: must be greater than 0, not 0.0",
+        "training.on_divergence",
+        {"max": 0},
+        ".max: must be greater than 0, not 0.0",
     ),
     # lists
     ("agents.a.network.hidden", "ten", ": must be a list of whole numbers, not the word 'ten'"),
@@ -431,7 +431,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     # networks
     (alone(kind="lstm", size=0), "agents.a.network.size: must be at least 1, not 0"),
-    (alone(kind="leaky", leak=0), "agents.a.network.leak: must be greater than 0, not 0.0"),
+    (alone(kind="leaky", rate=0), "agents.a.network.rate: must be greater than 0, not 0.0"),
     (alone(kind="gru", cell_norm="group"), "agents.a.network.cell_norm: unknown cell_norm 'group'; known:"),
 ]
 
