@@ -115,7 +115,12 @@ class EnvSpec(Spec):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> dict[str, Any]:
-        return {"anyOf": [{"type": "string"}, handler(core)]}
+        from antiphon.envs.registry import ids, options_of
+
+        others = handler(core)
+        handler.resolve_ref_schema(others)["properties"]["id"]["not"] = {"enum": list(ids())}
+        own = [options_of(name).schema_of(name) for name in ids()]
+        return {"anyOf": [{"type": "string"}, *own, others]}
 
 
 def _is_environment(value: object) -> bool:
