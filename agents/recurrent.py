@@ -27,7 +27,7 @@ from antiphon.agents.network import (
 )
 from antiphon.nets.layers import transported
 from antiphon.nets.recurrent import Cell, combine
-from antiphon.spec import Count, Counts, IsReal
+from antiphon.spec import Count, Counts
 
 __all__ = ["Recurrent"]
 
@@ -165,4 +165,4 @@ class LeakyRecurrent(Recurrent):
             rate: Weight of the new activation in each tick's state.
         """
 
-        rate: Annotated[float, Field(gt=0, le=1), IsReal] = 0.5
+        rate: Annotated[float, Field(gt=0, le=1)] = 0.5

@@ -10,19 +10,16 @@ from __future__ import annotations
 
 import inspect
 import re
-import types
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NoReturn, Self, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NoReturn, Self
 
 from pydantic import (
     ConfigDict,
     PlainValidator,
     ValidationError,
-    ValidationInfo,
     WithJsonSchema,
     create_model,
-    field_validator,
     model_validator,
 )
 
@@ -30,7 +27,7 @@ from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import Catalogue, imported, is_built_in, name_of, registered
 from antiphon.moved_keys import moved_key, new_name
 from antiphon.problems import MISSING, DocumentError, Problems, kind_of, show_value, translate
-from antiphon.spec import Spec, accepted_keys, fail, frozen_data, strict
+from antiphon.spec import Spec, accepted_keys, fail, frozen_data
 from antiphon.spellings import spelled
 
 if TYPE_CHECKING:
@@ -79,26 +76,6 @@ class Options(Spec):
 
     Fields of plain types (`int`, `float`, `bool`, `str`, tuples) are strict: `width: "32"` is refused.
     """
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _strictly(cls, value: Any, info: ValidationInfo) -> Any:
-        plain = _plain_types(cls).get(str(info.field_name))
-        return value if plain is None or value is None else strict(plain, value)
-
-
-@cache
-def _plain_types(options: type[Spec]) -> dict[str, type]:
-    """Return the types of fields that have a plain one and no validator of their own."""
-    found: dict[str, type] = {}
-    for name, field in options.model_fields.items():
-        validated = any(type(one).__module__ != "annotated_types" for one in field.metadata)
-        several = get_args(field.annotation) if isinstance(field.annotation, types.UnionType) else ()
-        annotation = several[0] if len(several) == 2 and several[1] is types.NoneType else field.annotation
-        plain = get_origin(annotation) or annotation
-        if isinstance(plain, type) and not validated:
-            found[name] = plain
-    return found
 
 
 class _OpenOptions(Options):

@@ -9,7 +9,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self, TypeVar, get_args
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self, TypeVar, Union, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -21,8 +22,10 @@ from pydantic import (
     PlainValidator,
     PositiveInt,
     ValidationError,
+    ValidationInfo,
     WithJsonSchema,
     WrapValidator,
+    field_validator,
     model_validator,
 )
 from pydantic_core import core_schema
@@ -37,10 +40,8 @@ __all__ = [
     "Align",
     "Count",
     "Counts",
-    "Flag",
     "FrozenMap",
     "HeadModule",
-    "IsReal",
     "Key",
     "Name",
     "Names",
@@ -52,9 +53,7 @@ __all__ = [
     "Signals",
     "Size",
     "Spec",
-    "Text",
     "Unroll",
-    "Whole",
     "accepted_keys",
     "channel_name",
     "channel_slug",
@@ -65,7 +64,7 @@ __all__ = [
     "plain",
     "read_by",
     "section_of",
-    "strict",
+    "whole",
     "written_key",
 ]
 
@@ -124,7 +123,8 @@ def fail(message: str) -> NoReturn:
     raise DocumentError((), message)
 
 
-def _whole(value: object) -> int:
+def whole(value: object) -> int:
+    """Read a whole number."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         fail(f"must be a whole number, not {kind_of(value)}")
     number = int(value.__index__())
@@ -206,7 +206,7 @@ def _unroll(value: object) -> int | str:
         return "episode"
     if isinstance(value, str):
         fail(f"must be a whole number of ticks or 'episode', not {show_value(value)}")
-    number = _whole(value)
+    number = whole(value)
     if number < 1:
         fail(f"must be at least 1, not {number}")
     return number
@@ -219,9 +219,9 @@ def _size(value: object) -> int | tuple[int, ...] | None:
         if not 1 <= len(value) <= 4:
             axes = "or up to four of them, such as [tokens, features] or [channels, height, width]"
             fail(f"must be a whole number, {axes}, not {show_value(value)}")
-        sizes = tuple(_whole(item) for item in value)
+        sizes = tuple(whole(item) for item in value)
     else:
-        sizes = (_whole(value),)
+        sizes = (whole(value),)
     if min(sizes) < 1:
         fail(f"must be at least 1, not {show_value(value)}")
     if max(sizes) > _MOST:
@@ -233,7 +233,7 @@ def _key(value: object) -> int | str:
     if isinstance(value, str):
         name = _name(value)
         return int(name) if name.isdecimal() and str(int(name[:16])) == name else name
-    number = _whole(value)
+    number = whole(value)
     if number < 0:
         fail(f"must be at least 0, not {number}")
     return number
@@ -257,7 +257,7 @@ def _delay(value: object) -> int | tuple[int, int] | str:
     given = value if isinstance(value, list | tuple) else (value,)
     if len(given) not in (1, 2) or isinstance(value, str):
         fail(f"must be a number of steps, [there, back] or {AUTO}, not {show_value(value)}")
-    ways = tuple(map(_whole, given))
+    ways = tuple(map(whole, given))
     for steps in ways:
         if not 0 <= steps <= LONGEST_DELAY:
             bound = "at least 0" if steps < 0 else f"at most {LONGEST_DELAY}"
@@ -344,19 +344,14 @@ def _parameter_names(value: object) -> Mapping[str, str]:
     return FrozenMap(value)
 
 
-def strict(kind: type, value: object) -> object:
-    """Return a value of a plain type; DocumentError where it has another one."""
-    check = _STRICT.get(kind)
-    return value if check is None else check(value)
-
-
 _STRICT: Mapping[type, Callable[[object], object]] = {
-    int: _whole,
+    int: whole,
     float: _real,
     bool: _flag,
     str: _text,
     tuple: _sequence,
 }
+"""By plain type what reads a value of it: `width: "32"` is refused."""
 
 
 def read_by(check: Callable[[object], object]) -> WrapValidator:
@@ -367,12 +362,8 @@ def read_by(check: Callable[[object], object]) -> WrapValidator:
 _NAME_SCHEMA = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
 _NAMES_SCHEMA = {"anyOf": [_NAME_SCHEMA, {"type": "array", "items": _NAME_SCHEMA}, {"type": "null"}]}
 Sequence = BeforeValidator(_sequence)
-Whole = Annotated[int, BeforeValidator(_whole)]
-Count = Annotated[int, Field(ge=1, le=_MOST), BeforeValidator(_whole)]
-IsReal = BeforeValidator(_real)
-Real = Annotated[float, IsReal]
-Flag = Annotated[bool, BeforeValidator(_flag)]
-Text = Annotated[str, BeforeValidator(_text)]
+Count = Annotated[int, Field(ge=1, le=_MOST), BeforeValidator(whole)]
+Real = Annotated[float, BeforeValidator(_real)]
 Name = Annotated[str, PlainValidator(_name), WithJsonSchema(_NAME_SCHEMA)]
 Names = Annotated[tuple[Name, ...] | None, read_by(_names), WithJsonSchema(_NAMES_SCHEMA)]
 Signal = Annotated[str, BeforeValidator(_signal)]
@@ -393,7 +384,7 @@ Align = Annotated[str | bool | None, read_by(_align)]
 
 
 class Spec(BaseModel):
-    """An immutable part of a scenario.
+    """An immutable part of a scenario. Fields of plain types (`int`, `float`, `bool`, `str`, tuples) are strict.
 
     Raises:
         ScenarioError: At construction, for invalid fields; one line that names the place.
@@ -433,6 +424,12 @@ class Spec(BaseModel):
         """Return the fields that are written out even where they have their default."""
         return self.written
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _strictly(cls, value: Any, info: ValidationInfo) -> Any:
+        check = _checks_of_plain_fields(cls).get(str(info.field_name))
+        return value if check is None or value is None else check(value)
+
     @model_validator(mode="before")
     @classmethod
     def _known_keys(cls, data: Any) -> Any:
@@ -466,6 +463,21 @@ class Spec(BaseModel):
         known = [name for name in cls.model_fields if name not in cls.refused]
         meant = section_of(cls, key) or suggest_key(key, [written_key(cls, field) for field in known])
         return f"unknown key {key!r}{meant}"
+
+
+@cache
+def _checks_of_plain_fields(spec: type[Spec]) -> dict[str, Callable[[object], object]]:
+    """Return what reads the fields that have a plain type, or such a type or None, and no validator of their own."""
+    found = {}
+    for name, field in spec.model_fields.items():
+        parts = [part for part in get_args(field.annotation) if part is not type(None)]
+        optional = get_origin(field.annotation) in (Union, UnionType) and len(parts) == 1
+        annotation = parts[0] if optional else field.annotation
+        metadata = [*field.metadata, *getattr(annotation, "__metadata__", ())]
+        plain: Any = getattr(annotation, "__origin__", None) or annotation
+        if not any(hasattr(one, "__get_pydantic_core_schema__") for one in metadata) and plain in _STRICT:
+            found[name] = _STRICT[plain]
+    return found
 
 
 def section_of(spec: type[Spec], key: str) -> str:

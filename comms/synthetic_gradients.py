@@ -28,7 +28,7 @@ from antiphon.errors import ScenarioError
 from antiphon.extensions import Catalogue, gradient
 from antiphon.nets.layer_norm import layer_norm
 from antiphon.nets.layers import convolution
-from antiphon.spec import Count, Flag
+from antiphon.spec import Count
 from antiphon.spec import Sequence as IsSequence
 
 __all__ = [
@@ -82,7 +82,7 @@ class SiteOptions(kinds.Options):
             maps; None: at every token, but not at every pixel.
     """
 
-    sites: Flag | None = None
+    sites: bool | None = None
 
 
 class LayerOptions(kinds.Options):

@@ -12,22 +12,7 @@ from antiphon.extensions import Catalogue, name_of
 from antiphon.kinds import KindSpec, Registered
 from antiphon.problems import MISSING, DocumentError, Path, Problems, show_value
 from antiphon.scenarios.training import OptimiserSpec
-from antiphon.spec import (
-    Acts,
-    Align,
-    Count,
-    IsReal,
-    Learn,
-    Name,
-    OrObject,
-    Rewards,
-    Signal,
-    Signals,
-    Spec,
-    Text,
-    Unroll,
-    Whole,
-)
+from antiphon.spec import Acts, Align, Count, Learn, Name, OrObject, Rewards, Signal, Signals, Spec, Unroll
 
 __all__ = [
     "COSINE",
@@ -90,7 +75,7 @@ class ClockSpec(Spec):
     """
 
     period: Count = 1
-    phase: Whole = 0
+    phase: int = 0
     unroll: Unroll = 1
 
     def always_written(self) -> frozenset[str]:
@@ -137,7 +122,7 @@ class GoalSpec(Spec):
         observes: The observation that should move; it has the size of the message.
     """
 
-    channel: Text
+    channel: str
     observes: Signal
 
 
@@ -162,7 +147,7 @@ class ObjectiveSpec(KindSpec, sections=("objective",)):
     kind: Annotated[str | Callable[..., Any], Registered("objective")]
     target: Signal | None = None
     read: Literal["each", "last"] | None = None
-    scale: Annotated[float, Field(gt=0), IsReal] = 1.0
+    scale: Annotated[float, Field(gt=0)] = 1.0
     reward: Rewards = None
     critic: CriticSpec | None = None
     goal: GoalSpec | None = None
@@ -277,7 +262,7 @@ class AgentSpec(Spec):
     acts: Acts = False
     optimiser: OptimiserSpec | None = None
     learn: Learn = True
-    parameters: Text | None = None
+    parameters: str | None = None
     share: Name | None = None
     align: Align = None
     fan_in: FanInSpec = Field(default_factory=_concatenation)

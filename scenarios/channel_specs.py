@@ -12,19 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 from antiphon.kinds import KindSpec, Registered
 from antiphon.problems import DocumentError, show_value
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
-from antiphon.spec import (
-    Count,
-    Delay,
-    Flag,
-    IsReal,
-    Key,
-    Name,
-    Signals,
-    Size,
-    Spec,
-    channel_name,
-    channel_slug,
-)
+from antiphon.spec import Count, Delay, Key, Name, Signals, Size, Spec, channel_name, channel_slug
 
 __all__ = [
     "STATE",
@@ -69,15 +57,15 @@ class GradientSpec(KindSpec, sections=("gradient",)):
 
     kind: Annotated[str | Callable[..., Any], Registered("gradient")] = "linear"
     context: Signals = ()
-    scale: Annotated[float, Field(ge=0), IsReal] = 1.0
+    scale: Annotated[float, Field(ge=0)] = 1.0
     schedule: ScheduleSpec | None = None
-    discount: Annotated[float, Field(ge=0), IsReal] = 1.0
-    clip: Annotated[float, Field(gt=0), IsReal] | None = None
-    trace: Annotated[float, Field(ge=0, le=1), IsReal] = 0.0
+    discount: Annotated[float, Field(ge=0)] = 1.0
+    clip: Annotated[float, Field(gt=0)] | None = None
+    trace: Annotated[float, Field(ge=0, le=1)] = 0.0
     horizon: Annotated[Count, Field(le=8)] = 4
-    auxiliary: Annotated[float, Field(ge=0), IsReal] = 0.0
-    propagate: Annotated[float, Field(ge=0), IsReal] = 0.0
-    learn: Flag = True
+    auxiliary: Annotated[float, Field(ge=0)] = 0.0
+    propagate: Annotated[float, Field(ge=0)] = 0.0
+    learn: bool = True
     optimiser: OptimiserSpec | None = None
 
     point = "gradient"
@@ -137,7 +125,7 @@ class InputSpec(KindSpec, sections=("input",)):
 
     kind: Annotated[str | Callable[..., Any], Registered("input", extra=("none",))] = "linear"
     context: Signals = ()
-    learn: Flag = True
+    learn: bool = True
     optimiser: OptimiserSpec | None = None
 
     point = "input"
@@ -178,10 +166,10 @@ class LinkSpec(Spec):
     """
 
     ways: Delay = Field(default=0, validation_alias="delay")
-    drop: Annotated[float, Field(ge=0, le=1), IsReal] = 0.0
-    noise: Annotated[float, Field(ge=0), IsReal] = 0.0
+    drop: Annotated[float, Field(ge=0, le=1)] = 0.0
+    noise: Annotated[float, Field(ge=0)] = 0.0
     bits: Annotated[Count, Field(le=16)] | None = None
-    rate: Annotated[float, Field(gt=0, le=1), IsReal] = 1.0
+    rate: Annotated[float, Field(gt=0, le=1)] = 1.0
 
     @property
     def delay(self) -> int:

@@ -53,7 +53,6 @@ from antiphon.spec import (
     OrObject,
     Sequence,
     Spec,
-    Text,
     accepted_keys,
     channel_name,
     frozen_data,
@@ -90,7 +89,7 @@ class EnvSpec(Spec):
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    id: Text
+    id: str
 
     @property
     def kwargs(self) -> dict[str, Any]:
@@ -171,12 +170,12 @@ class Scenario(Spec):
     """
 
     scenario: Name
-    description: Text = ""
+    description: str = ""
     readout: Names = None
     env: Annotated[EnvSpec | object, OrObject(EnvSpec, _is_environment)]
     agents: Annotated[dict[Name, AgentSpec], AfterValidator(_sorted_agents)]
     channels: Annotated[tuple[ChannelSpec, ...], Sequence] = ()
-    share: Annotated[tuple[Annotated[tuple[Text, ...], Sequence], ...], Sequence] = ()
+    share: Annotated[tuple[Annotated[tuple[str, ...], Sequence], ...], Sequence] = ()
     training: TrainingSpec = Field(default_factory=TrainingSpec)
     telemetry: TelemetrySpec = TelemetrySpec()
 

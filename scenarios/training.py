@@ -14,18 +14,7 @@ from antiphon.errors import suggest
 from antiphon.extensions import Catalogue, is_built_in
 from antiphon.kinds import KindSpec, Registered
 from antiphon.problems import Path, kind_of, show_value
-from antiphon.spec import (
-    Count,
-    Flag,
-    FrozenMap,
-    IsReal,
-    Sequence,
-    Spec,
-    Text,
-    accepted_keys,
-    fail,
-    name_problem,
-)
+from antiphon.spec import Count, FrozenMap, Sequence, Spec, accepted_keys, fail, name_problem
 
 __all__ = [
     "OF_AGENTS",
@@ -57,7 +46,7 @@ class ScheduleSpec(KindSpec, sections=("schedule",)):
     """
 
     kind: Annotated[str | Callable[[int], float], Registered("schedule")] = "constant"
-    warmup: Annotated[float, Field(ge=0, lt=1), IsReal] = 0.0
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     point = "schedule"
     bare: ClassVar[str | None] = "kind"
@@ -76,8 +65,8 @@ class OptimiserSpec(KindSpec, sections=("optimiser", "predictor")):
     """
 
     kind: Annotated[str | Callable[..., Any], Registered("optimiser")] = "adam"
-    lr: Annotated[float, Field(gt=0), IsReal] = 0.001
-    clip: Annotated[float, Field(gt=0), IsReal] | None = None
+    lr: Annotated[float, Field(gt=0)] = 0.001
+    clip: Annotated[float, Field(gt=0)] | None = None
     schedule: ScheduleSpec | None = None
 
     point = "optimiser"
@@ -102,7 +91,7 @@ class DivergenceSpec(Spec):
     """
 
     kind: Literal["stop", "quarantine"] = "stop"
-    max: Annotated[float, Field(gt=0), IsReal] | None = None
+    max: Annotated[float, Field(gt=0)] | None = None
 
     bare: ClassVar[str | None] = "kind"
 
@@ -119,9 +108,9 @@ class EvaluateSpec(Spec):
     """
 
     period: Count
-    split: Text = "validation"
-    keep_best: Text | None = None
-    patience: Annotated[dict[Text, Count], AfterValidator(FrozenMap)] = Field(default_factory=FrozenMap)
+    split: str = "validation"
+    keep_best: str | None = None
+    patience: Annotated[dict[str, Count], AfterValidator(FrozenMap)] = Field(default_factory=FrozenMap)
 
     @property
     def judged_by(self) -> dict[Path, str]:
@@ -161,7 +150,7 @@ class TrainingSpec(Spec):
         Literal["float32", "bf16"], BeforeValidator(lambda name: _PRECISIONS.get(str(name), name))
     ] = "float32"
     on_divergence: DivergenceSpec = DivergenceSpec()
-    sweep: Flag = False
+    sweep: bool = False
 
     written: ClassVar[frozenset[str]] = frozenset({"batch", "steps", "optimiser"})
 
@@ -213,7 +202,7 @@ class TelemetrySpec(Spec):
     """
 
     period: Count = 100
-    histograms: Flag = False
+    histograms: bool = False
     max: Count = 32
     value: ValueSpec | None = None
     recorders: Annotated[tuple[RecorderSpec, ...], Sequence] = ()

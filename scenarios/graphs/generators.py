@@ -13,19 +13,7 @@ from pydantic import Field, model_validator
 from antiphon.moved_keys import moved_key
 from antiphon.problems import DocumentError, Path, kind_of
 from antiphon.scenarios.training import TrainingSpec
-from antiphon.spec import (
-    Count,
-    FrozenMap,
-    IsReal,
-    Signal,
-    Spec,
-    Whole,
-    channel_name,
-    plain,
-    read_by,
-    section_of,
-    strict,
-)
+from antiphon.spec import Count, FrozenMap, Signal, Spec, channel_name, plain, read_by, section_of, whole
 from antiphon.spellings import standard_keys, suggest_key
 
 if TYPE_CHECKING:
@@ -71,8 +59,8 @@ class DealSpec(Spec):
 
 def _split(value: object) -> int | Mapping[str, str] | None:
     """Read the number of a channel, or by signal the agents that may use it."""
-    if value is None or not isinstance(value, Mapping):
-        return None if value is None else int(strict(int, value))  # type: ignore[call-overload,no-any-return]
+    if not isinstance(value, Mapping):
+        return None if value is None else whole(value)
     for signal, who in value.items():
         if who not in ("all", "adjacent"):
             raise DocumentError((str(signal),), f"must be all or adjacent, not {kind_of(who)}")
@@ -102,8 +90,8 @@ class GraphSpec(Spec):
     kind: Literal["chain", "ring", "tree", "small_world", "scale_free"]
     agents: Count
     neighbours: Count | None = None
-    rate: Annotated[float, Field(ge=0, le=1), IsReal] | None = None
-    seed: Whole = 0
+    rate: Annotated[float, Field(ge=0, le=1)] | None = None
+    seed: int = 0
     readout: Count = 1
     deal: DealSpec | None = None
     split: Annotated[Count | Mapping[Signal, Literal["all", "adjacent"]] | None, read_by(_split)] = None
