@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, WrapValidator, model_validator
 
 from antiphon.extensions import Catalogue, name_of
-from antiphon.kinds import KindSpec, Registered
+from antiphon.kinds import Kind, KindSpec
 from antiphon.problems import MISSING, DocumentError, Path, Problems, show_value
 from antiphon.scenarios.training import OptimiserSpec
 from antiphon.spec import Acts, Align, Count, Learn, Name, OrObject, Rewards, Signal, Signals, Spec, Unroll
@@ -42,7 +42,7 @@ class NetworkSpec(KindSpec, sections=("network",)):
             registered name.
     """
 
-    kind: Annotated[str, Registered("network")] = "mlp"
+    kind: Kind = "mlp"
 
     point = "network"
     bare: ClassVar[str | None] = "kind"
@@ -144,7 +144,7 @@ class ObjectiveSpec(KindSpec, sections=("objective",)):
         goal: Policies only: the goal of the reward `goal.cosine`.
     """
 
-    kind: Annotated[str | Callable[..., Any], Registered("objective")]
+    kind: Kind
     target: Signal | None = None
     read: Literal["each", "last"] | None = None
     scale: Annotated[float, Field(gt=0)] = 1.0
@@ -195,7 +195,7 @@ class FanInSpec(KindSpec, sections=("fan_in",)):
         kind: `attention`, a registered name, or from Python a class.
     """
 
-    kind: Annotated[str | Callable[..., Any], Registered("aggregation")] = "concat"
+    kind: Kind = "concat"
 
     point = "aggregation"
     bare: ClassVar[str | None] = "kind"

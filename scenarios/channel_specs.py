@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from math import prod
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from antiphon.kinds import KindSpec, Registered
+from antiphon.kinds import Kind, KindSpec
 from antiphon.problems import DocumentError, show_value
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
 from antiphon.spec import Count, Delay, Key, Name, Signals, Size, Spec, channel_name, channel_slug
@@ -55,7 +55,7 @@ class GradientSpec(KindSpec, sections=("gradient",)):
         optimiser: Its optimiser; None: `training.predictor`.
     """
 
-    kind: Annotated[str | Callable[..., Any], Registered("gradient")] = "linear"
+    kind: Kind = "linear"
     context: Signals = ()
     scale: Annotated[float, Field(ge=0)] = 1.0
     schedule: ScheduleSpec | None = None
@@ -123,12 +123,13 @@ class InputSpec(KindSpec, sections=("input",)):
         optimiser: Its optimiser; None: `training.predictor`.
     """
 
-    kind: Annotated[str | Callable[..., Any], Registered("input", extra=("none",))] = "linear"
+    kind: Kind = "linear"
     context: Signals = ()
     learn: bool = True
     optimiser: OptimiserSpec | None = None
 
     point = "input"
+    none: ClassVar[tuple[str, ...]] = ("none",)
     bare: ClassVar[str | None] = "kind"
     written: ClassVar[frozenset[str]] = frozenset({"kind"})
 
@@ -196,7 +197,7 @@ class SampleSpec(KindSpec, sections=("sample",)):
             deviations. The sender's policy objective trains `reinforce` and `gaussian`.
     """
 
-    kind: Annotated[str, Registered("sample")]
+    kind: Kind
 
     point = "sample"
     bare: ClassVar[str | None] = "kind"

@@ -5,14 +5,14 @@ the readouts (`accuracy`), of one agent (`A.accuracy`), of the environment (`sol
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
 
 from antiphon.errors import suggest
 from antiphon.extensions import Catalogue, is_built_in
-from antiphon.kinds import KindSpec, Registered
+from antiphon.kinds import Kind, KindSpec
 from antiphon.problems import Path, kind_of, show_value
 from antiphon.spec import Count, FrozenMap, Sequence, Spec, accepted_keys, fail, name_problem
 
@@ -45,7 +45,7 @@ class ScheduleSpec(KindSpec, sections=("schedule",)):
         warmup: The fraction of `training.steps` over which the rate first rises from zero; built-in kinds only.
     """
 
-    kind: Annotated[str | Callable[[int], float], Registered("schedule")] = "constant"
+    kind: Kind = "constant"
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     point = "schedule"
@@ -64,7 +64,7 @@ class OptimiserSpec(KindSpec, sections=("optimiser", "predictor")):
         schedule: Schedule of `lr` over the training; None: constant.
     """
 
-    kind: Annotated[str | Callable[..., Any], Registered("optimiser")] = "adam"
+    kind: Kind = "adam"
     lr: Annotated[float, Field(gt=0)] = 0.001
     clip: Annotated[float, Field(gt=0)] | None = None
     schedule: ScheduleSpec | None = None
@@ -184,7 +184,7 @@ class RecorderSpec(KindSpec, sections=("recorders",)):
         kind: A registered name, or from Python a class or factory called with `directory`, the run directory.
     """
 
-    kind: Annotated[str | Callable[..., Any], Registered("recorder")]
+    kind: Kind
 
     point = "recorder"
     bare: ClassVar[str | None] = "kind"
