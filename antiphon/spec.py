@@ -20,9 +20,10 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     PlainValidator,
-    PositiveInt,
+    StrictBool,
     ValidationError,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
     WithJsonSchema,
     WrapValidator,
     field_validator,
@@ -201,34 +202,6 @@ def _names(value: object) -> tuple[str, ...] | None:
     return _distinct(tuple(_name(name) for name in names))
 
 
-def _unroll(value: object) -> int | str:
-    if value == "episode" and isinstance(value, str):
-        return "episode"
-    if isinstance(value, str):
-        fail(f"must be a whole number of ticks or 'episode', not {show_value(value)}")
-    number = whole(value)
-    if number < 1:
-        fail(f"must be at least 1, not {number}")
-    return number
-
-
-def _size(value: object) -> int | tuple[int, ...] | None:
-    if value is None:
-        return None
-    if isinstance(value, list | tuple):
-        if not 1 <= len(value) <= 4:
-            axes = "or up to four of them, such as [tokens, features] or [channels, height, width]"
-            fail(f"must be a whole number, {axes}, not {show_value(value)}")
-        sizes = tuple(whole(item) for item in value)
-    else:
-        sizes = (whole(value),)
-    if min(sizes) < 1:
-        fail(f"must be at least 1, not {show_value(value)}")
-    if max(sizes) > _MOST:
-        fail(f"must be at most {_MOST}, not {show_value(value)}")
-    return sizes if len(sizes) > 1 else sizes[0]
-
-
 def _key(value: object) -> int | str:
     if isinstance(value, str):
         name = _name(value)
@@ -237,48 +210,6 @@ def _key(value: object) -> int | str:
     if number < 0:
         fail(f"must be at least 0, not {number}")
     return number
-
-
-def _learn(value: object) -> bool | float:
-    if isinstance(value, bool):
-        return value
-    try:
-        number = _real(value)
-    except DocumentError:
-        number = 0.0
-    if not 0 < number <= 1:
-        fail(f"must be true, false or a probability above 0 and at most 1, not {kind_of(value)}")
-    return number
-
-
-def _delay(value: object) -> int | tuple[int, int] | str:
-    if value == AUTO:
-        return AUTO
-    given = value if isinstance(value, list | tuple) else (value,)
-    if len(given) not in (1, 2) or isinstance(value, str):
-        fail(f"must be a number of steps, [there, back] or {AUTO}, not {show_value(value)}")
-    ways = tuple(map(whole, given))
-    for steps in ways:
-        if not 0 <= steps <= LONGEST_DELAY:
-            bound = "at least 0" if steps < 0 else f"at most {LONGEST_DELAY}"
-            fail(f"must be {bound}, not {steps}")
-    return ways[0] if len(ways) == 1 else (ways[0], ways[1])
-
-
-def _align(value: object) -> str | bool | None:
-    if value is None or isinstance(value, bool):
-        return value or None
-    if isinstance(value, str):
-        return str(value)
-    fail(f"must be true or a channel such as 'a->b', not {show_value(value)}")
-
-
-def _acts(value: object) -> bool | str:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value and "$" not in value:
-        return str(value)
-    fail(f"must be true or the name of a part of the action, not {show_value(value)}")
 
 
 def _rewards(value: object) -> Mapping[str, float] | None:
@@ -359,6 +290,23 @@ def read_by(check: Callable[[object], object]) -> WrapValidator:
     return WrapValidator(lambda value, _: check(value))
 
 
+def _in_words(words: str) -> WrapValidator:
+    """Return what refuses a value that is of none of several types in one line."""
+
+    def read(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+        try:
+            return validate(value)
+        except ValidationError:
+            fail(f"must be {words}, not {kind_of(value)}")
+
+    return WrapValidator(read)
+
+
+def _alone(value: object) -> object:
+    """Return the item of a sequence of one."""
+    return value[0] if isinstance(value, tuple) and len(value) == 1 else value
+
+
 _NAME_SCHEMA = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
 _NAMES_SCHEMA = {"anyOf": [_NAME_SCHEMA, {"type": "array", "items": _NAME_SCHEMA}, {"type": "null"}]}
 Sequence = BeforeValidator(_sequence)
@@ -369,18 +317,33 @@ Names = Annotated[tuple[Name, ...] | None, read_by(_names), WithJsonSchema(_NAME
 Signal = Annotated[str, BeforeValidator(_signal)]
 Signals = Annotated[tuple[Signal, ...], Sequence, AfterValidator(_distinct)]
 Counts = Annotated[tuple[Count, ...], Field(max_length=256), BeforeValidator(_numbers)]
-Unroll = Annotated[PositiveInt | Literal["episode"], read_by(_unroll)]
-Size = Annotated[PositiveInt | Annotated[tuple[PositiveInt, ...], Field(max_length=4)] | None, read_by(_size)]
+Unroll = Annotated[Count | Literal["episode"], _in_words("a whole number of ticks from 1, or 'episode'")]
+Size = Annotated[
+    Count | Annotated[tuple[Count, ...], Field(min_length=1, max_length=4)] | None,
+    AfterValidator(_alone),
+    _in_words(
+        "a whole number from 1, or up to four of them, such as [tokens, features] or [channels, height, width]"
+    ),
+]
 Key = Annotated[int | str, read_by(_key)]
 HeadModule = Annotated[Callable[..., Any] | None, PlainValidator(_head), WithJsonSchema({"type": "null"})]
 """A torch module, or a factory of one; from Python only."""
 ParameterNames = Annotated[Mapping[str, str], read_by(_parameter_names)]
-Learn = Annotated[bool | float, read_by(_learn)]
-_Steps = Annotated[int, Field(ge=0, le=LONGEST_DELAY)]
-Delay = Annotated[_Steps | tuple[_Steps, _Steps] | Literal["auto"], read_by(_delay)]
-Acts = Annotated[bool | str, read_by(_acts)]
+_Probability = Annotated[Real, Field(gt=0, le=1)]
+Learn = Annotated[StrictBool | _Probability, _in_words("true, false or a probability above 0 and at most 1")]
+_Steps = Annotated[int, Field(ge=0, le=LONGEST_DELAY), BeforeValidator(whole)]
+Delay = Annotated[
+    _Steps | Annotated[tuple[_Steps, ...], Field(min_length=1, max_length=2)] | Literal["auto"],
+    AfterValidator(_alone),
+    _in_words(f"a whole number of steps from 0 to {LONGEST_DELAY}, [there, back] or {AUTO}"),
+]
+Acts = Annotated[StrictBool | Signal, _in_words("true or the name of a part of the action")]
 Rewards = Annotated[Mapping[str, float] | None, read_by(_rewards)]
-Align = Annotated[str | bool | None, read_by(_align)]
+Align = Annotated[
+    StrictBool | str | None,
+    AfterValidator(lambda align: align or None),
+    _in_words("true or a channel such as 'a->b'"),
+]
 
 
 class Spec(BaseModel):

@@ -72,9 +72,13 @@ CHANGED: list[tuple[str, Any, str]] = [
     ("training.steps", 10**30, ": is too large: a number of 100 bits"),
     ("training.optimiser.lr", float("inf"), ": must be a finite number, not inf"),
     ("training.optimiser.lr", "1e-3", ": must be a number, not the word '1e-3'"),
-    ("channels[0].size", "big", ": must be a whole number, not the word 'big'"),
-    ("channels[0].size", [1, 2, 3, 4, 5], ": must be a whole number, or up to four of them, such as"),
-    ("agents.a.clock.unroll", "epsiode", ": must be a whole number of ticks or 'episode', not 'epsiode'"),
+    ("channels[0].size", "big", ": must be a whole number from 1, or up to four"),
+    ("channels[0].size", [1, 2, 3, 4, 5], ": must be a whole number from 1, or up to four of them, such as"),
+    (
+        "agents.a.clock.unroll",
+        "epsiode",
+        ": must be a whole number of ticks from 1, or 'episode', not the word 'epsiode'",
+    ),
     ("agents.a.clock", {"period": 4, "phase": 4}, ".phase: must be from -4 to 3 for period 4, not 4"),
     # schedules, gradients, networks
     (
@@ -310,7 +314,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (slow({"read": "concat", "size": 3}, b={"fan_in": "sum"}), "channels[0].read: concat concatenates"),
     (slow({"read": "concat"}, a={"clock": {"period": 3}}), "channels[0].read: concat needs the same"),
     (slow({}, a={"observes": ["image", "age"]}), "agents.a.observes: 'age' is the age of incoming"),
-    (slow({"link": {"delay": [0, -1]}}), "channels[0].link.delay: must be at least 0, not -1"),
+    (
+        slow({"link": {"delay": [0, -1]}}),
+        "channels[0].link.delay: must be a whole number of steps from 0 to 1024, [there, back] or auto, not [0, -1]",
+    ),
     (
         slow({"link": {"delay": [0, 2]}, "gradient": {"trace": 0.5}}, b={"clock": {}}),
         ("channels[0].gradient.trace: needs the receiver's learning signal at the same step, but the link"),

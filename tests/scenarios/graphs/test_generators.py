@@ -222,7 +222,11 @@ CHAIN = {"kind": "chain", "agents": 3}
         ),
         (CHAIN, {"agent": {"deal": {}}}, "4: agent.deal: must be a list of agents' keys, not {}"),
         (CHAIN, {"agent": {"deal": [{}, 3]}}, "4: agent.deal[1]: must be a mapping of keys, not 3"),
-        (CHAIN, {"channel": {"link": {"delay": -1}}}, "5: channel.link.delay: must be at least 0, not -1"),
+        (
+            CHAIN,
+            {"channel": {"link": {"delay": -1}}},
+            "5: channel.link.delay: must be a whole number of steps from 0 to 1024, [there, back] or auto, not -1",
+        ),
         (
             CHAIN,
             {"agents": {"n1": {}}},
