@@ -7,9 +7,9 @@ variants.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from functools import partial, wraps
-from typing import Any, TypeVar
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from itertools import product
+from typing import TypeVar
 
 from antiphon.errors import suggest
 from antiphon.extensions import name_of
@@ -28,7 +28,7 @@ from antiphon.scenarios.relations import (
 from antiphon.scenarios.ties import rule_27c_ties
 from antiphon.spec import Spec, plain
 
-__all__ = ["AGE", "STATES", "WHOLE", "check"]
+__all__ = ["AGE", "OF_AGENTS", "OF_CHANNELS", "OF_SEVERAL", "STATES", "check"]
 
 AGE = "age"
 """Observation of the age of each message read, in periods of its sender."""
@@ -525,42 +525,32 @@ def rule_14_locked_window(scene: Relations) -> Iterator[DocumentError]:
 
 # --- all ------------------------------------------------------------------------------------------------------
 
-Check = Callable[[Relations], Iterator[DocumentError]]
-
-
-def _of_each(kind: str, check_one: Callable[[Relations, Any], Iterator[Problem]]) -> Check:
-    """Return a check of every channel, or of every agent by name."""
-
-    @wraps(check_one)
-    def check_all(scene: Relations) -> Iterator[DocumentError]:
-        for key, part in (
-            enumerate(scene.channels) if kind == "channels" else zip(scene.agents, scene.agents, strict=True)
-        ):
-            for place, message in check_one(scene, part):
-                yield DocumentError((kind, key, *_keys(place)), message)
-
-    return check_all
-
-
-_of_channels, _of_agents = partial(_of_each, "channels"), partial(_of_each, "agents")
-
-
-def _keys(place: str) -> Path:
-    return tuple(int(key) if key.isdecimal() else key for key in place.split(".") if key)
-
-
-_NAMES: tuple[Check, ...] = (channel_ends, rule_27_readout)
-"""Checks that all others rely on."""
-WHOLE: tuple[Check, ...] = (
-    rule_37_acting,
-    *map(_of_agents, (rule_37_policy, rule_39_goal, rule_28_inputs, rule_21_align, rule_14_window)),
-    *map(_of_channels, (rule_26b_sampled, rule_20_state, rule_12_gradient_of_states, rule_26_size)),
-    *(rule_26_port, rule_27a_share, rule_42_passes, rule_13_zero_delay_cycle, rule_3_discount, rule_11_cycle),
-    *(rule_14_locked_window, rule_27c_ties),
-    *map(_of_channels, (rule_16_locked, rule_18_unlocked, rule_9_gradient, rule_23_context)),
-    *map(_of_channels, (rule_10_feedback, rule_11_at_once, rule_18_read)),
+OF_AGENTS = (rule_37_policy, rule_39_goal, rule_28_inputs, rule_21_align, rule_14_window)
+"""Checks of the relations and an agent's name."""
+OF_CHANNELS = (
+    *(
+        rule_26b_sampled,
+        rule_20_state,
+        rule_12_gradient_of_states,
+        rule_26_size,
+        rule_16_locked,
+        rule_18_unlocked,
+    ),
+    *(rule_9_gradient, rule_23_context, rule_10_feedback, rule_11_at_once, rule_18_read),
 )
-"""Checks of a scenario whose names lead somewhere."""
+"""Checks of the relations and a channel."""
+OF_SEVERAL = (
+    *(
+        rule_37_acting,
+        rule_26_port,
+        rule_27a_share,
+        rule_42_passes,
+        rule_13_zero_delay_cycle,
+        rule_3_discount,
+    ),
+    *(rule_11_cycle, rule_14_locked_window, rule_27c_ties),
+)
+"""Checks of the relations."""
 
 
 def check(scenario: Graph) -> None:
@@ -570,5 +560,22 @@ def check(scenario: Graph) -> None:
         DocumentError: The first problem, with the others.
     """
     scene = Relations(scenario)
-    for checks in (_NAMES, WHOLE):
-        Problems(problem for check_one in checks for problem in check_one(scene)).raise_any()
+    Problems(
+        [*channel_ends(scene), *rule_27_readout(scene)]
+    ).raise_any()  # all others rely on names that are there
+    Problems(_problems(scene)).raise_any()
+
+
+def _problems(scene: Relations) -> Iterator[DocumentError]:
+    for check_agent, name in product(OF_AGENTS, scene.agents):
+        for place, message in check_agent(scene, name):
+            yield DocumentError(("agents", name, *_keys(place)), message)
+    for check_channel, (number, channel) in product(OF_CHANNELS, enumerate(scene.channels)):
+        for place, message in check_channel(scene, channel):
+            yield DocumentError(("channels", number, *_keys(place)), message)
+    for check_several in OF_SEVERAL:
+        yield from check_several(scene)
+
+
+def _keys(place: str) -> Path:
+    return tuple(int(key) if key.isdecimal() else key for key in place.split(".") if key)
