@@ -91,13 +91,7 @@ def run(
     mode: options.Mode = None,
     ray: options.Ray = None,
     jobs: options.Jobs = None,
-    cluster: Annotated[
-        str | None,
-        options.text(
-            "PROFILE",
-            "Run in virtual time on a simulated cluster: two-cores, datacentre-100, continents-1000 or a YAML file.",
-        ),
-    ] = None,
+    cluster: options.Cluster = None,
     checkpoint_every: options.CheckpointEvery = None,
     json: options.Json = False,
 ) -> int:
