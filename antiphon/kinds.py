@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Kind",
+    "KindName",
     "KindSpec",
     "Options",
     "attributes_in",
@@ -116,6 +117,8 @@ def _options_of_factory(factory: Callable[..., Any], given: tuple[str, ...], fir
 
 Kind = Annotated[str | Callable[..., Any], SkipValidation, WithJsonSchema({"type": "string"})]
 """The kind of a section, which chooses the section's spec and is checked there: a name, or from Python a user's object."""
+KindName = Annotated[str, SkipValidation, WithJsonSchema({"type": "string"})]
+"""The same, of sections whose code asks for antiphon's own kinds by name."""
 
 
 class KindSpec(Spec):

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, WrapValidator, model_validator
 
 from antiphon.extensions import Catalogue, name_of
-from antiphon.kinds import Kind, KindSpec
+from antiphon.kinds import Kind, KindName, KindSpec
 from antiphon.problems import MISSING, DocumentError, Path, Problems, show_value
 from antiphon.scenarios.training import OptimiserSpec
 from antiphon.spec import Acts, Align, Count, Learn, Name, OrObject, Rewards, Signal, Signals, Spec, Unroll
@@ -42,7 +42,7 @@ class NetworkSpec(KindSpec, sections=("network",)):
             registered name.
     """
 
-    kind: Kind = "mlp"
+    kind: KindName = "mlp"
 
     point = "network"
     bare: ClassVar[str | None] = "kind"

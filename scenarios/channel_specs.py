@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from antiphon.kinds import Kind, KindSpec
+from antiphon.kinds import Kind, KindName, KindSpec
 from antiphon.problems import DocumentError, show_value
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
 from antiphon.spec import Count, Delay, Key, Name, Signals, Size, Spec, channel_name, channel_slug
@@ -197,7 +197,7 @@ class SampleSpec(KindSpec, sections=("sample",)):
             deviations. The sender's policy objective trains `reinforce` and `gaussian`.
     """
 
-    kind: Kind
+    kind: KindName
 
     point = "sample"
     bare: ClassVar[str | None] = "kind"

@@ -12,6 +12,8 @@ import antiphon
 from antiphon import ScenarioError
 from antiphon.comms.symbols import MessageSampler
 from antiphon.kinds import kinds_of, own_keys_of
+from antiphon.scenarios import NetworkSpec
+from antiphon.scenarios.channel_specs import SampleSpec
 from antiphon.telemetry import Recorder
 from antiphon.testing import check
 
@@ -182,3 +184,8 @@ def test_a_kind_without_a_point_is_refused() -> None:
         check(Random)
     with pytest.raises(ScenarioError, match="check: unknown extension point 'gradeint'"):
         check(Random, point="gradeint")
+
+
+def test_a_class_may_be_the_kind_of_every_section() -> None:
+    assert NetworkSpec.model_validate({"kind": Small, "width": 3}).options == {"width": 3}
+    assert SampleSpec.model_validate({"kind": Rounded, "steps": 3}).options == {"steps": 3}
