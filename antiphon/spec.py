@@ -59,6 +59,7 @@ __all__ = [
     "channel_name",
     "channel_slug",
     "defaults",
+    "distinct",
     "fail",
     "frozen_data",
     "name_problem",
@@ -186,7 +187,8 @@ def _numbers(value: object) -> tuple[object, ...]:
     return _sequence(value)
 
 
-def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
+def distinct(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse names that are given twice."""
     if len(set(values)) < len(values):
         twice = next(value for value, count in Counter(values).items() if count > 1)
         fail(f"names {twice!r} twice")
@@ -199,7 +201,7 @@ def _names(value: object) -> tuple[str, ...] | None:
     names = (value,) if isinstance(value, str) else _sequence(value)
     if not names:
         fail("is an empty list; leave it out, or name an agent")
-    return _distinct(tuple(_name(name) for name in names))
+    return distinct(tuple(_name(name) for name in names))
 
 
 def _key(value: object) -> int | str:
@@ -210,22 +212,6 @@ def _key(value: object) -> int | str:
     if number < 0:
         fail(f"must be at least 0, not {number}")
     return number
-
-
-def _rewards(value: object) -> Mapping[str, float] | None:
-    if value is None:
-        return None
-    if not isinstance(value, Mapping):
-        return FrozenMap({_signal(value): 1.0})
-    if not value:
-        fail("is empty; leave it out, or name a reward")
-    weights = {}
-    for name, weight in value.items():
-        try:
-            weights[_signal(name)] = _real(weight)
-        except DocumentError as error:
-            raise error.under((str(name),)) from None
-    return FrozenMap(weights)
 
 
 def frozen_data(value: object, path: Path = ()) -> Any:
@@ -258,21 +244,6 @@ def _frozen_items(mapping: Mapping[Any, Any], path: Path) -> Iterator[tuple[str,
         if not isinstance(key, str) or "$" in key:
             raise DocumentError(path, f"{show_value(key)} is not a key; keys are words")
         yield str(key), frozen_data(item, (*path, str(key)))
-
-
-def _head(value: object) -> object:
-    if value is not None and not callable(value):
-        fail(f"must be a torch module or a factory, from Python, not {show_value(value)}; leave it out")
-    return value
-
-
-def _parameter_names(value: object) -> Mapping[str, str]:
-    if not isinstance(value, Mapping):
-        fail(f"must be a mapping of the network's parameters to 'agent.parameter', not {show_value(value)}")
-    for ours, theirs in value.items():
-        if not (isinstance(ours, str) and isinstance(theirs, str) and "." in theirs):
-            fail(f"{show_value(ours)} must name 'agent.parameter', not {show_value(theirs)}")
-    return FrozenMap(value)
 
 
 _STRICT: Mapping[type, Callable[[object], object]] = {
@@ -315,7 +286,7 @@ Real = Annotated[float, BeforeValidator(_real)]
 Name = Annotated[str, PlainValidator(_name), WithJsonSchema(_NAME_SCHEMA)]
 Names = Annotated[tuple[Name, ...] | None, read_by(_names), WithJsonSchema(_NAMES_SCHEMA)]
 Signal = Annotated[str, BeforeValidator(_signal)]
-Signals = Annotated[tuple[Signal, ...], Sequence, AfterValidator(_distinct)]
+Signals = Annotated[tuple[Signal, ...], Sequence, AfterValidator(distinct)]
 Counts = Annotated[tuple[Count, ...], Field(max_length=256), BeforeValidator(_numbers)]
 Unroll = Annotated[Count | Literal["episode"], _in_words("a whole number of ticks from 1, or 'episode'")]
 Size = Annotated[
@@ -326,9 +297,17 @@ Size = Annotated[
     ),
 ]
 Key = Annotated[int | str, read_by(_key)]
-HeadModule = Annotated[Callable[..., Any] | None, PlainValidator(_head), WithJsonSchema({"type": "null"})]
+HeadModule = Annotated[
+    Callable[..., Any] | None,
+    WithJsonSchema({"type": "null"}),
+    _in_words("a torch module or a factory, from Python; leave it out"),
+]
 """A torch module, or a factory of one; from Python only."""
-ParameterNames = Annotated[Mapping[str, str], read_by(_parameter_names)]
+ParameterNames = Annotated[
+    dict[str, Annotated[str, Field(pattern=r"\.")]],
+    AfterValidator(FrozenMap),
+    _in_words("a mapping of the network's parameters to 'agent.parameter'"),
+]
 _Probability = Annotated[Real, Field(gt=0, le=1)]
 Learn = Annotated[StrictBool | _Probability, _in_words("true, false or a probability above 0 and at most 1")]
 _Steps = Annotated[int, Field(ge=0, le=LONGEST_DELAY), BeforeValidator(whole)]
@@ -338,7 +317,10 @@ Delay = Annotated[
     _in_words(f"a whole number of steps from 0 to {LONGEST_DELAY}, [there, back] or {AUTO}"),
 ]
 Acts = Annotated[StrictBool | Signal, _in_words("true or the name of a part of the action")]
-Rewards = Annotated[Mapping[str, float] | None, read_by(_rewards)]
+Rewards = Annotated[
+    Annotated[dict[Signal, Real], Field(min_length=1), AfterValidator(FrozenMap)] | None,
+    BeforeValidator(lambda reward: {reward: 1.0} if isinstance(reward, str) else reward),
+]
 Align = Annotated[
     StrictBool | str | None,
     AfterValidator(lambda align: align or None),

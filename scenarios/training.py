@@ -14,7 +14,7 @@ from antiphon.errors import suggest
 from antiphon.extensions import Catalogue, is_built_in
 from antiphon.kinds import Kind, KindSpec
 from antiphon.problems import Path, kind_of, show_value
-from antiphon.spec import Count, FrozenMap, Sequence, Spec, accepted_keys, fail, name_problem
+from antiphon.spec import Count, FrozenMap, Sequence, Spec, accepted_keys, distinct, fail, name_problem
 
 __all__ = [
     "OF_AGENTS",
@@ -262,13 +262,7 @@ def _metric(value: object) -> str:
 
 def _metrics(value: object) -> tuple[str, ...]:
     """Read several metrics, or one."""
-    listed = tuple(_metric(item) for item in (value if isinstance(value, list | tuple) else [value]))
-    before = set()
-    for metric in listed:
-        if metric in before:
-            fail(f"names {metric!r} twice")
-        before.add(metric)
-    return listed
+    return distinct(tuple(map(_metric, value if isinstance(value, list | tuple) else [value])))
 
 
 Metric = Annotated[str, PlainValidator(_metric)]
