@@ -372,8 +372,8 @@ class Spec(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _strictly(cls, value: Any, info: ValidationInfo) -> Any:
-        check = _checks_of_plain_fields(cls).get(str(info.field_name))
-        return value if check is None or value is None else check(value)
+        check, optional = _checks_of_plain_fields(cls).get(str(info.field_name), (None, False))
+        return value if check is None or (optional and value is None) else check(value)
 
     @model_validator(mode="before")
     @classmethod
@@ -411,8 +411,8 @@ class Spec(BaseModel):
 
 
 @cache
-def _checks_of_plain_fields(spec: type[Spec]) -> dict[str, Callable[[object], object]]:
-    """Return what reads the fields that have a plain type, or such a type or None, and no validator of their own."""
+def _checks_of_plain_fields(spec: type[Spec]) -> dict[str, tuple[Callable[[object], object], bool]]:
+    """Return what reads the fields that have a plain type and no validator of their own, each with whether it may be None."""
     found = {}
     for name, field in spec.model_fields.items():
         parts = [part for part in get_args(field.annotation) if part is not type(None)]
@@ -421,7 +421,7 @@ def _checks_of_plain_fields(spec: type[Spec]) -> dict[str, Callable[[object], ob
         metadata = [*field.metadata, *getattr(annotation, "__metadata__", ())]
         plain: Any = getattr(annotation, "__origin__", None) or annotation
         if not any(hasattr(one, "__get_pydantic_core_schema__") for one in metadata) and plain in _STRICT:
-            found[name] = _STRICT[plain]
+            found[name] = _STRICT[plain], optional
     return found
 
 

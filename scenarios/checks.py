@@ -567,14 +567,14 @@ def check(scenario: Graph) -> None:
 
 
 def _problems(scene: Relations) -> Iterator[DocumentError]:
+    for check_several in OF_SEVERAL:
+        yield from check_several(scene)
     for check_agent, name in product(OF_AGENTS, scene.agents):
         for place, message in check_agent(scene, name):
             yield DocumentError(("agents", name, *_keys(place)), message)
     for check_channel, (number, channel) in product(OF_CHANNELS, enumerate(scene.channels)):
         for place, message in check_channel(scene, channel):
             yield DocumentError(("channels", number, *_keys(place)), message)
-    for check_several in OF_SEVERAL:
-        yield from check_several(scene)
 
 
 def _keys(place: str) -> Path:

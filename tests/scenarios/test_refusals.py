@@ -53,6 +53,7 @@ CHANGED: list[tuple[str, Any, str]] = [
     ("agents", {1: {}}, ".1: a name is a word, not 1; put it in quotes"),
     ("channels[0].to", 1, ": a name is a word, not 1; put it in quotes"),
     ("channels[0].key", "a b", ": 'a b' is not a name; use letters, digits, '_' and '-'"),
+    ("training.sweep", None, ": must be true or false, not null"),
     ("agents.a.learn", 0, ": must be true, false or a probability above 0 and at most 1, not 0"),
     (
         "training.on_divergence",
