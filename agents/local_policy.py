@@ -30,7 +30,7 @@ __all__ = ["LocalPolicyGradient"]
 @final
 @gradient("local_policy")
 class LocalPolicyGradient(Predictor):
-    """A policy on the message and its context, whose parameters start at zero.
+    """SG = d(-A log π(a))/dm of a policy π on m and c, trained by -A log π(a) with returned action a and advantage A.
 
     An example is a message with the actions and advantages (constants) of the ticks that read it: its loss is the sum over
     these ticks, a mean over the batch.

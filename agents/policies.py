@@ -24,7 +24,7 @@ from antiphon.agents.distributions import Distribution
 from antiphon.agents.objectives import AnyObjective
 from antiphon.comms.backward_requests import constant
 from antiphon.nets.per_member import PerMember, scaled, to_rows
-from antiphon.spec import Count, IsReal
+from antiphon.spec import Count
 
 __all__ = [
     "Advantages",
@@ -417,8 +417,8 @@ class RewardOptions(kinds.Options):
         entropy: Weight of the entropy bonus.
     """
 
-    discount: Annotated[float, Field(ge=0, le=1), IsReal] = 0.99
-    entropy: Annotated[float, Field(ge=0), IsReal] = 0.01
+    discount: Annotated[float, Field(ge=0, le=1)] = 0.99
+    entropy: Annotated[float, Field(ge=0)] = 0.01
 
 
 @extensions.objective("reinforce")
@@ -445,8 +445,8 @@ class A2c(PolicyObjective):
             normalise: `returns`: values predict returns normalised by their running mean and deviation.
         """
 
-        trace: Annotated[float, Field(ge=0, le=1), IsReal] = 0.95
-        value: Annotated[float, Field(ge=0), IsReal] = 0.5
+        trace: Annotated[float, Field(ge=0, le=1)] = 0.95
+        value: Annotated[float, Field(ge=0)] = 0.5
         normalise: Literal["returns", "none"] = "returns"
 
 
@@ -465,6 +465,6 @@ class Ppo(PolicyObjective):
             minibatches: Minibatches, parts of the environments, in each pass after the first.
         """
 
-        clip: Annotated[float, Field(gt=0), IsReal] = 0.2
+        clip: Annotated[float, Field(gt=0)] = 0.2
         epochs: Count = 4
         minibatches: Count = 4

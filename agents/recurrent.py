@@ -27,7 +27,7 @@ from antiphon.agents.network import (
 )
 from antiphon.nets.layers import transported
 from antiphon.nets.recurrent import Cell, combine
-from antiphon.spec import Count, Counts, IsReal
+from antiphon.spec import Count, Counts
 
 __all__ = ["Recurrent"]
 
@@ -51,7 +51,7 @@ class Recurrent(HeadedNetwork):
         norm: Normalisation of the encoder's layers: `batch`, `layer` or `none`.
         activation: Activation of the encoder's layers: `relu`, `tanh`, `gelu` or `identity`.
         cell_norm: Normalisation of the cell's inputs: `none`, `layer` or `batch`.
-        leak: Weight of the new activation in a leaky unit.
+        rate: Weight of the new activation in a leaky unit.
     """
 
     class Options(HiddenOptions):
@@ -77,12 +77,12 @@ class Recurrent(HeadedNetwork):
         norm: str = "layer",
         activation: str = "relu",
         cell_norm: str = "none",
-        leak: float = 0.5,
+        rate: float = 0.5,
     ) -> None:
         super().__init__((features_of(input_shape),), heads)
         self.encoder = Mlp(input_shape, encoder, (), norm=norm, activation=activation)
         (inputs,) = self.encoder.trunk_shape()
-        self.cell = Cell(kind=kind, inputs=inputs, size=size, norm=cell_norm, leak=leak)
+        self.cell = Cell(kind=kind, inputs=inputs, size=size, norm=cell_norm, leak=rate)
         self.state_size = self.cell.state_size
 
     def trunk_shape(self) -> tuple[int, ...]:
@@ -162,7 +162,7 @@ class LeakyRecurrent(Recurrent):
         """Keys of leaky units.
 
         Attributes:
-            leak: Weight of the new activation in each tick's state.
+            rate: Weight of the new activation in each tick's state.
         """
 
-        leak: Annotated[float, Field(gt=0, le=1), IsReal] = 0.5
+        rate: Annotated[float, Field(gt=0, le=1)] = 0.5

@@ -10,19 +10,17 @@ from __future__ import annotations
 
 import inspect
 import re
-import types
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NoReturn, Self, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NoReturn, Self
 
 from pydantic import (
     ConfigDict,
     PlainValidator,
+    SkipValidation,
     ValidationError,
-    ValidationInfo,
     WithJsonSchema,
     create_model,
-    field_validator,
     model_validator,
 )
 
@@ -30,17 +28,18 @@ from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import Catalogue, imported, is_built_in, name_of, registered
 from antiphon.moved_keys import moved_key, new_name
 from antiphon.problems import MISSING, DocumentError, Problems, kind_of, show_value, translate
-from antiphon.spec import Spec, accepted_keys, fail, frozen_data, strict
+from antiphon.spec import Spec, accepted_keys, fail, frozen_data
 from antiphon.spellings import spelled
 
 if TYPE_CHECKING:
-    from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+    from pydantic import GetJsonSchemaHandler
     from pydantic_core import core_schema
 
 __all__ = [
+    "Kind",
+    "KindName",
     "KindSpec",
     "Options",
-    "Registered",
     "attributes_in",
     "fitting",
     "kinds_of",
@@ -80,26 +79,6 @@ class Options(Spec):
     Fields of plain types (`int`, `float`, `bool`, `str`, tuples) are strict: `width: "32"` is refused.
     """
 
-    @field_validator("*", mode="before")
-    @classmethod
-    def _strictly(cls, value: Any, info: ValidationInfo) -> Any:
-        plain = _plain_types(cls).get(str(info.field_name))
-        return value if plain is None or value is None else strict(plain, value)
-
-
-@cache
-def _plain_types(options: type[Spec]) -> dict[str, type]:
-    """Return the types of fields that have a plain one and no validator of their own."""
-    found: dict[str, type] = {}
-    for name, field in options.model_fields.items():
-        validated = any(type(one).__module__ != "annotated_types" for one in field.metadata)
-        several = get_args(field.annotation) if isinstance(field.annotation, types.UnionType) else ()
-        annotation = several[0] if len(several) == 2 and several[1] is types.NoneType else field.annotation
-        plain = get_origin(annotation) or annotation
-        if isinstance(plain, type) and not validated:
-            found[name] = plain
-    return found
-
 
 class _OpenOptions(Options):
     """Any keys: of a factory whose signature takes all of them, or is not known."""
@@ -136,32 +115,10 @@ def _options_of_factory(factory: Callable[..., Any], given: tuple[str, ...], fir
     return create_model(f"{name_of(factory)}Options", __base__=base, **fields)  # type: ignore[call-overload,no-any-return]
 
 
-class Registered:
-    """Annotation of a field that names something of an extension point or, from Python only, is a user's object.
-
-    Args:
-        point: The extension point.
-        extra: Names that are no factory's: those that stand for none at all.
-    """
-
-    def __init__(self, point: str, extra: tuple[str, ...] = ()) -> None:
-        self.point, self.extra = point, extra
-
-    def __get_pydantic_core_schema__(self, _: Any, __: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        from pydantic_core import core_schema
-
-        return core_schema.no_info_plain_validator_function(self.checked)
-
-    def __get_pydantic_json_schema__(self, _: Any, __: Any) -> dict[str, Any]:
-        own = [name for name in Catalogue(self.point) if is_built_in(self.point, name)]
-        return {"anyOf": [{"enum": [*own, *self.extra], "type": "string"}, {"type": "string"}]}
-
-    def checked(self, value: object) -> object:
-        """Return a name that is known, or an object; DocumentError for all else."""
-        known = Catalogue(self.point)
-        if callable(value) or (isinstance(value, str) and (value in self.extra or value in known)):
-            return value
-        fail(f"unknown kind {show_value(value)}{suggest(str(value), [*known, *self.extra])}")
+Kind = Annotated[str | Callable[..., Any], SkipValidation, WithJsonSchema({"type": "string"})]
+"""The kind of a section, which chooses the section's spec and is checked there: a name, or from Python a user's object."""
+KindName = Annotated[str, SkipValidation, WithJsonSchema({"type": "string"})]
+"""The same, of sections whose code asks for antiphon's own kinds by name."""
 
 
 class KindSpec(Spec):
@@ -169,6 +126,8 @@ class KindSpec(Spec):
 
     point: ClassVar[str]
     """The extension point of its kinds."""
+    none: ClassVar[tuple[str, ...]] = ()
+    """Names that stand for no kind at all."""
     section: ClassVar[type[KindSpec]]
     """The spec with the keys of every kind."""
     sources: ClassVar[tuple[Any, ...]] = ()
@@ -190,7 +149,7 @@ class KindSpec(Spec):
 
     def __new__(cls, /, **data: Any) -> Self:
         kind = data.get("kind", cls.model_fields["kind"].default)
-        chosen = cls if cls.closed or (kind is ...) else cls._chosen(kind)
+        chosen = cls if cls.closed or (kind is ...) else cls.spec_of(kind)
         return super().__new__(chosen)
 
     @classmethod
@@ -200,23 +159,18 @@ class KindSpec(Spec):
         Raises:
             DocumentError: There is no such kind, or a factory has a parameter that is a key of the section already.
         """
-        registered = next(one for one in cls.model_fields["kind"].metadata if isinstance(one, Registered))
-        registered.checked(kind)
+        known = Catalogue(cls.point)
+        if not (callable(kind) or (isinstance(kind, str) and (kind in cls.none or kind in known))):
+            message = f"unknown kind {show_value(kind)}{suggest(str(kind), [*known, *cls.none])}"
+            raise DocumentError(("kind",), message)
         if not isinstance(kind, str):
             return _joined(cls, None, kind)
         try:
-            return _joined(cls, kind, None if kind in registered.extra else Catalogue(cls.point)[kind])
+            return _joined(cls, kind, None if kind in cls.none else known[kind])
         except DocumentError:
             raise
         except ScenarioError as error:  # of a package that cannot be loaded
             raise DocumentError(("kind",), str(error)) from None
-
-    @classmethod
-    def _chosen(cls, kind: object) -> type[Self]:
-        try:
-            return cls.spec_of(kind)
-        except DocumentError as error:
-            raise error.under(() if error.path else ("kind",)) from None
 
     @model_validator(mode="wrap")
     @classmethod
@@ -234,7 +188,7 @@ class KindSpec(Spec):
         field = cls.model_fields["kind"]
         if "kind" not in keys and field.is_required():
             cls._without_kind(keys)
-        return cls._chosen(keys.get("kind", field.default)).model_validate(keys)
+        return cls.spec_of(keys.get("kind", field.default)).model_validate(keys)
 
     @classmethod
     def _without_kind(cls, keys: Mapping[str, Any]) -> NoReturn:
@@ -336,7 +290,10 @@ def _joined(section: type[KindSpec], name: str | None, source: Any) -> type[Any]
     options = _options_of(section.point, name, source)
     taken = [key for key in options.model_fields if key in section.model_fields or hasattr(section, key)]
     if taken:
-        fail(f"{name_of(source)} has a parameter {taken[0]!r}, which is a key of every {point}; rename it")
+        message = (
+            f"{name_of(source)} has a parameter {taken[0]!r}, which is a key of every {point}; rename it"
+        )
+        raise DocumentError(("kind",), message)
     users: type[Options] = options if runner is source else runner.Options
     bases = (section,) if options is Options else (options, section)
     if users is not options and users is not Options:

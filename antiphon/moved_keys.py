@@ -8,6 +8,11 @@ from typing import Any
 __all__ = ["moved_key", "new_name"]
 
 
+def _advanced(keys: Mapping[str, Any]) -> str:
+    given = keys["advanced"] if isinstance(keys["advanced"], Mapping) else ("on_divergence", "sweep")
+    return f"write its keys in training itself: {', '.join(f'{key}: …' for key in given)}"
+
+
 def _apply(keys: Mapping[str, Any]) -> str:
     if keys["apply"] is True:
         return "leave it out"
@@ -16,6 +21,11 @@ def _apply(keys: Mapping[str, Any]) -> str:
 
 def _deviation(keys: Mapping[str, Any]) -> str:
     return "write noise" if "kind" in keys else "write kind: gaussian, noise: …"
+
+
+def _known_to(keys: Mapping[str, Any]) -> str:
+    given = keys["known_to"] if isinstance(keys["known_to"], Mapping) else {"SIGNAL": "adjacent"}
+    return f"write split: {{{', '.join(f'{signal}: {who}' for signal, who in given.items())}}}"
 
 
 def _symbols(keys: Mapping[str, Any]) -> str:
@@ -42,8 +52,8 @@ _RENAMED: Mapping[str, Mapping[str, str]] = {
     "DivergenceSpec": {"bound": "max"},
     "GoalSpec": {"signal": "observes"},
     "GradientSpec": {"filter": "size", "head": "network", "span": "horizon"},
-    "GraphSpec": {"branching": "neighbours", "readouts": "readout"},
-    "NetworkSpec": {"encoder": "hidden", "filter": "size"},
+    "GraphSpec": {"branching": "neighbours", "readouts": "readout", "rewire": "rate"},
+    "NetworkSpec": {"encoder": "hidden", "filter": "size", "leak": "rate"},
     "ObjectiveSpec": {"weight": "scale", "when": "read"},
     "ParameterSpec": {"also": "choices", "help": "description"},
     "RecorderSpec": {"experiment": "project"},
@@ -62,7 +72,7 @@ _REWRITTEN: Mapping[str, Mapping[str, str | Callable[[Mapping[str, Any]], str]]]
     "EnvSpec": {"gymnasium": "write id: gymnasium/ID", "pettingzoo": "write id: pettingzoo/MODULE"},
     "FanInSpec": {"options": _OPTIONS},
     "GradientSpec": {"apply": _apply, "options": _OPTIONS},
-    "GraphSpec": {"prefix": "leave it out; names of generated agents begin with n"},
+    "GraphSpec": {"known_to": _known_to, "prefix": "leave it out; names of generated agents begin with n"},
     "InputSpec": {"options": _OPTIONS},
     "LinkSpec": {"back": "write link: {delay: [there, back]}"},
     "NetworkSpec": {"options": _OPTIONS},
@@ -80,7 +90,8 @@ _REWRITTEN: Mapping[str, Mapping[str, str | Callable[[Mapping[str, Any]], str]]]
     },
     "ScheduleSpec": {"options": _OPTIONS},
     "TrainingSpec": {
-        "bound": "write advanced: {on_divergence: {max: …}}",
+        "advanced": _advanced,
+        "bound": "write on_divergence: {max: …}",
         "keep_best": "write evaluate: {period: …, keep_best: METRIC}",
         "stop": "write evaluate: {period: …, patience: {METRIC: N}}",
         "window_limit": "leave it out; windows may have up to 65,536 steps",

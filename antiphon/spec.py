@@ -9,7 +9,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self, TypeVar, get_args
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self, TypeVar, Union, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -19,10 +20,13 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     PlainValidator,
-    PositiveInt,
+    StrictBool,
     ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
     WithJsonSchema,
     WrapValidator,
+    field_validator,
     model_validator,
 )
 from pydantic_core import core_schema
@@ -37,10 +41,8 @@ __all__ = [
     "Align",
     "Count",
     "Counts",
-    "Flag",
     "FrozenMap",
     "HeadModule",
-    "IsReal",
     "Key",
     "Name",
     "Names",
@@ -52,19 +54,19 @@ __all__ = [
     "Signals",
     "Size",
     "Spec",
-    "Text",
     "Unroll",
-    "Whole",
     "accepted_keys",
     "channel_name",
     "channel_slug",
     "defaults",
+    "distinct",
     "fail",
     "frozen_data",
     "name_problem",
     "plain",
+    "read_by",
     "section_of",
-    "strict",
+    "whole",
     "written_key",
 ]
 
@@ -123,7 +125,8 @@ def fail(message: str) -> NoReturn:
     raise DocumentError((), message)
 
 
-def _whole(value: object) -> int:
+def whole(value: object) -> int:
+    """Read a whole number."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         fail(f"must be a whole number, not {kind_of(value)}")
     number = int(value.__index__())
@@ -184,7 +187,8 @@ def _numbers(value: object) -> tuple[object, ...]:
     return _sequence(value)
 
 
-def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
+def distinct(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Refuse names that are given twice."""
     if len(set(values)) < len(values):
         twice = next(value for value, count in Counter(values).items() if count > 1)
         fail(f"names {twice!r} twice")
@@ -197,103 +201,17 @@ def _names(value: object) -> tuple[str, ...] | None:
     names = (value,) if isinstance(value, str) else _sequence(value)
     if not names:
         fail("is an empty list; leave it out, or name an agent")
-    return _distinct(tuple(_name(name) for name in names))
-
-
-def _unroll(value: object) -> int | str:
-    if value == "episode" and isinstance(value, str):
-        return "episode"
-    if isinstance(value, str):
-        fail(f"must be a whole number of ticks or 'episode', not {show_value(value)}")
-    number = _whole(value)
-    if number < 1:
-        fail(f"must be at least 1, not {number}")
-    return number
-
-
-def _size(value: object) -> int | tuple[int, ...] | None:
-    if value is None:
-        return None
-    if isinstance(value, list | tuple):
-        if not 1 <= len(value) <= 4:
-            axes = "or up to four of them, such as [tokens, features] or [channels, height, width]"
-            fail(f"must be a whole number, {axes}, not {show_value(value)}")
-        sizes = tuple(_whole(item) for item in value)
-    else:
-        sizes = (_whole(value),)
-    if min(sizes) < 1:
-        fail(f"must be at least 1, not {show_value(value)}")
-    if max(sizes) > _MOST:
-        fail(f"must be at most {_MOST}, not {show_value(value)}")
-    return sizes if len(sizes) > 1 else sizes[0]
+    return distinct(tuple(_name(name) for name in names))
 
 
 def _key(value: object) -> int | str:
     if isinstance(value, str):
         name = _name(value)
         return int(name) if name.isdecimal() and str(int(name[:16])) == name else name
-    number = _whole(value)
+    number = whole(value)
     if number < 0:
         fail(f"must be at least 0, not {number}")
     return number
-
-
-def _learn(value: object) -> bool | float:
-    if isinstance(value, bool):
-        return value
-    try:
-        number = _real(value)
-    except DocumentError:
-        number = 0.0
-    if not 0 < number <= 1:
-        fail(f"must be true, false or a probability above 0 and at most 1, not {kind_of(value)}")
-    return number
-
-
-def _delay(value: object) -> int | tuple[int, int] | str:
-    if value == AUTO:
-        return AUTO
-    given = value if isinstance(value, list | tuple) else (value,)
-    if len(given) not in (1, 2) or isinstance(value, str):
-        fail(f"must be a number of steps, [there, back] or {AUTO}, not {show_value(value)}")
-    ways = tuple(map(_whole, given))
-    for steps in ways:
-        if not 0 <= steps <= LONGEST_DELAY:
-            bound = "at least 0" if steps < 0 else f"at most {LONGEST_DELAY}"
-            fail(f"must be {bound}, not {steps}")
-    return ways[0] if len(ways) == 1 else (ways[0], ways[1])
-
-
-def _align(value: object) -> str | bool | None:
-    if value is None or isinstance(value, bool):
-        return value or None
-    if isinstance(value, str):
-        return str(value)
-    fail(f"must be true or a channel such as 'a->b', not {show_value(value)}")
-
-
-def _acts(value: object) -> bool | str:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value and "$" not in value:
-        return str(value)
-    fail(f"must be true or the name of a part of the action, not {show_value(value)}")
-
-
-def _rewards(value: object) -> Mapping[str, float] | None:
-    if value is None:
-        return None
-    if not isinstance(value, Mapping):
-        return FrozenMap({_signal(value): 1.0})
-    if not value:
-        fail("is empty; leave it out, or name a reward")
-    weights = {}
-    for name, weight in value.items():
-        try:
-            weights[_signal(name)] = _real(weight)
-        except DocumentError as error:
-            raise error.under((str(name),)) from None
-    return FrozenMap(weights)
 
 
 def frozen_data(value: object, path: Path = ()) -> Any:
@@ -328,73 +246,90 @@ def _frozen_items(mapping: Mapping[Any, Any], path: Path) -> Iterator[tuple[str,
         yield str(key), frozen_data(item, (*path, str(key)))
 
 
-def _head(value: object) -> object:
-    if value is not None and not callable(value):
-        fail(f"must be a torch module or a factory, from Python, not {show_value(value)}; leave it out")
-    return value
-
-
-def _parameter_names(value: object) -> Mapping[str, str]:
-    if not isinstance(value, Mapping):
-        fail(f"must be a mapping of the network's parameters to 'agent.parameter', not {show_value(value)}")
-    for ours, theirs in value.items():
-        if not (isinstance(ours, str) and isinstance(theirs, str) and "." in theirs):
-            fail(f"{show_value(ours)} must name 'agent.parameter', not {show_value(theirs)}")
-    return FrozenMap(value)
-
-
-def strict(kind: type, value: object) -> object:
-    """Return a value of a plain type; DocumentError where it has another one."""
-    check = _STRICT.get(kind)
-    return value if check is None else check(value)
-
-
 _STRICT: Mapping[type, Callable[[object], object]] = {
-    int: _whole,
+    int: whole,
     float: _real,
     bool: _flag,
     str: _text,
     tuple: _sequence,
 }
+"""By plain type what reads a value of it: `width: "32"` is refused."""
 
 
-def _read_by(check: Callable[[object], object]) -> WrapValidator:
+def read_by(check: Callable[[object], object]) -> WrapValidator:
     """Return what reads a value by a function alone; the annotation is of its result, and for the JSON Schema."""
     return WrapValidator(lambda value, _: check(value))
+
+
+def _in_words(words: str) -> WrapValidator:
+    """Return what refuses a value that is of none of several types in one line."""
+
+    def read(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+        try:
+            return validate(value)
+        except ValidationError:
+            fail(f"must be {words}, not {kind_of(value)}")
+
+    return WrapValidator(read)
+
+
+def _alone(value: object) -> object:
+    """Return the item of a sequence of one."""
+    return value[0] if isinstance(value, tuple) and len(value) == 1 else value
 
 
 _NAME_SCHEMA = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
 _NAMES_SCHEMA = {"anyOf": [_NAME_SCHEMA, {"type": "array", "items": _NAME_SCHEMA}, {"type": "null"}]}
 Sequence = BeforeValidator(_sequence)
-Whole = Annotated[int, BeforeValidator(_whole)]
-Count = Annotated[int, Field(ge=1, le=_MOST), BeforeValidator(_whole)]
-IsReal = BeforeValidator(_real)
-Real = Annotated[float, IsReal]
-Flag = Annotated[bool, BeforeValidator(_flag)]
-Text = Annotated[str, BeforeValidator(_text)]
+Count = Annotated[int, Field(ge=1, le=_MOST), BeforeValidator(whole)]
+Real = Annotated[float, BeforeValidator(_real)]
 Name = Annotated[str, PlainValidator(_name), WithJsonSchema(_NAME_SCHEMA)]
-Names = Annotated[tuple[Name, ...] | None, _read_by(_names), WithJsonSchema(_NAMES_SCHEMA)]
+Names = Annotated[tuple[Name, ...] | None, read_by(_names), WithJsonSchema(_NAMES_SCHEMA)]
 Signal = Annotated[str, BeforeValidator(_signal)]
-Signals = Annotated[tuple[Signal, ...], Sequence, AfterValidator(_distinct)]
+Signals = Annotated[tuple[Signal, ...], Sequence, AfterValidator(distinct)]
 Counts = Annotated[tuple[Count, ...], Field(max_length=256), BeforeValidator(_numbers)]
-Unroll = Annotated[PositiveInt | Literal["episode"], _read_by(_unroll)]
+Unroll = Annotated[Count | Literal["episode"], _in_words("a whole number of ticks from 1, or 'episode'")]
 Size = Annotated[
-    PositiveInt | Annotated[tuple[PositiveInt, ...], Field(max_length=4)] | None, _read_by(_size)
+    Count | Annotated[tuple[Count, ...], Field(min_length=1, max_length=4)] | None,
+    AfterValidator(_alone),
+    _in_words(
+        "a whole number from 1, or up to four of them, such as [tokens, features] or [channels, height, width]"
+    ),
 ]
-Key = Annotated[int | str, _read_by(_key)]
-HeadModule = Annotated[Callable[..., Any] | None, PlainValidator(_head), WithJsonSchema({"type": "null"})]
+Key = Annotated[int | str, read_by(_key)]
+HeadModule = Annotated[
+    Callable[..., Any] | None,
+    WithJsonSchema({"type": "null"}),
+    _in_words("a torch module or a factory, from Python; leave it out"),
+]
 """A torch module, or a factory of one; from Python only."""
-ParameterNames = Annotated[Mapping[str, str], _read_by(_parameter_names)]
-Learn = Annotated[bool | float, _read_by(_learn)]
-_Steps = Annotated[int, Field(ge=0, le=LONGEST_DELAY)]
-Delay = Annotated[_Steps | tuple[_Steps, _Steps] | Literal["auto"], _read_by(_delay)]
-Acts = Annotated[bool | str, _read_by(_acts)]
-Rewards = Annotated[Mapping[str, float] | None, _read_by(_rewards)]
-Align = Annotated[str | bool | None, _read_by(_align)]
+ParameterNames = Annotated[
+    dict[str, Annotated[str, Field(pattern=r"\.")]],
+    AfterValidator(FrozenMap),
+    _in_words("a mapping of the network's parameters to 'agent.parameter'"),
+]
+_Probability = Annotated[Real, Field(gt=0, le=1)]
+Learn = Annotated[StrictBool | _Probability, _in_words("true, false or a probability above 0 and at most 1")]
+_Steps = Annotated[int, Field(ge=0, le=LONGEST_DELAY), BeforeValidator(whole)]
+Delay = Annotated[
+    _Steps | Annotated[tuple[_Steps, ...], Field(min_length=1, max_length=2)] | Literal["auto"],
+    AfterValidator(_alone),
+    _in_words(f"a whole number of steps from 0 to {LONGEST_DELAY}, [there, back] or {AUTO}"),
+]
+Acts = Annotated[StrictBool | Signal, _in_words("true or the name of a part of the action")]
+Rewards = Annotated[
+    Annotated[dict[Signal, Real], Field(min_length=1), AfterValidator(FrozenMap)] | None,
+    BeforeValidator(lambda reward: {reward: 1.0} if isinstance(reward, str) else reward),
+]
+Align = Annotated[
+    StrictBool | str | None,
+    AfterValidator(lambda align: align or None),
+    _in_words("true or a channel such as 'a->b'"),
+]
 
 
 class Spec(BaseModel):
-    """An immutable part of a scenario.
+    """An immutable part of a scenario. Fields of plain types (`int`, `float`, `bool`, `str`, tuples) are strict.
 
     Raises:
         ScenarioError: At construction, for invalid fields; one line that names the place.
@@ -434,6 +369,12 @@ class Spec(BaseModel):
         """Return the fields that are written out even where they have their default."""
         return self.written
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _strictly(cls, value: Any, info: ValidationInfo) -> Any:
+        check, optional = _checks_of_plain_fields(cls).get(str(info.field_name), (None, False))
+        return value if check is None or (optional and value is None) else check(value)
+
     @model_validator(mode="before")
     @classmethod
     def _known_keys(cls, data: Any) -> Any:
@@ -467,6 +408,21 @@ class Spec(BaseModel):
         known = [name for name in cls.model_fields if name not in cls.refused]
         meant = section_of(cls, key) or suggest_key(key, [written_key(cls, field) for field in known])
         return f"unknown key {key!r}{meant}"
+
+
+@cache
+def _checks_of_plain_fields(spec: type[Spec]) -> dict[str, tuple[Callable[[object], object], bool]]:
+    """Return what reads the fields that have a plain type and no validator of their own, each with whether it may be None."""
+    found = {}
+    for name, field in spec.model_fields.items():
+        parts = [part for part in get_args(field.annotation) if part is not type(None)]
+        optional = get_origin(field.annotation) in (Union, UnionType) and len(parts) == 1
+        annotation = parts[0] if optional else field.annotation
+        metadata = [*field.metadata, *getattr(annotation, "__metadata__", ())]
+        plain: Any = getattr(annotation, "__origin__", None) or annotation
+        if not any(hasattr(one, "__get_pydantic_core_schema__") for one in metadata) and plain in _STRICT:
+            found[name] = _STRICT[plain], optional
+    return found
 
 
 def section_of(spec: type[Spec], key: str) -> str:

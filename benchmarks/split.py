@@ -40,9 +40,9 @@ from training import megabytes_after_import, peak
 PLAIN, CHECKPOINTED = "plain loop", "plain loop, checkpointed"
 LOCAL = {"kind": "local", "target": "following"}
 WAYS: dict[str, dict[str, Any]] = {
-    "locked": {"coupling": "locked", "advanced": {"sweep": True}},
-    "decoupled, sweep": {"gradient": LOCAL, "advanced": {"sweep": True}},
-    "decoupled, no sweep": {"gradient": LOCAL, "advanced": {"sweep": False}},
+    "locked": {"coupling": "locked", "sweep": True},
+    "decoupled, sweep": {"gradient": LOCAL, "sweep": True},
+    "decoupled, no sweep": {"gradient": LOCAL, "sweep": False},
     PLAIN: {},
     CHECKPOINTED: {},
 }

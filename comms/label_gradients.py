@@ -163,7 +163,7 @@ class LabelGradient(Predictor):
 
 @gradient("local")
 class LocalGradient(LabelGradient):
-    """Model of the target trained by its own loss alone; no gradient is returned."""
+    """SG = d(-log p)/dm of a model of the target, trained by -log p alone; no gradient is returned."""
 
     needs_delta: ClassVar[bool] = False
     refuses: ClassVar[frozenset[str]] = frozenset({"trace", "propagate"})
@@ -213,7 +213,7 @@ def _columns(known: Sequence[Learned]) -> list[tuple[Tensor, ...]]:
 @final
 @gradient("sobolev_label")
 class SobolevLabelGradient(LabelGradient):
-    """Model trained by -log p + |d(-log p)/dm - delta|_1; its gradient is zero until the first delta arrives."""
+    """SG = d(-log p)/dm of a model of the target, trained by -log p + |SG - delta|_1; zero until the first delta."""
 
     def _loss(self, example: Example) -> Tensor:
         assert example.delta is not None
@@ -225,7 +225,7 @@ class SobolevLabelGradient(LabelGradient):
 @final
 @gradient("lens")
 class LensGradient(LocalGradient):
-    """Gradient of a readout's loss through layers that use other networks' parameters.
+    """SG = d(-log p)/dm, p by layers with other agents' parameters; nothing is trained, and no gradient is returned.
 
     Args:
         shape: Shape of a message.

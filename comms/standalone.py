@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -20,7 +20,7 @@ from antiphon.comms.examples import ContextSpec, Example, encode
 from antiphon.comms.modules import predictor_of
 from antiphon.comms.synthetic_gradients import Critic, Predictor
 from antiphon.errors import ScenarioError, suggest
-from antiphon.kinds import KindSpec, Registered
+from antiphon.kinds import Kind, KindSpec
 from antiphon.nets.random import generator
 from antiphon.nets.schedules import Rate
 from antiphon.nets.torch_optimisers import copied
@@ -42,7 +42,7 @@ class OptimiserSettings(KindSpec):
         clip: The largest joint norm of its gradients; None: no limit.
     """
 
-    kind: Annotated[str | Callable[..., Any], Registered("optimiser")] = "adam"
+    kind: Kind = "adam"
     lr: Real | None = None
     clip: Real | None = None
 
@@ -59,7 +59,7 @@ class GradientSettings(KindSpec):
         optimiser: The predictor's optimiser.
     """
 
-    kind: Annotated[str | Callable[..., Any], Registered("gradient")] = "linear"
+    kind: Kind = "linear"
     scale: Real = 1.0
     discount: Real = 1.0
     optimiser: OptimiserSettings = Field(default_factory=OptimiserSettings)

@@ -33,7 +33,7 @@ from antiphon import kinds
 from antiphon.comms.backward_requests import constant
 from antiphon.extensions import sample
 from antiphon.nets.random import normal_many, uniform_many
-from antiphon.spec import Count, IsReal
+from antiphon.spec import Count
 
 __all__ = [
     "ArgmaxSampler",
@@ -139,7 +139,7 @@ class SoftOptions(SymbolOptions):
         temperature: Temperature of the softmax through which the straight-through gradient passes.
     """
 
-    temperature: Annotated[float, Field(gt=0), IsReal] = 1.0
+    temperature: Annotated[float, Field(gt=0)] = 1.0
 
 
 class SymbolSampler(MessageSampler):
@@ -231,7 +231,7 @@ class GaussianSampler(MessageSampler):
             noise: Standard deviation of each component.
         """
 
-        noise: Annotated[float, Field(gt=0), IsReal]
+        noise: Annotated[float, Field(gt=0)]
 
     def __init__(self, noise: float, seed: int) -> None:
         super().__init__(seed)

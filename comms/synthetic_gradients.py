@@ -27,7 +27,7 @@ from antiphon.errors import ScenarioError
 from antiphon.extensions import Catalogue, gradient
 from antiphon.nets.layer_norm import layer_norm
 from antiphon.nets.layers import convolution
-from antiphon.spec import Count, Flag
+from antiphon.spec import Count
 from antiphon.spec import Sequence as IsSequence
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "CriticGradient",
     "DirectGradient",
     "LinearGradient",
+    "MeanGradient",
     "MlpGradient",
     "Predictor",
     "SobolevGradient",
@@ -78,7 +79,7 @@ class SiteOptions(kinds.Options):
             maps; None: at every token, but not at every pixel.
     """
 
-    sites: Flag | None = None
+    sites: bool | None = None
 
 
 class LayerOptions(kinds.Options):
@@ -243,7 +244,7 @@ def _error(example: Example, prediction: Tensor) -> Tensor:
 @final
 @gradient("linear")
 class LinearGradient(DirectGradient):
-    """Linear model SG(m, c) = [m, c] W^T + b, the best kind for the paper's conditioned networks.
+    """SG = W [m, c] + b, trained by ||SG - delta||^2; the best kind for the paper's conditioned networks.
 
     Its parameter gradient is explicit, 2/B error^T [m, c]: equal to autograd's, at a third of the cost.
     """
@@ -257,7 +258,7 @@ class LinearGradient(DirectGradient):
 @final
 @gradient("mlp")
 class MlpGradient(DirectGradient):
-    """One or two hidden layers of linear map, normalisation and ReLU, then a linear layer."""
+    """SG = a network of m and c, trained by ||SG - delta||^2: hidden layers with normalisation and ReLU, then a linear layer."""
 
     class Options(LayerOptions, DirectGradient.Options):
         """Keys of a deep regression."""
@@ -268,7 +269,9 @@ class MlpGradient(DirectGradient):
 @final
 @gradient("conv")
 class ConvGradient(DirectGradient):
-    """Layers of same-padded convolution, normalisation per channel and ReLU, then a convolution to the message's channels.
+    """SG = same-padded convolutions of a map m and c, trained by ||SG - delta||^2.
+
+    Each hidden layer has normalisation per channel and ReLU; the last one returns the message's channels.
 
     Every feature of the context is a separate channel, constant over the pixels; float signals that are maps of the
     message's height and width are channels themselves.
@@ -333,6 +336,28 @@ class ConvGradient(DirectGradient):
                 else:
                     channels.append(features[..., None, None].expand(*features.shape, *self.shape[1:]))
         return self.run(torch.cat(channels, -3), move=move).flatten(-3)
+
+
+@final
+@gradient("mean")
+class MeanGradient(DirectGradient):
+    """SG = V c + b, trained by ||SG - delta||^2: the mean gradient given the context; a baseline that reads no message.
+
+    With a label as the context it has one gradient per class. Its distance to `linear` is what the message is worth to a
+    predictor, as that of `local` is what the returned gradient is worth.
+    """
+
+    refuses: ClassVar[frozenset[str]] = frozenset({"propagate"})
+
+    class Options(SiteOptions):
+        """Keys of the mean gradient."""
+
+    def _sizes(self) -> tuple[int, int]:
+        return sum(spec.features for spec in self.context), self.outputs
+
+    def forward(self, message: Tensor, context: Tensor | None, *, move: bool) -> Tensor:
+        none = message[..., :0]
+        return self.run(none if context is None else context, move=move)
 
 
 class Critic(Predictor):
@@ -416,7 +441,7 @@ def _selects(spec: ContextSpec) -> bool:
 @final
 @gradient("critic")
 class CriticGradient(Critic):
-    """Critic trained by |v - loss|. A baseline: its derivative is not trained."""
+    """SG = dv/dm of the predicted loss v(m, c), trained by |v - l|; a baseline, as dv/dm is not trained."""
 
     def _loss(self, example: Example) -> Tensor:
         return self._absolute_error(example, self.forward(example.message, example.context, move=True))
@@ -425,7 +450,7 @@ class CriticGradient(Critic):
 @final
 @gradient("sobolev")
 class SobolevGradient(Critic):
-    """Critic trained by |v - loss| + |dv/dm - delta|_1."""
+    """SG = dv/dm of the predicted loss v(m, c), trained by |v - l| + |SG - delta|_1."""
 
     def _loss(self, example: Example) -> Tensor:
         assert example.delta is not None

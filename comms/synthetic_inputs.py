@@ -18,7 +18,7 @@ from antiphon import kinds
 from antiphon.comms.examples import ContextSpec, Example
 from antiphon.comms.model import LinearMaps, Model
 from antiphon.extensions import Catalogue, synthetic_input
-from antiphon.spec import Count, Flag
+from antiphon.spec import Count
 from antiphon.spec import Sequence as IsSequence
 
 __all__ = ["INPUTS", "InputModel", "LinearInput", "MlpInput"]
@@ -41,7 +41,7 @@ class InputModel(Model):
                 None: at every token, but not at every pixel.
         """
 
-        sites: Flag | None = None
+        sites: bool | None = None
 
     def __init__(self, size: int, context: Sequence[ContextSpec], **settings: Any) -> None:
         self.size = size

@@ -180,7 +180,7 @@ class BaseSimulation:
         return {"step": step, "ended": ended, "losses": self.learned.by_agent()}
 
     _keeps_messages: bool = True
-    """Whether messages and injections of every step are kept until the next one; else `training.advanced.sweep` may release them."""
+    """Whether messages and injections of every step are kept until the next one; else `training.sweep` may release them."""
 
     @property
     def row_steps(self) -> RowSteps:

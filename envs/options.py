@@ -39,6 +39,14 @@ class EnvOptions(Options):
             raise DocumentError(("env", *error.path[:1]), error.message) from None
 
     @classmethod
+    def schema_of(cls, name: str) -> dict[str, Any]:
+        """Return the JSON Schema of an `env` with this id: the id and the keys."""
+        found = cls.model_json_schema()
+        properties = {"id": {"const": name, "type": "string"}, **found.get("properties", {})}
+        required = ["id", *found.get("required", ())]
+        return {**found, "title": name, "properties": properties, "required": required}
+
+    @classmethod
     def rows(cls) -> list[tuple[str, str, str]]:
         """Return name, meaning and default of each key, as text."""
         found = []

@@ -18,7 +18,6 @@ from antiphon import kinds
 from antiphon.extensions import optimiser
 from antiphon.nets.memory import zero_pages
 from antiphon.nets.per_member import PerMember, nonzero, to_rows
-from antiphon.spec import IsReal
 
 __all__ = [
     "Members",
@@ -139,7 +138,7 @@ def _like_lines(gradient: Tensor, whole: Tensor) -> Tensor:
     return padded
 
 
-Decay = Annotated[float, Field(ge=0, lt=1), IsReal]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 @optimiser("sgd")
@@ -155,7 +154,7 @@ class Sgd:
         """
 
         momentum: Decay = 0.0
-        weight_decay: Annotated[float, Field(ge=0), IsReal] = 0.0
+        weight_decay: Annotated[float, Field(ge=0)] = 0.0
 
 
 @optimiser("adam")
@@ -169,7 +168,7 @@ class Adam:
             weight_decay: Factor times the parameter: added to the gradient (`adam`), or decoupled from it (`adamw`).
         """
 
-        weight_decay: Annotated[float, Field(ge=0), IsReal] = 0.0
+        weight_decay: Annotated[float, Field(ge=0)] = 0.0
 
 
 @optimiser("adamw")

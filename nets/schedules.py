@@ -16,7 +16,7 @@ from antiphon.errors import ScenarioError
 from antiphon.extensions import schedule
 from antiphon.nets.per_member import PerMember
 from antiphon.problems import DocumentError, show_value
-from antiphon.spec import IsReal, Real
+from antiphon.spec import Real
 from antiphon.spec import Sequence as IsSequence
 
 __all__ = [
@@ -28,7 +28,7 @@ __all__ = [
     "StepsSchedule",
 ]
 
-Share = Annotated[float, Field(ge=0, le=1), IsReal]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 @schedule("constant")

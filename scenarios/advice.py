@@ -155,13 +155,13 @@ def _differs(finding: Finding, subjects: Collection[Finding | None]) -> bool:
 
 
 def _all(scenario: Scenario) -> Iterator[Finding]:
-    yield from _unreached(scenario)
+    yield from rule_15_blocked(scenario)
+    yield from rule_2_signal(scenario)
     reach = _Reach(scenario)
     for channel in scenario.channels:
-        found = chain(
-            _unread(scenario, channel), _doubtful(scenario, channel, reach), unused_by_channel(channel)
-        )
-        yield from (("channel", channel.name, message) for message in found)
+        found = (warn(scenario, channel, reach) for warn in _OF_CHANNELS)
+        messages = chain(*found, unused_by_channel(channel))
+        yield from (("channel", channel.name, message) for message in messages)
     for name, agent in scenario.agents.items():
         for target in (goal.target for goal in agent.goals.values() if goal.target in agent.observes):
             message = f"observes its own target {target!r}, which it can copy; leave out one of them"
@@ -221,10 +221,15 @@ def _blocked(scenario: Scenario) -> set[str]:
     return blocked
 
 
-def _unreached(scenario: Scenario) -> Iterator[Finding]:
-    blocked = _blocked(scenario)
-    for name in sorted(blocked):
+def rule_15_blocked(scenario: Scenario) -> Iterator[Finding]:
+    """A gradient passes over a locked channel within a window."""
+    for name in sorted(_blocked(scenario)):
         yield "channel", name, "no gradient passes, as the delay is a whole window; use unroll: episode"
+
+
+def rule_2_signal(scenario: Scenario) -> Iterator[Finding]:
+    """An agent that learns has a learning signal."""
+    blocked = _blocked(scenario)
     with_signal = {name for name, agent in scenario.agents.items() if agent.goals}
     back: list[tuple[str, str]] = []
     for channel in scenario.channels:
@@ -269,7 +274,8 @@ def _is_silent(channel: ChannelSpec) -> bool:
     return channel.link.drop == 1 and not stands_in
 
 
-def _unread(scenario: Scenario, channel: ChannelSpec) -> Iterator[str]:
+def rule_13_read_in_time(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
+    """A message is read within the training."""
     sender, receiver = scenario.agents[channel.sender].clock, scenario.agents[channel.receiver].clock
     arrival = sender.phase % sender.period + channel.link.delay
     read = arrival + (receiver.phase - arrival) % receiver.period
@@ -277,36 +283,44 @@ def _unread(scenario: Scenario, channel: ChannelSpec) -> Iterator[str]:
         yield f"not read before step {read + 1}, and training.steps is {scenario.training.steps}"
 
 
-def _doubtful(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
-    """Warnings about settings of a channel that have hardly any effect."""
-    if channel.state:
-        yield from _doubtful_state(channel, reach)
-        return
-    if channel.receiver not in reach.learning:
+def rule_16_state_of_an_episode(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
+    """A decoupled state is passed between windows."""
+    if channel.state and channel.coupling == "decoupled" and scenario.windows[channel.sender] == "episode":
+        yield "the window is the episode, so no state is passed between windows; make it locked"
+
+
+def rule_2_leads_to_an_objective(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
+    """A message leads to an objective."""
+    if not channel.state and channel.receiver not in reach.learning:
         yield "leads to no agent with an objective"
+
+
+def rule_18_messages(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
+    """Several messages are there to be read, and not all are lost."""
     periods = [scenario.agents[name].clock.period for name in (channel.sender, channel.receiver)]
     if channel.read != "last" and periods[1] <= periods[0]:
         yield f"read {channel.read} is the same as read last: its receiver ticks at least as often as its sender"
     if channel.link.drop == 1:
         yield "loses every message; give it a link.drop below 1"
+
+
+def rule_10_kickback(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
+    """The errors of a classification add up to zero."""
     if channel.feedback is not None and channel.coupling == "locked" and channel.feedback.kind == "kickback":
         of = channel.feedback.of or scenario.readouts[0]
         objective = scenario.agents[of].objective
         if objective is not None and objective.kind == "classification":
             yield f"kickback returns nothing: the errors of {of!r}, a classification, add up to 0; use dfa"
-    if channel.coupling not in ("decoupled", "unlocked"):
+
+
+def rule_9_kind(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
+    """A kind of synthetic gradient fits the messages."""
+    gradient = channel.gradient
+    if not _is_predicted(channel):
         return
-    gradient, model = channel.gradient, channel.input
     if gradient.kind == "critic":
         yield _ONLY_A_CRITIC
-    direct = _injects(channel) and gradient.direct
-    known = {*scenario.agents[channel.sender].observes, "from.state"}
-    if direct and known.isdisjoint(gradient.context):
-        if channel.symbols is not None:
-            yield _COLLAPSE
-        elif len(known) > 1 and channel.receiver in reach.acting:
-            yield _BLIND
-    if direct and _is_residual_stream(channel, reach):
+    if _is_direct(channel) and _is_residual_stream(channel, reach):
         yield f"a {name_of(gradient.kind)} gradient {_OF_A_STREAM}"
     if gradient.kind == "linear" and isinstance(channel.size, tuple) and not channel.at_sites(gradient):
         features = prod(channel.size)
@@ -315,11 +329,34 @@ def _doubtful(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterat
                 f"a linear gradient has {features:,} x {features:,} parameters, for messages {list(channel.size)}; "
                 "`sites: true` applies a small one at every pixel, or use conv or local"
             )
+
+
+def rule_23_context(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
+    """A gradient of symbols, or of a policy, is conditioned on what the sender observes."""
+    known = {*scenario.agents[channel.sender].observes, "from.state"}
+    if channel.state or not _is_direct(channel) or not known.isdisjoint(channel.gradient.context):
+        return
+    if channel.symbols is not None:
+        yield _COLLAPSE
+    elif len(known) > 1 and channel.receiver in reach.acting:
+        yield _BLIND
+
+
+def rule_11_update_locked(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
+    """What returns at once makes the sender wait."""
+    gradient = channel.gradient
     late = [key for key in ("trace", "propagate") if getattr(gradient, key) > 0]
     late += ["kind"] if gradient.follows_actions else []
-    if late and gradient.apply:
+    if late and gradient.apply and not channel.state and _is_predicted(channel):
         yield f"update-locked by gradient.{late[0]}: its sender waits for its receiver"
-    if model is None or (channel.coupling == "decoupled" and channel.link.drop == 0):
+
+
+def rule_18_synthetic_input(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
+    """A synthetic input predicts from something, and replaces what a link would change."""
+    model = channel.input
+    if model is None or not (
+        channel.coupling == "unlocked" or (_is_predicted(channel) and channel.link.drop)
+    ):
         return
     if not model.context:
         yield "its synthetic input has no context and predicts the mean; give it observations"
@@ -327,17 +364,24 @@ def _doubtful(scenario: Scenario, channel: ChannelSpec, reach: _Reach) -> Iterat
         yield "noise and bits only affect the training of its synthetic input"
 
 
+_OF_CHANNELS = (
+    *(rule_13_read_in_time, rule_16_state_of_an_episode, rule_2_leads_to_an_objective, rule_18_messages),
+    *(rule_10_kickback, rule_9_kind, rule_23_context, rule_11_update_locked, rule_18_synthetic_input),
+)
+"""Warnings about a channel: functions of the scenario, the channel and what messages lead to."""
+
+
+def _is_predicted(channel: ChannelSpec) -> bool:
+    return channel.coupling in ("decoupled", "unlocked")
+
+
+def _is_direct(channel: ChannelSpec) -> bool:
+    """Whether the sender follows a prediction of the returned gradient alone."""
+    return _is_predicted(channel) and _injects(channel) and channel.gradient.direct
+
+
 def _is_residual_stream(channel: ChannelSpec, reach: _Reach) -> bool:
     """Whether messages are [tokens, features] and lead to an agent that classifies."""
     if channel.state or not isinstance(channel.size, tuple) or len(channel.size) != 2:
         return False
     return channel.receiver in reach.classifying
-
-
-def _doubtful_state(channel: ChannelSpec, reach: _Reach) -> Iterator[str]:
-    if channel.coupling != "decoupled":
-        return
-    if reach.scenario.windows[channel.sender] == "episode":
-        yield "the window is the episode, so no state is passed between windows; make it locked"
-    if channel.gradient.kind == "critic":
-        yield _ONLY_A_CRITIC

@@ -9,25 +9,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, WrapValidator, model_validator
 
 from antiphon.extensions import Catalogue, name_of
-from antiphon.kinds import KindSpec, Registered
+from antiphon.kinds import Kind, KindName, KindSpec
 from antiphon.problems import MISSING, DocumentError, Path, Problems, show_value
 from antiphon.scenarios.training import OptimiserSpec
-from antiphon.spec import (
-    Acts,
-    Align,
-    Count,
-    IsReal,
-    Learn,
-    Name,
-    OrObject,
-    Rewards,
-    Signal,
-    Signals,
-    Spec,
-    Text,
-    Unroll,
-    Whole,
-)
+from antiphon.spec import Acts, Align, Count, Learn, Name, OrObject, Rewards, Signal, Signals, Spec, Unroll
 
 __all__ = [
     "COSINE",
@@ -57,7 +42,7 @@ class NetworkSpec(KindSpec, sections=("network",)):
             registered name.
     """
 
-    kind: Annotated[str, Registered("network")] = "mlp"
+    kind: KindName = "mlp"
 
     point = "network"
     bare: ClassVar[str | None] = "kind"
@@ -90,7 +75,7 @@ class ClockSpec(Spec):
     """
 
     period: Count = 1
-    phase: Whole = 0
+    phase: int = 0
     unroll: Unroll = 1
 
     def always_written(self) -> frozenset[str]:
@@ -137,7 +122,7 @@ class GoalSpec(Spec):
         observes: The observation that should move; it has the size of the message.
     """
 
-    channel: Text
+    channel: str
     observes: Signal
 
 
@@ -159,10 +144,10 @@ class ObjectiveSpec(KindSpec, sections=("objective",)):
         goal: Policies only: the goal of the reward `goal.cosine`.
     """
 
-    kind: Annotated[str | Callable[..., Any], Registered("objective")]
+    kind: Kind
     target: Signal | None = None
     read: Literal["each", "last"] | None = None
-    scale: Annotated[float, Field(gt=0), IsReal] = 1.0
+    scale: Annotated[float, Field(gt=0)] = 1.0
     reward: Rewards = None
     critic: CriticSpec | None = None
     goal: GoalSpec | None = None
@@ -210,7 +195,7 @@ class FanInSpec(KindSpec, sections=("fan_in",)):
         kind: `attention`, a registered name, or from Python a class.
     """
 
-    kind: Annotated[str | Callable[..., Any], Registered("aggregation")] = "concat"
+    kind: Kind = "concat"
 
     point = "aggregation"
     bare: ClassVar[str | None] = "kind"
@@ -277,7 +262,7 @@ class AgentSpec(Spec):
     acts: Acts = False
     optimiser: OptimiserSpec | None = None
     learn: Learn = True
-    parameters: Text | None = None
+    parameters: str | None = None
     share: Name | None = None
     align: Align = None
     fan_in: FanInSpec = Field(default_factory=_concatenation)

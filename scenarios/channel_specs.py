@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from math import prod
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from antiphon.kinds import KindSpec, Registered
+from antiphon.kinds import Kind, KindName, KindSpec
 from antiphon.problems import DocumentError, show_value
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
-from antiphon.spec import (
-    Count,
-    Delay,
-    Flag,
-    IsReal,
-    Key,
-    Name,
-    Signals,
-    Size,
-    Spec,
-    channel_name,
-    channel_slug,
-)
+from antiphon.spec import Count, Delay, Key, Name, Signals, Size, Spec, channel_name, channel_slug
 
 __all__ = [
     "STATE",
@@ -67,17 +55,17 @@ class GradientSpec(KindSpec, sections=("gradient",)):
         optimiser: Its optimiser; None: `training.predictor`.
     """
 
-    kind: Annotated[str | Callable[..., Any], Registered("gradient")] = "linear"
+    kind: Kind = "linear"
     context: Signals = ()
-    scale: Annotated[float, Field(ge=0), IsReal] = 1.0
+    scale: Annotated[float, Field(ge=0)] = 1.0
     schedule: ScheduleSpec | None = None
-    discount: Annotated[float, Field(ge=0), IsReal] = 1.0
-    clip: Annotated[float, Field(gt=0), IsReal] | None = None
-    trace: Annotated[float, Field(ge=0, le=1), IsReal] = 0.0
+    discount: Annotated[float, Field(ge=0)] = 1.0
+    clip: Annotated[float, Field(gt=0)] | None = None
+    trace: Annotated[float, Field(ge=0, le=1)] = 0.0
     horizon: Annotated[Count, Field(le=8)] = 4
-    auxiliary: Annotated[float, Field(ge=0), IsReal] = 0.0
-    propagate: Annotated[float, Field(ge=0), IsReal] = 0.0
-    learn: Flag = True
+    auxiliary: Annotated[float, Field(ge=0)] = 0.0
+    propagate: Annotated[float, Field(ge=0)] = 0.0
+    learn: bool = True
     optimiser: OptimiserSpec | None = None
 
     point = "gradient"
@@ -135,12 +123,13 @@ class InputSpec(KindSpec, sections=("input",)):
         optimiser: Its optimiser; None: `training.predictor`.
     """
 
-    kind: Annotated[str | Callable[..., Any], Registered("input", extra=("none",))] = "linear"
+    kind: Kind = "linear"
     context: Signals = ()
-    learn: Flag = True
+    learn: bool = True
     optimiser: OptimiserSpec | None = None
 
     point = "input"
+    none: ClassVar[tuple[str, ...]] = ("none",)
     bare: ClassVar[str | None] = "kind"
     written: ClassVar[frozenset[str]] = frozenset({"kind"})
 
@@ -178,10 +167,10 @@ class LinkSpec(Spec):
     """
 
     ways: Delay = Field(default=0, validation_alias="delay")
-    drop: Annotated[float, Field(ge=0, le=1), IsReal] = 0.0
-    noise: Annotated[float, Field(ge=0), IsReal] = 0.0
+    drop: Annotated[float, Field(ge=0, le=1)] = 0.0
+    noise: Annotated[float, Field(ge=0)] = 0.0
     bits: Annotated[Count, Field(le=16)] | None = None
-    rate: Annotated[float, Field(gt=0, le=1), IsReal] = 1.0
+    rate: Annotated[float, Field(gt=0, le=1)] = 1.0
 
     @property
     def delay(self) -> int:
@@ -208,7 +197,7 @@ class SampleSpec(KindSpec, sections=("sample",)):
             deviations. The sender's policy objective trains `reinforce` and `gaussian`.
     """
 
-    kind: Annotated[str, Registered("sample")]
+    kind: KindName
 
     point = "sample"
     bare: ClassVar[str | None] = "kind"

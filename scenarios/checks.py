@@ -1,15 +1,15 @@
 """Checks of a scenario as a whole: what takes two things at once, such as a clock and a window, or a coupling and a link.
 
-Each is a function named for what it is about; its docstring names the rule of docs/semantics.md that it holds. Those of one
-channel or one agent yield (place in it, problem and fix), the others a DocumentError. Keys that a coupling does not use are
-not refused: a template sets them once for all its variants.
+Each is a function with the rule of docs/semantics.md in its name. Those of one channel or one agent yield (place in it, problem
+and fix), the others a DocumentError. Keys that a coupling does not use are not refused: a template sets them once for all its
+variants.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from functools import partial, wraps
-from typing import Any, TypeVar
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from itertools import product
+from typing import TypeVar
 
 from antiphon.errors import suggest
 from antiphon.extensions import name_of
@@ -25,10 +25,10 @@ from antiphon.scenarios.relations import (
     levels,
     undelayed,
 )
-from antiphon.scenarios.ties import tie_problems
+from antiphon.scenarios.ties import rule_27c_ties
 from antiphon.spec import Spec, plain
 
-__all__ = ["AGE", "STATES", "WHOLE", "check"]
+__all__ = ["AGE", "OF_AGENTS", "OF_CHANNELS", "OF_SEVERAL", "STATES", "check"]
 
 AGE = "age"
 """Observation of the age of each message read, in periods of its sender."""
@@ -46,8 +46,8 @@ Problem = tuple[str, str]
 # --- of one channel -------------------------------------------------------------------------------------------
 
 
-def _reads(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
-    """Rule 18: several messages are read at a time only where each is there."""
+def rule_18_read(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
+    """Several messages are read at a time only where each is there."""
     if not channel.state and channel.read != "last":
         reason = _unreadable(scene, channel)
         if reason is not None:
@@ -86,11 +86,15 @@ def _lost(channel: ChannelSpec) -> str | None:
     return f"the link has a {key} of {getattr(link, key)}; make it {value}"
 
 
-def _coupling(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
-    """Rule 16: locked channels lose nothing. Rule 18: an unlocked one always reads its synthetic input."""
+def rule_16_locked(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
+    """A locked channel loses nothing."""
     if channel.coupling == "locked" and channel.link.drop > 0:
         message = f"must be 0 on a locked channel, not {channel.link.drop}; leave it out"
         yield "link.drop", f"{message}, or use another coupling"
+
+
+def rule_18_unlocked(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
+    """An unlocked channel always reads its synthetic input."""
     if channel.coupling == "unlocked" and channel.input is None:
         message = "an unlocked channel needs a synthetic input; give it one, such as {kind: linear}"
         yield "input", message
@@ -106,8 +110,8 @@ def _has_state(agent: AgentSpec) -> bool:
     return agent.layers.recurrent if agent.layers is not None else agent.state_size != 0
 
 
-def _state(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
-    """Rules 12, 16 and 20: a state goes from a recurrent agent to itself, over no link."""
+def rule_20_state(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
+    """A state goes from a recurrent agent to itself, over no link."""
     if not channel.state:
         return
     if channel.sender != channel.receiver:
@@ -128,8 +132,8 @@ def _state(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
         yield "coupling", f"{message}; use one of {', '.join(_COUPLINGS)}"
 
 
-def _gradient_of_what_it_carries(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
-    """Rules 11 and 12: `horizon` and `auxiliary` are of states, `propagate` of messages."""
+def rule_12_gradient_of_states(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
+    """`horizon` and `auxiliary` are of states, `propagate` of messages (rule 11)."""
     gradient, plain = channel.gradient, GradientSpec()
     if not channel.state:
         for key in _FOR_STATES:
@@ -141,8 +145,8 @@ def _gradient_of_what_it_carries(scene: Relations, channel: ChannelSpec) -> Iter
         yield "gradient.propagate", f"{message}; leave it out"
 
 
-def _gradient(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
-    """Rule 9: what each kind of synthetic gradient needs."""
+def rule_9_gradient(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
+    """What each kind of synthetic gradient needs."""
     gradient = channel.gradient
     if channel.coupling not in _PREDICTED:
         return
@@ -165,8 +169,8 @@ _FOR_INPUTS = ("held", "age")
 _FOR_GRADIENTS = ("returned", *STATES)
 
 
-def _contexts(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
-    """Rule 23: which signals a synthetic gradient or input may be conditioned on."""
+def rule_23_context(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
+    """Which signals a synthetic gradient or input may be conditioned on."""
     ends = dict(zip(STATES, (channel.sender, channel.receiver), strict=True))
     for place, name in enumerate(channel.gradient.context):
         where = f"gradient.context.{place}"
@@ -182,8 +186,8 @@ def _contexts(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
             yield f"input.context.{place}", f"{name!r} is for synthetic gradients only; leave it out"
 
 
-def _feedback(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
-    """Rule 10: feedback alignment is inside a locked group, and an error is that of one of its objectives."""
+def rule_10_feedback(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
+    """Feedback alignment is inside a locked group, and an error is that of one of its objectives."""
     feedback = channel.feedback
     if feedback is None or channel.coupling != "locked":
         return
@@ -221,8 +225,8 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:_MOST_NAMED]) + (", …" if len(names) > _MOST_NAMED else "")
 
 
-def _at_once(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
-    """Rules 9 and 11: `trace`, `propagate` and `local_policy` use what returns at the step at which the sender learns."""
+def rule_11_at_once(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
+    """`trace`, `propagate` and `local_policy` use what returns at the step at which the sender learns."""
     for key in _used_at_once(channel):
         reason = _not_at_once(scene, channel, ticks=key != "kind")
         if reason is not None:
@@ -276,8 +280,8 @@ def _not_at_once(scene: Relations, channel: ChannelSpec, *, ticks: bool) -> str 
     return None
 
 
-def _size(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
-    """Rule 26: a port has a size, and without one the message is the sender's last hidden activation."""
+def rule_26_size(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
+    """A port has a size, and without one the message is the sender's last hidden activation."""
     network = scene.agents[channel.sender].layers
     if channel.state or channel.size is not None:
         return
@@ -289,8 +293,8 @@ def _size(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
         yield "size", f"agent {channel.sender!r} has no hidden layer to send; give a size"
 
 
-def _sampled(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
-    """Rule 26b: sampled messages are actions of the sender's policy."""
+def rule_26b_sampled(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
+    """Sampled messages are actions of the sender's policy."""
     objective = scene.agents[channel.sender].objective
     policy = objective is not None and objective.policy
     if channel.learned_by_policy and not channel.state and not policy:
@@ -301,8 +305,8 @@ def _sampled(scene: Relations, channel: ChannelSpec) -> Iterator[Problem]:
 # --- of one agent ---------------------------------------------------------------------------------------------
 
 
-def _inputs(scene: Relations, name: str) -> Iterator[Problem]:
-    """Rules 21 and 28: an agent takes something in; what `align`, `age` and the fan-in take from its channels."""
+def rule_28_inputs(scene: Relations, name: str) -> Iterator[Problem]:
+    """An agent takes something in, and messages that are added are of one size."""
     agent, channels = scene.agents[name], scene.inputs[name]
     names = [channel.name for channel in channels]
     if not names and not agent.observes:
@@ -310,10 +314,6 @@ def _inputs(scene: Relations, name: str) -> Iterator[Problem]:
     if AGE in agent.observes and not names:
         message = f"{AGE!r} is the age of incoming messages, and no channel leads to this agent"
         yield "observes", f"{message}; leave it out"
-    if agent.align is True and not names:
-        yield "align", "no channel leads to this agent; leave it out"
-    if isinstance(agent.align, str) and agent.align not in names:
-        yield "align", f"no channel {agent.align!r} leads to this agent{suggest(agent.align, names)}"
     sizes = [(channel.name, channel.size) for channel in channels if channel.size is not None]
     for other, size in sizes[1:]:
         if agent.fan_in.kind != "concat" and size != sizes[0][1]:
@@ -322,8 +322,17 @@ def _inputs(scene: Relations, name: str) -> Iterator[Problem]:
             yield "fan_in", message
 
 
-def _policy(scene: Relations, name: str) -> Iterator[Problem]:
-    """Rules 37 to 39: a policy has something to do, now; what depends on the environment is checked where shapes are."""
+def rule_21_align(scene: Relations, name: str) -> Iterator[Problem]:
+    """An agent is aligned to a channel that leads to it."""
+    align, names = scene.agents[name].align, [channel.name for channel in scene.inputs[name]]
+    if align is True and not names:
+        yield "align", "no channel leads to this agent; leave it out"
+    if isinstance(align, str) and align not in names:
+        yield "align", f"no channel {align!r} leads to this agent{suggest(align, names)}"
+
+
+def rule_37_policy(scene: Relations, name: str) -> Iterator[Problem]:
+    """A policy has something to do, now; what depends on the environment is checked where shapes are."""
     agent = scene.agents[name]
     objective = agent.objective
     if objective is None or not objective.policy:
@@ -334,15 +343,19 @@ def _policy(scene: Relations, name: str) -> Iterator[Problem]:
     if agent.align:
         message = "a policy acts on the signals of the current step, not of an earlier one; leave it out"
         yield "align", message
-    names = [channel.name for channel in scene.inputs[name]]
-    if objective.goal is not None and objective.goal.channel not in names:
+
+
+def rule_39_goal(scene: Relations, name: str) -> Iterator[Problem]:
+    """The goal of a policy is the message of a channel that leads to it."""
+    objective, names = scene.agents[name].objective, [channel.name for channel in scene.inputs[name]]
+    if objective is not None and objective.goal is not None and objective.goal.channel not in names:
         known = suggest(objective.goal.channel, names)
         message = f"no channel {objective.goal.channel!r} leads to this agent{known}"
         yield "objective.goal.channel", message
 
 
-def _unroll(scene: Relations, name: str) -> Iterator[Problem]:
-    """Rule 14: the window of an agent that learns alone is bounded."""
+def rule_14_window(scene: Relations, name: str) -> Iterator[Problem]:
+    """The window of an agent that learns alone is bounded."""
     unroll = scene.agents[name].clock.unroll
     if len(scene.locked[name]) == 1 and unroll != "episode" and unroll > LONGEST_WINDOW:
         yield "clock.unroll", f"a window has at most {LONGEST_WINDOW:,} ticks, not {show_value(unroll)}"
@@ -351,7 +364,7 @@ def _unroll(scene: Relations, name: str) -> Iterator[Problem]:
 # --- of several -----------------------------------------------------------------------------------------------
 
 
-def _ends(scene: Relations) -> Iterator[DocumentError]:
+def channel_ends(scene: Relations) -> Iterator[DocumentError]:
     """Every channel joins agents that there are, and is declared once."""
     indices: dict[str, int] = {}
     for index, channel in enumerate(scene.channels):
@@ -366,8 +379,8 @@ def _ends(scene: Relations) -> Iterator[DocumentError]:
             yield DocumentError(("channels", index), message)
 
 
-def _readout(scene: Relations) -> Iterator[DocumentError]:
-    """Rule 27: some agent has an objective, and each readout."""
+def rule_27_readout(scene: Relations) -> Iterator[DocumentError]:
+    """Some agent has an objective, and each readout."""
     if not scene.agents:
         yield DocumentError(("agents",), "is empty; add at least one agent")
     if not any(agent.goals for agent in scene.agents.values()):
@@ -380,8 +393,8 @@ def _readout(scene: Relations) -> Iterator[DocumentError]:
             yield DocumentError(("readout",), f"agent {name!r} has no objective; give it one")
 
 
-def _acting(scene: Relations) -> Iterator[DocumentError]:
-    """Rule 37: one agent acts, or one for each part of the action; its objective reads that output."""
+def rule_37_acting(scene: Relations) -> Iterator[DocumentError]:
+    """One agent acts, or one for each part of the action; its objective reads that output."""
     acting = {name: agent.acts for name, agent in scene.agents.items() if agent.acts}
     first: dict[bool | str, str] = {}
     wholes = [name for name, part in acting.items() if part is True][:2]
@@ -414,8 +427,8 @@ def _unequal(items: Iterable[tuple[Hashable, T, Mapping[str, object]]]) -> Itera
         yield from ((item, other, key) for key in values if values[key] != equal[key])
 
 
-def _ports(scene: Relations) -> Iterator[DocumentError]:
-    """Rule 26: channels that read one port agree on what it holds, and (26b) on when samples are sent."""
+def rule_26_port(scene: Relations) -> Iterator[DocumentError]:
+    """Channels that read one port agree on what it holds, and (rule 26b) on when samples are sent."""
     fields = ("size", "norm", "sample")
     values = [
         {field: getattr(channel, field) for field in fields}
@@ -432,8 +445,8 @@ def _ports(scene: Relations) -> Iterator[DocumentError]:
         yield DocumentError(("channels", mine, *_keys(key)), f"{message}, {mend}")
 
 
-def _shared(scene: Relations) -> Iterator[DocumentError]:
-    """Rule 27a: agents with shared parameters have equal settings and equal state channels."""
+def rule_27a_share(scene: Relations) -> Iterator[DocumentError]:
+    """Agents with shared parameters have equal settings and equal state channels."""
     fields = ("categories", "network", "clock", "optimiser", "learn", "parameters")
 
     def state_of(name: str) -> object:
@@ -453,8 +466,8 @@ def _shared(scene: Relations) -> Iterator[DocumentError]:
         yield DocumentError(("agents", name, *_keys(key)), f"{message}; make them equal")
 
 
-def _passes(scene: Relations) -> Iterator[DocumentError]:
-    """Rule 42: agents that learn as one make the same passes of `ppo`."""
+def rule_42_passes(scene: Relations) -> Iterator[DocumentError]:
+    """Agents that learn as one make the same passes of `ppo`."""
     policies = ((name, agent.objective) for name, agent in scene.agents.items())
     passes = (
         (scene.learning[name][0], name, {key: one.get(key) for key in ("epochs", "minibatches")})
@@ -466,8 +479,8 @@ def _passes(scene: Relations) -> Iterator[DocumentError]:
         yield DocumentError(("agents", name, "objective", key), message)
 
 
-def _cycles(scene: Relations) -> Iterator[DocumentError]:
-    """Rules 3, 11 and 13: what no cycle may have: channels all without delay, a discount above 1, credit at once."""
+def rule_13_zero_delay_cycle(scene: Relations) -> Iterator[DocumentError]:
+    """Some channel of every cycle has a delay."""
     stuck = scene.levels[1]
     if stuck:
         cycle = cycle_among(stuck, undelayed(scene.channels))
@@ -476,6 +489,10 @@ def _cycles(scene: Relations) -> Iterator[DocumentError]:
         ends = cycle[0], (*cycle, cycle[0])[1]
         at = next(n for n, c in enumerate(scene.channels) if undelayed([c]) == [ends])
         yield DocumentError(("channels", at), message)
+
+
+def rule_3_discount(scene: Relations) -> Iterator[DocumentError]:
+    """No discount on a cycle is above 1."""
     growing = [index for index, channel in enumerate(scene.channels) if channel.gradient.discount > 1]
     part = components(scene.agents, [(c.sender, c.receiver) for c in scene.channels]) if growing else {}
     for index in growing:
@@ -483,6 +500,10 @@ def _cycles(scene: Relations) -> Iterator[DocumentError]:
         if part[channel.sender] == part[channel.receiver]:
             message = f"must be at most 1 on a cycle, not {channel.gradient.discount}"
             yield DocumentError(("channels", index, "gradient", "discount"), message)
+
+
+def rule_11_cycle(scene: Relations) -> Iterator[DocumentError]:
+    """Credit that returns at once goes round no cycle."""
     asked = [(index, c, key) for index, c in enumerate(scene.channels) for key in _used_at_once(c)]
     groups = {scene.learning[name][0] for name in scene.agents} if asked else set[str]()
     credit = {(scene.learning[c.sender][0], scene.learning[c.receiver][0]) for _, c, _ in asked}
@@ -491,8 +512,8 @@ def _cycles(scene: Relations) -> Iterator[DocumentError]:
         yield DocumentError(("channels", asked[0][0], "gradient", asked[0][2]), message)
 
 
-def _locked_windows(scene: Relations) -> Iterator[DocumentError]:
-    """Rule 14: the window of a locked group is bounded."""
+def rule_14_locked_window(scene: Relations) -> Iterator[DocumentError]:
+    """The window of a locked group is bounded."""
     for group in scene.locked_groups:
         window = scene.window(group)
         if len(group) > 1 and window != "episode" and window > LONGEST_WINDOW:
@@ -504,40 +525,32 @@ def _locked_windows(scene: Relations) -> Iterator[DocumentError]:
 
 # --- all ------------------------------------------------------------------------------------------------------
 
-Check = Callable[[Relations], Iterator[DocumentError]]
-
-
-def _of_each(kind: str, check_one: Callable[[Relations, Any], Iterator[Problem]]) -> Check:
-    """Return a check of every channel, or of every agent by name."""
-
-    @wraps(check_one)
-    def check_all(scene: Relations) -> Iterator[DocumentError]:
-        for key, part in (
-            enumerate(scene.channels) if kind == "channels" else zip(scene.agents, scene.agents, strict=True)
-        ):
-            for place, message in check_one(scene, part):
-                yield DocumentError((kind, key, *_keys(place)), message)
-
-    return check_all
-
-
-_of_channels, _of_agents = partial(_of_each, "channels"), partial(_of_each, "agents")
-
-
-def _keys(place: str) -> Path:
-    return tuple(int(key) if key.isdecimal() else key for key in place.split(".") if key)
-
-
-_NAMES: tuple[Check, ...] = (_ends, _readout)
-"""Checks that all others rely on."""
-WHOLE: tuple[Check, ...] = (
-    _acting,
-    *map(_of_agents, (_policy, _inputs, _unroll)),
-    *map(_of_channels, (_sampled, _state, _gradient_of_what_it_carries, _size)),
-    *(_ports, _shared, _passes, _cycles, _locked_windows, tie_problems),
-    *map(_of_channels, (_coupling, _gradient, _contexts, _feedback, _at_once, _reads)),
+OF_AGENTS = (rule_37_policy, rule_39_goal, rule_28_inputs, rule_21_align, rule_14_window)
+"""Checks of the relations and an agent's name."""
+OF_CHANNELS = (
+    *(
+        rule_26b_sampled,
+        rule_20_state,
+        rule_12_gradient_of_states,
+        rule_26_size,
+        rule_16_locked,
+        rule_18_unlocked,
+    ),
+    *(rule_9_gradient, rule_23_context, rule_10_feedback, rule_11_at_once, rule_18_read),
 )
-"""Checks of a scenario whose names lead somewhere; the docstring of each names its rules."""
+"""Checks of the relations and a channel."""
+OF_SEVERAL = (
+    *(
+        rule_37_acting,
+        rule_26_port,
+        rule_27a_share,
+        rule_42_passes,
+        rule_13_zero_delay_cycle,
+        rule_3_discount,
+    ),
+    *(rule_11_cycle, rule_14_locked_window, rule_27c_ties),
+)
+"""Checks of the relations."""
 
 
 def check(scenario: Graph) -> None:
@@ -547,5 +560,22 @@ def check(scenario: Graph) -> None:
         DocumentError: The first problem, with the others.
     """
     scene = Relations(scenario)
-    for checks in (_NAMES, WHOLE):
-        Problems(problem for check_one in checks for problem in check_one(scene)).raise_any()
+    Problems(
+        [*channel_ends(scene), *rule_27_readout(scene)]
+    ).raise_any()  # all others rely on names that are there
+    Problems(_problems(scene)).raise_any()
+
+
+def _problems(scene: Relations) -> Iterator[DocumentError]:
+    for check_several in OF_SEVERAL:
+        yield from check_several(scene)
+    for check_agent, name in product(OF_AGENTS, scene.agents):
+        for place, message in check_agent(scene, name):
+            yield DocumentError(("agents", name, *_keys(place)), message)
+    for check_channel, (number, channel) in product(OF_CHANNELS, enumerate(scene.channels)):
+        for place, message in check_channel(scene, channel):
+            yield DocumentError(("channels", number, *_keys(place)), message)
+
+
+def _keys(place: str) -> Path:
+    return tuple(int(key) if key.isdecimal() else key for key in place.split(".") if key)

@@ -53,7 +53,6 @@ from antiphon.spec import (
     OrObject,
     Sequence,
     Spec,
-    Text,
     accepted_keys,
     channel_name,
     frozen_data,
@@ -90,7 +89,7 @@ class EnvSpec(Spec):
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    id: Text
+    id: str
 
     @property
     def kwargs(self) -> dict[str, Any]:
@@ -115,7 +114,12 @@ class EnvSpec(Spec):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: Any, handler: Any) -> dict[str, Any]:
-        return {"anyOf": [{"type": "string"}, handler(core)]}
+        from antiphon.envs.registry import ids, options_of
+
+        others = handler(core)
+        handler.resolve_ref_schema(others)["properties"]["id"]["not"] = {"enum": list(ids())}
+        own = [options_of(name).schema_of(name) for name in ids()]
+        return {"anyOf": [{"type": "string"}, *own, others]}
 
 
 def _is_environment(value: object) -> bool:
@@ -166,12 +170,12 @@ class Scenario(Spec):
     """
 
     scenario: Name
-    description: Text = ""
+    description: str = ""
     readout: Names = None
     env: Annotated[EnvSpec | object, OrObject(EnvSpec, _is_environment)]
     agents: Annotated[dict[Name, AgentSpec], AfterValidator(_sorted_agents)]
     channels: Annotated[tuple[ChannelSpec, ...], Sequence] = ()
-    share: Annotated[tuple[Annotated[tuple[Text, ...], Sequence], ...], Sequence] = ()
+    share: Annotated[tuple[Annotated[tuple[str, ...], Sequence], ...], Sequence] = ()
     training: TrainingSpec = Field(default_factory=TrainingSpec)
     telemetry: TelemetrySpec = TelemetrySpec()
 
@@ -556,8 +560,8 @@ class Template:
         except DocumentError as error:
             raise error.under(("graph",)) from None
         split = ("channel", "split")
-        if split in sections and spec.split is None and not spec.known_to:
-            raise DocumentError(split, "has no effect without graph.split or graph.known_to; give one")
+        if split in sections and spec.split is None:
+            raise DocumentError(split, "has no effect without graph.split; give it")
         refuse_what_is_too_large(body, spec)
         try:
             made = generate(spec, sections)

@@ -12,7 +12,7 @@ from pydantic import PlainValidator, WithJsonSchema, model_validator
 from antiphon.errors import suggest
 from antiphon.kinds import fitting
 from antiphon.problems import DocumentError, Path, Problems, kind_of, show_value
-from antiphon.spec import FrozenMap, Real, Spec, Text, frozen_data, name_problem
+from antiphon.spec import FrozenMap, Real, Spec, frozen_data, name_problem
 from antiphon.spellings import standard_keys
 
 __all__ = ["ParameterSpec", "read_parameters", "read_variants", "section", "substitute"]
@@ -67,7 +67,7 @@ class ParameterSpec(Spec):
     min: Real | None = None
     max: Real | None = None
     default: Data
-    description: Text = ""
+    description: str = ""
 
     written: ClassVar[frozenset[str]] = frozenset({"default"})
 

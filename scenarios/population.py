@@ -16,19 +16,7 @@ from antiphon.problems import DocumentError, kind_of
 from antiphon.scenarios.study import Values, find_document
 from antiphon.scenarios.training import Metric
 from antiphon.scenarios.yaml_text import DocumentSpec, read_file
-from antiphon.spec import (
-    Count,
-    Flag,
-    FrozenMap,
-    IsReal,
-    Name,
-    Real,
-    Sequence,
-    Spec,
-    Text,
-    Whole,
-    plain,
-)
+from antiphon.spec import Count, FrozenMap, Name, Real, Sequence, Spec, plain
 
 __all__ = ["PopulationSpec", "RangeSpec", "SelectionSpec", "find_population", "populations"]
 
@@ -44,9 +32,9 @@ class RangeSpec(Spec):
         log: Whether initial values are uniform in the logarithm.
     """
 
-    low: Annotated[float, Field(validation_alias="from"), IsReal]
-    high: Annotated[float, Field(validation_alias="to"), IsReal]
-    log: Flag = False
+    low: Annotated[float, Field(validation_alias="from")]
+    high: Annotated[float, Field(validation_alias="to")]
+    log: bool = False
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -88,7 +76,7 @@ class SelectionSpec(Spec):
 
     by: Metric | None = None
     every: Count
-    copy_share: Annotated[float, Field(gt=0, le=0.5, validation_alias="copy"), IsReal] = 0.2
+    copy_share: Annotated[float, Field(gt=0, le=0.5, validation_alias="copy")] = 0.2
     factors: Annotated[tuple[Annotated[Real, Field(gt=0)], ...], Field(min_length=1), Sequence] = (0.8, 1.25)
 
 
@@ -110,14 +98,14 @@ class PopulationSpec(DocumentSpec):
     """
 
     population: Name
-    description: Text = ""
-    scenario: Text
+    description: str = ""
+    scenario: str
     variant: Name | None = None
-    members: Annotated[Whole, Field(ge=2, le=10_000)] = 8
-    seed: Annotated[Whole, Field(ge=0)] = 0
+    members: Annotated[int, Field(ge=2, le=10_000)] = 8
+    seed: Annotated[int, Field(ge=0)] = 0
     steps: Count | None = None
     set: Values = FrozenMap()
-    vary: Annotated[dict[Text, Ranged], Field(min_length=1), AfterValidator(FrozenMap)]
+    vary: Annotated[dict[str, Ranged], Field(min_length=1), AfterValidator(FrozenMap)]
     select: SelectionSpec | None = None
 
     @classmethod

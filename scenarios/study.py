@@ -15,7 +15,7 @@ from antiphon.errors import ScenarioError, suggest
 from antiphon.problems import DocumentError, kind_of, show_value
 from antiphon.scenarios.training import Metrics, on_validation
 from antiphon.scenarios.yaml_text import DocumentSpec, read_file
-from antiphon.spec import Count, FrozenMap, Name, Spec, Text, frozen_data
+from antiphon.spec import Count, FrozenMap, Name, Spec, frozen_data
 
 __all__ = [
     "DEFAULT",
@@ -128,8 +128,8 @@ class StudySpec(DocumentSpec):
     """
 
     study: Name
-    description: Text = ""
-    scenario: Text
+    description: str = ""
+    scenario: str
     variants: Variants | None = None
     set: Values = FrozenMap()
     grid: Axes = FrozenMap()

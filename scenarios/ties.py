@@ -8,7 +8,7 @@ from antiphon.errors import suggest
 from antiphon.problems import DocumentError, Path, show_value
 from antiphon.scenarios.relations import Relations, joined
 
-__all__ = ["agent_and_parameter", "tie_problems", "tied_agents"]
+__all__ = ["agent_and_parameter", "rule_27c_ties", "tied_agents"]
 
 Ties = Sequence[Sequence[str]]
 """Groups of parameters that are one weight, each as `AGENT.PARAMETER`."""
@@ -28,8 +28,8 @@ def tied_agents(ties: Ties) -> dict[str, tuple[str, ...]]:
     return {agent: group for group in joined(agents, pairs) for agent in group}
 
 
-def tie_problems(scene: Relations) -> Iterator[DocumentError]:
-    """Rule 27c: ties name parameters of agents once each, and these agents learn at the same steps and rates."""
+def rule_27c_ties(scene: Relations) -> Iterator[DocumentError]:
+    """Ties name parameters of agents once each, and these agents learn at the same steps and rates."""
     known: dict[str, int] = {}
     for index, group in enumerate(scene.scenario.share):
         if len(group) < 2:

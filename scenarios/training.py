@@ -5,27 +5,16 @@ the readouts (`accuracy`), of one agent (`A.accuracy`), of the environment (`sol
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
 
 from antiphon.errors import suggest
 from antiphon.extensions import Catalogue, is_built_in
-from antiphon.kinds import KindSpec, Registered
+from antiphon.kinds import Kind, KindSpec
 from antiphon.problems import Path, kind_of, show_value
-from antiphon.spec import (
-    Count,
-    Flag,
-    FrozenMap,
-    IsReal,
-    Sequence,
-    Spec,
-    Text,
-    accepted_keys,
-    fail,
-    name_problem,
-)
+from antiphon.spec import Count, FrozenMap, Sequence, Spec, accepted_keys, distinct, fail, name_problem
 
 __all__ = [
     "OF_AGENTS",
@@ -56,8 +45,8 @@ class ScheduleSpec(KindSpec, sections=("schedule",)):
         warmup: The fraction of `training.steps` over which the rate first rises from zero; built-in kinds only.
     """
 
-    kind: Annotated[str | Callable[[int], float], Registered("schedule")] = "constant"
-    warmup: Annotated[float, Field(ge=0, lt=1), IsReal] = 0.0
+    kind: Kind = "constant"
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     point = "schedule"
     bare: ClassVar[str | None] = "kind"
@@ -75,9 +64,9 @@ class OptimiserSpec(KindSpec, sections=("optimiser", "predictor")):
         schedule: Schedule of `lr` over the training; None: constant.
     """
 
-    kind: Annotated[str | Callable[..., Any], Registered("optimiser")] = "adam"
-    lr: Annotated[float, Field(gt=0), IsReal] = 0.001
-    clip: Annotated[float, Field(gt=0), IsReal] | None = None
+    kind: Kind = "adam"
+    lr: Annotated[float, Field(gt=0)] = 0.001
+    clip: Annotated[float, Field(gt=0)] | None = None
     schedule: ScheduleSpec | None = None
 
     point = "optimiser"
@@ -102,23 +91,9 @@ class DivergenceSpec(Spec):
     """
 
     kind: Literal["stop", "quarantine"] = "stop"
-    max: Annotated[float, Field(gt=0), IsReal] | None = None
+    max: Annotated[float, Field(gt=0)] | None = None
 
     bare: ClassVar[str | None] = "kind"
-
-
-class AdvancedSpec(Spec):
-    """Settings of the training that few scenarios need.
-
-    Attributes:
-        on_divergence: Consequence of a gradient that is not finite or too large.
-        sweep: Whether the backward pass of an agent (or locked group) follows its forward pass at once, if its learning
-            signal is complete by then; its activations are freed before the next forward pass. Otherwise there is one
-            backward pass for all agents that learn at a step, after all forward passes.
-    """
-
-    on_divergence: DivergenceSpec = DivergenceSpec()
-    sweep: Flag = False
 
 
 class EvaluateSpec(Spec):
@@ -133,9 +108,9 @@ class EvaluateSpec(Spec):
     """
 
     period: Count
-    split: Text = "validation"
-    keep_best: Text | None = None
-    patience: Annotated[dict[Text, Count], AfterValidator(FrozenMap)] = Field(default_factory=FrozenMap)
+    split: str = "validation"
+    keep_best: str | None = None
+    patience: Annotated[dict[str, Count], AfterValidator(FrozenMap)] = Field(default_factory=FrozenMap)
 
     @property
     def judged_by(self) -> dict[Path, str]:
@@ -160,7 +135,10 @@ class TrainingSpec(Spec):
         evaluate: Evaluation during the training, early stopping and the best checkpoint; None: evaluation at its end only.
         precision: `bf16`: forward and backward passes of agents and predictors run under autocast to bfloat16; parameters,
             messages, losses and optimisers stay float32. Or `float32`.
-        advanced: Settings that few scenarios need.
+        on_divergence: Consequence of a gradient that is not finite or too large.
+        sweep: Whether the backward pass of an agent (or locked group) follows its forward pass at once, if its learning
+            signal is complete by then; its activations are freed before the next forward pass. Otherwise there is one
+            backward pass for all agents that learn at a step, after all forward passes.
     """
 
     batch: Annotated[Count, Field(le=2**20)] = 64
@@ -171,7 +149,8 @@ class TrainingSpec(Spec):
     precision: Annotated[
         Literal["float32", "bf16"], BeforeValidator(lambda name: _PRECISIONS.get(str(name), name))
     ] = "float32"
-    advanced: AdvancedSpec = AdvancedSpec()
+    on_divergence: DivergenceSpec = DivergenceSpec()
+    sweep: bool = False
 
     written: ClassVar[frozenset[str]] = frozenset({"batch", "steps", "optimiser"})
 
@@ -205,7 +184,7 @@ class RecorderSpec(KindSpec, sections=("recorders",)):
         kind: A registered name, or from Python a class or factory called with `directory`, the run directory.
     """
 
-    kind: Annotated[str | Callable[..., Any], Registered("recorder")]
+    kind: Kind
 
     point = "recorder"
     bare: ClassVar[str | None] = "kind"
@@ -223,7 +202,7 @@ class TelemetrySpec(Spec):
     """
 
     period: Count = 100
-    histograms: Flag = False
+    histograms: bool = False
     max: Count = 32
     value: ValueSpec | None = None
     recorders: Annotated[tuple[RecorderSpec, ...], Sequence] = ()
@@ -283,13 +262,7 @@ def _metric(value: object) -> str:
 
 def _metrics(value: object) -> tuple[str, ...]:
     """Read several metrics, or one."""
-    listed = tuple(_metric(item) for item in (value if isinstance(value, list | tuple) else [value]))
-    before = set()
-    for metric in listed:
-        if metric in before:
-            fail(f"names {metric!r} twice")
-        before.add(metric)
-    return listed
+    return distinct(tuple(map(_metric, value if isinstance(value, list | tuple) else [value])))
 
 
 Metric = Annotated[str, PlainValidator(_metric)]

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 import antiphon
 from antiphon import ScenarioError
 from antiphon.comms.symbols import MessageSampler
+from antiphon.kinds import kinds_of, own_keys_of
+from antiphon.scenarios import NetworkSpec
+from antiphon.scenarios.channel_specs import SampleSpec
 from antiphon.telemetry import Recorder
 from antiphon.testing import check
 
@@ -101,7 +104,17 @@ class Seedless(Rounded):
         super().__init__(0, steps)
 
 
+NEEDED = {"target": "label"}
+"""Values of the keys that kinds of gradient need."""
+GRADIENTS = {
+    kind: {
+        key: NEEDED[key] for key, (default, _) in own_keys_of("gradient", kind).items() if default == "needed"
+    }
+    for kind in kinds_of("gradient")
+    if kind not in ("conv", "lens", "local_policy")  # of maps, of a module from Python, of policies
+}
 GOOD: list[tuple[Any, str, dict[str, Any]]] = [
+    *((kind, "gradient", options) for kind, options in GRADIENTS.items()),
     (Small, "gradient", {"width": 3}),
     (Small, "input", {}),
     ("conv", "network", {"hidden": [2]}),
@@ -109,7 +122,6 @@ GOOD: list[tuple[Any, str, dict[str, Any]]] = [
     ("RMSprop", "optimiser", {"alpha": 0.9}),
     ("cosine", "schedule", {"scale": 0.5}),
     ("gumbel", "sample", {"vocabulary": 3}),
-    ("local", "gradient", {"target": "label"}),
     ("antiphon/Copy-v0", "environment", {"bits": 2}),
 ]
 BAD: list[tuple[Any, str, dict[str, Any], str]] = [
@@ -172,3 +184,8 @@ def test_a_kind_without_a_point_is_refused() -> None:
         check(Random)
     with pytest.raises(ScenarioError, match="check: unknown extension point 'gradeint'"):
         check(Random, point="gradeint")
+
+
+def test_a_class_may_be_the_kind_of_every_section() -> None:
+    assert NetworkSpec.model_validate({"kind": Small, "width": 3}).options == {"width": 3}
+    assert SampleSpec.model_validate({"kind": Rounded, "steps": 3}).options == {"steps": 3}

@@ -11,6 +11,7 @@ __all__ = [
     "Backend",
     "Checkpoint",
     "CheckpointEvery",
+    "Cluster",
     "Device",
     "Jobs",
     "Json",
@@ -117,6 +118,13 @@ Ray = Annotated[
 Jobs = Annotated[
     int | None,
     count("N", "Number of processes that the members of a population are divided over.", "--jobs", "-j"),
+]
+Cluster = Annotated[
+    str | None,
+    text(
+        "PROFILE",
+        "Train in virtual time on a simulated cluster: two-cores, datacentre-100, continents-1000 or a YAML file.",
+    ),
 ]
 CheckpointEvery = Annotated[
     int | None, count("N", "Steps between checkpoints; the latest two are kept (default: ten per run).")

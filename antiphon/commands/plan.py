@@ -26,14 +26,7 @@ def plan(
     name_or_file: options.Scenario,
     variant: options.Variant = None,
     settings: options.Settings = None,
-    cluster: Annotated[
-        str | None,
-        options.text(
-            "PROFILE",
-            "Train the variants in virtual time on a simulated cluster: two-cores, datacentre-100, continents-1000 or a "
-            "YAML file.",
-        ),
-    ] = None,
+    cluster: options.Cluster = None,
     target: Annotated[
         float | None,
         options.real(

@@ -9,7 +9,6 @@ from typing import Any
 
 from rich.console import Console
 
-from antiphon.commands.arguments import new_directory
 from antiphon.engine.populations.run import LINEAGE, PopulationRun
 from antiphon.engine.populations.selection import quality
 from antiphon.engine.runs.directory import is_free, numbered
@@ -33,34 +32,13 @@ __all__ = ["print_members", "run_population", "train_population"]
 
 def run_population(
     spec: PopulationSpec,
-    *,
-    values: Mapping[str, Any],
-    steps: int | None,
-    seed: int | None,
-    name: str | None,
-    logdir: Path | None,
+    directory: Path,
     exist: str,
     checkpoint_every: int | None,
     json: bool,
     **settings: Any,
 ) -> int:
-    """Run a population; return the exit code.
-
-    Args:
-        spec: The population.
-        values: Parameters that are set for all members.
-        steps: In place of the population's.
-        seed: In place of the population's.
-        name: The name of its folder; None: its own and the time.
-        logdir: The folder that this is in.
-        exist: See `antiphon run`.
-        checkpoint_every: See `RunWriter`.
-        json: Whether the result is printed as JSON.
-        settings: `device`, `backend`, and the `jobs` and `ray` of `PopulationRun`.
-    """
-    given = {"steps": steps, "seed": seed, "set": {**spec.set, **values} or None}
-    spec = spec.with_keys(**{key: value for key, value in given.items() if value is not None})
-    directory = new_directory(logdir, name, spec.population)
+    """Run a population; return the exit code. The settings are those of `PopulationRun`, the rest is as in `antiphon run`."""
     if exist == "number":
         taken, exist = directory, "error"
         directory = next(place for place in numbered(taken) if is_free(place))

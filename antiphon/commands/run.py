@@ -91,13 +91,7 @@ def run(
     mode: options.Mode = None,
     ray: options.Ray = None,
     jobs: options.Jobs = None,
-    cluster: Annotated[
-        str | None,
-        options.text(
-            "PROFILE",
-            "Run in virtual time on a simulated cluster: two-cores, datacentre-100, continents-1000 or a YAML file.",
-        ),
-    ] = None,
+    cluster: options.Cluster = None,
     checkpoint_every: options.CheckpointEvery = None,
     json: options.Json = False,
 ) -> int:
@@ -118,21 +112,15 @@ def run(
                 raise RunError(f"{option}: {name_or_file} is a population; leave it out")
         from antiphon.commands.population import run_population
 
-        return run_population(
-            population,
-            values=values_of(settings or ()),
-            steps=steps,
-            seed=seed,
-            name=name,
-            logdir=logdir,
-            exist=exist,
-            checkpoint_every=checkpoint_every,
-            json=json,
-            device=device,
-            backend=backend,
-            jobs=jobs,
-            ray=ray,
-        )
+        changed = {
+            "steps": steps,
+            "seed": seed,
+            "set": {**population.set, **values_of(settings or ())} or None,
+        }
+        population = population.with_keys(**{k: value for k, value in changed.items() if value is not None})
+        of_processes = {"device": device, "backend": backend, "jobs": jobs, "ray": ray}
+        directory = new_directory(logdir, name, population.population)
+        return run_population(population, directory, exist, checkpoint_every, json, **of_processes)
     if jobs is not None:
         raise RunError(f"--jobs: {name_or_file} is no population; leave it out")
     seed = seed or 0

@@ -10,12 +10,7 @@ class Bounded(nn.Sequential):
     """A gradient of at most `bound` in every component, by one hidden layer."""
 
     class Options(antiphon.Options):
-        """Keys of `bounded`.
-
-        Attributes:
-            width: Hidden units.
-            bound: The largest component.
-        """
+        """Hidden units, and the largest component."""
 
         width: int = 32
         bound: float = 1.0

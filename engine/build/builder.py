@@ -159,13 +159,13 @@ class _Builder:
             self.dtype,
             self.devices.whole,
             Divergence(
-                self.scenario.training.advanced.on_divergence.kind == "quarantine",
-                self.scenario.training.advanced.on_divergence.max,
+                self.scenario.training.on_divergence.kind == "quarantine",
+                self.scenario.training.on_divergence.max,
                 [(0, note) for note in notes],
             ),
             episode,
             tied=tied,
-            sweep=self.scenario.training.advanced.sweep,
+            sweep=self.scenario.training.sweep,
         )
 
     def _set_precision(self, agents: dict[str, Agent], channels: dict[str, Channel]) -> None:

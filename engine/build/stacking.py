@@ -93,7 +93,7 @@ def reasons_alone(system: System) -> dict[str, str]:
             if mixed is not None:
                 return mixed
         if system.sweep and not agent.learner.network.pure:
-            return "with training.advanced.sweep a module's graph is freed before the next module's forward"
+            return "with training.sweep a module's graph is freed before the next module's forward"
         return agent.learner.network.stackable()
 
     found = {name: reason(agent) for name, agent in system.agents.items()}

@@ -95,7 +95,7 @@ def check_divisible(system: System, scenario: Scenario) -> None:
             "on_divergence.max is checked at every step, before other parts are notified; leave it out"
         )
     for key, message in training.items():
-        raise DocumentError(("training", "advanced", key), f"{message}, or run the scenario as one part")
+        raise DocumentError(("training", key), f"{message}, or run the scenario as one part")
     if system.replicas > 1:
         raise ScenarioError("parts: several seeds run at once; run a single seed in parts")
     for name, agent in system.agents.items():

@@ -86,7 +86,7 @@ def slots(channel: Channel, sender: LearningGroup) -> int:
 
 
 def _activations(system: System, costs: CostModel) -> int:
-    """Return the bytes kept for backward at most: with `training.advanced.sweep`, of the largest graph and of what has to wait."""
+    """Return the bytes kept for backward at most: with `training.sweep`, of the largest graph and of what has to wait."""
     last = {name: costs.network(agent).saved for name, agent in system.agents.items()}
     kept = {
         n: last[n] * system.group_of[n].windows.ticks(agent.clock.period)

@@ -125,14 +125,13 @@ def split(
 
 
 def _training(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the training of further keywords of `split`, with a sweep unless its advanced settings say otherwise."""
+    """Return the training of further keywords of `split`, with a sweep unless it is switched off."""
     known = [*signature(split).parameters, *TrainingSpec.model_fields]
     for name in given:
         if spelled(name, known) not in known:
             meant = section_of(TrainingSpec, name) or suggest_key(name, known)
             raise ScenarioError(f"split: no argument {name!r}{meant}")
-    advanced = given.get("advanced", {})
-    return {**given, "advanced": {"sweep": True, **advanced} if isinstance(advanced, Mapping) else advanced}
+    return {"sweep": True, **given}
 
 
 def _in_sequence(parts: Sequence[nn.Module]) -> tuple[nn.Sequential, list[int]]:

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from antiphon.errors import ScenarioError, suggest
 from antiphon.problems import DocumentError
 from antiphon.scenarios.yaml_text import DocumentSpec, read_file
-from antiphon.spec import Count, Flag, IsReal, Name, Sequence, Spec, Text
+from antiphon.spec import Count, Name, Sequence, Spec
 
 __all__ = [
     "SECONDS_A_DAY",
@@ -35,10 +35,10 @@ __all__ = [
 SECONDS_A_DAY = 86400.0
 _LIBRARY = Path(__file__).with_name("profiles")
 
-Seconds = Annotated[float, Field(ge=0), IsReal]
-Positive = Annotated[float, Field(gt=0), IsReal]
-Probability = Annotated[float, Field(ge=0, lt=1), IsReal]
-Spread = Annotated[float, Field(ge=0, le=3), IsReal]
+Seconds = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Probability = Annotated[float, Field(ge=0, lt=1)]
+Spread = Annotated[float, Field(ge=0, le=3)]
 """Standard deviation of the logarithm of a factor with mean 1 (log-normal)."""
 
 
@@ -51,7 +51,7 @@ class StragglerSpec(Spec):
     """
 
     share: Probability
-    factor: Annotated[float, Field(ge=1), IsReal]
+    factor: Annotated[float, Field(ge=1)]
 
 
 class ComputeSpec(Spec):
@@ -67,7 +67,7 @@ class ComputeSpec(Spec):
 
     step: Seconds = 0.0
     flop: Seconds = 0.0
-    measure: Flag = False
+    measure: bool = False
     spread: Spread = 0.0
     stragglers: StragglerSpec | None = None
 
@@ -165,7 +165,7 @@ class ClusterProfile(DocumentSpec):
     """
 
     cluster: Name
-    about: Text = ""
+    about: str = ""
     machines: Annotated[dict[Name, MachineSpec], Field(min_length=1)]
     links: Annotated[tuple[LinkSpec, ...], Sequence] = ()
     compute: ComputeSpec

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from antiphon.moved_keys import moved_key
 from antiphon.problems import DocumentError, Path, kind_of
 from antiphon.scenarios.training import TrainingSpec
-from antiphon.spec import Count, IsReal, Signal, Spec, Whole, channel_name, plain, section_of
+from antiphon.spec import Count, FrozenMap, Signal, Spec, channel_name, plain, read_by, section_of, whole
 from antiphon.spellings import standard_keys, suggest_key
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ _MOST = 50_000
 
 _WRITTEN = ("agents", "channels")
 _NEEDS: Mapping[str, tuple[str, ...]] = {
-    "small_world": ("neighbours", "rewire"),
+    "small_world": ("neighbours", "rate"),
     "scale_free": ("neighbours",),
     "tree": ("neighbours",),
 }
@@ -57,6 +57,16 @@ class DealSpec(Spec):
         return f"{self.observes}_{index % (self.of or index + 1)}"
 
 
+def _split(value: object) -> int | Mapping[str, str] | None:
+    """Read the number of a channel, or by signal the agents that may use it."""
+    if not isinstance(value, Mapping):
+        return None if value is None else whole(value)
+    for signal, who in value.items():
+        if who not in ("all", "adjacent"):
+            raise DocumentError((str(signal),), f"must be all or adjacent, not {kind_of(who)}")
+    return FrozenMap(value)
+
+
 class GraphSpec(Spec):
     """A generated graph.
 
@@ -66,27 +76,25 @@ class GraphSpec(Spec):
         agents: Number of agents.
         neighbours: `small_world`: neighbours of each agent before rewiring (even); `scale_free`: agents that a new agent is
             connected to; `tree`: children of an agent.
-        rewire: `small_world`: the probability that an edge is rewired.
+        rate: `small_world`: the share of the edges that are rewired, at random.
         seed: Random seed of `small_world` and `scale_free`.
         readout: Number of agents that also have the keys of `agent.readout`: the last ones of a chain, else evenly
             spaced from the first (in a tree: the root).
         deal: Signals distributed over the agents.
-        known_to: Agents that may use a signal in their predictors (senders in synthetic gradients, receivers in
-            synthetic inputs): `all`, or `adjacent`: only agents with a channel into a readout. For all others the
-            signal is removed from the context. If the sender lacks it, its channel also has the keys of `channel.split`, and
-            a channel whose `local` or `sobolev_label` gradient has it as its target becomes `detached`.
-        split: `chain`: the channel (from 1) that also has the keys of `channel.split`.
+        split: The channels that also have the keys of `channel.split`: in a `chain` the number of one (from 1), or by signal
+            `adjacent`: those of senders without a channel into a readout, for which the signal is removed from the context of
+            their predictors (and of the inputs of such receivers), and a channel whose `local` or `sobolev_label` gradient has
+            it as its target becomes `detached`. `all`: every agent may use it.
     """
 
     kind: Literal["chain", "ring", "tree", "small_world", "scale_free"]
     agents: Count
     neighbours: Count | None = None
-    rewire: Annotated[float, Field(ge=0, le=1), IsReal] | None = None
-    seed: Whole = 0
+    rate: Annotated[float, Field(ge=0, le=1)] | None = None
+    seed: int = 0
     readout: Count = 1
     deal: DealSpec | None = None
-    known_to: dict[Signal, Literal["all", "adjacent"]] = Field(default_factory=dict)
-    split: Count | None = None
+    split: Annotated[Count | Mapping[Signal, Literal["all", "adjacent"]] | None, read_by(_split)] = None
 
     @property
     def channels(self) -> int:
@@ -98,10 +106,19 @@ class GraphSpec(Spec):
             return 2 * neighbours * (self.agents - neighbours)
         return self.agents if self.kind == "ring" else self.agents - 1
 
+    @property
+    def of_adjacent(self) -> list[str]:
+        """The signals that only agents with a channel into a readout may use."""
+        return (
+            [signal for signal, who in self.split.items() if who == "adjacent"]
+            if isinstance(self.split, Mapping)
+            else []
+        )
+
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
         needs = _NEEDS.get(self.kind, ())
-        for field in ("neighbours", "rewire"):
+        for field in ("neighbours", "rate"):
             if (getattr(self, field) is None) == (field in needs):
                 verb = "needs it" if field in needs else "has none; leave it out"
                 raise DocumentError((field,), f"a {self.kind} graph {verb}")
@@ -113,7 +130,7 @@ class GraphSpec(Spec):
             )
         if self.kind == "small_world" and (self.neighbours or 0) % 2:
             raise DocumentError(("neighbours",), f"must be even in a small world, not {self.neighbours}")
-        if self.split is not None and not (self.kind == "chain" and self.split < self.agents):
+        if isinstance(self.split, int) and not (self.kind == "chain" and 0 < self.split < self.agents):
             raise DocumentError(
                 ("split",),
                 f"must be the number of one of the chain's channels (1 to {self.agents - 1}), not {self.split}",
@@ -182,10 +199,7 @@ def generate(graph: GraphSpec, sections: Mapping[Path, Any]) -> Generated:
     adjacent = {sender for sender, receiver in arcs if names[receiver] in read}
     channels: list[dict[str, Any]] = []
     for number, (sender, receiver) in enumerate(arcs):
-        hidden, unheard = (
-            [s for s, who in graph.known_to.items() if who == "adjacent" and end not in adjacent]
-            for end in (sender, receiver)
-        )
+        hidden, unheard = ([] if end in adjacent else graph.of_adjacent for end in (sender, receiver))
         used = [("channel",)]
         if hidden or graph.split == number + 1:
             used.append(("channel", "split"))
@@ -259,10 +273,10 @@ def _undirected(graph: GraphSpec) -> list[tuple[int, int]]:
     import networkx as nx
 
     count, seed = graph.agents, graph.seed
-    neighbours, rewire = graph.neighbours or 0, graph.rewire or 0.0
+    neighbours, rate = graph.neighbours or 0, graph.rate or 0.0
     if graph.kind == "small_world":
         try:
-            made = nx.connected_watts_strogatz_graph(count, neighbours, rewire, seed=seed)
+            made = nx.connected_watts_strogatz_graph(count, neighbours, rate, seed=seed)
         except nx.NetworkXError:
             raise DocumentError((), "no connected small world was found; use more neighbours") from None
         return list(made.edges)

@@ -45,7 +45,7 @@ def networks() -> dict[str, Network]:
     }
     found["lstm, no encoder"] = Recurrent((8,), SIZE, HEADS, kind="lstm", cell_norm="layer")
     found["leaky, a leak"] = Recurrent(
-        (8,), SIZE, HEADS, kind="leaky", encoder=(7, 6), norm="layer", leak=0.2
+        (8,), SIZE, HEADS, kind="leaky", encoder=(7, 6), norm="layer", rate=0.2
     )
     found |= {
         f"pointer {norm}": Pointer(44, (10, 2, 2), 5, (8,), HEADS, norm=norm, activation="tanh")
@@ -214,9 +214,9 @@ LSTM = Recurrent((6,), 4, HEADS)
         (Mlp((6,), (), HEADS, norm="layer"), Mlp((6,), (), HEADS, activation="tanh"), True),
         (Conv((1, 6, 6), (4,), HEADS), Conv((1, 6, 6), (4,), HEADS, pool=("none",)), True),
         (Conv((1, 6, 6), (4,), HEADS), Conv((1, 6, 6), (4,), HEADS, size=3), False),
-        (LSTM, Recurrent((6,), 4, HEADS, norm="batch", leak=0.2), True),
+        (LSTM, Recurrent((6,), 4, HEADS, norm="batch", rate=0.2), True),
         (LSTM, Recurrent((6,), 4, HEADS, cell_norm="layer"), False),
-        (Recurrent((6,), 4, HEADS, kind="leaky"), Recurrent((6,), 4, HEADS, kind="leaky", leak=0.1), False),
+        (Recurrent((6,), 4, HEADS, kind="leaky"), Recurrent((6,), 4, HEADS, kind="leaky", rate=0.1), False),
     ],
 )
 def test_networks_have_one_signature_where_they_are_one_function(

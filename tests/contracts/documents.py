@@ -98,7 +98,7 @@ def diverging(count: int, bound: float) -> Document:
     scene = pairs({"kind": "ppo", "epochs": 3, "minibatches": 3, "value": 2.0}, count, coupling="detached")
     sgd = {"kind": "sgd", "lr": 0.5}
     scene["training"] |= {
-        "advanced": {"on_divergence": {"kind": "quarantine", "max": bound}},
+        "on_divergence": {"kind": "quarantine", "max": bound},
         "optimiser": sgd,
     }
     return scene
@@ -214,7 +214,7 @@ MIXED: dict[str, Document] = {
     ),
     "bound of a group": levels(
         channel={"coupling": "locked"},
-        advanced={"on_divergence": {"kind": "quarantine", "max": 2.5}},
+        on_divergence={"kind": "quarantine", "max": 2.5},
         env=ENDS,
     ),
     "tied, weight decay and momentum": ring(
@@ -230,7 +230,7 @@ MIXED: dict[str, Document] = {
         high={"clock": {"unroll": 4}, "align": True, "observes": ["x"]},
         channel={"coupling": "locked", "link": {"delay": 2}},
     ),
-    "late target": levels(high={"objective": GOAL}, channel=TOLD, advanced={"sweep": True}),
+    "late target": levels(high={"objective": GOAL}, channel=TOLD, sweep=True),
     "tied weights beside a stack": tied(ring(7), ["n0.0.weight", "n2.0.weight"]),
     "tied weights, drawn": tied(
         ring(agent={"learn": 0.5, "clock": {"unroll": 2}}, env=Play(gaps=0.7, share=0.2)), *WEIGHTS

@@ -310,5 +310,5 @@ def _document(
         "optimiser": {"kind": one(draw, "adam", "sgd"), "lr": 1e-2},
     }
     if seldom(draw, 4):
-        training |= {"advanced": {"on_divergence": {"kind": "quarantine", "max": one(draw, None, 2.0)}}}
+        training |= {"on_divergence": {"kind": "quarantine", "max": one(draw, None, 2.0)}}
     return {"scenario": "acting", "env": game, "agents": agents, "channels": channels, "training": training}

@@ -109,8 +109,7 @@ def native(plain: Plain, folder: Path) -> Iterator[str]:
 
 def sweep(plain: Plain, folder: Path) -> Iterator[str]:
     """The other order: each group differentiated as soon as it has ticked, or all together."""
-    advanced = plain.scenario().training.advanced
-    other = plain.scenario(advanced=advanced.model_copy(update={"sweep": not advanced.sweep}))
+    other = plain.scenario(sweep=not plain.scenario().training.sweep)
     yield from plain.against(Simulation(other, **SETTINGS), TOLERANCE)
 
 

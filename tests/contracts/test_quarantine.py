@@ -48,7 +48,7 @@ def test_quarantine(scenario: str, value: float) -> None:
 def test_running_statistics_of_what_diverges_are_put_back() -> None:
     """Of one member of a stack; finite numbers of 1e30 would leave batch norm nothing but rounding errors."""
     batch = {"network": {"kind": "mlp", "hidden": [4], "norm": "batch"}}
-    scenario = ring(agent=batch, advanced={"on_divergence": {"kind": "quarantine", "max": 1e3}})
+    scenario = ring(agent=batch, on_divergence={"kind": "quarantine", "max": 1e3})
     ours, theirs = (poisoned(scenario, each, "n0", float("nan"), 3) for each in ("reference", "cohort"))
     places = [place for place in ours if place.startswith("agent n0") and "norm" in place]
     found = [{place: each[place] for place in places} for each in (ours, theirs)]

@@ -20,7 +20,7 @@ NETWORKS: dict[str, Document] = {
     **{kind: {"kind": kind, "size": 4} for kind in CELLS},
     **{f"{kind}, batch norm": {"kind": kind, "size": 4, "cell_norm": "batch"} for kind in CELLS},
     "lstm, layer norm": {"kind": "lstm", "size": 4, "cell_norm": "layer", "hidden": [5], "norm": "layer"},
-    "leak": {"kind": "leaky", "size": 4, "leak": 0.2, "hidden": [5], "norm": "batch"},
+    "leak": {"kind": "leaky", "size": 4, "rate": 0.2, "hidden": [5], "norm": "batch"},
 }
 LSTM: Document = {"network": {"kind": "lstm", "size": 4}, "clock": {"unroll": 3}}
 GRU: Document = {"network": {"kind": "gru", "size": 4}, "clock": {"unroll": "episode"}}
@@ -211,7 +211,7 @@ THEMES: dict[str, Document] = {
         agent={"optimiser": {"kind": "sgd", "lr": 0.1, "schedule": {"kind": "steps", "at": [0.3, 0.6]}}},
         predictor={"kind": "adam", "lr": 0.01, "schedule": {"kind": "linear", "scale": 0.0, "warmup": 0.2}},
     ),
-    "bound": ring(advanced={"on_divergence": {"kind": "quarantine", "max": 0.9}}),
+    "bound": ring(on_divergence={"kind": "quarantine", "max": 0.9}),
     "one environment": ring(batch=1),
     "to themselves": to_themselves(),
     "broadcasts": levels(channel={"port": "out", "norm": "batch"}, wide=True, env=ENDS),
@@ -226,12 +226,12 @@ THEMES: dict[str, Document] = {
     "propagation from who is not drawn": levels(high={"learn": 0.5}, channel=gradient(propagate=0.3)),
     "inputs that diverge": ring(
         channel={"coupling": "unlocked", "input": DEEP},
-        advanced={"on_divergence": {"kind": "quarantine", "max": 1.5}},
+        on_divergence={"kind": "quarantine", "max": 1.5},
         env=ENDS,
     ),
     "critics that diverge": levels(
         channel=gradient(kind="critic", hidden=[256], norm="layer"),
-        advanced={"on_divergence": {"kind": "quarantine", "max": 2.0}},
+        on_divergence={"kind": "quarantine", "max": 2.0},
     ),
     **{
         f"symbols, {coupling}": levels(
@@ -274,25 +274,21 @@ THEMES: dict[str, Document] = {
 }
 
 SICK: dict[str, Document] = {
-    "ring": ring(advanced={"on_divergence": {"kind": "quarantine", "max": 1e3}}),
+    "ring": ring(on_divergence={"kind": "quarantine", "max": 1e3}),
     "ends": ring(
-        advanced={"on_divergence": {"kind": "quarantine", "max": 1e3}},
+        on_divergence={"kind": "quarantine", "max": 1e3},
         agent={"clock": {"unroll": 2}},
         env=ENDS,
     ),
-    "levels": levels(
-        advanced={"on_divergence": {"kind": "quarantine", "max": 1e3}}, wide=True, high={"fan_in": "sum"}
-    ),
-    "states": ring(
-        agent=LSTM, state=gradient(), advanced={"on_divergence": {"kind": "quarantine", "max": 1e3}}
-    ),
+    "levels": levels(on_divergence={"kind": "quarantine", "max": 1e3}, wide=True, high={"fan_in": "sum"}),
+    "states": ring(agent=LSTM, state=gradient(), on_divergence={"kind": "quarantine", "max": 1e3}),
     "groups": levels(
-        advanced={"on_divergence": {"kind": "quarantine", "max": 1e3}},
+        on_divergence={"kind": "quarantine", "max": 1e3},
         wide=True,
         channel={"coupling": "locked", "port": "p"},
     ),
     "inputs": ring(
-        advanced={"on_divergence": {"kind": "quarantine", "max": 1e3}},
+        on_divergence={"kind": "quarantine", "max": 1e3},
         channel={"input": {"kind": "linear", "context": ["x", "held"]}, "link": {"delay": 1, "drop": 0.4}},
     ),
 }

@@ -26,7 +26,7 @@ _AGENTS: dict[str, tuple[str, list[Any]]] = {
     "order of observations": ("observes", [["x", "y"], ["y", "x"]]),
     "observations": ("observes", [["x"], ["z"]]),
     "activation": ("network", [{"hidden": [4], "activation": name} for name in ("relu", "tanh")]),
-    "leak": ("network", [{"kind": "leaky", "size": 4, "leak": leak} for leak in (0.2, 0.7)]),
+    "leak": ("network", [{"kind": "leaky", "size": 4, "rate": leak} for leak in (0.2, 0.7)]),
     "norm": ("network", [{"hidden": [4], "norm": norm} for norm in ("layer", "batch", "none")]),
     "cell": ("network", [{"kind": kind, "size": 4} for kind in ("rnn", "leaky", "gru")]),
     "learn": ("learn", [True, False]),

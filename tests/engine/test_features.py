@@ -40,7 +40,7 @@ USERS: dict[str, Document] = {
     "features.outliers": ring(2, agent=LSTM, state={"gradient": {"kind": "linear"}}),
     "features.stand_ins": ring(2, channel={"link": {"delay": 1, "drop": 0.3}, "input": {"kind": "linear"}}),
     "features.participation": ring(2, agent={"learn": 0.5}),
-    "features.sweep": ring(2, advanced={"sweep": True}),
+    "features.sweep": ring(2, sweep=True),
     "features.ties": {**ring(2), **TIED},
     "native.networks": ring(4),
     "policies.actions": pairs(A2C),

@@ -151,7 +151,12 @@ SEQUENCES = {"lengths": STEPS, "x": X[:12], "label": LABEL[:5], "place": X[20:25
 
 def test_a_file_of_sequences_is_its_sequences_and_a_checkpoint_says_which(folder: Path) -> None:
     np.savez(folder / "sequences.npz", **SEQUENCES)
-    env = {"id": "antiphon/Sequences-v0", "file": "sequences.npz", "pad_to_multiple": 2}
+    env = {
+        "id": "antiphon/Sequences-v0",
+        "file": "sequences.npz",
+        "pad_to_multiple": 2,
+        "per_sequence": ["place"],
+    }
     ends = STEPS.cumsum()[:-1]
     direct = envs.from_sequences(
         x=np.split(X[:12], ends), label=LABEL[:5], place=X[20:25], per_sequence=["place"], pad_to_multiple=2

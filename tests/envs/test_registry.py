@@ -66,7 +66,7 @@ def test_objects_with_make() -> None:
         ({"id": COUNT, "window": 65}, ".window: 65; 2 levels would count over 4225 digits, at most 4096"),
         ({"id": COPY, "length": 25}, ".length: 25; must be a whole number from 1 to 24"),
         ({"id": COPY, "threshold": -0.1}, ".threshold: must be at least 0, not -0.1"),
-        ({"id": COPY, "threshold": float("nan")}, ".threshold: input should be a finite number"),
+        ({"id": COPY, "threshold": float("nan")}, ".threshold: must be a finite number, not nan"),
         (
             {"id": COPY, "repeats": 2},
             ".repeats: unknown key 'repeats'; known: bits, length, max_length, threshold",

@@ -32,7 +32,7 @@ _NODES = (
     *({"kind": "conv", "hidden": [10**6, 10**6]}, {"kind": "lstm", "size": _LARGE}),
     *({str(n): n for n in range(200)}, [{"a": n} for n in range(200)], {"period": _LARGE, "phase": -1}),
     {"kind": "ring", "agents": 10**9},
-    {"kind": "small_world", "agents": 2000, "neighbours": 1998, "rewire": 1.0},
+    {"kind": "small_world", "agents": 2000, "neighbours": 1998, "rate": 1.0},
 )
 HOSTILE_VALUES: tuple[Any, ...] = (*_NUMBERS, *_WORDS.split(), *_ODD, *_NODES)
 """Values that no key expects, or numbers that are absurd."""

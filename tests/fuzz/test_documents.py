@@ -39,7 +39,7 @@ GRAPHS = [
             "kind: tree, agents: 15, neighbours: 2",
             "kind: ring, agents: 5",
         ),
-        "kind: small_world, agents: 10, neighbours: 4, rewire: 0.5, seed: 3",
+        "kind: small_world, agents: 10, neighbours: 4, rate: 0.5, seed: 3",
         "kind: scale_free, agents: 12, neighbours: 2, readout: 3",
     )
 ]

@@ -112,7 +112,7 @@ def test_keys_that_a_channel_does_not_use(channel: dict[str, Any], lines: list[s
             ["network.activation is not used without hidden layers"],
         ),
         ({"network": {"kind": "lstm", "hidden": [3]}}, []),
-        ({"network": {"kind": "leaky", "leak": 0.3}}, []),
+        ({"network": {"kind": "leaky", "rate": 0.3}}, []),
         ({"learn": False, "optimiser": {}}, ["optimiser is not used by an agent that does not learn"]),
     ],
 )

@@ -89,7 +89,9 @@ def test_refused() -> None:
         "the graph is undirected, and channels are directed; use graph.to_directed()"
     )
     assert refused(eyes(), tied=[]) == "tied: is no longer a key; write share"
-    assert refused(eyes(), sweep=True) == "sweep: unknown argument 'sweep'; write advanced: {sweep: …}"
+    assert (
+        refused(eyes(), patience=3) == "patience: unknown argument 'patience'; write evaluate: {patience: …}"
+    )
     assert refused(eyes(), stepz=3) == "stepz: unknown argument 'stepz'; did you mean 'steps'?"
     with pytest.raises(ScenarioError, match=r"^env: is missing$"):
         Scenario.from_graph(eyes())

@@ -153,7 +153,11 @@ channels:
         ("env: {id", "env: {ID", "2: env.id: is missing"),
         ("scenario: small\n", "", "1: scenario: is missing; name the scenario"),
         ("scenario: small", "scenario: 12", "1: scenario: a name is a word, not 12; put it in quotes"),
-        ("to: B}", "to: B, link: {delay: 1e-3}}", "7: channels[0].link.delay: must be a whole number, not"),
+        (
+            "to: B}",
+            "to: B, link: {delay: 1e-3}}",
+            "7: channels[0].link.delay: must be a whole number of steps from 0 to 1024, ",
+        ),
         ("from: A", "from: on", "7: channels[0].from: no agent 'on'; known: A, B"),
         (
             "  - {from: A, to: B}",

@@ -118,7 +118,6 @@ KEYS += [
     "variants",
     "default",
     "choices",
-    "known_to",
 ]
 LEAVES = st.one_of(
     st.sampled_from(

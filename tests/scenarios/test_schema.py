@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from antiphon.envs import ids
+from antiphon.envs.registry import options_of
 from antiphon.scenarios import Scenario, catalogue, json_schema
 from antiphon.scenarios.yaml_text import read
 
@@ -14,6 +16,20 @@ def test_it_knows_every_key_of_the_library() -> None:
     assert set(Scenario.model_fields) < set(schema["properties"])
     for template in catalogue().values():
         assert set(read(template.text, template.name).data) <= set(schema["properties"])
+
+
+def test_an_environment_has_its_own_options() -> None:
+    branches = json_schema()["$defs"]["EnvSpec"]["anyOf"]
+    ours = {branch["title"]: branch for branch in branches if branch.get("title") in ids()}
+    assert set(ours) == set(ids())
+    for name, branch in ours.items():
+        fields = options_of(name).model_fields
+        assert set(branch["properties"]) == {"id", *fields}
+        assert set(branch["required"]) == {
+            "id",
+            *(key for key, field in fields.items() if field.is_required()),
+        }
+    assert ours["antiphon/Copy-v0"]["additionalProperties"] is False
 
 
 def test_every_reference_leads_somewhere() -> None:

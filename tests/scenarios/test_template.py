@@ -81,7 +81,10 @@ def test_values_go_before_variants_and_variants_before_defaults(template: Templa
         ({"unroll": "epsiode"}, "parameter 'unroll': must be a whole number or 'episode', not the word"),
         ({"context": "label"}, "parameter 'context': must be a list, not the word 'label'; write [label]"),
         ({"learns": "yes"}, "parameter 'learns': must be true or false, not the word 'yes'"),
-        ({"unroll": 0}, "small.yaml:16: agents.a.clock.unroll (also b): must be at least 1, not 0"),
+        (
+            {"unroll": 0},
+            "small.yaml:16: agents.a.clock.unroll (also b): must be a whole number of ticks from 1, or 'episode', not 0",
+        ),
         ({"lr": float("nan")}, "lr: must be a number, not nan"),
     ],
 )

@@ -116,7 +116,7 @@ def test_every_agent_of_a_step_is_looked_at(place: int, backend: str) -> None:
 
 @BOTH
 def test_an_agent_whose_loss_is_infinite_goes_into_quarantine(backend: str) -> None:
-    scenario = overflowing(2, kind="adam").with_training(advanced={"on_divergence": "quarantine"})
+    scenario = overflowing(2, kind="adam").with_training(on_divergence="quarantine")
     with Simulation(scenario, backend=backend) as simulation:
         simulation.run(5)
         assert [(step, line.partition(";")[0]) for step, line in simulation.events] == [

@@ -40,7 +40,7 @@ def fork_of_two(
         {**agents, "mind": {"network": LAYER, "objective": CLASSIFY}},
         [{"from": eye, **channel} for eye in ("left", "right")],
         batch=BATCH,
-        advanced={"on_divergence": {"kind": "quarantine", "max": most}},
+        on_divergence={"kind": "quarantine", "max": most},
     )
 
 
@@ -88,7 +88,7 @@ def test_of_who_diverged_the_others_read_zeros() -> None:
     source = played(endless=True)
     agents = {"a": {"observes": ["x"]}, "c": {"observes": ["x"]}, "b": {"objective": GOAL}}
     channels = [{"from": name, "to": "b", "coupling": "detached"} for name in "ac"]
-    with simulation_of(agents, channels, source, advanced={"on_divergence": "quarantine"}) as simulation:
+    with simulation_of(agents, channels, source, on_divergence="quarantine") as simulation:
         simulation.agents["a"].parameters["to_b.weight"].data.fill_(torch.inf)
         for step in range(4):
             p, other = leaves(simulation.agents["b"]), leaves(simulation.agents["c"])
@@ -136,7 +136,7 @@ def test_a_locked_group_is_quarantined_as_one_and_a_run_without_quarantine_stops
     scene = levels(
         count=count,
         channel={"coupling": "locked"},
-        advanced={"on_divergence": {"kind": how, "max": 100.0}},
+        on_divergence={"kind": how, "max": 100.0},
     )
     with made(scene, "cohort") as simulation:
         simulation.run(3)
@@ -167,7 +167,7 @@ def test_the_bound_is_on_the_length_of_what_reaches_an_agents_parameters(readers
         length = float(torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(p.values()))]).norm())
     for share, disabled in ((1.001, False), (0.999, True)):
         training = {
-            "advanced": {"on_divergence": {"kind": "quarantine", "max": length * share}},
+            "on_divergence": {"kind": "quarantine", "max": length * share},
             "predictor": {"lr": 1e-9},
         }
         with simulation_of(agents, channels, source, **training) as simulation:
@@ -177,7 +177,7 @@ def test_the_bound_is_on_the_length_of_what_reaches_an_agents_parameters(readers
 
 def test_in_single_precision_what_is_finite_is_not_called_something_else() -> None:
     """Gradients whose squares are no numbers any more."""
-    scene = ring(advanced={"on_divergence": "quarantine"})
+    scene = ring(on_divergence="quarantine")
     with made(scene, "cohort", dtype=torch.float32) as simulation:
         simulation.run(4)
         leaves_of(simulation, "n0->n1")["last.bias"].data.fill_(1e21)
@@ -207,7 +207,7 @@ def test_running_statistics_of_a_receiver_stay_finite(backend: str, count: int) 
     agents = {f"{kind}{i}": own for kind, own in (("eye", eye), ("mind", mind)) for i in range(count)}
     agents["eye0"] = {**eye, "optimiser": {"kind": "sgd", "lr": 1e22}}
     channels = [{"from": f"eye{i}", "to": f"mind{i}", "coupling": "detached"} for i in range(count)]
-    scenario = scenario_of(agents, channels, batch=32, advanced={"on_divergence": "quarantine"})
+    scenario = scenario_of(agents, channels, batch=32, on_divergence="quarantine")
     with Simulation(scenario, backend=backend) as simulation:
         simulation.run(2)
         assert [(step, line[:12]) for step, line in simulation.events] == [(1, "agent 'eye0'")]
@@ -223,7 +223,7 @@ def test_who_returns_what_is_no_number_is_disabled_though_its_own_gradient_is_on
     source = Played({"x": 1e-3 * played().shown["x"], "label": label}, ("label",), endless=True)
     agents = {"a": {"observes": ["x"]}, "b": {"objective": {"kind": "classification", "target": "label"}}}
     channels = [{"from": "a", "to": "b"}]
-    with simulation_of(agents, channels, source, advanced={"on_divergence": "quarantine"}) as simulation:
+    with simulation_of(agents, channels, source, on_divergence="quarantine") as simulation:
         simulation.agents["a"].parameters["to_b.bias"].data.zero_()
         weight = simulation.agents["b"].parameters["objective.weight"].data
         weight.copy_(torch.tensor([[1.7e308], [-1.7e308]]).expand(2, 2))

@@ -1,4 +1,4 @@
-"""The sweep order (`training.advanced.sweep`): graphs that are gone before the next agent ticks, and messages that are released.
+"""The sweep order (`training.sweep`): graphs that are gone before the next agent ticks, and messages that are released.
 
 That its numbers are those of the joint order is in tests/contracts. `kept` reads the engine for the parameters that count.
 """
@@ -27,7 +27,7 @@ HALF: Document = {"clock": {"period": 2}}
 
 
 def swept(scene: Document, sweep: bool = True) -> Document:
-    return {**scene, "training": {**scene["training"], "advanced": {"sweep": sweep}}}
+    return {**scene, "training": {**scene["training"], "sweep": sweep}}
 
 
 def block(inputs: int, outputs: int) -> nn.Module:

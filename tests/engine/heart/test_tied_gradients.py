@@ -91,7 +91,7 @@ def test_settings_are_changed_together(backend: str) -> None:
 
 @BACKENDS
 def test_what_is_in_quarantine_leaves_the_tie_and_the_others_stay_equal(backend: str) -> None:
-    with simulation_of(backend, advanced={"on_divergence": "quarantine"}) as simulation:
+    with simulation_of(backend, on_divergence="quarantine") as simulation:
         simulation.run(3)
         for p in simulation.channels["n0->n1"].synthetic_gradient.parameters.values():  # type: ignore[union-attr]
             p.data.fill_(float("nan"))

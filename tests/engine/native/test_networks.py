@@ -163,7 +163,7 @@ def test_a_bound_and_quarantine_read_every_gradient() -> None:
         {"kind": "quarantine", "max": 1e-3},
         {"kind": "quarantine"},
     ):
-        document = {**RING, "training": {**RING["training"], "advanced": {"on_divergence": divergence}}}
+        document = {**RING, "training": {**RING["training"], "on_divergence": divergence}}
         one, other = (made(document, backend) for backend in ("cohort", "native"))
         one.run(5)
         other.run(5)
@@ -206,7 +206,7 @@ WAYS: dict[str, Document] = {
     "scaled": ring(4, agent={"network": MLP}, channel={"gradient": {"kind": "linear", "scale": 0.5}}),
     "windows": windows(gradient={"kind": "linear"}, link={"delay": 1}),
     "locked windows": windows(coupling="locked", link={"delay": 1}),
-    "sweep": LOCAL | {"training": {**LOCAL["training"], "advanced": {"sweep": True}}},
+    "sweep": LOCAL | {"training": {**LOCAL["training"], "sweep": True}},
 }
 
 

@@ -101,12 +101,12 @@ POLE = document(
 )
 INDIVISIBLE: list[tuple[Document, str]] = [
     (
-        pair(advanced={"on_divergence": "quarantine"}),
-        "training.advanced.on_divergence: quarantine voids messages at the step of",
+        pair(on_divergence="quarantine"),
+        "training.on_divergence: quarantine voids messages at the step of",
     ),
     (
-        pair(advanced={"on_divergence": {"max": 2.0}}),
-        "training.advanced.on_divergence: on_divergence.max is checked at every step",
+        pair(on_divergence={"max": 2.0}),
+        "training.on_divergence: on_divergence.max is checked at every step",
     ),
     (pair(b=ACTS), "agents.b.acts: observations depend on the action"),
     (POLE, "env: 'CartPole-v1' is an environment of gymnasium, whose state may not depend on its seed alone"),

@@ -22,7 +22,7 @@ AUGMENTED = {"kind": "aug_local", "layers": 1}
 def split(gradient: Any, delay: int, *, sweep: bool = True, drop: float = 0.1) -> Scenario:
     """A transformer of four blocks as three agents, the second of two blocks."""
     cuts = ["blocks.1", "blocks.3"]
-    return split_gpt(gpt(dropout=drop), gradient, cuts, delay=delay, advanced={"sweep": sweep})
+    return split_gpt(gpt(dropout=drop), gradient, cuts, delay=delay, sweep=sweep)
 
 
 @pytest.mark.parametrize(

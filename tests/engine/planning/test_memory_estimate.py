@@ -108,7 +108,7 @@ def row(
     if coupling == "decoupled":
         way["gradient"] = {"kind": "linear", "context": ["label"]}
     ways = [{"from": f"m{i}", "to": f"m{i + 1}", **way} for i in range(agents - 1)]
-    return Scenario.model_validate(document(named, ways, advanced={"sweep": sweep}))
+    return Scenario.model_validate(document(named, ways, sweep=sweep))
 
 
 def plan_of_row(planned: Planned, *values: Any) -> Any:

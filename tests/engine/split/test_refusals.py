@@ -339,7 +339,7 @@ def test_what_cannot_be_split_is_one_line(name: str, monkeypatch: pytest.MonkeyP
         ({"tie": "both"}, "tie.*'both'"),
         ({"gradeint": "local"}, "split: no argument 'gradeint'; did you mean 'gradient'?"),
         ({"learning_rte": 1}, "split: no argument 'learning_rte'; known: "),
-        ({"advanced": None}, "training.advanced: must be a mapping of keys, not null"),
+        ({"sweep": None}, "training.sweep: must be true or false, not null"),
     ],
 )
 def test_a_setting_that_cannot_be_names_it(settings: dict[str, Any], expected: str) -> None:

@@ -82,9 +82,7 @@ def test_of_several_seeds_each_has_a_model_of_its_own() -> None:
 
 
 def test_after_quarantine_the_others_come_back_trained() -> None:
-    scene = split_gpt(
-        gpt(dropout=0.2), "local", ["blocks.1", "blocks.3"], advanced={"on_divergence": "quarantine"}
-    )
+    scene = split_gpt(gpt(dropout=0.2), "local", ["blocks.1", "blocks.3"], on_divergence="quarantine")
     with Simulation(scene) as run:
         run.run(2)
         run.agents["part2"].parameters["module.norm.weight"].data.fill_(float("inf"))

@@ -58,7 +58,7 @@ def test_tree_leads_from_the_leaves_to_the_root() -> None:
 @pytest.mark.parametrize(
     "graph",
     [
-        {"kind": "small_world", "neighbours": 4, "rewire": 0.3},
+        {"kind": "small_world", "neighbours": 4, "rate": 0.3},
         {"kind": "scale_free", "neighbours": 2},
     ],
 )
@@ -111,14 +111,14 @@ def test_dealt_agents_take_turns() -> None:
 def known(who: str, gradient: dict[str, Any], coupling: str = "decoupled") -> dict[str, tuple[str, ...]]:
     """The channels of a chain of four by name, with coupling, kind, context and target."""
     channel = {"gradient": gradient, "coupling": coupling}
-    scenario = made({"kind": "chain", "agents": 4, "known_to": {"label": who}}, channel=channel)
+    scenario = made({"kind": "chain", "agents": 4, "split": {"label": who}}, channel=channel)
     return {
         c.name: (c.coupling, c.gradient.kind, *c.gradient.context, str(c.gradient.own_target))
         for c in scenario.channels
     }
 
 
-def test_known_to_adjacent_keeps_a_signal_from_those_that_send_to_no_readout() -> None:
+def test_a_split_by_signal_keeps_a_signal_from_those_that_send_to_no_readout() -> None:
     linear = {"kind": "linear", "context": ["label", "odd"]}
     everywhere = ("decoupled", "linear", "label", "odd", "None")
     assert known("all", linear) == dict.fromkeys(["n0->n1", "n1->n2", "n2->n3"], everywhere)
@@ -174,7 +174,7 @@ CHAIN = {"kind": "chain", "agents": 3}
         ({**CHAIN, "neighbours": 2}, {}, "3: graph.neighbours: a chain graph has none; leave it out"),
         ({"kind": "tree", "agents": 3}, {}, "3: graph.neighbours: a tree graph needs it"),
         (
-            {"kind": "small_world", "agents": 8, "neighbours": 3, "rewire": 0},
+            {"kind": "small_world", "agents": 8, "neighbours": 3, "rate": 0},
             {},
             "3: graph.neighbours: must be even in a small world, not 3",
         ),
@@ -186,7 +186,7 @@ CHAIN = {"kind": "chain", "agents": 3}
         (
             CHAIN,
             {"channel": {"split": {"coupling": "detached"}}},
-            "5: channel.split: has no effect without graph.split or graph.known_to; give one",
+            "5: channel.split: has no effect without graph.split; give it",
         ),
         (CHAIN, {"agent": {"frist": {}}}, "4: agent.frist: unknown key 'frist'; did you mean 'first'?"),
         (
@@ -205,7 +205,11 @@ CHAIN = {"kind": "chain", "agents": 3}
             {"channel": {"xyz": 1}},
             "5: channel.xyz: unknown key 'xyz'; known: coupling, feedback, gradient,",
         ),
-        ({**CHAIN, "known_to": {"label": "some"}}, {}, "3: graph.known_to.label: unknown label 'some';"),
+        (
+            {**CHAIN, "split": {"label": "some"}},
+            {},
+            "3: graph.split.label: must be all or adjacent, not the word 'some'",
+        ),
         (
             CHAIN,
             {"agent": {"observes": ["image"], "network": {"hiden": [1]}}},
@@ -218,7 +222,11 @@ CHAIN = {"kind": "chain", "agents": 3}
         ),
         (CHAIN, {"agent": {"deal": {}}}, "4: agent.deal: must be a list of agents' keys, not {}"),
         (CHAIN, {"agent": {"deal": [{}, 3]}}, "4: agent.deal[1]: must be a mapping of keys, not 3"),
-        (CHAIN, {"channel": {"link": {"delay": -1}}}, "5: channel.link.delay: must be at least 0, not -1"),
+        (
+            CHAIN,
+            {"channel": {"link": {"delay": -1}}},
+            "5: channel.link.delay: must be a whole number of steps from 0 to 1024, [there, back] or auto, not -1",
+        ),
         (
             CHAIN,
             {"agents": {"n1": {}}},

@@ -29,7 +29,7 @@ channel: {{size: 4}}
         ),
         ("kind: ring, agents: 2147483647", "2,147,483,647 agents"),
         ("kind: tree, agents: 100000, neighbours: 3", "100,000 agents and 99,999 channels"),
-        ("kind: small_world, agents: 2000, neighbours: 1998, rewire: 0.5", "3,996,000 channels"),
+        ("kind: small_world, agents: 2000, neighbours: 1998, rate: 0.5", "3,996,000 channels"),
         ("kind: scale_free, agents: 2000, neighbours: 900", "1,980,000 channels"),
     ],
 )
@@ -48,7 +48,7 @@ def test_agents_and_channels_that_are_written_out_count_too() -> None:
 
 
 def test_what_the_library_and_the_benchmarks_have_is_accepted() -> None:
-    refuse_what_is_too_large({}, GraphSpec(kind="small_world", agents=4096, neighbours=2, rewire=0.0))
+    refuse_what_is_too_large({}, GraphSpec(kind="small_world", agents=4096, neighbours=2, rate=0.0))
     refuse_what_is_too_large({}, GraphSpec(kind="chain", agents=30_000))
     agents = {f"n{number}": {"network": {"kind": "mlp", "hidden": [64, 64]}} for number in range(4096)}
     refuse_what_is_too_large({"agents": agents, "channels": [{"from": "n0", "to": "n1"}] * 8192})
