@@ -18,7 +18,7 @@ from torch import Tensor
 from antiphon.envs.base import SeededEnv, Values, check_split
 from antiphon.envs.datasets.columns import read
 from antiphon.envs.signal import Description
-from antiphon.envs.stream import Table
+from antiphon.envs.stream import Table, shuffled
 from antiphon.envs.tensors import (
     ColumnOptions,
     Columns,
@@ -32,7 +32,6 @@ from antiphon.envs.tensors import (
     signals_of,
 )
 from antiphon.errors import require, suggest
-from antiphon.nets.random import seed_for, uniform
 
 __all__ = ["SequenceStream", "SequenceTable", "Sequences", "from_sequences"]
 
@@ -326,7 +325,7 @@ class SequenceStream(SeededEnv):
         rows = self._table.splits[self.split]
         if self.split != "train" or self._seed is None:
             return rows
-        return rows[uniform(seed_for(self._seed, "env"), epoch, len(rows), self.device).argsort(stable=True)]
+        return shuffled(rows, self._seed, epoch)
 
     def _open(self) -> None:
         """Look up the sequences of the present episode."""
