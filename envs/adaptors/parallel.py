@@ -19,9 +19,8 @@ from antiphon.envs.adaptors.checked import (
     load_random_state,
     making,
     random_state,
-    tensor_of,
 )
-from antiphon.envs.adaptors.spaces import Actions, Observations, signal_of
+from antiphon.envs.adaptors.spaces import Actions, Observations, signal_of, tensor_of
 from antiphon.envs.base import StepResult, Values
 from antiphon.envs.signal import OUTCOMES
 from antiphon.errors import ScenarioError, require
@@ -168,7 +167,8 @@ class ParallelAdaptor(Adaptor):
                     with self._failing("step"):
                         each = [np.asarray(observations.part(name, observed[row][agent])) for row in rows]
                         parts = np.stack(each)
-                    full[rows] = checked(name, signal, self._value(name, parts, observations), len(rows))
+                    value = observations.value(name, parts, self.device, self.dtype)
+                    full[rows] = checked(name, signal, value, len(rows))
                 values[name] = full
         if _STATE in self.requested:
             with self._failing("state"):

@@ -160,7 +160,9 @@ class World(Pictured):
         outcomes |= self.outcomes(reached)
         result: dict[str, Any] = {name: outcomes[name] for name in self.requested if name in outcomes}
         may_end = True
-        if self.episode_steps is not None:  # all end together, and none terminates: this is known without waiting
+        if (
+            self.episode_steps is not None
+        ):  # all end together, and none terminates: this is known without waiting
             self._tick = (self._tick + 1) % self.episode_steps
             may_end = self._tick == 0
             terminated, truncated = self._uniform[False], self._uniform[may_end]

@@ -139,12 +139,8 @@ class Referential(ExampleStream, Pictured):
 
     def _game(self, numbers: Tensor) -> _Game:
         """Return games by their numbers `[games]`; those of the last call are kept."""
-        if self._last is None or self._last[0] is not numbers:
-            self._last = numbers, self._made(numbers)
-        return self._last[1]
-
-    def _made(self, numbers: Tensor) -> _Game:
-        """Make games by their numbers `[games]`."""
+        if self._last is not None and self._last[0] is numbers:
+            return self._last[1]
         options, pools = self._options, self._pools
         count = options.candidates
         sizes = [_CLASSES, count, count, 1, options.distractors]
@@ -154,17 +150,19 @@ class Referential(ExampleStream, Pictured):
         if options.concept:
             others = classes.scatter(1, own, 2.0).argsort(1)[:, : count - 1]  # the target's class comes last
             others = pools.of_class(target, others, images[:, 1:])
-            first = pools.another_of_class(target, first)
+            first = pools.another(target, first, of_its_class=True)
         else:
             others = pools.another(target, images[:, 1:])
             first = target.unsqueeze(1)
         candidates = torch.cat([target.unsqueeze(1), others], 1)
         place = order.argsort(1)
-        return _Game(
+        game = _Game(
             sender=torch.cat([first, pools.another(target, distractors)], 1),
             candidates=candidates.gather(1, place),
             target=place.argmin(1),
         )
+        self._last = numbers, game
+        return game
 
     def _images(self, rows: Tensor) -> Tensor:
         """Return the images of rows `[games, images]`, `[games, images, height, width]`."""
@@ -205,19 +203,13 @@ class _Pools:
         split = self._split[target].unsqueeze(1)
         return self._rows[self._starts[split, classes] + _below(self._counts[split, classes], uniforms)]
 
-    def another_of_class(self, target: Tensor, uniforms: Tensor) -> Tensor:
-        """Return other images than the targets `[games]`, of their splits and classes; `[games, images]` as the numbers."""
-        where = self._split[target], self.labels[target]
-        return self._other(target, self._starts[where], self._counts[where], uniforms)
-
-    def another(self, target: Tensor, uniforms: Tensor) -> Tensor:
+    def another(self, target: Tensor, uniforms: Tensor, *, of_its_class: bool = False) -> Tensor:
         """Return other images than the targets `[games]`, of their splits; `[games, images]` as the numbers."""
-        split = self._split[target]
-        return self._other(target, self._starts[split, 0], self._counts.sum(1)[split], uniforms)
-
-    def _other(self, target: Tensor, start: Tensor, count: Tensor, uniforms: Tensor) -> Tensor:
-        """Return other rows of the runs of `count` rows from `start` `[games]` on, in which the targets are."""
-        start, count = start.unsqueeze(1), count.unsqueeze(1)
+        split, label = self._split[target].unsqueeze(1), self.labels[target].unsqueeze(1)
+        # in a run of `count` rows from `start` on
+        start, count = self._starts[split, 0], self._counts.sum(1)[split]
+        if of_its_class:
+            start, count = self._starts[split, label], self._counts[split, label]
         own = self._place[target].unsqueeze(1) - start
         return self._rows[start + (own + 1 + _below(count - 1, uniforms)) % count]
 
