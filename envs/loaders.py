@@ -294,11 +294,9 @@ class LoaderStream(SeededEnv):
 
 
 def _joined(first: Columns, second: Columns) -> Columns:
-    return (
-        Columns({name: torch.cat([first[name], each]) for name, each in second.items()})
-        if first.rows
-        else second
-    )
+    if not first.rows:
+        return second
+    return Columns({name: torch.cat([first[name], each]) for name, each in second.items()})
 
 
 def _cut(rows: Columns, start: int, stop: int | None = None) -> Columns:

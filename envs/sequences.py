@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from gymnasium.spaces import Discrete
@@ -48,12 +48,6 @@ class SequenceTable(Table):
     """The row of each sequence's first step, int64."""
     whole: frozenset[str]
     """Columns with a row per sequence."""
-
-    def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
-        """Return the table on a device and with a float type; tensors that already match are not copied."""
-        placed = super().to(device, dtype)
-        each = {name: getattr(self, name).to(device) for name in ("lengths", "padded", "starts")}
-        return replace(placed, **each)
 
 
 class SequenceOptions(ColumnOptions):

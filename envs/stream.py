@@ -41,9 +41,7 @@ class Table:
     def digest(self) -> str:
         """SHA-256 of all tensors, by which a checkpoint identifies its data."""
         found = hashlib.sha256()
-        own = {one.name: getattr(self, one.name) for one in fields(self)}
-        others = [(name, value) for name, value in own.items() if isinstance(value, Tensor)]
-        for name, tensor in [*self.columns.items(), *self.splits.items(), *others]:
+        for name, tensor in [*self.columns.items(), *self.splits.items(), *self._others().items()]:
             found.update(f"{name} {tensor.dtype} {list(tensor.shape)} ".encode())
             found.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         return found.hexdigest()
@@ -54,7 +52,14 @@ class Table:
             name: column.to(device, dtype if column.is_floating_point() else column.dtype)
             for name, column in self.columns.items()
         }
-        return replace(self, columns=columns, splits={k: rows.to(device) for k, rows in self.splits.items()})
+        own: dict[str, Any] = {name: tensor.to(device) for name, tensor in self._others().items()}
+        splits = {name: rows.to(device) for name, rows in self.splits.items()}
+        return replace(self, columns=columns, splits=splits, **own)
+
+    def _others(self) -> dict[str, Tensor]:
+        """Return the tensors of a subclass by name."""
+        own = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {name: value for name, value in own.items() if isinstance(value, Tensor)}
 
 
 class Draws:

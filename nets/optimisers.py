@@ -20,13 +20,7 @@ from antiphon.nets.memory import zero_pages
 from antiphon.nets.per_member import PerMember, nonzero, to_rows
 from antiphon.spec import IsReal
 
-__all__ = [
-    "Members",
-    "Optimiser",
-    "Skip",
-    "clipped",
-    "padded_zeros",
-]
+__all__ = ["Members", "Optimiser", "Skip", "clipped", "padded_zeros"]
 
 
 def clipped(gradients: Sequence[Tensor], largest: float) -> Sequence[Tensor]:

@@ -19,14 +19,7 @@ from antiphon.problems import DocumentError, show_value
 from antiphon.spec import IsReal, Real
 from antiphon.spec import Sequence as IsSequence
 
-__all__ = [
-    "CosineSchedule",
-    "LinearSchedule",
-    "OwnSchedule",
-    "Rate",
-    "Schedule",
-    "StepsSchedule",
-]
+__all__ = ["CosineSchedule", "LinearSchedule", "OwnSchedule", "Rate", "Schedule", "StepsSchedule"]
 
 Share = Annotated[float, Field(ge=0, le=1), IsReal]
 

@@ -132,10 +132,18 @@ class Referential(ExampleStream, Pictured):
 
     def _picture(self, row: int) -> NDArray[np.uint8]:
         game = self._game(self._rows[row : row + 1])
-        shown, candidates = (
-            self._images(rows)[0].numpy(force=True) for rows in (game.sender, game.candidates)
-        )
-        return _drawn(shown, candidates, int(game.target))
+        side, scale = self._side, max(1, 40 // self._side)
+        cell = side * scale + 8
+        width = max(game.sender.shape[1], game.candidates.shape[1]) * cell
+        canvas = Canvas(2 * cell + 8, width, (60, 60, 70))
+        framed = 0, int(game.target)  # what is shown, and below it the candidates
+        for line, rows in enumerate((game.sender, game.candidates)):
+            for column, image in enumerate(self._images(rows)[0].numpy(force=True)):
+                left, top = column * cell, line * (cell + 8)
+                if column == framed[line]:
+                    canvas.rectangle(left + 1, top + 1, left + cell - 1, top + cell - 1, (80, 200, 100))
+                canvas.image(left + 4, top + 4, (image * 255).round().astype(np.uint8), scale)
+        return canvas.pixels()
 
     def _game(self, numbers: Tensor) -> _Game:
         """Return games by their numbers `[games]`; those of the last call are kept."""
@@ -217,19 +225,3 @@ class _Pools:
 def _below(count: Tensor, uniforms: Tensor) -> Tensor:
     """Return whole numbers below `count`, by uniform numbers in [0, 1)."""
     return torch.minimum((uniforms * count).long(), count - 1)
-
-
-def _drawn(sender: NDArray[Any], candidates: NDArray[Any], target: int) -> NDArray[np.uint8]:
-    """Return a picture of a game: what is shown, and below it the candidates, the target framed."""
-    side = sender.shape[-1]
-    scale = max(1, 40 // side)
-    cell = side * scale + 8
-    width = max(len(sender), len(candidates)) * cell
-    canvas = Canvas(2 * cell + 8, width, (60, 60, 70))
-    for row, images in enumerate((sender, candidates)):
-        for column, image in enumerate(images):
-            left, top = column * cell, row * (cell + 8)
-            if column == (0, target)[row]:
-                canvas.rectangle(left + 1, top + 1, left + cell - 1, top + cell - 1, (80, 200, 100))
-            canvas.image(left + 4, top + 4, (image * 255).round().astype(np.uint8), scale)
-    return canvas.pixels()

@@ -177,10 +177,8 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
                 status, message = 500, str(error)
             except Exception as error:  # noqa: BLE001  (damaged data may raise anything there)
                 _log.warning("%s", in_one_line(f"{request.path}: {type(error).__name__}: {error}"))
-                status, message = (
-                    500,
-                    f"the data cannot be read ({type(error).__name__}); see TensorBoard's log",
-                )
+                status = 500
+                message = f"the data cannot be read ({type(error).__name__}); see TensorBoard's log"
             return _respond(request, {"error": in_one_line(message)}, _JSON, status)
 
         return app
