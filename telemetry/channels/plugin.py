@@ -63,7 +63,7 @@ class _Question:
     """
 
     def __init__(self, request: Request, data: Any, most: int) -> None:
-        self._args = request.args
+        self.args = request.args
         self._data = data
         self._most = most
         self._whose = {
@@ -74,14 +74,10 @@ class _Question:
 
     def text(self, name: str) -> str:
         """Return a required parameter."""
-        found = self._args.get(name)
+        found = self.args.get(name)
         if not found:
             raise BadRequest(f"{name}: missing; add it to the request")
         return found
-
-    def has(self, name: str) -> bool:
-        """Whether a parameter is given."""
-        return name in self._args
 
     def integer(self, name: str) -> int:
         """Return a required parameter that is an integer of at most 15 digits."""
@@ -232,7 +228,7 @@ def _metric(question: _Question) -> _Answer:
     series = verdict_series(partial(read, "channel"), question.graph()) if verdicts else read(kind, metric)
     if series is None:
         raise NotFound(f"{_short(run)}: no {kind} metric {_short(metric)}")
-    if question.has("after"):
+    if "after" in question.args:
         later = series.steps > question.integer("after")
         series = Series(series.steps[later], series.values[later])
     return series.pack(), _BINARY
