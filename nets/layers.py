@@ -335,10 +335,10 @@ def _normalise_stacked(
     if flat and x.numel() >= _LARGE and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64):
         # without the kernel's transposed copies
         y, _, _, now, spread = _BatchNorm.apply(x, gain.unsqueeze(1), bias.unsqueeze(1))  # type: ignore[no-untyped-call]
-        rows, now = x.shape[1], now.squeeze(1)
+        batch, now = x.shape[1], now.squeeze(1)
         with torch.no_grad():
             now = now if bias_before is None else now + bias_before
-        variance = spread.squeeze(1) * (rows / (rows - 1))
+        variance = spread.squeeze(1) * (batch / (batch - 1))
         return y, (torch.lerp(mean, now, MOMENTUM), torch.lerp(var, variance, MOMENTUM))
     mean, var = _copy_to_move(mean, bias_before), var.clone()
     y = F.batch_norm(

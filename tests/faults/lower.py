@@ -254,7 +254,7 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "nets-a-stack's-variance-is-biased",
         "nets/layers.py",
-        "variance = spread.squeeze(1) * (rows / (rows - 1))",
+        "variance = spread.squeeze(1) * (batch / (batch - 1))",
         "variance = spread.squeeze(1)",
         "tests/nets/test_stacked_layers.py::test_stacked_norms_are_the_single_ones[in place-batch-space0-True]",
     ),
