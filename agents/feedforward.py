@@ -68,10 +68,14 @@ def attach(root: nn.Module, name: str, module: nn.Module) -> None:
     root.get_submodule(parent).add_module(last, module)
 
 
-def linear_module(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    """Return a torch.nn.Linear with copies of a weight [O, I] and optionally a bias [O]."""
-    outputs, inputs = weight.shape
-    copy = nn.Linear(inputs, outputs, bias is not None, device=weight.device, dtype=weight.dtype)
+def linear_module(weight: Tensor, bias: Tensor | None) -> nn.Module:
+    """Return torch's layer with copies of a weight [O, I], or of a same-padded convolution [O, I, side, side], and a bias [O]."""
+    outputs, inputs, *sides = weight.shape
+    like: dict[str, Any] = {"bias": bias is not None, "device": weight.device, "dtype": weight.dtype}
+    if sides:
+        copy: nn.Module = nn.Conv2d(inputs, outputs, sides[0], padding=sides[0] // 2, **like)
+    else:
+        copy = nn.Linear(inputs, outputs, **like)
     copy.load_state_dict({"weight": weight} | ({} if bias is None else {"bias": bias}))
     return copy
 
@@ -311,7 +315,7 @@ class _Layered(HeadedNetwork):
     def emit_trunk(self, root: nn.Module, name: str, parameters: Tensors, buffers: Tensors) -> Emitter:
         layers: list[nn.Module] = []
         for i, (width, before) in enumerate(zip(self.widths, self.shapes(), strict=False)):
-            layers.append(self.map_module(parameters[f"{i}.weight"], parameters[f"{i}.bias"]))
+            layers.append(linear_module(parameters[f"{i}.weight"], parameters[f"{i}.bias"]))
             if self.norm != "none":
                 shape = (width, *before[1:])
                 layers.append(norm_module(self.norm, shape, parameters, buffers, f"{i}.norm"))
@@ -321,10 +325,6 @@ class _Layered(HeadedNetwork):
                 layers.append(kind(*POOL))
         attach(root, name, nn.Sequential(*layers))
         return lambda x, state: {HIDDEN: call_module(name, x)}
-
-    @abstractmethod
-    def map_module(self, weight: Tensor, bias: Tensor) -> nn.Module:
-        """Return torch's module of a layer's map, with copies of weight and bias."""
 
 
 @extensions.network("mlp")
@@ -353,9 +353,6 @@ class Mlp(_Layered):
         activation: str = "relu",
     ) -> None:
         super().__init__((features_of(input_shape),), hidden, heads, norm, activation)
-
-    def map_module(self, weight: Tensor, bias: Tensor) -> nn.Module:
-        return linear_module(weight, bias)
 
 
 @final
@@ -419,9 +416,3 @@ class Conv(_Layered):
         super().__init__(input_shape, filters, heads, norm, activation)
         self.sides = (size, size)
         self.pool = () if set(pool) <= {"none"} else pool
-
-    def map_module(self, weight: Tensor, bias: Tensor) -> nn.Module:
-        outputs, inputs, side, _ = weight.shape
-        copy = nn.Conv2d(inputs, outputs, side, padding=side // 2, device=weight.device, dtype=weight.dtype)
-        copy.load_state_dict({"weight": weight, "bias": bias})
-        return copy

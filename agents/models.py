@@ -32,17 +32,14 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [batch, tokens, width] from [batch, tokens, width]."""
-        x = x + self.drop(self._attention(self.ln1(x)))
-        y: Tensor = x + self.drop(self.mlp(self.ln2(x)))
-        return y
-
-    def _attention(self, x: Tensor) -> Tensor:
-        batch, tokens, width = x.shape
+        read = self.ln1(x)
+        batch, tokens, width = read.shape
         shape = batch, tokens, self.heads, width // self.heads
-        q, k, v = (part.view(shape).transpose(1, 2) for part in self.qkv(x).chunk(3, 2))
+        q, k, v = (part.view(shape).transpose(1, 2) for part in self.qkv(read).chunk(3, 2))
         dropout = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)
-        y: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
+        x = x + self.drop(self.proj(mixed.transpose(1, 2).flatten(2)))
+        y: Tensor = x + self.drop(self.mlp(self.ln2(x)))
         return y
 
 
@@ -109,16 +106,14 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.conv1, self.bn1 = nn.Conv2d(channels, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out)
         self.conv2, self.bn2 = nn.Conv2d(out, out, 3, 1, 1, bias=False), nn.BatchNorm2d(out)
-        self.skip = nn.Identity() if stride == 1 and channels == out else _projection(channels, out, stride)
+        self.skip: nn.Module = nn.Identity()
+        if stride > 1 or channels != out:
+            self.skip = nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [batch, out, height / stride, width / stride] from [batch, channels, height, width]."""
         y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
         return F.relu(y + self.skip(x))
-
-
-def _projection(channels: int, out: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
 
 
 class ResNet(nn.Module):

@@ -58,12 +58,8 @@ class SideBySide(nn.Module):
             raise ScenarioError(f"{type(self.module).__name__} must return {' and '.join(parts)}")
         output, *rest = found
         if self.loss is not None:
-            # len cannot be traced
-            what, rows = (
-                f"the loss that {type(self.module).__name__} returns",
-                x.shape[0],
-            )
-            loss = per_sample(what, rest.pop(), rows).unsqueeze(1)
+            what = f"the loss that {type(self.module).__name__} returns"
+            loss = per_sample(what, rest.pop(), x.shape[0]).unsqueeze(1)  # len cannot be traced
             output = torch.cat([output[:, : self.loss], loss, output[:, self.loss :]], 1)
         return torch.cat([output, *rest], 1)
 

@@ -26,14 +26,7 @@ from antiphon.comms.backward_requests import constant
 from antiphon.nets.per_member import PerMember, scaled, to_rows
 from antiphon.spec import Count
 
-__all__ = [
-    "Advantages",
-    "PolicyLosses",
-    "PolicyObjective",
-    "Trajectory",
-    "gae",
-    "trajectory_of",
-]
+__all__ = ["Advantages", "PolicyLosses", "PolicyObjective", "Trajectory", "gae", "trajectory_of"]
 
 NORMALISED_FROM = 32
 """Least samples of a window for which advantages are normalised; the deviation of fewer is too uncertain."""

@@ -345,22 +345,26 @@ class FanIn:
         """Messages as inputs of stacked agents, [N, B, …] each, to be concatenated along dimension 2."""
         opened = [m.reshape(-1, batch, *m.shape[1:]) for m in messages]
         if self.kind not in REDUCED:
-            return [self._side_by_side(segment, opened) for segment in self.segments]
+            found = []
+            for segment in self.segments:
+                rows = segment.rows(opened)
+                if segment.width > 1:
+                    rows = rows.view(-1, segment.width, *rows.shape[1:]).transpose(1, 2).flatten(2, 3)
+                found.append(rows)
+            return found
         if not opened:
             return []
         total = self._sum(opened)
         if self.kind == "mean":
-            there = [_valid(values, mask) for values, mask in zip(opened, available, strict=True)]
+            there = [  # [K, B] of messages [K, B, …]: 1 where a message is present
+                mask.view(values.shape[:2]).to(values.dtype)
+                if isinstance(mask, Tensor)
+                else values.new_full(values.shape[:2], float(mask))
+                for values, mask in zip(opened, available, strict=True)
+            ]
             count = self._sum(there).clamp_min(1)
             total = total / count.view(*count.shape, *[1] * (total.dim() - 2))
         return [total]
-
-    def _side_by_side(self, segment: Segment, opened: Sequence[Tensor]) -> Tensor:
-        rows = segment.rows(opened)
-        if segment.width == 1:
-            return rows
-        each = rows.view(-1, segment.width, *rows.shape[1:]).transpose(1, 2)
-        return each.flatten(2, 3)
 
     def _sum(self, opened: Sequence[Tensor]) -> Tensor:
         """Sum over the messages of each member, [N, B, …]."""
@@ -397,10 +401,3 @@ class BlockFanIn(FanIn):
         elif messages:
             found += [Block(each.pooled(messages), each.index, each.width) for each in self.segments]
         return found, batch or self.batch
-
-
-def _valid(values: Tensor, available: bool | Tensor) -> Tensor:
-    """[K, B]: 1 where a message is present, of messages [K, B, …]."""
-    if isinstance(available, Tensor):
-        return available.view(values.shape[:2]).to(values.dtype)
-    return values.new_full(values.shape[:2], float(available))

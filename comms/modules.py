@@ -27,7 +27,7 @@ from antiphon.comms.synthetic_gradients import (
 from antiphon.comms.synthetic_inputs import INPUTS, InputModel
 from antiphon.errors import ScenarioError
 from antiphon.extensions import name_of
-from antiphon.nets.modules import check_module, module_of, per_sample
+from antiphon.nets.modules import check_module, mixed_rows, module_of, per_sample
 
 __all__ = ["ModuleGradient", "ModuleInput", "input_of", "predictor_class", "predictor_of"]
 
@@ -82,13 +82,10 @@ class _ModuleModel(Model):
     @cached_property
     def _mixed(self) -> str | None:
         """Return why losses of several models cannot be one call."""
-        some = torch.rand(
-            2, 4, self._outputs, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+        random = torch.Generator().manual_seed(0)
+        return mixed_rows(
+            self.losses, *torch.rand(2, 4, self._outputs, generator=random, dtype=torch.float64)
         )
-        whole = self.losses(*some)
-        parts = torch.cat([self.losses(*some[:, i : i + 2]) for i in (0, 2)])
-        same = torch.allclose(whole, parts, rtol=1e-9, atol=1e-12, equal_nan=True)
-        return None if same else "the loss of a sample depends on the others in its batch"
 
 
 @final
@@ -169,7 +166,8 @@ def predictor_of(
         settings |= {"source": PREDICTORS[kind] if isinstance(kind, str) else kind, "options": options}
     else:
         settings |= options
-    if "sites" not in made.Options.model_fields or _reads_whole(settings):
+    whole = settings.get("network") is not None or settings.get("pool", "none") != "none"
+    if "sites" not in made.Options.model_fields or whole:
         sites = False
     try:
         at = sites_of(shape, context, target, given=sites)
@@ -181,11 +179,6 @@ def predictor_of(
     predictor = made(shape, context, target=target, **settings)
     predictor.kind, predictor.sites = name_of(kind), at
     return predictor
-
-
-def _reads_whole(settings: Mapping[str, Any]) -> bool:
-    """Whether a head reads a message's sites together, or they are pooled."""
-    return settings.get("network") is not None or settings.get("pool", "none") != "none"
 
 
 def input_of(

@@ -425,7 +425,16 @@ def learn(
         raise ScenarioError(
             f"learn: the channels carry batches of {sorted(rows)} samples; use one batch size"
         )
-    _check_objective(objective, rows)
+    if objective is not None and objective.numel() != 1:
+        if objective.dim() != 1:
+            raise ScenarioError(
+                f"learn: the objective is {list(objective.shape)}; pass its mean over the batch, or one loss per sample"
+            )
+        if rows and len(objective) not in rows:
+            raise ScenarioError(
+                f"learn: the objective has {len(objective)} samples, but the channels carry batches of {max(rows)}; "
+                "pass one loss per sample"
+            )
     trainable = [p for p in parameters if p.requires_grad]
     injections = [injection for channel in sent for injection in channel._injections]
     uses = [(channel, message) for channel in received for message in channel._uses()]
@@ -446,20 +455,6 @@ def learn(
     for channel in sent:
         channel._injections.clear()
         channel._expected.clear()
-
-
-def _check_objective(objective: Tensor | None, rows: set[int]) -> None:
-    if objective is None or objective.numel() == 1:
-        return
-    if objective.dim() != 1:
-        raise ScenarioError(
-            f"learn: the objective is {list(objective.shape)}; pass its mean over the batch, or one loss per sample"
-        )
-    if rows and len(objective) not in rows:
-        raise ScenarioError(
-            f"learn: the objective has {len(objective)} samples, but the channels carry batches of {max(rows)}; "
-            "pass one loss per sample"
-        )
 
 
 def _losses(

@@ -165,7 +165,8 @@ class SymbolSampler(MessageSampler):
     def send(self, port: Tensor, stamp: int, sent: Tensor | None = None) -> tuple[Tensor, Tensor]:
         logits = self._positions(port)
         if self.noisy and not self.greedy:
-            logits = logits + self._gumbel(port, stamp)
+            numbers = uniform_many(*self._counts(port, stamp)).clamp_min(_SMALLEST)
+            logits = logits + self._positions(-(-numbers.log()).log().view_as(port)).to(port.dtype)
         if sent is None:
             sent = F.one_hot(constant(logits).argmax(-1), self.vocabulary).to(port.dtype).flatten(1)
         soft = constant(port) if self.learned else torch.softmax(logits / self.temperature, -1)
@@ -184,11 +185,6 @@ class SymbolSampler(MessageSampler):
 
     def _positions(self, port: Tensor) -> Tensor:
         return port.reshape(len(port), self.size, self.vocabulary)
-
-    def _gumbel(self, port: Tensor, stamp: int) -> Tensor:
-        """Standard Gumbel noise for each logit, [rows, size, vocabulary]."""
-        numbers = uniform_many(*self._counts(port, stamp)).clamp_min(_SMALLEST)
-        return self._positions(-(-numbers.log()).log().view_as(port)).to(port.dtype)
 
 
 @sample("gumbel")

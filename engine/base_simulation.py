@@ -329,7 +329,7 @@ class BaseSimulation:
         Raises:
             ScenarioError: No such agent, or it has no objective; the system cannot be composed (see `compose`); the
                 environment renders no pictures, or its episodes never end.
-            RunError: Another suffix; Pillow is not installed; torch cannot trace a module; the file cannot be written.
+            RunError: Another suffix; torch cannot trace a module; the file cannot be written.
                 No file is written.
             DivergenceError: A loss or gradient was not finite at an earlier step.
         """

@@ -162,22 +162,6 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
         if self._seed is None:
             raise ResetNeeded(f"call reset() before {call}")
 
-    def _step_result(
-        self,
-        values: Values,
-        reward: Tensor | None = None,
-        last: Values | None = None,
-    ) -> StepResult:
-        """Return a step's result; `last`: the last signals of episodes that it ended in all environments, None: of none."""
-        obs, info = dict(values[0]), dict(values[1])
-        if reward is None:
-            reward = torch.zeros(self.num_envs, dtype=self.dtype, device=self.device)
-        terminated = self._uniform[last is not None]
-        if last is not None:
-            info.update(final_obs=last[0], final_info=last[1])
-            info.update(_final_obs=terminated.clone(), _final_info=terminated.clone())
-        return obs, reward, terminated, self._uniform[False], info
-
 
 class SeededEnv(TorchVectorEnv):
     """Synchronous environments whose signals are a function of the seed, the number of the present example or episode, and its
@@ -202,8 +186,9 @@ class SeededEnv(TorchVectorEnv):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
         """Go to the first example or episode of a seed, or without a seed to the next one."""
-        self._number = 0 if self._begin_seed(seed) else self._number + 1
-        self._begin()
+        self._number, self._tick = 0 if self._begin_seed(seed) else self._number + 1, 0
+        self._open()
+        self._present = self._values()
         return dict(self._present[0]), dict(self._present[1])
 
     def step(self, actions: Any = None) -> StepResult:
@@ -214,13 +199,17 @@ class SeededEnv(TorchVectorEnv):
         ended = self._tick == (self.episode_length or self.hold)
         if ended:
             self._close()
-            self._number += 1
-            self._begin()
-        else:
-            self._present = self._values()
-        observations, info = self._present
-        over = ended and self.episode_length is not None
-        return self._step_result((observations, {**known, **info}), reward, last if over else None)
+            self._number, self._tick = self._number + 1, 0
+            self._open()
+        self._present = self._values()
+        terminated = self._uniform[ended and self.episode_length is not None]
+        info = {**known, **self._present[1]}
+        if terminated is self._uniform[True]:
+            info.update(final_obs=last[0], final_info=last[1])
+            info.update(_final_obs=terminated.clone(), _final_info=terminated.clone())
+        if reward is None:
+            reward = torch.zeros(self.num_envs, dtype=self.dtype, device=self.device)
+        return dict(self._present[0]), reward, terminated, self._uniform[False], info
 
     def state_dict(self) -> dict[str, Any]:
         """Return the seed, number and tick; for data from a file also their digest."""
@@ -239,11 +228,6 @@ class SeededEnv(TorchVectorEnv):
         if self._seed is not None:
             self._open()
             self._present = self._values()
-
-    def _begin(self) -> None:
-        self._tick = 0
-        self._open()
-        self._present = self._values()
 
     @abstractmethod
     def _open(self) -> None:

@@ -22,42 +22,25 @@ from antiphon.envs.signal import Description, Signal
 from antiphon.envs.stream import ExampleStream, Table
 from antiphon.errors import ScenarioError
 
-__all__ = ["Cifar10", "Digits", "Mnist", "grid", "picture_table", "pixel_indices", "positions"]
+__all__ = ["Cifar10", "Digits", "Mnist", "patch_pixels", "picture_table"]
 
 
-def grid(count: int) -> tuple[int, int]:
-    """Return rows and columns with rows * columns = count and rows >= columns, as near square as possible."""
+def patch_pixels(count: int, size: int, side: int, colours: int) -> NDArray[np.int64]:
+    """Return the indices of each patch's pixels in a flattened image, `[patches, colours * size * size]`.
+
+    The patches are in rows and columns, as near square as possible, with at least as many rows; evenly spaced from edge to
+    edge (a single column is centred), they overlap or leave gaps as necessary. Their order is a fixed permutation, so that
+    consecutive patches are not neighbours.
+    """
     columns = next(width for width in range(math.isqrt(count), 0, -1) if count % width == 0)
-    return count // columns, columns
-
-
-def positions(count: int, size: int, height: int, width: int) -> list[tuple[int, int]]:
-    """Return the upper left corner (row, column) of each patch, in pixels.
-
-    The corners are evenly spaced from edge to edge (a single column is centred), and patches overlap or leave
-    gaps as necessary. Their order is a fixed permutation, so that consecutive patches are not neighbours.
-    """
-    rows, columns = grid(count)
-    corners = [
-        (top, left)
-        for top in _evenly_spaced(rows, height - size)
-        for left in _evenly_spaced(columns, width - size)
-    ]
+    rows, places = (_evenly_spaced(number, side - size) for number in (count // columns, columns))
+    corners = np.add.outer(side * np.array(rows), np.array(places)).flatten()
     # RandomState's numbers are frozen by numpy's compatibility policy.
-    return [corners[place] for place in np.random.RandomState(0).permutation(count)]
-
-
-def pixel_indices(
-    corners: list[tuple[int, int]], size: int, height: int, width: int, colours: int = 1
-) -> NDArray[np.int64]:
-    """Return the indices of the pixels of patches in the flattened image `[colours, height, width]`.
-
-    Corners are upper left corners (row, column); the result is int64 `[patches, colours * size * size]`.
-    """
-    inside = np.arange(size)[:, None] * width + np.arange(size)
-    planes = np.arange(colours)[:, None] * (height * width) + inside.reshape(1, -1)
-    starts = np.array([top * width + left for top, left in corners], dtype=np.int64)
-    return starts[:, None] + planes.reshape(1, -1)
+    corners = corners[np.random.RandomState(0).permutation(count)]
+    inside = np.add.outer(side * np.arange(size), np.arange(size))
+    planes = np.add.outer(side * side * np.arange(colours), inside)
+    found: NDArray[np.int64] = np.add.outer(corners, planes.flatten())
+    return found
 
 
 def _evenly_spaced(count: int, last: int) -> list[int]:
@@ -143,9 +126,8 @@ class Digits(ExampleStream):
         self._patches = [name for name in self.requested if name.startswith("patch_")]
         if self._patches:
             source, size = self._source, self._options.patch_shape[-1]
-            corners = positions(self._options.patches or 1, size, source.side, source.side)
-            chosen = [corners[int(name.removeprefix("patch_"))] for name in self._patches]
-            pixels = pixel_indices(chosen, size, source.side, source.side, source.colours)
+            every = patch_pixels(self._options.patches or 1, size, source.side, source.colours)
+            pixels = every[[int(name.removeprefix("patch_")) for name in self._patches]]
             self._pixels = torch.from_numpy(pixels).flatten().to(self.device)
 
     def signals_at(self, rows: Tensor) -> dict[str, Tensor]:

@@ -246,7 +246,9 @@ class LoaderStream(SeededEnv):
     def _open(self) -> None:
         rest = self._rest
         while rest.rows < self.num_envs:
-            batch = self._next_batch()
+            if self._batches is None:
+                self._batches = self._from_here()
+            batch = next(self._batches, None)
             if batch is None and self._rows.rows and not self.exhausted:
                 self.exhausted = True  # what was shown stays, and no step follows
                 return
@@ -267,26 +269,10 @@ class LoaderStream(SeededEnv):
             found[name] = value / self._source.divisors[name] if name in self._source.divisors else value
         return found
 
-    def _next_batch(self) -> Columns | None:
-        """Return the next batch, of another epoch where there is no more; None: the loader has ended."""
-        if self._batches is None:
-            self._batches = self._begin_epoch()
-            self._go_to_place(self._batches)
-        batch = next(self._batches, None)
-        if batch is None:
-            self._epoch, self._taken = self._epoch + 1, 0
-            self._batches = self._begin_epoch()
-            batch = next(self._batches, None)
-        self._taken += batch is not None
-        return batch
-
-    def _begin_epoch(self) -> Iterator[Columns]:
+    def _from_here(self) -> Iterator[Columns]:
+        """Yield the batches after those taken, epoch after epoch; an epoch without a batch is the end of the loader."""
         assert self._seed is not None
-        return self._source.batches(self.split, self._loader, self._seed, self._epoch)
-
-    def _go_to_place(self, batches: Iterator[Columns]) -> None:
-        """Take the batches of the present epoch that had been taken before the state was saved."""
-        last = Columns()
+        batches, last = self._source.batches(self.split, self._loader, self._seed, self._epoch), Columns()
         for _ in range(self._taken):
             last = next(batches, Columns())
         before = _joined(self._rows, self._rest)
@@ -297,14 +283,20 @@ class LoaderStream(SeededEnv):
                 "env: the loader returns other batches than when the state was saved; the run continues with these",
                 stacklevel=2,
             )
+        while True:
+            for batch in batches:
+                self._taken += 1
+                yield batch
+            if not self._taken:
+                return
+            self._epoch, self._taken = self._epoch + 1, 0
+            batches = self._source.batches(self.split, self._loader, self._seed, self._epoch)
 
 
 def _joined(first: Columns, second: Columns) -> Columns:
-    return (
-        Columns({name: torch.cat([first[name], each]) for name, each in second.items()})
-        if first.rows
-        else second
-    )
+    if not first.rows:
+        return second
+    return Columns({name: torch.cat([first[name], each]) for name, each in second.items()})
 
 
 def _cut(rows: Columns, start: int, stop: int | None = None) -> Columns:

@@ -29,16 +29,7 @@ if TYPE_CHECKING:
 
     from antiphon.envs.base import TorchVectorEnv
 
-__all__ = [
-    "copied",
-    "describe",
-    "ids",
-    "make",
-    "obstacle_to_copies",
-    "options_of",
-    "register",
-    "with_paths",
-]
+__all__ = ["copied", "describe", "ids", "make", "obstacle_to_copies", "options_of", "register", "with_paths"]
 
 _FILES = {
     "antiphon/Tensors-v0": "antiphon.envs.tensors:Tensors",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from gymnasium.spaces import Discrete
@@ -18,7 +18,7 @@ from torch import Tensor
 from antiphon.envs.base import SeededEnv, Values, check_split
 from antiphon.envs.datasets.columns import read
 from antiphon.envs.signal import Description
-from antiphon.envs.stream import Table
+from antiphon.envs.stream import Table, shuffled
 from antiphon.envs.tensors import (
     ColumnOptions,
     Columns,
@@ -32,7 +32,6 @@ from antiphon.envs.tensors import (
     signals_of,
 )
 from antiphon.errors import require, suggest
-from antiphon.nets.random import seed_for, uniform
 
 __all__ = ["SequenceStream", "SequenceTable", "Sequences", "from_sequences"]
 
@@ -49,12 +48,6 @@ class SequenceTable(Table):
     """The row of each sequence's first step, int64."""
     whole: frozenset[str]
     """Columns with a row per sequence."""
-
-    def to(self, device: torch.device | str, dtype: torch.dtype) -> Self:
-        """Return the table on a device and with a float type; tensors that already match are not copied."""
-        placed = super().to(device, dtype)
-        each = {name: getattr(self, name).to(device) for name in ("lengths", "padded", "starts")}
-        return replace(placed, **each)
 
 
 class SequenceOptions(ColumnOptions):
@@ -326,7 +319,7 @@ class SequenceStream(SeededEnv):
         rows = self._table.splits[self.split]
         if self.split != "train" or self._seed is None:
             return rows
-        return rows[uniform(seed_for(self._seed, "env"), epoch, len(rows), self.device).argsort(stable=True)]
+        return shuffled(rows, self._seed, epoch)
 
     def _open(self) -> None:
         """Look up the sequences of the present episode."""

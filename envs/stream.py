@@ -20,7 +20,7 @@ from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description, Signal
 from antiphon.nets.random import integers, normal, seed_for, uniform
 
-__all__ = ["Draws", "Epochs", "ExampleStream", "Hyperplane", "Table"]
+__all__ = ["Draws", "Epochs", "ExampleStream", "Hyperplane", "Table", "shuffled"]
 
 _BLOCK = 64
 """Examples per environment that are sampled in one call; changing it changes the samples of a seed."""
@@ -41,9 +41,7 @@ class Table:
     def digest(self) -> str:
         """SHA-256 of all tensors, by which a checkpoint identifies its data."""
         found = hashlib.sha256()
-        own = {one.name: getattr(self, one.name) for one in fields(self)}
-        others = [(name, value) for name, value in own.items() if isinstance(value, Tensor)]
-        for name, tensor in [*self.columns.items(), *self.splits.items(), *others]:
+        for name, tensor in [*self.columns.items(), *self.splits.items(), *self._others().items()]:
             found.update(f"{name} {tensor.dtype} {list(tensor.shape)} ".encode())
             found.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         return found.hexdigest()
@@ -54,7 +52,14 @@ class Table:
             name: column.to(device, dtype if column.is_floating_point() else column.dtype)
             for name, column in self.columns.items()
         }
-        return replace(self, columns=columns, splits={k: rows.to(device) for k, rows in self.splits.items()})
+        own: dict[str, Any] = {name: tensor.to(device) for name, tensor in self._others().items()}
+        splits = {name: rows.to(device) for name, rows in self.splits.items()}
+        return replace(self, columns=columns, splits=splits, **own)
+
+    def _others(self) -> dict[str, Tensor]:
+        """Return the tensors of a subclass by name."""
+        own = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {name: value for name, value in own.items() if isinstance(value, Tensor)}
 
 
 class Draws:
@@ -82,6 +87,12 @@ class Draws:
         return self._block[place]
 
 
+def shuffled(rows: Tensor, seed: int, epoch: int) -> Tensor:
+    """Return the rows of a split in the order of an epoch, a pure function of (seed, epoch)."""
+    chance = uniform(seed_for(seed, "env"), epoch, len(rows), rows.device)
+    return rows[chance.argsort(stable=True)]
+
+
 class Epochs:
     """Rows of a split in epochs, each row once, in an order that is a pure function of (seed, epoch).
 
@@ -102,14 +113,12 @@ class Epochs:
         first = number * self._num_envs
         last, count = first + self._num_envs - 1, len(self._rows)
         each = [(seed, epoch) for epoch in range(first // count, last // count + 1)]
-        self._orders = {key: self._orders[key] if key in self._orders else self._order(*key) for key in each}
+        self._orders = {
+            key: self._orders[key] if key in self._orders else shuffled(self._rows, *key) for key in each
+        }
         orders = [*self._orders.values()]
         start = first % count
         return (orders[0] if len(orders) == 1 else torch.cat(orders))[start : start + self._num_envs]
-
-    def _order(self, seed: int, epoch: int) -> Tensor:
-        chance = uniform(seed_for(seed, "env"), epoch, len(self._rows), self._rows.device)
-        return self._rows[chance.argsort(stable=True)]
 
 
 class ExampleStream(SeededEnv):

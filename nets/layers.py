@@ -39,7 +39,6 @@ __all__ = [
     "stacked_product",
     "transported",
     "unit_length",
-    "with_feedback",
 ]
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -101,7 +100,8 @@ def transported(y: Tensor, weight: str, transports: Sequence[Transport]) -> Tens
     """Return a layer's output with the gradient paths of messages that replace its `weight` (feedback alignment)."""
     for transport in transports:
         if weight in transport.weights:
-            y = with_feedback(y, transport.message, transport.weights[weight], transport.rows)
+            fixed = transport.weights[weight]
+            y = _Feedback.apply(y, transport.message, fixed, transport.rows)  # type: ignore[no-untyped-call]
     return y
 
 
@@ -331,7 +331,13 @@ def _normalise_stacked(
         return torch.addcmul(shift.view(per_feature), x, scale.view(per_feature)), held
     bias = _joined(bias, bias_before)
     if flat and x.numel() >= _LARGE and x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64):
-        return _batch_norm(x, gain, bias, held, bias_before)
+        # without the kernel's transposed copies
+        y, _, _, now, spread = _BatchNorm.apply(x, gain.unsqueeze(1), bias.unsqueeze(1))  # type: ignore[no-untyped-call]
+        batch, now = x.shape[1], now.squeeze(1)
+        with torch.no_grad():
+            now = now if bias_before is None else now + bias_before
+        variance = spread.squeeze(1) * (batch / (batch - 1))
+        return y, (torch.lerp(mean, now, MOMENTUM), torch.lerp(var, variance, MOMENTUM))
     mean, var = _copy_to_move(mean, bias_before), var.clone()
     y = F.batch_norm(
         _folded(x),
@@ -344,19 +350,6 @@ def _normalise_stacked(
         eps=EPSILON,
     )
     return _unfolded(y, len(x)), (mean, var)
-
-
-def _batch_norm(
-    x: Tensor, gain: Tensor, bias: Tensor, held: _Statistics, bias_before: Tensor | None
-) -> tuple[Tensor, _Statistics]:
-    """Batch norm of [N, B, features] by this tick's statistics, without the kernel's transposed copies."""
-    rows = x.shape[1]
-    y, _, _, now, spread = _BatchNorm.apply(x, gain.unsqueeze(1), bias.unsqueeze(1))  # type: ignore[no-untyped-call]
-    now = now.squeeze(1)
-    with torch.no_grad():
-        now = now if bias_before is None else now + bias_before
-    variance = spread.squeeze(1) * (rows / (rows - 1))
-    return y, (torch.lerp(held[0], now, MOMENTUM), torch.lerp(held[1], variance, MOMENTUM))
 
 
 class _BatchNorm(torch.autograd.Function):
@@ -399,23 +392,10 @@ class _BatchNorm(torch.autograd.Function):
         return of_x, of_gain, of_bias
 
 
-def with_feedback(y: Tensor, message: Tensor, weight: Tensor, rows: slice | None = None) -> Tensor:
-    """Return `y` unchanged, with a gradient path to `message` through `weight` (Lillicrap et al. 2016).
-
-    The message has no other path to `y`: it was detached before the layer. There are no second derivatives.
-
-    Args:
-        y: Output of a linear map or a same-padded convolution, [B, O] or [B, O, H, W].
-        message: [R, size], flat.
-        weight: Fixed weight, [O, size] or [O, channels, side, side], that maps a message to a row of `y`.
-        rows: The R rows of `y` that were computed from the message; None: all.
-    """
-    returned: Tensor = _Feedback.apply(y, message, weight, rows)  # type: ignore[no-untyped-call]
-    return returned
-
-
 class _Feedback(torch.autograd.Function):
-    """Identity of the first argument; its gradient also reaches the second through a fixed weight."""
+    """Identity of a map's output [B, O] or [B, O, H, W], with a gradient path to a message through a fixed weight, [O, size] or
+    [O, channels, side, side] (Lillicrap et al. 2016). There are no second derivatives.
+    """
 
     @staticmethod
     def forward(ctx: Any, y: Tensor, message: Tensor, weight: Tensor, rows: slice | None) -> Tensor:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from antiphon.errors import ScenarioError
+from antiphon.errors import ScenarioError, first_line
 from antiphon.extensions import call_factory, name_of
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "described",
     "draws",
     "meta_copy",
+    "mixed_rows",
     "module_of",
     "output_size",
     "per_sample",
@@ -161,7 +162,7 @@ def output_size(module: nn.Module, inputs: int, what: str) -> int:
     except ScenarioError:
         raise
     except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
-        raise ScenarioError(f"{what} fails: {_line(error)}") from None
+        raise ScenarioError(f"{what} fails: {first_line(error)}") from None
     if isinstance(shape, str) or len(shape) != 2 or shape[0] != 2:
         raise ScenarioError(f"{what} returns {shape}; return [batch, features]")
     return shape[1]
@@ -205,7 +206,9 @@ def check_module(module: nn.Module, inputs: int, outputs: int, needs: str, *, ra
     except ScenarioError:
         raise
     except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
-        raise ScenarioError(f"{name} does not take inputs of [batch, {inputs}] ({_line(error)})") from None
+        raise ScenarioError(
+            f"{name} does not take inputs of [batch, {inputs}] ({first_line(error)})"
+        ) from None
     if shape != [2, outputs]:
         raise ScenarioError(
             f"{name} turns [2, {inputs}] into {shape}; the graph needs [2, {outputs}] ({needs})"
@@ -224,6 +227,14 @@ def per_sample(what: str, found: object, rows: int) -> Tensor:
     raise ScenarioError(
         f"{what} is {have}, not one number per sample, [{rows}]; do not average over the batch (reduction='none')"
     )
+
+
+def mixed_rows(losses: Callable[..., Tensor], *rows: Tensor) -> str | None:
+    """Return why a user's losses of several batches, here of four rows, cannot be one call; None if they can."""
+    whole = losses(*rows)
+    parts = torch.cat([losses(*(one[i : i + 2] for one in rows)) for i in (0, 2)])
+    alone = torch.allclose(whole, parts, rtol=1e-9, atol=1e-12, equal_nan=True)
+    return None if alone else "the loss of a sample depends on the others in its batch"
 
 
 def called(
@@ -438,7 +449,7 @@ def _try(module: nn.Module, xs: Tensor) -> None:
     try:
         stacked = _with_gradients(called_stacked, module, parameters, buffers, xs)
     except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
-        raise _RefusedError(f"vmap fails: {_line(error)}") from None
+        raise _RefusedError(f"vmap fails: {first_line(error).removeprefix('vmap: ')}") from None
     if described(module) != before:
         raise _RefusedError("it changes its own attributes when called")
     for i, single in enumerate(alone):
@@ -465,7 +476,7 @@ def _alone(module: nn.Module, numbers: tuple[Tensors, Tensors], x: Tensor) -> Te
     try:
         found = _with_gradients(called, module, *numbers, x)
     except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
-        raise _UntriedError(f"it fails on random inputs: {_line(error)}") from None
+        raise _UntriedError(f"it fails on random inputs: {first_line(error)}") from None
     if not torch.equal(torch.get_rng_state(), state):
         raise _RefusedError("it uses random numbers (dropout?)")
     return found
@@ -499,7 +510,3 @@ def _close(found: Tensor, expected: Tensor) -> bool:
     found, expected = found.double(), expected.double()
     largest = float(expected.abs().nan_to_num(0, 0).amax()) if expected.numel() else 0.0
     return torch.allclose(found, expected, rtol=0, atol=_TOLERANCE * max(largest, 0.1), equal_nan=True)
-
-
-def _line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0].removeprefix("vmap: ")

@@ -19,13 +19,7 @@ from antiphon.extensions import optimiser
 from antiphon.nets.memory import zero_pages
 from antiphon.nets.per_member import PerMember, nonzero, to_rows
 
-__all__ = [
-    "Members",
-    "Optimiser",
-    "Skip",
-    "clipped",
-    "padded_zeros",
-]
+__all__ = ["Members", "Optimiser", "Skip", "clipped", "padded_zeros"]
 
 
 def clipped(gradients: Sequence[Tensor], largest: float) -> Sequence[Tensor]:
@@ -66,11 +60,6 @@ def unwritten_zeros(shape: Sequence[int], like: Tensor) -> Tensor:
     if like.device.type != "cpu" or whole < _LARGE:
         return padded_zeros(shape, like)
     return torch.frombuffer(zero_pages(whole), dtype=like.dtype)[:count].view(*shape)
-
-
-def _stacked_zeros(stack: Tensor) -> Tensor:
-    """Return the moments of a stack of parameters before the first step."""
-    return unwritten_zeros(stack.shape, stack) if stack.is_contiguous() else torch.zeros_like(stack)
 
 
 def whole_lines(tensor: Tensor) -> Tensor:
@@ -122,20 +111,6 @@ class _Lines:
         """Put what has become of the copies in place of the members."""
         size = self.stack[0].numel()
         self.stack.index_copy_(0, self.index, self._copies[:, :size].view(-1, *self.stack.shape[1:]))
-
-
-def _as_whole(moments: Sequence[Tensor], parameters: Sequence[Tensor]) -> list[Tensor]:
-    """Moments in memory like parameters of `whole_lines`."""
-    return [m if p.numel() == m.numel() else whole_lines(m) for p, m in zip(parameters, moments, strict=True)]
-
-
-def _like_lines(gradient: Tensor, whole: Tensor) -> Tensor:
-    """A gradient in memory like a parameter's of `whole_lines`."""
-    if whole.numel() == gradient.numel():
-        return gradient
-    padded = torch.zeros_like(whole)
-    padded[: gradient.numel()] = gradient.reshape(-1)
-    return padded
 
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -284,7 +259,11 @@ class Optimiser:
         if self._row is not None:
             stack, row = self._row
             return {name: [tensor[row] for tensor in tensors] for name, tensors in stack.state.items()}
-        zeros = torch.zeros_like if self.size is None else _stacked_zeros
+
+        def zeros(p: Tensor) -> Tensor:
+            plain = self.size is None or not p.is_contiguous()
+            return torch.zeros_like(p) if plain else unwritten_zeros(p.shape, p)
+
         state = {name: [zeros(p) for p in self.parameters] for name in self.moments}
         # one count for all: each step updates every parameter
         if self.kind != "sgd" and (self.parameters or self.size is None):
@@ -337,7 +316,13 @@ class Optimiser:
         rate, weight_decay = numbers
         found_inf = None if self.skip is None else self.skip.flag
         if self.kind == "sgd" and self.size is None and self.skip is None:
-            self._run_sgd(call, rate, weight_decay)
+            momentum = call.moments[0] if call.moments else call.gradients
+            for p, g, m in zip(call.parameters, call.gradients, momentum, strict=True):
+                if weight_decay:
+                    g = g.add(p, alpha=weight_decay)
+                if self.momentum:
+                    g = m.mul_(self.momentum).add_(g)
+                p.add_(g, alpha=-rate)  # type: ignore[arg-type]
             return
         if self.kind == "sgd":
             if from_zero:
@@ -377,15 +362,6 @@ class Optimiser:
             found_inf=found_inf,
         )
 
-    def _run_sgd(self, call: Call, rate: float | Tensor, weight_decay: float) -> None:
-        momentum = call.moments[0] if call.moments else call.gradients
-        for p, g, m in zip(call.parameters, call.gradients, momentum, strict=True):
-            if weight_decay:
-                g = g.add(p, alpha=weight_decay)
-            if self.momentum:
-                g = m.mul_(self.momentum).add_(g)
-            p.add_(g, alpha=-rate)  # type: ignore[arg-type]
-
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor], rate: float | Tensor, members: Members = None) -> None:
         """Update the parameters along `-gradients`, in a stack only those of `members`: others and their state are unchanged.
@@ -407,7 +383,13 @@ class Optimiser:
         if self.size is not None:
             return self._calls(gradients, rate, members)
         assert not isinstance(self.weight_decay, Tensor)
-        return [(self._call_one(gradients), (rate, self.weight_decay))]
+        if self.clip is not None:
+            assert not isinstance(self.clip, Tensor)
+            gradients = clipped(gradients, self.clip)
+        counts, own = self.state.get("steps", []), list(self.parameters)
+        moments = [list(self.state[name]) for name in self.moments]
+        call = Call(own, _laid_out(own, gradients), moments, counts * len(own), counts)
+        return [(call, (rate, self.weight_decay))]
 
     def key(self) -> Hashable:
         """Return a key that is equal for optimisers whose calls may run as one, where their numbers are equal.
@@ -435,16 +417,6 @@ class Optimiser:
         """Count a step in each of some counts; as a list: the value of a single tensor would be read on the host."""
         if counts:
             torch._foreach_add_(counts, 1 if self.skip is None else [self.skip.count] * len(counts))
-
-    def _call_one(self, gradients: Sequence[Tensor]) -> Call:
-        """Call for parameters that are no stacks."""
-        if self.clip is not None:
-            assert not isinstance(self.clip, Tensor)
-            gradients = clipped(gradients, self.clip)
-        counts = self.state.get("steps", [])
-        moments = [list(self.state[name]) for name in self.moments]
-        own = list(self.parameters)
-        return Call(own, _laid_out(own, gradients), moments, counts * len(own), counts)
 
     # --- stacks --------------------------------------------------------------------------------------------
 
@@ -514,9 +486,12 @@ class Optimiser:
             gradients = _clipped_each(gradients, self.clip)
         steps = self._count_all()
         parameters, moments = self._lines()
-        laid_out = _laid_out(self.parameters, gradients)
-        padded = [_like_lines(g, whole) for g, whole in zip(laid_out, parameters, strict=True)]
-        return Call(list(parameters), padded, [list(each) for each in moments], steps)
+        own = _laid_out(self.parameters, gradients)
+        for i, whole in enumerate(parameters):
+            if whole.numel() > own[i].numel():
+                gradient, own[i] = own[i].reshape(-1), torch.zeros_like(whole)
+                own[i][: len(gradient)] = gradient
+        return Call(list(parameters), own, [list(each) for each in moments], steps)
 
     def _step_each(self, gradients: Sequence[Tensor], rate: float | Tensor) -> None:
         """Take the step of all members, each with its own numbers: the kernel's step from zero at rate 1, times the rates."""
@@ -554,8 +529,14 @@ class Optimiser:
         """Return the parameters and each kind of moment as the kernel takes them; made once."""
         if self._whole is None:
             whole = [whole_lines(p.data) for p in self.parameters]
-            moments = [[m.data for m in self.state[name]] for name in self.moments]
-            self._whole = whole, [_as_whole(own, whole) for own in moments]
+            moments = [
+                [
+                    m.data if p.numel() == m.numel() else whole_lines(m.data)
+                    for p, m in zip(whole, self.state[name], strict=True)
+                ]
+                for name in self.moments
+            ]
+            self._whole = whole, moments
         return self._whole
 
     def _call_some(self, gradients: Sequence[Tensor], stepping: Sequence[int]) -> Call:

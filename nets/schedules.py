@@ -12,21 +12,14 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 
 from antiphon import kinds
-from antiphon.errors import ScenarioError
+from antiphon.errors import ScenarioError, first_line
 from antiphon.extensions import schedule
 from antiphon.nets.per_member import PerMember
 from antiphon.problems import DocumentError, show_value
 from antiphon.spec import Real
 from antiphon.spec import Sequence as IsSequence
 
-__all__ = [
-    "CosineSchedule",
-    "LinearSchedule",
-    "OwnSchedule",
-    "Rate",
-    "Schedule",
-    "StepsSchedule",
-]
+__all__ = ["CosineSchedule", "LinearSchedule", "OwnSchedule", "Rate", "Schedule", "StepsSchedule"]
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -142,8 +135,9 @@ class OwnSchedule:
         try:
             factor = float(self.function(step))
         except Exception as error:  # noqa: BLE001  (anything a user's function may raise)
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise ScenarioError(f"schedule {self.name}: it fails at step {step}: {reason}") from None
+            raise ScenarioError(
+                f"schedule {self.name}: it fails at step {step}: {first_line(error)}"
+            ) from None
         if not (math.isfinite(factor) and factor >= 0):
             raise ScenarioError(
                 f"schedule {self.name}: it returns {factor} at step {step}; return a finite factor of 0 or more"

@@ -15,14 +15,7 @@ from antiphon.errors import ScenarioError
 from antiphon.extensions import Catalogue, call_factory, key_of, name_of
 from antiphon.nets.optimisers import Members, Optimiser, Skip, clipped
 
-__all__ = [
-    "TorchOptimiser",
-    "copied",
-    "load",
-    "plain_optimiser",
-    "rate_shares",
-    "saved",
-]
+__all__ = ["TorchOptimiser", "copied", "load", "plain_optimiser", "rate_shares", "saved"]
 
 Tree = dict[str, Any]
 

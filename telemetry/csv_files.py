@@ -10,10 +10,7 @@ from typing import IO, cast, get_args
 from antiphon.files import fitting, open_text, read_rows, sync_file, sync_folder, writing
 from antiphon.telemetry.figures import Figure, Kind, Recorder, RunDescription
 
-__all__ = [
-    "TableRecorder",
-    "read_figures",
-]
+__all__ = ["TableRecorder", "read_figures"]
 
 HEADER = ("step", "kind", "name", "metric", "value")
 _FIGURES_OF = frozenset(get_args(Kind))

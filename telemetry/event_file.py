@@ -169,26 +169,21 @@ class EventFile:
         rows: Iterable[tuple[str, str, dict[str, Any]]],
         data_class: Any = DATA_CLASS_TENSOR,
     ) -> None:
-        """Write values as (tag, pretty name, content), all in one event."""
-        values = [
-            Summary.Value(tag=tag, metadata=self._metadata(tag, plugin, data_class, display_name), **content)
-            for tag, display_name, content in rows
-        ]
-        self._summarise(step, values)
-
-    def _metadata(
-        self, tag: str, plugin: str, data_class: Any, display_name: str = ""
-    ) -> SummaryMetadata | None:
-        """Metadata of a value: its tab and pretty name, for the first value of a tag only.
+        """Write values as (tag, pretty name, content), all in one event; the first of a tag has its tab and pretty name.
 
         TensorBoard's fast data server drops the pretty name of a value without a class of data, and then the tag stands
         above a curve twice.
         """
-        if tag in self._known:
-            return None
-        self._known.add(tag)
-        data = SummaryMetadata.PluginData(plugin_name=plugin)
-        return SummaryMetadata(display_name=display_name, plugin_data=data, data_class=data_class)
+        values = []
+        for tag, display_name, content in rows:
+            value = Summary.Value(tag=tag, **content)
+            if tag not in self._known:
+                self._known.add(tag)
+                data = SummaryMetadata.PluginData(plugin_name=plugin)
+                about = SummaryMetadata(display_name=display_name, plugin_data=data, data_class=data_class)
+                value.metadata.CopyFrom(about)
+            values.append(value)
+        self._summarise(step, values)
 
     def hparams(
         self, step: int, values: Mapping[str, float | int | str | bool], results: Sequence[tuple[str, str]]

@@ -9,19 +9,15 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
-from antiphon.errors import RunError
 from antiphon.files import write_bytes
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-    from PIL.ImageDraw import ImageDraw
-
-__all__ = ["FilmFrame", "SentMessage", "pillow", "write_film"]
+__all__ = ["FilmFrame", "SentMessage", "write_film"]
 
 _MOST = 1000
 """Most frames of a film; of a longer episode every second, third, … frame is kept."""
@@ -72,15 +68,6 @@ class FilmFrame:
         return np.frombuffer(zlib.decompress(self.picture), np.uint8).reshape(self.shape)
 
 
-def pillow() -> tuple[Any, Any, Any]:
-    """Return Pillow's modules Image, ImageDraw and ImageFont; RunError if Pillow is not installed."""
-    try:
-        from PIL import Image, ImageDraw, ImageFont
-    except ImportError:
-        raise RunError("export: a GIF needs Pillow: pip install 'antiphon[plots]'") from None
-    return Image, ImageDraw, ImageFont
-
-
 def write_film(path: Path, frames: Sequence[FilmFrame], *, title: str, fps: float) -> None:
     """Write frames as an animated GIF.
 
@@ -91,7 +78,7 @@ def write_film(path: Path, frames: Sequence[FilmFrame], *, title: str, fps: floa
         fps: The environment's own frames per second; a short film is shown more slowly.
 
     Raises:
-        RunError: Pillow is not installed, or the file cannot be written.
+        RunError: The file cannot be written.
     """
     every = -(-len(frames) // _MOST)
     chosen = [frame for at, frame in enumerate(frames) if at % every == 0 or frame is frames[-1]]
@@ -109,10 +96,9 @@ def write_film(path: Path, frames: Sequence[FilmFrame], *, title: str, fps: floa
     write_bytes(Path(os.path.realpath(path)), content.getvalue())
 
 
-def _images(frames: Sequence[FilmFrame], title: str) -> Iterator[Image]:
+def _images(frames: Sequence[FilmFrame], title: str) -> Iterator[Image.Image]:
     """Yield the pictures of the frames, on one scale."""
-    image_, draw_, font_ = pillow()
-    small, font = font_.load_default(11), font_.load_default(14)
+    small, font = ImageFont.load_default(11), ImageFont.load_default(14)
     channels = list(dict.fromkeys(name for frame in frames for name in frame.messages))
     shown = channels[:_CHANNELS]
     sent = [message.values for frame in frames for message in frame.messages.values()]
@@ -124,10 +110,10 @@ def _images(frames: Sequence[FilmFrame], title: str) -> Iterator[Image]:
     left = box[0] + 2 * _PAD
     tall = max(box[1], _ROW * len(shown) + 20 * (len(shown) < len(channels)))
     for frame in frames:
-        image: Image = image_.new("RGB", (left + _BARS + _PAD, _HEAD + tall + _FOOT), "white")
-        draw: ImageDraw = draw_.Draw(image)
-        resampling = image_.Resampling.NEAREST if scale >= 2 else image_.Resampling.LANCZOS
-        image.paste(image_.fromarray(frame.unpacked()).resize(box, resampling), (_PAD, _HEAD))
+        image = Image.new("RGB", (left + _BARS + _PAD, _HEAD + tall + _FOOT), "white")
+        draw = ImageDraw.Draw(image)
+        resampling = Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS
+        image.paste(Image.fromarray(frame.unpacked()).resize(box, resampling), (_PAD, _HEAD))
         draw.text((_PAD, 8), title, fill=_INK, font=font)
         draw.text((_PAD, _HEAD + tall + 10), frame.text, fill=_INK, font=font)
         for row, name in enumerate(shown):
@@ -140,7 +126,7 @@ def _images(frames: Sequence[FilmFrame], title: str) -> Iterator[Image]:
         yield image
 
 
-def _bars(draw: ImageDraw, message: SentMessage, start: tuple[int, int], highest: float) -> None:
+def _bars(draw: ImageDraw.ImageDraw, message: SentMessage, start: tuple[int, int], highest: float) -> None:
     """Draw a bar for each component: up where it is positive; grey where nothing is sent at this step."""
     x, y = start
     values = np.nan_to_num(message.values[:_COMPONENTS], posinf=highest, neginf=-highest)

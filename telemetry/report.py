@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from html import escape
 from itertools import chain, zip_longest
 from typing import Any
@@ -237,9 +238,12 @@ def _charts(groups: Mapping[str, Sequence[ReportRun]]) -> Iterator[dict[str, Any
     """Yield the charts as plain data: of readouts, of the environment, of synthetic gradients; a line per group."""
     env = dict.fromkeys(chain.from_iterable(run.env for runs in groups.values() for run in runs))
     wanted: list[tuple[str, str, Callable[[ReportRun], Curve]]] = [
-        *((metric, EXPLANATIONS["agent"][metric].says, _of("agent", metric)) for metric in _CURVES),
-        *((metric, "A metric of the environment.", _of_env(metric)) for metric in env),
-        *((metric, EXPLANATIONS["channel"][metric].says, _of("channel", metric)) for metric in _SIGNALS),
+        *((metric, EXPLANATIONS["agent"][metric].says, partial(_of, "agent", metric)) for metric in _CURVES),
+        *((metric, "A metric of the environment.", partial(_of_env, metric)) for metric in env),
+        *(
+            (metric, EXPLANATIONS["channel"][metric].says, partial(_of, "channel", metric))
+            for metric in _SIGNALS
+        ),
     ]
     for metric, says, curve in wanted:
         found = [_line(name, [curve(run) for run in runs]) for name, runs in groups.items()]
@@ -248,24 +252,18 @@ def _charts(groups: Mapping[str, Sequence[ReportRun]]) -> Iterator[dict[str, Any
             yield {"title": metric.replace("_", " "), "says": says, "lines": lines}
 
 
-def _of_env(metric: str) -> Callable[[ReportRun], Curve]:
-    return lambda run: run.env.get(metric, {})
+def _of_env(metric: str, run: ReportRun) -> Curve:
+    return run.env.get(metric, {})
 
 
-def _of(family: str, metric: str) -> Callable[[ReportRun], Curve]:
-    """Return what makes a run's curve: the mean over its readouts, or over its channels."""
-
-    def curve(run: ReportRun) -> Curve:
-        series = _series(run, family, metric)
-        if run.data is None or series is None:
-            return {}
-        readouts = [
-            item for item, agent in enumerate(run.data.graph["agents"]) if agent.get("role") == "readout"
-        ]
-        values = series.values[:, readouts] if family == "agent" else series.values
-        return dict(zip(series.steps.tolist(), _mean_and_error(values)[0].tolist(), strict=True))
-
-    return curve
+def _of(family: str, metric: str, run: ReportRun) -> Curve:
+    """Return a run's curve: the mean over its readouts, or over its channels."""
+    series = _series(run, family, metric)
+    if run.data is None or series is None:
+        return {}
+    readouts = [item for item, agent in enumerate(run.data.graph["agents"]) if agent.get("role") == "readout"]
+    values = series.values[:, readouts] if family == "agent" else series.values
+    return dict(zip(series.steps.tolist(), _mean_and_error(values)[0].tolist(), strict=True))
 
 
 def _line(name: str, curves: Sequence[Curve]) -> dict[str, Any] | None:

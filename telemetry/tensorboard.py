@@ -73,7 +73,12 @@ class TensorBoardRecorder(Recorder):
         events = EventFile(self._logdir)
         events.forget_after(description.start_step)
         if first:
-            _describe(events, description)
+            text = description.yaml
+            if len(text) > _LONGEST_TEXT:
+                text = text[:_LONGEST_TEXT] + "\n… (the rest is in scenario.yaml)"
+            events.text(description.start_step, _TEXT, text)
+            results = [(f"{_RESULT}{key}", key) for key in RESULTS]
+            events.hparams(description.start_step, description.hparams, results)
         channels = ChannelsWriter(events, description)
         channels.begin(description, with_timeline=first)
         self._begun = events, Curves(description), channels
@@ -152,16 +157,6 @@ def in_events(step: int, every: int) -> bool:
     return between > 0 or row % (1 << halvings) == 0
 
 
-def _describe(events: EventFile, description: RunDescription) -> None:
-    """Write the scenario and the run's row of the HParams tab."""
-    text = description.yaml
-    if len(text) > _LONGEST_TEXT:
-        text = text[:_LONGEST_TEXT] + "\n… (the rest is in scenario.yaml)"
-    events.text(description.start_step, _TEXT, text)
-    results = [(f"{_RESULT}{key}", key) for key in RESULTS]
-    events.hparams(description.start_step, description.hparams, results)
-
-
 _NO_CURVE = ("seconds", "waiting_for", "blocked_on")
 """Metrics of parts without curves: a clock, and numbers of parts."""
 
@@ -208,13 +203,7 @@ class Curves:
                 yield *named, row.value
             if row.kind in self._bounded and math.isfinite(row.value):
                 grouped.setdefault((row.kind, row.metric), []).append(row.value)
-        yield from _aggregates(grouped)
-
-
-def _aggregates(grouped: Mapping[tuple[Kind, str], Sequence[float]]) -> Iterator[tuple[str, str, float]]:
-    """Yield (tag, pretty name, value) of mean, smallest and largest of the values of each kind and metric."""
-    for (kind, metric), values in grouped.items():
-        of_all, title = f"{kind}s/{tag_part(metric)}", f"{kind}s/{metric}"
-        yield f"{of_all}/mean", f"{title}/mean", math.fsum(values) / len(values)
-        yield f"{of_all}/min", f"{title}/min", min(values)
-        yield f"{of_all}/max", f"{title}/max", max(values)
+        for (kind, metric), values in grouped.items():
+            aggregates = {"mean": math.fsum(values) / len(values), "min": min(values), "max": max(values)}
+            for name, value in aggregates.items():
+                yield f"{kind}s/{tag_part(metric)}/{name}", f"{kind}s/{metric}/{name}", value

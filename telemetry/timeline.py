@@ -144,18 +144,9 @@ def raster_lines(timeline: Timeline, width: int = 120) -> list[str]:
         block = range(begin, min(begin + fit, timeline.steps))
         lines += [_line(name, cells, block, margin, cell, timeline) for name, cells in rows]
         lines.append("")
-    more = _left_out(timeline)
-    return [*lines, *([more, ""] if more else []), *_LEGEND.splitlines()]
-
-
-def _left_out(timeline: Timeline) -> str:
-    """Return the line that counts omitted rows; empty without any."""
-    counts = {
-        "agent": len(timeline.agents) - MOST_AGENTS,
-        "channel": len(timeline.channels) - MOST_CHANNELS,
-    }
-    words = [f"{n:,} more {what}{'' if n == 1 else 's'}" for what, n in counts.items() if n > 0]
-    return f"… and {', '.join(words)}" if words else ""
+    counts = {"agent": len(timeline.agents) - MOST_AGENTS, "channel": len(timeline.channels) - MOST_CHANNELS}
+    omitted = [f"{n:,} more {what}{'' if n == 1 else 's'}" for what, n in counts.items() if n > 0]
+    return [*lines, *([f"… and {', '.join(omitted)}", ""] if omitted else []), *_LEGEND.splitlines()]
 
 
 def _line(name: str, cells: Sequence[str], block: range, margin: int, cell: int, timeline: Timeline) -> str:
@@ -168,15 +159,14 @@ def _agent(agent: AgentTimes, start: int) -> Iterator[Row]:
     marks = {(True, False): "o", (True, True): "#", (False, True): ":", (False, False): "."}
     pairs = zip(agent.ticks.tolist(), agent.ends.tolist(), strict=True)
     yield agent.name, [marks[pair] for pair in pairs]
-    credit = [
-        "" if since < 0 else f"{start + index - since}{_beyond(agent, index)}"
-        for index, since in enumerate(agent.since.tolist())
-    ]
-    yield "  credit", credit
-
-
-def _beyond(agent: AgentTimes, index: int) -> str:
-    return ("+" if agent.synthetic_credit[index] else "") + ("~" if agent.late_credit[index] else "")
+    each = zip(agent.since.tolist(), agent.synthetic_credit.tolist(), agent.late_credit.tolist(), strict=True)
+    yield (
+        "  credit",
+        [
+            "" if since < 0 else f"{step - since}{'+' * synthetic}{'~' * late}"
+            for step, (since, synthetic, late) in enumerate(each, start)
+        ],
+    )
 
 
 def _channel(channel: ChannelTimes) -> Row:

@@ -23,7 +23,7 @@ from antiphon.errors import AntiphonError, RunError, ScenarioError
 from antiphon.scenarios import Scenario
 from antiphon.scenarios.document import EnvSpec
 from antiphon.spec import plain
-from antiphon.telemetry.film import FilmFrame, SentMessage, pillow, write_film
+from antiphon.telemetry.film import FilmFrame, SentMessage, write_film
 
 __all__ = ["film"]
 
@@ -59,9 +59,8 @@ def film(
 
     Raises:
         ScenarioError: The environment renders no pictures, or its episodes never end.
-        RunError: It cannot render them here; the episodes do not end within 10,000 steps; Pillow is not installed.
+        RunError: It cannot render them here; the episodes do not end within 10,000 steps.
     """
-    pillow()
     with closing(_environment(system, scenario)) as env, Progress("filming", None) as bar:
         if env.endless:
             raise ScenarioError("export: the environment's episodes never end")

@@ -5,16 +5,15 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
-import numpy as np
 import torch
 from gymnasium import Space
 from gymnasium.vector import AsyncVectorEnv
 from torch import Tensor
 
-from antiphon.envs.adaptors.spaces import Actions, Observations, leaves
+from antiphon.envs.adaptors.spaces import Actions, leaves
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import OUTCOMES, Description, Signal
 from antiphon.errors import AntiphonError, RunError, ScenarioError, require, suggest
@@ -27,7 +26,6 @@ __all__ = [
     "load_random_state",
     "making",
     "random_state",
-    "tensor_of",
 ]
 
 
@@ -71,32 +69,24 @@ class Adaptor(TorchVectorEnv):
         for world in self._worlds:
             world.close(**kwargs)
 
-    def _failing(self, call: str) -> AbstractContextManager[None]:
-        return failing(self._name, call, subprocesses=isinstance(self._worlds[0], AsyncVectorEnv))
-
-    def _value(self, name: str, values: Any, observations: Observations) -> Tensor:
-        """Return a signal's value of what the world returned."""
-        kind = self.dtype if self.signals[name].classes is None else torch.int64
-        return observations.value(name, tensor_of(values, self.device).to(kind))
+    @contextmanager
+    def _failing(self, call: str) -> Iterator[None]:
+        """Raise any exception of an environment's call as a one-line RunError; subprocesses issue tracebacks as warnings."""
+        subprocesses = isinstance(self._worlds[0], AsyncVectorEnv)
+        try:
+            with warnings.catch_warnings() if subprocesses else nullcontext():
+                if subprocesses:
+                    warnings.filterwarnings("ignore", message=".*ERROR: ")
+                yield
+        except AntiphonError:
+            raise
+        except Exception as error:  # noqa: BLE001  (anything somebody's environment may raise)
+            line = " ".join(f"{type(error).__name__}: {error}".split())
+            raise RunError(f"env: '{self._name}' failed in {call}(): {line}") from None
 
     def _require_state(self) -> None:
         cannot = f"'{self._name}' cannot be saved or forked; give it state_dict and load_state_dict"
         require(self.description.can_be_saved, "env", cannot, RunError)
-
-
-@contextmanager
-def failing(name: str, call: str, *, subprocesses: bool = False) -> Iterator[None]:
-    """Raise any exception of an environment's call as a one-line RunError; subprocesses issue tracebacks as warnings."""
-    try:
-        with warnings.catch_warnings() if subprocesses else nullcontext():
-            if subprocesses:
-                warnings.filterwarnings("ignore", message=".*ERROR: ")
-            yield
-    except AntiphonError:
-        raise
-    except Exception as error:  # noqa: BLE001  (anything somebody's environment may raise)
-        line = " ".join(f"{type(error).__name__}: {error}".split())
-        raise RunError(f"env: '{name}' failed in {call}(): {line}") from None
 
 
 @contextmanager
@@ -116,14 +106,6 @@ def check_render_mode(name: str, world: Any, options: Mapping[str, Any]) -> None
     known, wanted = getattr(world, "metadata", {}).get("render_modes") or [], options.get("render_mode")
     if wanted is not None and wanted not in known:
         raise ScenarioError(f"env.render_mode: '{name}' has no '{wanted}'{suggest(str(wanted), known)}")
-
-
-def tensor_of(values: Any, device: torch.device) -> Tensor:
-    """Return a copy of an environment's value, as a tensor."""
-    if isinstance(values, Tensor):
-        with torch.no_grad():
-            return values.to(device, copy=True)
-    return torch.from_numpy(np.array(values)).to(device)
 
 
 def checked(name: str, signal: Signal, value: Tensor, batch: int) -> Tensor:

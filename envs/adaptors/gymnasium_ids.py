@@ -51,8 +51,15 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
     for key in arguments.keys() & _OWN:
         meaning = "use training.batch" if key == "num_envs" else "a scenario file has no Python objects"
         raise ScenarioError(f"env.{key}: cannot be set, {meaning}; leave it out")
-    with making(name):
-        env = _made(name, batch, mode, autoreset, arguments)
+    if mode is None:
+        own_class = gymnasium.spec(name).vector_entry_point is not None and autoreset is None
+        mode = "vector_entry_point" if own_class else "sync"
+    settings: dict[str, Any] = {}
+    if mode != "vector_entry_point":
+        settings["autoreset_mode"] = _AUTORESET[autoreset or "same_step"]
+    with making(name), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*render_mode")  # which is checked here
+        env = gymnasium.make_vec(name, batch, vectorization_mode=mode, vector_kwargs=settings, **arguments)
     try:
         check_render_mode(name, env, arguments)
         own = env.metadata.get("autoreset_mode")
@@ -66,20 +73,6 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
         env.close()
         raise
     return env
-
-
-def _made(
-    name: str, batch: int, mode: str | None, autoreset: str | None, arguments: Mapping[str, Any]
-) -> VectorEnv[Any, Any, Any]:
-    if mode is None:
-        own = gymnasium.spec(name).vector_entry_point is not None and autoreset is None
-        mode = "vector_entry_point" if own else "sync"
-    settings = (
-        {"autoreset_mode": _AUTORESET[autoreset or "same_step"]} if mode != "vector_entry_point" else {}
-    )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*render_mode")  # which is checked here
-        return gymnasium.make_vec(name, batch, vectorization_mode=mode, vector_kwargs=settings, **arguments)
 
 
 def _nearest(name: str) -> str:

@@ -13,7 +13,7 @@ from gymnasium import spaces
 from gymnasium.vector.utils import batch_space, iterate
 from torch import Tensor
 
-from antiphon.envs.adaptors.checked import checked, tensor_of
+from antiphon.envs.adaptors.checked import checked
 from antiphon.envs.adaptors.parallel import ParallelAdaptor
 from antiphon.envs.adaptors.spaces import Actions, Observations, mapped, part_at
 from antiphon.envs.adaptors.vector import VectorAdaptor
@@ -59,7 +59,7 @@ class Native:
                     continue
                 try:
                     part = observations.part(name, observation if agent is None else observation[agent])
-                    value = observations.value(name, tensor_of(part, device).to(_type(signal, dtype)))
+                    value = observations.value(name, part, device, dtype)
                 except (TypeError, KeyError, IndexError, ValueError):
                     raise ScenarioError(f"policy: the observation has no '{name}'") from None
                 alone = value.ndim == len(signal.shape)
@@ -73,8 +73,9 @@ class Native:
         nothing = f"the observation has no {', '.join(sorted(names))}"
         require(bool(found), "policy", nothing, ScenarioError)
         for name in (name for name in names if name not in found):
-            shape, kind = self.signals[name].shape, _type(self.signals[name], dtype)
-            found[name] = torch.zeros(batch, *shape, dtype=kind, device=device)
+            signal = self.signals[name]
+            kind = dtype if signal.classes is None else torch.int64
+            found[name] = torch.zeros(batch, *signal.shape, dtype=kind, device=device)
         return found, alone
 
     def write(self, action: Any, sample: Callable[[], Any], batch: int, *, alone: bool) -> Any:
@@ -87,10 +88,6 @@ class Native:
     def space(self, batch: int) -> gymnasium.Space[Any]:
         """Return the environment's own space of a batch of actions."""
         return batch_space(self.actions.native, batch)
-
-
-def _type(signal: Signal, dtype: torch.dtype) -> torch.dtype:
-    return dtype if signal.classes is None else torch.int64
 
 
 def native_of(env: TorchVectorEnv) -> Native:

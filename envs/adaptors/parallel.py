@@ -19,23 +19,16 @@ from antiphon.envs.adaptors.checked import (
     load_random_state,
     making,
     random_state,
-    tensor_of,
 )
-from antiphon.envs.adaptors.spaces import Actions, Observations, signal_of
+from antiphon.envs.adaptors.spaces import Actions, Observations, signal_of, tensor_of
 from antiphon.envs.base import StepResult, Values
 from antiphon.envs.signal import OUTCOMES
 from antiphon.errors import ScenarioError, require
 from antiphon.extensions import imported_by_name
 
-__all__ = ["ParallelAdaptor", "is_parallel", "open_copies"]
+__all__ = ["ParallelAdaptor", "open_copies"]
 
 _STATE = "state"
-
-
-def is_parallel(world: Any) -> bool:
-    """Whether an object has the methods of a `pettingzoo.ParallelEnv`, whose agents act at the same time."""
-    names = ("possible_agents", "observation_space", "action_space", "reset", "step")
-    return all(hasattr(world, name) for name in names) and not hasattr(world, "agent_selection")
 
 
 def open_copies(name: str, batch: int, options: Mapping[str, Any]) -> list[Any]:
@@ -72,8 +65,10 @@ class ParallelAdaptor(Adaptor):
 
     def __init__(self, worlds: Sequence[Any], **settings: Any) -> None:
         first = worlds[0]
+        names = ("possible_agents", "observation_space", "action_space", "reset", "step")
+        parallel = all(hasattr(first, name) for name in names) and not hasattr(first, "agent_selection")
         other = f"{type(first).__name__} is not a parallel environment of PettingZoo; pass its parallel_env"
-        require(is_parallel(first), "env", other, ScenarioError)
+        require(parallel, "env", other, ScenarioError)
         agents = self._agents = tuple(first.possible_agents)
         self.observations = {
             agent: Observations(first.observation_space(agent), f"{agent}.") for agent in agents
@@ -168,7 +163,8 @@ class ParallelAdaptor(Adaptor):
                     with self._failing("step"):
                         each = [np.asarray(observations.part(name, observed[row][agent])) for row in rows]
                         parts = np.stack(each)
-                    full[rows] = checked(name, signal, self._value(name, parts, observations), len(rows))
+                    value = observations.value(name, parts, self.device, self.dtype)
+                    full[rows] = checked(name, signal, value, len(rows))
                 values[name] = full
         if _STATE in self.requested:
             with self._failing("state"):

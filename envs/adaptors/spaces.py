@@ -15,7 +15,7 @@ from antiphon.envs.base import chosen
 from antiphon.envs.signal import Signal
 from antiphon.errors import ScenarioError, require
 
-__all__ = ["Actions", "Observations", "leaves", "mapped", "part_at", "signal_of"]
+__all__ = ["Actions", "Observations", "leaves", "mapped", "part_at", "signal_of", "tensor_of"]
 
 Path = tuple[str | int, ...]
 """Keys and indices that lead from a space to a part of it."""
@@ -93,9 +93,18 @@ class Observations:
         """Return a signal's part of a native observation, of one environment or a batch."""
         return part_at(observation, self._paths[name])
 
-    def value(self, name: str, part: Tensor) -> Tensor:
-        """Return the signal's value for a part."""
-        return self._changes[name](part)
+    def value(self, name: str, part: Any, device: torch.device, dtype: torch.dtype) -> Tensor:
+        """Return a copy of a signal's part as its value on a device; `dtype` is the type of floats."""
+        kind = dtype if self.signals[name].classes is None else torch.int64
+        return self._changes[name](tensor_of(part, device).to(kind))
+
+
+def tensor_of(values: Any, device: torch.device) -> Tensor:
+    """Return a copy of an environment's value, as a tensor."""
+    if isinstance(values, Tensor):
+        with torch.no_grad():
+            return values.to(device, copy=True)
+    return torch.from_numpy(np.array(values)).to(device)
 
 
 def _change(space: Space[Any]) -> Callable[[Tensor], Tensor]:

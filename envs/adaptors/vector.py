@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import gymnasium
@@ -12,15 +12,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 from torch import Tensor
 
-from antiphon.envs.adaptors.checked import (
-    Adaptor,
-    checked,
-    has_state,
-    load_random_state,
-    random_state,
-    tensor_of,
-)
-from antiphon.envs.adaptors.spaces import Actions, Observations
+from antiphon.envs.adaptors.checked import Adaptor, checked, has_state, load_random_state, random_state
+from antiphon.envs.adaptors.spaces import Actions, Observations, tensor_of
 from antiphon.envs.base import StepResult, Values
 from antiphon.envs.signal import OUTCOMES
 from antiphon.errors import ScenarioError, require
@@ -52,7 +45,9 @@ class VectorAdaptor(Adaptor):
         require(isinstance(mode, AutoresetMode), "env", unknown, ScenarioError)
         name = getattr(getattr(env.unwrapped, "spec", None), "id", type(env.unwrapped).__name__)
         signals, actions = self.observations.signals, Actions(env.single_action_space)
-        super().__init__([env], name, env.num_envs, signals, actions, can_be_saved(env), **settings)
+        self._subs = _sub_environments(env)
+        saved = self._subs is not None or has_state(env.unwrapped)
+        super().__init__([env], name, env.num_envs, signals, actions, saved, **settings)
         self._env, self._mode, self._speaks_torch = env, mode, False
         self._waits = all(callable(getattr(env, name, None)) for name in ("step_async", "step_wait"))
         self._ended = torch.zeros(2, 0)  # [2, batch]: terminations and truncations due with the next step
@@ -132,13 +127,25 @@ class VectorAdaptor(Adaptor):
         """Return the environment's own state."""
         self._require_state()
         own = {"ended": self._ended, "shown": self._shown, "random": random_state(self._env.action_space)}
-        return {"env": state_of(self._env), **own}
+        if self._subs is None:
+            return {"env": self._env.unwrapped.state_dict(), **own}  # type: ignore[attr-defined]
+        limits = [[limit._elapsed_steps for limit in _limits(sub)] for sub in self._subs]
+        states = [sub.unwrapped.state_dict() for sub in self._subs]  # type: ignore[attr-defined]
+        return {"env": [{"env": e, "elapsed": n} for e, n in zip(states, limits, strict=True)], **own}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load the environment's state."""
         self._require_state()
         self.reset()  # many environments are initialised only by a reset
-        load_state(self._env, state["env"], state["ended"].any(0))
+        if self._subs is None:
+            self._env.unwrapped.load_state_dict(state["env"])  # type: ignore[attr-defined]
+        else:
+            for sub, saved in zip(self._subs, state["env"], strict=True):
+                sub.unwrapped.load_state_dict(saved["env"])  # type: ignore[attr-defined]
+                for limit, elapsed in zip(_limits(sub), saved["elapsed"], strict=True):
+                    limit._elapsed_steps = elapsed
+            ended = np.array(state["ended"].any(0).numpy(force=True))
+            self._env.unwrapped._autoreset_envs = ended  # type: ignore[attr-defined]
         self._ended, self._shown = state["ended"], dict(state["shown"])
         load_random_state(self._env.action_space, state["random"])
 
@@ -149,7 +156,7 @@ class VectorAdaptor(Adaptor):
         self._speaks_torch = any(isinstance(part, Tensor) for part in parts.values())
         values: dict[str, Tensor] = {}
         for name in (name for name in self.requested if name in parts):
-            value = self._value(name, parts[name], self.observations)
+            value = self.observations.value(name, parts[name], self.device, self.dtype)
             values[name] = checked(name, self.signals[name], value, self.num_envs)
         return values
 
@@ -169,46 +176,16 @@ class VectorAdaptor(Adaptor):
             lasts = [info["final_obs"][row] for row in rows]
         for row, last in zip(rows, lasts, strict=True):
             for name, value in final.items():
-                value[row] = self._value(name, self.observations.part(name, last), self.observations)
+                part = self.observations.part(name, last)
+                value[row] = self.observations.value(name, part, self.device, self.dtype)
         return final
 
 
-def can_be_saved(env: VectorEnv[Any, Any, Any]) -> bool:
-    """Whether the environment, or all its sub-environments, have `state_dict` and `load_state_dict`.
+def _sub_environments(env: VectorEnv[Any, Any, Any]) -> list[gymnasium.Env[Any, Any]] | None:
+    """Return the sub-environments whose states are the state of a vector environment; None: it has one of its own, or none.
 
     Sub-environments may have a time limit, but no other wrapper with a state.
     """
-    return has_state(env.unwrapped) or _sub_environments(env) is not None
-
-
-def state_of(env: VectorEnv[Any, Any, Any]) -> Any:
-    """Return the state of an environment for which `can_be_saved` is true."""
-    subs = _sub_environments(env)
-    if subs is None:
-        return env.unwrapped.state_dict()  # type: ignore[attr-defined]
-    return [
-        {"env": sub.unwrapped.state_dict(), "elapsed": [limit._elapsed_steps for limit in _limits(sub)]}  # type: ignore[attr-defined]
-        for sub in subs
-    ]
-
-
-def load_state(env: VectorEnv[Any, Any, Any], state: Any, ended: Tensor) -> None:
-    """Load a state into an environment that has been reset; `ended`, [batch] bool: sub-environments that the next step resets."""
-    subs = _sub_environments(env)
-    if subs is None:
-        env.unwrapped.load_state_dict(state)  # type: ignore[attr-defined]
-        return
-    for sub, saved in zip(subs, state, strict=True):
-        sub.unwrapped.load_state_dict(saved["env"])  # type: ignore[attr-defined]
-        for limit, elapsed in zip(_limits(sub), saved["elapsed"], strict=True):
-            limit._elapsed_steps = elapsed
-    vector = env.unwrapped
-    assert isinstance(vector, SyncVectorEnv)
-    vector._autoreset_envs = np.array(ended.numpy(force=True))
-
-
-def _sub_environments(env: VectorEnv[Any, Any, Any]) -> list[gymnasium.Env[Any, Any]] | None:
-    """Return the sub-environments whose states are that of a vector environment; None: it is not theirs."""
     if not isinstance(env, SyncVectorEnv) or has_state(env):
         return None
     plain = OrderEnforcing | PassiveEnvChecker | TimeLimit
@@ -218,12 +195,10 @@ def _sub_environments(env: VectorEnv[Any, Any, Any]) -> list[gymnasium.Env[Any, 
     return list(env.envs) if saved else None
 
 
-def _wrappers(env: gymnasium.Env[Any, Any]) -> list[gymnasium.Wrapper[Any, Any, Any, Any]]:
-    found = []
+def _wrappers(env: gymnasium.Env[Any, Any]) -> Iterator[gymnasium.Wrapper[Any, Any, Any, Any]]:
     while isinstance(env, gymnasium.Wrapper):
-        found.append(env)
+        yield env
         env = env.env
-    return found
 
 
 def _limits(env: gymnasium.Env[Any, Any]) -> list[TimeLimit[Any, Any]]:

@@ -11,7 +11,7 @@ import numpy as np
 from safetensors import safe_open
 
 from antiphon.envs.datasets.files import check_fits
-from antiphon.errors import DataError, require
+from antiphon.errors import DataError, first_line, require
 
 __all__ = ["read"]
 
@@ -26,8 +26,7 @@ def read(path: Path) -> dict[str, Any]:
     except DataError:
         raise
     except Exception as error:  # noqa: BLE001  (a damaged file may raise anything in what reads it)
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise DataError(f"{path}: cannot be read ({reason})") from None
+        raise DataError(f"{path}: cannot be read ({first_line(error)})") from None
     for name, values in found.items():
         numbers = not isinstance(values, np.ndarray) or values.dtype.kind in "biufc"
         fix = "not numbers; number its classes from 0"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,12 +52,10 @@ def find_folder(name: str) -> Path | None:
     data = os.environ.get("ANTIPHON_DATA")
     if data and (Path(data) / name).is_dir():
         return Path(data) / name
-    try:
-        import pooch  # type: ignore[import-untyped]
-    except ImportError:
-        return None
-    cache = _cache(pooch) / name
-    return cache if cache.is_dir() else None
+    with suppress(DataError):
+        if (cache := cache_folder(name)).is_dir():
+            return cache
+    return None
 
 
 def nowhere(title: str, name: str, files: str) -> DataError:
@@ -75,10 +74,12 @@ def fetch(name: str, url: str, checksum: str, members: list[str] | None = None) 
     Raises:
         DataError: pooch is not installed, or the download failed.
     """
-    pooch = _pooch(name)
+    folder = cache_folder(name)
+    import pooch  # type: ignore[import-untyped]
+
     unpack = None if members is None else pooch.Untar(members, extract_dir=".")
     try:
-        pooch.retrieve(url, checksum, url.rpartition("/")[2], cache_folder(name), processor=unpack)
+        pooch.retrieve(url, checksum, url.rpartition("/")[2], folder, processor=unpack)
     except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong checksum is a ValueError
         reason = str(error).splitlines()[0]
         fix = f"try again, or set ANTIPHON_DATA to a folder with {name}/"
@@ -87,20 +88,12 @@ def fetch(name: str, url: str, checksum: str, members: list[str] | None = None) 
 
 def cache_folder(name: str) -> Path:
     """Return the cache folder of a data set, whether it exists or not; DataError without pooch, which defines its path."""
-    return _cache(_pooch(name)) / name
-
-
-def _pooch(name: str) -> Any:
     try:
         import pooch
     except ImportError as error:
         fix = f"pip install 'antiphon[data]', or set ANTIPHON_DATA to a folder with {name}/"
         raise DataError(f"downloading needs pooch: {fix}") from error
-    return pooch
-
-
-def _cache(pooch: Any) -> Path:
-    return Path(pooch.os_cache("antiphon"))
+    return Path(pooch.os_cache("antiphon")) / name
 
 
 def most_bytes() -> int:

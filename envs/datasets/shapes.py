@@ -60,7 +60,10 @@ def load() -> Pictures:
     inside = _inside(labels)
     shape, ground = _colours(labels)
     pixels = np.where(inside[:, None], shape[:, :, None, None], ground[:, :, None, None])
-    pixels += _noise(pixels.size).reshape(pixels.shape)
+    # uniform from -72 to 71 levels; six values are cut from each sampled integer
+    sampled = integers(seed_for(0, "shapes", "noise"), 0, -(-pixels.size // 6), 1 << 48).numpy().astype("<i8")
+    levels = sampled.view(np.uint8).reshape(-1, 8)[:, :6].reshape(-1)[: pixels.size].astype(np.int16)
+    pixels += (levels * 9 // 16 - 72).reshape(pixels.shape)
     bytes_ = np.clip(pixels, 0, 255).astype(np.uint8)
     return Pictures(pixels=bytes_, labels=labels, splits=in_order(COUNTS), white=255)
 
@@ -93,13 +96,6 @@ def _colours(labels: NDArray[np.uint8]) -> tuple[NDArray[np.int16], NDArray[np.i
     grey = _uniform("grey", count, -0.15, 0.15)[:, None]
     shape = ground + grey + _uniform("contrast", count, 0.33, 0.65)[:, None] * weights
     return np.rint(255 * shape).astype(np.int16), np.rint(255 * ground).astype(np.int16)
-
-
-def _noise(count: int) -> NDArray[np.int16]:
-    """Return int16 `[count]`, uniform from -72 to 71 levels; six values are cut from each sampled integer."""
-    sampled = integers(seed_for(0, "shapes", "noise"), 0, -(-count // 6), 1 << 48).numpy().astype("<i8")
-    levels = sampled.view(np.uint8).reshape(-1, 8)[:, :6].reshape(-1)[:count].astype(np.int16)
-    return levels * 9 // 16 - 72
 
 
 def _uniform(name: str, count: int, low: float, high: float) -> _Array:

@@ -159,8 +159,12 @@ class World(Pictured):
         outcomes = {name: reward.clone() for name in self.requested if name.startswith("reward.")}
         outcomes |= self.outcomes(reached)
         result: dict[str, Any] = {name: outcomes[name] for name in self.requested if name in outcomes}
-        may_end = self._may_end()
-        if self.episode_steps is not None:  # all end together, and none terminates
+        may_end = True
+        if (
+            self.episode_steps is not None
+        ):  # all end together, and none terminates: this is known without waiting
+            self._tick = (self._tick + 1) % self.episode_steps
+            may_end = self._tick == 0
             terminated, truncated = self._uniform[False], self._uniform[may_end]
         if may_end:
             ended = terminated | truncated
@@ -186,13 +190,6 @@ class World(Pictured):
         """Load a state."""
         self._seed, self._step, self._tick = state["seed"], int(state["step"]), int(state["tick"])
         self._state = {name: value.to(self.device) for name, value in state["state"].items()}
-
-    def _may_end(self) -> bool:
-        """Count a step, and return whether episodes may end with it; where all copies are in step this is known."""
-        if self.episode_steps is None:
-            return True
-        self._tick = (self._tick + 1) % self.episode_steps
-        return self._tick == 0
 
     def _started(self) -> State:
         """Return the starts of this step's number, a function of seed, step and copy."""

@@ -1,12 +1,12 @@
-"""Images of environments: arrays of pixels, drawn without a graphics library."""
+"""Images of environments: arrays of pixels, drawn by Pillow."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 
 from antiphon.envs.base import TorchVectorEnv
 
@@ -15,8 +15,9 @@ __all__ = ["BLACK", "Canvas", "Colour", "Pictured"]
 Colour = tuple[int, int, int]
 """Red, green and blue, 0 to 255."""
 BLACK: Colour = (0, 0, 0)
+Point = tuple[float, float]
 _FINE = 3
-"""Rows and columns of samples per pixel."""
+"""Rows and columns of samples per pixel: edges are smoothed."""
 
 
 class Pictured(TorchVectorEnv):
@@ -37,51 +38,40 @@ class Pictured(TorchVectorEnv):
 
 
 class Canvas:
-    """An image; x increases to the right and y downwards, in pixels. Edges are smoothed with several samples per pixel.
+    """An image; x increases to the right and y downwards, in pixels.
 
     Args:
         background: Background colour.
     """
 
     def __init__(self, height: int, width: int, background: Colour = (255, 255, 255)) -> None:
-        self._size = height, width
-        self._fine = np.full((height * _FINE, width * _FINE, 3), background, np.uint8)
-        # Centres of the samples.
-        self._y = (np.arange(height * _FINE)[:, None] + 0.5) / _FINE
-        self._x = (np.arange(width * _FINE)[None, :] + 0.5) / _FINE
+        self._image = Image.new("RGB", (width * _FINE, height * _FINE), background)
+        self._draw = ImageDraw.Draw(self._image)
 
     def rectangle(self, left: float, top: float, right: float, bottom: float, colour: Colour) -> None:
         """Fill a rectangle."""
-        rows = np.flatnonzero((self._y[:, 0] >= top) & (self._y[:, 0] < bottom))
-        columns = np.flatnonzero((self._x[0] >= left) & (self._x[0] < right))
-        self._fine[np.ix_(rows, columns)] = colour
+        self._draw.rectangle(_box(left, top, right, bottom), colour)
 
     def disc(self, x: float, y: float, radius: float, colour: Colour) -> None:
         """Fill a circle."""
-        self._fine[(self._x - x) ** 2 + (self._y - y) ** 2 <= radius**2] = colour
+        self._draw.ellipse(_box(x - radius, y - radius, x + radius, y + radius), colour)
 
-    def line(self, start: Sequence[float], end: Sequence[float], thickness: float, colour: Colour) -> None:
-        """Draw a straight line with flat ends from (x, y) to (x, y); a line of length 0 is not drawn."""
-        along = np.subtract(end, start)
-        length = float(np.hypot(*along))
-        if length == 0:
-            return
-        across, down = self._x - start[0], self._y - start[1]
-        forward = (across * along[0] + down * along[1]) / length
-        aside = np.abs(across * along[1] - down * along[0]) / length
-        self._fine[(forward >= 0) & (forward <= length) & (aside <= thickness / 2)] = colour
+    def line(self, start: Point, end: Point, thickness: float, colour: Colour) -> None:
+        """Draw a straight line with flat ends from (x, y) to (x, y)."""
+        ends = tuple(side * _FINE for point in (start, end) for side in point)
+        self._draw.line(ends, colour, round(thickness * _FINE))
 
     def image(self, left: int, top: int, pixels: NDArray[np.uint8], scale: int) -> None:
         """Draw an image `[height, width]` or `[height, width, 3]`, each of its pixels as a square of `scale` pixels."""
-        if pixels.ndim == 2:
-            pixels = np.repeat(pixels[..., None], 3, axis=2)
-        large = pixels.repeat(scale * _FINE, axis=0).repeat(scale * _FINE, axis=1)
-        top, left = top * _FINE, left * _FINE
-        self._fine[top : top + large.shape[0], left : left + large.shape[1]] = large
+        image = Image.fromarray(pixels)
+        size = image.width * scale * _FINE, image.height * scale * _FINE
+        self._image.paste(image.resize(size, Image.Resampling.NEAREST), (left * _FINE, top * _FINE))
 
     def pixels(self) -> NDArray[np.uint8]:
         """Return the image, `[height, width, 3]`."""
-        height, width = self._size
-        samples = self._fine.reshape(height, _FINE, width, _FINE, 3).astype(np.uint16)
-        mean: NDArray[np.uint8] = ((samples.sum(axis=(1, 3)) + _FINE**2 // 2) // _FINE**2).astype(np.uint8)
-        return mean
+        return np.array(self._image.reduce(_FINE))
+
+
+def _box(left: float, top: float, right: float, bottom: float) -> tuple[float, float, float, float]:
+    """Return the first and the last row and column of samples in a rectangle."""
+    return left * _FINE, top * _FINE, right * _FINE - 1, bottom * _FINE - 1

@@ -151,11 +151,9 @@ class CaptureFlag(Arena):
     def figures(self) -> dict[str, float]:
         """Return the metrics of an arena, and `captures` of the own team, a mean over the newest finished episodes."""
         found = super().figures()
-        return (
-            {**found, "captures": float(self._state["captures_before"].double().mean())}
-            if "won" in found
-            else found
-        )
+        if "won" in found:
+            found["captures"] = float(self._state["captures_before"].double().mean())
+        return found
 
     def picture(self, state: dict[str, NDArray[Any]]) -> NDArray[np.uint8]:
         """Return an image of the field from above; a flag is in its base or with the player that carries it."""

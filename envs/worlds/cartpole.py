@@ -26,6 +26,7 @@ _FORCE = 10.0  # N
 _SECONDS = 0.02  # per step
 _FALLEN = 12 * math.pi / 180  # rad
 _EDGE = 2.4  # m
+_NUMBERS = ("position", "velocity", "angle", "angular_velocity")
 
 
 class CartPole(World):
@@ -60,8 +61,7 @@ class CartPole(World):
     @staticmethod
     def describe(options: Options) -> Description:
         """Return signals and action space."""
-        names = ("position", "velocity", "angle", "angular_velocity")
-        signals = {"observation": Signal(shape=(4,)), **{name: Signal(shape=(1,)) for name in names}}
+        signals = {"observation": Signal(shape=(4,)), **{name: Signal(shape=(1,)) for name in _NUMBERS}}
         return Description(signals=signals, action_space=Discrete(2))
 
     def start(self, uniforms: Tensor) -> State:
@@ -85,8 +85,7 @@ class CartPole(World):
     def observe(self, state: State) -> dict[str, Tensor]:
         """Return the four numbers, together and separately."""
         body = state["body"]
-        names = ("position", "velocity", "angle", "angular_velocity")
-        return {"observation": body, **{name: body[:, at : at + 1] for at, name in enumerate(names)}}
+        return {"observation": body, **{name: body[:, at : at + 1] for at, name in enumerate(_NUMBERS)}}
 
     def picture(self, state: dict[str, NDArray[Any]]) -> NDArray[np.uint8]:
         """Return an image of track, cart and pole from the side."""

@@ -132,19 +132,23 @@ class Referential(ExampleStream, Pictured):
 
     def _picture(self, row: int) -> NDArray[np.uint8]:
         game = self._game(self._rows[row : row + 1])
-        shown, candidates = (
-            self._images(rows)[0].numpy(force=True) for rows in (game.sender, game.candidates)
-        )
-        return _drawn(shown, candidates, int(game.target))
+        side, scale = self._side, max(1, 40 // self._side)
+        cell = side * scale + 8
+        width = max(game.sender.shape[1], game.candidates.shape[1]) * cell
+        canvas = Canvas(2 * cell + 8, width, (60, 60, 70))
+        framed = 0, int(game.target)  # what is shown, and below it the candidates
+        for line, rows in enumerate((game.sender, game.candidates)):
+            for column, image in enumerate(self._images(rows)[0].numpy(force=True)):
+                left, top = column * cell, line * (cell + 8)
+                if column == framed[line]:
+                    canvas.rectangle(left + 1, top + 1, left + cell - 1, top + cell - 1, (80, 200, 100))
+                canvas.image(left + 4, top + 4, (image * 255).round().astype(np.uint8), scale)
+        return canvas.pixels()
 
     def _game(self, numbers: Tensor) -> _Game:
         """Return games by their numbers `[games]`; those of the last call are kept."""
-        if self._last is None or self._last[0] is not numbers:
-            self._last = numbers, self._made(numbers)
-        return self._last[1]
-
-    def _made(self, numbers: Tensor) -> _Game:
-        """Make games by their numbers `[games]`."""
+        if self._last is not None and self._last[0] is numbers:
+            return self._last[1]
         options, pools = self._options, self._pools
         count = options.candidates
         sizes = [_CLASSES, count, count, 1, options.distractors]
@@ -154,17 +158,19 @@ class Referential(ExampleStream, Pictured):
         if options.concept:
             others = classes.scatter(1, own, 2.0).argsort(1)[:, : count - 1]  # the target's class comes last
             others = pools.of_class(target, others, images[:, 1:])
-            first = pools.another_of_class(target, first)
+            first = pools.another(target, first, of_its_class=True)
         else:
             others = pools.another(target, images[:, 1:])
             first = target.unsqueeze(1)
         candidates = torch.cat([target.unsqueeze(1), others], 1)
         place = order.argsort(1)
-        return _Game(
+        game = _Game(
             sender=torch.cat([first, pools.another(target, distractors)], 1),
             candidates=candidates.gather(1, place),
             target=place.argmin(1),
         )
+        self._last = numbers, game
+        return game
 
     def _images(self, rows: Tensor) -> Tensor:
         """Return the images of rows `[games, images]`, `[games, images, height, width]`."""
@@ -205,19 +211,13 @@ class _Pools:
         split = self._split[target].unsqueeze(1)
         return self._rows[self._starts[split, classes] + _below(self._counts[split, classes], uniforms)]
 
-    def another_of_class(self, target: Tensor, uniforms: Tensor) -> Tensor:
-        """Return other images than the targets `[games]`, of their splits and classes; `[games, images]` as the numbers."""
-        where = self._split[target], self.labels[target]
-        return self._other(target, self._starts[where], self._counts[where], uniforms)
-
-    def another(self, target: Tensor, uniforms: Tensor) -> Tensor:
+    def another(self, target: Tensor, uniforms: Tensor, *, of_its_class: bool = False) -> Tensor:
         """Return other images than the targets `[games]`, of their splits; `[games, images]` as the numbers."""
-        split = self._split[target]
-        return self._other(target, self._starts[split, 0], self._counts.sum(1)[split], uniforms)
-
-    def _other(self, target: Tensor, start: Tensor, count: Tensor, uniforms: Tensor) -> Tensor:
-        """Return other rows of the runs of `count` rows from `start` `[games]` on, in which the targets are."""
-        start, count = start.unsqueeze(1), count.unsqueeze(1)
+        split, label = self._split[target].unsqueeze(1), self.labels[target].unsqueeze(1)
+        # in a run of `count` rows from `start` on
+        start, count = self._starts[split, 0], self._counts.sum(1)[split]
+        if of_its_class:
+            start, count = self._starts[split, label], self._counts[split, label]
         own = self._place[target].unsqueeze(1) - start
         return self._rows[start + (own + 1 + _below(count - 1, uniforms)) % count]
 
@@ -225,19 +225,3 @@ class _Pools:
 def _below(count: Tensor, uniforms: Tensor) -> Tensor:
     """Return whole numbers below `count`, by uniform numbers in [0, 1)."""
     return torch.minimum((uniforms * count).long(), count - 1)
-
-
-def _drawn(sender: NDArray[Any], candidates: NDArray[Any], target: int) -> NDArray[np.uint8]:
-    """Return a picture of a game: what is shown, and below it the candidates, the target framed."""
-    side = sender.shape[-1]
-    scale = max(1, 40 // side)
-    cell = side * scale + 8
-    width = max(len(sender), len(candidates)) * cell
-    canvas = Canvas(2 * cell + 8, width, (60, 60, 70))
-    for row, images in enumerate((sender, candidates)):
-        for column, image in enumerate(images):
-            left, top = column * cell, row * (cell + 8)
-            if column == (0, target)[row]:
-                canvas.rectangle(left + 1, top + 1, left + cell - 1, top + cell - 1, (80, 200, 100))
-            canvas.image(left + 4, top + 4, (image * 255).round().astype(np.uint8), scale)
-    return canvas.pixels()

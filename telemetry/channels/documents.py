@@ -11,7 +11,7 @@ from antiphon.telemetry.channels.explanations import EXPLANATIONS
 from antiphon.telemetry.channels.tags import FORMAT
 from antiphon.telemetry.figures import RunDescription
 from antiphon.telemetry.placement import Points, communities, positions
-from antiphon.telemetry.timeline import AgentTimes, ChannelTimes, Timeline
+from antiphon.telemetry.timeline import Timeline
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -77,28 +77,22 @@ def timeline_document(timeline: Timeline, description: RunDescription) -> dict[s
         "start": start,
         "steps": timeline.steps,
         "episode_ends": _where(timeline.episode_ends, start),
-        "agents": [_times_of_agent(by_agent.get(name), start) for name in agents],
-        "channels": [_times_of_channel(by_channel.get(name), start) for name in channels],
+        "agents": [{"ticks": [], "ends": [], "since": []} for _ in agents],
+        "channels": [{"read": [], "unread": []} for _ in channels],
     }
+    for name, row in zip(agents, found["agents"], strict=True):
+        if (agent := by_agent.get(name)) is not None:
+            ticks = _where(agent.ticks, start)
+            since = [[step, int(agent.since[step - start])] for step in ticks]
+            row |= {"ticks": ticks, "ends": _where(agent.ends, start), "since": since}
+    for name, row in zip(channels, found["channels"], strict=True):
+        if (channel := by_channel.get(name)) is not None:
+            read = [[step, int(channel.ages[step - start])] for step in _where(channel.ages >= 0, start)]
+            row |= {"read": read, "unread": _where(channel.unread, start)}
     entries = sum(
         len(values) for rows in ("agents", "channels") for row in found[rows] for values in row.values()
     )
     return found if entries <= _LONGEST else None
-
-
-def _times_of_agent(agent: AgentTimes | None, start: int) -> dict[str, Any]:
-    if agent is None:
-        return {"ticks": [], "ends": [], "since": []}
-    ticks = _where(agent.ticks, start)
-    since = [[step, int(agent.since[step - start])] for step in ticks]
-    return {"ticks": ticks, "ends": _where(agent.ends, start), "since": since}
-
-
-def _times_of_channel(channel: ChannelTimes | None, start: int) -> dict[str, Any]:
-    if channel is None:
-        return {"read": [], "unread": []}
-    read = [[step, int(channel.ages[step - start])] for step in _where(channel.ages >= 0, start)]
-    return {"read": read, "unread": _where(channel.unread, start)}
 
 
 def lineage_document(name: str, picture: str) -> dict[str, Any]:

@@ -72,17 +72,15 @@ def page(
         most: Largest size of the page in bytes, if the content above and below leaves a megabyte for the data.
         static: Folder of the front end.
     """
-    sheets, graph, scripts = [_LAYOUT], "", []
+    sheets, graph, scripts = [_LAYOUT, sheet(static)], "", []
     if runs:
-        script = _script(static, compact=compact)
+        mount = _MOUNT.replace("COMPACT", "true" if compact else "false")
+        script = f'(() => {{\n"use strict";\n{bundled(static)}{mount}}})();'  # in a scope of its own
         scripts = [vendored(_UPLOT, static), script]
-        sheets.append(sheet(static))
         drawn = _data(_CHARTS, charts) if charts else ""
         others = sum(len(text) for text in map(_bytes, (before, after, drawn, *sheets, *scripts)))
         fitting, note = fitted(runs, max(most - others - _FRAME, _LEAST_DATA))
         graph = drawn + _graph(fitting, note, scripts)
-    else:
-        sheets.append(sheet(static))
     hashes = " ".join(f"'sha256-{_digest(text)}'" for text in scripts) or "'none'"
     policy = (
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
@@ -106,12 +104,6 @@ def page(
 </html>
 """
     return _bytes(text).decode("utf-8")
-
-
-def _script(static: Path, *, compact: bool) -> str:
-    """Return the front end and its start, in a scope of their own."""
-    mount = _MOUNT.replace("COMPACT", "true" if compact else "false")
-    return f'(() => {{\n"use strict";\n{bundled(static)}{mount}}})();'
 
 
 def _graph(runs: Sequence[RunData], note: str, scripts: Sequence[str]) -> str:
@@ -176,12 +168,12 @@ def _thinned(run: RunData, most: int) -> RunData:
     def chosen(rows: int) -> NDArray[np.intp]:
         return np.linspace(0, rows - 1, min(rows, most)).round().astype(np.intp)
 
-    figures = {}
-    for key, series in run.figures.items():
-        rows = chosen(len(series.steps))
-        figures[key] = Series(series.steps[rows], series.values[rows])
-    messages = {}
-    for channel, found in run.messages.items():
-        rows = chosen(len(found.steps))
-        messages[channel] = Messages(found.steps[rows], [found.samples[row] for row in rows])
-    return replace(run, figures=figures, messages=messages)
+    figures = {key: (series, chosen(len(series.steps))) for key, series in run.figures.items()}
+    messages = {channel: (found, chosen(len(found.steps))) for channel, found in run.messages.items()}
+    return replace(
+        run,
+        figures={key: Series(s.steps[rows], s.values[rows]) for key, (s, rows) in figures.items()},
+        messages={
+            c: Messages(m.steps[rows], [m.samples[r] for r in rows]) for c, (m, rows) in messages.items()
+        },
+    )

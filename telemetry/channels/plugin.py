@@ -8,12 +8,13 @@ import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, cast, get_args
+from typing import Any, cast, get_args
 
 from tensorboard import plugin_util  # type: ignore[import-untyped]
 from tensorboard.backend import http_util  # type: ignore[import-untyped]
 from tensorboard.data.provider import RunTagFilter  # type: ignore[import-untyped]
 from tensorboard.plugins import base_plugin  # type: ignore[import-untyped]
+from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed, NotFound
 from werkzeug.wrappers import Request, Response
 
 from antiphon.errors import RunError, in_one_line
@@ -48,17 +49,8 @@ _NAME = 80
 """Characters of a name in an error, at most."""
 
 
-class _Refusal(Exception):
-    """Error of a request, with the status of the response."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-class _Answer(NamedTuple):
-    content: Any
-    kind: str
+_Answer = tuple[Any, str]
+"""Content and type of a response."""
 
 
 class _Question:
@@ -71,7 +63,7 @@ class _Question:
     """
 
     def __init__(self, request: Request, data: Any, most: int) -> None:
-        self._args = request.args
+        self.args = request.args
         self._data = data
         self._most = most
         self._whose = {
@@ -82,20 +74,16 @@ class _Question:
 
     def text(self, name: str) -> str:
         """Return a required parameter."""
-        found = self._args.get(name)
+        found = self.args.get(name)
         if not found:
-            raise _Refusal(400, f"{name}: missing; add it to the request")
+            raise BadRequest(f"{name}: missing; add it to the request")
         return found
-
-    def has(self, name: str) -> bool:
-        """Whether a parameter is given."""
-        return name in self._args
 
     def integer(self, name: str) -> int:
         """Return a required parameter that is an integer of at most 15 digits."""
         found = self.text(name)
         if not _INTEGER.fullmatch(found):
-            raise _Refusal(400, f"{name}: {_short(found)} is not an integer of at most 15 digits")
+            raise BadRequest(f"{name}: {_short(found)} is not an integer of at most 15 digits")
         return int(found)
 
     def series(self, *, run: str | None = None, tag: str | None = None) -> dict[str, dict[str, Any]]:
@@ -115,11 +103,12 @@ class _Question:
         """Return the document that was written last, as the one row of its tag."""
         rows = self.rows(run, tag, 1)
         if not rows:
-            raise _Refusal(404, f"no run {_short(run)}, or it has no {tag}")
+            raise NotFound(f"no run {_short(run)}, or it has no {tag}")
         return rows
 
-    def graph(self, run: str) -> dict[str, Any]:
-        """Return a run's graph."""
+    def graph(self) -> dict[str, Any]:
+        """Return the run's graph."""
+        run = self.text("run")
         return graph_from(run, self.document(run, GRAPH))
 
 
@@ -156,11 +145,11 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
 
     def get_plugin_apps(self) -> dict[str, Any]:
         """Return the handler of each path; every file has its own path, and there are no others."""
-        apps = {f"/static/{name}": self._app(_file(path)) for name, path in self._files.items()}
+        apps = {f"/static/{name}": self._app(partial(_file, path=path)) for name, path in self._files.items()}
         return apps | {
-            "/index.js": self._app(lambda _: _Answer(_ENTRY, _KINDS[".js"])),
+            "/index.js": self._app(lambda _: (_ENTRY, _KINDS[".js"])),
             "/runs": self._app(_runs),
-            "/graph": self._app(lambda question: _Answer(question.graph(question.text("run")), _JSON)),
+            "/graph": self._app(lambda question: (question.graph(), _JSON)),
             "/timeline": self._app(partial(_document, tag=TIMELINE)),
             "/parts": self._app(partial(_document, tag=PARTS)),
             "/catalog": self._app(self._catalog),
@@ -175,26 +164,24 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         def app(request: Request) -> Response:
             try:
                 if request.method not in ("GET", "HEAD"):
-                    raise _Refusal(405, f"{_short(request.method)}: use GET")
+                    raise MethodNotAllowed(description=f"{_short(request.method)}: use GET")
                 content, kind = answer(_Question(request, self._data, self._kept or _EVERYTHING))
                 return _respond(request, content, kind)
-            except _Refusal as refusal:
-                status, message = refusal.status, str(refusal)
+            except HTTPException as refusal:
+                status, message = refusal.code or 500, str(refusal.description)
             except RunError as error:
                 status, message = 500, str(error)
             except Exception as error:  # noqa: BLE001  (damaged data may raise anything there)
                 _log.warning("%s", in_one_line(f"{request.path}: {type(error).__name__}: {error}"))
-                status, message = (
-                    500,
-                    f"the data cannot be read ({type(error).__name__}); see TensorBoard's log",
-                )
+                status = 500
+                message = f"the data cannot be read ({type(error).__name__}); see TensorBoard's log"
             return _respond(request, {"error": in_one_line(message)}, _JSON, status)
 
         return app
 
     def _catalog(self, question: _Question) -> _Answer:
         run = question.text("run")
-        graph = question.graph(run)
+        graph = question.graph()
         found = question.series(run=run)[run]
         tags = {tag: parsed(tag) for tag in sorted(found)}
         figures = [what for what in tags.values() if isinstance(what, tuple)]
@@ -213,52 +200,46 @@ class ChannelsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
             parts=PARTS in found,
             sampled=rows > (self._kept or _EVERYTHING),
         )
-        return _Answer({**contents, "session": found[GRAPH].max_wall_time}, _JSON)
+        return {**contents, "session": found[GRAPH].max_wall_time}, _JSON
 
 
-def _file(path: Path) -> Callable[[_Question], _Answer]:
-    def answer(_: _Question) -> _Answer:
-        return _Answer(path.read_bytes(), _KINDS[path.suffix])
-
-    return answer
+def _file(_: _Question, path: Path) -> _Answer:
+    return path.read_bytes(), _KINDS[path.suffix]
 
 
 def _runs(question: _Question) -> _Answer:
-    return _Answer(sorted(run for run, tags in question.series(tag=GRAPH).items() if tags), _JSON)
+    return sorted(run for run, tags in question.series(tag=GRAPH).items() if tags), _JSON
 
 
 def _document(question: _Question, tag: str) -> _Answer:
-    return _Answer(document_from(question.document(question.text("run"), tag)), _JSON)
+    return document_from(question.document(question.text("run"), tag)), _JSON
 
 
 def _metric(question: _Question) -> _Answer:
     run, kind, metric = (question.text(name) for name in ("run", "kind", "metric"))
-    if kind not in (*get_args(Family), VERDICTS[0]):
-        raise _Refusal(
-            400, f"kind: {_short(kind)} is not one of {', '.join((*get_args(Family), VERDICTS[0]))}"
-        )
+    kinds = *get_args(Family), VERDICTS[0]
+    if kind not in kinds:
+        raise BadRequest(f"kind: {_short(kind)} is not one of {', '.join(kinds)}")
 
     def read(family: Any, metric: str) -> Series | None:
         return series_of(question.rows(run, figure_tag(family, metric)))
 
-    is_verdict = (kind, metric) == VERDICTS
-    series = (
-        verdict_series(partial(read, "channel"), question.graph(run)) if is_verdict else read(kind, metric)
-    )
+    verdicts = (kind, metric) == VERDICTS
+    series = verdict_series(partial(read, "channel"), question.graph()) if verdicts else read(kind, metric)
     if series is None:
-        raise _Refusal(404, f"{_short(run)}: no {kind} metric {_short(metric)}")
-    if question.has("after"):
+        raise NotFound(f"{_short(run)}: no {kind} metric {_short(metric)}")
+    if "after" in question.args:
         later = series.steps > question.integer("after")
         series = Series(series.steps[later], series.values[later])
-    return _Answer(series.pack(), _BINARY)
+    return series.pack(), _BINARY
 
 
 def _cloud(question: _Question) -> _Answer:
     run, channel = question.text("run"), question.integer("channel")
     messages = messages_of(question.rows(run, messages_tag(channel)))
     if messages is None:
-        raise _Refusal(404, f"{_short(run)}: no messages of channel {channel}")
-    return _Answer(cloud(messages).pack(), _BINARY)
+        raise NotFound(f"{_short(run)}: no messages of channel {channel}")
+    return cloud(messages).pack(), _BINARY
 
 
 def _respond(request: Request, content: Any, kind: str, status: int = 200) -> Response:

@@ -25,7 +25,7 @@ Row = tuple[int, NDArray[Any]]
 """A step, and the value written at this step."""
 
 _LONGEST_MARK = 64
-"""Bytes of the mark of a session's start, at most."""
+"""Bytes of the mark of a session's start, at most; larger records without the plugin's name are of other tabs."""
 
 
 def read_run(folder: Path) -> RunData:
@@ -71,7 +71,9 @@ def _rows_by_tag(files: Iterable[Path]) -> dict[str, list[Row]]:
     """Return the tab's rows in the order of writing; the start of a session drops later ones."""
     tags: dict[str, list[Row]] = {}
     for path in files:
-        for event in read_events(path, _is_ours):
+        for event in read_events(
+            path, lambda record: PLUGIN.encode() in record or len(record) <= _LONGEST_MARK
+        ):
             if event.session_log.status == SessionLog.START:
                 tags = {tag: [row for row in rows if row[0] < event.step] for tag, rows in tags.items()}
             for value in event.summary.value:
@@ -81,27 +83,17 @@ def _rows_by_tag(files: Iterable[Path]) -> dict[str, list[Row]]:
     return {tag: rows for tag, rows in tags.items() if rows}
 
 
-def _is_ours(record: bytes) -> bool:
-    """Return whether a record may hold the tab's data; those of other tabs are skipped."""
-    return PLUGIN.encode() in record or len(record) <= _LONGEST_MARK
-
-
 def series_of(rows: Iterable[Row]) -> Series | None:
     """Return the log entries of a metric, by step; None if there are none. The last one written at a step is kept."""
-    steps, values = _in_order(rows)
-    return Series(steps, np.stack(values)) if values else None
+    found = messages_of(rows)
+    return None if found is None else Series(found.steps, np.stack(found.samples))
 
 
 def messages_of(rows: Iterable[Row]) -> Messages | None:
     """Return the messages of a channel, by step, each [samples, size + 1]; see `series_of`."""
-    steps, samples = _in_order(rows)
-    return Messages(steps, samples) if samples else None
-
-
-def _in_order(rows: Iterable[Row]) -> tuple[NDArray[np.int64], list[NDArray[Any]]]:
     newest = dict(rows)
     steps = sorted(newest)
-    return np.array(steps, dtype=np.int64), [newest[step] for step in steps]
+    return Messages(np.array(steps, dtype=np.int64), [newest[step] for step in steps]) if steps else None
 
 
 def graph_from(place: str, rows: Iterable[Row]) -> dict[str, Any]:

@@ -48,7 +48,10 @@ class ChannelsWriter:
         self._events = events
         agents, channels = order(description)
         self._machines = [""] * parts_of(description.graph)
-        self._places = _places(agents, channels, len(self._machines))
+        names = {"agent": agents, "channel": channels, "part": map(str, range(len(self._machines)))}
+        self._places = {
+            kind: {name: place for place, name in enumerate(found)} for kind, found in names.items()
+        }
 
     def begin(self, description: RunDescription, *, with_timeline: bool = True) -> None:
         """Write the graph, and once per folder the timeline, at the session's first step."""
@@ -77,7 +80,8 @@ class ChannelsWriter:
         """Write the metrics of the parts of a run at one step, and their machines if these have changed."""
         if not self._machines:
             return
-        machines = _machines(rows, self._machines)
+        now = {row.part: row.machine for row in rows}
+        machines = [now.get(part, machine) for part, machine in enumerate(self._machines)]
         if machines != self._machines:
             self._machines = machines
             self._document(step, PARTS, {"machines": machines})
@@ -93,12 +97,6 @@ def part_rows(parts: Iterable[PartFigures]) -> Iterator[Figure]:
     for part in parts:
         for metric, value in part.metrics.items():
             yield Figure("part", str(part.part), metric, value)
-
-
-def _places(agents: Iterable[str], channels: Iterable[str], parts: int) -> dict[str, dict[str, int]]:
-    """Return by kind of figure the place of each name in an array."""
-    names = {"agent": agents, "channel": channels, "part": map(str, range(parts))}
-    return {kind: {name: place for place, name in enumerate(found)} for kind, found in names.items()}
 
 
 def _by_metric(
@@ -117,9 +115,3 @@ def _by_metric(
                 found[kind, metric] = array = np.full(len(known), np.nan, dtype=np.float32)
             array[place] = value
     return found
-
-
-def _machines(rows: Iterable[PartFigures], before: Sequence[str]) -> list[str]:
-    """Return the machine of each part: that of its row, else the one before."""
-    now = {row.part: row.machine for row in rows}
-    return [now.get(part, machine) for part, machine in enumerate(before)]

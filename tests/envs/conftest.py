@@ -10,13 +10,11 @@ from typing import Any
 
 import pytest
 
-from antiphon.envs.datasets import files
-
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of the folders that downloads go to, not yet there."""
-    monkeypatch.setattr(files, "_cache", lambda pooch: tmp_path / "cache")
+    monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path / "cache")
     return tmp_path / "cache"
 
 

@@ -254,7 +254,7 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "nets-a-stack's-variance-is-biased",
         "nets/layers.py",
-        "variance = spread.squeeze(1) * (rows / (rows - 1))",
+        "variance = spread.squeeze(1) * (batch / (batch - 1))",
         "variance = spread.squeeze(1)",
         "tests/nets/test_stacked_layers.py::test_stacked_norms_are_the_single_ones[in place-batch-space0-True]",
     ),
@@ -499,8 +499,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "envs-a-stream-ends-no-episode",
         "envs/base.py",
-        "over = ended and self.episode_length is not None",
-        "over = ended and self.episode_length is None",
+        "terminated = self._uniform[ended and self.episode_length is not None]",
+        "terminated = self._uniform[ended and self.episode_length is None]",
         "tests/envs/test_conformance.py::test_faults_are_found[pass]",
     ),
     Fault(
@@ -513,8 +513,8 @@ LOWER: tuple[Fault, ...] = (
     Fault(
         "envs-epochs-have-the-same-order",
         "envs/stream.py",
-        'chance = uniform(seed_for(seed, "env"), epoch, len(self._rows), self._rows.device)',
-        'chance = uniform(seed_for(seed, "env"), 0, len(self._rows), self._rows.device)',
+        'chance = uniform(seed_for(seed, "env"), epoch, len(rows), rows.device)',
+        'chance = uniform(seed_for(seed, "env"), 0, len(rows), rows.device)',
         "tests/envs/test_hyperplane.py::test_epochs_miss_and_repeat_no_point",
     ),
     Fault(

@@ -10,12 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon.nets.layers import (
+    Transport,
     initial_linear,
     initial_norm,
     linear,
     norm_buffers,
     normalise,
-    with_feedback,
+    transported,
 )
 from tests.tensors import DOUBLE, same
 
@@ -147,10 +148,16 @@ def test_initial_numbers() -> None:
     assert {k: v.tolist() for k, v in norm_buffers("batch", 2).items()} == {"mean": [0, 0], "var": [1, 1]}
 
 
+def fed_back(
+    y: torch.Tensor, message: torch.Tensor, weight: torch.Tensor, rows: slice | None = None
+) -> torch.Tensor:
+    return transported(y, "weight", [Transport(message, {"weight": weight}, rows)])
+
+
 def test_feedback_changes_nothing_forward_and_returns_through_its_weight() -> None:
     y, message = double(8, 4).requires_grad_(), double(8, 5, seed=1).requires_grad_()
     weight, told = double(4, 5, seed=2), double(8, 4, seed=3)
-    out = with_feedback(y, message, weight)
+    out = fed_back(y, message, weight)
     assert torch.equal(out, y)
     own, back = torch.autograd.grad(out, [y, message], told)
     assert torch.equal(own, told)
@@ -162,7 +169,7 @@ def test_feedback_of_some_rows_takes_the_gradients_of_these_rows() -> None:
     y, given = (torch.randn(5, 3, generator=rng) for _ in range(2))
     message = torch.randn(2, 4, generator=rng, requires_grad=True)
     weight = torch.randn(3, 4, generator=rng)
-    out = with_feedback(y, message, weight, rows=slice(2, 4))
+    out = fed_back(y, message, weight, rows=slice(2, 4))
     (back,) = torch.autograd.grad(out, message, given)
     torch.testing.assert_close(back, given[2:4] @ weight)
 
@@ -173,5 +180,5 @@ def test_feedback_of_a_convolution_is_what_a_convolution_with_its_weight_returns
     x = double(3, 2, 6, 5).requires_grad_()
     (expected,) = torch.autograd.grad(F.conv2d(x, weight, padding=side // 2), x, told)
     y, message = double(3, 4, 6, 5, seed=1).requires_grad_(), double(3, 60, seed=4).requires_grad_()
-    (back,) = torch.autograd.grad(with_feedback(y, message, weight), message, told)
+    (back,) = torch.autograd.grad(fed_back(y, message, weight), message, told)
     torch.testing.assert_close(back, expected.flatten(1))
