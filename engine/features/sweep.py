@@ -38,6 +38,8 @@ class SweepOrder:
         self.system = system
         self.backward_pass, self.predictor_trainer = backward_pass, predictor_trainer
         self.groups = {group for group in system.groups if obstacle(system, group) is None}
+        self.before: Callable[[], None] | None = None
+        """Hook after a group's forward pass, before its window is differentiated."""
 
     def complete(self, step: int) -> Mapping[Call, LearningGroup]:
         """The groups whose window is complete at `step`, by the last of their calls."""
@@ -65,6 +67,8 @@ class SweepOrder:
             if call in complete:
                 group = complete[call]
                 window = group.window
+                if self.before is not None:
+                    self.before()
                 self.backward_pass.predict([(group, window)])
                 (update,) = self.backward_pass.differentiate([(group, window)], step)
                 local = self.predictor_trainer.local_updates(window)

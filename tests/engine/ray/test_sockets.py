@@ -107,7 +107,9 @@ class End:
 
     def __init__(self, index: int, token: bytes = b"token") -> None:
         self.taken: list[tuple[int, Any]] = []
-        self.sockets = Sockets(index, token, "127.0.0.1", lambda *item: self.taken.append(item))
+        self.sockets = Sockets(
+            index, token, "127.0.0.1", lambda *item: self.taken.append(item), socket.socket.close
+        )
 
     def address(self, incarnation: int = 0) -> sockets.Address:
         return incarnation, self.sockets.host, self.sockets.port
