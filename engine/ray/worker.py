@@ -232,7 +232,7 @@ class PartWorker:
         """Take the state that the driver gives; or give it the one that is ready, which no step changes meanwhile."""
         self._given = received(connection)
         if self._given is not None:
-            connection.sendall(*buffers(None))
+            connection.sendall(b"".join(buffers(None)))
             return
         ready, self._ready = self._ready, None
         for buffer in buffers(ready):
