@@ -93,8 +93,7 @@ class OnRay:
     def __init__(self, make: Callable[[int], Part], placement: Mapping[str, int], folder: str) -> None:
         from antiphon.engine.ray.ray_parts import RayParts
 
-        makes = [make] * (max(placement.values()) + 1)
-        self.parts = RayParts(makes, [], placement, keep_every=math.inf)  # no state is handed over
+        self.parts = RayParts(make, [], placement, keep_every=math.inf)  # no state is handed over
         self._at = 0
         names = sorted(Path(folder).glob("*.pid"), key=lambda path: int(path.stem))
         self._processes = [int(path.read_text(encoding="utf-8")) for path in names]

@@ -30,6 +30,13 @@ def _optimiser(parameters: Sequence[Tensor], **settings: Any) -> AnyOptimiser:
     return Optimiser(parameters=parameters, **settings)
 
 
+def _placed(tensor: Tensor, device: torch.device | str, dtype: torch.dtype) -> Tensor:
+    """A tensor on a device; zeros of one without memory, where the device has some."""
+    if tensor.is_meta and torch.device(device).type != "meta":
+        return torch.zeros_like(tensor, device=device, dtype=dtype)
+    return tensor.to(device=device, dtype=dtype)
+
+
 class TrainedParameters:
     """Named parameters with running statistics and an optimiser, or N members stacked [N, …].
 
@@ -37,7 +44,7 @@ class TrainedParameters:
     own until `write_members`.
 
     Args:
-        parameters: Initial parameters, by name.
+        parameters: Initial parameters, by name; of those without memory (torch's meta device), zeros until a state is loaded.
         buffers: Initial running statistics, by name.
         optimiser: Kind and settings, see `Optimiser`; with `options`, see `TorchOptimiser`.
         rate: The learning rate over the run.
@@ -73,11 +80,10 @@ class TrainedParameters:
         self.members: tuple[TrainedParameters, ...] = ()
         self.taken = torch.zeros(0, dtype=torch.int64)
         self.parameters: dict[str, Tensor] = {
-            name: p.to(device=device, dtype=dtype).requires_grad_(not frozen)
-            for name, p in parameters.items()
+            name: _placed(p, device, dtype).requires_grad_(not frozen) for name, p in parameters.items()
         }
         self.buffers: dict[str, Tensor] = {
-            name: b.to(device=device, dtype=dtype if b.is_floating_point() else b.dtype)
+            name: _placed(b, device, dtype if b.is_floating_point() else b.dtype)
             for name, b in buffers.items()
         }
         self.trainable = [] if frozen else list(self.parameters.values())

@@ -13,7 +13,6 @@ from itertools import accumulate, groupby
 from operator import attrgetter
 from typing import Any
 
-import networkx as nx
 import torch
 from torch import Tensor
 
@@ -534,10 +533,12 @@ def _stacked(models: Sequence[Model | None]) -> Model | None:
 
 def _groups(base: System, place: dict[str, tuple[str, int]]) -> list[LearningGroup]:
     """The learning groups of the stacks: groups that share a stack are one, whose members' gradients do not mix."""
-    joined: nx.Graph[str] = nx.Graph()
-    for group in base.groups:
-        nx.add_path(joined, [place[name][0] for name in group.members])
-    parts = {name: i for i, names in enumerate(nx.connected_components(joined)) for name in names}
+    parts: dict[str, int] = {}
+    for number, group in enumerate(base.groups):
+        names = dict.fromkeys(place[name][0] for name in group.members)
+        if joined := {parts[name] for name in names if name in parts}:
+            parts = {name: number if part in joined else part for name, part in parts.items()}
+        parts.update(dict.fromkeys(names, number))
     found: dict[int, LearningGroup] = {}
     members: dict[int, dict[str, None]] = {}
     for group in base.groups:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import networkx as nx
 import torch
 from torch import Tensor
 
@@ -49,6 +48,8 @@ class Mixing:
 
 def depths_of(system: System) -> dict[LearningGroup, int]:
     """Return after how many others a group is differentiated: where a channel mixes, its receiver comes before its sender."""
+    import networkx as nx
+
     waits: nx.DiGraph[LearningGroup] = nx.DiGraph()
     for channel in system.channels.values():
         if channel.mixes:

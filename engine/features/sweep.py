@@ -42,6 +42,8 @@ class SweepOrder:
         self.groups = {group for group in system.groups if obstacle(system, group) is None}
         self.updates: dict[Window, Update] = {}
         self.predictor_updates: dict[str, PredictorUpdate] = {}
+        self.before: Callable[[], None] | None = None
+        """Hook after a group's forward pass, before its window is differentiated."""
 
     def complete(self, step: int) -> Mapping[Call, LearningGroup]:
         """The groups whose window is complete at `step`, by the last of their calls."""
@@ -68,6 +70,8 @@ class SweepOrder:
             if call in complete:
                 group = complete[call]
                 window = group.window
+                if self.before is not None:
+                    self.before()
                 self.backward_pass.predict([(group, window)])
                 (update,) = self.backward_pass.differentiate([(group, window)], step)
                 local = self.predictor_trainer.local_updates(window)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
-
-import networkx as nx
+from typing import TYPE_CHECKING, Any
 
 from antiphon.engine.base_simulation import BaseSimulation
 from antiphon.engine.metrics.timeline import span, timeline
@@ -16,6 +14,9 @@ from antiphon.scenarios.agent_specs import NetworkSpec
 from antiphon.scenarios.ties import agent_and_parameter
 from antiphon.telemetry.figures import RunDescription
 from antiphon.telemetry.timeline import Timeline
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 __all__ = ["about_agent", "about_channel", "describe_run", "described", "graph_of"]
 
@@ -40,7 +41,8 @@ def describe_run(
         timeline: The timeline of the first steps.
     """
     graph = graph_of(scenario)
-    nx.set_node_attributes(graph, (facts.get("parts") or {}).get("placement", {}), "part")
+    for name, part in (facts.get("parts") or {}).get("placement", {}).items():
+        graph.nodes[name]["part"] = part
     values = {name: facts.get(name) for name in ("scenario", "variant", "seed")} | (facts.get("values") or {})
     hparams = {
         name: value if isinstance(value, bool | int | float | str) else json.dumps(value)
@@ -74,6 +76,8 @@ def described(simulation: BaseSimulation, parts: Mapping[str, Any] | None = None
 
 def graph_of(scenario: Scenario) -> nx.MultiDiGraph[str]:
     """Return the graph of agents and channels, as telemetry draws it (`RunDescription.graph`)."""
+    import networkx as nx
+
     graph: nx.MultiDiGraph[str] = nx.MultiDiGraph()
     for name, agent in scenario.agents.items():
         role = "readout" if name in scenario.readouts else "agent" if agent.learn else "frozen"

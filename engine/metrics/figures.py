@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
-import networkx as nx
 import numpy as np
 import torch
 from torch import Tensor
@@ -31,6 +30,9 @@ from antiphon.engine.metrics.report import AgentReport, injecting_members
 from antiphon.nets.memory import uncollected
 from antiphon.scenarios import Scenario
 from antiphon.telemetry.figures import Figure, HistogramRow, Kind, SampleRow
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 __all__ = [
     "LARGEST",

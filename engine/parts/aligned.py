@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import networkx as nx
-
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.system import System
 
@@ -27,6 +25,8 @@ def travelling_signals(whole: System, cut: Iterable[str], free: bool) -> dict[st
     if not free:
         names = tuple(sorted(whole.signals()))
         return {name: names for name in cut if whole.agents[whole.channels[name].sender].align is not None}
+    import networkx as nx
+
     channels = whole.channels.values()
     aligned = [(c.sender, c.receiver) for c in channels if whole.agents[c.receiver].align == c.name]
     readers: nx.DiGraph[str] = nx.DiGraph(aligned)

@@ -271,16 +271,15 @@ def open_parts(simulation: BaseSimulation, settings: PartsSettings, opened: RayP
     bounds = FreeSettings() if free else None
     own: dict[str, Any] = {"seed": simulation.seed, "device": simulation.device, "dtype": simulation.dtype}
     own |= {"stacked": simulation._stacked, "free": bounds}
-    scenario, parts = simulation.scenario, range(max(placement.values()) + 1)
+    scenario = simulation.scenario
     if settings.ray is None:
         return LocalParts(partial(Part, scenario, placement, **own), placement)
-    scenario = without_weights(scenario)
-    makes = [partial(Part, scenario_of_part(scenario, placement, i), placement, **own) for i in parts]
-    shares = [Share.of(system, placement, i) for i in parts]
+    make = partial(Part, scenario_of_part(without_weights(scenario), placement, -1), placement, **own)
+    shares = [Share.of(system, placement, i) for i in range(max(placement.values()) + 1)]
     if opened is not None:
-        opened.rebuild(makes, shares)
+        opened.rebuild(make, shares)
         return opened
     from antiphon.engine.ray.ray_parts import RayParts
 
     gpu = simulation.device.type == "cuda"
-    return RayParts(makes, shares, placement, free=free, cluster=settings.ray, gpu=gpu)
+    return RayParts(make, shares, placement, free=free, cluster=settings.ray, gpu=gpu)

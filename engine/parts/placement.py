@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
 
-import networkx as nx
 import torch
 
 from antiphon.comms.label_gradients import LensGradient
@@ -191,6 +190,8 @@ def _lenses(system: System) -> Iterator[Bond]:
 
 def units_of(system: System) -> list[tuple[str, ...]]:
     """Return the agents in sets that cannot be separated, single ones included, in canonical order."""
+    import networkx as nx
+
     graph: nx.Graph[str] = nx.Graph()
     graph.add_nodes_from(system.agents)
     graph.add_edges_from(bond.agents for bond in bonds(system))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -79,12 +78,13 @@ class Share:
 
 
 def scenario_of_part(scenario: Scenario, placement: Placement, index: int) -> Scenario:
-    """Return a scenario whose modules take no memory where another part computes them."""
+    """Return a scenario whose modules take no memory where another part computes them; `index` -1: none of them does."""
 
     def of_part(spec: Any, agent: str) -> Any:
-        """A specification with other modules, which are computed where an agent is."""
-        module = _without_origin if placement[agent] == index else meta_copy
-        modules = {name: module(one) for name, one in vars(spec).items() if isinstance(one, nn.Module)}
+        """A specification with modules for where an agent is computed."""
+        if placement[agent] == index:
+            return spec
+        modules = {name: meta_copy(one) for name, one in vars(spec).items() if isinstance(one, nn.Module)}
         return spec.model_copy(update=modules)
 
     channels = []
@@ -99,13 +99,4 @@ def scenario_of_part(scenario: Scenario, placement: Placement, index: int) -> Sc
     found = scenario.model_copy(update={"agents": agents, "channels": tuple(channels)})
     for name in vars(found).keys() - type(found).model_fields.keys():  # what has been derived of the others
         del vars(found)[name]
-    return found
-
-
-def _without_origin(module: nn.Module) -> nn.Module:
-    """A module without the model that it was cut from, with the same parameters."""
-    if getattr(module, "origin", None) is None:
-        return module
-    found = copy.copy(module)
-    found.__dict__ = {key: value for key, value in vars(module).items() if key != "origin"}
     return found

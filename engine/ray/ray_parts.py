@@ -6,13 +6,13 @@ import importlib
 import logging
 import secrets
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
-import numpy as np
 import torch
 
 from antiphon.engine.metrics.report import RowSteps
@@ -22,8 +22,8 @@ from antiphon.engine.parts.share import Share
 from antiphon.engine.parts.transport import Stop, never
 from antiphon.engine.ray.ray_cluster import open_cluster
 from antiphon.engine.ray.sockets import Address
+from antiphon.engine.ray.states import buffers, exchanged
 from antiphon.engine.ray.worker import Answer, PartWorker
-from antiphon.engine.state.checkpoint import from_bytes, in_pieces
 from antiphon.errors import AntiphonError, DivergenceError, RunError, first_line
 from antiphon.telemetry.parts.part_figures import PartFigures
 
@@ -43,7 +43,7 @@ _RESTARTS = 20
 _SELDOM = 100
 """Times what it takes to gather a state are between two at least: over a slow line it takes long."""
 _BREAKS = 3
-"""Times one after the other that connections break although no part has died, at most."""
+"""Times one after the other that connections break although no part has died, or that none is made, at most."""
 
 
 class RayParts:
@@ -54,7 +54,7 @@ class RayParts:
     a part goes on alone, from the state that it handed over last, and the others do not wait for it.
 
     Args:
-        makes: For each part, what builds it by its number, at step 0; it is called in the part's process.
+        make: Builds part `index`, at step 0; it is called in the part's process.
         shares: What of a state of the whole is each part's.
         placement: The part of each agent.
         free: Whether parts do not wait.
@@ -70,7 +70,7 @@ class RayParts:
 
     def __init__(
         self,
-        makes: Sequence[Callable[[int], Part]],
+        make: Callable[[int], Part],
         shares: Sequence[Share],
         placement: Placement,
         *,
@@ -82,23 +82,24 @@ class RayParts:
         self.placement, self._shares = placement, shares
         self._free, self._keep_every = free, keep_every
         self._count = max(placement.values()) + 1
-        self._at = self._calls = self._breaks = 0
+        self._at = self._calls = self._breaks = self._unreached = 0
         self._epoch = -1
         self._row_steps: RowSteps | None = None
         self._rows: list[PartRow] = []
-        self._states: list[Any] = [None] * self._count
-        """What each part begins from: a reference to its share of the newest state of the whole, or its own; None: that of step 0."""
         self._began = time.monotonic()
         self._keep_at = self._began + keep_every
         self._figures = [PartFigures(part=index) for index in range(self._count)]
         self._actors: list[Any] = []
         self._addresses: dict[int, Address] = {}
         """At which each part takes exchanges."""
-        self._resources = ExitStack()
+        self._token = secrets.token_bytes(32)
+        self._resources = resources = ExitStack()
         try:
+            self._states = [resources.enter_context(tempfile.TemporaryFile()) for _ in range(self._count)]  # noqa: SIM115
+            """What each part begins from: its share of the newest state of the whole, or its own; empty: that of step 0."""
             opened = self._resources.enter_context(open_cluster(cluster))
             self._ray = importlib.import_module("ray")
-            self._makes = [self._ray.put(make) for make in makes]
+            self._make = self._ray.put(make)
             self._actors = self._created(opened.own, gpu)
             self._begin()
         except BaseException:
@@ -116,7 +117,7 @@ class RayParts:
             scheduling_strategy="DEFAULT" if alone else "SPREAD",
         )(PartWorker)
         host, precision = "127.0.0.1" if alone else None, torch.get_float32_matmul_precision()
-        same = self._keep_every, secrets.token_bytes(32), host, precision, sys.path
+        same = self._keep_every, self._token, host, precision, sys.path
         return [actor.remote(index, *same) for index in range(self._count)]
 
     # --- the protocol ------------------------------------------------------------------------------------
@@ -136,8 +137,8 @@ class RayParts:
         """Have all parts take steps, keep what comes of them, and return the steps that they have reached."""
         answers = self._all("advance", until, self._row_steps, stop)
         for index, (_, own) in enumerate(answers):
-            if own.state and (pieces := self._fetched(index)):
-                self._states[index] = self._put(pieces)
+            if own.state and (state := self._exchanged(index)):
+                self._keep(index, state)
         self._rows = [own.row for _, own in answers if own.row is not None]
         return {figures.steps_taken for figures, _ in answers}
 
@@ -149,49 +150,73 @@ class RayParts:
         """See `Parts.gather`."""
         start = time.monotonic()
         self._all("gather", self._at, self._row_steps)
-        while None in (states := [self._fetched(index) for index in range(self._count)]):
+        while None in (states := [self._exchanged(index) for index in range(self._count)]):
             if not self._free:
                 self._begin()
             self._all("gather", self._at, self._row_steps)
-        whole = merge_states([from_bytes(*pieces) for pieces in states if pieces is not None])
+        whole = merge_states([state for state in states if state is not None])
         if not self._free:
-            self._keep(whole)
+            self._keep_all(whole)
             self._keep_at += _SELDOM * (time.monotonic() - start)
         return whole
 
     def scatter(self, state: Mapping[str, Any]) -> None:
         """See `Parts.scatter`."""
-        self._keep(dict(state))
+        self._keep_all(state)
         self._begin()
         self._at = self._figures[0].steps_taken
 
-    def _keep(self, whole: dict[str, Any]) -> None:
+    def _keep_all(self, whole: Mapping[str, Any]) -> None:
         """Keep a state of the whole to go back to."""
-        self._states = [self._put(in_pieces(share.state(whole))) for share in self._shares]
+        for index, share in enumerate(self._shares):
+            self._keep(index, share.state(whole))
         self._keep_at = time.monotonic() + self._keep_every
 
-    def _put(self, pieces: Iterable[bytes]) -> Any:
-        """Return a reference to a state in the cluster's memory, where a part reads it without a copy."""
-        return self._ray.put([np.frombuffer(piece, np.uint8) for piece in pieces])
+    def _keep(self, index: int, state: dict[str, Any]) -> None:
+        """Keep the state from which a part begins; on disk, as the parts together have more than one machine may."""
+        file = self._states[index]
+        try:
+            file.seek(0)
+            file.truncate()
+            file.writelines(buffers(state))
+            file.flush()
+        except OSError as error:
+            raise RunError(
+                f"ray: {tempfile.gettempdir()}: the states of the parts cannot be kept there ({first_line(error)}); "
+                "free space, or set TMPDIR"
+            ) from None
 
-    def _fetched(self, index: int) -> list[bytes] | None:
-        """Return the state that a part has ready, in pieces; None: its process has died."""
-        pieces: list[bytes] = []
-        while (answer := self._answer(index, self._submit(index, "piece"))) is not None:
-            if answer[1] is None:
-                return pieces
-            pieces.append(answer[1])
-        return None
+    def _exchanged(self, index: int, given: IO[bytes] | None = None) -> dict[str, Any] | None:
+        """Return the state that a part has ready, where it is given none; None: there is none, or its process has died.
 
-    def rebuild(self, makes: Sequence[Callable[[int], Part]], shares: Sequence[Share]) -> None:
+        Raises:
+            RunError: It cannot be reached, time after time.
+        """
+        try:
+            found = exchanged(self._addresses[index], index, self._token, given)
+        except OSError as error:
+            self._unreached += 1
+            if self._unreached > _BREAKS:
+                self._raise_broken(f"part {index} cannot be reached ({error})")
+            return None
+        self._unreached = 0
+        return found
+
+    def _raise_broken(self, line: str) -> NoReturn:
+        raise RunError(f"ray: {line}; machines of the cluster must reach one another at all ports")
+
+    def rebuild(self, make: Callable[[int], Part], shares: Sequence[Share]) -> None:
         """Have all parts begin anew at step 0, as these build them.
 
         Raises:
             RunError: See `RayParts`.
             AntiphonError: See `RayParts`.
         """
-        self._makes, self._shares = [self._ray.put(make) for make in makes], shares
-        self._states, self._at = [None] * self._count, 0
+        self._make, self._shares = self._ray.put(make), shares
+        self._at = 0
+        for file in self._states:
+            file.seek(0)
+            file.truncate()
         self._begin()
 
     def line_seconds(self) -> float:
@@ -249,8 +274,11 @@ class RayParts:
         return self._submit(index, "listen", self._figures[index], max_task_retries=-1)
 
     def _submit_begin(self, index: int) -> Any:
-        """Have a part begin from its newest state."""
-        own = self._makes[index], self._epoch, self._addresses, self._states[index]
+        """Have a part begin from its newest state, which it is given; one that does not get it does not begin."""
+        given = self._states[index].tell() > 0
+        if given:
+            self._exchanged(index, self._states[index])
+        own = self._make, self._epoch, self._addresses, given
         return self._submit(index, "begin", *own, max_task_retries=-1)
 
     def _submit(self, index: int, method: str, *arguments: Any, **options: Any) -> Any:
@@ -326,7 +354,7 @@ class RayParts:
             raise min(errors, key=lambda error: not isinstance(error, DivergenceError))
         self._breaks = self._breaks + 1 if broken and not died else 0
         if self._breaks > _BREAKS:
-            raise RunError(f"ray: {broken}; machines of the cluster must reach one another at all ports")
+            self._raise_broken(broken)
         return None if died or broken else [answers[index] for index in range(self._count)]
 
     def _submit_begin_alone(self, index: int, address: Address) -> Any:

@@ -23,13 +23,15 @@ from antiphon.engine.parts.boundary import Exchange
 from antiphon.engine.parts.wire import decode, encode
 from antiphon.errors import RunError
 
-__all__ = ["Address", "Sockets", "Take"]
+__all__ = ["DRIVER", "Address", "Sockets", "Take", "connected", "fill"]
 
 Address = tuple[int, str, int]
 """Incarnation of a part, and the host and port at which it listens: the newest one counts."""
 Take = Callable[[int, Exchange | str], None]
 """Takes what has come in an epoch: an exchange; or, in lockstep, a line that says which connection has broken, and why."""
 
+DRIVER = 2**32 - 1
+"""The sender that is no part."""
 _FRAME = struct.Struct("!BIQ")
 """Its kind, and the bytes of its two parts."""
 _EXCHANGE, _PING, _PONG = range(3)
@@ -59,6 +61,7 @@ class Sockets:
         token: Of the run.
         host: Where it listens, at a port that the system chooses.
         take: For all that comes; it is called by threads of its own.
+        serve: For a connection of the driver (`states`).
 
     Attributes:
         host: As given.
@@ -67,8 +70,10 @@ class Sockets:
         read: Bytes of exchanges that were read, in all.
     """
 
-    def __init__(self, index: int, token: bytes, host: str, take: Take) -> None:
-        self.index, self.token, self.take = index, token, take
+    def __init__(
+        self, index: int, token: bytes, host: str, take: Take, serve: Callable[[socket.socket], None]
+    ) -> None:
+        self.index, self.token, self.take, self.serve = index, token, take, serve
         self._server = socket.create_server((host, 0), family=_family(host), backlog=_UNPROVEN)
         self.host, self.port = self._server.getsockname()[:2]
         self.written = self.read = 0
@@ -164,6 +169,10 @@ class Sockets:
                 finally:
                     with self.lock:
                         self._unproven.pop(connection, None)
+                if sender == DRIVER:
+                    with suppress(OSError):
+                        self.serve(connection)
+                    return
                 reason = self._read_frames(connection, sender, epoch)
         finally:
             with self.lock:
@@ -274,14 +283,9 @@ class _Line:
                 self._changed.wait_for(lambda: self._closed, _AGAIN)
 
     def _connect(self) -> socket.socket:
-        """Return a connection on which both ends have proven that they belong to the run."""
-        address = _, host, port = self.address
-        connection = socket.create_connection((host, port), _PROVEN_WITHIN / 2)
-        try:
-            _prove(connection, self.sockets.index, self.receiver, self.epoch, self.sockets.token)
-        except OSError:
-            connection.close()
-            raise
+        """Return a new connection, which is now the one to write on."""
+        address, own = self.address, self.sockets
+        connection = connected(address, own.index, self.receiver, self.epoch, own.token)
         with self._changed:
             if address == self.address and not self._closed:
                 self._connection = connection
@@ -305,6 +309,17 @@ class _Line:
 
 
 # --- the beginning of a connection -------------------------------------------------------------------------
+
+
+def connected(address: Address, sender: int, receiver: int, epoch: int, token: bytes) -> socket.socket:
+    """Return a connection on which both ends have proven that they belong to the run; OSError: there is none."""
+    connection = socket.create_connection(address[1:], _PROVEN_WITHIN / 2)
+    try:
+        _prove(connection, sender, receiver, epoch, token)
+    except OSError:
+        connection.close()
+        raise
+    return connection
 
 
 def _admit(connection: socket.socket, index: int, token: bytes) -> tuple[int, int]:
@@ -386,13 +401,18 @@ def _read_frame(connection: socket.socket) -> tuple[int, memoryview, memoryview]
 def _whole(connection: socket.socket, size: int) -> memoryview:
     """Read so many bytes."""
     content = memoryview(bytearray(size))
+    fill(connection, content)
+    return content
+
+
+def fill(connection: socket.socket, memory: memoryview) -> None:
+    """Read as many bytes as fit into memory."""
     at = 0
-    while at < size:
-        count = connection.recv_into(content[at:], 0, socket.MSG_WAITALL)
+    while at < len(memory):
+        count = connection.recv_into(memory[at:], 0, socket.MSG_WAITALL)
         if not count:
             raise ConnectionError("it was closed")
         at += count
-    return content
 
 
 # --- both --------------------------------------------------------------------------------------------------

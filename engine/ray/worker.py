@@ -10,7 +10,7 @@ import importlib
 import socket
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from statistics import median
@@ -23,7 +23,8 @@ from antiphon.engine.metrics.report import RowSteps
 from antiphon.engine.parts.boundary import Exchange
 from antiphon.engine.parts.part import Part, PartRow
 from antiphon.engine.ray.sockets import Address, Sockets
-from antiphon.engine.state.checkpoint import from_bytes, in_pieces
+from antiphon.engine.ray.states import buffers, received
+from antiphon.nets.memory import spare_memory
 from antiphon.telemetry.parts.part_figures import PartFigures
 
 __all__ = ["Answer", "PartWorker", "Results"]
@@ -35,12 +36,14 @@ text that says which connection has broken: then all parts have to begin a new e
 
 @dataclass(frozen=True)
 class Results:
-    """What comes of steps: what is recorded of the newest one, and whether the part's state is to be fetched (`piece`)."""
+    """What comes of steps: what is recorded of the newest one, and whether the part's state is to be fetched (`states`)."""
 
     row: PartRow | None = None
     state: bool = False
 
 
+_LARGE = 2**25
+"""Bytes of parameters from which memory is scarce, and a step long."""
 _ECHOES = 5
 """Times that a line is measured."""
 _ECHO_WITHIN = 60.0
@@ -72,8 +75,10 @@ class PartWorker:
         self._keep_every, self._token, self._host = keep_every, token, host
         self._precision = precision
         self._built: Part | None = None
-        self._pieces: Iterator[bytes] = iter(())
-        """Of the state that is fetched."""
+        self._given: dict[str, Any] | None = None
+        """The state from which it begins."""
+        self._ready: dict[str, Any] | None = None
+        """The state that is fetched."""
         self._sockets: Sockets | None = None
         self._epoch = -1
         self._inbox: SimpleQueue[tuple[int, Exchange | str] | None] = SimpleQueue()
@@ -114,7 +119,7 @@ class PartWorker:
             torch.set_num_threads(1)
             torch.set_float32_matmul_precision(self._precision)
             host = self._host or importlib.import_module("ray").util.get_node_ip_address()
-            self._sockets = Sockets(figures.part, self._token, host, self._take)
+            self._sockets = Sockets(figures.part, self._token, host, self._take, self._serve_driver)
             self._bytes_before = figures.bytes_sent, figures.bytes_received
             unseen = bool(figures.machine) and figures.alive  # its process has died between two calls
             number = figures.incarnation + unseen
@@ -128,31 +133,35 @@ class PartWorker:
         make: Callable[[int], Part],
         epoch: int,
         addresses: Mapping[int, Address],
-        state: Sequence[Any] | None,
+        given: bool,
     ) -> Answer | None:
-        """Begin an epoch from a state; exchanges of former ones are dropped. None: its process does not listen yet.
+        """Begin an epoch from a state; exchanges of former ones are dropped. None: its process has not been given it.
 
         Args:
             make: Builds a part by its number, at step 0.
             epoch: Grows whenever all parts begin from one state together.
             addresses: By number of the part.
-            state: Its share of that of the whole (`Part.load_state_dict`), or its own (`Part.load_own_state`), in pieces; None:
-                that of step 0.
+            given: Whether it has been given the state: its share of that of the whole (`Part.load_state_dict`), or its own
+                (`Part.load_own_state`); else it is that of step 0.
         """
-        if self._sockets is None:
+        state, self._given, self._ready = self._given, None, None
+        if self._sockets is None or (given and state is None):
             return None
-        if self._built is not None and state is None:
+        if self._built is not None and not given:
             self._built.close()
             self._built = None
         if self._built is None:
             self._built = make(self._figures.part)
+            sweep, agents = self._built.backend.sweep, self._built.backend.stacked.base.agents.values()
+            large = sum(p.nbytes for one in agents for p in one.learner.parameters.values()) >= _LARGE
+            if sweep is not None and large:
+                sweep.before = spare_memory
         part = self._built
-        if state is not None:
-            found = from_bytes(*state)
-            (part.load_own_state if "boundary" in found else part.load_state_dict)(found)
+        if given and state is not None:
+            (part.load_own_state if "boundary" in state else part.load_state_dict)(state)
         part.incarnation = self._figures.incarnation
         self._figures = replace(self._figures, steps_taken=part.now)
-        self._epoch, self._broken, self._pieces = epoch, None, iter(())
+        self._epoch, self._broken = epoch, None
         self._sockets.connect(epoch, {one: addresses[one] for one in part.neighbours}, free=part.free)
         self._due_at = time.monotonic() + self._keep_every
         return self._figures, None
@@ -181,7 +190,7 @@ class PartWorker:
         if not part.free or time.monotonic() < self._due_at:
             return self._figures, Results(part.row)
         self._due_at = time.monotonic() + self._keep_every
-        self._pieces = in_pieces(part.own_state())
+        self._ready = part.own_state()
         return self._figures, Results(part.row, state=True)
 
     def gather(self, call: int, step: int, rows: RowSteps | None) -> Answer:
@@ -193,12 +202,8 @@ class PartWorker:
             return answer
         if not self._receive(call, late):
             return self._figures, self._broken or Results()
-        self._pieces = in_pieces(part.state_dict())
+        self._ready = part.state_dict()
         return self._figures, Results(state=True)
-
-    def piece(self) -> Answer:
-        """Return the next piece of the state, so that it is not in memory twice; None: there are no more."""
-        return self._figures, next(self._pieces, None)
 
     def measure(self, *_: object) -> Answer:
         """Return the seconds that an exchange takes to the neighbour for which that is longest; 0 without neighbours."""
@@ -222,6 +227,16 @@ class PartWorker:
     def _take(self, epoch: int, item: Exchange | str) -> None:
         """Take what has come from a neighbour (`sockets.Take`)."""
         self._inbox.put((epoch, item))
+
+    def _serve_driver(self, connection: socket.socket) -> None:
+        """Take the state that the driver gives; or give it the one that is ready, which no step changes meanwhile."""
+        self._given = received(connection)
+        if self._given is not None:
+            connection.sendall(b"".join(buffers(None)))
+            return
+        ready, self._ready = self._ready, None
+        for buffer in buffers(ready):
+            connection.sendall(buffer)
 
     def meet(self, neighbour: int, address: Address) -> None:
         """Take note of the new address of a part that was started again; for parts that do not wait."""

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import errno
 import json
-import math
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,11 +37,12 @@ __all__ = [
     "Saved",
     "copy_tree",
     "from_bytes",
-    "in_pieces",
     "latest",
+    "pack",
     "read",
     "read_simulation",
     "to_bytes",
+    "unpack",
     "write",
     "write_simulation",
 ]
@@ -50,7 +50,6 @@ __all__ = [
 _TENSOR = "\x00tensor"
 _TREE = "tree"
 """Key of a state's tree among its tensors, in bytes."""
-_PIECE = 2**24
 _STATE, _TENSORS = "state.json", "state.safetensors"
 _LARGEST = 2**30
 """Bytes of state.json, at most."""
@@ -75,11 +74,11 @@ def write(path: Path, facts: dict[str, Any], state: dict[str, Any]) -> None:
     if path.exists() and not is_checkpoint(path) and not (path.is_dir() and not any(path.iterdir())):
         raise RunError(f"{path}: already exists and is not a checkpoint; choose another path")
     tensors: dict[str, Tensor] = {}
-    tree = _pack(state, tensors, set())
+    tree = pack(state, tensors)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         temporary.mkdir(parents=True)
-        save_file(tensors, temporary / _TENSORS)
+        save_file(_apart(tensors), temporary / _TENSORS)
         with (temporary / _TENSORS).open("rb") as file:
             sync_file(file)
         write_text(temporary / _STATE, json.dumps({**facts, "state": tree}))
@@ -135,7 +134,7 @@ def read(
         facts["sha256"] = files[_TENSORS]["sha256"]
         tree = facts.pop("state")
         tree = tree if part is None else part(tree)
-        return facts, _unpack(tree, _load(path / _TENSORS, device, _keys(tree)))
+        return facts, unpack(tree, _load(path / _TENSORS, device, _keys(tree)))
 
 
 def _load(file: Path, device: torch.device | str, keys: Iterable[str]) -> dict[str, Tensor]:
@@ -179,67 +178,60 @@ def latest(path: str | Path) -> Path:
 
 
 def to_bytes(state: dict[str, Any]) -> bytes:
-    """Return a state as `write` takes it, in one piece (`in_pieces`)."""
-    return next(in_pieces(state, math.inf))
-
-
-def in_pieces(state: dict[str, Any], largest: float = _PIECE) -> Iterator[bytes]:
-    """Yield a state as `write` takes it, some tensors at a time as safetensors has them, at last the tree as JSON.
-
-    Args:
-        state: Its tensors are not copied before their turn.
-        largest: Bytes of the tensors of a piece, unless it is one tensor.
-    """
+    """Return a state as `write` takes it."""
     tensors: dict[str, Tensor] = {}
-    tree = json.dumps(_pack(state, tensors, set())).encode()
+    tree = json.dumps(pack(state, tensors)).encode()
     tensors[_TREE] = torch.frombuffer(bytearray(tree), dtype=torch.uint8)
-    piece, size = dict[str, Tensor](), 0
-    for key, tensor in tensors.items():
-        if piece and size + tensor.nbytes > largest:
-            yield save(piece)
-            piece, size = {}, 0
-        piece[key] = tensor
-        size += tensor.nbytes
-    yield save(piece)
+    return save(_apart(tensors))
 
 
-def from_bytes(*pieces: Any) -> dict[str, Any]:
-    """Return a state made by `to_bytes` or `in_pieces`, its tensors on the CPU.
+def from_bytes(data: bytes) -> dict[str, Any]:
+    """Return a state made by `to_bytes`, its tensors on the CPU.
 
     Raises:
         ValueError: It is damaged.
     """
     try:
-        tensors = {key: tensor for piece in pieces for key, tensor in load(bytes(piece)).items()}
-        state: dict[str, Any] = _unpack(json.loads(bytes(tensors.pop(_TREE).numpy())), tensors)
+        tensors = load(data)
+        state: dict[str, Any] = unpack(json.loads(bytes(tensors.pop(_TREE).numpy())), tensors)
     except (KeyError, SafetensorError) as error:
         raise ValueError(f"a damaged state: {error}") from None
     return state
 
 
-def _pack(value: Any, tensors: dict[str, Tensor], held: set[int]) -> Any:
-    """Return a state with a key in the place of each tensor; `tensors` gets them, none in the memory of another (`held`).
+def pack(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """Return a state with a key in the place of each tensor; `tensors` gets them.
 
-    RunError where a key is no text, which a user's environment or module may have: it would come back as text.
+    Raises:
+        RunError: A key is no text, which a user's environment or module may have: it would come back as text.
     """
     if isinstance(value, dict):
         wrong = next((key for key in value if not isinstance(key, str)), None)
         if wrong is not None:
             raise RunError(f"a state has the key {wrong!r}; the keys of a `state_dict` must be strings")
-        return {key: _pack(item, tensors, held) for key, item in value.items()}
+        return {key: pack(item, tensors) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_pack(item, tensors, held) for item in value]
+        return [pack(item, tensors) for item in value]
     if not isinstance(value, Tensor):
         return value
-    key, found = str(len(tensors)), value.data.contiguous()
-    memory = found.untyped_storage()
-    shared = memory.nbytes() != found.nbytes or memory.data_ptr() in held
-    held.add(memory.data_ptr())
-    tensors[key] = found.clone() if shared else found
+    key = str(len(tensors))
+    tensors[key] = value.data
     return {_TENSOR: key}
 
 
-def _unpack(state: Any, tensors: dict[str, Tensor]) -> Any:
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors as safetensors takes them: none in the memory of another."""
+    found, held = dict[str, Tensor](), set[int]()
+    for key, tensor in tensors.items():
+        whole = tensor.contiguous()
+        memory = whole.untyped_storage()
+        shared = memory.nbytes() != whole.nbytes or memory.data_ptr() in held
+        held.add(memory.data_ptr())
+        found[key] = whole.clone() if shared else whole
+    return found
+
+
+def unpack(state: Any, tensors: Mapping[str, Tensor]) -> Any:
     """Return a packed state with its tensors."""
 
     def unpacked(value: Any) -> Any:

@@ -261,8 +261,7 @@ def test_it_listens_on_this_machine_alone_and_a_process_that_does_not_come_is_on
         parts = parts_on(simulation)
         parts.advance(9)
         assert 0 < parts.line_seconds() < PATIENCE
-        again = partial(Part, ring(delay=3), parts.placement)
-        parts.rebuild([again, again], parts._shares)
+        parts.rebuild(partial(Part, ring(delay=3), parts.placement), parts._shares)
         assert (parts.advance(4), parts.gather()["now"]) == (4, 4)
         found = listening({os.getpid(), *children_of(os.getpid())})
         assert sum(found.values()) >= 6

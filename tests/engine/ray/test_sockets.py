@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from antiphon.engine.parts.boundary import CutMessage, Exchange, Return
 from antiphon.engine.parts.wire import decode, encode
 from antiphon.engine.ray import sockets
 from antiphon.engine.ray.sockets import Sockets
+from antiphon.engine.ray.states import buffers, received
 from antiphon.errors import RunError
 from tests.engine.ray.conftest import PATIENCE
 
@@ -107,7 +111,9 @@ class End:
 
     def __init__(self, index: int, token: bytes = b"token") -> None:
         self.taken: list[tuple[int, Any]] = []
-        self.sockets = Sockets(index, token, "127.0.0.1", lambda *item: self.taken.append(item))
+        self.sockets = Sockets(
+            index, token, "127.0.0.1", lambda *item: self.taken.append(item), socket.socket.close
+        )
 
     def address(self, incarnation: int = 0) -> sockets.Address:
         return incarnation, self.sockets.host, self.sockets.port
@@ -178,6 +184,29 @@ def test_connections_that_hang_or_talk_otherwise_keep_nobody_out(monkeypatch: py
         for stranger in strangers:
             stranger.close()
         assert not [line for epoch, line in second.taken if epoch != 5 and isinstance(line, str)]
+
+
+def test_a_state_crosses_with_its_bits() -> None:
+    tensors = [
+        torch.randn(shape).to(dtype)
+        for dtype in (torch.bfloat16, torch.float64, torch.bool, torch.int64)
+        for shape in ((), (0, 3), (600, 700))
+    ]
+    state = {"now": 3, "rows": [None, math.inf, "ä"], "tensors": [*tensors, tensors[2].mT, tensors[2][5]]}
+    first, second = socket.socketpair()
+    with first, second, ThreadPoolExecutor(1) as pool:
+        for given in (state, None):
+            found = pool.submit(received, second)
+            for buffer in buffers(given):
+                first.sendall(buffer)
+            back = found.result()
+            assert repr(back) == repr(given)  # types and shapes
+            assert back is None or all(map(torch.equal, back["tensors"], state["tensors"]))
+        found = pool.submit(received, second)
+        first.sendall(next(buffers(state)))
+        first.close()
+        with pytest.raises(ConnectionError, match=r"^it was closed$"):
+            found.result()
 
 
 def connected(end: End, sender: int, token: bytes = b"token") -> socket.socket:

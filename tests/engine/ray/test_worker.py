@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -16,9 +17,9 @@ import pytest
 from antiphon.engine.metrics.report import RowSteps
 from antiphon.engine.parts.free_boundary import FreeSettings
 from antiphon.engine.parts.part import Part, merge_states
+from antiphon.engine.ray.states import buffers, exchanged
 from antiphon.engine.ray.worker import PartWorker
 from antiphon.engine.simulation import Simulation
-from antiphon.engine.state.checkpoint import from_bytes, in_pieces
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.problems import DocumentError
 from antiphon.scenarios import Scenario
@@ -57,8 +58,13 @@ class Line:
         self.addresses[index] = answer[1]
 
     def begin(self, index: int, state: Any = None) -> None:
-        data = None if state is None else [*in_pieces(state, 1000)]
-        assert self.workers[index].call("begin", self.make, self.epoch, self.addresses, data)
+        if state is not None:
+            with tempfile.TemporaryFile() as file:
+                file.writelines(buffers(state))
+                file.flush()
+                assert exchanged(self.addresses[index], index, b"token", file) is None
+        given = state is not None
+        assert self.workers[index].call("begin", self.make, self.epoch, self.addresses, given)
 
     def begin_all(self, state: Any = None) -> None:
         self.epoch += 1
@@ -90,8 +96,9 @@ class Line:
         return merge_states([self.fetched(index) for index in range(self.count)])
 
     def fetched(self, index: int) -> dict[str, Any]:
-        answers = iter(lambda: self.workers[index].call("piece"), None)
-        return from_bytes(*iter(lambda: next(answers)[1], None))
+        found = exchanged(self.addresses[index], index, b"token", None)
+        assert found is not None
+        return found
 
 
 @contextmanager
@@ -190,7 +197,7 @@ def test_errors_are_those_that_any_process_can_load(
     worker = PartWorker(0, 0.0, b"", "127.0.0.1")
     assert worker.call("listen", PartFigures(part=0))
     with pytest.raises(kind) as found:
-        worker.call("begin", make, 0, {}, None)
+        worker.call("begin", make, 0, {}, False)
     worker.close()
     loaded = pickle.loads(pickle.dumps(found.value))
     assert (type(loaded), str(loaded)) == (kind, line)
