@@ -27,6 +27,7 @@ from antiphon.engine.capture.inputs import NumberLog, Numbers, StaticInputs, Ste
 from antiphon.engine.capture.loop_state import LoopState, Snapshot
 from antiphon.engine.capture.recorder import CudaGraphRecorder, NotRecordable
 from antiphon.engine.features.divergence import DivergenceCheck
+from antiphon.engine.heart.message import StepSignals
 from antiphon.engine.installed import check_later
 from antiphon.engine.metrics.report import AgentReport
 from antiphon.engine.state.compatibility import same_bits
@@ -249,9 +250,11 @@ class CapturedLoop:
         backend, means = self._backend, self._state.means
         with numbers_from((numbers or NumberLog()).number):
             for step, one in enumerate(inputs, first):
-                signals = one.at_tick(step)
+                uniform = {name: value for name, value in one.uniform.items() if name in one.known}
+                signals = StepSignals(step, dict(one.known), uniform)
                 backend.tick(step, signals, keep=False)
-                one.complete(signals)
+                signals.signals.update(one.later)
+                signals.uniform.update(one.uniform)
                 backend.cut(step, one.ends)
                 means.add(AgentReport(backend.learn(step), backend.stacked))
 
@@ -289,7 +292,8 @@ class CapturedLoop:
         try:
             recording = self._recorded(observation, before, log, step, inputs)
         except Exception as error:  # noqa: BLE001 - torch's, or of a kernel that takes no number from the device
-            self._give_up(_reason(error), truth)
+            reason = f"they cannot be recorded: {type(error).__name__}: {first_line(error)}"
+            self._give_up(str(error) if isinstance(error, NotRecordable) else reason, truth)
             return
         self._recording = recording
         self._counts, self._periods, self._static_step = before.counts, 1, step
@@ -421,13 +425,6 @@ def _copied(snapshot: Snapshot) -> Snapshot | None:
     """Return a state in memory of its own; None: there is none."""
     tensors = _copies(snapshot.tensors)
     return None if tensors is None else snapshot.with_leaves(tensors, snapshot.numbers, snapshot.counts)
-
-
-def _reason(error: Exception) -> str:
-    """Return in a line why a period could not be recorded."""
-    if isinstance(error, NotRecordable):
-        return str(error)
-    return f"they cannot be recorded: {type(error).__name__}: {first_line(error)}"
 
 
 def _unshared(snapshot: Snapshot, others: Sequence[Tensor]) -> Snapshot:
