@@ -52,9 +52,9 @@ def install(engine: Engine, base: System, *, native: bool = False) -> None:
         engine.returns = LambdaReturns(system, engine.evaluator, engine.forward_pass, engine.backward_pass)
     channels = system.channels.values()
     if any(channel.may_mix for channel in channels):
-        from antiphon.engine.features.mixing import Mixing
+        from antiphon.engine.features.mixing import mixed_credit
 
-        engine.backward_pass.mixing = Mixing(engine.predictor_trainer)
+        engine.backward_pass.mixing = partial(mixed_credit, engine.predictor_trainer)
         engine.depths = depths_of(system)
     if any(channel.feedback.direct is not None for channel in channels):
         from antiphon.engine.features.direct_feedback import direct_feedback

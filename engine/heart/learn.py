@@ -33,7 +33,6 @@ from antiphon.engine.heart.updates import EndedWindows, Losses, Update, WindowLo
 from antiphon.nets.per_member import nonzero, scaled
 
 if TYPE_CHECKING:
-    from antiphon.engine.features.mixing import Mixing
     from antiphon.engine.policies.trajectories import PolicyEvaluator
 
 __all__ = ["BackwardPass", "ObjectiveEvaluator", "Steering"]
@@ -152,7 +151,7 @@ class BackwardPass:
         self.predictor_trainer = predictor_trainer
         self.steering: Steering | None = None
         """Hook on credit: what a probe puts in its place."""
-        self.mixing: Mixing | None = None
+        self.mixing: Callable[[Channel, Message], Tensor | None] | None = None
         """Hook on credit: a prediction with what has just come back."""
         self.roots: list[Callable[[Update], Iterable[Injection]]] = []
         """Hooks on windows that are differentiated: what else is injected into the messages that they sent."""
@@ -257,7 +256,7 @@ class BackwardPass:
         if not channel.injects:
             return None
         if channel.may_mix and self.mixing is not None:
-            credit = self.mixing.credit(channel, message)
+            credit = self.mixing(channel, message)
         else:
             credit = self.predictor_trainer.predictions.get(message)
         clip = channel.gradient.clip

@@ -24,14 +24,11 @@ _LONGEST = 200
 """Characters of a reason."""
 
 
-def _cache_folder() -> Path:
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "antiphon" / "kernels"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "antiphon" / "kernels"
-
-
 def _compiled(instruction_set: str) -> Path:
-    folder, name = _cache_folder(), file_name(instruction_set)
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    if sys.platform == "darwin":
+        caches = Path.home() / "Library" / "Caches"
+    folder, name = caches / "antiphon" / "kernels", file_name(instruction_set)
     if not (folder / name).is_file():
         from filelock import FileLock  # only where something is compiled
 
