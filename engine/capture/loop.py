@@ -216,8 +216,9 @@ class CapturedLoop:
         if self.obstacle is not None:
             return False
         if self._offset is None:
-            waited = step - self._since
-            if waited < self.period or (waited < 2 * self.period and self._state.open_windows()):
+            waited, groups = step - self._since, self._state.backend.system.groups
+            ticked = any(group.window.calls for group in groups)
+            if waited < self.period or (waited < 2 * self.period and ticked):
                 return False
             self._offset = step % self.period
         return step % self.period == self._offset
@@ -335,12 +336,10 @@ class CapturedLoop:
             present = self._state.read()
             torch._foreach_copy_(recording.before.tensors, present.tensors)
             self._counts = present.counts
-        truth = None
-        if not checked:
-            truth = self._computed(step, inputs)
-            if truth is None:
-                self._recording = None
-                return
+        truth = None if checked else self._computed(step, inputs)
+        if truth is None and not checked:
+            self._recording = None
+            return
         recording.inputs.fill(inputs)
         recording.numbers.fill((step - recording.step) // self.period)
         recording.recorder.replay()

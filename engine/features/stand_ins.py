@@ -57,7 +57,14 @@ class StandIns:
             return read  # made by an aligned agent before its first message
         context = self.contexts.of_input(channel, message, step)
         if message.first_use == step and message.void is not True:
-            _add_example(channel, context, message)
+            away = mask_or(False if message.lost is None else message.lost, message.void)
+            arrived = torch.logical_not(away) if isinstance(away, Tensor) else None
+            example = Example(message.received, context, None, valid=arrived)
+            if channel.stacked:
+                void = message.void
+                known = channel.members_in(torch.logical_not(void)) if isinstance(void, Tensor) else None
+                example.members = members_and(known, channel.input.enabled)
+            channel.input.examples.append(example)
         missing = _missing(channel, read, message)
         if channel.input.enabled is not None:
             missing = mask_and(missing, channel.places.replicas.rows_of(channel.input.enabled))
@@ -77,19 +84,6 @@ class StandIns:
             members, learned = members_of(examples), model.gradients(examples)
             found[name] = PredictorUpdate(examples, *learned, members=members, of_input=True)
         return found
-
-
-def _add_example(channel: Channel, context: Tensor | None, message: Message) -> None:
-    """Keep what a synthetic input learns from at the end of the step: where a message came whose example goes on."""
-    away = mask_or(False if message.lost is None else message.lost, message.void)
-    arrived = torch.logical_not(away) if isinstance(away, Tensor) else None
-    example = Example(message.received, context, None, valid=arrived)
-    if channel.stacked:
-        members = None
-        if isinstance(message.void, Tensor):
-            members = channel.members_in(torch.logical_not(message.void))
-        example.members = members_and(members, channel.input.enabled)
-    channel.input.examples.append(example)
 
 
 def _missing(channel: Channel, read: Read, message: Message) -> RowMask:
