@@ -133,7 +133,8 @@ class StackedBackend(Engine):
         self, base: System, *, stacked: bool = True, part: System | None = None, native: bool = False
     ) -> None:
         self.name = "native" if native else "cohort"
-        found = stack(base, part) if stacked else Stacked.of_single_agents(part or base)
+        alone = part or base
+        found = stack(base, part) if stacked else Stacked(alone, alone)
         super().__init__(found.system)
         self.stacked = found
         self.stale = False
@@ -204,7 +205,7 @@ class ReferenceBackend(ReferenceEngine):
 
     def __init__(self, system: System) -> None:
         super().__init__(system)
-        self.stacked = Stacked.of_single_agents(system)
+        self.stacked = Stacked(system, system)
         self._statistics = RunningStatistics(system.agents, system.channels)
 
     def tick(self, step: int, step_signals: StepSignals, *, keep: bool = True) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from antiphon.engine.features.divergence import DivergenceCheck
 from antiphon.engine.heart.agent import AGE
 from antiphon.engine.heart.forward import ForwardPass
@@ -50,26 +52,26 @@ def install(engine: Engine, base: System, *, native: bool = False) -> None:
         engine.returns = LambdaReturns(system, engine.evaluator, engine.forward_pass, engine.backward_pass)
     channels = system.channels.values()
     if any(channel.may_mix for channel in channels):
-        from antiphon.engine.features.mixing import Mixing
+        from antiphon.engine.features.mixing import mixed_credit
 
-        engine.backward_pass.mixing = Mixing(engine.predictor_trainer)
+        engine.backward_pass.mixing = partial(mixed_credit, engine.predictor_trainer)
         engine.depths = depths_of(system)
     if any(channel.feedback.direct is not None for channel in channels):
-        from antiphon.engine.features.direct_feedback import DirectFeedback
+        from antiphon.engine.features.direct_feedback import direct_feedback
 
-        engine.backward_pass.roots.append(DirectFeedback(system, engine.evaluator).injections)
+        engine.backward_pass.roots.append(partial(direct_feedback, system, engine.evaluator))
     if any(channel.gradient.auxiliary for channel in channels):
-        from antiphon.engine.features.auxiliary import AuxiliaryTask
+        from antiphon.engine.features.auxiliary import auxiliary_loss
 
-        engine.backward_pass.auxiliary = AuxiliaryTask(system, engine.predictor_trainer)
+        engine.backward_pass.auxiliary = partial(auxiliary_loss, system, engine.predictor_trainer)
     if any(channel.needs_returned_loss for channel in channels):
-        from antiphon.engine.features.critics import ReturnedLosses
+        from antiphon.engine.features.critics import return_losses
 
-        engine.backward_pass.answered.append(ReturnedLosses(system, engine.predictor_trainer).book)
+        engine.backward_pass.answered.append(partial(return_losses, system, engine.predictor_trainer))
     if any(channel.gradient.needs_actions for channel in channels):
-        from antiphon.engine.policies.local_policy import ReturnedActions
+        from antiphon.engine.policies.local_policy import return_actions
 
-        engine.backward_pass.answered.append(ReturnedActions(system).book)
+        engine.backward_pass.answered.append(partial(return_actions, system))
     if system.tied:
         from antiphon.engine.features.ties import TiedGradients
 
@@ -133,13 +135,13 @@ def install_forward(forward_pass: ForwardPass) -> None:
 
         forward_pass.stand_ins = StandIns(system)
     if any(channel.feedback.weights is not None for channel in system.channels.values()):
-        from antiphon.engine.features.feedback_alignment import FixedFeedback
+        from antiphon.engine.features.feedback_alignment import transports
 
-        forward_pass.feedback = FixedFeedback(system)
+        forward_pass.feedback = partial(transports, system)
     if any(AGE in agent.inputs.observes for agent in system.agents.values()):
-        from antiphon.engine.features.ages import Ages
+        from antiphon.engine.features.ages import ages_of
 
-        forward_pass.ages = Ages()
+        forward_pass.ages = ages_of
     if any(agent.inputs.critic for agent in system.agents.values()):
         from antiphon.engine.policies.critics import Critics
 

@@ -97,7 +97,7 @@ class Replica:
         self.all_replicas = all_replicas
         self.index = index
         self._own = all_replicas.union.systems[index]
-        self.stacked = Stacked.of_single_agents(self._own)
+        self.stacked = Stacked(self._own, self._own)
         self._places: Places = {}
 
     @property

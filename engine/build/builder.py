@@ -82,8 +82,9 @@ def build(
     Raises:
         ScenarioError: Something does not fit; the line names the place.
     """
-    found = Devices(device, here)
-    system = _Builder(scenario, env, seed, found, dtype, resolve(scenario, env)).build()
+    builder = _Builder(scenario, env, seed, Devices(device, here), dtype, resolve(scenario, env))
+    with Progress("building", len(scenario.agents) + len(scenario.channels)) as progress:
+        system = builder.build(progress)
     _check_evaluation(scenario, system)
     return system
 
@@ -127,15 +128,15 @@ class _Builder:
     dtype: torch.dtype
     shapes: Shapes
 
-    def build(self) -> System:
-        with Progress("building", len(self.scenario.agents) + len(self.scenario.channels)) as progress:
-            return self._build(progress)
-
-    def _build(self, progress: Progress) -> System:
+    def build(self, progress: Progress) -> System:
         agents = self._agents(progress)
         specs = [*(c for c in self.scenario.channels if not c.state), *self._memories(agents)]
         tied, notes = tie_parameters(self.scenario, agents)
-        episode = _episode_windows(self.env.longest_episode)
+        episode = None
+        if self.env.longest_episode is not None:  # windows of agents that learn once an episode: lengths vary
+            from antiphon.engine.features.episode_windows import EpisodeWindows
+
+            episode = EpisodeWindows(self.env.longest_episode)
         groups = self._groups(episode)
         group_of = {name: group for group in groups for name in group.members}
         clocks = {name: agent.clock for name, agent in agents.items()}
@@ -144,10 +145,18 @@ class _Builder:
         )
         channels: dict[str, Channel] = {}
         for spec in sorted(specs, key=lambda channel: channel.order):
-            channels[spec.name] = wiring.channel(spec)
-            connect(channels[spec.name], agents)
+            channel = channels[spec.name] = wiring.channel(spec)
+            connect(channel, agents)
+            for end, name, back in (
+                ("from", channel.sender, 0),
+                ("to", channel.receiver, channel.ledger.link.delay),
+            ):
+                if (
+                    f"{end}.state" in channel.gradient.ends
+                ):  # its predictor reads newest states, which are kept
+                    agents[name].trail = {}
+                    agents[name].looked_back = max(agents[name].looked_back, back)
             progress.advance()
-        self._trails(agents, channels)
         self._set_precision(agents, channels)
         return System(
             agents,
@@ -179,16 +188,6 @@ class _Builder:
         for trained in (*(agent.learner for agent in agents.values()), *models):
             if trained is not None:
                 trained.bf16 = True
-
-    @staticmethod
-    def _trails(agents: dict[str, Agent], channels: dict[str, Channel]) -> None:
-        """Let those agents keep their newest states whose states predictors are conditioned on."""
-        for channel in channels.values():
-            delay = channel.ledger.link.delay
-            for end, name, back in (("from", channel.sender, 0), ("to", channel.receiver, delay)):
-                if f"{end}.state" in channel.gradient.ends:
-                    agents[name].trail = {}
-                    agents[name].looked_back = max(agents[name].looked_back, back)
 
     def _memories(self, agents: dict[str, Agent]) -> Iterator[ChannelSpec]:
         """Yield the state channels of all agents with a state: where the scenario names none, a detached one."""
@@ -263,12 +262,15 @@ class _Builder:
 
     def _learner(self, name: str, owner: str, spec: AgentSpec) -> Learner:
         kind, rate = optimiser_of(spec.optimiser, self.scenario)
-        network = self._network(name, owner, spec)
+        network, critic, declared = self._network(name, owner, spec), None, _critic_of(spec)
+        if declared is not None:
+            value = (Head(VALUE, (1,)),)
+            critic = self._feedforward(declared.network, spec, self.shapes.critics[name], value)
         try:
             learner = Learner(
                 network,
                 generator(self.seed, "agent", owner, "parameters"),
-                self._critic(name, spec),
+                critic,
                 returns=spec.objective is not None and spec.objective.get("normalise") == "returns",
                 optimiser=kind,
                 rate=rate,
@@ -300,12 +302,6 @@ class _Builder:
             )
         except ScenarioError as error:
             raise placed(error, ("agents", name)) from None
-
-    def _critic(self, name: str, spec: AgentSpec) -> Network | None:
-        critic = _critic_of(spec)
-        if critic is None:
-            return None
-        return self._feedforward(critic.network, spec, self.shapes.critics[name], (Head(VALUE, (1,)),))
 
     def _feedforward(
         self, network: NetworkSpec, spec: AgentSpec, inputs: tuple[int, ...], heads: tuple[Head, ...]
@@ -424,15 +420,6 @@ class _Builder:
                 calls.setdefault(agents[name].learner, []).append(name)
             waves.append([tuple(call) for call in calls.values()])
         return waves
-
-
-def _episode_windows(longest: int | None) -> EpisodeWindows | None:
-    """The windows of agents that learn once an episode, where lengths vary up to `longest`; None: they do not vary."""
-    if longest is None:
-        return None
-    from antiphon.engine.features.episode_windows import EpisodeWindows
-
-    return EpisodeWindows(longest)
 
 
 def _critic_of(spec: AgentSpec) -> CriticSpec | None:

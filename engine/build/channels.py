@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from antiphon.agents.distributions import Distribution
 from antiphon.agents.feedforward import HeadedNetwork
@@ -39,9 +37,7 @@ from antiphon.scenarios.document import Scenario
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
 
 if TYPE_CHECKING:
-    from antiphon.engine.features.held_messages import HeldMessages
     from antiphon.engine.features.message_rate import Sending
-    from antiphon.engine.features.newest_returned import NewestReturned
 
 __all__ = ["Devices", "Wiring", "connect", "optimiser_of", "rate_of"]
 
@@ -109,11 +105,6 @@ class Wiring:
     devices: Devices
     dtype: torch.dtype
 
-    @cached_property
-    def _zero(self) -> Tensor:
-        """What the zeros of all channels are views of, []."""
-        return torch.zeros((), dtype=self.dtype, device=self.devices.whole)
-
     def channel(self, spec: ChannelSpec) -> Channel:
         """Make a channel; ScenarioError where something does not fit."""
         batch = self.scenario.training.batch
@@ -143,7 +134,9 @@ class Wiring:
             shape,
             spec.coupling,
             ledger,
-            self._zero.expand(batch, torch.Size(shape).numel()),
+            torch.zeros((), dtype=self.dtype, device=self.devices.whole).expand(
+                batch, torch.Size(shape).numel()
+            ),
             batch,
             self._sampler(spec),
             slots_of(spec, self.scenario),
@@ -163,7 +156,9 @@ class Wiring:
             ),
         )
         if "returned" in ends:
-            ledger.returned = _newest_returned()
+            from antiphon.engine.features.newest_returned import NewestReturned
+
+            ledger.returned = NewestReturned()
         if spec.state and predictor is not None:
             channel.gradient.span = gradient.horizon
             channel.gradient.auxiliary = gradient.auxiliary
@@ -177,10 +172,10 @@ class Wiring:
         return channel
 
     def _sampler(self, spec: ChannelSpec) -> MessageSampler | None:
-        # channels of one port send one message
-        seed = seed_for(self.seed, "message", spec.sender, head_of(spec))
         if spec.sample is None:
             return None
+        # channels of one port send one message
+        seed = seed_for(self.seed, "message", spec.sender, head_of(spec))
         path, name = ("channels", spec.name, "sample", "kind"), name_of(spec.sample.kind)
         try:
             found = call_factory(spec.sample.source, name, seed=seed, **spec.sample.options)
@@ -206,6 +201,11 @@ class Wiring:
         settings = {key: getattr(link, key) for key in ("delay", "drop", "noise", "bits")}
         aligned = self.agents[spec.receiver].align == spec.name
         remembers = spec.input is not None and bool({"held", "age"} & set(spec.input.context))
+        held = None
+        if link.drop or remembers:
+            from antiphon.engine.features.held_messages import HeldMessages
+
+            held = HeldMessages(spec.name, aligned)
         return Ledger(
             spec.name,
             _sending(sender, link.rate),
@@ -215,7 +215,7 @@ class Wiring:
             returns,
             back=link.back,
             read=spec.read,
-            held=_held(spec.name, aligned) if link.drop or remembers else None,
+            held=held,
             aligned=aligned,
             remembers=remembers,
             **of_all,
@@ -359,15 +359,3 @@ def _sending(clock: Clock, rate: float) -> Clock | Sending:
     from antiphon.engine.features.message_rate import Sending
 
     return Sending(clock, rate)
-
-
-def _newest_returned() -> NewestReturned:
-    from antiphon.engine.features.newest_returned import NewestReturned
-
-    return NewestReturned()
-
-
-def _held(channel: str, aligned: bool) -> HeldMessages:
-    from antiphon.engine.features.held_messages import HeldMessages
-
-    return HeldMessages(channel, aligned)

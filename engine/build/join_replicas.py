@@ -5,7 +5,7 @@ An agent of the union is `name@replica`. It shares all numbers with the one it s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from antiphon.engine.build.channels import connect
@@ -112,6 +112,8 @@ class Union:
             for own in zip(*(system.schedule.waves for system in systems), strict=True)
         ]
         clocks = {name: agent.clock for name, agent in agents.items()}
+        each: list[dict[str, Agent | Channel]] = [{**system.agents, **system.channels} for system in systems]
+        numbers = {name: tuple(values_of(parts[name]) for parts in each) for name in each[0]}
         self.divergence = ReplicaDivergence([system.divergence for system in systems])
         self.system = replace(
             systems[0],
@@ -123,7 +125,9 @@ class Union:
             episode=None,
             replicas=len(systems),
             replica_of={name: replica_of(name) for name in agents},
-            hyperparameters=_hyperparameters(systems),
+            hyperparameters={
+                named(name, i): own for name, own in numbers.items() for i in range(len(systems))
+            },
         )
 
     def take_values(self, replica: int, source: System) -> None:
@@ -158,13 +162,6 @@ class Union:
                 old, new = (own, joint) if to_union else (joint, own)
                 new.window = _renamed(old.window, called)
                 new.past = [_renamed(window, called) for window in old.past]
-
-
-def _hyperparameters(systems: Sequence[System]) -> dict[str, Hashable]:
-    """By agent and channel of the union: its hyperparameters in all replicas."""
-    each: list[dict[str, Agent | Channel]] = [{**system.agents, **system.channels} for system in systems]
-    numbers = {name: tuple(values_of(parts[name]) for parts in each) for name in each[0]}
-    return {named(name, replica): own for name, own in numbers.items() for replica in range(len(systems))}
 
 
 def _renamed(window: Window, called: Callable[[str], str]) -> Window:

@@ -52,11 +52,10 @@ class LocalLoss:
         kind = predictor_class(self.gradient.kind)
         self.returned = kind.needs_delta
         self.lens = kind is LensGradient
-        self.labelled = issubclass(kind, LabelGradient)
         self.target: str | None = None
         if self.lens:
             self.target = self._goal().target
-        elif self.labelled:
+        elif issubclass(kind, LabelGradient):
             self.target = self.gradient.own_target
 
     def settings(self) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from antiphon.errors import ScenarioError, suggest
 from antiphon.extensions import name_of
 from antiphon.nets.recurrent import Cell
 from antiphon.problems import DocumentError, Path, Problems, placed
-from antiphon.scenarios.agent_specs import AgentSpec, CriticSpec, ObjectiveSpec
+from antiphon.scenarios.agent_specs import AgentSpec, ObjectiveSpec
 from antiphon.scenarios.channel_specs import ChannelSpec
 from antiphon.scenarios.document import Scenario
 
@@ -172,7 +172,10 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
                 objectives[name] = goal[0]
             heads[name] = _heads(scenario, name, messages, env, 0 if goal is None else goal[1])
             if agent.objective is not None and agent.objective.critic is not None:
-                critics[name] = _critic_shape(name, agent, agent.objective.critic, env)
+                critic = agent.objective.critic
+                seen = [env.signals[signal].shape_as(agent.categories) for signal in critic.observes]
+                place = ("agents", name, "objective", "critic")
+                critics[name] = _joined_shape(seen, place, maps=critic.network.kind == "conv")
     problems.raise_any()
     return Shapes(inputs, messages, heads, critics, objectives)
 
@@ -255,27 +258,20 @@ def _input_shape(scenario: Scenario, name: str, messages: dict[str, Shape], env:
         if agent.aggregation is not None:  # each message, flat, and whether it is present
             messages_read = [(features_of(messages_read[0]) * len(inputs) + len(inputs),)]
         messages_read = messages_read[:1]
-    if agent.layers is not None and agent.layers.kind == "conv":
-        if agent.aggregation is not None:
-            raise DocumentError(
-                ("agents", name, "fan_in"),
-                f"{name_of(agent.aggregation.kind)} joins flat messages, and a conv network reads maps; "
-                "use concat, sum or mean",
-            )
-        return _map_shape([*observed, *messages_read], ("agents", name))
-    return (sum(features_of(shape) for shape in [*observed, *messages_read]),)
+    maps = agent.layers is not None and agent.layers.kind == "conv"
+    if maps and agent.aggregation is not None:
+        raise DocumentError(
+            ("agents", name, "fan_in"),
+            f"{name_of(agent.aggregation.kind)} joins flat messages, and a conv network reads maps; "
+            "use concat, sum or mean",
+        )
+    return _joined_shape([*observed, *messages_read], ("agents", name), maps=maps)
 
 
-def _critic_shape(name: str, agent: AgentSpec, critic: CriticSpec, env: Description) -> Shape:
-    """The shape of one sample of what a critic observes."""
-    shapes = [env.signals[signal].shape_as(agent.categories) for signal in critic.observes]
-    if critic.network.kind != "conv":
+def _joined_shape(shapes: Sequence[Shape], path: Path, *, maps: bool) -> Shape:
+    """The shape of what a network reads side by side: flat, or the maps of a conv network."""
+    if not maps:
         return (sum(features_of(shape) for shape in shapes),)
-    return _map_shape(shapes, ("agents", name, "objective", "critic"))
-
-
-def _map_shape(shapes: Sequence[Shape], path: Path) -> Shape:
-    """The shape of maps that a conv network reads side by side."""
     if any(len(shape) != 3 for shape in shapes) or len({shape[1:] for shape in shapes}) > 1:
         given = ", ".join(str(list(shape)) for shape in shapes)
         raise DocumentError(

@@ -46,8 +46,3 @@ class Stacked:
         messages = stack.ledger.messages
         message = messages.get(max(messages, default=-1) if stamp is None else stamp)
         return None if message is None else message.sent[place * stack.batch : (place + 1) * stack.batch]
-
-    @classmethod
-    def of_single_agents(cls, base: System) -> Stacked:
-        """Every agent as a stack of one."""
-        return cls(base, base)

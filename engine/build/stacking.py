@@ -281,14 +281,18 @@ def stack(base: System, part: System | None = None) -> Stacked:
         found = [own for members in found if (own := [a for a in members if a.name in part.agents])]
         base = part
     if alone.keys() >= base.agents.keys():
-        return Stacked.of_single_agents(base)
+        return Stacked(base, base)
     place: dict[str, tuple[str, int]] = {}
     agents: dict[str, Agent] = {}
     with Progress("stacking", len(base.agents) + len(base.channels)) as progress:
         for members in found:
             first = members[0].name
             name = f"{first} and {len(members) - 1} more" if len(members) > 1 else first
-            agents[name] = _rewired(members[0]) if first in alone else _stack_agents(name, members, base)
+            agents[name] = (
+                replace(members[0], incoming=[], outgoing=[], memory=None, members=(members[0],))
+                if first in alone
+                else _stack_agents(name, members, base)
+            )
             place |= {agent.name: (name, i) for i, agent in enumerate(members)}
             progress.advance(len(members))
         channels = _Channels(base, place, agents, families, whole_place, whole_size).stack(progress)
@@ -318,17 +322,15 @@ def _replicas(base: System, agents: Sequence[str]) -> Replicas:
 # --- agents ----------------------------------------------------------------------------------------------
 
 
-def _rewired(agent: Agent) -> Agent:
-    """A lone agent without its channels, which may become stacks; its parameters are the same tensors."""
-    return replace(agent, incoming=[], outgoing=[], memory=None, members=(agent,))
-
-
 def _stack_agents(name: str, members: Sequence[Agent], base: System) -> Agent:
     learner = Learner.stacked([agent.learner for agent in members])
     replicas = _replicas(base, [agent.name for agent in members])
-    first, draws = members[0], [own for agent in members if (own := agent.participation) is not None]
+    first, participation = members[0], members[0].participation
+    if participation is not None:
+        seeds = tuple(own.seeds[0] for agent in members if (own := agent.participation) is not None)
+        participation = replace(participation, seeds=seeds, replicas=replicas)
     found = replace(
-        members[0],
+        first,
         name=name,
         incoming=[],
         outgoing=[],
@@ -342,7 +344,7 @@ def _stack_agents(name: str, members: Sequence[Agent], base: System) -> Agent:
             order={},
         ),
         replicas=replicas,
-        participation=draws[0].of_stack(draws, replicas) if draws else None,
+        participation=participation,
     )
     read_members(found)
     return found

@@ -157,7 +157,11 @@ class Guard(DivergenceCheck):
             first = min(place.turn for place in updates)
             found_in: dict[LearningGroup, str] = {}
             for place in sorted(updates, key=lambda one: one.kind != "loss"):  # else a gradient is named
-                for name in self._names_of(place, wrong[place]) if place.turn == first else ():
+                for n in wrong[place] if place.turn == first else ():
+                    if place.kind == "returned":  # by those that return it
+                        name = self.channels[place.name].members[n].receiver
+                    else:
+                        name = self.agents[place.name].members[n].name
                     found_in[self.group_of[name]] = LOSS if place.kind == "loss" else GRADIENT
             group = next(group for group in self.groups if group in found_in)
             self.report_group(group, found_in[group], step)
@@ -175,12 +179,6 @@ class Guard(DivergenceCheck):
                 if members:
                     wrong[place] = sorted({*wrong.get(place, ()), *members})
         return wrong
-
-    def _names_of(self, place: _Place, members: Sequence[int]) -> list[str]:
-        """The agents whose gradients a place has: of what is returned, those that return it."""
-        if place.kind in ("update", "loss"):
-            return [self.agents[place.name].members[n].name for n in members]
-        return [self.channels[place.name].members[n].receiver for n in members]
 
     # --- its state, for recorded steps -----------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from antiphon.engine.capture.recorder import NotRecordable
 from antiphon.engine.environment import EnvironmentRunner
-from antiphon.engine.heart.message import EpisodeEnds, StepSignals
+from antiphon.engine.heart.message import EpisodeEnds
 from antiphon.engine.state.checkpoint import copy_tree
 
 __all__ = ["NumberLog", "Numbers", "StaticInputs", "StepInput", "inputs_of"]
@@ -31,16 +31,6 @@ class StepInput:
     later: dict[str, Tensor]
     uniform: dict[str, bool]
     ends: EpisodeEnds
-
-    def at_tick(self, step: int) -> StepSignals:
-        """Return the signals of a step as they are known at its tick."""
-        uniform = {name: value for name, value in self.uniform.items() if name in self.known}
-        return StepSignals(step, dict(self.known), uniform)
-
-    def complete(self, signals: StepSignals) -> None:
-        """Add what is known after the tick."""
-        signals.signals.update(self.later)
-        signals.uniform.update(self.uniform)
 
 
 def inputs_of(world: EnvironmentRunner, steps: int) -> list[StepInput]:

@@ -27,6 +27,7 @@ from antiphon.engine.capture.inputs import NumberLog, Numbers, StaticInputs, Ste
 from antiphon.engine.capture.loop_state import LoopState, Snapshot
 from antiphon.engine.capture.recorder import CudaGraphRecorder, NotRecordable
 from antiphon.engine.features.divergence import DivergenceCheck
+from antiphon.engine.heart.message import StepSignals
 from antiphon.engine.installed import check_later
 from antiphon.engine.metrics.report import AgentReport
 from antiphon.engine.state.compatibility import same_bits
@@ -215,8 +216,9 @@ class CapturedLoop:
         if self.obstacle is not None:
             return False
         if self._offset is None:
-            waited = step - self._since
-            if waited < self.period or (waited < 2 * self.period and self._state.open_windows()):
+            waited, groups = step - self._since, self._state.backend.system.groups
+            ticked = any(group.window.calls for group in groups)
+            if waited < self.period or (waited < 2 * self.period and ticked):
                 return False
             self._offset = step % self.period
         return step % self.period == self._offset
@@ -249,9 +251,11 @@ class CapturedLoop:
         backend, means = self._backend, self._state.means
         with numbers_from((numbers or NumberLog()).number):
             for step, one in enumerate(inputs, first):
-                signals = one.at_tick(step)
+                uniform = {name: value for name, value in one.uniform.items() if name in one.known}
+                signals = StepSignals(step, dict(one.known), uniform)
                 backend.tick(step, signals, keep=False)
-                one.complete(signals)
+                signals.signals.update(one.later)
+                signals.uniform.update(one.uniform)
                 backend.cut(step, one.ends)
                 means.add(AgentReport(backend.learn(step), backend.stacked))
 
@@ -289,7 +293,8 @@ class CapturedLoop:
         try:
             recording = self._recorded(observation, before, log, step, inputs)
         except Exception as error:  # noqa: BLE001 - torch's, or of a kernel that takes no number from the device
-            self._give_up(_reason(error), truth)
+            reason = f"they cannot be recorded: {type(error).__name__}: {first_line(error)}"
+            self._give_up(str(error) if isinstance(error, NotRecordable) else reason, truth)
             return
         self._recording = recording
         self._counts, self._periods, self._static_step = before.counts, 1, step
@@ -331,12 +336,10 @@ class CapturedLoop:
             present = self._state.read()
             torch._foreach_copy_(recording.before.tensors, present.tensors)
             self._counts = present.counts
-        truth = None
-        if not checked:
-            truth = self._computed(step, inputs)
-            if truth is None:
-                self._recording = None
-                return
+        truth = None if checked else self._computed(step, inputs)
+        if truth is None and not checked:
+            self._recording = None
+            return
         recording.inputs.fill(inputs)
         recording.numbers.fill((step - recording.step) // self.period)
         recording.recorder.replay()
@@ -421,13 +424,6 @@ def _copied(snapshot: Snapshot) -> Snapshot | None:
     """Return a state in memory of its own; None: there is none."""
     tensors = _copies(snapshot.tensors)
     return None if tensors is None else snapshot.with_leaves(tensors, snapshot.numbers, snapshot.counts)
-
-
-def _reason(error: Exception) -> str:
-    """Return in a line why a period could not be recorded."""
-    if isinstance(error, NotRecordable):
-        return str(error)
-    return f"they cannot be recorded: {type(error).__name__}: {first_line(error)}"
 
 
 def _unshared(snapshot: Snapshot, others: Sequence[Tensor]) -> Snapshot:

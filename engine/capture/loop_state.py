@@ -106,10 +106,6 @@ class LoopState:
         found += [] if self._guard is None else self._guard.in_place()
         return [constant(tensor) for tensor in found]
 
-    def open_windows(self) -> bool:
-        """Return whether a window is open that has ticked."""
-        return any(group.window.calls for group in self.backend.system.groups)
-
     def read(self) -> Snapshot:
         """Return the state as it is now."""
         tree = messages(self.backend.system)

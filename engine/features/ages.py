@@ -13,24 +13,21 @@ from antiphon.engine.heart.message import Read
 from antiphon.engine.heart.rows import mask_fill_zero
 from antiphon.nets.step_numbers import stamp_number
 
-__all__ = ["Ages"]
+__all__ = ["ages_of"]
 
 
-class Ages:
-    """Ages of what agents read, in ticks of the senders."""
+def ages_of(agent: Agent, reads: Sequence[Read], step: int) -> Tensor:
+    """Return the ages, [rows, channels] in ticks of the senders, of the newest read of each incoming channel of an agent at `step`."""
+    each = zip(agent.incoming, reads, strict=True)
+    return agent.inputs.layout.columns([_age(channel, read, step) for channel, read in each])
 
-    def of(self, agent: Agent, reads: Sequence[Read], step: int) -> Tensor:
-        """Return the ages, [rows, channels], of the newest read of each incoming channel of an agent at `step`."""
-        each = zip(agent.incoming, reads, strict=True)
-        return agent.inputs.layout.columns([self._age(channel, read, step) for channel, read in each])
 
-    @staticmethod
-    def _age(channel: Channel, read: Read, step: int) -> Tensor:
-        """[rows]: 0 where nothing has come."""
-        blank, held = torch.zeros_like(channel.zeros[:, 0]), channel.ledger.held
-        if read.message is None or read.available is False:
-            return blank
-        age: Tensor | int = step - read.message.stamp
-        if held is not None and held.stamp is not None and read.predicted is False:
-            age = stamp_number(step) - held.stamp
-        return mask_fill_zero(read.available, (blank + age) / channel.ledger.sender.period)
+def _age(channel: Channel, read: Read, step: int) -> Tensor:
+    """[rows]: 0 where nothing has come."""
+    blank, held = torch.zeros_like(channel.zeros[:, 0]), channel.ledger.held
+    if read.message is None or read.available is False:
+        return blank
+    age: Tensor | int = step - read.message.stamp
+    if held is not None and held.stamp is not None and read.predicted is False:
+        age = stamp_number(step) - held.stamp
+    return mask_fill_zero(read.available, (blank + age) / channel.ledger.sender.period)

@@ -10,43 +10,31 @@ from antiphon.engine.heart.rows import mask_fill_zero, mask_not
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 
-__all__ = ["AuxiliaryTask"]
+__all__ = ["auxiliary_loss"]
 
 
-class AuxiliaryTask:
-    """Auxiliary losses of recurrent agents, by window.
-
-    Args:
-        system: Their agents.
-        predictor_trainer: Of their synthetic gradients.
-    """
-
-    def __init__(self, system: System, predictor_trainer: PredictorTrainer) -> None:
-        self.system, self.agents = system, system.agents
-        self.predictions = predictor_trainer.predictions
-
-    def loss(self, update: Update) -> Tensor | None:
-        """Loss of the heads that predict, after the first tick, the synthetic gradient of the window's end (semantics 12)."""
-        window = update.window
-        total: Tensor | None = None
-        for name in update.group.members:
-            memory = self.agents[name].memory
-            if memory is None or not memory.gradient.auxiliary:
-                continue
-            first = next((tick for tick in window.ticks() if tick.agent == name), None)
-            last = next((message for channel, message in window.sent if channel == memory.name), None)
-            if first is None or first.participates is False or last is None or not memory.injects:
-                continue
-            if last.no_injection is True:  # nothing follows
-                target = memory.zeros
-            elif (prediction := self.predictions.get(last)) is None:
-                continue
-            else:
-                target = mask_fill_zero(mask_not(last.no_injection), prediction)
-            error = memory.enabled_predictions(
-                mask_fill_zero(first.participates, first.ports[AUXILIARY_PORT] - target)
-            )
-            update.auxiliary.add(name)
-            loss = memory.gradient.auxiliary * error.square().sum() / self.system.batch
-            total = loss if total is None else total + loss
-        return total
+def auxiliary_loss(system: System, predictor_trainer: PredictorTrainer, update: Update) -> Tensor | None:
+    """Loss of the heads that predict, after the first tick, the synthetic gradient of the window's end (semantics 12)."""
+    window = update.window
+    total: Tensor | None = None
+    for name in update.group.members:
+        memory = system.agents[name].memory
+        if memory is None or not memory.gradient.auxiliary:
+            continue
+        first = next((tick for tick in window.ticks() if tick.agent == name), None)
+        last = next((message for channel, message in window.sent if channel == memory.name), None)
+        if first is None or first.participates is False or last is None or not memory.injects:
+            continue
+        if last.no_injection is True:  # nothing follows
+            target = memory.zeros
+        elif (prediction := predictor_trainer.predictions.get(last)) is None:
+            continue
+        else:
+            target = mask_fill_zero(mask_not(last.no_injection), prediction)
+        error = memory.enabled_predictions(
+            mask_fill_zero(first.participates, first.ports[AUXILIARY_PORT] - target)
+        )
+        update.auxiliary.add(name)
+        loss = memory.gradient.auxiliary * error.square().sum() / system.batch
+        total = loss if total is None else total + loss
+    return total

@@ -9,8 +9,6 @@ that had crossed the link by then.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -47,21 +45,8 @@ class Contexts:
             channel: The channel.
             message: One of its messages.
         """
-        ends: dict[str, Callable[[], Tensor]] = {
-            "returned": lambda: channel.zeros if message.newest_returned is None else message.newest_returned,
-            "from.phase": lambda: self._sender_phase(channel, message),
-            "to.phase": lambda: self._receiver_phase(channel, message.first_use, message.began),
-            "from.state": lambda: self._state(channel, channel.sender, message.states.get("from.state")),
-            "to.state": lambda: self._state(channel, channel.receiver, message.states.get("to.state")),
-        }
-        return _joined(signals, [ends[name]() for name in channel.gradient.ends])
-
-    def _state(self, channel: Channel, agent: str, state: Tensor | None) -> Tensor:
-        """[B, state size]: a state of an agent; zeros before its first."""
-        if state is not None:
-            return state
-        size = self.system.agents[agent].learner.network.state_size
-        return torch.zeros(channel.rows, size, dtype=self.system.dtype, device=self.system.device)
+        used = message.first_use
+        return _joined(signals, [self._end(channel, name, message, used) for name in channel.gradient.ends])
 
     def of_input(self, channel: Channel, message: Message, step: int) -> Tensor | None:
         """Return what a synthetic input that stands in for `message` at the tick at `step` is conditioned on."""
@@ -70,15 +55,34 @@ class Contexts:
             signals = channel.to_rows(signals)
         if not channel.input.ends:
             return signals
-        ends: dict[str, Callable[[], Tensor]] = {
-            "held": lambda: self._held(channel),
-            "age": lambda: self._age(channel, message.stamp),
-            "from.phase": lambda: self._sender_phase(channel, message),
-            "to.phase": lambda: self._receiver_phase(channel, step, message.began),
-        }
-        return _joined(signals, [ends[name]() for name in channel.input.ends])
+        return _joined(signals, [self._end(channel, name, message, step) for name in channel.input.ends])
 
-    def _held(self, channel: Channel) -> Tensor:
+    def _end(self, channel: Channel, name: str, message: Message, tick: int | None) -> Tensor:
+        """[rows, features]: a signal of a channel's ends, for a message that its receiver uses at `tick`."""
+        if name == "returned":
+            return channel.zeros if message.newest_returned is None else message.newest_returned
+        if name == "held":
+            return self._held(channel)
+        if name == "age":
+            return self._age(channel, message.stamp)
+        sends, ledger = name.startswith("from"), channel.ledger
+        agent = channel.sender if sends else channel.receiver
+        if name.endswith("state"):  # zeros before its first
+            if name in message.states:
+                return message.states[name]
+            size = self.system.agents[agent].learner.network.state_size
+            return torch.zeros(channel.rows, size, dtype=self.system.dtype, device=self.system.device)
+        group = self.system.group_of.get(agent)
+        known = ledger.sent_in if sends else ledger.windows  # of an agent in another part
+        windows, period = (
+            known if group is None else group.windows,
+            (ledger.sender if sends else ledger.receiver).period,
+        )
+        assert windows is not None
+        return self._phase(channel, windows, period, message.stamp if sends else tick, message.began)
+
+    @staticmethod
+    def _held(channel: Channel) -> Tensor:
         held = channel.ledger.held
         if held is None or held.prior is None or held.prior_stamp is None:
             return channel.zeros
@@ -90,22 +94,6 @@ class Contexts:
             return channel.zeros.new_zeros(len(channel.zeros), 1)
         age = torch.where(prior >= 0, stamp_number(stamp) - prior, 0)
         return age.to(self.system.dtype).unsqueeze(1)
-
-    def _sender_phase(self, channel: Channel, message: Message) -> Tensor:
-        ledger = channel.ledger
-        windows = self._windows(channel.sender, ledger.sent_in)
-        return self._phase(channel, windows, ledger.sender.period, message.stamp, message.began)
-
-    def _receiver_phase(self, channel: Channel, tick: int | None, began: int) -> Tensor:
-        windows = self._windows(channel.receiver, channel.ledger.windows)
-        return self._phase(channel, windows, channel.ledger.receiver.period, tick, began)
-
-    def _windows(self, agent: str, known: Windows | None) -> Windows:
-        """The windows of an agent: of one in another part, those that its channel knows."""
-        group = self.system.group_of.get(agent)
-        windows = known if group is None else group.windows
-        assert windows is not None
-        return windows
 
     def _phase(self, channel: Channel, windows: Windows, period: int, tick: int | None, began: int) -> Tensor:
         """Which tick of its window an agent is at, one-hot; zeros where it never ticks."""

@@ -14,45 +14,35 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 from antiphon.nets.per_member import scaled
 
-__all__ = ["ReturnedLosses"]
+__all__ = ["return_losses"]
 
 
-class ReturnedLosses:
-    """Losses that go back over channels with a critic.
+def return_losses(system: System, predictor_trainer: PredictorTrainer, update: Update) -> None:
+    """Enter the losses of a window for what it read, over channels with a critic."""
+    with_loss: dict[str, list[Read]] = {}
+    for read in update.returned:
+        if system.channels[read.channel].needs_returned_loss:
+            with_loss.setdefault(read.channel, []).append(read)
+    if with_loss:
+        loss = _returned_loss(system, predictor_trainer, update)
+        for name, reads in with_loss.items():
+            Ledger.book_loss(reads, system.channels[name].of_receiver(loss))
 
-    Args:
-        system: Agents and channels.
-        predictor_trainer: Of the critics.
-    """
 
-    def __init__(self, system: System, predictor_trainer: PredictorTrainer) -> None:
-        self.system, self.agents, self.predictor_trainer = system, system.agents, predictor_trainer
-
-    def book(self, update: Update) -> None:
-        """Enter the losses of a window for what it read."""
-        with_loss: dict[str, list[Read]] = {}
-        for read in update.returned:
-            if self.system.channels[read.channel].needs_returned_loss:
-                with_loss.setdefault(read.channel, []).append(read)
-        if with_loss:
-            loss = self._returned_loss(update)
-            for name, reads in with_loss.items():
-                Ledger.book_loss(reads, self.system.channels[name].of_receiver(loss))
-
-    def _returned_loss(self, update: Update) -> Tensor:
-        """[rows]: the window's losses and, beyond, the values of the critics of what it sent (semantics 9)."""
-        loss = update.window_loss.samples
-        if loss is None:
-            loss = self.agents[update.group.members[0]].to_rows(self.system.nothing)
-        for name, message in update.window.sent:
-            channel = self.system.channels[name]
-            if not isinstance(channel.gradient.predictor, Critic):
-                continue
-            if message.unread or message.no_injection is True or channel.gradient.all_disabled:
-                continue
-            example = self.predictor_trainer.example(channel, message, answered=False)
-            if example is not None:
-                value = constant(channel.gradient.predictor.value(example))
-                value = scaled(channel.enabled_predictions(value), channel.gradient.discount)
-                loss = loss + channel.to_sender(mask_fill_zero(mask_not(message.no_injection), value))
-        return loss
+def _returned_loss(system: System, predictor_trainer: PredictorTrainer, update: Update) -> Tensor:
+    """[rows]: the window's losses and, beyond, the values of the critics of what it sent (semantics 9)."""
+    loss = update.window_loss.samples
+    if loss is None:
+        loss = system.agents[update.group.members[0]].to_rows(system.nothing)
+    for name, message in update.window.sent:
+        channel = system.channels[name]
+        if not isinstance(channel.gradient.predictor, Critic):
+            continue
+        if message.unread or message.no_injection is True or channel.gradient.all_disabled:
+            continue
+        example = predictor_trainer.example(channel, message, answered=False)
+        if example is not None:
+            value = constant(channel.gradient.predictor.value(example))
+            value = scaled(channel.enabled_predictions(value), channel.gradient.discount)
+            loss = loss + channel.to_sender(mask_fill_zero(mask_not(message.no_injection), value))
+    return loss

@@ -14,49 +14,37 @@ from antiphon.engine.heart.message import Tick
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 
-__all__ = ["DirectFeedback"]
+__all__ = ["direct_feedback"]
 
 
-class DirectFeedback:
-    """Injection of objectives' errors into the messages of channels that carry them back.
+def direct_feedback(system: System, evaluator: ObjectiveEvaluator, update: Update) -> Iterator[Injection]:
+    """Errors of objectives, broadcast to the messages sent before them in the window (semantics 10)."""
+    window = update.window
+    sent = [
+        (channel, message)
+        for name, message in window.sent
+        if (channel := system.channels[name]).feedback.direct is not None
+        and not message.unread
+        and update.learning[channel.sender] is not False
+    ]
+    if not sent:
+        return
+    sources = {channel.feedback.error_of for channel, _ in sent}
+    errors = [
+        (tick.step, tick.agent, error)
+        for tick in window.ticks()
+        if tick.agent in sources and (error := _error(evaluator, tick)) is not None
+    ]
+    for channel, message in sent:
+        assert channel.feedback.direct is not None
+        for step, agent, error in errors:
+            if agent == channel.feedback.error_of and step >= message.stamp:
+                yield Injection(window.live[channel.name, message.stamp], error @ channel.feedback.direct.T)
 
-    Args:
-        system: The channels.
-        evaluator: Of the objectives.
-    """
 
-    def __init__(self, system: System, evaluator: ObjectiveEvaluator) -> None:
-        self.system, self.evaluator = system, evaluator
-
-    def injections(self, update: Update) -> Iterator[Injection]:
-        """Errors of objectives, broadcast to the messages sent before them in the window (semantics 10)."""
-        window = update.window
-        sent = [
-            (channel, message)
-            for name, message in window.sent
-            if (channel := self.system.channels[name]).feedback.direct is not None
-            and not message.unread
-            and update.learning[channel.sender] is not False
-        ]
-        if not sent:
-            return
-        sources = {channel.feedback.error_of for channel, _ in sent}
-        errors = [
-            (tick.step, tick.agent, error)
-            for tick in window.ticks()
-            if tick.agent in sources and (error := self._error(tick)) is not None
-        ]
-        for channel, message in sent:
-            assert channel.feedback.direct is not None
-            for step, agent, error in errors:
-                if agent == channel.feedback.error_of and step >= message.stamp:
-                    yield Injection(
-                        window.live[channel.name, message.stamp], error @ channel.feedback.direct.T
-                    )
-
-    def _error(self, tick: Tick) -> Tensor | None:
-        """[rows, outputs] per sample: the derivative of an objective by the outputs of one tick; None without a target."""
-        found = self.evaluator.loss(tick)
-        if found is None or not found.losses.requires_grad:
-            return None
-        return torch.autograd.grad(found.losses.sum(), tick.ports[OBJECTIVE], retain_graph=True)[0]
+def _error(evaluator: ObjectiveEvaluator, tick: Tick) -> Tensor | None:
+    """[rows, outputs] per sample: the derivative of an objective by the outputs of one tick; None without a target."""
+    found = evaluator.loss(tick)
+    if found is None or not found.losses.requires_grad:
+        return None
+    return torch.autograd.grad(found.losses.sum(), tick.ports[OBJECTIVE], retain_graph=True)[0]

@@ -332,8 +332,13 @@ class DivergenceCheck:
         Raises:
             DivergenceError: One has, and the scenario says stop.
         """
-        for name, diverged in self._diverged(updates).items():
-            channel, of_input = self.channels[name], updates[name].of_input
+        if self.divergence.fine([t for update in updates.values() for t in (update.loss, *update.gradients)]):
+            return
+        for name, update in list(updates.items()):
+            diverged = self.divergence.members(update.loss.numel(), update.gradients, [update.loss])
+            if not diverged:
+                continue
+            channel, of_input = self.channels[name], update.of_input
             models = channel.input if of_input else channel.gradient
             new = [k for k in diverged if models.disabled is None or not models.disabled[k]]
             for k in new:
@@ -341,16 +346,6 @@ class DivergenceCheck:
             models.disable(torch.tensor([k in new for k in range(len(channel.members))]))
             if models.all_disabled:
                 del updates[name]
-
-    def _diverged(self, updates: Mapping[str, PredictorUpdate]) -> dict[str, dict[int, str]]:
-        """What is wrong with the numbers of some members, by name and place; one reduction where nothing is."""
-        if self.divergence.fine([t for update in updates.values() for t in (update.loss, *update.gradients)]):
-            return {}
-        found = {
-            name: self.divergence.members(update.loss.numel(), update.gradients, [update.loss])
-            for name, update in updates.items()
-        }
-        return {name: diverged for name, diverged in found.items() if diverged}
 
     def report_channel(self, channel: Channel, what: str, step: int, *, of_input: bool) -> None:
         """Report what is wrong with the loss of a channel's synthetic gradient or input: see `Divergence.report`."""

@@ -86,7 +86,10 @@ class LambdaReturns:
         returns: dict[str, Tensor] = {}
         for window in reversed(windows):
             self.forward_pass.replay(window)
-            put = [one for one in self._injections(group, window, step) if nonzero(one.discount)]
+            self.backward_pass.predict([(group, window)])
+            update = Update(group, window, self.backward_pass.learning(group, window))
+            injected = self.backward_pass.injections(update, step)
+            put = [one for one in injected if nonzero(one.discount)]
             for memory in memories:
                 beyond = self._beyond(window, memory, returns.get(memory.name))
                 if beyond is not None:
@@ -104,12 +107,6 @@ class LambdaReturns:
             returns = {name: g for name, g in zip(leaves, gradients, strict=True) if g is not None}
             window.release()
         return returns.get(channel.name, torch.zeros_like(self.system.channels[channel.name].zeros))
-
-    def _injections(self, group: LearningGroup, window: Window, step: int) -> list[Injection]:
-        """What is injected into the messages of a window that has been replayed."""
-        self.backward_pass.predict([(group, window)])
-        learning = self.backward_pass.learning(group, window)
-        return self.backward_pass.injections(Update(group, window, learning), step)
 
     def _beyond(self, window: Window, memory: Channel, later: Tensor | None) -> Injection | None:
         """What is mixed in beside the synthetic gradient: lambda (G - SG) of the state that the window ended with."""

@@ -36,20 +36,19 @@ class LateWindows:
             newest: Its window that has just ended.
             step: The step just taken.
         """
-        waiting: list[Window] = []
         closing: EndedWindows = []
         dropped: EndedWindows = []
-        for window in [*group.pending, newest]:
+        waiting, group.pending = [*group.pending, newest], []
+        for window in waiting:
             if self._waits(window, newest.number - window.number, step):
                 window.release()
-                waiting.append(window)
+                group.pending.append(window)
             elif self._contributes(group, window):
                 if window is not newest:
                     self.forward_pass.replay(window)
                 closing.append((group, window))
             else:
                 dropped.append((group, window))
-        group.pending = waiting
         return closing, dropped
 
     def _waits(self, window: Window, age: int, step: int) -> bool:

@@ -15,35 +15,25 @@ from antiphon.engine.heart.system import System
 if TYPE_CHECKING:
     from antiphon.engine.heart.predictors import PredictorTrainer
 
-__all__ = ["Mixing", "depths_of"]
+__all__ = ["depths_of", "mixed_credit"]
 
 
-class Mixing:
-    """The credit of channels with `trace` or `propagate`, or whose predictor is evaluated at returned actions.
-
-    Args:
-        predictor_trainer: Of their synthetic gradients.
-    """
-
-    def __init__(self, predictor_trainer: PredictorTrainer) -> None:
-        self.predictor_trainer = predictor_trainer
-
-    def credit(self, channel: Channel, message: Message) -> Tensor | None:
-        """The credit of a message, [rows, size] per sample before `clip` and `scale`; None: nothing."""
-        own, credit = channel.gradient, self.predictor_trainer.predictions.get(message)
-        if credit is None and own.needs_actions:  # actions have only just come back
-            credit = self.predictor_trainer.prediction_of(channel, message)
-            credit = channel.zeros if credit is None else credit
-        if credit is None:
-            return None
-        gradient = channel.zeros if message.gradient is None else message.gradient
-        credit = torch.lerp(credit, gradient, own.trace) if own.trace else credit
-        returned = own.propagate and message.counted is not False
-        example = self.predictor_trainer.example(channel, message) if returned else None
-        if example is not None and isinstance(own.predictor, DirectGradient):
-            example.delta = gradient
-            credit = credit + own.propagate * own.predictor.propagated(example)
-        return credit
+def mixed_credit(predictor_trainer: PredictorTrainer, channel: Channel, message: Message) -> Tensor | None:
+    """The credit of a message that mixes in what came back, [rows, size] per sample before `clip` and `scale`; None: nothing."""
+    own, credit = channel.gradient, predictor_trainer.predictions.get(message)
+    if credit is None and own.needs_actions:  # actions have only just come back
+        credit = predictor_trainer.prediction_of(channel, message)
+        credit = channel.zeros if credit is None else credit
+    if credit is None:
+        return None
+    gradient = channel.zeros if message.gradient is None else message.gradient
+    credit = torch.lerp(credit, gradient, own.trace) if own.trace else credit
+    returned = own.propagate and message.counted is not False
+    example = predictor_trainer.example(channel, message) if returned else None
+    if example is not None and isinstance(own.predictor, DirectGradient):
+        example.delta = gradient
+        credit = credit + own.propagate * own.predictor.propagated(example)
+    return credit
 
 
 def depths_of(system: System) -> dict[LearningGroup, int]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 
@@ -29,11 +28,6 @@ class Participation:
     replicas: Replicas
     _newest: dict[int, RowMask] = field(default_factory=dict, init=False)
     """The newest window asked for, and who learns from it."""
-
-    @staticmethod
-    def of_stack(members: Sequence[Participation], replicas: Replicas) -> Participation:
-        """Return that of a stack of agents, with the probability of the first."""
-        return replace(members[0], seeds=tuple(own.seeds[0] for own in members), replicas=replicas)
 
     def rows(self, window: int) -> RowMask:
         """Return the rows of those that learn from `window`."""

@@ -56,13 +56,11 @@ class Reach:
             silent = sent[name, stamp].no_injection
             if channel.gradient.disabled is None and not isinstance(silent, Tensor):
                 return None
-        window = _Window(self.system, update)
-        window.read()
-        return window.of(agent)
+        return _Window(self.system, update).of(agent)
 
 
 class _Window:
-    """A window read backwards."""
+    """A window read backwards: the signals are followed from its end to its start."""
 
     def __init__(self, system: System, update: Update) -> None:
         self.system = system
@@ -70,10 +68,6 @@ class _Window:
         self.by_tick: dict[tuple[str, int], Tensor] = {}
         """By agent and step: the members reached, [N] bool."""
         self.sent = {(name, message.stamp): message for name, message in update.window.sent}
-
-    def read(self) -> None:
-        """Follow the signals from the window's end to its start."""
-        update = self.update
         for name, stamp in update.injected_messages:
             self._add_senders(name, stamp, None)
         for tick in reversed(list(update.window.ticks())):
@@ -118,11 +112,8 @@ class _Window:
         found = self.by_tick.setdefault(key, torch.zeros(count, dtype=torch.bool))
         members = torch.ones(len(channel.members), dtype=torch.bool)
         if receivers is not None:
-            members = (
-                receivers
-                if channel.places.receiver_places is None
-                else receivers[channel.places.receiver_places]
-            )
+            places = channel.places.receiver_places
+            members = receivers if places is None else receivers[places]
             if isinstance(available, Tensor):
                 members = members & channel.members_in(available)
         else:  # nothing is injected where no injection is due, or the predictor is disabled
@@ -131,9 +122,5 @@ class _Window:
                 members = channel.members_in(torch.logical_not(silent))
             if channel.gradient.disabled is not None:
                 members = members & torch.logical_not(channel.gradient.disabled)
-        places = (
-            torch.arange(len(members))
-            if channel.places.sender_places is None
-            else channel.places.sender_places
-        )
-        found[places[members]] = True
+        places = channel.places.sender_places
+        found[members if places is None else places[members]] = True

@@ -57,8 +57,15 @@ class StandIns:
             return read  # made by an aligned agent before its first message
         context = self.contexts.of_input(channel, message, step)
         if message.first_use == step and message.void is not True:
-            _add_example(channel, context, message)
-        missing = _missing(read, message, always=channel.coupling == "unlocked")
+            away = mask_or(False if message.lost is None else message.lost, message.void)
+            arrived = torch.logical_not(away) if isinstance(away, Tensor) else None
+            example = Example(message.received, context, None, valid=arrived)
+            if channel.stacked:
+                void = message.void
+                known = channel.members_in(torch.logical_not(void)) if isinstance(void, Tensor) else None
+                example.members = members_and(known, channel.input.enabled)
+            channel.input.examples.append(example)
+        missing = _missing(channel, read, message)
         if channel.input.enabled is not None:
             missing = mask_and(missing, channel.places.replicas.rows_of(channel.input.enabled))
         if missing is False:
@@ -79,35 +86,12 @@ class StandIns:
         return found
 
 
-def _add_example(channel: Channel, context: Tensor | None, message: Message) -> None:
-    """Keep what a synthetic input learns from at the end of the step."""
-    example = Example(message.received, context, None, valid=_arrived(message))
-    if channel.stacked:
-        members = None
-        if isinstance(message.void, Tensor):
-            members = channel.members_in(torch.logical_not(message.void))
-        example.members = members_and(members, channel.input.enabled)
-    channel.input.examples.append(example)
-
-
-def _arrived(message: Message) -> Tensor | None:
-    """[rows] bool: where a message came whose example goes on; None: everywhere."""
-    away = mask_or(False if message.lost is None else message.lost, message.void)
-    return torch.logical_not(away) if isinstance(away, Tensor) else None
-
-
-def _missing(read: Read, message: Message, *, always: bool) -> RowMask:
-    """Return the environments in which the due message is missing, though its example goes on.
-
-    Args:
-        read: What the tick reads.
-        message: The due one.
-        always: Whether it counts as missing even where it has come (`unlocked`).
-    """
+def _missing(channel: Channel, read: Read, message: Message) -> RowMask:
+    """The environments in which the due message is missing, though its example goes on; over `unlocked` even if it came."""
     valid = mask_not(message.void)
-    if always or valid is False:
+    if channel.coupling == "unlocked":
         return valid
-    return False if read.counted is True else mask_and(valid, mask_not(read.counted))
+    return mask_and(valid, mask_not(read.counted))
 
 
 def _filled(read: Read, message: Message, prediction: Tensor, missing: RowMask) -> Read:

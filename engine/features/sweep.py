@@ -140,12 +140,10 @@ def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
             needed = read if channel.gradient.target is None else [*read, channel.gradient.target]
             for signal in filter(late, needed):
                 yield f"the synthetic gradient of {channel.names[0]} reads {signal}, known after the step"
-            if channel.injects and not system.description.endless and not _read_at_once(channel):
+            if not channel.injects or system.description.endless:
+                continue
+            # read at the step at which it is sent, so that no episode ends before? A state's link has a delay
+            sender, receiver = channel.ledger.sender, channel.ledger.receiver
+            every = sender.period % receiver.period == 0 and receiver.due(sender.after(-1))
+            if not every or channel.ledger.link.delay:
                 yield f"an episode's end can void a message of {channel.names[0]} before it is read"
-
-
-def _read_at_once(channel: Channel) -> bool:
-    """Whether every message is read at the step at which it is sent, so that no episode ends before."""
-    sender, receiver = channel.ledger.sender, channel.ledger.receiver
-    every = sender.period % receiver.period == 0 and receiver.due(sender.after(-1))
-    return every and channel.ledger.link.delay == 0  # a state's link has one

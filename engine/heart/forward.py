@@ -21,12 +21,11 @@ from antiphon.engine.heart.system import System
 from antiphon.nets.random import seed_for
 
 if TYPE_CHECKING:
-    from antiphon.engine.features.ages import Ages
     from antiphon.engine.features.contexts import States
-    from antiphon.engine.features.feedback_alignment import FixedFeedback
     from antiphon.engine.features.stand_ins import StandIns
     from antiphon.engine.policies.actions import Actions
     from antiphon.engine.policies.critics import Critics
+    from antiphon.nets.layers import Transport
 
 __all__ = ["ForwardPass"]
 
@@ -49,9 +48,9 @@ class ForwardPass:
         self.system = system
         self.stand_ins: StandIns | None = None
         """Hook on what has arrived: predicted messages in the place of missing ones."""
-        self.feedback: FixedFeedback | None = None
+        self.feedback: Callable[[list[Tick], Window], list[Transport]] | None = None
         """Hook on the network's evaluation: gradients that go back through fixed weights."""
-        self.ages: Ages | None = None
+        self.ages: Callable[[Agent, list[Read], int], Tensor] | None = None
         """Hook on what is read: agents that observe how old it is."""
         self.critics: Critics | None = None
         """Hook on the network's evaluation: values of policies, by networks of their own."""
@@ -115,7 +114,7 @@ class ForwardPass:
             (read,) = agent.memory.ledger.reads(step)
             tick.memory = self.follow(agent.memory, read, tick, window)
         if self.ages is not None and AGE in agent.inputs.observes:
-            tick.ages = self.ages.of(agent, newest, step)
+            tick.ages = self.ages(agent, newest, step)
         return tick
 
     def follow(self, channel: Channel, read: Read, tick: Tick, window: Window) -> Read:
@@ -145,7 +144,7 @@ class ForwardPass:
             buffers,
             x,
             seed=0 if learner.network.pure else seed_for(first.seed, "tick", str(ticks[0].step)),
-            transports=() if self.feedback is None else self.feedback.transports(ticks, window),
+            transports=() if self.feedback is None else self.feedback(ticks, window),
             state=self._states(ticks, window) if learner.network.state_size else None,
         )
         if self.critics is not None and first.inputs.critic:

@@ -33,8 +33,6 @@ from antiphon.engine.heart.updates import EndedWindows, Losses, Update, WindowLo
 from antiphon.nets.per_member import nonzero, scaled
 
 if TYPE_CHECKING:
-    from antiphon.engine.features.auxiliary import AuxiliaryTask
-    from antiphon.engine.features.mixing import Mixing
     from antiphon.engine.policies.trajectories import PolicyEvaluator
 
 __all__ = ["BackwardPass", "ObjectiveEvaluator", "Steering"]
@@ -153,11 +151,11 @@ class BackwardPass:
         self.predictor_trainer = predictor_trainer
         self.steering: Steering | None = None
         """Hook on credit: what a probe puts in its place."""
-        self.mixing: Mixing | None = None
+        self.mixing: Callable[[Channel, Message], Tensor | None] | None = None
         """Hook on credit: a prediction with what has just come back."""
         self.roots: list[Callable[[Update], Iterable[Injection]]] = []
         """Hooks on windows that are differentiated: what else is injected into the messages that they sent."""
-        self.auxiliary: AuxiliaryTask | None = None
+        self.auxiliary: Callable[[Update], Tensor | None] | None = None
         """Hook on the same: a loss beside the objectives' that nothing goes back from."""
         self.answered: list[Callable[[Update], None]] = []
         """Hooks on windows whose gradients are booked: what else goes back to the senders of what they read."""
@@ -177,7 +175,7 @@ class BackwardPass:
                 self.injections(update, step),
                 {n: self.agents[n].learner.trainable for n in group.owners if learning[n] is not False},
                 [read.value for read in reads if read.value is not None],
-                None if auxiliary is None else auxiliary.loss(update),
+                None if auxiliary is None else auxiliary(update),
             )
             made.append((update, reads))
             requests.append(request)
@@ -258,7 +256,7 @@ class BackwardPass:
         if not channel.injects:
             return None
         if channel.may_mix and self.mixing is not None:
-            credit = self.mixing.credit(channel, message)
+            credit = self.mixing(channel, message)
         else:
             credit = self.predictor_trainer.predictions.get(message)
         clip = channel.gradient.clip

@@ -186,13 +186,11 @@ _OBJECTIVES: dict[type[AnyObjective], Callable[[float], Objective]] = {
 def use_kernel(system: System) -> None:
     """Let the kernel compute the stacks of a system that it can, and the linear synthetic gradients of their messages."""
     for agent in system.agents.values():
-        learner, layout = agent.learner, agent.inputs.layout
-        if not agent.stacked or obstacle(system, agent) is not None:
+        learner, layout, network = agent.learner, agent.inputs.layout, agent.learner.network
+        if not agent.stacked or not isinstance(network, Mlp) or obstacle(system, agent) is not None:
             continue
         if not all(p.is_contiguous() for p in learner.trainable):
             continue
-        network = learner.network
-        assert isinstance(network, Mlp)
         learner.network = NativeNetwork(network)
         agent.inputs.layout = BlockFanIn(layout.kind, layout.members, layout.batch, layout.segments)
         objective = None if agent.goal is None else _OBJECTIVES.get(type(agent.goal.objective))

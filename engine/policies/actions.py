@@ -71,17 +71,16 @@ class Actions:
         """Take the action of a tick, and let its step be the first that follows it."""
         agent = self.system.agents[tick.agent]
         if agent.acts:
-            self._act(agent, tick)
+            agent.action = self._action(agent, tick)
         if agent.policy is not None:
             tick.outcomes.append(tick.step_signals)
 
-    def _act(self, agent: Agent, tick: Tick) -> None:
-        """Take the action of an acting agent's tick."""
+    def _action(self, agent: Agent, tick: Tick) -> Tensor:
+        """The action of an acting agent's tick."""
         outputs = constant(tick.ports[OBJECTIVE])
         distribution = _policy(agent)
         if distribution is None:
-            agent.action = outputs
-            return
+            return outputs
         if self.system.divergence.quarantine:
             outputs = outputs.nan_to_num()
         if self.greedy:
@@ -89,7 +88,7 @@ class Actions:
         else:
             numbers = self._numbers(agent, tick.step, distribution.draws)
             tick.action = distribution.sample(outputs, numbers)
-        agent.action = tick.action
+        return tick.action
 
     def _numbers(self, agent: Agent, step: int, draws: int) -> Tensor:
         """The uniform numbers that actions at a step are sampled from, float64 [rows, draws]: of each member its own."""
@@ -146,5 +145,4 @@ class Actions:
 
 def _policy(agent: Agent) -> Any:
     """The distribution of an agent's policy; None: it has another objective."""
-    policy = None if agent.goal is None else agent.goal.policy
-    return None if policy is None else policy.distribution
+    return None if agent.policy is None else agent.policy.distribution

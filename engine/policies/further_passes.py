@@ -90,24 +90,20 @@ class FurtherPasses:
             evaluated={(step, name) for step, name in found.evaluated if name in names},
             policies={name: policy for name, policy in found.policies.items() if name in names},
         )
-        return _Window(update, agents, own, max(map(_passes, agents)), self._replay(update))
-
-    def _replay(self, update: Update) -> Replay:
-        """The evaluation of a window's ticks again that costs least."""
-        agents = {name: self.system.agents[name] for name in update.group.members}
-        kind = Replay
-        if not AllTicks.obstacle(update.window, agents):
+        together = {name: self.system.agents[name] for name in update.group.members}
+        kind = Replay  # the evaluation of the window's ticks again that costs least
+        if not AllTicks.obstacle(update.window, together):
             kind = AllTicks
-        elif not InTurn.obstacle(update.window, agents):
+        elif not InTurn.obstacle(update.window, together):
             kind = InTurn
-        return kind(update.window, agents, self.engine.forward_pass)
+        replay = kind(update.window, together, self.engine.forward_pass)
+        return _Window(update, agents, own, max(map(_passes, agents)), replay)
 
     def _minibatches(self, window: _Window, epoch: int, step: int) -> list[dict[str, Tensor]]:
         """The rows of each minibatch, by agent: the environments are in another order in each epoch."""
-        policy = window.agents[0].goal
+        policy, batch = window.agents[0].policy, self.system.batch
         assert policy is not None
-        assert policy.policy is not None
-        batch, parts = self.system.batch, policy.policy.minibatches
+        parts = policy.minibatches
         found: list[dict[str, Tensor]] = [{} for _ in range(parts)]
         for agent in window.replay.agents.values():
             seeds = self._seeds_of(agent.name, epoch)
@@ -148,8 +144,7 @@ class FurtherPasses:
 
 
 def _passes(agent: Agent) -> int:
-    policy = None if agent.goal is None else agent.goal.policy
-    return 0 if policy is None else policy.passes
+    return 0 if agent.policy is None else agent.policy.passes
 
 
 @dataclass(slots=True)

@@ -8,31 +8,21 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import Update
 from antiphon.nets.per_member import scaled
 
-__all__ = ["ReturnedActions"]
+__all__ = ["return_actions"]
 
 
-class ReturnedActions:
-    """Actions that go back over channels whose predictor is evaluated at them.
-
-    Args:
-        system: Their agents.
-    """
-
-    def __init__(self, system: System) -> None:
-        self.agents = system.agents
-
-    def book(self, update: Update) -> None:
-        """Enter what policies did at the ticks that read a message, with their advantages, for `local_policy`."""
-        for name, window in update.window_loss.policies.items():
-            agent, actions = self.agents[name], window.trajectory.actions
-            channels = {channel.name: channel for channel in agent.incoming if channel.gradient.needs_actions}
-            if not channels or actions is None or agent.goal is None:
-                continue
-            advantages = scaled(window.advantages.weighted(len(agent.members)), agent.goal.weight, 1)
-            each = zip(window.ticks, actions, advantages, window.advantages.valid, strict=True)
-            for tick, *returned in each:
-                for read in tick.reads:
-                    channel = channels.get(read.channel)
-                    if channel is not None and read.message is not None:
-                        own = map(channel.of_receiver, returned)
-                        Ledger.book_action(read, ReturnedAction(*own))
+def return_actions(system: System, update: Update) -> None:
+    """Enter what policies did at the ticks that read a message, with their advantages, for `local_policy`."""
+    for name, window in update.window_loss.policies.items():
+        agent, actions = system.agents[name], window.trajectory.actions
+        channels = {channel.name: channel for channel in agent.incoming if channel.gradient.needs_actions}
+        if not channels or actions is None or agent.goal is None:
+            continue
+        advantages = scaled(window.advantages.weighted(len(agent.members)), agent.goal.weight, 1)
+        each = zip(window.ticks, actions, advantages, window.advantages.valid, strict=True)
+        for tick, *returned in each:
+            for read in tick.reads:
+                channel = channels.get(read.channel)
+                if channel is not None and read.message is not None:
+                    own = map(channel.of_receiver, returned)
+                    Ledger.book_action(read, ReturnedAction(*own))

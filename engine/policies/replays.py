@@ -19,7 +19,7 @@ from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.message import Read, Tick, Window
 from antiphon.engine.heart.rows import RowMask, mask_fill_zero, select_rows
-from antiphon.engine.policies.trajectories import port_names, rows_through
+from antiphon.engine.policies.trajectories import port_names, ports_of, rows_through
 
 __all__ = ["AllTicks", "InTurn", "Replay"]
 
@@ -40,11 +40,7 @@ class Replay:
         """
         self._forward_pass.replay(self._window)
         return {
-            agent: {
-                name: torch.stack([tick.ports[name] for tick in ticks])[:, rows[agent]]
-                for name in port_names(self.agents[agent])
-                if name in ticks[0].ports
-            }
+            agent: {name: port[:, rows[agent]] for name, port in ports_of(self.agents[agent], ticks).items()}
             for agent, ticks in self._ticks_of.items()
         }
 
@@ -86,8 +82,10 @@ class InTurn(Replay):
                 value = memory.zeros if read.value is None else constant(read.value)
                 state = value[own]
             else:
-                state = mask_fill_zero(_among(read.available, own), states[read.stamp])
-            ports = _evaluated(agent, start, self._inputs[t, own], state)
+                mask = read.available
+                there = mask[own] if isinstance(mask, Tensor) else mask
+                state = mask_fill_zero(there, states[read.stamp])
+            ports = agent.learner.evaluate(start, self._inputs[t, own], state=state)[0]
             if self._observed is not None:
                 ports[VALUE] = _values(agent, start, self._observed[t, own])
             states[tick.step] = ports[STATE]
@@ -158,7 +156,7 @@ class AllTicks(Replay):
             agent, own = each.agent, rows[each.agent.name]
             members, start = len(agent.members), self._window.start[agent.name]
             x = self._joined(each, own, made)
-            ports = made[agent.name] = _evaluated(agent, start, x, None)
+            ports = made[agent.name] = agent.learner.evaluate(start, x, state=None)[0]
             if each.observed is not None:
                 ports[VALUE] = _values(agent, start, _by_member(each.observed[:, own], members))
             shape = members, self._ticks, len(own) // members
@@ -240,18 +238,10 @@ def _observed(agent: Agent, ticks: list[Tick], forward_pass: ForwardPass) -> Ten
     return torch.stack([forward_pass.critics.input(tick) for tick in ticks])
 
 
-def _among(mask: RowMask, rows: Tensor) -> RowMask:
-    return mask[rows] if isinstance(mask, Tensor) else mask
-
-
 def _by_member(values: Tensor, members: int) -> Tensor:
     """[T, N * b, …] as rows of the members, [N * T * b, …]."""
     each = values.view(len(values), members, -1, *values.shape[2:])
     return each.transpose(0, 1).reshape(-1, *values.shape[2:])
-
-
-def _evaluated(agent: Agent, start: Tensors, x: Tensor, state: Tensor | None) -> Tensors:
-    return agent.learner.evaluate(start, x, state=state)[0]
 
 
 def _values(agent: Agent, start: Tensors, x: Tensor) -> Tensor:

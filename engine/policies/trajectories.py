@@ -53,8 +53,7 @@ class PolicyEvaluator:
             ticks: Its ticks of the window, in order, with their ports.
             window: The window.
         """
-        assert agent.goal is not None
-        policy = agent.goal.policy
+        policy = agent.policy
         assert policy is not None
         trajectory, ports = self._trajectory(agent, ticks, window), ports_of(agent, ticks)
         values, members = values_in(ports), len(agent.members)
@@ -101,8 +100,7 @@ class PolicyEvaluator:
             rows: The rows, as many of each member, member by member.
             ports: Of these rows with their graph, [T, len(rows), …]: those of `ports_of`.
         """
-        assert agent.goal is not None
-        policy = agent.goal.policy
+        policy = agent.policy
         assert policy is not None
         constants = window.trajectory.of(rows), window.advantages.of(rows), window.first.log_prob[:, rows]
         messages = [sampled.log_probs(ports, window.ticks, rows) for sampled in sampled_of(agent)]
@@ -163,8 +161,6 @@ class PolicyEvaluator:
 
     def _teaches(self, agent: Agent, ticks: Sequence[Tick]) -> bool | None:
         """Whether a window's ticks teach anything, where the host knows all ends of episodes; None: the device alone knows."""
-        assert agent.goal is not None
-        assert agent.goal.policy is not None
         if isinstance(ticks[0].participates, Tensor):
             return None
         each_own = [rewards_of(member) for member in agent.members]
