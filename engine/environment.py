@@ -182,14 +182,7 @@ class JointRunner(EnvironmentRunner):
         length, envs = self.env.episode_length, [runner.env for runner in self.runners]
         if _alike(envs):
             return self._advanced(World.step_all(envs, action), length)
-        actions = split_rows(action, len(envs), self._rows[0])
-        vectors = [env for env in envs if isinstance(env, VectorAdaptor)]
-        if len(vectors) == len(envs):  # those of another library get the actions of all before one is awaited
-            for env, own in zip(vectors, actions, strict=True):
-                env.send(own)
-            results = [env.receive() for env in vectors]
-        else:
-            results = [env.step(own) for env, own in zip(envs, actions, strict=True)]
+        results = _step_each(envs, split_rows(action, len(envs), self._rows[0]))
         observations, *outcomes, infos = zip(*results, strict=True)
         reward, terminated, truncated = (
             torch.cat([torch.as_tensor(one) for one in each]) for each in outcomes
@@ -198,6 +191,16 @@ class JointRunner(EnvironmentRunner):
         info = joined(infos, [*names, *(f"_{name}" for name in names)])
         result = joined(observations, self.names), reward, terminated, truncated, info
         return self._advanced(result, length)
+
+
+def _step_each(envs: Sequence[TorchVectorEnv], actions: Sequence[Action | None]) -> list[StepResult]:
+    """Step several environments; vector environments of another library get the actions of all before one is awaited."""
+    vectors = [env for env in envs if isinstance(env, VectorAdaptor)]
+    if len(vectors) < len(envs):
+        return [env.step(own) for env, own in zip(envs, actions, strict=True)]
+    for env, own in zip(vectors, actions, strict=True):
+        env.send(own)
+    return [env.receive() for env in vectors]
 
 
 def _alike(envs: Sequence[TorchVectorEnv]) -> TypeGuard[Sequence[World]]:

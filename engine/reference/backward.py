@@ -275,7 +275,7 @@ def lambda_returns(state: State, closed: EndedWindows, step: int) -> dict[str, l
                 gathered = _returns(state, Update(group, past), traced, gathered, step)
             # Zero where an episode ended before: its last state is an example of that already.
             own, counted = gathered.get(channel.name, channel.zeros), as_mask(read.counted, channel.zeros)
-            message.gradient = mask_fill_zero(counted, own)
+            ledger.replace_gradient(message, mask_fill_zero(counted, own))
             found.setdefault(channel.name, []).append(message)
     return found
 

@@ -172,6 +172,11 @@ def add_loss(uses: list[Read], loss: Tensor) -> None:
         message.loss = lost if message.loss is None else lost + message.loss
 
 
+def replace_gradient(message: Message, gradient: Tensor) -> None:
+    """Put another gradient in place of what came back: clipped, or a return over several windows (rule 11)."""
+    message.gradient = gradient
+
+
 def close(window: Window, receiving: list[Channel], step: int) -> None:
     """Close a window: its messages were learned from as sender, and what it used is complete as receiver (rule 17)."""
     for _, message in window.sent:

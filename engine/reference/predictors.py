@@ -126,7 +126,7 @@ def _examples(state: State, channel: Channel, messages: list[Message], step: int
     for message in messages:
         if channel.gradient.outliers is not None and message.gradient is not None:
             before = channel.gradient.outliers.clip_count
-            message.gradient = channel.gradient.outliers.clip(message.gradient)
+            ledger.replace_gradient(message, channel.gradient.outliers.clip(message.gradient))
             if channel.gradient.outliers.clip_count and not before:
                 line = f"channel {channel.name}: the norm of a returned gradient is more than ten times the median; "
                 state.system.divergence.events.append((step, line + "it is clipped, and so are later ones"))
