@@ -91,7 +91,7 @@ class LinearMaps:
         losses, error = self._errors(predicted, example, batch)
         if valid is not None:
             losses, error = torch.where(valid, losses, 0.0), error.masked_fill_(~valid.unsqueeze(-1), 0.0)
-        return losses.sum(-1) / batch, self._gradients(x, error)
+        return losses.mean(-1), self._gradients(x, error)
 
     def _gradients(self, x: Tensor, error: Tensor) -> Sequence[Tensor]:
         """Those of weights and biases: of inputs [..., B, M + C] and the derivative by the outputs [..., B, O]."""
@@ -106,7 +106,7 @@ class LinearMaps:
             assert example.delta is not None
             kept = outputs is example.prediction
             error = outputs - example.delta if kept else outputs.sub_(example.delta)
-            return error.square().sum(-1), error.mul_(2).div_(batch)
+            return error.square().sum(-1), error.div_(batch / 2)
         assert example.target is not None
         if self.label == "classes":
             chosen = example.target.reshape(*outputs.shape[:-1], -1, 1)

@@ -489,8 +489,7 @@ class Optimiser:
         own = _laid_out(self.parameters, gradients)
         for i, whole in enumerate(parameters):
             if whole.numel() > own[i].numel():
-                gradient, own[i] = own[i].reshape(-1), torch.zeros_like(whole)
-                own[i][: len(gradient)] = gradient
+                own[i] = torch.cat([own[i].reshape(-1), whole[own[i].numel() :]])  # padding stays zero
         return Call(list(parameters), own, [list(each) for each in moments], steps)
 
     def _step_each(self, gradients: Sequence[Tensor], rate: float | Tensor) -> None:
