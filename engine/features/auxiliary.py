@@ -27,7 +27,7 @@ def auxiliary_loss(system: System, predictor_trainer: PredictorTrainer, update: 
             continue
         if last.no_injection is True:  # nothing follows
             target = memory.zeros
-        elif (prediction := predictor_trainer.predictions.get(last)) is None:
+        elif (prediction := predictor_trainer.prediction(last)) is None:
             continue
         else:
             target = mask_fill_zero(mask_not(last.no_injection), prediction)

@@ -111,7 +111,7 @@ class LambdaReturns:
     def _beyond(self, window: Window, memory: Channel, later: Tensor | None) -> Injection | None:
         """What is mixed in beside the synthetic gradient: lambda (G - SG) of the state that the window ended with."""
         message = next((message for name, message in window.sent if name == memory.name), None)
-        said = None if message is None else self.backward_pass.predictor_trainer.predictions.get(message)
+        said = None if message is None else self.backward_pass.predictor_trainer.prediction(message)
         if message is None or said is None or later is None:
             return None
         if not memory.traced or message.no_injection is True:

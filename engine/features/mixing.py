@@ -20,9 +20,10 @@ __all__ = ["depths_of", "mixed_credit"]
 
 def mixed_credit(predictor_trainer: PredictorTrainer, channel: Channel, message: Message) -> Tensor | None:
     """The credit of a message that mixes in what came back, [rows, size] per sample before `clip` and `scale`; None: nothing."""
-    own, credit = channel.gradient, predictor_trainer.predictions.get(message)
+    own, credit = channel.gradient, predictor_trainer.prediction(message)
     if credit is None and own.needs_actions:  # actions have only just come back
-        credit = predictor_trainer.prediction_of(channel, message)
+        predictor_trainer.predict([(channel, message)])
+        credit = predictor_trainer.prediction(message)
         credit = channel.zeros if credit is None else credit
     if credit is None:
         return None

@@ -30,8 +30,6 @@ class SweepOrder:
 
     Attributes:
         groups: These.
-        updates: What was learned from windows at this step's ticks.
-        predictor_updates: What predictors learned from them, by channel.
     """
 
     def __init__(
@@ -40,8 +38,6 @@ class SweepOrder:
         self.system = system
         self.backward_pass, self.predictor_trainer = backward_pass, predictor_trainer
         self.groups = {group for group in system.groups if obstacle(system, group) is None}
-        self.updates: dict[Window, Update] = {}
-        self.predictor_updates: dict[str, PredictorUpdate] = {}
         self.before: Callable[[], None] | None = None
         """Hook after a group's forward pass, before its window is differentiated."""
 
@@ -61,7 +57,7 @@ class SweepOrder:
             step: The step.
             keep: See `Engine.tick`.
         """
-        self.updates, self.predictor_updates = {}, {}
+        self.backward_pass.differentiated, self.predictor_trainer.differentiated = {}, {}
         if self.backward_pass.steering is not None:
             return None
         complete = self.complete(step)
@@ -74,10 +70,11 @@ class SweepOrder:
                     self.before()
                 self.backward_pass.predict([(group, window)])
                 (update,) = self.backward_pass.differentiate([(group, window)], step)
-                local = self.predictor_trainer.local_updates(window)
-                self.predictor_updates |= local
+                examples = self.predictor_trainer.local_examples([window])
+                local = self.predictor_trainer.differentiate(examples)
+                self.predictor_trainer.differentiated |= local
                 window.release()
-                self.updates[window] = update
+                self.backward_pass.differentiated[window] = update
                 if not keep:
                     self._release(window, update, local)
 
@@ -89,9 +86,9 @@ class SweepOrder:
         for learned in local.values():
             learned.examples.clear()
         channels = self.system.channels
-        self.predictor_trainer.forget(
-            m for name, m in window.sent if not channels[name].ledger.wants_gradient
-        )
+        for name, message in window.sent:
+            if not channels[name].ledger.wants_gradient:
+                self.predictor_trainer.predicted.pop(message, None)
         for read in window.leaves.values():
             channel = channels[read.channel]
             if read.message is None or channel.sampler is not None:

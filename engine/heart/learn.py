@@ -153,6 +153,8 @@ class BackwardPass:
         """Hook on credit: what a probe puts in its place."""
         self.mixing: Callable[[Channel, Message], Tensor | None] | None = None
         """Hook on credit: a prediction with what has just come back."""
+        self.differentiated: dict[Window, Update] = {}
+        """Updates of windows that have been differentiated as soon as their group had ticked (sweep order)."""
         self.roots: list[Callable[[Update], Iterable[Injection]]] = []
         """Hooks on windows that are differentiated: what else is injected into the messages that they sent."""
         self.auxiliary: Callable[[Update], Tensor | None] | None = None
@@ -164,8 +166,10 @@ class BackwardPass:
         """The gradients of closed windows by parameters and by the messages that were read; nothing is booked yet."""
         made: list[tuple[Update, list[Read]]] = []
         requests: list[BackwardRequest] = []
-        channels, auxiliary = self.system.channels, self.auxiliary
+        channels, auxiliary, known = self.system.channels, self.auxiliary, self.differentiated
         for group, window in closing:
+            if window in known:
+                continue
             learning = self.learning(group, window)
             update = Update(group, window, learning, self.evaluator.window(window))
             update.returned = dict.fromkeys(window.leaves.values())
@@ -184,7 +188,8 @@ class BackwardPass:
             update.gradients = {**gradients}
             update.window_loss.roots.clear()  # with them goes what is left of the graph
             update.returned.update(zip(reads, returned, strict=True))
-        return [update for update, _ in made]
+        others = (update for update, _ in made)
+        return [known[window] if window in known else next(others) for _, window in closing]
 
     def learning(self, group: LearningGroup, window: Window) -> dict[str, RowMask]:
         """The rows in which each agent of a group learns from a window."""
@@ -204,6 +209,7 @@ class BackwardPass:
             [
                 (channel, message)
                 for _, window in closing
+                if window not in self.differentiated
                 for name, message in window.sent
                 if message.first_use is not None
                 and message.no_injection is not True
@@ -258,6 +264,6 @@ class BackwardPass:
         if channel.may_mix and self.mixing is not None:
             credit = self.mixing(channel, message)
         else:
-            credit = self.predictor_trainer.predictions.get(message)
+            credit = self.predictor_trainer.prediction(message)
         clip = channel.gradient.clip
         return credit if credit is None or clip is None else clipped(credit, clip)

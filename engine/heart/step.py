@@ -119,24 +119,17 @@ class Engine:
             DivergenceError: A number is not finite, or longer than the bound, and the scenario says stop.
         """
         ended, dropped = self._take_ended_windows(step)
-        swept = {} if self.sweep is None else self.sweep.updates
-        not_yet = [(group, window) for group, window in ended if window not in swept]
-        self.backward_pass.predict(not_yet)
+        self.backward_pass.predict(ended)
         turns: list[list[Update]] = []
         for windows in self._turns(ended):
-            others = [(group, window) for group, window in windows if window not in swept]
-            made = iter(self.backward_pass.differentiate(others, step))
-            turn = [swept[window] if window in swept else next(made) for _, window in windows]
-            turns.append(self.checked(turn, step))
+            turns.append(self.checked(self.backward_pass.differentiate(windows, step), step))
             for update in turns[-1]:
                 self.backward_pass.book(update)
         updates = [update for turn in turns for update in turn]
-        local = self.predictor_trainer.local_examples([window for _, window in not_yet])
         for group, window in [*ended, *dropped]:
             self._close(group, window, step)
         returns = {} if self.returns is None else self.returns.extend(ended, step)
-        learned = {} if self.sweep is None else self.sweep.predictor_updates
-        predictor_updates = self.predictor_trainer.updates(learned, local, returns, step, watch=watch)
+        predictor_updates = self.predictor_trainer.updates(ended, returns, step, watch=watch)
         self.divergence.check_predictors(predictor_updates, step)
         stand_ins, frozen = self.forward_pass.stand_ins, self.predictor_trainer.frozen
         input_updates = {} if stand_ins is None else stand_ins.updates(frozen=frozen)

@@ -95,7 +95,8 @@ def ceilings(
 def _example(system: System, name: str, message: Message) -> tuple[Tensor, Tensor] | None:
     """What a predictor is given of a message, [B, features], and its prediction, [B, size]; None where it has none."""
     channel, trainer = system.channels[name], predictor_trainer_of(system)
-    prediction, example = trainer.prediction_of(channel, message), trainer.example(channel, message)
+    trainer.predict([(channel, message)])
+    prediction, example = trainer.prediction(message), trainer.example(channel, message)
     if prediction is None or example is None or channel.gradient.predictor is None:
         return None
     columns = [example.message] if example.context is None else [example.message, example.context]

@@ -162,8 +162,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "predictors-a-frozen-predictor-learns",
         "engine/heart/predictors.py",
-        "if self.frozen or predictor is None or predictor.frozen or channel.gradient.all_disabled:",
-        "if self.frozen or predictor is None or channel.gradient.all_disabled:",
+        "return not (self.frozen or predictor is None or predictor.frozen or channel.gradient.all_disabled)",
+        "return not (self.frozen or predictor is None or channel.gradient.all_disabled)",
         "tests/engine/test_set.py::test_one_that_is_frozen_stands_still_and_learns_again_with_a_new_optimiser",
     ),
     Fault(
