@@ -94,7 +94,7 @@ class SweepOrder:
             if read.message is None or channel.sampler is not None:
                 continue  # a sample is sent again where its window is replayed
             if self._spent(channel, read.message):
-                channel.ledger.fill(read.message, read.message.sent.new_empty(0))
+                channel.ledger.release(read.message)
                 read.value = None
 
     def _spent(self, channel: Channel, message: Message) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import groupby
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -130,9 +130,11 @@ class ForwardPass:
             return Read(channel.name, read.value, read.available)
         return channel.ledger.leaf(read, tick.step, window)
 
-    def send(self, channel: Channel, step: int, live: Tensor, step_signals: StepSignals) -> Message:
-        """Enter a message, [rows, …] with its graph, in the channel's ledger and return it."""
-        return channel.ledger.send(step, live, step_signals)
+    def send(
+        self, channel: Channel, step: int, live: Tensor, step_signals: StepSignals, **known: Any
+    ) -> Message:
+        """Enter a message, [rows, …] with its graph, in the channel's ledger and return it; see `Ledger.send`."""
+        return channel.ledger.send(step, live, step_signals, **known)
 
     def evaluate(self, ticks: list[Tick], window: Window, buffers: dict[str, Tensor]) -> dict[str, Tensor]:
         """Evaluate a network for the ticks of one call, which get its ports, and return the new running statistics."""
@@ -215,12 +217,10 @@ class ForwardPass:
             if not channel.ledger.sender.due(step):
                 continue
             live = self._message(channel, tick)
-            message = self.send(channel, step, live, tick.step_signals)
-            self._annotate(channel, agent, message)
+            known = self._known(channel, agent, live, step)
+            message = self.send(channel, step, live, tick.step_signals, **known)
             window.live[channel.name, step] = live
-            if channel is agent.memory and message.unread:
-                channel.ledger.unpin([(channel.name, message)])
-            else:
+            if message.pinned:
                 window.sent.append((channel.name, message))
 
     @staticmethod
@@ -232,14 +232,17 @@ class ForwardPass:
             live, tick.sampled[channel.name] = channel.sampler.send(live, tick.step, sent)
         return live
 
-    def _annotate(self, channel: Channel, agent: Agent, message: Message) -> None:
-        """Note what is known of a message; what would poison its readers is void (looked at under quarantine only)."""
+    def _known(self, channel: Channel, agent: Agent, live: Tensor, step: int) -> dict[str, Any]:
+        """Fields of a message that differ from their defaults; what would poison its readers is void (under quarantine only)."""
         void = channel.of_sender(agent.disabled_rows)
         if self.system.divergence.quarantine:
-            void = mask_or(void, channel.not_finite(message.sent))
-        if void is not False or channel.gradient.ends or self.system.episode is not None:
-            states = {} if self.states is None else self.states.of_ends(channel, message.stamp)
-            channel.ledger.annotate(message, void=void, states=states, began=self.system.began)
+            void = mask_or(void, channel.not_finite(live))
+        known: dict[str, Any] = {} if void is False else {"void": void}
+        if self.states is not None and channel.gradient.ends:
+            known["states"] = self.states.of_ends(channel, step)
+        if self.system.episode is not None:
+            known["began"] = self.system.episode.start
+        return known
 
     def _send_again(self, tick: Tick, window: Window) -> None:
         """Put the messages of a replayed tick back where the first evaluation put them."""

@@ -91,19 +91,27 @@ class Ledger:
 
     # --- the sender's half: a message goes out, its gradient arrives ----------------------------------------
 
-    def send(self, step: int, live: Tensor, step_signals: StepSignals) -> Message:
-        """Enter a message made at `step`, [rows, …], and return it; its sender's graph is left out."""
+    def send(self, step: int, live: Tensor, step_signals: StepSignals, **known: Any) -> Message:
+        """Enter a message made at `step`, [rows, …], and return it; its sender's graph is left out.
+
+        Args:
+            step: The step.
+            live: The message, with its graph.
+            step_signals: What it was made from.
+            known: Other fields of it: where it is `void`, the `states` of the channel's ends, when its episode `began`.
+        """
         first, windows, deadline = self._uses(step)
         link, sent = self.link, value_of(live)
         received = link.carry(step, sent) if link.noisy or link.bits else sent
-        message = Message(step, sent, received, step_signals, first, windows, deadline)
+        message = Message(step, sent, received, step_signals, first, windows, deadline, **known)
+        message.no_injection = message.void
         if link.loses:
             message.lost = link.lost(step, sent.shape[0], sent.device)
         if self.returned is not None:
             self.returned.note(self.completed.get(step, ()))
             message.newest_returned = self.returned.value
         if first is None:
-            message.finished = step
+            message.finished, message.pinned = step, not self.state
         self._forget(step)
         self.messages[step] = message
         return message
@@ -139,21 +147,6 @@ class Ledger:
         if self.held is None or not (self.link.loses or self.remembers):
             return False
         return stamp > self.held.read_up_to
-
-    @staticmethod
-    def annotate(
-        message: Message, *, void: RowMask = False, states: dict[str, Tensor] | None = None, began: int = 0
-    ) -> None:
-        """Note what is known of a message when it is sent.
-
-        Args:
-            message: The message.
-            void: Where it would poison who reads it.
-            states: Of the channel's ends.
-            began: Step at which its episode began, where that is a window.
-        """
-        message.void = message.no_injection = void
-        message.states, message.began = states or {}, began
 
     @staticmethod
     def unpin(sent: Iterable[tuple[str, Message]]) -> None:
@@ -272,9 +265,10 @@ class Ledger:
             if window in message.open:
                 message.open.discard(window)
                 if not message.open:
-                    self._finish(message, step)
+                    self.finish(message, step)
 
-    def _finish(self, message: Message, step: int) -> None:
+    def finish(self, message: Message, step: int) -> None:
+        """Note that the last window that may use a message has closed: its gradient is complete, and goes back."""
         message.finished = step
         if not message.sent.numel():  # released
             del self.messages[message.stamp]
@@ -323,52 +317,10 @@ class Ledger:
         else:
             message.counted, message.somewhere = mask_or(message.counted, last), None
 
-    # --- the halves of a channel that is cut: each is in another part, and its content comes from there -----------
-
-    def enter(self, step: int, placeholder: Tensor, step_signals: StepSignals, began: int) -> Message:
-        """Enter the message that the other half sends at `step`, whose content arrives later, and return it.
-
-        Args:
-            step: The step.
-            placeholder: [rows, size], zeros.
-            step_signals: Its signals.
-            began: Step at which its episode began, where that is a window.
-        """
-        message = self.send(step, placeholder, step_signals)
-        message.began, message.pinned = began, False  # the other half keeps it for its sender
-        return message
-
     @staticmethod
-    def fill(message: Message, received: Tensor | None, step_signals: StepSignals | None = None) -> None:
-        """Put what the other half has sent, [rows, size] as received, in place of the placeholder; None: it is lost.
-
-        An empty tensor releases a message that is read no more: it is deleted when its last window closes.
-        """
-        if received is None:
-            message.lost = torch.ones(len(message.sent), dtype=torch.bool, device=message.sent.device)
-        else:
-            message.sent = message.received = received
-            message.step_signals = step_signals or message.step_signals
-
-    def give_back(
-        self, stamp: int, finished: int, counted: RowMask, gradient: Tensor | None, loss: Tensor | None
-    ) -> None:
-        """Enter what the other half returns for a message.
-
-        Args:
-            stamp: The message's.
-            finished: Step at which the last window that used it closed.
-            counted: Environments in which a use counted.
-            gradient: [rows, size] per sample; None: nothing came back.
-            loss: [rows], of its receiver, for critics; None: it is not needed.
-        """
-        message = self.messages[stamp]
-        message.counted, message.gradient, message.loss = counted, gradient, loss
-        message.somewhere = None
-        message.open.clear()
-        self._finish(message, finished)
-
-    # --- copies that are run on ------------------------------------------------------------------------------
+    def release(message: Message) -> None:
+        """Let the content of a message go that is read no more: it is deleted when its last window closes."""
+        message.sent = message.received = message.sent.new_empty(0)
 
     def pass_graph(self, message: Message, live: Tensor) -> None:
         """Let readers of a message, [rows, size], have it with its graph."""

@@ -161,10 +161,12 @@ class _Deliveries(ForwardPass):
     def follow(self, channel: Channel, read: Read, tick: Tick, window: Window) -> Read:
         return Read(channel.name, read.value, read.available)
 
-    def send(self, channel: Channel, step: int, live: Tensor, step_signals: StepSignals) -> Message:
+    def send(
+        self, channel: Channel, step: int, live: Tensor, step_signals: StepSignals, **known: Any
+    ) -> Message:
         if self.deliver is not None:
             live = self.deliver(channel.name, step, live.flatten(1))
-        return channel.ledger.send(step, live, step_signals)
+        return channel.ledger.send(step, live, step_signals, **known)
 
 
 # --- examples ----------------------------------------------------------------------------------------------

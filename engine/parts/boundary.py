@@ -21,6 +21,7 @@ from antiphon.comms.backward_requests import constant
 from antiphon.comms.links import Link, levels_of, of_levels
 from antiphon.engine.heart.message import Message, StepSignals
 from antiphon.engine.heart.system import System
+from antiphon.engine.parts.ledger import enter, fill, give_back
 from antiphon.errors import EngineError
 
 __all__ = ["Boundary", "CutMessage", "Exchange", "Origin", "Return"]
@@ -174,10 +175,11 @@ class Boundary:
         Raises:
             EngineError: What is to be read at this step has not arrived.
         """
-        began = self.system.began if self.system.episode is not None else 0
         for key, channel in self.receiving.items():
             if channel.ledger.sender.due(step):
-                self._due[key, step] = channel.ledger.enter(step, channel.zeros, step_signals, began)
+                self._due[key, step] = enter(
+                    channel.ledger, step, channel.zeros, step_signals, began=self.system.began
+                )
         self._fill_due(step)
 
     def _fill_due(self, step: int) -> None:
@@ -202,7 +204,7 @@ class Boundary:
             largest = self._tensor(arrived.largest)
             level = content.to(largest.dtype) + (1 << ledger.link.bits - 1)
             content = of_levels(level, largest, ledger.link.bits)
-        ledger.fill(placeholder, content, signals)
+        fill(placeholder, content, signals)
 
     def note(self, step: int, incarnation: int) -> None:
         """Note what other parts are to have of `step`, which has been learned from, in this incarnation of the part."""
@@ -264,7 +266,7 @@ class Boundary:
     def _give_back(self, one: Return, finished: int) -> None:
         """Enter what has come back for a message, finished at a step."""
         returned = (self._tensor(value) for value in (one.counted, one.gradient, one.loss))
-        self.sending[one.channel].ledger.give_back(one.stamp, finished, *returned)
+        give_back(self.sending[one.channel].ledger, one.stamp, finished, *returned)
 
     def _tensor(self, content: Any) -> Any:
         """An array as a tensor of its own on the part's device; anything else as it is."""

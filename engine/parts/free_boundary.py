@@ -20,6 +20,7 @@ from antiphon.engine.heart.clock import Clock
 from antiphon.engine.heart.message import Message, StepSignals
 from antiphon.engine.heart.system import System
 from antiphon.engine.parts.boundary import Boundary, CutMessage, Exchange, Origin, Return
+from antiphon.engine.parts.ledger import fill, give_back
 from antiphon.engine.state.trees import mapped
 
 __all__ = ["FreeBoundary", "FreeFigures", "FreeSettings", "packed", "unpacked"]
@@ -70,7 +71,7 @@ class FreeBoundary(Boundary):
         system: The part's, of stacks.
         elsewhere: By channel that is cut: the part that its other end is in.
         index: The part.
-        signals: By channel: the names of the signals that travel with its messages (`aligned.travelling_signals`).
+        signals: By channel: the names of the signals that travel with its messages (`halves.travelling_signals`).
         settings: Bounds.
 
     Attributes:
@@ -137,7 +138,7 @@ class FreeBoundary(Boundary):
                 if message.finished is None and stamp + self.settings.staleness < step:
                     self.figures.given_up += 1
                     self._sent.pop((key, stamp), None)
-                    channel.ledger.give_back(stamp, step, False, None, None)
+                    give_back(channel.ledger, stamp, step, False, None, None)
         super().enter(step, step_signals)
 
     def _fill_due(self, step: int) -> None:
@@ -155,7 +156,7 @@ class FreeBoundary(Boundary):
                 chosen.setdefault(key, queue[-1])
             if key not in chosen or placeholder.unread:
                 self.figures.missed += not placeholder.unread
-                ledger.fill(placeholder, None)
+                fill(placeholder, None)
                 continue
             place = queue.index(chosen[key])
             self.figures.dropped += place

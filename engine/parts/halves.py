@@ -1,15 +1,17 @@
-"""The system of one part, and the halves of the channels that are cut."""
+"""The system of one part: its agents, the halves of the channels that are cut, and the signals that travel over these."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import replace
 
+from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.clock import Schedule
 from antiphon.engine.heart.system import System
 from antiphon.engine.parts.placement import Placement
 
-__all__ = ["halved", "part_of"]
+__all__ = ["halved", "part_of", "travelling_signals"]
 
 
 def halved(whole: System, placement: Placement) -> System:
@@ -65,3 +67,55 @@ def part_of(whole: System, placement: Placement, index: int) -> System:
         schedule=Schedule({name: agent.clock for name, agent in agents.items()}, waves),
         elsewhere=elsewhere,
     )
+
+
+# --- alignment: who lacks which signals -----------------------------------------------------------------------
+
+
+def travelling_signals(whole: System, cut: Iterable[str], free: bool) -> dict[str, tuple[str, ...]]:
+    """Return by cut channel the names of the signals that travel with its messages, for the receiver has not got them.
+
+    In lockstep these are all of an aligned sender, which are not those of the step at which it sends. In parts that do not wait,
+    where the receiver is aligned to the channel, what this agent needs of them, and those that are aligned to it in turn; where
+    the sender is aligned to another one, what a synthetic input is conditioned on.
+
+    Args:
+        whole: All agents and channels.
+        cut: Names of channels.
+        free: Whether parts do not wait.
+    """
+    if not free:
+        names = tuple(sorted(whole.signals()))
+        return {name: names for name in cut if whole.agents[whole.channels[name].sender].align is not None}
+    import networkx as nx
+
+    channels = whole.channels.values()
+    aligned = [(c.sender, c.receiver) for c in channels if whole.agents[c.receiver].align == c.name]
+    readers: nx.DiGraph[str] = nx.DiGraph(aligned)
+    found = {}
+    for name in cut:
+        channel = whole.channels[name]
+        sender, receiver = whole.agents[channel.sender], whole.agents[channel.receiver]
+        wanted = {spec.name for spec in channel.input.context}
+        if receiver.align == name:
+            for reader in (receiver.name, *nx.descendants(readers, receiver.name)):
+                wanted |= _needs(whole.agents[reader])
+        elif sender.align is None:
+            continue  # the receiver has the signals of the steps at which it is sent to
+        if wanted:
+            found[name] = tuple(sorted(wanted))
+    return found
+
+
+def _needs(agent: Agent) -> set[str]:
+    """The names of the signals that an agent itself reads, learns from, or has its predictors conditioned on."""
+    own = {name for name in (*agent.inputs.observes, *agent.inputs.critic) if name != AGE}
+    if agent.goal is not None:
+        own.update(agent.goal.signals)
+    for channel in agent.outgoing:
+        own.update(spec.name for spec in channel.input.context)
+        if channel.gradient.predictor is not None:
+            own.update(spec.name for spec in channel.gradient.context)
+            if channel.gradient.target is not None:
+                own.add(channel.gradient.target)
+    return own

@@ -19,10 +19,9 @@ from antiphon.engine.environment import EnvironmentRunner, environment_state, ma
 from antiphon.engine.heart.system import System
 from antiphon.engine.metrics.figures import Row
 from antiphon.engine.metrics.report import AgentReport, MeanAccumulator, RowSteps
-from antiphon.engine.parts.aligned import travelling_signals
 from antiphon.engine.parts.boundary import Boundary, Exchange
 from antiphon.engine.parts.free_boundary import FreeBoundary, FreeSettings
-from antiphon.engine.parts.halves import part_of
+from antiphon.engine.parts.halves import part_of, travelling_signals
 from antiphon.engine.parts.placement import Placement, lookahead_of
 from antiphon.engine.parts.share import Share, scenario_of_part
 from antiphon.engine.state.checkpoint import copy_tree

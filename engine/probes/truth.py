@@ -111,9 +111,11 @@ class _GraphPass(ForwardPass):
     def follow(self, channel: Channel, read: Read, tick: Tick, window: Window) -> Read:
         return Read(channel.name, read.value, read.available)
 
-    def send(self, channel: Channel, step: int, live: Tensor, step_signals: StepSignals) -> Message:
+    def send(
+        self, channel: Channel, step: int, live: Tensor, step_signals: StepSignals, **known: Any
+    ) -> Message:
         live = live.flatten(1)
-        message = channel.ledger.send(step, live, step_signals)
+        message = channel.ledger.send(step, live, step_signals, **known)
         if step == self.start and channel.name in self.marked:
             live = live.clone()  # channels that share a port have a gradient each
             if not live.requires_grad:

@@ -1,0 +1,63 @@
+"""The ledger of a channel that is cut, written for its other half: what that sends, and what it gives back (semantics 43)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from antiphon.engine.heart.ledger import Ledger
+from antiphon.engine.heart.message import Message, StepSignals
+from antiphon.engine.heart.rows import RowMask
+
+__all__ = ["enter", "fill", "give_back"]
+
+
+def enter(
+    ledger: Ledger, step: int, placeholder: Tensor, step_signals: StepSignals, *, began: int
+) -> Message:
+    """Enter the message that the other half sends at `step`, whose content arrives later, and return it.
+
+    Args:
+        ledger: The receiver's.
+        step: The step.
+        placeholder: [rows, size], zeros.
+        step_signals: Its signals.
+        began: Step at which its episode began, where that is a window.
+    """
+    message = ledger.send(step, placeholder, step_signals, began=began)
+    message.pinned = False  # the other half keeps it for its sender
+    return message
+
+
+def fill(message: Message, received: Tensor | None, step_signals: StepSignals | None = None) -> None:
+    """Put what the other half has sent, [rows, size] as received, in place of the placeholder; None: it is lost."""
+    if received is None:
+        message.lost = torch.ones(len(message.sent), dtype=torch.bool, device=message.sent.device)
+    else:
+        message.sent = message.received = received
+        message.step_signals = step_signals or message.step_signals
+
+
+def give_back(
+    ledger: Ledger,
+    stamp: int,
+    finished: int,
+    counted: RowMask,
+    gradient: Tensor | None,
+    loss: Tensor | None,
+) -> None:
+    """Enter what the other half returns for a message.
+
+    Args:
+        ledger: The sender's.
+        stamp: The message's.
+        finished: Step at which the last window that used it closed.
+        counted: Environments in which a use counted.
+        gradient: [rows, size] per sample; None: nothing came back.
+        loss: [rows], of its receiver, for critics; None: it is not needed.
+    """
+    message = ledger.messages[stamp]
+    message.counted, message.gradient, message.loss = counted, gradient, loss
+    message.somewhere = None
+    message.open.clear()
+    ledger.finish(message, finished)
