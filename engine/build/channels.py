@@ -205,7 +205,7 @@ class Wiring:
         if link.drop or remembers:
             from antiphon.engine.features.held_messages import HeldMessages
 
-            held = HeldMessages(spec.name, aligned)
+            held = HeldMessages()
         return Ledger(
             spec.name,
             _sending(sender, link.rate),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import PLAIN, ROWS, Message, Read, StepSignals
 from antiphon.engine.heart.rows import RowMask, mask_fill_zero, mask_not, mask_or
 from antiphon.nets.step_numbers import stamp_number
@@ -20,8 +20,6 @@ class HeldMessages:
     """What the receiver of one channel holds of what has arrived.
 
     Attributes:
-        channel: Its name.
-        aligned: Whether the receiver works on the signals of the message it reads.
         value: [rows, size]: the newest message that arrived; None: nothing has been read yet.
         stamp: [rows], its stamp; -1: none.
         signals: The signals that it was made from, where the receiver works on them.
@@ -30,8 +28,6 @@ class HeldMessages:
         read_up_to: Newest stamp that has been taken in.
     """
 
-    channel: str
-    aligned: bool
     value: Tensor | None = field(default=None, metadata=ROWS)
     stamp: Tensor | None = field(default=None, metadata=ROWS)
     signals: dict[str, Tensor] = field(default_factory=dict, metadata=ROWS)
@@ -39,38 +35,41 @@ class HeldMessages:
     prior_stamp: Tensor | None = field(default=None, metadata=ROWS)
     read_up_to: int = field(default=-1, metadata=PLAIN)
 
-    def emptied(self, channel: str) -> HeldMessages:
-        """Return one of a channel that holds nothing."""
-        return HeldMessages(channel, self.aligned)
+    def waits(self, ledger: Ledger, stamp: int) -> bool:
+        """Whether a message of the ledger has still to be taken in, and is kept until then."""
+        return stamp > self.read_up_to and (ledger.link.loses or ledger.remembers)
 
-    def read(self, messages: Mapping[int, Message], due: Message, somewhere: bool | None) -> Read:
-        """Return what a tick reads, where the message `due` may have been lost.
-
-        Args:
-            messages: Of the channel, by stamp.
-            due: The due one.
-            somewhere: Whether it arrives anywhere, as far as the host knows.
-        """
+    def read(self, ledger: Ledger, due: Message) -> Read:
+        """Return what a tick reads over a channel whose message `due` may have been lost."""
         if self.value is None or self.stamp is None:
             self.value = torch.zeros_like(due.sent)
             self.stamp = torch.full((due.sent.shape[0],), -1, device=due.sent.device)
         if due.stamp > self.read_up_to:
-            for stamp, message in messages.items():
+            for stamp, message in ledger.messages.items():
                 if self.read_up_to < stamp < due.stamp:
-                    self._hold(message)
+                    self._hold(ledger, message)
             self.prior, self.prior_stamp = self.value, self.stamp
-            self._hold(due)
+            self._hold(ledger, due)
             self.read_up_to = due.stamp
         available = self.stamp >= 0
         return Read(
-            self.channel,
+            ledger.name,
             mask_fill_zero(available, self.value),
             available,
             due,
             counted=self.stamp == stamp_number(due.stamp),
-            somewhere=somewhere,
-            step_signals=self._signals(due, available) if self.aligned else None,
+            somewhere=self._arrives(ledger, due),
+            step_signals=self._signals(due, available) if ledger.aligned else None,
         )
+
+    @staticmethod
+    def _arrives(ledger: Ledger, due: Message) -> bool | None:
+        """Whether a message arrives in any environment, as far as the host knows; on the CPU a look costs less."""
+        if due.lost is None or due.lost.device.type == "cpu" or isinstance(due.void, Tensor):
+            return None
+        if ledger.read != "last":  # a newer one may be held
+            return None
+        return not due.void and ledger.link.arrives(due.stamp, len(due.lost))
 
     def _signals(self, due: Message, available: Tensor) -> StepSignals:
         """The signals of what is held, which may be of another step in every environment; absent where nothing is."""
@@ -78,13 +77,13 @@ class HeldMessages:
         present = {f"_{name}": self.signals.get(f"_{name}", available) & available for name in signals}
         return StepSignals(due.stamp, signals | present)
 
-    def _hold(self, message: Message) -> None:
+    def _hold(self, ledger: Ledger, message: Message) -> None:
         """Take a message that arrived in place of the one held, where it did."""
         missing = mask_or(False if message.lost is None else message.lost, message.void)
         if missing is True or self.value is None or self.stamp is None:
             return
         stamp = torch.zeros_like(self.stamp) + stamp_number(message.stamp)
-        if self.aligned:
+        if ledger.aligned:
             self.signals = mixed(mask_not(missing), message.step_signals.signals, self.signals)
         if missing is False:
             self.value, self.stamp = message.received, stamp
@@ -92,13 +91,13 @@ class HeldMessages:
             self.value = torch.where(missing.unsqueeze(1), self.value, message.received)
             self.stamp = torch.where(missing, self.stamp, stamp)
 
-    def keep(self, message: Message) -> None:
+    def keep(self, message: Message, *, aligned: bool) -> None:
         """Keep a message that has arrived, for ticks that find no newer one, on a link that loses nothing by itself."""
         if message.lost is None:
             self.value = message.received
             rows = torch.zeros(len(message.received), dtype=torch.int64, device=message.received.device)
             self.stamp = rows + stamp_number(message.stamp)
-            self.signals = dict(message.step_signals.signals) if self.aligned else {}
+            self.signals = dict(message.step_signals.signals) if aligned else {}
             self.read_up_to = message.stamp
 
     def cut(self, ended: RowMask) -> None:

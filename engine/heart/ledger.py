@@ -83,10 +83,9 @@ class Ledger:
     def emptied(self, **settings: Any) -> Ledger:
         """Return a ledger of the same clocks without messages, with other settings."""
         empty: dict[str, Any] = {"messages": {}, "completed": {}}
-        if self.held is not None:
-            empty["held"] = self.held.emptied(settings.get("name", self.name))
-        if self.returned is not None:
-            empty["returned"] = type(self.returned)()
+        for name in ("held", "returned"):
+            own = getattr(self, name)
+            empty[name] = None if own is None else type(own)()
         return replace(self, **{**empty, **settings})
 
     # --- the sender's half: a message goes out, its gradient arrives ----------------------------------------
@@ -139,14 +138,8 @@ class Ledger:
                     )
             elif not message.pinned and newest is not None and stamp < newest:
                 learned = message.finished + self.back < step or message.counted is False
-                if learned and not self.waits_to_be_held(stamp):
+                if learned and (self.held is None or not self.held.waits(self, stamp)):
                     del self.messages[stamp]
-
-    def waits_to_be_held(self, stamp: int) -> bool:
-        """Whether the message of a stamp is kept until `held` has taken it in."""
-        if self.held is None or not (self.link.loses or self.remembers):
-            return False
-        return stamp > self.held.read_up_to
 
     @staticmethod
     def unpin(sent: Iterable[tuple[str, Message]]) -> None:
@@ -191,19 +184,11 @@ class Ledger:
         if message is None:
             return Read(self.name)
         if self.held is not None and (message.lost is not None or self.remembers):
-            return self.held.read(self.messages, message, self._arrives(message))
+            return self.held.read(self, message)
         if message.void is True:
             return Read(self.name, None, False, message)
         valid = mask_not(message.void)
         return Read(self.name, mask_fill_zero(valid, message.received), valid, message, valid)
-
-    def _arrives(self, due: Message) -> bool | None:
-        """Whether a message arrives in any environment, as far as the host knows; on the CPU a look costs less."""
-        if due.lost is None or due.lost.device.type == "cpu" or isinstance(due.void, Tensor):
-            return None
-        if self.read != "last":  # a newer one may be held
-            return None
-        return not due.void and self.link.arrives(due.stamp, len(due.lost))
 
     def leaf(self, read: Read, step: int, window: Window) -> Read:
         """Return what the tick at `step` differentiates of what it reads: the one leaf that a window has of a message.

@@ -381,9 +381,7 @@ def _silent(channel: Channel, batch: int, links: Links, seed: int) -> Channel:
     """A channel over which nothing has been sent, and no gradient returns."""
     link = _link(channel, links, seed)
     stands_in = links.inputs and (links.kind == "as_run" or link.drop == 1)
-    held = (
-        HeldMessages(channel.name, channel.ledger.aligned) if link.drop or channel.ledger.remembers else None
-    )
+    held = HeldMessages() if link.drop or channel.ledger.remembers else None
     ledger = channel.ledger.emptied(
         windows=_STEP, link=link, wants_gradient=False, back=-1, slack=0, held=held
     )

@@ -92,8 +92,7 @@ class FreeBoundary(Boundary):
         for channel in self.sending.values():
             channel.ledger.slack += self.settings.staleness
         for channel in self.receiving.values():  # what has not come in time counts as lost
-            ledger = channel.ledger
-            ledger.held = ledger.held or HeldMessages(ledger.name, ledger.aligned)
+            channel.ledger.held = channel.ledger.held or HeldMessages()
         self._aligned: list[tuple[Clock, list[str]]] = []
         """Of agents that are aligned to a cut channel: the clock, and the cut channels that they read, that one first."""
         for name, agent in system.agents.items():
@@ -165,7 +164,7 @@ class FreeBoundary(Boundary):
             self._fill(placeholder, message)
             assert ledger.held is not None
             if not ledger.remembers:
-                ledger.held.keep(placeholder)
+                ledger.held.keep(placeholder, aligned=ledger.aligned)
             self._origins[key, stamp] = incarnation, message.stamp
 
     def _read(self, keys: list[str], step: int) -> list[str]:

@@ -207,7 +207,7 @@ def _forgotten(ledger: Ledger, message: Tree) -> bool:
         return False
     sent = max(ledger.messages)
     newest = ledger.sender.latest(sent - ledger.link.delay)
-    if ledger.waits_to_be_held(message["stamp"]):
+    if ledger.held is not None and ledger.held.waits(ledger, message["stamp"]):
         return False
     return newest is not None and message["stamp"] < newest and message["finished"] < sent
 

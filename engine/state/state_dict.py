@@ -192,8 +192,7 @@ def _load_ledger(
     if ledger.returned is not None:
         ledger.returned.value = saved["newest"]
     if ledger.held is not None and saved["held"] is not None:
-        own = {"channel": ledger.name, "aligned": ledger.aligned}
-        ledger.held = from_tree(type(ledger.held), saved["held"], signals, **own)
+        ledger.held = from_tree(type(ledger.held), saved["held"], signals)
     return known
 
 
