@@ -156,6 +156,27 @@ class StackedBackend(Engine):
         self._move_on()
         return super().learn(step, watch=watch)
 
+    @property
+    def action(self) -> Action | None:
+        """What is done in the environment after the newest step; None: no agent acted."""
+        return self.forward_pass.action
+
+    def freeze(self) -> None:
+        """From now on nothing moves but running statistics: what a probe measures on."""
+        self.predictor_trainer.frozen = True
+        for agent in self.system.agents.values():
+            agent.learner.trainable = []
+
+    def restore_statistics(self) -> None:
+        """Put all running statistics back to what they were before the step."""
+        self.divergence.statistics.restore()
+
+    def synchronize(self) -> None:
+        """Wait for the device: see `DivergenceCheck.synchronize`."""
+        if self.predictor_trainer.outliers is not None:
+            self.predictor_trainer.outliers.note()
+        self.divergence.synchronize()
+
     def _move_on(self) -> None:
         self.stale = self.system is not self.stacked.base
 

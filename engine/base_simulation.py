@@ -13,7 +13,13 @@ from torch import Tensor, fx
 
 from antiphon.engine.backends import backend_of, checked_backend
 from antiphon.engine.build.builder import build, chosen_device, without_weights
-from antiphon.engine.environment import EnvironmentRunner, environment_state, make_environment, with_own_env
+from antiphon.engine.environment import (
+    EnvironmentRunner,
+    environment_state,
+    make_environment,
+    signals_read,
+    with_own_env,
+)
 from antiphon.engine.heart.rows import RowMask
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.evaluation import Evaluation, evaluate
@@ -120,7 +126,7 @@ class BaseSimulation:
         system = build(self.scenario, self._env.description, seed=seed, device=self.device, dtype=self.dtype)
         self.backend = backend_of(self._backend_name, system, stacked=self._stacked)
         self.learned = AgentReport.empty(self.backend.stacked)
-        self._world = EnvironmentRunner(self._env, system.signals(), seed)
+        self._world = EnvironmentRunner(self._env, signals_read(system), seed)
         system.next_episode(0, self._env.episode_length)
         self._train_means = MeanAccumulator(system)
         self.diverged: str | None = None

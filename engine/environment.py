@@ -11,7 +11,9 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor
 
+from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.message import Action, EpisodeEnds, StepSignals
+from antiphon.engine.heart.system import System
 from antiphon.engine.metrics.episodes import REWARD, EpisodeStatistics
 from antiphon.engine.state.trees import join_rows, joined, joined_signals, split_rows
 from antiphon.envs import registry
@@ -27,10 +29,31 @@ __all__ = [
     "JointRunner",
     "environment_state",
     "make_environment",
+    "signals_of",
+    "signals_read",
     "steps_for_epochs",
     "steps_of_epochs",
     "with_own_env",
 ]
+
+
+def signals_of(agent: Agent) -> set[str]:
+    """Return the names of the signals that an agent reads, learns from, or has the predictors of its messages conditioned on."""
+    own = {name for name in (*agent.inputs.observes, *agent.inputs.critic) if name != AGE}
+    if agent.goal is not None:
+        own.update(agent.goal.signals)
+    for channel in agent.sends:
+        own.update(spec.name for spec in channel.input.context)
+        if channel.gradient.predictor is not None:
+            own.update(spec.name for spec in channel.gradient.context)
+            if channel.gradient.target is not None:
+                own.add(channel.gradient.target)
+    return own
+
+
+def signals_read(system: System) -> set[str]:
+    """Return the names of all signals that are read."""
+    return set[str]().union(*map(signals_of, system.agents.values()))
 
 
 class EnvironmentRunner:

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from antiphon.comms.backward_requests import constant
 from antiphon.comms.synthetic_gradients import Critic
+from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.ledger import Ledger
 from antiphon.engine.heart.message import Read
 from antiphon.engine.heart.predictors import PredictorTrainer
@@ -44,5 +45,15 @@ def _returned_loss(system: System, predictor_trainer: PredictorTrainer, update: 
         if example is not None:
             value = constant(channel.gradient.predictor.value(example))
             value = scaled(channel.enabled_predictions(value), channel.gradient.discount)
-            loss = loss + channel.to_sender(mask_fill_zero(mask_not(message.no_injection), value))
+            loss = loss + _to_senders(channel, mask_fill_zero(mask_not(message.no_injection), value))
     return loss
+
+
+def _to_senders(channel: Channel, rows: Tensor) -> Tensor:
+    """The rows of a channel summed into its senders'."""
+    index = channel.places.sender_index
+    if index is None:
+        return rows
+    each = rows.view(-1, channel.batch, *rows.shape[1:])
+    total = each.new_zeros(channel.places.senders, *each.shape[1:])
+    return total.index_add(0, index, each).flatten(0, 1)

@@ -19,7 +19,7 @@ from antiphon.engine.heart.agent import Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.message import LearningGroup
 from antiphon.engine.heart.rows import mask_fill_zero, mask_not, members_and
-from antiphon.engine.heart.updates import PredictorUpdate, Update
+from antiphon.engine.heart.updates import Losses, PredictorUpdate, Update
 from antiphon.errors import DivergenceError
 from antiphon.nets.trained_parameters import TrainedParameters
 
@@ -271,7 +271,7 @@ class DivergenceCheck:
                 enabled = torch.logical_not(bad)
                 update.stepping_members[name] = members_and(update.stepping_members[name], enabled)
             if name in update.window_loss.losses:
-                update.window_loss.losses[name] = update.window_loss.losses[name].without(bad)
+                update.window_loss.losses[name] = _without(update.window_loss.losses[name], bad)
         for read in update.returned:  # what they would return does not count
             channel = self.channels[read.channel]
             disabled = self.agents[channel.receiver].disabled_rows
@@ -360,3 +360,11 @@ class DivergenceCheck:
             f"lower {fix}"
         )
         self.divergence.report(Report(step, text, (end,), channel.name))
+
+
+def _without(losses: Losses, members: Tensor) -> Losses:
+    """Losses of a stack as if `members`, [N] bool, had had no target."""
+    members = members.to(losses.loss.device)
+    count = torch.as_tensor(losses.count, device=members.device).expand(len(members))
+    places = members.nonzero().view(-1)
+    return Losses(*(t.index_fill(0, places, 0) for t in (losses.loss, losses.score, count)))

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from antiphon.engine.heart.ledger import Ledger
+from antiphon.comms.links import Link
 from antiphon.engine.heart.message import PLAIN, ROWS, Message, Read, StepSignals
 from antiphon.engine.heart.rows import RowMask, mask_fill_zero, mask_not, mask_or
 from antiphon.nets.step_numbers import stamp_number
 
 __all__ = ["HeldMessages", "mixed"]
+
+
+class Arriving(Protocol):
+    """What is read of the ledger of a channel."""
+
+    name: str
+    link: Link
+    read: str
+    aligned: bool
+    remembers: bool
+    messages: dict[int, Message]
 
 
 @dataclass
@@ -35,11 +47,11 @@ class HeldMessages:
     prior_stamp: Tensor | None = field(default=None, metadata=ROWS)
     read_up_to: int = field(default=-1, metadata=PLAIN)
 
-    def waits(self, ledger: Ledger, stamp: int) -> bool:
+    def waits(self, ledger: Arriving, stamp: int) -> bool:
         """Whether a message of the ledger has still to be taken in, and is kept until then."""
         return stamp > self.read_up_to and (ledger.link.loses or ledger.remembers)
 
-    def read(self, ledger: Ledger, due: Message) -> Read:
+    def read(self, ledger: Arriving, due: Message) -> Read:
         """Return what a tick reads over a channel whose message `due` may have been lost."""
         if self.value is None or self.stamp is None:
             self.value = torch.zeros_like(due.sent)
@@ -63,7 +75,7 @@ class HeldMessages:
         )
 
     @staticmethod
-    def _arrives(ledger: Ledger, due: Message) -> bool | None:
+    def _arrives(ledger: Arriving, due: Message) -> bool | None:
         """Whether a message arrives in any environment, as far as the host knows; on the CPU a look costs less."""
         if due.lost is None or due.lost.device.type == "cpu" or isinstance(due.void, Tensor):
             return None
@@ -77,7 +89,7 @@ class HeldMessages:
         present = {f"_{name}": self.signals.get(f"_{name}", available) & available for name in signals}
         return StepSignals(due.stamp, signals | present)
 
-    def _hold(self, ledger: Ledger, message: Message) -> None:
+    def _hold(self, ledger: Arriving, message: Message) -> None:
         """Take a message that arrived in place of the one held, where it did."""
         missing = mask_or(False if message.lost is None else message.lost, message.void)
         if missing is True or self.value is None or self.stamp is None:

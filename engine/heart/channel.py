@@ -196,15 +196,6 @@ class Channel:
         """The rows of its receiver as those of the channel."""
         return select_rows(rows, self.places.receiver_index, self.batch)
 
-    def to_sender(self, rows: Tensor) -> Tensor:
-        """The rows of the channel summed into its sender's."""
-        index = self.places.sender_index
-        if index is None:
-            return rows
-        each = rows.view(-1, self.batch, *rows.shape[1:])
-        total = each.new_zeros(self.places.senders, *each.shape[1:])
-        return total.index_add(0, index, each).flatten(0, 1)
-
     def to_rows(self, signal: Tensor) -> Tensor:
         """A signal of the environment, [B, …], for the channel's rows."""
         return self.places.replicas.to_rows(signal)

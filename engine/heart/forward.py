@@ -93,7 +93,7 @@ class ForwardPass:
             learner.buffers = self.evaluate(ticks, window, learner.buffers)
             window.calls.append(ticks)
             for tick in ticks:
-                self._send(tick, window)
+                self._send(self.system.agents[tick.agent], tick, window)
                 if self.actions is not None:
                     self.actions.ticked(tick)
             if ticked is not None:
@@ -140,14 +140,13 @@ class ForwardPass:
         """Evaluate a network for the ticks of one call, which get its ports, and return the new running statistics."""
         first = self.system.agents[ticks[0].agent]
         learner = first.learner
-        rows = [self.inputs(tick, window) for tick in ticks]
-        x = rows[0] if len(rows) == 1 else torch.cat(rows)
+        states = [self._value(tick.memory, tick, window) for tick in ticks if tick.memory is not None]
         ports, after = learner.evaluate(
             buffers,
-            x,
+            _joined([self.inputs(tick, window) for tick in ticks]),
             seed=0 if learner.network.pure else seed_for(first.seed, "tick", str(ticks[0].step)),
             transports=() if self.feedback is None else self.feedback(ticks, window),
-            state=self._states(ticks, window) if learner.network.state_size else None,
+            state=_joined(states) if states else None,
         )
         if self.critics is not None and first.inputs.critic:
             after |= self.critics.evaluate(ticks, buffers, ports)
@@ -166,7 +165,7 @@ class ForwardPass:
         for channel, (_, reads) in zip(agent.incoming, by_channel, strict=True):
             side_by_side: list[tuple[Tensor, RowMask]] = []
             for read in reads:
-                value = self._value(read, channel, tick, window)
+                value = self._value(read, tick, window)
                 value = value if flat else value.reshape(len(value), *channel.shape)
                 side_by_side.append((value, read.available))
             message, there = combine_reads(channel.ledger.read, side_by_side, channel.slots)
@@ -184,53 +183,41 @@ class ForwardPass:
         signals, categories = tick.step_signals.signals, self.system.agents[tick.agent].inputs.categories
         return lambda name: self.system.network_input(name, signals.get(name), categories)
 
-    def _value(self, read: Read, channel: Channel, tick: Tick, window: Window) -> Tensor:
+    def _value(self, read: Read, tick: Tick, window: Window) -> Tensor:
         """[rows, size]: what was read over a channel, with as much of its graph as the coupling lets through."""
+        channel = self.system.channels[read.channel]
         if read.stamp is None:
             return channel.zeros if read.value is None else read.value
         value = channel.passed_on(read, window)
-        if (
-            tick.participates is False
-            or channel.feedback.direct is not None
-            or channel.feedback.weights is not None
-        ):
+        other_way = channel.feedback.direct is not None or channel.feedback.weights is not None
+        if other_way or tick.participates is False:
             return constant(value)
         if isinstance(tick.participates, Tensor):
             return torch.where(channel.of_receiver(tick.participates).unsqueeze(1), value, constant(value))
         return value
 
-    def _states(self, ticks: list[Tick], window: Window) -> Tensor:
-        """[rows, state size]: the states that the agents of one call take up."""
-        states = []
-        for tick in ticks:
-            memory = self.system.agents[tick.agent].memory
-            assert memory is not None
-            assert tick.memory is not None
-            states.append(self._value(tick.memory, memory, tick, window))
-        return states[0] if len(states) == 1 else torch.cat(states)
-
-    def _send(self, tick: Tick, window: Window) -> None:
-        agent, step = self.system.agents[tick.agent], tick.step
+    def _send(self, agent: Agent, tick: Tick, window: Window) -> None:
+        """Send the messages of a tick."""
         if self.states is not None:
             self.states.note(agent, tick)
-        for channel in agent.sends:
-            if not channel.ledger.sender.due(step):
-                continue
-            live = self._message(channel, tick)
-            known = self._known(channel, agent, live, step)
-            message = self.send(channel, step, live, tick.step_signals, **known)
-            window.live[channel.name, step] = live
+        for channel in self._put_live(agent, tick, window):
+            live = window.live[channel.name, tick.step]
+            known = self._known(channel, agent, live, tick.step)
+            message = self.send(channel, tick.step, live, tick.step_signals, **known)
             if message.pinned:
                 window.sent.append((channel.name, message))
 
     @staticmethod
-    def _message(channel: Channel, tick: Tick) -> Tensor:
-        """What a tick sends over a channel, [rows, …] with its graph: as it was first sampled."""
-        live = channel.message_of(tick.ports[channel.port])
-        if channel.sampler is not None:
-            sent = tick.sampled.get(channel.name)
-            live, tick.sampled[channel.name] = channel.sampler.send(live, tick.step, sent)
-        return live
+    def _put_live(agent: Agent, tick: Tick, window: Window) -> list[Channel]:
+        """Put what a tick sends, as it was first sampled, in its window with its graph; return over which channels."""
+        channels = [channel for channel in agent.sends if channel.ledger.sender.due(tick.step)]
+        for channel in channels:
+            live = channel.message_of(tick.ports[channel.port])
+            if channel.sampler is not None:
+                sent = tick.sampled.get(channel.name)
+                live, tick.sampled[channel.name] = channel.sampler.send(live, tick.step, sent)
+            window.live[channel.name, tick.step] = live
+        return channels
 
     def _known(self, channel: Channel, agent: Agent, live: Tensor, step: int) -> dict[str, Any]:
         """Fields of a message that differ from their defaults; what would poison its readers is void (under quarantine only)."""
@@ -244,17 +231,6 @@ class ForwardPass:
             known["began"] = self.system.episode.start
         return known
 
-    def _send_again(self, tick: Tick, window: Window) -> None:
-        """Put the messages of a replayed tick back where the first evaluation put them."""
-        sent = {name: message for name, message in window.sent if message.stamp == tick.step}
-        for channel in self.system.agents[tick.agent].sends:
-            if not channel.ledger.sender.due(tick.step):
-                continue
-            message = sent.get(channel.name)
-            if channel.sampler is not None and message is not None:
-                tick.sampled.setdefault(channel.name, message.sent)
-            window.live[channel.name, tick.step] = self._message(channel, tick)
-
     def replay(self, window: Window) -> None:
         """Make a window's graph again from its ticks; running statistics stay as they are."""
         buffers = dict(window.start)
@@ -262,4 +238,8 @@ class ForwardPass:
             name = self.system.owner_of[ticks[0].agent]
             buffers[name] = self.evaluate(ticks, window, buffers[name])
             for tick in ticks:
-                self._send_again(tick, window)
+                self._put_live(self.system.agents[tick.agent], tick, window)
+
+
+def _joined(rows: list[Tensor]) -> Tensor:
+    return rows[0] if len(rows) == 1 else torch.cat(rows)

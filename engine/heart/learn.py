@@ -13,7 +13,7 @@ gradients of parameters wait for the update, those of received messages are book
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
@@ -89,16 +89,13 @@ class ObjectiveEvaluator:
         goal = agent.goal
         if goal is None or tick.participates is False or goal.policy is not None:
             return None
-        if not isinstance(goal.objective, Weighted):
-            found = self._loss(tick, agent, goal, tick.ports[OBJECTIVE])
-        else:
-            terms = [
-                self._loss(tick, agent, one, tick.ports[OBJECTIVE][:, one.outputs]) for one in goal.parts
-            ]
+        terms = [self._loss(tick, agent, one) for one in goal.each]
+        found = terms[0]
+        if isinstance(goal.objective, Weighted):
             found = TickLoss(*goal.objective.combined(terms)) if any(terms) else None
         return None if found is None else found._replace(losses=scaled(found.losses, goal.weight))
 
-    def _loss(self, tick: Tick, agent: Agent, goal: Goal, output: Tensor) -> TickLoss | None:
+    def _loss(self, tick: Tick, agent: Agent, goal: Goal) -> TickLoss | None:
         """A single objective at one tick, without its weight; a network's own loss may have no target."""
         if goal.target and goal.target not in tick.step_signals.signals:
             return None
@@ -115,6 +112,7 @@ class ObjectiveEvaluator:
         present = None if present is None else agent.to_rows(present)
         if isinstance(tick.participates, Tensor):
             present = tick.participates if present is None else present & tick.participates
+        output = tick.ports[OBJECTIVE] if goal.outputs is None else tick.ports[OBJECTIVE][:, goal.outputs]
         target = constant(output) if target is None else agent.to_rows(target)
         objective = goal.of_outputs
         losses = objective.loss(output, target)
@@ -206,32 +204,30 @@ class BackwardPass:
     def predict(self, closing: EndedWindows) -> None:
         """Evaluate the synthetic gradients of all messages of closed windows that are injected into, at once."""
         self.predictor_trainer.predict(
-            [
-                (channel, message)
-                for _, window in closing
-                if window not in self.differentiated
-                for name, message in window.sent
-                if message.first_use is not None
-                and message.no_injection is not True
-                and (channel := self.system.channels[name]).injects
-                and self.agents[channel.sender].participates(window.number) is not False
-            ]
+            (channel, message)
+            for _, window in closing
+            if window not in self.differentiated
+            for channel, message in self._read_later(window)
+            if channel.injects and self.agents[channel.sender].participates(window.number) is not False
         )
+
+    def _read_later(self, window: Window) -> Iterator[tuple[Channel, Message]]:
+        """The messages that a window sent and that are read outside it: these may have credit."""
+        for name, message in window.sent:
+            if message.first_use is not None and message.no_injection is not True:
+                yield self.system.channels[name], message
 
     # --- what is injected ----------------------------------------------------------------------------------
 
     def injections(self, update: Update, step: int) -> list[Injection]:
         """What is injected into the messages that a window sent."""
         injections: list[Injection] = []
-        for name, message in update.window.sent:
-            channel = self.system.channels[name]
+        for channel, message in self._read_later(update.window):
+            name, participates = channel.name, update.learning[channel.sender]
             live = update.window.live.get((name, message.stamp))
-            if message.first_use is None or message.no_injection is True or live is None:
-                continue
-            participates = update.learning[channel.sender]
-            given_up = participates is False or name in update.window.given_up
+            given_up = live is None or participates is False or name in update.window.given_up
             credit = None if given_up else self._credit(channel, message)
-            if credit is None:
+            if live is None or credit is None:
                 continue
             rows = mask_and(channel.of_sender(participates), mask_not(message.no_injection))
             credit = mask_fill_zero(rows, channel.enabled_predictions(credit))

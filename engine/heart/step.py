@@ -16,7 +16,7 @@ from antiphon.agents.learner import Learner
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.learn import BackwardPass, ObjectiveEvaluator
 from antiphon.engine.heart.ledger import Ledger
-from antiphon.engine.heart.message import Action, EpisodeEnds, LearningGroup, StepSignals, Window
+from antiphon.engine.heart.message import EpisodeEnds, LearningGroup, StepSignals, Window
 from antiphon.engine.heart.predictors import PredictorTrainer
 from antiphon.engine.heart.rows import Members, members_and
 from antiphon.engine.heart.system import System
@@ -68,22 +68,6 @@ class Engine:
         """Hooks on all updates of a step, before any parameter moves."""
         self.after_move: list[Callable[[Sequence[Update], int], None]] = []
         """Hooks on the updates that have moved together, and the step."""
-
-    @property
-    def action(self) -> Action | None:
-        """What is done in the environment after the newest step; None: no agent acted."""
-        return self.forward_pass.action
-
-    def freeze(self, *, gradients: bool = True) -> None:
-        """From now on nothing moves but running statistics: what a probe measures on.
-
-        Args:
-            gradients: Whether the gradients that agents would follow are computed all the same.
-        """
-        self.predictor_trainer.frozen = True
-        if not gradients:
-            for agent in self.system.agents.values():
-                agent.learner.trainable = []
 
     # --- a step --------------------------------------------------------------------------------------------
 
@@ -221,13 +205,3 @@ class Engine:
                 if members is None or bool(members.any()):
                     steps.append((agent.learner, gradients, members if agent.stacked else None))
         step_all(steps, step)
-
-    def synchronize(self) -> None:
-        """Wait for the device: see `DivergenceCheck.synchronize`."""
-        if self.predictor_trainer.outliers is not None:
-            self.predictor_trainer.outliers.note()
-        self.divergence.synchronize()
-
-    def restore_statistics(self) -> None:
-        """Put all running statistics back to what they were before the step."""
-        self.divergence.statistics.restore()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from antiphon.agents.learner import Learner
-from antiphon.engine.heart.agent import AGE, Agent, Goal
+from antiphon.engine.heart.agent import Agent, Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Schedule
 from antiphon.engine.heart.message import EpisodeEnds, LearningGroup
@@ -135,16 +135,3 @@ class System:
     def goals(self) -> dict[str, Goal]:
         """Return the objectives of the agents that have one, by agent."""
         return {name: agent.goal for name, agent in self.agents.items() if agent.goal is not None}
-
-    def signals(self) -> set[str]:
-        """Return the names of all signals that are read."""
-        names = {name for goal in self.goals().values() for name in goal.signals}
-        for agent in self.agents.values():
-            names.update(name for name in (*agent.inputs.observes, *agent.inputs.critic) if name != AGE)
-        for channel in self.channels.values():
-            names.update(spec.name for spec in channel.input.context)
-            if channel.gradient.predictor is not None:
-                names.update(spec.name for spec in channel.gradient.context)
-                if channel.gradient.target is not None:
-                    names.add(channel.gradient.target)
-        return names

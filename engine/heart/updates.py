@@ -39,13 +39,6 @@ class Losses:
         count = self.count[places] if isinstance(self.count, Tensor) else self.count
         return Losses(self.loss[places], self.score[places], count)
 
-    def without(self, members: Tensor) -> Losses:
-        """Those of a stack as if `members`, [N] bool, had had no target."""
-        members = members.to(self.loss.device)
-        count = torch.as_tensor(self.count, device=members.device).expand(len(members))
-        places = members.nonzero().view(-1)
-        return Losses(*(t.index_fill(0, places, 0) for t in (self.loss, self.score, count)))
-
 
 @dataclass(slots=True)
 class WindowLoss:

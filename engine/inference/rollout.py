@@ -19,7 +19,7 @@ from torch import Tensor
 from antiphon.agents.learner import Learner
 from antiphon.agents.network import OBJECTIVE, Tensors
 from antiphon.comms.links import Link
-from antiphon.engine.environment import EnvironmentRunner
+from antiphon.engine.environment import EnvironmentRunner, signals_read
 from antiphon.engine.features.held_messages import HeldMessages
 from antiphon.engine.heart.agent import Goal
 from antiphon.engine.heart.channel import Channel, SyntheticGradient, SyntheticInput
@@ -302,7 +302,7 @@ class EnvironmentRollout:
     ) -> None:
         self.rollout = Rollout(system, env.num_envs, links, seed, deliver, sampled=sampled)
         self.system = self.rollout.system
-        self.world = EnvironmentRunner(env, self.system.signals().union(signals), seed)
+        self.world = EnvironmentRunner(env, signals_read(self.system).union(signals), seed)
         self.scores = {name: Score() for name in with_targets(system)}
         self._evaluator = objectives_of(self.system)
         self._filled = filled(system)

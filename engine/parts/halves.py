@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import replace
 
-from antiphon.engine.heart.agent import AGE, Agent
+from antiphon.engine.environment import signals_of, signals_read
 from antiphon.engine.heart.clock import Schedule
 from antiphon.engine.heart.system import System
 from antiphon.engine.parts.placement import Placement
@@ -85,7 +85,7 @@ def travelling_signals(whole: System, cut: Iterable[str], free: bool) -> dict[st
         free: Whether parts do not wait.
     """
     if not free:
-        names = tuple(sorted(whole.signals()))
+        names = tuple(sorted(signals_read(whole)))
         return {name: names for name in cut if whole.agents[whole.channels[name].sender].align is not None}
     import networkx as nx
 
@@ -99,23 +99,9 @@ def travelling_signals(whole: System, cut: Iterable[str], free: bool) -> dict[st
         wanted = {spec.name for spec in channel.input.context}
         if receiver.align == name:
             for reader in (receiver.name, *nx.descendants(readers, receiver.name)):
-                wanted |= _needs(whole.agents[reader])
+                wanted |= signals_of(whole.agents[reader])
         elif sender.align is None:
             continue  # the receiver has the signals of the steps at which it is sent to
         if wanted:
             found[name] = tuple(sorted(wanted))
     return found
-
-
-def _needs(agent: Agent) -> set[str]:
-    """The names of the signals that an agent itself reads, learns from, or has its predictors conditioned on."""
-    own = {name for name in (*agent.inputs.observes, *agent.inputs.critic) if name != AGE}
-    if agent.goal is not None:
-        own.update(agent.goal.signals)
-    for channel in agent.outgoing:
-        own.update(spec.name for spec in channel.input.context)
-        if channel.gradient.predictor is not None:
-            own.update(spec.name for spec in channel.gradient.context)
-            if channel.gradient.target is not None:
-                own.add(channel.gradient.target)
-    return own

@@ -15,7 +15,7 @@ import torch
 
 from antiphon.engine.backends import StackedBackend
 from antiphon.engine.build.builder import build, chosen_device, without_weights
-from antiphon.engine.environment import EnvironmentRunner, environment_state, make_environment
+from antiphon.engine.environment import EnvironmentRunner, environment_state, make_environment, signals_read
 from antiphon.engine.heart.system import System
 from antiphon.engine.metrics.figures import Row
 from antiphon.engine.metrics.report import AgentReport, MeanAccumulator, RowSteps
@@ -101,7 +101,7 @@ class Part:
             Boundary(*cut, lookahead_of(whole, placement)) if free is None else FreeBoundary(*cut, free)
         )
         self.neighbours, self.lookahead = self.boundary.neighbours, self.boundary.lookahead
-        self.world = EnvironmentRunner(self._env, whole.signals(), seed)
+        self.world = EnvironmentRunner(self._env, signals_read(whole), seed)
         part.next_episode(0, self._env.episode_length)
         self.train_means = MeanAccumulator(part)
         self.learned = AgentReport.empty(self.backend.stacked)

@@ -14,6 +14,7 @@ from math import prod
 import torch
 
 from antiphon.comms.label_gradients import LensGradient
+from antiphon.engine.environment import signals_read
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
 from antiphon.engine.parts.graph_partition import WeightedGraph, partition_graph
@@ -299,7 +300,7 @@ def message_bytes(system: System, channel: Channel) -> float:
     if link.in_levels:
         size = system.dtype.itemsize + channel.size * (1 if (link.bits or 0) <= 8 else 2)
     if system.agents[channel.sender].align is not None:
-        signals = [system.description.all_signals[name] for name in system.signals()]
+        signals = [system.description.all_signals[name] for name in signals_read(system)]
         size += sum(
             prod(signal.shape) * (system.dtype if signal.classes is None else torch.int64).itemsize
             for signal in signals

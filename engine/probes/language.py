@@ -29,7 +29,7 @@ from antiphon.agents.objectives import Classification
 from antiphon.agents.policies import PolicyObjective
 from antiphon.comms.symbols import SymbolSampler
 from antiphon.engine.base_simulation import BaseSimulation
-from antiphon.engine.environment import make_environment
+from antiphon.engine.environment import make_environment, signals_read
 from antiphon.engine.heart.agent import AGE
 from antiphon.engine.heart.message import StepSignals, Tick
 from antiphon.engine.heart.system import System
@@ -243,7 +243,7 @@ def language(
     )
     labels = [name for name, one in signals.items() if one.classes is not None and not one.shape]
     samples = {name: _Sample() for name in names}
-    for rollout, ticks in _ticks(simulation, split, examples, {*system.signals(), *labels}):
+    for rollout, ticks in _ticks(simulation, split, examples, {*signals_read(system), *labels}):
         for tick in ticks:
             for channel in rollout.system.agents[tick.agent].outgoing:
                 if channel.name in samples and channel.name in tick.sampled:

@@ -242,7 +242,7 @@ def rollouts_ahead(
     with simulation.fork(stacked=False) as twin, simulation.fork(stacked=False) as bench:
         system = twin._system
         assert isinstance(twin.backend, StackedBackend)
-        twin.backend.freeze(gradients=False)
+        twin.backend.freeze()
         while names := [name for name, own in samples.items() if not own.complete()]:
             due = [name for name in names if system.channels[name].ledger.sender.due(twin.now)]
             if due:

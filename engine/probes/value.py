@@ -187,7 +187,7 @@ def value(
         simulation.fork(stacked=False) as bench,
     ):
         assert isinstance(start.backend, StackedBackend)
-        start.backend.freeze(gradients=False)
+        start.backend.freeze()
         forks = _Forks(fork, bench, fork._system, _rates(simulation, horizon), horizon)
         for _ in range(repeats):
             state = copy_tree(start._state_dict())

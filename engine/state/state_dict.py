@@ -222,4 +222,9 @@ def _load_window(
         return from_tree(Tick, tree, signals, reads=[read(one) for one in tree["reads"]], memory=memory)
 
     window.calls = [[tick(tree) for tree in call] for call in saved["calls"]]
+    made = {(tick.agent, tick.step): tick for tick in window.ticks()}
+    for name, message in sent:  # a replay sends the same samples again
+        channel = system.channels[name]
+        if channel.sampler is not None:
+            made[channel.sender, message.stamp].sampled[name] = message.sent
     return window

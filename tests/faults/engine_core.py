@@ -155,8 +155,8 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "held-what-was-held-before-is-the-due-message",
         "engine/features/held_messages.py",
-        "            self.prior, self.prior_stamp = self.value, self.stamp\n            self._hold(due)",
-        "            self._hold(due)\n            self.prior, self.prior_stamp = self.value, self.stamp",
+        "            self.prior, self.prior_stamp = self.value, self.stamp\n            self._hold(ledger, due)",
+        "            self._hold(ledger, due)\n            self.prior, self.prior_stamp = self.value, self.stamp",
         "tests/contracts/test_contracts.py::test_documents[inputs-reference]",
     ),
     Fault(
@@ -294,9 +294,9 @@ CORE: tuple[Fault, ...] = (
     ),
     Fault(
         "updates-losses-of-members-without-a-target-stay",
-        "engine/heart/updates.py",
-        "return Losses(*(t.index_fill(0, places, 0) for t in (self.loss, self.score, count)))",
-        "return Losses(self.loss, self.score, count)",
+        "engine/features/divergence.py",
+        "return Losses(*(t.index_fill(0, places, 0) for t in (losses.loss, losses.score, count)))",
+        "return Losses(losses.loss, losses.score, count)",
         "tests/contracts/test_contracts.py::test_documents[bound-reference]",
     ),
     Fault(
