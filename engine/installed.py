@@ -45,7 +45,7 @@ def install(engine: Engine, base: System, *, native: bool = False) -> None:
     if any(group.late for group in system.groups):
         from antiphon.engine.features.late_windows import LateWindows
 
-        engine.late = LateWindows(system, engine.forward_pass, engine.backward_pass)
+        engine.late = LateWindows(system, engine.forward_pass)
     if any(channel.traced for channel in system.channels.values()):
         from antiphon.engine.features.lambda_returns import LambdaReturns
 

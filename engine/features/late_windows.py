@@ -5,9 +5,10 @@ A window that waits keeps its ticks, without their graph, and is learned from wi
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.forward import ForwardPass
-from antiphon.engine.heart.learn import BackwardPass
 from antiphon.engine.heart.message import LearningGroup, Message, Window
 from antiphon.engine.heart.system import System
 from antiphon.engine.heart.updates import EndedWindows
@@ -21,12 +22,12 @@ class LateWindows:
     Args:
         system: Channels and groups.
         forward_pass: Replays windows.
-        backward_pass: Knows what a probe puts in the place of a gradient.
     """
 
-    def __init__(self, system: System, forward_pass: ForwardPass, backward_pass: BackwardPass) -> None:
-        self.system = system
-        self.forward_pass, self.backward_pass = forward_pass, backward_pass
+    def __init__(self, system: System, forward_pass: ForwardPass) -> None:
+        self.system, self.forward_pass = system, forward_pass
+        self.not_awaited: Callable[[Channel, Message], bool] | None = None
+        """Hook on delayed messages: those for which a probe puts another credit in place of what comes back."""
 
     def sort(self, group: LearningGroup, newest: Window, step: int) -> tuple[EndedWindows, EndedWindows]:
         """Return the windows of a late group to learn from, and those with nothing to learn; others wait with the group.
@@ -77,8 +78,7 @@ class LateWindows:
 
     def _has_returned(self, channel: Channel, message: Message, step: int) -> bool:
         """Whether nothing more is waited for that a message's receiver would return."""
-        steering = self.backward_pass.steering
-        if steering is not None and steering.applies(channel, message):
+        if self.not_awaited is not None and self.not_awaited(channel, message):
             return True
         if channel.coupling != "delayed" or message.unread:
             return True

@@ -7,6 +7,8 @@ had a target, and what the window passed on.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor
 
@@ -34,6 +36,14 @@ class Reach:
             if any(system.agents[name].stacked for name in group.members)
         }
         """The agents of the groups in which any is stacked."""
+        self.places = {
+            name: tuple(
+                None if index is None else index.cpu()
+                for index in (channel.places.sender_index, channel.places.receiver_index)
+            )
+            for name, channel in system.channels.items()
+        }
+        """By channel: the places of its members' senders and receivers, on the host."""
 
     def stepping_members(self, update: Update) -> dict[str, Members]:
         """Return the members of agents that learn from an update, and that its signal reaches; absent, None: all."""
@@ -56,15 +66,14 @@ class Reach:
             silent = sent[name, stamp].no_injection
             if channel.gradient.disabled is None and not isinstance(silent, Tensor):
                 return None
-        return _Window(self.system, update).of(agent)
+        return _Window(self.system, update, self.places).of(agent)
 
 
 class _Window:
     """A window read backwards: the signals are followed from its end to its start."""
 
-    def __init__(self, system: System, update: Update) -> None:
-        self.system = system
-        self.update = update
+    def __init__(self, system: System, update: Update, places: Mapping[str, Sequence[Tensor | None]]) -> None:
+        self.system, self.update, self.places = system, update, places
         self.by_tick: dict[tuple[str, int], Tensor] = {}
         """By agent and step: the members reached, [N] bool."""
         self.sent = {(name, message.stamp): message for name, message in update.window.sent}
@@ -108,12 +117,12 @@ class _Window:
         """Note that a channel's senders are reached: through their receivers, or (None) by an injection."""
         channel = self.system.channels[name]
         key = channel.sender, stamp
+        senders, ends = self.places[name]
         count = len(self.system.agents[channel.sender].members)
         found = self.by_tick.setdefault(key, torch.zeros(count, dtype=torch.bool))
         members = torch.ones(len(channel.members), dtype=torch.bool)
         if receivers is not None:
-            places = channel.places.receiver_places
-            members = receivers if places is None else receivers[places]
+            members = receivers if ends is None else receivers[ends]
             if isinstance(available, Tensor):
                 members = members & channel.members_in(available)
         else:  # nothing is injected where no injection is due, or the predictor is disabled
@@ -122,5 +131,4 @@ class _Window:
                 members = channel.members_in(torch.logical_not(silent))
             if channel.gradient.disabled is not None:
                 members = members & torch.logical_not(channel.gradient.disabled)
-        places = channel.places.sender_places
-        found[members if places is None else places[members]] = True
+        found[members if senders is None else senders[members]] = True

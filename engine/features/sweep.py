@@ -50,16 +50,14 @@ class SweepOrder:
             if group in self.groups and group.windows.ending(step) is not None
         }
 
-    def ticked(self, step: int, *, keep: bool) -> Callable[[Call], None] | None:
-        """Return what is done after each call of a step; None: nothing, as a probe replaces learning signals.
+    def ticked(self, step: int, *, keep: bool) -> Callable[[Call], None]:
+        """Return what is done after each call of a step.
 
         Args:
             step: The step.
             keep: See `Engine.tick`.
         """
         self.backward_pass.differentiated, self.predictor_trainer.differentiated = {}, {}
-        if self.backward_pass.steering is not None:
-            return None
         complete = self.complete(step)
 
         def ticked(call: Call) -> None:

@@ -109,14 +109,6 @@ class Places:
     """Members of the sending stack."""
     family: SenderRows | None = None
     """Of a channel stack that is one of several pieces of a whole: what they read of their sender's port together."""
-    sender_places: Tensor | None = field(init=False)
-    """`sender_index` on the host, whatever the device."""
-    receiver_places: Tensor | None = field(init=False)
-    """The same for `receiver_index`."""
-
-    def __post_init__(self) -> None:
-        self.sender_places = None if self.sender_index is None else self.sender_index.cpu()
-        self.receiver_places = None if self.receiver_index is None else self.receiver_index.cpu()
 
 
 @dataclass(slots=True, eq=False)

@@ -14,7 +14,7 @@ gradients of parameters wait for the update, those of received messages are book
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,7 +35,7 @@ from antiphon.nets.per_member import nonzero, scaled
 if TYPE_CHECKING:
     from antiphon.engine.policies.trajectories import PolicyEvaluator
 
-__all__ = ["BackwardPass", "ObjectiveEvaluator", "Steering"]
+__all__ = ["BackwardPass", "ObjectiveEvaluator"]
 
 
 class TickLoss(NamedTuple):
@@ -122,16 +122,6 @@ class ObjectiveEvaluator:
         return TickLoss(losses, score, present)
 
 
-class Steering(Protocol):
-    """Replaces the learning signal of some messages: what a probe measures with."""
-
-    def applies(self, channel: Channel, message: Message) -> bool:
-        """Whether the signal of a message is replaced."""
-
-    def signal(self, channel: Channel, message: Message) -> Tensor | None:
-        """The signal in its place, [rows, size] per sample; None: nothing."""
-
-
 class BackwardPass:
     """Builds the backward requests of windows and books their results.
 
@@ -147,8 +137,8 @@ class BackwardPass:
         self.system, self.agents = system, system.agents
         self.evaluator = evaluator
         self.predictor_trainer = predictor_trainer
-        self.steering: Steering | None = None
-        """Hook on credit: what a probe puts in its place."""
+        self.credit: Callable[[Channel, Message], Tensor | None] = self.own_credit
+        """Hook on the credit of a message: a probe may put another one in its place."""
         self.mixing: Callable[[Channel, Message], Tensor | None] | None = None
         """Hook on credit: a prediction with what has just come back."""
         self.differentiated: dict[Window, Update] = {}
@@ -226,7 +216,7 @@ class BackwardPass:
             name, participates = channel.name, update.learning[channel.sender]
             live = update.window.live.get((name, message.stamp))
             given_up = live is None or participates is False or name in update.window.given_up
-            credit = None if given_up else self._credit(channel, message)
+            credit = None if given_up else self.credit(channel, message)
             if live is None or credit is None:
                 continue
             rows = mask_and(channel.of_sender(participates), mask_not(message.no_injection))
@@ -245,14 +235,8 @@ class BackwardPass:
             injections.extend(root(update))
         return injections
 
-    def _credit(self, channel: Channel, message: Message) -> Tensor | None:
-        """The credit of a message or what steering replaces it by, [rows, size] per sample; None: nothing."""
-        if self.steering is not None and self.steering.applies(channel, message):
-            return self.steering.signal(channel, message)
-        return self.credit(channel, message)
-
-    def credit(self, channel: Channel, message: Message) -> Tensor | None:
-        """The credit of a message, [rows, size] per sample before `scale`; None: nothing."""
+    def own_credit(self, channel: Channel, message: Message) -> Tensor | None:
+        """The credit of a message by the coupling of its channel, [rows, size] per sample before `scale`; None: nothing."""
         if channel.coupling == "delayed":
             return message.gradient if message.complete else None
         if not channel.injects:

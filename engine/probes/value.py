@@ -371,7 +371,9 @@ class ZeroGradient(StackedBackend):
         self._plain = system
         self.names = frozenset(names)
         self.start = start
-        self.backward_pass.steering = self
+        self.backward_pass.credit, self.sweep = self._credit, None
+        if self.late is not None:
+            self.late.not_awaited = self.applies
 
     def per_agent(self) -> System:
         """The system as it was declared."""
@@ -380,6 +382,10 @@ class ZeroGradient(StackedBackend):
     def applies(self, channel: Channel, message: Message) -> bool:
         """Whether a message is one of a steered channel."""
         return channel.name in self.names and message.stamp >= self.start
+
+    def _credit(self, channel: Channel, message: Message) -> Tensor | None:
+        own = self.signal if self.applies(channel, message) else self.backward_pass.own_credit
+        return own(channel, message)
 
     def signal(self, channel: Channel, message: Message) -> Tensor | None:
         """No signal."""
