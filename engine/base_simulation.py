@@ -152,7 +152,7 @@ class BaseSimulation:
     @property
     def events(self) -> list[tuple[int, str]]:
         """Events as (step, one line): the first clipping and the quarantine of an agent or channel, and changes by `set`."""
-        return self._system.divergence.events
+        return self._system.on_divergence.events
 
     @property
     def signals(self) -> dict[str, Tensor]:
@@ -568,7 +568,7 @@ def _continue_as(
     if isinstance(backend, Replica):
         backend.take_values(system)
         simulation.scenario = scenario
-        simulation._system.divergence.events += events
+        simulation._system.on_divergence.events += events
         return
     state = checkpoint.copy_tree(with_optimisers_of(system, simulation.backend.state_dict()))
     state["quarantine"]["events"] += map(list, events)

@@ -25,7 +25,7 @@ def install(engine: Engine, base: System, *, native: bool = False) -> None:
         native: Whether the native kernel computes the stacks that it can.
     """
     system = engine.system
-    engine.divergence = DivergenceCheck(system.divergence, system.agents, system.channels, base.groups)
+    engine.divergence = DivergenceCheck(system.on_divergence, system.agents, system.channels, base.groups)
     install_forward(engine.forward_pass)
     _install_objectives(engine.evaluator)
     _install_predictors(engine.predictor_trainer)
@@ -101,7 +101,7 @@ def check_later(engine: Engine) -> None:
     Where members that diverge are quarantined, a bound is asked for, or a replica stops while others continue, every step is
     checked at once.
     """
-    divergence = engine.system.divergence
+    divergence = engine.system.on_divergence
     if divergence.quarantine or divergence.bound is not None or engine.system.replicas > 1:
         return
     from antiphon.engine.capture.guard import Guard

@@ -114,14 +114,14 @@ class Union:
         clocks = {name: agent.clock for name, agent in agents.items()}
         each: list[dict[str, Agent | Channel]] = [{**system.agents, **system.channels} for system in systems]
         numbers = {name: tuple(values_of(parts[name]) for parts in each) for name in each[0]}
-        self.divergence = ReplicaDivergence([system.divergence for system in systems])
+        self.divergence = ReplicaDivergence([system.on_divergence for system in systems])
         self.system = replace(
             systems[0],
             agents=agents,
             channels=channels,
             groups=groups,
             schedule=Schedule(clocks, waves),
-            divergence=self.divergence,
+            on_divergence=self.divergence,
             episode=None,
             replicas=len(systems),
             replica_of={name: replica_of(name) for name in agents},

@@ -58,7 +58,7 @@ def reasons_alone(system: System) -> dict[str, str]:
         for agent in system.agents.values()
         if agent.memory is not None and agent.memory.traced
     }
-    quarantine = system.divergence.quarantine
+    quarantine = system.on_divergence.quarantine
 
     def reason(agent: Agent) -> str | None:
         group = system.group_of[agent.name]

@@ -42,7 +42,7 @@ def obstacle_of(system: System) -> str | None:
 
 
 def _obstacles(system: System) -> Iterator[str]:
-    policy, env = system.divergence, system.description
+    policy, env = system.on_divergence, system.description
     if system.episode is not None or (env.episode_steps is None and not env.endless):
         yield "the lengths of its episodes differ"
     if policy.quarantine:

@@ -148,7 +148,7 @@ class LoopState:
         ]
         for owner, buffers in zip(self._owners, stamps["buffers"], strict=True):
             owner.buffers = dict(buffers)
-        quarantine = {**stamps["messages"]["quarantine"], "events": system.divergence.events}
+        quarantine = {**stamps["messages"]["quarantine"], "events": system.on_divergence.events}
         load_messages(system, {**stamps["messages"], "quarantine": quarantine, "signals": all_signals})
         if self._guard is not None:
             self._guard.load_values(stamps["guard"])

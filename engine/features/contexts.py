@@ -127,7 +127,7 @@ class States:
             return
         state = constant(tick.ports[STATE])
         void = agent.disabled_rows
-        if self.system.divergence.quarantine and agent.memory is not None:
+        if self.system.on_divergence.quarantine and agent.memory is not None:
             void = mask_or(void, agent.memory.not_finite(state))
         state = mask_fill_zero(mask_not(void), state)  # what is void is so for predictors too
         kept = agent.clock.latest(tick.step - agent.looked_back)

@@ -70,7 +70,7 @@ class HeldMessages:
             available,
             due,
             counted=self.stamp == stamp_number(due.stamp),
-            somewhere=self._arrives(ledger, due),
+            counted_anywhere=self._arrives(ledger, due),
             step_signals=self._signals(due, available) if ledger.aligned else None,
         )
 

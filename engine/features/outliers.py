@@ -60,4 +60,4 @@ class ClippedReturns:
             "it is clipped, and so are later ones"
         )
         for step, channel in sorted(found, key=lambda one: one[0]):
-            self.system.divergence.note(Report(step, text, (channel.sender,), channel.name))
+            self.system.on_divergence.note(Report(step, text, (channel.sender,), channel.name))

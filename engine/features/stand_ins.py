@@ -109,7 +109,7 @@ def _filled(read: Read, message: Message, prediction: Tensor, missing: RowMask) 
         mask_or(read.available, missing),
         message,
         counted=mask_or(read.counted, missing),
-        somewhere=read.somewhere or None,
+        counted_anywhere=read.counted_anywhere or None,
         predicted=missing,
         step_signals=signals,
     )

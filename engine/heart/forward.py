@@ -222,7 +222,7 @@ class ForwardPass:
     def _known(self, channel: Channel, agent: Agent, live: Tensor, step: int) -> dict[str, Any]:
         """Fields of a message that differ from their defaults; what would poison its readers is void (under quarantine only)."""
         void = channel.of_sender(agent.disabled_rows)
-        if self.system.divergence.quarantine:
+        if self.system.on_divergence.quarantine:
             void = mask_or(void, channel.not_finite(live))
         known: dict[str, Any] = {} if void is False else {"void": void}
         if self.states is not None and channel.gradient.ends:

@@ -209,16 +209,16 @@ class Ledger:
     def restrict(read: Read, rows: RowMask) -> None:
         """Let a read count in `rows` only."""
         read.counted = mask_and(read.counted, rows)
-        read.somewhere = None
+        read.counted_anywhere = None
 
     @staticmethod
     def book(read: Read, gradient: Tensor | None) -> None:
         """Add what a read returns, [rows, size] per sample (None: the loss does not depend on it)."""
         message = read.message
         assert message is not None
-        known = read.counted if isinstance(read.counted, bool) else read.somewhere
-        before = False if message.counted is False else message.somewhere
-        message.somewhere = True if known or before else None if known is None else before
+        known = read.counted if isinstance(read.counted, bool) else read.counted_anywhere
+        before = False if message.counted is False else message.counted_anywhere
+        message.counted_anywhere = True if known or before else None if known is None else before
         message.counted = mask_or(message.counted, read.counted)
         if gradient is not None:
             gradient = mask_fill_zero(read.counted, gradient)
@@ -259,8 +259,9 @@ class Ledger:
             del self.messages[message.stamp]
             return
         if isinstance(message.counted, Tensor):
-            somewhere = bool(message.counted.any()) if message.somewhere is None else message.somewhere
-            message.counted = message.counted if somewhere else False
+            anywhere = message.counted_anywhere
+            if not (bool(message.counted.any()) if anywhere is None else anywhere):
+                message.counted = False
         if message.counted is not False and self.wants_gradient:
             if message.gradient is None:
                 message.gradient = torch.zeros_like(message.sent)
@@ -300,7 +301,7 @@ class Ledger:
             complete = replace(message, counted=last, gradient=torch.zeros_like(message.sent))
             self.completed.setdefault(step + self.back, []).append(complete)
         else:
-            message.counted, message.somewhere = mask_or(message.counted, last), None
+            message.counted, message.counted_anywhere = mask_or(message.counted, last), None
 
     @staticmethod
     def release(message: Message) -> None:

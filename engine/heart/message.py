@@ -119,7 +119,7 @@ class Message:
     """Where its episode ended before it could be used: there nothing is injected either."""
     counted: RowMask = field(default=False, metadata=ROWS)
     """Where a use counted."""
-    somewhere: bool | None = None
+    counted_anywhere: bool | None = None
     """Whether `counted`, as a tensor, holds anywhere, as far as the host knows without a look at it."""
     gradient: Tensor | None = field(default=None, metadata=ROWS)
     """[rows, size], per sample, summed over the counted uses."""
@@ -147,8 +147,12 @@ class Message:
 class Read:
     """What a tick reads over a channel: a message, what stands in for it, or nothing.
 
-    How it is differentiated is decided as the tick begins (`ForwardPass.follow`): as a leaf, whose gradient goes back for
-    `message`; with the graph of the message of `stamp`, made in the same window; or, with neither, as a constant.
+    The ledger hands out what has arrived. How it is differentiated is decided as the tick begins (`ForwardPass.follow`):
+
+        a leaf        `value` and `message`: what the window's losses give for it is booked for the message
+        with graph    `stamp`: the message was made in the same window, and is passed on as it is
+        a constant    `value` alone: nothing goes back
+        nothing       none of these: zeros
     """
 
     channel: str = field(metadata=PLAIN)
@@ -160,7 +164,7 @@ class Read:
     """The message that is due, if one was sent."""
     counted: RowMask = field(default=False, metadata=ROWS)
     """Where it is the due message itself, or what stands in for it, and valid."""
-    somewhere: bool | None = None
+    counted_anywhere: bool | None = None
     """Whether `counted`, as a tensor, holds anywhere, as far as the host knows without a look at it."""
     predicted: RowMask = False
     """Where a synthetic input stands in for it."""

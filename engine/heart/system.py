@@ -42,7 +42,7 @@ class System:
         batch: B, the number of environments.
         dtype: Of all floats.
         device: Where everything lives.
-        divergence: What follows numbers that are not finite.
+        on_divergence: What follows numbers that are not finite.
         episode: The windows of those that learn once an episode, where its length varies.
         replicas: How many copies of the environment there are, each with its own B lanes: one for every seed.
         replica_of: The replica of an agent; the first, unless given.
@@ -60,7 +60,7 @@ class System:
     batch: int
     dtype: torch.dtype
     device: torch.device
-    divergence: Divergence
+    on_divergence: Divergence
     episode: EpisodeWindows | None = None
     replicas: int = 1
     replica_of: dict[str, int] = field(default_factory=dict)

@@ -245,7 +245,7 @@ def of_agents(system: System, learned: StepReport) -> Iterator[Measured]:
                 yield Measured(agent.names, "gradient_norm", _norms(found, agent), present)
     for agent in system.agents.values():
         yield Measured(agent.names, "updates", agent.learner.counts())
-        if system.divergence.quarantine:
+        if system.on_divergence.quarantine:
             disabled = torch.zeros(len(agent.names)) if agent.disabled is None else agent.disabled
             yield Measured(agent.names, "silenced", disabled.tolist())
         if parameters := list(agent.learner.parameters.values()):

@@ -129,7 +129,9 @@ def _examples(state: State, channel: Channel, messages: list[Message], step: int
             ledger.replace_gradient(message, channel.gradient.outliers.clip(message.gradient))
             if channel.gradient.outliers.clip_count and not before:
                 line = f"channel {channel.name}: the norm of a returned gradient is more than ten times the median; "
-                state.system.divergence.events.append((step, line + "it is clipped, and so are later ones"))
+                state.system.on_divergence.events.append(
+                    (step, line + "it is clipped, and so are later ones")
+                )
         example = example_of(state, channel, message, answered=True)
         acted = not channel.gradient.needs_actions or any(a.valid.any() for a in message.actions)
         if example is None or not acted:

@@ -81,7 +81,7 @@ class State:
         owners = [agent.learner for agent in self.agents.values()]
         models = [model for channel in self.channels.values() for model in channel.models]
         self.optimizers: dict[object, Optimizer] = {one: Optimizer(one) for one in (*owners, *models)}
-        self.quarantine, self.bound = system.divergence.quarantine, system.divergence.bound
+        self.quarantine, self.bound = system.on_divergence.quarantine, system.on_divergence.bound
 
     def participates(self, agent: str, window: int) -> bool:
         """Return whether an agent learns from a window: drawn with its probability (rule 7); never once disabled (32)."""
@@ -146,4 +146,4 @@ class State:
         """Note what is put into quarantine; DivergenceError where the scenario has none."""
         if not self.quarantine:
             raise DivergenceError(line)
-        self.system.divergence.events.append((step, line))
+        self.system.on_divergence.events.append((step, line))

@@ -118,7 +118,7 @@ def messages(system: System) -> Tree:
             "agents": _among((agent.names, agent.disabled) for agent in agents),
             "gradients": _among((c.names, c.gradient.disabled) for c in channels.values()),
             "inputs": _among((c.names, c.input.disabled) for c in channels.values()),
-            "events": [list(event) for event in system.divergence.events],
+            "events": [list(event) for event in system.on_divergence.events],
         },
         "ledgers": ledgers,
         "groups": [to_tree(group, number) for group in system.groups],
@@ -147,7 +147,7 @@ def load_messages(system: System, state: Mapping[str, Any]) -> None:
     for name, agent in system.agents.items():
         agent.action = state["actions"].get(name)
         agent.disabled = _members(agent.names, agents)
-    system.divergence.events = [(step, line) for step, line in quarantine["events"]]
+    system.on_divergence.events = [(step, line) for step, line in quarantine["events"]]
     for group, saved in zip(system.groups, state["groups"], strict=True):
         group.window = _load_window(saved["window"], system, signals, known)
         group.pending = [_load_window(window, system, signals, known) for window in saved["pending"]]

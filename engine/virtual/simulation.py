@@ -223,7 +223,7 @@ class VirtualSimulation(Simulation):
     @property
     def events(self) -> list[tuple[int, str]]:
         """What was clipped in any part, by the part's own steps: (step, one line)."""
-        found = [event for part in self._parts for event in part.backend.per_agent().divergence.events]
+        found = [event for part in self._parts for event in part.backend.per_agent().on_divergence.events]
         return sorted(dict.fromkeys(found), key=lambda event: event[0])
 
     def step(self) -> StepInfo:
