@@ -251,7 +251,7 @@ class Outliers:
         """
         lengths = gradients.norm(dim=1).view(len(self.batches), -1)
         middle = _lower_median(lengths).double()
-        sound = (middle > 0) & (middle < math.inf)
+        sound = middle < math.inf
         known = torch.where(self.batches > 0, self.median, middle)
         limit = _FACTOR * known
         reach = limit.to(lengths.dtype).unsqueeze(1)
@@ -260,8 +260,7 @@ class Outliers:
         self.median = torch.where(sound, updated, self.median)
         self.batches = self.batches + sound
         self.clip_count = self.clip_count + over.sum(1)
-        short = (lengths.maximum(reach).reciprocal() * reach).view(-1, 1)
-        return torch.where(over.view(-1, 1), gradients * short, gradients)
+        return gradients * torch.where(over, lengths.reciprocal() * reach, 1.0).view(-1, 1)
 
     def values(self) -> list[Tensor]:
         """Return the state, without a copy of a tensor."""
