@@ -163,7 +163,7 @@ class StackedBackend(Engine):
 
     def freeze(self) -> None:
         """From now on nothing moves but running statistics: what a probe measures on."""
-        self.predictor_trainer.frozen = True
+        self.system.frozen = True
         for agent in self.system.agents.values():
             agent.learner.trainable = []
 

@@ -44,7 +44,7 @@ def signals_of(agent: Agent) -> set[str]:
         own.update(agent.goal.signals)
     for channel in agent.sends:
         own.update(spec.name for spec in channel.input.context)
-        if channel.gradient.predictor is not None:
+        if channel.gradient.model is not None:
             own.update(spec.name for spec in channel.gradient.context)
             if channel.gradient.target is not None:
                 own.add(channel.gradient.target)

@@ -181,7 +181,7 @@ class ChannelHandle:
     def synthetic_gradient(self) -> ModelHandle | None:
         """The predictor of the gradient that the receiver will return; None: the channel has none."""
         own = self._channel.gradient
-        return None if own.predictor is None else ModelHandle(own.predictor, quarantined=own.all_disabled)
+        return None if own.model is None else ModelHandle(own.model, quarantined=own.all_disabled)
 
     @property
     def synthetic_input(self) -> ModelHandle | None:

@@ -184,7 +184,7 @@ class _Builder:
         if self.dtype is not torch.float32:
             message = f"bf16 needs parameters in float32, not {str(self.dtype).removeprefix('torch.')}; leave it out"
             raise DocumentError(("training", "precision"), message)
-        models = [one for c in channels.values() for one in (c.gradient.predictor, c.input.model)]
+        models = [one for c in channels.values() for one in (c.gradient.model, c.input.model)]
         for trained in (*(agent.learner for agent in agents.values()), *models):
             if trained is not None:
                 trained.bf16 = True

@@ -142,7 +142,7 @@ class Wiring:
             slots_of(spec, self.scenario),
             spec.horizon,
             SyntheticGradient(
-                predictor=predictor,
+                model=predictor,
                 context=context,
                 ends=ends,
                 target=target,

@@ -103,7 +103,7 @@ def channels_alone(system: System) -> dict[str, str]:
     """By channel, why the predictors of some cannot be stacked; the others' can."""
     found: dict[str, str] = {}
     for name, channel in system.channels.items():
-        for model, what in ((channel.gradient.predictor, "gradient"), (channel.input.model, "input")):
+        for model, what in ((channel.gradient.model, "gradient"), (channel.input.model, "input")):
             reason = None if model is None else model.stackable()
             if reason is not None:
                 found.setdefault(name, f"its synthetic {what}: {reason}")
@@ -189,8 +189,8 @@ def channel_kind(system: System, channel: Channel) -> Hashable:
         _LEDGER(channel.ledger),
         channel.ledger.aligned,
         None
-        if channel.gradient.predictor is None
-        else (_PREDICTOR(channel.gradient.predictor), _model(channel.gradient.predictor)),
+        if channel.gradient.model is None
+        else (_PREDICTOR(channel.gradient.model), _model(channel.gradient.model)),
         None if channel.input.model is None else _model(channel.input.model),
     )
 
@@ -467,7 +467,7 @@ class _Channels:
             settings["name"] = name
             settings["zeros"] = first.zeros.new_zeros(()).expand(len(members) * batch, first.size)
             if first.sender in self.place:  # elsewhere a predictor is computed there, and so for an input
-                settings["gradient"].predictor = _stacked([c.gradient.predictor for c in members])
+                settings["gradient"].model = _stacked([c.gradient.model for c in members])
             if first.receiver in self.place:
                 settings["input"].model = _stacked([c.input.model for c in members])
             if first.sampler is not None:

@@ -31,9 +31,9 @@ def mixed_credit(predictor_trainer: PredictorTrainer, channel: Channel, message:
     credit = torch.lerp(credit, gradient, own.trace) if own.trace else credit
     returned = own.propagate and message.counted is not False
     example = predictor_trainer.example(channel, message) if returned else None
-    if example is not None and isinstance(own.predictor, DirectGradient):
+    if example is not None and isinstance(own.model, DirectGradient):
         example.delta = gradient
-        credit = credit + own.propagate * own.predictor.propagated(example)
+        credit = credit + own.propagate * own.model.propagated(example)
     return credit
 
 

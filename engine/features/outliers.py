@@ -38,7 +38,9 @@ class ClippedReturns:
         before = outliers.clip_count
         channel.ledger.replace_gradient(message, outliers.clip(message.gradient))
         counts = outliers.clip_count
-        if not self.notes_later and not bool(counts.any()):  # most never are, and a look on the CPU costs less
+        if not self.notes_later and not bool(
+            counts.any()
+        ):  # most never are, and a look on the CPU costs less
             return
         first = (before == 0) & (counts > 0)
         if not self.notes_later and not bool(first.any()):

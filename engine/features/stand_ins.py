@@ -73,13 +73,19 @@ class StandIns:
         prediction = channel.input.model.predict(context, channel.rows, training=self.training)
         return _filled(read, message, constant(prediction), missing)
 
-    def updates(self, *, frozen: bool = False) -> dict[str, PredictorUpdate]:
-        """Gather what each synthetic input learns from at this step, with the gradients of its parameters; nothing if frozen."""
+    def updates(self) -> dict[str, PredictorUpdate]:
+        """Gather what each synthetic input learns from at this step, with the gradients of its parameters."""
         found: dict[str, PredictorUpdate] = {}
         for name, channel in self.system.channels.items():
             examples, channel.input.examples = channel.input.examples, []
             model = channel.input.model
-            if frozen or model is None or model.frozen or not examples or channel.input.all_disabled:
+            if (
+                self.system.frozen
+                or model is None
+                or model.frozen
+                or not examples
+                or channel.input.all_disabled
+            ):
                 continue
             members, learned = members_of(examples), model.gradients(examples)
             found[name] = PredictorUpdate(examples, *learned, members=members, of_input=True)

@@ -129,7 +129,7 @@ def _obstacles(system: System, group: LearningGroup) -> Iterator[str]:
         for channel in agent.sends:
             if channel.mixes:
                 yield f"{channel.names[0]} mixes in what its receiver returns at the same step"
-            if channel.gradient.predictor is None:
+            if channel.gradient.model is None:
                 continue
             read = [spec.name for spec in channel.gradient.context]
             needed = read if channel.gradient.target is None else [*read, channel.gradient.target]

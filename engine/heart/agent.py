@@ -21,7 +21,7 @@ from antiphon.agents.policies import PolicyObjective
 from antiphon.comms.links import FanIn
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock
-from antiphon.engine.heart.rows import Members, Quarantine, Replicas, RowMask, mask_and, mask_not
+from antiphon.engine.heart.rows import Members, Quarantine, Replicas, RowMask, mask_and, mask_not, select_rows
 from antiphon.nets.per_member import PerMember
 
 if TYPE_CHECKING:
@@ -225,10 +225,7 @@ class Agent(Quarantine):
             ]
             in_order = each == list(range(len(values) // self.batch))
             self.inputs.order[names] = None if in_order else torch.tensor(each, device=values.device)
-        order = self.inputs.order[names]
-        if order is None:
-            return values
-        return values.view(-1, self.batch, *values.shape[1:]).index_select(0, order).flatten(0, 1)
+        return select_rows(values, self.inputs.order[names], self.batch)
 
     # --- ports and channels, once it is connected ------------------------------------------------------------
 

@@ -48,7 +48,7 @@ _ONE = Rate(base=1.0, horizon=1)
 class SyntheticGradient(Quarantine):
     """The synthetic gradient of a channel: what predicts it, from what, and how it is injected."""
 
-    predictor: Predictor | None = None
+    model: Predictor | None = None
     """Stacked for several channels; None: the channel has none."""
     context: tuple[ContextSpec, ...] = ()
     """Signals of the environment that it is conditioned on."""
@@ -161,7 +161,7 @@ class Channel:
     @property
     def models(self) -> list[Predictor | InputModel]:
         """Its synthetic gradient and synthetic input, as far as it has them."""
-        return [model for model in (self.gradient.predictor, self.input.model) if model is not None]
+        return [model for model in (self.gradient.model, self.input.model) if model is not None]
 
     def message_of(self, port: Tensor) -> Tensor:
         """What the channel carries of its sender's port: [rows, …] of the channel."""
@@ -226,14 +226,14 @@ class Channel:
     def injects(self) -> bool:
         """Whether its synthetic gradient is injected into its messages."""
         own = self.gradient
-        if own.predictor is None or not own.apply or not (nonzero(own.scale.base) or nonzero(own.discount)):
+        if own.model is None or not own.apply or not (nonzero(own.scale.base) or nonzero(own.discount)):
             return False
         return own.disabled is None or not own.all_disabled
 
     @property
     def needs_returned_loss(self) -> bool:
         """Whether its predictor learns from its receiver's losses."""
-        return self.gradient.predictor is not None and self.gradient.predictor.needs_loss
+        return self.gradient.model is not None and self.gradient.model.needs_loss
 
     @property
     def mixes(self) -> bool:
@@ -250,7 +250,7 @@ class Channel:
     def traced(self) -> bool:
         """Whether its predictor learns from returns over several windows."""
         own = self.gradient
-        return own.predictor is not None and own.trace > 0 and own.span > 1 and self.state
+        return own.model is not None and own.trace > 0 and own.span > 1 and self.state
 
     @property
     def state(self) -> bool:

@@ -123,12 +123,12 @@ class ForwardPass:
         if message is not None and passed_on and (channel.name, message.stamp) in window.live:
             return Read(channel.name, available=mask_not(message.void), stamp=message.stamp)
         # Over a locked channel it was made in an earlier window, where its credit is lost.
-        constant_only = channel.coupling == "locked" or tick.participates is False
-        if isinstance(tick.participates, Tensor) and not constant_only:
-            channel.ledger.restrict(read, channel.of_receiver(tick.participates))
-        if constant_only or message is None or read.value is None or read.counted is False:
-            return Read(channel.name, read.value, read.available)
-        return channel.ledger.leaf(read, tick.step, window)
+        if channel.coupling != "locked" and tick.participates is not False:
+            if isinstance(tick.participates, Tensor):
+                channel.ledger.restrict(read, channel.of_receiver(tick.participates))
+            if message is not None and read.value is not None and read.counted is not False:
+                return channel.ledger.leaf(read, tick.step, window)
+        return Read(channel.name, read.value, read.available)
 
     def send(
         self, channel: Channel, step: int, live: Tensor, step_signals: StepSignals, **known: Any
@@ -202,8 +202,16 @@ class ForwardPass:
             self.states.note(agent, tick)
         for channel in self._put_live(agent, tick, window):
             live = window.live[channel.name, tick.step]
-            known = self._known(channel, agent, live, tick.step)
-            message = self.send(channel, tick.step, live, tick.step_signals, **known)
+            void = channel.of_sender(agent.disabled_rows)
+            if (
+                self.system.on_divergence.quarantine
+            ):  # what would poison its readers is looked for under quarantine only
+                void = mask_or(void, channel.not_finite(live))
+            states = None
+            if self.states is not None and channel.gradient.ends:
+                states = self.states.of_ends(channel, tick.step)
+            began, signals = self.system.began, tick.step_signals
+            message = self.send(channel, tick.step, live, signals, void=void, states=states, began=began)
             if message.pinned:
                 window.sent.append((channel.name, message))
 
@@ -218,18 +226,6 @@ class ForwardPass:
                 live, tick.sampled[channel.name] = channel.sampler.send(live, tick.step, sent)
             window.live[channel.name, tick.step] = live
         return channels
-
-    def _known(self, channel: Channel, agent: Agent, live: Tensor, step: int) -> dict[str, Any]:
-        """Fields of a message that differ from their defaults; what would poison its readers is void (under quarantine only)."""
-        void = channel.of_sender(agent.disabled_rows)
-        if self.system.on_divergence.quarantine:
-            void = mask_or(void, channel.not_finite(live))
-        known: dict[str, Any] = {} if void is False else {"void": void}
-        if self.states is not None and channel.gradient.ends:
-            known["states"] = self.states.of_ends(channel, step)
-        if self.system.episode is not None:
-            known["began"] = self.system.episode.start
-        return known
 
     def replay(self, window: Window) -> None:
         """Make a window's graph again from its ticks; running statistics stay as they are."""

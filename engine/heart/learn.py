@@ -101,25 +101,20 @@ class ObjectiveEvaluator:
             return None
         if goal.last_only and (tick.step_signals.step + 1) % self.system.hold:
             return None
-        target = tick.step_signals.signals[goal.target] if goal.target else None
-        present = tick.step_signals.signals.get(f"_{goal.target}")
-        known = tick.step_signals.uniform.get(f"_{goal.target}")
-        if known is False or (known is None and present is not None and not bool(present.any())):
+        present = tick.step_signals.present(goal.target)
+        if present is False:
             return None
-        present = None if known else present
-        if present is not None and target is not None:  # what is absent may be no number at all
-            target = mask_fill_zero(present, target)
-        present = None if present is None else agent.to_rows(present)
-        if isinstance(tick.participates, Tensor):
-            present = tick.participates if present is None else present & tick.participates
+        target = None
+        if goal.target:  # what is absent may be no number at all
+            target = mask_fill_zero(present, tick.step_signals.signals[goal.target])
+        rows = mask_and(agent.replicas.mask_to_rows(present), tick.participates)
         output = tick.ports[OBJECTIVE] if goal.outputs is None else tick.ports[OBJECTIVE][:, goal.outputs]
         target = constant(output) if target is None else agent.to_rows(target)
         objective = goal.of_outputs
         losses = objective.loss(output, target)
         score = constant(losses) if objective.scores_loss else objective.score(constant(output), target)
-        if present is not None:
-            losses, score = mask_fill_zero(present, losses), mask_fill_zero(present, score)
-        return TickLoss(losses, score, present)
+        losses, score = mask_fill_zero(rows, losses), mask_fill_zero(rows, score)
+        return TickLoss(losses, score, rows if isinstance(rows, Tensor) else None)
 
 
 class BackwardPass:
@@ -152,7 +147,7 @@ class BackwardPass:
 
     def differentiate(self, closing: EndedWindows, step: int) -> list[Update]:
         """The gradients of closed windows by parameters and by the messages that were read; nothing is booked yet."""
-        made: list[tuple[Update, list[Read]]] = []
+        made: list[tuple[Update, list[Read]]] = []  # and the reads that gradients are wanted for
         requests: list[BackwardRequest] = []
         channels, auxiliary, known = self.system.channels, self.auxiliary, self.differentiated
         for group, window in closing:
@@ -176,8 +171,8 @@ class BackwardPass:
             update.gradients = {**gradients}
             update.window_loss.roots.clear()  # with them goes what is left of the graph
             update.returned.update(zip(reads, returned, strict=True))
-        others = (update for update, _ in made)
-        return [known[window] if window in known else next(others) for _, window in closing]
+            known[update.window] = update
+        return [known.pop(window) for _, window in closing]
 
     def learning(self, group: LearningGroup, window: Window) -> dict[str, RowMask]:
         """The rows in which each agent of a group learns from a window."""

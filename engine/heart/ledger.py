@@ -90,20 +90,32 @@ class Ledger:
 
     # --- the sender's half: a message goes out, its gradient arrives ----------------------------------------
 
-    def send(self, step: int, live: Tensor, step_signals: StepSignals, **known: Any) -> Message:
+    def send(
+        self,
+        step: int,
+        live: Tensor,
+        step_signals: StepSignals,
+        *,
+        void: RowMask = False,
+        states: dict[str, Tensor] | None = None,
+        began: int = 0,
+    ) -> Message:
         """Enter a message made at `step`, [rows, …], and return it; its sender's graph is left out.
 
         Args:
             step: The step.
             live: The message, with its graph.
             step_signals: What it was made from.
-            known: Other fields of it: where it is `void`, the `states` of the channel's ends, when its episode `began`.
+            void: Where it would poison who reads it.
+            states: Of the channel's ends.
+            began: Step at which its episode began, where that is a window.
         """
         first, windows, deadline = self._uses(step)
         link, sent = self.link, value_of(live)
         received = link.carry(step, sent) if link.noisy or link.bits else sent
-        message = Message(step, sent, received, step_signals, first, windows, deadline, **known)
-        message.no_injection = message.void
+        message = Message(step, sent, received, step_signals, first, windows, deadline, began=began)
+        message.void = message.no_injection = void
+        message.states = states or {}
         if link.loses:
             message.lost = link.lost(step, sent.shape[0], sent.device)
         if self.returned is not None:
@@ -155,8 +167,10 @@ class Ledger:
     def take(self, step: int) -> list[Message]:
         """Return the messages whose gradient reaches the sender at `step`, once."""
         messages = self.completed.pop(step, [])
-        if self.returned is not None and not (self.back and self.sender.due(step)):  # else noted when it sent
-            self.returned.note(messages)
+        if self.returned is not None and not (self.back and self.sender.due(step)):
+            self.returned.note(
+                messages
+            )  # else it was noted when it sent, and an episode's end since then counts
         return messages
 
     # --- the receiver's half: what arrives, and what goes back ----------------------------------------------
@@ -232,8 +246,8 @@ class Ledger:
             assert read.message is not None
             used[read.message] = mask_or(used.get(read.message, False), read.counted)
         for message, mask in used.items():
-            lost = mask_fill_zero(mask, loss)
-            message.loss = lost if message.loss is None else message.loss + lost
+            own = mask_fill_zero(mask, loss)
+            message.loss = own if message.loss is None else message.loss + own
 
     @staticmethod
     def book_action(read: Read, returned: ReturnedAction) -> None:

@@ -64,6 +64,13 @@ class StepSignals:
     uniform: dict[str, bool] = field(default_factory=dict)
     _encoded: dict[tuple[ContextSpec, ...], Tensor | None] = field(default_factory=dict)
 
+    def present(self, name: str) -> RowMask:
+        """Where the environment shows a signal, [B] bool."""
+        mask, known = self.signals.get(f"_{name}"), self.uniform.get(f"_{name}")
+        if mask is None or known is not None:
+            return known is not False
+        return mask if bool(mask.any()) else False
+
     def context(self, specs: Sequence[ContextSpec], dtype: torch.dtype) -> Tensor | None:
         """Features [B, C] of a context, encoded once for all channels that use it."""
         key = tuple(specs)

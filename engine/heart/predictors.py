@@ -33,14 +33,12 @@ class PredictorTrainer:
         system: The channels.
 
     Attributes:
-        frozen: Whether nothing is learned: what has come back reaches the senders, and no predictor.
         contexts: Hook on contexts that are not the environment's signals; None: there are none.
         outliers: Hook on what has come back, before anything learns from it; None: nothing is clipped.
     """
 
     def __init__(self, system: System) -> None:
         self.system = system
-        self.frozen = False
         self.predicted: dict[Message, Example] = {}
         """The examples of messages whose prediction, with what else its evaluation gave, predictors have not moved away from."""
         self._contexts: dict[tuple[Tensor, int], Tensor] = {}
@@ -53,11 +51,11 @@ class PredictorTrainer:
     def predict(self, sent: Iterable[tuple[Channel, Message]]) -> None:
         """Evaluate the synthetic gradients of messages, which `prediction` returns while they stay true."""
         for channel, message in sent:
-            predictor = channel.gradient.predictor
+            predictor = channel.gradient.model
             example = self._unanswered(channel, message)  # it must not see what has come back
             if predictor is None or example is None:
                 continue
-            if self.frozen:
+            if self.system.frozen:
                 prediction = predictor.predict(example)
             else:
                 prediction, example.learned = predictor.predict_and_learn(example)
@@ -174,8 +172,10 @@ class PredictorTrainer:
     # --- training ------------------------------------------------------------------------------------------
 
     def _learns(self, channel: Channel) -> bool:
-        predictor = channel.gradient.predictor
-        return not (self.frozen or predictor is None or predictor.frozen or channel.gradient.all_disabled)
+        predictor = channel.gradient.model
+        if self.system.frozen or predictor is None or predictor.frozen:
+            return False
+        return not channel.gradient.all_disabled
 
     def updates(
         self,
@@ -225,7 +225,7 @@ class PredictorTrainer:
         }
 
     def _predictor(self, channel: str) -> Predictor:
-        predictor = self.system.channels[channel].gradient.predictor
+        predictor = self.system.channels[channel].gradient.model
         assert predictor is not None
         return predictor
 
@@ -234,7 +234,7 @@ class PredictorTrainer:
         steps: list[tuple[TrainedParameters, Sequence[Tensor], Members]] = []
         for name, update in updates:
             channel, inputs = self.system.channels[name], update.of_input
-            model = channel.input.model if inputs else channel.gradient.predictor
+            model = channel.input.model if inputs else channel.gradient.model
             assert model is not None
             enabled = channel.input.enabled if inputs else channel.gradient.enabled
             update.members = members_and(update.members, enabled)

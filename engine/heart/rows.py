@@ -1,19 +1,7 @@
 """Rows of a stack, (member, environment): masks of rows, and the rows of each member.
 
 A mask that is the same everywhere is a Python bool, so that the common cases (every environment, none) cost no tensor
-operation; any other is a tensor of rows, [B] or [N * B] bool. Where each holds:
-
-    signals["_x"]           the environment shows the signal x
-    EpisodeEnds.ended       an episode ended at the step; `terminated`: for good, not by a limit of time
-    Agent.disabled_rows     the agent has diverged, under quarantine
-    Tick.participates       the agent learns from the window
-    Message.lost            the link lost the message
-    Message.void            its episode has ended since it was sent, or it would poison who reads it
-    Message.no_injection    nothing is injected into it: it was void before its first use
-    Message.counted         a use of it counted: a gradient comes back
-    Read.available          there is something to read; zeros elsewhere
-    Read.counted            that is the due message itself, or what stands in for it: its gradient goes back
-    Read.predicted          a synthetic input stands in for it
+operation; any other is a tensor of rows, [B] or [N * B] bool. Where each holds is said where it is a field (message.py).
 """
 
 from __future__ import annotations
@@ -155,6 +143,10 @@ class Replicas:
     def to_rows(self, signal: Tensor) -> Tensor:
         """A signal of all replicas for the members' rows, [members * B, …]."""
         return signal if self._shared else self.by_member(signal).flatten(0, 1)
+
+    def mask_to_rows(self, mask: RowMask) -> RowMask:
+        """A mask of all replicas, [replicas * B] bool, for the members' rows."""
+        return self.to_rows(mask) if isinstance(mask, Tensor) else mask
 
     def rows_of(self, members: Tensor) -> Tensor:
         """A mask of members, [members] bool, as one of their rows."""

@@ -106,7 +106,7 @@ class Engine:
         self.backward_pass.predict(ended)
         turns: list[list[Update]] = []
         for windows in self._turns(ended):
-            turns.append(self.checked(self.backward_pass.differentiate(windows, step), step))
+            turns.append(self.ready_to_move(self.backward_pass.differentiate(windows, step), step))
             for update in turns[-1]:
                 self.backward_pass.book(update)
         updates = [update for turn in turns for update in turn]
@@ -115,13 +115,13 @@ class Engine:
         returns = {} if self.returns is None else self.returns.extend(ended, step)
         predictor_updates = self.predictor_trainer.updates(ended, returns, step, watch=watch)
         self.divergence.check_predictors(predictor_updates, step)
-        stand_ins, frozen = self.forward_pass.stand_ins, self.predictor_trainer.frozen
-        input_updates = {} if stand_ins is None else stand_ins.updates(frozen=frozen)
+        stand_ins = self.forward_pass.stand_ins
+        input_updates = {} if stand_ins is None else stand_ins.updates()
         self.divergence.check_predictors(input_updates, step)
         self.divergence.decide()
         for hook in self.before_move:
             hook(updates)
-        if not frozen:  # all is computed and finite: now, and only now, parameters move
+        if not self.system.frozen:  # all is computed and finite: now, and only now, parameters move
             for turn in turns:
                 self.apply(turn, step)
             self.predictor_trainer.apply([*predictor_updates.items(), *input_updates.items()], step)
@@ -170,7 +170,7 @@ class Engine:
             turns.setdefault(turn, []).append((group, window))
         return [turns[turn] for turn in sorted(turns)]
 
-    def checked(self, updates: list[Update], step: int) -> list[Update]:
+    def ready_to_move(self, updates: list[Update], step: int) -> list[Update]:
         """Return updates with the members that they move, as far as they have not diverged."""
         for update in updates:
             update.stepping_members = {} if self.reach is None else self.reach.stepping_members(update)

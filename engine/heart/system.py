@@ -15,7 +15,7 @@ from antiphon.engine.heart.agent import Agent, Goal
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Schedule
 from antiphon.engine.heart.message import EpisodeEnds, LearningGroup
-from antiphon.engine.heart.rows import RowMask, mask_fill_zero, mask_not
+from antiphon.engine.heart.rows import mask_fill_zero, mask_not
 
 if TYPE_CHECKING:
     from antiphon.engine.features.divergence import Divergence
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from antiphon.envs.signal import Description
 
 __all__ = ["System"]
-
-
-def _rows(part: Agent | Channel, mask: RowMask) -> RowMask:
-    return part.to_rows(mask) if isinstance(mask, Tensor) else mask
 
 
 @dataclass(eq=False)
@@ -49,6 +45,7 @@ class System:
         hyperparameters: Of several replicas: by agent and channel its hyperparameters in all of them.
         tied: Groups of parameters, (agent, parameter) each, that are one weight.
         sweep: Whether a group is differentiated as soon as it has ticked, where its learning signal is complete then.
+        frozen: Whether nothing learns and nothing moves but running statistics: what a probe measures on.
         elsewhere: Of a part of a system: the channels that are cut, each with the part that its other end is in.
     """
 
@@ -67,6 +64,7 @@ class System:
     hyperparameters: Mapping[str, Hashable] = field(default_factory=dict)
     tied: tuple[tuple[tuple[str, str], ...], ...] = ()
     sweep: bool = False
+    frozen: bool = False
     elsewhere: Mapping[str, int] = field(default_factory=dict)
     group_of: dict[str, LearningGroup] = field(init=False)
     owner_of: dict[str, str] = field(init=False)
@@ -89,10 +87,12 @@ class System:
         if ends.ended is False:
             return
         for channel in self.channels.values():
-            channel.ledger.cut(step, *(_rows(channel, mask) for mask in (ends.ended, ends.terminated)))
+            channel.ledger.cut(
+                step, *map(channel.places.replicas.mask_to_rows, (ends.ended, ends.terminated))
+            )
         for agent in self.agents.values():
             if agent.trail is not None:
-                going_on = mask_not(_rows(agent, ends.ended))
+                going_on = mask_not(agent.replicas.mask_to_rows(ends.ended))
                 agent.trail = {stamp: mask_fill_zero(going_on, state) for stamp, state in agent.trail.items()}
 
     def next_episode(self, step: int, length: int | None) -> None:

@@ -197,6 +197,6 @@ def use_kernel(system: System) -> None:
         if agent.goal is not None and objective is not None:
             agent.goal = replace(agent.goal, objective=objective(float(agent.goal.weight) / system.batch))
         for channel in agent.outgoing:
-            predictor = channel.gradient.predictor
+            predictor = channel.gradient.model
             if predictor is not None and predictor.maps is not None:
                 predictor.maps = NativeMaps.like(predictor.maps)

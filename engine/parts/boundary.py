@@ -157,7 +157,7 @@ class Boundary:
         self.covered = dict.fromkeys(self.neighbours, step)
         # A synthetic gradient is where its sender is, a synthetic input where its receiver is.
         for channel in self.receiving.values():
-            if channel.gradient.predictor is not None:
+            if channel.gradient.model is not None:
                 channel.gradient.disable(torch.ones(len(channel.members), dtype=torch.bool))
         for channel in self.sending.values():
             if channel.input.model is not None:

@@ -26,7 +26,7 @@ def halved(whole: System, placement: Placement) -> System:
             half = replace(
                 channel,
                 ledger=channel.ledger.emptied(),
-                gradient=replace(channel.gradient, predictor=deepcopy(channel.gradient.predictor)),
+                gradient=replace(channel.gradient, model=deepcopy(channel.gradient.model)),
                 input=replace(channel.input, examples=[]),
                 members=(),
             )

@@ -173,9 +173,9 @@ def _uncuttable(channel: Channel) -> tuple[str, str, str] | None:
 
 def _lenses(system: System) -> Iterator[Bond]:
     lenses = [
-        (channel, channel.gradient.predictor)
+        (channel, channel.gradient.model)
         for channel in system.channels.values()
-        if isinstance(channel.gradient.predictor, LensGradient)
+        if isinstance(channel.gradient.model, LensGradient)
     ]
     if not lenses:
         return

@@ -134,7 +134,7 @@ class CostModel:
         back = ledger.returned_at(stamp)
         # whether a message's gradient is back before another one has trained the predictor
         known = back is not None and back < ledger.sender.after(stamp)
-        return self._model(channel.gradient.predictor, known=known) * _read(channel)
+        return self._model(channel.gradient.model, known=known) * _read(channel)
 
     def input(self, channel: Channel) -> float:
         """Return the FLOP of a step of a channel's synthetic input, which its receiver evaluates."""

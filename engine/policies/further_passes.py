@@ -56,7 +56,7 @@ class FurtherPasses:
     def learn(self, closed: Sequence[Update], step: int) -> None:
         """Take all of them, and move the parameters after each."""
         for found in self.updates(closed, step):
-            updates = self.engine.checked(found, step)
+            updates = self.engine.ready_to_move(found, step)
             self.engine.divergence.decide()
             self.engine.apply(updates, step)
 

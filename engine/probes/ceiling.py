@@ -75,7 +75,7 @@ def ceilings(
     names = chosen_channels(predicted_channels(system), channels, "ceilings: channel with a predictor")
     samples: dict[str, _Samples] = {}
     for name in names:
-        predictor = system.channels[name].gradient.predictor
+        predictor = system.channels[name].gradient.model
         assert predictor is not None  # those with one can be chosen
         whole = predictor.sites or predictor
         context = sum(spec.features for spec in whole.context)
@@ -97,10 +97,10 @@ def _example(system: System, name: str, message: Message) -> tuple[Tensor, Tenso
     channel, trainer = system.channels[name], predictor_trainer_of(system)
     trainer.predict([(channel, message)])
     prediction, example = trainer.prediction(message), trainer.example(channel, message)
-    if prediction is None or example is None or channel.gradient.predictor is None:
+    if prediction is None or example is None or channel.gradient.model is None:
         return None
     columns = [example.message] if example.context is None else [example.message, example.context]
-    spec = (channel.gradient.predictor.sites or channel.gradient.predictor).target
+    spec = (channel.gradient.model.sites or channel.gradient.model).target
     if spec is not None and example.target is not None:
         target = encode((spec,), {spec.name: example.target}, system.dtype)
         assert target is not None

@@ -226,7 +226,7 @@ def chosen_channels(known: Sequence[str], channels: Sequence[str] | None, probe:
 
 def predicted_channels(system: System) -> list[str]:
     """Return the names of the channels that have a predictor of gradients."""
-    return [name for name, channel in system.channels.items() if channel.gradient.predictor is not None]
+    return [name for name, channel in system.channels.items() if channel.gradient.model is not None]
 
 
 def rollouts_ahead(

@@ -130,7 +130,7 @@ def _return_losses_and_actions(state: State, update: Update) -> None:
     for samples in update.window_loss.by_agent.values():
         loss = loss + samples
     for name, message in update.window.sent:
-        channel, critic = state.channels[name], state.channels[name].gradient.predictor
+        channel, critic = state.channels[name], state.channels[name].gradient.model
         if not isinstance(critic, Critic) or channel.gradient.all_disabled or message.unread:
             continue
         example = example_of(state, channel, message, answered=False)
@@ -186,7 +186,7 @@ def _credit(state: State, channel: Channel, message: Message) -> Tensor | None:
         gradient = channel.zeros if message.gradient is None else message.gradient
         credit = torch.lerp(credit, gradient, channel.gradient.trace) if channel.gradient.trace else credit
         example = example_of(state, channel, message, answered=True)
-        own = channel.gradient.predictor
+        own = channel.gradient.model
         if channel.gradient.propagate and isinstance(own, DirectGradient) and example is not None:
             example.delta = gradient
             credit = credit + channel.gradient.propagate * own.propagated(example)

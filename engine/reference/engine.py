@@ -103,7 +103,7 @@ class ReferenceEngine(State):
             for name, own in update.gradients.items():
                 self.optimizers[self.agents[name].learner].step(own, step)
         for name, learned in gradients.items():
-            self.optimizers[self.channels[name].gradient.predictor].step(learned.gradients, step)
+            self.optimizers[self.channels[name].gradient.model].step(learned.gradients, step)
         for name, trained in inputs.items():
             self.optimizers[self.channels[name].input.model].step(trained.gradients, step)
         for update in updates:

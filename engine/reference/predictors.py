@@ -19,7 +19,7 @@ from antiphon.engine.reference.state import State
 
 def synthetic_gradient(state: State, channel: Channel, message: Message) -> Tensor | None:
     """Return SG(m, c) of a message, [B, size] per sample; None where nothing is injected (rules 5, 20)."""
-    predictor = channel.gradient.predictor
+    predictor = channel.gradient.model
     if predictor is None or not channel.injects or message.unread or message.no_injection is True:
         return None
     example = example_of(state, channel, message, answered=False)
@@ -92,7 +92,7 @@ def gradient_updates(
     """Compute the training step of every synthetic gradient that something reached at `step` (rules 6, 7)."""
     updates: dict[str, PredictorUpdate] = {}
     for name, channel in state.channels.items():
-        predictor, messages = channel.gradient.predictor, ledger.take(channel, step)
+        predictor, messages = channel.gradient.model, ledger.take(channel, step)
         if predictor is None or predictor.frozen or channel.gradient.all_disabled:
             continue
         if channel.traced:  # what was read waits for its return, an episode's last state does not

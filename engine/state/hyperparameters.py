@@ -78,7 +78,7 @@ OF_AGENTS: Mapping[str, Hyperparameter] = {
 }
 """Those of agents by their names in `Simulation.set`; `*` stands for the name of a reward, or the place of an objective."""
 OF_CHANNELS: Mapping[str, Hyperparameter] = {
-    **_trained(("gradient", "optimiser"), "gradient.predictor"),
+    **_trained(("gradient", "optimiser"), "gradient.model"),
     "scale": Hyperparameter(("gradient", "scale"), "gradient.scale.base", _NOT_0),
     **{key: Hyperparameter(("gradient", key), f"gradient.{key}", _NOT_0) for key in ("discount", "clip")},
     **_trained(("input", "optimiser"), "input.model", "input."),

@@ -41,7 +41,7 @@ def stateful(system: System) -> dict[str, dict[str, Any]]:
     agents, channels = system.agents, system.channels.items()
     found: dict[str, dict[str, Any]] = {
         "learners": {name: agent.learner for name, agent in system.owners().items()},
-        "predictors": {name: c.gradient.predictor for name, c in channels if c.sender in agents},
+        "predictors": {name: c.gradient.model for name, c in channels if c.sender in agents},
         "inputs": {name: c.input.model for name, c in channels if c.receiver in agents},
         "outliers": {name: channel.gradient.outliers for name, channel in channels},
     }

@@ -22,8 +22,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "backward-a-loss-without-a-target-counts",
         "engine/heart/learn.py",
-        "losses, score = mask_fill_zero(present, losses), mask_fill_zero(present, score)",
-        "score = mask_fill_zero(present, score)",
+        "losses, score = mask_fill_zero(rows, losses), mask_fill_zero(rows, score)",
+        "score = mask_fill_zero(rows, score)",
         "tests/contracts/test_contracts.py::test_documents[absent targets-reference]",
     ),
     Fault(
@@ -162,8 +162,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "predictors-a-frozen-predictor-learns",
         "engine/heart/predictors.py",
-        "return not (self.frozen or predictor is None or predictor.frozen or channel.gradient.all_disabled)",
-        "return not (self.frozen or predictor is None or channel.gradient.all_disabled)",
+        "if self.system.frozen or predictor is None or predictor.frozen:",
+        "if self.system.frozen or predictor is None:",
         "tests/engine/test_set.py::test_one_that_is_frozen_stands_still_and_learns_again_with_a_new_optimiser",
     ),
     Fault(
@@ -218,8 +218,8 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "ledger-a-loss-counts-where-nothing-was-read",
         "engine/heart/ledger.py",
-        "lost = mask_fill_zero(mask, loss)",
-        "lost = loss",
+        "own = mask_fill_zero(mask, loss)",
+        "own = loss",
         "tests/contracts/test_contracts.py::test_documents[critic, discount-reference]",
     ),
     Fault(

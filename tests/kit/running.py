@@ -65,7 +65,7 @@ def native_agents(simulation: Simulation) -> list[str]:
 
 def predictor_of(simulation: Simulation, channel: str) -> Predictor:
     """Return a channel's synthetic gradient itself, which predicts."""
-    predictor = simulation._system.channels[channel].gradient.predictor
+    predictor = simulation._system.channels[channel].gradient.model
     assert predictor is not None
     return predictor
 
