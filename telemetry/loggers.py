@@ -11,6 +11,7 @@ import math
 import os
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
@@ -31,7 +32,7 @@ _MOST_METRICS, _MOST_PARAMETERS = 1000, 100
 """What MLflow accepts in one call."""
 
 
-class _Service(Recorder):
+class _Service(Recorder, ABC):
     """Recorder of a service: one call for the metrics of a step. A service that fails during a run is logged once; metrics.csv has all.
 
     Args:
@@ -69,17 +70,17 @@ class _Service(Recorder):
         except ImportError:
             raise ScenarioError(f"{cls.name} is not installed; pip install 'antiphon[{cls.name}]'") from None
 
+    @abstractmethod
     def open(self, description: RunDescription, run_id: str | None) -> tuple[str, int]:
         """Begin a run, or go on with that of an id; return its id and the first step that it does not have yet."""
-        raise NotImplementedError
 
+    @abstractmethod
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         """Log the metrics of one step by name."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self, *, done: bool) -> None:
         """End the run at the service, as finished or failed."""
-        raise NotImplementedError
 
     def begin(self, description: RunDescription) -> None:
         """Begin or resume the run at the service; RunError where it cannot."""
