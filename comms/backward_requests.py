@@ -244,10 +244,14 @@ class Outliers:
         self.clip_count = torch.zeros_like(self.batches)
         self.read_members()
 
-    def clip(self, gradients: Tensor) -> Tensor:
+    def clip(self, gradients: Tensor, *, look: bool = False) -> Tensor:
         """Return gradients [K * B, size] with outliers clipped, and update the running medians.
 
         A member whose gradients are all zero, or whose median is not finite, is not clipped: other checks report that.
+
+        Args:
+            gradients: [K * B, size].
+            look: Whether the host may look whether any is clipped, which spares work where none is.
         """
         lengths = gradients.norm(dim=1).view(len(self.batches), -1)
         middle = _lower_median(lengths).double()
@@ -259,6 +263,8 @@ class Outliers:
         updated = _MEMORY * known + (1 - _MEMORY) * torch.minimum(middle, limit)
         self.median = torch.where(sound, updated, self.median)
         self.batches = self.batches + sound
+        if look and not bool(over.any()):
+            return gradients
         self.clip_count = self.clip_count + over.sum(1)
         return gradients * torch.where(over, lengths.reciprocal() * reach, 1.0).view(-1, 1)
 

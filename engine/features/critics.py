@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from antiphon.comms.backward_requests import constant
@@ -32,9 +33,11 @@ def return_losses(system: System, predictor_trainer: PredictorTrainer, update: U
 
 def _returned_loss(system: System, predictor_trainer: PredictorTrainer, update: Update) -> Tensor:
     """[rows]: the window's losses and, beyond, the values of the critics of what it sent (semantics 9)."""
-    loss = update.window_loss.samples
-    if loss is None:
+    found = list(update.window_loss.by_agent.values())
+    if not found:
         loss = system.agents[update.group.members[0]].to_rows(system.nothing)
+    else:
+        loss = found[0] if len(found) == 1 else torch.stack(found).sum(0)
     for name, message in update.window.sent:
         channel = system.channels[name]
         if not isinstance(channel.gradient.model, Critic):

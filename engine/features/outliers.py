@@ -36,11 +36,9 @@ class ClippedReturns:
         if outliers is None or message.gradient is None:
             return
         before = outliers.clip_count
-        channel.ledger.replace_gradient(message, outliers.clip(message.gradient))
+        channel.ledger.replace_gradient(message, outliers.clip(message.gradient, look=not self.notes_later))
         counts = outliers.clip_count
-        if not self.notes_later and not bool(
-            counts.any()
-        ):  # most never are, and a look on the CPU costs less
+        if counts is before:
             return
         first = (before == 0) & (counts > 0)
         if not self.notes_later and not bool(first.any()):

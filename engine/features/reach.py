@@ -109,7 +109,7 @@ class _Window:
         """Add the senders of what was read with its graph."""
         if isinstance(tick.participates, Tensor):
             members = members & tick.participates.view(len(members), -1)[:, 0].cpu()
-        for read in tick.all_reads:
+        for read in tick.reads if tick.memory is None else [*tick.reads, tick.memory]:
             if read.stamp is not None and tick.participates is not False and read.available is not False:
                 self._add_senders(read.channel, read.stamp, members, read.available)
 

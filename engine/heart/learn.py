@@ -147,7 +147,8 @@ class BackwardPass:
 
     def differentiate(self, closing: EndedWindows, step: int) -> list[Update]:
         """The gradients of closed windows by parameters and by the messages that were read; nothing is booked yet."""
-        made: list[tuple[Update, list[Read]]] = []  # and the reads that gradients are wanted for
+        made: list[tuple[Update, list[Read]]] = []
+        """With the reads that gradients are wanted for."""
         requests: list[BackwardRequest] = []
         channels, auxiliary, known = self.system.channels, self.auxiliary, self.differentiated
         for group, window in closing:
@@ -210,9 +211,10 @@ class BackwardPass:
         for channel, message in self._read_later(update.window):
             name, participates = channel.name, update.learning[channel.sender]
             live = update.window.live.get((name, message.stamp))
-            given_up = live is None or participates is False or name in update.window.given_up
-            credit = None if given_up else self.credit(channel, message)
-            if live is None or credit is None:
+            if live is None or participates is False or name in update.window.given_up:
+                continue
+            credit = self.credit(channel, message)
+            if credit is None:
                 continue
             rows = mask_and(channel.of_sender(participates), mask_not(message.no_injection))
             credit = mask_fill_zero(rows, channel.enabled_predictions(credit))

@@ -213,11 +213,6 @@ class Tick:
     sampled: Tensors = field(default_factory=dict)
     """What it sent over channels whose messages are sampled, [rows, size] each; a replayed window sends it again."""
 
-    @property
-    def all_reads(self) -> list[Read]:
-        """All that it read over channels, its own state among it."""
-        return self.reads if self.memory is None else [*self.reads, self.memory]
-
 
 @dataclass(slots=True, eq=False)
 class Window:

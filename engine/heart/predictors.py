@@ -233,14 +233,12 @@ class PredictorTrainer:
         """Take the optimiser step of each synthetic gradient, or input, of a channel."""
         steps: list[tuple[TrainedParameters, Sequence[Tensor], Members]] = []
         for name, update in updates:
-            channel, inputs = self.system.channels[name], update.of_input
-            model = channel.input.model if inputs else channel.gradient.model
-            assert model is not None
-            enabled = channel.input.enabled if inputs else channel.gradient.enabled
-            update.members = members_and(update.members, enabled)
-            steps.append((model, update.gradients, update.members))
-            if not inputs:
-                update.gradients = []  # as large as the predictors, and of no more use
+            channel = self.system.channels[name]
+            own = channel.input if update.of_input else channel.gradient
+            assert own.model is not None
+            update.members = members_and(update.members, own.enabled)
+            steps.append((own.model, update.gradients, update.members))
+            update.gradients = []  # as large as the models, and of no more use
         step_all(steps, step)
 
 

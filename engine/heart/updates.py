@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from antiphon.comms.backward_requests import constant
@@ -66,12 +65,6 @@ class WindowLoss:
             losses.count = before.count + losses.count
         self.by_agent[agent] = samples
 
-    @property
-    def samples(self) -> Tensor | None:
-        """[rows], the same per sample over all agents, without a graph; None without any target."""
-        found = list(self.by_agent.values())
-        return None if not found else found[0] if len(found) == 1 else torch.stack(found).sum(0)
-
 
 @dataclass(slots=True, eq=False)
 class Update:
@@ -106,7 +99,7 @@ class PredictorUpdate:
     loss: Tensor
     """Summed over the examples, before the update; [K] of a stack."""
     gradients: Sequence[Tensor]
-    """Of its parameters."""
+    """Of its parameters; let go as these move."""
     prediction: Tensor | None = None
     """Its prediction for the newest example before the update; None unless asked for."""
     members: Members = None

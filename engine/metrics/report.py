@@ -95,7 +95,7 @@ class AgentReport:
                     if example.members is None or example.members[k]
                 ],
                 update.loss[k],
-                [g[k] for g in update.gradients],
+                [],
                 None if predictions is None else predictions[k],
                 of_input=update.of_input,
             )
