@@ -177,10 +177,8 @@ class Engine:
         updates = self.divergence.check_updates(updates, step)
         for update in updates:
             for name, sharing in update.group.owners.items():
-                if (
-                    sharing > 1 and name in update.gradients
-                ):  # tied agents follow the mean of theirs (semantics 27a)
-                    gradients = update.gradients[name]
+                gradients = update.gradients.get(name)
+                if sharing > 1 and gradients is not None:  # tied agents follow their mean (semantics 27a)
                     update.gradients[name] = [None if g is None else g / sharing for g in gradients]
         return updates
 
