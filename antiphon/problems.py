@@ -232,6 +232,12 @@ def _bound(number: float) -> str:
     return f"{number:.0f}" if number == round(number) else f"{number:g}"
 
 
+def _shortest(value: object, count: int) -> str:
+    if isinstance(value, Mapping):
+        return f"a mapping of at least {count} key{'s' if count > 1 else ''}"
+    return f"a list of at least {count}"
+
+
 def _message(kind: str, path: Path, value: object, context: dict[str, Any], fallback: str) -> str:
     if kind == "missing":
         end = f"{MISSING}; name an agent" if path[:1] == ("channels",) else MISSING
@@ -240,13 +246,12 @@ def _message(kind: str, path: Path, value: object, context: dict[str, Any], fall
         key = next((part for part in reversed(path) if isinstance(part, str)), "value")
         known = re.findall(r"'([^']*)'", str(context["expected"]))
         return f"unknown {key} {show_value(value)}{suggest(str(value), known)}"
-    collection = "a mapping" if isinstance(value, Mapping) else "a list"
     bounds: dict[str, Callable[[], str]] = {
         "greater_than": lambda: f"greater than {_bound(context['gt'])}",
         "greater_than_equal": lambda: f"at least {_bound(context['ge'])}",
         "less_than": lambda: f"less than {_bound(context['lt'])}",
         "less_than_equal": lambda: f"at most {_bound(context['le'])}",
-        "too_short": lambda: f"{collection} of at least {context['min_length']}",
+        "too_short": lambda: _shortest(value, context["min_length"]),
         "too_long": lambda: f"a list of at most {context['max_length']}",
         "model_type": lambda: "a mapping of keys",
         "dict_type": lambda: "a mapping of keys",

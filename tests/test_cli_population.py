@@ -151,7 +151,7 @@ def test_what_is_refused(here: Path, cli: Commands, file: Path) -> None:
             "[0.1, true]",
             "mine.yaml:7: vary.lr[1]: must be a number, not true",
         ),
-        ("vary: {", "vary: {}  # {", "mine.yaml:7: vary: must be a mapping of at least 1, not {}"),
+        ("vary: {", "vary: {}  # {", "mine.yaml:7: vary: must be a mapping of at least 1 key, not {}"),
         ("every: 5", "every: 0", "mine.yaml:8: select.every: must be at least 1, not 0"),
         ("copy: 0.5", "copies: 0.5", "unknown key 'copies'; did you mean 'copy'?"),
         ("members: 3", "members: 1", "members: must be at least 2, not 1"),

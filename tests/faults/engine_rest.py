@@ -6,6 +6,13 @@ from tests.faults.fault import Fault
 
 REST: tuple[Fault, ...] = (
     Fault(
+        "state-a-loaded-window-samples-its-messages-anew",
+        "engine/state/state_dict.py",
+        "            made[channel.sender, message.stamp].sampled[name] = message.sent\n",
+        "            pass\n",
+        "tests/contracts/test_contracts.py::test_documents[acting sampled messages of a late window-saved]",
+    ),
+    Fault(
         "parts-a-restarted-part's-messages-are-read-before-older-ones",
         "engine/parts/free_boundary.py",
         "queue.sort(key=lambda one: (one[0], one[1].stamp))",

@@ -138,7 +138,7 @@ REFUSED: dict[str, Making] = {
     "agents.m.objective.discount: regression has no discount; leave it out, or use": alone(
         {"kind": "regression", "target": "place", "discount": 0.9}
     ),
-    "agents.m.objective.reward: must be a mapping of at least 1, not {}": alone({**PPO, "reward": {}}),
+    "agents.m.objective.reward: must be a mapping of at least 1 key, not {}": alone({**PPO, "reward": {}}),
     "agents.m.objective.minibatches: 9 minibatches of 8 environment": alone({**PPO, "minibatches": 9}),
     "agents.m.objective.epochs: differs from 'l', with which the agent learns together": pair(
         actor(acts="left"),
