@@ -86,7 +86,6 @@ class LambdaReturns:
         returns: dict[str, Tensor] = {}
         for window in reversed(windows):
             self.forward_pass.replay(window)
-            self.backward_pass.predict([(group, window)])
             update = Update(group, window, self.backward_pass.learning(group, window))
             injected = self.backward_pass.injections(update, step)
             put = [one for one in injected if nonzero(one.discount)]

@@ -20,11 +20,9 @@ __all__ = ["depths_of", "mixed_credit"]
 
 def mixed_credit(predictor_trainer: PredictorTrainer, channel: Channel, message: Message) -> Tensor | None:
     """The credit of a message that mixes in what came back, [rows, size] per sample before `clip` and `scale`; None: nothing."""
-    own, credit = channel.gradient, predictor_trainer.prediction(message)
-    if credit is None and own.needs_actions:  # actions have only just come back
-        predictor_trainer.predict([(channel, message)])
-        credit = predictor_trainer.prediction(message)
-        credit = channel.zeros if credit is None else credit
+    own, credit = channel.gradient, predictor_trainer.predict(channel, message)
+    if credit is None and own.needs_actions:  # no action has come back
+        credit = channel.zeros
     if credit is None:
         return None
     gradient = channel.zeros if message.gradient is None else message.gradient

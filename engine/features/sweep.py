@@ -66,7 +66,6 @@ class SweepOrder:
                 window = group.window
                 if self.before is not None:
                     self.before()
-                self.backward_pass.predict([(group, window)])
                 (update,) = self.backward_pass.differentiate([(group, window)], step)
                 examples = self.predictor_trainer.local_examples([window])
                 local = self.predictor_trainer.differentiate(examples)

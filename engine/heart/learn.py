@@ -13,7 +13,7 @@ gradients of parameters wait for the update, those of received messages are book
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -187,31 +187,20 @@ class BackwardPass:
             hook(update)
         update.returned = {}  # as large as the messages, and of no more use
 
-    def predict(self, closing: EndedWindows) -> None:
-        """Evaluate the synthetic gradients of all messages of closed windows that are injected into, at once."""
-        self.predictor_trainer.predict(
-            (channel, message)
-            for _, window in closing
-            if window not in self.differentiated
-            for channel, message in self._read_later(window)
-            if channel.injects and self.agents[channel.sender].participates(window.number) is not False
-        )
-
-    def _read_later(self, window: Window) -> Iterator[tuple[Channel, Message]]:
-        """The messages that a window sent and that are read outside it: these may have credit."""
-        for name, message in window.sent:
-            if message.first_use is not None and message.no_injection is not True:
-                yield self.system.channels[name], message
-
     # --- what is injected ----------------------------------------------------------------------------------
 
     def injections(self, update: Update, step: int) -> list[Injection]:
         """What is injected into the messages that a window sent."""
         injections: list[Injection] = []
-        for channel, message in self._read_later(update.window):
-            name, participates = channel.name, update.learning[channel.sender]
-            live = update.window.live.get((name, message.stamp))
-            if live is None or participates is False or name in update.window.given_up:
+        for name, message in update.window.sent:
+            channel = self.system.channels[name]
+            participates, live = (
+                update.learning[channel.sender],
+                update.window.live.get((name, message.stamp)),
+            )
+            if message.first_use is None or message.no_injection is True or participates is False:
+                continue
+            if live is None or name in update.window.given_up:
                 continue
             credit = self.credit(channel, message)
             if credit is None:
@@ -241,6 +230,6 @@ class BackwardPass:
         if channel.may_mix and self.mixing is not None:
             credit = self.mixing(channel, message)
         else:
-            credit = self.predictor_trainer.prediction(message)
+            credit = self.predictor_trainer.predict(channel, message)
         clip = channel.gradient.clip
         return credit if credit is None or clip is None else clipped(credit, clip)

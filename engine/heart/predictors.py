@@ -48,21 +48,25 @@ class PredictorTrainer:
         self.contexts: Contexts | None = None
         self.outliers: ClippedReturns | None = None
 
-    def predict(self, sent: Iterable[tuple[Channel, Message]]) -> None:
-        """Evaluate the synthetic gradients of messages, which `prediction` returns while they stay true."""
-        for channel, message in sent:
-            predictor = channel.gradient.model
-            example = self._unanswered(channel, message)  # it must not see what has come back
-            if predictor is None or example is None:
-                continue
-            if self.system.frozen:
-                prediction = predictor.predict(example)
-            else:
-                prediction, example.learned = predictor.predict_and_learn(example)
-            if example.target is not None and example.valid is not None:  # no own loss, no injection
-                prediction = mask_fill_zero(example.valid, prediction)
-            example.prediction = channel.enabled_predictions(constant(prediction))
-            self.predicted[message] = example
+    def predict(self, channel: Channel, message: Message) -> Tensor | None:
+        """Return the synthetic gradient of a message, [rows, size] per sample; None where there is nothing to evaluate it on.
+
+        It is evaluated once, before what has come back is seen, and stays true until predictors move.
+        """
+        if message in self.predicted:
+            return self.prediction(message)
+        predictor, example = channel.gradient.model, self._unanswered(channel, message)
+        if predictor is None or example is None:
+            return None
+        if self.system.frozen:
+            prediction = predictor.predict(example)
+        else:
+            prediction, example.learned = predictor.predict_and_learn(example)
+        if example.target is not None and example.valid is not None:  # no own loss, no injection
+            prediction = mask_fill_zero(example.valid, prediction)
+        example.prediction = channel.enabled_predictions(constant(prediction))
+        self.predicted[message] = example
+        return example.prediction
 
     def prediction(self, message: Message) -> Tensor | None:
         """Return the synthetic gradient of a message, [rows, size] per sample; None where it has not been evaluated."""

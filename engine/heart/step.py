@@ -91,8 +91,8 @@ class Engine:
     def learn(self, step: int, *, watch: bool = False) -> StepReport:
         """Update every agent and predictor whose time has come.
 
-        Windows that end are taken, their messages' gradients predicted; they are differentiated, receivers first where
-        their signals mix, and what returns is booked and closed; predictors are differentiated on what is complete; all is
+        Windows that end are taken and differentiated, with the predicted gradients of what they sent, receivers first where
+        their signals mix; what returns is booked and closed; predictors are differentiated on what is complete; all is
         checked; then agents, synthetic gradients and synthetic inputs move, and policies take their further passes.
 
         Args:
@@ -103,7 +103,6 @@ class Engine:
             DivergenceError: A number is not finite, or longer than the bound, and the scenario says stop.
         """
         ended, dropped = self._take_ended_windows(step)
-        self.backward_pass.predict(ended)
         turns: list[list[Update]] = []
         for windows in self._turns(ended):
             turns.append(self.ready_to_move(self.backward_pass.differentiate(windows, step), step))

@@ -95,8 +95,7 @@ def ceilings(
 def _example(system: System, name: str, message: Message) -> tuple[Tensor, Tensor] | None:
     """What a predictor is given of a message, [B, features], and its prediction, [B, size]; None where it has none."""
     channel, trainer = system.channels[name], predictor_trainer_of(system)
-    trainer.predict([(channel, message)])
-    prediction, example = trainer.prediction(message), trainer.example(channel, message)
+    prediction, example = trainer.predict(channel, message), trainer.example(channel, message)
     if prediction is None or example is None or channel.gradient.model is None:
         return None
     columns = [example.message] if example.context is None else [example.message, example.context]

@@ -125,9 +125,9 @@ def _measure(
     trainer = predictor_trainer_of(system)
     signals: dict[str, Tensor] = {}
     with torch.no_grad():
-        trainer.predict((system.channels[name], message) for name, message in rollout.sent.items())
         for name, message in rollout.sent.items():
-            channel, signal = system.channels[name], trainer.prediction(message)
+            channel = system.channels[name]
+            signal = trainer.predict(channel, message)
             if signal is not None and message.no_injection is not True:
                 signal = signal if channel.gradient.clip is None else clipped(signal, channel.gradient.clip)
                 signals[name] = mask_fill_zero(mask_not(message.no_injection), signal)

@@ -88,8 +88,7 @@ def true_gradients(simulation: BaseSimulation, horizon: int = 0) -> dict[str, Pr
         rollout.run(twin.world, 1)  # only now are the signals known that a context may use
         trainer, channels = predictor_trainer_of(rollout.system), rollout.system.channels
         with torch.no_grad():
-            trainer.predict((channels[name], message) for name, message in rollout.sent.items())
-        synthetic = {name: trainer.prediction(message) for name, message in rollout.sent.items()}
+            synthetic = {name: trainer.predict(channels[name], m) for name, m in rollout.sent.items()}
         rollout.run(twin.world, horizon)
     found = {}
     for name, true in rollout.gradients().items():
