@@ -26,7 +26,6 @@ from antiphon.nets.trained_parameters import step_all
 
 if TYPE_CHECKING:
     from antiphon.engine.features.divergence import DivergenceCheck
-    from antiphon.engine.features.lambda_returns import LambdaReturns
     from antiphon.engine.features.late_windows import LateWindows
     from antiphon.engine.features.reach import Reach
     from antiphon.engine.features.sweep import SweepOrder
@@ -58,8 +57,6 @@ class Engine:
         """Hook at the end of a group's tick: its window is differentiated at once."""
         self.late: LateWindows | None = None
         """Hook on windows that end: some wait for delayed gradients."""
-        self.returns: LambdaReturns | None = None
-        """Hook on what has come back: a state's gradient is replaced by a return over several windows."""
         self.reach: Reach | None = None
         """Hook on updates of stacks: the members that learn, and that a signal reaches, and no others, take a step."""
         self.depths: dict[LearningGroup, int] = {}
@@ -111,8 +108,7 @@ class Engine:
         updates = [update for turn in turns for update in turn]
         for group, window in [*ended, *dropped]:
             self._close(group, window, step)
-        returns = {} if self.returns is None else self.returns.extend(ended, step)
-        predictor_updates = self.predictor_trainer.updates(ended, returns, step, watch=watch)
+        predictor_updates = self.predictor_trainer.updates(ended, step, watch=watch)
         self.divergence.check_predictors(predictor_updates, step)
         stand_ins = self.forward_pass.stand_ins
         input_updates = {} if stand_ins is None else stand_ins.updates()
