@@ -49,9 +49,8 @@ def install(engine: Engine, base: System, *, native: bool = False) -> None:
     if any(channel.traced for channel in system.channels.values()):
         from antiphon.engine.features.lambda_returns import LambdaReturns
 
-        engine.predictor_trainer.returns = LambdaReturns(
-            system, engine.evaluator, engine.forward_pass, engine.backward_pass
-        )
+        lambda_returns = LambdaReturns(system, engine.evaluator, engine.forward_pass, engine.backward_pass)
+        engine.predictor_trainer.returns = lambda_returns.extend
     channels = system.channels.values()
     if any(channel.may_mix for channel in channels):
         from antiphon.engine.features.mixing import mixed_credit

@@ -47,20 +47,13 @@ class LambdaReturns:
     ) -> None:
         self.system, self.evaluator = system, evaluator
         self.forward_pass, self.backward_pass = forward_pass, backward_pass
-        self._known: dict[str, list[Message]] = {}
-        """By channel: the messages whose return is known at this step."""
 
-    def instead_of(self, channel: Channel, returned: list[Message]) -> list[Message]:
-        """Return the messages whose return is known now in place of those of which a gradient has come back.
+    def extend(self, closed: Iterable[tuple[LearningGroup, Window]], step: int) -> dict[str, list[Message]]:
+        """Take the windows that have just been learned from, and return the messages whose return is now known.
 
-        What was read waits for its return; an episode's last state need not.
+        Their gradients are the returns. By channel.
         """
-        ended = [message for message in returned if message.unread or message.no_injection is True]
-        return ended + self._known.get(channel.name, [])
-
-    def extend(self, closed: Iterable[tuple[LearningGroup, Window]], step: int) -> None:
-        """Take the windows that have just been learned from, and put returns in place of the gradients that are known now."""
-        self._known = {}
+        found: dict[str, list[Message]] = {}
         for group, window in closed:
             traced = [c for name in group.members if (c := self.system.agents[name].memory) and c.traced]
             if not traced:
@@ -80,7 +73,8 @@ class LambdaReturns:
                         gradient = self._return(group, group.past[-channel.gradient.span :], channel, step)
                         # Zero where an episode ended before: its last state has been taught that already.
                         channel.ledger.replace_gradient(message, mask_fill_zero(read.counted, gradient))
-                        self._known.setdefault(channel.name, []).append(message)
+                        found.setdefault(channel.name, []).append(message)
+        return found
 
     @staticmethod
     def _start(window: Window, channel: Channel) -> Read | None:

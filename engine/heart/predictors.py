@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,6 @@ from antiphon.nets.trained_parameters import TrainedParameters, step_all
 
 if TYPE_CHECKING:
     from antiphon.engine.features.contexts import Contexts
-    from antiphon.engine.features.lambda_returns import LambdaReturns
     from antiphon.engine.features.outliers import ClippedReturns
 
 __all__ = ["PredictorTrainer", "members_of"]
@@ -36,7 +35,7 @@ class PredictorTrainer:
     Attributes:
         contexts: Hook on contexts that are not the environment's signals; None: there are none.
         outliers: Hook on what has come back, before anything learns from it; None: nothing is clipped.
-        returns: Hook on the same: a state's gradient is replaced by a return over several windows; None: none is.
+        returns: Hook on windows that ended: the messages of states whose return over several windows is known now, by channel.
     """
 
     def __init__(self, system: System) -> None:
@@ -49,7 +48,7 @@ class PredictorTrainer:
         """By channel: of predictors that have been differentiated as soon as their sender had ticked (sweep order)."""
         self.contexts: Contexts | None = None
         self.outliers: ClippedReturns | None = None
-        self.returns: LambdaReturns | None = None
+        self.returns: Callable[[EndedWindows, int], Mapping[str, list[Message]]] | None = None
 
     def predict(self, channel: Channel, message: Message) -> Tensor | None:
         """Return the synthetic gradient of a message, [rows, size] per sample; None where there is nothing to evaluate it on.
@@ -192,13 +191,13 @@ class PredictorTrainer:
             step: The step just taken.
             watch: Whether predictions are kept for telemetry.
         """
-        if self.returns is not None:
-            self.returns.extend(ended, step)
+        returns = {} if self.returns is None else self.returns(ended, step)
         known, reached = self.differentiated, self.local_examples(window for _, window in ended)
         for name, channel in self.system.channels.items():
             messages = channel.ledger.take(step)
-            if self.returns is not None and channel.traced:
-                messages = self.returns.instead_of(channel, messages)
+            if channel.traced:  # what was read waits for its return; an episode's last state need not
+                messages = [message for message in messages if message.unread or message.no_injection is True]
+                messages += returns.get(name, ())
             if channel.ledger.wants_gradient and self._learns(channel):
                 reached[name] = self._returned_examples(channel, messages, step)
         predictions: dict[str, Tensor] = {}
