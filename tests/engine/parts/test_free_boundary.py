@@ -201,6 +201,19 @@ def test_signals_travel_only_where_an_agent_is_aligned_and_only_those_it_and_its
         assert exchange.nbytes == message.content.nbytes + bytes_of_signals
 
 
+def test_what_the_gradient_of_a_state_is_conditioned_on_travels_too() -> None:
+    document = yaml.safe_load(stages(3).to_yaml())
+    for channel in document["channels"]:
+        channel["gradient"] = {"kind": "linear"}
+    document["agents"]["s1"] |= {"network": {"kind": "lstm", "size": 4}, "clock": {"unroll": 2}}
+    document["agents"]["s2"] |= {"align": False}
+    gradient = {"kind": "linear", "context": ["label"]}
+    document["channels"].append({"from": "s1", "to": "s1", "key": "state", "gradient": gradient})
+    first, *_ = free_parts(Scenario.model_validate(document))
+    (message,) = stepped(first, 1).collect(1).messages
+    assert list(message.signals) == ["label"]
+
+
 def test_an_agent_that_reads_two_cut_channels_gets_messages_of_one_example() -> None:
     document = stages(3).to_yaml()
     skip = "- {from: s0, to: s2, gradient: {kind: sobolev, context: [label]}, link: {delay: 2}}"
