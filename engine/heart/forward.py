@@ -203,9 +203,7 @@ class ForwardPass:
         for channel in self._put_live(agent, tick, window):
             live = window.live[channel.name, tick.step]
             void = channel.of_sender(agent.disabled_rows)
-            if (
-                self.system.on_divergence.quarantine
-            ):  # what would poison its readers is looked for under quarantine only
+            if self.system.on_divergence.quarantine:  # else a look at what would poison its readers is spared
                 void = mask_or(void, channel.not_finite(live))
             states = None
             if self.states is not None and channel.gradient.ends:

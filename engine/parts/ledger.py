@@ -58,6 +58,5 @@ def give_back(
     """
     message = ledger.messages[stamp]
     message.counted, message.gradient, message.loss = counted, gradient, loss
-    message.counted_anywhere = None
     message.open.clear()
     ledger.finish(message, finished)

@@ -165,6 +165,7 @@ THEMES: dict[str, Document] = {
         agent={"share": "g", "network": NETWORKS["batch norm"]}, channel={"port": "out"}
     ),
     "aligned": levels(high={"align": True, "observes": ["x"]}, channel={"link": {"delay": 2, "drop": 0.3}}),
+    "aligned, hardly anything arrives": levels(high={"align": True}, channel={"link": {"drop": 0.95}}),
     "sum": levels(high={"fan_in": "sum"}, wide=True),
     "mean of what came": levels(high={"fan_in": "mean"}, channel={"link": {"delay": 1}}, wide=True, env=ENDS),
     "concat": levels(wide=True, channel={"size": None}),

@@ -53,6 +53,7 @@ def test_a_locked_chain_is_worth_what_backpropagation_is() -> None:
         {"coupling": "decoupled"},
         {"coupling": "locked", "feedback": "fa"},
         {"coupling": "decoupled", "gradient": {**LABELLED, "scale": 0.5, "trace": 0.5}},
+        {"coupling": "decoupled", "training": {"sweep": True}},
     ],
     ids=str,
 )
@@ -81,6 +82,12 @@ def test_a_signal_that_is_nothing_is_worth_nothing(channel: dict[str, Any]) -> N
     for row in measured(wide(**channel), channels=["a->b"]).rows:
         assert (row.value, row.low, row.high) == (0, 0, 0)
         assert row.synthetic == row.zero > row.true
+
+
+def test_a_delayed_channel_does_not_wait_where_another_signal_is_put_in_its_place() -> None:
+    """Its sender moves at the first step, which is read two steps later; what comes back would move it two steps later still."""
+    row = chain("delayed", link={"delay": 1}).value(["c->d"], horizon=4, repeats=2)["c->d"]
+    assert row.true != row.zero
 
 
 def test_over_cycles_and_delays_the_true_signal_is_that_of_whole_episodes() -> None:
