@@ -38,6 +38,7 @@ from antiphon.engine.state.compatibility import check_compatible, check_objects
 from antiphon.engine.state.described_scenario import described_scenario
 from antiphon.engine.state.hyperparameters import differences_of
 from antiphon.engine.state.state_dict import with_optimisers_of
+from antiphon.envs.adaptors.native import native_of
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.errors import DivergenceError, RunError, ScenarioError
 from antiphon.files import fitting
@@ -295,7 +296,7 @@ class BaseSimulation:
             return evaluate(self._system, self._env, readouts, split, links, self.seed, make, **how)
 
     def compose(self, agents: Sequence[str] | None = None) -> fx.GraphModule:
-        """Return the composed system as one torch module: signals in, {agent: output} out.
+        """Return the composed system as one torch module: the environment's own observations in, {agent: output} out.
 
         Args:
             agents: The agents whose outputs the module returns; None: the readouts.
@@ -305,9 +306,8 @@ class BaseSimulation:
             DivergenceError: A loss or gradient was not finite at an earlier step.
         """
         self._synchronize()
-        return export(
-            self._system, with_output(self._system, self.scenario.readouts) if agents is None else agents
-        )
+        names = with_output(self._system, self.scenario.readouts) if agents is None else agents
+        return export(self._system, names, native_of(self._env).conversions)
 
     def export(
         self,
@@ -321,7 +321,7 @@ class BaseSimulation:
 
         Args:
             path: `*.pt2`: the module of `compose` for any batch size, for `torch.export.load`. If the scenario has a time
-                axis, its arguments are the signals of one round of steps and the state by name, which begins with zeros.
+                axis, its arguments are the observations of one round of steps and the state by name, which begins with zeros.
                 `*.onnx`: the same, with the extra `onnx`. `*.safetensors`: parameters and running statistics, as
                 `agent.name`, once for tied agents. `*.gif`: whole episodes, the environment's pictures beside bars of the
                 messages.
@@ -352,7 +352,7 @@ class BaseSimulation:
                 self._system, self.scenario, path, self.now, seed=self.seed, episodes=episodes, senders=agents
             )
         readouts = with_output(self._system, self.scenario.readouts)
-        return write_system(self._system, path, agents, readouts, policy)
+        return write_system(self._system, native_of(self._env), path, agents, readouts, policy)
 
     # --- forking and saving ------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import keyword
 import math
 import operator
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, final
 
 import torch
@@ -27,6 +27,7 @@ from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.rollout import steps_needed
+from antiphon.envs.adaptors.spaces import Conversion
 from antiphon.errors import ScenarioError, suggest
 
 __all__ = [
@@ -43,19 +44,20 @@ _STEPS = "steps"
 """Entry of the state: how many steps have been taken, int64 []."""
 
 
-def export(system: System, agents: Sequence[str]) -> fx.GraphModule:
+def export(system: System, agents: Sequence[str], conversions: Mapping[str, Conversion]) -> fx.GraphModule:
     """Return the system as one module in evaluation mode, with copies of the parameters.
 
     Args:
         system: What to export.
         agents: Whose objective outputs it returns.
+        conversions: Of the environment's own observations to signals.
 
     Returns:
-        Over a stream of examples: a module called with the observed signals by name (what is no letter or digit in
-        a name becomes `_`), each [batch, *shape], that returns {agent: [batch, outputs]}; it shows them for
+        Over a stream of examples: a module called with the environment's own observations by signal (what is no letter or
+        digit in a name becomes `_`), each [batch, *shape], that returns {agent: [batch, outputs]}; it shows them for
         `steps_needed` steps.
 
-        Elsewhere: a module called with such signals, each [steps, batch, *shape], where `steps` is its attribute
+        Elsewhere: a module called with such observations, each [steps, batch, *shape], where `steps` is its attribute
         `steps_per_round`, and with `state`: what the call before returned, or None to begin in silence. It returns
         {agent: [ticks, batch, outputs]} and the new state, a flat dict of tensors: states of agents and messages on their
         way, [batch, …] each, and `steps`, [] int64, how many have been taken.
@@ -71,7 +73,8 @@ def export(system: System, agents: Sequence[str]) -> fx.GraphModule:
         if name not in outputs:
             why = "has a policy over its messages alone" if name in goals else "has no objective"
             raise ScenarioError(f"compose: '{name}' {why}, so it has no output{suggest(name, outputs)}")
-    return Ticks(system, 0 if system.description.is_stream else steps_per_round(system)).module(agents)
+    length = 0 if system.description.is_stream else steps_per_round(system)
+    return Ticks(system, conversions, length).module(agents)
 
 
 def with_output(system: System, names: Iterable[str]) -> list[str]:
@@ -140,6 +143,7 @@ class Ticks:
 
     Args:
         system: Whose; the graph's modules hold copies of its parameters.
+        conversions: Of the environment's own observations, which are given, to signals.
         length: Steps in a round; 0: an example is shown.
 
     Attributes:
@@ -151,9 +155,10 @@ class Ticks:
         carried: Shapes of the state's entries per environment, by name.
     """
 
-    def __init__(self, system: System, length: int = 0) -> None:
+    def __init__(self, system: System, conversions: Mapping[str, Conversion], length: int = 0) -> None:
         self.system = system
         self.length = length
+        self._conversions = conversions
         self.root = nn.Module()
         self.graph = fx.Graph()
         self.observed = observed(system)
@@ -185,7 +190,10 @@ class Ticks:
                 word += "_"
             words.add(word)
             self.signals[name] = self.graph.placeholder(word)
-        if not self.length:
+        given = self.graph.placeholder("state", default_value=None) if self.length else None
+        for name, observation in self.signals.items():
+            self.signals[name] = self._converted(name, observation)
+        if given is None:
             self._append(steps_needed(self.system))
             newest = {name: self.outputs[name][-1] for name in agents}
             if result is not None:
@@ -194,7 +202,7 @@ class Ticks:
                 newest if result is None else self.graph.call_module("result", tuple(newest.values()))
             )
         else:
-            self._append_round(agents)
+            self._append_round(agents, given)
         module = fx.GraphModule(self.root, self.graph, class_name="Corporation")
         module.graph.eliminate_dead_code()
         module.recompile()
@@ -204,9 +212,23 @@ class Ticks:
             module.meta["_user_preserved_attributes"] = {"steps_per_round": self.length}
         return module.eval()
 
-    def _append_round(self, agents: Sequence[str]) -> None:
+    def _converted(self, name: str, observation: fx.Node) -> fx.Node:
+        """Return a signal, from the environment's own values."""
+        conversion = self._conversions[name]
+        if conversion.scale != 1:  # floats may be scaled already
+            right = self.call(operator.eq, self.call(getattr, observation, "dtype"), torch.uint8)
+            line = f"'{name}' must be the environment's own bytes (torch.uint8)"
+            self.graph.call_function(torch._assert, (right, line))
+        classes = self.system.description.signals[name].classes
+        value = self.call("to", observation, self.system.dtype if classes is None else torch.int64)
+        if conversion.start is not None:
+            key = f"start_{len(self.root._buffers)}"
+            self.root.register_buffer(key, conversion.start.to(self.system.device, torch.int64))
+            value = self.call(torch.sub, value, self.graph.get_attr(key))
+        return value if conversion.scale == 1 else self.call(torch.div, value, conversion.scale)
+
+    def _append_round(self, agents: Sequence[str], given: fx.Node) -> None:
         """Append a round's ticks, from the state that is given to the state after it."""
-        given = self.graph.placeholder("state", default_value=None)
         for name, signal in self.signals.items():  # fails for another number of steps
             self.signals[name] = self.call(
                 "select", self.call("unflatten", signal, 0, (1, self.length)), 0, 0

@@ -17,6 +17,7 @@ from torch import fx
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.system import System
 from antiphon.engine.inference.export import export, observed
+from antiphon.envs.adaptors.native import Native
 from antiphon.errors import RunError, ScenarioError, first_line, suggest
 from antiphon.files import write_bytes, writing
 from antiphon.manifests import VERSION
@@ -25,12 +26,15 @@ __all__ = ["SUFFIXES", "write_system"]
 
 SUFFIXES = (".pt2", ".onnx", ".safetensors")
 """Suffixes of the files."""
+_DTYPE_CHECK = torch.ops.aten._assert_tensor_metadata.default
+"""What torch puts before a conversion of an input."""
 _ROWS = 2
 """Of the example that a module is traced with; files take any number."""
 
 
 def write_system(
     system: System,
+    native: Native,
     path: Path,
     agents: Sequence[str] | None,
     readouts: Sequence[str],
@@ -40,6 +44,7 @@ def write_system(
 
     Args:
         system: What is written.
+        native: The format of its environment's observations.
         path: Its suffix, one of `SUFFIXES`, is the format.
         agents: The agents whose outputs the module returns (None: the `readouts`), or whose weights are written (None: all).
         readouts: The scenario's.
@@ -62,8 +67,10 @@ def write_system(
             raise RunError("export: an .onnx file needs onnxscript: pip install 'antiphon[onnx]'")
         module = policy
         if module is None:
-            module = export(system, list(dict.fromkeys(readouts if agents is None else agents)))
-        content = _module(system, path, module.cpu())
+            module = export(
+                system, list(dict.fromkeys(readouts if agents is None else agents)), native.conversions
+            )
+        content = _module(observed(system), native, path, module.cpu())
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, content)
@@ -87,17 +94,13 @@ def _weights(system: System, agents: Sequence[str] | None) -> bytes:
     return save(tensors, metadata=metadata)
 
 
-def _module(system: System, path: Path, module: fx.GraphModule) -> bytes:
-    """Trace a module of a system, for a file."""
-    signals = [system.description.signals[name] for name in observed(system)]
-    words = [str(node.target) for node in module.graph.nodes if node.op == "placeholder"][: len(signals)]
+def _module(names: Sequence[str], native: Native, path: Path, module: fx.GraphModule) -> bytes:
+    """Trace a module of a system that observes these signals, for a file."""
+    words = [str(node.target) for node in module.graph.nodes if node.op == "placeholder"][: len(names)]
     rounds: Any = getattr(module, "steps_per_round", None)
     steps = () if rounds is None else (int(rounds),)
     arguments: dict[str, Any] = {
-        word: torch.zeros(
-            *steps, _ROWS, *signal.shape, dtype=system.dtype if signal.classes is None else torch.int64
-        )
-        for word, signal in zip(words, signals, strict=True)
+        word: native.example(name, (*steps, _ROWS)) for word, name in zip(words, names, strict=True)
     }
     batch = torch.export.Dim("batch")
     sizes: dict[str, Any] = {word: {len(steps): batch} for word in words}
@@ -118,8 +121,10 @@ def _module(system: System, path: Path, module: fx.GraphModule) -> bytes:
             finally:
                 logging.disable(level)
             return bytes(found.model_proto.SerializeToString())
-        for node in program.graph.nodes:  # which would tell the folders of this machine
-            node.meta.pop("stack_trace", None)
+        for node in [*program.graph.nodes]:
+            node.meta.pop("stack_trace", None)  # which would tell the folders of this machine
+            if node.target is _DTYPE_CHECK and node.kwargs["dtype"] is not torch.uint8:
+                program.graph.erase_node(node)  # any type of number is converted
     except Exception as error:
         cause: BaseException = error
         while cause.__cause__ is not None:

@@ -129,14 +129,15 @@ def policy_module(system: System, env: TorchVectorEnv, *, greedy: bool) -> fx.Gr
         greedy: Whether the action is the most likely one (for a Box the mean), instead of a sample by torch's generator.
 
     Returns:
-        A module called with the observed signals by name, [batch, *shape] each, that returns the action in the
+        A module called with what `Policy.act` takes, by signal, [batch, *shape] each, that returns the action in the
         environment's form, [batch, …]: for a Box within its bounds, for a Dict by part.
 
     Raises:
         ScenarioError: No agent acts, or none for a part of the action; the action depends on more than the present step;
             messages are sampled too.
     """
-    actors, actions = _actors(system), native_of(env).actions
+    actors, native = _actors(system), native_of(env)
+    actions = native.actions
     parts = actions.space.spaces.keys() if isinstance(actions.space, spaces.Dict) else ()
     missing = [part for part in parts if part not in [agent.acts for agent in actors]]
     if missing:
@@ -145,7 +146,7 @@ def policy_module(system: System, env: TorchVectorEnv, *, greedy: bool) -> fx.Gr
         )
     if not greedy and any(channel.sampler is not None for channel in system.channels.values()):
         raise ScenarioError("policy: messages are sampled too, which a file cannot do; use actions='greedy'")
-    rounds = Ticks(system, steps_per_round(system))
+    rounds = Ticks(system, native.conversions, steps_per_round(system))
     rounds.module([agent.name for agent in actors])
     if rounds.length > 1 or rounds.carried:
         held = ", ".join(rounds.carried) or f"clocks that repeat after {rounds.length} steps"
@@ -153,7 +154,7 @@ def policy_module(system: System, env: TorchVectorEnv, *, greedy: bool) -> fx.Gr
             f"policy: it has memory ({held}), and a file from observation to action has none; use simulation.policy(), or "
             "export the system"
         )
-    ticks = Ticks(system)
+    ticks = Ticks(system, native.conversions)
     module = ticks.module([agent.name for agent in actors], _Choice(actors, actions, greedy=greedy))
     return module.requires_grad_(requires_grad=False)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from antiphon.envs.adaptors.checked import checked
 from antiphon.envs.adaptors.parallel import ParallelAdaptor
-from antiphon.envs.adaptors.spaces import Actions, Observations, mapped, part_at
+from antiphon.envs.adaptors.spaces import Actions, Conversion, Observations, mapped, part_at
 from antiphon.envs.adaptors.vector import VectorAdaptor
 from antiphon.envs.base import TorchVectorEnv
 from antiphon.envs.signal import Signal
@@ -37,6 +37,17 @@ class Native:
     def signals(self) -> dict[str, Signal]:
         """The signals that are observed."""
         return {name: signal for each in self.observations.values() for name, signal in each.signals.items()}
+
+    @property
+    def conversions(self) -> dict[str, Conversion]:
+        """From the native values of the signals that are observed."""
+        return {name: one for each in self.observations.values() for name, one in each.conversions.items()}
+
+    def example(self, name: str, axes: tuple[int, ...]) -> Tensor:
+        """Return valid native values of a signal, the smallest choices or zeros, [*axes, *shape]."""
+        conversion = self.conversions[name]
+        values = torch.from_numpy(np.zeros((*axes, *self.signals[name].shape), conversion.dtype))
+        return values if conversion.start is None else values + conversion.start.to(values)
 
     def read(
         self, observation: Any, names: Collection[str], device: torch.device, dtype: torch.dtype
@@ -96,5 +107,8 @@ def native_of(env: TorchVectorEnv) -> Native:
         return Native({None: env.observations}, env.actions)
     if isinstance(env, ParallelAdaptor):
         return Native({agent: each for agent, each in env.observations.items()}, env.actions)  # noqa: C416
-    observed = {name: signal.space() for name, signal in env.signals.items() if not signal.training_only}
+    floats = str(env.dtype).removeprefix("torch.")
+    observed = {
+        name: signal.space(floats) for name, signal in env.signals.items() if not signal.training_only
+    }
     return Native({None: Observations(spaces.Dict(observed))}, Actions(env.single_action_space))

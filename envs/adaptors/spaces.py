@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from antiphon.envs.base import chosen
 from antiphon.envs.signal import Signal
 from antiphon.errors import ScenarioError, require
 
-__all__ = ["Actions", "Observations", "leaves", "mapped", "part_at", "signal_of", "tensor_of"]
+__all__ = ["Actions", "Conversion", "Observations", "leaves", "mapped", "part_at", "signal_of", "tensor_of"]
 
 Path = tuple[str | int, ...]
 """Keys and indices that lead from a space to a part of it."""
@@ -63,6 +64,33 @@ def signal_of(name: str, space: Space[Any], *, training_only: bool = False) -> S
     raise ScenarioError(f"env: the observation '{name}' is a {type(space).__name__}; flatten it to {kinds}")
 
 
+@dataclass(frozen=True)
+class Conversion:
+    """The affine map from a space's values to its signal's, and what these values are in numpy."""
+
+    dtype: np.dtype[Any]
+    """Type of the native values."""
+    start: Tensor | None = None
+    """What is subtracted: the first choice of each element; None: nothing."""
+    scale: float = 1.0
+    """What is divided by: the largest byte."""
+
+    def __call__(self, value: Tensor) -> Tensor:
+        """Return the signal's values of native ones in the signal's type."""
+        value = value if self.start is None else value - self.start.to(value)
+        return value if self.scale == 1 else value / self.scale
+
+    @staticmethod
+    def of(space: Space[Any]) -> Conversion:
+        """Return the conversion of a space that is neither Dict nor Tuple."""
+        dtype = np.dtype(space.dtype)
+        if isinstance(space, spaces.Box) and dtype == np.uint8:
+            return Conversion(dtype, scale=255.0)
+        if isinstance(space, spaces.Discrete | spaces.MultiDiscrete) and np.any(space.start):
+            return Conversion(dtype, torch.as_tensor(np.asarray(space.start)))
+        return Conversion(dtype)
+
+
 class Observations:
     """The signals of an observation space, and its values as tensors.
 
@@ -73,13 +101,16 @@ class Observations:
         space: Observation space of one sub-environment.
         prefix: Prefix of each name, such as an agent's name and a dot.
 
+    Attributes:
+        conversions: From the native values of each signal.
+
     Raises:
         ScenarioError: A part cannot be a signal, or two have the same name.
     """
 
     def __init__(self, space: Space[Any], prefix: str = "") -> None:
         self._paths: dict[str, Path] = {}
-        self._changes: dict[str, Callable[[Tensor], Tensor]] = {}
+        self.conversions: dict[str, Conversion] = {}
         self.signals: dict[str, Signal] = {}
         for path, leaf in leaves(space).items():
             keys = path if path and isinstance(path[0], str) else ("observation", *path)
@@ -87,7 +118,7 @@ class Observations:
             if name in self.signals:
                 raise ScenarioError(f"env: two observations have the name '{name}'; rename one")
             self.signals[name] = signal_of(name, leaf)
-            self._paths[name], self._changes[name] = path, _change(leaf)
+            self._paths[name], self.conversions[name] = path, Conversion.of(leaf)
 
     def part(self, name: str, observation: Any) -> Any:
         """Return a signal's part of a native observation, of one environment or a batch."""
@@ -96,7 +127,7 @@ class Observations:
     def value(self, name: str, part: Any, device: torch.device, dtype: torch.dtype) -> Tensor:
         """Return a copy of a signal's part as its value on a device; `dtype` is the type of floats."""
         kind = dtype if self.signals[name].classes is None else torch.int64
-        return self._changes[name](tensor_of(part, device).to(kind))
+        return self.conversions[name](tensor_of(part, device).to(kind))
 
 
 def tensor_of(values: Any, device: torch.device) -> Tensor:
@@ -105,16 +136,6 @@ def tensor_of(values: Any, device: torch.device) -> Tensor:
         with torch.no_grad():
             return values.to(device, copy=True)
     return torch.from_numpy(np.array(values)).to(device)
-
-
-def _change(space: Space[Any]) -> Callable[[Tensor], Tensor]:
-    """Return the conversion of a space's values to its signal's."""
-    if isinstance(space, spaces.Box) and space.dtype == np.uint8:
-        return lambda value: value / 255
-    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
-        start = torch.as_tensor(np.asarray(space.start))
-        return lambda value: value - start.to(value)
-    return lambda value: value
 
 
 class Actions:

@@ -251,6 +251,13 @@ REST: tuple[Fault, ...] = (
         "tests/engine/inference/test_policy.py::test_in_our_worlds_it_does_what_an_evaluation_does",
     ),
     Fault(
+        "inference-a-file-takes-choices-from-zero",
+        "engine/inference/export.py",
+        "        if conversion.start is not None:\n",
+        "        if False:\n",
+        "tests/engine/inference/test_policy.py::test_a_file_takes_the_observations_that_act_takes",
+    ),
+    Fault(
         "inference-a-reset-of-some-resets-none",
         "engine/inference/policy.py",
         "self._rollout.system.cut(self._step - 1, EpisodeEnds(ended))",

@@ -4,9 +4,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
+from gymnasium.vector.utils import concatenate, create_empty_array
 from numpy.typing import NDArray
 
 from antiphon import Simulation, envs
@@ -212,6 +215,92 @@ def test_without_memory_it_is_a_file_from_observation_to_action(
     assert not torch.equal(*draws)
     if "Pendulum" in world:
         assert max(draw.abs().max() for draw in draws) <= 2.0
+
+
+SPACES: dict[str, tuple[spaces.Space[Any], spaces.Space[Any]]] = {
+    "Discrete": (spaces.Discrete(4, start=1), spaces.Discrete(4, start=-2)),
+    "MultiDiscrete": (
+        spaces.MultiDiscrete([3, 4], start=[1, -2]),
+        spaces.MultiDiscrete([2, 5], start=[3, 1]),
+    ),
+    "bytes": (spaces.Box(0, 255, (2, 3), np.uint8), spaces.MultiBinary(3)),
+    "float64": (spaces.Box(-9, 9, (3,), np.float64), spaces.Discrete(3)),
+    "Dict": (
+        spaces.Dict(a=spaces.Discrete(3, start=5), b=spaces.Box(0, 255, (2,), np.uint8)),
+        spaces.Dict(x=spaces.Discrete(3, start=7), y=spaces.Box(-1, 1, (1,))),
+    ),
+}
+
+
+class Sampled(gymnasium.Env[Any, Any]):
+    """Random observations of a space, whatever is done."""
+
+    def __init__(self, kind: str) -> None:
+        self.observation_space, self.action_space = SPACES[kind]
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.observation_space.seed(seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        assert self.action_space.contains(action), action
+        return self.observation_space.sample(), 0.0, False, False, {}
+
+
+envs.register("policies/Sampled-v0", Sampled)
+
+
+def sampled_world(kind: str, network: str) -> tuple[Simulation, Any, dict[str, Any]]:
+    """A policy that was not trained, a batch of six observations of its environment, and these by signal."""
+    observed, action = SPACES[kind]
+    parts = list(observed) if isinstance(observed, spaces.Dict) else ["observation"]
+    acts = list(action) if isinstance(action, spaces.Dict) else [True]
+    policy = {"observes": parts, "network": network, "objective": "a2c", "clock": {"unroll": 4}}
+    scenario = Scenario(
+        scenario="sampled",
+        env={"id": "policies/Sampled-v0", "kind": kind},
+        agents={f"hand{place}": {**policy, "acts": part} for place, part in enumerate(acts)},
+        training={"batch": 2, "steps": 4},
+    )
+    observed.seed(3)
+    rows = [observed.sample() for _ in range(6)]
+    batch = concatenate(observed, rows, create_empty_array(observed, 6))
+    return Simulation(scenario), batch, batch if isinstance(batch, dict) else {"observation": batch}
+
+
+@pytest.mark.parametrize("kind", SPACES)
+def test_a_file_takes_the_observations_that_act_takes(kind: str, tmp_path: Path) -> None:
+    simulation, seen, signals = sampled_world(kind, "mlp")
+    with simulation:
+        expected = simulation.policy().act(seen)
+        file = torch.export.load(simulation.export(tmp_path / "policy.pt2", actions="greedy")).module()
+    found = file(**{name: torch.as_tensor(value) for name, value in signals.items()})
+    for part, value in expected.items() if isinstance(expected, dict) else [(None, expected)]:
+        np.testing.assert_allclose(found if part is None else found[part], value, rtol=0, atol=1e-5)
+    if kind == "bytes":
+        with pytest.raises(RuntimeError, match="Expected: Byte"):  # it may be scaled already
+            file(observation=torch.as_tensor(seen) / 255)
+
+
+@pytest.mark.parametrize("kind", ["Discrete", "bytes"])
+def test_a_composed_system_takes_them_too(kind: str) -> None:
+    """One with memory, in rounds of one step: the largest logit is what the policy does."""
+    simulation, seen, _ = sampled_world(kind, "gru")
+    with simulation:
+        policy, system = simulation.policy(), simulation.compose()
+        state, space = None, SPACES[kind][1]
+        for row in range(6):
+            one = torch.as_tensor(seen[row : row + 1])
+            outputs, state = system(observation=one[None], state=state)
+            action = policy.act(one.numpy())
+            if isinstance(space, spaces.Discrete):
+                assert outputs["hand0"].argmax(-1).item() + space.start == action.item()
+            else:
+                assert (outputs["hand0"].reshape(3, 2).argmax(-1).numpy() == action).all()
+        if kind == "bytes":
+            with pytest.raises(AssertionError, match="'observation' must be the environment's own bytes"):
+                system(observation=one[None] / 255)
 
 
 @pytest.mark.long
