@@ -19,11 +19,10 @@ from torch import Tensor, nn
 from antiphon.agents.models import MapHead
 from antiphon.engine.split.cuts import containers
 from antiphon.engine.split.graph import Trace
-from antiphon.engine.split.outputs import axes_for, prediction_of
+from antiphon.engine.split.outputs import Wanted, prediction_of
 from antiphon.engine.split.parts import Part, Wire, build_parts
 from antiphon.engine.split.plan import at_path, plan_parts
 from antiphon.engine.split.tracer import trace
-from antiphon.envs.signal import Signal
 from antiphon.errors import ScenarioError, suggest
 from antiphon.nets.site_axes import features_first, site_axes, site_features
 
@@ -102,9 +101,8 @@ class Credit:
         model: The model.
         example: Its arguments.
         cuts: The submodules before which it is cut, one for each part but the first.
-        target: Of the objective: its signal's name, and the signal.
+        wanted: What the objective needs of the output.
         output: See `split`.
-        size: The numbers per sample that the objective needs.
         parts: The parts, whose parameters a lens has, by the names of their agents.
         coded: Whether the objective is the cross-entropy of its target.
     """
@@ -114,16 +112,15 @@ class Credit:
         model: nn.Module,
         example: Mapping[str, Tensor],
         cuts: Sequence[str],
-        target: tuple[str, Signal],
+        wanted: Wanted,
         output: str | int | None,
-        size: int | None,
         parts: Mapping[str, Part],
         *,
         coded: bool,
     ) -> None:
-        self.coded = coded and target[1].classes is not None
+        self.coded = coded and wanted.signal.classes is not None
         self.model, self.example, self.cuts = model, example, cuts
-        self.target, self.output, self.size, self.parts = target, output, size, parts
+        self.wanted, self.output, self.parts = wanted, output, parts
         self._tails: dict[str, Part] = {}
         self._traces: dict[tuple[str, ...], Trace] = {}
 
@@ -162,7 +159,7 @@ class Credit:
         if kind not in WORDS:
             return given if isinstance(given, str) else keys
         at, layers = keys.pop("at", None), keys.pop("layers", _LAYERS)
-        name, signal = self.target
+        name, signal = self.wanted.target, self.wanted.signal
         if kind == "local":
             keys.setdefault("target", name)
             if keys["target"] == name and not {"network", "hidden", "pool"} & keys.keys():
@@ -222,9 +219,9 @@ class Credit:
         return self._traces[key]
 
     def _parts(self, traced: Trace, at: Sequence[str]) -> list[Part]:
-        prediction = prediction_of(traced, self.output, self.size)
+        prediction = prediction_of(traced, self.output, self.wanted)
         shape = tuple(at_path(traced.facts[prediction[0]].value, prediction[1]).shape[1:])
-        axes = axes_for(shape, self.target[1].shape, self.target[1].classes)
+        axes = self.wanted.axes_for(shape)
         plan = plan_parts(traced, at, [prediction])
         return build_parts(traced, plan, self.model, [f"layers{i}" for i in range(len(at) + 1)], [axes])
 

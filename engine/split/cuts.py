@@ -83,7 +83,7 @@ def cuts(model: nn.Module, example: Any, *, output: str | int | None = None, ins
     given = named_example(model, example)
     traced = _traced(model, given, inside=inside)
     several = output is None and len(outputs_of(traced)) > 1
-    predictions = [*outputs_of(traced).values()] if several else [prediction_of(traced, output, None)]
+    predictions = [*outputs_of(traced).values()] if several else [prediction_of(traced, output)]
     shares = _shares(traced)
     order = {node: i for i, node in enumerate(traced.graph.nodes)}
     entries = sorted((order[node], path) for path, node in traced.entries.items() if path)

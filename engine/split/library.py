@@ -69,6 +69,7 @@ def gpt(
         env=env,
         inputs={"tokens": "tokens"},
         objective={"kind": "coding", "target": "following"},
+        class_axis=-1,
         coupling=coupling,
         delay=delay,
         gradient=None if gradient is None else _gradient(gradient, "following"),

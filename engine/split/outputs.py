@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, fx
@@ -12,31 +15,128 @@ from antiphon.engine.split.plan import Place, at_path, leaves
 from antiphon.envs.signal import Signal
 from antiphon.errors import ScenarioError, suggest
 
-__all__ = ["axes_for", "outputs_of", "prediction_of", "predictions_of"]
+__all__ = ["Wanted", "outputs_of", "prediction_of", "predictions_of"]
 
+Shape = tuple[int, ...]
 _ONLY = "a tensor"
 
 
-def prediction_of(
-    trace: Trace, output: str | int | None, size: int | None, target: tuple[str, Signal] | None = None
-) -> Place:
+@dataclass(frozen=True)
+class Wanted:
+    """What an objective needs of an output.
+
+    Attributes:
+        size: Values per sample; None: not known here.
+        target: The name of its target.
+        signal: The target.
+        class_axis: The axis of the classes as given to `split`, counted with the batch; None: known from the sizes.
+    """
+
+    size: int | None
+    target: str
+    signal: Signal
+    class_axis: int | None = None
+
+    def __str__(self) -> str:
+        kind = "floats" if self.signal.classes is None else f"{self.signal.classes} classes"
+        return f"'{self.target}' ({kind}, shape {list(self.signal.shape)})"
+
+    def axes_for(self, shape: Shape, name: str = _ONLY) -> Shape | None:
+        """Return the order of a prediction's axes in which it has those of the target, and the classes last; None: its own.
+
+        Axes of length 1 do not count, and neighbours may be flattened into one: their order in memory is the same.
+
+        Args:
+            shape: Of a sample of the prediction.
+            name: Of the output, for the error.
+
+        Raises:
+            ScenarioError: The axes are not those of the target, or the classes may be several of them.
+        """
+        signal, classes = self.signal, self.signal.classes
+        if self.class_axis is not None and classes is None:
+            raise ScenarioError(f"class_axis: the target {self} has no classes; leave it out")
+        if self.size != math.prod(signal.shape) * (classes or 1):
+            return None  # an objective with outputs of its own
+        whole = f"{name} [batch, {str(list(shape))[1:]}"
+        if classes is None:
+            if not _alike(shape, signal.shape):
+                raise ScenarioError(
+                    f"forward returns {whole} for {self}: as many values in other axes; return them in the target's order"
+                    f"{_moved(shape, signal.shape)}"
+                )
+            return None
+        if max(shape, default=1) == math.prod(shape) and self.class_axis is None:
+            return None  # flat: the classes of the first site first
+        orders = self._orders(shape)
+        if self.class_axis is not None:
+            axis = self.class_axis - 1 if self.class_axis > 0 else self.class_axis + len(shape)
+            if axis not in orders:
+                fitting = " or ".join(str(axis + 1) for axis in orders) or "no axis"
+                raise ScenarioError(
+                    f"class_axis={self.class_axis}: forward returns {whole}, where {fitting} fits {self}"
+                )
+            return orders[axis]
+        orders = {axis: orders[axis] for axis in (0, len(shape) - 1) if axis in orders} or orders
+        if len(set(orders.values())) > 1:
+            axes = " or ".join(f"class_axis={axis + 1}" for axis in orders)
+            raise ScenarioError(
+                f"forward returns {whole} for {self}, and the sizes do not show which axis is that of the classes; give {axes} "
+                "(cross_entropy of torch has them second: 1)"
+            )
+        if not orders:
+            sites = ", ".join(map(str, signal.shape))
+            raise ScenarioError(
+                f"forward returns {whole} for {self}: as many values in other axes; return [batch, {classes}, {sites}] or "
+                f"[batch, {sites}, {classes}]"
+            )
+        return next(iter(orders.values()))
+
+    def _orders(self, shape: Shape) -> dict[int, Shape | None]:
+        """By the axis that may be that of the classes, the order of a sample's axes in which it is last; None: it is."""
+        classes, sites = self.signal.classes or 1, self.signal.shape
+        axes = range(len(shape))
+        orders: dict[int, Shape | None] = {}
+        for axis in axes:
+            rest = tuple(other for other in axes if other != axis)
+            if shape[axis] == classes and _alike(tuple(shape[other] for other in rest), sites):
+                behind = math.prod(shape[axis + 1 :]) == 1
+                orders[axis] = None if behind else (*rest, axis)
+        if self.class_axis is None and _alike(shape, (*sites, classes)):
+            orders.setdefault(len(shape) - 1, None)
+        return orders
+
+
+def _alike(shape: Shape, other: Shape) -> bool:
+    """Whether two shapes hold the same values in the same order: equal, or neighbours of one are flattened in the other."""
+    fewer, more = sorted((tuple(n for n in one if n != 1) for one in (shape, other)), key=len)
+    ends, wanted = (list(itertools.accumulate(one, int.__mul__)) for one in (more, fewer))
+    return set(wanted) <= set(ends) and ends[-1:] == wanted[-1:]
+
+
+def _moved(shape: Shape, target: Shape) -> str:
+    """How a prediction gets the axes of its target, where its channels are at the other end; "": otherwise."""
+    moves = {(*shape[1:], *shape[:1]): "x.movedim(1, -1)", (*shape[-1:], *shape[:-1]): "x.movedim(-1, 1)"}
+    return f", such as {moves[target]}" if target in moves else ""
+
+
+def prediction_of(trace: Trace, output: str | int | None, wanted: Wanted | None = None) -> Place:
     """Return the output that is the prediction: its node, and the place in that node's value.
 
     Args:
         trace: Of the model.
         output: Its key or index; None: the only one.
-        size: What the objective needs; None: any.
-        target: Of the objective, with its name, for the error.
+        wanted: What the objective needs; None: anything.
 
     Raises:
         ScenarioError: There is none, or more than one; the line lists the outputs.
     """
-    found = outputs_of(trace)
+    found, size = outputs_of(trace), None if wanted is None else wanted.size
     if output is not None:
         return found[_chosen(trace, found, output, "output", size)]
     fitting = [path for path, place in found.items() if _fits(trace, place, size)]
     if not fitting:
-        needs = "" if size is None else f"; the objective needs {size} values per sample{_of(target)}"
+        needs = "" if size is None else f"; the objective needs {size} values per sample for {wanted}"
         raise ScenarioError(
             f"forward returns {_listed(trace, found)}{needs}; an output is a float tensor [batch, …]"
         )
@@ -50,20 +150,20 @@ def prediction_of(
 
 
 def predictions_of(
-    trace: Trace, outputs: Mapping[str | int | None, int | None], dropped: Sequence[str | int]
+    trace: Trace, outputs: Mapping[str | int | None, Wanted], dropped: Sequence[str | int]
 ) -> list[Place]:
     """Return several outputs, as `prediction_of` does one.
 
     Args:
         trace: Of the model.
-        outputs: By key or index, the size that the output's objective needs; None: any.
+        outputs: By key or index, what the output's objective needs.
         dropped: Those that have no objective.
 
     Raises:
         ScenarioError: One is none of the forward's, or is named twice, or some are left out; the line lists the outputs.
     """
     found = outputs_of(trace)
-    paths = [_chosen(trace, found, output, "objectives", size) for output, size in outputs.items()]
+    paths = [_chosen(trace, found, output, "objectives", wanted.size) for output, wanted in outputs.items()]
     paths += [_chosen(trace, found, output, "objectives", None) for output in dropped]
     names = [*outputs, *dropped]
     twice = [output for output, path in zip(names, paths, strict=True) if paths.count(path) > 1]
@@ -114,21 +214,6 @@ def _key(path: tuple[Any, ...]) -> str | int:
     return path[0] if len(path) == 1 else _name(path)
 
 
-def axes_for(shape: tuple[int, ...], target: tuple[int, ...], classes: int | None) -> tuple[int, ...] | None:
-    """Return the order of a prediction's axes in which the classes are last; None: they are.
-
-    Args:
-        shape: Of a sample of the prediction: `[*sites, classes]`, or `[classes, *sites]` as torch's losses take it.
-        target: Shape of a sample of the target, its sites.
-        classes: Of the target; None: floats.
-    """
-    first = classes is not None and len(target) > 0 and shape == (classes, *target)
-    last = classes is not None and shape == (*target, classes)
-    if not first or (last and len(target) == 1):
-        return None
-    return (*range(1, len(shape)), 0)
-
-
 def _places(trace: Trace, value: Any) -> Iterator[tuple[tuple[Any, ...], Place]]:
     for path, item in leaves(value):
         if isinstance(item, fx.Node):
@@ -143,14 +228,6 @@ def _fits(trace: Trace, place: Place, size: int | None) -> bool:
     if not value.is_floating_point() or not value.dim() or len(value) != batch or len(other) != fewer:
         return False
     return size is None or value[0].numel() == size
-
-
-def _of(target: tuple[str, Signal] | None) -> str:
-    if target is None:
-        return ""
-    name, signal = target
-    kind = "floats" if signal.classes is None else f"{signal.classes} classes"
-    return f" for '{name}' ({kind}, shape {list(signal.shape)})"
 
 
 def _name(path: tuple[Any, ...]) -> str:

@@ -19,7 +19,7 @@ from antiphon.engine.split.cuts import containers, cut_names, flop_of
 from antiphon.engine.split.example import Inputs, check_model, inputs_for
 from antiphon.engine.split.graph import copied
 from antiphon.engine.split.join import Origin
-from antiphon.engine.split.outputs import axes_for, prediction_of, predictions_of
+from antiphon.engine.split.outputs import Wanted, prediction_of, predictions_of
 from antiphon.engine.split.parts import Part, build_parts
 from antiphon.engine.split.plan import Message, at_path, plan_parts
 from antiphon.engine.split.ties import tied_parameters
@@ -51,6 +51,7 @@ def split(
     output: str | int | None = None,
     objective: str | Mapping[str, Any] | None = None,
     objectives: Mapping[str | int, str | Mapping[str, Any] | None] | None = None,
+    class_axis: int | Mapping[str | int, int] | None = None,
     coupling: str = "decoupled",
     gradient: str | Mapping[str, Any] | None = None,
     delay: int | Literal["auto"] = "auto",
@@ -75,6 +76,7 @@ def split(
         output: The key or index of the prediction, if the model returns several outputs; the others are dropped.
         objective: The objective of the prediction; a string is the target to classify. None: classification of `label`.
         objectives: Instead of `output` and `objective`: an objective for each output, by key or index; None drops the output.
+        class_axis: Axis of the classes where sizes leave it open: 1 as in `cross_entropy`, -1: the last; or a mapping by output.
         coupling: The coupling of every channel.
         gradient: The gradient of every channel. None: for one objective that classifies or codes a categorical target,
             `aug_local` with one block for messages of tokens and maps (`lens` if the model's last layers are larger than that
@@ -94,12 +96,10 @@ def split(
     """
     try:
         if parts is not None:
-            if model is not None or at:
-                raise ScenarioError("give a model and where to cut it, or parts, not both")
-            model, at = _in_sequence(parts)
+            model, at = _in_sequence(parts, model, at)
         model = copied(check_model(model))  # the parts and what `join` begins with share its parameters
         description = registry.describe(env)
-        heads = _heads(objective, objectives, output, description)
+        heads = _heads(objective, objectives, output, class_axis, description)
         given = inputs_for(model, description, inputs)
         cut_before = partial(_cut, model, given, heads, objectives, gradient)
         cost = partial(_flop_of_heads, cut_before, given, coupling, gradient)
@@ -134,8 +134,10 @@ def _training(given: Mapping[str, Any]) -> dict[str, Any]:
     return {"sweep": True, **given}
 
 
-def _in_sequence(parts: Sequence[nn.Module]) -> tuple[nn.Sequential, list[int]]:
-    """Modules as one model, and where to cut it."""
+def _in_sequence(parts: Sequence[nn.Module], model: object, at: object) -> tuple[nn.Sequential, list[int]]:
+    """Modules as one model, and where to cut it; ScenarioError if these are given too."""
+    if model is not None or at:
+        raise ScenarioError("give a model and where to cut it, or parts, not both")
     if not parts or not all(isinstance(part, nn.Module) for part in parts):
         raise ScenarioError(f"parts is {parts!r}; give a list of torch.nn.Module")
     return nn.Sequential(*parts), list(range(1, len(parts)))
@@ -160,15 +162,24 @@ class _Head:
     output: str | int | None
     """Its key or index; None: the only one."""
     goal: ObjectiveSpec
-    size: int | None
-    """The numbers per sample that the objective needs; None: not known here."""
-    target: tuple[str, Signal]
+    wanted: Wanted
+
+    @property
+    def name(self) -> str:
+        """Its key or index, for errors."""
+        return "a tensor" if self.output is None else f"{self.output}"
 
 
-def _heads(objective: Any, objectives: Any, output: str | int | None, env: Description) -> list[_Head]:
+def _heads(
+    objective: Any, objectives: Any, output: str | int | None, class_axis: Any, env: Description
+) -> list[_Head]:
     if objectives is None:
         goal = _objective(objective)
-        return [_Head(output, goal, *_size(goal, env))]
+        if isinstance(class_axis, Mapping):
+            raise ScenarioError(
+                f"class_axis: {dict(class_axis)}; give a number, such as 1, for one prediction"
+            )
+        return [_Head(output, goal, _wanted(goal, env, class_axis))]
     if objective is not None or output is not None:
         raise ScenarioError("objectives: replaces objective and output; leave these out")
     kept = [one for one in objectives.values() if one is not None] if isinstance(objectives, Mapping) else []
@@ -177,7 +188,14 @@ def _heads(objective: Any, objectives: Any, output: str | int | None, env: Descr
             f"objectives: {objectives!r}; give one for each output by its key or index, such as {{'logits': 'label'}}"
         )
     goals = {name: _objective(one) for name, one in objectives.items() if one is not None}
-    return [_Head(name, goal, *_size(goal, env)) for name, goal in goals.items()]
+    axes = class_axis if isinstance(class_axis, Mapping) else {}
+    for name in axes:
+        if name not in goals:
+            raise ScenarioError(f"class_axis: no objective of {name!r}{suggest(str(name), map(str, goals))}")
+    if not isinstance(class_axis, Mapping):  # of all that have classes
+        coded = [name for name, goal in goals.items() if _target(goal, env).classes is not None]
+        axes = dict.fromkeys(coded if coded or class_axis is None else goals, class_axis)
+    return [_Head(name, goal, _wanted(goal, env, axes.get(name))) for name, goal in goals.items()]
 
 
 def _credit(
@@ -191,7 +209,9 @@ def _credit(
     keys = gradient if isinstance(gradient, Mapping) else {"kind": gradient}
     main, several = heads[0], len(heads) > 1
     if several and keys.get("kind") in WORDS:
-        found = [head for head in heads if keys.get("target") == head.target[0] and keys["kind"] != "lens"]
+        found = [
+            head for head in heads if keys.get("target") == head.wanted.target and keys["kind"] != "lens"
+        ]
         if not found:
             raise ScenarioError(
                 f"gradient: {keys['kind']} needs one objective, and the model has several; use local or aug_local with the "
@@ -199,7 +219,7 @@ def _credit(
             )
         main = found[0]
     coded = main.goal.kind in _CODED and not (several and gradient is None)
-    return Credit(model, given.example, cut.at, main.target, main.output, main.size, cut.members, coded=coded)
+    return Credit(model, given.example, cut.at, main.wanted, main.output, cut.members, coded=coded)
 
 
 @torch.random.fork_rng(devices=[])  # as in `_channels`
@@ -249,17 +269,14 @@ def _cut(
     """
     traced = trace(model, containers(names), given.example)
     if objectives is None:
-        places = [prediction_of(traced, one.output, one.size, one.target) for one in heads]
+        places = [prediction_of(traced, one.output, one.wanted) for one in heads]
     else:
         dropped = [name for name, one in objectives.items() if one is None]
-        places = predictions_of(traced, {one.output: one.size for one in heads}, dropped)
+        places = predictions_of(traced, {one.output: one.wanted for one in heads}, dropped)
     plan = plan_parts(traced, names, places)
     agents = [f"part{i}" for i in range(len(plan.parts))]
     shapes = [tuple(at_path(traced.facts[node].value, path).shape[1:]) for node, path in places]
-    axes = [
-        axes_for(shape, one.target[1].shape, one.target[1].classes)
-        for shape, one in zip(shapes, heads, strict=True)
-    ]
+    axes = [one.wanted.axes_for(shape, one.name) for shape, one in zip(shapes, heads, strict=True)]
     order = {node: i for i, node in enumerate(traced.graph.nodes)}
     before = sorted(dict.fromkeys(names), key=lambda name: order[traced.entries[name]])
     cut = _Cut(build_parts(traced, plan, model, agents, axes), agents, before)
@@ -276,8 +293,16 @@ def _objective(given: str | Mapping[str, Any] | None) -> ObjectiveSpec:
     return ObjectiveSpec.model_validate(given)
 
 
-def _size(goal: ObjectiveSpec, description: Description) -> tuple[int | None, tuple[str, Signal]]:
-    """The numbers per sample that the objective needs (None: not known here), and its target."""
+def _wanted(goal: ObjectiveSpec, description: Description, class_axis: Any) -> Wanted:
+    """What an objective needs of the output that it is of."""
+    signal = _target(goal, description)
+    if class_axis is not None and (type(class_axis) is not int or class_axis == 0):
+        raise ScenarioError(f"class_axis: {class_axis!r}; give a number: 1, -1, … (axis 0 is the batch)")
+    size = objective_of(goal.kind, goal.options).size(signal.shape, signal.classes)
+    return Wanted(size, str(goal.target), signal, class_axis)
+
+
+def _target(goal: ObjectiveSpec, description: Description) -> Signal:
     if goal.target is None:
         raise ScenarioError(f"objective: a model has no policy ({goal.kind}); give it a target")
     signal = description.signals.get(goal.target)
@@ -285,7 +310,7 @@ def _size(goal: ObjectiveSpec, description: Description) -> tuple[int | None, tu
         raise ScenarioError(
             f"objective: no signal '{goal.target}'{suggest(goal.target, description.signals)}"
         )
-    return objective_of(goal.kind, goal.options).size(signal.shape, signal.classes), (goal.target, signal)
+    return signal
 
 
 def _agents(cut: _Cut, given: Inputs, heads: Sequence[_Head], delay: int | str) -> dict[str, dict[str, Any]]:

@@ -337,9 +337,16 @@ REST: tuple[Fault, ...] = (
     Fault(
         "split-classes-are-taken-for-sites",
         "engine/split/outputs.py",
-        "    return (*range(1, len(shape)), 0)\n",
-        "    return None\n",
-        "tests/engine/split/test_outputs.py::test_classes_are_given_out_last[shape6-target6-5-order6]",
+        "orders[axis] = None if behind else (*rest, axis)",
+        "orders[axis] = None",
+        "tests/engine/split/test_outputs.py::test_the_first_loss_is_that_of_the_classes_axis[sites1-5-order1-None-None]",
+    ),
+    Fault(
+        "split-floats-are-compared-by-size",
+        "engine/split/outputs.py",
+        "if not _alike(shape, signal.shape):",
+        "if math.prod(shape) != math.prod(signal.shape):",
+        "tests/engine/split/test_outputs.py::test_floats_are_compared_axis_by_axis",
     ),
     Fault(
         "virtual-a-link-carries-all-at-once",

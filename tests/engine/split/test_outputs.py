@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -11,28 +12,136 @@ from torch import Tensor, nn
 
 import antiphon
 from antiphon import ScenarioError, Simulation
-from antiphon.engine.split.outputs import axes_for
+
+
+class Layout(nn.Module):
+    """Classes at every site, or floats, from a layer of [*sites, features]; its last call moves the axes as the user has them."""
+
+    def __init__(self, shape: tuple[int, ...], order: tuple[int, ...]) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 12), nn.Linear(12, math.prod(shape))
+        self.shape, self.order = shape, order
+
+    def forward(self, x: Tensor) -> Tensor:
+        made = self.last(torch.tanh(self.first(x))).view(-1, *self.shape)
+        return made.permute(0, *(axis + 1 for axis in self.order))
+
+
+LAYOUTS: list[tuple[tuple[int, ...], int, tuple[int, ...], int | None]] = [
+    ((6,), 5, (0, 1), None),
+    ((6,), 5, (1, 0), None),
+    ((5,), 5, (1, 0), 1),
+    ((5,), 5, (0, 1), -1),
+    ((2, 4), 5, (2, 0, 1), None),
+    ((2, 4), 5, (0, 1, 2), None),
+    ((2, 4), 4, (2, 0, 1), None),  # as many columns as classes
+    ((4, 2), 4, (0, 1, 2), None),
+    ((4, 4), 4, (2, 0, 1), 1),
+    ((4, 4), 4, (0, 1, 2), 3),
+    ((3, 4), 5, (0, 2, 1), None),  # between the sites
+    ((8,), 8, (1, 0), 1),  # as many sites, classes and rows of the batch
+    ((), 8, (0,), None),
+    ((1,), 3, (1, 0), None),
+]
 
 
 @pytest.mark.parametrize(
-    ("shape", "target", "classes", "order"),
+    ("sites", "classes", "order", "axis", "gradient"),
+    [*((*layout, None) for layout in LAYOUTS), *((*layout, "lens") for layout in LAYOUTS[1:3])],
+)
+def test_the_first_loss_is_that_of_the_classes_axis(
+    sites: tuple[int, ...], classes: int, order: tuple[int, ...], axis: int | None, gradient: str | None
+) -> None:
+    torch.manual_seed(0)
+    model = Layout((*sites, classes), order).double()
+    target = torch.randint(classes, (8, *sites))
+    target.view(8, -1)[0, 0] = classes - 1
+    x = torch.randn(8, 6)
+    env = antiphon.envs.from_tensors(x=x, label=target, training_only=["label"], test=0, validation=0)
+    settings: dict[str, Any] = {"coupling": "locked"}
+    if gradient is not None:
+        settings = {"gradient": {"kind": gradient, "at": "last"}}
+    scenario = antiphon.split(model, at=["last"], env=env, class_axis=axis, batch=8, **settings)
+    with Simulation(scenario, dtype=torch.float64) as run:
+        loss = float(run.step()["losses"]["part1"])
+        heads = [channel.gradient for channel in scenario.channels]
+    out = model(x.double()).permute(0, *(1 + order.index(i) for i in range(len(order))))
+    want = F.cross_entropy(out.flatten(0, -2), target.flatten())
+    assert loss == pytest.approx(float(want.data), abs=1e-12)
+    if gradient is not None:  # its last layers give the classes out in the same order
+        lens: Any = heads[0]
+        hidden = torch.randn(8, 12, dtype=torch.float64)
+        module = lens.options["network"].double()
+        torch.testing.assert_close(module(hidden), model.last(hidden), rtol=0, atol=1e-12)
+
+
+def split_layout(shape: tuple[int, ...], order: tuple[int, ...], target: Tensor, **settings: Any) -> Any:
+    env = antiphon.envs.from_tensors(x=torch.randn(len(target), 6), y=target, training_only=["y"])
+    goal = {"kind": "regression" if target.is_floating_point() else "classification", "target": "y"}
+    return antiphon.split(
+        Layout(shape, order), at=["last"], env=env, objective=goal, coupling="locked", **settings
+    )
+
+
+@pytest.mark.parametrize(
+    ("shape", "order", "target", "axis", "line"),
     [
-        ((6, 7), (6,), 7, None),
-        ((7, 6), (6,), 7, (1, 0)),
-        ((7, 7), (7,), 7, None),  # as many tokens as classes: tokens come first
-        ((5, 2, 4), (2, 4), 5, (1, 2, 0)),
-        ((2, 4, 5), (2, 4), 5, None),
-        ((3, 3, 3), (3, 3), 3, (1, 2, 0)),  # as many rows as classes: maps have their classes first
-        ((5, 2, 3, 4), (2, 3, 4), 5, (1, 2, 3, 0)),
-        ((7,), (), 7, None),
-        ((6, 7), (6, 7), None, None),
-        ((6, 9), (6,), 7, None),
+        (
+            (5, 5),
+            (0, 1),
+            (5,),
+            None,
+            r"\[batch, 5, 5\] for 'y' \(5 classes, .* give class_axis=1 or class_axis=2 \(cross_ent",
+        ),
+        ((4, 4, 4), (2, 0, 1), (4, 4), None, "give class_axis=1 or class_axis=3"),
+        (
+            (6, 5),
+            (0, 1),
+            (6,),
+            1,
+            r"class_axis=1: forward returns a tensor \[batch, 6, 5\], where 2 fits 'y'",
+        ),
+        ((6, 5), (0, 1), (6,), 0, "class_axis: 0; give a number: 1, -1"),
+        ((6, 5), (0, 1), (6,), {"y": 1}, "class_axis: .* give a number, such as 1, for one prediction"),
+        (
+            (2, 4, 5),
+            (1, 0, 2),
+            (2, 4),
+            None,
+            r"\[batch, 4, 2, 5\] .*in other axes; return \[batch, 5, 2, 4\] or",
+        ),
     ],
 )
-def test_classes_are_given_out_last(
-    shape: tuple[int, ...], target: tuple[int, ...], classes: int | None, order: tuple[int, ...] | None
+def test_axes_that_the_sizes_leave_open_are_asked_for(
+    shape: tuple[int, ...], order: tuple[int, ...], target: tuple[int, ...], axis: Any, line: str
 ) -> None:
-    assert axes_for(shape, target, classes) == order
+    y = torch.arange(20 * math.prod(target)).view(20, *target) % shape[-1]
+    with pytest.raises(ScenarioError, match=line):
+        split_layout(shape, order, y, class_axis=axis)
+
+
+@pytest.mark.parametrize(
+    ("shape", "target", "line"),
+    [
+        (
+            (2, 4, 4),
+            (4, 4, 2),
+            r"\[batch, 2, 4, 4\] for 'y' \(floats, shape \[4, 4, 2\]\).* as x.movedim\(1, -1\)",
+        ),
+        ((4, 2), (2, 4), r"\[batch, 4, 2\] for 'y'"),
+        ((2, 4, 4), (2, 4, 4), ""),
+        ((2, 4, 4), (2, 16), ""),
+        ((8,), (2, 4), ""),
+        ((1, 8, 1), (8,), ""),
+    ],
+)
+def test_floats_are_compared_axis_by_axis(shape: tuple[int, ...], target: tuple[int, ...], line: str) -> None:
+    y, order = torch.randn(20, *target), tuple(range(len(shape)))
+    if not line:
+        assert split_layout(shape, order, y).agents["part1"].goals
+        return
+    with pytest.raises(ScenarioError, match=line):
+        split_layout(shape, order, y)
 
 
 class TwoHeads(nn.Module):
@@ -106,6 +215,14 @@ RETURNED = r"forward returns logits \[3, 3\], angle \[3, 2\]"
         (
             {"objectives": BOTH, "objective": "label"},
             "replaces objective and output; leave these",
+        ),
+        (
+            {"objectives": BOTH, "class_axis": {"logit": 1}},
+            "class_axis: no objective of 'logit'; did you mean 'logits'",
+        ),
+        (
+            {"objectives": BOTH, "class_axis": {"angle": 1}},
+            "class_axis: the target 'angle' .* has no classes; leave",
         ),
         (
             {"objectives": {**BOTH, "angle": {**ANGLE, "scale": -1}}},
