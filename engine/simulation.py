@@ -58,7 +58,7 @@ from antiphon.telemetry.tensorboard import TensorBoardRecorder
 if TYPE_CHECKING:
     from antiphon.engine.ray.ray_parts import RayParts
 
-__all__ = ["Simulation", "given_scenario", "resumed", "steps_to_take"]
+__all__ = ["Simulation", "given_scenario", "history_of_run", "resumed", "steps_to_take"]
 
 Resumed = TypeVar("Resumed", bound="Simulation")
 
@@ -445,7 +445,7 @@ class Simulation(BaseSimulation):
         observers: list[Observer] = [RunProgress(total, self.now), calls]
         if self._writer is not None:
             observers.append(self._writer)
-        history = _history_of_run(self)
+        history = history_of_run(self)
         self._keeps_messages = calls.each_step or bool(self.recordings)
 
         def notify(event: str, *about: object) -> None:
@@ -611,7 +611,7 @@ def _kept_history(simulation: Simulation) -> History:
     return simulation._history
 
 
-def _history_of_run(simulation: Simulation) -> History:
+def history_of_run(simulation: Simulation) -> History:
     """Return what a run's history is taken of: metrics.csv, or what is kept in memory, which few agents are by default."""
     if simulation._writer is not None:
         return History(partial(read_figures, simulation._writer.directory.path / "metrics.csv"))

@@ -52,6 +52,16 @@ def file(here: Path) -> Path:
     return path
 
 
+def test_check_accepts_what_run_trains(here: Path, cli: Commands, file: Path) -> None:
+    """Its steps are other than its scenario's; where they end before the first selection, a line says so."""
+    assert cli.code("check", str(file)) == 0
+    assert "updates in 12 steps" in cli.out
+    assert "warning" not in cli.out
+    file.write_text(file.read_text().replace("every: ", "every: 9"))
+    assert cli.code("check", str(file)) == 0
+    assert "but members are trained for 12: none is replaced" in " ".join(cli.out.split())
+
+
 def test_a_population_prints_its_members_and_leaves_their_runs(here: Path, cli: Commands, file: Path) -> None:
     out = cli(f"{WORDS} --name it")
     assert "mine · 3 members · 12 steps" in out

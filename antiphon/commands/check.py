@@ -139,7 +139,8 @@ def check_study(study: StudySpec, options: StudyOptions) -> Findings:
     """Check every run of a study's first budget with one seed."""
     found = Findings(study.study, study.study)
     for run in plan(study, options).runs.values():
-        _examine(found, run.label, run.request.template, run.request.variant, run.request.values)
+        request = run.request
+        _examine(found, run.label, request.template, request.variant, request.values, request.steps)
     return found
 
 
@@ -151,11 +152,15 @@ def check_population(population: PopulationSpec, values: Mapping[str, Any]) -> F
     found = Findings(population.population, population.population)
     population = population.with_keys(set={**population.set, **values})
     first, *others = requests_of(population, template_named(population.scenario))
-    scenario = _examine(found, "member 0", first.template, first.variant, first.values)
+    scenario = _examine(found, "member 0", first.template, first.variant, first.values, first.steps)
     if scenario is not None:
         try:
             for other in others:
                 differences_of(scenario, other.scenario)
+            select, until = population.select, first.until
+            if select is not None and select.every >= until:
+                line = f"select.every: {select.every:,} steps, but members are trained for {until:,}: none is replaced"
+                found.add("members", [], [line])
         except ScenarioError as error:
             found.add("members", [DocumentError((), str(error))], [])
     return found
@@ -167,15 +172,17 @@ def _examine(
     template: Template | PythonTemplate,
     variant: str | None,
     values: Mapping[str, Any],
+    steps: int | None = None,
 ) -> Scenario | None:
     """Note the problems of one variant, or its warnings where there are none, and return the scenario without problems.
 
-    First come problems of single values; where there are none, those of the whole; then those that show when it is built.
+    With `steps`, the scenario is trained for so many. First come problems of single values; where there are none, those of the whole; then those that show when it is built.
     """
     from antiphon.engine.build.builder import check_build
 
     try:
         scenario = template.resolve(variant, values)
+        scenario = scenario if steps is None else scenario.with_training(steps=steps)
         with template.placing(variant, values):
             check_build(scenario, describe(scenario.env))
     except ScenarioError as error:

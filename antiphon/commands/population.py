@@ -75,12 +75,13 @@ def print_members(result: Mapping[str, Any], out: Console) -> None:
     """Print a population's table: its members with their scores and values, the best first."""
     metric = result["metric"] or "score"
     members = sorted(result["members"], key=lambda one: -quality(one["score"], metric))
-    names, rows = list(members[0]["values"]), []
+    names, rows, steps = list(members[0]["values"]), [], max(one["steps"] for one in members)
     for one in members:
-        ended = "" if one["exit"] == "done" else f" ({one['exit']} after step {one['steps']:,})"
+        whole = one["exit"] == "done" and one["steps"] == steps
+        ended = "" if whole else f" ({one['exit']} after step {one['steps']:,})"
         error = f" ± {written(metric, one['error'])}" if one["error"] else ""
         values = [f"{one['values'][name]:.3g}" for name in names]
         rows.append([f"{one['member']}{ended}", f"{written(metric, one['score'])}{error}", *values])
-    title = f"\n{result['population']} · {len(members)} members · {members[0]['steps']:,} steps"
+    title = f"\n{result['population']} · {len(members)} members · {steps:,} steps"
     columns = ["member", metric.replace("_", " "), *names]
     show_table(columns, rows, right=1 + len(names), title=title, out=out)

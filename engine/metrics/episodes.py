@@ -1,4 +1,4 @@
-"""Returns and lengths of finished episodes, of every environment and every reward."""
+"""Returns and lengths of episodes, of every environment and every reward."""
 
 from __future__ import annotations
 
@@ -50,6 +50,17 @@ class EpisodeStatistics:
     @property
     def lengths(self) -> Tensor:
         return self._newest[0]
+
+    def latest(self, reward: str = REWARD) -> Tensor:
+        """Return each environment's latest return, [environments that have taken a step].
+
+        It is that of the newest finished episode, or of the one in progress as soon as that is longer: an episode that does
+        not end is better or worse than what an earlier policy has done, and never counts as that.
+        """
+        row = 1 + self._rewards.index(reward)
+        longer = self._present[0] > self._newest[0]
+        returns = torch.where(longer, self._present[row], self._newest[row])
+        return returns[longer | (self.finished > 0)]
 
     def add(self, reward: Tensor, info: Mapping[str, Any], ended: Tensor) -> None:
         """Add a step.

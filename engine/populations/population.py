@@ -14,18 +14,19 @@ from antiphon.engine.build.stacking import reasons_alone
 from antiphon.engine.environment import make_environment, with_own_env
 from antiphon.engine.metrics.report import MeanAccumulator
 from antiphon.engine.replicas import Replica, ReplicatedEngine
+from antiphon.engine.runs.directory import check_exist, check_free, is_free, numbered
 from antiphon.engine.runs.run_loop import RunLoop
-from antiphon.engine.simulation import Simulation, steps_to_take
+from antiphon.engine.simulation import Simulation, history_of_run, steps_to_take
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.state.hyperparameters import differences_of
-from antiphon.engine.state.state_dict import stateful
+from antiphon.engine.state.state_dict import learned_of, with_statistics
 from antiphon.engine.state.trees import split_rows
 from antiphon.envs.worlds.arena import Arena
-from antiphon.errors import DivergenceError, ScenarioError
+from antiphon.errors import DivergenceError, ScenarioError, suggest
 from antiphon.scenarios import Scenario, Template
 from antiphon.scenarios.document import as_scenario
 
-__all__ = ["Population", "sequential_reason"]
+__all__ = ["Population", "member_path", "sequential_reason"]
 
 
 class Population:
@@ -38,7 +39,9 @@ class Population:
         scenario: See `Simulation`; or one for each member, equal but for hyperparameters.
         seeds: One for each member; different ones where the scenario is the same.
         backend: `reference` and `native` step one after the other; else together, where that is possible.
-        settings: Other arguments of `Simulation`.
+        logdir: A folder for the members' run directories, `member-0` and so on; None: nothing is written.
+        exist: What to do if `logdir` already exists and is not empty (see `Simulation`); `resume` is refused.
+        settings: `device`, `dtype`, `threads` and `checkpoint_every` of each `Simulation`.
 
     Attributes:
         simulations: One for each member, in order.
@@ -46,7 +49,8 @@ class Population:
 
     Raises:
         ScenarioError: No seed, a seed twice, or a scenario that cannot be built; scenarios that differ in more than
-            hyperparameters.
+            hyperparameters; a setting that a population does not have.
+        RunError: `logdir` cannot be written or holds something else.
     """
 
     def __init__(
@@ -55,8 +59,11 @@ class Population:
         seeds: Sequence[int],
         *,
         backend: str = "cohort",
+        logdir: str | Path | None = None,
+        exist: str = "number",
         **settings: Any,
     ) -> None:
+        _check_settings(settings, exist)
         seeds = list(seeds)
         given = (
             [as_scenario(scenario)] * len(seeds)
@@ -77,11 +84,14 @@ class Population:
         """Of all seeds, diverged ones among them: the others' steps are taken with theirs."""
         self._shared = True
         """Whether environments and means of the simulations are up to date."""
+        folder = None if logdir is None else _folder(Path(logdir), exist)
+        paths = [None if folder is None else member_path(folder, n, len(seeds)) for n in range(len(seeds))]
+        if exist != "overwrite":
+            exist = "error"
+        settings |= {"backend": backend, "stacked": False, "exist": exist}
         try:
-            for own, seed in zip(scenarios, seeds, strict=True):
-                self.simulations.append(
-                    Simulation(own, seed=seed, backend=backend, stacked=False, **settings)
-                )
+            for own, seed, path in zip(scenarios, seeds, paths, strict=True):
+                self.simulations.append(Simulation(own, seed=seed, logdir=path, **settings))
             self.sequential_reason = sequential_reason(self.simulations[0], backend, len(seeds))
             if self.sequential_reason is None:
                 self._joint = ReplicatedEngine(
@@ -91,6 +101,8 @@ class Population:
                 for replica, simulation in enumerate(self.simulations):
                     simulation.backend = Replica(self._joint, replica)  # type: ignore[assignment]
                     simulation._update = self._share
+                    if simulation._writer is not None:
+                        simulation._writer.directory.note(together=seeds)
             elif backend != "reference":
                 for simulation in self.simulations:
                     simulation._backend_name, simulation._stacked = backend, True
@@ -138,6 +150,8 @@ class Population:
                 assert isinstance(replica, Replica)
                 simulation.learned, simulation.now = replica.report(learned), step + 1
                 simulation._record(step, watch=watch)
+                if simulation._writer is not None:
+                    simulation._writer.step_by_hand()
                 infos.append({"step": step, "ended": own, "losses": simulation.learned.by_agent()})
         if watch:
             joint.means.end_row()
@@ -155,33 +169,40 @@ class Population:
     def run(self, steps: int | None = None, *, epochs: float | None = None) -> None:
         """Run for `steps` or `epochs` (see `Simulation.run`); with neither, until `training.steps` have been done.
 
-        DivergenceError where all replicas have diverged; if some have, `simulation.diverged` is the message of each.
+        Members are evaluated, and end early, as `training.evaluate` says. DivergenceError where all replicas have diverged; if some have, `simulation.diverged` is the message of each.
         """
         first = self.simulations[0]
         steps = steps_to_take(first, steps, epochs)
         if steps is None:
             steps = max(0, first.scenario.training.steps - first.now)
-        outcomes = RunLoop(self.simulations, step=self.step).run(steps)
+        if (
+            first.scenario.training.evaluate is not None
+        ):  # of members that record nothing no step is evaluated
+            for simulation in self.simulations:
+                history_of_run(simulation)
+        writers = [one._writer for one in self.simulations if one._writer is not None]
+        outcomes = RunLoop(self.simulations, writers, self.step).run(steps)
         if all(outcome.error is not None for outcome in outcomes):
             raise DivergenceError(str(outcomes[0].error))
 
     def exploit(self, member: int, parent: int) -> None:
         """Copy what another member has learned: parameters, running statistics, optimiser state and predictors.
 
-        Environment, messages, open windows (replayed with the new parameters) and random draws stay the member's own.
+        Environment, messages, open windows (replayed with the new parameters and statistics) and random draws stay the
+        member's own.
         """
         self.load_learned(member, self.learned(parent))
 
     def learned(self, member: int) -> dict[str, Any]:
         """Return the state of what a member has learned (see `exploit`); its tensors are the member's own."""
         backend = self.simulations[member].backend
-        state = backend.state_dict()
-        return {key: state[key] for key in stateful(backend.per_agent())}
+        return learned_of(backend.per_agent(), backend.state_dict())
 
     def load_learned(self, member: int, state: Mapping[str, Any]) -> None:
         """Continue a member with a copy of what another one has learned, which may be in another process."""
         backend = self.simulations[member].backend
-        backend.load_state_dict(copy_tree({**backend.state_dict(), **state}))
+        whole = with_statistics({**backend.state_dict(), **state}, state["learners"])
+        backend.load_state_dict(copy_tree(whole))
 
     def explore(self, member: int, scenario: Scenario, event: str | None = None) -> None:
         """Continue a member with the hyperparameters of another scenario (see `Simulation.set`).
@@ -224,6 +245,44 @@ class Population:
             simulation.close()
         for runner in () if self._joint is None else self._joint.world.runners:
             runner.env.close()
+
+
+_ELSEWHERE = {
+    "stacked": "the members' agents are stacked where possible; leave it out, or use backend='reference'",
+    "parts": "one program computes all members; divide them with `antiphon run --jobs`, or each with Simulation(parts=…)",
+    "capture": "the steps of several members are not captured; leave it out",
+    "seed": "write seeds, one for each member",
+    "evaluate": "is a key of the scenario: training: {evaluate: {period: 100}}",
+    "patience": "is a key of the scenario: training: {evaluate: {period: 100, patience: {loss: 5}}}",
+}
+"""The fix for arguments that are accepted elsewhere."""
+_SETTINGS = ("device", "dtype", "threads", "checkpoint_every")
+
+
+def _check_settings(settings: Mapping[str, Any], exist: str) -> None:
+    """Raise ScenarioError where a population does not have a setting."""
+    for name in settings:
+        if name not in _SETTINGS:
+            fix = _ELSEWHERE.get(name, f"a population has no such setting{suggest(name, _SETTINGS)}")
+            raise ScenarioError(f"Population: {name}: {fix}")
+    check_exist(exist)
+    if exist == "resume":
+        line = "members are resumed together by antiphon.population, or each by Simulation.resume"
+        raise ScenarioError(f"Population: exist='resume': {line}")
+
+
+def _folder(path: Path, exist: str) -> Path:
+    """Return the folder of the members' run directories; RunError where it is not free."""
+    if exist == "number":
+        return next(place for place in numbered(path) if is_free(place))
+    if exist != "overwrite":
+        check_free(path, exist)
+    return path
+
+
+def member_path(folder: Path, member: int, members: int) -> Path:
+    """Return the run directory of a member of a population."""
+    return folder / f"member-{member:0{len(str(members - 1))}}"
 
 
 def _leave(simulation: Simulation, line: str | None) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Self
 from antiphon.engine.base_simulation import BaseSimulation, StepInfo
 from antiphon.engine.metrics.figures import log_figures
 from antiphon.engine.populations.figure import lineage_svg
-from antiphon.engine.populations.population import Population
+from antiphon.engine.populations.population import Population, member_path
 from antiphon.engine.populations.processes import Meeting, alone, divided
 from antiphon.engine.populations.selection import (
     Entry,
@@ -127,6 +127,12 @@ class PopulationRun(Observer):
         self.until = self.runs.until
         if jobs > 1 and getattr(requests[0].scenario.env, "league", False):
             raise RunError(f"--jobs {jobs}: the members of a league meet in one process; leave it out")
+        evaluate = requests[0].scenario.training.evaluate
+        if jobs > 1 and spec.select is not None and evaluate is not None and evaluate.patience:
+            line = (
+                "`select` compares members after each step, and `training.evaluate.patience` ends some early"
+            )
+            raise RunError(f"--jobs {jobs}: {line}; leave out one of the three")
         if until is not None and until < self.runs.done:
             raise RunError(
                 f"{directory}: has done {self.runs.done:,} steps already, and cannot stop at {until:,}; give more"
@@ -209,7 +215,7 @@ class PopulationRun(Observer):
 
     def _path(self, member: int) -> Path:
         """The run directory of a member."""
-        return self.directory / f"member-{member:0{len(str(self.spec.members - 1))}}"
+        return member_path(self.directory, member, self.spec.members)
 
     # --- several processes -------------------------------------------------------------------------------
 
@@ -262,7 +268,7 @@ class PopulationRun(Observer):
         select = self.spec.select
 
         def step() -> list[StepInfo]:
-            now = population.simulations[0].now
+            now = max(one.now for one in population.simulations)  # some may have ended early
             if select is not None and now and now % select.every == 0:
                 self._select(population, now)
             infos = population.step()
@@ -280,7 +286,7 @@ class PopulationRun(Observer):
         places = self._places(population)
         own = {member: self._score(population.simulations[place]) for member, place in places.items()}
         known = self._meeting(own, range(self.spec.members))
-        scores = [Score(*known.get(member, (None,))) for member in range(self.spec.members)]
+        scores = [Score(*known[member]) for member in range(self.spec.members)]
         entries = selected(self.spec, self.spec.select, step, self.metric, scores, self._values)
         copied = [entry for entry in entries if entry.copied]
         learned = {
@@ -293,10 +299,12 @@ class PopulationRun(Observer):
             if entry.member in places:
                 population.load_learned(places[entry.member], states[entry.parent])
                 self._explore(population, places[entry.member], entry, f"copied from member {entry.parent}")
-        self.lineage += entries
+        self.lineage += [entry for entry, score in zip(entries, scores, strict=True) if not score.ended]
         self._write()
         self._write_events(step)
         for member, place in places.items():
+            if scores[member].ended:
+                continue
             rows = [Figure("run", "", name, value) for name, value in entries[member].values.items()]
             log_figures(population.simulations[place], step, rows)
 
@@ -307,7 +315,8 @@ class PopulationRun(Observer):
         diverged = self._meeting(
             {member: error for member, error in errors.items() if error is not None}, None
         )
-        healthy = [member for member in range(self.spec.members) if member not in diverged]
+        ended = {member for member, place in places.items() if simulations[place].stop_reason is not None}
+        healthy = [member for member in range(self.spec.members) if member not in {*diverged, *ended}]
         if self.spec.select is None or not diverged or not healthy:
             return
         known = {member: newest[member].score for member in healthy if member in newest}
@@ -332,6 +341,9 @@ class PopulationRun(Observer):
         if self.metric is None:
             given = None if self.spec.select is None else self.spec.select.by
             self.metric = given or metric_of(simulation)
+        newest = self._newest.get(simulation.seed - self.spec.seed)
+        if simulation.stop_reason is not None and newest is not None and newest.step == simulation.now:
+            return Score(newest.score, newest.error, ended=True)
         return score_of(simulation, self.metric)
 
     def end(self, simulation: BaseSimulation, outcome: Outcome) -> None:
@@ -339,7 +351,9 @@ class PopulationRun(Observer):
         if outcome.status == "done":
             member, step = simulation.seed - self.spec.seed, simulation.now
             self.lineage = [one for one in self.lineage if (one.member, one.step) != (member, step)]
-            self.lineage.append(Entry(step, member, member, *self._score(simulation), self._values[member]))
+            score = self._score(simulation)
+            entry = Entry(step, member, member, score.value, score.error, self._values[member])
+            self.lineage.append(entry)
             self._write()
 
     # --- on disk -----------------------------------------------------------------------------------------
@@ -403,7 +417,8 @@ class PopulationRun(Observer):
         """Write scores and values of all members at a step, and the lineage up to it if it has grown by a fifth."""
         before = [entry for entry in self.lineage if entry.step <= step]
         now = [entry for entry in before if entry.step == step]
-        if self._events is not None and len(now) >= self.spec.members:
+        several = len(now) > 1 and not all(entry.copied for entry in now)  # not those that have diverged
+        if self._events is not None and several:
             columns = {str(self.metric): [one.score for one in now if one.score is not None]}
             columns |= {name: [one.values[name] for one in now] for name in self.spec.vary}
             rows = [

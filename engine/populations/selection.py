@@ -30,6 +30,8 @@ class Score(NamedTuple):
     """The metric; None: unknown, or the member has diverged."""
     error: float = 0.0
     """Its standard error; 0 where it is unknown."""
+    ended: bool = False
+    """Whether the member's run has ended early: it may be copied, and is not replaced."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def score_of(simulation: BaseSimulation, metric: str) -> Score:
         return Score(None)
     episodes = simulation.world.episodes
     if metric == RETURN and episodes is not None:
-        newest = episodes.returns["reward"][episodes.finished > 0]
+        newest = episodes.latest()
         if not len(newest):
             return Score(None)
         spread = float(newest.std()) if len(newest) > 1 else 0.0
@@ -147,14 +149,18 @@ def selected(
         values: By member, of the parameters that vary.
     """
     goodness = [quality(score.value, metric) for score in scores]
-    order = sorted(range(len(scores)), key=lambda member: (-goodness[member], member))
-    count = max(1, int(len(order) * select.copy_share))
-    found = [Entry(step, n, n, *score, values[n]) for n, score in enumerate(scores)]
-    for member in order[-count:]:
+    found = [Entry(step, n, n, score.value, score.error, values[n]) for n, score in enumerate(scores)]
+    # a score that is not known yet is neither good nor bad
+    known = [member for member, score in enumerate(scores) if score.value is not None]
+    order = sorted(known, key=lambda member: (-goodness[member], member))
+    count = min(max(1, int(len(scores) * select.copy_share)), len(order) // 2)
+    for member in order[len(order) - count :]:
+        if scores[member].ended:
+            continue
         draw = random.Random(f"{spec.seed}/{step}/{member}")
         parent = draw.choice(order[:count])
         error = math.hypot(scores[member].error, scores[parent].error)
-        if goodness[parent] - goodness[member] > _ERRORS * error:  # False where both are unknown
+        if goodness[parent] - goodness[member] > _ERRORS * error:
             changed = {}
             for name, within in spec.vary.items():  # a neighbour in the list, or a multiple within the range
                 value = values[parent][name]
@@ -163,5 +169,6 @@ def selected(
                     changed[name] = within[min(max(place, 0), len(within) - 1)]
                 else:
                     changed[name] = min(max(value * draw.choice(select.factors), within.low), within.high)
-            found[member] = Entry(step, member, parent, *scores[member], changed)
+            score = scores[member]
+            found[member] = Entry(step, member, parent, score.value, score.error, changed)
     return found

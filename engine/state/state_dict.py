@@ -20,6 +20,7 @@ from antiphon.engine.state.trees import Tree, from_tree, to_tree
 
 __all__ = [
     "Tree",
+    "learned_of",
     "load_messages",
     "messages",
     "restore",
@@ -28,6 +29,7 @@ __all__ = [
     "stacked_parts",
     "stateful",
     "with_optimisers_of",
+    "with_statistics",
 ]
 
 Number = Callable[[StepSignals], int]
@@ -55,9 +57,10 @@ def stacked_parts(system: System) -> list[Any]:
 
 def snapshot(system: System) -> Tree:
     """Return the state of single agents and channels, without copying a tensor."""
-    episode, found = system.episode, messages(system)
+    episode, found, fixed = system.episode, messages(system), _feedback(system)
     return {
         **{key: {n: one.state_dict() for n, one in each.items()} for key, each in stateful(system).items()},
+        **({_FEEDBACK: fixed} if fixed else {}),
         **found,
         "episode": None if episode is None else [episode.start, episode.length, episode.current],
         "signals": [[shared.step, dict(shared.signals)] for shared in found["signals"]],
@@ -79,8 +82,43 @@ def restore_parameters(system: System, state: Mapping[str, Any]) -> Tree:
     for key, each in stateful(system).items():
         for name, own in each.items():
             own.load_state_dict(state[key][name])
+    for name, fixed in state.get(_FEEDBACK, {}).items():
+        feedback = system.channels[name].feedback
+        feedback.direct, feedback.weights = fixed["direct"], fixed["weights"]
     all_signals = [StepSignals(step, signals) for step, signals in state["signals"]]
     return {**state, "signals": all_signals}
+
+
+def with_statistics(state: Mapping[str, Any], agents: Collection[str]) -> Tree:
+    """Return a state whose open and kept windows begin with the running statistics that some learners have now."""
+
+    def begun(window: Tree) -> Tree:
+        learners = {name: state["learners"][name]["buffers"] for name in agents if name in window["start"]}
+        return {**window, "start": {**window["start"], **learners}}
+
+    def of_group(group: Tree) -> Tree:
+        kept = {key: [begun(window) for window in group[key]] for key in ("pending", "past")}
+        return {**group, "window": begun(group["window"]), **kept}
+
+    return {**state, "groups": [of_group(group) for group in state["groups"]]}
+
+
+def learned_of(system: System, state: Mapping[str, Any]) -> Tree:
+    """Return what a state has of what is learned, and of the fixed weights of feedback, on which that depends."""
+    return {key: state[key] for key in (*stateful(system), _FEEDBACK) if key in state}
+
+
+_FEEDBACK = "feedback"
+"""Of a state: by channel, the fixed weights that carry its gradient back; they begin as a function of the seed."""
+
+
+def _feedback(system: System) -> Tree:
+    channels = ((name, channel.feedback) for name, channel in system.channels.items())
+    return {
+        name: {"direct": own.direct, "weights": own.weights}
+        for name, own in channels
+        if own.direct is not None or own.weights is not None
+    }
 
 
 def with_optimisers_of(system: System, state: Mapping[str, Any]) -> Tree:

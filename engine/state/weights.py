@@ -11,6 +11,7 @@ import torch
 
 from antiphon.engine.backends import Backend
 from antiphon.engine.state.checkpoint import copy_tree, latest, read
+from antiphon.engine.state.state_dict import with_statistics
 from antiphon.errors import ScenarioError, suggest
 
 __all__ = ["TakenWeights", "load_weights", "read_learners"]
@@ -133,7 +134,7 @@ def load_weights(
     for name in renewed:
         learners[name]["optimiser"] = system.agents[name].learner.optimiser.initial_state()
     state["quarantine"]["events"].append([now, f"weights of {source} are loaded into {', '.join(takers)}"])
-    backend.load_state_dict(state)
+    backend.load_state_dict(copy_tree(with_statistics(state, takers)))
     return found
 
 

@@ -469,10 +469,48 @@ REST: tuple[Fault, ...] = (
     ),
     Fault(
         "population-a-copy-keeps-its-own-predictors",
-        "engine/populations/population.py",
-        "{key: state[key] for key in stateful(backend.per_agent())}",
+        "engine/state/state_dict.py",
+        "{key: state[key] for key in (*stateful(system), _FEEDBACK) if key in state}",
         '{"learners": state["learners"]}',
         "tests/engine/runs/test_populations.py::test_a_copy_gets_what_was_learned_and_keeps_all_else[lossy]",
+    ),
+    Fault(
+        "population-a-copy-keeps-its-own-feedback",
+        "engine/state/state_dict.py",
+        "{key: state[key] for key in (*stateful(system), _FEEDBACK) if key in state}",
+        "{key: state[key] for key in stateful(system)}",
+        "tests/engine/runs/test_populations.py::test_a_copy_gets_the_fixed_weights_that_its_parent_has_learned_with[fa]",
+    ),
+    Fault(
+        "population-a-copy-keeps-the-statistics-of-its-open-window",
+        "engine/populations/population.py",
+        'with_statistics({**backend.state_dict(), **state}, state["learners"])',
+        "{**backend.state_dict(), **state}",
+        "tests/engine/runs/test_populations.py::"
+        "test_a_copy_in_the_middle_of_a_window_learns_from_it_with_the_statistics_of_its_parent",
+    ),
+    Fault(
+        "weights-leave-the-statistics-of-the-open-window",
+        "engine/state/weights.py",
+        "copy_tree(with_statistics(state, takers))",
+        "copy_tree(state)",
+        "tests/engine/state/test_weights.py::"
+        "test_an_open_window_begins_with_the_statistics_that_are_loaded[cohort]",
+    ),
+    Fault(
+        "population-an-episode-without-an-end-never-counts",
+        "engine/metrics/episodes.py",
+        "longer = self._present[0] > self._newest[0]",
+        "longer = self._present[0] < 0",
+        "tests/engine/runs/test_populations.py::"
+        "test_an_episode_counts_once_it_is_longer_than_the_newest_that_has_ended",
+    ),
+    Fault(
+        "population-a-member-without-a-score-is-replaced",
+        "engine/populations/selection.py",
+        "known = [member for member, score in enumerate(scores) if score.value is not None]",
+        "known = [member for member, _ in enumerate(scores)]",
+        "tests/engine/runs/test_populations.py::test_a_member_without_a_score_is_neither_replaced_nor_copied",
     ),
     Fault(
         "population-noise-is-selected",

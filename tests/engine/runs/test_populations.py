@@ -14,6 +14,7 @@ import torch
 from torch.utils._pytree import tree_flatten
 
 import antiphon
+from antiphon.engine.metrics.episodes import EpisodeStatistics
 from antiphon.engine.populations.figure import lineage_svg
 from antiphon.engine.populations.run import PopulationRun
 from antiphon.engine.populations.selection import Entry, Score, initial_values, selected
@@ -59,9 +60,146 @@ def test_a_copy_gets_what_was_learned_and_keeps_all_else(name: str) -> None:
     assert same(before[:2], after[:2])
     own, copied = before[2].pop("system"), after[2].pop("system")
     assert same(before[2], after[2])
-    learned = {"learners", "predictors", "inputs", "outliers"}
-    assert same({**own, **{key: before[0]["system"][key] for key in learned}}, copied)
+    learned = {key: before[0]["system"][key] for key in ("learners", "predictors", "inputs", "outliers")}
+    statistics = {name: learner["buffers"] for name, learner in learned["learners"].items()}
+    for group in own["groups"]:
+        window = group["window"]
+        window["start"] = {name: statistics[name] for name in window["start"]}
+    assert same({**own, **learned}, copied)
     assert not same(own["learners"], copied["learners"])
+
+
+def poles(*weights: float) -> list[antiphon.Scenario]:
+    """Scenarios with a reward of different weights, whose values are normalised by its returns."""
+    return [
+        antiphon.Scenario.model_validate(
+            {
+                "scenario": "pole",
+                "env": {"id": "antiphon/CartPole-v0"},
+                "agents": {
+                    "hand": {
+                        "observes": ["observation"],
+                        "acts": True,
+                        "network": {"kind": "mlp", "hidden": [4]},
+                        "clock": {"unroll": 8},
+                        "objective": {"kind": "a2c", "normalise": "returns", "reward": {"reward": weight}},
+                    }
+                },
+                "training": {"batch": 4, "optimiser": {"kind": "sgd", "lr": 1e-6}},
+            }
+        )
+        for weight in weights
+    ]
+
+
+RETURNS = "value.returns"
+
+
+def test_a_copy_in_the_middle_of_a_window_learns_from_it_with_the_statistics_of_its_parent() -> None:
+    """Its values are in the units of the parent's returns: with its own rewards they move slowly from there."""
+    population = antiphon.Population(poles(1.0, 100.0), seeds=[0, 1], dtype=torch.float64)
+    population.run(12)
+    own, parent = (one.agents["hand"].buffers[RETURNS].clone() for one in population.simulations)
+    assert parent[1] > 3 * own[1]
+    population.exploit(0, 1)
+    saved = population.simulations[0]._state_dict()["system"]
+    window = saved["groups"][0]["window"]
+    assert torch.equal(window["start"]["hand"][RETURNS], parent)
+    state = copy_tree(population.simulations[0]._state_dict())
+    population.run(4)
+    learned = population.simulations[0].agents["hand"].buffers[RETURNS]
+    # as a member that had these statistics from the window's beginning on
+    twin = antiphon.Simulation(poles(1.0)[0], seed=0, dtype=torch.float64)
+    twin._load_state_dict(state)
+    for _ in range(4):
+        twin.step()
+    torch.testing.assert_close(learned, twin.agents["hand"].buffers[RETURNS], rtol=1e-9, atol=1e-9)
+    assert learned[1] > 0.9 * parent[1]
+
+
+@pytest.mark.parametrize("kind", ["fa", "dfa"])
+def test_a_copy_gets_the_fixed_weights_that_its_parent_has_learned_with(kind: str, tmp_path: Path) -> None:
+    """They differ between seeds; a checkpoint keeps them."""
+    channel = {"from": "eye", "to": "mind", "size": 4, "coupling": "locked", "feedback": kind}
+    scenario = antiphon.Scenario.model_validate(
+        {
+            "scenario": "fixed",
+            "env": {"id": "antiphon/Digits-v0"},
+            "agents": {
+                "eye": {"observes": ["image"], "network": {"kind": "mlp", "hidden": [4]}},
+                "mind": {"objective": {"kind": "classification", "target": "label"}},
+            },
+            "channels": [channel],
+            "training": {"batch": 4},
+        }
+    )
+    population = antiphon.Population([scenario] * 2, seeds=[0, 1], dtype=torch.float64)
+    population.run(3)
+    population.exploit(1, 0)
+    copy = population.simulations[1]
+    loaded = antiphon.Simulation.load(copy.save(tmp_path / "copy"))
+    parent = population.simulations[0]._state_dict()["system"]["feedback"]
+    for one in (copy, loaded):
+        assert same(one._state_dict()["system"]["feedback"], parent)
+
+
+# --- settings ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["parts", "capture", "stacked", "evaluate", "patience", "seed", "nonsense"])
+def test_a_setting_that_a_population_does_not_have_is_refused(name: str) -> None:
+    with one_line(f"Population: {name}: "):
+        antiphon.Population([digits()] * 2, seeds=[0, 1], **{name: 2})
+    with one_line("Population: exist='resume': members are resumed together by antiphon.population"):
+        antiphon.Population([digits()] * 2, seeds=[0, 1], exist="resume")
+
+
+def test_members_write_run_directories_with_checkpoints(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"logdir": tmp_path / "it", "checkpoint_every": 3}
+    population = antiphon.Population([digits()] * 2, seeds=[0, 1], **settings)
+    population.run(4)
+    population.step()
+    population.step()
+    names = sorted(path.name for path in tmp_path.glob("it/member-1/checkpoints/*"))
+    assert names == ["step-000000004", "step-000000006"]
+    population.close()
+    again = antiphon.Population([digits()] * 2, seeds=[0, 1], **settings)
+    assert [one.logdir for one in again.simulations] == [tmp_path / f"it-2/member-{n}" for n in (0, 1)]
+    again.close()
+    with pytest.raises(antiphon.RunError, match="already exists"):
+        antiphon.Population([digits()] * 2, seeds=[0, 1], **settings, exist="error")
+
+
+def test_members_end_early_as_the_scenario_says() -> None:
+    scenario = digits(lr=0.3).with_training(evaluate={"period": 2, "patience": {"loss": 1}})
+    population = antiphon.Population([scenario] * 2, seeds=[0, 1], dtype=torch.float64)
+    population.run(60)
+    for seed, member in enumerate(population.simulations):
+        alone = antiphon.Simulation(scenario, seed=seed, dtype=torch.float64)
+        alone.run(60, progress=False)
+        assert (member.now, member.stop_reason) == (alone.now, alone.stop_reason)
+        assert "has not improved" in str(member.stop_reason)
+
+
+@pytest.mark.long
+def test_members_that_end_early_keep_their_score_and_are_not_replaced(tmp_path: Path) -> None:
+    def patient(lr: float = 0.01) -> antiphon.Scenario:
+        return digits(lr=lr).with_training(evaluate={"period": 2, "patience": {"loss": 1}})
+
+    members = antiphon.population(
+        patient,
+        vary={"lr": [0.01, 0.3]},
+        members=3,
+        steps=24,
+        select={"every": 4, "copy": 0.5, "by": "accuracy"},
+        logdir=tmp_path / "it",
+    )
+    ends = {one["member"]: one["steps"] for one in members.result["members"]}
+    assert len(set(ends.values())) > 1
+    for member, end in ends.items():
+        rows = [row for row in members.lineage if row["member"] == member]
+        assert rows[-1]["step"] == end
+        assert rows[-1]["score"] == members.result["members"][member]["score"] is not None
 
 
 def test_a_copied_member_goes_on_like_a_run_with_its_state_and_values() -> None:
@@ -137,7 +275,7 @@ def chosen(scores: Sequence[Score], metric: str = "accuracy", **keys: Any) -> li
     before = initial_values(population)
     found = selected(population, population.select, 5, metric, scores, before)
     assert [(one.member, one.score, one.error) for one in found] == [
-        (n, *own) for n, own in enumerate(scores)
+        (n, own.value, own.error) for n, own in enumerate(scores)
     ]
     assert all(one.copied or one.values == before[one.member] for one in found)
     return [one for one in found if one.copied]
@@ -156,7 +294,36 @@ def test_noise_is_not_selected() -> None:
     assert not chosen([Score(0.5, 0.1), Score(0.7, 0.1)])
     assert chosen([Score(0.5, 0.01), Score(0.7, 0.01)])
     assert not chosen([Score(None), Score(None)])
-    assert [copy.member for copy in chosen([Score(None), Score(0.1, 3.0)])] == [0]
+
+
+def test_a_member_without_a_score_is_neither_replaced_nor_copied() -> None:
+    assert not chosen([Score(None), Score(0.1)])
+    found = chosen(
+        [Score(None), Score(0.1), Score(0.3), Score(0.2), Score(None)], select={"every": 5, "copy": 0.5}
+    )
+    assert [(copy.member, copy.parent) for copy in found] == [(1, 2)]
+
+
+def test_a_member_that_has_ended_is_copied_but_not_replaced() -> None:
+    assert not chosen([Score(0.1, 0.0, ended=True), Score(0.7)])
+    assert [copy.parent for copy in chosen([Score(0.1), Score(0.7, 0.0, ended=True)])] == [1]
+
+
+def test_an_episode_counts_once_it_is_longer_than_the_newest_that_has_ended() -> None:
+    """A member that fails no more is not judged by its last failure, nor one that never succeeds by its last success."""
+    statistics = EpisodeStatistics((), 3, "cpu", torch.float64)
+    reward, never = torch.tensor([1.0, -1.0, 1.0]), torch.zeros(3, dtype=torch.bool)
+    assert not len(statistics.latest())
+    statistics.add(reward, {}, never)
+    assert statistics.latest().tolist() == [1.0, -1.0, 1.0]
+    statistics.add(reward, {}, ~never)
+    for _ in range(2):
+        statistics.add(reward, {}, never)
+        assert statistics.latest().tolist() == [2.0, -2.0, 2.0]
+        assert statistics.figures()["episode_return"] == pytest.approx(2 / 3)
+    for _ in range(2):
+        statistics.add(reward, {}, never)
+    assert statistics.latest().tolist() == [4.0, -4.0, 4.0]
 
 
 def test_values_stay_within_their_range_or_list() -> None:

@@ -147,3 +147,20 @@ def test_what_is_not_there_is_refused_and_nothing_has_changed(run: Path, tmp_pat
         simulation.load_weights(tmp_path / "none")
     assert equal(before, parameters(simulation, "a"))
     assert simulation.events == []
+
+
+@pytest.mark.parametrize("backend", ["cohort", "reference"])
+def test_an_open_window_begins_with_the_statistics_that_are_loaded(backend: str, tmp_path: Path) -> None:
+    """The value head of the other run is of its returns."""
+    agent: Document = {"observes": ["observation"], "acts": True, "clock": {"unroll": 4}}
+    agent |= {"network": {"kind": "mlp", "hidden": [4]}, "objective": {"kind": "a2c", "normalise": "returns"}}
+    pole = document({"hand": agent}, [], env={"id": "antiphon/CartPole-v0"})
+    with made(pole, "cohort") as trained:
+        trained.run(steps=8)
+        theirs = trained.agents["hand"].buffers["value.returns"]
+        source = trained.save(tmp_path / "run")
+    simulation = made(pole, backend, seed=9)
+    simulation.run(steps=6)
+    simulation.load_weights(source)
+    (group,) = simulation._state_dict()["system"]["groups"]
+    assert torch.equal(group["window"]["start"]["hand"]["value.returns"], theirs)
