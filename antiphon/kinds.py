@@ -29,7 +29,7 @@ from antiphon.extensions import Catalogue, imported, is_built_in, name_of, regis
 from antiphon.moved_keys import moved_key, new_name
 from antiphon.problems import MISSING, DocumentError, Problems, kind_of, show_value, translate
 from antiphon.spec import Spec, accepted_keys, fail, frozen_data
-from antiphon.spellings import spelled
+from antiphon.spellings import fix_of_word, spelled
 
 if TYPE_CHECKING:
     from pydantic import GetJsonSchemaHandler
@@ -161,7 +161,8 @@ class KindSpec(Spec):
         """
         known = Catalogue(cls.point)
         if not (callable(kind) or (isinstance(kind, str) and (kind in cls.none or kind in known))):
-            message = f"unknown kind {show_value(kind)}{suggest(str(kind), [*known, *cls.none])}"
+            fix = fix_of_word(cls.point, kind) or suggest(str(kind), [*known, *cls.none])
+            message = f"unknown kind {show_value(kind)}{fix}"
             raise DocumentError(("kind",), message)
         if not isinstance(kind, str):
             return _joined(cls, None, kind)
@@ -184,7 +185,7 @@ class KindSpec(Spec):
             return data
         keys = {"kind": data} if isinstance(data, str) or callable(data) else data
         if not isinstance(keys, Mapping):
-            fail(f"must be a mapping of keys, not {kind_of(data)}")
+            fail(f"must be a mapping of keys, not {kind_of(data)}{fix_of_word(cls.point, data)}")
         field = cls.model_fields["kind"]
         if "kind" not in keys and field.is_required():
             cls._without_kind(keys)

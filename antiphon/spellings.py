@@ -1,7 +1,10 @@
-"""Other spellings of keys and arguments: one table, which documents, `--set` and Python go through."""
+"""Other spellings of keys and arguments: one table, which documents, `--set` and Python go through; and words of the field
+for what antiphon names otherwise, for the fix in an error.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from functools import wraps
 from inspect import signature
@@ -10,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 from antiphon.errors import ScenarioError, suggest
 from antiphon.problems import DocumentError, Path
 
-__all__ = ["either_spelling", "spelled", "standard", "standard_keys", "suggest_key"]
+__all__ = ["either_spelling", "fix_of_word", "spelled", "standard", "standard_keys", "suggest_key"]
 
 _STANDARD: Mapping[str, str] = {
     "color": "colour",
@@ -21,6 +24,77 @@ _STANDARD: Mapping[str, str] = {
     "optimizer": "optimiser",
 }
 """By the other spelling the one that antiphon writes."""
+
+_FEEDBACK = {
+    "fa": "fa feedbackalignment",
+    "dfa": "dfa directfeedbackalignment",
+    "kickback": "kickback",
+}
+_COUPLINGS = {
+    "locked": "true yes on bp backprop backpropagation endtoend e2e coupled joint full exact",
+    "detached": "false no off none null stop stopgradient stopgrad detach nograd blocked",
+    "decoupled": "sg dni synthetic syntheticgradient syntheticgradients decouple async dg",
+    "delayed": "ddg stale delay late",
+    "unlocked": "si syntheticinput syntheticinputs forwardunlocked fullyunlocked",
+}
+_GRADIENTS = {"local": "greedy layerwise greedylayerwise localloss auxiliaryloss", "mlp": "nn network hidden"}
+_OBJECTIVES = {
+    "classification": "crossentropy ce xent nll negativeloglikelihood softmax logsoftmax classify classifier categorical "
+    "categoricalcrossentropy sparsecategoricalcrossentropy accuracy",
+    "regression": "mse l2 squarederror meansquared meansquarederror regress",
+    "coding": "bce bcewithlogits binarycrossentropy binarycrossentropywithlogits sigmoid bernoulli multilabel",
+    "reinforce": "pg vpg policygradient rl",
+    "a2c": "a3c actorcritic advantageactorcritic impala",
+    "ppo": "ppo2 trpo policy",
+    "own_loss": "custom own loss callable",
+}
+_NO_OBJECTIVES = {
+    "write kind: regression (squared error), or from Python a function that returns the loss of each sample": "mae l1 smoothl1 "
+    "huber absoluteerror meanabsoluteerror poisson poissonnll gaussiannll quantile logcosh",
+    "write kind: classification (cross-entropy), or from Python a function that returns the loss of each sample": "hinge focal "
+    "margin multimargin labelsmoothing",
+    "from Python give a function that returns the loss of each sample": "triplet contrastive infonce cosine cosineembedding kl kldiv ctc",
+    "policies here learn on-policy: write kind: ppo, a2c or reinforce": "dqn ddqn qlearning sarsa sac ddpg td3 rainbow",
+    "write kind: regression with the observation as its target": "autoencoder reconstruction reconstruct vae",
+}
+_NETWORKS = {
+    "mlp": "dense fc linear feedforward perceptron fullyconnected ffn",
+    "conv": "cnn convnet convolution conv2d convolutional",
+    "rnn": "elman recurrent vanillarnn",
+    "leaky": "ctrnn leakyrnn",
+}
+_SCHEDULES = {
+    "cosine": "cosineannealing cosineannealinglr cosinedecay",
+    "linear": "linearlr lineardecay anneal annealed polynomial",
+    "steps": "step steplr multistep multisteplr piecewise",
+    "constant": "none off fixed constantlr",
+}
+_SAMPLES = {"gumbel": "gumbelsoftmax straightthrough st concrete", "gaussian": "normal", "latent": "vae kl"}
+
+
+def _fixes(key: str, words: Mapping[str, str]) -> dict[str, str]:
+    return {word: f"write {key}: {name}" for name, those in words.items() for word in (name, *those.split())}
+
+
+_OF_CHANNELS = {
+    **_fixes("coupling: locked, feedback", _FEEDBACK),
+    **_fixes("gradient", _GRADIENTS),
+    **_fixes("coupling", _COUPLINGS),
+}
+_FIXES: Mapping[str, Mapping[str, str]] = {
+    "coupling": _OF_CHANNELS,
+    "gradient": _OF_CHANNELS,
+    "network": _fixes("kind", _NETWORKS),
+    "objective": {
+        **_fixes("kind", _OBJECTIVES),
+        **{word: fix for fix, those in _NO_OBJECTIVES.items() for word in those.split()},
+    },
+    "sample": _fixes("kind", _SAMPLES),
+    "schedule": _fixes("kind", _SCHEDULES),
+}
+"""By section, words of the field and of other libraries (small letters alone) with what is written for them."""
+_LONGEST_WORD = 100
+_NOT_LETTERS = re.compile(r"[^a-z0-9]")
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
@@ -62,6 +136,19 @@ def standard_keys(keys: Mapping[str, Any], known: Collection[str]) -> dict[str, 
             )
         found[name], first[name] = value, key
     return found
+
+
+def fix_of_word(section: str, word: object) -> str:
+    """Return "; write …" for a word of the field that a section names otherwise; empty where there is none.
+
+    Args:
+        section: The section or key that the word was given for, such as `coupling` or `objective`.
+        word: The word; spelled as a class (`CrossEntropyLoss`) or a function (`mse_loss`) it is the same one.
+    """
+    letters = _NOT_LETTERS.sub("", str(word)[:_LONGEST_WORD].lower())
+    fixes = _FIXES.get(section, {})
+    fix = fixes.get(letters) or fixes.get(letters.removesuffix("loss"))
+    return f"; {fix}" if fix else ""
 
 
 def either_spelling(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from math import prod
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from antiphon.errors import suggest
+from antiphon.extensions import Catalogue
 from antiphon.kinds import Kind, KindName, KindSpec
 from antiphon.problems import DocumentError, show_value
 from antiphon.scenarios.training import OptimiserSpec, ScheduleSpec
-from antiphon.spec import Count, Delay, Key, Name, Signals, Size, Spec, channel_name, channel_slug
+from antiphon.spec import Count, Delay, Key, Name, Signals, Size, Spec, channel_name, channel_slug, fail
+from antiphon.spellings import fix_of_word
 
 __all__ = [
     "STATE",
@@ -27,7 +30,25 @@ __all__ = [
 ]
 
 PortNorm = Literal["batch", "layer", "unit", "none"]
-Coupling = Literal["locked", "delayed", "detached", "decoupled", "unlocked"]
+
+_CouplingName = Literal["locked", "delayed", "detached", "decoupled", "unlocked"]
+
+
+def _coupling(value: object) -> object:
+    """Refuse a kind of gradient or feedback, and a word of the field, with what is written instead."""
+    names: tuple[str, ...] = get_args(_CouplingName)
+    if value not in names:
+        fix = _fix_of_coupling(value) or suggest(str(value), names)
+        fail(f"unknown coupling {show_value(value)}{fix}")
+    return value
+
+
+def _fix_of_coupling(word: object) -> str:
+    kinds = Catalogue("gradient")
+    return f"; write gradient: {word}" if str(word) in kinds else fix_of_word("coupling", word)
+
+
+Coupling = Annotated[_CouplingName, BeforeValidator(_coupling)]
 STATE = "state"
 """The key of state channels."""
 
@@ -272,6 +293,12 @@ class ChannelSpec(Spec):
         """Return the coupling, and a gradient whose context is given as empty."""
         given = "context" in self.gradient.always_written()
         return self.written | ({"gradient"} if given else frozenset())
+
+    @classmethod
+    def unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
+        """Return the message about an unknown key; a coupling or kind of gradient that is `true` is a value of its key."""
+        fix = _fix_of_coupling(key) if data[key] is True else ""
+        return f"unknown key {key!r}{fix}" if fix else super().unknown_key(key, data)
 
     @model_validator(mode="before")
     @classmethod

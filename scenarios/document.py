@@ -55,6 +55,7 @@ from antiphon.spec import (
     Spec,
     accepted_keys,
     channel_name,
+    fail,
     frozen_data,
     name_problem,
     plain,
@@ -102,7 +103,8 @@ class EnvSpec(Spec):
         if isinstance(data, str):
             return {"id": data}
         if not isinstance(data, Mapping):
-            return data
+            fix = _fix_of_object(data)
+            return fail(f"must be a mapping of keys, not {kind_of(data)}{fix}") if fix else data
         for key in ("gymnasium", "pettingzoo") if "id" not in data else ():
             if key in data:
                 raise DocumentError((key,), str(moved_key(cls.__name__, key, data)))
@@ -122,12 +124,32 @@ class EnvSpec(Spec):
         return {"anyOf": [{"type": "string"}, *own, others]}
 
 
+def _fix_of_object(value: object) -> str:
+    """Return what to pass in place of a Python object that is no source of environments; empty where nothing is known of it."""
+    register = "antiphon.envs.register('my/Env-v0', MAKE) and env={'id': 'my/Env-v0'}"
+    if hasattr(value, "possible_agents") or hasattr(value, "agent_iter"):
+        return f"; an environment of PettingZoo is made by its id: {register}, where MAKE returns it"
+    if hasattr(value, "reset") and hasattr(value, "step"):
+        name = getattr(getattr(value, "spec", None), "id", None) if not isinstance(value, type) else None
+        by_id = f"env={{'id': 'gymnasium/{name}'}}, " if name else ""
+        return f"; it is one environment and not a batch: {by_id}a gymnasium.vector.SyncVectorEnv of training.batch, or {register}"
+    if hasattr(value, "entry_point"):
+        return f"; write env={{'id': 'gymnasium/{getattr(value, 'id', 'ID')}'}}"
+    if isinstance(value, list | tuple):
+        return (
+            "; write gymnasium.vector.SyncVectorEnv(…) of them" if value and all(map(callable, value)) else ""
+        )
+    if hasattr(value, "__getitem__") or hasattr(value, "__iter__"):
+        return "; data enters by antiphon.envs.from_tensors, from_dataset or from_loader"
+    return f"; a function or class that makes environments has an id: {register}" if callable(value) else ""
+
+
 def _is_environment(value: object) -> bool:
     """Whether a value is a source (it can make environments) or a vector environment itself."""
     if isinstance(value, Spec | Mapping):
         return False
     vector = all(hasattr(value, name) for name in ("num_envs", "reset", "step"))
-    return vector or callable(getattr(value, "make", None))
+    return vector or (callable(getattr(value, "make", None)) and not hasattr(value, "entry_point"))
 
 
 def _sorted_agents(agents: dict[str, AgentSpec]) -> FrozenMap[AgentSpec]:
@@ -613,8 +635,11 @@ class ExplicitDocument:
 
     @cached_property
     def _names(self) -> list[str]:
-        """The names of the channels."""
-        ends = [one if isinstance(one, dict) else {} for one in self.data.get("channels", ())]
+        """The names of the channels; none where the section is no list."""
+        channels = self.data.get("channels")
+        ends = [
+            one if isinstance(one, dict) else {} for one in (channels if isinstance(channels, list) else ())
+        ]
         return [channel_name(str(one.get("from")), str(one.get("to")), one.get("key", 0)) for one in ends]
 
     def _section(self, path: DocumentPath) -> DocumentPath:
@@ -704,6 +729,9 @@ def load(name_or_path: str | Path) -> Template:
     if path.suffix not in _SUFFIXES and path.parent == Path() and not os.path.isfile(path):
         known = suggest(str(name_or_path), library_names())
         raise ScenarioError(f"no scenario {str(name_or_path)!r}{known}")
+    if str(name_or_path).startswith(("antiphon/", "gymnasium/", "pettingzoo/")) and not path.exists():
+        name = str(name_or_path)
+        raise ScenarioError(f"{name} is an environment, not a scenario; name it in one: env: {{id: {name}}}")
     return Template.from_yaml(read_file(path), str(path))
 
 

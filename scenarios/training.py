@@ -96,6 +96,13 @@ class DivergenceSpec(Spec):
     bare: ClassVar[str | None] = "kind"
 
 
+def _by_metric(value: object) -> object:
+    if isinstance(value, int | float | str):
+        count = value if isinstance(value, int) and not isinstance(value, bool) else "N"
+        fail(f"must name a metric, not {kind_of(value)}; write {{loss: {count}}} or {{METRIC: {count}}}")
+    return value
+
+
 class EvaluateSpec(Spec):
     """Evaluation during the training; a metric is `accuracy`, or `AGENT.accuracy` of one agent.
 
@@ -110,7 +117,9 @@ class EvaluateSpec(Spec):
     period: Count
     split: str = "validation"
     keep_best: str | None = None
-    patience: Annotated[dict[str, Count], AfterValidator(FrozenMap)] = Field(default_factory=FrozenMap)
+    patience: Annotated[dict[str, Count], AfterValidator(FrozenMap), BeforeValidator(_by_metric)] = Field(
+        default_factory=FrozenMap
+    )
 
     @property
     def judged_by(self) -> dict[Path, str]:
@@ -153,6 +162,14 @@ class TrainingSpec(Spec):
     sweep: bool = False
 
     written: ClassVar[frozenset[str]] = frozenset({"batch", "steps", "optimiser"})
+
+    @classmethod
+    def unknown_key(cls, key: str, data: Mapping[str, Any]) -> str:
+        """Return the message about an unknown key; early stopping is part of `evaluate`, with a period and a metric."""
+        if key in ("early_stopping", "patience"):
+            count = data[key] if isinstance(data[key], int) else "N"
+            return f"unknown key {key!r}; write evaluate: {{period: 100, patience: {{loss: {count}}}}}"
+        return super().unknown_key(key, data)
 
     def of_policies(self, *, tied: bool) -> Self:
         """Return these settings with the defaults of policies for the fields that are not set.

@@ -1,7 +1,8 @@
 """Documents as YAML: read with scalars as in YAML 1.2, no duplicate keys, no tags, and a line for every path; written
 with one line per agent and per channel.
 
-Keys are always words. `1e-3` is a number; `no`, `on` and `12:30` are words; `012` is twelve.
+Keys are always words. `1e-3` is a number; `no`, `on` and `12:30` are words; `012` is twelve. `<<: *anchor` merges the keys of
+an anchored mapping, or of several in a list, the first of which counts; the mapping's own keys replace them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import io
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any, Self
@@ -245,18 +246,54 @@ class _Builder:
 
     def _mapping(self, node: yaml.MappingNode, path: Path, above: tuple[yaml.Node, ...]) -> dict[str, Any]:
         data: dict[str, Any] = {}
+        merging: list[tuple[yaml.Node, Path]] = []
         for key_node, value_node in node.value:
-            line = key_node.start_mark.line + 1
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise DocumentError(path, "a key is a word, not a list or mapping")
-            key = str(key_node.value)
-            if key in data:
-                first = self.lines[(*path, key)]
-                self.lines[(*path, key)] = line
-                raise DocumentError((*path, key), f"is given twice, first in line {first}; keep one")
-            self.lines[(*path, key)] = line
-            data[key] = self.build(value_node, (*path, key), above)
+            key, line = _key(key_node, path), key_node.start_mark.line + 1
+            place = (*path, key)
+            if key in data or (merging and _merges(key_node)):
+                first, self.lines[place] = self.lines[place], line
+                raise DocumentError(place, f"is given twice, first in line {first}; keep one")
+            self.lines[place] = line
+            if _merges(key_node):
+                merging.append((value_node, place))
+            else:
+                data[key] = self.build(value_node, place, above)
+        for value_node, place in merging:
+            for key_node, item in _merged(value_node, place, above, set()):
+                key = _key(key_node, path)
+                if key not in data:
+                    self.lines[(*path, key)] = key_node.start_mark.line + 1
+                    data[key] = self.build(item, (*path, key), above)
         return data
+
+
+def _key(node: yaml.Node, path: Path) -> str:
+    if not isinstance(node, yaml.ScalarNode):
+        raise DocumentError(path, "a key is a word, not a list or mapping")
+    return str(node.value)
+
+
+def _merges(key: yaml.Node) -> bool:
+    """Return whether a key is YAML's merge key; in quotes it is a word."""
+    return isinstance(key, yaml.ScalarNode) and key.value == "<<" and not key.style
+
+
+def _merged(
+    node: yaml.Node, place: Path, above: tuple[yaml.Node, ...], seen: set[int]
+) -> Iterator[tuple[yaml.Node, yaml.Node]]:
+    """Yield the keys and values that a merge key adds to its mapping, those that count first."""
+    for mapping in node.value if isinstance(node, yaml.SequenceNode) else [node]:
+        if not isinstance(mapping, yaml.MappingNode):
+            raise DocumentError(place, "merges a mapping, or a list of mappings; write <<: *anchor")
+        if mapping in above:
+            raise DocumentError(place, "is an alias that contains itself; write the value out")
+        if id(mapping) in seen:  # its keys are there already
+            continue
+        seen.add(id(mapping))
+        yield from (pair for pair in mapping.value if not _merges(pair[0]))
+        for key, value in mapping.value:
+            if _merges(key):
+                yield from _merged(value, place, above, seen)
 
 
 def _scalar(node: yaml.ScalarNode, path: Path) -> Any:

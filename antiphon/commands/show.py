@@ -113,8 +113,12 @@ def _kinds(json: bool) -> None:
     remark("antiphon show --kinds --json lists the meaning of each key")
 
 
+_OF_ENVIRONMENTS = ("antiphon/", "gymnasium/", "pettingzoo/")
+"""How ids of environments begin."""
+
+
 def _is_environment(name: str) -> bool:
-    return name in ids() or (name.startswith("antiphon/") and not Path(name).exists())
+    return name in ids() or (name.startswith(_OF_ENVIRONMENTS) and not Path(name).exists())
 
 
 def _list(json: bool) -> None:

@@ -13,7 +13,7 @@ from antiphon.engine.heart.system import System
 from antiphon.engine.metrics.description import about_agent, about_channel
 from antiphon.engine.planning.advice import expected_updates
 from antiphon.engine.runs.python_template import PythonTemplate
-from antiphon.envs import Description, Signal, describe, options_of
+from antiphon.envs import Description, Signal, describe, ids, options_of
 from antiphon.errors import RunError
 from antiphon.scenarios import ChannelSpec, EnvSpec, Scenario, Template, warnings
 from antiphon.telemetry.channels.reading import read_run
@@ -85,10 +85,9 @@ def explain_template(template: Template | PythonTemplate, resolved: Mapping[str,
 
 
 def explain_environment(name: str, description: Description) -> dict[str, Any]:
-    """Return the explanation of a registered environment: its options and signals."""
-    options = {
-        key: {"meaning": meaning, "default": default} for key, meaning, default in options_of(name).rows()
-    }
+    """Return the explanation of an environment: its signals, and its options unless it is one of another library."""
+    rows = options_of(name).rows() if name in ids() else ()
+    options = {key: {"meaning": meaning, "default": default} for key, meaning, default in rows}
     return {**_environment(name, description), "options": options}
 
 

@@ -90,14 +90,16 @@ class Adaptor(TorchVectorEnv):
 
 
 @contextmanager
-def making(name: str) -> Iterator[None]:
-    """Raise any exception while an environment is made as a one-line ScenarioError."""
+def making(name: str, fix: str = "") -> Iterator[None]:
+    """Raise any exception while an environment is made as a one-line ScenarioError, with a fix at its end if one is given."""
     try:
         yield
     except Exception as error:  # noqa: BLE001  (anything somebody's world may raise)
         line = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, ModuleNotFoundError) and error.name:
             line += f"; install {error.name.partition('.')[0]}"
+        elif fix:
+            line += f"; {fix}"
         raise ScenarioError(f"env.id: '{name}' cannot be made: {line}") from None
 
 

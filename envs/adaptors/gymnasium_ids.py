@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from antiphon.envs.adaptors.checked import check_render_mode, making
 from antiphon.envs.options import EnvOptions
-from antiphon.errors import ScenarioError, suggest
+from antiphon.errors import ScenarioError, ScenarioWarning, suggest
 from antiphon.extensions import imported_by_name
 
 __all__ = ["open_vector"]
@@ -51,13 +51,17 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
     for key in arguments.keys() & _OWN:
         meaning = "use training.batch" if key == "num_envs" else "a scenario file has no Python objects"
         raise ScenarioError(f"env.{key}: cannot be set, {meaning}; leave it out")
+    has_own = gymnasium.spec(name).vector_entry_point is not None
+    chosen = mode is None and has_own and autoreset is None
     if mode is None:
-        own_class = gymnasium.spec(name).vector_entry_point is not None and autoreset is None
-        mode = "vector_entry_point" if own_class else "sync"
+        mode = "vector_entry_point" if chosen else "sync"
     settings: dict[str, Any] = {}
     if mode != "vector_entry_point":
         settings["autoreset_mode"] = _AUTORESET[autoreset or "same_step"]
-    with making(name), warnings.catch_warnings():
+    fix = (
+        "its own vector class may lack a key; for arguments of gymnasium.make write vectorization_mode: sync"
+    )
+    with making(name, fix if chosen and arguments else ""), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*render_mode")  # which is checked here
         env = gymnasium.make_vec(name, batch, vectorization_mode=mode, vector_kwargs=settings, **arguments)
     try:
@@ -72,7 +76,26 @@ def open_vector(name: str, batch: int, options: Mapping[str, Any]) -> VectorEnv[
     except ScenarioError:
         env.close()
         raise
+    if has_own and not chosen and found.vectorization_mode is None:
+        _warn_of_another_task(name, env, arguments)
     return env
+
+
+def _warn_of_another_task(name: str, env: VectorEnv[Any, Any, Any], arguments: Mapping[str, Any]) -> None:
+    """Warn where the id's own vector environment, which `autoreset` replaces, has other observations or actions."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            own = gymnasium.make_vec(name, 1, vectorization_mode="vector_entry_point", **arguments)
+    except Exception:  # noqa: BLE001  (it is not asked for)
+        return
+    spaces = [(one.single_observation_space, one.single_action_space) for one in (env, own)]
+    own.close()
+    if spaces[0] != spaces[1]:
+        line = f"env.autoreset: replaces the vector environment of '{name}', whose observations, actions or rewards differ"
+        warnings.warn(
+            f"{line}; write vectorization_mode: sync, or leave autoreset out", ScenarioWarning, stacklevel=2
+        )
 
 
 def _nearest(name: str) -> str:

@@ -559,4 +559,11 @@ LOWER: tuple[Fault, ...] = (
         "require(True, path,",
         "tests/envs/test_idx.py::test_broken_files_are_named_with_fault_and_mend[truncated]",
     ),
+    Fault(
+        "scenarios-merged-keys-replace-a-mapping's-own",
+        "scenarios/yaml_text.py",
+        "                if key not in data:\n",
+        "                if key:\n",
+        "tests/scenarios/test_reader.py::test_merge_keys_add_what_a_mapping_lacks",
+    ),
 )

@@ -59,6 +59,17 @@ def test_anchors_are_values() -> None:
     assert document.data["a"] is not document.data["c"]
 
 
+def test_merge_keys_add_what_a_mapping_lacks() -> None:
+    text = "a: &a {x: 1, y: 1}\nb: &b\n  y: 2\n  z: {w: 2}\nc: {<<: [*a, *b], x: 3}\nd: &d\n  <<: *b\n  v: 4\ne: {<<: *d, '<<': 5}\n"
+    document = read(text, "f.yaml")
+    merged = {"y": 1, "z": {"w": 2}, "x": 3}
+    of_d = {"v": 4, "y": 2, "z": {"w": 2}}
+    assert document.data["c"] == merged
+    assert document.data["d"] == of_d
+    assert document.data["e"] == {**of_d, "<<": 5}
+    assert document.lines["c", "z", "w"] == 4
+
+
 def test_lines_of_paths() -> None:
     lines = read("a:\n  b:\n    - 1\n    - {c: 2,\n       d: 3}\n", "f.yaml").lines
     assert lines[()] == 1
@@ -95,6 +106,9 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: " + "9" * 5000 + "\n", f":1: a: '{'9' * 58}… is not a YAML int"),
         ("a: &x [1, *x]\n", ":1: a[1]: is an alias that contains itself; write the value out"),
         ("a:\n" + " [\n" * 1500, ":65: broken YAML: nested too deeply, more than 64 levels"),
+        ("a: &x {<<: *x}\n", ":1: a.<<: is an alias that contains itself; write the value out"),
+        ("a: {<<: 3}\n", ":1: a.<<: merges a mapping, or a list of mappings; write <<: *anchor"),
+        ("a: &x {b: 1}\nc:\n  <<: *x\n  <<: *x\n", ":4: c.<<: is given twice, first in line 3; keep one"),
         ("a: \ud800\n", ":1: broken YAML: invalid character"),
         ('a: "\\U00110000"\n', ": broken YAML: character out of range"),
         (BOMB, ":1: has more than 200000 values (aliases counted)"),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
 
 from antiphon.errors import ScenarioError
@@ -47,6 +48,41 @@ CHANGED: list[tuple[str, Any, str]] = [
         "agents.b.objective",
         {"kind": "classification"},
         ".target: is missing; a classification objective needs it",
+    ),
+    # words of the field, and keys whose value is a word
+    ("channels[0].coupling", "local", ": unknown coupling 'local'; write gradient: local"),
+    ("channels[0].coupling", "dfa", ": unknown coupling 'dfa'; write coupling: locked, feedback: dfa"),
+    ("channels[0].coupling", "DNI", ": unknown coupling 'DNI'; write coupling: decoupled"),
+    ("channels[0].coupling", True, ": unknown coupling true; write coupling: locked"),
+    ("channels[0].decoupled", True, ": unknown key 'decoupled'; write coupling: decoupled"),
+    ("channels[0].lens", True, ": unknown key 'lens'; write gradient: lens"),
+    ("channels[0].lens", 3, ": unknown key 'lens'; known: coupling"),
+    ("channels[0].gradient", "detached", ".kind: unknown kind 'detached'; write coupling: detached"),
+    ("channels[0].gradient", False, ": must be a mapping of keys, not false; write coupling: detached"),
+    (
+        "agents.b.objective.kind",
+        "CrossEntropyLoss",
+        ": unknown kind 'CrossEntropyLoss'; write kind: classific",
+    ),
+    ("agents.b.objective", "mse", ".kind: unknown kind 'mse'; write kind: regression"),
+    ("agents.b.objective.kind", "bce_with_logits", ": unknown kind 'bce_with_logits'; write kind: coding"),
+    (
+        "agents.b.objective.kind",
+        "l1_loss",
+        ": unknown kind 'l1_loss'; write kind: regression (squared error), or",
+    ),
+    (
+        "agents.b.objective.kind",
+        "SAC",
+        ": unknown kind 'SAC'; policies here learn on-policy: write kind: ppo,",
+    ),
+    ("agents.a.network", "CNN", ".kind: unknown kind 'CNN'; write kind: conv"),
+    ("training.patience", 3, ": unknown key 'patience'; write evaluate: {period: 100, patience: {loss: 3}}"),
+    ("training.early_stopping", True, ": unknown key 'early_stopping'; write evaluate: {period: 100, pat"),
+    (
+        "training.evaluate",
+        {"period": 5, "patience": 3},
+        ".patience: must name a metric, not 3; write {loss: 3}",
     ),
     # names
     ("scenario", "my scenario", ": 'my scenario' is not a name; use letters, digits, '_' and '-'"),
@@ -108,6 +144,16 @@ CHANGED: list[tuple[str, Any, str]] = [
     ("env", {}, ".id: is missing"),
     ("env", {"gymnasium": "y"}, ".gymnasium: is no longer a key; write id: gymnasium/ID"),
     ("env", 3, ": must be a mapping of keys, not 3"),
+    (
+        "env",
+        network,
+        ": must be a mapping of keys, not a Python function; a function or class that makes env",
+    ),
+    (
+        "env",
+        torch.zeros(2),
+        ": must be a mapping of keys, not a Python Tensor; data enters by antiphon.envs.fr",
+    ),
     # the whole
     ("agents.a.clock.period", True, ": must be a whole number, not true"),
     ("agents.a.clock.period", 2.0, ": must be a whole number, not 2.0"),

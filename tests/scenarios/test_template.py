@@ -118,6 +118,15 @@ def test_refused_documents(old: str, new: str, line: str) -> None:
     assert refused(TEXT.replace(old, new, 1)).startswith(f"f.yaml:{line}")
 
 
+@pytest.mark.parametrize("value", ["", "5", "0.5", "true", "{a: 1}"])
+def test_a_section_that_is_no_list_is_one_line(value: str) -> None:
+    with pytest.raises(ScenarioError, match=r"^f\.yaml:4: channels: must be a list, not "):
+        Template.from_yaml(
+            f"scenario: a\nenv: antiphon/Digits-v0\nagents: {{a: {{observes: [image]}}}}\nchannels: {value}\n",
+            "f.yaml",
+        ).with_couplings()
+
+
 def test_load_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "latin.yaml").write_bytes(b"scenario: caf\xe9\n")
@@ -131,6 +140,7 @@ def test_load_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "digit-mlp": "no scenario 'digit-mlp'; did you mean 'digits-mlp'?",
         "mine.yaml": "mine.yaml: no such file",
         "some/where": "some/where: no such file",
+        "gymnasium/A-v1": "gymnasium/A-v1 is an environment, not a scenario; name it in one: env: {id: gymnasium/A-v1}",
         "latin.yaml": "latin.yaml: not a text file in UTF-8",
         "folder.yaml": "folder.yaml: is a folder, not a file",
         "file": "file:1: scenario: a name is a word, not 3; put it in quotes",

@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode
 
 import antiphon
 from antiphon import envs
-from antiphon.errors import ScenarioError
+from antiphon.errors import ScenarioError, ScenarioWarning
 from tests.commands import Commands
 
 DOCUMENT = """\
@@ -164,3 +164,39 @@ def test_a_module_is_imported_only_where_the_caller_allows_it(
     finally:
         sys.modules.pop(name, None)
         gymnasium.registry.pop("antiphon-test/Tiny-v0", None)
+
+
+def test_an_argument_that_the_vector_class_lacks_names_the_way_out() -> None:
+    keys = {"id": "gymnasium/CartPole-v1", "disable_env_checker": True}
+    with pytest.raises(ScenarioError, match=r"'disable_env_checker'; .*write vectorization_mode: sync$"):
+        envs.make(keys, batch=2)
+    envs.make({**keys, "vectorization_mode": "sync"}, batch=2).close()
+
+
+def test_a_key_that_replaces_a_vector_class_of_other_observations_warns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make_vec = gymnasium.make_vec
+
+    def cropped(name: str, batch: int, *, vectorization_mode: str, **settings: Any) -> Any:
+        env = make_vec(name, batch, vectorization_mode=vectorization_mode, **settings)
+        if vectorization_mode == "vector_entry_point":
+            env.single_observation_space = gymnasium.spaces.Box(0, 1, (2,))
+        return env
+
+    monkeypatch.setattr(gymnasium, "make_vec", cropped)
+    keys = {"id": "gymnasium/CartPole-v1", "autoreset": "same_step"}
+    with pytest.warns(
+        ScenarioWarning, match=r"replaces the vector environment of 'CartPole-v1', .* leave autoreset out"
+    ):
+        envs.make(keys, batch=2).close()
+
+
+def test_one_environment_of_python_is_refused_with_what_to_pass() -> None:
+    env = gymnasium.make("CartPole-v1")
+    agents = {"p": {"observes": ["observation"], "acts": True, "objective": "a2c"}}
+    with pytest.raises(
+        ScenarioError, match=r"it is one environment and not a batch: env={'id': 'gymnasium/CartPole-v1'}"
+    ):
+        antiphon.Scenario(scenario="p", env=env, agents=agents)
+    env.close()
