@@ -26,12 +26,22 @@ from antiphon.comms.backward_requests import constant
 from antiphon.nets.per_member import PerMember, scaled, to_rows
 from antiphon.spec import Count
 
-__all__ = ["Advantages", "PolicyLosses", "PolicyObjective", "Trajectory", "gae", "trajectory_of"]
+__all__ = [
+    "MINIBATCHES",
+    "Advantages",
+    "PolicyLosses",
+    "PolicyObjective",
+    "Trajectory",
+    "gae",
+    "trajectory_of",
+]
 
 NORMALISED_FROM = 32
 """Least samples of a window for which advantages are normalised; the deviation of fewer is too uncertain."""
 RETURNS = "value.returns"
 """Name of the running statistics of a policy's returns in its learner, [3]: weight, mean and variance."""
+MINIBATCHES = 4
+"""Minibatches of `ppo` where the scenario names no number and there are as many environments."""
 WINDOW_WEIGHT = 0.01
 """Weight of a window in the running statistics of returns."""
 
@@ -263,7 +273,7 @@ class PolicyObjective(AnyObjective):
     """Largest deviation of the probability ratio from 1 (`ppo`)."""
     epochs: int = 4
     """Passes over a window (`ppo`), including the first."""
-    minibatches: int = 4
+    minibatches: int = MINIBATCHES
     """Minibatches, parts of the environments, in each pass after the first (`ppo`)."""
     normalise: str = "none"
     """`returns`: values predict returns normalised by their running mean and deviation (`a2c`, `ppo`)."""
@@ -455,9 +465,10 @@ class Ppo(PolicyObjective):
         Attributes:
             clip: Largest deviation of the probability ratio from 1.
             epochs: Passes over a window.
-            minibatches: Minibatches, parts of the environments, in each pass after the first.
+            minibatches: Minibatches, parts of the environments, in each pass after the first; None: 4, or the batch if that is
+                smaller.
         """
 
         clip: Annotated[float, Field(gt=0)] = 0.2
         epochs: Count = 4
-        minibatches: Count = 4
+        minibatches: Count | None = None

@@ -273,6 +273,11 @@ def _in_words(words: str) -> WrapValidator:
     return WrapValidator(read)
 
 
+def _part_name(value: object) -> object:
+    """Return the name of a part that is given by its number, as of a Tuple."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 def _alone(value: object) -> object:
     """Return the item of a sequence of one."""
     return value[0] if isinstance(value, tuple) and len(value) == 1 else value
@@ -316,7 +321,11 @@ Delay = Annotated[
     AfterValidator(_alone),
     _in_words(f"a whole number of steps from 0 to {LONGEST_DELAY}, [there, back] or {AUTO}"),
 ]
-Acts = Annotated[StrictBool | Signal, _in_words("true or the name of a part of the action")]
+Acts = Annotated[
+    StrictBool | Signal,
+    BeforeValidator(_part_name),
+    _in_words("true, or the key or number of a part of the action"),
+]
 Rewards = Annotated[
     Annotated[dict[Signal, Real], Field(min_length=1), AfterValidator(FrozenMap)] | None,
     BeforeValidator(lambda reward: {reward: 1.0} if isinstance(reward, str) else reward),

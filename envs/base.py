@@ -143,6 +143,15 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
         """Return a mask's value if it is the same everywhere and known on the host without synchronisation; else None."""
         return next((holds for holds, known in self._uniform.items() if mask is known), None)
 
+    def typed(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return values of signals in their types, whatever the environment computes in: floats in `dtype`, classes as int64."""
+        signals, found = self.description.all_signals, {}
+        for name, value in values.items():
+            signal = signals.get(name)
+            kind = value.dtype if signal is None else self.dtype if signal.classes is None else torch.int64
+            found[name] = value if value.dtype is kind else value.to(kind)
+        return found
+
     def _divide(self, values: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Split the values of requested signals into observations and training-only signals."""
         parts: tuple[dict[str, Tensor], dict[str, Tensor]] = {}, {}

@@ -71,8 +71,8 @@ def _check_window(name: str, scenario: Scenario, env: Description) -> None:
 
 def _check_passes(name: str, spec: AgentSpec, scenario: Scenario, env: Description) -> None:
     assert spec.objective is not None
-    parts, batch = spec.objective.get("minibatches", 4), scenario.training.batch
-    if parts > batch:
+    parts, batch = spec.objective.get("minibatches"), scenario.training.batch
+    if parts is not None and parts > batch:
         message = f"{parts} minibatches of {batch} environments (training.batch); use at most {batch}"
         raise DocumentError(("agents", name, "objective", "minibatches"), message)
     group = next(group for group in scenario.locked_groups() if name in group)

@@ -13,7 +13,7 @@ from antiphon.agents.distributions import distribution_of
 from antiphon.agents.feedforward import Conv
 from antiphon.agents.network import AUXILIARY_PORT, HIDDEN, OBJECTIVE, VALUE, Head, features_of
 from antiphon.agents.objectives import ActionValue, AnyObjective, Objective, Weighted, objective_of
-from antiphon.agents.policies import PolicyObjective
+from antiphon.agents.policies import MINIBATCHES, PolicyObjective
 from antiphon.engine.heart.agent import AGE
 from antiphon.envs.signal import Description
 from antiphon.errors import ScenarioError, suggest
@@ -167,7 +167,7 @@ def resolve(scenario: Scenario, env: Description) -> Shapes:
     problems = Problems()
     for name, agent in scenario.agents.items():
         with problems.gathered():
-            goal = objective_in(name, agent, env)
+            goal = objective_in(name, agent, env, scenario.training.batch)
             if goal is not None:
                 objectives[name] = goal[0]
             heads[name] = _heads(scenario, name, messages, env, 0 if goal is None else goal[1])
@@ -185,6 +185,9 @@ def _signals(scenario: Scenario, env: Description) -> Iterator[DocumentError]:
     known = [name for name, signal in env.all_signals.items() if signal.known == "tick"]
     for name, path, reader in _readers(scenario):
         signal = env.all_signals.get(name)
+        if (reason := env.unreadable.get(name)) is not None:
+            yield DocumentError(path, reason)
+            continue
         if signal is None:
             yield DocumentError(path, f"no signal '{name}'{_nearest(name, env)}")
             continue
@@ -281,7 +284,9 @@ def _joined_shape(shapes: Sequence[Shape], path: Path, *, maps: bool) -> Shape:
     return (sum(shape[0] for shape in shapes), *shapes[0][1:])
 
 
-def objective_in(name: str, agent: AgentSpec, env: Description) -> tuple[AnyObjective, int] | None:
+def objective_in(
+    name: str, agent: AgentSpec, env: Description, batch: int
+) -> tuple[AnyObjective, int] | None:
     """Return an agent's objective and the size of its output: that of the target, or an acting agent's of its actions.
 
     Raises:
@@ -289,7 +294,7 @@ def objective_in(name: str, agent: AgentSpec, env: Description) -> tuple[AnyObje
     """
     goal = agent.objective
     if goal is not None and goal.policy:
-        return _policy_in(name, agent, env)
+        return _policy_in(name, agent, env, batch)
     found = [_on_target(("agents", name, *place), one, env) for place, one in agent.goals.items()]
     if not found:
         return None
@@ -368,7 +373,7 @@ def _space_of(name: str, agent: AgentSpec, env: Description) -> spaces.Space[Any
     return space
 
 
-def _policy_in(name: str, agent: AgentSpec, env: Description) -> tuple[PolicyObjective, int]:
+def _policy_in(name: str, agent: AgentSpec, env: Description, batch: int) -> tuple[PolicyObjective, int]:
     """Return a policy's objective and the number of its distribution's parameters; 0: it is over messages alone."""
     goal, distribution = agent.objective, None
     assert goal is not None
@@ -381,7 +386,10 @@ def _policy_in(name: str, agent: AgentSpec, env: Description) -> tuple[PolicyObj
             distribution = distribution_of(space)
         except ScenarioError as error:
             raise placed(error, ("agents", name, "acts")) from None
-    made = PolicyObjective(str(goal.kind), distribution, **goal.options)
+    options = dict(goal.options)
+    if options.get("minibatches", 0) is None:
+        options["minibatches"] = min(MINIBATCHES, batch)
+    made = PolicyObjective(str(goal.kind), distribution, **options)
     return made, 0 if distribution is None else distribution.parameters
 
 

@@ -8,6 +8,7 @@ from math import prod
 
 import networkx as nx
 
+from antiphon.agents.policies import MINIBATCHES
 from antiphon.engine.build.learning_groups import windows_of
 from antiphon.engine.heart.clock import Clock
 from antiphon.envs.registry import describe
@@ -181,7 +182,8 @@ def expected_updates(scenario: Scenario, env: Description) -> dict[str, int | No
     found: dict[str, int | None] = {}
     for group in scenario.learning_groups():
         goals = filter(None, (scenario.agents[name].objective for name in group))
-        passes = [1 + (goal.get("epochs", 1) - 1) * goal.get("minibatches", 1) for goal in goals]
+        parts = min(MINIBATCHES, scenario.training.batch)
+        passes = [1 + (goal.get("epochs", 1) - 1) * (goal.get("minibatches", 1) or parts) for goal in goals]
         count = None
         if scenario.window(group) != "episode" or env.episode_steps is not None:
             windows, last = windows_of(scenario, group, env, None), scenario.training.steps - 1

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib
 import inspect
 import operator
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
+from types import FunctionType, MappingProxyType, ModuleType
 from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from antiphon.errors import AntiphonError, ScenarioError, suggest
 from antiphon.problems import DocumentError
@@ -46,7 +50,7 @@ class PythonTemplate:
     """Values of parameters of the base, by name."""
     text: ClassVar[str] = ""
     """There is no YAML file."""
-    _made: dict[str, Scenario] = field(default_factory=dict, repr=False, compare=False)
+    _made: dict[Hashable, Scenario] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, base: Buildable) -> PythonTemplate:
@@ -113,7 +117,7 @@ class PythonTemplate:
         from antiphon.envs import registry
 
         values = self._with_variant(variant, values)
-        key = repr((variant, sorted(values.items())))
+        key = _key_of((variant, dict(sorted(values.items()))))
         if key not in self._made:
             scenario = self._build(values)
             if not isinstance(self.base, Scenario) and hasattr(scenario.env, "num_envs"):
@@ -154,6 +158,58 @@ class PythonTemplate:
                 f"{source}: returns {type(made).__name__}; it must return an antiphon.Scenario{how}"
             )
         return made
+
+
+class _Same:
+    """Key of an object that only equals itself; it keeps the object, so that no other one gets its address."""
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.value is self.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+def _key_of(value: Any, outer: tuple[int, ...] = ()) -> Hashable:
+    """Return a key that is equal only for values of one type and content; of what cannot be copied, for one object.
+
+    Args:
+        value: The value.
+        outer: Identities of the objects that it is part of.
+    """
+    import torch
+
+    kind, inner = type(value), (*outer, id(value))
+    if value is None or isinstance(value, bool | int | float | complex | str | bytes | np.generic):
+        return kind, repr(value)
+    if id(value) in outer or isinstance(value, type | FunctionType | ModuleType):
+        return _Same(value)
+    if isinstance(value, Mapping):
+        return kind, tuple((_key_of(name, inner), _key_of(item, inner)) for name, item in value.items())
+    if isinstance(value, list | tuple):
+        return kind, tuple(_key_of(item, inner) for item in value)
+    if isinstance(value, set | frozenset):
+        return kind, frozenset(_key_of(item, inner) for item in value)
+    if isinstance(value, torch.Tensor) and value.layout is torch.strided:
+        numbers = value.data.cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        own = _key_of(vars(value), inner)
+        return kind, str(value.dtype), tuple(value.shape), value.requires_grad, _digest(numbers), own
+    if kind is np.ndarray and not value.dtype.hasobject:
+        return kind, str(value.dtype), value.shape, _digest(np.ascontiguousarray(value))
+    try:
+        made, arguments, *state = value.__reduce_ex__(4)  # what a copy is made of
+    except Exception:  # noqa: BLE001  (anything a user's object may raise)
+        return _Same(value)
+    return kind, *(
+        _key_of(list(x) if isinstance(x, Iterator) else x, inner) for x in (made, arguments, *state)
+    )
+
+
+def _digest(numbers: NDArray[Any]) -> bytes:
+    return hashlib.sha256(numbers.reshape(-1).view(np.uint8).data).digest()
 
 
 def other_variants(

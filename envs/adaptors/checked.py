@@ -38,7 +38,8 @@ class Adaptor(TorchVectorEnv):
     Args:
         worlds: The environments that are rendered and closed.
         name: Name of the environment, for errors.
-        signals: Signals of its observations, and of each step beside `OUTCOMES`; none may have the name of an outcome.
+        signals: Signals of its observations, and of each step beside `OUTCOMES`.
+        unreadable: See `Description`.
     """
 
     def __init__(
@@ -49,14 +50,14 @@ class Adaptor(TorchVectorEnv):
         signals: Mapping[str, Signal],
         actions: Actions,
         can_be_saved: bool,
+        unreadable: Mapping[str, str],
         **settings: Any,
     ) -> None:
-        for each in signals.keys() & OUTCOMES.keys():
-            raise ScenarioError(f"env: observation '{each}' has the name of an outcome; rename it")
         self._worlds, self._name, self.actions = list(worlds), name, actions
         description = Description(
             signals={**signals, **OUTCOMES},
             action_space=actions.space,
+            unreadable=dict(unreadable),
             can_be_saved=can_be_saved,
         )
         super().__init__(num_envs, description, actions.space, **settings)

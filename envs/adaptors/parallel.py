@@ -82,7 +82,8 @@ class ParallelAdaptor(Adaptor):
         name = str(getattr(first, "metadata", {}).get("name", type(first).__name__))
         self._stateful = [getattr(world, "unwrapped", world) for world in worlds]
         saved = has_state(self._stateful[0])
-        super().__init__(worlds, name, len(worlds), signals, Actions(native), saved, **settings)
+        reasons = {name: why for each in self.observations.values() for name, why in each.unreadable.items()}
+        super().__init__(worlds, name, len(worlds), signals, Actions(native), saved, reasons, **settings)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
         """Reset all copies: copy i to the seed + i; random actions use the seed itself."""

@@ -13,7 +13,7 @@ from gymnasium import Space, spaces
 from torch import Tensor
 
 from antiphon.envs.base import chosen
-from antiphon.envs.signal import Signal
+from antiphon.envs.signal import OUTCOMES, Signal
 from antiphon.errors import ScenarioError, require
 
 __all__ = ["Actions", "Conversion", "Observations", "leaves", "mapped", "part_at", "signal_of", "tensor_of"]
@@ -46,7 +46,14 @@ def part_at(value: Any, path: Path) -> Any:
 
 
 def signal_of(name: str, space: Space[Any], *, training_only: bool = False) -> Signal:
-    """Return the signal of an observation's part: bytes are scaled to [0, 1], choices start at 0; ScenarioError for others."""
+    """Return the signal of an observation's part: bytes are scaled to [0, 1], choices start at 0; ScenarioError for others.
+
+    A name that begins with an underscore, or that of an outcome, is refused: it has another meaning.
+    """
+    if name.startswith("_"):
+        raise ScenarioError(f"env: the observation '{name}' has the name of a mask; rename it")
+    if name in OUTCOMES:
+        raise ScenarioError(f"env: the observation '{name}' has the name of an outcome; rename it")
     match space:
         case spaces.Box() if space.dtype == np.uint8:
             return Signal(shape=space.shape, low=0.0, high=1.0, training_only=training_only)
@@ -95,7 +102,8 @@ class Observations:
     """The signals of an observation space, and its values as tensors.
 
     A space that is neither Dict nor Tuple is the signal `observation`; a Dict has a signal per key, a Tuple one per index
-    (`observation.0`), and names of nested spaces are joined by dots.
+    (`observation.0`), and names of nested spaces are joined by dots. A part that cannot be a signal is refused only if an
+    agent needs it: `unreadable` has the reasons.
 
     Args:
         space: Observation space of one sub-environment.
@@ -105,20 +113,24 @@ class Observations:
         conversions: From the native values of each signal.
 
     Raises:
-        ScenarioError: A part cannot be a signal, or two have the same name.
+        ScenarioError: Two parts have the same name.
     """
 
     def __init__(self, space: Space[Any], prefix: str = "") -> None:
         self._paths: dict[str, Path] = {}
         self.conversions: dict[str, Conversion] = {}
         self.signals: dict[str, Signal] = {}
+        self.unreadable: dict[str, str] = {}
         for path, leaf in leaves(space).items():
             keys = path if path and isinstance(path[0], str) else ("observation", *path)
             name = prefix + ".".join(str(key) for key in keys)
-            if name in self.signals:
+            if name in self._paths:
                 raise ScenarioError(f"env: two observations have the name '{name}'; rename one")
-            self.signals[name] = signal_of(name, leaf)
-            self._paths[name], self.conversions[name] = path, Conversion.of(leaf)
+            self._paths[name] = path
+            try:
+                self.signals[name], self.conversions[name] = signal_of(name, leaf), Conversion.of(leaf)
+            except ScenarioError as refusal:
+                self.unreadable[name] = str(refusal).removeprefix("env: ")
 
     def part(self, name: str, observation: Any) -> Any:
         """Return a signal's part of a native observation, of one environment or a batch."""

@@ -47,7 +47,8 @@ class VectorAdaptor(Adaptor):
         signals, actions = self.observations.signals, Actions(env.single_action_space)
         self._subs = _sub_environments(env)
         saved = self._subs is not None or has_state(env.unwrapped)
-        super().__init__([env], name, env.num_envs, signals, actions, saved, **settings)
+        reasons = self.observations.unreadable
+        super().__init__([env], name, env.num_envs, signals, actions, saved, reasons, **settings)
         self._env, self._mode, self._speaks_torch = env, mode, False
         self._waits = all(callable(getattr(env, name, None)) for name in ("step_async", "step_wait"))
         self._ended = torch.zeros(2, 0)  # [2, batch]: terminations and truncations due with the next step

@@ -153,12 +153,16 @@ class World(Pictured):
     def _stepped(self, choices: Actions) -> StepResult:
         self._step += 1
         changed, reward, terminated = self.transition(self._state, choices)
+        reward, terminated = reward.to(self.dtype), terminated.bool()
+        if self._step == 1:
+            self._check_outcomes(reward, terminated)
         reached = {**self._state, **changed, "elapsed": self._state["elapsed"] + 1}
         truncated = (reached["elapsed"] >= self._limit) & ~terminated
         observations, facts = self._values(reached)
         outcomes = {name: reward.clone() for name in self.requested if name.startswith("reward.")}
-        outcomes |= self.outcomes(reached)
-        result: dict[str, Any] = {name: outcomes[name] for name in self.requested if name in outcomes}
+        outcomes |= self.typed(self.outcomes(reached))
+        names = [each for name in self.requested for each in (name, f"_{name}")]
+        result: dict[str, Any] = {name: outcomes[name] for name in names if name in outcomes}
         may_end = True
         if (
             self.episode_steps is not None
@@ -210,9 +214,15 @@ class World(Pictured):
             found = uniform(seeds[0], self._step, self.num_envs * count, self.device)
         return found.view(self.num_envs, count)
 
+    def _check_outcomes(self, reward: Tensor, terminated: Tensor) -> None:
+        """Refuse rewards and ends of another shape, which would be broadcast."""
+        for name, value in (("rewards", reward), ("ends", terminated)):
+            other = f"transition returned {name} {list(value.shape)}; return [{self.num_envs}], one per copy"
+            require(value.shape == (self.num_envs,), f"env: {type(self).__name__}", other, ScenarioError)
+
     def _values(self, state: State) -> Values:
         """Return requested observations and training-only signals of states."""
-        return self._divide(self.observe(state))
+        return self._divide(self.typed(self.observe(state)))
 
     def _actions(self, actions: Any) -> Actions:
         """Return the choice of each part, int64 `[batch]`."""

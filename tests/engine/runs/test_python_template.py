@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -168,3 +169,37 @@ def test_what_cannot_be_is_one_line(module: str) -> None:
     for call, line in CALLS:
         with one_line(line):
             call()
+
+
+def _module(x: Any) -> torch.nn.Module:
+    module = torch.nn.Embedding(2000, 2)
+    module.weight.data.copy_(torch.from_numpy(x))
+    return module
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        np.array,
+        lambda x: torch.from_numpy(x.copy()),
+        lambda x: x.tolist(),
+        lambda x: {"x": x.copy()},
+        _module,
+    ],
+)
+def test_values_that_differ_anywhere_make_scenarios_of_their_own(kind: Any) -> None:
+    """Printed, large arrays are equal wherever they are abbreviated."""
+
+    def build(x: Any) -> Scenario:
+        x = x["x"] if isinstance(x, dict) else x.weight if isinstance(x, torch.nn.Module) else x
+        agents = {"a": {"observes": ["x"], "objective": CLASSIFY}}
+        return scenario_of(agents, env=from_tensors(x=torch.as_tensor(x).data, label=[0, 1] * 1000))
+
+    template, x = PythonTemplate.of(build), np.zeros((2000, 2), np.float32)
+    other = x.copy()
+    other[1000] = 1.0
+    made = [template.resolve(None, {"x": kind(each)}) for each in (x, other, x.copy())]
+    assert made[0] is made[2]
+    assert [float(one.env.table.columns["x"].sum()) for one in made] == [0.0, 2.0, 0.0]
+    x[0] = 5.0
+    assert template.resolve(None, {"x": kind(x)}) is not made[0]

@@ -184,10 +184,6 @@ def test_sub_environments_of_one_process_may_have_the_state(mode: AutoresetMode)
         made(RecordEpisodeStatistics).state_dict()
 
 
-class Odd(Count):
-    observation_space = spaces.Tuple([spaces.Discrete(2), spaces.Text(3)])  # type: ignore[assignment]
-
-
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
@@ -202,10 +198,6 @@ class Odd(Count):
         (
             lambda: envs.make(without_mode(), batch=3),
             "metadata['autoreset_mode'] is None; make the environment",
-        ),
-        (
-            lambda: envs.make(SyncVectorEnv([Odd]), batch=1),
-            "the observation 'observation.1' is a Text; flatten",
         ),
     ],
 )

@@ -1,0 +1,115 @@
+"""Parts of Gymnasium's observations and actions: which an agent needs, and how a scenario names them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from antiphon import Scenario, Simulation, envs
+from antiphon.envs import registry
+from antiphon.errors import ScenarioError
+
+BOX = spaces.Box(-1, 1, (2,), np.float32)
+ODD = {
+    "text": spaces.Text(3),
+    "graph": spaces.Graph(spaces.Discrete(2), None),
+    "several": spaces.Sequence(spaces.Discrete(2)),
+    "_box": spaces.Discrete(2),
+    "reward": BOX,
+}
+
+
+class Parts(gymnasium.Env[Any, Any]):
+    """Episodes of five steps with any spaces."""
+
+    def __init__(self, observed: spaces.Space[Any], action: spaces.Space[Any]) -> None:
+        self.observation_space, self.action_space = observed, action
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.count = 0
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> Any:
+        assert self.action_space.contains(action)
+        self.count += 1
+        return self.observation_space.sample(), 1.0, self.count == 5, False, {}
+
+
+@pytest.fixture(autouse=True)
+def _registered() -> Iterator[None]:
+    yield
+    registry._environments.pop("Parts", None)
+
+
+def trained(
+    observed: spaces.Space[Any], observes: str, action: spaces.Space[Any] | None = None, **agent: Any
+) -> Simulation:
+    envs.register("Parts", lambda: Parts(observed, action or spaces.Discrete(2)))
+    mind = {"observes": [observes], "acts": True, "objective": "ppo", "clock": {"unroll": 4}, **agent}
+    scenario = Scenario(scenario="s", env={"id": "Parts"}, agents={"a": mind}, training={"batch": 2})
+    simulation = Simulation(scenario)
+    simulation.run(steps=8, progress=False)
+    return simulation
+
+
+def test_a_part_that_no_agent_needs_may_be_anything() -> None:
+    with trained(spaces.Dict({"box": BOX, **ODD}), "box") as simulation:
+        assert simulation.now == 8
+    registry._environments.pop("Parts")
+    with trained(spaces.Tuple((BOX, spaces.Text(3))), "observation.0") as simulation:
+        assert simulation.now == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("text", "the observation 'text' is a Text; flatten it to Box"),
+        ("graph", "the observation 'graph' is a Graph; flatten it to Box"),
+        ("several", "the observation 'several' is a Sequence; flatten it to Box"),
+        ("_box", "the observation '_box' has the name of a mask; rename it"),
+        ("reward", "the observation 'reward' has the name of an outcome; rename it"),
+    ],
+)
+def test_a_part_that_an_agent_observes_is_refused_by_its_name(name: str, reason: str) -> None:
+    with pytest.raises(ScenarioError, match=f"^agents.a.observes: {reason}"):
+        trained(spaces.Dict({"box": BOX, **ODD}), name)
+
+
+@pytest.mark.parametrize("part", [0, "0", 1])
+def test_a_part_of_a_tuple_is_named_by_its_number(part: int | str) -> None:
+    action = spaces.Tuple((spaces.Discrete(2), spaces.Discrete(3)))
+    with trained(BOX, "observation", action, acts=part) as simulation:
+        assert simulation.scenario.agents["a"].acts == str(part)
+        assert Scenario.from_yaml(simulation.scenario.to_yaml()).agents["a"].acts == str(part)
+
+
+def test_an_unknown_part_or_a_number_without_parts_is_refused() -> None:
+    action = spaces.Tuple((spaces.Discrete(2), spaces.Discrete(3)))
+    with pytest.raises(ScenarioError, match=r"agents.a.acts: the environment's actions have no part '2'"):
+        trained(BOX, "observation", action, acts=2)
+    registry._environments.pop("Parts")
+    with pytest.raises(ScenarioError, match=r"agents.a.acts: '1' is a part of a Dict of actions"):
+        trained(BOX, "observation", acts=1)
+
+
+@pytest.mark.parametrize("backend", ["cohort", "reference"])
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_ppo_has_as_many_minibatches_as_environments_if_these_are_few(batch: int, backend: str) -> None:
+    def parameters(**keys: Any) -> Any:
+        mind = {"observes": ["observation"], "acts": True, "objective": {"kind": "ppo", **keys}}
+        env, training = {"id": "antiphon/CartPole-v0"}, {"batch": batch, "steps": 32}
+        scenario = Scenario(scenario="s", env=env, agents={"a": mind}, training=training)
+        with Simulation(scenario, backend=backend) as simulation:
+            simulation.run(progress=False)
+            return simulation.agents["a"].parameters
+
+    left, right = parameters(), parameters(minibatches=batch)
+    assert all((value == right[name]).all() for name, value in left.items())
+    with pytest.raises(ScenarioError, match=f"4 minibatches of {batch} environments"):
+        parameters(minibatches=4)

@@ -1,0 +1,116 @@
+"""Worlds of a user's own: what they may return."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from gymnasium.spaces import Discrete
+from torch import Tensor
+
+from antiphon import Scenario, Simulation, envs
+from antiphon.envs import registry
+from antiphon.envs.signal import Description, Signal
+from antiphon.envs.worlds.base import Actions, State
+from antiphon.errors import ScenarioError
+
+
+class Places(envs.World):
+    """Points; an action earns its number. What it returns has the types of `made`."""
+
+    randoms = 3
+    made: ClassVar[dict[str, Any]] = {}
+
+    @staticmethod
+    def describe(options: Any) -> Description:
+        signals = {
+            "place": Signal(shape=(3,)),
+            "corner": Signal(classes=2),
+            "late": Signal(training_only=True, known="after_step"),
+        }
+        return Description(signals=signals, action_space=Discrete(2))
+
+    def start(self, uniforms: Tensor) -> State:
+        return {"place": uniforms}
+
+    def transition(self, state: State, actions: Actions) -> tuple[State, Tensor, Tensor]:
+        reward, ends = actions["action"], state["place"][:, 0] > 0.8
+        return {}, self.made["reward"](reward), self.made["ends"](ends)
+
+    def observe(self, state: State) -> dict[str, Tensor]:
+        place = self.made["place"](state["place"])
+        return {"place": place, "corner": self.made["corner"](state["place"][:, 0] > 0.5)}
+
+    def outcomes(self, state: State) -> dict[str, Tensor]:
+        return {"late": self.made["late"](state["place"][:, 1])}
+
+
+PLAIN: dict[str, Any] = {
+    "place": Tensor.float,
+    "corner": Tensor.long,
+    "reward": Tensor.float,
+    "ends": Tensor.bool,
+    "late": Tensor.float,
+}
+
+
+@pytest.fixture(autouse=True)
+def _registered() -> Iterator[None]:
+    envs.register("Places", Places)
+    yield
+    registry._environments.pop("Places")
+
+
+def parameters(gradient: Any, **made: Any) -> dict[str, Tensor]:
+    Places.made = PLAIN | made
+    eye = {"observes": ["place", "corner"], "clock": {"unroll": 4}}
+    critic = {"observes": ["place"]}
+    hand = {"acts": True, "objective": {"kind": "ppo", "critic": critic}, "clock": {"unroll": 4}}
+    late = {"observes": ["place"], "objective": {"kind": "regression", "target": "late"}}
+    scenario = Scenario(
+        scenario="s",
+        env={"id": "Places", "limit": 5},
+        agents={"eye": eye, "hand": hand, "late": late},
+        channels=[{"from": "eye", "to": "hand", "size": 4, "gradient": gradient}],
+        training={"batch": 8, "steps": 12},
+    )
+    with Simulation(scenario) as simulation:
+        simulation.run(progress=False)
+        return {
+            f"{name}.{key}": value
+            for name, agent in simulation.agents.items()
+            for key, value in agent.parameters.items()
+        }
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        {"place": Tensor.double},
+        {"reward": Tensor.double},
+        {"reward": Tensor.long},
+        {"corner": Tensor.int},
+        {"corner": Tensor.bool},
+        {"ends": Tensor.float},
+        {"late": Tensor.double},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    "gradient", ["linear", {"kind": "local", "target": "place"}], ids=["linear", "local"]
+)
+def test_a_world_computes_in_any_type(gradient: Any, made: dict[str, Any]) -> None:
+    """The run is bit-identical to the run of a world that returns the types of the signals."""
+    left, right = parameters(gradient), parameters(gradient, **made)
+    for name, value in left.items():
+        assert torch.equal(value, right[name]), name
+
+
+@pytest.mark.parametrize("name", ["reward", "ends"])
+def test_outcomes_of_another_shape_are_refused(name: str) -> None:
+    words = {"reward": "rewards", "ends": "ends"}[name]
+    shape = rf"^env: Places: transition returned {words} \[8, 1\]; return \[8\], one per copy$"
+    with pytest.raises(ScenarioError, match=shape):
+        parameters("linear", **{name: lambda value: PLAIN[name](value).unsqueeze(1)})
