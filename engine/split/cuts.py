@@ -34,6 +34,7 @@ class Cut:
         tensors: The tensors that would cross, by name: the shape of one sample.
         share: The share of the forward's floating-point operations before the cut.
         problem: Why the model cannot be cut there; "": it can.
+        calls: How often the forward calls the submodule; a cut is before every call.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Cut:
     tensors: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     share: float = 0.0
     problem: str = ""
+    calls: int = 1
 
     @property
     def size(self) -> int:
@@ -105,8 +107,9 @@ def _cut_at(
         plan = plan_parts(traced, [path], predictions)
     except ScenarioError as error:
         return None if "computes nothing" in str(error) else Cut(path, kind, problem=str(error))
-    tensors = {message.name: message.shape for message in plan.parts[1].reads}
-    return Cut(path, kind, tensors, shares[traced.entries[path]])
+    tensors = {message.name: message.shape for part in plan.parts[1:] for message in part.reads}
+    share, calls = shares[traced.entries[path]], len(traced.calls[path])
+    return Cut(path, kind, tensors, share, calls=calls)
 
 
 def cut_names(
@@ -129,7 +132,7 @@ def cut_names(
     if isinstance(at, str) or not isinstance(at, Sequence):
         raise ScenarioError(f"at is {at!r}; give a list such as ['{first}'], or a number of parts")
     if at and all(isinstance(item, str) and item for item in at):
-        return list(at)
+        return [_first_name(model, item) for item in at]
     if not all(isinstance(item, int) and not isinstance(item, bool) for item in at):
         kinds = ", ".join(dict.fromkeys(type(item).__name__ for item in at))
         raise ScenarioError(f"at: a list of {kinds}; give names of submodules, such as '{first}'")
@@ -143,8 +146,21 @@ def cut_names(
     bounds = [0, *at, len(model)]
     if any(not early < late for early, late in itertools.pairwise(bounds)):
         raise ScenarioError(f"at={list(at)}; positions must be increasing, from 1 to {len(model) - 1}")
-    children = list(dict(model.named_children()))
-    return [children[position] for position in at]
+    modules = list(model)
+    for position in at:
+        if sum(module is modules[position] for module in modules) > 1:
+            first = next(i for i, module in enumerate(modules) if module is modules[position])
+            raise ScenarioError(
+                f"at={list(at)}: position {position} is one module with another position (the first is {first}), and a "
+                "position is of one call; cut at other positions, or give each its own module (copy.deepcopy)"
+            )
+    return [list(model._modules)[position] for position in at]
+
+
+def _first_name(model: nn.Module, name: str) -> str:
+    """The name under which a model has a submodule first, where it has one under several; a wrong name as it is."""
+    wanted = dict(model.named_modules(remove_duplicate=False)).get(name)
+    return next((path for path, module in model.named_modules() if module is wanted), name)
 
 
 def containers(names: Iterable[str]) -> set[str]:
@@ -169,7 +185,7 @@ def _balanced(
     """
     if count < 1:
         raise ScenarioError(f"at={count}; give at least 1 part, or a list of submodules")
-    places = [cut for cut in cuts(model, example) if not cut.problem]
+    places = [cut for cut in cuts(model, example) if not cut.problem and cut.calls == 1]
     if len(places) < count - 1:
         raise ScenarioError(
             f"at={count}: {type(model).__name__} can be cut at {len(places)} places; give at most {len(places) + 1}, or "

@@ -56,7 +56,8 @@ class Trace:
         graph: Its calls of submodules, functions and methods, in order.
         root: A copy of the model, which the graph was made of.
         facts: Of every node but the output, in training mode.
-        entries: By path of a submodule that was called: the first node of that call.
+        entries: By path of a submodule that was called: the first node of its first call.
+        calls: By path of a submodule that was called: the nodes of each call, in order.
         other: By node: its value for the example of another batch size, in evaluation mode.
         batches: The two batch sizes.
     """
@@ -65,6 +66,7 @@ class Trace:
     root: nn.Module
     facts: dict[fx.Node, Fact]
     entries: dict[str, fx.Node]
+    calls: dict[str, tuple[frozenset[fx.Node], ...]]
     other: dict[fx.Node, Any]
     batches: tuple[int, int]
 

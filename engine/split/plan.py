@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
+from antiphon.engine.split.calls import Start, starts_of
 from antiphon.engine.split.graph import Trace, storages, tensors_in
 from antiphon.errors import ScenarioError, suggest
 
@@ -60,9 +61,10 @@ class PartPlan:
 
 @dataclass
 class Plan:
-    """A cut model: its parts, and the predictions."""
+    """A cut model: its parts, the submodule before which each but the first begins, and the predictions."""
 
     parts: list[PartPlan]
+    names: list[str]
     predictions: Sequence[Place]
 
 
@@ -78,21 +80,23 @@ class _Planner:
 
     Args:
         trace: Of the model.
-        starts: By the submodule of each cut, in order: the first node after it.
+        starts: Where the parts but the first begin, in order.
         predictions: The outputs that are kept.
     """
 
-    def __init__(self, trace: Trace, starts: Mapping[str, fx.Node], predictions: Sequence[Place]) -> None:
-        self.trace, self.names, self.predictions = trace, list(starts), predictions
+    def __init__(self, trace: Trace, starts: Sequence[Start], predictions: Sequence[Place]) -> None:
+        self.trace, self.predictions = trace, predictions
+        self.names = [start.name for start in starts]
         self.order = {node: i for i, node in enumerate(trace.graph.nodes)}
         self.held = {node: storages(fact.value) for node, fact in trace.facts.items()}
         self.writers = [node for node in self.order if node in trace.facts and trace.facts[node].writes]
         self.kept = frozenset[int]().union(*(self.held[node] for node in self.held if node.op == "get_attr"))
         self.needed = self._needed({node for node, _ in predictions})
-        bounds = [self.order[start] for start in starts.values()]
         self.count = len(starts) + 1
-        self.part = {node: sum(bound <= i for bound in bounds) for node, i in self.order.items()}
-        self.ends = [*bounds, len(self.order)]
+        self.part = dict.fromkeys(self.order, self.count - 1)
+        for number, start in reversed([*enumerate(starts)]):
+            early = self.order[start.node]
+            self.part |= {n: number for n, i in self.order.items() if i < early or n in start.before}
         self.pinned: set[fx.Node] = set()
         self.messages: dict[tuple[fx.Node, Where], Message] = {}
 
@@ -103,7 +107,7 @@ class _Planner:
                 self._pin(number)
         parts = [self._gather(number) for number in range(self.count)]
         self._check_writes(parts)
-        return Plan(parts, self.predictions)
+        return Plan(parts, self.names, self.predictions)
 
     def _needed(self, outputs: set[fx.Node]) -> set[fx.Node]:
         """The nodes that the predictions depend on, also by way of what is written in place; and writes to buffers."""
@@ -194,7 +198,7 @@ class _Planner:
     def _writers(self, node: fx.Node, number: int) -> Iterator[fx.Node]:
         """The nodes that write in place to what a node's value is, and can be computed anew with it."""
         for other in self.writers:
-            late = other not in self.needed or self.order[other] >= self.ends[number]
+            late = other not in self.needed or self.part[other] > number
             if not late and self._free(other) and self.trace.facts[other].writes & self.held[node]:
                 yield other
 
@@ -331,9 +335,11 @@ def plan_parts(trace: Trace, at: Sequence[str], predictions: Sequence[Place]) ->
             raise ScenarioError(
                 f"at: no submodule '{name}'{suggest(name, dict.fromkeys([*known, *filter(None, modules)]))}"
             )
-    starts = sorted((order[trace.entries[name]], name) for name in dict.fromkeys(at))
-    for (first, early), (second, late) in itertools.pairwise(starts):
-        if first == second:
-            raise ScenarioError(f"at: nothing is computed between '{early}' and '{late}'; leave one out")
-    nodes = list(order)
-    return _Planner(trace, {name: nodes[start] for start, name in starts}, predictions).plan()
+    starts = [start for name in dict.fromkeys(at) for start in starts_of(trace, name)]
+    starts.sort(key=lambda start: (order[start.node], start.name))
+    for first, second in itertools.pairwise(starts):
+        if first.node is second.node:
+            raise ScenarioError(
+                f"at: nothing is computed between '{first.name}' and '{second.name}'; leave one out"
+            )
+    return _Planner(trace, starts, predictions).plan()

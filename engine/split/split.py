@@ -277,9 +277,7 @@ def _cut(
     agents = [f"part{i}" for i in range(len(plan.parts))]
     shapes = [tuple(at_path(traced.facts[node].value, path).shape[1:]) for node, path in places]
     axes = [one.wanted.axes_for(shape, one.name) for shape, one in zip(shapes, heads, strict=True)]
-    order = {node: i for i, node in enumerate(traced.graph.nodes)}
-    before = sorted(dict.fromkeys(names), key=lambda name: order[traced.entries[name]])
-    cut = _Cut(build_parts(traced, plan, model, agents, axes), agents, before)
+    cut = _Cut(build_parts(traced, plan, model, agents, axes), agents, plan.names)
     return cut, _credit(model, given, cut, heads, gradient)
 
 

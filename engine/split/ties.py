@@ -35,10 +35,14 @@ def tied_parameters(
     _check_statistics(parts, names)
     if not tied:
         return []
-    listed = "; ".join(" and ".join(f"'{key}' in {name}" for name, key in group) for group in tied[:3])
+    listed = "; ".join(" and ".join(f"'{key}' in {name}" for name, key in group) for group in tied[:2])
     one_key = any(len({key for _, key in group}) < len(group) for group in tied)
     if tie is None:
-        why = "a module called twice, or a parameter read twice" if one_key else "shared weights"
+        why = (
+            "a module called twice, with a cut before every call, or a parameter read twice"
+            if one_key
+            else "shared weights"
+        )
         ways = (
             "tie='together' (kept equal)"
             if one_key

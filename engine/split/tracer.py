@@ -173,7 +173,7 @@ class _Tracer(fx.Tracer):
         super().__init__(autowrap_functions=factories)
         self.opened, self.example = opened, example
         self.facts: dict[fx.Node, Fact] = {}
-        self.starts: dict[str, int] = {}
+        self.calls: dict[str, list[tuple[int, int]]] = {}
         self.evaluating = False
         self.contexts = _contexts()
 
@@ -208,8 +208,10 @@ class _Tracer(fx.Tracer):
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         if self.evaluating or m not in (self.submodule_paths or {}):  # made by forward itself: nn.ReLU()(x)
             return forward(*args, **kwargs)
-        self.starts.setdefault(self.path_of_module(m), len(self.graph.nodes))
-        return super().call_module(m, forward, args, kwargs)
+        start = len(self.graph.nodes)
+        found = super().call_module(m, forward, args, kwargs)
+        self.calls.setdefault(self.path_of_module(m), []).append((start, len(self.graph.nodes)))
+        return found
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         return attr_val if self.evaluating else super().getattr(attr, attr_val, parameter_proxy_cache)
@@ -409,15 +411,18 @@ def trace(model: nn.Module, opened: Collection[str], example: Mapping[str, Any])
             train = _traced(root.train(), opened, example, name)
         with restored(root):
             evaluation = _traced(root.eval(), opened, example, name)
-        entries = dict(train.starts)
         nodes = list(train.graph.nodes)
-        firsts = {path: nodes[start] for path, start in entries.items()}
+        firsts = {path: nodes[min(spans)[0]] for path, spans in train.calls.items()}
+        calls = {
+            path: tuple(frozenset(nodes[start : max(end, start + 1)]) for start, end in sorted(spans))
+            for path, spans in train.calls.items()
+        }
         merge_modes(train.graph, train.facts, evaluation.graph, root, name)
         batch, fewer = _fewer(example)
         with restored(root):
             other = evaluate(train.graph, root, fewer)
         _compare(root, train.graph, other, fewer, name)
-    return Trace(train.graph, root, train.facts, firsts, other, (batch, batch - 1))
+    return Trace(train.graph, root, train.facts, firsts, calls, other, (batch, batch - 1))
 
 
 def _traced(root: nn.Module, opened: Collection[str], example: Mapping[str, Any], name: str) -> _Tracer:

@@ -53,7 +53,6 @@ KEPT: dict[str, Callable[[Any, Tensor], Any]] = {
     "dropout in both modes": lambda self, h: self.second(F.dropout(h, 0.2)),
     "drop path": drop_path,
     "a module made on the way": lambda self, h: nn.Sequential(self.second, nn.ReLU())(nn.Tanh()(h)),
-    "a module called twice": lambda self, h: self.second(torch.tanh(self.second(h))),
     "detach": lambda self, h: self.second(h.detach()) + h,
     "a checkpoint": lambda self, h: checkpoint(self.second, h, use_reentrant=False),
 }
