@@ -492,7 +492,7 @@ class BaseSimulation:
         threads: int = 1,
         backend: str = "cohort",
     ) -> Self:
-        """Return the simulation of a checkpoint. Its next steps are bit-identical to the saved run's.
+        """Return the simulation of a checkpoint. With the run's settings, its next steps are bit-identical to the saved run's.
 
         If the environment has no `state_dict`, the simulation can be evaluated, exported and used as a policy, but takes no
         steps.

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import networkx as nx
 import torch
 
+from antiphon.engine.backends import checked_backend
 from antiphon.engine.base_simulation import BaseSimulation, StepInfo, check_continues
 from antiphon.engine.build.builder import chosen_device, without_weights
 from antiphon.engine.capture.loop import CapturedLoop, captured_loop
@@ -73,7 +74,8 @@ class Simulation(BaseSimulation):
         dtype: The type of all floating-point tensors.
         logdir: The run directory, written from the first step on; None: nothing is written.
         exist: What to do if `logdir` already exists and is not empty: `number` writes to the first free of logdir-2, …;
-            `overwrite` removes the existing run, `resume` continues it like `Simulation.resume`, `error` raises.
+            `overwrite` removes the existing run, `resume` continues it like `Simulation.resume` if it is this one, with the same
+            settings, `error` raises.
         checkpoint_every: Steps between checkpoints in `logdir`; None: ten in a run, at least 100 steps apart.
         threads: Torch's threads in this process. Small networks lose more to a second thread than they gain.
         backend: `cohort` computes agents of the same kind together; `reference` is the specification, one agent at a time.
@@ -128,7 +130,7 @@ class Simulation(BaseSimulation):
                     before = RunDirectory.open(logdir)
                     undo.callback(before.release)
                     before.lock()
-                    scenario = _check_same_run(before, scenario, seed, dtype)
+                    scenario = _check_same_run(before, scenario, **settings)
             opened = None
             if before is None and division is not None:
                 scenario, division, opened = with_chosen_delay(scenario, division, **settings)
@@ -150,7 +152,9 @@ class Simulation(BaseSimulation):
                 if division is not None:
                     self._divide(division, opened)
                 if logdir is not None:
-                    facts = {} if self._division is None else {"parts": self._division}
+                    facts: dict[str, Any] = {} if stacked else {"stacked": False}
+                    if self._division is not None:
+                        facts["parts"] = self._division
                     path = Path(logdir)
                     self._writer = open_writer(self, path, checkpoint_every, facts, exist=exist)
             undo.pop_all()
@@ -221,8 +225,13 @@ class Simulation(BaseSimulation):
     @classmethod
     def _settings_of(cls, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments of a run's simulation, beside its seed and type, as run.json has them."""
-        device = chosen_device(facts["device"])
-        return {"threads": facts["threads"], "backend": facts["backend"], "device": device}
+        settings = {"threads": facts["threads"], "stacked": facts.get("stacked", True)}
+        if checked_backend(backend := facts["backend"]) != backend:
+            fix = "install one, or go on with rounding of its own: Simulation.load(…, backend='cohort')"
+            raise RunError(
+                f"{facts['scenario']}: its backend '{backend}' needs a C++ compiler, which this machine lacks; {fix}"
+            )
+        return {**settings, "backend": backend, "device": chosen_device(facts["device"])}
 
     def _go_on(self, directory: RunDirectory, division: PartsSettings | None) -> None:
         """Go on with a run at its newest checkpoint, in these parts or as it was divided."""
@@ -667,13 +676,12 @@ def _record_in(
     simulation._writer = RunWriter(simulation, directory, checkpoint_every)
 
 
-def _check_same_run(directory: RunDirectory, scenario: Scenario, seed: int, dtype: torch.dtype) -> Scenario:
+def _check_same_run(directory: RunDirectory, scenario: Scenario, **settings: Any) -> Scenario:
     """Return the scenario of a run that is to be resumed; RunError where it is another one, else as `given_scenario`."""
     found = given_scenario(directory, scenario) or directory.scenario
-    for name, asked in (("seed", seed), ("dtype", str(dtype).removeprefix("torch."))):
-        if (there := directory.facts[name]) != asked:
-            line = f"{name} is {there}, not {asked}"
-            raise RunError(f"{directory.path}: holds another run ({line}); choose another name or directory")
+    settings["dtype"] = str(settings["dtype"]).removeprefix("torch.")
+    settings |= {"device": str(settings["device"]), "backend": checked_backend(settings["backend"])}
+    directory.check_same(directory.differences(**settings))
     torch.set_float32_matmul_precision(directory.facts.get("matmul_precision", "highest"))
     return found
 

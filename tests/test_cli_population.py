@@ -101,6 +101,16 @@ def test_what_ends_early_is_resumed_to_the_same_lineage(
     assert scores[0] == scores[1]
 
 
+def test_it_is_resumed_with_its_own_backend(here: Path, cli: Commands, file: Path) -> None:
+    file.write_text(POPULATION.replace("members: 3", "members: 2"), encoding="utf-8")
+    cli(f"{WORDS} --name it --steps 2 --backend reference")
+    assert "mine · 2 members · 4 steps" in cli("resume runs/it --steps 4")
+    for member in sorted((here / "runs/it").glob("member-*")):
+        assert json.loads((member / "run.json").read_text())["backend"] == "reference"
+    line = "runs/it/member-0: holds another run (backend is reference, not cohort); choose another name"
+    assert cli.refused(f"{WORDS} --name it --steps 2 --exist resume").startswith(line)
+
+
 def test_it_continues_to_a_later_step_as_if_it_had_had_more_steps(
     here: Path, cli: Commands, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

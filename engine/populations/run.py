@@ -27,7 +27,7 @@ from antiphon.engine.populations.selection import (
     score_of,
     selected,
 )
-from antiphon.engine.runs.directory import POPULATION, is_free, remove_run
+from antiphon.engine.runs.directory import POPULATION, RunDirectory, is_free, remove_run
 from antiphon.engine.runs.library import MADE_IN_PYTHON
 from antiphon.engine.runs.lock import DirectoryLock
 from antiphon.engine.runs.observers import RunProgress
@@ -155,6 +155,8 @@ class PopulationRun(Observer):
         with fitting(place):
             spec, template = PopulationSpec(**facts["document"]), facts["template"]
             text, source = str(template["text"]), str(template["source"])
+        for member in sorted(directory.glob("member-*"))[:1]:  # all have these from the first run on
+            settings |= {name: RunDirectory.open(member).facts[name] for name in ("device", "backend")}
         if python is None and source in MADE_IN_PYTHON.values():
             python = source
         if python is None and not text:

@@ -15,7 +15,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -266,6 +266,24 @@ class RunDirectory:
                 if not isinstance(facts[key], kind) or isinstance(facts[key], bool):
                     raise TypeError(f"{key} is {facts[key]!r}")
         return cls(path, facts)
+
+    def differences(self, **settings: Any) -> list[str]:
+        """Return the differences between settings in run.json and those asked for: `backend is reference, not cohort`."""
+        there = {"stacked": True, **self.facts}  # earlier runs have no `stacked`
+        return [
+            f"{name} is {there.get(name)}, not {value}"
+            for name, value in settings.items()
+            if there.get(name) != value
+        ]
+
+    def check_same(self, of_settings: Sequence[str], of_scenario: Sequence[str] = ()) -> None:
+        """Raise RunError where a run that is to be continued differs from the one asked for, in these lines."""
+        if of_settings or of_scenario:
+            listed = "; ".join([*of_scenario, *of_settings][:4])
+            own = "" if of_scenario else ", or continue it as it was run: antiphon resume, Simulation.resume"
+            raise RunError(
+                f"{self.path}: holds another run ({listed}); choose another name or directory{own}"
+            )
 
     def lock(self) -> None:
         """Keep others from writing here until `release`, read run.json anew, and remove what a killed process left.

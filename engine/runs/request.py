@@ -12,7 +12,7 @@ from antiphon.engine.runs.directory import RunDirectory, holds_objects, is_free,
 from antiphon.engine.runs.python_template import PythonTemplate, other_variants
 from antiphon.engine.runs.run_loop import Outcome
 from antiphon.engine.virtual.profile import VirtualSettings
-from antiphon.errors import DivergenceError, RunError
+from antiphon.errors import DivergenceError
 from antiphon.files import finite
 from antiphon.scenarios import Scenario, Template
 from antiphon.spec import plain
@@ -92,10 +92,7 @@ class Request:
         if is_free(path):
             return None
         directory = RunDirectory.open(path)
-        differences = self._differences(directory)
-        if differences:
-            listed = "; ".join(differences[:4])
-            raise RunError(f"{path}: holds another run ({listed}); choose another name or directory")
+        directory.check_same(*self._differences(directory))
         return directory
 
     def outcome(self, directory: RunDirectory) -> Outcome | None:
@@ -110,8 +107,8 @@ class Request:
         done = directory.facts["exit"] == "done" and at_end
         return Outcome("done", result=result) if done else None
 
-    def _differences(self, directory: RunDirectory) -> list[str]:
-        """Return the differences between a run and this request: `width is 128, not 64`."""
+    def _differences(self, directory: RunDirectory) -> tuple[list[str], list[str]]:
+        """Return the differences between a run and this request, of settings and of the scenario: `width is 128, not 64`."""
         from antiphon.engine.backends import checked_backend  # torch
         from antiphon.engine.state.compatibility import differences, in_words, with_saved_delays
         from antiphon.engine.state.described_scenario import described_scenario
@@ -120,8 +117,9 @@ class Request:
         pairs: dict[str, tuple[Any, Any]] = {"scenario": (facts.get("scenario"), self.scenario.scenario)}
         there = facts.get("values") or {}
         pairs |= {name: (there.get(name), value) for name, value in self.resolved_values.items()}
-        pairs |= {"seed": (facts.get("seed"), self.seed), "device": (facts.get("device"), self.device)}
-        pairs["backend"] = facts.get("backend"), checked_backend(self.backend)
+        of_settings = directory.differences(
+            seed=self.seed, device=self.device, backend=checked_backend(self.backend)
+        )
         profile, placement = facts.get("virtual", {}).get("profile"), None
         wanted = None if self.cluster is None else plain(self.cluster.profile)
         if self.cluster is not None:
@@ -132,8 +130,8 @@ class Request:
         elif isinstance(placement, Mapping) and placement != facts["parts"]["placement"]:
             pairs["place"] = "another placement", "this one"
         found = [f"{name} is {old}, not {new}" for name, (old, new) in pairs.items() if old != new]
-        if not found and directory.document != scenario_text(self.scenario):
+        if not (found or of_settings) and directory.document != scenario_text(self.scenario):
             before = directory.described or described_scenario(directory.scenario)
             own = described_scenario(with_saved_delays(self.scenario, before))
             found += [in_words(*difference) for difference in differences(before, own)][:1]
-        return found
+        return of_settings, found

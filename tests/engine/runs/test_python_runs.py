@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from antiphon import RunError, Scenario, Simulation, load
+from antiphon.engine import backends
 from antiphon.engine.runs.compare_runs import compare_runs
 from antiphon.engine.runs.directory import RunDirectory
 from antiphon.engine.state.compatibility import same_bits
@@ -28,6 +29,7 @@ from tests.engine.numbers import one_line
 from tests.engine.runs.left import acting, assert_same_run, checkpoints, ended, facts, result, signalled
 from tests.engine.scenes import CLASSIFY, scenario_of
 from tests.kit import seams
+from tests.resigned import resign
 
 
 def network(inputs: int, outputs: int) -> nn.Module:
@@ -104,11 +106,35 @@ def test_a_script_that_is_run_again_goes_on_to_the_same_bits(whole: tuple[Path, 
     for changes, line in (
         ({"seed": 2}, "seed is 1, not 2"),
         ({"dtype": torch.float64}, "dtype is float32, not float64"),
+        ({"backend": "reference"}, "backend is cohort, not reference"),
+        ({"threads": 2}, "threads is 1, not 2"),
+        ({"stacked": False}, "stacked is True, not False"),
+        ({"seed": 3, "backend": "reference"}, "backend is cohort, not reference; seed is 1, not 3"),
     ):
-        with one_line(f"run: holds another run .{line}", RunError):
+        with one_line(f"run: holds another run .{line}.*antiphon resume", RunError):
             Simulation(own(), logdir=run, exist="resume", **{"seed": 1, **changes})
     with one_line("scenario: ", RunError):
         Simulation(own(shift=1.0), seed=1, logdir=run, exist="resume")
+
+
+@pytest.mark.parametrize("settings", [{"backend": "reference"}, {"stacked": False}])
+def test_a_run_goes_on_with_its_own_settings(settings: dict[str, Any], run: Path) -> None:
+    with Simulation(own(), logdir=run, **settings) as simulation:
+        simulation.run(2)
+    with one_line("run: holds another run ", RunError):
+        Simulation(own(), logdir=run, exist="resume")
+    for resume in (Simulation.resume, partial(Simulation, exist="resume", **settings)):
+        with resume(logdir=run, scenario=own()) as resumed:
+            assert resumed.backend.name == settings.get("backend", "cohort")
+            assert resumed._stacked is settings.get("stacked", True)
+
+
+def test_a_run_of_the_native_kernel_needs_a_compiler(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stepped(Simulation(own(), logdir=run), 1).close()
+    resign(run, backend="native")
+    monkeypatch.setattr(backends, "kernel", lambda: None)
+    with one_line("backend 'native' needs a C.. compiler, which this machine lacks", RunError):
+        Simulation.resume(run, own())
 
 
 def test_a_script_that_is_run_again_writes_beside_the_run_or_in_its_place(
