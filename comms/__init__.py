@@ -35,7 +35,7 @@ Only the simulator has delay, clocks and lossy links.
 
 from antiphon.comms.alignment import alignment
 from antiphon.comms.examples import Example
-from antiphon.comms.standalone import Channel, learn
+from antiphon.comms.loop.channel import Channel, learn
 from antiphon.comms.synthetic_gradients import Predictor
 
 __all__ = ["Channel", "Example", "Predictor", "alignment", "learn"]

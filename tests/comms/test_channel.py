@@ -272,6 +272,19 @@ def test_nothing_is_kept_under_no_grad() -> None:
 CONV, LOCAL = {"kind": "conv"}, {"kind": "local", "target": "label"}
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"size": 0}, "size: 0 is not a number of components; use 1 or more"),
+    ({"size": []}, "size: [] is not a number of components"),
+    ({"size": 4.5}, "size: 4.5 is not a number of components"),
+    ({"size": "4"}, "size: '4' is not a number of components"),
+    ({"dtype": "float64"}, "dtype: 'float64' is no type of floats; use torch.float32 or torch.float64"),
+    ({"device": "gpu"}, "device: no device 'gpu' on this machine; use cpu, or cuda if torch finds a GPU"),
+    ({"lr": -1.0}, "lr: -1.0 is not a learning rate; use a number of 0 or more"),
+    ({"lr": "fast"}, "lr: 'fast' is not a learning rate"),
+    (
+        {"context": {"label": "x"}},
+        "context: 'label' is 'x'; use a number of classes, the shape of one sample",
+    ),
+    ({"context": {"label": 0}}, "context: 'label' is 0; use a number of classes"),
+    ({"context": {"label": ((2, 0), 3)}}, "context: 'label' is ((2, 0), 3); use a number of classes"),
     ({"coupling": "lockt"}, "coupling: there is no 'lockt'; did you mean 'locked'?"),
     ({"gradient": "linaer"}, "gradient.kind: unknown kind 'linaer'; did you mean 'linear'?"),
     ({"gradient": {"scales": 1.0}}, "gradient.scales: unknown key 'scales'; did you mean 'scale'?"),
@@ -314,6 +327,44 @@ def test_settings_that_cannot_be_are_refused_in_one_line(settings: dict[str, Any
         (torch.zeros(8, 5), {}, "message: [8, 5] is not [batch, 4]"),
         (torch.zeros(8, 4).double(), {}, "message: it is torch.float64, but the channel is torch.float32"),
         (torch.zeros(8, 4), {}, "context: 'label' is missing; pass label= to send"),
+        (torch.zeros(8, 4).numpy(), {}, "message: it is of type ndarray; pass a tensor"),
+        (torch.zeros(0, 4), {}, "message: [0, 4] has no samples"),
+        (
+            torch.zeros(8, 4, device="meta"),
+            {},
+            "message: it is on meta, but the channel is on cpu; pass the channel",
+        ),
+        (torch.zeros(8, 4), {"label": [0] * 8}, "context: 'label' is of type list; pass a tensor"),
+        (
+            torch.zeros(8, 4),
+            {"label": torch.tensor(1)},
+            "context: 'label' has no rows, but the message has 8",
+        ),
+        (
+            torch.zeros(8, 4),
+            {"label": torch.zeros(8)},
+            "context: 'label' is float32; pass integers from 0 to 2",
+        ),
+        (
+            torch.zeros(8, 4),
+            {"label": torch.arange(8)},
+            "context: 'label' has the value 7, but 3 classes; pass",
+        ),
+        (
+            torch.zeros(8, 4),
+            {"label": -torch.arange(8)},
+            "context: 'label' has the value -7, but 3 classes; pass",
+        ),
+        (
+            torch.zeros(8, 4),
+            {"label": torch.zeros(8, 2).long()},
+            "context: 'label' is [8, 2], but the channel was made for [batch]; reshape it, or change context",
+        ),
+        (
+            torch.zeros(8, 4),
+            {"label": torch.zeros(8, device="meta").long()},
+            "context: 'label' is on meta, but the message is on cpu; move it there",
+        ),
         (torch.zeros(8, 4), {"lable": torch.zeros(8)}, "context: no signal 'lable'; did you mean"),
         (
             torch.zeros(8, 4),
@@ -329,6 +380,44 @@ def test_messages_that_do_not_fit_are_refused(message: Tensor, context: dict[str
     assert str(refused.value).startswith(f"channel up: {line}")
 
 
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8, torch.int64])
+def test_a_context_is_read_in_any_type_of_integers_and_is_a_copy(dtype: torch.dtype) -> None:
+    memory, label, found = torch.rand(8, 2), torch.arange(8).unsqueeze(1).to(dtype) % 3, []
+    for write in (False, True):
+        channel = comms.Channel(4, context={"label": 3, "state": (2,)}, name="up")
+        state = memory.clone()
+        channel.send(torch.ones(8, 4), label=label, state=state)
+        if write:  # an environment's memory, say
+            state.zero_()
+        comms.learn(channel.receive().square().sum(), [], received=[channel])
+        found.append([some(channel.learn()), *channel.parameters()])
+    for first, second in zip(*found, strict=True):
+        assert torch.equal(first, second)
+
+
+def test_a_predictor_of_the_users_that_fails_is_named() -> None:
+    class Fails(nn.Linear):
+        def __init__(self, inputs: int, outputs: int) -> None:
+            super().__init__(inputs, outputs)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) + torch.zeros(2, 4)
+
+    channel = comms.Channel(4, gradient=Fails, name="up")
+    with pytest.raises(
+        ScenarioError, match=r"channel up: gradient: Fails fails: The size of tensor a \(8\) must"
+    ):
+        channel.send(torch.zeros(8, 4))
+
+
+def test_a_predictor_with_a_rate_of_zero_stays() -> None:
+    channel = comms.Channel(4, gradient={"kind": "linear", "optimiser": {"kind": "sgd", "lr": 0}}, lr=0.1)
+    channel.send(torch.ones(2, 4))
+    comms.learn(channel.receive().sum(), [], received=[channel])
+    assert some(channel.learn()) > 0
+    assert all(not p.any() for p in channel.parameters())
+
+
 def test_misuse_of_learn_and_receive_is_told() -> None:
     with pytest.raises(ScenarioError, match="channel up: no message has been sent; call send before receive"):
         comms.Channel(4, name="up").receive()
@@ -336,18 +425,12 @@ def test_misuse_of_learn_and_receive_is_told() -> None:
         ScenarioError, match=r"learn: the objective is \[8, 3\]; pass its mean over the batch, or one"
     ):
         comms.learn(torch.zeros(8, 3), [])
-    pair, other = Pair(steps=0), comms.Channel(4, dtype=DOUBLE)
-    x, label = next(pair.batches(1))
-    pair.channel.send(pair.below(x), label=label)
-    other.send(pair.below(x[:5]))
-    with pytest.raises(ScenarioError, match=r"learn: the channels carry batches of \[5, 8\] samples"):
-        comms.learn(None, pair.below.parameters(), sent=[pair.channel, other])
 
 
-def test_a_parameter_that_nothing_reaches_beside_others_gets_zeros() -> None:
+def test_a_parameter_that_nothing_reaches_beside_others_has_no_gradient() -> None:
     a, b, idle = (nn.Parameter(torch.ones(2)) for _ in range(3))
     comms.learn((a + b).sum(), [a, b, idle])
-    assert torch.equal(some(idle.grad), torch.zeros(2))
+    assert idle.grad is None
     some(a.grad).mul_(0)
     assert torch.equal(some(b.grad), torch.ones(2)), "each has its own"
     comms.learn(None, [idle])

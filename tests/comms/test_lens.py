@@ -87,6 +87,7 @@ def test_in_a_loop_of_ones_own_it_follows_the_receivers_present_parameters() -> 
         comms.learn(None, below.parameters(), sent=[channel])
         torch.testing.assert_close(below.weight.grad, torch.autograd.grad(whole, below.weight)[0])
         torch.testing.assert_close(channel.learn(), whole.detach())
+        below.zero_grad()
         for p in reader.parameters():
             p.data.mul_(1.5)
     assert list(channel.parameters()) == []

@@ -1,0 +1,644 @@
+"""A channel for any training loop: messages forward, a predicted gradient back at once.
+
+The simulator's channels also have delay, clocks and lost messages; these do not. A message is received in the step in
+which it was sent, or later by a receiver that kept it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, SupportsFloat
+
+import torch
+from torch import Tensor
+
+from antiphon.comms.alignment import alignment
+from antiphon.comms.backward_requests import (
+    Gradients,
+    Injection,
+    backward,
+    constant,
+    gradients_of,
+    value_of,
+)
+from antiphon.comms.examples import ContextSpec, Example, encode
+from antiphon.comms.loop.gradients import ChannelStep, add_gradients
+from antiphon.comms.loop.open_messages import OpenMessages, SentMessage
+from antiphon.comms.loop.settings import (
+    Context,
+    GradientSettings,
+    check_dtype,
+    context_spec,
+    message_shape,
+    read_gradient,
+    signal_of,
+)
+from antiphon.comms.model import LossAndGradients
+from antiphon.comms.modules import predictor_of
+from antiphon.comms.synthetic_gradients import Critic, Predictor
+from antiphon.errors import AntiphonError, ScenarioError, first_line, suggest
+from antiphon.nets.random import generator
+from antiphon.nets.schedules import Rate
+from antiphon.nets.torch_optimisers import copied
+from antiphon.spellings import either_spelling
+
+__all__ = ["Channel", "learn"]
+
+_RESOLVED = ("target", "of", "parameters", "sites", "normalise")
+"""Options that `Channel` gives to the predictor itself."""
+_COUPLINGS = ("decoupled", "detached", "locked")
+_MANY = 256
+"""Gradients that return without a step of the predictor, and after which a warning says so."""
+_MOST_INJECTIONS = 1024
+"""Messages whose sender's graph is kept until the sender learns."""
+
+
+class Channel:
+    """A channel from one network to another, with a predictor of the returned gradient.
+
+    In each step call `send` in the sender, `receive` in the receiver, the function `learn` for both networks, and then the
+    channel's own `learn`. Under `torch.no_grad()` messages are passed on and nothing is recorded. A receiver may keep a message
+    and learn from it later; its methods may be called in several threads. A copy has the predictor, but no messages.
+
+    Args:
+        size: Components of one message, or up to four axes such as [tokens, features] or [channels, height, width];
+            messages are [B, size], or [B, ...] with as many components.
+        gradient: None: no gradient is returned, as with `detached`. Otherwise the kind of the synthetic gradient (`linear`,
+            `mlp`, `conv`, `critic`, `sobolev`, `sobolev_label`, `local`, `lens`, a registered name, or a module or factory
+            called with `inputs` and `outputs`), or the keys of a scenario's `gradient`: `kind`, `target` (the signal in
+            `context` that `local` and `sobolev_label` predict), `network` (for a `lens` the receiver's own layers, whose
+            present parameters are used), `pool`, `normalise`, `scale`, `discount`, `hidden`, `size`, `norm`, `sites` and
+            `optimiser` (`kind`, `lr`, `momentum`, `weight_decay`, `clip`).
+        context: Signals that the predictor is conditioned on: a number of classes for integers [B], the shape of one
+            sample for floats [B, *shape], or both, as (shape, classes), for integers [B, *shape].
+        coupling: `decoupled`; `detached` (no gradient is returned); or `locked` (true backpropagation: one `learn` call
+            for both networks).
+        lr: The learning rate of the predictor's Adam, if `gradient` sets no optimiser; also `learning_rate`.
+        seed: Seed of the predictor's hidden layers, together with `name`.
+        name: Name of the channel in errors.
+        device: Device of the predictor.
+        dtype: Type of the predictor and the messages.
+
+    Attributes:
+        predictor: The predictor; None unless decoupled.
+
+    Raises:
+        ScenarioError: An invalid argument; the line names the channel and the fix.
+    """
+
+    @either_spelling
+    def __init__(
+        self,
+        size: int | Sequence[int],
+        *,
+        gradient: str | Mapping[str, Any] | Callable[..., Any] | None = "linear",
+        context: Mapping[str, Context] | None = None,
+        coupling: str = "decoupled",
+        lr: float = 1e-3,
+        seed: int = 0,
+        name: str = "channel",
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.name = name
+        with self._named("size"):
+            self.shape = message_shape(size)
+            check_dtype(dtype)
+            specs = {key: context_spec(key, given) for key, given in (context or {}).items()}
+        self.size = torch.Size(self.shape).numel()
+        self.coupling = coupling
+        self.dtype = dtype
+        if coupling not in _COUPLINGS:
+            raise self._error(f"coupling: there is no {coupling!r}{suggest(str(coupling), _COUPLINGS)}")
+        if gradient is None and coupling == "decoupled":
+            self.coupling = "detached"
+        given = "linear" if gradient is None else gradient
+        settings, self._target = read_gradient(given, specs, self._error)
+        self._specs = specs
+        self._context = tuple(spec for spec in specs.values() if spec.name != self._target)
+        self._scale = settings.scale
+        self._discount = settings.discount
+        self.predictor: Predictor | None = None
+        if self.coupling == "decoupled":
+            target = None if self._target is None else specs[self._target]
+            self.predictor = self._make_predictor(settings, target, lr, seed, device)
+        self._warned: set[str] = set()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Start without messages."""
+        self._lock = threading.RLock()
+        self._live: Tensor | None = None
+        self._version: int | None = None
+        self._process: int | None = None
+        self._open = OpenMessages()
+        self._injections: list[tuple[Injection, int]] = []
+        self._expected: list[Tensor] = []
+        self._compared: tuple[Tensor, Tensor] | None = None
+        self._sum: LossAndGradients | None = None
+        self._summed = 0
+        self._step = ChannelStep(self.name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        own = ("name", "shape", "size", "coupling", "dtype", "predictor", "_target", "_specs", "_context")
+        return {key: getattr(self, key) for key in (*own, "_scale", "_discount", "_warned")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._begin()
+
+    def _make_predictor(
+        self,
+        settings: GradientSettings,
+        target: ContextSpec | None,
+        lr: float,
+        seed: int,
+        device: torch.device | str,
+    ) -> Predictor:
+        chosen = settings.optimiser
+        rate = lr if chosen.lr is None else chosen.lr
+        if not isinstance(rate, SupportsFloat) or not 0 <= float(rate) < math.inf:
+            raise self._error(f"lr: {rate!r} is not a learning rate; use a number of 0 or more")
+        rates = Rate(base=float(rate), horizon=1)
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError, TypeError):
+            raise self._error(
+                f"device: no device {str(device)!r} on this machine; use cpu, or cuda if torch finds a GPU"
+            ) from None
+        optimiser: dict[str, Any] = {"kind": chosen.kind, "clip": chosen.clip}
+        optimiser |= chosen.options if chosen.built_in else {"options": chosen.options, "lr": rates.base}
+        options = {key: value for key, value in settings.options.items() if key not in _RESOLVED}
+        with self._named(f"gradient: {settings.kind}"):
+            return predictor_of(
+                settings.kind,
+                options,
+                self.shape,
+                self._context,
+                generator=generator(seed, "channel", self.name, "gradient"),
+                optimiser=optimiser,
+                rate=rates,
+                target=target,
+                sites=settings.get("sites"),
+                normalise=settings.get("normalise", "none"),
+                device=device,
+                dtype=self.dtype,
+            )
+
+    def __repr__(self) -> str:
+        return f"Channel(name={self.name!r}, size={self.size}, coupling={self.coupling!r})"
+
+    def send(self, message: Tensor, **context: Tensor) -> None:
+        """Send a message; the gradient for the sender is predicted at once.
+
+        Args:
+            message: [B, ...], with `size` components per sample.
+            context: The signals declared as `context`, [B] integers or [B, ...] floats, by name.
+
+        Raises:
+            ScenarioError: The message or context does not fit the channel.
+        """
+        signals = self._checked(message, context)
+        predictor = self.predictor if torch.is_grad_enabled() else None
+        with self._lock:
+            sent = None if predictor is None else self._recorded(predictor, message, signals)
+            self._live = message
+            self._version = None if message.is_inference() else message._version
+            self._process = os.getpid()
+            self._open.add(sent)
+            surplus = self._open.take_surplus()
+            if surplus:
+                self._add_to_sum(surplus)
+                self._summed += len(surplus)
+                if self._summed >= _MANY:
+                    self._warn(
+                        f"the gradients of {_MANY} messages have returned without a step of its predictor; call the channel's "
+                        "learn() after each optimiser's step (they are added up, and nothing is lost)"
+                    )
+
+    def _recorded(self, predictor: Predictor, message: Tensor, signals: Mapping[str, Tensor]) -> SentMessage:
+        """Return the record of a message with its predicted gradient, which waits for the sender's `learn`."""
+        context = encode(self._context, signals, self.dtype)
+        example = Example(
+            value_of(message), context, None, target=None if self._target is None else signals[self._target]
+        )
+        with self._named(f"gradient: {predictor.kind}"):
+            prediction, example.learned = predictor.predict_and_learn(example)
+            if isinstance(predictor, Critic) and self._discount:
+                self._expected.append(predictor.value(example) * self._discount)
+        if message.requires_grad:
+            share = Injection(message, prediction / max(len(message), 1), self._scale, self._discount)
+            self._injections.append((share, message._version))
+            if len(self._injections) > _MOST_INJECTIONS:
+                del self._injections[0]
+                self._warn(
+                    f"{_MOST_INJECTIONS} messages were sent since its sender learned, and older ones are dropped; pass "
+                    "sent=[channel] to comms.learn, or send(message.detach()) if the sender does not learn"
+                )
+        return SentMessage(example, prediction, predictor.updates, not predictor.needs_delta)
+
+    def receive(self) -> Tensor:
+        """Return the newest message, in the shape in which it was sent.
+
+        It is detached from its sender (unless locked). Every call returns the same tensor, so that the gradients of all
+        uses add up. It may be kept, and learned from after the sender has gone on.
+
+        Raises:
+            ScenarioError: No message has been sent, it was changed in place, or it was sent in another process.
+        """
+        with self._lock:
+            if self._live is None:
+                raise self._error("no message has been sent; call send before receive")
+            self._check_process()
+            if self._version is not None and self._live._version != self._version:
+                raise self._error(_CHANGED)
+            if self.coupling == "locked":
+                return self._live
+            leaf = self._open.receive(self._live)
+            return constant(self._live) if leaf is None else leaf
+
+    def return_gradient(self, message: Tensor, gradient: Tensor | None, losses: Tensor | None = None) -> None:
+        """Record the gradient of a received message that was computed elsewhere, as in another process.
+
+        In place of the receiver's `learn`; several gradients of one message add up.
+
+        Args:
+            message: The tensor that `receive` returned.
+            gradient: dL/dmessage, of its shape: its `grad` after `loss.backward()`.
+            losses: The receiver's loss of each sample, [B]; only critics need it.
+
+        Raises:
+            ScenarioError: The gradient does not fit, or no gradient can return for the message.
+        """
+        if self.coupling == "locked":
+            raise self._error(
+                "return_gradient: it is locked; pass both networks' parameters to one comms.learn"
+            )
+        if self.predictor is None or not self.predictor.needs_delta:
+            return
+        if not isinstance(gradient, Tensor) or gradient.shape != message.shape:
+            given = list(gradient.shape) if isinstance(gradient, Tensor) else gradient
+            raise self._error(
+                f"return_gradient: the gradient is {given}, but the message {list(message.shape)}; pass dL/dmessage"
+            )
+        if self.predictor.needs_loss and (losses is None or losses.shape != message.shape[:1]):
+            raise self._error(f"return_gradient: its critic needs losses, [{len(message)}]")
+        with self._lock:
+            sent = next((sent for sent, leaf in self._open.received() if leaf is message), None)
+            if sent is None:
+                raise self._error(
+                    "return_gradient: no gradient is awaited for this tensor; pass what receive() returned, before learn()"
+                )
+            sent.book(constant(gradient.to(message)), None if losses is None else constant(losses))
+
+    def learn(self) -> Tensor | None:
+        """Take one optimiser step of the predictor on all returned gradients; call it after `learn` of both networks.
+
+        Returns:
+            The predictor's loss before the step, a scalar: the mean over the batch of |SG(m, c) - delta|^2, or of
+            the kind's own loss, summed over messages. None without returned gradients.
+        """
+        with self._lock:
+            self._step.over, self._step = True, ChannelStep(self.name)
+            predictor = self.predictor
+            if predictor is None:
+                return None
+            ready = self._open.take()
+            if ready:
+                self._add_to_sum(ready)
+                newest = ready[-1].example.delta
+                if predictor.needs_delta and newest is not None:
+                    self._compared = ready[-1].prediction, newest
+            if self._sum is None:
+                return None
+            loss, gradients = self._sum
+            self._sum, self._summed = None, 0
+            if not predictor.frozen:
+                predictor.step(gradients, predictor.updates)
+            return loss
+
+    def _add_to_sum(self, messages: Sequence[SentMessage]) -> None:
+        """Add the predictor's loss and gradients on some messages to those that its next step takes."""
+        predictor = self.predictor
+        assert predictor is not None
+        if any(sent.changed for sent in messages):
+            raise self._error(_CHANGED)
+        examples = [sent.trained_on(predictor.updates) for sent in messages]
+        with self._named(f"gradient: {predictor.kind}"):
+            loss, gradients = predictor.gradients(examples)
+        if self._sum is not None:
+            total, known = self._sum
+            loss, gradients = total + loss, [a + b for a, b in zip(known, gradients, strict=True)]
+        self._sum = loss, gradients
+
+    def parameters(self) -> Iterator[Tensor]:
+        """Yield the predictor's parameters, like `torch.nn.Module.parameters`."""
+        yield from () if self.predictor is None else self.predictor.parameters.values()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the predictor's state as a tree of plain data and copied tensors, for `torch.save`.
+
+        It holds the predictor's parameters, running statistics, optimiser and number of updates, but no messages.
+        """
+        found: dict[str, Any] = {} if self.predictor is None else copied(self.predictor.state_dict())
+        return found
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load the state of a channel with the same settings; messages in transit are dropped.
+
+        Raises:
+            ScenarioError: The state does not fit this channel; the line names the first difference.
+        """
+        predictor = self.predictor
+        for section in ("parameters", "buffers"):
+            own = {} if predictor is None else getattr(predictor, section)
+            found = state.get(section, {})
+            for name in [*own, *(name for name in found if name not in own)]:
+                have, want = ([*t[name].shape] if name in t else None for t in (found, own))
+                if have != want:
+                    raise self._error(
+                        f"state: {section} '{name}' is {have}, but the channel needs {want}; "
+                        "create both channels with the same size, gradient and context"
+                    )
+        if predictor is not None:
+            predictor.load_state_dict(state)
+        self._begin()
+
+    def alignment(self) -> dict[str, Tensor] | None:
+        """Return the alignment of synthetic and returned gradient, for the newest message trained on.
+
+        Returns:
+            `cosine`, `norm_ratio` and `r2`, see `antiphon.comms.alignment`; None before the first gradient is returned.
+        """
+        return None if self._compared is None else alignment(*self._compared)
+
+    def _received(self) -> list[tuple[SentMessage, Tensor]]:
+        """Messages that a receiver's objective may depend on, with their leaves."""
+        with self._lock:
+            self._check_process()
+            return self._open.received()
+
+    def _learned(self) -> list[Tensor]:
+        """Leaves of messages on which the predictor was trained."""
+        with self._lock:
+            return self._open.learned()
+
+    def _book(
+        self, received: Sequence[SentMessage], gradients: Sequence[Tensor | None], losses: Tensor | None
+    ) -> None:
+        """Record the gradients dL/dmessage that one objective returns; None: it does not depend on the message."""
+        with self._lock:
+            if any(sent.learned for sent, g in zip(received, gradients, strict=True) if g is not None):
+                raise self._error(_LEARNED)
+            reached = any(gradient is not None for gradient in gradients)
+            for sent, gradient in zip(received, gradients, strict=True):
+                own = losses if losses is None or len(losses) == len(sent.example.message) else None
+                if gradient is not None:
+                    sent.book(gradient, own)
+                elif not reached:
+                    sent.book_unused(own)
+
+    def _checked(self, message: Tensor, context: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Check what is to be sent; return the signals as the predictor reads them."""
+        if not isinstance(message, Tensor):
+            raise self._error(f"message: it is of type {type(message).__name__}; pass a tensor")
+        shape = list(message.shape)
+        if len(shape) < 2 or message.numel() != len(message) * self.size:
+            raise self._error(f"message: {shape} is not [batch, {self.size}]; reshape it, or change size")
+        if not len(message):
+            raise self._error(f"message: {shape} has no samples; leave out empty batches")
+        if message.dtype != self.dtype:
+            raise self._error(
+                f"message: it is {message.dtype}, but the channel is {self.dtype}; pass the channel dtype="
+            )
+        if message.is_inference() and torch.is_grad_enabled():
+            raise self._error(
+                "message: it was made in torch.inference_mode(); use torch.no_grad(), or clone it"
+            )
+        for name in context:
+            if name not in self._specs:
+                raise self._error(f"context: no signal '{name}'{suggest(name, self._specs)}")
+        if self.predictor is None:
+            return {}
+        there = next((p.device for p in self.predictor.parameters.values()), message.device)
+        if message.device != there:
+            raise self._error(
+                f"message: it is on {message.device}, but the channel is on {there}; pass the channel device="
+            )
+        for name in self._specs:
+            if name not in context:
+                raise self._error(f"context: '{name}' is missing; pass {name}= to send")
+        with self._named("context"):
+            return {
+                name: signal_of(spec, context[name], message, self.dtype)
+                for name, spec in self._specs.items()
+            }
+
+    def _check_process(self) -> None:
+        if self._process is not None and self._process != os.getpid():
+            raise self._error(
+                "its message was sent in another process, to which no gradient returns; pass the message and its gradient "
+                "in queues, with return_gradient"
+            )
+
+    @contextmanager
+    def _named(self, place: str) -> Iterator[None]:
+        """Raise errors, also those of a predictor of the user's, with the channel's name in one line."""
+        try:
+            yield
+        except ScenarioError as error:
+            raise self._error(str(error)) from None
+        except (AntiphonError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            raise self._error(f"{place} fails: {first_line(error)}") from error
+
+    def _warn(self, problem: str) -> None:
+        """Warn of a problem of the loop, once."""
+        if problem not in self._warned:
+            self._warned.add(problem)
+            warnings.warn(f"channel {self.name}: {problem}", stacklevel=4)
+
+    def _error(self, problem: str) -> ScenarioError:
+        return ScenarioError(f"channel {self.name}: {problem}")
+
+
+def learn(
+    objective: Tensor | None,
+    parameters: Iterable[Tensor],
+    *,
+    sent: Sequence[Channel] = (),
+    received: Sequence[Channel] = (),
+) -> None:
+    """Add the gradients of one network to its parameters' `grad`, and record the returned gradients on its channels.
+
+    The network follows its objective plus `scale` times the predicted gradients of the messages it sent; the gradients
+    returned on the messages it received count these predictions with `discount`. Parameters are not updated: take a step
+    of any optimiser after `learn` of all networks.
+
+    A gradient returns for the messages that the objective (or what the network sent) depends on, also if the sender has sent
+    others since. If it depends on none of a channel, those received are given a gradient of zero as soon as the loop holds none
+    of them any more.
+
+    Args:
+        objective: The network's loss: the mean over its B samples, a scalar, or the loss of each sample, [B], whose mean
+            is followed (a critic on a received channel learns from each); None if the network has no loss of its own.
+        parameters: Gradients of several calls add up in their `grad` until `zero_grad`. A gradient that a step has used is
+            replaced: after a step of an optimiser, another change in place, or the `learn` of a channel in `sent`. A parameter
+            that no gradient reaches is left as after `zero_grad`, or as it was. Those that do not require a gradient are ignored.
+        sent: The channels on which the network has sent since its last `learn`.
+        received: The channels on which it has received.
+
+    Raises:
+        ScenarioError: The objective has another shape, or is a mean although a critic learns from it; it depends on a message
+            that the predictor has learned from; its graph is no longer there; or a locked channel is not in both `sent` and
+            `received`.
+    """
+    sent, received = _channels("sent", sent), _channels("received", received)
+    for channel in dict.fromkeys([*sent, *received]):
+        if channel.coupling == "locked" and not (channel in sent and channel in received):
+            raise ScenarioError(
+                f"channel {channel.name}: it is locked, so its ends learn as one network; pass it in both sent and "
+                "received of one learn call, with the parameters of both"
+            )
+    uses = {channel: channel._received() for channel in received}
+    injections = [(channel, *pair) for channel in sent for pair in channel._injections]
+    rows = {len(injection.message) for _, injection, _ in injections}
+    rows |= {len(leaf) for messages in uses.values() for _, leaf in messages}
+    _check_objective(objective, rows)
+    for channel, injection, version in injections:
+        if injection.message._version != version:
+            raise channel._error(_CHANGED)
+    losses = {
+        channel: _losses(channel, objective, sent, messages) for channel, messages in uses.items() if messages
+    }
+    trainable = _trainable(parameters)
+    learned = [(channel, leaf) for channel in received for leaf in channel._learned()]
+    leaves = [leaf for messages in uses.values() for _, leaf in messages]
+    gradients, returned = _backward(
+        objective,
+        [injection for _, injection, _ in injections],
+        trainable,
+        [*leaves, *(t for _, t in learned)],
+    )
+    for (channel, _), late in zip(learned, returned[len(leaves) :], strict=True):
+        if late is not None:
+            raise channel._error(_LEARNED)
+    back = iter(returned)
+    for channel, messages in uses.items():
+        channel._book([m for m, _ in messages], [next(back) for _ in messages], losses.get(channel))
+    add_gradients(trainable, gradients, [channel._step for channel in sent])
+    for channel in sent:
+        channel._injections.clear()
+        channel._expected.clear()
+
+
+_CHANGED = "message: it was changed in place after it was sent; send a copy (message.clone())"
+_LEARNED = (
+    "the objective depends on a message that the predictor has learned from; call the channel's learn after the last "
+    "comms.learn that reads a message, or give each receiver a channel of its own"
+)
+
+
+def _channels(role: str, given: Sequence[Channel]) -> list[Channel]:
+    """The channels of an argument of `learn`, each once."""
+    if isinstance(given, Channel) or any(not isinstance(channel, Channel) for channel in given):
+        raise ScenarioError(f"learn: {role} is not a list of channels; write {role}=[channel]")
+    return list(dict.fromkeys(given))
+
+
+def _trainable(parameters: Iterable[Tensor]) -> list[Tensor]:
+    """The parameters that require a gradient, each once."""
+    given = None if isinstance(parameters, Tensor | torch.nn.Module) else list(parameters)
+    if given is None or any(not isinstance(p, Tensor) for p in given):
+        raise ScenarioError("learn: parameters are not a list of tensors; write network.parameters()")
+    return [p for p in dict.fromkeys(given) if p.requires_grad]
+
+
+def _check_objective(objective: Tensor | None, rows: set[int]) -> None:
+    """Check the shape and type of an objective; `rows`: the batch sizes of its channels."""
+    if objective is None:
+        return
+    if not isinstance(objective, Tensor) or not objective.is_floating_point():
+        given = str(objective.dtype) if isinstance(objective, Tensor) else type(objective).__name__
+        raise ScenarioError(f"learn: the objective is {given}; pass a tensor of floats, or None")
+    if not objective.requires_grad and not torch.is_grad_enabled():
+        raise ScenarioError(
+            "learn: the objective was computed under torch.no_grad() and has no gradient; compute it outside"
+        )
+    if objective.numel() != 1:
+        if objective.dim() != 1:
+            raise ScenarioError(
+                f"learn: the objective is {list(objective.shape)}; pass its mean over the batch, or one loss per sample"
+            )
+        if rows and len(objective) not in rows:
+            raise ScenarioError(
+                f"learn: the objective has {len(objective)} samples, but the channels carry batches of {max(rows)}; "
+                "pass one loss per sample"
+            )
+
+
+def _backward(
+    objective: Tensor | None,
+    injections: Sequence[Injection],
+    parameters: Sequence[Tensor],
+    leaves: Sequence[Tensor],
+) -> tuple[Gradients, Gradients]:
+    """Return the gradients of the parameters and of the leaves, dL/dleaf."""
+    mean = None if objective is None else objective.mean()
+    # a message that is injected without a factor depends on the leaves no less
+    silent = [i.message for i in injections if not i.discount]
+    try:
+        zeros = gradients_of([(m, torch.zeros_like(m)) for m in silent], leaves, retain=True)
+        gradients, returned = backward(mean, injections, parameters, leaves, 1)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise ScenarioError(f"learn: {_explained(first_line(error))}") from error
+    return gradients, [zero if back is None else back for back, zero in zip(returned, zeros, strict=True)]
+
+
+def _explained(problem: str) -> str:
+    """What an error of torch's backward pass means in a loop with channels."""
+    if "second time" in problem or "freed" in problem:
+        return (
+            "the graph of the objective or of a sent message was used by an earlier learn or backward; add up the losses that "
+            "share a graph, and pass their sum to one learn"
+        )
+    if "inplace" in problem:
+        return (
+            "a parameter or tensor was changed in place between the forward pass and learn; call comms.learn before the "
+            "optimiser's step"
+        )
+    return f"the backward pass fails: {problem}"
+
+
+def _losses(
+    channel: Channel,
+    objective: Tensor | None,
+    sent: Sequence[Channel],
+    messages: Sequence[tuple[SentMessage, Tensor]],
+) -> Tensor | None:
+    """Target of a critic on `channel`, [B]: the receiver's losses plus its own critics' values."""
+    if channel.predictor is None or not channel.predictor.needs_loss:
+        return None
+    rows = {len(leaf) for _, leaf in messages}
+    expected = [value for other in sent for value in other._expected]
+    if objective is not None:
+        if objective.numel() not in rows:
+            raise ScenarioError(
+                f"channel {channel.name}: its critic learns the receiver's loss of each sample; pass learn an "
+                f"objective [{max(rows)}], not its mean"
+            )
+        expected.append(constant(objective).view(-1))
+    if len({len(value) for value in expected}) > 1:
+        raise ScenarioError(
+            f"channel {channel.name}: its critic adds up losses of batches of {sorted({len(v) for v in expected})} samples; "
+            "use one batch size"
+        )
+    return torch.stack(expected).sum(0) if expected else messages[-1][1].new_zeros(max(rows))

@@ -1,0 +1,99 @@
+"""Gradients on the parameters of a loop's networks: they add up, as torch's do, until a step has used them.
+
+In a loop without `zero_grad` a gradient that has been used must not be added to. A gradient counts as used once an optimiser
+has stepped with it, once its parameter has changed in place, or once a channel that its network sends on has learned.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.utils.weak import WeakTensorKeyDictionary
+
+__all__ = ["ChannelStep", "add_gradients"]
+
+
+@dataclass(slots=True, eq=False)
+class ChannelStep:
+    """The time of a loop between two steps of one channel's predictor."""
+
+    name: str
+    """Name of the channel."""
+    over: bool = False
+
+
+@dataclass(slots=True)
+class _Written:
+    """When a gradient was written last."""
+
+    version: int
+    """Of the parameter: changes in place so far."""
+    steps: Sequence[ChannelStep]
+    used: bool = False
+    """Whether an optimiser has stepped with it."""
+
+
+_written: MutableMapping[Tensor, _Written] = WeakTensorKeyDictionary()
+"""By gradient; only those that were written here."""
+_hooks: list[Any] = []
+
+
+def add_gradients(
+    parameters: Sequence[Tensor], gradients: Sequence[Tensor | None], steps: Sequence[ChannelStep]
+) -> None:
+    """Add gradients to `grad` of parameters, or replace those that a step has used; None: nothing is added.
+
+    Args:
+        parameters: The parameters.
+        gradients: In the order of `parameters`.
+        steps: The present steps of the channels that their network sends on.
+    """
+    if not _hooks:  # fused optimisers change parameters without torch's count of changes
+        _hooks.append(register_optimizer_step_post_hook(_mark_used))
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if parameter.grad is not None and _is_over(parameter, parameter.grad):
+            parameter.grad = None
+        if gradient is None:
+            continue
+        if parameter.grad is not None:
+            parameter.grad = parameter.grad + gradient
+        elif (
+            gradient.layout == torch.strided
+        ):  # autograd may give one tensor to several, or a view with strides of its own
+            parameter.grad = torch.empty_like(parameter).copy_(gradient)
+        else:
+            parameter.grad = gradient.clone()
+        assert parameter.grad is not None
+        _written[parameter.grad] = _Written(parameter._version, steps)
+
+
+def _is_over(parameter: Tensor, gradient: Tensor) -> bool:
+    """Whether a step has used the gradient of a parameter since it was written."""
+    written = _written.get(gradient)
+    if written is None:
+        return False
+    if written.used or written.version != parameter._version:
+        return True
+    over = next((step for step in written.steps if step.over), None)
+    if over is not None:
+        warnings.warn(
+            f"comms.learn: a gradient that no optimiser has used is replaced, because channel {over.name} has learned "
+            "since; to add up several batches, call the channel's learn after the optimiser's step",
+            stacklevel=4,
+        )
+    return over is not None
+
+
+def _mark_used(optimiser: torch.optim.Optimizer, *_: Any) -> None:
+    """Mark the gradients that an optimiser has stepped with."""
+    for group in optimiser.param_groups:
+        for parameter in group["params"]:
+            written = None if parameter.grad is None else _written.get(parameter.grad)
+            if written is not None:
+                written.used = True

@@ -1,0 +1,143 @@
+"""Messages of one channel from sending to the predictor's step: which message a returned gradient belongs to.
+
+A gradient belongs to the message that the receiver's objective depends on, whenever it returns. A message is complete when
+no reference to it is left (neither the receiver's own nor one in a graph), so that nothing can return for it any more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.utils.weak import TensorWeakRef
+
+from antiphon.comms.backward_requests import as_leaf, value_of
+from antiphon.comms.examples import Example
+
+__all__ = ["OpenMessages", "SentMessage"]
+
+_MOST_WAITING = 16
+"""Complete messages that are kept for one step of the predictor; of older ones only their gradients' sum is kept."""
+
+
+@dataclass(slots=True, eq=False)
+class SentMessage:
+    """A sent message, kept until the predictor was trained on its returned gradient."""
+
+    example: Example
+    prediction: Tensor
+    """[B, size], as predicted when it was sent."""
+    updates: int
+    """The predictor's updates when the message was sent."""
+    returned: bool
+    """Whether a gradient was returned; True for predictors that need none."""
+    version: int = field(init=False)
+    """Changes in place so far of the memory that it shares with the sender."""
+    leaf: TensorWeakRef | None = None
+    """Leaf tensor that the receiver differentiates, once received."""
+    unused: bool = False
+    """Whether the receiver learned, and its objective depended on none of the channel's messages."""
+    learned: bool = False
+    """Whether the predictor was trained on it."""
+
+    def __post_init__(self) -> None:
+        self.version = self.example.message._version
+
+    @property
+    def changed(self) -> bool:
+        """Whether its values were changed in place since it was sent."""
+        return self.example.message._version != self.version
+
+    @property
+    def reachable(self) -> bool:
+        """Whether a graph or the receiver's loop still holds it, so that a gradient may return."""
+        return self.leaf is not None and self.leaf() is not None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the predictor learns from it; without any dependence its gradient is zero."""
+        return self.returned or (self.unused and not self.reachable)
+
+    def book(self, gradient: Tensor, losses: Tensor | None) -> None:
+        """Add the gradient dL/dmessage of one use, [B, …], and the receiver's losses [B]."""
+        if not self.returned:
+            self.example.loss = None  # of an objective that did not depend on it
+        self.returned = True
+        delta, known = value_of(gradient) * len(gradient), self.example.delta
+        self.example.delta = delta if known is None else known + delta
+        self._add_losses(losses)
+
+    def book_unused(self, losses: Tensor | None) -> None:
+        """Add the losses [B] of an objective that depends on none of the channel's messages."""
+        self.unused = True
+        self._add_losses(losses)
+
+    def _add_losses(self, losses: Tensor | None) -> None:
+        if losses is not None:
+            self.example.loss = losses if self.example.loss is None else self.example.loss + losses
+
+    def trained_on(self, updates: int) -> Example:
+        """Return its training example for a predictor that has taken so many updates."""
+        self.learned, example = True, self.example
+        if example.delta is None:
+            example.delta = torch.zeros_like(example.message)
+        if self.updates == updates:
+            example.prediction = self.prediction
+        else:
+            example.learned = None
+        return example
+
+
+class OpenMessages:
+    """The messages of one channel for which a gradient may return, or has."""
+
+    def __init__(self) -> None:
+        self.messages: list[SentMessage] = []
+        self._newest: SentMessage | None = None
+        self._leaf: Tensor | None = None
+        self._learned: list[TensorWeakRef] = []
+
+    def __len__(self) -> int:
+        return len(self.messages)
+
+    def add(self, message: SentMessage | None) -> None:
+        """Make a message the newest, or one that is not recorded (None); forget what nothing can return for."""
+        self._newest, self._leaf = message, None
+        self.messages = [sent for sent in self.messages if sent.ready or sent.reachable]
+        if message is not None:
+            self.messages.append(message)
+
+    def receive(self, live: Tensor) -> Tensor | None:
+        """Return the newest message as a leaf, the same at every call; None if no gradient is expected for it."""
+        if self._newest is None or (self._newest.returned and self._newest.leaf is None):
+            return None
+        if self._leaf is None:
+            self._leaf = as_leaf(live)
+            self._newest.leaf = TensorWeakRef(self._leaf)
+        return self._leaf
+
+    def received(self) -> list[tuple[SentMessage, Tensor]]:
+        """Return the messages for which a gradient may return, with their leaves."""
+        leaves = [(sent, sent.leaf()) for sent in self.messages if sent.leaf is not None]
+        return [(sent, leaf) for sent, leaf in leaves if leaf is not None]
+
+    def learned(self) -> list[Tensor]:
+        """Return the leaves of messages on which the predictor was trained, and which an objective may still reach."""
+        self._learned = [leaf for leaf in self._learned if leaf() is not None]
+        return [leaf for leaf in (reference() for reference in self._learned) if leaf is not None]
+
+    def take(self) -> list[SentMessage]:
+        """Remove and return the messages that the predictor learns from, in the order of sending."""
+        return self._taken([sent for sent in self.messages if sent.ready])
+
+    def take_surplus(self) -> list[SentMessage]:
+        """Remove and return the oldest complete messages, if more wait than are kept."""
+        complete = [sent for sent in self.messages if sent.ready and not sent.reachable]
+        return self._taken(complete[:-_MOST_WAITING])
+
+    def _taken(self, ready: list[SentMessage]) -> list[SentMessage]:
+        if ready:
+            self.messages = [sent for sent in self.messages if sent not in ready]
+            self._learned += [sent.leaf for sent in ready if sent.leaf is not None]
+        return ready

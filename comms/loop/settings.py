@@ -1,0 +1,190 @@
+"""Arguments of `Channel`: size, context and synthetic gradient, and the check of what is sent against them."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from antiphon.comms.examples import ContextSpec
+from antiphon.errors import ScenarioError, suggest
+from antiphon.kinds import Kind, KindSpec
+from antiphon.spec import Real
+
+__all__ = [
+    "Context",
+    "GradientSettings",
+    "check_dtype",
+    "context_spec",
+    "message_shape",
+    "read_gradient",
+    "signal_of",
+]
+
+
+class OptimiserSettings(KindSpec):
+    """The optimiser of a predictor: the keys of every kind.
+
+    Attributes:
+        kind: A name, or a class or factory.
+        lr: The learning rate; None: the channel's.
+        clip: The largest joint norm of its gradients; None: no limit.
+    """
+
+    kind: Kind = "adam"
+    lr: Real | None = None
+    clip: Real | None = None
+
+    point = "optimiser"
+
+
+class GradientSettings(KindSpec):
+    """The synthetic gradient of a channel: the keys of every kind.
+
+    Attributes:
+        kind: A name, or a module or factory.
+        scale: Factor of the injected gradient.
+        discount: Factor of the prediction in the targets of channels upstream.
+        optimiser: The predictor's optimiser.
+    """
+
+    kind: Kind = "linear"
+    scale: Real = 1.0
+    discount: Real = 1.0
+    optimiser: OptimiserSettings = Field(default_factory=OptimiserSettings)
+
+    point = "gradient"
+
+
+def read_gradient(
+    given: str | Mapping[str, Any] | Callable[..., Any],
+    context: Mapping[str, ContextSpec],
+    error: Callable[[str], ScenarioError],
+) -> tuple[GradientSettings, str | None]:
+    """Read `gradient=`: its settings, and the target signal of the kind's own loss.
+
+    Args:
+        given: A kind, or the keys of `GradientSettings` and of the kind; a lens has the key `target` too.
+        context: Signals sent with the channel's messages.
+        error: Returns the error for a message.
+
+    Raises:
+        ScenarioError: A key or value that is not accepted.
+    """
+    keys: dict[str, Any] = dict(given) if isinstance(given, Mapping) else {"kind": given}
+    target = keys.pop("target", None) if keys.get("kind") == "lens" else None
+    try:
+        settings = GradientSettings.model_validate(keys)
+    except ScenarioError as problem:
+        raise error(f"gradient.{problem}") from None
+    if settings.declared("needs_actions"):
+        raise error(
+            f"gradient.kind: {settings.kind} needs a receiver that acts, in a scenario; use another kind"
+        )
+    target = settings.get("target", target)
+    if target not in list(context) and (target is not None or settings.kind == "lens"):
+        raise error(f"gradient.target: there is no {target!r}{suggest(str(target), list(context))}")
+    return settings, target
+
+
+Context = int | tuple[int, ...] | tuple[tuple[int, ...], int]
+"""A signal of a context: classes, the shape of one sample, or both (shape, classes)."""
+
+
+def message_shape(size: int | Sequence[int]) -> tuple[int, ...]:
+    """Return the shape of one message.
+
+    Raises:
+        ScenarioError: It is not a number of components or a list of them; the line begins with `size`.
+    """
+    try:
+        shape = _extents(size)
+    except TypeError:
+        shape = ()
+    if not shape or any(extent < 1 for extent in shape):
+        given = size if isinstance(size, int | str | float) else list(size)
+        raise ScenarioError(f"size: {given!r} is not a number of components; use 1 or more")
+    return shape
+
+
+def context_spec(name: str, given: Context) -> ContextSpec:
+    """Return the signal that an entry of `context` describes.
+
+    Raises:
+        ScenarioError: It describes none; the line begins with `context`.
+    """
+    classes: int | None = None
+    try:
+        if isinstance(given, Sequence) and len(given) == 2 and isinstance(given[0], Sequence):
+            shape, classes = _extents(given[0]), operator.index(given[1])
+        elif isinstance(given, Sequence):
+            shape = _extents(given)
+        else:
+            shape, classes = (), operator.index(given)
+    except TypeError:
+        shape, classes = (), 0
+    if any(extent < 1 for extent in shape) or (classes is not None and classes < 1):
+        raise ScenarioError(
+            f"context: '{name}' is {given!r}; use a number of classes, the shape of one sample, or (shape, classes)"
+        )
+    return ContextSpec(name, shape, classes)
+
+
+def _extents(given: Any) -> tuple[int, ...]:
+    """Return a number or several as integers; numpy's count too. TypeError: something else."""
+    if isinstance(given, str):
+        raise TypeError
+    return tuple(map(operator.index, given)) if isinstance(given, Sequence) else (operator.index(given),)
+
+
+def check_dtype(dtype: object) -> None:
+    """Check the type of a channel's messages.
+
+    Raises:
+        ScenarioError: It is no type of floats; the line begins with `dtype`.
+    """
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise ScenarioError(f"dtype: {dtype!r} is no type of floats; use torch.float32 or torch.float64")
+
+
+def signal_of(spec: ContextSpec, value: object, message: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a signal that is sent with a message as [B, *shape]: integers as int64, floats as a copy of `dtype`.
+
+    Raises:
+        ScenarioError: It does not fit; the line begins with `context`.
+    """
+    place = f"context: '{spec.name}'"
+    if not isinstance(value, Tensor):
+        raise ScenarioError(f"{place} is of type {type(value).__name__}; pass a tensor")
+    if not value.dim() or len(value) != len(message):
+        rows = f"{len(value)} rows" if value.dim() else "no rows"
+        raise ScenarioError(
+            f"{place} has {rows}, but the message has {len(message)}; use the same batch for both"
+        )
+    if value.numel() != len(value) * torch.Size(spec.shape).numel():
+        expected = ", ".join(map(str, ("batch", *spec.shape)))
+        raise ScenarioError(
+            f"{place} is {list(value.shape)}, but the channel was made for [{expected}]; reshape it, or change context"
+        )
+    if value.device != message.device:
+        raise ScenarioError(
+            f"{place} is on {value.device}, but the message is on {message.device}; move it there"
+        )
+    if value.is_complex() or (spec.classes is not None and value.is_floating_point()):
+        fix = "floats" if spec.classes is None else f"integers from 0 to {spec.classes - 1}"
+        raise ScenarioError(f"{place} is {str(value.dtype).removeprefix('torch.')}; pass {fix}")
+    values = value.reshape(len(value), *spec.shape)
+    if spec.classes is None:  # a copy: the caller may write to its own memory before the gradient returns
+        return values.detach().to(dtype, copy=True)
+    if value.device.type == "cpu" and value.numel():  # elsewhere the look would make the host wait
+        least, most = (int(bound) for bound in values.aminmax())
+        if least < 0 or most >= spec.classes:
+            outside = least if least < 0 else most
+            raise ScenarioError(
+                f"{place} has the value {outside}, but {spec.classes} classes; pass integers from 0 to {spec.classes - 1}"
+            )
+    return values.long()
