@@ -60,12 +60,18 @@ class Trajectory:
     """bool: it was truncated before the next tick."""
     unseen: Tensor
     """bool: the outcome is unknown, or the tick was no experience; it is not trained on."""
+    bootstrapped: Tensor
+    """bool: it was truncated, and the value of its final observation is known, which replaces what follows."""
+    final_values: Tensor | None
+    """[T, rows]: the value of the final observation, as the network has it, where `bootstrapped`; None: nowhere."""
 
     def of(self, rows: Tensor | slice) -> Trajectory:
         """Return the trajectory of some of the rows."""
         actions = None if self.actions is None else self.actions[:, rows]
+        final = None if self.final_values is None else self.final_values[:, rows]
         ends = (self.terminated[:, rows], self.truncated[:, rows])
-        return Trajectory(actions, self.rewards[:, rows], *ends, self.unseen[:, rows])
+        masks = (self.unseen[:, rows], self.bootstrapped[:, rows])
+        return Trajectory(actions, self.rewards[:, rows], *ends, *masks, final)
 
 
 def trajectory_of(
@@ -76,12 +82,15 @@ def trajectory_of(
     experience: Tensor,
     *,
     known_length: bool,
+    final_values: Tensor | None = None,
+    final_known: Tensor | None = None,
 ) -> Trajectory:
     """Return the trajectory of a window.
 
-    A tick is unseen if it was no experience, if its episode was truncated before the next tick, or if it is the last of the
-    window. If the length of episodes is known beforehand, a last tick counts if its episode terminates with it. Otherwise
-    it does not count: the outcome of a last tick would be known only if it is a termination, a biased selection.
+    A tick is unseen if it was no experience, if its episode was truncated before the next tick and the value of the final
+    observation is not known, or if it is the last of the window. If the length of episodes is known beforehand, a last tick
+    counts if its episode ends with it. Otherwise it does not count: the outcome of a last tick would be known only if it is
+    an end, a biased selection.
 
     An agent without experience at its next tick, although its episode continues, has left the episode: nothing follows for it.
 
@@ -92,14 +101,18 @@ def trajectory_of(
         truncated: [T, rows] bool: the episode was truncated, at the same times.
         experience: [T, rows] bool: False at reset steps of `NEXT_STEP` environments, and for an agent that is not present.
         known_length: Whether the environment declares the length of its episodes.
+        final_values: [T, rows], of the final observations of truncated episodes; any value elsewhere. None: none is known.
+        final_known: [T, rows] bool: where they are known.
     """
     terminated, truncated = terminated & experience, truncated & experience & ~terminated
     left = experience[:-1] & ~experience[1:] & ~truncated[:-1]
     terminated = torch.cat([terminated[:-1] | left, terminated[-1:]])
     last = torch.zeros_like(terminated)
-    last[-1] = ~terminated[-1] if known_length else True
-    unseen = ~experience | truncated | last
-    return Trajectory(actions, rewards.masked_fill(~experience, 0.0), terminated, truncated, unseen)
+    bootstrapped = torch.zeros_like(truncated) if final_known is None else truncated & final_known
+    last[-1] = ~(terminated | bootstrapped)[-1] if known_length else True
+    unseen = ~experience | (truncated & ~bootstrapped) | last
+    rewards = rewards.masked_fill(~experience, 0.0)
+    return Trajectory(actions, rewards, terminated, truncated, unseen, bootstrapped, final_values)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,27 +155,42 @@ class PolicyLosses:
 
 
 def gae(
-    rewards: Tensor, values: Tensor, terminated: Tensor, unseen: Tensor, discount: PerMember, trace: PerMember
+    rewards: Tensor,
+    values: Tensor,
+    terminated: Tensor,
+    unseen: Tensor,
+    discount: PerMember,
+    trace: PerMember,
+    *,
+    bootstrapped: Tensor | None = None,
+    final_values: Tensor | None = None,
 ) -> Tensor:
     """Return generalised advantages (Schulman et al. 2016, eq. 16), a constant [ticks, rows].
 
     With d_t = r_t + discount V_(t+1) - V_t, the advantage is A_t = d_t + discount trace A_(t+1); nothing follows a
-    terminated tick. At an unseen tick it is zero: its value replaces all rewards that follow the previous tick.
+    terminated tick. After a truncation V_(t+1) is the value of the final observation, and A_(t+1) is zero. At an unseen tick
+    the advantage is zero: its value replaces all rewards that follow the previous tick.
 
     Args:
         rewards: [ticks, rows].
         values: [ticks, rows], value of the observation at each tick.
         terminated: [ticks, rows] bool.
-        unseen: [ticks, rows] bool; the last tick is unseen or terminated.
+        unseen: [ticks, rows] bool; the last tick is unseen, terminated or bootstrapped.
         discount: Discount factor per tick, of all rows or [rows].
         trace: The lambda of the sum over n-step advantages: 0: the one-step advantage; 1: the full return. Shape: the same.
+        bootstrapped: [ticks, rows] bool: truncated with a known value of the final observation; None: nowhere.
+        final_values: [ticks, rows]: these values; None: there are none.
     """
     values = constant(values)
     nothing = torch.zeros_like(values[0])
     advantage, following, found = nothing, nothing, []
     for t in reversed(range(len(rewards))):
-        error = rewards[t] + discount * following.where(~terminated[t], nothing) - values[t]
-        advantage = error + discount * trace * advantage.where(~terminated[t], nothing)
+        following = following.where(~terminated[t], nothing)
+        advantage = advantage.where(~terminated[t], nothing)
+        if bootstrapped is not None and final_values is not None:
+            following = torch.where(bootstrapped[t], final_values[t], following)
+            advantage = advantage.where(~bootstrapped[t], nothing)
+        advantage = rewards[t] + discount * following - values[t] + discount * trace * advantage
         advantage = advantage.where(~unseen[t], nothing)
         following = values[t]
         found.append(advantage)
@@ -175,7 +203,7 @@ def _monte_carlo(trajectory: Trajectory, discount: PerMember) -> tuple[Tensor, T
     A truncation is such an end too: there is no value to stand for what follows it.
     """
     ends = trajectory.terminated | trajectory.truncated
-    seen = ends | ~trajectory.unseen
+    seen = ends | ~trajectory.unseen  # also the last tick of a window, where its episode ends with it
     following = torch.zeros_like(trajectory.rewards[0])
     complete, returns, valid = torch.zeros_like(ends[0]), [], []
     for t in reversed(range(len(ends))):
@@ -324,12 +352,17 @@ class PolicyObjective(AnyObjective):
             advantages = returns - means.to_rows(means.of(returns))
         else:
             valid, ends = ~trajectory.unseen, (trajectory.terminated, trajectory.unseen)
-            means = _Means(valid, members)
+            means, final = _Means(valid, members), trajectory.final_values
             if statistics is not None:
                 mean, deviation = map(means.to_rows, _mean_and_deviation(statistics))
                 values = mean + deviation * values
+                final = None if final is None else mean + deviation * final
             discount, trace = (to_rows(own, values, 1) for own in (self.discount, self.trace))
-            advantages = gae(trajectory.rewards, values, *ends, discount, trace)
+            advantages = gae(
+                *(trajectory.rewards, values, *ends, discount, trace),
+                bootstrapped=trajectory.bootstrapped,
+                final_values=final,
+            )
             returns = advantages + constant(values)
         targets, moments = returns, None
         if statistics is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any, TypeGuard
 
@@ -74,6 +75,7 @@ class EnvironmentRunner:
         signals = env.description.all_signals
         self._after = [name for name in self.names if signals[name].known == "after_step"]
         self._outcomes = [name for name in self.names if name in OUTCOMES and name not in env.signals]
+        self._limits = [name for name in self._after if name.partition(".")[0] == "truncated"]
         env.request(names.difference(self._outcomes))
         self.reset(seed)
 
@@ -139,8 +141,12 @@ class EnvironmentRunner:
         if self.episodes is not None:
             ended = torch.logical_or(torch.as_tensor(terminated), torch.as_tensor(truncated))
             self.episodes.add(reward, info, ended)
-        step = self.step_signals.step
-        self.step_signals = self._signals(step + 1, observations, info)
+        taken, ends = self.step_signals, self._ends(terminated, truncated, length)
+        self.step_signals = self._signals(taken.step + 1, observations, info)
+        return replace(ends, final=self._final(info, ends)) if self._cut_off(taken, ends) else ends
+
+    def _ends(self, terminated: Tensor, truncated: Tensor, length: int | None) -> EpisodeEnds:
+        """Which episodes a step ended; `length`: of the episode before it."""
         if length is not None:  # all end together, and it is known when
             self.elapsed += 1
             if self.elapsed < length:
@@ -155,6 +161,29 @@ class EnvironmentRunner:
         if not bool(ended.any()):
             return EpisodeEnds()
         return EpisodeEnds(ended, terminated if bool(terminated.any()) else False)
+
+    def _cut_off(self, taken: StepSignals, ends: EpisodeEnds) -> bool:
+        """Whether a step truncated an episode, or a single agent's, as far as somebody reads that."""
+        for name in self._limits:
+            if ends.ended is False and name in self._outcomes:
+                continue
+            known = taken.uniform.get(name)
+            if known or (known is None and name in taken.signals and bool((taken.signals[name] > 0).any())):
+                return True
+        return False
+
+    def _final(self, info: Mapping[str, Any], ends: EpisodeEnds) -> StepSignals | None:
+        """The final observations of the episodes that have been reset, and the next ones elsewhere; None: they are not known."""
+        present, rows = self.step_signals, info.get("_final_obs")
+        if rows is None:
+            return present if ends.ended is False else None
+        last = {**info.get("final_obs", {}), **info.get("final_info", {})}
+        signals = {
+            name: torch.where(rows.view(-1, *(1 for _ in value.shape[1:])), last[name], value)
+            for name, value in present.signals.items()
+            if name in last
+        }
+        return StepSignals(present.step, signals)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the signals of the present step, and how far its episodes are, without copying a tensor."""
@@ -211,7 +240,13 @@ class JointRunner(EnvironmentRunner):
             torch.cat([torch.as_tensor(one) for one in each]) for each in outcomes
         )
         names = [*self.names, REWARD]
-        info = joined(infos, [*names, *(f"_{name}" for name in names)])
+        info: dict[str, Any] = joined(infos, [*names, *(f"_{name}" for name in names)])
+        if any("_final_obs" in one for one in infos):
+            nowhere = torch.zeros(self.env.num_envs, dtype=torch.bool, device=self.env.device)
+            info["_final_obs"] = torch.cat([one.get("_final_obs", nowhere) for one in infos])
+            last = [one.get("final_obs", shown) for one, shown in zip(infos, observations, strict=True)]
+            facts = [one.get("final_info", one) for one in infos]
+            info |= {"final_obs": joined(last, self.names), "final_info": joined(facts, self.names)}
         result = joined(observations, self.names), reward, terminated, truncated, info
         return self._advanced(result, length)
 

@@ -155,6 +155,10 @@ def install_forward(forward_pass: ForwardPass) -> None:
         from antiphon.engine.policies.actions import Actions
 
         forward_pass.actions = Actions(system)
+    if any(policy.has_values for agent in system.agents.values() if (policy := agent.policy) is not None):
+        from antiphon.engine.policies.final_values import FinalValues
+
+        forward_pass.value_final = FinalValues(system, forward_pass).note
 
 
 def _install_objectives(evaluator: ObjectiveEvaluator) -> None:

@@ -35,15 +35,29 @@ def policy_goal(name: str, scenario: Scenario, env: Description, shapes: Shapes)
     if goal.kind == "ppo" and goal.get("epochs") > 1:
         _check_passes(name, spec, scenario, env)
     direction = None if goal.goal is None else _direction(name, scenario, env, shapes)
-    own = Rewards(tuple(rewards), tuple(rewards.values()), direction, _ends(rewards, env))
+    own = Rewards(tuple(rewards), tuple(rewards.values()), direction, *_life(name, spec, rewards, env))
     return Goal(shapes.objectives[name], "", False, goal.scale, own)
 
 
-def _ends(rewards: Iterable[str], env: Description) -> tuple[str, str]:
-    """Return the signals of the ends of episodes: of the world's agent whose reward it is alone, if that may die earlier."""
-    whose = {name.partition(".")[2] for name in rewards if name != COSINE}
-    own = [(f"terminated.{name}", f"truncated.{name}") for name in whose]
-    return own[0] if len(own) == 1 and env.signals.keys() >= set(own[0]) else ENDS
+def _life(
+    name: str, spec: AgentSpec, rewards: Iterable[str], env: Description
+) -> tuple[tuple[str, str], str | None]:
+    """Return the signals of the ends of an agent's episodes, and the reward of its own agent in the environment.
+
+    Its own agent is the one that it acts for, else the one of its name, else the only one whose reward it learns from.
+    """
+    known = [signal.partition(".")[2] for signal in env.signals if signal.startswith("reward.")]
+    acts = spec.acts if isinstance(spec.acts, str) else ""
+    own = [one for one in known if acts == one or acts.startswith(f"{one}.")] or [
+        one for one in known if one == name
+    ]
+    whose = {reward.partition(".")[2] for reward in rewards if reward != COSINE}
+    if not own and len(whose) == 1:
+        own = [one for one in known if one in whose]
+    if not own:
+        return ENDS, None
+    ends = f"terminated.{own[0]}", f"truncated.{own[0]}"
+    return ends if env.signals.keys() >= set(ends) else ENDS, f"reward.{own[0]}"
 
 
 def _check_reward(reward: str, path: Path, env: Description) -> None:

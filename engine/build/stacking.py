@@ -148,7 +148,11 @@ def _shapes(system: System, agent: Agent, names: Sequence[str]) -> Hashable:
 def _goal_kind(goal: Goal) -> Hashable:
     """Return what the objectives of one stack have in common; each member may have rewards of its own."""
     own = goal.rewards
-    rewards = None if own is None else (tuple(name == COSINE for name in own.names), own.direction)
+    rewards = (
+        None
+        if own is None
+        else (tuple(name == COSINE for name in own.names), own.direction, own.life is None)
+    )
     parts = tuple(_goal_kind(part) for part in goal.parts)
     return goal.objective.key, goal.target, goal.last_only, rewards, parts
 

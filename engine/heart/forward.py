@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from antiphon.engine.policies.critics import Critics
     from antiphon.nets.layers import Transport
 
-__all__ = ["ForwardPass"]
+__all__ = ["ForwardPass", "aligned"]
 
 
-def _aligned(read: Read) -> StepSignals:
+def aligned(read: Read) -> StepSignals:
     """The signals an aligned agent works on: those of the message it reads; none before the first."""
     if read.value is None or read.message is None:
         return StepSignals(-1, {})
@@ -58,6 +58,8 @@ class ForwardPass:
         """Hook on what is sent: states of agents that predictors are conditioned on."""
         self.actions: Actions | None = None
         """Hook on agents that have ticked: what they do in the environment, and what follows."""
+        self.value_final: Callable[[int, StepSignals], None] | None = None
+        """Hook on a step that truncates episodes, and their final observations: policies value these."""
 
     @property
     def action(self) -> Action | None:
@@ -99,6 +101,11 @@ class ForwardPass:
             if ticked is not None:
                 ticked(call)
 
+    def note_final(self, step: int, final: StepSignals | None) -> None:
+        """Let policies value the final observations of episodes that were truncated with `step`; None: nothing is known of any."""
+        if final is not None and self.value_final is not None:
+            self.value_final(step, final)
+
     def _read(self, agent: Agent, step: int, step_signals: StepSignals, window: Window) -> Tick:
         tick = Tick(step, agent.name, step_signals, [], agent.participates(window.number))
         newest: list[Read] = []
@@ -107,7 +114,7 @@ class ForwardPass:
             if channel.input.model is not None and self.stand_ins is not None:
                 reads[-1] = self.stand_ins.stand_in(channel, reads[-1], step)
             if channel.name == agent.align:
-                tick.step_signals = _aligned(reads[-1])
+                tick.step_signals = aligned(reads[-1])
             newest.append(reads[-1])
             tick.reads.extend(self.follow(channel, read, tick, window) for read in reads)
         if agent.memory is not None:
@@ -202,9 +209,7 @@ class ForwardPass:
             self.states.note(agent, tick)
         for channel in self._put_live(agent, tick, window):
             live = window.live[channel.name, tick.step]
-            void = channel.of_sender(agent.disabled_rows)
-            if self.system.on_divergence.quarantine:  # else a look at what would poison its readers is spared
-                void = mask_or(void, channel.not_finite(live))
+            void = self.void(agent, channel, live)
             states = None
             if self.states is not None and channel.gradient.ends:
                 states = self.states.of_ends(channel, tick.step)
@@ -212,6 +217,13 @@ class ForwardPass:
             message = self.send(channel, tick.step, live, signals, void=void, states=states, began=began)
             if message.pinned:
                 window.sent.append((channel.name, message))
+
+    def void(self, agent: Agent, channel: Channel, live: Tensor) -> RowMask:
+        """The rows in which a message that an agent sends over a channel would poison who reads it."""
+        void = channel.of_sender(agent.disabled_rows)
+        if self.system.on_divergence.quarantine:  # else a look at what would poison its readers is spared
+            void = mask_or(void, channel.not_finite(live))
+        return void
 
     @staticmethod
     def _put_live(agent: Agent, tick: Tick, window: Window) -> list[Channel]:

@@ -12,7 +12,9 @@ On a link that loses, and where it is asked for, the newest arrival is held: `he
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -112,13 +114,8 @@ class Ledger:
             began: Step at which its episode began, where that is a window.
         """
         first, windows, deadline = self._uses(step)
-        link, sent = self.link, value_of(live)
-        received = link.carry(step, sent) if link.noisy or link.bits else sent
-        message = Message(step, sent, received, step_signals, first, windows, deadline, began=began)
-        message.void = message.no_injection = void
+        message = self._carried(step, live, step_signals, first, windows, deadline, began=began, void=void)
         message.states = states or {}
-        if link.loses:
-            message.lost = link.lost(step, sent.shape[0], sent.device)
         if self.returned is not None:
             self.returned.note(self.completed.get(step, ()))
             message.newest_returned = self.returned.value
@@ -127,6 +124,32 @@ class Ledger:
         self._forget(step)
         self.messages[step] = message
         return message
+
+    def _carried(
+        self, stamp: int, live: Tensor, step_signals: StepSignals, *uses: Any, **how: Any
+    ) -> Message:
+        """A message, [rows, …], as the link carries or loses it."""
+        link, sent = self.link, value_of(live)
+        received = link.carry(stamp, sent) if link.noisy or link.bits else sent
+        message = Message(stamp, sent, received, step_signals, *uses, **how)
+        message.no_injection = message.void
+        if link.loses:
+            message.lost = link.lost(stamp, sent.shape[0], sent.device)
+        return message
+
+    @contextmanager
+    def imagining(
+        self, stamps: Sequence[int], live: Tensor, signals: StepSignals, void: RowMask = False
+    ) -> Iterator[None]:
+        """Read, in the context, as if `live` had been sent at these stamps too; nothing of it is left afterwards."""
+        messages, held = self.messages, self.held
+        self.messages, self.held = dict(messages), copy(held)
+        for stamp in stamps:
+            self.messages[stamp] = self._carried(stamp, live, signals, None, set(), stamp, void=void)
+        try:
+            yield
+        finally:
+            self.messages, self.held = messages, held
 
     def _uses(self, stamp: int) -> tuple[int | None, set[int], int]:
         next_stamp, receiver, delay = self.sender.after(stamp), self.receiver, self.link.delay

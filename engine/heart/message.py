@@ -86,6 +86,9 @@ class EpisodeEnds:
     ended: RowMask = False
     terminated: RowMask = False
     """Those that ended for good, not by a limit of time."""
+    final: StepSignals | None = None
+    """Where episodes were truncated, their final observations, and those of the next step elsewhere; None: none was, or they
+    are not known."""
 
 
 # --- a message ---------------------------------------------------------------------------------------------
@@ -208,6 +211,10 @@ class Tick:
     """[rows, …]: what a policy's action was, as sampled; a replay has the same."""
     outcomes: list[StepSignals] = field(default_factory=list, metadata=SIGNALS)
     """Of an agent with a policy: the steps from this one to its next tick, or the window's end."""
+    final_value: Tensor | None = field(default=None, metadata=ROWS)
+    """[rows]: where its episode was truncated before the next tick, the value of the final observation; None: nowhere."""
+    final_known: RowMask = field(default=False, metadata=ROWS)
+    """Where there is such a value."""
     ports: Tensors = field(default_factory=dict)
     """Its outputs, with their graph; empty once the window has closed."""
     sampled: Tensors = field(default_factory=dict)

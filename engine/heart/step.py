@@ -82,7 +82,8 @@ class Engine:
         self.forward_pass.tick(step, step_signals, ticked=ticked)
 
     def cut(self, step: int, ends: EpisodeEnds) -> None:
-        """End episodes, before anything learns from the step (semantics 20)."""
+        """End episodes, before anything learns from the step (semantics 20), once policies have valued how they ended (40)."""
+        self.forward_pass.note_final(step, ends.final)
         self.system.cut(step, ends)
 
     def learn(self, step: int, *, watch: bool = False) -> StepReport:

@@ -147,6 +147,31 @@ def bonds(system: System) -> Iterator[Bond]:
             if one != other:
                 yield Bond((one, other), ("share", index), "tied parameters are one weight", "leave it out")
     yield from _lenses(system)
+    for channel in _valued_at_ends(system):
+        reason = "what is sent at the step at which an episode is truncated is read at once, for the value of a policy"
+        yield Bond(
+            (channel.sender, channel.receiver),
+            ("channels", channel.name),
+            reason,
+            "give it a critic, or use reinforce",
+        )
+
+
+def _valued_at_ends(system: System) -> Iterator[Channel]:
+    """Yield the channels that policies' networks read when an episode is truncated (semantics 40)."""
+    if system.description.endless or system.description.is_stream:
+        return
+    policies = ((name, agent.policy, agent.inputs.critic) for name, agent in system.agents.items())
+    waiting = [
+        name for name, policy, critic in policies if policy is not None and policy.has_values and not critic
+    ]
+    for name in waiting:
+        agent = system.agents[name]
+        for channel in agent.incoming:
+            yield channel
+            made_then = channel.ledger.link.delay < agent.clock.period
+            if made_then and channel.sender in system.agents and channel.sender not in waiting:
+                waiting.append(channel.sender)
 
 
 def _uncuttable(channel: Channel) -> tuple[str, str, str] | None:

@@ -36,6 +36,8 @@ class Rewards:
     """Of a policy with the reward `goal.cosine`."""
     ends: tuple[str, str] = ENDS
     """The signals of the ends of its episodes, which may be its own agent's in the environment."""
+    life: str | None = None
+    """The reward of its own agent in the environment, which is present as long as that lives; None: its rewards are."""
 
     @property
     def by_name(self) -> dict[str, PerMember]:
@@ -47,5 +49,6 @@ class Rewards:
         """Names of the signals that a policy reads."""
         rewards = [name for name in self.names if name != COSINE]
         moves = () if self.direction is None else (self.direction.signal,)
-        # the mask of `reward` is of use where the reward itself is not
-        return *rewards, *OUTCOMES, *self.ends, *moves
+        life = () if self.life is None else (self.life,)
+        # masks are of use where the rewards themselves are not
+        return *rewards, *OUTCOMES, *self.ends, *life, *moves

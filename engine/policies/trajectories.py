@@ -1,13 +1,15 @@
 """Policies over a window: what an agent did, what followed, and the losses of that (docs/semantics.md, rewards).
 
 A tick's reward is the sum of those of the steps from it to the agent's next tick, or to the end of the episode if that
-comes before; a step whose reward is masked was no experience. What is seen of what follows is `trajectory_of`'s to say.
+comes before; a reward that is masked at a step adds nothing, and a tick at a step at which the agent was not there was no
+experience. What is seen of what follows is `trajectory_of`'s to say.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -32,7 +34,7 @@ from antiphon.engine.policies.policy_window import PolicyWindow
 from antiphon.engine.policies.rewards import COSINE, ENDS, Rewards
 from antiphon.nets.per_member import scaled
 
-__all__ = ["PolicyEvaluator", "port_names", "ports_of", "rows_through"]
+__all__ = ["PolicyEvaluator", "outcome_of", "port_names", "ports_of", "rewards_of", "rows_through"]
 
 
 class PolicyEvaluator:
@@ -136,10 +138,10 @@ class PolicyEvaluator:
             steps = [after[k] if k < len(after) else None for after in outcomes]
             if None in steps:
                 going = going & torch.tensor([s is not None for s in steps], device=going.device).unsqueeze(1)
-            reward, known = self._reward(agent, steps)
-            if k == 0 and known is not None:
-                experience = known
-            rewards = rewards + mask_fill_zero(going if known is None else going & known, reward)
+            reward, there = self._reward(agent, steps)
+            if k == 0 and there is not None:
+                experience = there
+            rewards = rewards + mask_fill_zero(going, reward)
             ends = [self._signal(agent, steps, [own.ends[kind] for own in each]) > 0 for kind in (0, 1)]
             terminated, truncated = terminated | (going & ends[0]), truncated | (going & ends[1])
             going = going & ~(ends[0] | ends[1])
@@ -152,7 +154,18 @@ class PolicyEvaluator:
             truncated,
             experience,
             known_length=self._known_length,
+            **self._final(ticks),
         )
+
+    def _final(self, ticks: Sequence[Tick]) -> dict[str, Tensor]:
+        """The values of final observations, and where they are known, [T, rows] each; empty: they are nowhere."""
+        known = next((tick.final_value for tick in ticks if tick.final_value is not None), None)
+        if known is None:
+            return {}
+        nowhere = torch.zeros_like(known, dtype=torch.bool)
+        values = [torch.zeros_like(known) if tick.final_value is None else tick.final_value for tick in ticks]
+        masks = [nowhere | tick.final_known for tick in ticks]
+        return {"final_values": torch.stack(values), "final_known": torch.stack(masks)}
 
     @property
     def _known_length(self) -> bool:
@@ -164,7 +177,7 @@ class PolicyEvaluator:
         if isinstance(ticks[0].participates, Tensor):
             return None
         each_own = [rewards_of(member) for member in agent.members]
-        masks = {"_reward", *(f"_{name}" for own in each_own for name in own.names)}
+        masks = {"_reward", *(f"_{name}" for own in each_own for name in (*own.names, own.life))}
         if any(own.ends != ENDS for own in each_own):
             return None
         each: list[tuple[bool, bool]] = []
@@ -179,44 +192,46 @@ class PolicyEvaluator:
             each.append(over)
         terminated, truncated = torch.tensor(each).T.unsqueeze(2)
         nothing, everywhere = torch.zeros(terminated.shape), torch.ones_like(terminated)
+        final = torch.tensor([[tick.final_value is not None] for tick in ticks])
         trajectory = trajectory_of(
-            None, nothing, terminated, truncated, everywhere, known_length=self._known_length
+            *(None, nothing, terminated, truncated, everywhere),
+            known_length=self._known_length,
+            final_values=nothing,
+            final_known=final,
         )
         policy = agent.members[0].policy  # the rows are no members', and its numbers do not matter
         assert policy is not None
         return bool(policy.advantages(trajectory, nothing if policy.has_values else None).valid.any())
 
     def _reward(self, agent: Agent, steps: Sequence[StepSignals | None]) -> tuple[Tensor, Tensor | None]:
-        """The weighted rewards of some steps, [T, rows], and where they are known; None: everywhere."""
+        """The weighted rewards of some steps, [T, rows], and where the agent was there; None: everywhere."""
+        each = [rewards_of(member) for member in agent.members]
         total = torch.zeros((), dtype=self.system.dtype, device=self.system.device)
-        known: Tensor | None = None
-        masks = [("_reward",) * len(agent.members)]
+        step, some = self._mask(agent, steps, ["reward"] * len(each)), list[Tensor | None]()
         for place, (name, weight) in enumerate(rewards_of(agent).by_name.items()):
             if name != COSINE:
-                own = [rewards_of(member).names[place] for member in agent.members]
-                total = total + scaled(self._signal(agent, steps, own), weight, 1)
-                masks.append(tuple(f"_{name}" for name in own))
-        for names in dict.fromkeys(masks):
-            if any(s is not None and name in s.signals for s in steps for name in dict.fromkeys(names)):
-                mask = self._signal(agent, steps, names) > 0
-                known = mask if known is None else known & mask
-        return total.expand(len(steps), len(agent.members) * agent.batch), known
+                own = [rewards.names[place] for rewards in each]
+                some.append(self._mask(agent, steps, own))
+                reward = self._signal(agent, steps, own)
+                reward = reward if some[-1] is None else mask_fill_zero(some[-1], reward)
+                total = total + scaled(reward, weight, 1)
+        lives = [rewards.life for rewards in each if rewards.life is not None]
+        masks = [self._mask(agent, steps, lives)] if lives else some
+        there = reduce(torch.logical_or, known) if (known := _all_known(masks)) else None
+        if step is not None:
+            total, there = mask_fill_zero(step, total), step if there is None else step & there
+        return total.expand(len(steps), len(agent.members) * agent.batch), there
+
+    def _mask(self, agent: Agent, steps: Sequence[StepSignals | None], names: Sequence[str]) -> Tensor | None:
+        """Where rewards are present at some steps, [T, rows]: one, or each member's own; None: everywhere."""
+        masks = [f"_{name}" for name in names]
+        if not any(s is not None and name in s.signals for s in steps for name in dict.fromkeys(masks)):
+            return None
+        return self._signal(agent, steps, masks) > 0
 
     def _signal(self, agent: Agent, steps: Sequence[StepSignals | None], names: Sequence[str]) -> Tensor:
         """A number of some steps, [T, rows]: one signal, or each member's own; a mask that is absent holds."""
-        return torch.stack([self._at(agent, one, tuple(names)) for one in steps])
-
-    def _at(self, agent: Agent, step_signals: StepSignals | None, names: tuple[str, ...]) -> Tensor:
-        distinct = list(dict.fromkeys(names))
-        each = []
-        for name in distinct:
-            value = None if step_signals is None else step_signals.signals.get(name)
-            if value is None:
-                value = self.system.nothing if name[0] != "_" else torch.ones_like(self.system.nothing)
-            each.append(value.to(self.system.dtype))
-        if len(distinct) == 1:
-            return agent.to_rows(each[0])
-        return agent.by_name(torch.cat(each), names, distinct)
+        return torch.stack([outcome_of(agent, one, tuple(names), self.system.nothing) for one in steps])
 
     def _with_direction(
         self, agent: Agent, ticks: Sequence[Tick], window: Window, rewards: Tensor, going: Tensor
@@ -250,6 +265,28 @@ class PolicyEvaluator:
         wanted = [order[name] for name in names]
         index = None if wanted == list(range(len(order))) else torch.tensor(wanted, device=found.device)
         return select_rows(found, index, agent.batch)
+
+
+def outcome_of(
+    agent: Agent, step_signals: StepSignals | None, names: tuple[str, ...], nothing: Tensor
+) -> Tensor:
+    """A number of a step, [rows]: one signal, or each member's own; what is absent is `nothing`, and a mask that is holds."""
+    distinct = list(dict.fromkeys(names))
+    each = []
+    for name in distinct:
+        value = None if step_signals is None else step_signals.signals.get(name)
+        if value is None:
+            value = nothing if name[0] != "_" else torch.ones_like(nothing)
+        each.append(value.to(nothing.dtype))
+    if len(distinct) == 1:
+        return agent.to_rows(each[0])
+    return agent.by_name(torch.cat(each), names, distinct)
+
+
+def _all_known(masks: Sequence[Tensor | None]) -> list[Tensor]:
+    """Masks of which none holds everywhere; empty: one does, or there are none."""
+    found = [mask for mask in masks if mask is not None]
+    return found if len(found) == len(masks) else []
 
 
 def rewards_of(agent: Agent) -> Rewards:

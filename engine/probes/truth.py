@@ -172,7 +172,9 @@ class DifferentiableRollout:
         for _ in range(steps):
             step = world.step_signals.step
             self.tick(step, world.step_signals)
-            self.system.cut(step, world.advance(self.forward_pass.action))
+            ends = world.advance(self.forward_pass.action)
+            self.forward_pass.note_final(step, ends.final)
+            self.system.cut(step, ends)
 
     def losses(self) -> list[Tensor]:
         """Return the summed loss of every group that has one with a gradient."""

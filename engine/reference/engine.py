@@ -21,6 +21,7 @@ from antiphon.engine.heart.message import Action, EpisodeEnds, LearningGroup, St
 from antiphon.engine.heart.updates import EndedWindows, StepReport
 from antiphon.engine.reference import ledger
 from antiphon.engine.reference.backward import depth, fate_of, lambda_returns, window_update
+from antiphon.engine.reference.final_values import note_final_values
 from antiphon.engine.reference.forward import replay, tick_agents
 from antiphon.engine.reference.ledger import as_mask, mask_fill_zero
 from antiphon.engine.reference.policies import act, further_passes, update_returns
@@ -70,7 +71,12 @@ class ReferenceEngine(State):
                     tick.outcomes.append(step_signals)
 
     def cut(self, step: int, ends: EpisodeEnds) -> None:
-        """Cut the episodes that ended at `step`: what is held, in flight or kept is void there (rule 20)."""
+        """Cut the episodes that ended at `step`: what is held, in flight or kept is void there (rule 20).
+
+        Before that, policies value how the episodes ended that were truncated (rule 40).
+        """
+        if ends.final is not None:
+            note_final_values(self, step, ends.final)
         ended, terminated = (as_mask(mask, self.nowhere[:, None]) for mask in (ends.ended, ends.terminated))
         if not ended.any():
             return

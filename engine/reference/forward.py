@@ -28,7 +28,7 @@ def tick_agents(state: State, names: tuple[str, ...], signals: StepSignals) -> l
         window.number = group.windows.number(signals.step)
         window.start = {name: dict(state.agents[name].learner.buffers) for name in group.owners}
     ticks = [_read(state, agent, signals, window) for agent in agents]
-    learner.buffers = learner.buffers | _evaluate(state, ticks, window, learner.buffers)
+    learner.buffers = learner.buffers | evaluate(state, ticks, window, learner.buffers)
     window.calls.append(ticks)
     for agent, tick in zip(agents, ticks, strict=True):
         _send(state, agent, tick, window)
@@ -40,7 +40,7 @@ def replay(state: State, window: Window) -> None:
     buffers = dict(window.start)
     for ticks in window.calls:
         owner = state.system.owner_of[ticks[0].agent]
-        buffers[owner] = buffers[owner] | _evaluate(state, ticks, window, buffers[owner])
+        buffers[owner] = buffers[owner] | evaluate(state, ticks, window, buffers[owner])
 
 
 def _read(state: State, agent: Agent, signals: StepSignals, window: Window) -> Tick:
@@ -50,7 +50,7 @@ def _read(state: State, agent: Agent, signals: StepSignals, window: Window) -> T
     for channel in agent.channels:
         found = ledger.reads(channel, step)
         if channel.input.model is not None and not channel.input.all_disabled:
-            found = [_with_stand_in(state, channel, found[-1], step)]
+            found = [with_stand_in(state, channel, found[-1], step)]
         if channel.name == agent.align and found[-1].step_signals is not None:
             tick.step_signals = found[-1].step_signals
         followed = [_followed(channel, read, tick, window) for read in found]
@@ -64,7 +64,7 @@ def _read(state: State, agent: Agent, signals: StepSignals, window: Window) -> T
     return tick
 
 
-def _with_stand_in(state: State, channel: Channel, read: Read, step: int) -> Read:
+def with_stand_in(state: State, channel: Channel, read: Read, step: int) -> Read:
     """Let the synthetic input stand in where the due message is missing; note what it learns from (rule 18)."""
     message, model = read.message, channel.input.model
     # Without signals it was sent by an aligned agent before its first message.
@@ -105,7 +105,7 @@ def _followed(channel: Channel, read: Read, tick: Tick, window: Window) -> Read:
     return window.leaves[key]
 
 
-def _evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) -> Tensors:
+def evaluate(state: State, ticks: list[Tick], window: Window, buffers: Tensors) -> Tensors:
     """Evaluate a network, keep outputs and messages with their graph, and return the new running statistics."""
     step, agents = ticks[0].step, [state.agents[tick.agent] for tick in ticks]
     learner, training = agents[0].learner, not agents[0].learner.frozen
@@ -193,7 +193,7 @@ def _send(state: State, agent: Agent, tick: Tick, window: Window) -> None:
     if agent.trail is not None:
         value, oldest = constant(tick.ports[STATE]), agent.clock.latest(step - agent.looked_back)
         trail = {s: v for s, v in agent.trail.items() if oldest is None or s >= oldest}
-        agent.trail = {**trail, step: torch.zeros_like(value) if _poisons(state, agent, value) else value}
+        agent.trail = {**trail, step: torch.zeros_like(value) if poisons(state, agent, value) else value}
     for channel in (channel for channel in agent.sends if (channel.name, step) in window.live):
         live, ends = window.live[channel.name, step], {}
         crossing = ("from", channel.sender, 0), ("to", channel.receiver, channel.ledger.link.delay)
@@ -202,12 +202,12 @@ def _send(state: State, agent: Agent, tick: Tick, window: Window) -> None:
             past = [s for s in trail if s <= step - delay]
             if f"{end}.state" in channel.gradient.ends and past:
                 ends[f"{end}.state"] = trail[max(past)]
-        of = {"void": _poisons(state, agent, live), "states": ends, "began": state.system.began}
+        of = {"void": poisons(state, agent, live), "states": ends, "began": state.system.began}
         message = ledger.send(channel, step, live, tick.step_signals, **of)
         if message.pinned:
             window.sent.append((channel.name, message))
 
 
-def _poisons(state: State, agent: Agent, output: Tensor) -> bool:
+def poisons(state: State, agent: Agent, output: Tensor) -> bool:
     """Whether an output would poison whoever reads it: under quarantine it is void (rule 32)."""
     return agent.all_disabled or (state.quarantine and not bool(output.isfinite().all()))

@@ -7,6 +7,9 @@ bool; what is written in shared messages and reads is one bool where all environ
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -140,6 +143,25 @@ def mixed(where: RowMask, one: dict[str, Tensor], other: dict[str, Tensor]) -> d
         absent = torch.ones_like(value) if name.startswith("_") else value
         mixed[name] = select(where, one.get(name, absent), other.get(name, absent))
     return mixed if other else dict(one)
+
+
+@contextmanager
+def imagining(channel: Channel, messages: list[Message]) -> Iterator[None]:
+    """Read, in the context, as if these messages had been sent too; nothing of it is left afterwards."""
+    ledger = channel.ledger
+    known, held, examples = ledger.messages, ledger.held, channel.input.examples
+    ledger.messages = known | {message.stamp: message for message in messages}
+    ledger.held, channel.input.examples = copy(held), []
+    yield
+    ledger.messages, ledger.held, channel.input.examples = known, held, examples
+
+
+def carried(channel: Channel, stamp: int, live: Tensor, signals: StepSignals, void: bool) -> Message:
+    """Return a message [B, …] as it arrives or is lost, without uses and without entering it."""
+    link, sent = channel.ledger.link, value_of(live)
+    message = Message(stamp, sent, link.carry(stamp, sent), signals, None, set(), stamp, void=void)
+    message.lost = link.lost(stamp, len(sent), sent.device)
+    return message
 
 
 def age(channel: Channel, read: Read, step: int) -> Tensor:

@@ -69,7 +69,7 @@ def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | 
     known_length = description.episode_steps is not None or description.longest_episode is not None
     actions = [tick.action for tick in ticks if tick.action is not None]
     sampled = torch.stack(actions) if actions else None
-    trajectory = trajectory_of(sampled, rewards, *ends, known_length=known_length)
+    trajectory = trajectory_of(sampled, rewards, *ends, known_length=known_length, **_final(state, ticks))
     values = _port(ticks, VALUE)
     values = None if values is None else constant(values)[..., 0]
     statistics = window.start[state.system.owner_of[agent.name]].get(RETURNS)
@@ -81,19 +81,30 @@ def policy_window(state: State, agent: Agent, window: Window) -> PolicyWindow | 
     return PolicyWindow(ticks, trajectory, advantages, first)
 
 
+def _final(state: State, ticks: Sequence[Tick]) -> dict[str, Tensor]:
+    """The values of final observations, [T, B], and where they are known (40)."""
+    values = [state.system.nothing if tick.final_value is None else tick.final_value for tick in ticks]
+    known = [state.nowhere | tick.final_known for tick in ticks]
+    return {"final_values": torch.stack(values), "final_known": torch.stack(known)}
+
+
 def _outcome(state: State, own: Rewards, steps: list[StepSignals]) -> tuple[Tensor, ...]:
     """What followed a tick in its episode (38), [B] each: rewards, termination, truncation; whether it was experience."""
     reward = state.system.nothing
     terminated = truncated = state.nowhere
     going = experience = ~state.nowhere
     for signals in steps:
-        known, now = signals.signals.get("_reward", ~state.nowhere), state.system.nothing
+        now, present = state.system.nothing, []
         for name, weight in own.by_name.items():
             if name in signals.signals:
-                known = known & signals.signals.get(f"_{name}", ~state.nowhere)
-                now = now + weight * signals.signals[name].to(now.dtype)
+                present.append(signals.signals.get(f"_{name}", ~state.nowhere))
+                now = now + mask_fill_zero(present[-1], weight * signals.signals[name].to(now.dtype))
+        if own.life is not None:
+            present = [signals.signals.get(f"_{own.life}", ~state.nowhere)]
+        known = signals.signals.get("_reward", ~state.nowhere)
         reward = reward + mask_fill_zero(going & known, now)
-        experience = known if signals is steps[0] else experience
+        if signals is steps[0]:
+            experience = known & torch.stack(present).any(0) if present else known
         final, cut = (signals.signals[name] > 0 for name in own.ends)
         terminated, truncated = terminated | (going & final), truncated | (going & cut & ~final)
         going = going & ~final & ~cut

@@ -77,6 +77,8 @@ def from_tree(
     """Return an object of saved fields and others, which are given as they are; `signals`: by number."""
     values: Tree = {}
     for one in saved_fields(kind):
+        if one.name not in tree:  # an earlier version had none
+            continue
         value = tree[one.name]
         if one.metadata == SIGNALS:
             value = [signals[each] for each in value] if isinstance(value, list) else signals[value]
@@ -109,7 +111,7 @@ def split(kind: type, tree: Tree, count: int, batch: int) -> list[Tree]:
 
 def join(kind: type, trees: Sequence[Tree], batch: int, device: torch.device) -> Tree:
     """Return the trees of all members, in order, as one of their stack; what has no rows is the first one's."""
-    rows = [one.name for one in saved_fields(kind) if one.metadata == ROWS]
+    rows = [one.name for one in saved_fields(kind) if one.metadata == ROWS and one.name in trees[0]]
     return {**trees[0], **{key: join_rows([tree[key] for tree in trees], batch, device) for key in rows}}
 
 

@@ -56,7 +56,8 @@ class ParallelAdaptor(Adaptor):
     environment has a `state_space`.
 
     An agent that is dead or not yet present observes zeros and gets the reward 0; its mask `_reward.AGENT` is False. An
-    episode ends when no agent is left: truncated if one of the last agents was truncated, else terminated. Copy i is seeded
+    episode ends when no agent is left: truncated if one of the last agents was truncated and did not terminate with it, else
+    terminated. Copy i is seeded
     with the seed + i, like the sub-environments of Gymnasium.
 
     Raises:
@@ -120,7 +121,7 @@ class ParallelAdaptor(Adaptor):
         over = not world.agents or all(map(any, zip(*ends, strict=True)))
         if over:  # whoever was left without an end of its own
             ends[0] = [max(end, 1.0 - cut) for end, cut in zip(*ends, strict=True)]
-        cut_off = float(over and any(ends[1]))
+        cut_off = float(over and any(cut and not end for end, cut in zip(*ends, strict=True)))
         mean = sum(own) / len(own) if own else 0.0
         return [[mean, *own], [float(over) - cut_off, *ends[0]], [cut_off, *ends[1]]]
 

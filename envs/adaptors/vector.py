@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 from torch import Tensor
@@ -16,7 +17,7 @@ from antiphon.envs.adaptors.checked import Adaptor, checked, has_state, load_ran
 from antiphon.envs.adaptors.spaces import Actions, Observations, tensor_of
 from antiphon.envs.base import StepResult, Values
 from antiphon.envs.signal import OUTCOMES
-from antiphon.errors import ScenarioError, require
+from antiphon.errors import RunError, ScenarioError, require
 
 __all__ = ["VectorAdaptor"]
 
@@ -171,15 +172,32 @@ class VectorAdaptor(Adaptor):
                 obs, _ = self._env.reset(options={"reset_mask": ended.numpy(force=True)})
             self._shown = self._observe(obs)
             return last
+        given: Any = info.get("final_obs")
         final = {name: value.clone() for name, value in self._shown.items()}
-        with self._failing("step"):
-            rows = np.flatnonzero(np.asarray(info["_final_obs"]))
-            lasts = [info["final_obs"][row] for row in rows]
-        for row, last in zip(rows, lasts, strict=True):
+        rows = ended.nonzero().flatten().tolist()
+        whole = isinstance(given, Mapping) or (
+            isinstance(given, tuple) and isinstance(self._env.single_observation_space, spaces.Tuple)
+        )
+        shown: Any = info.get("_final_obs")
+        there = given is not None and (shown is None or all(shown[row] for row in rows))
+        if not there or not (whole or all(given[row] is not None for row in rows)):
+            raise RunError(
+                f"env: '{self._name}' resets an ended episode in the same step, and info has no final_obs of it; return "
+                "final_obs and the mask _final_obs (Gymnasium's AutoresetMode.SAME_STEP), or reset in the next step "
+                "(metadata['autoreset_mode'] = AutoresetMode.NEXT_STEP)"
+            )
+        if whole:  # a batch, as observations are
+            return {n: _in_rows(ended, value, final[n]) for n, value in self._observe(given).items()}
+        for row in rows:
             for name, value in final.items():
-                part = self.observations.part(name, last)
+                with self._failing("step"):
+                    part = self.observations.part(name, given[row])
                 value[row] = self.observations.value(name, part, self.device, self.dtype)
         return final
+
+
+def _in_rows(mask: Tensor, one: Tensor, other: Tensor) -> Tensor:
+    return torch.where(mask.view(-1, *(1 for _ in one.shape[1:])), one, other)
 
 
 def _sub_environments(env: VectorEnv[Any, Any, Any]) -> list[gymnasium.Env[Any, Any]] | None:

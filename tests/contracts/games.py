@@ -40,7 +40,8 @@ class Game:
         parts: Names of the parts of the action; empty: it has none.
         lengths: Of the episodes of all environments together, cycled, terminated and truncated by turns.
         share: Of the (step, environment) at which an episode ends, half of them terminated.
-        next_step: Whether the step after an end is a reset step, which is no experience.
+        next_step: Whether the step after an end is a reset step, which is no experience; then no final observation is given.
+        final: Whether final observations are given else.
         own: Names of agents with a reward of their own, which they lose sometimes.
     """
 
@@ -49,6 +50,7 @@ class Game:
     lengths: tuple[int, ...] = ()
     share: float = 0.0
     next_step: bool = False
+    final: bool = True
     own: tuple[str, ...] = ()
 
     @property
@@ -92,10 +94,10 @@ class _Playing(NoiseEnv):
         self._position = torch.zeros(batch, 4, dtype=self.dtype)
         self._resets = torch.zeros(batch, dtype=torch.bool)
 
-    def _observed(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        x = self._drawn(1, 4)
-        seen = {"x": x, "y": self._drawn(2, 3), "z": self._drawn(4, 4), "position": self._position.clone()}
-        return seen, {"secret": self._drawn(3, 2) + x[:, :2], "label": x[:, :3].argmax(1)}
+    def _observed(self, purpose: int = 0) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        x, y, z = (self._drawn(purpose + own, size) for own, size in ((1, 4), (2, 3), (4, 4)))
+        seen = {"x": x, "y": y, "z": z, "position": self._position.clone()}
+        return seen, {"secret": self._drawn(purpose + 3, 2) + x[:, :2], "label": x[:, :3].argmax(1)}
 
     def reset(self, *, seed: Any = None, **_: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
         self._seed, self._step = seed or 0, 0
@@ -120,7 +122,9 @@ class _Playing(NoiseEnv):
             self._resets = ended
         drift = torch.tanh(numbers.sum(0)).unsqueeze(1) + 0.3 * self._drawn(7, 4)
         restarts = resets if self._source.next_step else ended
-        self._position = torch.where(restarts.unsqueeze(1), 0.1 * self._drawn(8, 4), self._position + drift)
+        started, self._position = 0.1 * self._drawn(8, 4), self._position + drift
+        last = self._observed(40) if self._source.final and not self._source.next_step else None
+        self._position = torch.where(restarts.unsqueeze(1), started, self._position)
         reward = torch.where(resets, 7.0, fit.mean(0)).to(self.dtype)
         goal = torch.tanh(self._position[:, :2] + numbers.mean(0).unsqueeze(1))
         after: dict[str, Any] = (
@@ -129,6 +133,8 @@ class _Playing(NoiseEnv):
         for n, name in enumerate(self._source.own):
             after[f"reward.{name}"] = fit[n % len(fit)]
             after[f"_reward.{name}"] = ~resets & (self._chance(20 + n) > 0.2)
+        if last is not None and bool(ended.any()):
+            after |= {"final_obs": last[0], "final_info": last[1], "_final_obs": ended}
         self._step += 1
         seen, info = self._observed()
         return seen, reward, ended & kind, ended & ~kind, {**info, **after}
@@ -201,9 +207,10 @@ def drawn_network(draw: Draw) -> Document:
 
 def drawn_game(draw: Draw, actors: list[str]) -> Game:
     """A world for some actors."""
-    ends = one(
-        draw, {"share": 0.2}, {"share": 0.2, "next_step": True}, {"lengths": (3, 5)}, {"lengths": (1,)}, {}
-    )
+    chance: Document = {"share": 0.2}
+    without = {**chance, "final": False}
+    lengths = {"lengths": (3, 5)}, {"lengths": (1,)}
+    ends = one(draw, chance, chance | {"next_step": True}, without, *lengths, {})
     own = tuple(actors) if seldom(draw, 4) else ()
     parts = tuple(f"part-{name}" for name in actors) if len(actors) > 1 or seldom(draw, 4) else ()
     return Game(one(draw, *SPACES), parts, own=own, **ends)  # type: ignore[arg-type]

@@ -50,14 +50,14 @@ CORE: tuple[Fault, ...] = (
     Fault(
         "ledger-bits-are-forgotten-without-noise",
         "engine/heart/ledger.py",
-        "received = link.carry(step, sent) if link.noisy or link.bits else sent",
-        "received = link.carry(step, sent) if link.noisy else sent",
+        "received = link.carry(stamp, sent) if link.noisy or link.bits else sent",
+        "received = link.carry(stamp, sent) if link.noisy else sent",
         "tests/contracts/test_contracts.py::test_documents[bits-reference]",
     ),
     Fault(
         "ledger-a-link-loses-the-same-rows-at-every-step",
         "engine/heart/ledger.py",
-        "message.lost = link.lost(step, sent.shape[0], sent.device)",
+        "message.lost = link.lost(stamp, sent.shape[0], sent.device)",
         "message.lost = link.lost(0, sent.shape[0], sent.device)",
         "tests/contracts/test_contracts.py::test_documents[drops-reference]",
     ),

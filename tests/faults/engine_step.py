@@ -113,7 +113,7 @@ STEP: tuple[Fault, ...] = (
     Fault(
         "forward-an-aligned-agent-works-on-the-present-signals",
         "engine/heart/forward.py",
-        "                tick.step_signals = _aligned(reads[-1])\n",
+        "                tick.step_signals = aligned(reads[-1])\n",
         "                pass\n",
         "tests/contracts/test_contracts.py::test_documents[aligned-reference]",
     ),

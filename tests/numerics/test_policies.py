@@ -94,6 +94,8 @@ class Window:
     terminated: list[Tensor] = field(default_factory=list)
     truncated: list[Tensor] = field(default_factory=list)
     known: list[Tensor] = field(default_factory=list)
+    finals: list[Tensor] = field(default_factory=list)
+    """Values of the final observations of truncated episodes; NaN elsewhere, and where they are not known."""
     before: list[tuple[float, float]] = field(default_factory=list)
     """Mean and variance of the returns of earlier windows."""
     normalise: bool = True
@@ -109,8 +111,10 @@ class Window:
         terminated: Tensor,
         truncated: Tensor,
         known: Tensor = EVERYWHERE,
+        final: Tensor | None = None,
     ) -> None:
-        """Append what followed an action; `known`: where it was experience."""
+        """Append what followed an action; `known`: where it was experience; `final`: the value of the final observation."""
+        self.finals.append(torch.full((BATCH,), torch.nan, dtype=torch.float64) if final is None else final)
         self.actions.append(action)
         self.rewards.append(reward)
         self.terminated.append(terminated)
@@ -120,12 +124,12 @@ class Window:
     def judged(self, values: Tensor, *, discount: float, trace: float, **_: Any) -> tuple[Tensor, ...]:
         """Advantages, normalised from 32 samples on, targets of the values, and which ticks teach: from the definition.
 
-        A tick teaches whose sequel is seen: within the window, and no truncation. Where the next tick is no experience though
-        the episode goes on, the agent has left it.
+        A tick teaches whose sequel is seen: within the window, and where it was truncated, if the value of the final observation
+        is known. Where the next tick is no experience though the episode goes on, the agent has left it.
         """
         ticks = len(values)
         mean, deviation = self.statistics()
-        values = mean + deviation * values
+        values, finals = (mean + deviation * own for own in (values, torch.stack(self.finals)))
         advantages, valid = torch.zeros_like(values), torch.zeros_like(values, dtype=torch.bool)
         for b in range(BATCH):
             known, cut, over = (
@@ -133,17 +137,19 @@ class Window:
             )
             for t in range(ticks - 1):
                 over[t] |= known[t] and not known[t + 1] and not cut[t]
-            unseen = [cut[t] or not known[t] or t == ticks - 1 for t in range(ticks)]
+            ends = [cut[t] and not over[t] for t in range(ticks)]
+            lost = [ends[t] and bool(finals[t, b].isnan()) for t in range(ticks)]
+            unseen = [lost[t] or not known[t] or t == ticks - 1 for t in range(ticks)]
             for t in range(ticks):
                 valid[t, b], factor = not unseen[t], 1.0
                 for k in range(t, ticks):
                     if unseen[k]:
                         break
-                    after = 0.0 if over[k] else values[k + 1, b].item()
+                    after = 0.0 if over[k] else (finals[k] if ends[k] else values[k + 1])[b].item()
                     error = self.rewards[k][b].item() + discount * after - values[k, b].item()
                     advantages[t, b] += factor * error
                     factor *= discount * trace
-                    if over[k]:
+                    if over[k] or ends[k]:
                         break
         returns = advantages + values
         if valid.any():
@@ -247,8 +253,9 @@ def test_an_actor_alone(kind: str, backend: str) -> None:
         for step in range(w * TICKS, (w + 1) * TICKS):
             sights.append(seen["x"])
             action = chosen(ports_of(p, seen["x"])["objective"], "m", step)
-            seen, *followed, _ = env.step(action + 2)  # the space starts at 2
-            window.add(action, *followed)
+            seen, *followed, info = env.step(action + 2)  # the space starts at 2
+            last = ports_of(p, info["final_obs"]["x"]).get("value") if "final_obs" in info else None
+            window.add(action, *followed, final=None if last is None else last.detach()[:, 0])
         x, actions = torch.stack(sights), torch.stack(window.actions)
         ports = ports_of(p, x)
         then = log_prob(ports["objective"], actions).detach()
@@ -309,7 +316,7 @@ def test_a_sender_and_an_actor(channel: str, epochs: int) -> None:
     env, seen = world_of(source)
     of_m, of_s = Window(), Window()
     for w in range(3):
-        window, views, places, messages = of_m.following(), [], [], []
+        window, views, places, messages, lasts = of_m.following(), [], [], [], []
         for step in range(w * TICKS, (w + 1) * TICKS):
             message = ports_of(s, seen["y"])["to_m"].detach()
             simulation.step()
@@ -319,11 +326,17 @@ def test_a_sender_and_an_actor(channel: str, epochs: int) -> None:
             places.append(seen["position"])
             messages.append(message)
             action = chosen(ports_of(m, torch.cat([seen["position"], message], 1))["objective"], "m", step)
-            seen, *followed, _ = env.step(action + 2)
+            seen, *followed, info = env.step(action + 2)
             window.add(action, *followed)
+            lasts.append(info.get("final_obs", seen))
         view, place, actions = torch.stack(views), torch.stack(places), torch.stack(window.actions)
         from_s = ports_of(s, view)
         read = from_s["to_m"] if locked else torch.stack(messages).requires_grad_()
+        last = {name: torch.stack([own[name] for own in lasts]) for name in ("y", "position")}
+        sent = {name: port.detach() for name, port in ports_of(s, last["y"]).items()}
+        noise = (read - from_s["to_m"]).detach().roll(-1, 0)  # of the step at which it would have been sent
+        of_last = torch.cat([last["position"], sent["to_m"] + noise], 2)
+        window.finals = list(ports_of(m, of_last)["value"].detach()[..., 0])
 
         def judged_loss(ports: Numbers, rows: Any, then: Tensor | None, judged: tuple[Tensor, ...]) -> Tensor:
             """Of these rows: ppo's, with the chances of the first pass."""
@@ -355,7 +368,7 @@ def test_a_sender_and_an_actor(channel: str, epochs: int) -> None:
         elif channel == "sampled":
             family = Independent(Normal(from_s["to_m"], torch.full_like(read, 0.4)), 1)
             values = from_s["value"][..., 0]
-            window.before = of_s.before
+            window.before, window.finals = of_s.before, list(sent["value"][..., 0])
             own = window.judged(values.detach(), **DEFAULTS)
             follow(sender, loss_of(family.log_prob(read.detach()), family.entropy(), values, own))
         follow(actor, loss)
@@ -371,10 +384,14 @@ def test_a_sender_and_an_actor(channel: str, epochs: int) -> None:
 # --- clocks and parts of the action ---------------------------------------------------------------------------
 
 
-def test_a_slower_agent_holds_its_action_and_sums_what_follows() -> None:
-    """Steps that are no experience bring nothing; what follows the window's last tick but for its own step is not seen."""
+@pytest.mark.parametrize("next_step", [True, False])
+def test_a_slower_agent_holds_its_action_and_sums_what_follows(next_step: bool) -> None:
+    """Steps that are no experience bring nothing; what follows the window's last tick but for its own step is not seen.
+
+    Of several ends before the next tick the first counts; without reset steps its final observation is known.
+    """
     period, phase, ticks = 3, 1, 4
-    source = Game(share=0.12, next_step=True)
+    source = Game(share=0.12 if next_step else 0.4, next_step=next_step)
     clock = {"period": period, "phase": phase, "unroll": ticks}
     goal = {"kind": "a2c", "reward": {"reward": 2.0}}
     agent = {"observes": ["y"], "clock": clock, "acts": True, "objective": goal}
@@ -393,7 +410,10 @@ def test_a_slower_agent_holds_its_action_and_sums_what_follows() -> None:
             going = EVERYWHERE
         seen, reward, terminated, truncated, info = env.step(action + 2)
         if window.actions:
-            known = info["_reward"]
+            known = info.get("_reward", EVERYWHERE)
+            if "final_obs" in info:
+                value = ports_of(p, info["final_obs"]["y"])["value"].detach()[:, 0]
+                window.finals[-1] = torch.where(going & truncated, value, window.finals[-1])
             if ticking:
                 window.known[-1] = known
             if len(window.actions) < ticks or ticking:
@@ -445,9 +465,11 @@ def test_several_actors_each_for_its_part(space: str) -> None:
             sights.append(seen["y"])
             shift = 2 if space == "choice" else 0
             done = {"left": actions["l"] + shift, "right": actions["r"] + shift}
-            seen, reward, terminated, truncated, info = env.step(done)
-            windows["l"].add(actions["l"], info["reward.l"], terminated, truncated, info["_reward.l"])
-            windows["r"].add(actions["r"], reward, terminated, truncated)
+            seen, reward, *ends, info = env.step(done)
+            last = info.get("final_obs", seen)["y"]
+            final = {name: ports_of(p, last)["value"].detach()[:, 0] for name, p in parameters.items()}
+            windows["l"].add(actions["l"], info["reward.l"], *ends, info["_reward.l"], final["l"])
+            windows["r"].add(actions["r"], reward, *ends, final=final["r"])
         for name, window in windows.items():
             ports, taken = ports_of(parameters[name], torch.stack(sights)), torch.stack(window.actions)
             values, outputs = ports["value"][..., 0], ports["objective"]

@@ -119,18 +119,20 @@ def test_the_cosine_of_a_goal(
 
 @BOTH
 @pytest.mark.parametrize(
-    ("lengths", "unroll", "unseen", "terminated"), [((4,), 4, True, False), ((3, 5), "episode", False, True)]
+    ("lengths", "final", "unseen", "terminated"),
+    [((4,), False, True, False), ((4,), True, False, False), ((3, 5), True, False, True)],
 )
 def test_a_last_tick_counts_where_it_is_known_that_the_episode_ends_there(
-    lengths: Any, unroll: Any, unseen: bool, terminated: bool, backend: str, trajectories: list[Trajectory]
+    lengths: Any, final: bool, unseen: bool, terminated: bool, backend: str, trajectories: list[Trajectory]
 ) -> None:
-    """And is not truncated there, as the first episode of a game is whose length is even."""
-    agents = {"a": actor({"kind": "a2c"}, clock={"unroll": unroll})}
-    with playing(backend, agents, share=0.0, lengths=lengths) as simulation:
+    """And how: the first episode of a game whose length is even is truncated, so its final observation has to be known."""
+    agents = {"a": actor({"kind": "a2c"}, clock={"unroll": 4 if len(lengths) == 1 else "episode"})}
+    with playing(backend, agents, share=0.0, lengths=lengths, final=final) as simulation:
         simulation.run(lengths[0])
     (found,) = trajectories
     assert found.unseen[-1].tolist() == [unseen] * BATCH
     assert found.terminated[-1].tolist() == [terminated] * BATCH
+    assert found.bootstrapped[-1].tolist() == [not (unseen or terminated)] * BATCH
 
 
 def test_further_passes_move_the_agents_group_and_nothing_else() -> None:
@@ -199,5 +201,6 @@ def test_a_step_that_only_resets_is_no_experience(
     for tick in range(23):
         last, reset = tick % steps == 6, tick % steps == 7
         assert found.truncated[tick].tolist() == [last] * 2
-        assert found.unseen[tick].tolist() == [last or reset] * 2
+        assert found.unseen[tick].tolist() == [reset] * 2
+        assert found.bootstrapped[tick].tolist() == [last] * 2
         assert found.rewards[tick].tolist() == [0.0 if reset else 1.0] * 2

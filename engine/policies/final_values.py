@@ -1,0 +1,141 @@
+"""Values of final observations: what replaces the rewards that a truncation cuts off (semantics 40).
+
+Where an episode is truncated, a policy's network is evaluated once more, as at its next tick: on the final observation, from the
+state and the messages that this tick would have read. A message that would have been sent after the end is made by its sender
+from the final observation too. Nothing is learned from this tick, and nothing of it is kept but the value.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import torch
+from torch import Tensor
+
+from antiphon.agents.network import VALUE, Tensors
+from antiphon.engine.heart.agent import AGE, Agent
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.forward import ForwardPass, aligned
+from antiphon.engine.heart.message import Read, StepSignals, Tick, Window
+from antiphon.engine.heart.rows import RowMask, mask_or
+from antiphon.engine.heart.system import System
+from antiphon.engine.policies.trajectories import outcome_of, rewards_of
+
+__all__ = ["FinalValues"]
+
+
+class FinalValues:
+    """Evaluates the policies of a system on final observations.
+
+    Args:
+        system: The agents.
+        forward_pass: Evaluates their networks.
+    """
+
+    def __init__(self, system: System, forward_pass: ForwardPass) -> None:
+        self.system, self.forward_pass = system, forward_pass
+        policies = ((agent, agent.policy) for agent in system.agents.values())
+        self._agents = [agent for agent, policy in policies if policy is not None and policy.has_values]
+
+    @torch.no_grad()
+    def note(self, step: int, final: StepSignals) -> None:
+        """Enter the values of episodes that were truncated with `step` in the newest ticks of the policies.
+
+        Args:
+            step: The step just taken; nothing has been cut yet.
+            final: The final observations; elsewhere the next ones.
+        """
+        made: dict[str, Tick | None] = {}
+        for agent in self._agents:
+            ticks = reversed(list(self.system.group_of[agent.name].window.ticks()))
+            tick = next((tick for tick in ticks if tick.agent == agent.name), None)
+            if tick is None or not tick.outcomes or tick.outcomes[-1].step != step:
+                continue
+            rows = self._truncated(agent, tick.outcomes[-1])
+            value = self._value(agent, step, final, made) if bool(rows.any()) else None
+            if value is None:
+                continue
+            if tick.final_value is not None:  # the tick's own episode has ended first
+                value = torch.where(_as_rows(tick.final_known, value), tick.final_value, value)
+            tick.final_value, tick.final_known = value, mask_or(tick.final_known, rows)
+
+    def _truncated(self, agent: Agent, outcomes: StepSignals) -> Tensor:
+        """[rows] bool: where the step truncated the members' own episodes."""
+        ends = [rewards_of(member).ends for member in agent.members]
+        terminated, truncated = (
+            outcome_of(agent, outcomes, tuple(own[kind] for own in ends), self.system.nothing) > 0
+            for kind in (0, 1)
+        )
+        return truncated & ~terminated
+
+    def _value(
+        self, agent: Agent, step: int, final: StepSignals, made: dict[str, Tick | None]
+    ) -> Tensor | None:
+        """[rows]: the value of the final observations; None: something that it is estimated from is not known."""
+        critics, buffers = self.forward_pass.critics, agent.learner.buffers
+        if critics is None or not agent.inputs.critic:
+            tick = self._tick(agent, step, final, made)
+            return None if tick is None else tick.ports[VALUE].squeeze(1)
+        if not _shows(final, agent.inputs.critics):
+            return None
+        ports: Tensors = {}
+        critics.evaluate([Tick(agent.clock.after(step), agent.name, final, [])], buffers, ports)
+        return ports[VALUE].squeeze(1)
+
+    def _tick(self, agent: Agent, step: int, final: StepSignals, made: dict[str, Tick | None]) -> Tick | None:
+        """An agent's next tick on the final observations, with its ports; None: not all that it reads is known."""
+        if agent.name in made:
+            return made[agent.name]
+        made[agent.name] = None
+        if agent.align is None and not _shows(final, agent.inputs.observed):
+            return None
+        tick = Tick(agent.clock.after(step), agent.name, final, [])
+        newest: list[Read] = []
+        with ExitStack() as imagined:
+            for channel in agent.incoming:
+                stamps = [stamp for stamp in channel.ledger.due(tick.step) if stamp > step]
+                sender = self.system.agents.get(channel.sender) if stamps else None
+                source = None if sender is None else self._tick(sender, step, final, made)
+                if stamps and source is None:
+                    return None
+                reads = self._reads(channel, tick, stamps, source, imagined)
+                if channel.name == agent.align:
+                    tick.step_signals = aligned(reads[-1])
+                newest.append(reads[-1])
+                tick.reads.extend(Read(channel.name, read.value, read.available) for read in reads)
+            if self.forward_pass.ages is not None and AGE in agent.inputs.observes:
+                tick.ages = self.forward_pass.ages(agent, newest, tick.step)
+        if agent.memory is not None:
+            (state,) = agent.memory.ledger.reads(tick.step)
+            tick.memory = Read(agent.memory.name, state.value, state.available)
+        self.forward_pass.evaluate([tick], Window(), agent.learner.buffers)
+        made[agent.name] = tick
+        return tick
+
+    def _reads(
+        self, channel: Channel, tick: Tick, stamps: list[int], source: Tick | None, imagined: ExitStack
+    ) -> list[Read]:
+        """What a tick reads over a channel on which `source` sends at `stamps`, after what has been sent."""
+        live, signals = channel.zeros, tick.step_signals
+        void: RowMask = False
+        if source is not None:
+            live, signals = channel.message_of(source.ports[channel.port]), source.step_signals
+            void = self.forward_pass.void(self.system.agents[channel.sender], channel, live)
+            if channel.sampler is not None:
+                live, _ = channel.sampler.send(live, stamps[0])
+        imagined.enter_context(channel.ledger.imagining(stamps, live, signals, void))
+        reads = channel.ledger.reads(tick.step)
+        if channel.input.model is not None and self.forward_pass.stand_ins is not None:
+            examples = len(channel.input.examples)
+            reads[-1] = self.forward_pass.stand_ins.stand_in(channel, reads[-1], tick.step)
+            del channel.input.examples[examples:]
+        return reads
+
+
+def _shows(signals: StepSignals, names: tuple[tuple[str, ...], ...]) -> bool:
+    """Whether signals have all that the members of a stack observe."""
+    return all(name == AGE or name in signals.signals for own in names for name in own)
+
+
+def _as_rows(mask: bool | Tensor, like: Tensor) -> Tensor:
+    return mask if isinstance(mask, Tensor) else torch.full_like(like, mask, dtype=torch.bool)

@@ -1,0 +1,103 @@
+"""Values of final observations, which replace what a truncation cuts off: one more tick, of which nothing else is kept (rule 40)."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import torch
+from torch import Tensor
+
+from antiphon.agents.network import VALUE
+from antiphon.engine.heart.agent import AGE, Agent
+from antiphon.engine.heart.channel import Channel
+from antiphon.engine.heart.message import Message, Read, StepSignals, Tick, Window
+from antiphon.engine.reference import ledger
+from antiphon.engine.reference.forward import evaluate, poisons, with_stand_in
+from antiphon.engine.reference.state import State
+
+
+@torch.no_grad()
+def note_final_values(state: State, step: int, final: StepSignals) -> None:
+    """Enter in the policies' newest ticks the values of the final observations of episodes that `step` truncated."""
+    for agent in state.agents.values():
+        ticks = [tick for tick in state.group_of[agent.name].window.ticks() if tick.agent == agent.name]
+        if agent.goal is None or agent.policy is None or not agent.policy.has_values or not ticks:
+            continue
+        tick, rewards = ticks[-1], agent.goal.rewards
+        assert rewards is not None
+        signals = tick.outcomes[-1]
+        terminated, truncated = (signals.signals[name] > 0 for name in rewards.ends)
+        rows = truncated & ~terminated
+        if signals.step != step or not rows.any():
+            continue
+        value = _value(state, agent, step, final)
+        if value is None:
+            continue
+        before = state.nowhere | tick.final_known
+        if tick.final_value is not None:  # of the episode that the tick itself was in
+            value = torch.where(before, tick.final_value, value)
+        tick.final_value, tick.final_known = value, before | rows
+
+
+def _value(state: State, agent: Agent, step: int, final: StepSignals) -> Tensor | None:
+    """[B]: what an agent's network, or its critic, estimates; None: something that it reads is not known."""
+    if not agent.inputs.critic:
+        tick = _next_tick(state, agent, step, final)
+        return None if tick is None else tick.ports[VALUE][:, 0]
+    if not all(name in final.signals for name in agent.inputs.critic):
+        return None
+    system, flat = state.system, len(agent.learner.critic.input_shape) == 1
+    seen = [system.network_input(n, final.signals[n], agent.inputs.categories) for n in agent.inputs.critic]
+    seen = [value.to(system.dtype) for value in seen]
+    x = torch.cat([value.reshape(len(value), -1) if flat else value for value in seen], 1)
+    learner = agent.learner
+    values, _ = learner.values(learner.parameters, learner.buffers, x, training=not learner.frozen)
+    return values[:, 0]
+
+
+def _next_tick(state: State, agent: Agent, step: int, final: StepSignals) -> Tick | None:
+    """An agent's next tick after `step`, if it showed the final observations; None: something that it reads is not known."""
+    if agent.align is None and not all(n == AGE or n in final.signals for n in agent.inputs.observes):
+        return None
+    tick, ages = Tick(agent.clock.after(step), agent.name, final, []), []
+    with ExitStack() as contexts:
+        for channel in agent.channels:
+            imagined = _imagined(state, channel, tick.step, step, final)
+            if imagined is None:
+                return None
+            contexts.enter_context(ledger.imagining(channel, imagined))
+            reads = ledger.reads(channel, tick.step)
+            if channel.input.model is not None and not channel.input.all_disabled:
+                reads = [with_stand_in(state, channel, reads[-1], tick.step)]
+            if channel.name == agent.align and reads[-1].step_signals is not None:
+                tick.step_signals = reads[-1].step_signals
+            constants = [Read(channel.name, read.value, read.available) for read in reads]
+            if channel is agent.memory:
+                tick.memory = constants[-1]
+                continue
+            tick.reads += constants
+            ages.append(ledger.age(channel, reads[-1], tick.step))
+    if ages and AGE in agent.inputs.observes:
+        tick.ages = torch.stack(ages, 1)
+    evaluate(state, [tick], Window(), agent.learner.buffers)
+    return tick
+
+
+def _imagined(state: State, channel: Channel, at: int, step: int, final: StepSignals) -> list[Message] | None:
+    """The messages that a tick at `at` would read and that would be sent after `step`; None: they are not known."""
+    delay, sender = channel.ledger.link.delay, channel.ledger.sender
+    stamps = (
+        [] if channel.state else [stamp for stamp in range(step + 1, at - delay + 1) if sender.due(stamp)]
+    )
+    if channel.ledger.read == "last":
+        stamps = stamps[-1:]
+    if not stamps:
+        return []
+    source = _next_tick(state, state.agents[channel.sender], step, final)
+    if source is None:
+        return None
+    live = source.ports[channel.port]
+    void = poisons(state, state.agents[channel.sender], live)
+    if channel.sampler is not None:
+        live, _ = channel.sampler.send(live, stamps[0])
+    return [ledger.carried(channel, stamp, live, source.step_signals, void) for stamp in stamps]

@@ -1,0 +1,84 @@
+"""Final observations of Gymnasium's vector environments that reset in the same step: every form is read, none is guessed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from antiphon.envs.adaptors.vector import VectorAdaptor
+from antiphon.errors import RunError
+
+PLACE = spaces.Box(-99, 99, (1,), np.float32)
+SPACES = {"box": PLACE, "dict": spaces.Dict({"place": PLACE}), "tuple": spaces.Tuple((PLACE,))}
+
+
+class Rows(VectorEnv[Any, Any, Any]):
+    """Row i counts to i + 2 and is truncated; `form`: in which its final observations come."""
+
+    def __init__(self, form: str, space: str = "box") -> None:
+        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
+        self.num_envs, self.form, self.space = 3, form, space
+        self.single_observation_space, self.single_action_space = SPACES[space], spaces.Discrete(2)
+        self.observation_space = batch_space(self.single_observation_space, 3)
+        self.action_space = batch_space(self.single_action_space, 3)
+
+    def _shown(self, at: Any) -> Any:
+        return {"box": at, "dict": {"place": at}, "tuple": (at,)}[self.space]
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        self.at = np.zeros((3, 1), np.float32)
+        return self._shown(self.at.copy()), {}
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        self.at += 1
+        last, ended = self.at.copy(), self.at[:, 0] >= np.arange(3) + 2
+        self.at[ended] = 0
+        rows = [self._shown(row) if end else None for row, end in zip(last, ended, strict=True)]
+        each = np.full(3, None)
+        for n, row in enumerate(rows):
+            each[n] = row
+        forms: dict[str, dict[str, Any]] = {
+            "rows": {"final_obs": each, "_final_obs": ended},
+            "list": {"final_obs": rows, "_final_obs": ended},
+            "batch": {"final_obs": self._shown(last), "_final_obs": ended},
+            "unmasked": {"final_obs": each},
+            "none": {},
+            "mask alone": {"_final_obs": ended},
+            "hole": {"final_obs": np.full(3, None), "_final_obs": ended},
+            "other mask": {"final_obs": each, "_final_obs": np.zeros(3, bool)},
+        }
+        info = forms[self.form] if ended.any() else {}
+        return self._shown(self.at.copy()), last[:, 0], np.zeros(3, bool), ended, info
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("form", ["rows", "list", "batch", "unmasked"])
+def test_every_form_of_final_observations(form: str, space: str) -> None:
+    env = VectorAdaptor(Rows(form, space))
+    env.reset(seed=0)
+    seen = [env.step(np.zeros(3, np.int64))[4] for _ in range(3)]
+    assert "final_obs" not in seen[0]
+    for info, rows, last in (
+        (seen[1], [True, False, False], [2.0, 2.0, 2.0]),
+        (seen[2], [False, True, False], [1.0, 3.0, 3.0]),
+    ):
+        (value,) = info["final_obs"].values()
+        assert info["_final_obs"].tolist() == rows
+        assert value.flatten().tolist() == last
+        assert value.dtype == torch.float32
+
+
+@pytest.mark.parametrize("form", ["none", "mask alone", "hole", "other mask"])
+def test_an_episode_without_a_final_observation_is_named_in_one_line(form: str) -> None:
+    env = VectorAdaptor(Rows(form))
+    env.reset(seed=0)
+    env.step(np.zeros(3, np.int64))
+    line = r"^env: 'Rows' resets an ended episode in the same step, and info has no final_obs of it; return final_obs .*NEXT_STEP\)$"
+    with pytest.raises(RunError, match=line):
+        env.step(np.zeros(3, np.int64))
