@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from math import prod
+from math import lcm, prod
 
 import networkx as nx
 
 from antiphon.agents.policies import MINIBATCHES
 from antiphon.engine.build.learning_groups import windows_of
-from antiphon.engine.heart.clock import Clock
+from antiphon.engine.heart.clock import Clock, StepWindows
 from antiphon.envs.registry import describe
 from antiphon.envs.signal import Description
 from antiphon.scenarios import ChannelSpec, Scenario, warnings
@@ -181,7 +181,7 @@ def expected_updates(scenario: Scenario, env: Description) -> dict[str, int | No
     """
     found: dict[str, int | None] = {}
     for group in scenario.learning_groups():
-        goals = filter(None, (scenario.agents[name].objective for name in group))
+        goals = list(filter(None, (scenario.agents[name].objective for name in group)))
         parts = min(MINIBATCHES, scenario.training.batch)
         passes = [1 + (goal.get("epochs", 1) - 1) * (goal.get("minibatches", 1) or parts) for goal in goals]
         count = None
@@ -189,9 +189,22 @@ def expected_updates(scenario: Scenario, env: Description) -> dict[str, int | No
             windows, last = windows_of(scenario, group, env, None), scenario.training.steps - 1
             number = windows.number(last)
             count = max(0, number + (windows.end(number) <= last)) * max(passes, default=1)
+            alone = len(goals) == 1 and goals[0].kind == "reinforce"
+            if alone and env.episode_steps and isinstance(windows, StepWindows):
+                count = _with_an_end(windows, count, env.episode_steps)
         found |= dict.fromkeys(group, count)
     learning = {name: agent.p_update for name, agent in scenario.agents.items() if agent.learn}
     return {name: None if (n := found[name]) is None else round(n * p) for name, p in learning.items()}
+
+
+def _with_an_end(windows: StepWindows, count: int, length: int) -> int:
+    """Return in how many of the first windows an episode of `length` steps ends: `reinforce` has no loss in others."""
+    turn = (
+        lcm(windows.length, length) // windows.length
+    )  # windows after which the same steps of an episode come again
+    first = (windows.start + number * windows.length for number in range(min(turn, count)))
+    ends = [(step + windows.last + 1) // length > step // length for step in first]
+    return sum((count - number + turn - 1) // turn for number, one in enumerate(ends) if one)
 
 
 def _seldom_learning(scenario: Scenario, env: Description) -> Iterator[str]:
@@ -203,12 +216,23 @@ def _seldom_learning(scenario: Scenario, env: Description) -> Iterator[str]:
             seldom.setdefault((count, scenario.windows[name]), []).append(name)
     for (count, window), names in seldom.items():
         fix = "use a shorter unroll, or train for longer"
-        if count:
+        ends = all(_of_reinforce(scenario, name) for name in names) and window != "episode"
+        if ends and env.episode_steps and window % env.episode_steps:
+            yield (
+                f"{listed('agent', names)}: {count} updates in {steps:,} steps: reinforce learns from windows in which an "
+                f"episode ends, a window has {window} steps and an episode {env.episode_steps}; use `unroll: episode`"
+            )
+        elif count:
             length = "an episode" if window == "episode" else f"{window} steps"
             yield f"{listed('agent', names)}: {count} updates in {steps:,} steps, one in {length}; {fix}"
         elif window != "episode":
             line = f"learns after {window} steps for the first time, and training.steps is {steps}"
             yield f"{listed('agent', names)}: {line}; {fix}"
+
+
+def _of_reinforce(scenario: Scenario, name: str) -> bool:
+    objective = scenario.agents[name].objective
+    return objective is not None and objective.kind == "reinforce"
 
 
 def _lost_credit(scenario: Scenario, env: Description) -> Iterator[str]:

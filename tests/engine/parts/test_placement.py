@@ -14,6 +14,7 @@ from antiphon import Scenario, Simulation, Template
 from antiphon.commands.check import check_scenario
 from antiphon.engine.parts.placement import lookahead_of
 from tests.contracts.builders import LABEL, OWN, Document, Play, document
+from tests.contracts.games import Game
 from tests.contracts.twins import differences, facts
 from tests.engine.numbers import one_line
 from tests.engine.parts import rings
@@ -57,7 +58,14 @@ WHERE = "'a' is in part 0 and 'b' is in part 1"
 ONCE = "give the channel `link: {delay: 1}`, or place both ends together"
 AT_ONCE: Document = {"link": {"delay": 0}}
 TO_STATE: Document = {"gradient": {"kind": "linear", "context": ["to.state"]}}
+SPEAKS: Document = {"size": 2, "link": {"delay": 1}, "sample": {"kind": "gaussian", "noise": 0.1}}
+SPEAKER = document(
+    {"a": OWN | {"objective": LABEL}, "b": OWN | {"clock": {"unroll": 2}, "objective": "a2c"}},
+    [BACK[0], BACK[1] | SPEAKS],
+    Game(share=0.2),
+)
 REFUSED: list[tuple[Document, str]] = [
+    (SPEAKER, "channels[a->b]: what is sent at the step at which an episode is truncated is read at once"),
     (
         pair({"coupling": "locked"}),
         f"channels[a->b].coupling: locked: both ends learn as one, but {WHERE}; make it decoupled and {ONCE}",

@@ -15,7 +15,9 @@ from torch import nn
 from antiphon import Scenario, ScenarioWarning, Simulation, Template, load
 from antiphon.commands.arguments import scenario_template
 from antiphon.commands.check import check_scenario
+from antiphon.engine.planning.advice import expected_updates
 from antiphon.envs import from_tensors
+from antiphon.envs.registry import describe
 from antiphon.scenarios.advice import is_unused_key
 from tests.engine.numbers import one_line
 from tests.engine.scenes import CLASSIFY, scenario_of
@@ -185,6 +187,33 @@ def test_what_goes_wrong_is_said_once(name: str) -> None:
 def test_where_it_does_not_nothing_is_said(name: str) -> None:
     scenario, words = SILENT[name]
     assert not [line for line in advice(scenario) if re.search(words, line)]
+
+
+@pytest.mark.parametrize(("unroll", "phase"), [(2, 0), (3, 0), (5, 0), (2, 1)])
+@pytest.mark.parametrize("kind", ["reinforce", "a2c"])
+def test_updates_are_of_windows_with_a_loss(kind: str, unroll: int, phase: int) -> None:
+    """Of episodes of four steps, which are truncated: a window of reinforce has to hold the end of one."""
+    agents = {
+        "speaker": {"observes": ["speaker"]},
+        "listener": {"observes": ["listener"], "acts": True, "objective": kind, "clock": {"unroll": unroll}},
+    }
+    agents["listener"]["clock"] |= {"period": 1 + phase, "phase": phase}  # type: ignore[operator]
+    document = {
+        "scenario": "listening",
+        "env": {"id": "antiphon/SpeakerListener-v0", "message": "channel", "limit": 4},
+        "agents": agents,
+        "channels": [{"from": "speaker", "to": "listener", "size": 2, "coupling": "detached"}],
+        "training": {"batch": 2, "steps": 121},
+    }
+    scenario = Scenario.model_validate(document)
+    expected = expected_updates(scenario, describe(scenario.env))["listener"]
+    with Simulation(scenario) as simulation:
+        simulation.run(121)
+        assert simulation.agents["listener"].updates == expected
+    said = [
+        line for line in advice(scenario) if "reinforce learns from windows in which an episode ends" in line
+    ]
+    assert bool(said) is (kind == "reinforce" and unroll * (1 + phase) % 4 > 0)
 
 
 def test_an_objective_that_never_ticks_when_it_counts_is_refused() -> None:
