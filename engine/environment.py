@@ -23,6 +23,7 @@ from antiphon.envs.base import StepResult, TorchVectorEnv
 from antiphon.envs.signal import OUTCOMES
 from antiphon.envs.worlds.base import World
 from antiphon.errors import RunError, ScenarioError
+from antiphon.nets.random import LARGEST_SEED, sampled_seeds
 from antiphon.scenarios.document import Scenario
 
 __all__ = [
@@ -81,7 +82,7 @@ class EnvironmentRunner:
 
     def reset(self, seed: int) -> None:
         """Start again from step 0."""
-        observations, info = self.env.reset(seed=seed)
+        observations, info = self.env.reset(seed=_reset_seed(self.env, seed))
         self.step_signals = self._signals(0, observations, info)
         self.elapsed = 0  # steps of the present episode, where its length is known
         self.episodes: EpisodeStatistics | None = None
@@ -251,6 +252,14 @@ class JointRunner(EnvironmentRunner):
         return self._advanced(result, length)
 
 
+def _reset_seed(env: TorchVectorEnv, seed: int) -> int:
+    """Return the seed of an environment's first reset, in [0, LARGEST_SEED], from the seed of a run or an evaluation."""
+    if env.hashes_seed and 0 <= seed <= LARGEST_SEED:
+        return seed
+    (sampled,) = sampled_seeds(seed, 1, LARGEST_SEED - env.num_envs + 1)  # which may add the row
+    return sampled
+
+
 def _step_each(envs: Sequence[TorchVectorEnv], actions: Sequence[Action | None]) -> list[StepResult]:
     """Step several environments; vector environments of another library get the actions of all before one is awaited."""
     vectors = [env for env in envs if isinstance(env, VectorAdaptor)]
@@ -316,7 +325,7 @@ def steps_for_epochs(scenario: Scenario, seed: int, epochs: float) -> int:
     """Return the steps that so many epochs of a scenario take from the first; errors as of both above."""
     env = make_environment(scenario, torch.device("cpu"), torch.float32, scenario.training.batch)
     with closing(env):
-        env.reset(seed=seed)
+        env.reset(seed=_reset_seed(env, seed))
         return steps_of_epochs(env, epochs)
 
 

@@ -45,8 +45,11 @@ class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):
         requested: Names of the signals that are computed, in the order of `signals`.
         epoch_examples: Examples of an epoch; None: there are no epochs.
         exhausted: Whether its data have ended, so that a run ends with this step.
+        hashes_seed: Whether all that it samples is a hash of the seed, so that seeds side by side share nothing. A run passes
+            its own seed to such an environment, and to any other a seed sampled from it.
     """
 
+    hashes_seed: ClassVar[bool] = False
     epoch_examples: int | None = None
     exhausted: bool = False
 
@@ -182,6 +185,7 @@ class SeededEnv(TorchVectorEnv):
     their digest (`_digest`).
     """
 
+    hashes_seed = True
     _place: ClassVar[tuple[str, ...]] = ("example", "tick")
     """Names of number and tick in a state."""
     _digest: Callable[[], str] | None = None

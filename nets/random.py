@@ -9,12 +9,26 @@ from __future__ import annotations
 import hashlib
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from antiphon.nets.step_numbers import step_number
 
-__all__ = ["generator", "integers", "normal", "normal_many", "seed_for", "uniform", "uniform_many"]
+__all__ = [
+    "LARGEST_SEED",
+    "generator",
+    "integers",
+    "normal",
+    "normal_many",
+    "sampled_seeds",
+    "seed_for",
+    "uniform",
+    "uniform_many",
+]
+
+LARGEST_SEED = 2**31 - 2
+"""The largest seed that every environment takes: numpy's RandomState and the Arcade Learning Environment among them."""
 
 _GAMMA = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit number
 _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
@@ -36,6 +50,24 @@ def seed_for(root: int, *names: str) -> int:
     """
     text = "\x1f".join((str(root), *names)).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
+
+
+def sampled_seeds(root: int, count: int, largest: int = LARGEST_SEED) -> list[int]:
+    """Sample seeds from a root seed, so that roots side by side share none (but by chance): numpy's SeedSequence.
+
+    Args:
+        root: The seed of the run.
+        count: How many; the first ones do not depend on it.
+        largest: Of the seeds.
+
+    Returns:
+        Different numbers in [0, largest].
+    """
+    sequence, seeds, words = np.random.SeedSequence(root % 2**64), list[int](), count
+    while len(seeds) < count:
+        sampled = sequence.generate_state(words, np.uint64) % np.uint64(largest + 1)
+        seeds, words = list(dict.fromkeys(sampled.tolist())), 2 * words
+    return seeds[:count]
 
 
 def generator(root: int, *names: str) -> torch.Generator:

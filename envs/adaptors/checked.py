@@ -42,6 +42,8 @@ class Adaptor(TorchVectorEnv):
         unreadable: See `Description`.
     """
 
+    hashes_seed = True
+
     def __init__(
         self,
         worlds: Sequence[Any],

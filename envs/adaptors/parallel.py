@@ -25,6 +25,7 @@ from antiphon.envs.base import StepResult, Values
 from antiphon.envs.signal import OUTCOMES
 from antiphon.errors import ScenarioError, require
 from antiphon.extensions import imported_by_name
+from antiphon.nets.random import sampled_seeds
 
 __all__ = ["ParallelAdaptor", "open_copies"]
 
@@ -57,8 +58,7 @@ class ParallelAdaptor(Adaptor):
 
     An agent that is dead or not yet present observes zeros and gets the reward 0; its mask `_reward.AGENT` is False. An
     episode ends when no agent is left: truncated if one of the last agents was truncated and did not terminate with it, else
-    terminated. Copy i is seeded
-    with the seed + i, like the sub-environments of Gymnasium.
+    terminated.
 
     Raises:
         ScenarioError: Objects that are not parallel environments, or spaces that are not supported.
@@ -87,12 +87,13 @@ class ParallelAdaptor(Adaptor):
         super().__init__(worlds, name, len(worlds), signals, Actions(native), saved, reasons, **settings)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
-        """Reset all copies: copy i to the seed + i; random actions use the seed itself."""
-        seeds = [None if seed is None else seed + row for row in range(self.num_envs)]
+        """Reset all copies; the seeds of each, and of random actions, are sampled from the seed."""
+        seeds: list[Any] = [None] * self.num_envs
+        if seed is not None:
+            actions, *seeds = sampled_seeds(seed, 1 + self.num_envs)
+            self._native.seed(actions)
         with self._failing("reset"):
             observed = [w.reset(seed=s, options=options)[0] for w, s in zip(self._worlds, seeds, strict=True)]
-        if seed is not None:
-            self._native.seed(seed)
         return self._divide(self._observe(observed))
 
     def step(self, actions: Any = None) -> StepResult:

@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 from torch import Tensor
 
@@ -18,6 +18,7 @@ from antiphon.envs.adaptors.spaces import Actions, Observations, tensor_of
 from antiphon.envs.base import StepResult, Values
 from antiphon.envs.signal import OUTCOMES
 from antiphon.errors import RunError, ScenarioError, require
+from antiphon.nets.random import LARGEST_SEED, sampled_seeds
 
 __all__ = ["VectorAdaptor"]
 
@@ -56,11 +57,17 @@ class VectorAdaptor(Adaptor):
         self._shown: dict[str, Tensor] = {}
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Values:
-        """Reset all sub-environments; the seed is also used for random actions."""
-        with self._failing("reset"):
-            obs, _ = self._env.reset(seed=seed, options=options)
+        """Reset all sub-environments; the seeds of each, and of random actions, are sampled from the seed."""
+        seeds: Any = None
         if seed is not None:
-            self._env.action_space.seed(seed)
+            by_row = isinstance(self._env.unwrapped, SyncVectorEnv | AsyncVectorEnv)
+            largest = LARGEST_SEED if by_row else LARGEST_SEED - self.num_envs + 1  # others may add the row
+            actions, *rows = sampled_seeds(seed, 1 + self.num_envs if by_row else 2, largest)
+            seeds = rows if by_row else rows[0]
+        with self._failing("reset"):
+            obs, _ = self._env.reset(seed=seeds, options=options)
+        if seed is not None:
+            self._env.action_space.seed(actions)
         self._ended = torch.zeros(2, self.num_envs, dtype=torch.bool, device=self.device)
         self._shown = self._observe(obs)
         return dict(self._shown), {}

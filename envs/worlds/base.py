@@ -46,6 +46,7 @@ class World(Pictured):
     `TorchVectorEnv`.
     """
 
+    hashes_seed = True
     randoms: ClassVar[int] = 0
     """Number of uniform random numbers that the start of an episode needs."""
 

@@ -78,7 +78,7 @@ def test_an_agent_that_died_is_masked_until_the_episode_ends() -> None:
     ]
     assert found[-1][0]["low.observation"].abs().max() <= 1  # the next episode has begun
     env = mines(1, mine=2, limit=9, dtype=torch.float64)
-    env.reset(seed=0)
+    assert env.reset(seed=1)[0]["low.observation"].item() == 0
     up = {"low": torch.tensor([2]), "high": torch.tensor([[9.0]], dtype=torch.float64)}  # cut to 2
     ends = [env.step(up)[2:4] for _ in range(2)]
     assert [(bool(a), bool(b)) for a, b in ends][-1] == (True, False), "all have died"
