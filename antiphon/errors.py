@@ -19,6 +19,7 @@ __all__ = [
     "in_one_line",
     "require",
     "suggest",
+    "suggest_registered",
 ]
 
 _LONGEST_LINE = 290
@@ -112,6 +113,14 @@ def suggest(name: str, known: Iterable[str], prefix: str = "", also: Iterable[st
     """
     names, others = (tuple(sorted(str(item) for item in items)) for items in (known, also))
     return _suggestion(str(name)[: _LONGEST_NAME + 1], names, prefix, others)
+
+
+def suggest_registered(name: str, known: Iterable[str], fix: str = "") -> str:
+    """Return a `fix`, or what `suggest` does, and what to do if a module of the user's own registers the unknown name."""
+    ending = fix or suggest(name, known)
+    if ending.startswith("; did"):
+        return ending
+    return f"{ending}; if a module of yours registers it, import that (commands: --scenario MODULE:FUNCTION)"
 
 
 @lru_cache(maxsize=256)  # one mistake may be in thousands of agents

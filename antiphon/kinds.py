@@ -24,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-from antiphon.errors import ScenarioError, suggest
+from antiphon.errors import ScenarioError, suggest, suggest_registered
 from antiphon.extensions import Catalogue, imported, is_built_in, name_of, registered
 from antiphon.moved_keys import moved_key, new_name
 from antiphon.problems import MISSING, DocumentError, Problems, kind_of, show_value, translate
@@ -161,7 +161,7 @@ class KindSpec(Spec):
         """
         known = Catalogue(cls.point)
         if not (callable(kind) or (isinstance(kind, str) and (kind in cls.none or kind in known))):
-            fix = fix_of_word(cls.point, kind) or suggest(str(kind), [*known, *cls.none])
+            fix = suggest_registered(str(kind), [*known, *cls.none], fix_of_word(cls.point, kind))
             message = f"unknown kind {show_value(kind)}{fix}"
             raise DocumentError(("kind",), message)
         if not isinstance(kind, str):

@@ -77,6 +77,7 @@ class BaseSimulation:
         validation: The best values of its evaluations during training.
         evaluated: The newest evaluation; None: there was none in this session.
         stop_reason: Why its run ends early; None: it does not.
+        in_run: Whether a run loop steps it.
         notify: Calls the callbacks of the run with the name of an event and its arguments.
     """
 
@@ -108,6 +109,7 @@ class BaseSimulation:
         self.ahead: Callable[[], bool] = lambda: False
         self.evaluated: Evaluation | None = None
         self.stop_reason: str | None = None
+        self.in_run = False
         self.notify: Callable[..., None] = lambda *_: None
         self._update: Callable[[], object] = lambda: None
         """Brings environment and means up to date where several seeds are stepped together."""

@@ -325,7 +325,7 @@ class Simulation(BaseSimulation):
         if self.recorders and self.validation.due(step + 1):
             write_validation(self, step)
         if self._env.exhausted:
-            self.stop("the examples of the loader have ended")
+            self.stop_reason = self.stop_reason or "the examples of the loader have ended"
         for recording in self.recordings:
             recording.add(self.backend, self.learned, step)
 
@@ -339,7 +339,8 @@ class Simulation(BaseSimulation):
 
         For callbacks of `run`: outside a run it has no effect.
         """
-        self.stop_reason = self.stop_reason or reason
+        if self.in_run:
+            self.stop_reason = self.stop_reason or reason
 
     def set(self, key: str, value: object) -> None:
         """Change a setting from the next step on, in `scenario`, forks and checkpoints too; a checkpoint is written to `logdir`.

@@ -19,7 +19,7 @@ from pydantic import create_model
 
 from antiphon.envs.options import EnvOptions
 from antiphon.envs.signal import Description
-from antiphon.errors import ScenarioError, require, suggest
+from antiphon.errors import ScenarioError, require, suggest_registered
 from antiphon.extensions import imported
 from antiphon.moved_keys import moved_key
 from antiphon.problems import MISSING, DocumentError, Problems
@@ -96,7 +96,9 @@ def options_of(name: str) -> type[EnvOptions]:
     """Return the options of an id: of its class, or the arguments of its factory; ScenarioError for an unknown id."""
     if name not in _environments:
         theirs = f"; did you mean 'gymnasium/{name}'?" if name in gymnasium.registry else ""
-        raise ScenarioError(f"env.id: no environment '{name}'{theirs or suggest(str(name), ids())}")
+        raise ScenarioError(
+            f"env.id: no environment '{name}'{theirs or suggest_registered(str(name), ids())}"
+        )
     factory = _factory(name)
     return factory.Options if hasattr(factory, "Options") else _arguments(factory)
 

@@ -97,7 +97,9 @@ def test_a_document_of_registered_names_is_run_written_as_it_was_read_and_its_ch
             rest.run(steps=3)
             assert_same_state(whole, rest)
     del extensions._registered["objective"]["focal"]
-    with pytest.raises(ScenarioError, match=r"agents.c.objective.kind: unknown kind 'focal'; known: "):
+    with pytest.raises(
+        ScenarioError, match=r"agents.c.objective.kind: unknown kind 'focal'; .* import that \(comm"
+    ):
         Simulation.load(tmp_path / "saved")
 
 

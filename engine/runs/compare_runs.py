@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antiphon.engine.runs.directory import RunDirectory
+from antiphon.files import fitting
 from antiphon.telemetry.csv_files import read_figures
 from antiphon.telemetry.figures import WALL_CLOCK
 
@@ -111,7 +112,8 @@ def compare_runs(first: RunDirectory, second: RunDirectory) -> Comparison:
 
 def _settings(run: RunDirectory) -> dict[str, Any]:
     """Return the scenario of a run as a tree, with what else decides its numbers."""
-    changes = {f"{key} at step {step}": value for step, key, value in run.facts.get("changes", ())}
+    with fitting(run.path / "run.json"):
+        changes = {f"{key} at step {step}": value for step, key, value in run.facts.get("changes", ())}
     facts = {key: run.facts[key] for key in _FACTS if key in run.facts}
     return {**run.values, "run": facts, "changes": changes}
 

@@ -87,14 +87,35 @@ _MEASURED_EVENTS = "events.out.tfevents.*.measured"
 _SERVICES = ("wandb.id", "mlflow.id")
 """The ids of its run at services, which another run does not go on with."""
 _PACKAGES = ("antiphon", "torch", "numpy", "gymnasium", "networkx", "pydantic", "tensorboard", "safetensors")
-_KINDS: Mapping[str, type | tuple[type, ...]] = {
+_KINDS: Mapping[str, Any] = {
     **dict.fromkeys(("scenario", "device", "dtype", "backend", "exit"), str),
     **dict.fromkeys(("seed", "steps", "step", "threads"), int),
     **dict.fromkeys(("files", "checkpoints"), dict),
     "seconds": (int, float),
-    "warnings": list,
+    "warnings": [str],
 }
-"""Kinds of what every run.json has."""
+"""Kinds of what every run.json has: a type, the keys of an object with theirs, or that of all items of a list."""
+_KINDS_IF_THERE: Mapping[str, Any] = {
+    **dict.fromkeys(("variant", "error", "reason", "started", "finished", "matmul_precision"), str),
+    **dict.fromkeys(("values", "versions", "parts", "virtual", "best"), dict),
+    "template": {"source": str, "text": str},
+    "command": [str],
+    "together": [int],
+    "alone_from": int,
+    "stacked": bool,
+    "changes": [list],
+    "weights": [{"step": int}],
+}
+"""Kinds of what a run.json may have, or null."""
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    """Return whether a value of run.json is of a kind (`_KINDS`)."""
+    if isinstance(kind, Mapping):
+        return isinstance(value, Mapping) and all(_is_of(value.get(key), of) for key, of in kind.items())
+    if isinstance(kind, list):
+        return isinstance(value, list) and all(_is_of(item, kind[0]) for item in value)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
 def now() -> str:
@@ -263,7 +284,10 @@ class RunDirectory:
         facts = read_checked(place)
         with fitting(place):
             for key, kind in _KINDS.items():
-                if not isinstance(facts[key], kind) or isinstance(facts[key], bool):
+                if not _is_of(facts[key], kind):
+                    raise TypeError(f"{key} is {facts[key]!r}")
+            for key, kind in _KINDS_IF_THERE.items():
+                if facts.get(key) is not None and not _is_of(facts[key], kind):
                     raise TypeError(f"{key} is {facts[key]!r}")
         return cls(path, facts)
 

@@ -3,17 +3,43 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
 from antiphon.errors import RunError
 from antiphon.files import remove_temporary, writing
 
-__all__ = ["LOCK", "DirectoryLock"]
+__all__ = ["LOCK", "DirectoryLock", "file_lock"]
 
 LOCK = "run.lock"
 """The file's name in a run directory."""
+_PATIENCE = 60.0
+"""Seconds to wait for another process to rewrite a file of results."""
+
+
+@contextmanager
+def file_lock(path: Path) -> Iterator[None]:
+    """Keep other processes from reading and rewriting a file, also in a directory whose run goes on.
+
+    Raises:
+        RunError: Another process has kept it for a minute, or the lock cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=_PATIENCE, thread_local=False)
+    with writing(path):
+        try:
+            lock.acquire()
+        except Timeout:
+            raise RunError(f"{path}: is being written by another process; wait until it has ended") from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # a file that stays is no lock
+            Path(lock.lock_file).unlink()
+        lock.release()
 
 
 class DirectoryLock:

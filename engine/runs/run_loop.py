@@ -185,7 +185,7 @@ class RunLoop:
         try:
             with refusals_named(), stop_signals() as signals:
                 for simulation in self.simulations:
-                    simulation.stop_reason = None
+                    simulation.stop_reason, simulation.in_run = None, True
                     if steps is not None:
                         simulation.until = simulation.now + steps
                 for observer in self._observers:
@@ -252,7 +252,7 @@ class RunLoop:
 
     def _end(self, simulations: Sequence[BaseSimulation], outcome: Outcome) -> None:
         for simulation in [*simulations]:
-            simulation.observed_at, simulation.stopping = 0, lambda: False
+            simulation.observed_at, simulation.stopping, simulation.in_run = 0, lambda: False, False
             self.clock.divide(0)
             for observer in self._observers:
                 observer.end(simulation, outcome)

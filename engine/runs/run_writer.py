@@ -16,6 +16,7 @@ from antiphon.engine.metrics.figures import environment_figures, figures
 from antiphon.engine.metrics.timeline import span, timeline
 from antiphon.engine.planning.advice import advice
 from antiphon.engine.runs.directory import MEASURED, RunDirectory, commit, now, versions
+from antiphon.engine.runs.lock import file_lock
 from antiphon.engine.runs.run_loop import Observer, Outcome, RunLoop, SharedClock
 from antiphon.errors import AntiphonError, DivergenceError, RunError, ScenarioError
 from antiphon.extensions import Catalogue, made, name_of
@@ -431,15 +432,16 @@ def keep_measured(
     """
     path = directory.path / MEASURED
     measured = {kind: {"step": simulation.now, **content} for kind, content in found.items()}
-    write_checked(path, read_cache(path) | measured)
-    try:
-        directory.lock()
-    except RunError:  # the run goes on
-        return False
-    try:
-        with closing(EventFile(directory.path, suffix=BESIDE)) as events:
+    with file_lock(path), ExitStack() as undo:
+        ended = True
+        try:
+            directory.lock()
+            undo.callback(directory.release)
+        except RunError:  # the run goes on
+            ended = False
+        write_checked(path, read_cache(path) | measured)
+        if ended:
+            events = undo.enter_context(closing(EventFile(directory.path, suffix=BESIDE)))
             writer = ChannelsWriter(events, describe_run(simulation.scenario, directory.facts))
             writer.figures(simulation.now, rows)
-    finally:
-        directory.release()
-    return True
+    return ended

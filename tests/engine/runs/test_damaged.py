@@ -138,6 +138,14 @@ WRONG: list[dict[str, Any]] = [
     *({"threads": value} for value in ("1", None, True)),
     *({"dtype": value} for value in (3, "int9")),
     {"warnings": "x"},
+    *({"values": value} for value in ("x", [1])),
+    *({"template": value} for value in (1, {}, {"source": "x", "text": 3})),
+    {"variant": 3},
+    {"parts": [2]},
+    {"virtual": "x"},
+    {"together": [0, "1"]},
+    {"changes": [3]},
+    {"weights": [{"step": None}]},
     {"matmul_precision": 3},
 ]
 

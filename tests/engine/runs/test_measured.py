@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
 import pytest
 
 from antiphon import RunError, Simulation
+from antiphon.engine.runs.directory import RunDirectory
+from antiphon.engine.runs.run_writer import keep_measured
 from antiphon.manifests import read_cache, read_checked, write_checked
 from antiphon.telemetry.channels.reading import read_run
 from tests.commands import Commands
@@ -72,3 +75,25 @@ def test_where_nothing_can_be_written_evaluate_still_tells(
     monkeypatch.setattr("antiphon.terminal.measurements.keep_measured", refuse)
     cli("evaluate", run, ABLATE, "zero")
     assert "not saved with the run: measured.json: cannot be written" in cli.err
+
+
+def test_two_measurements_at_once_are_both_kept(run: Path) -> None:
+    """While the run goes on too; each reads what the other has written."""
+    directory, rounds = RunDirectory.open(run), 5
+    with Simulation.resume(run) as simulation:
+
+        def measure(kind: str) -> None:
+            for number in range(rounds):
+                content = {f"{kind}{number}": {}}
+                assert not keep_measured(
+                    RunDirectory(directory.path, directory.facts), simulation, content, []
+                )
+
+        threads = [Thread(target=measure, args=(kind,)) for kind in ("a", "b", "c")]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    kept = read_cache(run / "measured.json")
+    assert set(kept) == {f"{kind}{number}" for kind in "abc" for number in range(rounds)}
+    assert not [*run.glob(".measured*")]

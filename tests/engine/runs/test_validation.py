@@ -290,6 +290,19 @@ def test_a_run_that_is_stopped_at_its_start_takes_no_step(tmp_path: Path) -> Non
     assert facts(tmp_path / "run")["reason"] == "not today"
 
 
+def test_outside_a_run_stop_has_no_effect(tmp_path: Path) -> None:
+    with Simulation(scene(), logdir=tmp_path / "run") as simulation:
+        simulation.step()
+        simulation.stop("by hand")
+    assert (facts(tmp_path / "run")["exit"], facts(tmp_path / "run")["reason"]) == ("stopped", None)
+    with Simulation.resume(tmp_path / "run") as simulation:
+        simulation.stop("before the run")
+        simulation.run(2)
+        assert simulation.now == 3
+        simulation.stop("after the run")
+    assert (facts(tmp_path / "run")["exit"], facts(tmp_path / "run")["reason"]) == ("done", None)
+
+
 def test_exist_is_checked_without_a_directory_too() -> None:
     with one_line(r"^exist: 'replace'; must be number, overwrite, resume or error$"):
         Simulation(scene(), exist="replace")
