@@ -32,6 +32,7 @@ __all__ = [
     "check_trainable",
     "described",
     "draws",
+    "kept_state",
     "meta_copy",
     "mixed_rows",
     "module_of",
@@ -185,6 +186,45 @@ def draws(module: nn.Module, inputs: int) -> bool:
         return not torch.equal(torch.get_rng_state(), state)
 
 
+def kept_state(module: nn.Module, inputs: int) -> str | None:
+    """Return the attribute by which a call of a module changes the calls after it, None if none does; buffers may change.
+
+    A call is repeated after one with another batch, and a larger batch follows. Where the results differ or a later call fails, the
+    module keeps a state on itself.
+    """
+    probe, random = copy.deepcopy(module), torch.Generator().manual_seed(0)
+    batches = [torch.rand(rows, inputs, generator=random).to(_dtype(module)) for rows in (2, 2, 3)]
+    batches.insert(2, batches[0])
+    parameters, buffers = (
+        {n: t.data for n, t in named} for named in (probe.named_parameters(), probe.named_buffers())
+    )
+    for training in (True, False):
+        results, before = [], _attributes(probe.train(training))
+        for batch in batches:
+            try:
+                with torch.random.fork_rng(devices=[]), torch.no_grad():
+                    torch.manual_seed(0)
+                    results.append(called(probe, parameters, buffers, batch)[0])
+            except Exception:  # noqa: BLE001  (anything a user's module may raise)
+                if not results:  # it fails by itself, which other checks report
+                    return None
+                break
+        if len(results) < len(batches) or not torch.equal(results[0], results[2]):
+            changed = [place for place, value in _attributes(probe).items() if before.get(place) is not value]
+            return f"its attribute '{changed[0]}'" if changed else "a state on itself"
+    return None
+
+
+def _attributes(module: nn.Module) -> dict[str, Any]:
+    """What a module and those within hold beside parameters, buffers and modules, by dotted name."""
+    return {
+        f"{path}.{name}".lstrip("."): value
+        for path, part in module.named_modules()
+        for name, value in vars(part).items()
+        if name not in _BARE
+    }
+
+
 def check_module(module: nn.Module, inputs: int, outputs: int, needs: str, *, random: bool = False) -> None:
     """Check that a module turns [2, inputs] into [2, outputs], without random numbers; copies on the meta device are not checked.
 
@@ -206,12 +246,21 @@ def check_module(module: nn.Module, inputs: int, outputs: int, needs: str, *, ra
     except ScenarioError:
         raise
     except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
+        if not random and getattr(module, "state_size", None):
+            raise ScenarioError(
+                f"{name} has a state (state_size), but a prediction must depend on its input alone; use a module without"
+            ) from None
         raise ScenarioError(
             f"{name} does not take inputs of [batch, {inputs}] ({first_line(error)})"
         ) from None
     if shape != [2, outputs]:
         raise ScenarioError(
             f"{name} turns [2, {inputs}] into {shape}; the graph needs [2, {outputs}] ({needs})"
+        )
+    if not random and (attribute := kept_state(module, inputs)) is not None:
+        raise ScenarioError(
+            f"{name} keeps {attribute} from call to call, but a prediction must depend on its input alone; begin every call "
+            "without it"
         )
     if not random and draws(module, inputs):
         raise ScenarioError(
@@ -450,7 +499,11 @@ def _try(module: nn.Module, xs: Tensor) -> None:
         stacked = _with_gradients(called_stacked, module, parameters, buffers, xs)
     except Exception as error:  # noqa: BLE001  (anything a user's module may raise)
         raise _RefusedError(f"vmap fails: {first_line(error).removeprefix('vmap: ')}") from None
-    if described(module) != before:
+    try:
+        unchanged = described(module) == before
+    except RuntimeError:  # what it keeps is a tensor of vmap's
+        unchanged = False
+    if not unchanged:
         raise _RefusedError("it changes its own attributes when called")
     for i, single in enumerate(alone):
         if not all(_close(stacked[name][i], value) for name, value in single.items()):

@@ -11,7 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antiphon import comms
+from antiphon.engine.simulation import Simulation
 from antiphon.errors import ScenarioError
+from antiphon.scenarios import Scenario
 
 BATCH, SIZE = 8, 4
 KINDS: dict[str, Any] = {
@@ -74,3 +76,97 @@ def test_a_channel_without_a_predictor_needs_no_context(coupling: str) -> None:
     assert torch.equal(channel.receive(), torch.ones(BATCH, SIZE))
     channel.send(torch.ones(BATCH, SIZE), label=torch.zeros(BATCH, dtype=torch.int64))
     assert (list(channel.parameters()), channel.state_dict()) == ([], {})
+
+
+class Carries(nn.Module):
+    """A predictor that begins each call with what the call before has left."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.cell, self.last = nn.GRUCell(inputs, 4), nn.Linear(4, outputs)
+        self.hidden: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.hidden is not None and len(self.hidden) != len(x):
+            self.hidden = None
+        self.hidden = self.cell(x, self.hidden)
+        found: Tensor = self.last(self.hidden)
+        return found
+
+
+class Past(nn.Linear):
+    """One that keeps its state in a list, which is the same list after each call."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        self.past: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.past.append(x.mean(0))
+        return super().forward(x - torch.stack(self.past).mean(0))
+
+
+class Stateful(nn.Linear):
+    """One with a state, as networks of agents may have."""
+
+    state_size = 4
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+
+    def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        return super().forward(x), state
+
+
+class Remembers(nn.Linear):
+    """One that keeps its last result to be looked at, and a running mean as a buffer: neither is a hidden state."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs)
+        self.register_buffer("mean", torch.zeros(()))
+        self.result: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.mean = 0.9 * self.mean + 0.1 * x.mean().detach()
+        self.result = super().forward(x) + self.mean
+        return self.result
+
+
+def scenario_of(kind: Any, key: str) -> Scenario:
+    channel: dict[str, Any] = {"from": "a", "to": "b", "size": SIZE, key: {"kind": kind}}
+    if key == "input":
+        channel |= {"coupling": "unlocked", "input": {"kind": kind, "context": ["image"]}}
+    agents = {
+        "a": {"observes": ["image"]},
+        "b": {"objective": {"kind": "classification", "target": "label"}},
+    }
+    training = {"batch": BATCH, "steps": 20}
+    document = {"scenario": "s", "env": {"id": "antiphon/Digits-v0"}, "agents": agents, "training": training}
+    return Scenario.model_validate({**document, "channels": [channel]})
+
+
+KEPT = {
+    Carries: "Carries keeps its attribute 'hidden' from call to call, but a prediction must depend on its input alone",
+    Past: "Past keeps a state on itself from call to call, but a prediction must depend on its input alone",
+    Stateful: "Stateful has a state .state_size., but a prediction must depend on its input alone",
+}
+
+
+@pytest.mark.parametrize("kind", KEPT)
+def test_a_predictor_that_keeps_a_state_is_refused_at_every_door(kind: type[nn.Module]) -> None:
+    for instance in (False, True):
+        with pytest.raises(ScenarioError, match=f"channel up: gradient.kind: {KEPT[kind]}"):
+            channel_of(kind(SIZE + 3, SIZE) if instance else kind)
+    network: dict[str, Any] = {"kind": "local", "target": "label", "network": kind(SIZE, 3)}
+    with pytest.raises(ScenarioError, match=r"channel up: gradient\.network: "):
+        channel_of(network)
+    for key in ("gradient", "input"):
+        with pytest.raises(ScenarioError, match=rf"channels\[a->b\].{key}.kind: {KEPT[kind]}"):
+            Simulation(scenario_of(kind, key))
+
+
+@pytest.mark.parametrize("key", ["gradient", "input"])
+def test_a_predictor_that_only_keeps_what_it_does_not_use_runs(key: str) -> None:
+    with Simulation(scenario_of(Remembers, key)) as simulation:
+        simulation.run(steps=3, progress=False)
+    step(channel_of(Remembers), 0)
