@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from antiphon.engine.features.divergence import DivergenceCheck
-from antiphon.engine.heart.agent import AGE
+from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.forward import ForwardPass
 from antiphon.engine.heart.learn import ObjectiveEvaluator
 from antiphon.engine.heart.message import LearningGroup
@@ -73,6 +73,13 @@ def install(engine: Engine, base: System, *, native: bool = False) -> None:
         from antiphon.engine.policies.local_policy import return_actions
 
         engine.backward_pass.answered.append(partial(return_actions, system))
+    if any(
+        sum(agent.learner.optimiser.clip is not None for agent in _owners(base, group)) > 1
+        for group in base.groups
+    ):
+        from antiphon.engine.features.group_clip import GroupClip
+
+        engine.group_clip = GroupClip(system, base)
     if system.tied:
         from antiphon.engine.features.ties import TiedGradients
 
@@ -85,6 +92,10 @@ def install(engine: Engine, base: System, *, native: bool = False) -> None:
         engine.before_move.append(engine.evaluator.policies.update_statistics)
     if system.device.type == "cuda":
         check_later(engine)
+
+
+def _owners(base: System, group: LearningGroup) -> list[Agent]:
+    return [base.agents[name] for name in group.owners]
 
 
 def depths_of(system: System) -> dict[LearningGroup, int]:

@@ -19,17 +19,38 @@ from antiphon.extensions import optimiser
 from antiphon.nets.memory import zero_pages
 from antiphon.nets.per_member import PerMember, nonzero, to_rows
 
-__all__ = ["Members", "Optimiser", "Skip", "clipped", "padded_zeros"]
+__all__ = [
+    "Members",
+    "Optimiser",
+    "Skip",
+    "clipped",
+    "clipped_each",
+    "norm_of",
+    "norms_of_each",
+    "padded_zeros",
+]
+
+_LITTLE = 1e-6
+"""What torch.nn.utils.clip_grad_norm_ adds to a norm before it divides by it."""
 
 
-def clipped(gradients: Sequence[Tensor], largest: float) -> Sequence[Tensor]:
-    """Clip gradients to a joint norm of `largest`, without synchronising host and device.
+def norm_of(gradients: Sequence[Tensor]) -> Tensor:
+    """Return the joint norm of gradients, []."""
+    return torch.stack(torch._foreach_norm(list(gradients))).norm()
 
-    Like torch.nn.utils.clip_grad_norm_, but without adding 1e-6 to the norm: a larger norm becomes exactly
-    `largest`, and other gradients stay bit-identical.
+
+def clipped(
+    gradients: Sequence[Tensor], largest: float | Tensor, norm: Tensor | None = None
+) -> Sequence[Tensor]:
+    """Clip gradients as torch.nn.utils.clip_grad_norm_ does, without synchronising host and device.
+
+    Args:
+        gradients: They stay bit-identical where their norm is smaller.
+        largest: The largest joint norm.
+        norm: That of all gradients that are clipped together, []; None: of these.
     """
-    norm = torch.stack(torch._foreach_norm(list(gradients))).norm()
-    return torch._foreach_mul(list(gradients), (largest / norm).clamp(max=1.0))
+    norm = norm_of(gradients) if norm is None else norm
+    return torch._foreach_mul(list(gradients), (largest / (norm + _LITTLE)).clamp(max=1.0))
 
 
 def _laid_out(parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> list[Tensor]:
@@ -209,8 +230,10 @@ class Optimiser:
         weight_decay: As given; of a stack one for each member, where they differ. So is `clip`.
         size: N; None: the parameters are not stacked.
         skip: Whether steps are skipped; None: all are taken.
+        clips: Whether it clips what it is given; False: that has been clipped, with the gradients of others.
     """
 
+    clips = True
     EPSILON = 1e-8
 
     def __init__(
@@ -383,7 +406,7 @@ class Optimiser:
         if self.size is not None:
             return self._calls(gradients, rate, members)
         assert not isinstance(self.weight_decay, Tensor)
-        if self.clip is not None:
+        if self.clip is not None and self.clips:
             assert not isinstance(self.clip, Tensor)
             gradients = clipped(gradients, self.clip)
         counts, own = self.state.get("steps", []), list(self.parameters)
@@ -482,8 +505,8 @@ class Optimiser:
 
     def _call_all(self, gradients: Sequence[Tensor]) -> Call:
         """Call for all members with equal counts: the kernel's tensors are the stacks."""
-        if self.clip is not None:
-            gradients = _clipped_each(gradients, self.clip)
+        if self.clip is not None and self.clips:
+            gradients = clipped_each(gradients, self.clip)
         steps = self._count_all()
         parameters, moments = self._lines()
         own = _laid_out(self.parameters, gradients)
@@ -494,8 +517,8 @@ class Optimiser:
 
     def _step_each(self, gradients: Sequence[Tensor], rate: float | Tensor) -> None:
         """Take the step of all members, each with its own numbers: the kernel's step from zero at rate 1, times the rates."""
-        if self.clip is not None:
-            gradients = _clipped_each(gradients, self.clip)
+        if self.clip is not None and self.clips:
+            gradients = clipped_each(gradients, self.clip)
         own, steps, rows = [p.data for p in self.parameters], self._count_all(), list(gradients)
         if self._moved is None:
             self._moved = [torch.zeros_like(p) for p in own]
@@ -567,9 +590,9 @@ class Optimiser:
         few = 4 * len(stepping) < len(self.parameters[0])  # one by one is slower by about that
         each = gradients if few else [g.unbind(0) for g in gradients]
         rows = [[views[n] for n in stepping] for views in each]
-        if self.clip is not None:
+        if self.clip is not None and self.clips:
             clip = self.clip[list(stepping)] if isinstance(self.clip, Tensor) else self.clip
-            rows = [list(g.unbind(0)) for g in _clipped_each([torch.stack(row) for row in rows], clip)]
+            rows = [list(g.unbind(0)) for g in clipped_each([torch.stack(row) for row in rows], clip)]
         return [
             row
             if row[0].stride() == p.stride()[1:]
@@ -593,14 +616,16 @@ def _listed(number: float | Tensor, count: int) -> list[float]:
     return number.tolist() if isinstance(number, Tensor) and number.dim() else [float(number)] * count
 
 
-def _clipped_each(gradients: Sequence[Tensor], largest: PerMember) -> list[Tensor]:
-    """Return gradients [N, …] of which each member's, taken together, have a norm of at most `largest`.
-
-    As for one optimiser: larger norms become `largest`, other gradients are unchanged to the bit.
-    """
+def norms_of_each(gradients: Sequence[Tensor]) -> Tensor:
+    """Return the joint norm of each member's gradients, [N], of gradients [N, …]."""
     norms = [
         torch.linalg.vector_norm(g, dim=tuple(range(1, g.ndim))) if g.ndim > 1 else g.abs() for g in gradients
     ]
-    norm = torch.stack(norms).norm(dim=0)
-    factor = (to_rows(largest, norm) / norm).clamp(max=1.0)
+    return torch.stack(norms).norm(dim=0)
+
+
+def clipped_each(gradients: Sequence[Tensor], largest: PerMember, norm: Tensor | None = None) -> list[Tensor]:
+    """Return gradients [N, …] of which each member's are clipped to a joint norm, as by `clipped`; `norm`: [N] there."""
+    norm = norms_of_each(gradients) if norm is None else norm
+    factor = (to_rows(largest, norm) / (norm + _LITTLE)).clamp(max=1.0)
     return [g * factor.view(-1, *[1] * (g.ndim - 1)) for g in gradients]

@@ -26,6 +26,7 @@ class TorchOptimiser:
     Attributes:
         members: The members of a stack, which step one after the other; their parameters are views of the stack's.
         skip: See `Optimiser`.
+        clips: See `Optimiser`.
 
     Args:
         parameters: The tensors that it changes in place; without any it does nothing.
@@ -37,6 +38,8 @@ class TorchOptimiser:
     Raises:
         ScenarioError: The optimiser cannot be made; the line begins with the key.
     """
+
+    clips = True
 
     def __init__(
         self,
@@ -143,7 +146,7 @@ class TorchOptimiser:
 
     def _step(self, gradients: Sequence[Tensor], rate: float | Tensor) -> None:
         assert self.torch is not None
-        if self.clip is not None:
+        if self.clip is not None and self.clips:
             gradients = clipped(gradients, self.clip)
         for group, share in zip(self.torch.param_groups, self._shares, strict=True):
             group["lr"] = rate * share

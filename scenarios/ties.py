@@ -75,8 +75,11 @@ def _differences(scene: Relations, agents: Mapping[str, str]) -> Iterator[Docume
                 )
                 yield DocumentError(("agents", member, "objective", "epochs"), message)
         clip = (spec.optimiser or scene.scenario.training.optimiser).clip
-        if clip is not None:
-            message = f"{tie}, and a clip of {clip:g} applies to each agent's gradients separately; leave out the clip"
+        if clip is not None and len({scene.learning[one] for one in names}) > 1:
+            message = (
+                f"{tie}, and a clip of {clip:g} applies to each agent's gradients separately, unless locked channels join the "
+                "agents; leave out the clip"
+            )
             yield DocumentError(("agents", name, "optimiser"), message)
     first, *others = names
     for name in others:

@@ -60,7 +60,8 @@ class OptimiserSpec(KindSpec, sections=("optimiser", "predictor")):
         kind: `sgd`, `adam` or `adamw`; the name of a class of `torch.optim` such as `RMSprop`; a registered name, or
             from Python a class or factory of the parameters and `lr`.
         lr: The learning rate.
-        clip: Maximum global norm of its gradients; larger ones are clipped. None: no limit.
+        clip: Maximum joint norm of the gradients of agents that learn together (joined by locked channels), as torch's
+            `clip_grad_norm_`; larger ones are clipped. None: no limit.
         schedule: Schedule of `lr` over the training; None: constant.
     """
 
@@ -175,7 +176,7 @@ class TrainingSpec(Spec):
         """Return these settings with the defaults of policies for the fields that are not set.
 
         Args:
-            tied: Whether single parameters of agents are tied: a clip would apply to the gradients of each agent separately.
+            tied: Whether single parameters of agents are tied: without locked channels, a clip would be of each agent.
         """
         keys = {"lr": 0.003, "clip": None if tied else 0.5, "schedule": {"kind": "linear", "scale": 0.0}}
         defaults = {"steps": 4000, "optimiser": OptimiserSpec.model_validate(keys)}

@@ -26,6 +26,7 @@ from antiphon.nets.trained_parameters import step_all
 
 if TYPE_CHECKING:
     from antiphon.engine.features.divergence import DivergenceCheck
+    from antiphon.engine.features.group_clip import GroupClip
     from antiphon.engine.features.late_windows import LateWindows
     from antiphon.engine.features.reach import Reach
     from antiphon.engine.features.sweep import SweepOrder
@@ -61,6 +62,8 @@ class Engine:
         """Hook on updates of stacks: the members that learn, and that a signal reaches, and no others, take a step."""
         self.depths: dict[LearningGroup, int] = {}
         """Hook on the order of a step's windows: the turn in which a group's is differentiated, 0 unless given."""
+        self.group_clip: GroupClip | None = None
+        """Hook on the gradients of agents that learn together, before they move."""
         self.before_move: list[Callable[[Sequence[Update]], None]] = []
         """Hooks on all updates of a step, before any parameter moves."""
         self.after_move: list[Callable[[Sequence[Update], int], None]] = []
@@ -190,6 +193,7 @@ class Engine:
         """Move the parameters of agents."""
         steps: list[tuple[Learner, Sequence[Tensor | None], Members]] = []
         for update in updates:
+            moving: dict[str, tuple[Sequence[Tensor | None], Members]] = {}
             for name, gradients in update.gradients.items():
                 agent = self.system.agents[name]
                 if not agent.learner.trainable or all(g is None for g in gradients):
@@ -197,5 +201,9 @@ class Engine:
                 members = members_and(update.stepping_members.get(name), agent.enabled)
                 update.stepping_members[name] = members
                 if members is None or bool(members.any()):
-                    steps.append((agent.learner, gradients, members if agent.stacked else None))
+                    moving[name] = gradients, members
+            short = {} if self.group_clip is None else self.group_clip.clip(update.group, moving)
+            for name, (gradients, members) in moving.items():
+                agent = self.system.agents[name]
+                steps.append((agent.learner, short.get(name, gradients), members if agent.stacked else None))
         step_all(steps, step)

@@ -106,8 +106,7 @@ class ReferenceEngine(State):
         for update in updates:
             update_returns(self, update)
         for update in updates:
-            for name, own in update.gradients.items():
-                self.optimizers[self.agents[name].learner].step(own, step)
+            self.move(update.gradients, step)
         for name, learned in gradients.items():
             self.optimizers[self.channels[name].gradient.model].step(learned.gradients, step)
         for name, trained in inputs.items():

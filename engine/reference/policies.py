@@ -182,5 +182,4 @@ def further_passes(state: State, update: Update, step: int) -> None:
             gradients = state.gradients(update, [torch.stack(losses).sum() / len(rows)], step)
             if gradients is None:
                 return
-            for name, own in gradients.items():
-                state.optimizers[state.agents[name].learner].step(own, step)
+            state.move(gradients, step)

@@ -5,7 +5,7 @@ All that changes while a scenario runs is kept in the system's own agents, chann
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -36,16 +36,19 @@ class Optimizer:
             self.torch = plain_optimiser(self.built, float(owner.rate.base))
         self.shares = rate_shares(self.torch, float(owner.rate.base))
 
-    def step(self, gradients: Sequence[Tensor | None], now: int) -> None:
-        """Clip and follow gradients, one per parameter in order, if any; a parameter that nothing reaches has zero."""
+    def step(self, gradients: Sequence[Tensor | None], now: int, norm: Tensor | None = None) -> None:
+        """Clip and follow gradients, one per parameter in order, if any; a parameter that nothing reaches has zero.
+
+        `norm`: that of all gradients that are clipped together (rule 7a); None: of these.
+        """
         if self.torch is None or all(g is None for g in gradients):  # frozen, or not reached
             return
         self.owner.updates += 1
         pairs = zip(self.parameters, gradients, strict=True)
         found = [torch.zeros_like(p) if g is None else g for p, g in pairs]
         if self.built.clip is not None:
-            norm = torch.stack([g.norm() for g in found]).norm()
-            found = [g * (self.built.clip / norm).clamp(max=1.0) for g in found]
+            norm = torch.stack([g.norm() for g in found]).norm() if norm is None else norm
+            found = [g * (self.built.clip / (norm + 1e-6)).clamp(max=1.0) for g in found]  # as torch does
         for group, share in zip(self.torch.param_groups, self.shares, strict=True):
             group["lr"] = self.owner.rate(now) * share
         saved = {} if isinstance(self.built, TorchOptimiser) else self.built.state
@@ -112,6 +115,25 @@ class State:
             mine, found = found[: len(own)], found[len(own) :]
             gradients_by[name] = [None if g is None else g / group.owners[name] for g in mine]
         return gradients_by
+
+    def move(self, gradients: Mapping[str, Sequence[Tensor | None]], step: int) -> None:
+        """Let the agents of a learning group follow their gradients, those that clip by their joint norm (rule 7a)."""
+        own = {name: self.optimizers[self.agents[name].learner] for name in gradients}
+        keys = {name: list(agent.learner.parameters) for name, agent in self.agents.items()}
+        moved = [
+            [(name, keys[name].index(key)) for name, key in tie if name in gradients]
+            for tie in self.system.tied
+        ]
+        again = {place for tie in moved for place in tie[1:]}  # one weight counts once
+        lengths = [
+            gradient.norm()
+            for name, each in gradients.items()
+            for place, gradient in enumerate(each)
+            if own[name].built.clip is not None and gradient is not None and (name, place) not in again
+        ]
+        norm = torch.stack(lengths).norm() if lengths else None
+        for name, each in gradients.items():
+            own[name].step(each, step, norm)
 
     def sum_tied(self, updates: Sequence[Update]) -> None:
         """Let tied parameters follow the sum of what reaches any of them; their agents step together (rule 27c)."""

@@ -217,6 +217,18 @@ MIXED: dict[str, Document] = {
         on_divergence={"kind": "quarantine", "max": 2.5},
         env=ENDS,
     ),
+    "clip of groups": levels(
+        low=[{"learn": 0.5}, {}, {"optimiser": {"kind": "sgd", "lr": 0.2, "clip": 0.02}}],
+        channel=[LOCKED, LOCKED, TOLD],
+        optimiser={"kind": "sgd", "lr": 0.1, "clip": 0.1},
+    ),
+    "clip of groups that are alike": levels(
+        channel=LOCKED, optimiser={"kind": "sgd", "lr": 0.1, "momentum": 0.5, "clip": 0.1}, env=ENDS
+    ),
+    "clip of a group with tied weights": tied(
+        levels(channel=LOCKED, wide=True, optimiser={"kind": "sgd", "lr": 0.1, "clip": 0.1}),
+        ["a0.0.weight", "a1.0.weight", "a2.0.weight"],
+    ),
     "tied, weight decay and momentum": ring(
         4,
         agent=[{"share": "g"}, {"share": "h"}],
@@ -390,6 +402,10 @@ ACTING |= {
         {"late": {**OWN, "objective": LABEL, "clock": {"unroll": 4}}},
         {"from": "sa0", "to": "late", "size": 3, "coupling": "delayed"},
     ),
+    "ppo, clip of groups": {
+        **pairs({"kind": "ppo", "epochs": 2, "minibatches": 2}, 3, coupling="locked"),
+        "training": {"batch": 12, "optimiser": {"kind": "sgd", "lr": 0.05, "clip": 0.1}},
+    },
     "sampled messages": pairs(
         {"kind": "a2c"}, sender={"objective": {"kind": "a2c"}}, sample={"kind": "gaussian", "noise": 0.4}
     ),

@@ -1,0 +1,137 @@
+"""Clipping of learning groups: agents that learn as one network are clipped to the joint norm of their gradients (semantics 7a)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from antiphon.engine.heart.agent import Agent
+from antiphon.engine.heart.message import LearningGroup
+from antiphon.engine.heart.rows import Members
+from antiphon.engine.heart.system import System
+from antiphon.nets.optimisers import clipped, clipped_each, norm_of, norms_of_each
+
+__all__ = ["GroupClip", "clipped_groups"]
+
+Gradients = Sequence[Tensor | None]
+Moving = Mapping[str, tuple[Gradients, Members]]
+"""By agent or stack, the gradients and the members that take a step."""
+
+
+def clipped_groups(base: System) -> list[list[str]]:
+    """Return the owners of each learning group of which more than one has a `clip`; `base`: single agents."""
+    found = ([name for name in group.owners if _clips(base.agents[name])] for group in base.groups)
+    return [names for names in found if len(names) > 1]
+
+
+def _clips(agent: Agent) -> bool:
+    return agent.learner.optimiser.clip is not None and bool(agent.learner.trainable)
+
+
+class GroupClip:
+    """Clips the gradients of a system's learning groups; the optimisers of their members do not clip again.
+
+    Args:
+        system: Its agents, single or stacked.
+        base: The single agents that its stacks are made of.
+    """
+
+    def __init__(self, system: System, base: System) -> None:
+        self.system = system
+        groups = clipped_groups(base)
+        number = {name: i for i, names in enumerate(groups) for name in names}
+        self._numbers = {
+            stack.name: [number.get(name, -1) for name in stack.names]
+            for stack in system.agents.values()
+            if any(name in number for name in stack.names)
+        }
+        """By stack, the clipped group of each member; -1: it learns alone."""
+        for name in self._numbers:
+            optimiser = system.agents[name].learner.optimiser
+            for each in (optimiser, *getattr(optimiser, "members", ())):
+                each.clips = False
+        self._ties = [
+            [(name, list(system.agents[name].learner.parameters).index(key)) for name, key in tie]
+            for tie in system.tied
+            if tie[0][0] in system.agents
+        ]
+        self._places: dict[LearningGroup, _Places] = {}
+
+    def clip(self, group: LearningGroup, moving: Moving) -> dict[str, Gradients]:
+        """Return the clipped gradients of the agents of a group that take a step."""
+        if group not in self._places:
+            names = [name for name in group.owners if name in self._numbers]
+            self._places[group] = _Places(self.system, {name: self._numbers[name] for name in names})
+        places = self._places[group]
+        if not places.numbers:
+            return {}
+        moved = [[place for place in tie if place[0] in moving] for tie in self._ties]
+        again = {place for tie in moved for place in tie[1:]}  # one weight counts once
+        own = [self._norms(name, *moving.get(name, ((), None)), again) for name in places.numbers]
+        found: dict[str, Gradients] = {}
+        for name, norm in zip(places.numbers, places.joint(own), strict=True):
+            if name not in moving:
+                continue
+            agent, gradients = self.system.agents[name], moving[name][0]
+            limit = agent.learner.optimiser.clip
+            assert limit is not None
+            present = [g for g in gradients if g is not None]
+            short = iter(
+                clipped_each(present, limit, norm) if agent.stacked else clipped(present, limit, norm[0])
+            )
+            found[name] = [None if g is None else next(short) for g in gradients]
+        return found
+
+    def _norms(
+        self, name: str, gradients: Gradients, members: Members, again: set[tuple[str, int]]
+    ) -> Tensor:
+        """[N]: the norm of the gradients of each member that takes a step, of the others 0; without some places."""
+        agent = self.system.agents[name]
+        present = [g for i, g in enumerate(gradients) if g is not None and (name, i) not in again]
+        if not present:
+            return torch.zeros(len(agent.members), dtype=self.system.dtype, device=self.system.device)
+        if not agent.stacked:
+            return norm_of(present).view(1)
+        norms = norms_of_each(present)
+        return norms if members is None else norms.masked_fill(~members.to(norms.device), 0)
+
+
+class _Places:
+    """The members of the stacks of one group, and which of them are clipped together.
+
+    Args:
+        system: The stacks.
+        numbers: By stack, the clipped group of each member; -1: it learns alone.
+    """
+
+    def __init__(self, system: System, numbers: Mapping[str, Sequence[int]]) -> None:
+        self.numbers, self._device = numbers, system.device
+        self._flat = [number for each in numbers.values() for number in each]
+
+    @cached_property
+    def _table(self) -> tuple[list[Tensor], Tensor]:
+        """The places of the groups' first members, of their second, …; and of each place its group, or behind them its own."""
+        groups = {number: [i for i, own in enumerate(self._flat) if own == number] for number in self._flat}
+        groups.pop(-1, None)
+        nothing, rows = len(self._flat), {number: row for row, number in enumerate(groups)}
+        longest = max(map(len, groups.values()))
+        columns = [
+            torch.tensor(
+                [own[i] if i < len(own) else nothing for own in groups.values()], device=self._device
+            )
+            for i in range(longest)
+        ]
+        back = [rows.get(number, len(groups) + i) for i, number in enumerate(self._flat)]
+        return columns, torch.tensor(back, device=self._device)
+
+    def joint(self, norms: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return for each stack's norms, [N], those of the groups that its members are in; they add up in one order."""
+        own, (columns, back) = torch.cat([*norms]), self._table
+        squares = torch.cat([own.square(), own.new_zeros(1)])
+        total = squares[columns[0]]
+        for column in columns[1:]:
+            total = total + squares[column]
+        return torch.cat([total.sqrt(), own])[back].split([len(each) for each in norms])
