@@ -13,6 +13,7 @@ from antiphon.engine.populations.run import PopulationRun
 from antiphon.engine.runs.library import template_named
 from antiphon.engine.runs.observers import RunProgress
 from antiphon.engine.runs.python_template import Buildable
+from antiphon.engine.runs.signals import deliver
 from antiphon.errors import DivergenceError
 from antiphon.scenarios import Template
 from antiphon.scenarios.population import PopulationSpec, find_population
@@ -27,7 +28,7 @@ class Members:
     Attributes:
         result: The object that `antiphon run --json` prints.
         directory: The population's folder, with population.json, lineage.csv and a run directory for each member.
-        best: The run directory of the best member.
+        best: The run directory of the best member; None where a signal stopped all.
         lineage: A dict for each row of lineage.csv: `step`, `member`, `parent`, `score`, `error`, `values`.
     """
 
@@ -35,7 +36,7 @@ class Members:
         self, result: Mapping[str, Any], directory: Path, lineage: Sequence[Mapping[str, Any]]
     ) -> None:
         self.result, self.directory, self.lineage = result, directory, lineage
-        self.best = Path(result["best"]["run_dir"])
+        self.best = None if result["best"] is None else Path(result["best"]["run_dir"])
 
     def __str__(self) -> str:
         return printed(lambda out: print_members(self.result, out))
@@ -84,7 +85,7 @@ def population(
         ScenarioError: Something that is not accepted; nothing has been written.
         RunError: `logdir` holds something else, or cannot be written.
         DivergenceError: All members have diverged.
-        KeyboardInterrupt: Ctrl-C; the members have checkpoints.
+        KeyboardInterrupt: Ctrl-C or SIGTERM, without a handler of your own; the members have checkpoints.
     """
     given = {"members": members, "select": select, "set": values, "steps": steps, "seed": seed, "vary": vary}
     keys = {key: value for key, value in given.items() if value is not None}
@@ -102,7 +103,7 @@ def population(
     result = run.train(*bar)
     same = f"the same call with logdir='{directory}' and exist='resume' continues"
     if result["exit_code"] > 128:
-        raise KeyboardInterrupt(f"stopped; {same}")
-    if result["best"] is None:
+        deliver(result["exit_code"] - 128, same)
+    elif result["best"] is None:
         raise DivergenceError(f"{directory}: all members have diverged; lower the range of the learning rate")
     return Members(result, directory, [vars(entry) for entry in run.lineage])

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from antiphon.commands.arguments import new_directory, scenario_template
 from antiphon.commands.study import cores, find_study_or_scenario, print_tables
 from antiphon.engine.runs.python_template import Buildable
+from antiphon.engine.runs.signals import deliver
 from antiphon.engine.studies.figure import draw_figure
 from antiphon.engine.studies.plan import StudyOptions
 from antiphon.engine.studies.study import Study
@@ -96,7 +97,7 @@ def study(
     Raises:
         ScenarioError: A scenario, variant or value that is not accepted; nothing has been run.
         RunError: `logdir` has a run with other values or data (nothing has been run), or a run failed.
-        KeyboardInterrupt: Ctrl-C; the runs have checkpoints.
+        KeyboardInterrupt: Ctrl-C or SIGTERM, without a handler of your own; the runs have checkpoints.
     """
     for name, count in (("seeds", seeds), ("steps", steps), ("jobs", jobs)):
         if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
@@ -126,9 +127,10 @@ def study(
     result = wanted.go(jobs or cores(), remark if sys.stderr.isatty() else lambda line: None)
     same = f"the same call with logdir='{wanted.directory}' continues"
     if result["exit_code"] > 128:
-        raise KeyboardInterrupt(f"stopped; {same}")
-    for name, error in result["failed"].items():
-        raise RunError(f"{name}: {error}; {same}")
+        deliver(result["exit_code"] - 128, same)
+    else:
+        for name, error in result["failed"].items():
+            raise RunError(f"{name}: {error}; {same}")
     return Table(result, wanted.directory)
 
 

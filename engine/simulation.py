@@ -39,6 +39,7 @@ from antiphon.engine.runs.directory import RunDirectory, check_exist, check_free
 from antiphon.engine.runs.observers import Callbacks, RunProgress
 from antiphon.engine.runs.run_loop import Observer, RunLoop, check_limit
 from antiphon.engine.runs.run_writer import RunWriter, open_writer
+from antiphon.engine.runs.signals import Interrupted, deliver
 from antiphon.engine.state.checkpoint import read_simulation
 from antiphon.engine.state.compatibility import check_same_scenario, with_saved_delays
 from antiphon.engine.state.described_scenario import described_scenario
@@ -415,7 +416,11 @@ class Simulation(BaseSimulation):
         progress: bool = True,
         callbacks: Iterable[object] = (),
     ) -> History:
-        """Train, and return the metrics. Ctrl-C ends the run after the present step, a second Ctrl-C at once.
+        """Train, and return the metrics.
+
+        Ctrl-C and SIGTERM end the run after the present step, with a checkpoint; an evaluation that has not ended seconds
+        later is given up. Then your own handler of the signal is called; without one, KeyboardInterrupt is raised. A second
+        signal raises it at once.
 
         `logdir` receives the same files as a run from the command line: ten checkpoints (the newest two are kept), a result
         at the end, and after an exception its reason in run.json. Before the first step, the warnings of `antiphon check`
@@ -443,6 +448,7 @@ class Simulation(BaseSimulation):
             DivergenceError: A loss or gradient was not finite; what was learned before is kept, also in `logdir`.
             ScenarioError: A limit or callback is invalid, the environment's episodes never end, or it has no epochs.
             RunError: The simulation has been closed.
+            KeyboardInterrupt: See above.
         """
         if self.now == 0:
             for line in advice_on_a_run(self.scenario, saved=self._writer is not None):
@@ -456,33 +462,16 @@ class Simulation(BaseSimulation):
         if self._writer is not None:
             observers.append(self._writer)
         history = history_of_run(self)
-        self._keeps_messages = calls.each_step or bool(self.recordings)
-
-        def notify(event: str, *about: object) -> None:
-            if calls.call(event, self, *about) and self._coordinator is not None:
-                self._coordinator.changed()
-
-        self.notify = notify
-        try:
-            with nullcontext() if progress else hidden():
-                (outcome,) = RunLoop([self], observers).run(steps, episodes=episodes, seconds=seconds)
-        except ScenarioError as error:  # refused before it started
-            if self._writer is not None:
-                self._writer.close(error)
-            raise
-        finally:
-            self.notify = lambda *_: None
-            self._keeps_messages = True
-            if self._coordinator is not None:
-                self._coordinator.release(self)
-            if self._captured is not None:
-                self._captured.release(self)
-        calls.call("on_end", self)
-        if outcome.error is not None:
-            raise DivergenceError(outcome.error)
+        with nullcontext() if progress else hidden():
+            number, error = _train(self, calls, observers, steps=steps, episodes=episodes, seconds=seconds)
+        if error is not None:
+            raise DivergenceError(error)
         for recorder in self.recorders:
             if isinstance(recorder, LiveGraph):
                 recorder.redraw()  # while a simulation runs they are drawn now and then only
+        if number:
+            place = "run()" if self.logdir is None else f"Simulation.resume('{self.logdir}')"
+            deliver(number, f"{place} continues after step {self.now:,}")
         return history.between(start, self.now)
 
     def close(self) -> None:
@@ -606,6 +595,36 @@ class Simulation(BaseSimulation):
     ) -> Values:
         """Return what the learning signal of channels is worth, in forks (semantics 36): see `probes.value.value`."""
         return value(self, channels=channels, horizon=horizon, repeats=repeats, ahead=ahead)
+
+
+def _train(
+    simulation: Simulation, calls: Callbacks, observers: Sequence[Observer], **limits: Any
+) -> tuple[int, str | None]:
+    """Run the loop, and return the signal that ended it (0: none did) and why it diverged, in one line."""
+    simulation._keeps_messages = calls.each_step or bool(simulation.recordings)
+
+    def notify(event: str, *about: object) -> None:
+        if calls.call(event, simulation, *about) and simulation._coordinator is not None:
+            simulation._coordinator.changed()
+
+    simulation.notify = notify
+    try:
+        (outcome,) = RunLoop([simulation], observers).run(**limits)
+    except Interrupted as interrupted:
+        return interrupted.number, None
+    except ScenarioError as error:  # refused before it started
+        if simulation._writer is not None:
+            simulation._writer.close(error)
+        raise
+    finally:
+        simulation.notify = lambda *_: None
+        simulation._keeps_messages = True
+        if simulation._coordinator is not None:
+            simulation._coordinator.release(self)
+        if simulation._captured is not None:
+            simulation._captured.release(self)
+    calls.call("on_end", simulation)
+    return outcome.signal, outcome.error
 
 
 def _figures_of_channels(simulation: Simulation) -> dict[str, dict[str, float]]:

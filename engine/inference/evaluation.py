@@ -29,6 +29,7 @@ from antiphon.engine.inference.rollout import (
 )
 from antiphon.engine.metrics.episodes import REWARD
 from antiphon.engine.metrics.progress import Progress
+from antiphon.engine.runs.signals import check_interrupted
 from antiphon.envs.base import TorchVectorEnv, check_split
 from antiphon.errors import RunError, ScenarioError
 from antiphon.nets.random import seed_for
@@ -230,6 +231,7 @@ def _score_stream(system: System, env: TorchVectorEnv, split: str, links: Links,
         rows = max(1, min(_ROWS, _MEMORY // (system.dtype.itemsize * (2 * sent + given))))
     with Progress("evaluating", -(-env.example_count(split) // rows) * steps_needed(system)) as bar:
         for number, batch in enumerate(examples(env, split, rows=rows)):
+            check_interrupted()
             own = rollout_seed(seed, split, number)
             rollout = ExampleRollout(system, batch, links, seed=own, ends=goals, on_step=bar.advance)
             count += rollout.rows
@@ -263,7 +265,12 @@ def _score_environment(
         steps = other.evaluation_steps  # which may depend on the seed
         assert steps is not None
         with Progress("evaluating", steps) as bar:
-            scores = rollout.run(steps, bar.advance)
+
+            def on_step() -> None:
+                check_interrupted()
+                bar.advance()
+
+            scores = rollout.run(steps, on_step)
     agents: dict[str, dict[str, float]] = {}
     goals = system.goals()
     for name, score in scores.items():
@@ -319,6 +326,8 @@ def _play(
             before = found.finished
             rollout.step()
             steps += 1
+            check_interrupted()
+            bar.advance(0, lambda: f"environments, at most {LONGEST:,} steps an episode")
             new = (found.finished > before) & (counted < episodes)
             if bool(new.any()):
                 since = steps

@@ -16,6 +16,7 @@ from antiphon.engine.metrics.report import MeanAccumulator
 from antiphon.engine.replicas import Replica, ReplicatedEngine
 from antiphon.engine.runs.directory import check_exist, check_free, is_free, numbered
 from antiphon.engine.runs.run_loop import RunLoop
+from antiphon.engine.runs.signals import deliver
 from antiphon.engine.simulation import Simulation, history_of_run, steps_to_take
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.engine.state.hyperparameters import differences_of
@@ -169,7 +170,7 @@ class Population:
     def run(self, steps: int | None = None, *, epochs: float | None = None) -> None:
         """Run for `steps` or `epochs` (see `Simulation.run`); with neither, until `training.steps` have been done.
 
-        Members are evaluated, and end early, as `training.evaluate` says. DivergenceError where all replicas have diverged; if some have, `simulation.diverged` is the message of each.
+        Members are evaluated, and end early, as `training.evaluate` says. DivergenceError where all replicas have diverged; if some have, `simulation.diverged` is the message of each. For Ctrl-C and SIGTERM see `Simulation.run`.
         """
         first = self.simulations[0]
         steps = steps_to_take(first, steps, epochs)
@@ -184,6 +185,8 @@ class Population:
         outcomes = RunLoop(self.simulations, writers, self.step).run(steps)
         if all(outcome.error is not None for outcome in outcomes):
             raise DivergenceError(str(outcomes[0].error))
+        if number := max(outcome.signal for outcome in outcomes):
+            deliver(number, f"run() continues after step {first.now:,}")
 
     def exploit(self, member: int, parent: int) -> None:
         """Copy what another member has learned: parameters, running statistics, optimiser state and predictors.

@@ -46,6 +46,7 @@ from antiphon.engine.probes.truth import (
     look_ahead,
     predicted_channels,
 )
+from antiphon.engine.runs.signals import check_interrupted
 from antiphon.engine.state.checkpoint import copy_tree
 from antiphon.errors import DivergenceError, ScenarioError, suggest
 from antiphon.nets.schedules import OwnSchedule, Rate
@@ -253,6 +254,7 @@ class _Forks:
         try:
             for step in range(horizon):
                 fork._advance()
+                check_interrupted()
                 if step < horizon // 2:
                     continue
                 for update in fork.learned.updates:

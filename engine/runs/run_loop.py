@@ -3,48 +3,20 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from antiphon.engine.runs.signals import Interrupted, stop_signals
 from antiphon.errors import DivergenceError, ResourceError, ScenarioError
 from antiphon.nets.memory import refusals_named
 
 if TYPE_CHECKING:
     from antiphon.engine.base_simulation import BaseSimulation, StepInfo
 
-__all__ = ["Observer", "Outcome", "RunLoop", "SharedClock", "check_limit", "stop_signals"]
-
-
-@contextmanager
-def stop_signals(then: Callable[[], None] | None = None) -> Iterator[list[int]]:
-    """Note SIGINT and SIGTERM in the list yielded; a second signal raises KeyboardInterrupt.
-
-    Outside of the main thread, where Python delivers no signals, the list stays empty. `then` is called on the first one.
-    """
-    stopped: list[int] = []
-
-    def stop(number: int, _: FrameType | None) -> None:
-        if stopped:
-            raise KeyboardInterrupt
-        stopped.append(number)
-        if then is not None:
-            then()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped
-        return
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+__all__ = ["Observer", "Outcome", "RunLoop", "SharedClock", "check_limit"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +34,13 @@ class Outcome:
     """The object of result.json, where there is a run directory."""
     reason: str | None = None
     """Why it was done before its last step: `BaseSimulation.stop`; None: it was not."""
+    scored: bool = True
+    """Whether its result has scores; not where a signal came in the evaluation."""
+
+    @property
+    def signal(self) -> int:
+        """The signal that stopped it; 0: none did."""
+        return self.exit_code - 128 if self.exit_code > 128 else 0
 
 
 class Observer:
@@ -106,6 +85,10 @@ def _outcome_of(error: BaseException, signals: Sequence[int]) -> Outcome:
         return Outcome("failed", 1, line)
     if not signals:  # a user's own way to stop
         return Outcome("interrupted", 1, line)
+    if isinstance(error, Interrupted):
+        return Outcome(
+            "interrupted", 128 + signals[0], f"{line}; it is made again from the latest checkpoint"
+        )
     return Outcome(
         "interrupted", 128 + signals[0], "stopped at once by a second signal, without a checkpoint"
     )
@@ -218,7 +201,10 @@ class RunLoop:
                 self._end_diverged()
                 stopped = signals and not reached()
                 outcome = Outcome("stopped", 128 + signals[0]) if stopped else Outcome("done")
-                self._end(self.running, outcome)
+                try:
+                    self._end(self.running, outcome)
+                except Interrupted:  # all that was learned is in the checkpoint
+                    self._end(self.running, Outcome("stopped", 128 + signals[0], scored=False))
         except BaseException as error:
             self._end(self.running, _outcome_of(error, signals))
             raise

@@ -70,9 +70,14 @@ class LatestFigures(Recorder):
 
 
 def result_of(
-    simulation: BaseSimulation, latest: LatestFigures, facts: Mapping[str, Any], run_dir: str
+    simulation: BaseSimulation,
+    latest: LatestFigures,
+    facts: Mapping[str, Any],
+    run_dir: str,
+    *,
+    scored: bool = True,
 ) -> dict[str, Any]:
-    """Evaluate the composed system on the test split and return the run's result.
+    """Evaluate the composed system on the test split, unless it is not to be `scored`, and return the run's result.
 
     Returns:
         Plain data; what is not finite is None. `accuracy` (in [0, 1]), `error`, `bits` and `return` are means over the
@@ -86,7 +91,7 @@ def result_of(
     readouts = list(scenario.readouts)
     scores, problem = None, {}
     try:
-        if policies(simulation._system) or "test" in simulation.world.env.splits:
+        if scored and (policies(simulation._system) or "test" in simulation.world.env.splits):
             scores = simulation.evaluate("test")
     except (RunError, ScenarioError) as error:
         if not policies(simulation._system):
@@ -300,7 +305,8 @@ class RunWriter(Observer):
         directory.checkpoint(simulation)
         last = max(simulation.now - 1, 0)  # a run that was stopped has no row of its own in the table
         self._latest.figures(last, figures(simulation, last))
-        result = result_of(simulation, self._latest, directory.facts | ended, str(directory.path))
+        about = directory.facts | ended, str(directory.path)
+        result = result_of(simulation, self._latest, *about, scored=outcome.scored)
         for recorder in simulation.recorders:
             if outcome.status == "done":
                 recorder.end(result)

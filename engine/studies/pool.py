@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import TypeVar
 
 from antiphon.engine.runs.request import Request
-from antiphon.engine.runs.run_loop import stop_signals
+from antiphon.engine.runs.signals import stop_signals
 from antiphon.engine.studies.plan import PlannedRuns
 from antiphon.engine.studies.scoring import Finished, add_scores
 from antiphon.errors import AntiphonError, EngineError

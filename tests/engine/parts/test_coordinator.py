@@ -228,7 +228,8 @@ def test_a_signal_ends_a_run_where_all_parts_are(at: int, number: int, bell: Any
     """Also just after a step that the whole has taken, and the parts have not."""
     bell(at, lambda: os.kill(os.getpid(), number))
     with Simulation(BELLED, logdir=tmp_path / "a", checkpoint_every=4, parts=2) as simulation:
-        simulation.run(23)
+        with pytest.raises(KeyboardInterrupt, match=f"stopped by {signal.Signals(number).name}; "):
+            simulation.run(23)
         assert at < simulation.now == said(tmp_path / "a")["step"] < 23
         assert said(tmp_path / "a")["exit"] == "stopped"
         assert_whole(simulation)

@@ -176,8 +176,8 @@ def test_a_run_of_python_objects_goes_on_to_the_same_bits(whole: tuple[Path, Pat
 def test_the_command_line_goes_on_with_a_python_run_given_its_objects(
     whole: tuple[Path, Path], run: Path, cli: Commands
 ) -> None:
-    stop = signalled()
-    with Simulation(own(), seed=1, logdir=run, checkpoint_every=10) as simulation:
+    stop, begun = signalled(), partial(Simulation, own(), seed=1, logdir=run, checkpoint_every=10)
+    with pytest.raises(KeyboardInterrupt, match=r"stopped by SIGINT; .* 13"), begun() as simulation:
         simulation.run(callbacks=[lambda one: stop(one) if one.now == 13 else None])
     assert (ended(run), facts(run)["steps"]) == (("stopped", 13, None), 40)
     assert "scenario holds Python objects" in cli.refused("resume", run)
@@ -320,7 +320,7 @@ def test_an_exception_is_noted_with_its_step_and_the_run_goes_on(
 def test_an_exception_between_steps_or_in_the_result_is_a_failure_and_a_close_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("by nought")
 
     Simulation(own(), logdir=tmp_path / "closed").close()
