@@ -620,9 +620,9 @@ def _train(
         simulation.notify = lambda *_: None
         simulation._keeps_messages = True
         if simulation._coordinator is not None:
-            simulation._coordinator.release(self)
+            simulation._coordinator.release(simulation)
         if simulation._captured is not None:
-            simulation._captured.release(self)
+            simulation._captured.release(simulation)
     calls.call("on_end", simulation)
     return outcome.signal, outcome.error
 
