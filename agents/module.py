@@ -77,6 +77,7 @@ class ModuleNetwork(Network):
         seed: Seed of the global random state under which a factory samples its initial parameters.
         options: More keyword arguments of the factory.
         own_loss: Whether the module also returns a loss per sample: the last component of the objective's head.
+        data: Returns the observations of two samples, [2, features], for a module that fails for zeros; or None.
 
     Raises:
         ScenarioError: The factory does not take `inputs` and `outputs`, or the module does not turn [2, inputs] into
@@ -94,6 +95,7 @@ class ModuleNetwork(Network):
         options: Mapping[str, Any] = MappingProxyType({}),
         *,
         own_loss: bool = False,
+        data: Callable[[], Tensor | None] | None = None,
     ) -> None:
         super().__init__((features_of(input_shape),), heads)
         inputs, outputs = self.input_shape[0], sum(head.features for head in heads)
@@ -107,20 +109,31 @@ class ModuleNetwork(Network):
             if self.state_size or own_loss:
                 module = SideBySide(module, inputs, state=self.state_size > 0, loss=column)
             inputs, outputs = inputs + self.state_size, outputs + self.state_size
-            check_module(module, inputs, outputs, needs, random=True)
+            check_module(module, inputs, outputs, needs, random=True, data=data)
         except ScenarioError as error:
             raise ScenarioError(f"network: {error}") from None
         self.function, self.module = ModuleFunction(module, inputs), module
+        self._wrapped = isinstance(module, SideBySide)
+
+    def _named(self, tensors: Tensors) -> Tensors:
+        """Those of the module by the names that they have here: `module.` before the names that the user's module has."""
+        return tensors if self._wrapped else with_prefix(_MODULE, tensors)
+
+    def _own(self, tensors: Tensors) -> Tensors:
+        """Those of the module by its own names."""
+        if not self._wrapped:
+            return sub(tensors, _MODULE)
+        return {name: value for name, value in tensors.items() if name.startswith(f"{_MODULE}.")}
 
     def parameters(self, generator: torch.Generator) -> Tensors:
         # Not copied: the module's own are never read again, as every call puts the given ones in their place.
-        initial = {f"{_MODULE}.{name}": p.data for name, p in self.module.named_parameters()}
+        initial = self._named({name: p.data for name, p in self.module.named_parameters()})
         for head in self.heads.values():
             initial |= initial_norm(head.norm, head.features, f"{head.name}.norm.")
         return initial
 
     def buffers(self) -> Tensors:
-        buffers = {f"{_MODULE}.{name}": b.clone() for name, b in self.module.named_buffers()}
+        buffers = self._named({name: b.clone() for name, b in self.module.named_buffers()})
         for head in self.heads.values():
             buffers |= norm_buffers(head.norm, head.features, f"{head.name}.norm.")
         return buffers
@@ -133,7 +146,7 @@ class ModuleNetwork(Network):
         assert state is None or self.state_size
         if self.state_size:
             x = torch.cat([x, x.new_zeros(*x.shape[:-1], self.state_size) if state is None else state], -1)
-        own_parameters, own_buffers = sub(parameters, _MODULE), sub(buffers, _MODULE)
+        own_parameters, own_buffers = self._own(parameters), self._own(buffers)
         if x.dim() == 3:
             y, updated = self.function(own_parameters, own_buffers, x, training=training)
         else:
@@ -145,7 +158,7 @@ class ModuleNetwork(Network):
                     torch.default_generator.manual_seed(seed)
                 how = {"training": training, "keeps_input": self._keeps_input}
                 y, updated = self.function(own_parameters, own_buffers, x.flatten(1), **how)
-        after = with_prefix(_MODULE, updated)
+        after = self._named(updated)
         ports: Tensors = {}
         if self.state_size:
             y, ports[STATE] = y[..., : -self.state_size], y[..., -self.state_size :]
@@ -168,14 +181,15 @@ class ModuleNetwork(Network):
         return (self.state_size,) if port == STATE and self.state_size else self.heads[port].size
 
     def emit(self, root: nn.Module, name: str, parameters: Tensors, buffers: Tensors) -> Emitter:
-        root.add_module(name, nn.Module())
-        place = root.get_submodule(name)
         module = copy.deepcopy(self.module).to(next(iter(parameters.values()), torch.zeros(())))
-        module.load_state_dict(sub(parameters, _MODULE), strict=False)
-        own_buffers = sub(buffers, _MODULE)
+        module.load_state_dict(self._own(parameters), strict=False)
+        own_buffers = self._own(buffers)
         for key, buffer in module.named_buffers():  # a state_dict leaves out those that are not saved
             buffer.copy_(own_buffers[key])
-        place.add_module(_MODULE, module)
+        place = module if self._wrapped else nn.Module()
+        if not self._wrapped:
+            place.add_module(_MODULE, module)
+        root.add_module(name, place)
         for head in self.heads.values():
             place.add_module(f"head_{head.name}", head_module(head, parameters, buffers))
 
@@ -184,7 +198,7 @@ class ModuleNetwork(Network):
             if self.state_size:
                 before = x.new_zeros((x.size(0), self.state_size)) if state is None else state
                 flat = torch.cat([flat, before], 1)  # type: ignore[list-item]  # of the graph
-            y = call_module(f"{name}.{_MODULE}", flat)
+            y = call_module(name if self._wrapped else f"{name}.{_MODULE}", flat)
             ports = {STATE: y[:, -self.state_size :]} if self.state_size else {}
             start = 0
             for head in self.heads.values():

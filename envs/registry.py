@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,17 @@ if TYPE_CHECKING:
 
     from antiphon.envs.base import TorchVectorEnv
 
-__all__ = ["copied", "describe", "ids", "make", "obstacle_to_copies", "options_of", "register", "with_paths"]
+__all__ = [
+    "copied",
+    "describe",
+    "first_signals",
+    "ids",
+    "make",
+    "obstacle_to_copies",
+    "options_of",
+    "register",
+    "with_paths",
+]
 
 _FILES = {
     "antiphon/Tensors-v0": "antiphon.envs.tensors:Tensors",
@@ -140,6 +150,24 @@ def describe(spec: Any) -> Description:
         return make(spec, batch=spec.num_envs).description
     with closing(make(spec, batch=1)) as env:
         return env.description
+
+
+def first_signals(spec: Any, names: Iterable[str], batch: int) -> dict[str, torch.Tensor] | None:
+    """Return signals of an environment's first step, [batch, …] each; None: it is one object, which cannot be made again.
+
+    Args:
+        spec: See `make`.
+        names: Of the signals; those that are known only after a step are left out.
+        batch: Number of environments.
+    """
+    if isinstance(spec, VectorEnv):
+        return None
+    with closing(make(spec, batch=batch)) as env:
+        wanted = [name for name in names if name in env.signals]
+        env.request(wanted)
+        observations, info = env.reset(seed=0)
+        found = {**info, **observations}
+        return {name: found[name] for name in wanted if name in found}
 
 
 def copied(spec: Any, reason: str) -> Any:

@@ -14,6 +14,7 @@ import types
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import torch
@@ -169,10 +170,13 @@ def output_size(module: nn.Module, inputs: int, what: str) -> int:
     return shape[1]
 
 
-def _output_shape(module: nn.Module, inputs: int) -> list[int] | str:
-    """Shape of what a module makes of [2, inputs]; the name of its type where it is no tensor."""
+def _output_shape(module: nn.Module, inputs: int, data: Tensor | None = None) -> list[int] | str:
+    """Shape of what a module makes of [2, inputs], zeros but for data; the name of its type where it is no tensor."""
+    rows = torch.zeros(2, inputs, dtype=_dtype(module))
+    if data is not None:
+        rows[:, : data.shape[1]] = data
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        found = copy.deepcopy(module).eval()(torch.zeros(2, inputs, dtype=_dtype(module)))
+        found = copy.deepcopy(module).eval()(rows)
     return list(found.shape) if isinstance(found, Tensor) else type(found).__name__
 
 
@@ -225,8 +229,18 @@ def _attributes(module: nn.Module) -> dict[str, Any]:
     }
 
 
-def check_module(module: nn.Module, inputs: int, outputs: int, needs: str, *, random: bool = False) -> None:
+def check_module(
+    module: nn.Module,
+    inputs: int,
+    outputs: int,
+    needs: str,
+    *,
+    random: bool = False,
+    data: Callable[[], Tensor | None] | None = None,
+) -> None:
     """Check that a module turns [2, inputs] into [2, outputs], without random numbers; copies on the meta device are not checked.
+
+    It is called with zeros, or if it fails for these, as it may for lengths of sequences, with data.
 
     Args:
         module: The module.
@@ -234,6 +248,7 @@ def check_module(module: nn.Module, inputs: int, outputs: int, needs: str, *, ra
         outputs: Output features.
         needs: What the outputs are, for the error.
         random: Whether it may use random numbers in training.
+        data: Returns inputs [2, inputs], or None; None: there are none.
 
     Raises:
         ScenarioError: The module does not, in one line.
@@ -242,7 +257,17 @@ def check_module(module: nn.Module, inputs: int, outputs: int, needs: str, *, ra
         return
     name = type(getattr(module, "module", module)).__name__  # of what is wrapped
     try:
-        shape = _output_shape(module, inputs)
+        try:
+            shape = _output_shape(module, inputs)
+        except ScenarioError:
+            raise
+        except Exception:
+            rows = None
+            with suppress(Exception):  # of a user's environment, which a run reports
+                rows = None if data is None else data()
+            if rows is None:
+                raise
+            shape = _output_shape(module, inputs, rows)
     except ScenarioError:
         raise
     except Exception as error:  # noqa: BLE001  (anything a user's module may raise)

@@ -36,7 +36,8 @@ _LITTLE = 1e-6
 
 def norm_of(gradients: Sequence[Tensor]) -> Tensor:
     """Return the joint norm of gradients, []."""
-    return torch.stack(torch._foreach_norm(list(gradients))).norm()
+    found: Tensor = torch.stack(torch._foreach_norm(list(gradients))).norm()
+    return found
 
 
 def clipped(
@@ -621,7 +622,8 @@ def norms_of_each(gradients: Sequence[Tensor]) -> Tensor:
     norms = [
         torch.linalg.vector_norm(g, dim=tuple(range(1, g.ndim))) if g.ndim > 1 else g.abs() for g in gradients
     ]
-    return torch.stack(norms).norm(dim=0)
+    found: Tensor = torch.stack(norms).norm(dim=0)
+    return found
 
 
 def clipped_each(gradients: Sequence[Tensor], largest: PerMember, norm: Tensor | None = None) -> list[Tensor]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -28,7 +29,7 @@ from antiphon.engine.build.policies import policy_goal
 from antiphon.engine.build.shapes import Shapes, candidates_of, default_norm, resolve
 from antiphon.engine.build.tied_values import tie_parameters
 from antiphon.engine.features.divergence import Divergence
-from antiphon.engine.heart.agent import Agent, Goal, Inputs
+from antiphon.engine.heart.agent import AGE, Agent, Goal, Inputs
 from antiphon.engine.heart.channel import Channel
 from antiphon.engine.heart.clock import Clock, Schedule
 from antiphon.engine.heart.message import LearningGroup
@@ -36,6 +37,7 @@ from antiphon.engine.heart.rows import Replicas
 from antiphon.engine.heart.system import System
 from antiphon.engine.metrics.progress import Progress
 from antiphon.engine.state.weights import read_learners
+from antiphon.envs.registry import first_signals
 from antiphon.envs.signal import Description
 from antiphon.errors import RunError, ScenarioError, suggest
 from antiphon.nets.random import generator, seed_for
@@ -317,7 +319,8 @@ class _Builder:
         if network is None:
             options = spec.network.options if isinstance(spec.network, NetworkSpec) else {}
             seed = seed_for(self.seed, "agent", owner, "module")
-            return ModuleNetwork(spec.source, inputs, heads, seed, options, own_loss=spec.own_loss)
+            data = partial(self._data, owner, spec)
+            return ModuleNetwork(spec.source, inputs, heads, seed, options, own_loss=spec.own_loss, data=data)
         options = network.options | {"norm": network.get("norm") or default_norm(spec, self.env)}
         if network.kind == "pointer":
             return Pointer(features_of(inputs), candidates_of(spec, self.env), heads=heads, **options)
@@ -326,6 +329,22 @@ class _Builder:
         encoder = options.pop("hidden")
         made: type[Recurrent] = network.source
         return made(inputs, heads=heads, kind=network.kind, encoder=encoder, **options)
+
+    def _data(self, name: str, spec: AgentSpec) -> torch.Tensor | None:
+        """What an agent observes at the environment's first step, [2, features]; None: not known."""
+        found = first_signals(self.scenario.env, spec.observes, batch=2)
+        if found is None:
+            return None
+        columns = [torch.zeros(2, 0)]
+        for observed in spec.observes:
+            classes = None if observed == AGE else self.env.signals[observed].classes
+            value = found.get(
+                observed, torch.zeros(2, len(self.scenario.inputs_of(name)))
+            )  # no message is old
+            if classes is not None and spec.categories != "index":
+                value = torch.nn.functional.one_hot(value, classes).movedim(-1, 1)
+            columns.append(value.reshape(2, -1).float())
+        return torch.cat(columns, 1)
 
     def _check_tied(self, name: str, learner: Learner) -> None:
         first, inputs = learner.network, self.shapes.inputs[name]

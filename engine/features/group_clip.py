@@ -134,4 +134,4 @@ class _Places:
         total = squares[columns[0]]
         for column in columns[1:]:
             total = total + squares[column]
-        return torch.cat([total.sqrt(), own])[back].split([len(each) for each in norms])
+        return torch.split(torch.cat([total.sqrt(), own])[back], [len(each) for each in norms])

@@ -149,9 +149,9 @@ def cut_names(
     modules = list(model)
     for position in at:
         if sum(module is modules[position] for module in modules) > 1:
-            first = next(i for i, module in enumerate(modules) if module is modules[position])
+            earliest = next(i for i, module in enumerate(modules) if module is modules[position])
             raise ScenarioError(
-                f"at={list(at)}: position {position} is one module with another position (the first is {first}), and a "
+                f"at={list(at)}: position {position} is one module with another position (the first is {earliest}), and a "
                 "position is of one call; cut at other positions, or give each its own module (copy.deepcopy)"
             )
     return [list(model._modules)[position] for position in at]

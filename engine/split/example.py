@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from antiphon.engine.split.graph import copied, own_copies
+from antiphon.envs.registry import first_signals
 from antiphon.envs.signal import Description, Signal
 from antiphon.errors import ScenarioError, first_line, suggest
 from antiphon.nets.modules import check_trainable
@@ -60,8 +62,16 @@ def arguments(model: nn.Module) -> dict[str, bool]:
     return {one.name: one.default is one.empty for one in found if one.kind not in several}
 
 
-def inputs_for(model: nn.Module, env: Description, inputs: Mapping[str, str] | None) -> Inputs:
+def inputs_for(model: nn.Module, source: Any, env: Description, inputs: Mapping[str, str] | None) -> Inputs:
     """Return a model's arguments as signals of an environment.
+
+    Their values are random, or where the model does not take these, as of lengths that may be zero, those of a first step.
+
+    Args:
+        model: The model.
+        source: The environment, as in a scenario.
+        env: Its description.
+        inputs: See `split`.
 
     Raises:
         ScenarioError: A name leads nowhere, or the model does not take the signals.
@@ -69,15 +79,19 @@ def inputs_for(model: nn.Module, env: Description, inputs: Mapping[str, str] | N
     signals = _signals(model, env, inputs)
     whole = frozenset(name for name, signal in signals.items() if env.signals[signal].classes is not None)
     problem = ""
-    for indices in dict.fromkeys((whole, frozenset[str]())):  # as they are, then one-hot
-        example = {
-            name: _value(env.signals[signal], index=name in indices, seed=i)
-            for i, (name, signal) in enumerate(signals.items())
-        }
-        found = _problem(model, example)
-        if found is None:
-            return Inputs(signals, example, indices)
-        problem = problem or found
+    for data in (_random, partial(_first, source)):
+        values = data({signal: env.signals[signal] for signal in signals.values()})
+        for indices in (
+            dict.fromkeys((whole, frozenset[str]())) if values else ()
+        ):  # as they are, then one-hot
+            example = {
+                name: _entering(values[signal], env.signals[signal], index=name in indices)
+                for name, signal in signals.items()
+            }
+            found = _problem(model, example)
+            if found is None:
+                return Inputs(signals, example, indices)
+            problem = problem or found
     raise ScenarioError(problem)
 
 
@@ -128,16 +142,31 @@ def _signals(model: nn.Module, env: Description, inputs: Mapping[str, str] | Non
     return {name: inputs[name] for name in names if name in inputs}
 
 
-def _value(signal: Signal, *, index: bool, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    if signal.classes is not None:
-        values = torch.randint(signal.classes, (_BATCH, *signal.shape), generator=generator)
-        if index:
-            return values
-        return nn.functional.one_hot(values, signal.classes).movedim(-1, 1).float()
-    values = torch.rand((_BATCH, *signal.shape), generator=generator)
-    low, high = max(signal.low, -1.0), min(signal.high, 1.0)
-    return low + (high - low) * values
+def _random(signals: Mapping[str, Signal]) -> dict[str, Tensor]:
+    """Random values of signals, [3, …] each."""
+    values = {}
+    for seed, (name, signal) in enumerate(signals.items()):
+        generator = torch.Generator().manual_seed(seed)
+        if signal.classes is not None:
+            values[name] = torch.randint(signal.classes, (_BATCH, *signal.shape), generator=generator)
+            continue
+        value = torch.rand((_BATCH, *signal.shape), generator=generator)
+        low, high = max(signal.low, -1.0), min(signal.high, 1.0)
+        values[name] = low + (high - low) * value
+    return values
+
+
+def _first(source: Any, signals: Mapping[str, Signal]) -> dict[str, Tensor]:
+    """The values of an environment's first step, [3, …] each; none if it cannot be made for that, or some are known later."""
+    values = first_signals(source, signals, batch=_BATCH) or {}
+    return values if values.keys() == signals.keys() else {}
+
+
+def _entering(value: Tensor, signal: Signal, *, index: bool) -> Tensor:
+    """A signal's values as they enter a model."""
+    if signal.classes is None or index:
+        return value
+    return nn.functional.one_hot(value, signal.classes).movedim(-1, 1).float()
 
 
 def _problem(model: nn.Module, example: Mapping[str, Any]) -> str | None:

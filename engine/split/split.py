@@ -100,7 +100,7 @@ def split(
         model = copied(check_model(model))  # the parts and what `join` begins with share its parameters
         description = registry.describe(env)
         heads = _heads(objective, objectives, output, class_axis, description)
-        given = inputs_for(model, description, inputs)
+        given = inputs_for(model, env, description, inputs)
         cut_before = partial(_cut, model, given, heads, objectives, gradient)
         cost = partial(_flop_of_heads, cut_before, given, coupling, gradient)
         cut, credit = cut_before(cut_names(model, at, given.example, cost))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import antiphon
+from antiphon import Scenario, Simulation
 from antiphon.agents.module import ModuleNetwork
 from antiphon.agents.network import OBJECTIVE, Head
 from antiphon.errors import ScenarioError
@@ -125,3 +128,51 @@ def test_parameters_that_require_no_gradient_stay_fixed() -> None:
         changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
         assert {name.rpartition("module.")[2] for name in changed} == {"2.weight", "2.bias"}
     assert all(p.requires_grad == (name[0] == "2") for name, p in given.named_parameters())
+
+
+class Plain(nn.Module):
+    """A network of one layer and running statistics."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.out, self.norm = nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.norm(self.out(x))
+
+
+class WithLoss(Plain):
+    """The same with a loss of its own."""
+
+    def forward(self, x: Tensor) -> Any:
+        return super().forward(x), x.sum(1)
+
+
+class WithState(Plain):
+    """The same with a state."""
+
+    state_size = 2
+
+    def forward(self, x: Tensor, state: Tensor) -> Any:  # type: ignore[override]
+        return super().forward(x), state + 1
+
+
+@pytest.mark.parametrize("net", [Plain, WithLoss, WithState])
+def test_one_prefix_is_stripped_to_load_the_parameters_of_any_module(
+    net: type[Plain], tmp_path: Path
+) -> None:
+    x = torch.randn(20, 3)
+    goals: list[dict[str, Any]] = [{"kind": "regression", "target": "y"}]
+    goals += [{"kind": "own_loss", "scale": 0.1}] if net is WithLoss else []
+    env = antiphon.envs.from_tensors(x=x, y=x, training_only=["y"])
+    agents = {"a": {"observes": ["x"], "network": net, "objective": goals}}
+    with Simulation(Scenario(scenario="m", env=env, agents=agents)) as run:
+        run.run(steps=2, progress=False)
+        weights = load_file(run.export(tmp_path / "m.safetensors"))
+        composed = run.compose().state_dict()
+        state = run.agents["a"].parameters
+    found = Plain(3, 3)
+    found.load_state_dict({name.removeprefix("a.module."): value for name, value in weights.items()})
+    for name, value in found.named_parameters():
+        assert torch.equal(value, state[f"module.{name}"])
+        assert torch.equal(value, composed[f"agent_a.module.{name}"])

@@ -57,7 +57,7 @@ class Divergence(nn.Module):
 
 def call(p: Numbers, outputs: int, *inputs: Tensor) -> Any:
     """What a penalised agent's module returns with these parameters."""
-    own = {name.removeprefix("module.module."): value for name, value in p.items()}
+    own = {name.removeprefix("module."): value for name, value in p.items()}
     module = Penalised(own["into.weight"].shape[1], outputs).double()
     return functional_call(module, own, inputs)
 
