@@ -28,7 +28,7 @@ Values = tuple[dict[str, Tensor], dict[str, Any]]
 StepResult = tuple[dict[str, Tensor], Tensor, Tensor, Tensor, dict[str, Any]]
 """Observations, reward, terminated, truncated (the last three `[batch]`) and info."""
 
-_FLOATS = {torch.float16: np.float16, torch.float32: np.float32, torch.float64: np.float64}
+_FLOATS = {torch.float32: np.float32, torch.float64: np.float64}
 
 
 class TorchVectorEnv(VectorEnv[dict[str, Tensor], Any, Tensor], ABC):

@@ -199,21 +199,26 @@ def kept_state(module: nn.Module, inputs: int) -> str | None:
     probe, random = copy.deepcopy(module), torch.Generator().manual_seed(0)
     batches = [torch.rand(rows, inputs, generator=random).to(_dtype(module)) for rows in (2, 2, 3)]
     batches.insert(2, batches[0])
-    parameters, buffers = (
-        {n: t.data for n, t in named} for named in (probe.named_parameters(), probe.named_buffers())
-    )
+
+    def result(one: nn.Module, batch: Tensor) -> Tensor | None:
+        """The output for a batch; None where it fails."""
+        numbers = (
+            {name: t.data for name, t in named} for named in (one.named_parameters(), one.named_buffers())
+        )
+        try:
+            with torch.random.fork_rng(devices=[]), torch.no_grad():
+                torch.manual_seed(0)
+                return called(one, *numbers, batch)[0]
+        except Exception:  # noqa: BLE001  (anything a user's module may raise)
+            return None
+
     for training in (True, False):
-        results, before = [], _attributes(probe.train(training))
-        for batch in batches:
-            try:
-                with torch.random.fork_rng(devices=[]), torch.no_grad():
-                    torch.manual_seed(0)
-                    results.append(called(probe, parameters, buffers, batch)[0])
-            except Exception:  # noqa: BLE001  (anything a user's module may raise)
-                if not results:  # it fails by itself, which other checks report
-                    return None
-                break
-        if len(results) < len(batches) or not torch.equal(results[0], results[2]):
+        before = _attributes(probe.train(training))
+        first, _, again, larger = (result(probe, batch) for batch in batches)
+        if first is None:  # it fails by itself, which other checks report
+            return None
+        fails = larger is None and result(copy.deepcopy(module).train(training), batches[3]) is not None
+        if fails or again is None or not torch.equal(first, again):
             changed = [place for place, value in _attributes(probe).items() if before.get(place) is not value]
             return f"its attribute '{changed[0]}'" if changed else "a state on itself"
     return None

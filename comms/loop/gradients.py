@@ -7,14 +7,14 @@ has stepped with it, once its parameter has changed in place, or once a channel 
 from __future__ import annotations
 
 import warnings
-from collections.abc import MutableMapping, Sequence
+import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
-from torch.utils.weak import WeakTensorKeyDictionary
 
 __all__ = ["ChannelStep", "add_gradients"]
 
@@ -28,19 +28,43 @@ class ChannelStep:
     over: bool = False
 
 
-@dataclass(slots=True)
-class _Written:
-    """When a gradient was written last."""
+class _Written(weakref.ref[Tensor]):
+    """A gradient that was written here, and when it was written last.
 
+    Attributes:
+        key: The gradient's identity.
+        version: Of the parameter: changes in place so far.
+        steps: The steps of the channels that the network sends on.
+        used: Whether an optimiser has stepped with it.
+    """
+
+    __slots__ = ("key", "steps", "used", "version")
+    key: int
     version: int
-    """Of the parameter: changes in place so far."""
     steps: Sequence[ChannelStep]
-    used: bool = False
-    """Whether an optimiser has stepped with it."""
+    used: bool
+
+    @classmethod
+    def note(cls, gradient: Tensor, version: int, steps: Sequence[ChannelStep]) -> None:
+        """Keep when a gradient was written, for as long as it is kept itself."""
+        written = cls(gradient, cls._forget)
+        written.key, written.version, written.steps, written.used = id(gradient), version, steps, False
+        _written[written.key] = written
+
+    @staticmethod
+    def _forget(written: Any) -> None:
+        if _written.get(written.key) is written:
+            del _written[written.key]
+
+    @staticmethod
+    def of(gradient: Tensor) -> _Written | None:
+        """Return when a gradient was written; None if it was not written here."""
+        written = _written.get(id(gradient))
+        return written if written is not None and written() is gradient else None
 
 
-_written: MutableMapping[Tensor, _Written] = WeakTensorKeyDictionary()
-"""By gradient; only those that were written here."""
+_written: dict[int, _Written] = {}
+"""By identity of the gradient."""
 _hooks: list[Any] = []
 
 
@@ -70,12 +94,12 @@ def add_gradients(
         else:
             parameter.grad = gradient.clone()
         assert parameter.grad is not None
-        _written[parameter.grad] = _Written(parameter._version, steps)
+        _Written.note(parameter.grad, parameter._version, steps)
 
 
 def _is_over(parameter: Tensor, gradient: Tensor) -> bool:
     """Whether a step has used the gradient of a parameter since it was written."""
-    written = _written.get(gradient)
+    written = _Written.of(gradient)
     if written is None:
         return False
     if written.used or written.version != parameter._version:
@@ -94,6 +118,6 @@ def _mark_used(optimiser: torch.optim.Optimizer, *_: Any) -> None:
     """Mark the gradients that an optimiser has stepped with."""
     for group in optimiser.param_groups:
         for parameter in group["params"]:
-            written = None if parameter.grad is None else _written.get(parameter.grad)
+            written = None if parameter.grad is None else _Written.of(parameter.grad)
             if written is not None:
                 written.used = True

@@ -139,3 +139,10 @@ def test_what_is_kept_is_float32_and_the_backends_agree(network: str, channel: s
     way = (full - numbers(state_of(float32, steps=0))).norm()
     assert 0 < (moved - full).norm() < 0.1 * way  # a number of bfloat16 has 8 bits: 0.4 %
     assert (moved - other).norm() < 0.05 * way
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64])
+def test_parameters_of_another_type_than_float32_and_float64_are_refused(dtype: torch.dtype) -> None:
+    document = DOCUMENT.format(network=NETWORKS[0], channel=CHANNELS[0], precision="null")
+    with pytest.raises(antiphon.ScenarioError, match=f"dtype: {dtype}; use torch.float32 or torch.float64"):
+        antiphon.Simulation(antiphon.Scenario.from_yaml(document), dtype=dtype)
