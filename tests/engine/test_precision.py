@@ -143,6 +143,6 @@ def test_what_is_kept_is_float32_and_the_backends_agree(network: str, channel: s
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64])
 def test_parameters_of_another_type_than_float32_and_float64_are_refused(dtype: torch.dtype) -> None:
-    document = DOCUMENT.format(network=NETWORKS[0], channel=CHANNELS[0], precision="null")
+    document = DOCUMENT.format(network=NETWORKS[0], channel=CHANNELS[0], precision="float32")
     with pytest.raises(antiphon.ScenarioError, match=f"dtype: {dtype}; use torch.float32 or torch.float64"):
         antiphon.Simulation(antiphon.Scenario.from_yaml(document), dtype=dtype)
