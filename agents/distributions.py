@@ -8,20 +8,31 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import gymnasium
+import numpy as np
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 from torch import Tensor
 
 from antiphon.comms.backward_requests import constant
 from antiphon.errors import ScenarioError
 
-__all__ = ["Categorical", "Distribution", "Gaussian", "MultiCategorical", "distribution_of"]
+__all__ = ["BoxUnits", "Categorical", "Distribution", "Gaussian", "MultiCategorical", "distribution_of"]
 
-LOG_DEVIATION = (-5.0, 2.0)
-"""Smallest and largest logarithm of a Gaussian's standard deviation; outputs beyond are clamped."""
+LOG_DEVIATION = (-2.5, 2.0)
+"""Smallest and largest logarithm of a Gaussian's standard deviation; outputs beyond are clamped.
+
+With deviations of less than 4 % of a Box's range, an update of the usual size moves the mean by many deviations, and a policy that
+has become certain too early stays where it is.
+"""
+LEAST_UNBOUNDED = -5.0
+"""The smallest one where a number lacks a bound: its range, and with it the size of a deviation, is not known."""
+
+UNBOUNDED = 1e10
+"""Size from which a bound of a Box stands for none, such as the largest float32."""
 
 
 class Distribution(Protocol):
@@ -131,9 +142,15 @@ class MultiCategorical:
 
 @dataclass(frozen=True)
 class Gaussian:
-    """`size` independent normal numbers; outputs are means, then logarithms of deviations; actions [rows, size]."""
+    """`size` independent normal numbers; outputs are means, then logarithms of deviations; actions [rows, size].
+
+    Attributes:
+        size: The count of numbers.
+        bounded: Whether a deviation of 1 is half of each number's range, and not in units that are not known.
+    """
 
     size: int
+    bounded: bool = True
 
     @property
     def parameters(self) -> int:
@@ -147,7 +164,8 @@ class Gaussian:
 
     def _split(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_deviation = torch.split(outputs, self.size, -1)
-        return mean, log_deviation.clamp(*LOG_DEVIATION)
+        least, most = LOG_DEVIATION
+        return mean, log_deviation.clamp(least if self.bounded else LEAST_UNBOUNDED, most)
 
     def sample(self, outputs: Tensor, uniforms: Tensor) -> Tensor:
         """Return means plus deviations times normal numbers, unbounded, [rows, size]."""
@@ -174,11 +192,45 @@ class Gaussian:
         return (self._split(outputs)[1] + math.log(2 * math.pi * math.e) / 2).sum(-1)
 
 
+def _bounded(space: spaces.Box) -> NDArray[np.bool_]:
+    """Return whether each number of a Box has two bounds, [*shape]."""
+    sizes = (np.abs(np.asarray(bound, np.float64)) for bound in (space.low, space.high))
+    return np.maximum(*sizes) < UNBOUNDED
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class BoxUnits:
+    """Affine map from the samples of a `Gaussian` to the numbers of a Box: a bounded number's range is -1 to 1 of the sample."""
+
+    centre: Tensor
+    """[*shape] float64: the middle of each number's range; 0 where a bound is missing."""
+    half: Tensor
+    """[*shape] float64: half of each number's range; 1 where a bound is missing."""
+
+    @classmethod
+    def of(cls, space: gymnasium.Space[Any]) -> Self | None:
+        """Return the map of a space; None: it is no Box, or its samples are its numbers."""
+        if not isinstance(space, spaces.Box):
+            return None
+        low, high = (np.asarray(bound, np.float64) for bound in (space.low, space.high))
+        bounded = _bounded(space)
+        low, high = np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)
+        centre, half = (low + high) / 2, (high - low) / 2
+        if not centre.any() and (half == 1).all():
+            return None
+        return cls(torch.from_numpy(centre), torch.from_numpy(half))
+
+    def __call__(self, sample: Tensor) -> Tensor:
+        """Return samples [rows, numbers] in the units of the Box, [rows, *shape]."""
+        centre, half = self.centre.to(sample), self.half.to(sample)
+        return centre + half * sample.reshape(-1, *half.shape)
+
+
 def distribution_of(space: gymnasium.Space[Any]) -> Distribution:
     """Return the distribution over a space's actions.
 
     Args:
-        space: Action space of one environment: `Discrete`, `MultiDiscrete`, `MultiBinary` or `Box` of floats.
+        space: Action space of one environment: `Discrete`, `MultiDiscrete`, `MultiBinary` or `Box`.
 
     Raises:
         ScenarioError: No policy acts in such a space.
@@ -189,8 +241,8 @@ def distribution_of(space: gymnasium.Space[Any]) -> Distribution:
         return MultiCategorical(tuple(int(n) for n in space.nvec.flatten()))
     if isinstance(space, spaces.MultiBinary):
         return MultiCategorical((2,) * int(torch.Size(space.shape).numel()))
-    if isinstance(space, spaces.Box) and space.dtype.kind == "f" and space.shape.count(0) == 0:
-        return Gaussian(torch.Size(space.shape).numel())
+    if isinstance(space, spaces.Box) and space.dtype.kind in "fiu" and space.shape.count(0) == 0:
+        return Gaussian(torch.Size(space.shape).numel(), bounded=bool(_bounded(space).all()))
     raise ScenarioError(
-        f"no policy acts in {space}; use Discrete, MultiDiscrete, MultiBinary or Box of floats, or name a part of a Dict"
+        f"no policy acts in {space}; use Discrete, MultiDiscrete, MultiBinary or Box, or name a part of a Dict"
     )

@@ -13,7 +13,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
-from antiphon.agents.distributions import Gaussian
+from antiphon.agents.distributions import BoxUnits, Gaussian
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import AGE, Agent
 from antiphon.engine.heart.message import EpisodeEnds, StepSignals
@@ -174,11 +174,14 @@ class _Choice(nn.Module):
         policies = [agent.policy for agent in actors]
         self.distributions = [None if policy is None else policy.distribution for policy in policies]
         self.actions, self.greedy = actions, greedy
+        own = [actions.space if acts is True else actions.space[acts] for acts in self.acts]  # type: ignore[index]
+        self.units = [BoxUnits.of(space) for space in own]
 
     def forward(self, *outputs: Tensor) -> Any:
         """Return the action of outputs [batch, …]."""
         chosen: dict[Any, Tensor] = {}
-        for acts, distribution, own in zip(self.acts, self.distributions, outputs, strict=True):
+        each = zip(self.acts, self.distributions, self.units, outputs, strict=True)
+        for acts, distribution, units, own in each:
             chosen[acts] = own
             if distribution is not None and self.greedy:
                 chosen[acts] = distribution.mode(own)
@@ -189,4 +192,6 @@ class _Choice(nn.Module):
                 chosen[acts] = distribution.sample(
                     own, torch.rand(size, dtype=torch.float64, device=own.device)
                 )
+            if distribution is not None and units is not None:
+                chosen[acts] = units(chosen[acts])
         return self.actions.translated(chosen.get(True, chosen), lambda: None, arrays=False)

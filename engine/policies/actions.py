@@ -8,6 +8,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from antiphon.agents.distributions import BoxUnits
 from antiphon.agents.network import OBJECTIVE
 from antiphon.comms.backward_requests import constant
 from antiphon.engine.heart.agent import Agent
@@ -41,6 +42,8 @@ class Actions:
         self._slower = [agent for agent in policies if agent.clock.period > 1]
         self._seeds: dict[str, tuple[list[int], Tensor]] = {}
         """By stack, of what its members sample: on the host, and [N] int64."""
+        self._units: dict[str | bool, BoxUnits | None] = {}
+        """By part of the action that a policy chooses: the map of its samples to the numbers of a Box."""
         self._places: dict[str | bool, list[tuple[Agent, slice]]] = {}
         """By part of the action: the stacks of its actors and their rows there, replica after replica."""
         actors = [
@@ -54,6 +57,15 @@ class Actions:
             if places and places[-1] == (agent, slice(places[-1][1].start, start)):  # it goes on
                 start = places.pop()[1].start
             places.append((agent, slice(start, (place + 1) * agent.batch)))
+        space: Any = system.description.action_space
+        for part, places in self._places.items():
+            if space is not None and _policy(places[0][0]) is not None:
+                self._units[part] = self._units_in(space[part] if isinstance(part, str) else space)
+
+    def _units_in(self, space: spaces.Space[Any]) -> BoxUnits | None:
+        """The map to a part's numbers, on the device and in the type of the outputs."""
+        units, like = BoxUnits.of(space), {"dtype": self.system.dtype, "device": self.system.device}
+        return None if units is None else BoxUnits(units.centre.to(**like), units.half.to(**like))
 
     def begin(self, step: int, step_signals: StepSignals) -> None:
         """Begin a step: what does not hold is over; for policies that do not tick at it, it follows their newest tick."""
@@ -111,9 +123,9 @@ class Actions:
                 continue
             agent, action = places[0][0], rows[0] if len(rows) == 1 else torch.cat(rows)
             if isinstance(part, str):
-                found[part] = self._in_space(agent, action, space[part])
+                found[part] = self._in_space(agent, action, space[part], self._units.get(part))
             else:
-                return self._in_space(agent, action, space)
+                return self._in_space(agent, action, space, self._units.get(part))
         return found or None
 
     def _present(self, agent: Agent) -> Tensor | None:
@@ -131,16 +143,20 @@ class Actions:
         return outputs if distribution is None else distribution.mode(outputs)
 
     @staticmethod
-    def _in_space(agent: Agent, action: Tensor, space: spaces.Space[Any] | None) -> Tensor:
-        """A sampled choice as the space counts it and in its shape; a Box is clipped by the environment."""
+    def _in_space(
+        agent: Agent, action: Tensor, space: spaces.Space[Any] | None, units: BoxUnits | None
+    ) -> Tensor:
+        """A sampled choice as the space counts it and in its shape, or numbers in a Box's units; the environment clips them."""
         if _policy(agent) is None:
             return action
+        if units is not None:
+            return units(action)
         if isinstance(space, spaces.Discrete):
             return action + int(space.start) if space.start else action
         if isinstance(space, spaces.MultiDiscrete):
             shaped = action.reshape(-1, *space.shape)
             return shaped + torch.as_tensor(space.start).to(action) if space.start.any() else shaped
-        return action.reshape(-1, *space.shape) if isinstance(space, spaces.MultiBinary) else action
+        return action if space is None else action.reshape(-1, *space.shape)
 
 
 def _policy(agent: Agent) -> Any:

@@ -14,8 +14,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from gymnasium import spaces
 from torch import Tensor
 
+from antiphon.agents.distributions import UNBOUNDED
 from antiphon.agents.network import OBJECTIVE
 from antiphon.engine.heart.message import Action, EpisodeEnds, LearningGroup, StepSignals, Window
 from antiphon.engine.heart.updates import EndedWindows, StepReport
@@ -27,6 +29,16 @@ from antiphon.engine.reference.ledger import as_mask, mask_fill_zero
 from antiphon.engine.reference.policies import act, further_passes, update_returns
 from antiphon.engine.reference.predictors import gradient_updates, input_updates
 from antiphon.engine.reference.state import State
+
+
+def _in_box(action: Tensor, space: spaces.Box) -> Tensor:
+    """Return a policy's samples in the units of a Box, number by number: -1 and 1 are its bounds, if it has both (rule 37)."""
+    bounds = zip(space.low.flatten().tolist(), space.high.flatten().tolist(), strict=True)
+    numbers = [
+        sample if max(abs(low), abs(high)) >= UNBOUNDED else (low + high) / 2 + (high - low) / 2 * sample
+        for sample, (low, high) in zip(action.flatten(1).unbind(1), bounds, strict=True)
+    ]
+    return torch.stack(numbers, 1).reshape(-1, *space.shape)
 
 
 class ReferenceEngine(State):
@@ -45,8 +57,10 @@ class ReferenceEngine(State):
                 action = torch.zeros(self.batch, *size, dtype=self.system.dtype, device=self.system.device)
                 if policy is not None and policy.distribution is not None:
                     action = policy.distribution.mode(action)
-            if policy is not None and not action.is_floating_point():
-                own: Any = space if alone else space[agent.acts]  # type: ignore[index]
+            own: Any = space if alone or space is None else space[agent.acts]  # type: ignore[index]
+            if policy is not None and isinstance(own, spaces.Box):
+                action = _in_box(action, own)
+            elif policy is not None and not action.is_floating_point():
                 action = action.reshape(-1, *own.shape) + torch.as_tensor(getattr(own, "start", 0)).to(action)
             if isinstance(agent.acts, bool):
                 return action

@@ -239,4 +239,8 @@ def _translated(actions: Any, space: Space[Any], arrays: bool) -> Any:
                 actions = actions.reshape(-1, *space.shape).clamp(low, high)
                 if not np.issubdtype(space.dtype, np.floating):
                     actions = actions.round().long()
-    return actions.numpy(force=True) if arrays and isinstance(actions, Tensor) else actions
+    if not arrays or not isinstance(actions, Tensor):
+        return actions
+    array = actions.numpy(force=True)
+    whole = isinstance(space, spaces.Box) and space.dtype.kind in "iu"
+    return array.astype(space.dtype) if whole else array

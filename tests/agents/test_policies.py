@@ -31,7 +31,7 @@ from antiphon.errors import ScenarioError
 from antiphon.nets.random import uniform
 from tests.tensors import drawn
 
-FAMILIES: tuple[Distribution, ...] = (Categorical(4), MultiCategorical((3, 2)), Gaussian(3))
+FAMILIES: tuple[Distribution, ...] = (Categorical(4), MultiCategorical((3, 2)), Gaussian(3, bounded=False))
 
 
 def torchs(distribution: Distribution, outputs: Tensor) -> list[of_torch.Distribution]:
@@ -91,13 +91,15 @@ def test_samples_at_the_ends_of_the_uniform_numbers() -> None:
     assert float(action.std()) == pytest.approx(math.exp(0.5), rel=0.05)
 
 
-def test_deviations_are_clamped() -> None:
+@pytest.mark.parametrize(("bounded", "least"), [(True, -2.5), (False, -5.0)])
+def test_deviations_are_clamped(bounded: bool, least: float) -> None:
     outputs = torch.tensor([[0.0, -9.0], [0.0, 9.0]])
-    edges = torch.tensor([[0.0, -5.0], [0.0, 2.0]])
-    torch.testing.assert_close(Gaussian(1).entropy(outputs), Gaussian(1).entropy(edges))
+    edges, family = torch.tensor([[0.0, least], [0.0, 2.0]]), Gaussian(1, bounded=bounded)
+    torch.testing.assert_close(family.entropy(outputs), family.entropy(edges))
     torch.testing.assert_close(
-        Gaussian(1).log_prob(outputs, torch.ones(2, 1)), Gaussian(1).log_prob(edges, torch.ones(2, 1))
+        family.log_prob(outputs, torch.ones(2, 1)), family.log_prob(edges, torch.ones(2, 1))
     )
+    assert family.entropy(edges).tolist() == pytest.approx([least + 1.4189385, 2 + 1.4189385])
 
 
 def test_distributions_of_spaces() -> None:
@@ -105,9 +107,10 @@ def test_distributions_of_spaces() -> None:
     assert distribution_of(spaces.MultiDiscrete([2, 5])) == MultiCategorical((2, 5))
     assert distribution_of(spaces.MultiBinary(2)) == MultiCategorical((2, 2))
     assert distribution_of(spaces.Box(-1, 1, (2, 3))) == Gaussian(6)
+    assert distribution_of(spaces.Box(0, 255, (2,), np.uint8)) == Gaussian(2)
+    assert distribution_of(spaces.Box(0, np.inf, (2,))) == Gaussian(2, bounded=False)
     for space in (
         spaces.Text(3),
-        spaces.Box(0, 255, (2,), np.uint8),
         spaces.Dict({"a": spaces.Discrete(2)}),
     ):
         with pytest.raises(ScenarioError, match=r"no policy acts in .*; use Discrete") as raised:

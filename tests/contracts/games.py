@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from hypothesis import strategies as st
@@ -27,7 +28,7 @@ SPACES: Mapping[str, spaces.Space[Any]] = {
     "choice": spaces.Discrete(3, start=2),
     "choices": spaces.MultiDiscrete([2, 3]),
     "bits": spaces.MultiBinary(2),
-    "numbers": spaces.Box(-1.0, 1.0, (2,)),
+    "numbers": spaces.Box(np.float32([-2, 0]), np.float32([4, np.inf])),
 }
 
 

@@ -463,8 +463,8 @@ def test_several_actors_each_for_its_part(space: str) -> None:
                     own = family(outputs).base_dist
                     actions[name] = own.mean + own.stddev * Normal(0.0, 1.0).icdf(numbers_of(name, step, 2))
             sights.append(seen["y"])
-            shift = 2 if space == "choice" else 0
-            done = {"left": actions["l"] + shift, "right": actions["r"] + shift}
+            middle, half = (2, 1) if space == "choice" else (torch.tensor([1.0, 0]), torch.tensor([3.0, 1]))
+            done = {"left": middle + half * actions["l"], "right": middle + half * actions["r"]}
             seen, reward, *ends, info = env.step(done)
             last = info.get("final_obs", seen)["y"]
             final = {name: ports_of(p, last)["value"].detach()[:, 0] for name, p in parameters.items()}
